@@ -24,7 +24,7 @@ from zoo.models.agent import agent_of_file
 @pytest.mark.parametrize(
     ("flags", "kind", "expected"),
     [
-        ("--success-return -1e9", "success by return", 1.0),
+        ("--success-return -1e9", "success", 1.0),
         ("--score return --reference-scores -100,0", "return", None),
     ],
 )

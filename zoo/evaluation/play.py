@@ -47,7 +47,7 @@ def play(agent: Agent) -> tuple[EpisodeResults, Score]:
 
 def score_of(agent: Agent, results: EpisodeResults) -> Score:
     """Return the score of an agent's episodes."""
-    return Score.of(results.returns[0], results.successes_of(0), agent.scoring)
+    return Score.of(results.returns[0], results.successes_of(0))
 
 
 def describe(agent: Agent, results: EpisodeResults, score: Score) -> dict[str, Any]:

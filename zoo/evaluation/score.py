@@ -6,14 +6,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
-from zoo.runs.episodes import REPORTED, ScoringRule
-from zoo.runs.intervals import interval_of_mean, interval_of_successes
 from zoo.runs.scores import (
     RETURN,
     SCORE_KINDS,
     SUCCESS,
-    SUCCESS_BY_RETURN,
+    interval_of_successes,
     spread_digits,
 )
 
@@ -36,21 +35,17 @@ class Score:
     episodes: int
 
     @classmethod
-    def of(
-        cls, returns: np.ndarray, successes: np.ndarray | None, scoring: ScoringRule = REPORTED
-    ) -> Score:
+    def of(cls, returns: np.ndarray, successes: np.ndarray | None) -> Score:
         """Return the score of one agent in an evaluation.
 
         :param returns: of its episodes, shape (episodes,).
         :param successes: of the same episodes, as the scoring has applied them; None where there are none.
-        :param scoring: what the episodes were scored by.
         """
         if successes is None:
             return cls(RETURN.name, float(returns.mean()), *interval_of_mean(returns), len(returns))
         episodes = len(successes)
         won = int(successes.sum())
-        kind = SUCCESS if scoring.success_return is None else SUCCESS_BY_RETURN
-        return cls(kind.name, won / episodes, *interval_of_successes(won, episodes), episodes)
+        return cls(SUCCESS.name, won / episodes, *interval_of_successes(won, episodes), episodes)
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -78,6 +73,18 @@ class Score:
         if self.interval is None:
             return text
         return f"{text} {self.interval_text}"
+
+
+def interval_of_mean(values: np.ndarray) -> tuple[float, float]:
+    """Return Student's 95% interval of a mean; of one value it is infinite."""
+    if len(values) < 2:
+        return -math.inf, math.inf
+    mean = values.mean()
+    error = stats.sem(values)
+    low, high = mean, mean
+    if error:  # SciPy's interval of a scale of 0 is NaN
+        low, high = stats.t.interval(0.95, len(values) - 1, mean, error)
+    return float(low), float(high)
 
 
 def _digits(kind: str, *scores: float) -> int:

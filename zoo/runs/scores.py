@@ -1,4 +1,4 @@
-"""Kinds of scores.
+"""Kinds of scores, and the interval of a success rate.
 
 A run is scored by its success where its environment knows success, and by its return elsewhere or where it was asked
 to be. Success may also be a return above a threshold. Scores of two kinds never meet in one column, figure or average.
@@ -7,6 +7,7 @@ to be. Success may also be a return above a threshold. Scores of two kinds never
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from statistics import NormalDist
 
 
 @dataclass(frozen=True)
@@ -80,15 +81,18 @@ def spread_digits(scores: Iterable[float]) -> int:
 
 
 SUCCESS = ScoreKind("success", "Success in %")
-SUCCESS_BY_RETURN = ScoreKind(
-    "success by return", "Success in % (a return of at least the run's threshold)"
-)
 RETURN = ScoreKind("return", "Return", (-math.inf, math.inf), 1.0, is_comparable=False)
 NORMALISED_RETURN = ScoreKind(
     "normalised return", "Normalised return (0 is random, 100 is the expert)", RETURN.limits
 )
-_ALL = (SUCCESS, SUCCESS_BY_RETURN, RETURN, NORMALISED_RETURN)
-SCORE_KINDS = {kind.name: kind for kind in _ALL}
+SCORE_KINDS = {kind.name: kind for kind in (SUCCESS, RETURN, NORMALISED_RETURN)}
 """All kinds, in the order of a report."""
-OWN_SCALE = [kind.name for kind in SCORE_KINDS.values() if not kind.is_comparable]
-"""Names of the kinds whose scores mean something in their environment alone."""
+
+
+def interval_of_successes(won: int, episodes: int) -> tuple[float, float]:
+    """Return Wilson's 95% interval of a success rate."""
+    z = NormalDist().inv_cdf(0.975)
+    middle = won + z**2 / 2
+    half = z * math.sqrt(won * (episodes - won) / episodes + z**2 / 4)
+    low, high = ((middle + sign * half) / (episodes + z**2) for sign in (-1, 1))
+    return max(0.0, low), min(1.0, high)

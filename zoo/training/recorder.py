@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from zoo.algorithms.baselines import as_chunk_policy
 from zoo.evaluation.evaluator import Evaluator
 from zoo.evaluation.held_out import HeldOutLosses
 from zoo.evaluation.score import Score
-from zoo.runs.episodes import REPORTED, EpisodeResults, ScoringRule
+from zoo.runs.episodes import EpisodeResults, ScoringRule
 from zoo.runs.folder import OFFLINE, PHASES, Evaluations, short_name, with_evaluation
 from zoo.runs.resume import describe_evaluation, result_of
 from zoo.runs.scores import SCORE_KINDS
@@ -170,7 +169,7 @@ class Recorder:
                 save_model(self.model.replica(replica), folder.model)
                 title = f"{self.config.algo} in {short_name(self.config.env)}, seed {seed}"
                 if history:
-                    plot_learning_curve(history, folder.learning_curve, title, self.scoring)
+                    plot_learning_curve(history, folder.learning_curve, title)
             results.append(result_of(folder, seed, history, self.scoring, failure))
         return results
 
@@ -194,12 +193,10 @@ def save_model(model: FlowAlgorithm, path: Path) -> None:
         write_model(model, temporary)
 
 
-def plot_learning_curve(
-    history: Evaluations, path: Path, title: str, scoring: ScoringRule = REPORTED
-) -> None:
+def plot_learning_curve(history: Evaluations, path: Path, title: str) -> None:
     """Write a PNG of the score of each evaluation and its interval against steps, the online phase shaded."""
     successes = history.get("successes", [None] * len(history["results"]))
-    scores = list(map(partial(Score.of, scoring=scoring), history["results"], successes))
+    scores = list(map(Score.of, history["results"], successes))
     kind = SCORE_KINDS[scores[0].kind]
     ends = np.array([(score.mean, score.low, score.high) for score in scores])
     mean, low, high = kind.scale * ends.T

@@ -17,7 +17,6 @@ from tests.zoo.report.samples import (
 from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, ranking
 from zoo.report.inputs import read_labels, relabelled
 from zoo.report.page.sentences import _left_out
-from zoo.runs.scores import SUCCESS, SUCCESS_BY_RETURN
 
 
 def test_curves_of_a_domain_leave_out_a_task_that_lacks_a_phase():
@@ -47,17 +46,6 @@ def test_evaluation_at_step_0_begins_the_curve_and_is_no_score():
     assert curve["value"].iloc[0] == pytest.approx(table.loc[table["step"] == 0, "score"].mean())
     assert phase.aggregates == trained.aggregates
     assert phase.step_ranges == {"QAM": (2000, 2000)}
-
-
-def test_shares_of_episodes_have_one_least_variance_whatever_counts_as_a_success():
-    intervals = []
-    for kind in (SUCCESS, SUCCESS_BY_RETURN):
-        table = scene_runs([[1.0] * 3]).assign(kind=kind.name)
-        phase = comparison_of_runs(table, kind=kind).phases["offline"]
-        curve = phase.curves[["low", "high"]].to_numpy().tolist()
-        intervals.append((phase.aggregates["qam"].mean.interval, curve))
-    assert intervals[0] == intervals[1]
-    assert intervals[0][0] is not None
 
 
 def test_ranking_puts_the_best_first_and_late_starters_last():

@@ -28,10 +28,9 @@ from zoo.report.statistics.estimates import MIN_SEEDS
 from zoo.report.statistics.means import FRACTION, MAX_PLANNED_SEEDS
 from zoo.report.table_entries import digits_of, number_entry
 from zoo.runs.folder import short_name
-from zoo.runs.intervals import interval_of_successes
 from zoo.runs.protocol import protocol_differences, shortened, show
 from zoo.runs.read import split_environment
-from zoo.runs.scores import SUCCESS
+from zoo.runs.scores import SUCCESS, interval_of_successes
 
 _SHOULD_AGREE = {
     "success_return": "count a success from different returns on",
