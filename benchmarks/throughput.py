@@ -27,8 +27,8 @@ import agents
 from agents import models
 from agents.common.engine.execution import COMPILE_AFTER_UPDATES
 from agents.common.nets.mlp import matmul_precision
+from agents.common.sb3.environments import DataOnly
 from agents.common.sb3.model import FlowAlgorithm
-from zoo.envs.dataset_only import DatasetOnlyEnv
 from zoo.runs.versions import processor
 from zoo.settings.config import load_config
 from zoo.settings.request import MACHINE, TrainRequest, add_settings, given_settings
@@ -156,7 +156,7 @@ def make_model(args: argparse.Namespace) -> FlowAlgorithm:
     actions = Box(-1, 1, (args.actions,), seed=0)
     model_type = models.get(config.algo).algorithm
     with as_usage_error():
-        model = model_type(policy, DatasetOnlyEnv(space, actions), **settings, device=args.device)
+        model = model_type(policy, DataOnly(space, actions), **settings, device=args.device)
     observations = batch_space(space, rows).sample()
     model.load_dataset(
         {

@@ -3,36 +3,15 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
 
-from agents.common.data.arrays import Array, Transitions
-from zoo.envs.checks import Info
+from agents.common.data.arrays import Transitions
 from zoo.settings.layers import read_yaml
 from zoo.terminal.errors import UsageError
-
-
-class DatasetOnlyEnv(gymnasium.Env[Array, Array]):
-    """Has the spaces of some data, and cannot be stepped."""
-
-    def __init__(self, observations: Box, actions: Box) -> None:
-        self.observation_space = observations
-        self.action_space = actions
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Array, Info]:
-        """Return an observation of zeros, which SB3 asks for before any training."""
-        super().reset(seed=seed)
-        return np.zeros(self.observation_space.shape or (), np.float32), {}
-
-    def step(self, action: Array) -> NoReturn:
-        """Refuse.
-
-        :raises UsageError: always.
-        """
-        raise UsageError("there is no environment to play in: the run was trained with --no-env")
 
 
 def dataset_only_id(name: str) -> str:
@@ -52,13 +31,13 @@ def register_dataset_only_env(
     :param limits: the lowest and the highest action; None takes -1 and 1 if all actions are inside, else what each
         coordinate of the data reaches.
     :param spaces: a YAML file with the limits of observations and actions, which override the others.
-    :raises UsageError: for images, which no policy is judged by, and for limits that do not fit the data.
+    :raises UsageError: for images, and for limits that do not fit the data.
     """
     observations = content.arrays["observations"]
     actions = content.arrays["actions"].astype(np.float32)
     if observations.ndim > 2:
         raise UsageError(
-            "`--no-env` judges policies by vectors, got images; train with an environment, or embed them"
+            "`--no-env` takes vectors as observations, got images; train with an environment, or embed them"
         )
     ends: Any = limits or (-1, 1)
     if not limits and np.abs(actions).max() > 1:
@@ -82,8 +61,8 @@ def register_dataset_only_env(
     gymnasium.registry.pop(env_id, None)
     gymnasium.register(
         env_id,
-        entry_point=f"{__name__}:DatasetOnlyEnv",
-        kwargs=boxes,
+        entry_point="agents.common.sb3.environments:DataOnly",
+        kwargs={"observation_space": boxes["observations"], "action_space": boxes["actions"]},
         max_episode_steps=1,
         disable_env_checker=True,
     )

@@ -52,7 +52,7 @@ _MAY_CHANGE_SCORES = (
 """Settings of a run that are no field of `PROTOCOL`."""
 _RUN_COLUMNS = (
     "run", "state", "method", "algorithm", "label", "environment", "domain", "task", "seed", "kind", "offline_step",
-    "online_step", "updated", *PROTOCOL, "reference_scores", "departures", "settings", "code",
+    "online_step", "updated", *PROTOCOL, "reference_scores", "departures", "settings", "played", "code",
     "problem", "replaced_by", "never_reported", "hours",
 )  # fmt: skip
 ReadRun: TypeAlias = tuple[dict[str, Any], np.ndarray]
@@ -67,8 +67,9 @@ class RunTables:
         ``domain``, ``task``, ``seed``, ``kind`` (of its scores), ``offline_step``, ``online_step``, ``updated``, the
         fields of `PROTOCOL`, ``reference_scores`` (returns of a random and an expert policy, or None),
         ``departures`` (from the protocol of its profile), ``settings`` (all that may change a score, as texts by their
-        names), ``code`` (hash of the algorithm's file, or None), ``problem`` (why the run does not count, or None),
-        ``replaced_by`` (the run that stands for its method, environment and seed instead, or None), ``never_reported``
+        names), ``played`` (arguments of the environment of its evaluations), ``code`` (hash of the algorithm's file, or
+        None), ``problem`` (why the run does not count, or None), ``replaced_by`` (the run that stands for its method,
+        environment and seed instead, or None), ``never_reported``
         (whether it counts as without success because only others on its environment report any) and ``hours`` (of a
         finished run's process, divided by the seeds that it has trained together).
     :param evaluations: one row an evaluation of a readable run, columns `EVALUATION_COLUMNS`.
@@ -220,6 +221,7 @@ def _columns_of(record: RunRecord) -> dict[str, Any]:
         "task": task,
         "profile": record.profile,
         "sparse": bool(record.settings.get("sparse")),
+        "played": " ".join(record.evaluation_env_kwargs) or "none",
         "dataset_size": dataset.get("size"),
         "dataset_fingerprint": dataset.get("fingerprint", "")[:8] or None,
         "net_arch": describe_layers(

@@ -123,6 +123,7 @@ def runs_table(problems=()):
         replaced_by=None,
         success_return=None,
         dataset_fingerprint=None,
+        played="none",
         code=None,
         never_reported=False,
     )

@@ -278,11 +278,6 @@ def _never_reported(runs: pd.DataFrame) -> Iterator[str]:
 
 def _unlike_runs(runs: pd.DataFrame) -> Iterator[str]:
     """Yield where runs that stand side by side were scored, played or trained on something else."""
-    # evaluations play with the arguments of training unless they have their own
-    played = [
-        str(s.get("eval_env_kwargs") or s.get("env_kwargs") or "none") for s in runs["settings"]
-    ]
-    runs = runs.assign(played=played)
     for column, clause in _SHOULD_AGREE.items():
         for environment, part in runs.dropna(subset=column).groupby("environment"):
             if part[column].nunique() > 1:
