@@ -67,30 +67,8 @@ def load_config(
         )
     entry = find_algorithm(request.algo)
     declared = known_settings(entry)
-    files = read_files(entry.id, profile, request.conf_file, declared)
-    shipped = [file for file in files if not file.is_users]
-    names = ["default", *benchmark.groups, request.env]
-    if benchmark.domain is not None:
-        names.insert(-1, benchmark.domain)  # what is said to the environment alone wins
-    layers = [layer for file in shipped for layer in file.layers(names)]
-    # Without quick settings and the user's own: what the run is compared with.
-    protocol = _merged(entry.id, layers, declared)
-    if request.quick:
-        quick = ["quick", *(f"{group}-quick" for group in benchmark.groups)]
-        layers += [layer for file in shipped for layer in file.layers(quick)]
-        names.append("quick")
-    if own := declared_by_class(entry):  # more specific than what a profile says to all algorithms
-        layers.append((own, f"declared by {entry.id}: {', '.join(own)}"))
-    of_user = [layer for file in files if file.is_users for layer in file.layers(names)]
-    if request.conf_file is not None and not of_user:
-        existing = [name for file in files if file.is_users for name in file.entries]
-        raise UsageError(
-            f"{request.conf_file} must have an entry for this run, one of {', '.join(names)}; it has "
-            f"{', '.join(existing) or 'none'}"
-        )
-    layers += of_user
-    for text in request.hyperparams:  # one layer each, so that a source names the word
-        layers.append((parse_overrides([text]), f"-params {text}"))
+    protocol, layers = _layers(request, benchmark, entry)
+    expected_values = _merged(entry.id, protocol, declared)
     # No source of the flags: the command line that a run folder keeps has them.
     flags = {**(phases or {}), **request.run}
     values = _merged(entry.id, [*layers, (flags, "")], declared)
@@ -98,7 +76,7 @@ def load_config(
     departures: dict[str, list[Any]] = {}
     if benchmark.domain is not None:
         defaults = {name: setting.default for name, setting in declared.items() if setting}
-        departures = find_departures({**run.settings(), **settings}, defaults | protocol)
+        departures = find_departures({**run.settings(), **settings}, defaults | expected_values)
         shared = merge(shared_profile(DEFAULT_PROFILE), shared_profile(profile))
         expected = shared.get(benchmark.domain, {}).get("dataset", benchmark.dataset)
         if benchmark.dataset not in (None, expected):
@@ -119,6 +97,43 @@ def load_config(
         env_kwargs=list(request.env_kwargs) or None,
         eval_env_kwargs=list(request.eval_env_kwargs) or None,
     )
+
+
+def _layers(
+    request: TrainRequest, benchmark: Benchmark, entry: Entry
+) -> tuple[list[Layer], list[Layer]]:
+    """Return the layers of the protocol that a run is compared with, and all of its layers but flags.
+
+    :raises UsageError: if the user's file has no entry for the run.
+    """
+    declared = known_settings(entry)
+    files = read_files(entry.id, request.profile, request.conf_file, declared)
+    shipped = [file for file in files if not file.is_users]
+    names = ["default", *benchmark.groups, request.env]
+    if benchmark.domain is not None:
+        names.insert(-1, benchmark.domain)  # what is said to the environment alone wins
+    protocol = [layer for file in shipped for layer in file.layers(names)]
+    layers = list(protocol)
+    if request.quick:
+        quick = ["quick", *(f"{group}-quick" for group in benchmark.groups)]
+        layers += [layer for file in shipped for layer in file.layers(quick)]
+        names.append("quick")
+    if own := declared_by_class(entry):  # more specific than what a profile says to all algorithms
+        layers.append((own, f"declared by {entry.id}: {', '.join(own)}"))
+    if request.behaviour is not None and "observation_scale" in declared:
+        # a flow that was trained elsewhere sees observations as the environment returns them
+        layers.append(({"observation_scale": None}, "--behaviour"))
+    of_user = [layer for file in files if file.is_users for layer in file.layers(names)]
+    if request.conf_file is not None and not of_user:
+        existing = [name for file in files if file.is_users for name in file.entries]
+        raise UsageError(
+            f"{request.conf_file} must have an entry for this run, one of {', '.join(names)}; it has "
+            f"{', '.join(existing) or 'none'}"
+        )
+    layers += of_user
+    for text in request.hyperparams:  # one layer each, so that a source names the word
+        layers.append((parse_overrides([text]), f"-params {text}"))
+    return protocol, layers
 
 
 def known_settings(entry: Entry) -> dict[str, Setting | None]:

@@ -59,6 +59,11 @@ def test_each_layer_wins_over_the_one_before(conf):
         assert load("qam", "scene-play", **layers).settings["flow_steps"] == expected
 
 
+def test_a_flow_of_ones_own_gets_observations_as_they_are():
+    assert load(quick=True).settings["observation_scale"] == 4.0
+    assert load(quick=True, behaviour="a.py:flow").settings["observation_scale"] is None
+
+
 def test_a_file_without_an_entry_for_the_run_is_refused(conf):
     path = conf("scene-plaiy: {rho: 0.2}\nquick: {rho: 0.1}\n")
     with refuses("one of default, scene-play, x; it has scene-plaiy"):
