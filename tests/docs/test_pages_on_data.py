@@ -17,7 +17,7 @@ from zoo.envs.rendering import PLATFORMS, VARIABLE, _works
 
 TINY = "-params net_arch=[16,16] flow_steps=2 batch_size=8 buffer_size=1000 horizon_length=2"
 EVALUATION = "--eval-freq 6 --eval-episodes 2 --n-eval-envs 1"
-COMPARE = {"compare": "--reps 50 --format svg"}
+COMPARE = {"compare": "--reps 50"}
 SMALL = {"--offline-steps": "12", "--episodes": "3", "--eval-episodes": "1", "--eval-freq": "6"}
 
 pytestmark = pytest.mark.slow
