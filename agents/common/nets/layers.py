@@ -31,6 +31,8 @@ SLOPES = {
     dtype: torch.tensor(GELU_SLOPE, dtype=dtype, device="cpu")
     for dtype in (torch.float32, torch.float64)
 }
+is_transforming = torch._C._are_functorch_transforms_active
+"""Whether `torch.func` is at work (`grad`, `vmap`, `jvp`, ...), which refuses functions of our own."""
 ONEDNN_WORK = 1 << 24
 """Multiplications of a network's largest product from which oneDNN gains more than a call of it costs."""
 
@@ -119,8 +121,7 @@ def onednn_linear(
 ) -> Tensor:
     """Do the same, for a network that stands alone by oneDNN: in float32, ``dtype`` is None."""
     stack = weight.shape[:-2]
-    # `torch.func` refuses functions of our own
-    if stack.numel() > 1 or torch._C._are_functorch_transforms_active():
+    if stack.numel() > 1 or is_transforming():
         return batched_linear(x, weight, bias, dtype)
     rows = x.reshape(-1, x.shape[-1])
     vector = None if bias is None else bias.flatten()
@@ -175,7 +176,7 @@ def onednn_is_faster(of_weights: bool = False) -> bool:
         return False
     if of_weights and int(cpuinfo("cpu family")) < 26:
         return False
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return torch.backends.mkldnn.is_available()
 
 
 # -- GELU -------------------------------------------------------------------------------------------------------------
@@ -198,7 +199,7 @@ def cpu_gelu(x: Tensor) -> Tensor:
     """Return the same by the sigmoid, in PyTorch's kernels for a CPU."""
     if not torch.is_grad_enabled():
         return _gelu_by_sigmoid(x)
-    if torch._C._are_functorch_transforms_active():  # refuse functions of our own
+    if is_transforming():
         return gelu(x)
     return _GeluBySigmoid.apply(x)  # type: ignore[no-untyped-call]
 

@@ -323,7 +323,7 @@ def check_outputs(policy: Any) -> None:
         inputs = [part.requires_grad_(part.is_floating_point()) for part in inputs]
         # all replicas begin with the same weights: the first stands for them
         rows = [part.expand(policy.num_replicas, -1, -1) for part in inputs]
-        versions = [part._version for part in rows]
+        values = [part.detach().clone() for part in rows]
         try:
             first, second = (network(*rows)[0] for _ in range(2))
             # as in an episode, where a squeezed axis is missing
@@ -336,9 +336,8 @@ def check_outputs(policy: Any) -> None:
                 f"{type(error).__name__}: {error}; let `call` convert what the module takes and returns, and set "
                 "`horizon_length` to the length of its chunks"
             ) from error
-        changed = versions != [part._version for part in rows]
         require(
-            not changed,
+            all(map(torch.equal, rows, values)),
             "leave its inputs as they are, got some changed in place; copy them in `call`",
         )
         for time, velocity in zip((0.5, 0, 1), (first, *ends), strict=True):

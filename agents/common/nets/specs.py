@@ -192,8 +192,9 @@ def start_from_behaviour(nets: Networks, specs: Mapping[str, NetworkSpec]) -> No
 
 def _copy(source: nn.Module, copy: nn.Module) -> None:
     # buffers too: a features extractor may have statistics
-    tensors = [*source.parameters(), *source.buffers()]
-    torch._foreach_copy_([*copy.parameters(), *copy.buffers()], tensors)
+    copies = [*copy.parameters(), *copy.buffers()]
+    for tensor, value in zip(copies, [*source.parameters(), *source.buffers()], strict=True):
+        tensor.copy_(value)
 
 
 def parameter_groups(

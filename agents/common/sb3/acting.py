@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -49,6 +49,12 @@ class ActingPolicy(BasePolicy):
     """Of the noise of :meth:`predict`, one for each replica."""
     normalization: Normalization | None = None
     """Statistics of `VecNormalize` where the policy applies them itself, because no environment does."""
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Move the policy, whose networks are evaluated in another way elsewhere."""
+        moved = super().to(*args, **kwargs)
+        self.nets.train(self.nets.training)
+        return moved
 
     @property
     def device(self) -> torch.device:
