@@ -45,49 +45,45 @@ Wrappers: TypeAlias = Sequence[str | Mapping[str, Mapping[str, Any]]]
 """
 
 
-def checked_wrappers(name: str, value: object) -> list[str | dict[str, dict[str, Any]]] | None:
+def named_wrappers(wrappers: Wrappers) -> list[tuple[str, dict[str, Any]]]:
+    """Return ``module:Class`` and keyword arguments of each wrapper, the innermost first.
+
+    :raises TypeError: for what names no wrapper.
+    """
+    pairs = []
+    for item in [wrappers] if isinstance(wrappers, str) else wrappers:
+        path: Any = item
+        kwargs: Any = {}
+        if isinstance(item, Mapping) and len(item) == 1:
+            ((path, kwargs),) = item.items()
+        # RL Baselines3 Zoo writes `module.Class`; runs with equal records are the same run
+        module, _, class_name = str(path).replace(":", ".").rpartition(".")
+        if not isinstance(path, str) or not isinstance(kwargs or {}, Mapping) or not module:
+            raise TypeError(
+                f"`env_wrapper` must hold `module:Class` or {{module:Class: {{argument: value}}}}, got {item!r}; e.g. "
+                "gymnasium.wrappers:FlattenObservation"
+            )
+        pairs.append((f"{module}:{class_name}", dict(kwargs or {})))
+    return pairs
+
+
+def checked_wrappers(name: str, value: Any) -> list[str | dict[str, dict[str, Any]]] | None:
     """Return wrappers in the form that runs record: a name, or a mapping of one name to its keyword arguments.
 
     :param name: of the setting.
-    :param value: a name or a list of these. Names are ``module:Class``, or ``module.Class`` as in RL Baselines3 Zoo.
+    :param value: a name or a list of these.
     :raises TypeError: for anything else.
     """
     if value is None:
         return None
-    items = value
     if isinstance(value, str):
-        items = [value]
-    if not isinstance(items, Sequence):
+        value = [value]
+    if not isinstance(value, Sequence):
         raise TypeError(
             f"`{name}` must be a list of wrappers, got {value!r}; e.g. [gymnasium.wrappers:FlattenObservation]"
         )
-    checked: list[str | dict[str, dict[str, Any]]] = []
-    for item in items:
-        path, kwargs = _path_and_kwargs(item)
-        module, _, class_name = str(path).replace(":", ".").rpartition(".")
-        if not isinstance(path, str) or not isinstance(kwargs or {}, Mapping) or not module:
-            raise TypeError(
-                f"`{name}` must hold `module:Class` or {{module:Class: {{argument: value}}}}, got {item!r}; e.g. "
-                "gymnasium.wrappers:FlattenObservation"
-            )
-        # one spelling, since runs with equal records are the same run
-        path = f"{module}:{class_name}"
-        if kwargs:
-            checked.append({path: dict(kwargs)})
-        else:
-            checked.append(path)
-    return checked or None
-
-
-def _path_and_kwargs(item: Any) -> tuple[Any, Any]:
-    if isinstance(item, Mapping) and len(item) == 1:
-        return next(iter(item.items()))
-    return item, {}
-
-
-def named_wrappers(wrappers: Wrappers) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return ``module:Class`` and keyword arguments of each wrapper, the innermost first."""
-    return [_path_and_kwargs(item) for item in checked_wrappers("env_wrapper", wrappers) or ()]
+    pairs = named_wrappers(value)
+    return [{path: kwargs} if kwargs else path for path, kwargs in pairs] or None
 
 
 _optional: Any = partial(setting, default=None)
