@@ -122,11 +122,6 @@ def find_minari(source: str) -> Path:
                 f"({one_line(error)}); check the id with `minari list remote`, or run `minari download {name}` where "
                 "there is internet, and copy it there or set MINARI_DATASETS_PATH"
             ) from error
-    elif not (folder / "data" / "metadata.json").is_file():
-        raise UsageError(
-            f"{folder} has no data/metadata.json, as after a download that was stopped; remove the folder, so that it "
-            "is downloaded again"
-        )
     return folder
 
 

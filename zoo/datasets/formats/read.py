@@ -6,7 +6,7 @@ from agents.common.data.arrays import Transitions
 from agents.common.files import DamagedFileError
 from agents.common.files.npz import read_npz_headers
 from zoo.datasets.files import ARRAYS
-from zoo.datasets.formats.base import Format, Metadata, ReadOptions, reject_options, warn
+from zoo.datasets.formats.base import Format, Metadata, ReadOptions, reject_options
 from zoo.datasets.formats.hdf5 import Hdf5
 from zoo.datasets.formats.minari import MINARI, Minari, find_minari
 from zoo.datasets.formats.npz import Episodes, Npz, npz_files
@@ -39,13 +39,9 @@ def require_format(source: str | Path) -> tuple[Path, Format]:
     for candidate in FORMATS:
         if candidate.matches(path):
             return path, candidate
-    content = ""
-    if path.is_dir():
-        extensions = {file.suffix for file in path.iterdir() if file.is_file()} - {""}
-        content = f" with {', '.join(sorted(extensions)[:9]) or 'no'} files"
     raise UsageError(
         "a dataset must be an .npz, .hdf5 or .parquet file, a folder of .npz or .parquet files or "
-        f"`{MINARI}ID`, got {path}{content}; save arrays with `np.savez(path, **arrays)`, a table with "
+        f"`{MINARI}ID`, got {path}; save arrays with `np.savez(path, **arrays)`, a table with "
         "`pandas.read_csv(file).to_parquet(path)`"
     )
 
@@ -92,10 +88,5 @@ def read_source(source: str | Path, options: ReadOptions = DEFAULT_OPTIONS) -> T
     :raises UsageError: if it cannot be read or trained on, with what to do.
     """
     path, source_format = require_format(source)
-    if isinstance(source_format, Parquet) and npz_files(path):
-        warn(
-            str(path),
-            "its .npz files are not read beside its .parquet files; keep them in folders apart",
-        )
     reject_options(path, options, source_format.supported)
     return source_format.read(path, options)

@@ -418,7 +418,6 @@ def test_a_csv_file_is_told_how_it_becomes_a_dataset(tmp_path):
         assert "`pandas.read_csv(file).to_parquet(path)`" in refusal(source)
         with refuses("a dataset must be"):
             has_rewards(source)
-    assert "with .csv files" in refusal(tmp_path)
 
 
 def test_a_minari_set_that_is_not_there_says_how_to_get_it(monkeypatch):
@@ -442,12 +441,6 @@ def test_no_dataset_is_refused(tmp_path, name):
 # -- what is warned of ------------------------------------------------------------------------------------------------
 
 
-def npz_beside_parquet(root):
-    robot = write_parquet(root)
-    np.savez(robot / "episode.npz", **episodes()[0])
-    return robot
-
-
 def three_of_d4rl(root, **changes):
     return write_d4rl(root, episodes(3), **changes)
 
@@ -458,7 +451,6 @@ NEXT_OF_THREE = regular(episodes(3))["next_observations"]
 
 
 @pytest.mark.parametrize(("make", "changes", "text"), [
-    (npz_beside_parquet, {}, ".npz files are not read beside its .parquet files"),
     (three_of_d4rl, {"terminals": ENDS_OF_THREE}, BOTH_MARKED),
     (three_of_d4rl, {"terminals": ENDS_OF_THREE, "next_observations": NEXT_OF_THREE}, BOTH_MARKED),
     (rows_of, {"changes": {"next.success": np.arange(39) == 7}}, "1 of 2 episodes succeed before"),
