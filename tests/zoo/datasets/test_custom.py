@@ -91,15 +91,6 @@ def test_a_set_is_checked_without_an_environment(tmp_path, call, refusal):
     assert "must hold finite numbers" in refusal(main, "check", path)
 
 
-def test_images_are_checked_without_an_environment_but_not_for_training_without_one(
-    tmp_path, call, refusal
-):
-    images = np.zeros((59, 8, 8, 3), np.uint8)
-    path = written(tmp_path, observations=images, next_observations=images)
-    assert call(main, "check", path)[0]["sound"]
-    assert "got images" in refusal(main, "check", path, "--no-env")
-
-
 @pytest.mark.parametrize(
     ("words", "text"),
     {

@@ -69,12 +69,6 @@ def test_wrappers_that_cannot_be_made_are_refused(wrappers, message):
         make_env("Spring-v0", env_wrapper=wrappers)
 
 
-@pytest.mark.parametrize("value", ["Wrapper", [3], {HALVED: {"by": 3}}, [{HALVED: 3}]])
-def test_what_names_no_wrapper_is_refused(value):
-    with pytest.raises(TypeError, match="`env_wrapper` must"):
-        checked_wrappers("env_wrapper", value)
-
-
 def test_a_run_plays_in_its_wrappers_and_so_do_its_models(tmp_path, call):
     words = f"--algo bc --env Spring-v0 --online-steps 20 -f {tmp_path} --seed 1 --eval-episodes 2 --verbose 0".split()
     wrappers = [f"{HALVED}: {{by: 4}}", json.dumps(RESCALED)]

@@ -117,13 +117,6 @@ def test_info_is_success_under_both_names_and_nothing_else():
     assert (reward, terminated) == (0.0, True)
 
 
-def test_an_environment_without_success_keeps_its_own_info():
-    env = make_env("Pendulum-v1")
-    env.reset(seed=0)
-    assert "success" not in env.step(np.zeros(1, np.float32))[4]
-    assert env.spec.max_episode_steps == 200
-
-
 @pytest.mark.parametrize(
     ("env_id", "message"),
     {
@@ -146,11 +139,6 @@ def test_actions_that_cannot_move_and_arguments_that_are_unknown_are_refused(mon
     monkeypatch.setattr(toys.ToyEnv, "action_space", space)
     with refuses("`Toy-v0` has actions from 0 to 0 in coordinate 1"):
         make_env("Toy-v0")
-
-
-def test_actions_that_a_wrapper_leaves_without_limits_are_refused():
-    with refuses("`Pendulum-v1` has actions from -inf to inf in coordinate 0"):
-        make_env("Pendulum-v1", env_wrapper="gymnasium.wrappers:ClipAction")
 
 
 def test_an_environment_that_is_refused_is_closed(monkeypatch):

@@ -1,6 +1,5 @@
 """Sets of one's own: every format gives the same arrays, and what is wrong with a set is said in one sentence."""
 
-import math
 import os
 import shutil
 import sys
@@ -210,11 +209,6 @@ def test_successes_become_rewards_and_ends_of_the_task(tmp_path, kind):
     assert_array_equal(dataset.content.arrays["masks"], ~success)
 
 
-def test_an_episode_without_a_number_ends_where_it_is_done(tmp_path):
-    path = rows_of(tmp_path, drop=["episode_index", "frame_index"])
-    assert_equal(read(path), read(tmp_path / "robot"))
-
-
 @pytest.mark.parametrize(("done", "terminated"), [("terminated", [18, 39]), ("truncated", [])])
 def test_terminals_that_mark_every_end_end_as_is_said(tmp_path, done, terminated):
     path = write_d4rl(tmp_path)
@@ -225,13 +219,6 @@ def test_terminals_that_mark_every_end_end_as_is_said(tmp_path, done, terminated
     arrays = read(path, ReadOptions(done=done))
     assert np.flatnonzero(arrays["masks"] == 0).tolist() == terminated
     assert int((arrays["valids"] == 0).sum()) == 2
-
-
-def test_masks_of_an_hdf5_file_count_where_terminals_mark_every_end(tmp_path):
-    masks = 1 - np.isin(np.arange(39), (3, 18))
-    arrays = read(write_d4rl(tmp_path, masks=masks, terminals=ENDS))
-    assert np.flatnonzero(arrays["masks"] == 0).tolist() == [3, 18]
-    assert np.flatnonzero(arrays["valids"] == 0).tolist() == [19, 39]
 
 
 SCALAR, PAIR = Box(-np.inf, np.inf, (1,)), Box(-np.inf, np.inf, (2,))
@@ -265,22 +252,6 @@ def test_every_format_of_minari_gives_the_same(tmp_path, data_format):
     assert "cannot be read as a Minari dataset" in refusal(source)
     shutil.rmtree(folder)
     assert "its metadata have 2 episodes, got 1" in refusal(source)
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [
-        (-20, 3230.5, (-20.0, 3230.5)),
-        (1.0, None, None),
-        (2.0, 2.0, None),
-        ("0", 1.0, None),
-        (0.0, math.inf, None),
-    ],
-)
-def test_references_are_two_different_finite_numbers_of_a_minari_set(tmp_path, low, high, expected):
-    name = write_minari(tmp_path)
-    change_metadata(tmp_path, ref_min_score=low, ref_max_score=high)
-    assert load_custom(name, ENV, {}).reference_scores == expected
 
 
 # -- what is never done -----------------------------------------------------------------------------------------------

@@ -50,20 +50,6 @@ def test_a_demonstration_that_fails_is_cut_off_so_that_failing_does_not_look_goo
     assert_array_equal(arrays["observations"][-1], last.astype(np.float32))
 
 
-def test_successes_that_end_nothing_are_successes(tmp_path, recwarn):
-    part = demonstration(4, 1)
-    part["dones"][:] = 0
-    assert read(write_robomimic(tmp_path / "a.hdf5", [part]))["masks"].all()
-    assert not recwarn.list
-
-
-def test_a_demonstration_without_a_step_is_left_out_with_a_warning(tmp_path):
-    parts = [demonstration(4, 1), demonstration(0), demonstration(3, 1)]
-    with pytest.warns(UserWarning, match="episodes have no transition and are left out"):
-        arrays = read(write_robomimic(tmp_path / "b.hdf5", parts))
-    assert_array_equal(arrays["valids"], [1] * 4 + [0] + [1] * 3 + [0])
-
-
 def test_what_follows_a_done_step_is_another_trajectory(tmp_path):
     arrays = read(write_robomimic(tmp_path / "a.hdf5", [demonstration(5, 2)]))
     assert_array_equal(arrays["valids"], [1, 1, 1, 1, 0, 1, 0])
