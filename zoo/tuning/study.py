@@ -3,7 +3,6 @@
 import math
 import re
 import shlex
-import sys
 import time
 import traceback
 import warnings
@@ -358,7 +357,6 @@ def summarise(study: optuna.Study, plan: Plan) -> dict[str, Any]:
     states = Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False))
     result: dict[str, Any] = {
         "study": plan.name,
-        "storage": plan.storage,
         "folder": str(plan.folder),
         "trials": dict(states),
         "best": None,
@@ -367,12 +365,13 @@ def summarise(study: optuna.Study, plan: Plan) -> dict[str, Any]:
         return result
     best = study.best_trial
     write_best(best, plan)
+    score = best.value
+    if not math.isfinite(score or 0.0):  # every trial has diverged, and JSON has no infinity
+        score = None
     return result | {
         "best": {
             "trial": best.number,
-            "score": best.value
-            if math.isfinite(best.value or 0.0)
-            else None,  # JSON has no infinity
+            "score": score,
             "settings": best.user_attrs[SETTINGS],
             "runs": best.user_attrs["runs"],
         },
@@ -390,9 +389,7 @@ def write_best(best: FrozenTrial, plan: Plan) -> None:
         "status": "tuned here",
         **best.user_attrs[SETTINGS],
     }
-    command = shlex.join(sys.orig_argv).replace("\n", " ")  # a comment ends with its line
-    text = f"# {command}\n" + dump_yaml({plan.run.config.env: entry})
-    write_text(plan.folder / "best.yml", text)
+    write_text(plan.folder / "best.yml", dump_yaml({plan.run.config.env: entry}))
 
 
 def command_with(best: FrozenTrial, plan: Plan) -> str:

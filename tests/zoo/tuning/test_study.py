@@ -77,8 +77,7 @@ def fake(call, monkeypatch, tmp_path):
     return fake
 
 
-def test_the_best_settings_are_a_file_and_a_command(fake, monkeypatch):
-    monkeypatch.setattr("sys.orig_argv", ["zoo", "tune", "-params", "a\nqam: 3"])
+def test_the_best_settings_are_a_file_and_a_command(fake):
     tau = "tau=0.01:0.1"
     result, _ = fake.tune(
         f"--n-trials 4 --search inverse_temperature {tau} --quick --offline-steps 1000 --eval-freq 100 "
