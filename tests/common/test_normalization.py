@@ -121,6 +121,14 @@ def test_of_a_dict_only_the_parts_that_are_normalised_are_in_batches_and_acting(
         assert_array_equal(act(policy, observation), played)
 
 
+def test_another_environment_is_normalised_as_that_of_the_training():
+    env = VecNormalize(vector())
+    model = tiny_model(env=env, learning_starts=5).learn(30)
+    model.set_env(vector())
+    assert model.normalization.obs_rms.count == env.obs_rms.count
+    assert model.get_vec_normalize_env() is not env
+
+
 def test_a_checkpoint_has_the_statistics_even_without_the_state_of_environments(tmp_path):
     env, new_env = (VecNormalize(vector()) for _ in range(2))
     model = tiny_model(env=env, learning_starts=5).learn(30)

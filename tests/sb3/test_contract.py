@@ -161,6 +161,11 @@ def test_n_critics_is_another_name_of_the_ensemble_size(tmp_path):
         assert restored.critic(torch.zeros(5, 4), torch.zeros(5, 6)).shape == (4, 5)
 
 
+def test_an_optimiser_over_each_parameter_is_taken():
+    model = tiny_model(policy_kwargs={"optimizer_kwargs": {"foreach": True}})
+    assert model.policy.optimizer.param_groups[0]["foreach"]
+
+
 def test_policies_of_other_kinds_are_refused():
     for policy in ("MlpLstmPolicy", SACPolicy, None):
         with refuses("`policy` must be one of"):

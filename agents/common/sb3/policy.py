@@ -125,7 +125,8 @@ class FlowPolicy(ActingPolicy):
             self.nets = self._build_networks()
         self.set_random_seed(self.seeds)
         arguments = dict(self.optimizer_kwargs)
-        if optimizer_class in (torch.optim.Adam, torch.optim.AdamW):
+        is_adam = optimizer_class in (torch.optim.Adam, torch.optim.AdamW)
+        if is_adam and not arguments.get("foreach"):
             arguments.setdefault("fused", True)  # one pass over all parameters
         self.optimizer = optimizer_class(
             parameter_groups(self.nets, method.specs(), optimizer_class),

@@ -76,13 +76,13 @@ class TrainedModel(OffPolicyAlgorithm):
         return OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
-        """Go on with an environment; one that is not normalised is, if the model was saved with statistics.
+        """Go on with an environment; one that is not normalised is, if the model has statistics of a `VecNormalize`.
 
         :param env: with as many environments as the model has.
         :param force_reset: whether training begins with a reset.
         """
-        if self._saved_normalization is not None:
-            env = normalized_as_saved(self._wrap_env(env), self._saved_normalization)
+        if self.normalization is not None:
+            env = normalized_as_saved(self._wrap_env(env), vars(self.normalization))
         super().set_env(env, force_reset)
 
     def set_random_seed(self, seed: int | None = None) -> None:
