@@ -35,7 +35,6 @@ class PublishedSet:
     :param scoring: how its scores were taken, or None if they are those of the last evaluation.
     :param domains: domain -> the fields that differ there.
     :param methods: method -> the fields that differ for it, and under ``domains`` those that differ on a domain.
-    :param ogbench: the version that its scores were made with, or None where the source does not say.
     """
 
     name: str
@@ -50,7 +49,6 @@ class PublishedSet:
     scoring: str | None = None
     domains: dict[str, dict[str, Any]] = field(default_factory=dict)
     methods: dict[str, dict[str, Any]] = field(default_factory=dict)
-    ogbench: str | None = None
 
     def protocol_of(self, method: str, domain: str) -> dict[str, Any]:
         """Return the fields of `zoo.runs.read.PROTOCOL` of a method on a domain; None where the source does not say."""
