@@ -69,8 +69,7 @@ def test_batches_come_to_the_device_from_any_storage(storage, sharded, elsewhere
 
 
 def test_storing_transitions_never_waits_for_the_device(elsewhere):
-    buffers = [empty_buffer(4, n_envs=2), empty_buffer(4, n_envs=2)]
-    buffers[1].to(elsewhere)
+    buffers = [empty_buffer(4, n_envs=2, device=device) for device in ("cpu", elsewhere)]
     recorders = [Recorder(buffer) for buffer in buffers]
     endings = [{}, {0: "terminated"}, {1: "truncated"}, {}]
     for ends in 3 * endings:  # each ring begins again twice

@@ -7,12 +7,12 @@ from gymnasium import spaces
 from agents.common.data.buffer import SequenceReplayBuffer
 
 
-def empty_buffer(size=8, n_envs=1, observations=1, actions=1, **settings):
+def empty_buffer(size=8, n_envs=1, observations=1, actions=1, device="cpu", **settings):
     observation_space = spaces.Box(-np.inf, np.inf, (observations,), np.float32)
     action_space = spaces.Box(-1, 1, (actions,), np.float32)
     settings = {"horizon_length": 3, "gamma": 0.9, **settings}
     return SequenceReplayBuffer(
-        size * n_envs, observation_space, action_space, "cpu", n_envs, **settings
+        size * n_envs, observation_space, action_space, device, n_envs, **settings
     )
 
 
