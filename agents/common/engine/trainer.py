@@ -273,7 +273,7 @@ class Trainer:
             if gradient is None:
                 to_clip.append(torch.zeros_like(parameter))
                 continue
-            storage = gradient.untyped_storage().data_ptr()
+            storage = gradient.untyped_storage()._cdata
             # a fused optimiser walks through memory and reads no strides; clipping writes into memory, and autograd
             # may return one tensor for two parameters
             if gradient.stride() != parameter.stride() or storage in storages:
