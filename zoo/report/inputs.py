@@ -76,7 +76,7 @@ def collect(request: CompareRequest) -> Inputs:
     counted = joined([counted, failed_scores(own_runs)], EVALUATION_COLUMNS)
     parts = {published.name: published.scores for published in sets}
     for path in request.scores:
-        parts[str(path)] = _with_algorithms(read_scores(path, str(path)))
+        parts[str(path)] = _read_file(path)
     uncovered = ""
     if request.paths:
         parts = {source: _beside(counted, part) for source, part in parts.items()}
@@ -177,13 +177,25 @@ def _common(values: pd.Series) -> Any:
     return "; ".join(sorted(map(show, distinct))) or None
 
 
-def _with_algorithms(scores: ScoreTables) -> ScoreTables:
-    """Return the scores of a file whose methods have the published names of their algorithms, and so their colours."""
+def _read_file(path: Path) -> ScoreTables:
+    """Return the scores of a file, with what its rows tell of a method: algorithm, steps and episodes."""
+    scores = read_scores(path, str(path))
+    protocols = by_place(scores.evaluations, _protocol_of_rows)
     published = published_names()
     methods = {}
     for name, method in scores.methods.items():
-        methods[name] = replace(method, algorithm=published.get(name, name))
+        algorithm = published.get(name, name)  # which gives it its colour
+        methods[name] = replace(method, algorithm=algorithm, protocols=protocols.get(name, {}))
     return replace(scores, methods=methods)
+
+
+def _protocol_of_rows(evaluations: pd.DataFrame) -> dict[str, int]:
+    """Return the steps and episodes of a method's runs on an environment."""
+    ends = evaluations.groupby("phase")["step"].max()
+    offline = int(ends.get("offline", 0))
+    online = int(ends.get("online", offline)) - offline
+    episodes = int(evaluations["episodes"].min())
+    return {"offline_steps": offline, "online_steps": online, "eval_episodes": episodes}
 
 
 def _beside(own_scores: pd.DataFrame, scores: ScoreTables) -> ScoreTables:

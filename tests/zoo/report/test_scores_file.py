@@ -8,6 +8,7 @@ import pytest
 
 from tests.zoo.outcomes import refuses
 from tests.zoo.report.samples import SCENE, collected, compared, write_runs
+from tests.zoo.runs.helpers import write_run
 from zoo.report.scores_file import COLUMNS, read_scores, to_scores
 
 
@@ -49,6 +50,14 @@ def test_returns_and_compressed_files_are_read(written):
     runs = read_scores(path, "theirs").evaluations
     assert set(runs["kind"]) == {"return"}
     assert -1234.5 in runs["score"].tolist()
+
+
+def test_runs_that_are_shorter_than_those_of_a_file_are_not_compared_with_them(tmp_path, written):
+    for seed in range(3):
+        write_run(tmp_path / "short" / str(seed), seed=seed, env=SCENE[0], offline=(5,))
+    _, (comparison,) = compared(paths=[tmp_path / "short"], scores=[written])
+    (verdict,) = comparison.phases["offline"].decision.verdicts
+    assert verdict.outcome == "not comparable"
 
 
 def test_files_of_one_name_are_told_apart_by_their_paths(tmp_path, written):
