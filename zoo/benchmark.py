@@ -8,6 +8,7 @@ The same command again continues: what is done is skipped, what was interrupted 
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -131,6 +132,7 @@ def _report(
     suite: Suite, statuses: Sequence[JobStatus], args: argparse.Namespace
 ) -> dict[str, Any]:
     """Report on the runs of the suite, if one has finished; return the paths of log folder and report."""
+    os.environ.setdefault("MPLBACKEND", "agg")  # figures are files, not windows
     from zoo.report.request import CompareRequest
     from zoo.report.run import run
 

@@ -61,8 +61,7 @@ class Evidence:
 def decide(comparison: Comparison, phase: Phase, evidence: Evidence) -> Phase:
     """Return a phase with the differences of its methods, and what they decide."""
     pairs = list(combinations(sorted(evidence.scores), 2))
-    # runs of fewer steps than the published ones would lose for that alone
-    pairs = [pair for pair in pairs if not steps_short(phase, comparison.methods, *pair)]
+    pairs = [pair for pair in pairs if are_comparable(phase, comparison.methods, *pair)]
     if comparison.focus in evidence.scores:
         family = [pair for pair in pairs if comparison.focus in pair]
     else:
@@ -83,28 +82,33 @@ def decide(comparison: Comparison, phase: Phase, evidence: Evidence) -> Phase:
         improvements[x, y] = Improvement(chance, lead, p_value)
         improvements[y, x] = Improvement(1 - chance, None if lead is None else -lead, p_value)
     phase = replace(phase, improvements=improvements)
-    return replace(phase, decision=_decision(comparison, phase, evidence, list(known)))
+    return replace(phase, decision=_decision(comparison, phase, evidence, adjusted))
 
 
 def _decision(
-    comparison: Comparison, phase: Phase, evidence: Evidence, family: Sequence[Pair]
+    comparison: Comparison, phase: Phase, evidence: Evidence, p_values: Mapping[Pair, float]
 ) -> Decision:
+    """Return the decision of a phase from the p values of its family of tests, after Holm's correction."""
     subject = _subject(comparison, phase, evidence)
     if subject is None or len(evidence.scores) < 2:
         return Decision(subject)
-    p_values = [phase.improvements[pair].p_value or 0.0 for pair in family]
     # Holm rejects up to this level, and nothing that it does not reject is below
-    level = SIGNIFICANT / max(1, sum(p > SIGNIFICANT for p in p_values))
+    level = SIGNIFICANT / max(1, sum(p > SIGNIFICANT for p in p_values.values()))
     others = [name for name in ranking(comparison, phase) if name in evidence.scores]
     fair = {y: evidence.scores[y] for x, y in phase.improvements if x == subject}
     chances = probabilities_of_improvement(evidence.scores[subject], fair, comparison.reps)
-    verdict = partial(_verdict, comparison, phase, evidence, level, len(family), subject)
+    verdict = partial(_verdict, comparison, phase, evidence, level, len(p_values), subject)
     verdicts = [verdict(name, chances.get(name)) for name in others if name != subject]
     rival = _rival(comparison, phase, subject, verdicts)
     needed = None
     if rival and rival.outcome == Outcome.UNDECIDED and rival.p_value is not None:
         needed = _seeds_needed(comparison, evidence, (subject, rival.other), level)
-    tested = _describe(evidence, family, subject if comparison.focus == subject else None)
+    tested = ""
+    if p_values:
+        test = "t-test of the difference of means" if evidence.means else "rank test over tasks"
+        scope = f"with {subject}" if comparison.focus == subject else "between all methods"
+        tests = count(len(p_values), "comparison")
+        tested = f"{test}, 5% after Holm's correction for the {tests} {scope}"
     return Decision(subject, tested, level, verdicts, rival, needed)
 
 
@@ -175,15 +179,6 @@ def _seeds_needed(
     return seeds_needed(difference, min(runs), margin, level)
 
 
-def _describe(evidence: Evidence, family: Sequence[Pair], focus: str | None) -> str:
-    """Return the tests and their correction in words; empty where nothing is tested."""
-    if not family:
-        return ""
-    test = "t-test of the difference of means" if evidence.means else "rank test over tasks"
-    scope = f"with {focus}" if focus else "between all methods"
-    return f"{test}, 5% after Holm's correction for the {count(len(family), 'comparison')} {scope}"
-
-
 def _rival(
     comparison: Comparison, phase: Phase, subject: str, verdicts: Sequence[Verdict]
 ) -> Verdict | None:
@@ -196,22 +191,18 @@ def _rival(
             return verdict
     if len(own_verdicts) == 1:
         return own_verdicts[0]
-    best = min(comparable, key=lambda v: phase.improvements[subject, v.other].lead, default=None)
-    return best
+    return min(comparable, key=lambda v: phase.improvements[subject, v.other].lead, default=None)
 
 
-def steps_short(phase: Phase, methods: Methods, x: str, y: str) -> tuple[int, int] | None:
-    """Return the steps of own runs and the more that published ones had; None where a comparison is fair."""
-    if methods[x].is_own == methods[y].is_own:
-        return None
-    ours, published = (methods[x], methods[y]) if methods[x].is_own else (methods[y], methods[x])
-    environment = phase.tasks[0]
-    field = f"{phase.name}_steps"
-    steps = ours.protocol_on(environment).get(field)
-    planned = published.protocol_on(environment).get(field)
-    if steps and planned and steps < planned:
-        return steps, planned
-    return None
+def are_comparable(phase: Phase, methods: Methods, x: str, y: str) -> bool:
+    """Return whether a comparison is fair: own runs of fewer steps than published ones would lose for that alone."""
+    steps: dict[bool, int] = {}
+    for name in (x, y):
+        protocol = methods[name].protocol_on(phase.tasks[0])
+        steps[methods[name].is_own] = protocol.get(f"{phase.name}_steps") or 0
+    if len(steps) == 1 or not all(steps.values()):
+        return True  # both are own, or both are published, or one does not say
+    return steps[True] >= steps[False]
 
 
 def rank_p_value(x: Scores, y: Scores) -> float | None:
