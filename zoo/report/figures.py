@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from rliable import plot_utils
@@ -265,6 +266,7 @@ class _Artist:
             shades = means.sub(low, axis=0).div(span, axis=0)
             about = "the stronger the colour, the nearer to the best on the task"
         figure = Figure((2.5 + 0.36 * len(names), 1 + 0.18 * len(means)))
+        FigureCanvasAgg(figure)  # else each label that seaborn measures leaves a renderer of 2 MB
         ax = sns.heatmap(
             shades,
             ax=figure.subplots(),
