@@ -10,13 +10,15 @@ from PIL import Image
 
 from tests import ROOT
 from tests.common.toys import tiny_model
+from tests.zoo.envs.toys import TOY
 from tests.zoo.helpers import arguments
 from tests.zoo.models.conftest import ENV, save_policy
+from tests.zoo.outcomes import refuses
 from zoo import evaluate, train
 from zoo.enjoy import main
 from zoo.envs import rendering
 from zoo.envs.make import make_env
-from zoo.evaluation.play import play, record
+from zoo.evaluation.play import play, record, show
 from zoo.evaluation.score import Score
 from zoo.models.agent import agent_of_file
 
@@ -98,6 +100,13 @@ def test_a_recorded_episode_is_that_of_an_evaluation(tmp_path, monkeypatch):
     assert results.lengths.tolist() == expected.lengths.tolist() == [[12, 12]]
     with Image.open(tmp_path / "maze.gif") as image:
         assert image.size == (64, 48)
+
+
+def test_an_environment_without_a_window_of_its_own_is_refused(tmp_path):
+    model = tiny_model("qam", make_env(TOY), seed=3)
+    agent = agent_of_file(save_policy(tmp_path, model, env=TOY, protocol={}), None)
+    with refuses("opens no window"):
+        show(agent)
 
 
 @pytest.mark.slow

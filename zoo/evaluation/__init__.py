@@ -1,1 +1,1 @@
-"""Seeded evaluation: episodes, environment processes, evaluation during training."""
+"""Seeded evaluation: episodes in child processes, scores, videos, and held-out losses."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +85,12 @@ def show(agent: Agent) -> EpisodeResults:
 
     :raises UsageError: if the environment opens none.
     """
-    hint = f"{agent.env} opens no window; record a video with --video FILE"
-    if observes_images(find_spec(agent.env_id), agent.env_kwargs):
-        raise UsageError(hint)  # the policy needs the images that a window would replace
-    with contextlib.closing(_make_drawn_env(agent, render_mode="human")) as env:
-        if "human" not in env.metadata.get("render_modes", ()):
-            raise UsageError(hint)
+    with _drawn_env(agent) as env:
+        has_window = "human" in env.metadata.get("render_modes", ())
+    # the policy needs images that a window would replace
+    if not has_window or observes_images(find_spec(agent.env_id), agent.env_kwargs):
+        raise UsageError(f"{agent.env} opens no window; record a video with --video FILE")
+    with _drawn_env(agent, render_mode="human") as env:
         return _play_step_by_step(agent, env, lambda is_last: None)
 
 
@@ -107,10 +107,7 @@ def record(agent: Agent, path: Path, can_draw: bool = True) -> EpisodeResults:
         camera = {}  # the policy needs images of their own size
     elif is_ogbench(spec):
         camera |= {"width": VIDEO_SIZE, "height": VIDEO_SIZE}
-    with (
-        contextlib.closing(_make_drawn_env(agent, **camera)) as env,
-        open_video(path) as add,
-    ):
+    with _drawn_env(agent, **camera) as env, open_video(path) as add:
         classes = type(env.unwrapped).__mro__
         if not can_draw and any(kind.__module__.startswith(MUJOCO_MODULES) for kind in classes):
             raise UsageError(f"MuJoCo cannot draw {agent.env} here; {WHAT_TO_INSTALL}")
@@ -127,11 +124,15 @@ def record(agent: Agent, path: Path, can_draw: bool = True) -> EpisodeResults:
         return _play_step_by_step(agent, env, add_picture)
 
 
-def _make_drawn_env(agent: Agent, **camera: Any) -> RepeatableEnv:
-    with as_usage_error(DependencyNotInstalled):
-        env = make_env(agent.env_id, **agent.env_kwargs, **camera)
+@contextlib.contextmanager
+def _drawn_env(agent: Agent, **camera: Any) -> Iterator[RepeatableEnv]:
+    """Yield an agent's environment with other arguments of its pictures; a missing package is the user's to install."""
+    with (
+        as_usage_error(DependencyNotInstalled),
+        contextlib.closing(make_env(agent.env_id, **agent.env_kwargs, **camera)) as env,
+    ):
         agent.check_spaces((env.observation_space, env.action_space))
-    return env
+        yield env
 
 
 def _play_step_by_step(

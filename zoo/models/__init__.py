@@ -1,1 +1,1 @@
-"""Trained agents, loaded: from a run, a file, the hub or the package, and what they score."""
+"""Agents, loaded from a run, a file, the hub or the package, and uploaded."""

@@ -139,7 +139,7 @@ def commit_in(folder):
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     """Let the zoo be installed somewhere else, without a repository."""
-    module = tmp_path / "repository" / "site-packages" / "zoo" / "processes" / "versions.py"
+    module = tmp_path / "repository" / "site-packages" / "zoo" / "runs" / "versions.py"
     module.parent.mkdir(parents=True)
     module.touch()
     monkeypatch.setattr(versions, "__file__", str(module))
@@ -153,7 +153,7 @@ def test_the_commit_is_that_of_the_zoos_own_checkout(package, monkeypatch, tmp_p
     commit_in(elsewhere)
     monkeypatch.setenv("GIT_DIR", str(elsewhere / ".git"))  # as in a hook of that repository
     assert git_commit() == commit
-    (package / "processes" / "versions.py").write_text("changed")
+    (package / "runs" / "versions.py").write_text("changed")
     assert git_commit() == f"{commit}-dirty"
 
 
