@@ -30,8 +30,8 @@ class ConvertedShard:
     """One file of a dataset as raw arrays: what training uses of it, with the rewards of every task.
 
     ``solved`` counts the states that achieve each task, by its number as text, and ``sizes`` are the bytes of the
-    arrays' files. ``sha256``, ``bytes`` and ``modified`` (nanoseconds) are those of the original file, ``ogbench`` the
-    version that labelled its states.
+    arrays' files. ``sha256``, ``bytes`` and ``modified`` (nanoseconds) are those of the original file;
+    ``environment`` and the version of ``ogbench`` decide the rewards.
     """
 
     folder: Path
@@ -42,6 +42,7 @@ class ConvertedShard:
     sha256: str
     bytes: int
     modified: int
+    environment: str
     ogbench: str
 
     def shard(self, task: int, min_transitions: int) -> Shard:
@@ -124,11 +125,11 @@ def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None) -> list
         for number, name in enumerate(names, start=1):
             if size is not None and sum(shard.transitions for shard in shards) >= size:
                 break
-            shard = find_converted(folder, name)
+            shard = find_converted(folder, name, spec)
             if shard is None and not tasks:
                 tasks = stack.enter_context(_converting(folder, names[number - 1 :], spec))
                 # Another process may have converted it while this one waited for the lock.
-                shard = find_converted(folder, name)
+                shard = find_converted(folder, name, spec)
             if shard is None:
                 log.info("converting %s (%d of %d)", name, number, len(names))
                 shard = _convert(folder, name, spec, tasks)
@@ -152,15 +153,15 @@ def _converting(folder: Path, names: list[str], spec: DatasetSpec) -> Iterator[T
         for task, env_id in spec.task_env_ids.items():
             tasks[task] = stack.enter_context(contextlib.closing(make_labelling_env(env_id)))
         for name in names:
-            if find_converted(folder, name) is None:
+            if find_converted(folder, name, spec) is None:
                 source = folder / f"{name}.npz"
                 with explained(source):
                     check_headers(source, spec, tasks[1])
         yield tasks
 
 
-def find_converted(folder: Path, name: str) -> ConvertedShard | None:
-    """Return a converted file if it exists, is whole, and was made from the original beside it."""
+def find_converted(folder: Path, name: str, spec: DatasetSpec) -> ConvertedShard | None:
+    """Return a converted file if it exists, is whole, and was made from the original beside it for this environment."""
     target = folder / ARRAYS / name
     source = folder / f"{name}.npz"
     try:
@@ -168,8 +169,8 @@ def find_converted(folder: Path, name: str) -> ConvertedShard | None:
         sizes = {file: (target / file).stat().st_size for file in shard.sizes}
     except (OSError, ValueError, TypeError, RecursionError):
         return None
-    # Another version of OGBench may label states otherwise.
-    if sizes != shard.sizes or shard.ogbench != version("ogbench"):
+    made_for = (shard.environment, shard.ogbench)
+    if sizes != shard.sizes or made_for != (spec.environment, version("ogbench")):
         return None
     if source.exists():  # else it was deleted after the conversion
         state = source.stat()
@@ -210,6 +211,7 @@ def _convert(folder: Path, name: str, spec: DatasetSpec, tasks: Tasks) -> Conver
             sha256=digest,
             bytes=state.st_size,
             modified=state.st_mtime_ns,
+            environment=spec.environment,
             ogbench=version("ogbench"),
         )
         record = asdict(shard)

@@ -115,14 +115,14 @@ def shortened(folder):
 
 
 @pytest.mark.parametrize("damage", [
-    recorded(ogbench="0.9"), recorded(unknown=1), shortened,
+    recorded(ogbench="0.9"), recorded(environment="pointmaze-large"), recorded(unknown=1), shortened,
     lambda folder: (folder / "rewards-task3.npy").unlink(),
 ])  # fmt: skip
 def test_arrays_of_another_making_or_not_whole_are_made_again(folder, damage):
     loaded, arrays = load_all(folder), folder / ARRAYS / f"{NAME}-001"
     content = (arrays / "rewards-task3.npy").read_bytes()
     damage(arrays)
-    assert find_converted(folder, arrays.name) is None
+    assert find_converted(folder, arrays.name, SPEC) is None
     assert load_all(folder) == loaded
     assert (arrays / "rewards-task3.npy").read_bytes() == content
 
@@ -141,7 +141,7 @@ def test_a_stopped_conversion_keeps_what_is_done_and_goes_on(folder, monkeypatch
     last = 5 * number + 2  # within a file: it has arrays already
     with pytest.raises(KeyboardInterrupt):
         load_all(folder)
-    converted = [find_converted(folder, name) is not None for name in shard_names(folder)]
+    converted = [find_converted(folder, name, SPEC) is not None for name in shard_names(folder)]
     assert converted == [k < number for k in range(3)]
     (folder / ARRAYS / ".half").mkdir()  # of a process that was killed
     last = None
