@@ -44,17 +44,20 @@ _LOCATIONS = {
     "register": "agents.registry",
     "setting": "agents.common.settings",
 }
-__all__ = [*_LOCATIONS, *(known.class_name for known in BUILT_IN.values())]
+_ALGORITHMS = {entry.class_name: id for id, entry in BUILT_IN.items()}
+__all__ = [*_LOCATIONS, *_ALGORITHMS]
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is first asked for."""
+    """Import what is first asked for, and keep it."""
     if name in _LOCATIONS:
-        return getattr(importlib.import_module(_LOCATIONS[name]), name)
-    for id, known in BUILT_IN.items():
-        if known.class_name == name:
-            return importlib.import_module("agents.models").get(id).algorithm
-    raise AttributeError(f"module `agents` has no attribute `{name}`")
+        value = getattr(importlib.import_module(_LOCATIONS[name]), name)
+    elif name in _ALGORITHMS:
+        value = importlib.import_module("agents.models").get(_ALGORITHMS[name]).algorithm
+    else:
+        raise AttributeError(f"module `agents` has no attribute `{name}`")
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

@@ -11,7 +11,7 @@ import copy
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from types import NoneType, UnionType
 from typing import (
     Any,
@@ -217,6 +217,11 @@ class Setting:
             return _CHECKS_OF_TYPES[kind](self.name, value, **self.bounds)
         return value  # of another type, or of several: whoever uses it checks it
 
+    @cached_property
+    def checked_default(self) -> Any:
+        """The default as a setting holds it; it is checked once, since nothing changes it."""
+        return self.checked(self.default)
+
     @property
     def meaning(self) -> str:
         """What it means, the range that it must keep to, and what others call it."""
@@ -316,9 +321,11 @@ class Configurable:
                 f"{self._without_positional}"
             )
         self.refuse_unknown(values.keys())
-        # each default is assigned too, and so checked like a value that is given
         for name, declaration in self.declared().items():
-            setattr(self, name, values.get(name, declaration.default))
+            # a copy, so that no two objects share a list
+            vars(self)[name] = copy.copy(declaration.checked_default)
+        for name, value in values.items():
+            setattr(self, name, value)
         self.check_together()
         self._is_complete = True
 

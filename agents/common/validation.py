@@ -98,15 +98,16 @@ def _is_within(value: Any, bounds: Bounds) -> bool:
 
 def number(name: str, value: object, **bounds: Unpack[Bounds]) -> float:
     """Return a setting as a finite float inside a range; booleans are not numbers here."""
-    range_text = describe_bounds(**bounds)
     # Python counts True as a number
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(
-            f"`{name}` must be a number{range_text}, got {value!r} of type {type(value).__name__}"
+            f"`{name}` must be a number{describe_bounds(**bounds)}, got {value!r} of type {type(value).__name__}"
         )
     result = float(value)
     if not math.isfinite(result) or not _is_within(result, bounds):
-        raise ValueError(f"`{name}` must be a finite number{range_text}, got {value!r}")
+        raise ValueError(
+            f"`{name}` must be a finite number{describe_bounds(**bounds)}, got {value!r}"
+        )
     return result
 
 
@@ -127,16 +128,16 @@ def checked_pair(name: str, value: object) -> tuple[float, float]:
 
 def integer(name: str, value: object, **bounds: Unpack[Bounds]) -> int:
     """Return a setting as an int inside a range; a whole float such as 1e5 is one, a boolean is not."""
-    message = f"`{name}` must be an int{describe_bounds(**bounds)}, got {value!r}"
     # YAML and JSON read 1e5 as a float
     is_whole = isinstance(value, Real) and (
         isinstance(value, Integral) or float(value).is_integer()
     )
+    if is_whole and not isinstance(value, bool) and _is_within(value, bounds):
+        return int(value)  # type: ignore[call-overload]
+    message = f"`{name}` must be an int{describe_bounds(**bounds)}, got {value!r}"
     if not is_whole or isinstance(value, bool):
         raise TypeError(f"{message} of type {type(value).__name__}")
-    if not _is_within(value, bounds):
-        raise ValueError(message)
-    return int(value)  # type: ignore[call-overload]
+    raise ValueError(message)
 
 
 def boolean(name: str, value: object) -> bool:

@@ -24,8 +24,7 @@ from torch import Tensor
 
 from agents.common.batch import Batch
 from agents.common.data.arrays import ROW_DTYPES
-from agents.common.data.storage import to_device
-from agents.common.data.transitions import KIND_OF_BUFFER, TransitionStore
+from agents.common.data.transitions import KIND_OF_BUFFER, TransitionStore, to_device
 from agents.common.files import DamagedFileError, raising_damaged_file, safe
 from agents.common.files.npz import read_npz
 from agents.common.validation import integer

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -37,9 +38,9 @@ from agents.common.data.arrays import (
     prepare,
 )
 from agents.common.data.shards import ShardLoader, Shards
-from agents.common.data.storage import place, to_device
 from agents.common.frames import frame_space
 from agents.common.observations import ObservationLayout
+from agents.common.validation import one_of
 
 KIND_OF_BUFFER = (
     "observation_space", "action_space", "n_envs", "replicas", "sparse", "frame_stack",
@@ -47,6 +48,27 @@ KIND_OF_BUFFER = (
 """Attributes that decide what rows mean; others decide how batches are drawn."""
 CONTENT = ("buffer_size", "dataset_size", "_rings_begin", "pos", "full", "dataset_description")
 """Attributes that change with the content of a buffer."""
+
+
+STORAGES = ("auto", "device", "host")
+GIB = 1 << 30
+# of a GPU's memory, whichever is more: for networks, activations and graphs
+KEPT_FREE = 2 * GIB
+KEPT_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where data live, and why.
+
+    :param on_device: whether they live on the training device.
+    :param device: the device of the tensors.
+    :param text: one line for the log.
+    """
+
+    on_device: bool
+    device: torch.device
+    text: str
 
 
 class TransitionStore(BaseBuffer):
@@ -115,8 +137,9 @@ class TransitionStore(BaseBuffer):
 
     def _make_layouts(self) -> None:
         """Make what follows from the spaces, and is not in files."""
-        self.layout = ObservationLayout(self.observation_space)
-        self.stored = ObservationLayout(frame_space(self.observation_space, self.frame_stack))
+        self.layout = self.stored = ObservationLayout(self.observation_space)
+        if self.frame_stack > 1:
+            self.stored = ObservationLayout(frame_space(self.observation_space, self.frame_stack))
 
     def _allocate(self, dataset_rows: int, dataset_extra: int) -> None:
         """Make empty storage: dataset rows, one ring per environment, then the tail of extra observations."""
@@ -139,7 +162,8 @@ class TransitionStore(BaseBuffer):
         self.next_row[dataset_rows:] = torch.arange(self._online_tail, self._online_tail + online)
         self.pos = 0
         self.full = False
-        self._sync_host_copy()
+        self._in_episode = np.zeros(self.n_envs, bool)
+        self._last_next_obs = np.zeros((self.n_envs, self.stored.size), self.stored.numpy_dtype)
 
     def _shapes(self, dataset_rows: int, dataset_extra: int) -> dict[str, Shape]:
         """Return the shapes of all tensors for so many rows of a dataset and trajectories in it."""
@@ -378,3 +402,33 @@ class TransitionStore(BaseBuffer):
             rings[name] = tensor[self._rings_begin : self.capacity]
         sizes = self.n_envs, self.buffer_size
         return {name: ring.unflatten(0, sizes) for name, ring in rings.items()}
+
+
+def place(storage: str, device: torch.device, needed: int) -> Placement:
+    """Decide where data of ``needed`` bytes live when ``device`` trains; ``storage`` is one of `STORAGES`.
+
+    On a GPU, ``"auto"`` leaves 2 GiB or a tenth of its memory free, whichever is more; on a CPU it is ``"device"``.
+    """
+    one_of("storage", storage, STORAGES)
+    in_host = storage == "host"
+    if storage == "auto" and device.type == "cuda":
+        free, total = device_memory(device)
+        in_host = needed > free - max(KEPT_FREE, int(KEPT_SHARE * total))
+    where = f"on {device}"
+    if in_host:
+        where = "in host memory"
+        device = torch.device("cpu")
+    return Placement(not in_host, device, f"replay buffer: {needed / GIB:.2f} GiB {where}")
+
+
+def device_memory(device: torch.device) -> tuple[int, int]:
+    """Return a GPU's free and total memory in bytes; what PyTorch holds without using it counts as free."""
+    free, total = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device), total
+
+
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """Copy values from host memory to a device; from page-locked memory the copy to a GPU is asynchronous."""
+    if device.type != "cuda":
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)

@@ -15,9 +15,8 @@ from torch import nn
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.method import Method
 from agents.common.nets.pretrained import PretrainedFlow
-from agents.common.nets.specs import NetworkSpec, find_behaviour
+from agents.common.nets.specs import find_behaviour
 from agents.common.sb3.environments import available_device
-from agents.common.sb3.first_update import require_table
 from agents.common.settings import Configurable, setting
 from agents.common.streams import MAX_SEED
 from agents.common.validation import integer
@@ -218,7 +217,6 @@ def read_arguments(
         )
     else:
         method = copy.copy(arguments.method)  # another model may be made of it too
-    require_table(method, "networks", NetworkSpec)
     if method.pretraining_steps:
         require_behaviour(method)
     return method, arguments
@@ -252,7 +250,7 @@ def require_behaviour(method: Method, replacement: str | None = None) -> str:
     :return: its name.
     :raises ValueError: if it has none, or is to pretrain one that is replaced.
     """
-    behaviour = find_behaviour(require_table(method, "networks", NetworkSpec))
+    behaviour = find_behaviour(method.networks())
     if behaviour is None:
         raise ValueError(
             f"{type(method).__name__} has no behaviour flow to pretrain; leave out "

@@ -147,11 +147,9 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
             require_env(env)
         of_sb3 = arguments.of_sb3(self.method)
         super().__init__(policy, env, **of_sb3, support_multi_env=True, sde_support=False)  # type: ignore[arg-type]
-        self.algorithm_id = name_of(self.method_class)  # a saved model says whose it is
         self.offline_steps = 0  # gradient steps taken in learn_offline
         self._is_online = False  # whether the last phase was, or is, an online one
         self.behaviour = arguments.behaviour
-        self.behaviour_flow = find_behaviour(self.method.networks())
         if arguments._init_setup_model:
             self._setup_model()
 
@@ -186,11 +184,10 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
     def _setup_model(self) -> None:
         """Build buffer and policy; runs without an environment too when a model is loaded."""
         attributes = vars(self)
-        settings = self.method.settings()
-        # `load` sets them as attributes of the model; they belong to the method
-        loaded = {name: attributes.pop(name) for name in settings.keys() & attributes}
+        # `load` sets settings as attributes of the model; they belong to the method
+        loaded = {name: attributes.pop(name) for name in self.method.declared().keys() & attributes}
         if loaded:
-            self.method = type(self.method)(**settings | loaded)
+            self.method = type(self.method)(**self.method.settings() | loaded)
         spaces = self.observation_space, self.action_space
         check_spaces(*spaces)
         seeds = self.seeds
@@ -282,8 +279,10 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         return single
 
     def _saved_settings(self) -> dict[str, Any]:
-        """Return what a file holds besides the attributes, or in place of them: settings, and what a flow is."""
+        """Return what a file holds besides the attributes, or in place of them: algorithm, settings, what a flow is."""
         settings = self.method.settings()
+        settings["algorithm_id"] = name_of(self.method_class)
+        settings["behaviour_flow"] = find_behaviour(self.method.networks())
         if callable(self.learning_rate):
             rate = LearningRateSchedule(self.learning_rate)(self._current_progress_remaining)
             warnings.warn(

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from agents.common.data import storage
-from agents.common.data.storage import GIB, place
+from agents.common.data import transitions
+from agents.common.data.transitions import GIB, place
 from tests.common.data.helpers import Recorder, assert_same_batches, loaded_buffer
 from tests.common.toys import seeded, toy_dataset
 
@@ -38,7 +38,7 @@ def test_batches_are_the_same_as_on_the_device_also_while_transitions_are_added(
 def test_data_are_on_a_gpu_as_long_as_enough_memory_stays_free(
     monkeypatch, free, total, needed, device
 ):
-    monkeypatch.setattr(storage, "device_memory", lambda device: (free * GIB, total * GIB))
+    monkeypatch.setattr(transitions, "device_memory", lambda device: (free * GIB, total * GIB))
     placement = place("auto", torch.device("cuda"), int(needed * GIB))
     assert placement.device.type == device
     assert placement.on_device == (device == "cuda")
