@@ -367,6 +367,8 @@ def find_named_by_file(
     :raises ValueError: if there is no such algorithm; the message names the closest.
     :raises UntrustedError: if it is neither built in, nor of an installed package, nor imported already.
     """
+    if name in BUILT_IN:
+        return find(name)
     # imported already, so nothing of the file's choice runs
     for entry in _entries.values():
         if name == path_of(entry.method):

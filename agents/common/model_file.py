@@ -216,11 +216,13 @@ def find_model(path: str | Path) -> Path:
     A folder gives its final model, else that of the newest checkpoint, else the best so far.
     """
     path = Path(path)
+    if path.is_file():
+        return path
     # a folder is named ENV_NUMBER, also where the path to it is `.` or a link
     final = path / f"{path.resolve().name.rpartition('_')[0]}.zip"
     checkpoints = [checkpoint / "model.zip" for checkpoint in find_checkpoints(path / "checkpoint")]
     best = path / "best_model.zip"
-    for candidate in (path, Path(f"{path}.zip"), final, *checkpoints, best):
+    for candidate in (Path(f"{path}.zip"), final, *checkpoints, best):
         if candidate.is_file():
             return candidate
     raise FileNotFoundError(
