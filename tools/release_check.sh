@@ -35,7 +35,7 @@ maze=pointmaze-medium-navigate-singletask-task1-v0
 zoo train --algo qam --env $maze --quick --seeds 0-1 --offline-steps 200 --eval-episodes 2 --num-threads 1 \
     --dataset generate --dataset-size 5000 --dataset-dir data
 zoo compare logs/ --published mini -o report/
-zoo enjoy --algo qam --env $maze --trained --episodes 1 --explain --every 10 --video qam.gif
+zoo enjoy --algo qam --env $maze --trained --episodes 1 --video qam.gif
 zoo evaluate --algo fql --env $maze --trained
 zoo export --algo qam --env $maze -o qam.onnx
 sed -n '/^```python$/,/^```$/p' "$root/README.md" | sed '/^```/d; s/100_000/5_000/; s/(1_000/(30/' | python -P -
