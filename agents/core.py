@@ -1,6 +1,7 @@
 """What algorithms are written with: the public names, from wherever in the package they are defined.
 
-An algorithm of your own needs no other import of this package (docs/register.md).
+An algorithm of your own needs no other import of this package (docs/register.md); those of the package also import
+their formulas from `agents.common.maths`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from agents.common.maths.denoising import (
     Sampler,
     add_noise,
     denoise,
-    masked_mean,
+    weighted_mean,
 )
 from agents.common.nets.specs import diffusion_schedule
 from agents.common.validation import integer
@@ -166,6 +166,6 @@ class DAC(Method):
         actor_losses = self.actor_losses(predicted, targets)
         return {
             "td": self.critic_loss(batch, targets, nets, info),
-            "bc": masked_mean((noise["diffusion_eps"] - predicted).square(), batch.valid),
-            "actor": masked_mean(actor_losses, batch.valid),
+            "bc": weighted_mean((noise["diffusion_eps"] - predicted).square(), batch.valid),
+            "actor": weighted_mean(actor_losses, batch.valid),
         }

@@ -39,24 +39,27 @@ from agents.core import (
 
 
 class AdjointMatching(Method):
-    r"""A behaviour flow clones the data, and a flow that starts from it is fine-tuned by adjoint matching.
+    r"""A behaviour flow clones the data, and a second flow is trained by adjoint matching towards it tilted by Q.
 
-    The fine-tuned flow :math:`v_f` is rolled out as a memoryless SDE (1). Minus Q's gradient at the end of the rollout,
-    :math:`a_K`, is carried back along it by the behaviour flow :math:`v_\beta` (2), and :math:`v_f` regresses to
-    :math:`v_\beta - \frac{\sigma^2}{2} a` (3). With h = 1/K and :math:`t_i = i h`:
+    The second, fine-tuned flow :math:`v_f` is rolled out as a memoryless SDE (1), whose last step follows the behaviour
+    flow without noise. The gradient of Q at its end, :math:`a_K`, is carried back by the behaviour flow (2), and
+    :math:`v_f` regresses to :math:`\bar v_\beta - \frac{\sigma^2}{2} a` (3). :math:`\bar v_\beta` is the moving average
+    of the behaviour flow :math:`v_\beta`, K is ``flow_steps``, h = 1/K, :math:`t_i = i h`, and E the mean over rows:
 
     .. math::
         x_{i+1} &= x_i + h\left(2 v_f(x_i, t_i) - \tfrac{x_i}{t_i + h}\right) + \sqrt h\,\sigma_i\epsilon_i,
-        \qquad \sigma_i^2 = \tfrac{2(1 - t_i + h)}{t_i + h} \qquad (1)\\
-        a_i &= a_{i+1} + h\,\nabla_x\left[2 v_\beta(x, t_i + h) - \tfrac{x}{t_i + h}\right]_{x_i}^\top a_{i+1}
-        \qquad (2)\\
-        L_{AM} &= \mathbb{E}\sum_{i,d}\left[\tfrac{2}{\sigma_i}(v_f - v_\beta) + \sigma_i a_i\right]^2 \qquad (3)
+        \qquad x_K = x_{K-1} + h\,\bar v_\beta(x_{K-1}, t_{K-1}) \qquad (1)\\
+        a_i &= a_{i+1} + h\,J_i^\top a_{i+1}, \qquad
+        J_i = \partial_x\left[2\bar v_\beta(x, t_i + h) - \tfrac{x}{t_i + h}\right]_{x = x_i} \qquad (2)\\
+        L_{AM} &= \mathbb{E}\sum_{i,d}\left[\tfrac{2}{\sigma_i}(v_f - \bar v_\beta)(x_i, t_i) + \sigma_i a_i\right]^2,
+        \qquad \sigma_i^2 = \tfrac{2(1 - t_i + h)}{t_i + h} \qquad (3)
 
-    A subclass decides how strongly Q weighs against the behaviour flow. Source: Domingo-Enrich et al., Adjoint
-    Matching, arXiv 2409.08861; with Q: Li and Levine, arXiv 2601.14234.
+    In (2) the state is that of time t_i and the time is t_i + h, as in the authors' code.
+
+    Source: Domingo-Enrich et al., Adjoint Matching, arXiv 2409.08861; with Q: Li and Levine, arXiv 2601.14234.
     """
 
-    max_grad_norm: float | None = setting(default=1.0)
+    max_grad_norm: float | None = setting(default=1.0, reference="clip_grad")
     target_behaviour: bool = setting(
         default=True,
         reference="target_actor",
@@ -70,7 +73,7 @@ class AdjointMatching(Method):
     )
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return critics, behaviour flow and fine-tuned flow, which start independently unless there is pretraining."""
+        """Return critics, behaviour flow and fine-tuned flow, which begins as a copy of it only after pretraining."""
         return {
             "critic": critic(target=True),
             "behaviour": velocity_field(target=True, role="behaviour"),
@@ -99,7 +102,7 @@ class AdjointMatching(Method):
     def end_adjoint(self, observations: Tensor, end: Tensor, nets: Networks) -> Tensor:
         """Return a_K, minus the gradient of the critics' mean at the ends of rollouts, (S, B, D)."""
         critic = nets.critic_target if self.target_gradient else nets.frozen.critic
-        # clipped inside the gradient, so that nothing is pulled further out of the action box
+        # clipped inside the gradient: coordinates outside of the action box get none
         bound = 1.0 if self.clip_adjoint else math.inf
         return -action_gradient(
             lambda actions: critic(observations, actions.clamp(-bound, bound)).mean(1), end
@@ -109,20 +112,20 @@ class AdjointMatching(Method):
         """Return the TD target, the rollout's states, their adjoints and the behaviour flow's velocities there."""
         prior = self.prior(nets).at(batch.observations)
         fine_tuned = nets.fine_tuned.at(batch.observations)
-        # (1); the last step follows the behaviour flow, without noise
-        states, velocities, end = memoryless_rollout(
+        # (1)
+        states, prior_velocities, end = memoryless_rollout(
             fine_tuned, prior, noise["am_x0"], noise["am_eps"]
         )
         end_adjoint = self.end_adjoint(batch.observations, end, nets)
         info |= adjoint_statistics(end_adjoint)
-        # (2); the behaviour flow is evaluated once at all states
-        times = step_times(self.flow_steps, states, first=1)
+        # (2); one forward pass at all (x_i, t_i + h), then a vector-Jacobian product for each step
+        times = step_times(self.flow_steps, states, right_ends=True)
         prior_vjp = vjp_at_points(prior, states, times)
         return {
             **self.td_targets(batch, noise, nets),
             "states": states,
             "adjoints": lean_adjoint(prior_vjp, end_adjoint, self.flow_steps),
-            "prior": velocities,
+            "prior_velocities": prior_velocities,
         }
 
     def losses(
@@ -133,36 +136,40 @@ class AdjointMatching(Method):
         bc_flow = cloning_loss(nets.behaviour, batch, noise)
         states = targets["states"]
         times = step_times(self.flow_steps, states)
-        fine_tuned = nets.fine_tuned.at(batch.observations)(states, times)
+        velocities = nets.fine_tuned.at(batch.observations)(states, times)
         sigmas = memoryless_sigmas(self.flow_steps, states)
         return {
             "td": td,
             "bc_flow": bc_flow,
-            # no action of the batch is in it, so sequences across an end count too
-            "am": self.matching_loss(fine_tuned, targets, sigmas, nets, info),
+            # no action of the batch is in it, so it is not weighted by `valid`
+            "am": self.matching_loss(velocities, targets, sigmas, nets, info),
         }
 
     def matching_loss(
-        self, fine_tuned: Tensor, targets: Targets, sigmas: Tensor, nets: Networks, info: Info
+        self, velocities: Tensor, targets: Targets, sigmas: Tensor, nets: Networks, info: Info
     ) -> Tensor:
         """Return the adjoint-matching loss (3), (S,).
 
-        :param fine_tuned: the fine-tuned flow's velocities at states of K steps, (S, K, B, D).
-        :param targets: ``prior``, the behaviour flow's velocities there, and ``adjoints``, both of that shape.
+        :param velocities: of the fine-tuned flow at the states x_0..x_{K-1}, (S, K, B, D).
+        :param targets: ``prior_velocities``, those of the behaviour flow there, and ``adjoints``, both of that shape.
         :param sigmas: noise scales of the steps, broadcastable to that shape.
         :param nets: the networks.
         :param info: to add diagnostics to, each (S,).
         :return: the loss.
         """
-        return adjoint_matching_loss(fine_tuned, targets["prior"], targets["adjoints"], sigmas)
+        return adjoint_matching_loss(
+            velocities, targets["prior_velocities"], targets["adjoints"], sigmas
+        )
 
 
 class QAM(AdjointMatching):
-    r"""A multi-step flow policy moves towards the behaviour times exp(tau Q) using only the critic's action gradient.
+    r"""A multi-step flow policy moves towards a density proportional to that of the behaviour times exp(tau Q).
 
-    .. math:: L = L_{TD} + L_{FM}(v_\beta) + L_{AM}, \qquad a_K = -\tau\,\nabla_x \bar Q'(s, \mathrm{clip}\,x_K)
+    .. math:: L = L_{TD} + L_{FM}(v_\beta) + L_{AM}, \qquad
+        a_K = -\tau\,\nabla_x \bar Q'(s, \mathrm{clip}\,x)\,|_{x = x_K}
 
-    with the adjoint-matching loss (3) of :class:`AdjointMatching`.
+    with the adjoint-matching loss (3) of :class:`AdjointMatching` and the mean of the target critics,
+    :math:`\bar Q'`. Only the critics' action gradient is used.
 
     Source: Li and Levine, arXiv 2601.14234; adjoint matching: Domingo-Enrich et al., arXiv 2409.08861. Differs in:
     nothing; the defaults are the behaviour of the authors' code.
@@ -173,19 +180,19 @@ class QAM(AdjointMatching):
         reference="tau",
         at_least=0,
         search=log_range(0.1, 100.0),
-        doc="Weight of Q against the behaviour prior; 0 is behaviour cloning, and samples from the "
-        "behaviour flow. The effective value grows as `flow_steps` falls.",
+        doc="Weight of Q against the behaviour flow, which acts itself if this is 0. With fewer `flow_steps` the same "
+        "weight moves the policy further, relative to the spread of its samples.",
     )
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Follow the fine-tuned flow; without any weight on Q, the behaviour flow."""
         if self.inverse_temperature > 0:
             return super().act(observations, noise, nets)
-        # both flows aim at the same then, and this is the one that is cloned
+        # the fine-tuned flow would only imitate this one
         flow = nets.behaviour.at(observations)
         return integrate_flow(flow, noise["action"], self.flow_steps).clamp(-1, 1)
 
     def end_adjoint(self, observations: Tensor, end: Tensor, nets: Networks) -> Tensor:
         """Return a_K, weighted by the inverse temperature."""
-        # (2) is linear in its end, so this weighs all adjoints
+        # (2) is linear in its end, so this scales all adjoints
         return self.inverse_temperature * super().end_adjoint(observations, end, nets)

@@ -70,7 +70,7 @@ class SQAM(TRQAM):
         endpoint = integrate_flow(
             nets.fine_tuned.at(batch.observations), noise["endpoint_z"], self.flow_steps
         )
-        times = step_times(self.bridge_states, endpoint, first=1)
+        times = step_times(self.bridge_states, endpoint, right_ends=True)
         # to the end itself, of which the critics see the clipped action
         states = interpolate(noise["bridge_eps"], endpoint.unsqueeze(1), times)  # (S, M, B, D)
         # in closed form: no gradient is carried back through the prior
@@ -82,7 +82,7 @@ class SQAM(TRQAM):
             "endpoint": endpoint.clamp(-1, 1),
             "states": states,
             "adjoints": adjoints,
-            "prior": self.prior(nets)(batch.observations, states, times),
+            "prior_velocities": self.prior(nets)(batch.observations, states, times),
         }
 
     def losses(
@@ -93,11 +93,11 @@ class SQAM(TRQAM):
         policy_q = nets.critic(batch.observations, targets["endpoint"])
         info |= q_statistics(q)
         states = targets["states"]
-        times = step_times(self.bridge_states, states, first=1)
-        fine_tuned = nets.fine_tuned(batch.observations, states, times)
+        times = step_times(self.bridge_states, states, right_ends=True)
+        velocities = nets.fine_tuned(batch.observations, states, times)
         return {
             "td": self.td_loss(q, targets["td"], batch.valid),
             "gap": policy_q.mean((1, 2)) - q.mean((1, 2)),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
-            "am": self.matching_loss(fine_tuned, targets, bridge_sigmas(times), nets, info),
+            "am": self.matching_loss(velocities, targets, bridge_sigmas(times), nets, info),
         }

@@ -79,7 +79,6 @@ class TRQAM(AdjointMatching):
         "code.",
     )
     gamma: float = setting(default=0.995, reference="discount")
-    max_grad_norm: float | None = setting(default=1.0, reference="clip_grad")
 
     def check_together(self) -> None:
         """Refuse bounds of lambda that are the wrong way round."""
@@ -100,13 +99,15 @@ class TRQAM(AdjointMatching):
         return (self.multiplier_scale * nets.multiplier.value).clamp(min=1e-8)
 
     def matching_loss(
-        self, fine_tuned: Tensor, targets: Targets, sigmas: Tensor, nets: Networks, info: Info
+        self, velocities: Tensor, targets: Targets, sigmas: Tensor, nets: Networks, info: Info
     ) -> Tensor:
         """Return the loss with the multiplier (1), and note ``path_kl``, (S,) per action of the chunk."""
         # (2), of the processes themselves: the multiplier scales the loss, not their noise
-        info["path_kl"] = path_kl(fine_tuned, targets["prior"], sigmas) / self.chunk_length
+        info["path_kl"] = (
+            path_kl(velocities, targets["prior_velocities"], sigmas) / self.chunk_length
+        )
         scaled_sigmas = sigmas / self.effective_multiplier(nets).sqrt().view(-1, 1, 1, 1)
-        return super().matching_loss(fine_tuned, targets, scaled_sigmas, nets, info)
+        return super().matching_loss(velocities, targets, scaled_sigmas, nets, info)
 
     def skipped_networks(self, updates: int) -> frozenset[str]:
         """Return the behaviour flow and its moving average if the base is frozen."""

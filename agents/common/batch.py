@@ -1,4 +1,4 @@
-"""The batch of one update, a dataclass of tensors whose first axis is that of the replicas, and types of formulas."""
+"""The batch of an update, whose tensors have the leading axis S of the replicas, and the types of velocity fields."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 Time = Tensor | float
+"""A number, or times that broadcast to one column: (S, B, 1), or (K, 1, 1) for K states of every row."""
 Velocity = Callable[[Tensor, Time], Tensor]
 """A velocity field at fixed observations: (x, t) -> velocity, of the shape of x."""
 

@@ -133,7 +133,7 @@ class Method(CommonSettings):
     """
 
     unmasked_losses: ClassVar[frozenset[str]] = frozenset()
-    """Losses that are meant to count what ``batch.valid`` leaves out."""
+    """Losses that read the batch's actions or rewards and deliberately include rows with ``batch.valid`` 0."""
     trains: ClassVar[Mapping[str, frozenset[str]]] = {}
     """Loss -> the networks that it trains; a loss that is not named trains one network."""
     _without_positional = (
@@ -172,7 +172,7 @@ class Method(CommonSettings):
         return {"action": STANDARD_NORMAL}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
-        """Sample chunks: the one sampler for TD targets, collection and evaluation.
+        """Sample chunks, one candidate a row: for TD targets, collection and evaluation.
 
         :param observations: as the networks see them, (S, B, O).
         :param noise: the draws of :meth:`action_noise_table`.
@@ -197,7 +197,7 @@ class Method(CommonSettings):
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
-        """Compute the losses, unscaled; each is a mean over everything but replicas.
+        """Compute the losses, unscaled; each is a mean over rows, so that replicas never mix.
 
         :param batch: the batch.
         :param targets: from :meth:`targets`.
@@ -330,7 +330,7 @@ class Method(CommonSettings):
         return pick_best(candidates.unflatten(1, (-1, n)), scores.unflatten(1, (-1, n)))
 
     def next_actions(self, batch: Batch, noise: Noise, nets: Networks) -> Tensor:
-        """Sample the next state's action of the TD target.
+        """Sample the next state's action of the TD target, the best of n candidates as in acting.
 
         :param batch: the batch.
         :param noise: all draws of the update.

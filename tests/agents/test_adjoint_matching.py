@@ -119,7 +119,7 @@ def test_frozen_base_stays_as_pretraining_left_it_while_the_rest_learns(id):
 @pytest.mark.parametrize(
     ("id", "setting", "source", "target"),
     [
-        ("trqam", "target_behaviour", "behaviour", "prior"),
+        ("trqam", "target_behaviour", "behaviour", "prior_velocities"),
         ("trqam", "target_gradient", "critic", "adjoints"),
         ("qsm", "target_gradient", "critic", "gradient"),
         ("cgql", "target_behaviour", "behaviour", "td"),

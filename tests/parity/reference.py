@@ -118,7 +118,7 @@ INTERMEDIATES = {
     "td_target": "td",
     "am_xs": "states",
     "am_adjs": "adjoints",
-    "am_v_base": "prior",
+    "am_v_base": "prior_velocities",
     "value_target": "value",
     "partial_action": "partial",
     "partial_time": "time",

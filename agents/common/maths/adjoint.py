@@ -4,12 +4,17 @@ With K flow steps, h = 1/K and t_i = i h, a flow and the stochastic process with
 
 .. math:: dX = (2 v(X, t) - X/t)\,dt + \sigma_t\,dW, \qquad \sigma_t^2 = 2(1-t)/t
 
-have the same marginals, and X_1 is independent of X_0 (memoryless). Times in X/t and in sigma are shifted by h to avoid
-dividing by zero. Source: Domingo-Enrich et al., Adjoint Matching, arXiv 2409.08861, memoryless noise schedule and lean
-adjoint; the discretisation is that of the authors' code of Q-learning with Adjoint Matching, arXiv 2601.14234.
+have the same marginals in continuous time, and X_1 is independent of X_0 (memoryless). On the grid, t in denominators
+is t + h, and 1 - t is 1 - t + h, so that neither sigma nor 2 / sigma is infinite at an end.
 
-In all functions ``flow_steps`` is K, ``step`` an index i in 0..K-1, ``like`` a tensor that gives dtype and device, and
-``sigmas`` the noise scales, broadcastable to (S, K, B, D).
+Source: Domingo-Enrich et al., Adjoint Matching, arXiv 2409.08861, memoryless noise schedule and lean adjoint; the
+discretisation is that of the authors' code of Q-learning with Adjoint Matching, arXiv 2601.14234.
+
+In all functions
+
+- ``flow_steps`` is K, and ``step`` an index i in 0..K-1;
+- ``like`` is a tensor that gives dtype and device;
+- ``sigmas`` are the noise scales, broadcastable to (S, K, B, D).
 """
 
 from __future__ import annotations
@@ -25,7 +30,7 @@ from agents.common.batch import Velocity
 
 def memoryless_sigma(step: int, flow_steps: int) -> float:
     r"""Return the noise scale of one step, :math:`\sigma_i = \sqrt{2(1 - t_i + h)/(t_i + h)}`."""
-    # K + 2 over i + 1 is (1 + 2h) / (t_i + h), with fewer operations and roundings
+    # 2(K - i + 1) / (i + 1), with fewer roundings
     return math.sqrt(2 * (flow_steps + 2) / (step + 1) - 2)
 
 
@@ -36,10 +41,11 @@ def memoryless_sigmas(flow_steps: int, like: Tensor) -> Tensor:
     return (2 * (flow_steps + 2) / steps - 2).sqrt().view(-1, 1, 1).to(like.dtype)
 
 
-def step_times(count: int, like: Tensor, first: int = 0) -> Tensor:
-    """Return the left ends k / count of equal steps, (count, 1, 1), or with ``first`` 1 the right ends."""
-    steps = torch.arange(first, first + count, dtype=like.dtype, device=like.device)
-    return steps.view(-1, 1, 1) / count
+def step_times(flow_steps: int, like: Tensor, right_ends: bool = False) -> Tensor:
+    """Return the times at which the K equal steps begin, or at which they end, (K, 1, 1)."""
+    first = int(right_ends)
+    steps = torch.arange(first, first + flow_steps, dtype=like.dtype, device=like.device)
+    return steps.view(-1, 1, 1) / flow_steps
 
 
 def memoryless_step(
@@ -138,6 +144,6 @@ def path_kl(fine_tuned: Tensor, base: Tensor, sigmas: Tensor) -> Tensor:
 
 
 def bridge_sigmas(times: Tensor) -> Tensor:
-    r"""Return the noise scales at bridge times (M, 1, 1), :math:`\sigma_k = \sqrt{2(1 - \tau_k + h)/(\tau_k + h)}`."""
+    r"""Return :math:`\sigma_k = \sqrt{2(1 - \tau_k + h)/(\tau_k + h)}`, for M times, h = 1/M, of a bridge."""
     h = 1.0 / len(times)
     return (2 * (1 - times + h) / (times + h)).sqrt()

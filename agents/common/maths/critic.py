@@ -61,7 +61,7 @@ def expectile_loss(error: Tensor, expectile: float) -> Tensor:
     :param expectile: kappa in (0, 1); 0.5 is half the square.
     :return: same shape.
     """
-    # of two Python numbers, `where` makes the process's default dtype
+    # `where` of two Python numbers has PyTorch's default dtype
     return torch.where(error < 0, 1 - expectile, expectile).to(error.dtype) * error.square()
 
 
@@ -129,7 +129,7 @@ def action_gradient(value: Callable[[Tensor], Tensor], actions: Tensor) -> Tenso
     :param actions: where, (S, B, D).
     :return: (S, B, D), without a graph.
     """
-    # traced into the surrounding graph, which autograd.grad would break
+    # torch.compile traces this gradient into its graph, which `autograd.grad` would break
     if torch.compiler.is_compiling():
         return torch.func.grad(lambda y: value(y).sum())(actions)
     with torch.enable_grad():

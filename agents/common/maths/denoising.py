@@ -107,6 +107,6 @@ def denoise(
     return x
 
 
-def masked_mean(losses: Tensor, weight: Tensor) -> Tensor:
+def weighted_mean(losses: Tensor, weight: Tensor) -> Tensor:
     """Average losses (S, B, D), weighted by row (S, B), over coordinates and rows; the divisor counts every row."""
     return (weight * losses.mean(-1)).mean(-1)

@@ -50,7 +50,7 @@ def temperature_loss(
 
     :param log_prob: of sampled actions, (S, B).
     :param actions: (S, B, D), which give D.
-    :param target_entropy: H; None: -D/2.
+    :param target_entropy: H with a bar; None: -D/2.
     :param nets: ``temperature``.
     :param info: gets the entropy and the temperature.
     :return: the loss, (S,).
@@ -95,7 +95,7 @@ def edit_losses(
     :param noise: standard normal, (S, B, D).
     :param nets: ``edit``, ``temperature`` and ``critic``.
     :param edit_scale: bound of the edit.
-    :param target_entropy: H; None: -D/2.
+    :param target_entropy: H with a bar; None: -D/2.
     :param info: gets the entropy and the temperature.
     :return: ``q``, ``entropy`` and ``temperature``, each (S,).
     """

@@ -42,7 +42,7 @@ def flow_matching_loss(
     """
     t = t.unsqueeze(-1)
     error = velocity(torch.lerp(x_0, x_1, t), t) - (x_1 - x_0)
-    # over all rows, not the sum of weights: each valid row counts alike in every batch
+    # divided by B and not by the sum of weights, so that a valid row counts alike in every batch
     return (weight * error.square().mean(-1)).mean(-1)
 
 
