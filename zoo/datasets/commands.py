@@ -97,6 +97,7 @@ def check(
     elif action_range and not (env or no_env or name in TASKS):
         raise UsageError("`--action-range` needs `--env` or `--no-env`, whose limits it stands for")
     else:
+        # as training imports them, so that the check knows the same environments
         import_environments(gym_packages)
         if name in TASKS and not no_env:
             env = TASKS[name].env_id

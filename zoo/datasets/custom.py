@@ -105,6 +105,7 @@ def load_custom(
         arrays["actions"] = (action_space.low + shares * units).astype(np.float32)
         content = compact_transitions(arrays)
     file = Path(name_of(source).replace("/", "-")).with_suffix(".npz")  # a Minari id has slashes
+    # Of what is trained on, so that a dataset may move or be converted and a run still resumes.
     digest = hashlib.sha256()
     for key in COMPACT:
         digest.update(f"{key} {arrays[key].shape} ".encode())

@@ -92,6 +92,7 @@ def _download_file(file: Path, spec: DatasetSpec) -> None:
         url = f"{host}{folder}/{file.name}"
         try:
             _fetch(url, part)
+            # A maintenance page, or a file that changed between two parts of it, must not become a dataset.
             check_headers(part, spec)
             with raising_damaged_file(str(part)), zipfile.ZipFile(part) as archive:
                 damaged = archive.testzip()

@@ -157,7 +157,7 @@ def _join(parts: Sequence[Path], file: Path) -> None:
 
 def _play(spec: DatasetSpec, seed: int, jobs: Sequence[Job], num_workers: int) -> None:
     """Play episodes in child processes."""
-    others = set(multiprocessing.active_children())
+    earlier_children = set(multiprocessing.active_children())
     # spawned, since NumPy reads the variables when it is imported
     context = multiprocessing.get_context("spawn")
     with (
@@ -170,7 +170,7 @@ def _play(spec: DatasetSpec, seed: int, jobs: Sequence[Job], num_workers: int) -
                 future.result()
         except BaseException:
             # else the pool would wait for all episodes
-            for child in set(multiprocessing.active_children()) - others:
+            for child in set(multiprocessing.active_children()) - earlier_children:
                 child.kill()
             raise
 
@@ -183,6 +183,7 @@ def _variables_for_children() -> Iterator[None]:
     """
     main = sys.modules["__main__"]
     variables = dict(os.environ)
+    # Without AVX2 these kernels would crash.
     if "avx2" in cpuinfo("flags").split():
         os.environ.update(KERNELS)
     sys.modules["__main__"] = types.ModuleType("__main__")
@@ -199,6 +200,7 @@ def _prepare_process() -> None:
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
+    # A parent that is killed cannot end its children, which would play on for hours.
     def end_with_parent() -> None:
         parent = multiprocessing.parent_process()
         if parent is not None:

@@ -114,13 +114,13 @@ def _find_files(
             f"{path} lacks {count(len(missing), 'file')}, the first is {missing[0].name}, and {problem}; use fewer "
             f"with `--dataset-size N`, or only what is there with `--dataset {path}`"
         )
-    ways = (
+    advice = (
         f"put the file there, or give it with `--dataset PATH`{f'; {problem}' if problem else ''}"
     )
     if spec.is_generatable:
         command = f"zoo dataset generate {spec.name} --dataset-dir {path.parent}"
-        ways = f"generate it with `{command}`, {ways}"
-    raise UsageError(f"there is no dataset at {path}; {ways}")
+        advice = f"generate it with `{command}`, {advice}"
+    raise UsageError(f"there is no dataset at {path}; {advice}")
 
 
 def first_trajectories(transitions: Transitions, size: int, path: Path) -> Transitions:

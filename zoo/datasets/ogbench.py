@@ -60,6 +60,7 @@ def check_headers(path: Path, spec: DatasetSpec, env: Any = None) -> None:
     """
     headers = read_npz_headers(path)
     rows = 0
+    # A damaged or foreign file is found now, and not after minutes of reading.
     for name, axes in required_arrays(spec).items():
         if name not in headers:
             raise UsageError(f"expected an array `{name}`, got only {', '.join(headers) or 'none'}")
@@ -116,6 +117,7 @@ def check_dataset(path: Path, spec: DatasetSpec) -> None:
     with contextlib.closing(make_labelling_env(spec.env_id)) as env:
         check_headers(path, spec, env)
     _, arrays = read_arrays(path, spec)
+    # A task that no state achieves has rewards of -1 only: there is nothing but cloning to learn.
     unsolved = []
     for task, env_id in spec.task_env_ids.items():
         with contextlib.closing(make_labelling_env(env_id)) as env:

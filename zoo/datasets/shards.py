@@ -89,6 +89,7 @@ def load_shards(
     remaining = total
     if size is not None:
         remaining = size
+    # Shards take turns in training, so each keeps its own end.
     parts = []
     for shard in converted:
         # Only the last one may be cut: `convert_shards` gives no more files than the size needs.

@@ -62,6 +62,7 @@ def check_spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
             f"`{env_id}` has actions from {actions.low[place]:g} to {actions.high[place]:g} in coordinate {place}, "
             "expected finite low < high; in a wrapper, leave out what cannot move and give limits to the rest"
         )
+    # A single space is checked like the only part of a Dict.
     parts = {"": observations}
     if isinstance(observations, spaces.Dict):
         parts = observations.spaces
@@ -98,18 +99,22 @@ def check_same_spaces(
     :param played: those of the environment.
     :raises UsageError: if one of them differs.
     """
-    for noun, own, env in zip(("observations", "actions"), trained, played, strict=True):
-        if _signature(own) != _signature(env):
+    for noun, model_space, env_space in zip(
+        ("observations", "actions"), trained, played, strict=True
+    ):
+        if _signature(model_space) != _signature(env_space):
             raise UsageError(
-                f"{source} was trained with {noun} {_describe(own)}, got {_describe(env)} in {env_id}; "
+                f"{source} was trained with {noun} {_describe(model_space)}, got {_describe(env_space)} in {env_id}; "
                 "give the environment that it was trained in"
             )
-    own, env = trained[1], played[1]
-    if not (np.allclose(own.low, env.low) and np.allclose(own.high, env.high)):
+    model_space, env_space = trained[1], played[1]
+    limits = [model_space.low.tolist(), model_space.high.tolist()]
+    env_limits = [env_space.low.tolist(), env_space.high.tolist()]
+    if not np.allclose(limits, env_limits):
         raise UsageError(
-            f"{source} was trained with actions from {own.low.tolist()} to {own.high.tolist()}, got "
-            f"{env.low.tolist()} to {env.high.tolist()} in {env_id}; give the environment that it was trained in, or "
-            "wrap this one in gymnasium.wrappers.RescaleAction"
+            f"{source} was trained with actions from {limits[0]} to {limits[1]}, got {env_limits[0]} to "
+            f"{env_limits[1]} in {env_id}; give the environment that it was trained in, or wrap this one in "
+            "gymnasium.wrappers.RescaleAction"
         )
 
 
@@ -117,6 +122,7 @@ def _signature(space: spaces.Space[Any]) -> Any:
     """Return what a model's networks know of a space: shapes and choices; images have their channels first."""
     if isinstance(space, spaces.Dict):
         return {key: _signature(part) for key, part in space.spaces.items()}
+    # Networks do not know the limits of a Box, which may differ.
     if not isinstance(space, spaces.Box):
         return space
     if is_image(space) and channel_axis(space.shape) == -1:
@@ -194,6 +200,7 @@ def read_observation(space: spaces.Space[Any], observation: Any, name: str = "ob
         }
     array = np.asarray(observation)
     dtype = np.dtype(space.dtype)
+    # Converted without loss, e.g. uint8 to int64; networks round real numbers to float32 anyway.
     has_dtype = np.can_cast(array.dtype, dtype)
     if dtype.kind == "f":
         has_dtype = array.dtype.kind in "fiub"

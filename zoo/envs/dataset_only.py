@@ -33,6 +33,7 @@ def register_dataset_only_env(
     :param spaces: a YAML file with the limits of observations and actions, which override the others.
     :raises UsageError: for images, and for limits that do not fit the data.
     """
+    # Limits are known from the data alone, since nothing else describes what recorded them.
     observations = content.arrays["observations"]
     actions = content.arrays["actions"].astype(np.float32)
     if observations.ndim > 2:

@@ -73,7 +73,7 @@ def make_env(
                 with as_usage_error():
                     env = FrameStack(env, frame_stack)
             return RepeatableEnv(env, keep_info=not is_ogbench(spec))
-        except BaseException:
+        except BaseException:  # a simulator may hold a rendering context or a process
             env.close()
             raise
 
@@ -84,7 +84,7 @@ def _build(spec: EnvSpec, env_kwargs: Mapping[str, Any]) -> gymnasium.Env[Any, A
     except gymnasium.error.DependencyNotInstalled as error:
         raise UsageError(f"`{spec.id}` needs a package that is not installed: {error}") from error
     except TypeError as error:
-        if not env_kwargs:
+        if not env_kwargs:  # a fault inside the constructor
             raise
         raise UsageError(
             f"`{spec.id}` does not take these arguments, got {env_kwargs}: {error}"

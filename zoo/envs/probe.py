@@ -74,6 +74,7 @@ def _require_independent_episodes(env: RepeatableEnv, make: Callable[[], Repeata
     decides: if it repeats the first play, state outlives a reset; if it does not, the environment is not
     deterministic, and a warning says so.
     """
+    # How much is played follows from the time it takes: simulators differ a thousandfold in speed.
     first = _play(env, 0, seconds=SECONDS)
     end = time.monotonic() + SECONDS
     for episode in range(1, MAX_EPISODES + 1):

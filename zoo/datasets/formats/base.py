@@ -189,6 +189,7 @@ def joined(name: str, episodes: Mapping[str, Arrays]) -> Transitions:
 
     :param episodes: what :func:`episode_of` returns of each, by their names.
     """
+    # A recording that was stopped at once is common, and no reason to refuse the rest.
     parts = {key: arrays for key, arrays in episodes.items() if len(arrays["actions"])}
     if not parts:
         raise UsageError(f"{name} {NO_TRANSITION}")

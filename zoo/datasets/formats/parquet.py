@@ -97,6 +97,7 @@ def _read_rows(path: Path, columns: Mapping[str, str]) -> Arrays:
     for number, file in enumerate(_parquet_files(path)):
         arrow = import_extra("pyarrow.dataset", f"reading {file}")
         with explaining_damage(file, "parquet"):
+            # By default changed bytes of a page are read as other numbers.
             checked = arrow.ParquetFileFormat(
                 default_fragment_scan_options=arrow.ParquetFragmentScanOptions(
                     page_checksum_verification=True
