@@ -137,17 +137,6 @@ def test_next_host_goes_on_with_the_same_file(server):
     assert_complete(server)
 
 
-def test_missing_file_is_told_with_every_address(server):
-    del server.files[FILES[0]]
-    url = download.HOSTS[0]
-    download.HOSTS.append(f"{url}/mirror")
-    with pytest.raises(DownloadError) as caught:
-        fetch(server)
-    for folder in (url, f"{url}/mirror", server.folder):
-        assert f"{folder}/{FILES[0]}" in str(caught.value)
-    assert str(caught.value).count("404 Client Error") == 2
-
-
 def damaged():
     file = io.BytesIO()
     np.savez(file, **small_arrays(1000))

@@ -248,15 +248,6 @@ def test_images_are_read_as_they_are_and_labelled_as_states(states, tmp_path):
         assert_array_equal(dataset.content.arrays[name], of_states.content.arrays[name])
 
 
-def test_images_of_another_shape_are_refused_by_their_headers(write_dataset):
-    images = np.zeros((ROWS, 3, 64, 64), np.uint8)
-    with refuses(r"must have rows of shape \(64, 64, 3\) as in the"):
-        load_small(
-            lambda: write_dataset(observations=images),
-            "visual-cube-single-play-singletask-task2-v0",
-        )
-
-
 def test_images_that_nothing_draws_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, "")
     monkeypatch.delenv("DISPLAY", raising=False)

@@ -149,15 +149,6 @@ def test_an_environment_that_is_refused_is_closed(monkeypatch):
     assert len(closed) == 1
 
 
-def test_a_missing_package_is_refused(monkeypatch):
-    def build(self):
-        raise gymnasium.error.DependencyNotInstalled("pip install box")
-
-    monkeypatch.setattr(toys.ToyEnv, "__init__", build)
-    with refuses("needs a package that is not installed: pip install box"):
-        make_env("Toy-v0")
-
-
 @pytest.mark.parametrize("make", [make_env, make_raw_env])
 def test_an_environment_leaves_no_temporary_files(tmp_path, monkeypatch, make):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

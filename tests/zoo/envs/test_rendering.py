@@ -8,7 +8,7 @@ import pytest
 
 from tests.zoo.outcomes import refuses
 from zoo.envs import rendering
-from zoo.envs.rendering import PLATFORMS, VARIABLE, choose_platform, prepare_pictures, why_no_window
+from zoo.envs.rendering import PLATFORMS, VARIABLE, choose_platform, prepare_pictures
 
 
 @pytest.fixture(autouse=True)
@@ -55,14 +55,6 @@ def test_what_draws_is_the_first_that_works_unless_it_is_named_or_chosen_already
 def screen(monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("DISPLAY", ":0")
-
-
-@pytest.mark.usefixtures("screen")
-def test_where_there_is_a_screen_mujoco_draws_in_windows(monkeypatch):
-    trials = pretend(monkeypatch, *PLATFORMS)
-    assert why_no_window() is None
-    assert trials == ["glfw"]
-    assert os.environ[VARIABLE] == "glfw"
 
 
 def test_names_of_images_choose_what_draws(monkeypatch):

@@ -42,19 +42,6 @@ def robosuite():
 
 
 @pytest.mark.parametrize(
-    ("name", "meant"),
-    {
-        "lift-ph-low_dim": NAME,
-        "can-mh-image": "can-mh-low_dim",
-        "transport-mh-low_dim": "-mh-low_dim",
-    }.items(),
-)
-def test_other_tasks_are_refused_with_the_one_to_use(name, meant):
-    with refuses(f"unknown environment `{name}`.*closest: .*{meant}"):
-        find_spec(name)
-
-
-@pytest.mark.parametrize(
     ("name", "package", "message"),
     [
         (

@@ -383,14 +383,6 @@ def test_changed_bytes_of_a_parquet_file_are_found(tmp_path):
     assert "could not verify page integrity" in refusal(path)
 
 
-def test_a_csv_file_is_told_how_it_becomes_a_dataset(tmp_path):
-    (tmp_path / "a.csv").touch()
-    for source in (tmp_path, tmp_path / "a.csv"):
-        assert "`pandas.read_csv(file).to_parquet(path)`" in refusal(source)
-        with refuses("a dataset must be"):
-            has_rewards(source)
-
-
 def test_a_minari_set_that_is_not_there_says_how_to_get_it(monkeypatch):
     def download(name):
         raise ConnectionError(f"no route to {name}")
