@@ -15,7 +15,6 @@ from tests.zoo.report.samples import (
     run_rows,
     write_published_runs,
     write_runs,
-    write_set,
     write_small,
 )
 from tests.zoo.runs.helpers import write_run
@@ -302,33 +301,6 @@ def test_sets_of_one_suite_share_its_50_tasks_also_where_they_have_means_only(co
     assert rql["mean"] == {"point": pytest.approx(0.5552), "interval": None}
     assert rql["iqm"] is None
     assert rql["seeds"] == 4
-
-
-def test_sets_of_different_suites_are_compared_on_their_common_tasks(
-    tmp_path, compared_sets, monkeypatch
-):
-    protocol = {"offline_steps": 1_000_000, "online_steps": 0}
-    folder = write_set(tmp_path, monkeypatch, "small", suite="fql50", protocol=protocol)
-    rows = pd.DataFrame({"env": suite_tasks("fql50")}).assign(
-        method="Half",
-        phase="offline",
-        seed="",
-        step=1_000_000,
-        score=0.5,
-        episodes=50,
-        source="",
-        seeds=8,
-    )
-    rows.to_csv(folder / "small.csv", index=False)
-    report, out = compared_sets("qam2026", "small")
-    assert out["suite"] is None
-    assert len(out["left_out_tasks"]) == 20
-    assert (
-        {cell["tasks"] for cell in out["aggregates"].values()} == {len(out["common_tasks"])} == {40}
-    )
-    page = (report / "report.html").read_text()
-    assert "Aggregates, offline, 40 common tasks." in page
-    assert "40 common tasks (5 tasks of antmaze-giant-navigate, " in page
 
 
 def test_learning_curves_are_over_the_same_tasks_in_both_phases(tmp_path, monkeypatch):

@@ -76,6 +76,7 @@ def compare(
         published = means[means["phase"] == name]
         if len(runs) or len(published):
             parts[name] = PhaseScores(name, runs, published, methods, kind, reps)
+    # phases first: the order of methods, which decisions need, depends on all of them
     phases = {name: scores.phase() for name, scores in parts.items()}
     if curves:
         for name, scores in parts.items():
@@ -150,6 +151,7 @@ class PhaseScores:
         """Return what decides the phase."""
         scores = self.having(phase.tasks, phase.strays)
         means = {}
+        # without aggregates, scores of tasks have no common scale, and ranks are tested
         if phase.aggregates:
             means = {name: self.mean_of(name, runs) for name, runs in scores.items()}
         return Evidence(scores, means)
@@ -264,6 +266,7 @@ class PhaseScores:
         """Return the averages over some tasks of each method that has all of them, published means last."""
         result = {}
         having = self.having(tasks, without)
+        # all methods at once: those with equal numbers of runs are resampled side by side
         iqms = interquartile_means(having, self.reps) if with_iqm else {}
         for name, scores in having.items():
             average = self.mean_of(name, scores).curve(self.kind.limits).estimate()

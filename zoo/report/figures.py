@@ -113,6 +113,7 @@ class _Artist:
         last = list(about.phases.values())[-1]
         best = ranking(about, last)
         own = [name for name in best if about.methods[name].is_own]
+        # whatever their scores, the report is about these
         first = [name for name in (about.focus, about.baseline) if name in best]
         names = list(dict.fromkeys([*first, *own, *best]))[:MAX_LINES]
         return dict(zip(names, sns.color_palette("colorblind"), strict=False))
@@ -201,6 +202,7 @@ class _Artist:
         kind = self.comparison.kind
         parts, end = self.lines_of(curves)
         border = _end_of_offline(curves)
+        # axes are prepared before rliable draws, since nothing that it draws is changed afterwards
         if border:
             ax.axvspan(0, border, color="#f1f2f4", zorder=0)
             end = f" Shaded: the offline phase.{end}"

@@ -62,13 +62,14 @@ def decide(comparison: Comparison, phase: Phase, evidence: Evidence) -> Phase:
     """Return a phase with the differences of its methods, and what they decide."""
     pairs = list(combinations(sorted(evidence.scores), 2))
     pairs = [pair for pair in pairs if are_comparable(phase, comparison.methods, *pair)]
+    family = pairs
+    # a leader is chosen by its scores, so that all pairs belong to its family; a focus is chosen before
     if comparison.focus in evidence.scores:
         family = [pair for pair in pairs if comparison.focus in pair]
-    else:
-        family = pairs
     p_values = {pair: evidence.p_value(pair) for pair in family}
-    known = {pair: p for pair, p in p_values.items() if p is not None}
-    adjusted = dict(zip(known, holm([*known.values()]).tolist(), strict=True))
+    # a test that cannot be made is none of the family, whose size the correction depends on
+    tested = {pair: p for pair, p in p_values.items() if p is not None}
+    adjusted = dict(zip(tested, holm([*tested.values()]).tolist(), strict=True))
     chances = {
         name: probabilities_of_improvement(scores, evidence.scores, reps=0)
         for name, scores in evidence.scores.items()
@@ -92,7 +93,7 @@ def _decision(
     subject = _subject(comparison, phase, evidence)
     if subject is None or len(evidence.scores) < 2:
         return Decision(subject)
-    # Holm rejects up to this level, and nothing that it does not reject is below
+    # Holm rejects up to this level, and nothing that it does not reject is below: intervals agree with the words
     level = SIGNIFICANT / max(1, sum(p > SIGNIFICANT for p in p_values.values()))
     others = [name for name in ranking(comparison, phase) if name in evidence.scores]
     fair = {y: evidence.scores[y] for x, y in phase.improvements if x == subject}
@@ -159,8 +160,10 @@ def _verdict(
     if mean is not None:
         low, high = comparison.kind.limits
         limits = (low - high, high - low)
+        # a difference of success rates is at most 100 points
         difference = mean.curve(limits, level).estimate()
         tasks = over_tasks(np.array([x[t].mean() - y[t].mean() for t in x]), limits).estimate()
+        # not at `level`, which grows with each difference that is clear: then a false "equal" would be more likely
         reach = abs(difference.point) + mean.half_widths(SIGNIFICANT / max(1, tests))[0]
         if outcome == Outcome.UNDECIDED and comparison.kind.is_comparable and reach < MARGIN:
             outcome = Outcome.EQUAL
@@ -174,6 +177,7 @@ def _seeds_needed(
     difference = evidence.difference(pair)
     if difference is None:
         return None
+    # the fewest runs of a task say how many there are today
     runs = [len(scores) for name in pair for scores in evidence.scores[name].values()]
     margin = MARGIN if comparison.kind.is_comparable else None
     return seeds_needed(difference, min(runs), margin, level)
@@ -185,6 +189,7 @@ def _rival(
     """Return the verdict on the baseline, on the other own method of two, or on the best other method."""
     methods = comparison.methods
     comparable = [v for v in verdicts if v.outcome != Outcome.NOT_COMPARABLE]
+    # one's own two methods are what the runs were made for, also beside published ones
     own_verdicts = [v for v in comparable if methods[v.other].is_own and methods[subject].is_own]
     for verdict in comparable:
         if verdict.other == comparison.baseline:

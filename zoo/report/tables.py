@@ -113,6 +113,7 @@ def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
             "hours": None if hours is None else f"{hours:.3g}",
         }
     where = only_task(comparison) or phase.tasks_label
+    # a suite's name says which tasks there are
     if not only_task(comparison) and phase.suite is None:
         where += f" ({', '.join(places_of(phase.tasks))})"
     caption = (
@@ -157,6 +158,7 @@ def tasks_table(comparison: Comparison, phase: Phase) -> Table:
 def pairs_table(comparison: Comparison, phase: Phase) -> Table:
     """Return the probability of improvement and the difference of every pair; without rows below three methods."""
     kind = comparison.kind
+    # methods that are comparable with no other have no row
     names = [x for x in ranking(comparison, phase) if any(x in pair for pair in phase.improvements)]
     if len(names) < 3:  # two are one pair, which the verdict has already
         names = []
@@ -188,6 +190,7 @@ def protocol_table(comparison: Comparison) -> Table:
     for name, method in comparison.methods.items():
         fields_by_place = {}
         for place, protocol in method.protocols.items():
+            # a set may say otherwise, such as the mean of the last three evaluations
             scoring = method.scoring or "the last evaluation"
             fields_by_place[place] = (*map(protocol.get, PROTOCOL), scoring)
         for fields, places in by_value(fields_by_place).items():

@@ -295,12 +295,3 @@ def test_seeds_that_agree_have_no_interval_that_looks_certain():
     assert cell.mean.interval is not None
     (verdict,) = offline(comparison).decision.verdicts
     assert (verdict.probability.point, verdict.probability.interval) == (1.0, None)
-
-
-def test_methods_without_a_common_task_are_not_compared():
-    runs = scene_runs([[0.5] * 5, [0.5] * 5])
-    other = runs["environment"] == SCENE[1]
-    runs = runs.assign(method=np.where(other, "a", "b"))
-    phase = offline(comparison_of_runs(runs))
-    assert not phase.improvements
-    assert not phase.decision.verdicts

@@ -12,7 +12,7 @@ import json
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
 from itertools import product
@@ -148,6 +148,7 @@ def write_report(folder: Path, content: Content) -> Path:
     check_folder(folder)
     inputs = content.inputs
     phases = phases_of(content.comparisons)
+    # first: a report that is interrupted while it is written can be replaced by the next one
     files: dict[str, str | bytes] = {MARKER: content.results}
     files |= csv_file("evaluations", evaluations_table(inputs.evaluations))
     files |= csv_file("curves", joined([phase.curves for phase in phases], CURVE_COLUMNS))
@@ -170,6 +171,7 @@ def write_report(folder: Path, content: Content) -> Path:
             images[name] = Image(base64.b64encode(image).decode(), width, drawing.caption)
     files["report.html"] = to_html(content, images)
     with explaining_write_errors(folder):
+        # an earlier report may have tables and figures of methods that are gone
         for name in _FOLDERS:
             shutil.rmtree(folder / name, ignore_errors=True)
         for name, data in files.items():
@@ -282,9 +284,9 @@ def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
         verdicts[verdict.other] = {
             "verdict": verdict.outcome,
             "p_holm": verdict.p_value,
-            "difference": _estimate_to_json(verdict.difference),
+            "difference": _plain(verdict.difference),
             "interval_over_tasks": verdict.over_tasks and verdict.over_tasks.interval,
-            "probability": _estimate_to_json(verdict.probability),
+            "probability": _plain(verdict.probability),
         }
     return {
         "common_tasks": phase.tasks,
@@ -293,7 +295,7 @@ def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
         "stray_methods": phase.strays,
         "aggregates": {
             method: _cell_to_json(cell)
-            | {"iqm": _estimate_to_json(cell.iqm), "steps": phase.step_ranges[method]}
+            | {"iqm": _plain(cell.iqm), "steps": phase.step_ranges[method]}
             for method, cell in sorted(phase.aggregates.items())
         },
         "tests": decision.tested,
@@ -318,7 +320,7 @@ def _places_to_json(places: Mapping[str, Mapping[str, Cell]]) -> dict[str, Any]:
 def _cell_to_json(cell: Cell) -> dict[str, Any]:
     """Return a mean with the numbers of tasks and seeds that it is from."""
     about = {"tasks": cell.tasks, "seeds": cell.seeds[0], "most_seeds": cell.seeds[1]}
-    return {"mean": _estimate_to_json(cell.mean)} | about | _tally_to_json(cell.tally)
+    return {"mean": _plain(cell.mean)} | about | _tally_to_json(cell.tally)
 
 
 def _tally_to_json(tally: Tally) -> dict[str, int]:
@@ -328,8 +330,6 @@ def _tally_to_json(tally: Tally) -> dict[str, int]:
     return {}
 
 
-def _estimate_to_json(estimate: Estimate | None) -> dict[str, Any] | None:
+def _plain(estimate: Estimate | None) -> dict[str, Any] | None:
     """Return an estimate as plain values; None where it is not known."""
-    if estimate is None:
-        return None
-    return {"point": estimate.point, "interval": estimate.interval}
+    return asdict(estimate) if estimate else None

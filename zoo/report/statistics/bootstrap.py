@@ -39,6 +39,7 @@ def performance_profiles(
 
     def of_blocks(*blocks: Array) -> Array:
         # `rliable.library.score_distributions`, which looks at all runs again for each threshold
+        # sorted once, all thresholds are found by bisection
         runs = np.sort(_pooled(blocks), axis=0)
         counts = [np.searchsorted(column, thresholds, "right") for column in runs.T]
         return 1 - np.concatenate(counts) / len(runs)
@@ -92,6 +93,7 @@ def _estimated(
     for names in groups.values():
         members = [scores[name] for name in names]
         sources = [members] if beside is None else [[beside], members]
+        # a block has equally many runs of each of its tasks, and so has the block beside it
         tasks_of: dict[tuple[int, ...], list[str]] = {}
         for task in members[0]:
             counts = tuple(len(source[0][task]) for source in sources)
@@ -100,6 +102,7 @@ def _estimated(
         points = function(*blocks)
         bounds = np.full((2, len(points)), np.nan)
         if reps and min(map(len, blocks)) >= MIN_SEEDS:
+            # rliable draws from NumPy's global generator, whatever random state it is given
             with seeded():
                 _, intervals = library.get_interval_estimates({"": blocks}, function, reps=reps)
             bounds = intervals[""]

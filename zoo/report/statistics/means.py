@@ -85,9 +85,11 @@ def mean(scores: Scores, episodes: Episodes | None = None) -> Mean:
 
     :param episodes: the number of episodes behind each success rate, see `seed_variances`.
     """
+    # a column, since each task has as many runs at all evaluations
     runs = np.array([*map(len, scores.values())])[:, None]
     points = np.mean([np.atleast_1d(values.mean(axis=0)) for values in scores.values()], axis=0)
     errors = np.sqrt((seed_variances(scores, episodes) / runs).sum(axis=0)) / len(scores)
+    # without the least variance, which is no sample and has no degrees of freedom
     parts = seed_variances(scores) / runs
     divisor = (parts**2 / np.maximum(runs - 1, 1)).sum(axis=0)
     # where all runs agree, as many as the task with the fewest runs has
@@ -142,9 +144,11 @@ def seeds_needed(difference: Mean, seeds: int, margin: float | None, level: floa
     :param level: of the two-sided test.
     """
     lead = abs(difference.points[0])
+    # better or worse once the interval is narrower than the lead, equal once it fits between lead and margin
     room = lead if margin is None else max(lead, margin - lead)
 
     def is_enough(planned: int) -> bool:
+        # errors fall with the root of the number of runs, degrees of freedom grow with it
         more = replace(
             difference,
             errors=difference.errors * np.sqrt(seeds / planned),
