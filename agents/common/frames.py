@@ -93,19 +93,9 @@ class FrameStack(gymnasium.Wrapper[Array, Array, Array, Array]):
         """
         frame, reward, terminated, truncated, info = self.env.step(action)
         frames = np.concatenate([self._stacked, frame], self._axis)
-        self._stacked = self._last(frames, self.frames)
+        newest = range(-self.frames * self._channels, 0)
+        self._stacked = frames.take(newest, self._axis)
         return self._stacked.copy(), reward, terminated, truncated, info
-
-    def newest(self, observations: Array) -> Array:
-        """Return the newest frame of observations.
-
-        :param observations: (..., H, W, k * C), or with the channels first.
-        :return: (..., height, width, channels), or with the channels first.
-        """
-        return self._last(observations, 1)
-
-    def _last(self, observations: Array, frames: int) -> Array:
-        return observations.take(range(-frames * self._channels, 0), self._axis)
 
 
 def frames_of(model: Any) -> int:
