@@ -32,6 +32,7 @@ from agents.common.model_file import (
 )
 from agents.common.nets.pretrained import PretrainedFlow
 from agents.common.normalization import normalized_as_saved
+from agents.common.sb3.constructor import SETTINGS_OF_POLICY
 from agents.common.sb3.trained_model import TrainedModel
 from agents.common.sb3.transfer import refuse_misfit, shape_mismatches
 from agents.common.validation import path_of, suggestion
@@ -127,6 +128,7 @@ class StoredModel(TrainedModel):
         if isinstance(path, str | Path | ModelFile):
             saved.require_algorithm(cls)
         custom_objects = custom_objects or {}
+        _require_same_policy_kwargs(kwargs.pop("policy_kwargs", {}), saved)
         # as in SB3, an attribute that the file has not is not added
         replaced = {name: custom_objects[name] for name in saved.described.keys() & custom_objects}
         attributes = saved.attributes(replaced.keys() | kwargs.keys()) | replaced
@@ -226,18 +228,23 @@ def _opened(path: Source, mode: str, suffix: str, verbose: int = 0) -> Iterator[
 
 
 def _refuse_replacements(cls: type[Any], replacements: Mapping[str, Any], saved: ModelFile) -> None:
-    """Refuse a name that is neither an attribute of a saved model nor of its class, and other `policy_kwargs`."""
-    if "policy_kwargs" in replacements:
-        written = saved.described.get("policy_kwargs")
-        if safe.to_json(replacements["policy_kwargs"]) != written:
-            raise ValueError(
-                f"`policy_kwargs` of a saved model cannot be changed from {written} to "
-                f"{replacements['policy_kwargs']}; make a new model with them"
-            )
+    """Refuse a name that is neither an attribute of a saved model nor of its class."""
     for name in replacements:
         if name not in saved.described and not hasattr(cls, name):
             raise TypeError(
                 f"{cls.__name__}.load() got '{name}', which no such model has; {suggestion(name, saved.described)}"
+            )
+
+
+def _require_same_policy_kwargs(policy_kwargs: Mapping[str, Any], saved: ModelFile) -> None:
+    """Refuse other arguments of the policy than those of a saved model, which SB3's users give again on loading."""
+    written = {name: saved.described.get(setting) for name, setting in SETTINGS_OF_POLICY.items()}
+    written |= saved.described.get("policy_kwargs") or {}
+    for name, value in policy_kwargs.items():
+        if safe.to_json(value) != written.get(name):
+            raise ValueError(
+                f"`policy_kwargs.{name}` of a saved model cannot be changed from {written.get(name)} to {value}; make "
+                "a new model with it"
             )
 
 
