@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,13 @@ class OneReplica(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
+
+    def __getattr__(self, name: str) -> Any:
+        """Look up in the network what is not here, e.g. its features extractor."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("network"), name)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Return what the network does of inputs without their first axis."""

@@ -196,17 +196,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         if seeds is not None:
             self._seed_everything(seeds)
         if self.replay_buffer is None:
-            buffer_class = self.replay_buffer_class or SequenceReplayBuffer
-            self.replay_buffer = buffer_class(
-                self.method.buffer_size,
-                self.observation_space,
-                self.action_space,
-                device=self.device,
-                n_envs=self.n_envs,
-                **self._settings_of_buffer(),
-                **self.replay_buffer_kwargs,
-            )
-            self.replay_buffer.with_steps = self.method.step_observations
+            self.replay_buffer = self._make_buffer()
         if self.behaviour is not None:
             check_fit(self.behaviour, self.method)
             self.method.pretrained = self.behaviour
@@ -222,12 +212,23 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         self._chunk_state = None
         self._last_info = {}
 
-    def _settings_of_buffer(self) -> dict[str, Any]:
-        """Return the buffer arguments that follow from this model's settings."""
-        settings = {name: getattr(self.method, name) for name in SETTINGS_OF_BUFFER}
-        settings["balanced"] = self.method.balanced_sampling
-        settings["replicas"] = len(self.seeds or [self.seed])
-        return settings
+    def _make_buffer(self) -> SequenceReplayBuffer:
+        """Return an empty replay buffer."""
+        method = self.method
+        buffer_class: Any = self.replay_buffer_class or SequenceReplayBuffer
+        buffer: SequenceReplayBuffer = buffer_class(
+            method.buffer_size,
+            self.observation_space,
+            self.action_space,
+            device=self.device,
+            n_envs=self.n_envs,
+            replicas=len(self.seeds or [self.seed]),
+            balanced=method.balanced_sampling,
+            **{name: getattr(method, name) for name in SETTINGS_OF_BUFFER},
+            **self.replay_buffer_kwargs,
+        )
+        buffer.with_steps = method.step_observations
+        return buffer
 
     def load_replay_buffer(self, path: Source, truncate_last_traj: bool = True) -> None:
         """Load a replay buffer, dataset and online transitions; its batches follow this model's settings.
@@ -235,6 +236,8 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         :param path: what :meth:`save_replay_buffer` wrote.
         :param truncate_last_traj: of hindsight replay, which there is none of here.
         """
+        if self.replay_buffer is None:
+            self.replay_buffer = self._make_buffer()
         super().load_replay_buffer(path, truncate_last_traj)
         self._take_statistics()
 

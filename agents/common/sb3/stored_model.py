@@ -214,6 +214,7 @@ class StoredModel(TrainedModel):
         """
         with _opened(path, "r", "npz", self.verbose) as file:
             read_buffer(file, self.replay_buffer, str(getattr(file, "name", "the file")))
+        self.replay_buffer.device = self.device  # batches go there, as in SB3
 
 
 @contextlib.contextmanager
