@@ -295,7 +295,7 @@ def register(
 def name_of(method: type[Any]) -> str:
     """Return the name by which :func:`find` finds a class, registered or not: an id or ``"package.module:Class"``."""
     path = path_of(method)
-    built_in = {f"agents.{id}:{known.class_name}": id for id, known in BUILT_IN.items()}
+    built_in = {f"agents.{id}:{entry.class_name}": id for id, entry in BUILT_IN.items()}
     return built_in.get(path) or _installed().get(path, path)
 
 
@@ -334,9 +334,9 @@ def find(id: str) -> Entry:
         return _by_path(id)
     id = ALIASES.get(id, id)
     if id in BUILT_IN:
-        known = BUILT_IN[id]
-        method = getattr(importlib.import_module(f"agents.{id}"), known.class_name)
-        return Entry(id, method, known.paper, known.published_name, known.when)
+        entry = BUILT_IN[id]
+        method = getattr(importlib.import_module(f"agents.{id}"), entry.class_name)
+        return Entry(id, method, entry.paper, entry.published_name, entry.when)
     if id not in _entries and id in _plugins():
         _plugins()[id].load()  # its decorator registers it
     if id not in _entries:
@@ -350,8 +350,8 @@ def describe(id: str) -> dict[str, str]:
     :param id: its id.
     :return: texts by name.
     """
-    known: BuiltIn | Entry = BUILT_IN[id] if id in BUILT_IN else find(id)
-    return {name: getattr(known, name) for name in ("published_name", "paper", "when")}
+    entry: BuiltIn | Entry = BUILT_IN[id] if id in BUILT_IN else find(id)
+    return {name: getattr(entry, name) for name in ("published_name", "paper", "when")}
 
 
 def find_named_by_file(

@@ -203,13 +203,13 @@ def show_setting(_: BuildEnvironment, text: str, node: addnodes.desc_signature) 
 
 def algorithms() -> Iterator[str]:
     """Give an entry for each algorithm class: its own settings, what it does, and an example."""
-    for id, known in BUILT_IN.items():
+    for id, entry in BUILT_IN.items():
         algorithm = described()[id]
         yield heading(algorithm["published_name"], "=")
         arguments = ["policy", "env", "*"]
         for setting, row in own_settings(id).items():
             arguments.append(f"{setting}={row['default']!r}")
-        yield f".. py:class:: agents.{known.class_name}({', '.join(arguments)}, **settings)\n"
+        yield f".. py:class:: agents.{entry.class_name}({', '.join(arguments)}, **settings)\n"
         summary = algorithm["summary"].partition("\n")[0]
         yield f"   {escaped(summary)} **When to use it.** {escaped(algorithm['when'])}\n"
         yield "   .. code-block:: python\n"

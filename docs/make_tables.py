@@ -246,7 +246,7 @@ def stub() -> str:
         "# Written by docs/make_tables.py: a model is made of its method at run time.",
     ]
     lines += [f"from {module} import {name} as {name}" for name, module in imported.items()]
-    names = {id: known.class_name for id, known in BUILT_IN.items()}
+    names = {id: entry.class_name for id, entry in BUILT_IN.items()}
     lines += [f"from agents.{id} import {name} as _{name}" for id, name in names.items()]
     lines += ["", "__version__: str", "__all__: list[str]"]
     for name in names.values():

@@ -111,12 +111,10 @@ def frame_space(space: spaces.Space[Any], frames: int) -> spaces.Space[Any]:
     """Return the space of one frame.
 
     :param space: of k frames stacked along the channels, (k * channels, height, width).
-    :param frames: k.
-    :return: images (channels, height, width); the space itself where k is 1.
+    :param frames: k, above 1.
+    :return: images (channels, height, width).
     :raises ValueError: if observations are not images, or their channels are no multiple of k.
     """
-    if frames == 1:
-        return space
     if not isinstance(space, spaces.Box) or not is_image(space) or space.shape[0] % frames:
         raise ValueError(
             f"`frame_stack` = {frames} expects images that are {frames} frames stacked along the channels, got "

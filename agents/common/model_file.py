@@ -135,9 +135,9 @@ def tensor_members(
     :param variables: SB3's, by name.
     :return: content by name.
     """
-    others = {name: state for name, state in state_dicts.items() if name != "policy"}
+    optimizers = {name: state for name, state in state_dicts.items() if name != "policy"}
     file = io.BytesIO()
-    safe.save({**others, "pytorch_variables": dict(variables)}, file)
+    safe.save({**optimizers, "pytorch_variables": dict(variables)}, file)
     return {PARAMETERS: save(_separate(state_dicts["policy"])), STATE: file.getvalue()}
 
 

@@ -46,16 +46,16 @@ def test_every_setting_of_an_algorithm_is_on_its_page_or_in_the_common_list():
 def test_every_algorithm_class_has_an_entry_whose_example_has_valid_settings():
     text = "\n".join(directives.algorithms())
     assert re.findall(r"py:class:: agents\.(\w+)\(policy, env", text) == [
-        known.class_name for known in BUILT_IN.values()
+        entry.class_name for entry in BUILT_IN.values()
     ]
-    for id, known in BUILT_IN.items():
+    for id, entry in BUILT_IN.items():
         construction, *training = ast.parse("\n".join(directives.example(id))).body
-        assert ast.unparse(construction.value.func) == f"agents.{known.class_name}"
+        assert ast.unparse(construction.value.func) == f"agents.{entry.class_name}"
         keywords = construction.value.keywords
         settings = {keyword.arg: ast.literal_eval(keyword.value) for keyword in keywords}
         agents.get(id).method(**settings)
         assert all(
-            hasattr(getattr(agents, known.class_name), call.value.func.attr) for call in training
+            hasattr(getattr(agents, entry.class_name), call.value.func.attr) for call in training
         )
     example = "\n".join(directives.example("fql"))
     assert "    distill_weight=300.0,\n)" in example  # published for scene-play
@@ -67,7 +67,7 @@ def test_the_reference_lists_the_public_names_and_describes_them(module):
     reference = directives.ROOT / "docs/reference"
     text = "\n".join(path.read_text() for path in (reference / "api").glob("*.rst"))
     described = set(re.findall(r"\.\. auto\w+:: (\S+)", text))
-    names = set(module.__all__) - {known.class_name for known in BUILT_IN.values()}
+    names = set(module.__all__) - {entry.class_name for entry in BUILT_IN.values()}
     (listed,) = re.findall(
         rf"names of ``{module.__name__}`` are.*?\n\n(.*?)\n\n",
         (reference / "api.rst").read_text(),

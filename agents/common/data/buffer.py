@@ -351,12 +351,12 @@ def read_buffer(file: IO[bytes], buffer: SequenceReplayBuffer, name: str) -> Non
     with raising_damaged_file(name):
         saved = safe.from_json(json.loads(arrays.pop(DESCRIPTION).tobytes()))
         sizes = {key: integer(key, saved[key], at_least=0) for key in ("buffer_size", "pos")}
-    own = buffer.describe()
+    expected = buffer.describe()
     for key in KIND_OF_BUFFER:
-        if saved.get(key) != own[key]:
+        if saved.get(key) != expected[key]:
             raise ValueError(
-                f"{name} is the replay buffer of a model with `{key}` = {saved.get(key)}, expected {own[key]}; make "
-                "both with the same"
+                f"{name} is the replay buffer of a model with `{key}` = {saved.get(key)}, expected {expected[key]}; "
+                "make both with the same"
             )
     with raising_damaged_file(name):
         buffer.restore({**saved, **sizes}, arrays)

@@ -122,7 +122,9 @@ class TransitionStore(BaseBuffer):
         rows_of_each = max(buffer_size // n_envs, 1)
         super().__init__(rows_of_each, observation_space, action_space, device, n_envs)
         self.frame_stack = frame_stack
-        self._make_layouts()
+        self.layout = self.stored = ObservationLayout(observation_space)
+        if frame_stack > 1:
+            self.stored = ObservationLayout(frame_space(observation_space, frame_stack))
         self.handle_timeout_termination = handle_timeout_termination
         self.horizon_length = horizon_length
         self.gamma = gamma
@@ -134,12 +136,6 @@ class TransitionStore(BaseBuffer):
         self.shorten_returns = shorten_returns
         self.loader: ShardLoader | None = None  # of a dataset of several parts
         self._allocate(0, 0)
-
-    def _make_layouts(self) -> None:
-        """Make what follows from the spaces, and is not in files."""
-        self.layout = self.stored = ObservationLayout(self.observation_space)
-        if self.frame_stack > 1:
-            self.stored = ObservationLayout(frame_space(self.observation_space, self.frame_stack))
 
     def _allocate(self, dataset_rows: int, dataset_extra: int) -> None:
         """Make empty storage: dataset rows, one ring per environment, then the tail of extra observations."""

@@ -91,8 +91,8 @@ def from_json(value: Any) -> Any:
         return [from_json(part) for part in value]
     if not isinstance(value, dict):
         return value
-    (name, *others) = value or [""]
-    if others or not (name.startswith(":") and name.endswith(":")):
+    (name, *more_names) = value or [""]
+    if more_names or not (name.startswith(":") and name.endswith(":")):
         return {key: from_json(part) for key, part in value.items()}
     parts = from_json(value[name])
     if name == ":pairs:":
