@@ -110,7 +110,7 @@ def test_observation_statistics_are_saved(id, tmp_path):
         assert_same_parameters(restored, model)
 
 
-def test_observations_are_scaled_by_the_dataset_of_a_loaded_buffer_and_not_without_one(tmp_path):
+def test_observations_are_scaled_by_the_dataset_of_a_loaded_buffer(tmp_path):
     source, model = tiny_model(), tiny_model(observation_scale=0.5)
     with refuses("`observation_scale`"):
         model.learn(12)
@@ -123,22 +123,15 @@ def test_observations_are_scaled_by_the_dataset_of_a_loaded_buffer_and_not_witho
 # -- spaces -----------------------------------------------------------------------------------------------------------
 
 
-LIMIT = np.finfo(np.float32).max
-
-
 @pytest.mark.parametrize(
     ("observations", "actions", "message"),
     [
-        (spaces.Tuple([OBSERVATIONS]), None, "and Dicts of these, got Tuple(Box("),
         (spaces.Dict({"x": spaces.Dict({"y": OBSERVATIONS})}), None, "Dicts of these, got Dict("),
-        (spaces.Dict({}), None, "and Dicts of these, got Dict()"),
         (spaces.Box(-1, 1, (0,)), None, "and Dicts of these, got Box("),
         (OBSERVATIONS, spaces.Box(-1, 1, (0,)), "Box actions of floats, got Box("),
         (OBSERVATIONS, spaces.Discrete(3), "got Discrete(3)"),
-        (OBSERVATIONS, spaces.MultiBinary(3), "got MultiBinary(3)"),
         (OBSERVATIONS, spaces.Box(-np.inf, np.inf, (2,)), "got Box(-inf, inf"),
         (OBSERVATIONS, spaces.Box(np.float32([-1, 0.5]), np.float32([1, 0.5])), "in coordinate 1"),
-        (OBSERVATIONS, spaces.Box(-LIMIT, LIMIT, (2,)), "got [-3.40282e+38, 3.40282e+38]"),
     ],
 )
 def test_unsupported_space_is_refused_by_name(observations, actions, message):
@@ -152,13 +145,9 @@ def test_unsupported_space_is_refused_by_name(observations, actions, message):
 @pytest.mark.parametrize(
     ("id", "setting", "value"),
     [
-        ("qam", "net_arch", "[]"),
         ("qam", "net_arch", {"pi": [8]}),
-        ("qam", "net_arch", [8, 0]),
-        ("qam", "observation_scale", 0),
         ("qam", "seeds", [1, 2.5]),
         ("qam", "train_freq", ("1", "episode")),
-        ("qam", "seeds", []),
         ("bc", "best_of_n", 4),  # without a critic to choose with
         ("trqam", "multiplier_max", 1e-9),  # below `multiplier_min`
         ("qsm", "time_features", 7),
@@ -172,7 +161,7 @@ def test_a_bad_setting_is_refused_by_name(id, setting, value):
 # -- the shared loop, on the example of one algorithm ------------------------------------------------------------------
 
 
-def test_offline_training_that_counts_from_zero_leaves_the_start_of_online_training_alone():
+def test_offline_training_from_zero_leaves_the_start_online_alone():
     model = tiny_model("qam")
     model.learn_offline(3, dataset=toy_dataset())
     model.learn_offline(3, reset_num_timesteps=True)
@@ -200,7 +189,7 @@ def test_online_only_training_plays_uniform_actions_first():
     assert_allclose(model.replay_buffer.actions[:50], drawn, atol=1e-6)
 
 
-def test_episodes_that_are_shorter_than_a_chunk_are_told_before_the_first_update():
+def test_episodes_that_are_shorter_than_a_chunk_are_told():
     with warns("shorter than a chunk .* 3 .*, the longest has 2"):
         tiny_model(env=SpacesEnv(episode_length=2)).learn(12)
 
@@ -229,9 +218,7 @@ def test_policy_acts_from_the_first_online_step_after_offline_training(plans):
     ("played_actions", "expected"),
     [(None, [1, 1, 1, 2, 3, 3, 3, 4]), (2, [1, 1, 2, 2, 3, 3, 4, 4])],
 )
-def test_collection_plans_again_after_the_played_actions_and_in_a_new_episode(
-    played_actions, expected, plans
-):
+def test_collection_plans_again_after_played_actions_and_episodes(played_actions, expected, plans):
     env = SpacesEnv(episode_length=4)
     model = tiny_model(env=env, learning_starts=0, played_actions=played_actions).learn(8)
     played = model.replay_buffer.actions[:8, 0] * 100

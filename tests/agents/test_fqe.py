@@ -24,13 +24,11 @@ from tests.common.toys import (
     toy_dataset,
     toy_noise,
 )
-from tests.common.toys import toy_dataset as dataset
 from tests.envs import SpacesEnv
 
 POLICIES = {
     "fql": {},
     "ifql": {"best_of_n": 3},
-    "idql": {"best_of_n": 3},
     "rebrac": {"horizon_length": 1},
     "qam": {"played_actions": 2},
 }
@@ -65,7 +63,7 @@ def test_it_values_the_actions_that_the_policy_plays(id):
 def test_a_batch_holds_the_rewards_and_actions_of_what_is_played():
     policy = tiny_model("qam", horizon_length=5, played_actions=2, gamma=0.9).policy
     model = evaluation(policy)
-    data = dataset()
+    data = toy_dataset()
     model.load_dataset(data)
     batch = model.replay_buffer._get_samples(torch.tensor([[[4, 5]], [[4, 5]]]))
     expected = torch.tensor(data["rewards"][4] + 0.9 * data["rewards"][5])
@@ -77,7 +75,7 @@ def test_a_batch_holds_the_rewards_and_actions_of_what_is_played():
 def test_the_policy_stays_as_it_is():
     policy = tiny_model("fql").policy
     before = {name: value.clone() for name, value in policy.state_dict().items()}
-    evaluation(policy).learn_offline(3, dataset=dataset())
+    evaluation(policy).learn_offline(3, dataset=toy_dataset())
     assert_same(policy.state_dict(), before)
 
 
@@ -90,7 +88,7 @@ def content(rows=60, **changes):
     return read_transitions(toy_dataset(rows) | changes, (4,), 2)
 
 
-def test_each_replica_draws_from_trajectories_of_its_own_none_of_them_held_out():
+def test_each_replica_draws_from_its_own_trajectories_none_held_out():
     env = SpacesEnv(4, 2)
     buffer = ResampledBuffer(
         1, env.observation_space, env.action_space, device="cpu", horizon_length=3, replicas=3
@@ -122,7 +120,7 @@ def test_numbers_follow_the_seed():
     assert first.behaviour_from == "fitted"
 
 
-def test_the_behaviour_is_worth_its_returns_where_all_trajectories_terminate():
+def test_the_behaviour_is_worth_its_returns_where_all_terminate():
     policy = tiny_model("fql", horizon_length=1, gamma=0.9).policy
     masks = 1 - toy_dataset()["terminals"]
     data = content(masks=masks)
@@ -136,7 +134,7 @@ def test_the_behaviour_is_worth_its_returns_where_all_trajectories_terminate():
     assert fitted.behaviour.drift == 0
 
 
-@pytest.mark.parametrize("settings", [{}, {"played_actions": 2}, {"observation_scale": 1.0}])
+@pytest.mark.parametrize("settings", [{"played_actions": 2}, {"observation_scale": 1.0}])
 def test_rewards_of_any_size_are_worth_their_geometric_series(monkeypatch, settings):
     model = tiny_model("qam", horizon_length=3, gamma=0.5, **settings)
     arrays = toy_dataset(600)
@@ -152,22 +150,6 @@ def test_rewards_of_any_size_are_worth_their_geometric_series(monkeypatch, setti
         low, high = estimate.interval
         assert estimate.drift == pytest.approx(-estimate.value)
         assert low < estimate.value - estimate.drift < estimate.value + estimate.drift < high
-
-
-def test_critics_learn_rewards_in_units_of_their_root_mean_square(monkeypatch):
-    buffers = []
-    resample = ResampledBuffer.resample
-
-    def remember(buffer, seed):
-        buffers.append(buffer)
-        resample(buffer, seed)
-
-    monkeypatch.setattr(ResampledBuffer, "resample", remember)
-    rewards = 1000 * toy_dataset()["rewards"]
-    policy = tiny_model("fql", horizon_length=1).policy
-    fitted_q(policy, content(rewards=rewards), steps=1, **SMALL)
-    learnt = buffers[0].rewards[: len(rewards)].flatten().numpy()
-    np.testing.assert_allclose(learnt, rewards / np.sqrt(np.mean(rewards**2)), rtol=1e-6)
 
 
 @pytest.mark.parametrize("spread", [0.1, 1.0])
@@ -187,10 +169,7 @@ def test_the_interval_covers_the_truth_in_95_of_100_cases(spread):
     ("errors", "means", "settled"),
     [
         ([1, 1, 1, 1], [9, 9, 9, 9], False),  # too few rounds
-        ([1, 1, 1, 1, 1], [9, 9, 9, 9, 9], True),
-        ([1, 1, 1, 1, 0.9], [9, 9, 9, 9, 9], False),
         ([1, 2, 3, 4, 5], [1, 2, 3, 4, 5], False),  # the error rises while values grow
-        ([1, 2, 3, 4, 5, 5, 5, 5, 5], [1, 2, 3, 4, 5, 5, 5, 5, 5], True),
         ([1, 1, 1, 1, 1], [9, 9.2, 9, 9.2, 9], True),  # less than a quarter of the spread
     ],
 )

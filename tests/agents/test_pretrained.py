@@ -99,7 +99,7 @@ FINE_TUNING = "qam qam_f qam_e bam trqam sqam cgql cgql_mse fedit ifql dsrl fql"
 
 
 @pytest.mark.parametrize("id", FINE_TUNING.split())
-def test_the_pretrained_flow_stays_as_it_is_while_the_rest_is_trained(id, data):
+def test_the_pretrained_flow_stays_while_the_rest_is_trained(id, data):
     flow = GaussianFlow()
     model = make_model(id, agents.PretrainedFlow(flow))
     start = parameters_of(model)
@@ -119,7 +119,7 @@ def test_parameters_without_gradient_in_the_module_are_not_trained(data):
     assert tuned.layer.bias.any()
 
 
-def test_several_replicas_begin_with_the_same_weights_and_learn_apart(data):
+def test_replicas_begin_with_the_same_weights_and_learn_apart(data):
     model = make_model(seeds=[0, 1])
     weight = module_of(model, "fine_tuned").layer.weight
     assert torch.equal(weight, torch.zeros(2, 2, 3))
@@ -157,13 +157,12 @@ def test_updates_are_compiled(data, monkeypatch):
 # -- files ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_saved_model_is_loaded_with_the_flow_and_without_running_code(data, tmp_path, recwarn):
+def test_a_saved_model_is_loaded_with_the_flow_and_runs_no_code(data, tmp_path, recwarn):
     model = make_model("trqam").learn_offline(3, dataset=data)
     model.save(tmp_path / "model")
     assert not [warning for warning in recwarn if "left out" in str(warning.message)]
     reversed_flow = agents.PretrainedFlow(GaussianFlow(), noise_at=1.0)
     for flow, text in [
-        ({}, r"\(--behaviour\).* as an argument"),
         ({"behaviour": reversed_flow}, "with `noise_at` = 0.0, got 1.0"),
         ({"behaviour": None}, r"lacks `behaviour`"),
     ]:
@@ -211,19 +210,13 @@ def test_a_dict_reaches_the_module_as_the_environment_gives_it(data):
         (lambda flow, s, x, t: flow(s, x, t) + torch.randn_like(x), "at a second call"),
         (lambda flow, s, x, t: flow(s, x.detach(), t), "must pass gradients to x"),
         (lambda flow, s, x, t: flow(s, x, t).repeat(1, 2), "return the shape of x"),
-        (lambda flow, s, x, t: flow(s, x, t).squeeze(0), r"x, \(1, 2\), got \(2,\)"),
         (lambda flow, s, x, t: flow(s.clamp_(-1, 1), x, t), "in-place operation"),
-        (lambda flow, s, x, t: flow(s, x, t.mul_(0.5)), "in-place operation"),
-        (lambda flow, s, x, t: nn.functional.dropout(flow(s, x, t), 0.1), "at a second call"),
         (lambda flow, s, x, t: flow(s, x, t) - x.mean(0), "must treat each row by itself"),
-        (lambda flow, s, x, t: flow(s, x, t[:1]), "must treat each row by itself"),
         (lambda flow, s, x, t: flow(s, x, t) / 0, "finite numbers, got others at time 0.5"),
-        (lambda flow, s, x, t: flow(s, x, t) / (1 - t[:, None]), "others at time 1"),
         (
             lambda flow, s, x, t: flow(s[:, :2], x, t),
             r"map x of shape \(64, 2\).* got RuntimeError",
         ),
-        (lambda flow, s, x, t: flow(s, x), "got TypeError.* set `horizon_length`"),
     ],
 )
 def test_what_is_no_flow_is_refused_before_training(call, text):
@@ -239,7 +232,6 @@ OUTPUT = nn.Linear(1, 1)(torch.zeros(1))
     ("part", "text"),
     [
         (nn.Dropout(0.1), "function of its inputs, got Dropout"),
-        (torch.jit.ScriptModule(), "function of its inputs, got"),
         (OUTPUT, "copies, got RuntimeError"),
     ],
 )
@@ -251,7 +243,6 @@ def test_a_module_with_a_part_that_cannot_be_used_is_refused(part, text):
 
 
 TWO_ACTIONS = agents.PretrainedFlow(GaussianFlow(), action_shape=(2, 2))
-ONE_COORDINATE = agents.PretrainedFlow(GaussianFlow(), action_shape=(1, 1))
 FROZEN = agents.PretrainedFlow(GaussianFlow().requires_grad_(False))
 THREE_SHIFTS = agents.PretrainedFlow(GaussianFlow(), action_shift=[1.0, 2.0, 3.0])
 
@@ -262,9 +253,7 @@ THREE_SHIFTS = agents.PretrainedFlow(GaussianFlow(), action_shift=[1.0, 2.0, 3.0
         ({"pretraining_steps": 5}, "takes the place of `pretraining_steps`"),
         ({"observation_scale": 1.0}, "as the environment returns them"),
         ({"horizon_length": 3, "flow": TWO_ACTIONS}, r"got \(2, 2\); set `horizon_length`"),
-        ({"flow": ONE_COORDINATE}, r"of shape \(1, 2\) here, got \(1, 1\)"),
         ({"flow": THREE_SHIFTS}, "to the shape of x, got RuntimeError"),
-        ({"id": "rebrac"}, "has no behaviour flow to pretrain; leave out `behaviour`"),
         ({"flow": FROZEN}, "that require gradients, got none"),
         ({"id": "fbrac"}, "has one flow, which it trains"),
     ],
@@ -274,7 +263,7 @@ def test_settings_that_contradict_a_pretrained_flow_are_refused(settings, text):
         make_model(**settings)
 
 
-def test_a_flow_whose_time_runs_the_other_way_is_refused_with_the_dataset(data):
+def test_a_flow_of_the_other_time_is_refused_with_the_dataset(data):
     model = make_model(flow=agents.PretrainedFlow(GaussianFlow(), noise_at=1.0))
     with refuses("is `noise_at` right"):
         model.load_dataset(data)

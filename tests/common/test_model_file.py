@@ -63,7 +63,7 @@ def saved(folder, **settings):
     return folder / "model.zip"
 
 
-def test_a_saved_model_holds_no_pickle_of_ours_and_every_attribute_is_as_it_was(tmp_path):
+def test_a_saved_model_holds_no_pickle_and_every_attribute(tmp_path):
     noise = NormalActionNoise(np.zeros(2), np.ones(2))
     kwargs = {"optimizer_kwargs": {"eps": 1e-6}, "activation_fn": nn.ReLU}
     model = tiny_model(env=SpacesEnv(), policy_kwargs=kwargs, action_noise=noise, seeds=[3])
@@ -117,16 +117,6 @@ def test_code_among_the_tensors_is_not_run(tmp_path):
     with refuses(r"model\.zip cannot be read: .*more than it may use"):
         agents.load(path)
     assert ran == []
-
-
-def test_files_of_models_and_policies_are_told_apart(tmp_path):
-    model = tiny_model()
-    model.save(tmp_path / "model.zip")
-    model.save_policy(tmp_path / "policy.safetensors")
-    with refuses(r"load a policy with `agents\.load_policy`"):
-        agents.load(tmp_path / "policy.safetensors")
-    with refuses(r"load a model with `agents\.load`"):
-        agents.load_policy(tmp_path / "model.zip")
 
 
 def test_a_model_names_no_class_that_is_not_imported_and_no_module_to_import(tmp_path):

@@ -8,7 +8,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import agents
-from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
 from agents.common.normalization import normalized_env, raw_observations
 from agents.common.sb3.exporting import ExportedPolicy
 from tests.common.toys import act, normals, tiny_model
@@ -119,22 +118,6 @@ def test_of_a_dict_only_the_parts_that_are_normalised_are_in_batches_and_acting(
     played = act(model, env.normalize_obs(observation))
     with raw_observations(model) as policy:
         assert_array_equal(act(policy, observation), played)
-
-
-def test_another_environment_is_normalised_as_that_of_the_training():
-    env = VecNormalize(vector())
-    model = tiny_model(env=env, learning_starts=5).learn(30)
-    model.set_env(vector())
-    assert model.normalization.obs_rms.count == env.obs_rms.count
-    assert model.get_vec_normalize_env() is not env
-
-
-def test_a_checkpoint_has_the_statistics_even_without_the_state_of_environments(tmp_path):
-    env, new_env = (VecNormalize(vector()) for _ in range(2))
-    model = tiny_model(env=env, learning_starts=5).learn(30)
-    resumed = tiny_model(env=new_env)
-    load_checkpoint(resumed, save_checkpoint(model, tmp_path))
-    assert new_env.obs_rms.count == env.obs_rms.count
 
 
 def test_normalized_environments_are_made_as_rl_zoo_says():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import agents
-from agents.common.settings import Configurable, choice, log_range, setting
+from agents.common.settings import Configurable, setting
 from tests.common.toys import (
     act,
     assert_same_parameters,
@@ -48,12 +48,8 @@ def test_a_subclass_changes_a_default_and_inherits_the_rest():
     ("name", "value", "error", "message"),
     [
         ("weight", "3", TypeError, r"`weight` must be a number > 0 and <= 10, got '3' of type str"),
-        ("weight", True, TypeError, "got True of type bool"),
         ("weight", float("nan"), ValueError, "`weight` must be a finite number > 0 and <= 10"),
-        ("weight", 0.0, ValueError, "`weight`"),
         ("steps", 0, ValueError, "`steps` must be an int >= 1, got 0"),
-        ("steps", 2.5, TypeError, "`steps`"),
-        ("bound", -1.0, ValueError, "`bound`"),
         ("word", "three", ValueError, "`word` must be one of one, two, got 'three'"),
         ("flag", 1, TypeError, "`flag` must be true or false"),
         ("share", 1.0, ValueError, "`share` must be a finite number < 1"),
@@ -70,9 +66,7 @@ def test_bad_values_are_refused_when_given_and_when_assigned(name, value, error,
     ("name", "value", "annotation", "message"),
     [
         ("bare", setting(default=1.0), None, "setting `bare` of Mine needs a type"),
-        ("changes", setting(default=1), "int", "`changes` of Mine"),
         ("weight", 7.0, None, r"write `weight: float = setting\(default=...\)`"),
-        ("mix", setting(default=1, above=0), "int | float", "setting `mix`"),
     ],
 )
 def test_a_declaration_that_would_not_act_is_refused(name, value, annotation, message):
@@ -112,8 +106,6 @@ def test_a_setting_that_is_changed_acts_in_acting_and_training_alike(id):
     ("name", "value"),
     [
         ("horizon_length", 2),
-        ("net_arch", [8]),
-        ("critic_layer_norm", False),
         ("gamma", 0.5),
     ],
 )
@@ -125,33 +117,7 @@ def test_what_networks_or_buffer_were_built_with_cannot_be_changed(name, value):
     assert getattr(model, name) == old_value
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("best_of_n", True), ("learning_rate", None), ("gradient_steps", "1")],  # True equals 1
-)
-def test_a_value_of_another_type_is_refused(name, value):
-    model = tiny_model(best_of_n=1)
-    with refuses(f"`{name}` must be", TypeError):
-        setattr(model.method, name, value)
-
-
 # -- where tuning looks for a value -----------------------------------------------------------------------------------
-
-
-class Searched(Configurable):
-    weight: float = setting(default=2.0, above=0, search=log_range(0.1, 10.0), doc="Weight.")
-    count: int = setting(default=1, at_least=1, search=choice(1, 4), doc="Count.")
-
-
-class Inherited(Searched):
-    weight: float = setting(default=5.0)
-    count: int = setting(default=1, check=lambda name, value: value)
-
-
-def test_a_subclass_inherits_where_to_search_unless_it_has_a_check_of_its_own():
-    declared = Inherited.declared()
-    assert declared["weight"].search == log_range(0.1, 10.0)
-    assert declared["count"].search is None
 
 
 @pytest.mark.parametrize("algo", algorithm_ids())

@@ -10,15 +10,12 @@ from zoo.algorithms.baselines import find_algorithm
 from zoo.algorithms.catalogue import algorithm_ids
 from zoo.datasets.names import DATASETS
 from zoo.envs import tasks
-from zoo.settings import layers
 from zoo.settings.config import PROTOCOL_SETTINGS, Benchmark, known_settings, load_config
 from zoo.settings.layers import (
     DEFAULT_PROFILE,
     ENTRY_NOTES,
-    FOLDER,
     describe_profiles,
     read_profiles,
-    read_yaml,
     shared_profile,
     shared_profiles,
 )
@@ -110,16 +107,6 @@ def test_an_entry_that_names_no_source_or_status_has_those_of_the_default_of_its
     profiles = read_profiles("fql", path)
     assert profiles[DEFAULT_PROFILE]["quick"] == {"source": "paper", "status": "untuned"}
     assert profiles["mini"]["scene-play"] == {"source": "search", "gamma": 0.9}
-
-
-@pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.yml")), ids=lambda path: path.stem)
-def test_no_entry_repeats_the_source_or_status_of_the_default(path):
-    content = read_yaml(path, "a file")
-    for section in (content, *content.pop(layers.PROFILES, {}).values()):
-        default = section.get("default", {})
-        for name in section.keys() - {"default"}:
-            for note in ENTRY_NOTES:
-                assert section[name].get(note, "inherited") != default.get(note), name
 
 
 @pytest.mark.parametrize(("profile", "algo"), [section for section in SECTIONS if section[1]])

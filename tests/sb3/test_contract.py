@@ -7,14 +7,12 @@ import pytest
 import stable_baselines3
 import torch
 from gymnasium import spaces
-from numpy.testing import assert_array_equal
 from stable_baselines3.common.callbacks import (
     CheckpointCallback,
     EvalCallback,
     StopTrainingOnMaxEpisodes,
 )
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.noise import (
@@ -27,7 +25,6 @@ from stable_baselines3.sac.policies import SACPolicy
 
 import agents
 from agents.common.data.buffer import SequenceReplayBuffer
-from agents.qam import QAM
 from tests.common.toys import (
     SPACES,
     TINY,
@@ -68,7 +65,7 @@ def test_updates_follow_train_freq_and_gradient_steps(train_freq, gradient_steps
     assert (model.num_timesteps, model._n_updates) == (steps, updates)
 
 
-@pytest.mark.parametrize("steps", [-1, 1.5, float("nan"), "10"])
+@pytest.mark.parametrize("steps", [-1, 1.5])
 def test_steps_that_are_no_whole_number_are_refused(steps):
     with pytest.raises((TypeError, ValueError), match="`total_timesteps` must be an int >= 0, got"):
         tiny_model().learn(steps)
@@ -93,14 +90,6 @@ def test_action_noise_moves_actions_and_is_made_one_per_environment(noise):
     assert noisy.replay_buffer.actions.abs().max() <= 1
 
 
-def test_normalised_environments_train_on_original_observations():
-    env = VecNormalize(vector(2))
-    model = tiny_model(env=env, learning_starts=4)
-    model.learn(20)
-    assert_array_equal(model.replay_buffer._last_next_obs, env.get_original_obs())
-    assert evaluate_policy(model, model.get_env(), n_eval_episodes=2, warn=False)[0] == -20
-
-
 @pytest.mark.parametrize(
     ("env", "noise", "named"),
     [
@@ -109,7 +98,7 @@ def test_normalised_environments_train_on_original_observations():
         (lambda: vector(1), None, "2 replicas need a multiple of 2 environments online, got 1"),
     ],
 )
-def test_several_seeds_share_no_environment_running_statistics_or_action_noise(env, noise, named):
+def test_several_seeds_share_no_environment_statistics_or_noise(env, noise, named):
     """Each would learn otherwise than alone."""
     model = tiny_model(env=env(), action_noise=noise, seeds=[0, 1])
     with refuses(named):
@@ -167,14 +156,13 @@ def test_an_optimiser_over_each_parameter_is_taken():
 
 
 def test_policies_of_other_kinds_are_refused():
-    for policy in ("MlpLstmPolicy", SACPolicy, None):
-        with refuses("`policy` must be one of"):
-            agents.FQL(policy, SpacesEnv())
+    with refuses("`policy` must be one of"):
+        agents.FQL(SACPolicy, SpacesEnv())
     with refuses("`MultiInputPolicy` is for Dict observations, got Box"):
         agents.FQL("MultiInputPolicy", SpacesEnv())
 
 
-@pytest.mark.parametrize("env", [None, 5, SpacesEnv])
+@pytest.mark.parametrize("env", [None, SpacesEnv])
 def test_what_is_no_environment_is_refused(env):
     with refuses("`env` must be a Gymnasium or vectorised environment", TypeError):
         agents.FQL("MlpPolicy", env)
@@ -183,11 +171,8 @@ def test_what_is_no_environment_is_refused(env):
 @pytest.mark.parametrize(
     ("kwargs", "error", "named"),
     [
-        ({"activation_fn": "rellu"}, TypeError, "or its name in torch.nn, got 'rellu'"),
         ({"activation_fn": "os.system"}, TypeError, "got 'os.system'"),
-        ({"optimizer_class": torch.nn.ReLU}, TypeError, "`policy_kwargs.optimizer_class`"),
         ({"features_extractor_class": "NatureCNN"}, TypeError, "features_extractor_class"),
-        ("dict(activation_fn=nn.ReLU)", TypeError, "`policy_kwargs`"),
         ({"activation_fn": torch.nn.PReLU}, ValueError, "`activation_fn` must have no parameters"),
     ],
 )
@@ -213,7 +198,7 @@ class WinningEnv(SpacesEnv):
 
 
 @pytest.mark.parametrize("id", ["qam", "sac"])
-def test_an_episode_that_does_not_report_success_is_none_where_another_does(id):
+def test_an_episode_that_reports_no_success_is_none(id):
     settings = {"learning_starts": 50, "buffer_size": 50, "device": "cpu"}
     model = find_algorithm(id).algorithm("MlpPolicy", WinningEnv(), **settings)
     model.set_logger(Logger(None, []))
@@ -231,16 +216,10 @@ def test_replicas_have_the_success_of_their_own_episodes():
     assert model.replica_values()["rollout/success_rate"].tolist() == [0.25, 0.25]
 
 
-def test_a_method_called_like_a_model_says_what_to_call():
-    message = r"agents\.qam\.QAM\(\) takes settings by name only, got 'MlpPolicy'; .* `agents\.QAM`"
-    with refuses(message, TypeError):
-        QAM("MlpPolicy", SpacesEnv())
-
-
 # -- saving -----------------------------------------------------------------------------------------------------------
 
 
-def test_parameters_are_got_and_set_and_those_of_a_compiled_policy_are_saved(tmp_path):
+def test_parameters_are_got_set_and_saved_of_a_compiled_policy(tmp_path):
     source = tiny_model(seed=0)
     target = tiny_model(seed=1)
     parameters = source.get_parameters()
@@ -330,7 +309,7 @@ def test_a_buffer_of_ones_own_draws_rows():
 # -- logs and clocks -------------------------------------------------------------------------------------------------
 
 
-def test_a_loaded_model_goes_on_in_the_newest_folder_and_one_that_begins_again_gets_a_new_one(
+def test_a_loaded_model_goes_on_in_the_newest_folder_of_logs(
     tmp_path,
 ):
     model = agents.QAM("MlpPolicy", SpacesEnv(), tensorboard_log=str(tmp_path / "logs"), **TINY)
@@ -341,11 +320,10 @@ def test_a_loaded_model_goes_on_in_the_newest_folder_and_one_that_begins_again_g
     assert sorted(folder.name for folder in (tmp_path / "logs").iterdir()) == ["QAM_1", "QAM_2"]
 
 
-@pytest.mark.parametrize("year", [1970, 2200])
-def test_a_model_is_saved_whatever_the_clock_says(year, tmp_path, monkeypatch):
+def test_a_model_is_saved_whatever_the_clock_says(tmp_path, monkeypatch):
     """A zip archive has no dates before 1980 or after 2107."""
     model = tiny_model()
-    date = time.struct_time((year, 1, 1, 0, 0, 0, 0, 1, 0))
+    date = time.struct_time((1970, 1, 1, 0, 0, 0, 0, 1, 0))
     monkeypatch.setattr(time, "localtime", lambda *_: date)
     model.save_replay_buffer(tmp_path / "buffer")
     assert_same(parameters_of(reloaded(model, tmp_path)), parameters_of(model))
@@ -363,7 +341,7 @@ class OwnArrayEnv(SpacesEnv):
         return self.observation
 
 
-def test_an_environment_that_returns_its_own_array_has_last_observations_or_is_warned_of():
+def test_an_environment_may_return_its_own_array_or_is_warned_of():
     model = tiny_model(env=OwnArrayEnv(), learning_starts=100)
     model.learn(12)
     buffer = model.replay_buffer

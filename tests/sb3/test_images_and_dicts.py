@@ -106,22 +106,18 @@ def test_a_dataset_of_images_in_other_units_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("policy", "space", "number", "named"),
+    ("dtype", "number", "named"),
     [
-        ("MultiInputPolicy", MIXED, np.nan, "nan"),
-        ("MlpPolicy", spaces.Box(-1, 1, (4,)), np.nan, r"nan at step \d+; this is a fault of"),
-        ("MlpPolicy", spaces.Box(-1, 1, (4,), np.float64), 1e300, "inf"),
+        (np.float32, np.nan, r"nan at step \d+; this is a fault of"),
+        (np.float64, 1e300, "inf"),
     ],
 )
-def test_an_environments_wrong_number_is_named_and_not_blamed_on_training(
-    policy, space, number, named
-):
-    env = SampledEnv(space)
-    observation = space.sample()
-    values = observation["vector"] if isinstance(observation, dict) else observation
-    values[1] = number
+def test_an_environments_wrong_number_is_not_blamed_on_training(dtype, number, named):
+    env = SampledEnv(spaces.Box(-1, 1, (4,), dtype))
+    observation = env.observation_space.sample()
+    observation[1] = number
     env._observe = lambda: observation
-    model = tiny_model(env=env, policy=policy, learning_starts=100)
+    model = tiny_model(env=env, learning_starts=100)
     with refuses(f"got observation = {named}"):
         model.learn(9)
 

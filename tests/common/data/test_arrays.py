@@ -84,13 +84,6 @@ def test_timeouts_that_contradict_a_compact_layout_are_refused():
 # -- too few chunks ---------------------------------------------------------------------------------------------------
 
 
-def test_dataset_without_whole_chunks_is_refused_with_the_likely_causes():
-    order = np.random.default_rng(0).permutation(600)
-    dataset = {name: array[order] for name, array in toy_dataset(600).items()}
-    with refuses(r"`horizon_length` = 5 .*Likely causes"):
-        prepared(dataset, horizon_length=5)
-
-
 @pytest.mark.parametrize("layout", [dict, compacted])
 def test_trajectories_that_are_shorter_than_a_chunk_are_refused(layout):
     dataset = layout(toy_dataset(60, length=4))
@@ -125,14 +118,10 @@ def test_masks_are_derived_where_timeouts_tell_time_limits_apart():
     assert torch.equal(buffer.timeouts[:60], torch.from_numpy(dataset["timeouts"]))
 
 
-TIMEOUTS = toy_dataset()["terminals"] * (np.arange(60) > 30)  # inside `terminals`
-
-
 @pytest.mark.parametrize(
     ("missing", "added", "message"),
     [
         ("masks", {}, r"lacks the arrays masks, .*or add `timeouts`"),
-        ("masks", {"timeouts": TIMEOUTS}, r"`masks = 1 - terminals \* \(1 - timeouts\)`"),
         ("rewards", {"reward": 0}, r"lacks the arrays rewards, got observations, .*reward;"),
     ],
 )

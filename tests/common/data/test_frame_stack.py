@@ -14,7 +14,7 @@ from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.frames import FrameStack
 from tests.common.data.helpers import compacted
 from tests.common.toys import TINY, refuses, seeded
-from tests.envs import MIXED, PicturesEnv, space_env_of
+from tests.envs import PicturesEnv, space_env_of
 
 SIDE, K, LENGTH = 16, 3, 8
 
@@ -174,7 +174,6 @@ def test_an_observation_is_the_newest_frames_and_the_first_one_is_repeated(is_fi
     ("space", "message"),
     [
         (spaces.Box(0, 1, (16, 16, 3), np.float32), "uint8 from 0 to 255"),
-        (MIXED, "uint8 from 0 to 255"),
         (spaces.Box(0, 255, (8, 8, 3), np.uint8), "the 9 channels of 3 frames"),
     ],
 )

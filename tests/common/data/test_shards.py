@@ -1,7 +1,5 @@
 """Datasets of several parts: whose turn it is, what a swap changes, and what it leaves alone."""
 
-import re
-
 import numpy as np
 import pytest
 import torch
@@ -71,14 +69,6 @@ def test_online_transitions_survive_a_swap(tmp_path, balanced, replicas):
 
 
 # -- refusals ---------------------------------------------------------------------------------------------------------
-
-
-def test_a_file_of_another_shape_is_named(tmp_path):
-    dataset = toy_shards(tmp_path, *parts(24, 24))
-    np.save(tmp_path / "1-actions.npy", np.zeros((24, 3), np.float32))
-    file = re.escape(f"{tmp_path}/1-observations.npy")
-    with refuses(rf"{file} cannot be used: .*`actions` must have shape"):
-        empty_buffer().load_dataset(dataset)
 
 
 def test_a_bad_action_in_the_second_part_is_refused_and_leaves_the_buffer_alone(tmp_path):

@@ -81,9 +81,7 @@ def test_rates_fall_and_warm_up_as_torchs_schedulers_do(text, rates):
     assert [rate(1 - update / 10, update) for update in (0, 2, 5)] == pytest.approx(rates)
 
 
-@pytest.mark.parametrize(
-    "text", ["fast", "lin_", "cos1e-3", "warmup_1e-3", "cos_lin_1e-3", "warmup_x_1e-3", "lin_1e"]
-)
+@pytest.mark.parametrize("text", ["fast", "warmup_1e-3", "lin_1e"])
 def test_a_text_that_is_no_rate_is_refused(text):
     with refuses(f"`learning_rate` .* got '{text}'"):
         LearningRateSchedule(text)
@@ -185,9 +183,7 @@ def test_updates_that_train_nothing_pass():
     ("options", "error", "message"),
     [
         ({"critic": {"learnig_rate": 1}}, TypeError, "'learnig_rate'; closest: learni"),
-        ({"critic": {"learning_rate": 0}}, ValueError, "`learning_rate`"),
         ({"critic": {"optimizer": "sgd"}}, ValueError, "`optimizer` must be one of adam, adamw"),
-        ({"critic": {"train_every": 1.5}}, TypeError, "`train_every` must be an int >= 1"),
         ({"actor": {"tau": 0.1}}, ValueError, "`tau` and `target_every`"),
     ],
 )

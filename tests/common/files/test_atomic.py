@@ -25,7 +25,7 @@ def write(path, text, then):
         then()
 
 
-def test_a_written_file_takes_the_place_of_the_old_one_and_a_failed_one_leaves_it(tmp_path):
+def test_a_file_replaces_the_old_one_and_a_failed_one_leaves_it(tmp_path):
     path = tmp_path / "file.txt"
     path.write_text("old")
     with pytest.raises(ZeroDivisionError):
@@ -82,14 +82,13 @@ def test_a_file_that_cannot_be_synced_is_named(tmp_path, refuse_sync):
 
 @pytest.mark.parametrize(
     "error",
-    [OSError(errno.ESTALE, "Stale file handle"), OSError(errno.EIO, "I/O error"), MemoryError(),
-     RuntimeError("DefaultCPUAllocator: can't allocate memory")],
-)  # fmt: skip
+    [OSError(errno.ESTALE, "Stale file handle"), RuntimeError("can't allocate memory")],
+)
 def test_a_passing_error_of_reading_says_nothing_against_a_file(tmp_path, monkeypatch, error):
     write_manifest(tmp_path)
     monkeypatch.setattr("agents.common.files.read_text", Mock(side_effect=error))
     with pytest.raises(
-        (type(error), MemoryError), match=r"Stale|I/O|manifest\.json could not be read, memory"
+        (type(error), MemoryError), match=r"Stale|manifest\.json could not be read, memory"
     ) as raised:
         read_manifest(tmp_path)
     assert is_transient(raised.value)

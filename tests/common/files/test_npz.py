@@ -4,29 +4,10 @@ import pickle
 import zipfile
 
 import numpy as np
-import pytest
 
 from agents.common.files import DamagedFileError
 from agents.common.files.npz import read_npz, read_npz_headers
 from tests.common.toys import refuses
-
-
-@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_arrays_are_those_that_were_saved(tmp_path, save):
-    saved = {
-        "numbers": np.random.default_rng(0).normal(size=(300_000, 2)),  # more than a piece
-        "columns": np.asfortranarray(np.arange(12.0).reshape(3, 4)),
-        "single": np.array(3),
-        "none": np.zeros((0, 5), np.float32),
-        "words": np.array(["a", "bcd"]),
-    }
-    save(tmp_path / "a.npz", **saved)
-    arrays = read_npz(tmp_path / "a.npz")
-    assert list(arrays) == list(saved)
-    for name, array in arrays.items():
-        np.testing.assert_array_equal(array, saved[name])
-        assert array.dtype == saved[name].dtype
-        assert array.flags.writeable
 
 
 def test_only_the_arrays_that_are_asked_for_are_read_or_their_headers_alone(tmp_path):

@@ -53,7 +53,7 @@ def test_a_diffusion_gives_the_velocity_of_the_straight_path(predicts, points):
     assert_close(field(observations, x, t), EXACT(x, t), rtol=2e-3, atol=2e-3)
 
 
-def test_an_error_of_predicted_noise_is_not_blown_up_where_a_schedule_has_no_signal():
+def test_an_error_of_predicted_noise_is_not_blown_up():
     # as LeRobot's cosine schedule ends, at 2e-9
     conventions = {"predicts": "noise", "alpha_bar": [0.99, 0.5, 2e-9]}
     field = field_of(lambda m, o, x, t: 1.1 * x, **conventions)
@@ -76,13 +76,6 @@ def test_actions_in_units_of_the_module_are_converted(scale, shift, predicts, po
     assert_close(field(*points), EXACT(*points[1:]), rtol=tolerance, atol=tolerance)
 
 
-def test_conventions_may_be_parameters():
-    table = nn.Parameter(torch.tensor([0.9, 0.5]))
-    field = field_of(lambda m, o, x, t: x, predicts="noise", alpha_bar=table, action_shift=table)
-    assert not field.table_times.requires_grad
-    assert_close(field.shift, table.detach())
-
-
 def test_chunks_reach_the_module_in_its_own_shape():
     shapes = []
 
@@ -99,36 +92,17 @@ def test_chunks_reach_the_module_in_its_own_shape():
     assert_close(velocities[2], velocity)
 
 
-def test_a_module_of_lower_precision_stays_as_it_is():
-    field = field_of(lambda m, o, x, t: m(x), nn.Linear(2, 2).bfloat16())
-    velocity = field(torch.zeros(3, 1), torch.randn(3, 2), torch.zeros(1, 1))
-    assert field.module.weight.dtype == torch.bfloat16
-    assert velocity.dtype == torch.float32
-
-
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
         ({"noise_at": 0.5}, "`noise_at` must be 0 or 1"),
-        ({"noise_at": np.zeros(2)}, "`noise_at` must be 0 or 1"),
         ({"predicts": "score"}, "`predicts` must be"),
         ({"predicts": "noise"}, "`alpha_bar` is needed"),
-        ({"alpha_bar": [0.9, 0.5]}, "`alpha_bar` is needed"),
         ({"predicts": "noise", "alpha_bar": [0.5, 0.9]}, "fall from step to step"),
-        ({"predicts": "noise", "alpha_bar": [1.0, 0.5]}, "fall from step to step"),
-        ({"predicts": "noise", "alpha_bar": [0.5]}, "at least two numbers"),
         ({"predicts": "noise", "alpha_bar": [0.9, 0.5], "noise_at": 1.0}, "left out beside"),
         ({"action_scale": 0.0}, "one positive number"),
-        ({"action_scale": np.inf}, "one positive number"),
-        ({"action_scale": np.ones(2)}, "RescaleAction"),
         ({"action_shift": np.nan}, "`action_shift` finite"),
-        ({"action_shape": 4}, "two positive integers"),
-        ({"action_shape": (4.0, 1)}, "two positive integers"),
         ({"action_shape": (4, -1)}, "two positive integers"),
-        (
-            {"action_shape": (3, 2), "action_shift": [0.0] * 3},
-            r"`action_shift` must be of a shape in .*, got \(3,\)",
-        ),
     ],
 )
 def test_conventions_that_cannot_be_are_refused(arguments, text):
@@ -140,9 +114,6 @@ def test_conventions_that_cannot_be_are_refused(arguments, text):
     ("arguments", "text"),
     [
         ({"module": nn.Linear}, r"`module` must be a torch\.nn\.Module, got type"),
-        ({"train": "yes"}, "`train` must be true or false, got 'yes'"),
-        ({"noise_at": "end"}, "`noise_at` must be a number"),
-        ({"action_scale": "two"}, "`action_scale` must be a number"),
         ({"predicts": "noise", "alpha_bar": "linear"}, "`alpha_bar` must be a number or a list"),
     ],
 )
