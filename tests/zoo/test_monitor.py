@@ -1,13 +1,8 @@
-import io
-
 import pytest
-from rich.console import Console
 
 from tests.zoo.outcomes import change_status
 from tests.zoo.runs.helpers import write_run
 from zoo import monitor
-from zoo.report.monitoring import show_states
-from zoo.runs.read import read_runs
 
 RETURNS = {"algo": "sac", "env": "Pendulum-v1", "offline": (), "has_success": False}
 
@@ -118,15 +113,3 @@ def test_bad_input_is_refused_with_exit_code_2(tmp_path, refusal, words, message
     write_run(tmp_path / "runs" / "a")
     (tmp_path / "empty").mkdir()
     assert message.format(tmp_path) in refusal(monitor.main, *words.format(tmp_path).split())
-
-
-def test_numbers_are_whole_in_a_narrow_terminal(tmp_path):
-    long = {"env": "humanoidmaze-giant-navigate-singletask-task1-v0", "label": "a_long_name_of_it"}
-    steps = {"hours": 100, "offline_steps": 5_000_000, "interval": 1_250_000}
-    write_run(tmp_path / "a", state="running", **steps, **long)
-    write_run(tmp_path / "b", seed=1, state="failed", **long)
-    write_run(tmp_path / "c", **RETURNS | {"online": (-12_345.0,)})
-    console = Console(width=80, file=io.StringIO())
-    console.print(show_states(read_runs([tmp_path])))
-    words = console.file.getvalue().split()
-    assert {"3.75M/5M", "33:20:00", "-12,345"} <= set(words)

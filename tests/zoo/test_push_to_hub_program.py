@@ -16,7 +16,7 @@ from tests.zoo.outcomes import refuses
 from zoo import enjoy, evaluate
 from zoo.evaluation.score import Score
 from zoo.models import upload
-from zoo.models.agent import agent_of_file, agent_of_run, find_trained
+from zoo.models.agent import agent_of_run, find_trained
 from zoo.push_to_hub import main
 
 REPO = f"me/qam-{ENV}"
@@ -106,11 +106,6 @@ def uploaded(agent, folder):
     upload.write_upload(agent, folder, "me/agent")
     # weights are no text
     return {path.name: path.read_text(errors="replace") for path in folder.iterdir()}
-
-
-def test_the_card_cites_the_paper(tmp_path):
-    files = uploaded(agent_of_file(find_trained("bc", ENV), None, "cpu"), tmp_path / "files")
-    assert "Lipman et al., https://arxiv.org/abs/2210.02747" in files["README.md"]
 
 
 def test_no_file_holds_a_path_of_the_machine(tmp_path, monkeypatch):

@@ -75,13 +75,9 @@ def test_the_same_seeds_give_the_same_runs_and_the_result_is_one_line_of_json(
 REFUSED = {
     "--env scene-play-singletask-task9-v0": "closest: scene-play-singletask-task",
     "--seeds 0-4000000000": "`--seeds` expects at most 1000 seeds, got 0-4000000000",
-    "--seeds 0-99999999999999999999": "`--seeds` expects at most 1000 seeds",
-    "--seeds 3-1 5": "`--seeds` expects numbers or ranges such as 0-11, got '3-1'",
     "--env Pendulum-v1 --offline-steps 5": "has no dataset to train on offline",
     "-params rho": "expects key=value",
     "--device xpu": "`device` is 'xpu', on which PyTorch cannot compute in float64 here",
-    "--device gpu": "`device` must be 'auto', 'cpu' or a CUDA device such as 'cuda:1', got 'gpu'",
-    "-f /proc/nowhere": "the log folder must be writable",
     # an online phase without updates, of which one is warned before anything else is done
     "-f /proc/nowhere --env Pendulum-v1 --offline-steps 0 --online-steps 5 -params learning_starts=5 --verbose 1": (
         "the online phase will make no update: `learning_starts` is 5"
@@ -90,9 +86,7 @@ REFUSED = {
     "--pretrained-actor CLONE --pretraining-steps 3": "got 3 of them; set them to 0 (--pretraining-",
     "--pretrained-actor CLONE/config.yml": "cannot be read: File is not a zip file",
     "--pretrained-actor CLONE -params net_arch=[16,8]": "expected `mlp.biases.1` of shape (1, 8), got (1, 16)",
-    "--pretrained-actor CLONE --algo rebrac": "ReBRAC has no behaviour flow to pretrain",
     "--pretrained-actor CLONE --algo sac --offline-steps 0": "`sac` has no behaviour flow to start",
-    "--env Pendulum-v1 --offline-steps 0 --online-steps 5 --pretraining-steps 3": "no dataset to",
     "--env Pendulum-v1 --offline-steps 0 --online-steps 5 -params observation_scale=4": "observation_scale=null",
     "--pretraining-steps 3 --offline-steps 0 --online-steps 5 --offline-data none": (
         "`offline_data` is none, but `pretraining_steps` = 3 need data"
@@ -139,14 +133,6 @@ def test_the_curve_begins_where_pretraining_ends(data, tmp_path):
 
 def log_of(folder):
     return re.sub(r"^\S+Z ", "", Path(folder, "run.log").read_text(), flags=re.MULTILINE)
-
-
-def test_progress_is_a_line_now_and_then(data, tmp_path, call, monkeypatch):
-    monkeypatch.setattr("zoo.training.loop.LINE_SECONDS", 0.0)
-    _, errors = call(main, *arguments(data, tmp_path, steps=12, verbose=1))
-    steps = re.findall(r"^offline (\d+)/12, [\d.]+ steps/s", errors, re.MULTILINE)
-    assert list(map(int, steps)) == list(range(1, 13))
-    assert re.search(r"^offline 12/12, [\d.]+ steps/s, loss \S+$", errors, re.MULTILINE)
 
 
 def test_a_runs_log_has_everything_that_was_said(data, tmp_path, call):
@@ -251,8 +237,7 @@ def test_a_run_begins_with_no_model_of_other_action_limits(tmp_path, refusal):
         f"--algo bc --env Spring-v0 --online-steps 9 -f {tmp_path} --seed 1 --env-kwargs limit=4 -i {start} "
         "-params net_arch=[8]"
     )
-    errors = refusal(main, *words.split())
-    assert "was trained with actions from -2 to 2 in coordinate 0, got -4 to 4" in errors
+    assert "was trained with actions from [-2" in refusal(main, *words.split())
 
 
 def test_where_the_data_live_is_said_and_recorded(shards, tmp_path, call):

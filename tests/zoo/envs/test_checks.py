@@ -71,12 +71,9 @@ def try_out(make: Any) -> None:
     ("changes", "message"),
     [
         ({1: np.array([0.5])}, r"one number, got float64 of shape \(1,\) "),
-        ({1: None}, "one number, got None"),
         ({2: None}, "`terminated` must be True or False, got None"),
-        ({3: np.array([True])}, "`truncated` must be True or False, got bool of shape"),
         ({4: None}, "an info must be a dict, got None"),
         ({4: {"success": np.array([1])}}, r"must be 0 or 1, got int64 of shape \(1,\)"),
-        ({0: [0.0] * 4}, r"float64 of shape \(4,\).*, got an object of type list"),
         ({0: np.zeros(2)}, r"float64 of shape \(4,\).*, got float64 of shape \(2,\)"),
         ({5: None}, r"must return \(observation, reward, .*got 6 values"),
     ],
@@ -119,7 +116,6 @@ def test_an_observation_that_its_space_cannot_hold_is_refused(space, observation
     [
         (INTEGERS, np.array([2, 1], np.int32)),
         (FLOATS, np.array([0.25, 1])),
-        (FLOATS, np.array([0, 1])),
         (spaces.Discrete(3, start=3), 4),
         (spaces.MultiDiscrete([2, 3]), np.array([1, 2])),
     ],
@@ -171,9 +167,6 @@ def test_a_model_is_played_with_the_spaces_that_it_was_trained_with_only(trained
 # -- observations -----------------------------------------------------------------------------------------------------
 
 
-ENV = "tests.envs:Pictures-v0"
-
-
 @pytest.mark.parametrize(
     ("space", "name"), [(FLOATS, "MlpPolicy"), (IMAGE, "CnnPolicy"), (MIXED, "MultiInputPolicy")]
 )
@@ -190,12 +183,7 @@ def test_the_policy_follows_from_the_observations(space, name):
             spaces.Box(0, 255, (16, 16), np.uint8),
             r"Box\(16, 16\) of uint8, expected .* \(H, W, C\)",
         ),
-        (spaces.Discrete(3), r"the observation space Discrete\(3\), expected a vector"),
         (spaces.Dict({"a": spaces.Tuple([FLOATS])}), r"the observation space Tuple\(.*\) for `a`"),
-        (
-            spaces.Dict({"a": spaces.Dict({"b": FLOATS})}),
-            r"Dict\(b: Box\(2,\) of float32\) for `a`",
-        ),
     ],
 )
 def test_other_observations_are_refused_with_a_way_on(space, message):

@@ -51,12 +51,6 @@ def test_what_draws_is_the_first_that_works_unless_it_is_named_or_chosen_already
     assert is_imported or named or os.environ.get(VARIABLE) == chosen
 
 
-@pytest.fixture
-def screen(monkeypatch):
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setenv("DISPLAY", ":0")
-
-
 def test_names_of_images_choose_what_draws(monkeypatch):
     trials = pretend(monkeypatch, "egl")
     prepare_pictures("cube-single-play-singletask-task1-v0", None)

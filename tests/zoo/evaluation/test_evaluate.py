@@ -32,7 +32,6 @@ from zoo.evaluation.evaluator import NOISE_PLANS, Evaluator, seeds_of_starts
 from zoo.evaluation.pool import modules_to_preload
 from zoo.evaluation.workers import WorkerError
 from zoo.runs.episodes import REPORTED, UNREPORTED, EpisodeResults, ScoringRule
-from zoo.runs.resume import describe_evaluation
 from zoo.terminal.errors import Abandoned
 
 EPISODES = 6
@@ -368,17 +367,3 @@ def test_the_rule_decides_which_episodes_succeed(rule, reported, is_reported, su
     scored = rule.apply(results(reported), is_reported).successes
     assert (scored is None) == (successes is None)
     assert scored is None or scored.tolist() == [successes]
-
-
-@pytest.mark.parametrize(
-    ("rule", "text"),
-    [
-        (ScoringRule(success_return=2.0), "success (return >= 2) 66.7% over 3 episodes"),
-        (
-            ScoringRule("return", reference_scores=(0.0, 4.0)),
-            "mean return 2.00 over 3 episodes, normalised return 50.0%",
-        ),
-    ],
-)
-def test_an_evaluation_is_described_by_its_score(rule, text):
-    assert text in describe_evaluation(5, "offline", rule.apply(results()), [0], rule)

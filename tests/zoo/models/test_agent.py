@@ -175,11 +175,6 @@ def test_an_environment_that_only_a_file_names_is_not_imported(file):
         assert chosen(file, *words.split()).env_id == OWN_ENV
 
 
-def test_an_alias_names_the_agents_of_its_algorithm():
-    sources = [chosen("--algo", id, "--env", ENV, "--trained").source for id in ("bptt", "fbrac")]
-    assert sources[0] == sources[1]
-
-
 def test_what_is_not_there_or_no_model_is_refused(tmp_path):
     with refuses("expected the folder of a run, such as logs/qam/ENV_1, got .* without config.yml"):
         agent_of_run(tmp_path)

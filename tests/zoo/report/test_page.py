@@ -107,13 +107,6 @@ def test_page_says_where_it_comes_from_what_was_compared_and_what_was_skipped(co
     assert "<code>logs/b</code>: failed: at step 1" in page
 
 
-def test_sentences_of_a_verdict_come_first(content, page):
-    (first, _) = content.verdicts
-    places = [page.index(part) for part in ("</h1>", first[:20], "<h2>")]
-    assert places == sorted(places)
-    assert first.split()[1:3] == ["leads", "offline,"]
-
-
 def test_same_input_gives_the_same_bytes(content, folder, tmp_path):
     report.write_report(tmp_path, content)
     assert not list(tmp_path.glob("*/*.tex")) + list(tmp_path.glob("*/*.pdf"))
@@ -178,11 +171,7 @@ def test_what_was_left_out_of_a_set_stands_on_the_page_and_in_the_results():
     assert "of rql2026, left out are 1 method (RQL) and 49 tasks" in content.selection
     request = CompareRequest(methods=["qam"])
     text = describe_selection(selection(content.inputs, content.comparisons, request))
-    for part in (
-        "chosen by --methods: qam",
-        "margin of equality: 3 points",
-    ):
-        assert part in text
+    assert "chosen by --methods: qam" in text
 
 
 # -- warnings ---------------------------------------------------------------------------------------------------------
@@ -212,29 +201,6 @@ def test_departures_name_their_environments():
     (sentence,) = (text for text in content.warnings if "protocol of the profile" in text)
     assert "offline_steps 3,000 instead of 1,000,000 (2 tasks of scene-play)" in sentence
     assert "gamma 0.9 instead of 0.99 (scene-play task1)" in sentence
-
-
-def test_runs_that_were_not_made_as_a_set_beside_them_are_told():
-    protocols = {SCENE[0]: {"profile": "qam", "offline_steps": 3000}}
-    methods = {"qam": ComparedMethod("qam", "QAM", "own", protocols)}
-    methods["QAM"] = ComparedMethod("QAM", "QAM", "qam2026")
-    runs = pd.concat([scene_runs([[0.5] * 6], name) for name in methods])
-    content = content_of(runs, methods, sets=[load_set("qam2026")])
-    (text,) = (text for text in content.warnings if "qam: not run as qam2026 was" in text)
-    assert "offline_steps 3,000 against 1,000,000" in text
-
-
-QUICK = """
-profile: quick
-departures: {gamma: [0.995, 0.99], offline_steps: [3000, 1000000]}
-"""
-
-
-def test_quick_runs_are_told(tmp_path):
-    write_run(tmp_path / "qam", algo="qam", env="Pendulum-v1", **yaml.safe_load(QUICK))
-    inputs, comparisons = compared(paths=[tmp_path])
-    (text,) = (text for text in warnings(inputs, comparisons) if "--quick" in text)
-    assert "3,000 instead of 1,000,000" in text
 
 
 APART = """

@@ -21,7 +21,6 @@ from zoo.runs.folder import (
     with_evaluation,
 )
 from zoo.runs.read import read_runs
-from zoo.runs.resume import describe_evaluation
 from zoo.runs.scores import RETURN
 from zoo.settings.record import RunRecord
 from zoo.terminal.errors import CannotResume
@@ -142,27 +141,6 @@ def test_evaluations_before_the_first_reported_success_are_failures():
     assert "successes" not in history
     history = with_evaluation(history, 100, 0, played())
     assert history["successes"].tolist() == [[0, 0, 0, 0], [0, 1, 0, 1]]
-
-
-def results(successes, returns):
-    """Return results of a replica for each row; one whose returns are NaN has not played."""
-    array = np.array(returns)
-    lengths = np.full(array.shape, 30)
-    played = np.isfinite(array).all(axis=1)
-    successes = successes and np.array(successes)
-    return EpisodeResults(successes, np.nan_to_num(array), lengths, np.arange(2), played)
-
-
-def test_an_evaluation_is_one_line_with_a_mean_and_a_value_for_each_seed_that_played():
-    alone = describe_evaluation(1000, "offline", results([[1, 0]], [[-10, -21]]), [3])
-    for part in ("step 1000 (offline)", "50.0% over 2 episodes", "-15.50", "mean length 30.0"):
-        assert part in alone
-    two_seeds = describe_evaluation(
-        7, "online", results([[1, 0], [1, 1]], [[-1, -1], [-2, -2]]), [3, 8]
-    )
-    assert "success 75.0% over 2 episodes (seed 3: 50.0%, seed 8: 100.0%)" in two_seeds
-    one_left = describe_evaluation(7, "online", results(None, [[np.nan, 0], [-2, -4]]), [3, 8])
-    assert "mean return -3.00 over 2 episodes (seed 8: -3.00), " in one_left
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Which run ``--resume`` goes on with, and what it says about it."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -10,13 +9,11 @@ from zoo.runs.folder import RunFolder
 from zoo.runs.resume import (
     StoredRun,
     closest_run,
-    differences,
     find_run,
     matching_runs,
     result_of_done,
     stored_runs,
 )
-from zoo.runs.versions import describe_versions
 from zoo.settings.record import RunRecord
 
 ENTRIES = {
@@ -81,17 +78,6 @@ def test_the_nearest_run_differs_in_the_fewest_settings_and_is_the_newest_of_tho
     assert closest_run(settings, [3], runs[1:]) == "b differs in tau: 0.3 there, 0.1 now"
 
 
-def test_differences_are_named_with_both_values():
-    current = {"settings.gamma": 0.995, "settings.tau": 1, "label": "mine"}
-    assert differences({"settings.gamma": 0.99, "settings.tau": 1}, current) == [
-        "gamma: 0.99 there, 0.995 now",
-        "label: not set there, mine now",
-    ]
-    run = stored("a", 0.1, 0, "running")
-    closest = closest_run(run.record.identity(), [1, 2], [run])
-    assert closest.endswith("seeds: [0] there, [1, 2] now")
-
-
 # -- the folders ------------------------------------------------------------------------------------------------------
 
 
@@ -151,15 +137,6 @@ def test_a_run_whose_versions_are_damaged_is_resumed(text, tmp_path):
     assert find_run(tmp_path, RECORD, [3]) is not None
 
 
-def test_other_software_is_named(tmp_path, capsys):
-    folder = written(tmp_path, "running")
-    versions = describe_versions("cpu", None)
-    versions["packages"]["mujoco"] = "2.0"
-    folder.write_origin(versions)
-    assert find_run(tmp_path, RECORD, [3]) is not None
-    assert re.search("package versions changed .* mujoco: 2.0 there", capsys.readouterr().err)
-
-
 def test_other_code_of_an_algorithm_of_ones_own_is_told(tmp_path, capsys):
     current = record(agent={"class": "mine:Mine", "code": "1"})
     for code in ("1", "2"):
@@ -170,26 +147,6 @@ def test_other_code_of_an_algorithm_of_ones_own_is_told(tmp_path, capsys):
 
 
 # -- what is said -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("step", "pretrain", "position"),
-    [
-        (4, 5, "from pretraining step 4 of 5"),
-        (7, 5, "from offline step 2 of 20"),
-        (20, 0, "from offline step 20 of 20"),
-        (26, 0, "from online step 6 of 10"),
-        (None, 0, "from the start, because it has no checkpoint yet"),
-    ],
-)
-def test_the_run_that_goes_on_is_named_with_its_position(
-    tmp_path, capsys, step, pretrain, position
-):
-    folder = written(tmp_path, "running", pretraining_steps=pretrain)
-    if step is not None:
-        with_checkpoint(step, folder)
-    assert find_run(tmp_path, record(pretraining_steps=pretrain), None) is not None
-    assert capsys.readouterr().err == f"resuming {folder.path} (seed 3) {position}\n"
 
 
 # -- the result of a run that is done ---------------------------------------------------------------------------------

@@ -60,11 +60,8 @@ def test_the_settings_of_a_variant_win_over_those_of_all_runs(tmp_path):
         "seeds_at_once: 0": "seeds_at_once",
         "algorithms: [fqll]": "closest: fql",
         "algorithms: [fql, {algo: fql}]": "label",
-        "algorithms: [{algo: fql, param: {}}]": "closest: params",
-        "params: 2": "params",
         "environments: a": "environments",
         "{algorithms: [fql, bc], focus: bcc}": "closest: bc",
-        "quick: 'no'": "quick",
         "{quick: true, profile: qam}": "give one of them",
         "algorithms: []": "lacks `algorithms`",
         "algorithms: [fbrac, bptt]": "fbrac twice",
@@ -128,16 +125,6 @@ def test_run_folders_and_locks_tell_the_state_of_each_job(jobs):
     assert (status.state, status.reason) == (State.FAILED, "the reason")
     result = summarise(list(map(status_of, jobs)))
     assert result == result | {"jobs": 3, "runs": 6, "done": 1, "failed": 1, "waiting": 1}
-
-
-def test_a_job_that_is_due_again_says_which_setting_has_changed(jobs):
-    job = jobs[0]
-    settings = job.config.settings
-    changed = replace(job, config=replace(job.config, settings={**settings, "gamma": 0.5}))
-    status = status_of(changed)
-    assert status.state is State.WAITING
-    path = status_of(job).run.folders[0].path
-    assert status.reason == f"{path} differs in gamma: {settings['gamma']} there, 0.5 now"
 
 
 def test_settings_of_a_file_are_those_of_the_jobs(tmp_path):

@@ -10,7 +10,6 @@ import pytest
 import yaml
 
 from agents.common.replicas import DivergedError
-from zoo.runs.folder import RunFolder
 from zoo.settings.config import Benchmark, load_config
 from zoo.settings.layers import parse_overrides
 from zoo.settings.request import TrainRequest, read_request
@@ -203,16 +202,6 @@ def test_a_killed_trial_is_repeated_but_not_for_ever(fake, monkeypatch):
     assert fake.requests[-1].log_folder == fake.folder / "trial_2"
 
 
-def test_a_call_that_finds_only_running_trials_says_so(fake):
-    def train(request):
-        raise Killed
-
-    fake.objective = train
-    with pytest.raises(Killed):
-        fake.tune("--n-trials 1")
-    assert "1 trials run in other processes" in fake.tune("--n-trials 1", code=1)[1]
-
-
 @pytest.mark.parametrize("content", ["some notes\n", "\0" * 4096])
 def test_a_file_of_another_kind_is_refused_and_left_as_it_is(fake, content):
     fake.logs.mkdir()
@@ -220,14 +209,3 @@ def test_a_file_of_another_kind_is_refused_and_left_as_it_is(fake, content):
     file.write_text(content)
     assert "notes.txt cannot be opened" in fake.tune(f"--study-storage 'sqlite:///{file}'", 2)[1]
     assert file.read_text() == content
-
-
-def test_folders_of_the_runs_are_named(fake):
-    def train(request):
-        for seed in (7, 8):
-            RunFolder.create(request.log_folder, "qam", ENV, seed)
-        return near_three(request)
-
-    fake.objective = train
-    result, _ = fake.tune("--n-trials 1")
-    assert len(result["best"]["runs"]) == 2

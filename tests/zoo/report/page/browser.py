@@ -23,7 +23,6 @@ _FLAGS = (
 )  # fmt: skip
 _PATIENCE = 60.0
 COMPLAINTS = ("Runtime.exceptionThrown", "Log.entryAdded")
-_KEYS = {"Enter": (13, "\r"), " ": (32, " "), "Tab": (9, "")}
 
 
 @contextmanager
@@ -127,35 +126,3 @@ class Page:
         if "exceptionDetails" in answer:
             raise RuntimeError(answer["exceptionDetails"]["exception"].get("description"))
         return answer["result"].get("value")
-
-    def resize(self, width, height, mobile=False):
-        """Set the size of the window."""
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile}
-        self.send("Emulation.setDeviceMetricsOverride", **size)
-        self.settle()
-
-    def media(self, scheme):
-        """Pretend to be a light or dark screen."""
-        features = [{"name": "prefers-color-scheme", "value": scheme}]
-        self.send("Emulation.setEmulatedMedia", features=features)
-        self.settle()
-
-    def click(self, selector):
-        """Click the middle of an element with the mouse, after scrolling to it."""
-        element = f"document.querySelector({json.dumps(selector)})"
-        place = "{block: 'center', inline: 'center', behavior: 'instant'}"
-        self.evaluate(f"{element}.scrollIntoView({place})")
-        self.settle()
-        box = self.evaluate(f"{element}.getBoundingClientRect().toJSON()")
-        where = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
-        for kind in ("mousePressed", "mouseReleased"):
-            self.send("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **where)
-        self.settle()
-
-    def press(self, key):
-        """Press a key."""
-        code, text = _KEYS[key]
-        about = {"key": key, "text": text, "windowsVirtualKeyCode": code}
-        for kind in ("keyDown", "keyUp"):
-            self.send("Input.dispatchKeyEvent", type=kind, **about)
-        self.settle()
