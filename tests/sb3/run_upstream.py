@@ -37,7 +37,7 @@ NOT_OF_FLOWS = {
     "test_n_steps_with_dict_obs": "expects SB3's warning that its buffers of Dict observations hold single transitions",
     "test_run": "expects SB3's class of a buffer for n-step returns",
     "test_features_extractor_target_net": "every network has an extractor of its own, and no setting makes them share",
-    "test_infinite_horizon": "calls SAC's critic by itself; ours has an axis of replicas in front",
+    "test_infinite_horizon": "hands the critic raw observations, where ours takes what its extractor gets",
 }
 GAUSSIAN = ("use_sde", "sde_sample_freq", "use_sde_at_warmup", "ent_coef")
 SMALL = {
@@ -87,13 +87,8 @@ def pytest_collection_modifyitems(config, items):
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = chosen
     failures = (
-        AssertionError,
-        AttributeError,
-        IndexError,
-        TypeError,
-        ValueError,
-        pytest.fail.Exception,
-    )
+        AssertionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError, pytest.fail.Exception,
+    )  # fmt: skip
     for item in chosen:
         name, file = item.originalname, item.path.name
         expected = {}
