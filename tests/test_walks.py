@@ -6,10 +6,7 @@ from dataclasses import replace
 from pydoc import locate
 
 import numpy as np
-import pytest
 
-import agents
-from agents.bc import BC
 from tests import ROOT
 from tests.zoo.report.samples import content_of, evaluations
 from zoo.datasets.formats import read
@@ -30,24 +27,6 @@ def test_what_the_pages_for_contributors_name_is_there():
     assert [
         name for name in re.findall(r"`((?:agents|zoo)(?:\.\w+)+)", PAGES) if locate(name) is None
     ] == []
-
-
-class Damped(BC):
-    """Behaviour cloning with a setting of its own."""
-
-    damping: float = agents.setting(default=0.5, doc="How much of it stays.", at_least=0, at_most=1)
-
-
-@pytest.mark.usefixtures("own_agents")
-def test_a_setting_is_one_declaration(capsys):
-    assert Damped(damping=1).settings()["damping"] == 1
-    with pytest.raises(ValueError, match=r"`damping` must be .* >= 0 and <= 1, got 2"):
-        Damped(damping=2)
-    agents.register("damped", paper="none", published_name="Damped")(Damped)
-    assert main(f"agents show {__name__}:Damped".split()) == 0
-    output = capsys.readouterr()
-    assert json.loads(output.out)["settings"]["damping"] == 0.5
-    assert "How much of it stays. Must be >= 0 and <= 1." in " ".join(output.err.split())
 
 
 class Lines(Format):

@@ -110,7 +110,7 @@ def test_observation_statistics_are_saved(id, tmp_path):
         assert_same_parameters(restored, model)
 
 
-def test_observations_are_scaled_by_the_dataset_of_a_loaded_buffer(tmp_path):
+def test_observations_are_scaled_by_a_loaded_buffers_dataset(tmp_path):
     source, model = tiny_model(), tiny_model(observation_scale=0.5)
     with refuses("`observation_scale`"):
         model.learn(12)
@@ -161,7 +161,7 @@ def test_a_bad_setting_is_refused_by_name(id, setting, value):
 # -- the shared loop, on the example of one algorithm ------------------------------------------------------------------
 
 
-def test_offline_training_from_zero_leaves_the_start_online_alone():
+def test_offline_training_from_zero_leaves_online_training_alone():
     model = tiny_model("qam")
     model.learn_offline(3, dataset=toy_dataset())
     model.learn_offline(3, reset_num_timesteps=True)
@@ -218,7 +218,7 @@ def test_policy_acts_from_the_first_online_step_after_offline_training(plans):
     ("played_actions", "expected"),
     [(None, [1, 1, 1, 2, 3, 3, 3, 4]), (2, [1, 1, 2, 2, 3, 3, 4, 4])],
 )
-def test_collection_plans_again_after_played_actions_and_episodes(played_actions, expected, plans):
+def test_collection_plans_again_after_played_actions(played_actions, expected, plans):
     env = SpacesEnv(episode_length=4)
     model = tiny_model(env=env, learning_starts=0, played_actions=played_actions).learn(8)
     played = model.replay_buffer.actions[:8, 0] * 100

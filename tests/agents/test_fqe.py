@@ -88,7 +88,7 @@ def content(rows=60, **changes):
     return read_transitions(toy_dataset(rows) | changes, (4,), 2)
 
 
-def test_each_replica_draws_from_its_own_trajectories_none_held_out():
+def test_each_replica_draws_trajectories_of_its_own():
     env = SpacesEnv(4, 2)
     buffer = ResampledBuffer(
         1, env.observation_space, env.action_space, device="cpu", horizon_length=3, replicas=3

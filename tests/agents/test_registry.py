@@ -100,7 +100,7 @@ def test_a_misspelt_argument_names_the_closest():
         ({"n_steps": 3}, "`horizon_length` and `n_steps`"),
     ],
 )
-def test_a_setting_that_is_given_twice_is_refused_with_both_names(arguments, names):
+def test_a_setting_that_is_given_twice_is_refused(arguments, names):
     with refuses(names):
         tiny_model("fql", **arguments)
     with refuses("`seed` and `seeds`"):

@@ -81,8 +81,6 @@ def require_resumable(folder, *, envs=1, make=environments, offline=8, **setting
         },
         {"replay_buffer_kwargs": {"storage": "host"}, "train_freq": 4, "gradient_steps": 4},
         {"policy_kwargs": {"features_extractor_class": NormedFeatures}},
-        {"envs": 2},
-        {"train_freq": 4, "gradient_steps": 2},
         {"best_of_n": 3, "learning_rate": lambda left: 1e-3 * left},
         {"action_noise": OrnsteinUhlenbeckActionNoise(np.zeros(2), np.ones(2))},
         {"make": partial(environments, vec_env_cls=SubprocVecEnv), "envs": 2},

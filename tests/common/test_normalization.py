@@ -89,7 +89,7 @@ def test_a_policy_for_acting_takes_raw_observations(trained, file, tmp_path):
     assert_allclose(exported.detach(), planned, atol=1e-6)
 
 
-def test_a_policy_takes_raw_observations_inside_a_block_and_after_it_as_before(trained):
+def test_a_policy_takes_raw_observations_inside_a_block_alone(trained):
     played = expected(trained)
     with raw_observations(trained) as policy:
         for acting in (policy, policy.replica(0)):
@@ -97,7 +97,7 @@ def test_a_policy_takes_raw_observations_inside_a_block_and_after_it_as_before(t
     assert_array_equal(expected(trained), played)
 
 
-def test_of_a_dict_only_the_parts_that_are_normalised_are_in_batches_and_acting():
+def test_of_a_dict_only_the_normalised_parts_are_normalised():
     space = spaces.Dict({"a": spaces.Box(-9, 9, (2,)), "b": spaces.Box(-9, 9, (1,))})
     space.seed(0)
     env = space_env_of(space)

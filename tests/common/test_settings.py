@@ -109,7 +109,7 @@ def test_a_setting_that_is_changed_acts_in_acting_and_training_alike(id):
         ("gamma", 0.5),
     ],
 )
-def test_what_networks_or_buffer_were_built_with_cannot_be_changed(name, value):
+def test_what_networks_or_buffer_were_built_with_is_fixed(name, value):
     model = tiny_model("qam")
     old_value = getattr(model, name)
     with refuses(rf"`{name}` of a finished model"):

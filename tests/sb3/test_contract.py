@@ -355,7 +355,7 @@ def test_an_environment_may_return_its_own_array_or_is_warned_of():
 # -- one seed, and data alone -----------------------------------------------------------------------------------------
 
 
-def test_values_of_actions_are_those_of_the_critics_in_the_environments_units():
+def test_predicted_values_are_those_of_the_critics():
     env = space_env_of(SPACES[0], spaces.Box(np.float32([0, -4]), np.float32([10, 4])))
     model = tiny_model(env=env)
     observations, chunks = normals(5, 4).numpy(), np.random.default_rng(0).random((5, 3, 2))

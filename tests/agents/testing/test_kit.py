@@ -97,7 +97,7 @@ def test_a_draw_is_not_called_unused_where_it_is_read(reader, write_agent):
 
 @pytest.mark.few(19)
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_fails_its_check_with_the_message_that_a_newcomer_needs(name, write_agent):
+def test_a_mistake_fails_its_check_with_what_helps(name, write_agent):
     mistake = MISTAKES[name]
     outcome = outcome_of(mistake.check, with_mistake(name), write_agent)
     assert outcome.state == "fails"

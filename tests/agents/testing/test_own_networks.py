@@ -201,7 +201,7 @@ class Holding(nn.Linear):
         (nn.Sequential(nn.Linear(4, 3)), "must make a new module at every call"),
     ],
 )
-def test_modules_that_cannot_stand_for_several_are_refused_with_the_reason(module, text):
+def test_modules_that_cannot_stand_for_several_are_refused(module, text):
     with refuses(text, TypeError):
         from_module(lambda sizes: module).build(SIZES).initialise(0, torch.Generator())
 
@@ -264,5 +264,5 @@ def test_a_width_that_does_not_act_is_told_at_the_start():
         (FOLLOWING, {}, ""),
     ],
 )
-def test_a_protocol_calls_layers_own_that_do_not_follow_the_setting(actor, networks, text):
+def test_a_protocol_names_layers_that_do_not_follow_net_arch(actor, networks, text):
     assert tiny_model(with_actor(actor, **networks)).policy.own_widths == text

@@ -80,7 +80,7 @@ def test_positive_reward_is_refused_where_rewards_are_made_sparse():
         Recorder(empty_buffer(sparse=True)).add(reward=0.5)
 
 
-def test_environments_that_do_not_divide_among_the_seeds_are_refused():
+def test_environments_that_do_not_divide_are_refused():
     with refuses("4 environments for 3 seeds"):
         empty_buffer(n_envs=4, replicas=3)
 

@@ -71,7 +71,7 @@ def test_online_transitions_survive_a_swap(tmp_path, balanced, replicas):
 # -- refusals ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_bad_action_in_the_second_part_is_refused_and_leaves_the_buffer_alone(tmp_path):
+def test_a_bad_action_in_the_second_part_is_refused(tmp_path):
     first, second = parts(24, 24)
     buffer = loaded_buffer(first)
     second["actions"][7] = -7

@@ -36,7 +36,7 @@ def test_pretraining_and_what_follows_are_captured_apart(captured):
     assert_alike(*models)
 
 
-def test_generators_are_captured_apart_and_dropped_with_parameters(
+def test_generators_are_captured_apart_and_dropped(
     captured,
 ):
     model = captured()
@@ -49,7 +49,7 @@ def test_generators_are_captured_apart_and_dropped_with_parameters(
     assert not model.trainer.graphs.updates
 
 
-def test_of_more_kinds_than_graphs_some_are_replayed_and_one_warning(captured, monkeypatch):
+def test_of_more_kinds_than_graphs_some_are_replayed(captured, monkeypatch):
     monkeypatch.setattr(execution, "IDLE_UPDATES", 10)
     model, plain = captured(), plain_model()
     sizes = [8, 9, 10, 11, 12, 13]

@@ -10,7 +10,7 @@ from agents.common.files.npz import read_npz, read_npz_headers
 from tests.common.toys import refuses
 
 
-def test_only_the_arrays_that_are_asked_for_are_read_or_their_headers_alone(tmp_path):
+def test_only_arrays_that_are_asked_for_or_headers_are_read(tmp_path):
     np.savez(tmp_path / "a.npz", a=np.ones((2, 3), np.float32), b=np.array([{}], dtype=object))
     assert list(read_npz(tmp_path / "a.npz", ["a", "c"])) == ["a"]
     assert read_npz_headers(tmp_path / "a.npz") == {"a": ((2, 3), np.float32), "b": ((1,), object)}

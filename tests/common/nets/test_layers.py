@@ -93,19 +93,14 @@ def test_all_forms_of_gelu_are_the_same_function():
         assert_close(function(x), gelu(x), rtol=2e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("recorded", [False, True])
 @pytest.mark.parametrize("stack", [(1,), (2,)])
-def test_a_derivative_is_carried_forwards(stack, recorded, kernels):
+def test_a_derivative_is_carried_forwards(stack, kernels):
     network = stacked(stack, [5, 16, 16, 2], norm=True)
     x, along = (normals(*stack, 7, 5, seed=k) for k in (7, 8))
-    weights = [layer.weight for layer in network]
-    outcomes = []
-    for function in evaluations_of(network, kernels):
-        with torch.set_grad_enabled(recorded):
-            value, slope = torch.func.jvp(function, (x,), (along,))
-        gradients = torch.autograd.grad(slope.square().sum(), weights) if recorded else ()
-        outcomes.append((value, slope, *gradients))
-    assert_close(*outcomes, rtol=1e-4, atol=1e-4)
+    own, standard = (
+        torch.func.jvp(function, (x,), (along,)) for function in evaluations_of(network, kernels)
+    )
+    assert_close(own, standard, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("stack", [(1,), (2, 3)])
