@@ -185,8 +185,10 @@ def make_parser() -> Parser:
 def _add_arguments(command: Parser, word: str) -> None:
     """Add the arguments of a command other than list."""
     add = command.add_argument
-    own = ", the path of your own, or minari:ID" if word in ("check", "convert") else ""
-    add("name", metavar="NAME", help=f"dataset name, e.g. cube-double-play-v0{own}")
+    or_other_sources = (
+        ", the path of your own, or minari:ID" if word in ("check", "convert") else ""
+    )
+    add("name", metavar="NAME", help=f"dataset name, e.g. cube-double-play-v0{or_other_sources}")
     if word == "download":
         add(
             "--dataset-size",

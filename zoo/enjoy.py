@@ -73,7 +73,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         results, _ = play(agent)
     for line in describe_episodes(results):
         log.info(line)
-    score = score_of(agent, results)
+    score = score_of(results)
     log.info("%s over %s", score.text, count(score.episodes, "episode"))
     return describe(agent, results, score) | {
         "video": None if args.video is None else str(args.video)

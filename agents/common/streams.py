@@ -42,7 +42,6 @@ class Purpose(IntEnum):
     EVALUATION_START = 12  # episode; 0 also for features and resampled trajectories of an estimate without environment
     EVALUATION_NOISE = 13  # seed of the replica, episode; there, repetition
     TRIALS = 17  # of a study, of all seeds together: call
-    PICTURED_NOISE = 20  # of thoughts in a film: episode
     CHECKS = 21  # made-up data of a check: its number
     PREDICTION = 22  # noise of `predict`, which is outside of training
     FIXED_CANDIDATES = 23  # of deterministic plans, of any seed

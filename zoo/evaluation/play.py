@@ -42,10 +42,10 @@ def play(agent: Agent) -> tuple[EpisodeResults, Score]:
     if not results.played[0]:  # its episodes are missing, so any score would be made up
         raise _diverged(agent)
     results = agent.scoring.apply(results)
-    return results, score_of(agent, results)
+    return results, score_of(results)
 
 
-def score_of(agent: Agent, results: EpisodeResults) -> Score:
+def score_of(results: EpisodeResults) -> Score:
     """Return the score of an agent's episodes."""
     return Score.of(results.returns[0], results.successes_of(0))
 
@@ -136,11 +136,11 @@ def _drawn_env(agent: Agent, **camera: Any) -> Iterator[RepeatableEnv]:
 
 
 def _play_step_by_step(
-    agent: Agent, env: RepeatableEnv, look: Callable[[bool], None]
+    agent: Agent, env: RepeatableEnv, after_step: Callable[[bool], None]
 ) -> EpisodeResults:
     """Play all episodes one after the other in this process; the results are those of :func:`play`, bit for bit.
 
-    :param look: called after each reset and step with whether the episode has ended.
+    :param after_step: called after each reset and step with whether the episode has ended.
     """
     spaces: Any = env.observation_space, env.action_space
     policy = as_chunk_policy(agent.policy)
@@ -151,7 +151,7 @@ def _play_step_by_step(
         observation, _ = env.reset(seed=seed)
         episode = EpisodeTotals()
         is_over = False
-        look(is_over)
+        after_step(is_over)
         while not is_over:
             rows = np.array([0]), np.array([number])
             chunks, diverged = planner.plan(rows, [observation])
@@ -161,7 +161,7 @@ def _play_step_by_step(
                 observation, reward, terminated, truncated, info = env.step(action)
                 episode = episode.after_step(reward, info)
                 is_over = terminated or truncated
-                look(is_over)
+                after_step(is_over)
                 if is_over:
                     break
         totals[:, 0, number] = episode

@@ -241,7 +241,7 @@ def agent_of_run(
         behaviour = load_flow(function)
     return Agent(
         algo=entry.id,
-        policy=_load_policy(entry, file, device, behaviour, trust, replica),
+        policy=_load_policy(entry, file, device, behaviour, replica),
         source=file,
         env=config.env,
         env_kwargs=env_kwargs,
@@ -259,7 +259,6 @@ def _load_policy(
     file: Path | ModelFile,
     device: str,
     behaviour: PretrainedFlow | None,
-    trust: bool,
     replica: int | None = None,
 ) -> BasePolicy:
     """Return the policy of a saved model, or of one of its replicas.
@@ -307,7 +306,7 @@ def agent_of_file(
             f"{path} does not say which algorithm it is of, as models of Stable-Baselines3 do not"
         )
     entry = find_named_by_file(file.algorithm_id, path, trust=trust)
-    policy = _load_policy(entry, file, device, behaviour, trust)
+    policy = _load_policy(entry, file, device, behaviour)
     return Agent(entry.id, policy, path, _required(env, path))
 
 

@@ -167,13 +167,14 @@ class Verdict:
 
     A method that is not comparable has an outcome and nothing else.
 
+    :param method: the other one.
     :param difference: of means, with its interval at the level of `Decision.level`; None where there are no means.
     :param over_tasks: the difference with its 95% interval where tasks are drawn anew too.
     :param probability: of improvement, with its 95% interval.
     :param p_value: after Holm's correction; None where the pair cannot be tested.
     """
 
-    other: str
+    method: str
     outcome: Outcome
     difference: Estimate | None = None
     over_tasks: Estimate | None = None

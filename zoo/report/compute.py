@@ -127,7 +127,7 @@ class PhaseScores:
         domain_tasks = self.domain_tasks()
         domains = {}
         if self.kind is SUCCESS:  # other scores have no domains of several tasks
-            domains = {domain: self.cells(inside) for domain, inside in domain_tasks.items()}
+            domains = {domain: self.cells(own_tasks) for domain, own_tasks in domain_tasks.items()}
         per_task = {}
         for task in sorted(set().union(*coverage.values())):
             cells = self.cells([task])

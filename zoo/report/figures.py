@@ -112,10 +112,10 @@ class _Artist:
         about = self.comparison
         last = list(about.phases.values())[-1]
         best = ranking(about, last)
-        own = [name for name in best if about.methods[name].is_own]
+        own_methods = [name for name in best if about.methods[name].is_own]
         # whatever their scores, the report is about these
         first = [name for name in (about.focus, about.baseline) if name in best]
-        names = list(dict.fromkeys([*first, *own, *best]))[:MAX_LINES]
+        names = list(dict.fromkeys([*first, *own_methods, *best]))[:MAX_LINES]
         return dict(zip(names, sns.color_palette("colorblind"), strict=False))
 
     def lines_of(self, table: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], str]:
@@ -317,8 +317,8 @@ class _Artist:
         differences: dict[str, Estimate | None] = {}
         for verdict in phase.decision.verdicts:
             if verdict.difference:
-                colours[verdict.other] = words.get(verdict.outcome, GREY)
-                differences[verdict.other] = verdict.difference
+                colours[verdict.method] = words.get(verdict.outcome, GREY)
+                differences[verdict.method] = verdict.difference
         if not differences:
             return None
         unit = "points" if self.comparison.kind is SUCCESS else self.comparison.kind.unit
@@ -389,7 +389,7 @@ class _Artist:
         separator = "\t"  # in no name
         subject = self.named(str(phase.decision.subject))
         ends = {
-            f"{subject}{separator}{self.named(v.other)}": _ends(v.probability) for v in verdicts
+            f"{subject}{separator}{self.named(v.method)}": _ends(v.probability) for v in verdicts
         }
         figure = Figure((0.6 * WIDTH, 0.25 * len(verdicts) + 0.3))
         ax = plot_utils.plot_probability_of_improvement(
@@ -397,7 +397,7 @@ class _Artist:
             {pair: interval for pair, (_, *interval) in ends.items()},
             pair_separator=separator,
             ax=figure.subplots(),
-            colors=[self.colours.get(v.other, GREY) for v in verdicts],
+            colors=[self.colours.get(v.method, GREY) for v in verdicts],
             **_TEXTS,
         )
         ax.axvline(0.5, color="black", linewidth=0.8, linestyle=":")

@@ -23,7 +23,7 @@ def read_references(words: Sequence[str], tables: RunTables) -> References:
     :param words: ``ENV=RANDOM,EXPERT``.
     """
     environments = {*tables.runs["environment"].dropna()}
-    given: References = {}
+    of_user: References = {}
     for word in words:
         name, _, values = word.rpartition("=")
         environment = split_environment(name)[0]
@@ -33,14 +33,14 @@ def read_references(words: Sequence[str], tables: RunTables) -> References:
             raise UsageError(f"`{FLAG}` must be ENV=RANDOM,EXPERT, got `{word}`: {message}")
         with as_usage_error():
             numbers = [load_yaml(part, f"`{word}`") for part in values.split(",")]
-            given[environment] = checked_pair(f"{FLAG} {word}", numbers)
-    return _recorded(tables, given) | given
+            of_user[environment] = checked_pair(f"{FLAG} {word}", numbers)
+    return _recorded(tables, of_user) | of_user
 
 
-def _recorded(tables: RunTables, given: References) -> References:
-    """Return the references that runs record, of environments without a given one."""
+def _recorded(tables: RunTables, of_user: References) -> References:
+    """Return the references that runs record, of environments for which the user states none."""
     result: References = {}
-    is_known = tables.runs["reference_scores"].notna() & ~tables.runs["environment"].isin(given)
+    is_known = tables.runs["reference_scores"].notna() & ~tables.runs["environment"].isin(of_user)
     for name, pairs_of_runs in tables.runs[is_known].groupby("environment")["reference_scores"]:
         pairs = sorted({(float(random), float(expert)) for random, expert in pairs_of_runs})
         if len(pairs) > 1:

@@ -95,15 +95,15 @@ def _decision(
         return Decision(subject)
     # Holm rejects up to this level, and nothing that it does not reject is below: intervals agree with the words
     level = SIGNIFICANT / max(1, sum(p > SIGNIFICANT for p in p_values.values()))
-    others = [name for name in ranking(comparison, phase) if name in evidence.scores]
+    ranked = [name for name in ranking(comparison, phase) if name in evidence.scores]
     fair = {y: evidence.scores[y] for x, y in phase.improvements if x == subject}
     chances = probabilities_of_improvement(evidence.scores[subject], fair, comparison.reps)
     verdict = partial(_verdict, comparison, phase, evidence, level, len(p_values), subject)
-    verdicts = [verdict(name, chances.get(name)) for name in others if name != subject]
+    verdicts = [verdict(name, chances.get(name)) for name in ranked if name != subject]
     rival = _rival(comparison, phase, subject, verdicts)
     needed = None
     if rival and rival.outcome == Outcome.UNDECIDED and rival.p_value is not None:
-        needed = _seeds_needed(comparison, evidence, (subject, rival.other), level)
+        needed = _seeds_needed(comparison, evidence, (subject, rival.method), level)
     tested = ""
     if p_values:
         test = "t-test of the difference of means" if evidence.means else "rank test over tasks"
@@ -138,7 +138,7 @@ def _verdict(
     level: float,
     tests: int,
     subject: str,
-    other: str,
+    rival: str,
     chance: Estimate | None,
 ) -> Verdict:
     """Return the verdict on a pair, of which a probability of improvement is known.
@@ -146,14 +146,14 @@ def _verdict(
     :param level: of the difference's interval.
     :param tests: the number of tests in the family.
     """
-    improvement = phase.improvements.get((subject, other))
+    improvement = phase.improvements.get((subject, rival))
     if improvement is None:
-        return Verdict(other, Outcome.NOT_COMPARABLE)
-    x, y = evidence.scores[subject], evidence.scores[other]
+        return Verdict(rival, Outcome.NOT_COMPARABLE)
+    x, y = evidence.scores[subject], evidence.scores[rival]
     p_value = improvement.p_value
     difference: Estimate | None = None
     tasks: Estimate | None = None
-    mean = evidence.difference((subject, other))
+    mean = evidence.difference((subject, rival))
     outcome = Outcome.UNDECIDED
     if p_value is not None and p_value <= SIGNIFICANT:
         outcome = Outcome.BETTER if improvement.lead > 0 else Outcome.WORSE
@@ -167,7 +167,7 @@ def _verdict(
         reach = abs(difference.point) + mean.half_widths(SIGNIFICANT / max(1, tests))[0]
         if outcome == Outcome.UNDECIDED and comparison.kind.is_comparable and reach < MARGIN:
             outcome = Outcome.EQUAL
-    return Verdict(other, outcome, difference, tasks, chance, p_value)
+    return Verdict(rival, outcome, difference, tasks, chance, p_value)
 
 
 def _seeds_needed(
@@ -190,13 +190,13 @@ def _rival(
     methods = comparison.methods
     comparable = [v for v in verdicts if v.outcome != Outcome.NOT_COMPARABLE]
     # one's own two methods are what the runs were made for, also beside published ones
-    own_verdicts = [v for v in comparable if methods[v.other].is_own and methods[subject].is_own]
+    own_verdicts = [v for v in comparable if methods[v.method].is_own and methods[subject].is_own]
     for verdict in comparable:
-        if verdict.other == comparison.baseline:
+        if verdict.method == comparison.baseline:
             return verdict
     if len(own_verdicts) == 1:
         return own_verdicts[0]
-    return min(comparable, key=lambda v: phase.improvements[subject, v.other].lead, default=None)
+    return min(comparable, key=lambda v: phase.improvements[subject, v.method].lead, default=None)
 
 
 def are_comparable(phase: Phase, methods: Methods, x: str, y: str) -> bool:

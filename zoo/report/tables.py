@@ -53,7 +53,7 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
     rows = {}
     for v in decision.verdicts:
         over_tasks = number_entry(v.over_tasks, kind.scale, digits)
-        rows[v.other] = {
+        rows[v.method] = {
             "difference": number_entry(v.difference, kind.scale, digits),
             "over tasks": replace(over_tasks, text=over_tasks.detail or NOT_KNOWN, detail=""),
             "p": TableEntry(p_text(v.p_value), value=v.p_value),
@@ -162,8 +162,10 @@ def pairs_table(comparison: Comparison, phase: Phase) -> Table:
     names = [x for x in ranking(comparison, phase) if any(x in pair for pair in phase.improvements)]
     if len(names) < 3:  # two are one pair, which the verdict has already
         names = []
-    known = [pair.difference for pair in phase.improvements.values() if pair.difference is not None]
-    digits = kind.digits(known)
+    differences = [
+        pair.difference for pair in phase.improvements.values() if pair.difference is not None
+    ]
+    digits = kind.digits(differences)
     entries = {}
     for pair, improvement in phase.improvements.items():
         difference = ""

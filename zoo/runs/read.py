@@ -119,14 +119,14 @@ def read_runs(paths: Iterable[Path], finished: dict[Path, ReadRun] | None = None
 
     :param finished: what earlier calls have read of finished runs, which are not read again; this call adds its own.
     """
-    known = {} if finished is None else finished
+    rows_of_finished = {} if finished is None else finished
     described: dict[int, tuple[RunRecord, dict[str, Any]]] = {}
     rows = []
     evaluations = []
     for path in find_run_folders(paths):
-        row, rows_of_run = known.get(path) or _read_run(path, described)
+        row, rows_of_run = rows_of_finished.get(path) or _read_run(path, described)
         if row["state"] == "done":
-            known[path] = row, rows_of_run
+            rows_of_finished[path] = row, rows_of_run
         rows.append(dict(row))
         evaluations.append(rows_of_run)
     # Many environments put success into an info only when it is true. So where any run reports success, the others on

@@ -118,8 +118,10 @@ def _layers(
         quick = ["quick", *(f"{group}-quick" for group in benchmark.groups)]
         layers += [layer for file in shipped for layer in file.layers(quick)]
         names.append("quick")
-    if own := declared_by_class(entry):  # more specific than what a profile says to all algorithms
-        layers.append((own, f"declared by {entry.id}: {', '.join(own)}"))
+    if declared_values := declared_by_class(
+        entry
+    ):  # more specific than what a profile says to all algorithms
+        layers.append((declared_values, f"declared by {entry.id}: {', '.join(declared_values)}"))
     if request.behaviour is not None and "observation_scale" in declared:
         # a flow that was trained elsewhere sees observations as the environment returns them
         layers.append(({"observation_scale": None}, "--behaviour"))

@@ -203,10 +203,10 @@ def status_of(job: Job) -> JobStatus:
         state = State.FAILED if has_failed else State.INTERRUPTED
         return JobStatus(job, state, run, reason or job.last_message())
     # Settings that were changed in the suite train anew, which the user may not expect.
-    others = [run for run in runs if run.record.label == job.config.label]
+    runs_of_method = [run for run in runs if run.record.label == job.config.label]
     reason = job.last_message()
-    if others:
-        reason = closest_run(job.settings, None, others, *NOT_COMPARED)
+    if runs_of_method:
+        reason = closest_run(job.settings, None, runs_of_method, *NOT_COMPARED)
     return JobStatus(job, State.WAITING, None, reason)
 
 

@@ -63,8 +63,12 @@ def train(request: TrainRequest, observe: Observer | None = None) -> dict[str, A
         pairs = config.departures.items()
         texts = [f"{name} {value} instead of {expected}" for name, (value, expected) in pairs]
         log.info("settings differ from protocol `%s`: %s", request.profile, "; ".join(texts))
-    if own := declared_by_class(find_algorithm(config.algo)):
-        log.info("%s declares %s itself, over the profile's values", config.algo, ", ".join(own))
+    if declared_values := declared_by_class(find_algorithm(config.algo)):
+        log.info(
+            "%s declares %s itself, over the profile's values",
+            config.algo,
+            ", ".join(declared_values),
+        )
     online_steps = config.run.online_steps
     learning_starts = config.settings["learning_starts"]
     if 0 < online_steps <= learning_starts:

@@ -40,7 +40,7 @@ def offline(comparison):
 
 
 def outcomes(comparison):
-    return {v.other: v.outcome for v in offline(comparison).decision.verdicts}
+    return {v.method: v.outcome for v in offline(comparison).decision.verdicts}
 
 
 def sentence(*scores, **options):

@@ -281,7 +281,7 @@ def _phase_to_json(comparison: Comparison, name: str) -> dict[str, Any] | None:
         }
     verdicts: dict[str, dict[str, Any]] = {}
     for verdict in decision.verdicts:
-        verdicts[verdict.other] = {
+        verdicts[verdict.method] = {
             "verdict": verdict.outcome,
             "p_holm": verdict.p_value,
             "difference": _plain(verdict.difference),

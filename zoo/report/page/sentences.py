@@ -80,7 +80,7 @@ def _verdict(comparison: Comparison, phase: Phase) -> Iterator[str]:
     if decision.verdicts:
         clauses = []
         for outcome, words in _WORDS.items():
-            names = [v.other for v in decision.verdicts if v.outcome == outcome]
+            names = [v.method for v in decision.verdicts if v.outcome == outcome]
             if names:
                 titles = [comparison.methods[name].title for name in names]
                 clauses.append(f"{words} {_enumerated(titles)}")
@@ -97,7 +97,7 @@ def _rival(comparison: Comparison, phase: Phase) -> Iterator[str]:
     rival = phase.decision.rival
     if rival is None:
         return
-    text = f"Against {comparison.methods[rival.other].title}: "
+    text = f"Against {comparison.methods[rival.method].title}: "
     if rival.difference is not None:
         digits = digits_of(kind, [rival.difference])
         sign = "+" if rival.difference.point > 0 else ""

@@ -48,7 +48,7 @@ def performance_profiles(
 
 
 def probabilities_of_improvement(
-    x: Scores, others: Mapping[str, Scores], reps: int
+    x: Scores, rivals: Mapping[str, Scores], reps: int
 ) -> dict[str, Estimate]:
     """Return method Y -> P(X > Y), ties counted half, averaged over tasks that count equally.
 
@@ -56,7 +56,7 @@ def probabilities_of_improvement(
     """
 
     def of_blocks(*blocks: Array) -> Array:
-        half = len(blocks) // 2  # the blocks of X, then those of the others, on the same tasks
+        half = len(blocks) // 2  # the blocks of X, then those of a rival, on the same tasks
         total = np.zeros(blocks[-1].shape[2])
         for of_x, of_y in zip(blocks[:half], blocks[half:], strict=True):
             above = np.count_nonzero(of_x[:, None] > of_y, axis=(0, 1, 2))
@@ -64,7 +64,7 @@ def probabilities_of_improvement(
             total += (above + not_below) / (2 * len(of_x) * len(of_y))
         return total / len(x)
 
-    curves = _estimated(others, of_blocks, reps, beside=x)
+    curves = _estimated(rivals, of_blocks, reps, beside=x)
     return {name: curve.estimate() for name, curve in curves.items()}
 
 

@@ -149,12 +149,12 @@ def seeds_needed(difference: Mean, seeds: int, margin: float | None, level: floa
 
     def is_enough(planned: int) -> bool:
         # errors fall with the root of the number of runs, degrees of freedom grow with it
-        more = replace(
+        at_plan = replace(
             difference,
             errors=difference.errors * np.sqrt(seeds / planned),
             freedom=difference.freedom * (planned - 1) / (seeds - 1),
         )
-        return bool(more.half_widths(level)[0] < room)
+        return bool(at_plan.half_widths(level)[0] < room)
 
     # the width falls with the number of seeds, so the first one that is enough can be bisected for
     return bisect_left(range(MAX_PLANNED_SEEDS + 1), True, lo=2, key=is_enough)
