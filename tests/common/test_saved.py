@@ -72,16 +72,18 @@ def test_an_attribute_that_no_such_model_has_is_refused(fql):
     assert agents.load(fql, gamma=0.5).replay_buffer.gamma == 0.5
 
 
-def test_an_agent_of_ones_own_is_loaded_by_its_module(tmp_path, monkeypatch):
-    monkeypatch.setattr("agents.registry._entries", dict(agents.registry._entries))
-    code = "import agents\nfrom agents.fql import FQL\n"
-    code += "@agents.register('saved_mine', paper='', published_name='Mine')\nclass Mine(FQL):\n"
-    code += "    def __init__(self, **values):\n        super().__init__(**values)\n"
-    code += "        self.levels = [*range(self.flow_steps)]\n"
-    (tmp_path / "my_saved_agents.py").write_text(code)
-    monkeypatch.chdir(tmp_path)  # the module is found from the current folder
-    monkeypatch.setattr("sys.path", [path for path in sys.path if path])
-    model = tiny_model("my_saved_agents:Mine")
+def test_an_agent_of_ones_own_is_loaded_by_its_module(write_agent, tmp_path):
+    code = """
+import agents
+from agents.fql import FQL
+
+@agents.register("saved_mine", paper="", published_name="Mine")
+class WeightedBC(FQL):
+    def __init__(self, **values):
+        super().__init__(**values)
+        self.levels = [*range(self.flow_steps)]
+"""
+    model = tiny_model(write_agent(code))
     model.learn_offline(1, dataset=toy_dataset())
     loaded = reloaded(model, tmp_path)
     assert type(loaded) is type(model)

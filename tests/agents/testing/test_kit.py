@@ -117,13 +117,6 @@ def test_a_mistake_in_a_hook_stops_training_before_data(write_agent, capsys):
     assert "empty.npz" not in errors
 
 
-def test_training_says_nothing_of_the_example_without_mistakes(write_agent, capsys):
-    assert train(write_agent(example())) == 2
-    errors = capsys.readouterr().err
-    assert "WeightedBC: " not in errors
-    assert "empty.npz" in errors
-
-
 def test_a_check_that_an_algorithm_fails_by_design_is_shown_with_the_reason(write_agent):
     declared = f"    fails_by_design = {{'bounds': 'as meant'}}\n\n{HOOKS}"
     code = with_mistake("actions out of bounds").replace(HOOKS, declared)
