@@ -31,6 +31,7 @@ from zoo.terminal.tables import print_table
 
 def _list(args: argparse.Namespace) -> dict[str, Any]:
     """Print all datasets, and return the names of those on disk."""
+    # late, here and below, since these imports take seconds
     from zoo.datasets.commands import list_datasets
 
     on_disk = []
@@ -88,7 +89,11 @@ def _convert(args: argparse.Namespace) -> dict[str, Any]:
     check_output("--output", path)
     if path.exists() and not args.force:
         raise UsageError(f"{path} exists; add `--force` to replace it, or choose another name")
-    columns = dict(word.partition("=")[::2] for word in args.columns)
+    columns = {}
+    for word in args.columns:
+        column, _, source = word.partition("=")
+        columns[column] = source
+    # a word without a source, or two words for one column
     if "" in columns.values() or len(columns) < len(args.columns):
         raise UsageError(
             f"`--columns` expects NAME=COLUMN with each name once, e.g. rewards=cost, got {args.columns}"
@@ -185,10 +190,10 @@ def make_parser() -> Parser:
 def _add_arguments(command: Parser, word: str) -> None:
     """Add the arguments of a command other than list."""
     add = command.add_argument
-    or_other_sources = (
-        ", the path of your own, or minari:ID" if word in ("check", "convert") else ""
-    )
-    add("name", metavar="NAME", help=f"dataset name, e.g. cube-double-play-v0{or_other_sources}")
+    names = "dataset name, e.g. cube-double-play-v0"
+    if word in ("check", "convert"):
+        names += ", the path of your own, or minari:ID"
+    add("name", metavar="NAME", help=names)
     if word == "download":
         add(
             "--dataset-size",

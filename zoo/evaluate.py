@@ -73,17 +73,17 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         from zoo.training.fitted_q import fit_value
 
         return fit_value(agent, args.dataset, args.seed)
-    playing = agent.with_protocol(args.episodes, args.seed)
-    results, score = play(playing)
+    player = agent.with_protocol(args.episodes, args.seed)
+    results, score = play(player)
     episodes = count(score.episodes, "episode")
     log.info("%s in %s: %s over %s", agent.algo, agent.env, score.text, episodes)
-    result = describe(playing, results, score)
+    result = describe(player, results, score)
     result["normalised return"] = agent.scoring.normalised(result["return"])
     stated = agent.stated
     if stated is None:
         return result
     # a flag that repeats the protocol changes nothing
-    if (playing.episodes, playing.seed) != (agent.episodes, agent.seed):
+    if (player.episodes, player.seed) != (agent.episodes, agent.seed):
         message = "stated: %s; not compared, because this is not its protocol"
         log.info(message, stated.interval_text)
         return result

@@ -69,6 +69,7 @@ def _list(args: argparse.Namespace) -> dict[str, Any]:
 
 def _show(args: argparse.Namespace) -> dict[str, Any]:
     """Print what an algorithm is, its settings with default, type and meaning, and its profiles with their entries."""
+    # late, here and below, since these import PyTorch, which takes seconds
     from zoo.algorithms.baselines import find_algorithm, settings_of
     from zoo.settings.config import known_settings
     from zoo.settings.layers import describe_profiles

@@ -104,26 +104,31 @@ def check(
         kwargs = parse_overrides(env_kwargs, "--env-kwargs")
         with contextlib.ExitStack() as stack:
             env_id = None if env is None else gym_id(env)
-            playing = None
+            built_env = None
             if env_id is not None:
                 # a wrong environment is a wrong command, no finding
-                playing = stack.enter_context(contextlib.closing(make_env(env_id, **kwargs)))
-                probe(playing, lambda: make_env(str(env_id), **kwargs))
+                built_env = stack.enter_context(contextlib.closing(make_env(env_id, **kwargs)))
+                probe(built_env, lambda: make_env(str(env_id), **kwargs))
             stack.enter_context(_recording(findings))
             content = read_source(source, ReadOptions(reward_from=reward_from))
             result = _counts(content)
             if no_env:
                 env_id = dataset_only_id(name_of(source))
                 register_dataset_only_env(env_id, content, action_range)
-                playing = stack.enter_context(contextlib.closing(make_env(env_id)))
-            if playing is None or env_id is None:
+                built_env = stack.enter_context(contextlib.closing(make_env(env_id)))
+            if built_env is None or env_id is None:
                 warn_of_constant_rewards(source, content)
             else:
                 # the function by which training loads it
                 load_custom(
-                    source, env_id, kwargs, action_range=action_range, content=content, env=playing
+                    source,
+                    env_id,
+                    kwargs,
+                    action_range=action_range,
+                    content=content,
+                    env=built_env,
                 )
-                box: Any = playing.action_space
+                box: Any = built_env.action_space
                 result["actions"] = {"low": box.low.tolist(), "high": box.high.tolist()}
     is_sound = all(row["severity"] != "error" for row in findings)
     return {"name": name, "sound": is_sound, "findings": findings, **result}

@@ -179,6 +179,7 @@ class Evaluator:
     def _open_pool(self) -> EnvPool:
         """Return the environments, which begin to be built at the first call."""
         if self._pool is None:
+            # looked up at each call, since `check_in` may be assigned later
             self._pool = EnvPool(self._spec, self._env_kwargs, self.n_envs, lambda: self.check_in())
         return self._pool
 
@@ -188,16 +189,22 @@ def results_of(totals: Array, seeds: Array) -> EpisodeResults:
 
     :param totals: the `EpisodeTotals` of each, (4, S, episodes), zeros where it is missing.
     """
-    lengths, *successes = totals[1:].astype(np.int64)
+    lengths, at_end, at_any = totals[1:].astype(np.int64)
     is_played = lengths > 0
-    at_end, at_any = (None if (kind[is_played] == UNREPORTED).all() else kind for kind in successes)
+
+    def reported(successes: Array) -> Array | None:
+        """Return successes, or None where no episode has reported any."""
+        if (successes[is_played] == UNREPORTED).all():
+            return None
+        return successes
+
     return EpisodeResults(
-        successes=at_end,
+        successes=reported(at_end),
         returns=totals[0],
         lengths=lengths,
         seeds=seeds,
         played=is_played.all(axis=1),
-        any_successes=at_any,
+        any_successes=reported(at_any),
     )
 
 

@@ -119,6 +119,7 @@ def record(agent: Agent, path: Path, can_draw: bool = True) -> EpisodeResults:
                 # OGBench's scenes have a model only after their first reset
                 prepare_drawing(env.unwrapped)
                 add(np.asarray(env.render()), is_last)
+            # counted anew in each episode, whose start is always in the picture
             steps = 0 if is_last else steps + 1
 
         return _play_step_by_step(agent, env, add_picture)

@@ -228,6 +228,7 @@ def agent_of_run(
         file, replica = _find_checkpoint(path, step, config)
     plug_in = config.agent or {}  # empty for a built-in algorithm, whose id says enough
     algo = config.algo
+    # an id is known here only where its package is installed, or its class registered
     if algo not in algorithm_ids():
         algo = plug_in.get("class", algo)
     entry = find_named_by_file(algo, path, plug_in.get("package"), trust=trust)

@@ -67,6 +67,7 @@ def add_agent(parser: Parser, is_own: bool = False) -> None:
             help="makes the flow that it was fine-tuned from, as in training",
         )
     group.add_argument("--trust", action="store_true", help=TRUST)
+    # programs read all of these, whichever flags their parser has
     parser.set_defaults(trained=False, from_hub=None, load_checkpoint=None, behaviour=None)
     parser.set_defaults(device="auto")
 

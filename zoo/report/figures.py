@@ -388,13 +388,17 @@ class _Artist:
             return None
         separator = "\t"  # in no name
         subject = self.named(str(phase.decision.subject))
-        ends = {
-            f"{subject}{separator}{self.named(v.method)}": _ends(v.probability) for v in verdicts
-        }
+        points = {}
+        intervals = {}
+        for v in verdicts:
+            pair = f"{subject}{separator}{self.named(v.method)}"
+            point, *interval = _ends(v.probability)
+            points[pair] = point
+            intervals[pair] = interval
         figure = Figure((0.6 * WIDTH, 0.25 * len(verdicts) + 0.3))
         ax = plot_utils.plot_probability_of_improvement(
-            {pair: point for pair, (point, *_) in ends.items()},
-            {pair: interval for pair, (_, *interval) in ends.items()},
+            points,
+            intervals,
             pair_separator=separator,
             ax=figure.subplots(),
             colors=[self.colours.get(v.method, GREY) for v in verdicts],

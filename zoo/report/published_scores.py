@@ -130,6 +130,7 @@ def _metadata() -> dict[str, Any]:
     return _parsed(read_text(path), str(path))
 
 
+# by the text and not the path, so that a file that has changed is read anew
 @cache
 def _parsed(text: str, name: str) -> dict[str, Any]:
     return dict(load_yaml(text, name))

@@ -130,6 +130,7 @@ def _read_rows(path: Path) -> pd.DataFrame:
         if path.suffix == ".gz":
             content = gzip.decompress(content)
         texts = dict.fromkeys(("method", "env", "phase", "source", "kind"), str)
+        # a method may be called `NA`; `round_trip` reads the very numbers that were written
         table = pd.read_csv(
             io.BytesIO(content), dtype=texts, keep_default_na=False, float_precision="round_trip"
         )

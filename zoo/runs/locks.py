@@ -32,6 +32,7 @@ class Lock:
         self.path = path
         self.descriptors: list[int] = []
         """File descriptors that a child process inherits to hold the lock too, until it ends; empty without a lock."""
+        # one lock for all threads, and none that is a mere file, which a killed process would leave behind
         self._lock = FileLock(
             path, thread_local=False, fallback_to_soft=False, on_acquired=self.descriptors.append
         )

@@ -75,6 +75,7 @@ def load_config(
     run, method, settings = _check(entry, values, request.device)
     departures: dict[str, list[Any]] = {}
     if benchmark.domain is not None:
+        # what no layer of the protocol says has its default there
         defaults = {name: setting.default for name, setting in declared.items() if setting}
         departures = find_departures({**run.settings(), **settings}, defaults | expected_values)
         shared = merge(shared_profile(DEFAULT_PROFILE), shared_profile(profile))
@@ -118,9 +119,9 @@ def _layers(
         quick = ["quick", *(f"{group}-quick" for group in benchmark.groups)]
         layers += [layer for file in shipped for layer in file.layers(quick)]
         names.append("quick")
-    if declared_values := declared_by_class(
-        entry
-    ):  # more specific than what a profile says to all algorithms
+    declared_values = declared_by_class(entry)
+    if declared_values:
+        # more specific than what a profile says to all algorithms
         layers.append((declared_values, f"declared by {entry.id}: {', '.join(declared_values)}"))
     if request.behaviour is not None and "observation_scale" in declared:
         # a flow that was trained elsewhere sees observations as the environment returns them

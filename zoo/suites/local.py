@@ -97,6 +97,7 @@ def run_locally(jobs: Sequence[Job], workers: int | None, device: str) -> None:
 
 def _stop(running: Sequence[Training]) -> None:
     """Ask training processes to stop, and kill those that have not written a checkpoint in time."""
+    # all of them before the first wait, so that they write their checkpoints at the same time
     for training in running:
         training.process.terminate()
     end = time.monotonic() + STOP_SECONDS
@@ -121,6 +122,7 @@ def share_machine(workers: int | None, jobs: int, device: str) -> list[Worker]:
     if device != "cpu":
         gpus = list(map(str, range(torch.cuda.device_count())))
         names = os.environ.get("CUDA_VISIBLE_DEVICES", "").replace(" ", "").split(",")
+        # the variable may name GPUs by other numbers than PyTorch counts them by
         gpus = list(filter(None, names))[: len(gpus)] or gpus
     cores: list[int] = []
     if hasattr(os, "sched_getaffinity"):

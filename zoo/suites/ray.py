@@ -80,9 +80,8 @@ def train(job: Job, folder: str) -> None:
         # Ray cancels a task as if by Ctrl-C, again every two seconds.
         previous = signal.signal(signal.SIGINT, lambda number, frame: process.terminate())
         while process.poll() is None:
-            time.sleep(
-                POLL_SECONDS
-            )  # a long wait would not notice a cancellation, as it would a signal
+            # a long wait would not notice a cancellation, as it would a signal
+            time.sleep(POLL_SECONDS)
         signal.signal(signal.SIGINT, previous)
     if process.returncode:
         raise RuntimeError(f"exit code {process.returncode}: {job.last_message()}")

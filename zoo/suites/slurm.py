@@ -153,6 +153,7 @@ class SlurmTask:
             self.process.terminate()
             # not `wait`, which the signal has interrupted and which cannot be nested
             os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
+        # a new task, since submitit pickles it and a process cannot be pickled
         return submitit.helpers.DelayedSubmission(SlurmTask(self.job))
 
 

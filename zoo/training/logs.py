@@ -103,6 +103,7 @@ class Replicas:
             largest = np.maximum(np.abs(values["q_max"]), np.abs(values["q_min"]))
             for replica in np.flatnonzero(largest > limit).tolist():
                 text = f"|Q| is {largest[replica]:.3g}, and rewards and discount allow far less than {limit:.3g}"
+                # NaN and infinity, if there are any, say more
                 reasons.setdefault(replica, text)
         self.fail(
             model, {replica: f"{reason} at step {step}" for replica, reason in reasons.items()}
@@ -165,7 +166,7 @@ class ProgressTable(CSVOutputFormat):
     """
 
     def __init__(self, path: Path, text: str) -> None:
-        super().__init__(str(path))
+        super().__init__(str(path))  # empties the file
         text = text or f"{STEP}\n"
         self.file.write(text)
         self.file.flush()
@@ -179,6 +180,7 @@ class Events(TensorBoardOutputFormat):
     """
 
     def __init__(self, folder: Path, step: int) -> None:
+        # in place of SB3's constructor, which takes no `purge_step`
         self.writer = SummaryWriter(str(folder), purge_step=step + 1)
         self._is_closed = False
 

@@ -63,7 +63,8 @@ def train(request: TrainRequest, observe: Observer | None = None) -> dict[str, A
         pairs = config.departures.items()
         texts = [f"{name} {value} instead of {expected}" for name, (value, expected) in pairs]
         log.info("settings differ from protocol `%s`: %s", request.profile, "; ".join(texts))
-    if declared_values := declared_by_class(find_algorithm(config.algo)):
+    declared_values = declared_by_class(find_algorithm(config.algo))
+    if declared_values:
         log.info(
             "%s declares %s itself, over the profile's values",
             config.algo,
@@ -327,9 +328,8 @@ def make_environments(plan: RunPlan, replicas: int) -> VecEnv:
         raise UsageError(
             f"`train_freq` = {list(train_freq)} counts episodes of one environment, got {n_envs}; give it in steps"
         )
-    spec = find_spec(
-        plan.env_id, **plan.env_kwargs
-    )  # of a package that a process of its own has not imported
+    # found here, since processes of their own have not imported the user's packages
+    spec = find_spec(plan.env_id, **plan.env_kwargs)
 
     def make_here() -> Env[Any, Any]:
         return make_env(spec, **plan.env_kwargs)

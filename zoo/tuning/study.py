@@ -86,12 +86,10 @@ class Plan:
     @property
     def definition(self) -> dict[str, Any]:
         """Settings that all trials of the study share; two calls must agree in them."""
-        record = self.run.config.identity("machine", "output")
-        shared = {
-            name: value
-            for name, value in record.items()
-            if name.removeprefix("settings.") not in self.searches
-        }
+        shared = {}
+        for name, value in self.run.config.identity("machine", "output").items():
+            if name.removeprefix("settings.") not in self.searches:  # a trial has its own value
+                shared[name] = value
         search = {name: str(search) for name, search in self.searches.items()}
         request = self.request.run
         return {**shared, "seeds": self.seeds, "search": search, "dataset": request.dataset}
@@ -204,6 +202,7 @@ def run_trials(study: optuna.Study, plan: Plan) -> None:
             begun = {first_number(trial) for trial in trials if trial.state != TrialState.WAITING}
             if len(begun) >= plan.request.n_trials and not states[TrialState.WAITING]:
                 break
+            # one at a time: other processes may begin trials meanwhile, which count too
             study.optimize(trainer, n_trials=1, catch=TrialFailed, callbacks=[trainer.finish])
             if trainer.stop.requested:
                 raise Interrupted("stopped by a signal; the same command continues the study")
@@ -277,6 +276,7 @@ class TrialTrainer:
         elif trial.state == TrialState.PRUNED:
             log.info("trial %d: pruned", trial.number)
         elif self.stop.requested:
+            # what Optuna does with a trial that was killed, here at once
             RetryHeartbeatStaleTrialCallback()(study, trial)
 
 
