@@ -184,6 +184,7 @@ class _Artist:
             ax.set_title(short_name(domain))
             handles, labels = ax.get_legend_handles_labels()
             names |= dict(zip(labels, handles, strict=True))
+        # the last row may have room left
         for ax in axes[len(domains) :]:
             ax.set_axis_off()
         figure.legend(names.values(), names, loc="outside lower center", ncols=2 * columns)

@@ -196,6 +196,7 @@ def latex(text: str) -> str:
 def write_file(path: Path, content: str | bytes) -> None:
     """Write a file, whole or not at all; make its folder if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    # not as text, whose line ends differ between systems
     if isinstance(content, str):
         content = content.encode()
     with atomic_path(path) as temporary:

@@ -32,7 +32,6 @@ from zoo.terminal.parser import (
 MACHINE = {name: CommonSettings.declared()[name] for name in CommonSettings.with_role("machine")}
 """Settings of all algorithms that are flags too."""
 
-
 RARELY_GIVEN = (
     "eval_at_start", "log_interval", "dataset_replace_interval", "success_at", "normalize", "noise_type", "noise_std",
 )  # fmt: skip
@@ -141,6 +140,7 @@ class TrainRequest:
             if entry.name not in derived and value != entry.default:
                 words += _flag(entry.name, value)
         for name, value in self.run.items():
+            # two numbers are one word, e.g. `--action-range=-1,1`; other lists are one word for each item
             is_pair = isinstance(value, list | tuple) and isinstance(value[0], int | float)
             words += _flag(name, ",".join(map(str, value)) if is_pair else value)
         return words

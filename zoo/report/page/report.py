@@ -210,7 +210,7 @@ def to_html(content: Content, images: Mapping[str, Image]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
+        undefined=jinja2.StrictUndefined,  # a name that the template misspells is an error
     )
     versions = [f"{name} {version(name)}" for name in _PACKAGES]
     versions.append(f"Python {platform.python_version()}")
