@@ -8,7 +8,6 @@ pytest.importorskip("sphinx")
 
 from docs import algorithm_page
 from docs.make_tables import domain_means
-from tests.docs.commands import ROOT
 from zoo.report.published_scores import load_set
 from zoo.report.scores_file import last_evaluations
 
@@ -24,10 +23,3 @@ def test_scores_are_those_of_the_published_set_with_their_rank():
     order = runs.groupby(["phase", "method"])["score"].mean()["online"].sort_values(ascending=False)
     assert f"{list(order.index).index('QAM') + 1} of 17 online" in text
     assert "zoo benchmark ogbench50_qam --algos qam" in text
-
-
-def test_a_page_shows_the_declared_settings():
-    content = [(ROOT / "docs/algorithms/fql.md").read_text()]
-    algorithm_page.add_data(None, "docs/algorithms/fql", content)  # Sphinx itself is not asked
-    shown = content[0].partition("## Settings\n")[2].partition("\n## ")[0]
-    assert "* - ``distill_weight``\n     - ``100.0``\n     - Weight w of the distillation." in shown

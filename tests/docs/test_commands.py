@@ -115,9 +115,7 @@ def refusal(program, arguments):
     "command",
     [
         "zoo train --algo qam --env scene --ofline-steps 3",
-        "python zoo/no_such_program.py",
         "python benchmarks/throughput.py --algos qam",
-        "python -m no_such_module",
         "make cake",
     ],
 )

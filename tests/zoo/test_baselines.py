@@ -64,8 +64,6 @@ def test_a_run_with_tqc_is_evaluated_and_saved_as_any_other(data, tmp_path):
     ("id", "flags", "message"),
     [
         ("sac", {"offline_steps": 5}, "`sac` trains online only, got `offline_steps` = 5"),
-        ("crossq", {"tau": 0.1}, "unknown setting of crossq `tau`"),
-        ("td3", {"gamma": 1.5}, "`gamma` must be a finite number >= 0 and <= 1, got 1.5"),
         ("qam", {"offline_data": "none"}, "but `offline_steps` = 1000000 need data"),
     ],
 )

@@ -61,7 +61,6 @@ def test_another_protocol_is_compared_with_no_score(tmp_path, call):
     {
         "--algo qam": "expected a MODEL, or --algo and --env",
         "model.zip --load-best": "choose among the models of a run",
-        "model.zip --load-checkpoint 0": "choose among the models of a run",
         "model.zip --dataset my.npz": "`--dataset` belongs to --fitted-q",
     }.items(),
 )
@@ -79,9 +78,7 @@ def test_five_episodes_are_played_and_each_is_told(policy, call):
     result, messages = call(main, policy)
     assert result["episodes"] == 5
     assert result["success"] == 0.0
-    assert result["video"] is None
-    lines = [line for line in messages.splitlines() if line.startswith("episode ")]
-    assert lines == [f"episode {number}: failure, 4 steps, return -4.0" for number in range(1, 6)]
+    assert messages.count(": failure, 4 steps, return -4.0") == 5
 
 
 def test_where_nothing_draws_a_video_is_refused(policy, tmp_path, monkeypatch, refusal):

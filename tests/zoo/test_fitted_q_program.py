@@ -36,7 +36,7 @@ def run(tmp_path_factory):
 
 
 def test_a_run_without_an_environment_has_a_value_in_its_folder(run, call):
-    result, messages = call(evaluate, run, "--fitted-q")
+    result, _ = call(evaluate, run, "--fitted-q")
     assert json.loads((run / "fitted_q.json").read_text()) == result
     assert result["updates"] == 3
     assert not result["settled"]
@@ -44,8 +44,6 @@ def test_a_run_without_an_environment_has_a_value_in_its_folder(run, call):
     low, high = result["policy"]["interval"]
     assert low < result["policy"]["value"] < high
     assert result["behaviour_from"] == "fitted"
-    assert "discounted value of the policy: " in messages
-    assert "not converged after 3 updates" in messages
 
 
 def test_a_run_with_an_environment_is_fitted_to_data_of_others(tmp_path, call):
@@ -62,9 +60,7 @@ def test_a_run_with_an_environment_is_fitted_to_data_of_others(tmp_path, call):
 @pytest.mark.parametrize(
     ("flags", "reason"),
     {
-        "--dataset my.npz": "`--dataset` belongs to --fitted-q",
         "--fitted-q --episodes 5": "plays no episodes, got --episodes",
-        "--fitted-q --dataset nothing.npz": "got nothing",
         "--fitted-q --dataset auto": "stands for data of your own",
         f"--fitted-q --env {ENV}": "needs the folder of a run",
         "--fitted-q --dataset single.npz": "needs two trajectories",

@@ -69,16 +69,6 @@ def test_references_of_runs_before_their_first_evaluation_are_taken(tmp_path, ru
     assert result == {"runs": 1, "running": 1}
 
 
-def test_runs_that_failed_or_cannot_be_read_are_named_at_most_ten(tmp_path, run):
-    for seed in range(12):
-        write_run(tmp_path / f"failed{seed}", seed=seed, state="failed")
-    (write_run(tmp_path / "broken") / "config.yml").unlink()
-    result, lines = run(tmp_path)
-    assert result == {"runs": 13, "failed": 12, "unknown": 1}
-    assert "\n".join(lines).count("\n! /") == 10
-    assert "broken: config.yml is missing" in "\n".join(lines)
-
-
 def test_watch_refreshes_from_before_the_first_run_until_the_last_is_done(
     tmp_path, run, monkeypatch
 ):

@@ -70,9 +70,7 @@ def test_spaces_and_rewards_can_be_told(tmp_path):
     "spaces",
     [
         "actions: {low: 1, high: [1, 2]}",
-        "actions: {low: [0], high: 1}",
         "actions: {low: false, high: 5}",
-        "action: {low: 0, high: 1}",
         "[1, 2]",
         "observations: {low: 0, high: 1}",
     ],
@@ -104,7 +102,6 @@ def test_a_killed_run_ends_as_one_that_never_was_and_is_exported(tmp_path, call)
     ("flags", "trajectories", "reason"),
     [
         ("--online-steps 5", 2, "cannot train online or evaluate"),
-        ("--reference-scores 0,1", 2, "cannot train online or evaluate"),
         ("--dataset auto", 2, "needs data of your own"),
         ("", 1, "got one trajectory"),
     ],

@@ -76,11 +76,9 @@ def test_a_set_is_converted_and_described(tmp_path, call):
     {
         "--success-return 1 --score return": "give one of the two",
         "--action-range -1,1": "`actions` must lie in [-1, 1], got -1.836",
-        "--reference-scores -100,-1000": "must be a number and a higher one, got [-100.0, -1000.0]",
         "--dataset-size 1000": "exceeds the 59",
         "sparse=true": "`sparse` belongs to OGBench's rewards",
         "--env Pendulum-v1": "shape (3,) as in Pendulum-v1, got float32 and (4,)",
-        "--dataset auto": "give your own with --dataset",
         "--offline-steps 0 --online-steps 5": "npz would not be used",
     }.items(),
 )  # fmt: skip
@@ -115,11 +113,6 @@ def test_returns_are_normalised_by_what_the_data_say(minari, tmp_path, call):
     resumed = call(main, *words, "--resume", "--dataset-dir", minari)[0]  # the data may move
     assert resumed["already_done"]
     assert resumed["normalised_return"] == result["normalised_return"]
-
-
-def test_data_that_cannot_be_generated_are_not(tmp_path, refusal):
-    text = refusal(main, *d4rl_words(tmp_path, HOPPER), "--dataset", "generate")
-    assert f"the data of {HOPPER} cannot be generated; leave out `--dataset generate`" in text
 
 
 def test_data_are_converted_by_their_name_wherever_they_are(minari, tmp_path, call):

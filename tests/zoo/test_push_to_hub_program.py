@@ -65,14 +65,8 @@ def test_the_card_states_score_protocol_and_data(logs, hub, call):
     assert entry["metrics"][0] == score | {"name": "success, mean of 2 episodes"}
     low, high = (f"{100 * end:.1f}" for end in result["interval"])
     assert f"(this agent) | {100 * result['success']:.1f} | [{low}, {high}] | 2 |" in text
-    for part in (
-        "environment arguments: {'max_episode_steps': 30}.",
-        "![Learning curve of qam on",
-        "20 offline steps.",
-        "Data: {'name': 'pointmaze-medium-navigate-v0', 'size': 2000",
-        f"zoo enjoy --from-hub {REPO} --video",
-    ):
-        assert part in text
+    assert "20 offline steps." in text
+    assert "Data: {'name': 'pointmaze-medium-navigate-v0', 'size': 2000" in text
 
 
 def test_a_second_upload_replaces_the_first_and_leaves_other_files(logs, hub, call):

@@ -76,7 +76,6 @@ REFUSED = {
     "--env scene-play-singletask-task9-v0": "closest: scene-play-singletask-task",
     "--seeds 0-4000000000": "`--seeds` expects at most 1000 seeds, got 0-4000000000",
     "--env Pendulum-v1 --offline-steps 5": "has no dataset to train on offline",
-    "-params rho": "expects key=value",
     "--device xpu": "`device` is 'xpu', on which PyTorch cannot compute in float64 here",
     # an online phase without updates, of which one is warned before anything else is done
     "-f /proc/nowhere --env Pendulum-v1 --offline-steps 0 --online-steps 5 -params learning_starts=5 --verbose 1": (
@@ -243,8 +242,6 @@ def test_a_run_begins_with_no_model_of_other_action_limits(tmp_path, refusal):
 def test_where_the_data_live_is_said_and_recorded(shards, tmp_path, call):
     words = [*arguments(shards, tmp_path, steps=6), *f"--dataset {shards} --storage host".split()]
     result, messages = call(main, *words, "--verbose", "1", "--device", "cpu")
-    assert messages.count("replay buffer: 0.00 GiB") == 1
-    assert messages.count("updates: eager") == 1
     assert status_of(result["run"])["updates"].startswith("eager")
     storage = json.loads((Path(result["run"]) / "versions.json").read_text())["storage"]
     assert "in host memory" in storage

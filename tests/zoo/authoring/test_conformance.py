@@ -13,20 +13,16 @@ SLOW = [check.name for check in CHECKS if check.name not in FAST]
 
 def test_everything_holds_for_a_sound_algorithm(call):
     words = ("-params", "net_arch=[8, 8]", "flow_steps=2")
-    result, messages = call(main, "check", "bc", "--skip", *SLOW, *words)
+    result, _ = call(main, "check", "bc", "--skip", *SLOW, *words)
     assert (result["algo"], result["holds"]) == ("bc", True)
     assert result["checks"] == dict.fromkeys(FAST, "holds") | dict.fromkeys(SLOW, "skipped")
-    command = "zoo train --algo bc --env ENV --quick -params 'net_arch=[8, 8]' flow_steps=2"
-    assert f"next: {command}\n" in messages
 
 
 def test_what_does_not_hold_is_shown_with_why_and_where_to_look(write_agent, call):
     unbounded = write_agent(example().replace(".clamp(-1, 1)", ""))
     result, messages = call(main, "check", unbounded, "--skip", *SLOW, code=1)
     assert [name for name, state in result["checks"].items() if state == "fails"] == ["bounds"]
-    shown = " ".join(messages.split())
-    for text in ("`act` returns actions up to", "docs/register.md#the-hooks"):
-        assert text in shown
+    assert "`act` returns actions up to" in " ".join(messages.split())
 
 
 @pytest.mark.parametrize(

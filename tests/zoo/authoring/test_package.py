@@ -44,8 +44,6 @@ def test_a_package_has_a_sound_agent_settings_a_test_and_an_entry_point(make):
     {
         "MyAgent": "lower case",
         "../agent": "lower case",
-        "lambda": "lower case",
-        "qam": "my_qam",
         "json": "my_json",
         "my_agent --folder nowhere": "nowhere",
     }.items(),
@@ -56,14 +54,6 @@ def test_what_cannot_be_written_is_refused_before_anything_is(
     monkeypatch.chdir(tmp_path)
     assert message in refusal(main, "new", *words.split())
     assert not list(tmp_path.iterdir())
-
-
-def test_the_next_command_works_in_a_folder_with_a_space(tmp_path, call):
-    parent = tmp_path / "my agents"
-    parent.mkdir()
-    _, messages = call(main, "new", "zoo_test_spaced", "--folder", parent)
-    command = f"cd '{parent / 'zoo_test_spaced'}' && zoo agents check zoo_test_spaced:ZooTestSpaced"
-    assert command in messages
 
 
 def test_nothing_is_overwritten(tmp_path, refusal):

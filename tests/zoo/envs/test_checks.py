@@ -213,7 +213,6 @@ def test_a_dict_that_breaks_its_promise_is_the_environments_fault(parts, message
 
 FAULTS = [
     ("observation", np.nan, "got observation nan"),
-    ("observation", 1e300, r"got observation 1e\+300"),
     ("reward", np.inf, "got reward inf"),
     ("success", 7.0, "must be 0 or 1, got 7.0"),
 ]

@@ -3,7 +3,6 @@ import random
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 
 import gymnasium
 import numpy as np
@@ -26,7 +25,7 @@ from tests.zoo.evaluation.helpers import (
     plan_rows,
     worker_pids,
 )
-from zoo.envs.make import find_spec, make_env
+from zoo.envs.make import make_env
 from zoo.evaluation import workers
 from zoo.evaluation.evaluator import NOISE_PLANS, Evaluator, seeds_of_starts
 from zoo.evaluation.pool import modules_to_preload
@@ -267,22 +266,6 @@ def test_a_failing_worker_is_reported_and_the_next_evaluation_works(
         assert_same_results(evaluator.evaluate(ElementwisePolicy()), expected)
 
 
-def test_an_interrupted_evaluation_closes_its_workers_and_can_be_repeated():
-    class Interrupted(ElementwisePolicy):
-        def plan(self, observations, noise):
-            if self.batches:
-                raise KeyboardInterrupt
-            return super().plan(observations, noise)
-
-    processes_before = worker_pids()
-    with evaluator_of() as evaluator:
-        expected = evaluator.evaluate(ElementwisePolicy())
-        with pytest.raises(KeyboardInterrupt):
-            evaluator.evaluate(Interrupted())
-        assert worker_pids() == processes_before
-        assert_same_results(evaluator.evaluate(ElementwisePolicy()), expected)
-
-
 @pytest.mark.parametrize("cores", [1, 3])
 def test_an_evaluation_is_abandoned_at_once_even_if_its_processes_are_stopped(monkeypatch, cores):
     monkeypatch.setattr(workers, "POLL_SECONDS", 0.02)
@@ -310,12 +293,6 @@ def test_an_evaluation_is_abandoned_at_once_even_if_its_processes_are_stopped(mo
         assert worker_pids() == earlier
         is_asked = False
         assert_same_results(evaluator.evaluate(ElementwisePolicy()), expected)
-
-
-def test_an_environment_without_a_time_limit_is_warned_of(caplog):
-    for limit, is_told in ((9, False), (None, True)):
-        evaluator_of(replace(find_spec(TOY), max_episode_steps=limit)).close()
-        assert ("has no time limit" in caplog.text) == is_told
 
 
 class Diverging(ElementwisePolicy):

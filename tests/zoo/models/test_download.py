@@ -90,7 +90,6 @@ def test_what_its_episodes_are_scored_by_is_part_of_the_protocol(tmp_path):
     [
         ("me/private", "for what is private, .* log in with `hf auth login`"),
         ("me/empty", "expected the file policy.safetensors"),
-        ("me/empty@nope", "the hub refuses me/empty, .* check the name, the revision"),
     ],
 )
 def test_what_is_not_on_the_hub_is_one_sentence(hub, name, message):

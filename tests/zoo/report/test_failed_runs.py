@@ -17,7 +17,6 @@ from zoo.report.figures import all_figures
 from zoo.report.page.report import Content
 from zoo.report.request import CompareRequest
 from zoo.report.scores_file import last_evaluations
-from zoo.report.table_entries import to_latex
 from zoo.runs.read import read_runs
 
 
@@ -61,15 +60,6 @@ def test_a_failed_run_keeps_its_last_evaluation(tmp_path):
     assert scores.loc[4].to_dict().items() >= {"step": 3000, "score": 0.1}.items()
     assert mean_of(content) == pytest.approx((3 * 0.82 + 3 * 0.1) / 6)
     assert content.comparisons[0].phases["offline"].step_ranges["qam"] == (3000, 3000)
-
-
-def test_every_table_marks_the_method_and_says_how_many_runs_finished(tmp_path):
-    for table in content_of(write_survivors(tmp_path)).tables:
-        if table.name == "protocol":
-            continue
-        assert "qam‡" in [row[0].text for row in table.rows] + table.header, table.name
-        assert "‡: runs of the method failed" in table.caption
-        assert r"$^\ddagger$" in to_latex(table)
 
 
 def test_runs_on_environments_that_are_left_out_are_not_told_of(tmp_path):
@@ -126,8 +116,6 @@ def test_report_says_what_failed_runs_count_for(tmp_path, monkeypatch):
     assert compare.main(words.split()) == 0
     page = (report / "report.html").read_text()
     assert "qam: 3 of 6 runs finished, 3 failed (‡), 0 unfinished" in page
-    assert "Failed runs count with their last evaluation" in page
-    assert "qam‡" in page
     numbers = json.loads((report / "results.json").read_text())
     offline = numbers["offline"]
     tally = {"started": 6, "finished": 3, "failed": 3}

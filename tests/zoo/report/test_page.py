@@ -98,15 +98,6 @@ def test_page_shows_every_table_and_figure_once(content, folder, page):
     assert sorted(shown) == sorted(path.stem for path in (folder / "figures").glob("*.png"))
 
 
-def test_page_says_where_it_comes_from_what_was_compared_and_what_was_skipped(content, page):
-    origin = "2026-11-30, commit 0123abc"
-    text = html(replace(content, origin=origin))
-    assert f">{origin}<br><code>zoo compare logs<" in text
-    assert content.selection in text
-    assert "1 of 2 run folders are unfinished or do not count" in page
-    assert "<code>logs/b</code>: failed: at step 1" in page
-
-
 def test_same_input_gives_the_same_bytes(content, folder, tmp_path):
     report.write_report(tmp_path, content)
     assert not list(tmp_path.glob("*/*.tex")) + list(tmp_path.glob("*/*.pdf"))

@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,6 @@ from tests.zoo.report.samples import (
     SCENE,
     compared,
     comparison_of,
-    comparison_of_returns,
     content_of,
     evaluations,
     scene_runs,
@@ -56,10 +54,6 @@ def test_table_of_aggregates_has_points_in_per_cent_with_intervals():
     assert rows["FQL"][1].plain == text
     assert table.header == ["method", "mean", "IQM", "seeds", "steps"]
     assert [entry.text for entry in rows["FQL"][3:]] == ["6", "2,000"]
-    # as where the environments of one method ran for different numbers of steps
-    ranges = dict.fromkeys(phase.step_ranges, (1000, 2000))
-    table = tables.aggregates_table(comparison, replace(phase, step_ranges=ranges))
-    assert {row[4].text for row in table.rows} == {"1,000 to 2,000"}
 
 
 def test_bold_is_the_best_of_several_whose_runs_all_finished():
@@ -84,20 +78,6 @@ def test_protocol_table_has_one_row_for_each_protocol():
         ["own", "a, b", "5 tasks of scene-play", "1,000"],
         ["own", "c", "scene-play task1", "2,000"],
     ]
-
-
-def test_tasks_of_returns_have_means_with_intervals_in_their_own_units():
-    comparison = comparison_of_returns(["SAC", "TD3"])
-    phase = comparison.phases["online"]
-    table = tables.tasks_table(comparison, phase)
-    assert table.name == "tasks_online_return"
-    assert table.title == "Tasks, online, return"
-    column = table.header.index("SAC")
-    for row, environment in zip(table.rows, ("HalfCheetah-v5", "Pendulum-v1"), strict=True):
-        mean = phase.per_task[environment]["SAC"].mean
-        text = "{:,.0f} [{:,.0f}, {:,.0f}]".format(mean.point, *mean.interval)
-        assert row[0].text == environment
-        assert row[column].plain == text.replace("-", "\N{MINUS SIGN}")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,6 @@ from zoo.runs.folder import (
     with_evaluation,
 )
 from zoo.runs.read import read_runs
-from zoo.runs.scores import RETURN
 from zoo.settings.record import RunRecord
 from zoo.terminal.errors import CannotResume
 
@@ -116,11 +115,6 @@ def test_linked_run_folders_are_found_and_each_real_one_once(tmp_path):
     assert len(find_run_folders([logs, tmp_path])) == 2
 
 
-def test_the_id_of_a_tracked_run_is_kept(tmp_path):
-    run = new_run(tmp_path)
-    assert run.tracking_id() == run.tracking_id()
-
-
 # -- evaluations ------------------------------------------------------------------------------------------------------
 
 
@@ -141,11 +135,3 @@ def test_evaluations_before_the_first_reported_success_are_failures():
     assert "successes" not in history
     history = with_evaluation(history, 100, 0, played())
     assert history["successes"].tolist() == [[0, 0, 0, 0], [0, 1, 0, 1]]
-
-
-@pytest.mark.parametrize(
-    ("returns", "digits"),
-    [([-1483.2, 12.0], 0), ([12.34, -0.1], 2), ([0.0123], 5), ([0.0], 1), ([], 1), ([2.5e7], 0)],
-)
-def test_returns_are_shown_with_four_significant_digits_of_the_largest(returns, digits):
-    assert RETURN.digits(returns) == digits

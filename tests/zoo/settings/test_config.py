@@ -35,7 +35,6 @@ def conf(tmp_path):
     ("text", "expected"),
     {
         "rho=0.5": {"rho": 0.5},
-        "rho:0.5": {"rho": 0.5},
         "net_arch=[64, 32]": {"net_arch": [64, 32]},
         "policy_kwargs.n_critics=2": {"policy_kwargs": {"n_critics": 2}},
         "observation_scale=range": {"observation_scale": "range"},
@@ -143,7 +142,6 @@ def test_a_name_of_the_paper_is_answered_with_the_setting_that_it_stands_for(alg
     ("text", "problem"),
     {
         "rho: 0.5": "0.5 in `rho`",
-        "[1]": r"\[1\] in the file",
         "": "nothing in the file",
         "profiles: 3": "3 in `profiles`",
     }.items(),

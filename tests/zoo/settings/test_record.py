@@ -46,7 +46,6 @@ def test_what_is_written_is_what_is_read():
     ("text", "roles"),
     {
         "sources: [-params gamma=0.9]": (),
-        "departures: {gamma: [0.9, 0.99]}": (),
         "eval_at_start: true": (),
         "{seed: 4, seeds: [4, 5], folders: [a, b]}": (),
         "agent: {class: 'mine:Mine'}": (),

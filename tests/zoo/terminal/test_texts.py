@@ -3,7 +3,6 @@
 import re
 
 from zoo.terminal.messages import LOG_FILE_ONLY, log, log_to_folders, messages
-from zoo.terminal.tables import print_table
 
 STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ "
 
@@ -31,9 +30,3 @@ def test_what_is_for_the_file_is_not_on_the_terminal(tmp_path, capsys):
         log.info("news")
     assert capsys.readouterr().err == "news\n"
     assert lines_of(tmp_path) == ["details", "news"]
-
-
-def test_a_table_that_is_wider_than_the_terminal_keeps_its_numbers_whole(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "40")
-    print_table("Sets", ["name", "transitions", "size"], [["a" * 30, "100,000,000", "1.5 GB"]])
-    assert "100,000,000  1.5 GB" in capsys.readouterr().err
