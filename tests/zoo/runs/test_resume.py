@@ -1,5 +1,6 @@
 """Which run ``--resume`` goes on with, and what it says about it."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from zoo.runs.resume import (
     matching_runs,
     result_of_done,
 )
+from zoo.runs.versions import describe_versions
 from zoo.settings.record import RunRecord
 
 ENTRIES = {
@@ -128,6 +130,15 @@ def test_a_run_whose_versions_are_damaged_is_resumed(text, tmp_path):
     folder = written(tmp_path, "running")
     (folder.path / "versions.json").write_text(text)
     assert find_run(tmp_path, RECORD, [3]) is not None
+
+
+def test_other_software_is_named(tmp_path, capsys):
+    folder = written(tmp_path, "running")
+    versions = describe_versions("cpu", None)
+    versions["packages"]["mujoco"] = "2.0"
+    folder.write_origin(versions)
+    assert find_run(tmp_path, RECORD, [3]) is not None
+    assert re.search("package versions changed .* mujoco: 2.0 there", capsys.readouterr().err)
 
 
 def test_other_code_of_an_algorithm_of_ones_own_is_told(tmp_path, capsys):
