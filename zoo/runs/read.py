@@ -151,25 +151,29 @@ def _read_run(path: Path, described: dict[int, tuple[RunRecord, dict[str, Any]]]
     """
     folder = RunFolder(path)
     row: dict[str, Any] = {"run": str(path), "state": "unknown"}
-    evaluations = none = np.empty(0, EVALUATION)
+    no_evaluations = np.empty(0, EVALUATION)
+    evaluations = no_evaluations
     try:
         status = folder.read_status()
         record = folder.read_config_of_seeds()
         if id(record) not in described:
+            # with the record itself, since the identity of one that is gone may come again
             described[id(record)] = record, _describe(folder, record)
         row |= described[id(record)][1] | status
         row["updated"] = datetime.datetime.fromisoformat(status["updated"])
         row["state"] = state_now(folder, status)
         is_done = row["state"] == "done"
         if is_done and record.no_env:
-            return row | {"problem": "trained without an environment, so it has no scores"}, none
+            row["problem"] = "trained without an environment, so it has no scores"
+            return row, no_evaluations
         if is_done and folder.summary.exists():
             evaluations, hours = folder.read_summary()
+            # seeds that are trained together share the time of their run
             row["hours"] = hours and hours / len(record.all_seeds)
         elif is_done or folder.evaluations.exists():
             evaluations = folder.summarise_evaluations()
     except UnreadableRun as error:
-        return row | {"problem": error.reason}, none
+        return row | {"problem": error.reason}, no_evaluations
     if len(evaluations):
         # Success was recorded if it is the score.
         kind = RETURN if evaluations["successes"][0] == NO_SUCCESS else SUCCESS
@@ -177,7 +181,7 @@ def _read_run(path: Path, described: dict[int, tuple[RunRecord, dict[str, Any]]]
     if not is_done:
         return row | {"problem": _unfinished(row, status)}, evaluations
     problem = _find_missing_evaluation(row, evaluations)
-    return row | {"problem": problem}, none if problem else evaluations
+    return row | {"problem": problem}, no_evaluations if problem else evaluations
 
 
 def _describe(folder: RunFolder, record: RunRecord) -> dict[str, Any]:
