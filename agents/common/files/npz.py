@@ -34,11 +34,11 @@ def read_npz(file: Source, names: Collection[str] | None = None) -> dict[str, ND
     :raises OSError: if there is no such file, or it may not be read.
     """
     with raising_damaged_file(_name_of(file)), np.load(file, allow_pickle=False) as arrays:
-        wanted = [name for name in arrays if names is None or name in names]
+        selected = [name for name in arrays if names is None or name in names]
         for member in arrays.zip.infolist():
-            if member.filename.removesuffix(".npy") in wanted:
+            if member.filename.removesuffix(".npy") in selected:
                 _require_size(arrays.zip, member)  # before NumPy takes memory for the array
-        return {name: arrays[name] for name in wanted}
+        return {name: arrays[name] for name in selected}
 
 
 def read_npz_headers(file: Source) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:

@@ -82,10 +82,11 @@ class VmappedModule(Network):
         """Call each replica's module with its tensors."""
 
         def call(values: dict[str, Tensor], *rows: Any) -> Any:
-            given = dict(values)
-            outputs = functional_call(self.module, given, rows, tie_weights=False)
+            tensors_after = dict(values)
+            outputs = functional_call(self.module, tensors_after, rows, tie_weights=False)
             for name, value in values.items():
-                if given[name] is not value:  # where `functional_call` puts what was assigned
+                # where `functional_call` puts what was assigned
+                if tensors_after[name] is not value:
                     raise TypeError(
                         f"a module must be a function of its inputs, got one that assigns `{name}`, which would be "
                         "forgotten; change it in the hook `after_update`"
