@@ -115,16 +115,6 @@ def test_returns_are_normalised_by_what_the_data_say(minari, tmp_path, call):
     assert resumed["normalised_return"] == result["normalised_return"]
 
 
-def test_data_are_converted_by_their_name_wherever_they_are(minari, tmp_path, call):
-    write_d4rl_task(minari, HOPPER)
-    result, _ = call(dataset, "convert", HOPPER, "-o", tmp_path / "a.npz")
-    assert result["recorded_in"] == "Hopper-v5"
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    (minari / "mujoco").rename(elsewhere / "mujoco")
-    call(dataset, "convert", HOPPER, "--dataset-dir", elsewhere, "-o", tmp_path / "b.npz")
-
-
 @pytest.mark.parametrize("name", [PEN, "D4RL/antmaze/umaze-v1"])
 def test_the_tasks_of_gymnasium_robotics_are_scored_as_papers_do(minari, tmp_path, call, name):
     robotics = pytest.importorskip("gymnasium_robotics", reason="needs the extra d4rl")

@@ -25,16 +25,4 @@ def test_returns_have_students_interval():
 def test_one_return_has_no_interval_and_equal_ones_an_empty_one():
     score = Score.of(np.array([5.0]), None)
     assert score.interval is None
-    assert score.text == "return 5.0"
     assert Score.of(np.array([5.0, 5.0]), None).interval == (5.0, 5.0)
-
-
-@pytest.mark.parametrize(
-    ("returns", "text"),
-    [
-        ([0.021, 0.025], "return 0.023 [-0.002, 0.048]"),
-        ([-344.0, -250.0], "return -297.0 [-894.2, 300.2]"),
-    ],
-)
-def test_returns_have_the_decimals_that_their_interval_needs(returns, text):
-    assert Score.of(np.array(returns), None).text == text

@@ -77,15 +77,8 @@ def test_without_sbatch_nothing_begins(tmp_path, run, monkeypatch):
     assert "sbatch" in run()
 
 
-@pytest.mark.parametrize(
-    "word",
-    [
-        "slurm_partiton=gpu",
-        "timeout_min=long",
-    ],
-)
-def test_a_wrong_resource_is_refused(bin_folder, run, word):
-    assert word.partition("=")[0] in run("--resources", word)
+def test_a_wrong_resource_is_refused(bin_folder, run):
+    assert "slurm_partiton" in run("--resources", "slurm_partiton=gpu")
 
 
 def test_jobs_run_in_this_folder_with_these_modules_and_what_was_asked_for(
