@@ -285,6 +285,7 @@ class ResampledBuffer(SequenceReplayBuffer):
     def resample(self, seed: int) -> None:
         """Hold out one in ten trajectories of the dataset, and draw those of each replica from the others.
 
+        :param seed: of the draws.
         :raises ValueError: if there are fewer than two trajectories to draw from.
         """
         dones = self.dones[: self.dataset_size].cpu()
@@ -431,7 +432,10 @@ def _has_settled(errors: list[float], means: list[float], spread: float) -> bool
 
     The error alone would end it too early: it rises while values grow from zero to their size.
 
+    :param errors: held-out errors, one a round.
+    :param means: the value after each round, and 0 before them.
     :param spread: standard deviation of the critics' means.
+    :return: whether to stop.
     """
     if len(errors) <= PATIENCE:
         return False

@@ -101,6 +101,7 @@ class ModelFile:
     def parameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the state dicts by name, and SB3's "variables": tensors outside of any state dict, all on the CPU.
 
+        :return: both.
         :raises DamagedFileError: if they are not tensors.
         """
         with raising_damaged_file(self.name):

@@ -351,6 +351,7 @@ def kernels_of_updates(
     :param is_compiled: whether the losses are compiled.
     :param precision: ``fp32``, ``tf32`` or ``bf16``, whose products are oneDNN's in PyTorch too.
     :param work: multiplications of the networks' largest product.
+    :return: oneDNN's for large products where they are faster than MKL's, else PyTorch's.
     """
     if device.type != "cpu":
         return CUDA
