@@ -79,7 +79,7 @@ def test_observations_outside_of_their_space_are_warned_of(tmp_path, low, high):
     assert len([warning for warning in warned if "outside" in str(warning.message)]) == 1
 
 
-def test_a_set_is_checked_without_an_environment(tmp_path, call, refusal):
+def test_a_set_is_checked_without_an_environment(tmp_path, call):
     path = written(tmp_path, **CONSTANT)
     assert [row["severity"] for row in call(main, "check", path)[0]["findings"]] == ["warning"]
     result, _ = call(main, "check", path, "--no-env", "--action-range=-2,2")
@@ -88,7 +88,7 @@ def test_a_set_is_checked_without_an_environment(tmp_path, call, refusal):
     result, _ = call(main, "check", path, "--no-env", "--action-range=-1,1", code=2)
     assert "`actions` must lie" in result["findings"][0]["message"]
     path = written(tmp_path, rewards=np.full(59, np.nan))
-    assert "must hold finite numbers" in refusal(main, "check", path)
+    assert "finite" in call(main, "check", path, code=2)[0]["findings"][0]["message"]
 
 
 @pytest.mark.parametrize(
