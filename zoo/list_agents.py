@@ -93,7 +93,7 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
         for task, values in entries.items():
             profile.append((task, " ".join(f"{key}={value}" for key, value in values.items())))
         print_table(f"--profile {name}", ("entry", "settings"), profile, wrapped=("settings",))
-    console.print(f"next: zoo train --algo {entry.id} --env ENV --quick")
+    console.print(f"next: zoo train --algo {args.algo} --env ENV --quick")
     defaults = {name: setting.default for name, setting in settings.items()}
     return {"algo": entry.id, "settings": defaults}
 

@@ -82,7 +82,10 @@ def train(request: TrainRequest, observe: Observer | None = None) -> dict[str, A
     check_log_folder(request.log_folder)
     with contextlib.ExitStack() as stack:
         result = _train(plan, stack, observe)
-    log.info("next: zoo compare %s -o report/", shlex.quote(str(request.log_folder)))
+    if request.no_env:
+        log.info("next: zoo evaluate RUN --fitted-q")
+    else:
+        log.info("next: zoo compare %s -o report/", shlex.quote(str(request.log_folder)))
     return {**result, "wall_s": round(time.perf_counter() - begin, 1)}
 
 
