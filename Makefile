@@ -62,7 +62,7 @@ site-pages: site-new
 
 $(REPORTS:%=site-%): site-%: site-new
 	$(BIN)/python zoo/compare.py --published $* -o $(SITE)/reports/$*
-	sed -i 's|^<main.*|&\n<p><a href="../../docs/gallery.html">Flow RL Zoo</a></p>|' $(SITE)/reports/$*/report.html
+	sed -i 's|^<body>|&\n<p><a href="../../docs/gallery.html">Flow RL Zoo</a></p>|' $(SITE)/reports/$*/report.html
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix-only .

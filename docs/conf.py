@@ -27,7 +27,8 @@ SHOWN = {
 }
 # what is named here is not searched for pages
 exclude_patterns = [path.name for path in ROOT.iterdir() if path.name not in SHOWN] + [
-    "docs/_build"
+    "docs/_build",
+    "docs/jupyter_execute",  # where myst-nb writes what it shows
 ]
 extensions = [
     "myst_nb",

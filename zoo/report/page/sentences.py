@@ -164,6 +164,9 @@ def describe_selection(chosen: Mapping[str, Any]) -> str:
     """Return what `selection` has found as one line."""
     texts = []
     for name, missing in chosen["left_out"].items():
+        if not missing["methods"] and not missing["tasks"]:
+            texts.append(f"all of {name}")
+            continue
         methods = count(len(missing["methods"]), "method")
         if missing["methods"]:
             methods += f" ({_enumerated(missing['methods'])})"
@@ -192,7 +195,7 @@ def warnings(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]
     yield from _departures(inputs, comparisons, places)
     skipped = inputs.own_runs.skipped()
     if skipped:
-        yield f"{len(skipped)} of {len(runs)} run folders are unfinished or do not count; see the list at the end."
+        yield f"{len(skipped)} of {len(runs)} run folders are unfinished or do not count."
     yield from describe_tallies({name: method.tally() for name, method in methods.items()})
     yield from _never_reported(shown)
     yield from _unlike_runs(shown)
