@@ -33,6 +33,7 @@ KINDS = {
     "pretraining": ("pretraining_steps=11 --online-steps 20", [0, 10, 20, 24, 30, 40, 44]),
     "at start": ("eval_at_start=true", [0, *TIMES]),
     "shards": ("dataset_replace_interval=5 --dataset SHARDS", TIMES),
+    "large": ("net_arch=[64,64]", TIMES),  # its model takes more than 100 kB
 }
 """Kinds of runs: their words, and the steps of their evaluations."""
 
@@ -176,9 +177,9 @@ def test_a_damaged_checkpoint_makes_way_for_the_one_before_it_and_without_one_no
 
 @pytest.mark.slow
 def test_a_run_whose_files_cannot_grow_goes_on_when_they_can(run, uninterrupted, tmp_path):
-    assert run(tmp_path, limits={"RLIMIT_FSIZE": 100_000}) == 1
-    assert run(tmp_path) == 0
-    assert_same_run(tmp_path, uninterrupted("plain"))
+    assert run(tmp_path, "large", limits={"RLIMIT_FSIZE": 100_000}) == 1
+    assert run(tmp_path, "large") == 0
+    assert_same_run(tmp_path, uninterrupted("large"))
 
 
 @pytest.mark.parametrize(
