@@ -107,7 +107,9 @@ def test_the_page_works_word_by_word_in_a_fresh_environment(tmp_path, environmen
             interrupt(words, folder, environment)
         else:
             if words[:2] == ["zoo", "benchmark"]:
-                (suite,) = re.findall(r"```yaml\n(title.*?)```", PAGE.read_text(), flags=re.DOTALL)
+                (suite,) = re.findall(
+                    r"```yaml\n(quick: true.*?)```", PAGE.read_text(), flags=re.DOTALL
+                )
                 (folder / words[2]).write_text(suite + SUITE)
             outputs[" ".join(words[:2])] = run(words, folder, environment)
     runs = sorted((folder / "logs" / "my_agent").glob("pointmaze-*"))
