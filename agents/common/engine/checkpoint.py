@@ -152,8 +152,9 @@ def _restore_model(model: StoredModel, path: Path) -> None:
     for name, value in variables.items():
         recursive_setattr(model, f"{name}.data", value.to(model.device))
     settings = getattr(model, "method_class", Configurable).declared()
+    # a file has no function, at most its value at that time
     if callable(model.learning_rate):
-        del attributes["learning_rate"]  # a file has no function, only its value at that time
+        attributes.pop("learning_rate", None)
     for name, value in attributes.items():
         if name in settings:
             setattr(model.method, name, value)
