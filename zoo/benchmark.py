@@ -35,7 +35,7 @@ def make_parser() -> Parser:
     parser = Parser("benchmark", description=__doc__)
     selection = parser.add_argument_group("what to train")
     selection.add_argument(
-        "suite", type=a_path, help="file of the suite, or the name of one that comes with the zoo"
+        "suite", help="file of the suite, or the name of one that comes with the zoo"
     )
     selection.add_argument(
         "--algos", nargs="+", default=[], metavar="PATTERN", help="only these algorithms or labels"
@@ -77,7 +77,9 @@ def make_parser() -> Parser:
 def _run(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.suites import find_suite
 
-    file = find_suite(args.suite)  # a misspelt name is refused before the algorithms are imported
+    file = find_suite(
+        Path(args.suite).expanduser()
+    )  # a misspelt name is refused before the algorithms are imported
     from zoo.runs.resume import warn_if_code_changed
     from zoo.suites.jobs import make_jobs, print_jobs, status_of, summarise
     from zoo.suites.suite import read_suite, select

@@ -53,6 +53,15 @@ def test_a_set_is_trained_on_evaluated_and_resumed(tmp_path, call, kind):
     assert call(main, *words(logs, source), "--resume")[0]["already_done"]
 
 
+def test_paths_are_below_the_commands_folder_wherever_the_environment_goes(
+    tmp_path, call, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    source = write_npz(tmp_path, episodes(3)).name
+    result, _ = call(main, *words("logs", source), "--env-kwargs", "folder=/")
+    assert result["run"] == str(tmp_path / "logs" / "qam" / f"{FOLDER}_1")
+
+
 def test_a_set_is_converted_and_described(tmp_path, call):
     source = write_minari(tmp_path, episodes(3))
     result, _ = call(dataset, "convert", source, "-o", tmp_path / "a.npz")

@@ -21,9 +21,8 @@ from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import DatasetSpec, parse_env_name
 from zoo.datasets.ogbench import check_headers, explained, make_labelling_env, read_arrays, relabel
 from zoo.datasets.shards import load_shards
+from zoo.settings.request import SOURCES
 from zoo.terminal.errors import UsageError
-
-SOURCES = ("auto", "download", "generate")
 
 
 def load_dataset(

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
@@ -32,6 +33,8 @@ from zoo.terminal.parser import (
 MACHINE = {name: CommonSettings.declared()[name] for name in CommonSettings.with_role("machine")}
 """Settings of all algorithms that are flags too."""
 
+SOURCES = ("auto", "download", "generate")
+"""Where a benchmark's own dataset comes from; what else `--dataset` says names data."""
 RARELY_GIVEN = (
     "eval_at_start", "log_interval", "dataset_replace_interval", "success_at", "normalize", "noise_type", "noise_std",
 )  # fmt: skip
@@ -225,6 +228,11 @@ def read_request(args: argparse.Namespace) -> TrainRequest:
     elif args.seed >= 0:
         entries["seeds"] = (args.seed,)
     entries["run"] = given_settings(args)
+    # texts that may be paths, absolute as those of the other flags
+    for name in ("dataset", "dataset_dir"):
+        text = entries.get(name)
+        if text is not None and text not in SOURCES and os.path.exists(text):
+            entries[name] = os.path.abspath(text)
     request = TrainRequest(**entries)
     if request.track:  # refused now, and not when the model is built
         import_optional("wandb", "Weights & Biases", "`--track`", "wandb")

@@ -46,6 +46,10 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unknown flag {flag}; {suggestion(flag, self._option_string_actions)}")
         if unknown:
             self.error(f"unexpected argument {unknown[0]!r}")
+        # now: an environment may change the working folder
+        for name, value in vars(parsed).items():
+            if isinstance(value, Path):
+                setattr(parsed, name, value.absolute())
         return parsed, unknown
 
     def error(self, message: str) -> NoReturn:

@@ -17,7 +17,7 @@ from zoo.algorithms.packages import import_environments
 from zoo.datasets.custom import find_data, load_custom
 from zoo.datasets.formats.base import Dataset, ReadOptions
 from zoo.datasets.formats.read import has_rewards, name_of, read_source
-from zoo.datasets.load import SOURCES, load_dataset
+from zoo.datasets.load import load_dataset
 from zoo.datasets.names import DATASETS, gym_id, parse_env_name
 from zoo.envs.dataset_only import dataset_only_id, register_dataset_only_env
 from zoo.envs.make import find_spec, is_ogbench
@@ -25,7 +25,7 @@ from zoo.envs.tasks import TASKS
 from zoo.settings.config import NO_BENCHMARK, Benchmark, load_config
 from zoo.settings.layers import parse_overrides
 from zoo.settings.record import RunRecord
-from zoo.settings.request import TrainRequest
+from zoo.settings.request import SOURCES, TrainRequest
 from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.terminal.messages import log
 

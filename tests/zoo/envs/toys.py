@@ -75,12 +75,16 @@ class ToyEnv(Seeded):
 
 
 class SpringEnv(Seeded):
-    """A mass on a spring in a plane, pushed by its actions: what it does follows its state and actions linearly."""
+    """A mass on a spring in a plane, pushed by its actions: what it does follows its state and actions linearly.
+
+    :param folder: where its process works from then on.
+    """
 
     observation_space = spaces.Box(-np.inf, np.inf, (4,), np.float64)
     action_space = spaces.Box(-2.0, 2.0, (2,), np.float32)
 
-    def __init__(self, limit=None):
+    def __init__(self, limit=None, folder="."):
+        os.chdir(folder)
         if limit is not None:
             self.action_space = spaces.Box(-limit, limit, (2,), np.float32)
 

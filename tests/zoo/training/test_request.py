@@ -17,17 +17,22 @@ REQUESTS = [
     {},
     {"quick": True, "seeds": (3, 7), "resume": True, "num_threads": 2},
     {"hyperparams": ("net_arch=[8, 8]", 'learning_rate="lin_1e-3"'), "label": "-x", "verbose": 0},
-    {"log_folder": Path("my logs"), "conf_file": Path("a.yml"), "env_kwargs": ("a=-1", "b={c: 1}")},
+    {
+        "log_folder": Path("/my logs"),
+        "conf_file": Path("/a.yml"),
+        "env_kwargs": ("a=-1", "b={c: 1}"),
+    },
     {"run": {"reference_scores": [-1600.0, -150.5], "eval_freq": 7}},
     {"run": {"env_wrapper": ["a:B", {"c:D": {"k": [1, "x"]}}]}, "vec_env": "subproc"},
     {"run": {"compile": "off"}},
-    {"env": "", "no_env": True, "dataset": "my.npz", "spaces": Path("spaces.yml")},
+    {"env": "", "no_env": True, "dataset": "my.npz", "spaces": Path("/spaces.yml")},
 ]
 
 
 @pytest.mark.parametrize("values", REQUESTS, ids=str)
 def test_the_command_line_of_a_request_asks_for_it_and_for_nothing_else(values):
-    request = TrainRequest(**{"algo": "my_package:Mine", "env": "Pendulum-v1"} | values)
+    always = {"algo": "my_package:Mine", "env": "Pendulum-v1", "log_folder": Path.cwd()}
+    request = TrainRequest(**always | values)
     assert read(*request.command_line()) == request
 
 
