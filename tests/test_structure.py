@@ -51,9 +51,7 @@ def layer_of(module):
 
 
 def is_program(module):
-    return module == "zoo.terminal.cli" or (
-        module.count(".") == 1 and layer_of(module) == len(LAYERS) - 1
-    )
+    return module.count(".") == 1 and layer_of(module) == len(LAYERS) - 1
 
 
 def test_no_modules_import_each_other_in_a_circle():

@@ -13,7 +13,6 @@ from agents.common.files.npz import read_npz_headers
 from zoo.datasets.files import dataset_files, recorded_sha256
 from zoo.datasets.names import parse_name
 from zoo.envs.rendering import prepare_pictures
-from zoo.envs.tasks import TASKS
 from zoo.terminal.cli import as_program
 from zoo.terminal.errors import BAD_INPUT, Interrupted, UsageError
 from zoo.terminal.parser import (
@@ -163,8 +162,6 @@ COMMANDS = {
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
     """Run a command."""
-    if args.command in ("generate", "download") and args.name not in TASKS:
-        parse_name(args.name)  # before the imports of the commands, which take seconds
     function, _ = COMMANDS[args.command]
     return function(args)
 

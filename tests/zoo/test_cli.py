@@ -21,7 +21,7 @@ from zoo import list_agents
 from zoo.algorithms.baselines import find_algorithm, settings_of
 from zoo.algorithms.catalogue import algorithm_ids
 from zoo.algorithms.packages import import_environments
-from zoo.terminal.cli import PROGRAMS, checked, main, run_program, signals_deferred
+from zoo.terminal.cli import PROGRAMS, main, run_program, signals_deferred
 from zoo.terminal.errors import BAD_INPUT, FAILED, INTERRUPTED, STOP_SIGNALS, SUCCEEDED, UsageError
 from zoo.terminal.parser import (
     Number,
@@ -168,25 +168,6 @@ def run_lightly(*words, code):
         r"\| +(torch|mujoco|stable_baselines3|pandas)$", ran.stderr, flags=re.MULTILINE
     )
     return ran
-
-
-@pytest.mark.parametrize(
-    ("line", "closest"),
-    {
-        "train --algo qamm --env Pendulum-v1": "qam", "list_agents check qqam": "qam",
-        "train --algo qam --env Pendulun-v1": "Pendulum-v1", "benchmark minni": "mini",
-    }.items(),
-)  # fmt: skip
-def test_a_misspelt_name_is_answered_without_importing_pytorch(line, closest):
-    program, *words = line.split()
-    assert f"closest: {closest}" in run_lightly(f"zoo/{program}.py", *words, code=BAD_INPUT).stderr
-
-
-@pytest.mark.parametrize(
-    "options", [{"algo": "mine:Mine"}, {"gym_packages": ["mine"]}, {"dataset": "mine.npz"}]
-)
-def test_an_environment_that_something_of_the_users_may_name_is_not_refused_early(options):
-    checked(argparse.Namespace(**{"algo": "qam", "env": "Mine-v0", **options}))
 
 
 def test_list_names_every_algorithm_without_importing_pytorch():

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import glob
 import importlib
 import json
 import shlex
@@ -12,15 +11,10 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from agents.common.files import DamagedFileError
 from agents.common.validation import unknown_name_message
-from agents.registry import ALIASES, BUILT_IN
-from zoo.algorithms.catalogue import SB3, require_algorithm
-from zoo.datasets.names import is_custom, parse_env_name
-from zoo.envs.tasks import TASKS
 from zoo.terminal.errors import (
     BAD_INPUT,
     FAILED,
@@ -110,36 +104,10 @@ def as_program(
         args = parser.parse_args(words)
         if "command_line" in args:
             args.command_line = f"{parser.prog} {shlex.join(words)}"
-        code = run_program(lambda: body(checked(args)), getattr(args, "verbose", 1))
+        code = run_program(lambda: body(args), getattr(args, "verbose", 1))
         return code or int(getattr(args, "exit_code", SUCCEEDED))
 
     return main
-
-
-def checked(args: argparse.Namespace) -> argparse.Namespace:
-    """Return a program's arguments; refuse a misspelt algorithm or environment before PyTorch's import of seconds.
-
-    What the user's packages, datasets and algorithms say of environments is known later.
-
-    :raises UsageError: the message names the closest.
-    """
-    asked = vars(args)
-    algo = asked.get("algo")
-    env = asked.get("env")
-    if algo:
-        require_algorithm(algo)
-    # Packages, data and algorithms of the user's may know more environments.
-    brings_more = asked.get("gym_packages") or is_custom(asked.get("dataset") or "auto")
-    if not env or ":" in env or algo not in (*BUILT_IN, *ALIASES, *SB3) or brings_more:
-        return args
-    import gymnasium
-
-    import zoo.envs.make  # noqa: F401  registers environments
-
-    has_run = any(Path(asked.get("folder", "."), str(algo)).glob(f"{glob.escape(env)}_*"))
-    if not has_run and env not in {*gymnasium.registry, *TASKS}:
-        parse_env_name(env, gymnasium.registry)
-    return args
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
