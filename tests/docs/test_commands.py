@@ -192,7 +192,7 @@ def smaller(program, arguments, data):
     if program == "zoo.compare" and "--with" in arguments:  # what another report wrote
         assert compare.main(["logs/", "-o", "theirs", "--reps", "50"]) == 0
     if program == "zoo.dataset" and arguments[0] == "generate":
-        words += f"--episodes 1 --num-workers 1 --dataset-dir {data / 'generated'}".split()
+        words += f"--episodes 1 --dataset-dir {data / 'generated'}".split()
     if program == "zoo.list_agents" and arguments[0] == "check":
         words += ["--skip", "compiled", "bf16", "values", "actions"]
     return words

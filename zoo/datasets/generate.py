@@ -4,17 +4,11 @@ The child processes use the numerical kernels that all x86-64 processors with AV
 bytes whatever the processor and the number of processes.
 """
 
-import contextlib
 import functools
 import math
 import multiprocessing
-import os
 import shutil
-import signal
-import sys
-import threading
-import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from importlib.metadata import version
@@ -37,8 +31,8 @@ from zoo.datasets.files import (
 from zoo.datasets.names import DatasetSpec, parse_name
 from zoo.datasets.oracles import PURPOSES, EpisodePlayer, ManipulationPlayer, MazePlayer
 from zoo.envs.rendering import require_pictures
-from zoo.evaluation.workers import available_cores
-from zoo.terminal.errors import STOP_SIGNALS, UsageError
+from zoo.evaluation.workers import available_cores, environment_of_children, prepare_child
+from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
 
 MAX_EPISODES = 100_000
@@ -72,6 +66,7 @@ def generate_dataset(
     A dataset of fewer episodes is the beginning of one of more.
 
     :param name: of a dataset of OGBench.
+    :param dataset_dir: None takes OGBench's folder, and for another size than OGBench's a folder of its own below it.
     :param num_episodes: training episodes; the validation file gets a tenth of them, at least one.
     :param dataset_size: training transitions instead of episodes, rounded up to whole episodes; None for both takes
         OGBench's size.
@@ -87,12 +82,17 @@ def generate_dataset(
         )
     if spec.is_visual:
         require_pictures(spec.name)
-    spec = replace(spec, steps=episode_steps or spec.steps)
+    official = spec
+    steps = episode_steps or spec.steps
     episodes = num_episodes or spec.episodes
     if dataset_size:
-        episodes = math.ceil(dataset_size / spec.steps)
+        episodes = math.ceil(dataset_size / steps)
     if episodes > MAX_EPISODES:
         raise UsageError(f"at most {MAX_EPISODES:,} episodes can be generated, got {episodes:,}")
+    spec = replace(spec, steps=steps, episodes=episodes)
+    if dataset_dir is None and spec != official:
+        # in OGBench's own folder other programs take a file of this name for OGBench's
+        dataset_dir = dataset_files(spec.name)[0].parent / f"{episodes}-episodes-of-{steps}"
     files = dataset_files(spec.name, dataset_dir)
     with locked_for_writing(files[0]):
         if keep_existing(files[0], existing):
@@ -160,9 +160,13 @@ def _play(spec: DatasetSpec, seed: int, jobs: Sequence[Job], num_workers: int) -
     earlier_children = set(multiprocessing.active_children())
     # spawned, since NumPy reads the variables when it is imported
     context = multiprocessing.get_context("spawn")
+    variables = {}
+    if "avx2" in cpuinfo("flags").split():  # else these kernels would crash
+        variables = KERNELS
+    # Without the main module, a script that loads a dataset needs no `if __name__ == "__main__"`.
     with (
-        _variables_for_children(),
-        ProcessPoolExecutor(num_workers, context, _prepare_process) as pool,
+        environment_of_children(imports_main=False, **variables),
+        ProcessPoolExecutor(num_workers, context, prepare_child) as pool,
     ):
         futures = [pool.submit(write_episode, spec, seed, *job) for job in jobs]
         try:
@@ -173,41 +177,6 @@ def _play(spec: DatasetSpec, seed: int, jobs: Sequence[Job], num_workers: int) -
             for child in set(multiprocessing.active_children()) - earlier_children:
                 child.kill()
             raise
-
-
-@contextlib.contextmanager
-def _variables_for_children() -> Iterator[None]:
-    """Set the environment of child processes, and keep them from importing the main module.
-
-    Without the second, a script that loads a dataset would need ``if __name__ == "__main__"``.
-    """
-    main = sys.modules["__main__"]
-    variables = dict(os.environ)
-    # Without AVX2 these kernels would crash.
-    if "avx2" in cpuinfo("flags").split():
-        os.environ.update(KERNELS)
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-        os.environ.clear()
-        os.environ.update(variables)
-
-
-def _prepare_process() -> None:
-    """Ignore the signals that the parent handles, and end with the parent, however that ends."""
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-
-    # A parent that is killed cannot end its children, which would play on for hours.
-    def end_with_parent() -> None:
-        parent = multiprocessing.parent_process()
-        if parent is not None:
-            parent.join()
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def write_episode(spec: DatasetSpec, seed: int, split: str, episode: int, file: Path) -> None:

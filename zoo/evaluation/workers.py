@@ -110,7 +110,7 @@ class WorkerProcess:
         arguments = (child_end, dict(os.environ), CloudpickleWrapper(build))  # type: ignore[type-var]
         self._process = context.Process(target=_serve, args=arguments, daemon=True)
         start_server()
-        with _environment_of_children(imports_main):
+        with environment_of_children(imports_main):
             self._process.start()
         child_end.close()
 
@@ -234,9 +234,7 @@ def _serve(
     """Run a process: build the object, then answer until the other side hangs up."""
     os.environ.clear()
     os.environ.update(variables)  # the server has others, see `start_server`
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    prepare_child()
     served = _attempt(build)
     is_built = not isinstance(served, Exception)
     answer = served.spaces if is_built else served
@@ -261,6 +259,14 @@ def _attempt(function: Callable[..., Any], *arguments: Any) -> Any:
         return WorkerError(traceback.format_exc())
 
 
+def prepare_child() -> None:
+    """Ignore the signals that the parent handles, and end with the parent, however that one ends."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    # a parent that is killed cannot end its children, which would work on for hours
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
 def _end_with_parent() -> None:
     """End this process, even while it works, when the process that started it is gone."""
     parent = multiprocessing.parent_process()
@@ -271,20 +277,22 @@ def _end_with_parent() -> None:
 
 def start_server() -> None:
     """Start the server that processes are forked from, unless it runs."""
-    with _environment_of_children():
+    with environment_of_children():
         multiprocessing.forkserver.ensure_running()
 
 
 @contextlib.contextmanager
-def _environment_of_children(imports_main: bool = True) -> Iterator[None]:
+def environment_of_children(imports_main: bool = True, **variables: str) -> Iterator[None]:
     """Let the processes that are started in the block import from where this one does.
 
     Python starts them with ``-c``, which would import from the current folder first, whatever lies there.
 
     :param imports_main: whether multiprocessing has them import the main module of this process.
+    :param variables: further environment variables of theirs.
     """
     temp_folder()  # children use it too; one that is killed would leave its own behind
-    changed = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    path = os.pathsep.join(filter(None, sys.path))
+    changed = {"PYTHONSAFEPATH": "1", "PYTHONPATH": path, **variables}
     previous = {name: os.environ[name] for name in changed if name in os.environ}
     os.environ.update(changed)
     main = sys.modules["__main__"]

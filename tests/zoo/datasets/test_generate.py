@@ -19,6 +19,7 @@ from tests.zoo.datasets import writers
 from tests.zoo.datasets.conftest import generate_in_process
 from tests.zoo.datasets.writers import StoppingWriter
 from tests.zoo.outcomes import refuses
+from zoo.datasets import files as dataset_paths
 from zoo.datasets import generate
 from zoo.datasets.files import recorded_sha256
 from zoo.datasets.generate import generate_dataset, make_player
@@ -191,6 +192,14 @@ def test_existing_dataset_is_refused_kept_or_replaced_and_fewer_episodes_are_the
     assert make(2, "replace")[0] == recorded_sha256(tmp_path / f"{NAME}.npz") != first[0]
     with np.load(tmp_path / f"{NAME}.npz") as smaller, np.load(uninterrupted[0]) as larger:
         assert_array_equal(smaller["actions"], larger["actions"][:402])
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_small_set_does_not_take_the_place_of_the_official_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset_paths, "DEFAULT_DATASET_DIR", str(tmp_path))
+    small = generate_dataset(NAME, dataset_size=200, num_workers=1)[0]
+    assert small == tmp_path / "1-episodes-of-200" / f"{NAME}.npz"
+    assert [*tmp_path.iterdir()] == [small.parent]
 
 
 @pytest.mark.parametrize("name", ["antmaze-large-navigate-v0", "cube-quadruple-play-100m-v0"])
