@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box, Dict
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import nn
 from torch.testing import assert_close
+from torch.utils.checkpoint import checkpoint
 
 import agents
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
+from agents.common.nets.specs import find_behaviour
 from tests.common.closed_forms import Gaussian
 from tests.common.toys import (
     act,
@@ -95,11 +98,8 @@ def module_of(model, network):
     return model.policy.nets[network].field.module
 
 
-FINE_TUNING = "qam qam_f qam_e bam trqam sqam cgql cgql_mse fedit ifql dsrl fql"
-
-
-@pytest.mark.parametrize("id", FINE_TUNING.split())
-def test_the_pretrained_flow_stays_while_the_rest_is_trained(id, data):
+@pytest.mark.parametrize("id", ["qam", "bam", "cgql", "fedit", "ifql", "dsrl", "fql"])
+def test_a_frozen_flow_stays_while_the_rest_is_trained(id, data):
     flow = GaussianFlow()
     model = make_model(id, agents.PretrainedFlow(flow))
     start = parameters_of(model)
@@ -108,6 +108,71 @@ def test_the_pretrained_flow_stays_while_the_rest_is_trained(id, data):
     assert "nets.behaviour" not in " ".join(changed)
     assert len(changed) > 5
     assert torch.equal(flow.scale, torch.ones(2))
+
+
+class Untrained(nn.Module):
+    """A transformer over the three actions of a chunk, with the observation and the time as its first token."""
+
+    def __init__(self):
+        super().__init__()
+        self.into, self.context, self.out = nn.Linear(2, 8), nn.Linear(4, 8), nn.Linear(8, 2)
+        layer = nn.TransformerEncoderLayer(8, 2, 8, dropout=0.1, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+
+    def forward(self, observations, x, times):
+        assert (observations.ndim, x.shape[1:], times.ndim) == (2, (3, 2), 1)
+        context = self.context(torch.cat([observations, times[:, None]], -1)).unsqueeze(1)
+        return self.out(self.encoder(torch.cat([context, self.into(x)], 1))[:, 1:])
+
+
+CLONING = [
+    id for id in agents.algorithm_ids() if find_behaviour(agents.get(id).method().networks())
+]
+
+
+@pytest.mark.few
+@pytest.mark.parametrize("id", CLONING)
+@pytest.mark.parametrize("settings", [{"pretraining_steps": 2}, {"seeds": [0, 1]}], ids=str)
+def test_an_untrained_transformer_trains_offline_and_online(id, settings):
+    env = DummyVecEnv([lambda: SpacesEnv(3, 2)] * len(settings.get("seeds", [0])))
+    flow = agents.PretrainedFlow(Untrained(), train=True, action_shape=(3, 2))
+    model = tiny_model(id, env, behaviour=flow, learning_starts=2, batch_size=8, **settings)
+    name = find_behaviour(model.method.networks())
+    weight = module_of(model, name).context.weight
+    starts = [weight.detach().clone()]
+    for train in (
+        lambda: model.learn_offline(3, dataset=toy_dataset(60, 3, 2)),
+        lambda: model.learn(12, reset_num_timesteps=False),
+    ):
+        train()
+        starts.append(weight.detach().clone())
+    assert not torch.equal(starts[0], starts[1])
+    assert not torch.equal(starts[1], starts[2])
+    if len(weight) == 2:
+        assert not torch.equal(*weight)
+
+
+class Dense(nn.Sequential):
+    """A velocity field of two layers."""
+
+    def __init__(self):
+        super().__init__(nn.Linear(3 + 2 + 1, 64), nn.SiLU(), nn.Linear(64, 2))
+
+    def forward(self, observations, x, times):
+        return super().forward(torch.cat([observations, x, times[:, None]], -1))
+
+
+def test_an_untrained_network_learns_the_data_and_hands_it_on(data):
+    observations = data["observations"]
+    actions = 0.8 * np.tanh(observations[:, :2])
+    flow = agents.PretrainedFlow(Dense(), train=True)
+    settings = {"pretraining_steps": 400, "learning_rate": 3e-3, "batch_size": 128}
+    model = make_model(flow=flow, **settings)
+    before = act(model, observations)
+    model.learn_offline(400, dataset={**data, "actions": actions})
+    # what acts is the fine-tuned flow, which is a copy after pretraining
+    assert np.abs(act(model, observations) - actions).mean() < 0.1
+    assert np.abs(before - actions).mean() > 0.3
 
 
 def test_parameters_without_gradient_in_the_module_are_not_trained(data):
@@ -212,7 +277,12 @@ def test_a_dict_reaches_the_module_as_the_environment_gives_it(data):
         (lambda flow, s, x, t: flow(s, x, t).repeat(1, 2), "return the shape of x"),
         (lambda flow, s, x, t: flow(s.clamp_(-1, 1), x, t), "in-place operation"),
         (lambda flow, s, x, t: flow(s, x, t) - x.mean(0), "must treat each row by itself"),
-        (lambda flow, s, x, t: flow(s, x, t) / 0, "finite numbers, got others at time 0.5"),
+        (lambda flow, s, x, t: flow(s, x, t) / 0, "of the space, got others at time 0.5"),
+        (lambda flow, s, x, t: GaussianFlow()(s, x, t), "use the module that `call` is given"),
+        (
+            lambda flow, s, x, t: checkpoint(flow, s, x, t, use_reentrant=False),
+            "leave out gradient checkpointing",
+        ),
         (
             lambda flow, s, x, t: flow(s[:, :2], x, t),
             r"map x of shape \(64, 2\).* got RuntimeError",
@@ -224,21 +294,63 @@ def test_what_is_no_flow_is_refused_before_training(call, text):
         make_model(flow=agents.PretrainedFlow(GaussianFlow(), call))
 
 
+class Rotary(nn.Module):
+    """A constant that is not saved under its first name, and has a second one, as in Llama's and Gemma's layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("inv_freq", torch.rand(3), persistent=False)
+        self.original_inv_freq = self.inv_freq
+
+    def forward(self, observations):
+        return torch.sin(observations * self.original_inv_freq)
+
+
+class WithPart(GaussianFlow):
+    """Sees observations through a part, and is in training mode."""
+
+    def __init__(self, part):
+        super().__init__()
+        self.part = part
+        self.train()
+
+    def forward(self, observations, x, times):
+        return super().forward(self.part(observations), x, times)
+
+
+@pytest.mark.parametrize("part", [nn.BatchNorm1d(3), nn.Dropout(0.5), Rotary()], ids=repr)
+@pytest.mark.parametrize("seeds", [[0], [0, 1]])
+def test_statistics_dropout_and_second_names_of_constants_are_taken(part, seeds, data):
+    model = make_model(flow=agents.PretrainedFlow(WithPart(part), train=True), seeds=seeds)
+    buffers = [buffer.clone() for buffer in model.policy.nets.behaviour.buffers()]
+    model.learn_offline(2, dataset=data)
+    assert all(map(torch.equal, model.policy.nets.behaviour.buffers(), buffers))
+
+
+def test_a_flow_is_called_with_observations_of_the_space():
+    env = space_env_of(Box(0.5, 1, (3,)))
+    flow = agents.PretrainedFlow(GaussianFlow(), lambda flow, s, x, t: flow(1 / s + s.log(), x, t))
+    tiny_model(env=env, horizon_length=1, behaviour=flow)
+
+
+def test_normalised_observations_are_refused(data):
+    env = VecNormalize(DummyVecEnv([lambda: SpacesEnv(3, 2)]), norm_reward=False)
+    with refuses("and a VecNormalize"):
+        tiny_model(env=env, horizon_length=1, behaviour=agents.PretrainedFlow(GaussianFlow()))
+    model = make_model()
+    model.set_env(env)
+    with refuses("and a VecNormalize"):
+        model.load_dataset(data)
+
+
 # as the former `weight_norm` keeps one
 OUTPUT = nn.Linear(1, 1)(torch.zeros(1))
 
 
-@pytest.mark.parametrize(
-    ("part", "text"),
-    [
-        (nn.Dropout(0.1), "function of its inputs, got Dropout"),
-        (OUTPUT, "copies, got RuntimeError"),
-    ],
-)
-def test_a_module_with_a_part_that_cannot_be_used_is_refused(part, text):
+def test_a_module_that_cannot_be_copied_is_refused():
     module = GaussianFlow()
-    module.part = part
-    with refuses(text, TypeError):
+    module.part = OUTPUT
+    with refuses("copies, got RuntimeError", TypeError):
         make_model(flow=agents.PretrainedFlow(module))
 
 
@@ -253,7 +365,7 @@ THREE_SHIFTS = agents.PretrainedFlow(GaussianFlow(), action_shift=[1.0, 2.0, 3.0
         ({"pretraining_steps": 5}, "takes the place of `pretraining_steps`"),
         ({"observation_scale": 1.0}, "as the environment returns them"),
         ({"horizon_length": 3, "flow": TWO_ACTIONS}, r"got \(2, 2\); set `horizon_length`"),
-        ({"flow": THREE_SHIFTS}, "to the shape of x, got RuntimeError"),
+        ({"flow": THREE_SHIFTS}, "differentiable, got RuntimeError"),
         ({"flow": FROZEN}, "that require gradients, got none"),
         ({"id": "fbrac"}, "has one flow, which it trains"),
     ],

@@ -30,8 +30,16 @@ def make_flow():
     return agents.PretrainedFlow(Flow())
 
 
+def make_untrained():
+    return agents.PretrainedFlow(Flow(), train=True)
+
+
 def make_reversed():
     return agents.PretrainedFlow(Flow(), noise_at=1.0)
+
+
+def make_reversed_untrained():
+    return agents.PretrainedFlow(Flow(), noise_at=1.0, train=True)
 
 
 def make_number():
@@ -73,8 +81,23 @@ def test_a_run_on_a_flow_of_ones_own_is_played_as_it_was_scored(folder, call, re
     assert call(evaluate, *words, *BEHAVIOUR)[0]["return"] == run["return"]
     reversed_flow = ["--behaviour", "my_flows.py:make_reversed"]
     assert "with `noise_at` = 0.0, got 1.0" in refusal(evaluate, *words, *reversed_flow)
-    assert "trained on a flow from elsewhere" in refusal(main, *WORDS, "-i", run["run"])
+    assert "lacks `behaviour` (--behaviour)" in refusal(main, *WORDS, "-i", run["run"])
     assert call(main, *WORDS, *BEHAVIOUR, "--resume")[0]["run"] == run["run"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_run_on_an_untrained_network_goes_on_online_and_in_others(call, refusal):
+    behaviour = ["--behaviour", "my_flows.py:make_untrained"]
+    clone = ["--algo", "bc", "--pretraining-steps", "2"]
+    run, _ = call(main, *WORDS, *behaviour, *clone)
+    phases = "--offline-steps 0 --online-steps 4 --offline-data preload"
+    online = ["--algo", "bc", "-i", run["run"], *phases.split()]
+    for words in (online, ["--pretrained-actor", run["run"]]):
+        call(main, *WORDS, *behaviour, *words)
+        other_flow = ["--behaviour", "my_flows.py:make_reversed_untrained"]
+        assert "`noise_at` = 0.0, got 1.0" in refusal(main, *WORDS, *words, *other_flow)
+    # it may stay as it was cloned
+    call(main, *WORDS, *BEHAVIOUR, "--pretrained-actor", run["run"])
 
 
 @pytest.mark.parametrize(

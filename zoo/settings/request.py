@@ -76,9 +76,8 @@ class TrainRequest:
         "model (.zip), or folder of a run, whose behaviour flow to start from", either="start"
     )
     behaviour: str | None = flag(
-        "makes the behaviour flow, an agents.PretrainedFlow that was trained elsewhere (docs/pretrained.md)",
+        "makes the behaviour flow, an agents.PretrainedFlow of a network of your own (docs/pretrained.md)",
         metavar="FILE.py:FUNCTION",
-        either="start",
     )
     spaces: Path | None = flag("with --no-env, limits of observations and actions", metavar="YAML")
     resume: bool = flag(

@@ -8,8 +8,8 @@ import gymnasium
 from agents.common.data.arrays import Transitions
 from agents.common.files import digest_of
 from agents.common.model_file import find_model, read_model_file
-from agents.common.sb3.constructor import require_behaviour
-from agents.common.sb3.transfer import check_fit
+from agents.common.nets.specs import require_behaviour
+from agents.common.sb3.transfer import check_fit, check_saved_flow
 from agents.registry import BUILT_IN, origin_of
 from zoo.algorithms.baselines import find_algorithm
 from zoo.algorithms.flows import describe_flow, load_flow
@@ -269,7 +269,7 @@ def _takes_data(request: TrainRequest, config: RunRecord, data_kind: DataKind | 
 
 
 def _find_start(request: TrainRequest, config: RunRecord) -> dict[str, Any]:
-    """Return what a run's record says of its start; a flow that was trained elsewhere becomes that of its method.
+    """Return what a run's record says of its start; a network of the user's own becomes its method's flow.
 
     :raises UsageError: if a model or a flow to start from is missing or does not fit.
     """
@@ -293,11 +293,8 @@ def _find_start(request: TrainRequest, config: RunRecord) -> dict[str, Any]:
                 continue
             file = find_model(path)
             saved = read_model_file(file)
-            if saved.described.get("behaviour") is not None:
-                raise ValueError(
-                    f"{file} was trained on a flow from elsewhere, which a run cannot start from; give --behaviour and "
-                    "train anew, or load it in Python, with `behaviour`, and train on"
-                )
+            own_flow = None if method is None else method.pretrained
+            check_saved_flow(saved, own_flow, is_whole=name == "trained_agent")
             if name == "trained_agent":
                 saved.require_algorithm(find_algorithm(config.algo).algorithm)
             starts[name] = {

@@ -18,12 +18,12 @@ from stable_baselines3.common.save_util import recursive_setattr
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from agents.common.model_file import ModelFile, find_model, read_model_file
-from agents.common.nets.pretrained import check_outputs
 from agents.common.normalization import Normalization, named_action_noise, normalized_env
 from agents.common.sb3.encoders import POLICIES, policy_arguments
 from agents.common.sb3.environments import require_own_environments
 from agents.common.sb3.first_update import AgentError, check_first_update
 from agents.common.sb3.model import FlowAlgorithm
+from agents.common.sb3.transfer import check_outputs
 from agents.registry import BUILT_IN
 from zoo.algorithms.baselines import find_algorithm
 from zoo.datasets.formats.base import Dataset

@@ -25,17 +25,21 @@ class VmappedModule(Network):
 
     :param make: makes the module of one replica.
     :param replicas: S.
-    :raises TypeError: if what is made is no module, or one that cannot stand for several.
     """
 
     def __init__(self, make: Callable[[], nn.Module], replicas: int) -> None:
         super().__init__()
+        # attention layers have fast paths in evaluation mode, of which `vmap` hides that a gradient is recorded
+        torch.backends.mha.set_fastpath_enabled(False)
         self._make = make
         self.replicas = replicas
-        self.module = _checked(make())
+        self.module = make()
+        buffers = {id(buffer) for buffer in self.module.buffers()}
         for part in self.module.modules():
-            for name, buffer in part.named_buffers(recurse=False):
-                part.register_buffer(name, buffer)  # what is drawn at random must be saved
+            for name, value in [*part.named_buffers(recurse=False), *vars(part).items()]:
+                if id(value) in buffers:
+                    vars(part).pop(name, None)  # a plain attribute that is a second name of it
+                    part.register_buffer(name, value)  # what is drawn at random must be saved
         for tensor in (*self.module.parameters(), *self.module.buffers()):
             tensor.data = tensor.data.new_zeros(replicas, *tensor.shape)
 
@@ -95,25 +99,13 @@ class VmappedModule(Network):
 
         axes = [0 if isinstance(value, Tensor) and value.ndim else None for value in inputs]
         if self.replicas > 1:
-            with _PlainAttention():
-                return vmap(call, in_dims=(0, *axes), randomness="error")(tensors, *inputs)
+            return vmap(call, in_dims=(0, *axes), randomness="error")(tensors, *inputs)
         # the module itself, which exports as it is
         rows = [
             value if axis is None else value[0] for axis, value in zip(axes, inputs, strict=True)
         ]
         outputs = call({name: tensor.squeeze(0) for name, tensor in tensors.items()}, *rows)
         return tree_map(lambda value: value.unsqueeze(0), outputs)
-
-
-class _PlainAttention:
-    """Keeps PyTorch's attention layers off their fast paths, of which `vmap` hides that a gradient is recorded."""
-
-    def __enter__(self) -> None:
-        self._was_enabled = torch.backends.mha.get_fastpath_enabled()
-        torch.backends.mha.set_fastpath_enabled(False)
-
-    def __exit__(self, *exception: object) -> None:
-        torch.backends.mha.set_fastpath_enabled(self._was_enabled)
 
 
 class VmappedObserver(VmappedModule, ObservingNetwork):
@@ -129,12 +121,13 @@ class VmappedObserver(VmappedModule, ObservingNetwork):
         return super().at(self.features(observations, frozen), frozen)
 
 
-def _checked(module: Any) -> nn.Module:
+def checked_module(module: Any) -> nn.Module:
     """Return a module; refuse what gives other results, or changes, when it is called again."""
     if not isinstance(module, nn.Module):
         raise TypeError(
             f"`make` must return a torch.nn.Module, got {type(module).__name__}; return the module"
         )
+    buffers = {id(buffer) for buffer in module.buffers()}
     for part in module.modules():
         is_switched_off = getattr(part, "p", None) == 0  # dropout
         is_refused = isinstance(part, REFUSED_MODULES) or (
@@ -149,7 +142,7 @@ def _checked(module: Any) -> nn.Module:
             )
         for name, value in vars(part).items():
             # parameters and buffers are in dicts of their own, so this is a plain attribute
-            if isinstance(value, Tensor) and value.is_leaf:
+            if isinstance(value, Tensor) and value.is_leaf and id(value) not in buffers:
                 raise TypeError(
                     f"`{name}` of {type(part).__name__} would not be saved; give it to `register_buffer`"
                 )

@@ -1,4 +1,4 @@
-r"""Flow and diffusion policies that were trained elsewhere, as velocity fields from noise (t = 0) to actions (t = 1).
+r"""Flow and diffusion networks of the user's own, as velocity fields from noise (t = 0) to actions (t = 1).
 
 Every Gaussian path is the straight one up to scale and time. A point of a diffusion, :math:`a m + s\epsilon`, is the
 point :math:`x = (a m + s\epsilon)/(a + s)` of the straight path at :math:`\tau = a/(a + s)`, where the velocity is
@@ -6,7 +6,8 @@ point :math:`x = (a m + s\epsilon)/(a + s)` of the straight path at :math:`\tau 
 
 If the module's actions are :math:`m = c\,y + d` of the zoo's actions y in [-1, 1], then the point of our path at t is,
 times :math:`\kappa = \tau c + 1 - \tau` and plus :math:`\tau d`, the point of the module's straight path at
-:math:`\tau = t/(t + c(1 - t))`, with the same noise.
+:math:`\tau = t/(t + c(1 - t))`, with the same noise. That needs one c: coordinates with other scales would be at other
+times of the module's path, and it knows one time for all of them.
 """
 
 from __future__ import annotations
@@ -23,17 +24,13 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from agents.common.maths.flow import integrate_flow
 from agents.common.nets.modules import VmappedModule
 from agents.common.nets.networks import Sizes, as_column
 from agents.common.nets.specs import NetworkSpec
-from agents.common.streams import Purpose, torch_generator
 from agents.common.validation import boolean, one_of
 
 Prediction = Literal["velocity", "noise", "sample"]
 Call = Callable[[nn.Module, Any, Tensor, Tensor], Tensor]
-SAMPLED_ROWS, CALLED_ROWS = 256, 64
-"""Rows of the comparison with a dataset, and of the calls before training: few might hide a small dropout."""
 
 
 def call_module(module: nn.Module, observations: Any, x: Tensor, times: Tensor) -> Tensor:
@@ -43,9 +40,9 @@ def call_module(module: nn.Module, observations: Any, x: Tensor, times: Tensor) 
 
 @dataclass(frozen=True)
 class PretrainedFlow:
-    """A flow or diffusion policy that was trained elsewhere, to be the behaviour flow of an algorithm.
+    """A flow or diffusion network of one's own, trained or not, to be the behaviour flow of an algorithm.
 
-    :param module: the policy's network; it must be a function of its inputs.
+    :param module: the network, a function of its inputs; it is copied, and called in evaluation mode.
     :param call: calls it: ``(module, observations, x, times) -> prediction``. x has shape (B, D), or (B, H, A) with
         ``action_shape``; times (B,) are the module's own: its flow time, or the index of a row of ``alpha_bar``, which
         may lie between two rows. The prediction has the shape of x.
@@ -55,7 +52,7 @@ class PretrainedFlow:
     :param action_shape: (H, A) for a module whose actions have two axes; None for one with flat chunks.
     :param action_scale: c > 0 in ``module's action = c * action + action_shift``, of actions in [-1, 1].
     :param action_shift: d, a number, or for each of a chunk; with ``action_shape`` also (A,).
-    :param train: whether the behaviour flow goes on cloning the data; frozen otherwise.
+    :param train: whether the behaviour flow clones the data, as one that is not trained yet must; frozen otherwise.
     :raises TypeError: if the module is no `torch.nn.Module`, or ``call``, `train` or a number is of another type.
     :raises ValueError: for conventions that contradict each other.
     """
@@ -71,8 +68,11 @@ class PretrainedFlow:
     train: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.module, nn.Module):
-            raise TypeError(f"`module` must be a torch.nn.Module, got {type(self.module).__name__}")
+        is_module = isinstance(self.module, nn.Module)
+        if not is_module or isinstance(self.module, torch.jit.ScriptModule):
+            raise TypeError(
+                f"`module` must be a torch.nn.Module in Python, got {type(self.module).__name__}"
+            )
         one_of("predicts", self.predicts, get_args(Prediction))
         boolean("train", self.train)
         scale, shift, noise_at = (
@@ -94,13 +94,14 @@ class PretrainedFlow:
             if not is_list or table.min() <= 0 or np.diff(table, prepend=1).max() >= 0:
                 raise ValueError(
                     "`alpha_bar` must be at least two numbers between 0 and 1 that fall from step to step, the least "
-                    f"noisy first (`scheduler.alphas_cumprod`), got {table}"
+                    f"noisy first (`scheduler.alphas_cumprod`), got {table}; compute it in float32, and leave out a "
+                    "last step of 0"
                 )
         if scale.ndim or not 0 < scale < np.inf or not np.isfinite(shift).all():
             raise ValueError(
                 f"`action_scale` must be one positive number, and `action_shift` finite, got {self.action_scale!r} and "
-                f"{self.action_shift!r}; where coordinates have scales of their own, make the environment's box the "
-                "module's (gymnasium.wrappers.RescaleAction)"
+                f"{self.action_shift!r}; if coordinates have scales of their own, give the environment the box that "
+                "the module's [-1, 1] stands for (gymnasium.wrappers.TransformAction)"
             )
         sizes = np.asarray(self.action_shape or (1, 1))
         if sizes.shape != (2,) or sizes.dtype.kind != "i" or sizes.min() < 1:
@@ -190,30 +191,31 @@ class PretrainedField(nn.Module):
         velocities = self._velocity(observations, x.flatten(0, 1), t.flatten(0, 1))
         return velocities.unflatten(0, x.shape[:2])
 
+    def train(self, mode: bool = True) -> PretrainedField:
+        """Stay in evaluation mode, in which dropout and statistics of batches are off."""
+        return super().train(False)
+
     def _velocity(self, observations: Any, x: Tensor, t: Tensor) -> Tensor:
         """Return the velocities at x, (B, D), for times (B, 1)."""
-        if self.predicts == "velocity" and not self.is_scaled:
-            return self._flow_velocity(observations, x, t)
-        tau = t / (t + self.scale * (1 - t)) if self.is_scaled else t
-        point = (tau * self.scale + 1 - tau) * x + tau * self.shift if self.is_scaled else x
-        if self.predicts == "velocity":
-            velocity = self._flow_velocity(observations, point, tau)
-            action = point + (1 - tau) * velocity
-            noise = point - tau * velocity
-        else:
-            action, noise = self._denoise(observations, point, tau)
-        if self.is_scaled:
-            action = (action - self.shift) / self.scale
-        return action - noise
+        if not self.is_scaled:
+            return self._straight_velocity(observations, x, t)
+        tau = t / (t + self.scale * (1 - t))
+        point = (tau * self.scale + 1 - tau) * x + tau * self.shift
+        velocity = self._straight_velocity(observations, point, tau)
+        action = point + (1 - tau) * velocity
+        noise = point - tau * velocity
+        return (action - self.shift) / self.scale - noise
 
-    def _flow_velocity(self, observations: Any, x: Tensor, tau: Tensor) -> Tensor:
-        """Return the velocity from noise to action, whichever way the module's time runs."""
+    def _straight_velocity(self, observations: Any, x: Tensor, tau: Tensor) -> Tensor:
+        """Return the velocity from noise to action on the straight path of the module's own actions."""
+        if self.predicts != "velocity":
+            return self._denoise(observations, x, tau)
         if self.noise_at == 0:
             return self._predict(observations, x, tau)
         return -self._predict(observations, x, 1 - tau)
 
-    def _denoise(self, observations: Any, x: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the action and the noise that a diffusion sees in points of the straight path."""
+    def _denoise(self, observations: Any, x: Tensor, tau: Tensor) -> Tensor:
+        """Return the action minus the noise that a diffusion sees in points of the straight path."""
         # a prediction of noise says nothing about the action where there is no signal: begin at the noisiest step
         tau = tau.clamp(self.table_times[0], self.table_times[-1])
         last = len(self.table_times) - 1
@@ -235,8 +237,10 @@ class PretrainedField(nn.Module):
         # of a predicted noise.
         action = action.clamp(self.shift - self.scale, self.shift + self.scale)
         noise = (point - signal * action) / noise_scale
-        # where there is little noise, dividing by that would blow up what the box has cut off
-        return action, torch.where(tau < 0.5, noise, prediction) if is_noise else noise
+        if is_noise:
+            # where there is little noise, dividing by that would blow up what the box has cut off
+            noise = torch.where(tau < 0.5, noise, prediction)
+        return action - noise
 
     def _predict(self, observations: Any, x: Tensor, times: Tensor) -> Tensor:
         """Call the module in its own shapes and dtype; return (B, D) in that of x."""
@@ -291,99 +295,3 @@ class PretrainedNetwork(VmappedModule):
         """Return the velocities for (observations, x, t): x is (S, B, D), or (S, K, B, D) for K states of every row."""
         observations, x, t = inputs
         return super().forward(observations, x, as_column(t, x), frozen=frozen)
-
-
-# -- before training --------------------------------------------------------------------------------------------------
-
-
-def check_outputs(policy: Any) -> None:
-    """Call a policy's pretrained flow; refuse one that is no differentiable function of each row of its inputs.
-
-    :param policy: with the flow among its networks.
-    :raises ValueError: if it fails, changes its inputs, mixes rows, or returns another shape, NaN, other numbers each
-        time or no gradient.
-    """
-    network = _network_of(policy)
-    size, chunk = policy.chunk_size, (policy.chunk_length, policy.action_size)
-
-    def require(holds: Any, rule: str) -> None:
-        if not holds:
-            raise ValueError(f"`behaviour` must {rule}")
-
-    shape = network.field.action_shape or chunk
-    require(shape == chunk, f"have chunks of shape {chunk} here, got {shape}; set `horizon_length`")
-    # no two coordinates alike, so that one cannot stand for another
-    x = torch.linspace(-1, 1, CALLED_ROWS * size, dtype=torch.float32, device=policy.device)
-    inputs = [
-        policy.layout.zeros(CALLED_ROWS).to(policy.device),
-        x.view(-1, size),
-        torch.full((CALLED_ROWS, 1), 0.5, dtype=torch.float32, device=policy.device),
-    ]
-    with torch.enable_grad():
-        inputs = [part.requires_grad_(part.is_floating_point()) for part in inputs]
-        # all replicas begin with the same weights: the first stands for them
-        rows = [part.expand(policy.num_replicas, -1, -1) for part in inputs]
-        values = [part.detach().clone() for part in rows]
-        try:
-            first, second = (network(*rows)[0] for _ in range(2))
-            # as in an episode, where a squeezed axis is missing
-            network(*(part[:, :1] for part in rows))
-            ends = [network(*rows[:2], t) for t in (0.0, 1.0)]
-        except Exception as error:
-            of_x = (CALLED_ROWS, *(network.field.action_shape or [size]))
-            raise ValueError(
-                f"`behaviour` must map x of shape {of_x}, rows of observations and times to the shape of x, got "
-                f"{type(error).__name__}: {error}; let `call` convert what the module takes and returns, and set "
-                "`horizon_length` to the length of its chunks"
-            ) from error
-        require(
-            all(map(torch.equal, rows, values)),
-            "leave its inputs as they are, got some changed in place; copy them in `call`",
-        )
-        for time, velocity in zip((0.5, 0, 1), (first, *ends), strict=True):
-            require(velocity.isfinite().all(), f"return finite numbers, got others at time {time}")
-        rule = "be a function of its inputs, got other numbers at a second call; set a dropout's p to 0"
-        require(torch.equal(first, second), rule)
-        gradients: list[Any] = [None] * len(inputs)
-        if first.requires_grad:
-            gradients = list(torch.autograd.grad(first[-1].sum(), inputs, allow_unused=True))
-    rule = "pass gradients to x, got none; leave out `torch.no_grad`, `detach` and rounding"
-    require(gradients[1] is not None and gradients[1][-1].any(), rule)
-    for gradient in gradients:
-        rule = "treat each row by itself; leave out statistics of the batch, and let attention be `batch_first`"
-        require(gradient is None or not gradient[:-1].any(), rule)
-
-
-def check_samples(policy: Any, buffer: Any) -> None:
-    """Compare samples of a policy's pretrained flow in states of the dataset with the dataset's actions and with noise.
-
-    :param policy: with the flow among its networks.
-    :param buffer: with the dataset.
-    :raises ValueError: if samples are further from the data than noise is.
-    """
-    device = policy.device if buffer.placement.on_device else "cpu"
-    batch = buffer.draw(SAMPLED_ROWS, None, torch_generator(Purpose.CHECKS, 0, 3, device=device))
-    generator = torch_generator(Purpose.CHECKS, 0, 4)
-    noise = torch.randn(batch.actions.shape, generator=generator, dtype=torch.float32)
-    noise = noise.to(policy.device)
-    with torch.no_grad():
-        velocity = _network_of(policy).at(batch.observations)
-        samples = integrate_flow(velocity, noise, policy.method.flow_steps)
-
-    def error(actions: Tensor) -> float:
-        squares = batch.valid * (actions - batch.actions).square().mean(-1)
-        return float((squares.sum() / batch.valid.sum().clamp(min=1)).sqrt())
-
-    # where the data have two modes, samples of a right flow are as far from one as noise; also where a sample is NaN
-    if not error(samples) < 1.1 * error(noise):
-        raise ValueError(
-            f"samples of `behaviour` must be nearer to the data's actions than noise is, got a root mean square of "
-            f"{error(samples):.2f} from samples and {error(noise):.2f} from noise; is `noise_at` right, and are "
-            "`action_scale` and `action_shift` those between actions in [-1, 1] and the module's?"
-        )
-
-
-def _network_of(policy: Any) -> PretrainedNetwork:
-    """Return the network of a policy that stands for the behaviour flow."""
-    networks = policy.nets.values()
-    return next(network for network in networks if isinstance(network, PretrainedNetwork))

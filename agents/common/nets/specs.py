@@ -16,7 +16,7 @@ from torch import nn
 
 from agents.common.common_settings import NetworkOptions
 from agents.common.maths.denoising import BetaSchedule
-from agents.common.nets.modules import VmappedModule, VmappedObserver
+from agents.common.nets.modules import VmappedModule, VmappedObserver, checked_module
 from agents.common.nets.networks import (
     CriticEnsemble,
     GaussianMean,
@@ -156,7 +156,7 @@ def from_module(
     """
     kind = VmappedObserver if observes else VmappedModule
     return NetworkSpec(
-        lambda n: kind(lambda: make(n), n.replicas),
+        lambda n: kind(lambda: checked_module(make(n)), n.replicas),
         target,
         follows_net_arch=follows_net_arch,
         **training,
@@ -164,16 +164,32 @@ def from_module(
 
 
 def find_behaviour(specs: Mapping[str, NetworkSpec]) -> str | None:
-    """Return the name of the behaviour flow.
+    """Return the name of the behaviour flow among an algorithm's networks; None if it has none."""
+    return next((name for name, spec in specs.items() if spec.role == "behaviour"), None)
 
-    :param specs: an algorithm's networks.
-    :return: its name; None where the algorithm has none.
+
+def require_behaviour(method: Any, replacement: str | None = None) -> str:
+    """Return the name of an algorithm's behaviour flow.
+
+    :param method: the algorithm.
+    :param replacement: what takes the place of pretraining the flow.
+    :return: its name.
+    :raises ValueError: if it has none, or is to pretrain one that is replaced.
     """
-    behaviours = [name for name, spec in specs.items() if spec.role == "behaviour"]
-    return behaviours[0] if behaviours else None
+    behaviour = find_behaviour(method.networks())
+    if behaviour is None:
+        raise ValueError(
+            f"{type(method).__name__} has no behaviour flow to pretrain or to replace; take an algorithm that clones "
+            "with a flow, such as QAM"
+        )
+    if replacement and method.pretraining_steps:
+        raise ValueError(
+            f"{replacement} takes the place of `pretraining_steps`, got {method.pretraining_steps} of them; set them "
+            "to 0 (--pretraining-steps 0)"
+        )
+    return behaviour
 
 
-@torch.no_grad()
 def start_from_behaviour(nets: Networks, specs: Mapping[str, NetworkSpec]) -> None:
     """Copy the behaviour flow into the networks that begin at it, and into their moving averages.
 
@@ -182,19 +198,14 @@ def start_from_behaviour(nets: Networks, specs: Mapping[str, NetworkSpec]) -> No
     """
     behaviour = find_behaviour(specs)
     assert behaviour is not None
-    for name, spec in specs.items():
-        network: Any = nets[name]
-        if spec.role == "copy":
-            _copy(nets[behaviour], network)
-        if spec.role is not None and spec.target:
-            _copy(network, nets[f"{name}_target"])
-
-
-def _copy(source: nn.Module, copy: nn.Module) -> None:
     # buffers too: a features extractor may have statistics
-    copies = [*copy.parameters(), *copy.buffers()]
-    for tensor, value in zip(copies, [*source.parameters(), *source.buffers()], strict=True):
-        tensor.copy_(value)
+    state = nets[behaviour].state_dict()
+    for name, spec in specs.items():
+        if spec.role is None:
+            continue
+        nets[name].load_state_dict(state)
+        if spec.target:
+            nets[f"{name}_target"].load_state_dict(state)
 
 
 def parameter_groups(

@@ -15,7 +15,7 @@ from torch import nn
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.method import Method
 from agents.common.nets.pretrained import PretrainedFlow
-from agents.common.nets.specs import find_behaviour
+from agents.common.nets.specs import require_behaviour
 from agents.common.sb3.environments import available_device
 from agents.common.settings import Configurable, setting
 from agents.common.streams import MAX_SEED
@@ -240,25 +240,3 @@ def _settings_of_sb3(arguments: Arguments) -> dict[str, tuple[str, Any]]:
         }
         settings |= {name: ("n_steps", value) for name, value in values.items()}
     return settings
-
-
-def require_behaviour(method: Method, replacement: str | None = None) -> str:
-    """Return the name of an algorithm's behaviour flow.
-
-    :param method: the algorithm.
-    :param replacement: what takes the place of pretraining the flow.
-    :return: its name.
-    :raises ValueError: if it has none, or is to pretrain one that is replaced.
-    """
-    behaviour = find_behaviour(method.networks())
-    if behaviour is None:
-        raise ValueError(
-            f"{type(method).__name__} has no behaviour flow to pretrain; leave out "
-            f"{replacement or '`pretraining_steps`'}, or take an algorithm that clones with a flow, such as QAM"
-        )
-    if replacement and method.pretraining_steps:
-        raise ValueError(
-            f"{replacement} takes the place of `pretraining_steps`, got {method.pretraining_steps} of them; set them "
-            "to 0 (--pretraining-steps 0)"
-        )
-    return behaviour

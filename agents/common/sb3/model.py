@@ -34,7 +34,6 @@ from agents.common.data.shards import Shards
 from agents.common.engine.trainer import Trainer
 from agents.common.method import Info, Method
 from agents.common.model_file import Source
-from agents.common.nets.pretrained import check_outputs, check_samples
 from agents.common.nets.specs import find_behaviour
 from agents.common.normalization import raw_observations
 from agents.common.replicas import DivergedError, OneReplica, find_divergence
@@ -51,7 +50,7 @@ from agents.common.sb3.environments import (
 from agents.common.sb3.first_update import check_first_update
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.sb3.stored_model import StoredModel
-from agents.common.sb3.transfer import check_fit, load_behaviour
+from agents.common.sb3.transfer import check_fit, check_outputs, check_samples, load_behaviour
 from agents.common.streams import seeds_of_replicas
 from agents.common.validation import integer
 from agents.registry import BUILT_IN, name_of
@@ -198,7 +197,8 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         if self.replay_buffer is None:
             self.replay_buffer = self._make_buffer()
         if self.behaviour is not None:
-            check_fit(self.behaviour, self.method)
+            normalizes = getattr(self._vec_normalize_env, "norm_obs", False)
+            check_fit(self.behaviour, self.method, normalizes)
             self.method.pretrained = self.behaviour
         method = self.method.lock()
         arguments = policy_arguments(method, self.policy_kwargs)
@@ -359,7 +359,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         if self.verbose >= 1:
             print(f"{self.replay_buffer.dataset_description}\n{self.replay_buffer.placement.text}")
         self._take_statistics()
-        if self.behaviour is not None:
+        if self.behaviour is not None and not self.behaviour.train:
             check_samples(self.policy, self.replay_buffer)
 
     def _take_statistics(self) -> None:
@@ -379,6 +379,10 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
             raise ValueError(
                 "training needs a replay buffer, got a replica that was taken out of its model without one; save the "
                 "replica, and train what `load` returns"
+            )
+        if self.behaviour is not None:  # another environment may have been set
+            check_fit(
+                self.behaviour, self.method, getattr(self._vec_normalize_env, "norm_obs", False)
             )
         if not self.method.hooks_checked and name_of(type(self.method)) not in BUILT_IN:
             policy = self.policy

@@ -30,11 +30,10 @@ from agents.common.model_file import (
     tensor_members,
     write_archive,
 )
-from agents.common.nets.pretrained import PretrainedFlow
 from agents.common.normalization import normalized_as_saved
 from agents.common.sb3.constructor import SETTINGS_OF_POLICY
 from agents.common.sb3.trained_model import TrainedModel
-from agents.common.sb3.transfer import refuse_misfit, shape_mismatches
+from agents.common.sb3.transfer import check_saved_flow, refuse_misfit, shape_mismatches
 from agents.common.validation import path_of, suggestion
 
 
@@ -133,7 +132,7 @@ class StoredModel(TrainedModel):
         replaced = {name: custom_objects[name] for name in saved.described.keys() & custom_objects}
         attributes = saved.attributes(replaced.keys() | kwargs.keys()) | replaced
         _refuse_replacements(cls, kwargs, saved)
-        _require_flow(saved, (attributes | kwargs).get("behaviour"))
+        check_saved_flow(saved, (attributes | kwargs).get("behaviour"))
         device = get_device(device)
         parameters, variables = saved.parameters()
         if print_system_info:
@@ -246,26 +245,6 @@ def _require_same_policy_kwargs(policy_kwargs: Mapping[str, Any], saved: ModelFi
             raise ValueError(
                 f"`policy_kwargs.{name}` of a saved model cannot be changed from {written.get(name)} to {value}; make "
                 "a new model with it"
-            )
-
-
-def _require_flow(saved: ModelFile, flow: Any) -> None:
-    """Refuse to go without a behaviour flow, or with one to which the weights in a file mean something else."""
-    described = saved.described.get("behaviour")
-    if described is None:
-        return
-    if not isinstance(flow, PretrainedFlow):
-        raise ValueError(
-            f"a saved model holds no code, so {saved.name} lacks `behaviour` (--behaviour), the network of a policy "
-            "that was trained elsewhere; give it as an argument or in `custom_objects`"
-        )
-    # as JSON has them
-    conventions = json.loads(json.dumps(flow.conventions()))
-    for name, expected in described["conventions"].items():
-        if conventions[name] != expected:
-            raise ValueError(
-                f"`behaviour` must be that of {saved.name}, with `{name}` = {expected!s:.60}, got "
-                f"{conventions[name]!s:.60}; make it as in training"
             )
 
 

@@ -1,29 +1,40 @@
-"""What takes the place of pretraining: a flow that was trained elsewhere, or that of a saved model."""
+"""What takes the place of pretraining: a network of the user's own, or the flow of a saved model; whether it fits."""
 
 from __future__ import annotations
 
+import copy
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from agents.common.data.buffer import SequenceReplayBuffer
+from agents.common.maths.flow import integrate_flow
 from agents.common.method import Method
-from agents.common.model_file import Source, read_model_file
-from agents.common.nets.pretrained import PretrainedFlow
-from agents.common.nets.specs import start_from_behaviour
-from agents.common.sb3.constructor import require_behaviour
+from agents.common.model_file import ModelFile, Source, read_model_file
+from agents.common.nets.pretrained import PretrainedFlow, PretrainedNetwork
+from agents.common.nets.specs import require_behaviour, start_from_behaviour
 from agents.common.sb3.policy import FlowPolicy
+from agents.common.streams import Purpose, torch_generator
 
 MAX_MISMATCHES = 3
 """Differences between two networks that a message names."""
+SAMPLED_ROWS, CALLED_ROWS = 256, 64
+"""Rows of the comparison with a dataset, and of the calls before training."""
 
 
-def check_fit(flow: PretrainedFlow, method: Method) -> None:
-    """Refuse a pretrained flow that the algorithm and its settings cannot take.
+# -- a network of the user's own --------------------------------------------------------------------------------------
 
-    :param flow: the pretrained flow.
+
+def check_fit(flow: PretrainedFlow, method: Method, normalizes: bool = False) -> None:
+    """Refuse a flow that the algorithm and its settings cannot take.
+
+    :param flow: the user's.
     :param method: the algorithm.
+    :param normalizes: whether `VecNormalize` changes observations.
     :raises ValueError: for the first reason.
     """
     if not isinstance(flow, PretrainedFlow):
@@ -31,7 +42,7 @@ def check_fit(flow: PretrainedFlow, method: Method) -> None:
             f"`behaviour` must be an `agents.PretrainedFlow`, got {type(flow).__name__}; wrap the module: "
             "`PretrainedFlow(module)`"
         )
-    require_behaviour(method, "`behaviour`")
+    require_behaviour(method, None if flow.train else "`behaviour` without `train=True`")
     is_tuned = flow.train or any(spec.role == "copy" for spec in method.networks().values())
     if is_tuned and not any(part.requires_grad for part in flow.module.parameters()):
         raise ValueError(
@@ -43,11 +54,153 @@ def check_fit(flow: PretrainedFlow, method: Method) -> None:
             f"{type(method).__name__} has one flow, which it trains, got a frozen one; give `PretrainedFlow(..., "
             "train=True)`, or take an algorithm that fine-tunes a copy, such as QAM or TRQAM"
         )
-    if method.observation_scale is not None:
+    if normalizes or method.observation_scale is not None:
         raise ValueError(
-            f"`behaviour` gets observations as the environment returns them, got `observation_scale` = "
-            f"{method.observation_scale}; set it to None (-params observation_scale=null)"
+            "`behaviour` gets observations as the environment returns them, got `observation_scale` = "
+            f"{method.observation_scale} and {'a' if normalizes else 'no'} VecNormalize (`normalize`); leave them out"
         )
+
+
+def check_outputs(policy: FlowPolicy) -> None:
+    """Call a policy's own flow; refuse one that is no differentiable function of each row of its inputs.
+
+    :param policy: with the flow among its networks.
+    :raises ValueError: if it fails, changes its inputs, mixes rows, or returns another shape, NaN, other numbers each
+        time or no gradient.
+    """
+    networks = _own_flows(policy)
+    # one that is trained, if there is any: all begin with the same weights
+    network = max(networks, key=lambda net: any(part.requires_grad for part in net.parameters()))
+    weights = [part for part in network.parameters() if part.requires_grad]
+    chunk = policy.chunk_length, policy.action_size
+
+    def require(holds: Any, rule: str) -> None:
+        if not holds:
+            raise ValueError(f"`behaviour` must {rule}")
+
+    shape = network.field.action_shape or chunk
+    require(shape == chunk, f"have chunks of shape {chunk} here, got {shape}; set `horizon_length`")
+    inputs = _inputs(policy)
+    values = [part.detach().clone() for part in inputs]
+    sources = [part for part in inputs if part.requires_grad]
+
+    def call(rows: slice, *other_times: float) -> Tensor:
+        """Return the velocities of the first replica, with whose weights all begin."""
+        x, times, observations = (part[rows].expand(policy.num_replicas, -1, -1) for part in inputs)
+        return network(observations, x, *(other_times or [times]))[0]
+
+    everything = slice(None)
+    gradients: Sequence[Tensor | None] = [None] * len([*sources, *weights])
+    try:
+        with torch.enable_grad():
+            first, second = call(everything), call(everything)
+            if first.requires_grad:
+                gradients = torch.autograd.grad(
+                    first[-1].sum(), [*sources, *weights], allow_unused=True
+                )
+        # one row as in an episode, where a squeezed axis is missing
+        call(slice(1))
+        ends = [call(everything, time) for time in (0.0, 1.0)]
+    except Exception as error:
+        of_x = (CALLED_ROWS, *(network.field.action_shape or [policy.chunk_size]))
+        raise ValueError(
+            f"`behaviour` must map x of shape {of_x}, rows of observations and times to the shape of x, and be "
+            f"differentiable, got {type(error).__name__}: {error}; let `call` convert what the module takes and "
+            "returns, leave out gradient checkpointing, and set `horizon_length` to the length of its chunks"
+        ) from error
+    rule = "leave its inputs as they are, got some changed in place; copy them in `call`"
+    require(all(map(torch.equal, inputs, values)), rule)
+    for time, velocity in zip((0.5, 0, 1), (first, *ends), strict=True):
+        rule = f"return finite numbers for observations of the space, got others at time {time}"
+        require(velocity.isfinite().all(), rule)
+    rule = "be a function of its inputs, got other numbers at a second call; leave out random ones"
+    require(torch.equal(first, second), rule)
+    rule = "pass gradients to x, got none; leave out `torch.no_grad`, `detach` and rounding"
+    require(gradients[0] is not None and gradients[0].any(), rule)
+    for gradient in gradients[: len(sources)]:
+        rule = "treat each row by itself; leave out statistics of the batch, and let attention be `batch_first`"
+        require(gradient is None or not gradient[:-1].any(), rule)
+    is_used = any(gradient is not None for gradient in gradients[len(sources) :])
+    require(is_used or not weights, "use the module that `call` is given, got no gradient to it")
+
+
+def _own_flows(policy: FlowPolicy) -> list[PretrainedNetwork]:
+    """Return the networks of a policy that are the user's flow, the behaviour flow first."""
+    return [net for net in policy.nets.values() if isinstance(net, PretrainedNetwork)]
+
+
+def _inputs(policy: FlowPolicy) -> list[Tensor]:
+    """Return rows of actions (B, D), times (B, 1) and observations (B, O) of the policy's space."""
+    space = copy.deepcopy(policy.observation_space)
+    space.seed(0)
+    samples = [policy.layout.flatten(space.sample()) for _ in range(CALLED_ROWS)]
+    observations = torch.as_tensor(np.concatenate(samples))
+    # some spaces name the largest floats as their bounds
+    observations = torch.where(observations.abs() > 1e6, observations.sign(), observations)
+    # no two coordinates alike, so that one cannot stand for another
+    x = torch.linspace(-1, 1, CALLED_ROWS * policy.chunk_size, dtype=torch.float32)
+    times = torch.full((CALLED_ROWS, 1), 0.5, dtype=torch.float32)
+    inputs = [part.to(policy.device) for part in (x.view(CALLED_ROWS, -1), times, observations)]
+    return [part.requires_grad_(part.is_floating_point()) for part in inputs]
+
+
+def check_samples(policy: FlowPolicy, buffer: SequenceReplayBuffer) -> None:
+    """Compare samples of a policy's own flow in states of the dataset with the dataset's actions and with noise.
+
+    :param policy: with the flow among its networks.
+    :param buffer: with the dataset.
+    :raises ValueError: if samples are further from the data than noise is.
+    """
+    device = policy.device if buffer.placement.on_device else "cpu"
+    batch = buffer.draw(SAMPLED_ROWS, None, torch_generator(Purpose.CHECKS, 0, 3, device=device))
+    generator = torch_generator(Purpose.CHECKS, 0, 4)
+    noise = torch.randn(batch.actions.shape, generator=generator, dtype=torch.float32)
+    noise = noise.to(policy.device)
+    with torch.no_grad():
+        velocity = _own_flows(policy)[0].at(batch.observations)
+        samples = integrate_flow(velocity, noise, policy.method.flow_steps)
+
+    def error(actions: Tensor) -> float:
+        squares = batch.valid * (actions - batch.actions).square().mean(-1)
+        return float((squares.sum() / batch.valid.sum().clamp(min=1)).sqrt())
+
+    # where the data have two modes, samples of a right flow are as far from one as noise; also where a sample is NaN
+    if not error(samples) < 1.1 * error(noise):
+        raise ValueError(
+            f"samples of `behaviour` must be nearer to the data's actions than noise is, got a root mean square of "
+            f"{error(samples):.2f} from samples and {error(noise):.2f} from noise; is `noise_at` right, and are "
+            "`action_scale` and `action_shift` those between actions in [-1, 1] and the module's? One that is not "
+            "trained yet needs `train=True`"
+        )
+
+
+# -- a saved model ----------------------------------------------------------------------------------------------------
+
+
+def check_saved_flow(file: ModelFile, flow: Any, is_whole: bool = True) -> None:
+    """Refuse to read a model without the flow on which it was trained, or with another one.
+
+    :param file: the saved model.
+    :param flow: what is to be its `behaviour`, or None.
+    :param is_whole: whether all of the model goes on, and so trains what it trained.
+    :raises ValueError: if it is missing, or the weights in the file would mean something else with it.
+    """
+    described = file.described.get("behaviour")
+    if described is None:
+        return
+    if not isinstance(flow, PretrainedFlow):
+        raise ValueError(
+            f"a saved model holds no code, so {file.name} lacks `behaviour` (--behaviour), the network of the user's "
+            "own that it was trained on; give it as an argument or in `custom_objects`"
+        )
+    # as JSON has them
+    conventions = json.loads(json.dumps(flow.conventions()))
+    for name, expected in described["conventions"].items():
+        if conventions[name] != expected and (is_whole or name != "train"):
+            raise ValueError(
+                f"`behaviour` must be that of {file.name}, with `{name}` = {expected!s:.60}, got "
+                f"{conventions[name]!s:.60}; make it as in training"
+            )
 
 
 def load_behaviour(policy: FlowPolicy, path: Source) -> None:
@@ -62,7 +215,8 @@ def load_behaviour(policy: FlowPolicy, path: Source) -> None:
     method = policy.method
     behaviour = require_behaviour(method, "a pretrained actor")
     file = read_model_file(path)
-    saved = file.attributes()
+    check_saved_flow(file, method.pretrained, is_whole=False)
+    saved = file.attributes({"behaviour"})
     parameters, _ = file.parameters()
     flow = saved.get("behaviour_flow")
     if flow is None:
@@ -72,28 +226,27 @@ def load_behaviour(policy: FlowPolicy, path: Source) -> None:
         )
     state: Mapping[str, Tensor] = parameters["policy"]
     prefix = f"nets.{flow}."
-    own_state = policy.nets[behaviour].state_dict()
-    saved_state = {
+    flow_state = {
         name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
     }
-    expected = _compatibility(method.settings(), policy.action_space, policy.activation_fn)
-    activation = saved["policy_kwargs"].get("activation_fn")
-    saved_values = _compatibility(saved, saved["action_space"], activation)
-    wrong = []
-    for name, value in expected.items():
-        if saved_values[name] != value:
-            wrong.append(f"expected {name} {value}, got {saved_values[name]}")
-    wrong += shape_mismatches(own_state, saved_state)
+    own_state = policy.nets[behaviour].state_dict()
+    wrong = shape_mismatches(own_state, flow_state)
+    # what must be equal for equal parameters to mean the same
+    activation, box = saved["policy_kwargs"].get("activation_fn"), saved["action_space"]
+    if activation is not policy.activation_fn:
+        wrong.append(f"expected activation_fn {policy.activation_fn}, got {activation}")
+    if box != policy.action_space:
+        wrong.append(f"expected actions in {policy.action_space}, got {box}")
     for name in ("observation_mean", "observation_factor"):
         # means of one dataset differ in their last bits where they are summed in another order
         if not torch.allclose(
             getattr(policy, name), state[name].to(policy.device), rtol=1e-5, atol=1e-6
         ):
-            wrong.append(f"got another `{name}`: load the dataset that it was trained on first")
+            wrong.append(f"got another `{name}`: load its dataset first, with the same scale")
     refuse_misfit(f"the behaviour flow of {file.name}", wrong)
     with torch.no_grad():
         for name, value in own_state.items():
-            value.copy_(saved_state[name])
+            value.copy_(flow_state[name])
     # as pretraining would leave them
     start_from_behaviour(policy.nets, method.networks())
 
@@ -123,17 +276,3 @@ def shape_mismatches(expected: Mapping[str, Tensor], saved: Mapping[str, Tensor]
         if shape is None or saved_shape not in (shape, (1, *shape[1:])):
             mismatches.append(f"expected `{name}` of shape {shape}, got {saved_shape}")
     return mismatches
-
-
-def _compatibility(settings: Mapping[str, Any], actions: Any, activation: Any) -> dict[str, Any]:
-    """Return what must be equal for equal parameters to mean the same."""
-    chunk_length = 1
-    if settings["action_chunking"]:
-        chunk_length = settings["horizon_length"]
-    return {
-        "actions in a chunk": chunk_length,
-        "lowest actions": actions.low.tolist(),
-        "highest actions": actions.high.tolist(),
-        "activation": getattr(activation, "__name__", None),
-        "observation scale": settings["observation_scale"],
-    }

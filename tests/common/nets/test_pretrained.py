@@ -113,7 +113,7 @@ def test_conventions_that_cannot_be_are_refused(arguments, text):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"module": nn.Linear}, r"`module` must be a torch\.nn\.Module, got type"),
+        ({"module": nn.Linear}, r"`module` must be a torch\.nn\.Module in Python, got type"),
         ({"predicts": "noise", "alpha_bar": "linear"}, "`alpha_bar` must be a number or a list"),
     ],
 )
