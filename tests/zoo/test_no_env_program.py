@@ -49,40 +49,16 @@ def test_a_run_logs_held_out_losses_and_has_no_score(tmp_path, call, refusal, al
     assert "trained without an environment" in refusal(compare, logs, "-o", tmp_path / "report")
 
 
-def test_spaces_and_rewards_can_be_told(tmp_path):
+def test_rewards_and_limits_of_actions_can_be_told(tmp_path):
     arrays = regular(episodes(12))
     del arrays["rewards"]
     np.savez(tmp_path / "my.npz", **arrays, success=arrays["terminals"])
-    (tmp_path / "spaces.yml").write_text(
-        "actions: {low: [-3, -2], high: 5}\nobservations: {low: -9, high: 9}"
-    )
-    flags = f"--reward-from success --spaces {tmp_path / 'spaces.yml'}".split()
+    flags = ["--reward-from", "success", "--action-range", "-3,5"]
     line = words(tmp_path / "logs", tmp_path / "my.npz", *flags)
     plan = plan_run(read_request(make_parser().parse_args(line)))
     assert plan.config.plain()["reward_from"] == "success"
     assert set(plan.content.arrays["rewards"]) == {-1, 0}
-    env = gymnasium.make(plan.env_id)
-    assert env.action_space == Box(np.float32([-3, -2]), 5)
-    assert env.observation_space == Box(-9, 9, (4,))
-
-
-@pytest.mark.parametrize(
-    "spaces",
-    [
-        "actions: {low: 1, high: [1, 2]}",
-        "actions: {low: false, high: 5}",
-        "[1, 2]",
-        "observations: {low: 0, high: 1}",
-    ],
-)
-def test_spaces_that_do_not_fit_are_refused(tmp_path, refusal, spaces):
-    path = tmp_path / "spaces.yml"
-    path.write_text(spaces)
-    reason = refusal(
-        main, *words(tmp_path / "logs", write_npz(tmp_path, episodes(2)), "--spaces", path)
-    )
-    is_form = not spaces.startswith("observations")
-    assert ("`low` below a `high`" if is_form else "limits that hold in the data") in reason
+    assert gymnasium.make(plan.env_id).action_space == Box(-3, 5, (2,))
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Build environments by their Gymnasium id."""
 
 import contextlib
+import copy
 import importlib.util
 import tempfile
 import warnings
@@ -14,9 +15,8 @@ from gymnasium.envs.registration import EnvSpec
 from agents.common.frames import FrameStack
 from agents.common.validation import unknown_name_message
 from agents.registry import import_named
-from zoo.algorithms.packages import import_user_object
+from zoo.algorithms.packages import import_optional, import_user_object
 from zoo.envs.checks import check_spaces
-from zoo.envs.d4rl import import_robotics
 from zoo.envs.rendering import require_pictures
 from zoo.envs.repeatable import RepeatableEnv
 from zoo.envs.tasks import MAZES, ROBOMIMIC, ROBOTICS, SCENES, TASKS
@@ -30,7 +30,7 @@ OGBENCH_ROBOTS = ("ogbench.locomaze", "ogbench.manipspace")
 for _size, (_maze, _start, _goal, _steps, _) in MAZES.items():
     gymnasium.register(
         f"d4rl-antmaze-{_size}",
-        entry_point="zoo.envs.d4rl:make_antmaze",
+        entry_point="zoo.envs.make:make_antmaze",
         kwargs={"maze": _maze, "start": _start, "goal": _goal},
         max_episode_steps=_steps,
         disable_env_checker=True,
@@ -154,6 +154,28 @@ def require_simulator(env_id: str) -> None:
         raise UsageError(f"`{env_id}` is simulated by robosuite, which is not installed; {install}")
     if env_id in ROBOTICS:
         import_robotics("gymnasium_robotics", env_id)
+
+
+def import_robotics(module: str, env_id: str) -> Any:
+    """Return a module of Gymnasium-Robotics, or raise UsageError where it is not installed."""
+    return import_optional(module, "Gymnasium-Robotics", f"`{env_id}`", "flow-rl-zoo[d4rl]")
+
+
+def make_antmaze(
+    maze: str, start: tuple[int, int], goal: tuple[int, int], **kwargs: Any
+) -> gymnasium.Env[Any, Any]:
+    """Return D4RL's ant in a maze with one start and one goal, which ends the episode.
+
+    Observations are one vector: the position, the goal's, and the ant's coordinates and velocities.
+    """
+    maps = import_robotics("gymnasium_robotics.envs.maze.maps", maze)
+    ants = import_robotics("gymnasium_robotics.envs.maze.ant_maze_v4", maze)
+    cells = copy.deepcopy(getattr(maps, maze))
+    cells[start[0]][start[1]] = maps.RESET
+    cells[goal[0]][goal[1]] = maps.GOAL
+    return gymnasium.wrappers.FlattenObservation(
+        ants.AntMazeEnv(maze_map=cells, continuing_task=False, **kwargs)
+    )
 
 
 def is_ogbench(spec: EnvSpec) -> bool:

@@ -17,7 +17,6 @@ from agents.common.settings import Setting
 from zoo.algorithms.packages import import_optional
 from zoo.settings.layers import DEFAULT_PROFILE, load_yaml
 from zoo.settings.record import RunSettings
-from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import (
     SEED,
     SEED_OR_ANY,
@@ -79,7 +78,6 @@ class TrainRequest:
         "makes the behaviour flow, an agents.PretrainedFlow of a network of your own (docs/pretrained.md)",
         metavar="FILE.py:FUNCTION",
     )
-    spaces: Path | None = flag("with --no-env, limits of observations and actions", metavar="YAML")
     resume: bool = flag(
         "continue the newest unfinished run with the same settings; report it if it has finished; otherwise start a "
         "new one",
@@ -235,8 +233,4 @@ def read_request(args: argparse.Namespace) -> TrainRequest:
     request = TrainRequest(**entries)
     if request.track:  # refused now, and not when the model is built
         import_optional("wandb", "Weights & Biases", "`--track`", "wandb")
-    if request.spaces is not None and not request.no_env:
-        raise UsageError(
-            "`--spaces` are those of data without an environment; add --no-env, or leave it out"
-        )
     return request

@@ -148,7 +148,7 @@ def plan_run(request: TrainRequest) -> RunPlan:
     content = None
     if request.no_env:
         content = read_source(request.dataset, ReadOptions(reward_from=config.run.reward_from))
-        register_dataset_only_env(request.env, content, config.run.action_range, request.spaces)
+        register_dataset_only_env(request.env, content, config.run.action_range)
     env_kwargs = parse_overrides(request.env_kwargs, "--env-kwargs")
     eval_env_kwargs = parse_overrides(config.evaluation_env_kwargs, "--eval-env-kwargs")
     wrapping: dict[str, Any] = {}

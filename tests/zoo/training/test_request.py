@@ -25,7 +25,7 @@ REQUESTS = [
     {"run": {"reference_scores": [-1600.0, -150.5], "eval_freq": 7}},
     {"run": {"env_wrapper": ["a:B", {"c:D": {"k": [1, "x"]}}]}, "vec_env": "subproc"},
     {"run": {"compile": "off"}},
-    {"env": "", "no_env": True, "dataset": "my.npz", "spaces": Path("/spaces.yml")},
+    {"env": "", "no_env": True, "dataset": "my.npz"},
 ]
 
 
@@ -39,7 +39,6 @@ def test_the_command_line_of_a_request_asks_for_it_and_for_nothing_else(values):
 @pytest.mark.parametrize(
     ("words", "message"),
     {
-        "--spaces a.yml": "`--spaces` are those of data without an environment",
         "--seeds 1 1": "`--seeds` expects different seeds",
     }.items(),
 )
