@@ -21,6 +21,31 @@ class UntrustedError(ValueError):
 MAX_LISTED = 40
 """How many choices a message lists."""
 
+OTHER_NAMES = {
+    "actor_hidden_dims": "net_arch",
+    "alpha": "bc_weight distill_weight inverse_temperature",
+    "discount": "gamma",
+    "ent_coef": "none: no policy gets a bonus for its entropy, but that of rlpd, whose weight is learnt",
+    "inv_temp": "inverse_temperature",
+    "layer_norm": "actor_layer_norm critic_layer_norm",
+    "lr": "learning_rate",
+    "n": "offline_steps online_steps episodes",
+    "n_timesteps": "offline_steps online_steps episodes",
+    "num_qs": "ensemble_size",
+    "num_samples": "best_of_n",
+    "p_aug": "random_crop",
+    "policy_delay": "none: actor and critics move in every update",
+    "q_agg": "rho",
+    "sde_sample_freq": "none: actions vary by the noise that a flow starts from",
+    "target_update_interval": "none: target networks follow in every update, by `tau`",
+    "tensorboard_log": "log_folder",
+    "total_timesteps": "offline_steps online_steps",
+    "use_sde": "none: actions vary by the noise that a flow starts from",
+    "utd_ratio": "gradient_steps",
+    "value_hidden_dims": "net_arch",
+}
+"""Names in SB3, its zoo and the papers' code -> ours, or why there is none; for settings and flags alike."""
+
 
 def suggestion(name: object, choices: Iterable[str], command: str = "") -> str:
     """Return the end of a message about an unknown name: up to three similar choices, best first, or else all.
@@ -34,12 +59,17 @@ def suggestion(name: object, choices: Iterable[str], command: str = "") -> str:
     :return: the end of a sentence.
     """
     similar = []
+    other_name = OTHER_NAMES.get(_plain(name), "")
     if isinstance(choices, Mapping):
         for choice, declared in choices.items():
             if name in getattr(declared, "reference", "").split(", "):
                 similar.append(choice)
     # in order, so that equally close names come alike in every process; by lower case, as people type
     names_in_order = sorted(set(choices))
+    if not similar:
+        if other_name.startswith("none"):
+            return f"there is {other_name}"
+        similar = [choice for choice in names_in_order if _plain(choice) in other_name.split()]
     by_lower_case = {choice.lower(): choice for choice in names_in_order}
     if not similar:
         matches = difflib.get_close_matches(str(name).lower(), by_lower_case)
@@ -52,6 +82,11 @@ def suggestion(name: object, choices: Iterable[str], command: str = "") -> str:
     if not names_in_order:
         return "there is none to choose from"
     return f"choose from: {', '.join(names_in_order)}"
+
+
+def _plain(name: object) -> str:
+    """Return a name as a setting has it, given that of its flag too."""
+    return str(name).lstrip("-").replace("-", "_")
 
 
 def path_of(kind: type) -> str:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +64,22 @@ def test_every_program_names_the_closest_flag(name, capsys):
     with pytest.raises(SystemExit, match=str(BAD_INPUT)):
         program.main([*REQUIRED.get(name, "").split(), "--hepl"])
     assert "unknown flag --hepl; closest: --help" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    {
+        "-n 100": "closest: --offline-steps, --online-steps;",
+        "--batch-size 64": "`-params gamma=0.99`",
+        "--use-sde": "there is none: ",
+        "-params inv_temp=3": "closest: inverse_temperature",
+        "-params target_update_interval=3": "there is none: target networks follow in every update",
+    }.items(),
+)
+def test_a_name_of_other_programs_is_answered_with_ours(words, answer, capsys):
+    with suppress(SystemExit):
+        main(["train", *REQUIRED["train"].replace("fql", "qam").split(), *words.split()])
+    assert answer in capsys.readouterr().err
 
 
 def test_help_needs_no_pytorch():

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from agents.common.validation import unknown_name_message
 from zoo.envs.rendering import VISUAL
-from zoo.envs.tasks import TASKS
+from zoo.envs.tasks import OF_YOUR_OWN, TASKS
 from zoo.terminal.errors import UsageError
 
 NUM_TASKS = 5  # every OGBench environment below has tasks 1 to 5
@@ -179,7 +179,8 @@ def parse_name(name: str, kind: str = "dataset", registered: Iterable[str] = ())
             "loaded"
         )
     names = itertools.chain(DATASETS, *map(single_task_names, DATASETS), registered, TASKS)
-    raise UsageError(unknown_name_message(kind, name, [*names], "zoo dataset list"))
+    advice = OF_YOUR_OWN if kind == "environment" else ""
+    raise UsageError(unknown_name_message(kind, name, [*names], "zoo dataset list") + advice)
 
 
 def parse_env_name(name: str, registered: Iterable[str] = ()) -> DatasetName:

@@ -19,7 +19,7 @@ from zoo.algorithms.packages import import_optional, import_user_object
 from zoo.envs.checks import check_spaces
 from zoo.envs.rendering import require_pictures
 from zoo.envs.repeatable import RepeatableEnv
-from zoo.envs.tasks import MAZES, ROBOMIMIC, ROBOTICS, SCENES, TASKS
+from zoo.envs.tasks import MAZES, OF_YOUR_OWN, ROBOMIMIC, ROBOTICS, SCENES, TASKS
 from zoo.evaluation.workers import temp_folder
 from zoo.settings.record import Wrappers, named_wrappers
 from zoo.terminal.errors import UsageError, as_usage_error
@@ -129,7 +129,8 @@ def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
             if env_id.startswith("data-"):
                 message = f"`{env_id}` is a placeholder for data without environment, and cannot be played"
                 raise UsageError(message) from error
-            message = unknown_name_message("environment", env_id, [*gymnasium.registry, *TASKS])
+            names = [*gymnasium.registry, *TASKS]
+            message = unknown_name_message("environment", env_id, names) + OF_YOUR_OWN
             raise UsageError(f"{message} ({error})") from error
     kwargs = {**spec.kwargs, **env_kwargs}
     has_task = kwargs.get("reward_task_id") is not None or kwargs.get("mode") == "data_collection"

@@ -79,3 +79,5 @@ ROBOTICS = {task.env_id for task in (*_HANDS, *_ANTS)}
 D4RL = {task.name: task for task in (*_HANDS, *_ROBOTS, *_ANTS)}
 TASKS = {**ROBOMIMIC, **D4RL}
 """Tasks of other benchmarks than OGBench, by name; their data have rewards."""
+OF_YOUR_OWN = "; write one of your own as module:Id, or name its package by `--gym-packages`"
+"""What a message adds about an unknown environment."""

@@ -43,7 +43,10 @@ class Parser(argparse.ArgumentParser):
         parsed, unknown = super().parse_known_args(args, namespace)
         if unknown and unknown[0].startswith("-"):
             flag = unknown[0].partition("=")[0]
-            self.error(f"unknown flag {flag}; {suggestion(flag, self._option_string_actions)}")
+            message = f"unknown flag {flag}; {suggestion(flag, self._option_string_actions)}"
+            if "-params" in self._option_string_actions:
+                message += "; settings of the algorithm are given as `-params gamma=0.99`"
+            self.error(message)
         if unknown:
             self.error(f"unexpected argument {unknown[0]!r}")
         # now: an environment may change the working folder
