@@ -1,15 +1,18 @@
 """Bad habits of an algorithm's hooks: code that runs, and yet trains something else than its author means.
 
-They show on one small made-up batch, by calling the losses more than once.
+They show on one small made-up batch, by calling the hooks more than once. Every function that looks for some yields the
+check of the kit that they fail, and what to do.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -18,8 +21,11 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from agents.common.method import Losses, Method
-from agents.common.sb3.first_update import Trial, calling, check_first_update
+from agents.common.method import Method
+from agents.common.sb3.first_update import REPLICAS, TINY, Trial, calling, check_first_update
+from agents.common.validation import suggestion
+
+Findings = Iterator[tuple[str, str]]
 
 
 def find_habits(
@@ -30,182 +36,199 @@ def find_habits(
     :param method: the algorithm; it stays as it is.
     :param observation_space: what its networks see, a Box of one axis.
     :param action_space: of its environment.
-    :return: its bad habits by kind: ``noise``, ``purity``, ``masks``, ``gradients`` or ``networks``.
+    :return: its bad habits by the check of the kit that they fail, e.g. ``noise`` or ``purity``.
     :raises AgentError: if a hook is missing, fails, or returns another type, name, shape or NaN.
     """
     # a copy, since hooks may spoil the method
     trial = check_first_update(type(method)(**method.settings()), observation_space, action_space)
-    tiny = trial.policy.method
-    settings = tiny.settings()
     findings: dict[str, list[str]] = defaultdict(list)
-    drawn = _global_generators()
-    losses, changed = evaluate(trial)
-    if _global_generators() != drawn:
-        findings["noise"].append(
-            "an update draws random numbers of its own; declare the draw in `noise` and take it from there"
-        )
-    for name in changed:
-        findings["purity"].append(
-            f"an update changes `{name}` in place; make a new tensor (`x = x + 1`, not `x += 1`)"
-        )
-    if tiny.settings() != settings:
-        findings["purity"].append(
-            "an update changes a setting, which is the user's; keep state in a network's buffer"
-        )
-    findings["gradients"] += find_misled_gradients(trial, losses)
-    findings["networks"] += find_undeclared_networks(tiny)
-    # losses with random numbers or state of their own differ at every call: comparing calls would blame the masks
-    if not (findings["noise"] or findings["purity"]):
-        findings["purity"] += find_hidden_state(losses, evaluate(trial)[0])
-        if not findings["purity"]:
-            findings["masks"] += find_unmasked(trial, losses)
-    for hook, inputs in (
-        ("after_update", (trial.policy.nets, trial.info)),
-        ("before_online", (trial.policy.nets,)),
-    ):
-        old_state = {name: repr(value) for name, value in vars(tiny).items()}
-        with calling(tiny, hook):
-            getattr(tiny, hook)(*inputs)
-        findings["purity"] += find_lost_state(tiny, hook, old_state)
+    for find in FINDERS:
+        # losses with random numbers or state of their own differ at every call, which comparing calls would misread
+        if find not in COMPARING or not (findings["noise"] or findings["purity"]):
+            for check, text in find(trial):
+                findings[check].append(text)
+    for check, text in find_lost_state(trial, type(method)(**{**method.settings(), **TINY})):
+        findings[check].append(text)
     return findings
 
 
-def _global_generators() -> tuple[Any, ...]:
-    """Return the states of all global random generators."""
-    numpy_state: Any = np.random.get_state()
-    return (
-        random.getstate(),
-        numpy_state[1].tolist(),
-        numpy_state[2],
-        torch.get_rng_state().tolist(),
-    )
-
-
-def evaluate(trial: Trial, **changes: Tensor) -> tuple[Losses, list[str]]:
-    """Compute the losses once.
+def evaluate(trial: Trial, **changes: Tensor) -> dict[str, Tensor]:
+    """Return the losses by name, with their graphs, and as ``act`` the actions.
 
     :param trial: the algorithm, its batch and its noise.
     :param changes: tensors of the batch in place of its own.
-    :return: the losses with their graphs; and the inputs that targets or losses have changed, as their author writes
-        them.
     """
     method, nets = trial.policy.method, trial.policy.nets
     # every call sees the same input, whatever the one before did to its own
-    batch, noise = trial.copies()
+    batch, noise, action_noise = trial.copies()
     batch = replace(batch, **changes)
-    inputs = {f"batch.{name}": tensor for name, tensor in batch.tensors().items()}
-    inputs |= {f'noise["{name}"]': tensor for name, tensor in noise.items()}
-    inputs |= {f"nets.{name}": tensor for name, tensor in nets.state_dict(keep_vars=True).items()}
-    values = {name: tensor.detach().clone() for name, tensor in inputs.items()}
     with torch.no_grad():
         targets = method.targets(batch, noise, nets, {})
-    for name, target in targets.items():
-        inputs[f'targets["{name}"]'] = target
-        values[f'targets["{name}"]'] = target.clone()
-    losses = method.losses(batch, targets, noise, nets, {})
-    return losses, [name for name, value in values.items() if not torch.equal(inputs[name], value)]
+        actions = method.act(batch.observations, action_noise, nets)
+    return {**method.losses(batch, targets, noise, nets, {}), "act": actions}
 
 
-# -- gradients and networks -------------------------------------------------------------------------------------------
+def _differing(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of the tensors that differ in a bit."""
+    return [name for name, value in first.items() if not torch.equal(second[name], value)]
 
 
-def find_misled_gradients(trial: Trial, losses: Losses) -> Iterator[str]:
-    """Yield a finding for each loss that trains other networks than it says.
+@contextmanager
+def _other_weights(module: nn.Module, replicas: slice) -> Iterator[None]:
+    """Give some replicas of a network, or of all, other weights inside the block."""
+    state = copy.deepcopy(module.state_dict())
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter[replicas] += 0.1
+    yield
+    module.load_state_dict(state)
 
-    A loss trains one network, or those that :attr:`Method.trains` names.
 
-    :param trial: the algorithm, with its networks.
-    :param losses: name -> (S,), with their graphs.
-    :yields: a finding for each.
-    """
-    parameters = {}
-    for path, parameter in trial.policy.nets.named_parameters(remove_duplicate=False):
-        if parameter.requires_grad:
-            parameters[path] = parameter
-    for name, loss in losses.items():
-        if not loss.requires_grad:
-            continue
-        grads = torch.autograd.grad(
-            loss.sum(), [*parameters.values()], allow_unused=True, retain_graph=True
+# -- hooks by themselves ----------------------------------------------------------------------------------------------
+
+
+def find_uncalled(trial: Trial) -> Findings:
+    """Find methods that nothing calls and that are named almost like one of a base class."""
+    method = type(trial.policy.method)
+    sources = ""
+    for base in method.__mro__[:-1]:
+        with suppress(OSError, TypeError):  # a class that was typed in has no file
+            sources += inspect.getsource(inspect.getmodule(base))  # type: ignore[arg-type]
+    for base in method.__mro__:
+        known = [name for name in dir(super(base, method)) if not name.startswith("_")]
+        for name in vars(base).keys() - known:
+            advice = suggestion(name, known)
+            if f".{name}" not in sources and name[0] != "_" and advice.startswith("closest"):
+                yield "hooks", f"nothing reads `{name}`; {advice}"
+
+
+def find_other_start(trial: Trial) -> Findings:
+    """Find parameters of seed 1 that begin as in no run of that seed alone."""
+    start = trial.policy._get_constructor_parameters()
+    seeds = list(range(REPLICAS))
+    together, alone = (
+        type(trial.policy)(**start | {"seeds": seeds}).nets.state_dict()
+        for seeds in (seeds, seeds[1:])
+    )
+    for name in _differing(alone, {name: value[1:] for name, value in together.items()}):
+        yield (
+            "replicas",
+            f"`{name}` of seed 1 does not start as in a run of that seed alone; give every parameter the leading "
+            "axis S and draw it in `initialise(replica, generator)`",
         )
-        trained = set()
-        for path, grad in zip(parameters, grads, strict=True):
-            if grad is not None:
-                trained.add(path.partition(".")[0])
+
+
+def find_unbounded(trial: Trial) -> Findings:
+    """Find actions outside of [-1, 1]."""
+    # actions that stay in bounds by chance leave them for larger inputs
+    actions = evaluate(trial, observations=10 * trial.batch.observations)["act"]
+    if not actions.abs().max() <= 1 + 1e-5:
+        yield (
+            "bounds",
+            f"`act` returns actions up to {actions.abs().max():.3g}, expected [-1, 1]; end it with `.clamp(-1, 1)`",
+        )
+
+
+def find_misled_gradients(trial: Trial) -> Findings:
+    """Find losses that train other networks than they say: one, or those that :attr:`Method.trains` names."""
+    for name, loss in evaluate(trial).items():
+        trained: Set[str] = set()
+        for network, module in trial.policy.nets.items():
+            parameters = [p for p in module.parameters() if p.requires_grad]
+            if loss.requires_grad and parameters:
+                gradients = torch.autograd.grad(
+                    loss.sum(), parameters, retain_graph=True, allow_unused=True
+                )
+                if any(gradient is not None for gradient in gradients):
+                    trained |= {network}
         declared = trial.policy.method.trains.get(name)
-        shown = _quoted(trained) or "no network"
-        if declared is not None and trained != set(declared):
-            yield f"`losses`: loss `{name}` trains {shown}, but `trains` declares {_quoted(declared)}"
-        elif declared is None and len(trained) > 1:
+        if trained != declared and (declared is not None or len(trained) > 1):
+            shown = " and ".join(f"`{network}`" for network in sorted(trained)) or "no network"
             yield (
-                f"`losses`: loss `{name}` trains {shown} at once; take networks that only give a signal from "
-                f"`nets.frozen`, e.g. `nets.frozen.critic(...)`, or name all of them in `trains` if that is meant"
+                "gradients",
+                f"`losses`: loss `{name}` trains {shown}; take networks that only give a signal from `nets.frozen`, "
+                "e.g. `nets.frozen.critic(...)`, or name all of them in `trains` if that is meant",
             )
 
 
-def _quoted(names: Iterable[str]) -> str:
-    return ", ".join(f"`{name}`" for name in sorted(names))
+# -- one update -------------------------------------------------------------------------------------------------------
 
 
-def find_undeclared_networks(method: Method) -> Iterator[str]:
-    """Yield a finding for each module that `networks` does not know of."""
-    for name, module in vars(method).items():
-        # what holds no tensor, e.g. `nn.MSELoss()`, has nothing to lose
-        if isinstance(module, nn.Module) and module.state_dict():
+def find_side_effects(trial: Trial) -> Findings:
+    """Find random numbers of an update's own, draws that nothing reads, and what is changed in place."""
+    method, nets = trial.policy.method, trial.policy.nets
+    batch, noise, action_noise = trial.copies()
+    weights = copy.deepcopy(nets.state_dict())
+    drawn = _global_generators()
+    with torch.no_grad():
+        targets = method.targets(batch, noise, nets, {})
+        method.act(batch.observations, action_noise, nets)
+    old_targets = {name: target.clone() for name, target in targets.items()}
+    method.losses(batch, targets, noise, nets, {})
+    if _global_generators() != drawn:
+        yield (
+            "noise",
+            "an update draws random numbers of its own; declare the draw in `noise` and take it from there",
+        )
+    for hook, table, draws in (
+        ("act", "action_noise_table", action_noise),
+        ("losses", "noise", noise),
+    ):
+        for name in sorted(draws.unread):
+            yield "noise", f"`{hook}` does not use the draw `{name}`; remove it from `{table}`"
+    for shown, old, new in (
+        ("batch.{}", trial.batch.tensors(), batch.tensors()),
+        ('noise["{}"]', trial.noise, noise),
+        ('targets["{}"]', old_targets, targets),
+        ("nets.{}", weights, nets.state_dict()),
+    ):
+        for name in _differing(old, new):
             yield (
-                f"`self.{name}` is a {type(module).__name__} that is not in `networks`: it is neither trained nor "
-                "saved, nor moved to the device; declare it in `networks`"
+                "purity",
+                f"an update changes `{shown.format(name)}` in place; make a new tensor (`x = x + 1`, not `x += 1`)",
             )
 
 
-# -- state and masks --------------------------------------------------------------------------------------------------
+def _global_generators() -> str:
+    """Return the states of all global random generators."""
+    return repr((random.getstate(), np.random.get_state(), torch.get_rng_state().tolist()))
 
 
-def find_hidden_state(losses: Losses, second_losses: Losses) -> Iterator[str]:
-    """Yield a finding for each loss that differs when it is computed again from the same input.
-
-    :param losses: name -> (S,).
-    :param second_losses: computed once more from the same input.
-    :yields: a finding for each.
-    """
-    for name, loss in losses.items():
-        if name not in second_losses or not torch.allclose(
-            second_losses[name], loss, rtol=0, atol=0, equal_nan=True
-        ):
-            yield (
-                f"`losses`: loss `{name}` differs when it is computed again from the same input; let it depend on "
-                "nothing but settings, batch, noise, targets and networks"
-            )
-
-
-def find_lost_state(method: Method, hook: str, old_state: Mapping[str, str]) -> Iterator[str]:
-    """Yield a finding for each attribute that a hook has changed and that no file of a model holds.
-
-    :param method: the algorithm, after the hook was called.
-    :param hook: its name.
-    :param old_state: attribute name -> its `repr` before the call.
-    :yields: a finding for each.
-    """
+def find_lost_state(trial: Trial, untouched: Method) -> Findings:
+    """Find attributes that hooks have changed, and that no file of a model holds, by the algorithm as it was."""
+    method, nets = trial.policy.method, trial.policy.nets
+    for hook, inputs in (("after_update", (nets, trial.info)), ("before_online", (nets,))):
+        with calling(method, hook):
+            getattr(method, hook)(*inputs)
     for name, value in vars(method).items():
-        attribute = inspect.getattr_static(type(method), name, None)
-        is_derived = isinstance(attribute, functools.cached_property)
-        is_setting = name in {*method.declared(), "changes"}
-        if not is_derived and not is_setting and old_state.get(name) != repr(value):
+        # what is derived from settings when it is first needed is no state, nor is e.g. `nn.MSELoss()`
+        is_derived = isinstance(getattr(type(method), name, None), functools.cached_property)
+        is_stateless = is_derived or (isinstance(value, nn.Module) and not value.state_dict())
+        if not is_stateless and repr(value) != repr(vars(untouched).get(name)):
             yield (
-                f"`{hook}` keeps state in `self.{name}`, which is lost when a model is saved or resumed; keep it in a "
-                "network's buffer (docs/register.md#state-of-your-own)"
+                "networks" if isinstance(value, nn.Module) else "purity",
+                f"a hook changes `self.{name}`, a {type(value).__name__} that is neither trained nor saved; declare "
+                "networks in `networks`, leave settings to the user, and keep state in a network's buffer "
+                "(docs/register.md#state-of-your-own)",
             )
 
 
-def find_unmasked(trial: Trial, losses: Losses) -> Iterator[str]:
-    """Yield a finding for each loss that counts sequences across a trajectory's end.
+# -- several updates --------------------------------------------------------------------------------------------------
 
-    :param trial: the algorithm, its batch and its noise.
-    :param losses: name -> (S,).
-    :yields: a finding for each.
-    """
-    method = trial.policy.method
-    batch = trial.batch
+
+def find_hidden_state(trial: Trial) -> Findings:
+    """Find losses that differ when they are computed again from the same input."""
+    for name in _differing(evaluate(trial), evaluate(trial)):
+        yield (
+            "purity",
+            f"`losses`: loss `{name}` differs when it is computed again from the same input; let it depend on nothing "
+            "but settings, batch, noise, targets and networks",
+        )
+
+
+def find_unmasked(trial: Trial) -> Findings:
+    """Find losses that count sequences across a trajectory's end."""
+    method, batch = trial.policy.method, trial.batch
     if method.horizon_length == 1:
         return
     invalid = {name: torch.zeros_like(getattr(batch, name)) for name in ("valid", "steps_valid")}
@@ -213,12 +236,54 @@ def find_unmasked(trial: Trial, losses: Losses) -> Iterator[str]:
     if method.action_chunking:
         changes["actions"] = -batch.actions
     # all sequences cross an end here: only their first state may change a loss
-    expected, _ = evaluate(trial, **invalid)
-    changed_losses, _ = evaluate(trial, **invalid, **changes)
-    for name in losses:
-        is_masked = torch.equal(changed_losses[name], expected[name])
-        if not is_masked and name not in method.unmasked_losses:
+    differing = _differing(evaluate(trial, **invalid), evaluate(trial, **invalid, **changes))
+    for name in {*differing} - method.unmasked_losses:
+        yield (
+            "masks",
+            f"`losses`: loss `{name}` counts sequences that cross a trajectory's end, whose `batch.valid` is 0; "
+            "multiply its weight by `batch.valid`, or name it in `unmasked_losses` if that is meant",
+        )
+
+
+def find_mixed_replicas(trial: Trial) -> Findings:
+    """Find losses and actions of one replica that change with another's batch or weights."""
+    changes = {}
+    for name in ("observations", "next_observations", "actions", "rewards"):
+        changes[name] = getattr(trial.batch, name).clone()
+        changes[name][1:] *= 0.5
+    before = evaluate(trial)
+    with _other_weights(trial.policy.nets, slice(1, None)):
+        after = evaluate(trial, **changes)
+    firsts = [{name: value[0] for name, value in values.items()} for values in (before, after)]
+    for name in _differing(*firsts):
+        yield (
+            "replicas",
+            f"`{name}` of one seed depends on the batch or the weights of another; take means over every axis but the "
+            "first",
+        )
+
+
+def find_unused_targets(trial: Trial) -> Findings:
+    """Find moving averages that change neither losses nor actions."""
+    before = evaluate(trial)
+    for name in trial.policy.nets.with_target:
+        with _other_weights(trial.policy.nets[f"{name}_target"], slice(None)):
+            is_used = _differing(before, evaluate(trial))
+        if not is_used:
             yield (
-                f"`losses`: loss `{name}` counts sequences that cross a trajectory's end, whose `batch.valid` is 0; "
-                f"multiply its weight by `batch.valid`, or name it in `unmasked_losses` if that is meant"
+                "networks",
+                f"nothing depends on `nets.{name}_target`; take it, e.g. in the TD target, in place of `nets.{name}`, "
+                "or declare the network without `target=True`",
             )
+
+
+COMPARING = (find_hidden_state, find_unmasked, find_mixed_replicas, find_unused_targets)
+FINDERS = (
+    find_uncalled,
+    find_other_start,
+    find_unbounded,
+    find_misled_gradients,
+    find_side_effects,
+    *COMPARING,
+)
+"""In the order in which they run: each after those that it builds on."""

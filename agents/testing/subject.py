@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache, cached_property
 from typing import Any
 
-import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from agents.common.batch import Batch
 from agents.common.method import Method
+from agents.common.sb3.environments import DataOnly
 from agents.common.sb3.first_update import random_batch
 from agents.common.sb3.model import FlowAlgorithm
 from agents.models import model_class
@@ -23,100 +24,56 @@ from agents.testing.habits import find_habits
 
 STATES = 4
 CONSTANT, FIRST, SECOND, CHOICE = range(STATES)
-"""States of the dataset, as one-hot observations. An episode is CONSTANT, or FIRST and then SECOND, or CHOICE."""
+"""States of the dataset, as one-hot observations. FIRST leads to SECOND; after the others the return ends."""
 GAMMA = 0.5
 MODE = 0.7
 """In CONSTANT half of the actions are +MODE and half -MODE; elsewhere they are uniform in [-1, 1]."""
 SLOPE = 30.0
 """In CHOICE the reward is SLOPE times the action."""
-EPISODES = 200
-"""Rounds of episodes: each adds one of every kind, and of CHOICE two."""
+ROUNDS = 200
+"""Times that the dataset visits all states, CHOICE twice each time."""
 
 
-def make_dataset() -> dict[str, NDArray[np.float32]]:
+def make_dataset(box: Any) -> dict[str, NDArray[np.float32]]:
     """Return transitions of one action, in OGBench's regular layout.
 
     The values are 1 in CONSTANT and SECOND, whatever the action, GAMMA in FIRST, and SLOPE times the action in CHOICE.
+    Trajectories have ten steps, so that there are chunks, and ends of returns inside of them.
 
+    :param box: of the actions, which are in its units.
     :return: array name -> array.
     """
-    modes = np.where(np.arange(EPISODES) % 2, MODE, -MODE)
-    choices, randoms = np.random.default_rng(0).uniform([0, -1], 1, (EPISODES, 2)).T
-    states = np.tile([CONSTANT, FIRST, SECOND, CHOICE, CHOICE], EPISODES)
+    modes = np.where(np.arange(ROUNDS) % 2, MODE, -MODE)
+    choices, randoms = np.random.default_rng(0).uniform([0, -1], 1, (ROUNDS, 2)).T
+    states = np.tile([CONSTANT, FIRST, SECOND, CHOICE, CHOICE], ROUNDS)
     # of opposite actions, so that their mean is exactly 0
     actions = np.stack([modes, randoms, -randoms, choices, -choices], 1).reshape(-1, 1)
     rewards = np.where(states == CHOICE, SLOPE * actions[:, 0], states != FIRST)
-    one_hot = np.eye(STATES, dtype=np.float32)
-    masks = (states == FIRST).astype(np.float32)
-    return {
-        "observations": one_hot[states],
-        "next_observations": one_hot[np.where(states == FIRST, SECOND, states)],
-        "actions": actions.astype(np.float32),
-        "rewards": rewards.astype(np.float32),
-        "masks": masks,
-        "terminals": 1 - masks,
-    }
-
-
-def make_trajectories(actions: Any) -> dict[str, NDArray[np.float32]]:
-    """Return trajectories of random numbers that fit :class:`ProbeEnv`, in OGBench's regular layout.
-
-    :param actions: the action box, as a model has it.
-    :return: array name -> array.
-    """
-    draw = np.random.default_rng(1)
-    rows = 8 * 12  # trajectories, and transitions of each
-    states = draw.standard_normal((rows + 1, STATES))
+    one_hot = np.eye(STATES)
     arrays = {
-        "observations": states[:-1],
-        "next_observations": states[1:],
-        "actions": draw.uniform(actions.low, actions.high, (rows, *actions.shape)),
-        "rewards": draw.standard_normal(rows),
-        "masks": draw.random(rows) > 0.1,
-        "terminals": np.arange(rows) % 12 == 11,
+        "observations": one_hot[states],
+        "next_observations": one_hot[np.roll(states, -1)],
+        "actions": box.low + (actions + 1) / 2 * (box.high - box.low),
+        "rewards": rewards,
+        "masks": states == FIRST,
+        "terminals": np.arange(len(states)) % 10 == 9,
     }
     return {name: array.astype(np.float32) for name, array in arrays.items()}
 
 
-class ProbeEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
-    """Episodes of five random observations.
+class ProbeEnv(DataOnly):
+    """Random observations, and episodes that end at random; the reward falls with the size of the action."""
 
-    :param actions: number of actions.
-    """
-
-    EPISODE = 5
-
-    def __init__(self, actions: int = 2) -> None:
-        self.observation_space = spaces.Box(-np.inf, np.inf, (STATES,), np.float32)
+    def __init__(self, actions: int = 1) -> None:
         # not [-1, 1], so that an action in the wrong units shows
-        low = np.linspace(-3, -1, actions)
-        high = np.linspace(2, 5, actions)
-        self.action_space = spaces.Box(low.astype(np.float32), high.astype(np.float32))
-        self.elapsed = 0
+        box = spaces.Box(-3.0, 2.0, (actions,))
+        super().__init__(spaces.Box(-np.inf, np.inf, (STATES,), seed=0), box)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Begin an episode."""
-        super().reset(seed=seed)
-        self.elapsed = 0
-        return self._observe(), {}
-
-    def step(
-        self, action: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Take a step; the reward falls with the size of the action."""
-        self.elapsed += 1
-        return (
-            self._observe(),
-            -float(np.square(action).sum()),
-            False,
-            self.elapsed >= self.EPISODE,
-            {},
-        )
-
-    def _observe(self) -> NDArray[np.float32]:
-        return self.np_random.standard_normal(STATES).astype(np.float32)
+    def step(self, action: NDArray[Any]) -> Any:
+        """Take a step."""
+        observation = self.observation_space.sample()
+        reward = -float(np.square(action).sum())
+        return observation, reward, False, bool(observation[0] > 1), {}
 
 
 ROWS = 16
@@ -143,7 +100,7 @@ LEARNING: dict[str, Any] = {
     "rho": 0.0,
 }
 UPDATES = 600
-SIZES = (
+SIZES: tuple[dict[str, Any], ...] = (
     {"horizon_length": 5},
     {"horizon_length": 1},
     {"horizon_length": 5, "action_chunking": False},
@@ -171,61 +128,26 @@ class Subject:
         self.settings = dict(settings)
         # two checks read the same model, and training it takes longest
         self.learnt = cache(self._learn)
-        """A model after it has learnt from the dataset of known values, by the seed of its weights and batches."""
+        """A model after it has learnt the known values, by the seed of its weights and batches."""
 
-    def make_model(
-        self, actions: int = 2, seeds: list[int] | None = None, **settings: Any
-    ) -> FlowAlgorithm:
-        """Return a small model on the CPU that writes no logs.
+    def make_model(self, seed: int = 0, **settings: Any) -> FlowAlgorithm:
+        """Return a small model on the CPU with the dataset loaded; it writes no logs.
 
-        :param actions: number of actions of its environment.
-        :param seeds: of its replicas; None: a single one with seed 0.
+        :param seed: of its weights and batches.
         :param settings: over the tiny ones; those of the user are over these.
         :return: the model.
         """
         chosen = {**TINY, **settings, **self.settings}
-        seeded: dict[str, Any] = {"seed": 0} if seeds is None else {"seeds": seeds}
         model = model_class(self.method)(  # type: ignore[arg-type]  # mypy: a class has no hash
-            "MlpPolicy", ProbeEnv(actions), **chosen, **seeded, device="cpu"
+            "MlpPolicy", ProbeEnv(), **chosen, seed=seed, device="cpu"
         )
         # not `configure`, which makes a folder for each logger
         model.set_logger(Logger(None, []))
+        model.load_dataset(make_dataset(model.action_space))
         return model
 
-    def make_loaded_model(self, **settings: Any) -> FlowAlgorithm:
-        """Return a small model with trajectories of random numbers."""
-        model = self.make_model(**settings)
-        model.load_dataset(make_trajectories(model.action_space))
-        return model
-
-    @property
-    def rates_actions(self) -> bool:
-        """Whether it has a value; plain cloning has none."""
-        return self.method(**self.settings).rates_actions
-
-    def try_settings(self, run: Callable[..., str], choices: Iterable[Mapping[str, Any]]) -> str:
-        """Run a check with each of several settings that the algorithm accepts.
-
-        :param run: the check; takes settings and returns its result in words.
-        :param choices: of settings.
-        :return: a clause for each: the result, or why the algorithm refuses the settings.
-        """
-        outcomes = []
-        for settings in choices:
-            try:
-                self.method(**settings)
-            except ValueError as error:
-                text = f"refused by the algorithm ({error})"
-            else:
-                text = run(**settings)
-            shown = ", ".join(f"{name}={value}" for name, value in settings.items())
-            outcomes.append(f"{shown}: {text}")
-        return "; ".join(outcomes)
-
-    @cached_property
-    def findings(self) -> dict[str, list[str]]:
-        """Bad habits of the hooks with chunks by kind, found before any training."""
-        return find_habits(*self.example(horizon_length=5))
+    def _learn(self, seed: int) -> FlowAlgorithm:
+        return self.make_model(seed, **LEARNING).learn_offline(UPDATES)
 
     def example(self, **settings: Any) -> tuple[Method, spaces.Space[Any], spaces.Space[Any]]:
         """Return the algorithm with small settings, and the spaces of an environment.
@@ -233,20 +155,28 @@ class Subject:
         :param settings: over the small ones; those of the user are over these.
         :return: the algorithm, the space of observations and that of actions.
         """
-        env = ProbeEnv()
-        return (
-            self.method(**{**TINY, **settings, **self.settings}),
-            env.observation_space,
-            env.action_space,
-        )
+        env = ProbeEnv(actions=2)
+        method = self.method(**{**TINY, **settings, **self.settings})
+        return method, env.observation_space, env.action_space
 
-    def _learn(self, seed: int) -> FlowAlgorithm:
-        model = self.make_model(actions=1, seeds=[seed], **LEARNING)
-        low, high = model.action_space.low, model.action_space.high  # type: ignore[attr-defined]
-        dataset = make_dataset()
-        # in the environment's units, where the box is not [-1, 1]
-        dataset["actions"] = low + (dataset["actions"] + 1) / 2 * (high - low)
-        return model.learn_offline(UPDATES, dataset=dataset)
+    @cached_property
+    def findings(self) -> dict[str, list[str]]:
+        """Bad habits of the hooks with chunks by kind, found before any training."""
+        return find_habits(*self.example())
+
+    @property
+    def rates_actions(self) -> bool:
+        """Whether it has a value; plain cloning has none."""
+        return self.method(**self.settings).rates_actions
+
+    def accepted_sizes(self) -> list[dict[str, Any]]:
+        """Return those of SIZES that the algorithm does not refuse."""
+        accepted = []
+        for sizes in SIZES:
+            with suppress(ValueError):
+                self.method(**sizes)
+                accepted.append(sizes)
+        return accepted
 
 
 def make_batch(model: FlowAlgorithm, seed: int = 0) -> Batch:
@@ -259,14 +189,12 @@ def make_batch(model: FlowAlgorithm, seed: int = 0) -> Batch:
     return random_batch(model.policy, ROWS, torch.Generator().manual_seed(seed))
 
 
-def make_noise(model: FlowAlgorithm, seed: int = 0, acting: bool = False) -> dict[str, Tensor]:
-    """Return all draws of one update, or of one choice of actions.
+def make_noise(model: FlowAlgorithm, seed: int = 0) -> dict[str, Tensor]:
+    """Return all draws of one update.
 
     :param model: the model.
     :param seed: of the numbers.
-    :param acting: whether to draw what :meth:`Method.act` asks for.
     :return: name -> draw.
     """
-    method = model.method
-    table = method.action_noise_table() if acting else method.update_noise() | method.crop_noise()
+    table = model.method.update_noise() | model.method.crop_noise()
     return model.policy.draw_noise(table, ROWS, torch.Generator().manual_seed(seed))

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections import UserDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from numbers import Real
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import Tensor
 
 from agents.common.batch import Batch
-from agents.common.method import Draw, Info, Method
-from agents.common.nets.specs import NetworkSpec
+from agents.common.method import Info, Method
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, torch_generator
 from agents.common.validation import unknown_name_message
@@ -31,12 +29,28 @@ REPLICAS = 2
 ROWS = 7
 # small networks are quick; neither precision nor crops change a shape
 TINY = {"net_arch": [8, 8], "precision": "fp32", "random_crop": 0.0}
-TABLES = {"action_noise_table": Draw, "noise": Draw, "loss_weights": Real}
-"""Hooks -> what their tables hold."""
 
 
 class AgentError(ValueError):
     """A hook of an algorithm does not keep its contract; the message names the hook and says what it should return."""
+
+
+class Draws(UserDict[str, Tensor]):
+    """Noise that knows which of its draws nobody has read; taking several at once reads all."""
+
+    def __init__(self, draws: Mapping[str, Tensor]) -> None:
+        self.unread = {*draws}
+        super().__init__(draws)
+
+    def __getitem__(self, name: str) -> Tensor:
+        self.unread.discard(name)
+        return super().__getitem__(name)
+
+    def __missing__(self, name: str) -> Tensor:
+        raise KeyError(unknown_name_message("draw", name, self.data))
+
+    def __or__(self, right: Any) -> Any:
+        return {**self, **right}  # by items, which reads them, where UserDict copies `data`
 
 
 @dataclass
@@ -46,140 +60,84 @@ class Trial:
     :param policy: with the algorithm and its networks.
     :param batch: its batch.
     :param noise: its draws.
+    :param action_noise: the draws of one call of `act`.
     :param info: its losses and diagnostics, as `after_update` gets them.
     """
 
     policy: FlowPolicy
     batch: Batch
     noise: dict[str, Tensor]
-    info: Info = field(default_factory=dict)
+    action_noise: dict[str, Tensor]
+    info: Info
 
-    @classmethod
-    def of(
-        cls,
-        method: Method,
-        observation_space: Any,
-        action_space: Any,
-        policy_class: type[FlowPolicy],
-        policy_kwargs: dict[str, Any],
-    ) -> Trial:
-        """Make the networks, a batch and its noise."""
-        tiny = type(method)(**{**method.settings(), **TINY})
-        arguments = {**policy_kwargs, "features_extractor_class": FlattenExtractor}
-        with calling(tiny, "networks"):
-            policy = policy_class(
-                observation_space,
-                action_space,
-                lambda _: 1e-3,
-                tiny,
-                list(range(REPLICAS)),
-                **arguments,
-            )
-        generator = torch_generator(Purpose.CHECKS, 0, 0)
-        with calling(tiny, "noise"):
-            noise = policy.draw_noise(tiny.update_noise(), ROWS, generator)
-        return cls(policy, random_batch(policy, ROWS, generator), noise)
-
-    def copies(self) -> tuple[Batch, dict[str, Tensor]]:
-        """Return copies of the batch and its noise, which hooks may spoil."""
-        noise = {name: draw.clone() for name, draw in self.noise.items()}
-        return self.batch.map(Tensor.clone), noise
+    def copies(self) -> tuple[Batch, Draws, Draws]:
+        """Return copies of the batch and of both kinds of noise, which hooks may spoil."""
+        tables = []
+        for table in (self.noise, self.action_noise):
+            tables.append(Draws({name: draw.clone() for name, draw in table.items()}))
+        return self.batch.map(Tensor.clone), *tables  # type: ignore[return-value]  # two
 
 
 def check_first_update(
-    method: Method,
-    observation_space: spaces.Space[Any],
-    action_space: spaces.Space[Any],
-    policy_class: type[FlowPolicy] = FlowPolicy,
-    **policy_kwargs: Any,
+    method: Method, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
 ) -> Trial:
     """Try an algorithm's hooks as an update and a plan will use them; the method remembers that it was tried.
 
     :param method: the algorithm; it stays as it is.
     :param observation_space: what its networks see, a Box of one axis.
     :param action_space: of its environment.
-    :param policy_class: of the model.
-    :param policy_kwargs: further arguments of the policy.
     :return: what was tried, to try more of it.
     :raises AgentError: if a hook is missing, fails, or returns another type, name, shape or NaN.
     """
-    require_table(method, "networks", NetworkSpec)
-    tables = {hook: require_table(method, hook, kind) for hook, kind in TABLES.items()}
-    trial = Trial.of(method, observation_space, action_space, policy_class, policy_kwargs)
-    tiny, policy = trial.policy.method, trial.policy
-    batch, noise = trial.copies()
+    tiny = type(method)(**{**method.settings(), **TINY})
+    with calling(tiny, "networks"):
+        policy = FlowPolicy(observation_space, action_space, lambda _: 1e-3, tiny, range(REPLICAS))  # type: ignore[arg-type]  # the policy checks it
     nets = policy.nets
-    _try_acting(trial, tables["action_noise_table"])
-    info: dict[str, Any] = {}
+    generator = torch_generator(Purpose.CHECKS, 0, 0)
+    with calling(tiny, "action_noise_table"):
+        acting = policy.draw_noise(tiny.action_noise_table(), ROWS, generator)
+    with calling(tiny, "noise"):
+        training = policy.draw_noise(tiny.update_noise(), ROWS, generator)
+    info: Info = {}
+    trial = Trial(policy, random_batch(policy, ROWS, generator), training, acting, info)
+    batch, noise, acting_noise = trial.copies()
+    with calling(tiny, "act"), torch.no_grad():
+        actions = tiny.act(batch.observations, acting_noise, nets)
+        shape = REPLICAS, ROWS, policy.chunk_size
+        _require("actions", actions, shape, "(S, B, D): replicas, rows, flattened chunk")
+    if tiny.best_of_n > 1:
+        with calling(tiny, "score"), torch.no_grad():
+            scores = tiny.score(batch.observations, actions, nets)
+            _require("scores", scores, shape[:2], "(S, B): replicas, rows")
     with calling(tiny, "targets"), torch.no_grad():
         targets = tiny.targets(batch, noise, nets, info)
-        if not isinstance(targets, Mapping):
-            raise AgentError(f"must return a dict of name -> tensor, got {_describe(targets)}")
         for name, value in targets.items():
             _require_finite(f"target `{name}`", value)
     with calling(tiny, "losses"):
         losses = tiny.losses(batch, targets, noise, nets, info)
-        if not isinstance(losses, Mapping) or not losses:
-            raise AgentError(f"must return a dict of name -> loss, got {_describe(losses)}")
         values = {f"loss `{name}`": loss for name, loss in losses.items()}
         values |= {f"`info[{name!r}]`": value for name, value in info.items()}
         for label, value in values.items():
             remedy = "one number per replica: take the mean over everything but the first axis"
             _require(label, value, (REPLICAS,), f"(S,), {remedy}")
-            _require_finite(label, value)
-        if not any(loss.requires_grad for loss in losses.values()):
-            raise AgentError(
-                "must return losses with a gradient, got none that depends on a network's parameters"
-            )
-    for name in tables["loss_weights"].keys() - losses.keys():
-        message = unknown_name_message("loss", name, losses)
-        raise AgentError(f"{type(method).__name__}.loss_weights names an {message}")
+        totals = [loss.sum() for loss in losses.values() if loss.requires_grad]
+        if not totals:
+            raise AgentError("must return losses with a gradient, got none that trains a network")
+        trained = {name: p for name, p in nets.named_parameters() if p.requires_grad}
+        gradients = torch.autograd.grad(totals, [*trained.values()], allow_unused=True)
+        for name, gradient in zip(trained, gradients, strict=True):
+            _require_finite(f"a gradient of `{name}`", gradient)
+    with calling(tiny, "loss_weights"):
+        for name in tiny.loss_weights().keys() - losses.keys():
+            raise AgentError(f"names an {unknown_name_message('loss', name, losses)}")
     # what the trainer adds before `after_update` gets it
     info |= {f"{name}_loss": loss for name, loss in losses.items()}
     info |= dict.fromkeys(("total_loss", "grad_norm"), torch.ones(REPLICAS, dtype=torch.float32))
-    trial.info = {name: value.detach() for name, value in info.items()}
+    for name, value in info.items():
+        info[name] = value.detach()
     method.hooks_checked = True
     _warn_of_own_layers(method, policy)
     return trial
-
-
-def _try_acting(trial: Trial, table: Mapping[str, Draw]) -> None:
-    """Sample actions with the draws of a table, and rate them where several candidates compete."""
-    policy = trial.policy
-    method, nets = policy.method, policy.nets
-    batch, _ = trial.copies()
-    # as in plans, where e.g. dropout is off
-    policy.set_training_mode(False)
-    for name, draw in table.items():
-        if "B" not in draw.axes:
-            raise AgentError(
-                f"{type(method).__name__}.action_noise_table must give the draw `{name}` the axis B (rows), got the "
-                f"axes {draw.axes!r}"
-            )
-    generator = torch_generator(Purpose.CHECKS, 0, 1)
-    action_noise = policy.draw_noise(table, ROWS, generator)
-    with calling(method, "act"), torch.no_grad():
-        actions = method.act(batch.observations, action_noise, nets)
-        shape = REPLICAS, ROWS, policy.chunk_size
-        _require("actions", actions, shape, "(S, B, D): replicas, rows, flattened chunk")
-    if method.best_of_n > 1:
-        with calling(method, "score"), torch.no_grad():
-            scores = method.score(batch.observations, actions, nets)
-            _require("scores", scores, (REPLICAS, ROWS), "(S, B): replicas, rows")
-    policy.set_training_mode(True)
-
-
-def require_table(method: Method, hook: str, kind: type) -> dict[str, Any]:
-    """Call the hook of that name and return its table, refusing anything but a dict of name -> ``kind``."""
-    with calling(method, hook):
-        table = getattr(method, hook)()
-        # None is of no kind, so what is no table is refused too
-        values = table.values() if isinstance(table, Mapping) else [None]
-        if not all(isinstance(value, kind) for value in values):
-            raise AgentError(
-                f"must return a dict of name -> {kind.__name__}; got {_describe(table)}"
-            )
-    return dict(table)
 
 
 def _warn_of_own_layers(method: Method, policy: FlowPolicy) -> None:
@@ -192,9 +150,6 @@ def _warn_of_own_layers(method: Method, policy: FlowPolicy) -> None:
             "`n.critic_arch` and declare `follows_net_arch=True`, or leave the setting out",
             stacklevel=4,
         )
-
-
-# -- made-up input ----------------------------------------------------------------------------------------------------
 
 
 def random_batch(policy: FlowPolicy, rows: int, generator: torch.Generator) -> Batch:
@@ -228,9 +183,6 @@ def random_batch(policy: FlowPolicy, rows: int, generator: torch.Generator) -> B
     )
 
 
-# -- messages ---------------------------------------------------------------------------------------------------------
-
-
 @contextmanager
 def calling(method: Method, hook: str) -> Iterator[None]:
     """Make every failure inside the block name the algorithm and its hook.
@@ -241,20 +193,20 @@ def calling(method: Method, hook: str) -> Iterator[None]:
     name = f"{type(method).__name__}.{hook}"
     try:
         yield
-    except AgentError as error:
+    except (AgentError, NotImplementedError) as error:
         raise AgentError(f"{name} {error}") from error
-    except NotImplementedError as error:
-        raise AgentError(f"{name} {error or 'is not implemented'}") from error
     except Exception as error:
         raise AgentError(f"{name} failed: {type(error).__name__}: {error}") from error
 
 
 def _require(label: str, value: Any, shape: tuple[int, ...], meaning: str) -> None:
-    """Refuse anything but a tensor of a shape."""
+    """Refuse anything but a finite tensor of a shape."""
     if not isinstance(value, Tensor) or tuple(value.shape) != shape:
-        raise AgentError(
-            f"must give {label} as a tensor of shape {shape} here, {meaning}; got {_describe(value)}"
-        )
+        shown: Any = type(value).__name__
+        if isinstance(value, Tensor):
+            shown = tuple(value.shape)
+        raise AgentError(f"must give {label} of shape {shape} here, {meaning}; got {shown}")
+    _require_finite(label, value)
 
 
 def _require_finite(label: str, value: Any) -> None:
@@ -263,11 +215,3 @@ def _require_finite(label: str, value: Any) -> None:
         raise AgentError(
             f"gives {label} that holds NaN or infinity, for standard normal observations and actions in [-1, 1]"
         )
-
-
-def _describe(value: Any) -> str:
-    """Return what a value is, in words."""
-    if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)}"
-    # a table of tensors prints as pages
-    return f"{type(value).__name__} {value!r}"[:200]

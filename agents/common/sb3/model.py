@@ -385,14 +385,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
                 self.behaviour, self.method, getattr(self._vec_normalize_env, "norm_obs", False)
             )
         if not self.method.hooks_checked and name_of(type(self.method)) not in BUILT_IN:
-            policy = self.policy
-            check_first_update(
-                self.method,
-                policy.features_space,
-                self.action_space,
-                type(policy),
-                activation_fn=policy.activation_fn,
-            )
+            check_first_update(self.method, self.policy.features_space, self.action_space)
 
     def load_pretrained_actor(self, path: Source) -> None:
         """Begin with the behaviour flow of a saved model, of this or another algorithm, in place of pretraining.

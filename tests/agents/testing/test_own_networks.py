@@ -32,6 +32,8 @@ class Imitation(agents.Method):
     def noise(self):
         return {}
 
+    action_noise_table = noise
+
     def act(self, observations, noise, nets):
         return nets.actor(observations)
 
