@@ -63,14 +63,15 @@ class Trainer:
     :param seeds: of all replicas; batches and noise, which they draw together, follow from all of them.
     """
 
-    mode: Mode
+    mode = Mode(False, False, "no update yet")
     """How updates are run at present, and why."""
+    is_prepared = False
+    """Whether `mode`, plans and the optimiser's groups are those of this model; the first update begins with them."""
     evaluate: Evaluate
     """The losses, plain or compiled."""
     graphs: GraphCache | None
     """Replays whole updates, drawing included, where they are captured."""
-    plan: UpdatePlan
-    """What the coming update draws and trains."""
+    _plan: UpdatePlan
     pretraining: bool
     """Whether the coming update trains the behaviour flow alone; an attribute, since compiled losses would watch the
     count of updates."""
@@ -90,9 +91,8 @@ class Trainer:
         """Why an update of this model could not be captured: there is no second attempt."""
         self.keeps_rates_on_device = self.device.type == "cuda"
         """Whether learning rates are tensors, which a captured step reads, and not numbers, which it would repeat."""
+        self.pretraining = model._n_updates < self.method.pretraining_steps
         self.seed(seeds)
-        self.prepare()
-        self._plan_update()
 
     def seed(self, seeds: Sequence[int]) -> None:
         """Begin the random numbers of batches and noise again."""
@@ -139,15 +139,15 @@ class Trainer:
         """Bring up to date what the coming update follows: compiler, settings, learning rates and plan."""
         model = self.model
         updates = model._n_updates
-        begins_to_compile = updates == COMPILE_AFTER_UPDATES and self.method.compile == "auto"
-        if begins_to_compile and not self.mode.compiled:
+        is_due = updates == COMPILE_AFTER_UPDATES and self.method.compile == "auto"
+        begins_to_compile = is_due and not self.mode.compiled
+        is_ready = self.is_prepared and self._compile_read == self.method.compile
+        if begins_to_compile or not is_ready:
             self.prepare()
-            if self.mode.compiled and model.verbose >= 1:
+            if begins_to_compile and self.mode.compiled and model.verbose >= 1:
                 print("The coming updates are compiled, which takes about a minute.", flush=True)
-        if self._settings_read != self.method.changes:
+        elif self._settings_read != self.method.changes:
             self._read_settings()
-            if self._compile_read != self.method.compile:
-                self.prepare()
         self.update_count.fill_(updates)
         for group in self.optimizer.param_groups:
             schedule = self.schedules.get(group.get("network"), self.schedules[None])
@@ -166,7 +166,14 @@ class Trainer:
         key = self.pretraining, frozenset(skipped)
         if key not in self.plans:
             self.plans[key] = self._make_plan(skipped)
-        self.plan = self.plans[key]
+        self._plan = self.plans[key]
+
+    @property
+    def plan(self) -> UpdatePlan:
+        """What the coming update draws and trains."""
+        if not self.is_prepared:
+            self._plan_update()
+        return self._plan
 
     def draw_batch(self, batch_size: int) -> Batch:
         """Sample a batch.
@@ -296,6 +303,7 @@ class Trainer:
 
     def prepare(self) -> None:
         """Choose how the coming updates are run; what was compiled or captured before is dropped."""
+        self.is_prepared = True
         self._compile_read = self.method.compile
         self._read_settings()
         for group in self.optimizer.param_groups:

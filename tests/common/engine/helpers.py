@@ -64,6 +64,7 @@ def loaded_model(id="qam", **settings):
 def plain_model(id="qam", **settings):
     """Return a model that is not captured, although the fixture captures all."""
     model = loaded_model(id, **settings)
+    model.trainer.prepare()
     model.trainer._use(Mode(False, False, "test"))
     model.trainer.prepare = lambda: None
     return model

@@ -12,7 +12,7 @@ from agents.common.common_settings import LearningRateSchedule
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
 from agents.common.nets.specs import NetworkSpec, critic, velocity_field
 from agents.rlpd import RLPD
-from tests.common.engine.helpers import assert_alike, loaded_model, plain_model
+from tests.common.engine.helpers import assert_alike, loaded_model, plain_model, update
 from tests.common.toys import (
     assert_same_parameters,
     parameters_of,
@@ -278,4 +278,4 @@ def test_an_unknown_network_to_skip_is_refused(monkeypatch):
     method = agents.get("bc").method
     monkeypatch.setattr(method, "skipped_networks", lambda self, updates: ["behavior"])
     with refuses("`behavior`; closest: behaviour"):
-        tiny_model("bc")
+        update(tiny_model("bc"))
