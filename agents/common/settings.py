@@ -17,7 +17,6 @@ from typing import (
     Any,
     ClassVar,
     Literal,
-    Self,
     TypeVar,
     Union,
     Unpack,
@@ -275,9 +274,8 @@ class Configurable:
     _declared: ClassVar[dict[str, Setting]] = {}
     changes = 0
     """Assignment counter. State derived from settings is stale once it has increased."""
-    _is_complete = False
-    """Whether all settings have a value, so that a change must fit the others."""
-    _is_locked = False
+    is_locked = False
+    """Whether fixed settings can be changed no more."""
     _without_positional: ClassVar[str] = "give settings by their names"
     """What to do in place of arguments without a name."""
 
@@ -322,12 +320,13 @@ class Configurable:
             )
         self.refuse_unknown(values.keys())
         for name, declaration in self.declared().items():
-            # a copy, so that no two objects share a list
-            vars(self)[name] = copy.copy(declaration.checked_default)
-        for name, value in values.items():
-            setattr(self, name, value)
+            if name in values:
+                value = declaration.checked(values[name])
+            else:
+                # a copy, so that no two objects share a list
+                value = copy.copy(declaration.checked_default)
+            vars(self)[name] = value
         self.check_together()
-        self._is_complete = True
 
     def check_together(self) -> None:
         """Refuse values that are right by themselves and do not fit together; raise ValueError."""
@@ -363,27 +362,21 @@ class Configurable:
                 )
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Check a setting before it is kept; other attributes are not checked."""
+        """Check a setting before it is kept, by itself and beside the others; other attributes are not checked."""
         if name in self._declared:
             declaration = self.declared()[name]
             value = declaration.checked(value)
             # the same value again is no change: SB3 assigns its arguments
-            if self._is_locked and declaration.fixed and value != getattr(self, name):
+            if self.is_locked and declaration.fixed and value != getattr(self, name):
                 raise ValueError(
                     f"`{name}` of a finished model cannot be changed from {getattr(self, name)!r} to {value!r}: "
                     f"{declaration.fixed}; make a new model with it"
                 )
-            if self._is_complete:
-                changed = copy.copy(self)
-                vars(changed)[name] = value
-                changed.check_together()
+            changed = copy.copy(self)
+            vars(changed)[name] = value
+            changed.check_together()
             self.changes += 1
         super().__setattr__(name, value)
-
-    def lock(self) -> Self:
-        """Refuse changes of fixed settings from now on; return the object."""
-        self._is_locked = True
-        return self
 
     def settings(self) -> dict[str, Any]:
         """Return the values of all settings, as they are recorded with a run."""

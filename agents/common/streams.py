@@ -73,18 +73,14 @@ def seed_for(purpose: Purpose, seeds: int | Sequence[int], *index: int) -> int:
     return int(stream(purpose, seeds, *index).generate_state(1)[0])
 
 
-def torch_seed(purpose: Purpose, seeds: int | Sequence[int], *index: int) -> int:
-    """Return a stream's seed for PyTorch, of 64 bits."""
-    return int(stream(purpose, seeds, *index).generate_state(1, np.uint64)[0])
-
-
 def torch_generator(
     purpose: Purpose, seeds: int | Sequence[int], *index: int, device: torch.device | str = "cpu"
 ) -> torch.Generator:
     """Return a PyTorch generator at the beginning of a stream."""
     import torch  # the processes of environments do without it
 
-    return torch.Generator(device).manual_seed(torch_seed(purpose, seeds, *index))
+    seed = stream(purpose, seeds, *index).generate_state(1, np.uint64)[0]
+    return torch.Generator(device).manual_seed(int(seed))
 
 
 def seeds_of_replicas(seed: int, replicas: int) -> list[int]:

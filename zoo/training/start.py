@@ -19,10 +19,11 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from agents.common.model_file import ModelFile, find_model, read_model_file
 from agents.common.normalization import Normalization, named_action_noise, normalized_env
-from agents.common.sb3.encoders import POLICIES, policy_arguments
+from agents.common.sb3.constructor import with_named_classes
 from agents.common.sb3.environments import require_own_environments
 from agents.common.sb3.first_update import AgentError, check_first_update
 from agents.common.sb3.model import FlowAlgorithm
+from agents.common.sb3.policy import POLICIES
 from agents.common.sb3.transfer import check_outputs
 from agents.registry import BUILT_IN
 from zoo.algorithms.baselines import find_algorithm
@@ -236,13 +237,14 @@ def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
         has_flow = method.pretrained is not None
         if has_flow or not is_vector or method.encoder is not None or method.random_crop:
             wrapped = FlowAlgorithm._wrap_env(env)
+            policy_kwargs = config.settings.get("policy_kwargs")
             policy_on_env: Any = POLICIES[policy](
                 wrapped.observation_space,
                 wrapped.action_space,
                 lambda _: 0.0,
                 method,
                 list(plan.request.seeds or [0]),
-                **policy_arguments(method, config.settings.get("policy_kwargs")),
+                **(with_named_classes("policy_kwargs", policy_kwargs) or {}),
             )
             features = policy_on_env.features_space
             if has_flow:

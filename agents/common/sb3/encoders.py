@@ -1,4 +1,4 @@
-"""The image encoder of OGBench's and FQL's implementations, and policies of images and Dicts under SB3's names."""
+"""The image encoder of OGBench's and FQL's implementations."""
 
 from __future__ import annotations
 
@@ -8,21 +8,13 @@ from typing import Any
 
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import is_image_space
-from stable_baselines3.common.torch_layers import (
-    BaseFeaturesExtractor,
-    CombinedExtractor,
-    NatureCNN,
-)
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from agents.common.method import Method
 from agents.common.nets.mlp import StackedMLP, fill_uniform
 from agents.common.nets.networks import ReplicatedExtractor
-from agents.common.sb3.constructor import with_named_classes
-from agents.common.sb3.policy import FlowPolicy
 
 ONE_BY_ONE = {"cpu"}
 """Devices on which replicas are encoded one after the other, so that values between two layers stay in the cache; a GPU
@@ -126,42 +118,22 @@ ENCODERS: dict[str, dict[str, Any]] = {
 """Names of the references -> arguments of :class:`ImpalaEncoder`."""
 
 
-class CnnFlowPolicy(FlowPolicy):
-    """A policy of images: each network sees them through SB3's ``NatureCNN``, unless another extractor is given."""
+def with_encoder(
+    name: str,
+    extractor_class: type[BaseFeaturesExtractor] | None,
+    extractor_kwargs: Mapping[str, Any] | None,
+) -> tuple[type[BaseFeaturesExtractor], dict[str, Any]]:
+    """Return class and arguments of the features extractor that the setting `encoder` names.
 
-    own_extractor = NatureCNN
-
-
-class MultiInputFlowPolicy(FlowPolicy):
-    """A policy of Dict observations: each network sees them through SB3's ``CombinedExtractor`` or a given one."""
-
-    own_extractor = CombinedExtractor
-
-
-POLICIES: dict[str, type[BasePolicy]] = {
-    "MlpPolicy": FlowPolicy,
-    "CnnPolicy": CnnFlowPolicy,
-    "MultiInputPolicy": MultiInputFlowPolicy,
-}
-"""By SB3's names."""
-
-
-def policy_arguments(method: Method, policy_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the arguments of a model's policy, with the encoder that the setting names.
-
-    :param method: the algorithm.
-    :param policy_kwargs: the model's argument of that name.
-    :return: by name.
-    :raises ValueError: if both `encoder` and a features extractor are given.
+    :param name: one of :data:`ENCODERS`.
+    :param extractor_class: what is given as its class.
+    :param extractor_kwargs: arguments that come before those of the name.
+    :return: both.
+    :raises ValueError: if another class is given too.
     """
-    arguments = with_named_classes("policy_kwargs", policy_kwargs) or {}
-    if method.encoder is not None:
-        if "features_extractor_class" in arguments:
-            raise ValueError(
-                f"`encoder` and `features_extractor_class` both say what sees images, got {method.encoder!r} and "
-                f"{arguments['features_extractor_class'].__name__}; give one of them"
-            )
-        arguments["features_extractor_class"] = ImpalaEncoder
-        extractor_kwargs = arguments.get("features_extractor_kwargs", {})
-        arguments["features_extractor_kwargs"] = ENCODERS[method.encoder] | extractor_kwargs
-    return arguments
+    if extractor_class not in (None, ImpalaEncoder):
+        raise ValueError(
+            f"`encoder` and `features_extractor_class` both say what sees images, got {name!r} and "
+            f"{extractor_class.__name__}; give one of them"
+        )
+    return ImpalaEncoder, ENCODERS[name] | dict(extractor_kwargs or {})

@@ -12,10 +12,12 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.torch_layers import (
     BaseFeaturesExtractor,
     CombinedExtractor,
     FlattenExtractor,
+    NatureCNN,
     get_actor_critic_arch,
 )
 from stable_baselines3.common.type_aliases import Schedule
@@ -32,7 +34,8 @@ from agents.common.nets.specs import Sizes, parameter_groups
 from agents.common.normalization import Normalization
 from agents.common.observations import ObservationLayout
 from agents.common.sb3.acting import ActingPolicy
-from agents.common.streams import Purpose, torch_generator, torch_seed
+from agents.common.sb3.encoders import with_encoder
+from agents.common.streams import Purpose, torch_generator
 from agents.registry import find_named_by_file, name_of
 
 
@@ -82,6 +85,10 @@ class FlowPolicy(ActingPolicy):
             raise ValueError(
                 f"`activation_fn` must have no parameters, got {activation_fn.__name__}; use e.g. torch.nn.ReLU"
             )
+        if method.encoder is not None:
+            features_extractor_class, features_extractor_kwargs = with_encoder(
+                method.encoder, features_extractor_class, features_extractor_kwargs
+            )
         super().__init__(
             observation_space,
             action_space,
@@ -93,6 +100,7 @@ class FlowPolicy(ActingPolicy):
             squash_output=True,
         )
         self.method = method
+        method.is_locked = True  # networks are built with its settings
         self.layout = ObservationLayout(observation_space, normalize_images)
         if method.observation_scale is not None and not self.layout.is_plain:
             raise ValueError(
@@ -104,23 +112,18 @@ class FlowPolicy(ActingPolicy):
             raise ValueError(
                 f"`random_crop` is for images, got observations in {observation_space}; leave it 0"
             )
-        if seeds is None:
-            seeds = [int(torch.randint(2**31, ()))]
-        self.seeds = list(seeds)
+        self.seeds = list(seeds or [int(torch.randint(2**31, ()))])
         self.num_replicas = len(self.seeds)
         self.activation_fn = activation_fn
         self.action_size = int(np.prod(action_space.shape))
         self.chunk_length = method.chunk_length
         self.chunk_size = self.action_size * self.chunk_length
-        self.layered_networks: list[str] = []
-        self.own_layers: list[str] = []
-        """Those of them whose widths are their own, so that `net_arch` does not act on them."""
-        size = self.layout.size
-        self.register_buffer("observation_mean", torch.zeros(size, dtype=torch.float32))
-        self.register_buffer("observation_factor", torch.ones(size, dtype=torch.float32))
+        mean = torch.zeros(self.layout.size, dtype=torch.float32)
+        self.register_buffer("observation_mean", mean)
+        self.register_buffer("observation_factor", torch.ones_like(mean))
         # extractors draw their weights from the global generator, in the default precision
         with _float32_by_default(), torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(torch_seed(Purpose.EXTRACTOR, self.seeds[0]))
+            torch.set_rng_state(torch_generator(Purpose.EXTRACTOR, self.seeds[0]).get_state())
             self.features_extractor = self.make_features_extractor()
             self.nets = self._build_networks()
         self.set_random_seed(self.seeds)
@@ -144,34 +147,25 @@ class FlowPolicy(ActingPolicy):
         """The policy itself: acting may need any of its networks."""
         return self
 
-    @property
-    def own_widths(self) -> str:
-        """What a protocol says of widths besides `net_arch`: ``own`` of all, or ``own actor``; empty if nothing."""
-        if not self.own_layers:
-            return ""
-        if self.own_layers == self.layered_networks:
-            return "own"
-        return f"own {', '.join(self.own_layers)}"
-
     def _build_networks(self) -> Networks:
         """Make all networks; replica k starts as a single run with its seed would."""
         method = self.method
-        features = self.features_extractor.features_dim
         specs = method.specs()
-        nets = Networks()
         of_actors, of_critics = get_actor_critic_arch(method.net_arch)  # type: ignore[arg-type]  # None has become the default
         sizes = Sizes(
-            self.num_replicas, features, self.chunk_size, method.ensemble_size, method.flow_steps,
-            of_actors, of_critics, method.actor_layer_norm, method.critic_layer_norm,
+            self.num_replicas, self.features_extractor.features_dim, self.chunk_size,
+            method.ensemble_size, method.flow_steps, of_actors, of_critics,
+            method.actor_layer_norm, method.critic_layer_norm,
         )  # fmt: skip
-        for name, spec in specs.items():
-            nets[name] = spec.build(sizes)
-            # matrices and kernels have axes besides S and the outputs; a scalar or a bias has no width
-            if any(p.ndim > 2 for p in nets[name].parameters()):
-                self.layered_networks.append(name)
-                if not spec.follows_net_arch:
-                    self.own_layers.append(name)
-        self._connect_observations(nets)
+        nets = Networks({name: spec.build(sizes) for name, spec in specs.items()})
+        is_flat = self.layout.is_plain and self.features_extractor_class is FlattenExtractor
+        for network in nets.values():
+            if isinstance(network, PretrainedNetwork):
+                network.field.read_rows = self.layout.observations
+            elif isinstance(network, ObservingNetwork) and not is_flat:
+                # each has an extractor of its own; SB3's attribute ends as the last one
+                self.features_extractor = self.make_features_extractor()
+                network.extract_with(self.features_extractor, self.layout.to_extractor_input)
         self._initialise(nets)
         # after the weights are drawn, which a target network begins with
         nets.add_targets([name for name, spec in specs.items() if spec.target])
@@ -182,17 +176,6 @@ class FlowPolicy(ActingPolicy):
                 if self.activation_fn is not None and ".features_extractor." not in name:
                     module.activation = self.activation_fn()
         return nets.train()
-
-    def _connect_observations(self, nets: Networks) -> None:
-        """Give each network that sees observations what it makes of rows: an extractor of its own, where one is."""
-        is_flat = self.layout.is_plain and self.features_extractor_class is FlattenExtractor
-        for network in nets.values():
-            if isinstance(network, PretrainedNetwork):
-                network.field.read_rows = self.layout.observations
-            elif isinstance(network, ObservingNetwork) and not is_flat:
-                # each is made anew; SB3's attribute ends as the last one
-                self.features_extractor = self.make_features_extractor()
-                network.extract_with(self.features_extractor, self.layout.to_extractor_input)
 
     def _initialise(self, nets: Networks) -> None:
         """Draw the weights of every replica from a generator of its own."""
@@ -207,6 +190,30 @@ class FlowPolicy(ActingPolicy):
                 extractor = getattr(network, "features_extractor", None)
                 if isinstance(extractor, ReplicatedExtractor):
                     extractor.initialise(replica, generator)
+
+    @property
+    def own_layers(self) -> list[str]:
+        """Names of the networks whose widths are their own, so that `net_arch` does not act on them."""
+        specs = self.method.specs()
+        return [name for name in self._layered() if not specs[name].follows_net_arch]
+
+    @property
+    def own_widths(self) -> str:
+        """What a protocol says of widths besides `net_arch`: ``own`` of all, or ``own actor``; empty if nothing."""
+        own_layers = self.own_layers
+        if not own_layers:
+            return ""
+        return "own" if own_layers == self._layered() else f"own {', '.join(own_layers)}"
+
+    def _layered(self) -> list[str]:
+        """Return the names of the networks that have layers, and so widths."""
+        layered = []
+        for name in self.method.specs():
+            # matrices and kernels have axes besides S and the outputs; a scalar or a bias has no width
+            parts = self.nets[name].named_parameters()
+            if any(p.ndim > 2 for part, p in parts if not part.startswith("features_extractor.")):
+                layered.append(name)
+        return layered
 
     def make_features_extractor(self) -> BaseFeaturesExtractor:
         """Return a new features extractor, of all replicas where it can hold several; else refuse several."""
@@ -320,7 +327,7 @@ class FlowPolicy(ActingPolicy):
         normalization = description.pop("normalization", None)
         entry = find_named_by_file(algorithm, path, trust=trust)
         try:
-            method = entry.method(**settings).lock()
+            method = entry.method(**settings)
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"{path} is a policy of another version of {entry.method.__name__}, whose settings this one does not "
@@ -348,6 +355,26 @@ class FlowPolicy(ActingPolicy):
         names = set(inspect.signature(FlowPolicy).parameters) - {"lr_schedule"}
         parameters = {name: getattr(self, name) for name in sorted(names)}
         return {"lr_schedule": self._dummy_schedule, **parameters}
+
+
+class CnnFlowPolicy(FlowPolicy):
+    """A policy of images: each network sees them through SB3's ``NatureCNN``, unless another extractor is given."""
+
+    own_extractor = NatureCNN
+
+
+class MultiInputFlowPolicy(FlowPolicy):
+    """A policy of Dict observations: each network sees them through SB3's ``CombinedExtractor`` or a given one."""
+
+    own_extractor = CombinedExtractor
+
+
+POLICIES: dict[str, type[BasePolicy]] = {
+    "MlpPolicy": FlowPolicy,
+    "CnnPolicy": CnnFlowPolicy,
+    "MultiInputPolicy": MultiInputFlowPolicy,
+}
+"""By SB3's names."""
 
 
 @contextmanager
