@@ -150,10 +150,15 @@ class TransitionStore(BaseBuffer):
             setattr(self, name, torch.empty(0))
         needed = sum(math.prod(shapes[name]) * dtype.itemsize for name, dtype in dtypes.items())
         self.placement = place(self.storage, self.device, needed)
-        for name, dtype in dtypes.items():
-            # zeros are mapped lazily by the operating system: rings that are never filled take no memory on a CPU
-            zeros = torch.zeros(shapes[name], dtype=dtype, device=self.placement.device)
-            setattr(self, name, zeros)
+        try:
+            for name, dtype in dtypes.items():
+                zeros = _zeros(shapes[name], dtype, self.placement.device)
+                setattr(self, name, zeros)
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            raise MemoryError(
+                f"the replay buffer needs {needed / GIB:.1f} GiB on {self.placement.device}, for {dataset_rows:,} "
+                f"transitions of a dataset and {online:,} online ones, which cannot be allocated; lower `buffer_size`"
+            ) from error
         # what follows a row of a ring is at the same place of the tail; rows of the dataset are written with it
         self.next_row[dataset_rows:] = torch.arange(self._online_tail, self._online_tail + online)
         self.pos = 0
@@ -415,6 +420,15 @@ def place(storage: str, device: torch.device, needed: int) -> Placement:
         where = "in host memory"
         device = torch.device("cpu")
     return Placement(not in_host, device, f"replay buffer: {needed / GIB:.2f} GiB {where}")
+
+
+def _zeros(shape: Shape, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return zeros; on a CPU, those that are never written take no memory."""
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    # the operating system maps NumPy's zeros when they are written, and PyTorch writes its own at once
+    content = np.zeros(math.prod(shape) * dtype.itemsize, np.uint8)
+    return torch.from_numpy(content).view(dtype).view(shape)
 
 
 def device_memory(device: torch.device) -> tuple[int, int]:
