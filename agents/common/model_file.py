@@ -9,7 +9,6 @@ played without a risk.
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import io
 import json
@@ -44,15 +43,12 @@ class ModelFile:
 
     :param name: of the file.
     :param members: what is in the archive, by name.
+    :param described: the attributes, in which objects are described by texts.
     """
 
     name: str
     members: dict[str, bytes]
-
-    @functools.cached_property
-    def described(self) -> dict[str, Any]:
-        """The attributes in the archive's JSON, in which objects are described by texts."""
-        return dict(json.loads(self.members[ATTRIBUTES]))
+    described: dict[str, Any]
 
     @property
     def algorithm_id(self) -> str | None:
@@ -70,14 +66,13 @@ class ModelFile:
         if saved is None:
             return
         algorithm = getattr(algorithm, "method_class", algorithm)
-        names: set[str] = set()
         for cls in algorithm.__mro__:
-            names |= {name_of(cls), cls.__qualname__}
-        if names.isdisjoint((saved, saved.rpartition(":")[2])):
-            raise ValueError(
-                f"{self.name} is a model of {saved}, expected one of {algorithm.__name__}; "
-                "`agents.load(path)` loads any"
-            )
+            if saved == name_of(cls) or saved.rpartition(":")[2] == cls.__qualname__:
+                return
+        raise ValueError(
+            f"{self.name} is a model of {saved}, expected one of {algorithm.__name__}; "
+            "`agents.load(path)` loads any"
+        )
 
     def attributes(self, replaced: Collection[str] = ()) -> dict[str, Any]:
         """Return the attributes of the model, without running anything of the file.
@@ -183,7 +178,7 @@ def read_model_file(source: Source) -> ModelFile:
             )
         if not has_checksum:
             raise DamagedFileError(name, "its checksum is missing")
-    return ModelFile(name, members)
+        return ModelFile(name, members, dict(json.loads(members[ATTRIBUTES])))
 
 
 # -- where saved models are
@@ -217,15 +212,15 @@ def find_model(path: str | Path) -> Path:
     A folder gives its final model, else that of the newest checkpoint, else the best so far.
     """
     path = Path(path)
-    if path.is_file():
-        return path
+    for file in (path, Path(f"{path}.zip")):
+        if file.is_file():
+            return file
     # a folder is named ENV_NUMBER, also where the path to it is `.` or a link
     final = path / f"{path.resolve().name.rpartition('_')[0]}.zip"
     checkpoints = [checkpoint / "model.zip" for checkpoint in find_checkpoints(path / "checkpoint")]
-    best = path / "best_model.zip"
-    for candidate in (Path(f"{path}.zip"), final, *checkpoints, best):
-        if candidate.is_file():
-            return candidate
+    for file in (final, *checkpoints, path / "best_model.zip"):
+        if file.is_file():
+            return file
     raise FileNotFoundError(
         f"expected a saved model (.zip) or the folder of a run that has saved one, got {path}"
     )

@@ -70,7 +70,7 @@ def to_json(value: Any) -> Any:
         return value
     if isinstance(value, list):
         return [to_json(part) for part in value]
-    if type(value) is dict:
+    if isinstance(value, dict):  # also of a class that keeps order, as SB3 has observations
         if all(isinstance(key, str) for key in value):
             return {key: to_json(part) for key, part in value.items()}
         return {":pairs:": [[to_json(key), to_json(part)] for key, part in value.items()]}

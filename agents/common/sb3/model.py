@@ -39,8 +39,6 @@ from agents.common.normalization import raw_observations
 from agents.common.replicas import DivergedError, OneReplica, find_divergence
 from agents.common.sb3.acting import ChunkState
 from agents.common.sb3.constructor import read_arguments
-from agents.common.sb3.encoders import POLICIES, policy_arguments
-from agents.common.sb3.encoders import ImpalaEncoder as ImpalaEncoder  # a saved model may name it
 from agents.common.sb3.environments import (
     DataOnly,
     check_spaces,
@@ -48,7 +46,7 @@ from agents.common.sb3.environments import (
     require_own_environments,
 )
 from agents.common.sb3.first_update import check_first_update
-from agents.common.sb3.policy import FlowPolicy
+from agents.common.sb3.policy import POLICIES, FlowPolicy
 from agents.common.sb3.stored_model import StoredModel
 from agents.common.sb3.transfer import check_fit, check_outputs, check_samples, load_behaviour
 from agents.common.streams import seeds_of_replicas
@@ -182,11 +180,6 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
 
     def _setup_model(self) -> None:
         """Build buffer and policy; runs without an environment too when a model is loaded."""
-        attributes = vars(self)
-        # `load` sets settings as attributes of the model; they belong to the method
-        loaded = {name: attributes.pop(name) for name in self.method.declared().keys() & attributes}
-        if loaded:
-            self.method = type(self.method)(**self.method.settings() | loaded)
         spaces = self.observation_space, self.action_space
         check_spaces(*spaces)
         seeds = self.seeds
@@ -200,10 +193,9 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
             normalizes = getattr(self._vec_normalize_env, "norm_obs", False)
             check_fit(self.behaviour, self.method, normalizes)
             self.method.pretrained = self.behaviour
-        method = self.method.lock()
-        arguments = policy_arguments(method, self.policy_kwargs)
+        method = self.method
         rate = LearningRateSchedule(method.learning_rate)
-        policy: Any = self.policy_class(*spaces, rate, method, seeds, **arguments)
+        policy: Any = self.policy_class(*spaces, rate, method, seeds, **self.policy_kwargs)
         self.policy = policy.to(self.device)
         if self.behaviour is not None:
             check_outputs(self.policy)
@@ -258,7 +250,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         """Load parameters and optimiser state; see Stable-Baselines3."""
         super().set_parameters(*args, **kwargs)
         self.policy.keeps_statistics = bool((self.policy.observation_factor != 1).any())
-        self.trainer.prepare()  # a recorded update writes to the optimiser's old state
+        self.trainer.is_prepared = False  # a recorded update writes to the optimiser's old state
 
     def replica(self, index: int) -> Self:
         """Return one replica as an ordinary model of its own, without a replay buffer.
@@ -280,6 +272,11 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         single.ep_info_buffer = single.ep_success_buffer = None
         single._last_info = {}
         return single
+
+    @classmethod
+    def _constructor_settings(cls, attributes: dict[str, Any]) -> dict[str, Any]:
+        names = cls.method_class.declared().keys() & attributes
+        return {"method": cls.method_class(**{name: attributes.pop(name) for name in names})}
 
     def _saved_settings(self) -> dict[str, Any]:
         """Return what a file holds besides the attributes, or in place of them: algorithm, settings, what a flow is."""

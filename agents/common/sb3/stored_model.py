@@ -6,7 +6,6 @@ import contextlib
 import json
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import stable_baselines3
@@ -121,18 +120,9 @@ class StoredModel(TrainedModel):
         :raises TypeError: for an attribute that the model has not; the closest are named.
         :raises ValueError: if it is damaged, or the model of another algorithm.
         """
-        saved = path
-        if not isinstance(saved, ModelFile):
-            saved = read_model_file(saved)
-        if isinstance(path, str | Path | ModelFile):
-            saved.require_algorithm(cls)
-        custom_objects = custom_objects or {}
-        _require_same_policy_kwargs(kwargs.pop("policy_kwargs", {}), saved)
-        # as in SB3, an attribute that the file has not is not added
-        replaced = {name: custom_objects[name] for name in saved.described.keys() & custom_objects}
-        attributes = saved.attributes(replaced.keys() | kwargs.keys()) | replaced
-        _refuse_replacements(cls, kwargs, saved)
-        check_saved_flow(saved, (attributes | kwargs).get("behaviour"))
+        saved = path if isinstance(path, ModelFile) else read_model_file(path)
+        saved.require_algorithm(cls)
+        attributes = cls._read_attributes(saved, custom_objects or {}, kwargs)
         device = get_device(device)
         parameters, variables = saved.parameters()
         if print_system_info:
@@ -142,17 +132,51 @@ class StoredModel(TrainedModel):
             env = cls._environment_to_go_on_with(env, attributes)
             if force_reset:
                 attributes["_last_obs"] = None
-        # as in SB3's `load`, which opens the archive and reads its tensors once more
-        model = cls(attributes["policy_class"], env, device=device, _init_setup_model=False)  # type: ignore
-        vars(model).update(attributes | kwargs)
+        model = cls(
+            attributes.pop("policy_class"),
+            env,  # type: ignore[arg-type]  # the model may do without
+            device=device,
+            _init_setup_model=False,  # type: ignore[call-arg]  # of SB3's algorithms, not of their base class
+            **cls._constructor_settings(attributes),
+        )
+        vars(model).update(attributes)
         model._setup_model()
-        mismatches = shape_mismatches(model.policy.state_dict(), parameters["policy"])
-        refuse_misfit(f"the model {saved.name}", mismatches)
-        model.set_parameters(parameters, exact_match=True, device=device)
+        try:
+            model.set_parameters(parameters, device=device)
+        except RuntimeError:
+            # PyTorch names every tensor
+            mismatches = shape_mismatches(model.policy.state_dict(), parameters["policy"])
+            refuse_misfit(f"the model {saved.name}", mismatches)
+            raise
         for name, value in variables.items():
             if value is not None:  # e.g. an entropy coefficient that is not tuned
                 recursive_setattr(model, f"{name}.data", value.to(device))
         return model
+
+    @classmethod
+    def _read_attributes(
+        cls, saved: ModelFile, custom_objects: Mapping[str, Any], given: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Return the attributes of a saved model and what stands for them; the arguments are those of :meth:`load`."""
+        if "policy_kwargs" in given:
+            _require_same_policy_kwargs(given.pop("policy_kwargs"), saved)
+        for name in given:
+            if name not in saved.described and not hasattr(cls, name):
+                raise TypeError(
+                    f"{cls.__name__}.load() got '{name}', which no such model has; {suggestion(name, saved.described)}"
+                )
+        # as in SB3, an attribute that the file has not is not added
+        names = saved.described.keys() & custom_objects
+        replaced = {name: custom_objects[name] for name in names} | given
+        attributes = saved.attributes(replaced.keys()) | replaced
+        if saved.described.get("behaviour") is not None:
+            check_saved_flow(saved, attributes["behaviour"])
+        return attributes
+
+    @classmethod
+    def _constructor_settings(cls, attributes: dict[str, Any]) -> dict[str, Any]:
+        """Take out of saved attributes those that only the constructor can set; of SB3's algorithms there are none."""
+        return {}
 
     @classmethod
     def _environment_to_go_on_with(cls, env: GymEnv, attributes: dict[str, Any]) -> VecEnv:
@@ -227,15 +251,6 @@ def _opened(path: Source, mode: str, suffix: str, verbose: int = 0) -> Iterator[
             file.close()
 
 
-def _refuse_replacements(cls: type[Any], replacements: Mapping[str, Any], saved: ModelFile) -> None:
-    """Refuse a name that is neither an attribute of a saved model nor of its class."""
-    for name in replacements:
-        if name not in saved.described and not hasattr(cls, name):
-            raise TypeError(
-                f"{cls.__name__}.load() got '{name}', which no such model has; {suggestion(name, saved.described)}"
-            )
-
-
 def _require_same_policy_kwargs(policy_kwargs: Mapping[str, Any], saved: ModelFile) -> None:
     """Refuse other arguments of the policy than those of a saved model, which SB3's users give again on loading."""
     written = {name: saved.described.get(setting) for name, setting in SETTINGS_OF_POLICY.items()}
@@ -252,8 +267,10 @@ def _with_own_options(
     own_groups: list[dict[str, Any]], saved_groups: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """Return the saved groups of an optimiser with the options of this model's settings; refuse other groups."""
-    expected_names = _names_of_groups(own_groups)
-    saved_names = _names_of_groups(saved_groups)
+    expected_names, saved_names = (
+        ", ".join(group.get("network", "all others") for group in groups)
+        for groups in (own_groups, saved_groups)
+    )
     if saved_names != expected_names:
         raise ValueError(
             f"the optimiser's state must have the groups {expected_names}, got {saved_names}; "
@@ -265,7 +282,3 @@ def _with_own_options(
         {**own_group, "params": saved_group["params"], "lr": saved_group["lr"]}
         for own_group, saved_group in zip(own_groups, saved_groups, strict=True)
     ]
-
-
-def _names_of_groups(groups: list[dict[str, Any]]) -> str:
-    return ", ".join(group.get("network", "all others") for group in groups)
