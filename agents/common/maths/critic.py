@@ -29,6 +29,17 @@ def pessimistic_value(q: Tensor, rho: float) -> Tensor:
     return q.mean(1) - rho * q.std(1, correction=0)
 
 
+def mean_size(q: Tensor) -> Tensor:
+    """Return the mean absolute value over rows, a constant to divide Q by; 1 where all values are 0.
+
+    :param q: (S, B).
+    :return: (S,).
+    """
+    size = q.detach().abs().mean(-1)
+    # a new critic says exactly 0 of observations and actions of zeros
+    return torch.where(size == 0, 1.0, size)
+
+
 def td_target(batch: Batch, next_q: Tensor, rho: float) -> Tensor:
     r"""Return :math:`y = R + \gamma^H M\,Q_{pess}(s', a')`.
 
