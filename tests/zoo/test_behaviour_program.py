@@ -1,7 +1,5 @@
 """Flows of one's own through the programs: training, playing, resuming, refusals."""
 
-import sys
-
 import numpy as np
 import pytest
 
@@ -65,12 +63,10 @@ BEHAVIOUR = ["--behaviour", "my_flows.py:make_flow"]
 def folder(tmp_path, monkeypatch, own_agents):
     """Go to a folder with the flows' file and a dataset; return it."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "my_flows.py").write_text(FLOW)
+    for name in ("my_flows.py", "test.v2.py"):
+        (tmp_path / name).write_text(FLOW)
     (tmp_path / "broken.py").write_text("{}['weights']")
-    (tmp_path / "numbers.py").touch()  # the name of a module of Python
     np.savez("data.npz", **toy_dataset(60, 3, 1))
-    # that of another test's folder
-    monkeypatch.delitem(sys.modules, "my_flows", raising=False)
     return tmp_path
 
 
@@ -87,7 +83,7 @@ def test_a_run_on_a_flow_of_ones_own_is_played_as_it_was_scored(folder, call, re
 
 @pytest.mark.usefixtures("folder")
 def test_a_run_on_an_untrained_network_goes_on_online_and_in_others(call, refusal):
-    behaviour = ["--behaviour", "my_flows.py:make_untrained"]
+    behaviour = ["--behaviour", "test.v2.py:make_untrained"]
     clone = ["--algo", "bc", "--pretraining-steps", "2"]
     run, _ = call(main, *WORDS, *behaviour, *clone)
     phases = "--offline-steps 0 --online-steps 4 --offline-data preload"
@@ -105,11 +101,10 @@ def test_a_run_on_an_untrained_network_goes_on_online_and_in_others(call, refusa
     {
         "my_flows.py:make_number": "must be an `agents.PretrainedFlow`, got int",
         "my_flows.py:make_layer": "`behaviour` must map x of shape (64, 3)",
-        "my_flows.py:fail": "without arguments, got my_flows.py:fail, which failed: OSError",
-        "other.py:make_flow": "no file",
-        "numbers.py:Number": "the only module `numbers` on Python's path, got",
-        "my_flows.py": "MODULE:FUNCTION, got 'my_flows.py'; add `:` and the function",
-        "broken.py:make_flow": "got 'broken:make_flow': broken failed: KeyError: 'weights'",
+        "my_flows.py:fail": "MODULE:FUNCTION, got 'my_flows.py:fail': OSError: no weights here",
+        "other.py:make_flow": "No such file",
+        "my_flows.py": "got 'my_flows.py': ImportError:  failed",
+        "broken.py:make_flow": "got 'broken.py:make_flow': KeyError: 'weights'",
         "my_flows.py:make_flow --algo sac --offline-steps 0": "has no behaviour flow",
     }.items(),
 )

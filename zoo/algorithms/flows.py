@@ -1,14 +1,17 @@
-"""Flows that were trained elsewhere: ``--behaviour FILE.py:FUNCTION``."""
+"""Flows of the user's own: ``--behaviour FILE.py:FUNCTION``."""
 
 import hashlib
+import importlib.util
+import operator
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 
 from agents.common.nets.pretrained import PretrainedFlow
-from zoo.algorithms.packages import import_user_object
+from agents.registry import import_named
 from zoo.terminal.errors import UsageError
 
 
@@ -18,37 +21,31 @@ def load_flow(name: str) -> Any:
     :param name: ``FILE.py:FUNCTION`` or ``MODULE:FUNCTION``; the function takes no arguments.
     :raises UsageError: if there is no such file, module or function, or it fails.
     """
-    module, _, function = name.rpartition(":")
-    if not module:
-        raise UsageError(
-            "`--behaviour` must name a function, as FILE.py:FUNCTION or MODULE:FUNCTION, got "
-            f"{name!r}; add `:` and the function"
-        )
-    path = None
-    if module.endswith(".py"):
-        path = Path(module).expanduser().resolve()
-        if not path.is_file():
-            raise UsageError(
-                f"`--behaviour` must name a file and a function, FILE.py:FUNCTION, got {name!r}: no file"
-            )
-        # At the end, so that a file of the user's hides no installed module.
-        sys.path.append(str(path.parent))
-        module = path.stem
-    noun = "a function, as FILE.py:FUNCTION or MODULE:FUNCTION,"
-    make = import_user_object("--behaviour", noun, f"{module}:{function}")
-    source = getattr(sys.modules[module], "__file__", None)  # a built-in module has none
-    # another folder of Python's path may have a module of that name
-    if path is not None and (source is None or Path(source).resolve() != path):
-        raise UsageError(
-            f"`--behaviour` {name} must be the only module `{module}` on Python's path, got {source}; rename the file"
-        )
+    place, _, function = name.rpartition(":")
     try:
-        return make()
+        module = _import_file(Path(place)) if place.endswith(".py") else import_named(place)
+        return operator.attrgetter(function)(module)()
     except Exception as error:
         raise UsageError(
-            f"`--behaviour` must name a function without arguments, got {name}, which failed: {type(error).__name__}: "
-            f"{error}"
+            "`--behaviour` must name a function without arguments, as FILE.py:FUNCTION or MODULE:FUNCTION, got "
+            f"{name!r}: {type(error).__name__}: {error}"
         ) from error
+
+
+def _import_file(file: Path) -> ModuleType:
+    """Return the module of a file, whatever its name."""
+    path = file.expanduser().resolve()
+    # at the end, so that files beside it hide no installed module
+    sys.path.append(str(path.parent))
+    # `test.py` or `flow.v2.py` would find other modules, or none, by their own names
+    name = f"flow_{hashlib.sha256(bytes(path)).hexdigest()[:16]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None  # the name ends in .py
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where the compiler looks for it
+    spec.loader.exec_module(module)
+    return module
 
 
 def describe_flow(name: str, flow: PretrainedFlow) -> dict[str, Any]:
