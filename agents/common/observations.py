@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
@@ -126,14 +127,16 @@ class ObservationLayout:
             }
         )
 
-    def zeros(self, *shape: int) -> Tensor:
-        """Return rows of zeros, (*shape, O), in which each choice is the first of its space."""
-        rows = torch.zeros(*shape, self.size, dtype=self.dtype)
+    def sample(self, count: int, seed: int = 0) -> Any:
+        """Return random observations of the space: arrays (count, *shape), by name in a Dict space."""
+        values = {}
         for part in self.parts:
-            # zero need not be a choice, since a space may begin at another number
-            if part.choices is not None:
-                rows[..., part.columns] = torch.as_tensor(part.choices[0], dtype=self.dtype)
-        return rows
+            space = copy.deepcopy(part.space)
+            space.seed(seed + part.columns.start)  # others than those of another part
+            drawn = np.stack([space.sample() for _ in range(count)])
+            # some spaces name the largest floats as their bounds
+            values[part.key] = np.where(np.abs(drawn) > 1e6, np.sign(drawn), drawn)
+        return self._from_keys(values)
 
     def to_extractor_input(self, rows: Tensor) -> Any:
         """Return rows as SB3's features extractors take them: images in [0, 1], choices one-hot, all in float32.

@@ -1,8 +1,7 @@
 """An exported policy plans as PyTorch does, says what it is, and is refused where it cannot."""
 
 import json
-import logging
-from unittest.mock import MagicMock, Mock
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -75,7 +74,9 @@ def test_a_file_says_what_it_is(tmp_path):
     assert description["observations"] == {"observations": {"dtype": "float32", "shape": [4]}}
     assert (description["action_low"], description["action_high"]) == ([-1, -1], [1, 1])
     shape = [2 * description["chunk_length"]]
-    assert description["noise"] == {"smooth": {"kind": "normal", "shape": shape}}
+    assert description["noise"] == {
+        "smooth": {"kind": "normal", "dtype": "float32", "shape": shape}
+    }
 
 
 @pytest.mark.slow
@@ -89,7 +90,7 @@ def test_bf16_is_exported_in_float32_and_leaves_the_policy_alone(tmp_path):
 def test_a_file_that_plans_otherwise_is_not_written(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.onnx, "export", MagicMock())  # takes seconds
     monkeypatch.setattr(exporting, "run_onnx", lambda *_: np.ones(1))
-    with refuses("within 1e-05 of PyTorch's over 1000 observations", ArithmeticError):
+    with refuses("within 1e-05 of PyTorch's over 100 observations", ArithmeticError):
         export_onnx(tiny_model("rebrac").policy, tmp_path / "policy.onnx")
     assert not list(tmp_path.iterdir())
 
@@ -120,14 +121,3 @@ def test_a_module_that_onnx_cannot_express_is_refused_with_its_reason(tmp_path):
     with refuses(r"got behaviour, fine_tuned.* with GuardOnData.*without `if`"):
         export_onnx(policy, tmp_path / "policy.onnx")
     assert not list(tmp_path.iterdir())
-
-
-def test_a_failing_converter_leaves_logging_as_it_was(monkeypatch):
-    monkeypatch.setattr(torch.onnx, "export", Mock(side_effect=RuntimeError("no such operator")))
-    logging.disable(logging.DEBUG)
-    try:
-        with refuses("no such operator", RuntimeError):
-            export_onnx(tiny_model().policy, "policy.onnx")
-        assert logging.root.manager.disable == logging.DEBUG
-    finally:
-        logging.disable(logging.NOTSET)

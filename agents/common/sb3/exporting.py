@@ -6,13 +6,12 @@ same way. One file holds the whole way from raw observations to a chunk of actio
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import importlib.util
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from agents.common.files import atomic_path
 from agents.common.nets.layers import STANDARD
 from agents.common.nets.mlp import StackedMLP
 from agents.common.nets.modules import VmappedModule
-from agents.common.observations import ObservationLayout, SpaceSlice
+from agents.common.observations import ObservationLayout
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, torch_generator
 from agents.registry import name_of
@@ -37,8 +36,7 @@ FORMAT = "flow-rl-zoo onnx 1"
 OPSET = 20
 OBSERVATIONS, ACTIONS = "observations", "actions"
 TOLERANCE = 1e-5
-CHECKED_ROWS = 1000
-CHECKED_IMAGES = 100
+CHECKED_ROWS = 100
 # no other axis is likely to have this size, so that nothing else is taken for the rows
 _TRACED_ROWS = 61
 
@@ -96,8 +94,7 @@ def export_onnx(
     :param policy: of one replica, or a model: what ``agents.load_policy`` or ``agents.load`` returns.
     :param path: file, usually with the ending ``.onnx``.
     :param about: what else is to be said about it: values that JSON takes.
-    :return: the largest difference from PyTorch's actions over 1,000 observations (100 images), in units of the action
-        box's width.
+    :return: the largest difference from PyTorch's actions over 100 observations, in units of the action box's width.
     :raises ImportError: if onnx, onnxscript or onnxruntime is missing.
     :raises ValueError: if the policy has several replicas, or a module of the user's own that ONNX cannot express.
     :raises ArithmeticError: if the file's actions are not the policy's.
@@ -111,13 +108,27 @@ def export_onnx(
             f"expected a policy of one replica, got {policy.num_replicas}; export `model.replica(k).policy` of each"
         )
     plain = _in_float32(policy)
-    graph = _convert(ExportedPolicy(plain))
-    error = _largest_error(graph, plain)
+    own_modules = [name for name, net in plain.nets.items() if isinstance(net, VmappedModule)]
+    try:
+        graph = _convert(ExportedPolicy(plain))
+        largest_error = _largest_error(graph, plain)
+    except Exception as error:
+        if not own_modules or isinstance(error, ArithmeticError):
+            raise
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        first_line = str(cause).partition("\n")[0]
+        raise ValueError(
+            f"expected modules that ONNX can express, got {', '.join(own_modules)} with {type(cause).__name__}: "
+            f"{first_line}; let the module, and its `call`, use PyTorch's operations in float32 alone, without `if` on "
+            "a tensor's values, NumPy or `.item()`, or play the model with PyTorch"
+        ) from error
     description = {**_describe(plain), "about": dict(about or {})}
     graph.metadata_props.add(key="flow_rl_zoo", value=json.dumps(description))
     with atomic_path(Path(path)) as temporary:
         temporary.write_bytes(graph.SerializeToString())
-    return error
+    return largest_error
 
 
 def _in_float32(policy: FlowPolicy) -> FlowPolicy:
@@ -131,13 +142,6 @@ def _in_float32(policy: FlowPolicy) -> FlowPolicy:
     return plain.requires_grad_(False)
 
 
-def _observation_inputs(layout: ObservationLayout) -> dict[str, SpaceSlice]:
-    """Return the parts of an observation by the names of the inputs."""
-    if not layout.is_dict:
-        return {OBSERVATIONS: layout.parts[0]}
-    return {f"{OBSERVATIONS}.{part.key}": part for part in layout.parts}
-
-
 def _as_rows(layout: ObservationLayout, values: Sequence[Tensor]) -> Tensor:
     """Return observations, part by part as the file gets them, as rows (B, O)."""
     rows = []
@@ -148,24 +152,23 @@ def _as_rows(layout: ObservationLayout, values: Sequence[Tensor]) -> Tensor:
     return torch.cat(rows, 1)
 
 
-def _inputs(policy: FlowPolicy, rows: int, draw: int = 0) -> dict[str, Tensor]:
-    """Return random observations and noise by the names of the inputs."""
-    generator = torch_generator(Purpose.CHECKS, 0, draw)
-    parts = _observation_inputs(policy.layout)
-    inputs = {name: _random(part, rows, generator) for name, part in parts.items()}
-    return inputs | policy.draw_action_noise(rows, generator)
-
-
-def _random(part: SpaceSlice, rows: int, generator: torch.Generator) -> Tensor:
-    """Return random values of a part of an observation, (B, ...)."""
-    if isinstance(part.space, spaces.Box) and not part.is_image:
-        return torch.randn(rows, *part.space.shape, generator=generator, dtype=torch.float32)
-    space = copy.deepcopy(part.space)
-    space.seed(int(torch.randint(2**31, (), generator=generator)))
-    values = torch.as_tensor(np.stack([space.sample() for _ in range(rows)]))
-    if part.is_image:
-        return values.movedim(1, -1).contiguous()  # as environments have them
-    return values.long()
+def _inputs(policy: FlowPolicy, count: int, seed: int = 0) -> dict[str, Tensor]:
+    """Return random observations, part by part, and noise by the names of the inputs."""
+    layout = policy.layout
+    observations = layout.sample(count, seed)
+    if not layout.is_dict:
+        observations = {"": observations}
+    inputs = {}
+    for part in layout.parts:
+        value = torch.as_tensor(observations[part.key])
+        if part.is_image:
+            value = value.movedim(1, -1).contiguous()  # as environments have them
+        elif isinstance(part.space, spaces.Box):
+            value = value.float()
+        else:
+            value = value.long()
+        inputs[f"{OBSERVATIONS}.{part.key}" if layout.is_dict else OBSERVATIONS] = value
+    return inputs | policy.draw_action_noise(count, torch_generator(Purpose.CHECKS, 0, seed))
 
 
 def _convert(sampler: ExportedPolicy) -> Any:
@@ -179,104 +182,66 @@ def _convert(sampler: ExportedPolicy) -> Any:
         decomposition_table=dict(torch._decomp.core_aten_decompositions()),
     )
     rows = torch.export.Dim("N", min=1)
-    with _quiet_converter(), _naming_modules(sampler.policy):
-        program = torch.onnx.export(
-            record(*values),
-            values,
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=list(inputs),
-            output_names=[ACTIONS],
-            dynamic_shapes=({0: rows},) * len(values),
-            verbose=False,
-        )
-    assert program is not None
-    return program.model_proto
-
-
-@contextlib.contextmanager
-def _quiet_converter() -> Iterator[None]:
-    """Silence the converter, which names packages that it does not need, and uses what is deprecated."""
     disabled = logging.root.manager.disable
+    # the converter names packages that it does not need, and uses what is deprecated
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings(action="ignore"):
-            yield
+            program = torch.onnx.export(
+                record(*values),
+                values,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=list(inputs),
+                output_names=[ACTIONS],
+                dynamic_shapes=({0: rows},) * len(values),
+                verbose=False,
+            )
     finally:
         logging.disable(disabled)
-
-
-@contextlib.contextmanager
-def _naming_modules(policy: FlowPolicy) -> Iterator[None]:
-    """Say of a failed conversion that networks of the user's own are the cause, and what to change in them."""
-    modules = [name for name, net in policy.nets.items() if isinstance(net, VmappedModule)]
-    try:
-        yield
-    except Exception as error:
-        if not modules:
-            raise
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        first_line = str(cause).partition("\n")[0]
-        raise ValueError(
-            f"expected modules that ONNX can express, got {', '.join(modules)} with {type(cause).__name__}: "
-            f"{first_line}; let the module, and its `call`, use PyTorch's operations alone, without `if` on a tensor's "
-            "values, NumPy or `.item()`, or play the model with PyTorch"
-        ) from error
+    assert program is not None
+    return program.model_proto
 
 
 def _describe(policy: FlowPolicy) -> dict[str, Any]:
     """Return what the file says about itself."""
     box = policy.action_space
     draws = policy.method.candidate_noise()
-    observations: dict[str, Any] = {}
-    noise: dict[str, Any] = {}
-    for name, value in _inputs(policy, 1).items():
-        shape = list(value.shape[1:])
-        if name in draws:
-            noise[name] = {"kind": draws[name].kind, "shape": shape}
-        else:
-            dtype = str(value.dtype).removeprefix("torch.")
-            observations[name] = {"dtype": dtype, "shape": shape}
+    inputs = {
+        name: {"dtype": str(value.dtype).removeprefix("torch."), "shape": list(value.shape[1:])}
+        for name, value in _inputs(policy, 1).items()
+    }
     described = json.loads(json.dumps(policy.describe(), default=str))
     described.pop("normalization", None)  # the graph does it
-    if policy.own_layers:
-        described["own_layers"] = policy.own_layers
-    if policy.own_widths == "own":
-        described["settings"]["net_arch"] = "own"
     return {
         "format": FORMAT,
         "algorithm": name_of(type(policy.method)),
         "policy": described,
         "chunk_length": policy.chunk_length,
         "played_actions": policy.played_length,
-        "observations": observations,
+        "observations": {name: value for name, value in inputs.items() if name not in draws},
         "action_low": box.low.tolist(),
         "action_high": box.high.tolist(),
-        "noise": noise,
+        "noise": {name: {**inputs[name], "kind": draw.kind} for name, draw in draws.items()},
     }
 
 
 def _largest_error(graph: Any, policy: FlowPolicy) -> float:
     """Return how far a file's actions are from a policy's, in units of the box's width; refuse more than rounding."""
     layout = policy.layout
-    checked = CHECKED_ROWS
-    if any(part.is_image for part in layout.parts):
-        checked = CHECKED_IMAGES  # which take longer
-    inputs = _inputs(policy, checked, draw=1)  # not those that were traced
+    inputs = _inputs(policy, CHECKED_ROWS, seed=1)  # not those that were traced
     names = [value.name for value in graph.graph.input]
     exported_actions = run_onnx(
         graph.SerializeToString(), {name: inputs[name].numpy() for name in names}
     )
-    rows = _as_rows(layout, [inputs.pop(name) for name in _observation_inputs(layout)])
-    noise = {name: value[None] for name, value in inputs.items()}
+    rows = _as_rows(layout, list(inputs.values())[: len(layout.parts)])
+    noise = {name: inputs[name][None] for name in policy.method.candidate_noise()}
     planned_actions = played_actions(policy.plan(rows[None].numpy(), noise)[0], policy.action_space)
     width = policy.action_space.high - policy.action_space.low
     error = float(np.max(np.abs(exported_actions - planned_actions) / width))
     if not error <= TOLERANCE:  # also where it is NaN
         raise ArithmeticError(
-            f"expected the file's actions within {TOLERANCE:g} of PyTorch's over {checked} observations, got "
+            f"expected the file's actions within {TOLERANCE:g} of PyTorch's over {CHECKED_ROWS} observations, got "
             f"{error:.2g}"
         )
     return error

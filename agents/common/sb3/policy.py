@@ -265,11 +265,12 @@ class FlowPolicy(ActingPolicy):
         self.set_training_mode(False)
         names: set[str] = set()
         nets = self.nets.recording(names)
-        rows = self.layout.zeros(self.num_replicas, 1)
-        actions = self.sample(rows.numpy(), self._fixed_noise(1), nets)
+        rows = self.layout.flatten(self.layout.sample(self.num_replicas))[:, None]
+        actions = self.sample(rows, self._fixed_noise(1), nets)
         if self.method.rates_actions:
             with torch.no_grad():
-                self.method.score(self.preprocess_raw(rows.to(self.device)), actions, nets)
+                scaled = self.preprocess_raw(torch.as_tensor(rows, device=self.device))
+                self.method.score(scaled, actions, nets)
         return names
 
     def save(

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -131,16 +129,13 @@ def _own_flows(policy: FlowPolicy) -> list[PretrainedNetwork]:
 
 def _inputs(policy: FlowPolicy) -> list[Tensor]:
     """Return rows of actions (B, D), times (B, 1) and observations (B, O) of the policy's space."""
-    space = copy.deepcopy(policy.observation_space)
-    space.seed(0)
-    samples = [policy.layout.flatten(space.sample()) for _ in range(CALLED_ROWS)]
-    observations = torch.as_tensor(np.concatenate(samples))
-    # some spaces name the largest floats as their bounds
-    observations = torch.where(observations.abs() > 1e6, observations.sign(), observations)
+    rows = policy.layout.flatten(policy.layout.sample(CALLED_ROWS))
     # no two coordinates alike, so that one cannot stand for another
     x = torch.linspace(-1, 1, CALLED_ROWS * policy.chunk_size, dtype=torch.float32)
     times = torch.full((CALLED_ROWS, 1), 0.5, dtype=torch.float32)
-    inputs = [part.to(policy.device) for part in (x.view(CALLED_ROWS, -1), times, observations)]
+    inputs = [
+        part.to(policy.device) for part in (x.view(CALLED_ROWS, -1), times, torch.as_tensor(rows))
+    ]
     return [part.requires_grad_(part.is_floating_point()) for part in inputs]
 
 
