@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.common.maths.adjoint import memoryless_sigma, memoryless_step
+from agents.common.maths.adjoint import memoryless_step, memoryless_variance
 from agents.core import (
     Batch,
     Draw,
@@ -106,7 +106,7 @@ class BAM(Method):
         for i in range(self.flow_steps - 1):
             base, velocity = prior(x, i * h), fine_tuned(x, i * h)
             # of half the square of the control, which is 2 / sigma times the difference of velocities
-            weight = 2 / memoryless_sigma(i, self.flow_steps) ** 2
+            weight = 2 / memoryless_variance(i, self.flow_steps)
             cost = cost + weight * (velocity - base).square().sum(-1)
             x = memoryless_step(x, velocity, noise["am_eps"][:, i], i, self.flow_steps)
         # the last step follows the prior, without noise

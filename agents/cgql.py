@@ -24,6 +24,7 @@ from agents.core import (
     normal,
     q_statistics,
     setting,
+    td_loss,
     td_target,
     uniform,
     velocity_field,
@@ -124,6 +125,6 @@ class CGQL(Method):
         q = nets.critic(batch.observations, batch.actions, 1.0)
         info |= q_statistics(q)
         return {
-            "td": self.td_loss(q, targets["td"], batch.valid),
+            "td": td_loss(q, targets["td"], batch.valid),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
         }

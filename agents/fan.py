@@ -29,6 +29,7 @@ from agents.core import (
     pessimistic_value,
     q_statistics,
     setting,
+    td_loss,
     uniform,
     velocity_field,
 )
@@ -152,7 +153,7 @@ class FAN(Method):
         value_losses = expectile_loss(targets["value"] - q, self.expectile)
         info |= q_statistics(q)
         return {
-            "td": self.td_loss(noisy_q, targets["td"], batch.valid),
+            "td": td_loss(noisy_q, targets["td"], batch.valid),
             "value": (batch.valid.unsqueeze(1) * value_losses).mean((1, 2)),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
             "anchor": distance.mean((1, 2)),

@@ -59,6 +59,9 @@ class AdjointMatching(Method):
     Source: Domingo-Enrich et al., Adjoint Matching, arXiv 2409.08861; with Q: Li and Levine, arXiv 2601.14234.
     """
 
+    inverse_temperature = 1.0
+    """Weight of Q against the behaviour flow."""
+
     max_grad_norm: float | None = setting(default=1.0, reference="clip_grad")
     target_behaviour: bool = setting(
         default=True,
@@ -90,8 +93,10 @@ class AdjointMatching(Method):
         }
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
-        """Follow the fine-tuned flow."""
-        flow = nets.fine_tuned.at(observations)
+        """Follow the fine-tuned flow; without any weight on Q, the behaviour flow."""
+        # the fine-tuned flow would only imitate that one
+        policy = nets.fine_tuned if self.inverse_temperature > 0 else nets.behaviour
+        flow = policy.at(observations)
         return integrate_flow(flow, noise["action"], self.flow_steps).clamp(-1, 1)
 
     def prior(self, nets: Networks) -> Any:
@@ -100,11 +105,12 @@ class AdjointMatching(Method):
         return nets.behaviour_target if self.target_behaviour else nets.frozen.behaviour
 
     def end_adjoint(self, observations: Tensor, end: Tensor, nets: Networks) -> Tensor:
-        """Return a_K, minus the gradient of the critics' mean at the ends of rollouts, (S, B, D)."""
+        """Return a_K, minus the weighted gradient of the critics' mean at the ends of rollouts, (S, B, D)."""
         critic = nets.critic_target if self.target_gradient else nets.frozen.critic
         # clipped inside the gradient: coordinates outside of the action box get none
         bound = 1.0 if self.clip_adjoint else math.inf
-        return -action_gradient(
+        # (2) is linear in its end, so the weight scales all adjoints
+        return -self.inverse_temperature * action_gradient(
             lambda actions: critic(observations, actions.clamp(-bound, bound)).mean(1), end
         )
 
@@ -183,16 +189,3 @@ class QAM(AdjointMatching):
         doc="Weight of Q against the behaviour flow, which acts itself if this is 0. With fewer `flow_steps` the same "
         "weight moves the policy further, relative to the spread of its samples.",
     )
-
-    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
-        """Follow the fine-tuned flow; without any weight on Q, the behaviour flow."""
-        if self.inverse_temperature > 0:
-            return super().act(observations, noise, nets)
-        # the fine-tuned flow would only imitate this one
-        flow = nets.behaviour.at(observations)
-        return integrate_flow(flow, noise["action"], self.flow_steps).clamp(-1, 1)
-
-    def end_adjoint(self, observations: Tensor, end: Tensor, nets: Networks) -> Tensor:
-        """Return a_K, weighted by the inverse temperature."""
-        # (2) is linear in its end, so this scales all adjoints
-        return self.inverse_temperature * super().end_adjoint(observations, end, nets)

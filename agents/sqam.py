@@ -22,6 +22,7 @@ from agents.core import (
     normal,
     q_statistics,
     setting,
+    td_loss,
     uniform,
 )
 from agents.trqam import TRQAM
@@ -96,7 +97,7 @@ class SQAM(TRQAM):
         times = step_times(self.bridge_states, states, right_ends=True)
         velocities = nets.fine_tuned(batch.observations, states, times)
         return {
-            "td": self.td_loss(q, targets["td"], batch.valid),
+            "td": td_loss(q, targets["td"], batch.valid),
             "gap": policy_q.mean((1, 2)) - q.mean((1, 2)),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
             "am": self.matching_loss(velocities, targets, bridge_sigmas(times), nets, info),

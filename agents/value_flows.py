@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from agents.common.nets.mlp import evaluate
 from agents.common.nets.networks import CriticEnsemble
 from agents.core import (
     Batch,
@@ -51,7 +52,7 @@ class ReturnFlow(CriticEnsemble):
             [t.unsqueeze(-1), self.features(observations, frozen), actions], -1
         ).unsqueeze(1)
         rows = torch.cat([returns.unsqueeze(-1), inputs.expand(-1, returns.shape[1], -1, -1)], -1)
-        return self.mlp.kernels.evaluate(self.mlp.layers(frozen), rows).squeeze(-1)
+        return evaluate(self.mlp.layers(frozen), rows).squeeze(-1)
 
 
 class ValueFlows(Method):

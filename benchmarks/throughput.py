@@ -182,14 +182,7 @@ def count_flop(model: FlowAlgorithm, batch: int) -> int:
 
     An operation whose result is used twice counts once. The number follows from the networks' sizes.
     """
-
-    def linear(x: torch.Size, weight: torch.Size, *_: Any, **__: Any) -> int:
-        return 2 * x[0] * weight.numel()
-
-    formulas = {}
-    if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        formulas[torch.ops.mkldnn._linear_pointwise] = linear
-    counter = FlopCounterMode(display=False, custom_mapping=formulas)
+    counter = FlopCounterMode(display=False)
     counter.mod_tracker = UntrackedModules()  # type: ignore[assignment]
     # a dispatch mode does not see operations inside compiled code
     with torch.compiler.set_stance("force_eager"), counter:

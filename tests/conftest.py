@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from agents import registry
-from agents.common.engine import trainer
-from agents.common.nets import layers, mlp, networks
+from agents.common.nets import mlp
 
 FEW = {"qam", "fql", "rebrac", "dsrl"}
 """Algorithms with which a plain run makes the tests that are marked `few`."""
@@ -71,22 +70,10 @@ def _show_the_gpu(request, monkeypatch):
         show_devices(monkeypatch)
 
 
-@pytest.fixture(name="onednn")
-def onednn_everywhere(monkeypatch):
-    """Send products of updates to oneDNN, whatever the processor and the size."""
-    if not torch.backends.mkldnn.is_available():
-        pytest.skip("needs oneDNN")
-    monkeypatch.setattr(layers, "onednn_is_faster", lambda of_weights=False: True)
-    monkeypatch.setattr(layers, "ONEDNN_WORK", 0)
-    monkeypatch.setattr(mlp, "SMALLEST_MATRIX", 0)
-
-
 @pytest.fixture
 def as_on_cuda(monkeypatch):
-    """Evaluate networks on the CPU in the way that is chosen on CUDA."""
-    monkeypatch.setattr(trainer, "kernels_of_updates", lambda *arguments: layers.CUDA)
-    monkeypatch.setattr(networks, "kernels_of_plans", lambda device: layers.CUDA)
-    monkeypatch.setattr(mlp, "SMALLEST_MATRIX", 0)
+    """Evaluate networks on the CPU as on CUDA."""
+    monkeypatch.setattr(mlp, "FUSES_BIAS", {"cpu"})
 
 
 @pytest.fixture

@@ -210,16 +210,6 @@ class Method(CommonSettings):
             "must be defined; it returns a dict of losses by name, each (S,) (docs/register.md)"
         )
 
-    def td_loss(self, q: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-        """Compute the TD loss, by default the squared error; every algorithm takes its TD loss from here.
-
-        :param q: predictions of the critics, (S, E, B).
-        :param target: shared by the critics, (S, B).
-        :param valid: 1 where the sequence stays inside its trajectory, else 0, (S, B).
-        :return: (S,).
-        """
-        return td_loss(q, target, valid)
-
     def loss_weights(self) -> dict[str, float]:
         """Return the weights of the losses; those not named weigh 1."""
         return {}
@@ -351,7 +341,7 @@ class Method(CommonSettings):
         """
         q = nets.critic(batch.observations, batch.actions)
         info |= q_statistics(q)
-        return self.td_loss(q, targets["td"], batch.valid)
+        return td_loss(q, targets["td"], batch.valid)
 
     def td_targets(self, batch: Batch, noise: Noise, nets: Networks) -> Targets:
         """Sample the next actions, and return them with the TD target, which the target critics give.

@@ -2,21 +2,14 @@
 
 import pandas as pd
 import pytest
-import torch
 
 from agents import registry
-from agents.common.nets import layers
 from benchmarks import throughput
 from tests import ROOT
 
 
-@pytest.mark.parametrize("by_onednn", [False, True])
 @pytest.mark.parametrize("id", ["bc", "qgf"])
-def test_the_committed_work_of_an_update_is_what_is_counted(id, by_onednn, monkeypatch):
-    if by_onednn and not torch.backends.mkldnn.is_available():
-        pytest.skip("needs oneDNN")
-    monkeypatch.setattr(layers, "onednn_is_faster", lambda of_weights=False: by_onednn)
-    monkeypatch.setattr(layers, "ONEDNN_WORK", 0)
+def test_the_committed_work_of_an_update_is_what_is_counted(id):
     words = f"--algo {id} --device cpu --compile off --batch 32".split()
     model = throughput.make_model(throughput.make_parser().parse_args(words))
     file = ROOT / "results" / "published" / "update_work.csv"

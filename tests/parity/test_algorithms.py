@@ -37,9 +37,8 @@ def test_numbers_equal_the_reference(fixture):
 
 
 @pytest.mark.few
-@pytest.mark.parametrize("kernels", ["onednn", "as_on_cuda"])
-def test_numbers_by_other_kernels_equal_the_reference(fixture, kernels, request):
-    request.getfixturevalue(kernels)
+@pytest.mark.usefixtures("as_on_cuda")
+def test_numbers_as_on_cuda_equal_the_reference(fixture):
     check(fixture, OurAgents())
 
 

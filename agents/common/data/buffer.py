@@ -14,7 +14,7 @@ replica then samples both as one segment, unless `balanced` keeps them apart.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import IO, Any
 
 import numpy as np
@@ -30,26 +30,6 @@ from agents.common.files.npz import read_npz
 from agents.common.validation import integer
 
 DESCRIPTION = "description"
-
-
-@dataclass(frozen=True)
-class Sequences:
-    """H-step sequences with the values of every position.
-
-    :param rows: row of every position, (B, H).
-    :param rewards: discounted sums up to each position, (B, H).
-    :param masks: 0 from the position on where bootstrapping stops, (B, H).
-    :param valid: 1 while the position belongs to the first row's trajectory, (B, H).
-    :param next_rows: row that holds each position's next observation, stopping at the trajectory's end, (B, H).
-    :param last_rows: row of the transition that leads there, (B, H).
-    """
-
-    rows: Tensor
-    rewards: Tensor
-    masks: Tensor
-    valid: Tensor
-    next_rows: Tensor
-    last_rows: Tensor
 
 
 class SequenceReplayBuffer(TransitionStore):
@@ -141,16 +121,17 @@ class SequenceReplayBuffer(TransitionStore):
     def _segments(self) -> tuple[int, range, int]:
         """Return the starts in the dataset, a replica's rings that are separate segments, and the starts in each."""
         dataset_rows = self.dataset_size
+        online_rows = self.buffer_size if self.full else self.pos  # of each environment
         first_ring = 0
         # the rows of a part that is smaller than the largest end before the rings begin
         ring_follows = self.dataset_size == self._rings_begin and not self.full
         if ring_follows and self.replicas == 1 and not self.balanced:
-            dataset_rows += self.size()
+            dataset_rows += online_rows
             first_ring = 1
         lost_rows = 0 if self.shorten_returns else self.horizon_length - 1
         # in a full ring, earlier frames of the oldest rows may be overwritten
         incomplete_rows = self.frame_stack - 1 if self.full else 0
-        ring_starts = max(self.size() - incomplete_rows - lost_rows, 0)
+        ring_starts = max(online_rows - incomplete_rows - lost_rows, 0)
         rings = range(first_ring, self.n_envs // self.replicas)
         return max(dataset_rows - lost_rows, 0), rings, ring_starts
 
@@ -204,15 +185,13 @@ class SequenceReplayBuffer(TransitionStore):
         ring_rows = self._rings_begin + environment * self.buffer_size + place
         return torch.where(online_start >= 0, ring_rows, dataset_rows)
 
-    def sequences(self, rows: Tensor, env: VecNormalize | None = None) -> Sequences:
-        r"""Follow sequences along their rows until the first trajectory ends.
+    def _get_samples(  # type: ignore[override]  # rows of sequences, where SB3 has indices
+        self, rows: Tensor, env: VecNormalize | None = None
+    ) -> Batch:
+        """Follow sequences along rows (S, B, H) until the first trajectory ends, for a batch on the device of the data.
 
-        :math:`R_k = \sum_{j \le k} \gamma^j r_j\,valid_j`; masks and next observations stop with the trajectory. With
-        ``shorten_returns`` it ends, as in SB3, at a mask of 0 and at the newest transition of an environment too.
-
-        :param rows: (B, H), or with more leading axes.
-        :param env: normalises the rewards of single steps, if given.
-        :return: every position's values.
+        Reward, mask and next observation stop with the trajectory. With ``shorten_returns`` it ends, as in SB3, at a
+        mask of 0 and at the newest transition of an environment too.
         """
         ends = self.dones[rows]
         if self.shorten_returns:
@@ -229,45 +208,38 @@ class SequenceReplayBuffer(TransitionStore):
         if env is not None:
             normalised = env.normalize_reward(step_rewards.cpu().numpy())
             step_rewards = torch.as_tensor(normalised, dtype=torch.float32).to(rows.device)
-        rewards = torch.cumsum(discounts * step_rewards * valid, -1)
-        masks = torch.cummin(torch.where(valid > 0, self.masks[rows].float(), 1.0), -1).values
+        rewards = torch.cumsum(discounts * step_rewards * valid, -1)[..., -1]
+        masks = torch.where(valid > 0, self.masks[rows].float(), 1.0).amin(-1)
+        # of every position: the last transition of its sequence so far, and what follows it
         last_valid = (valid.cumsum(-1) - 1).long()
         last_rows = torch.gather(rows, -1, last_valid)
         next_rows = torch.gather(self.next_row[rows], -1, last_valid).long()
-        return Sequences(rows, rewards, masks, valid, next_rows, last_rows)
-
-    def _get_samples(  # type: ignore[override]  # rows of sequences, where SB3 has indices
-        self, rows: Tensor, env: VecNormalize | None = None
-    ) -> Batch:
-        """Reduce the sequences along rows (S, B, H) to what an update needs, on the device of the data."""
-        sequences = self.sequences(rows, env)
-        played = slice(1)
-        if self.action_chunking:
-            played = slice(self.horizon_length)
+        played = slice(self.horizon_length if self.action_chunking else 1)
         length: int | Tensor = self.horizon_length
-        valid = sequences.valid[..., -1]
+        is_whole = valid[..., -1]
         # a shortened return is valid up to its own end, so none is left out
         if self.shorten_returns:
-            length = sequences.valid.sum(-1)
-            valid = torch.ones_like(valid)
+            length = valid.sum(-1)
+            is_whole = torch.ones_like(is_whole)
         batch = Batch(
             observations=self._gather_observations(rows[..., 0], env),
             actions=self.actions[rows[..., played]].flatten(-2),
-            rewards=sequences.rewards[..., -1],
-            discounts=self.gamma**length * sequences.masks[..., -1],
+            rewards=rewards,
+            discounts=self.gamma**length * masks,
             next_observations=self._gather_observations(
-                sequences.next_rows[..., -1], env, sequences.last_rows[..., -1]
+                next_rows[..., -1], env, last_rows[..., -1]
             ),
-            valid=valid,
-            steps_valid=sequences.valid[..., played],
+            valid=is_whole,
+            steps_valid=valid[..., played],
         )
         if not self.with_steps:
             return batch
-        next_rows, last_rows = sequences.next_rows[..., played], sequences.last_rows[..., played]
         return replace(
             batch,
             step_observations=self._gather_observations(rows[..., played], env),
-            step_next_observations=self._gather_observations(next_rows, env, last_rows),
+            step_next_observations=self._gather_observations(
+                next_rows[..., played], env, last_rows[..., played]
+            ),
         )
 
     def sample(

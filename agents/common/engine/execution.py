@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from agents.common.batch import Batch
+from agents.common.engine.onednn import compiler_options
 from agents.common.method import Info, Method, Noise
-from agents.common.nets.layers import ONEDNN, Kernels
 
 # libraries and the optimiser allocate memory in their first steps, which a capture forbids
 WARMUP_STEPS = 3
@@ -53,7 +53,7 @@ class Mode:
         return f"{' and '.join(words) or 'eager'} ({self.reason})"
 
 
-def choose_mode(method: Method, device: torch.device, updates: int, plain: Kernels) -> Mode:
+def choose_mode(method: Method, device: torch.device, updates: int) -> Mode:
     """Choose how updates are run, by a rule: a measurement would let equal runs on one machine differ.
 
     A model's first updates are not compiled, and how many of them there are does not depend on how training is split
@@ -62,7 +62,6 @@ def choose_mode(method: Method, device: torch.device, updates: int, plain: Kerne
     :param method: its setting `compile` counts.
     :param device: where the networks are.
     :param updates: number of updates that the model has taken.
-    :param plain: of updates that are not compiled.
     :return: the mode.
     """
     cuda = device.type == "cuda"
@@ -72,11 +71,6 @@ def choose_mode(method: Method, device: torch.device, updates: int, plain: Kerne
         return Mode(True, cuda, "`compile` is on")
     if device.type not in ("cpu", "cuda"):
         return Mode(False, False, f"compiling is not supported on a {device.type.upper()}")
-    if plain is ONEDNN:
-        reason = (
-            "oneDNN is faster on this processor for large networks, and the compiler cannot use it"
-        )
-        return Mode(False, False, reason)
     if updates < COMPILE_AFTER_UPDATES:
         reason = f"compiled after {COMPILE_AFTER_UPDATES:,} updates, which takes about a minute"
         return Mode(False, cuda, reason)
@@ -109,7 +103,7 @@ def compiled(losses: Evaluate) -> Evaluate:
             recompile_limit=NO_LIMIT, accumulated_recompile_limit=NO_LIMIT
         )
         compiled_losses: Evaluate = without_limit(
-            torch.compile(losses, dynamic=False, fullgraph=True)
+            torch.compile(losses, dynamic=False, fullgraph=True, options=compiler_options())
         )
         return compiled_losses
 

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Hashable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Any, Literal
 
 import torch
@@ -24,8 +23,7 @@ from agents.common.engine.execution import (
     first_lines,
 )
 from agents.common.method import Draw, Info, Method, Noise, normal, uniform
-from agents.common.nets.layers import Kernels, kernels_of_updates
-from agents.common.nets.mlp import StackedMLP, matmul_precision
+from agents.common.nets.mlp import matmul_precision
 from agents.common.nets.specs import find_behaviour, start_from_behaviour
 from agents.common.observations import crop_images
 from agents.common.streams import Purpose, torch_generator
@@ -43,6 +41,7 @@ class UpdatePlan:
     """What an update draws and trains, which depends on the networks that it skips.
 
     :param noise: every random draw by name.
+    :param sizes: of the axes of draws by their letters, but for B.
     :param parameters: what the gradient is taken of, in the optimiser's order.
     :param clip_groups: which parameters are clipped together.
     :param polyak_pairs: weight of the new value, online parameters, and the target parameters that follow them.
@@ -50,6 +49,7 @@ class UpdatePlan:
     """
 
     noise: dict[str, Draw]
+    sizes: dict[str, int]
     parameters: list[Tensor]
     clip_groups: ClipGroups
     polyak_pairs: list[tuple[float, list[Tensor], list[Tensor]]]
@@ -101,38 +101,34 @@ class Trainer:
 
     # -- the update ---------------------------------------------------------------------------------------------------
 
-    def update(self, batch_size: int) -> Info:
-        """Take one gradient step on a batch and noise that are drawn for it.
+    def update_on(self, batch: Batch, noise: Noise) -> Info:
+        """Take one gradient step on a batch, observations as networks see them, and draws; it is not replayed."""
+        return self.update(batch.rewards.shape[-1], (batch, noise))
+
+    def update(self, batch_size: int, given: tuple[Batch, Noise] | None = None) -> Info:
+        """Take one gradient step.
 
         :param batch_size: B.
+        :param given: batch and draws of :meth:`update_on`; None: they are drawn.
         :return: losses and diagnostics, each (S,), on the device; the next update may write into the same tensors.
         """
-        self.model.replay_buffer.rotate_dataset(self.model._n_updates)
+        model, nets = self.model, self.policy.nets
+        if model.replay_buffer.loader is not None:
+            model.replay_buffer.rotate_dataset(model._n_updates)
         self._plan_update()
-        if self.graphs is not None:
+        if given is not None:
+            info = self.step(*given)
+        elif self.graphs is not None:
             info = self.graphs.update(batch_size)
         else:
             info = self.step(self.draw_batch(batch_size), self.draw_noise(batch_size))
-        return self._finish_update(info)
-
-    def update_on(self, batch: Batch, noise: Noise) -> Info:
-        """Take one gradient step on a given batch, whatever the mode.
-
-        :param batch: the batch, observations as the networks see them.
-        :param noise: all draws of the update.
-        :return: losses and diagnostics, each (S,), on the device.
-        """
-        self._plan_update()
-        return self._finish_update(self.step(batch, noise))
-
-    def _finish_update(self, info: Info) -> Info:
-        """Update what is not trained by gradient, count the update, and return its losses and diagnostics."""
+        # what is not trained by gradient
         if self.pretraining:
-            start_from_behaviour(self.policy.nets, self.specs)
+            start_from_behaviour(nets, self.specs)
         else:
-            self.method.after_update(self.policy.nets, info)
-        self.model._n_updates += 1
-        self.pretraining = self.model._n_updates < self.method.pretraining_steps
+            self.method.after_update(nets, info)
+        model._n_updates += 1
+        self.pretraining = model._n_updates < self.method.pretraining_steps
         return info
 
     def _plan_update(self) -> None:
@@ -194,7 +190,9 @@ class Trainer:
         :param batch_size: B.
         :return: every draw of the plan by name, (S, ...).
         """
-        return self.policy.draw_noise(self.plan.noise, batch_size, self.generator)
+        sizes = {**self.plan.sizes, "B": batch_size}
+        draws = self.plan.noise.items()
+        return {name: draw(sizes, self.generator, self.device) for name, draw in draws}
 
     def step(self, batch: Batch, noise: Noise) -> Info:
         """Take one gradient step: losses, clipped gradients, target networks, parameters.
@@ -205,28 +203,15 @@ class Trainer:
         """
         if not self.policy.training:  # acting switches dropout and batch statistics off
             self.policy.set_training_mode(True)
-        with matmul_precision(self.method.precision, self.device):
-            info, gradients = self.compute_gradients(
-                replace(batch, updates=self.update_count), noise
-            )
-        self.apply_gradients(gradients, info)
-        return info
-
-    def compute_gradients(self, batch: Batch, noise: Noise) -> tuple[Info, Sequence[Tensor | None]]:
-        """Return diagnostics, and the gradient of the total loss; None for parameters that no loss depends on.
-
-        :param batch: the batch.
-        :param noise: all draws of the update.
-        :return: name -> (S,), and one tensor per parameter.
-        """
         parameters = self.plan.parameters
+        gradients: Sequence[Tensor | None] = []
         try:
-            total, info = self.evaluate(batch, noise)
-            if not parameters:  # all networks wait for a later update
-                return info, []
-            return info, torch.autograd.grad(
-                total, parameters, torch.ones_like(total), allow_unused=True
-            )
+            with matmul_precision(self.method.precision, self.device):
+                total, info = self.evaluate(replace(batch, updates=self.update_count), noise)
+                if parameters:  # else all networks wait for a later update
+                    gradients = torch.autograd.grad(
+                        total, parameters, torch.ones_like(total), allow_unused=True
+                    )
         except Exception as error:
             # the compiler is done before a capture begins
             is_capturing = self.graphs is not None and self.graphs.is_capturing
@@ -234,7 +219,9 @@ class Trainer:
                 raise
             self.fall_back("compiled", f"{type(error).__name__}: {error}")
             # if the losses themselves raised the error, they raise it again uncompiled
-            return self.compute_gradients(batch, noise)
+            return self.step(batch, noise)
+        self.apply_gradients(gradients, info)
+        return info
 
     def losses(self, batch: Batch, noise: Noise) -> tuple[Tensor, Info]:
         """Evaluate the method's targets and losses, or while pretraining the behaviour flow's loss.
@@ -315,8 +302,7 @@ class Trainer:
                 group["lr"] = torch.tensor(group["lr"], dtype=torch.float32, device=self.device)
         # PyTorch would warn of a capturable optimiser at the updates before a capture
         self.optimizer._warned_capturable_if_run_uncaptured = True
-        updates = self.model._n_updates
-        mode = choose_mode(self.method, self.device, updates, self._kernels(is_compiled=False))
+        mode = choose_mode(self.method, self.device, self.model._n_updates)
         if mode.captured and self.capture_failure is not None:
             reason = f"capturing failed before: {self.capture_failure}"
             mode = replace(mode, captured=False, reason=reason)
@@ -325,17 +311,8 @@ class Trainer:
             optimizer = type(self.optimizer).__name__
             self.fall_back("captured", f"{optimizer} is not fused Adam; its step may need the host")
 
-    def _kernels(self, is_compiled: bool) -> Kernels:
-        """Return how networks are evaluated in updates that are compiled or not."""
-        parts = self.policy.nets.modules()
-        layers = [part.weights for part in parts if isinstance(part, StackedMLP)]
-        largest = max((weight.shape[-2:].numel() for weight in chain(*layers)), default=0)
-        work = self.method.batch_size * largest
-        return kernels_of_updates(self.device, is_compiled, self.method.precision, work)
-
     def _use(self, mode: Mode) -> None:
         self.mode = mode
-        self.policy.nets.update_by(self._kernels(mode.compiled))
         self.evaluate = compiled(self.losses) if mode.compiled else self.losses
         self.graphs = GraphCache(self) if mode.captured else None
 
@@ -403,7 +380,8 @@ class Trainer:
             buffers += zip(online.buffers(), target.buffers(), strict=True)
         noise = CLONING_NOISE if self.pretraining else self.method.update_noise()
         noise = noise | self.method.crop_noise()
-        return UpdatePlan(noise, trained, self._clip_groups(trained), polyak_pairs, buffers)
+        sizes = self.policy.noise_sizes(self.policy.num_replicas, 0)
+        return UpdatePlan(noise, sizes, trained, self._clip_groups(trained), polyak_pairs, buffers)
 
     def _clip_groups(self, parameters: list[Tensor]) -> ClipGroups:
         """Return the groups of parameters: one of each network with a bound of its own, and one of all others."""

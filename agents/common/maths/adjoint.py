@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,17 +29,17 @@ from torch import Tensor
 from agents.common.batch import Velocity
 
 
-def memoryless_sigma(step: int, flow_steps: int) -> float:
-    r"""Return the noise scale of one step, :math:`\sigma_i = \sqrt{2(1 - t_i + h)/(t_i + h)}`."""
+def memoryless_variance(step: Any, flow_steps: int) -> Any:
+    r"""Return :math:`\sigma_i^2 = 2(1 - t_i + h)/(t_i + h)`, of a step or of a tensor of steps."""
     # 2(K - i + 1) / (i + 1), with fewer roundings
-    return math.sqrt(2 * (flow_steps + 2) / (step + 1) - 2)
+    return 2 * (flow_steps + 2) / (step + 1) - 2
 
 
 def memoryless_sigmas(flow_steps: int, like: Tensor) -> Tensor:
     """Return the noise scales of all steps, (K, 1, 1)."""
     # made on the device: copying numbers from the host would stall it
-    steps = torch.arange(1, flow_steps + 1, dtype=torch.float64, device=like.device)
-    return (2 * (flow_steps + 2) / steps - 2).sqrt().view(-1, 1, 1).to(like.dtype)
+    steps = torch.arange(flow_steps, dtype=torch.float64, device=like.device)
+    return memoryless_variance(steps, flow_steps).sqrt().view(-1, 1, 1).to(like.dtype)
 
 
 def step_times(flow_steps: int, like: Tensor, right_ends: bool = False) -> Tensor:
@@ -57,7 +58,7 @@ def memoryless_step(
     """
     h = 1.0 / flow_steps
     decay = step / (step + 1)  # 1 - h / (t_i + h)
-    scale = math.sqrt(h) * memoryless_sigma(step, flow_steps)
+    scale = math.sqrt(h * memoryless_variance(step, flow_steps))
     return (decay * x).add(velocity, alpha=2 * h).add(noise, alpha=scale)
 
 

@@ -1,6 +1,8 @@
 """Multi-layer perceptrons with stacked parameters, and the precision of their products.
 
-``frozen`` parameters are constants, so that gradient goes through the inputs only.
+Many independent networks live in one set of tensors. Parameters have leading axes, called ``stack`` below: (S,) for one
+network per replica, (S, E) for an ensemble of E members per replica. Inputs have the same leading axes; one of size 1
+broadcasts. ``frozen`` parameters are constants, so that gradient goes through the inputs only.
 """
 
 from __future__ import annotations
@@ -9,16 +11,119 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from agents.common.nets.layers import STANDARD, Kernels, Layer
+LAYER_NORM_EPS = 1e-6  # Flax's default; PyTorch's 1e-5 is another network
+GELU_SLOPE, GELU_CUBIC = 2 * math.sqrt(2 / math.pi), 0.044715
+FUSES_BIAS = {"cuda"}
+"""Devices on which a network that stands alone adds its bias in the kernel of the product, which saves a launch."""
 
-SMALLEST_MATRIX = (
-    1 << 11
-)  # entries; networks whose matrices all have fewer gain nothing by other kernels
+
+# -- layers -----------------------------------------------------------------------------------------------------------
+
+
+class Layer(NamedTuple):
+    """One dense layer, and what is done to its output.
+
+    :param weight: ``(*stack, in, out)``.
+    :param bias: ``(*stack, out)``.
+    :param activation: elementwise function; None for a plain output.
+    :param dtype: lower precision of the product's factors, or None.
+    :param norm_scale: of the LayerNorm after the activation, ``(*stack, out)``, or None.
+    :param norm_bias: likewise.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    activation: Callable[[Tensor], Tensor] | None = None
+    dtype: torch.dtype | None = None
+    norm_scale: Tensor | None = None
+    norm_bias: Tensor | None = None
+
+    def epilogue(self, product: Tensor) -> Tensor:
+        """Apply activation and LayerNorm to the product, bias included, ``(*stack, ..., out)``."""
+        x = product
+        if self.activation is not None:
+            x = self.activation(product)
+        if self.norm_scale is None or self.norm_bias is None:
+            return x
+        scale = self.norm_scale.to(x.dtype)
+        bias = self.norm_bias.to(x.dtype)
+        width = x.shape[-1:]
+        if bias.numel() == width.numel():
+            # one network: scale and shift are part of PyTorch's kernel
+            return F.layer_norm(x, width, scale.flatten(), bias.flatten(), LAYER_NORM_EPS)
+        over_rows = [1] * (x.ndim - scale.ndim) + [-1]  # so that (*stack, out) broadcasts
+        normalised = F.layer_norm(x, width, eps=LAYER_NORM_EPS)
+        return torch.addcmul(
+            bias.unflatten(-1, over_rows), normalised, scale.unflatten(-1, over_rows)
+        )
+
+
+def gelu(x: Tensor) -> Tensor:
+    r"""Return the tanh approximation of GELU, elementwise (the default of ``jax.nn.gelu``).
+
+    It is :math:`x\,\sigma(2\sqrt{2/\pi}\,(x + 0.044715x^3))`.
+    """
+    if torch.compiler.is_compiling():
+        # a compiler makes one pass of it, in which a sigmoid takes half the time of a tanh
+        return x * torch.sigmoid(GELU_SLOPE * x * (1 + GELU_CUBIC * x * x))
+    return F.gelu(x, approximate="tanh")
+
+
+def linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, dtype: torch.dtype | None = None
+) -> Tensor:
+    """Multiply rows by stacked matrices.
+
+    :param x: ``(*stack, ..., in)``.
+    :param weight: ``(*stack, in, out)``.
+    :param bias: ``(*stack, out)``, or None.
+    :param dtype: lower precision of the factors, e.g. bfloat16; None: that of the weight.
+    :return: ``(*stack, ..., out)``, in the precision of the weight.
+    """
+    lead = weight.ndim - 2
+    stack = weight.shape[:lead]
+    factors = dtype or weight.dtype
+    is_fused = x.device.type in FUSES_BIAS and stack.numel() == 1
+    if is_fused and bias is not None and bias.dtype == factors:
+        rows = x.flatten(0, -2).to(factors)
+        product = torch.addmm(bias.flatten(), rows, weight.flatten(0, -2))
+        return product.view(*stack, *x.shape[lead:-1], -1)
+    if x.ndim > weight.ndim:  # several row axes are folded into one
+        product = linear(x.flatten(lead, -2), weight, bias, dtype)
+        return product.unflatten(lead, x.shape[lead:-1])
+    # `matmul` would expand, view and record both factors first
+    is_batch = x.ndim == weight.ndim == 3 and x.shape[0] == weight.shape[0]
+    multiply = torch.bmm if is_batch else torch.matmul
+    if x.dtype == weight.dtype == factors:  # conversions that change nothing take time too
+        product = multiply(x, weight)
+    else:
+        product = multiply(x.to(factors), weight.to(factors)).to(weight.dtype)
+    return product if bias is None else product.add_(bias.unsqueeze(-2))
+
+
+def evaluate(layers: Sequence[Layer], x: Tensor, offset: Tensor | None = None) -> Tensor:
+    """Evaluate layers one after the other.
+
+    :param layers: from the input to the output; none returns x.
+    :param x: ``(*stack, ..., in)``.
+    :param offset: what is added to the first layer's product in place of its bias, ``(*stack, ..., out)``.
+    :return: ``(*stack, ..., out)``.
+    """
+    if offset is not None:
+        first, *layers = layers
+        x = first.epilogue(linear(x, first.weight, None, first.dtype).add_(offset))
+    for layer in layers:
+        x = layer.epilogue(linear(x, layer.weight, layer.bias, layer.dtype))
+    return x
+
+
+# -- networks ---------------------------------------------------------------------------------------------------------
 
 
 def matmul_precision(precision: str, device: torch.device) -> AbstractContextManager[None]:
@@ -74,10 +179,6 @@ class StackedMLP(nn.Module):
         self.hidden_layers = len(widths) - 2
         self.activated = self.hidden_layers + activate_final
         self.activation = activation
-        self.kernels = STANDARD
-        """How it is evaluated, see :meth:`use`."""
-        sizes = [inputs * outputs for inputs, outputs in itertools.pairwise(widths)]
-        self.gains_by_kernels = max(sizes, default=0) >= SMALLEST_MATRIX
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
         self.norm_scales = nn.ParameterList()
@@ -88,10 +189,6 @@ class StackedMLP(nn.Module):
             if layer_norm and len(self.weights) <= self.activated:
                 self.norm_scales.append(torch.ones(*stack, outputs))
                 self.norm_biases.append(torch.zeros(*stack, outputs))
-
-    def use(self, kernels: Kernels) -> None:
-        """Evaluate by these kernels from now on, unless it is so small that nothing is gained."""
-        self.kernels = kernels if self.gains_by_kernels else STANDARD
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
         """Draw one replica's weights, Xavier-uniform with the fans of a single member; biases stay zero."""
@@ -106,7 +203,7 @@ class StackedMLP(nn.Module):
         """
         if len(self.stack) > 1:  # the members of a replica share its rows
             x = x.unsqueeze(1)
-        return self.kernels.evaluate(self.layers(frozen), x)
+        return evaluate(self.layers(frozen), x)
 
     def layers(self, frozen: bool = False) -> list[Layer]:
         """Return the layers as they are now, from the input to the output."""
@@ -119,7 +216,7 @@ class StackedMLP(nn.Module):
                 parameters = [parameter.detach() for parameter in parameters]
             columns.append(parameters)
         weights, biases, *norms = columns
-        activations = [self.activation or self.kernels.gelu] * self.activated
+        activations = [self.activation or gelu] * self.activated
         # the output layer keeps full precision: Q values and velocities are sums of many steps
         dtypes = [self.matmul_dtype] * self.hidden_layers
         of_layers = itertools.zip_longest(weights, biases, activations, dtypes, *norms)

@@ -11,6 +11,7 @@ take has one meaning:
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -26,8 +27,15 @@ from torch.nn import functional as F
 from agents.common.batch import Time, Velocity
 from agents.common.maths.critic import action_gradient
 from agents.common.maths.denoising import BetaSchedule, noise_schedule
-from agents.common.nets.layers import CPU, Kernels, Layer, kernels_of_plans
-from agents.common.nets.mlp import StackedMLP, fill_uniform, maybe_detach
+from agents.common.nets.mlp import (
+    Layer,
+    StackedMLP,
+    evaluate,
+    fill_uniform,
+    gelu,
+    linear,
+    maybe_detach,
+)
 
 
 @dataclass
@@ -189,30 +197,26 @@ class VelocityField(ObservingNetwork):
         first, *later = self.mlp.layers(frozen)
         of_observation, of_x, *of_time = first.weight.split_with_sizes(self.split, dim=-2)
         features = self.features(observations, frozen)
-        kernels = self.mlp.kernels
-        shared = kernels.linear(features, of_observation, first.bias, first.dtype)
-        layers = [first._replace(weight=of_x), *later]
-        return ConditionedVelocity(kernels, layers, shared, of_time)
+        shared = linear(features, of_observation, first.bias, first.dtype)
+        return ConditionedVelocity([first._replace(weight=of_x), *later], shared, of_time)
 
 
 @dataclass
 class ConditionedVelocity:
     """A velocity field at fixed observations: a function (x, t) -> velocity, both (S, B, D) or (S, K, B, D).
 
-    :param kernels: how it is evaluated.
     :param layers: its layers; the first one's weight is that of x alone.
     :param shared: the first layer's product of the observations, with its bias.
     :param of_time: the first layer's weight of t; empty for a one-step map.
     """
 
-    kernels: Kernels
     layers: list[Layer]
     shared: Tensor
     of_time: list[Tensor]
 
     def __call__(self, x: Tensor, t: Time | None = None) -> Tensor:
         """Return the velocities at x; ``t`` is None for a one-step map."""
-        return self.kernels.evaluate(self.layers, x, self.offset(x, t))
+        return evaluate(self.layers, x, self.offset(x, t))
 
     def offset(self, x: Tensor, t: Time | None) -> Tensor:
         """Return what observations and time add to the first layer's product."""
@@ -230,17 +234,42 @@ class ConditionedVelocity:
 def vjp_at_points(velocity: Velocity, x: Tensor, t: Tensor) -> Callable[[int, Tensor], Tensor]:
     """Return the vector-Jacobian products in x of a velocity field at K points of every row.
 
+    A chain of such products along the points, such as a lean adjoint, needs one forward pass for all of them.
+    Parameters are constants here.
+
     :param velocity: the field.
     :param x: the points, (S, K, B, D).
     :param t: their times, (K, 1, 1).
     :return: function of a point's index and a vector (S, B, D) that returns the product, (S, B, D).
     """
-    if isinstance(velocity, ConditionedVelocity):
-        # one forward pass for all points
-        return velocity.kernels.vjp_at_points(velocity.layers, x, velocity.offset(x, t))
+    if not isinstance(velocity, ConditionedVelocity):
+        # of a module of the user's own, point by point
+        return lambda point, vector: action_gradient(
+            lambda y: (velocity(y, t[point]) * vector).sum(-1), x[:, point]
+        )
+    first = velocity.layers[0]
+    products = [linear(x, first.weight, None, first.dtype).add_(velocity.offset(x, t))]
+    for layer, following in itertools.pairwise(velocity.layers[:-1]):
+        rows = layer.epilogue(products[-1])
+        products.append(linear(rows, following.weight, following.bias, following.dtype))
+    # the compiler differentiates what it has made of GELU, and fuses that
+    is_compiling = torch.compiler.is_compiling()
+    transposed = []
+    for layer in velocity.layers:
+        weight = layer.weight.detach().to(layer.dtype or layer.weight.dtype)
+        transposed.append(weight.transpose(-2, -1))
 
     def product(point: int, vector: Tensor) -> Tensor:
-        return action_gradient(lambda y: (velocity(y, t[point]) * vector).sum(-1), x[:, point])
+        for i in reversed(range(len(transposed))):
+            layer = velocity.layers[i]
+            if i < len(products):
+                at_point = products[i].select(-3, point)
+                if layer.activation is gelu and layer.norm_scale is None and not is_compiling:
+                    vector = torch.ops.aten.gelu_backward(vector, at_point, approximate="tanh")
+                else:
+                    (vector,) = torch.func.vjp(layer.epilogue, at_point)[1](vector)
+            vector = linear(vector, transposed[i]).to(vector.dtype)
+        return vector
 
     return product
 
@@ -302,8 +331,6 @@ class Networks(NetworkViews, nn.ModuleDict):
 
     with_target: tuple[str, ...] = ()
     """Names of the networks that have a target network."""
-    kernels_of_updates: Kernels = CPU
-    """How networks are evaluated in training mode."""
 
     def with_extractor(self) -> list[Any]:
         """Return the networks that have a features extractor."""
@@ -338,27 +365,11 @@ class Networks(NetworkViews, nn.ModuleDict):
         self.with_target = tuple(names)
 
     def train(self, mode: bool = True) -> Self:
-        """Set PyTorch's training mode, except in target networks, which are always in evaluation mode.
-
-        Acting has kernels of its own: a policy that is loaded by itself acts to the last bit as that of its model.
-        """
+        """Set PyTorch's training mode, except in target networks, which are always in evaluation mode."""
         super().train(mode)
         for name in self.with_target:
             self[f"{name}_target"].eval()
-        device = next(self.parameters(), torch.empty(0)).device
-        self._use(self.kernels_of_updates if mode else kernels_of_plans(device))
         return self
-
-    def update_by(self, kernels: Kernels) -> None:
-        """Evaluate networks by these kernels in training mode from now on."""
-        self.kernels_of_updates = kernels
-        if self.training:
-            self._use(kernels)
-
-    def _use(self, kernels: Kernels) -> None:
-        for part in self.modules():
-            if isinstance(part, StackedMLP):
-                part.use(kernels)
 
 
 @dataclass
@@ -477,10 +488,8 @@ class NoisePredictor(ObservingNetwork):
         """Fix the observations, as :meth:`VelocityField.at` does: (x, t) -> noise."""
         first, *later = self.mlp.layers(frozen)
         of_x, of_observation, of_time = first.weight.split_with_sizes(self.split, dim=-2)
-        kernels = self.mlp.kernels
-        multiply = kernels.linear
         features = self.features(observations, frozen)
-        shared = multiply(features, of_observation, first.bias, first.dtype)
+        shared = linear(features, of_observation, first.bias, first.dtype)
 
         frequencies = maybe_detach(self.frequencies, frozen).transpose(-2, -1)
 
@@ -489,9 +498,9 @@ class NoisePredictor(ObservingNetwork):
             column = t if isinstance(t, Tensor) else torch.full_like(x[:, :1, :1], t)
             angles = 2 * math.pi * column * frequencies
             embedded = self.time_mlp(torch.cat([angles.cos(), angles.sin()], -1), frozen)
-            product = multiply(x, of_x, None, first.dtype)
-            product = product + multiply(embedded, of_time, None, first.dtype) + shared
-            return kernels.evaluate(later, first.epilogue(product))
+            product = linear(x, of_x, None, first.dtype)
+            product = product + linear(embedded, of_time, None, first.dtype) + shared
+            return evaluate(later, first.epilogue(product))
 
         return predict
 

@@ -24,7 +24,6 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from agents.common.actions import played_actions
 from agents.common.files import atomic_path
-from agents.common.nets.layers import STANDARD
 from agents.common.nets.mlp import StackedMLP
 from agents.common.nets.modules import VmappedModule
 from agents.common.observations import ObservationLayout
@@ -132,13 +131,12 @@ def export_onnx(
 
 
 def _in_float32(policy: FlowPolicy) -> FlowPolicy:
-    """Return a copy on the CPU of standard operations in float32, which every runtime has."""
+    """Return a copy on the CPU in float32, which every runtime has."""
     plain = copy.deepcopy(policy).to("cpu")
     plain.set_training_mode(False)
     for network in plain.modules():
         if isinstance(network, StackedMLP):
             network.matmul_dtype = None
-            network.use(STANDARD)
     return plain.requires_grad_(False)
 
 

@@ -12,8 +12,6 @@ from torch._dynamo.backends.common import aot_autograd
 
 from agents.common.engine import execution, trainer
 from agents.common.engine.execution import WARMUP_STEPS, Mode, choose_mode
-from agents.common.nets import layers
-from agents.common.nets.layers import CPU, ONEDNN
 from tests.common.engine.helpers import assert_alike, loaded_model, plain_model, update
 from tests.common.toys import warns
 
@@ -100,43 +98,15 @@ def test_only_a_fused_adam_is_captured(captured):
     [
         ("auto", "cpu", 4_999, "eager"),
         ("auto", "cpu", 5_000, "compiled"),
-        ("auto onednn", "cpu", 5_000, "eager"),
         ("auto", "cuda", 5_000, "compiled and captured"),
-        ("on onednn", "cpu", 0, "compiled"),
+        ("on", "cpu", 0, "compiled"),
         ("off", "cuda", 5_000, "eager"),
     ],
 )
-def test_device_kernels_and_number_of_updates_decide(case, device, updates, expected):
-    settings = SimpleNamespace(compile=case.split()[0])
-    kernels = ONEDNN if "onednn" in case else CPU
-    mode = choose_mode(settings, torch.device(device), updates, kernels)
+def test_device_and_number_of_updates_decide(case, device, updates, expected):
+    settings = SimpleNamespace(compile=case)
+    mode = choose_mode(settings, torch.device(device), updates)
     assert str(mode) == f"{expected} ({mode.reason})"
-
-
-@pytest.mark.parametrize(
-    ("widths", "precision", "expected"),
-    [
-        ([255, 256], "fp32", False),
-        ([256, 256], "fp32", True),
-        ([256, 256], "bf16", False),
-    ],
-)
-def test_the_largest_matrix_of_a_batch_decides_where_onednn_is_faster(
-    widths, precision, expected, monkeypatch
-):
-    monkeypatch.setattr(layers, "onednn_is_faster", lambda of_weights=False: True)
-    settings = {"net_arch": widths, "precision": precision, "batch_size": 256}
-    model = loaded_model("fql", compile="auto", **settings)
-    critic = model.policy.nets.critic_target.mlp
-    model.trainer.prepare()
-    assert ("oneDNN" in model.trainer.mode.reason) == (critic.kernels is ONEDNN) == expected
-    model.policy.set_training_mode(False)
-    assert critic.kernels is CPU
-    model.policy.set_training_mode(True)
-    assert (critic.kernels is ONEDNN) == expected
-    model.batch_size = 255
-    model.trainer.prepare()
-    assert critic.kernels is CPU
 
 
 @pytest.fixture
@@ -155,7 +125,6 @@ def compiled_from_the_fourth(monkeypatch):
 
     for module in (execution, trainer):
         monkeypatch.setattr(module, "COMPILE_AFTER_UPDATES", 3)
-    monkeypatch.setattr(layers, "onednn_is_faster", lambda of_weights=False: False)
     monkeypatch.setattr(torch, "compile", compile_)
     return calls
 
@@ -176,7 +145,11 @@ def compile_with(monkeypatch):
     """Let models be compiled by another backend."""
     real = torch.compile
     yield lambda backend: monkeypatch.setattr(
-        torch, "compile", lambda function, **settings: real(function, backend=backend, **settings)
+        torch,
+        "compile",
+        lambda function, **settings: real(
+            function, backend=backend, **settings | {"options": None}
+        ),
     )
     torch._dynamo.reset()
 

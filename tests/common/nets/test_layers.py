@@ -1,4 +1,4 @@
-"""All kernels give the same results."""
+"""Stacked layers: one network at a time, in both ways to multiply, and what a compiler makes of GELU."""
 
 import itertools
 import math
@@ -10,32 +10,16 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from agents.common.nets import layers
-from agents.common.nets.layers import (
-    CPU,
-    CUDA,
-    ONEDNN,
-    STANDARD,
-    Layer,
-    compiled_gelu,
-    cpu_gelu,
-    gelu,
-)
-from tests.common.toys import normals, refuses
+from agents.common.nets.mlp import Layer, evaluate, gelu
+from tests.common.toys import normals
 
 STACKS = [(1,), (2,), (1, 3), (2, 3)]
-NEEDS_ONEDNN = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
 
 
-@pytest.fixture(
-    params=["cpu", "cuda", *(pytest.param(kind, marks=NEEDS_ONEDNN) for kind in ("but", "all"))],
-    ids=["CPU", "CUDA", "oneDNN but for weights", "oneDNN"],
-)
-def kernels(request, monkeypatch):
-    """Return kernels; of oneDNN's those that multiply gradients of weights too, and those that do not."""
-    weights_too = request.param == "all"
-    monkeypatch.setattr(layers, "onednn_is_faster", lambda of_weights: weights_too)
-    return {"cpu": CPU, "cuda": CUDA}.get(request.param, ONEDNN)
+@pytest.fixture(params=["as_on_cpu", "as_on_cuda"], autouse=True)
+def _device(request):
+    if request.param == "as_on_cuda":
+        request.getfixturevalue("as_on_cuda")
 
 
 def stacked(stack, widths, norm=False, dtype=None, activation=gelu):
@@ -60,76 +44,53 @@ def parameters(network):
     return [value for layer in network for value in layer if isinstance(value, Tensor)]
 
 
-def evaluations_of(network, kernels):
-    """Return the evaluation by some kernels and the standard one, with GELUs of each, as functions of the input."""
-    own = []
-    for layer in network:
-        activation = kernels.gelu if layer.activation is gelu else layer.activation
-        own.append(layer._replace(activation=activation))
-    return partial(kernels.evaluate, own), partial(STANDARD.evaluate, network)
+def one_by_one(network, x):
+    """Evaluate every member of a stack by PyTorch's own layers."""
+    stack = network[0].weight.shape[:-2]
+    outputs = []
+    for member in itertools.product(*map(range, stack)):
+        rows = x.expand(*stack, *x.shape[len(stack) :])[member]
+        for layer in network:
+            rows = F.linear(rows, layer.weight[member].T, layer.bias[member])
+            if layer.activation is not None:
+                rows = layer.activation(rows)
+            if layer.norm_scale is not None:
+                norm = layer.norm_scale[member], layer.norm_bias[member]
+                rows = F.layer_norm(rows, rows.shape[-1:], *norm, eps=1e-6)
+        outputs.append(rows)
+    return torch.stack(outputs).unflatten(0, stack)
 
 
 @pytest.mark.parametrize("activation", [gelu, F.mish])
 @pytest.mark.parametrize("norm", [False, True])
 @pytest.mark.parametrize("stack", STACKS)
-def test_every_member_is_evaluated_and_differentiated_on_its_own_rows(
-    stack, norm, activation, kernels
-):
+def test_every_member_is_evaluated_and_differentiated_on_its_own_rows(stack, norm, activation):
     network = stacked(stack, [5, 16, 12, 2], norm, activation=activation)
     x = rows_of(stack, 40, 5)
     outcomes = []
-    for function in evaluations_of(network, kernels):
-        output = function(x)
-        with torch.no_grad():
-            unrecorded = function(x)
+    for function in (evaluate, one_by_one):
+        output = function(network, x)
         gradients = torch.autograd.grad(output.square().sum(), [x, *parameters(network)])
-        outcomes.append((output, unrecorded, *gradients))
+        outcomes.append((output, *gradients))
     assert_close(*outcomes, rtol=1e-4, atol=1e-4)
 
 
-def test_all_forms_of_gelu_are_the_same_function():
+def test_what_a_compiler_makes_of_gelu_is_the_same_function(monkeypatch):
     x = torch.cat([torch.linspace(-9, 9, 2001), torch.tensor([-1e30, 1e30, 0.0])])
-    for function in (cpu_gelu, compiled_gelu):
-        assert_close(function(x), gelu(x), rtol=2e-6, atol=1e-6)
+    plain = gelu(x)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert_close(gelu(x), plain, rtol=2e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("stack", [(1,), (2,)])
-def test_a_derivative_is_carried_forwards(stack, kernels):
+def test_a_derivative_is_carried_forwards(stack):
     network = stacked(stack, [5, 16, 16, 2], norm=True)
     x, along = (normals(*stack, 7, 5, seed=k) for k in (7, 8))
-    own, standard = (
-        torch.func.jvp(function, (x,), (along,)) for function in evaluations_of(network, kernels)
+    own, expected = (
+        torch.func.jvp(partial(function, network), (x,), (along,))
+        for function in (evaluate, one_by_one)
     )
-    assert_close(own, standard, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("stack", [(1,), (2, 3)])
-def test_a_gradient_can_be_differentiated_again(stack, kernels):
-    network = stacked(stack, [5, 16, 12, 2], norm=True)
-    x = rows_of(stack, 40, 5)
-    outcomes = []
-    for function in evaluations_of(network, kernels):
-        (slope,) = torch.autograd.grad(function(x).square().sum(), x, create_graph=True)
-        penalty = slope.square().sum()
-        outcomes.append(torch.autograd.grad(penalty, parameters(network), allow_unused=True))
-    assert_close(*outcomes, rtol=1e-3, atol=1e-3)
-    assert outcomes[0][0].abs().max() > 0.1
-
-
-@NEEDS_ONEDNN
-def test_only_what_wants_a_gradient_gets_one_of_unchanged_weights():
-    network, x = stacked((2,), [5, 16, 2], activation=cpu_gelu), normals(2, 40, 5, seed=7)
-    last = network[1]._replace(weight=network[1].weight.detach(), bias=network[1].bias.detach())
-    first_layer = parameters(network[:1])
-    output = ONEDNN.evaluate([network[0], last], x).square().sum()
-    gradients = torch.autograd.grad(output, first_layer)
-    output = ONEDNN.evaluate(network, x).square().sum()
-    assert_close(gradients, torch.autograd.grad(output, first_layer, retain_graph=True))
-    assert not ONEDNN.evaluate([last], normals(2, 40, 16)).requires_grad
-    with torch.no_grad():
-        network[1].weight.add_(1)
-    with refuses("modified", RuntimeError):
-        output.backward()
+    assert_close(own, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("norm", [False, True])
@@ -138,13 +99,10 @@ def test_low_precision_keeps_two_digits(stack, norm):
     network = stacked(stack, [64, 64, 64, 8], norm, torch.bfloat16)
     x = rows_of(stack, 64, 64)
     outcomes = []
-    for layers_ in (network, [layer._replace(dtype=None) for layer in network]):
-        evaluate, _ = evaluations_of(layers_, CPU)
-        with torch.no_grad():
-            unrecorded = evaluate(x)
-        output = evaluate(x)
+    for layers in (network, [layer._replace(dtype=None) for layer in network]):
+        output = evaluate(layers, x)
         gradients = torch.autograd.grad(output.square().sum(), [x, *parameters(network)])
-        outcomes.append([unrecorded, output, *gradients])
+        outcomes.append([output, *gradients])
     for value, exact in zip(*outcomes, strict=True):
         assert value.dtype == torch.float32
         assert 0 < (value - exact).norm() / exact.norm() < 0.02

@@ -1,0 +1,96 @@
+"""Products of compiled updates by oneDNN, on processors of which MKL leaves half unused.
+
+PyTorch's float32 products are MKL's, which uses no AVX-512 on AMD. That halves their speed since Zen 5; Zen 4 computes
+AVX-512 in two halves and gains nothing by it. The compiler calls oneDNN, which PyTorch brings too, for constant weights
+only, so a pass over its graph does.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from agents.common.processor import cpuinfo
+
+ZEN_5 = 26  # the family, as Linux says it
+SMALLEST_WORK = (
+    1 << 20
+)  # multiplications of a product from which oneDNN gains more than a call of it costs
+
+
+@functools.cache
+def compiler_options() -> dict[str, Any]:
+    """Return the options of `torch.compile` by which products are oneDNN's; none where MKL is as fast."""
+    # by the processor's model: after a measurement, a run's numbers would depend on how busy the machine was
+    is_slowed = cpuinfo("vendor_id") == "AuthenticAMD" and int(cpuinfo("cpu family")) >= ZEN_5
+    if not (is_slowed and torch.backends.mkldnn.is_available()):
+        return {}
+    return options_of_pass()
+
+
+def options_of_pass() -> dict[str, Any]:
+    """Return the options by which products are oneDNN's on any processor; none if the compiler takes no pass."""
+    try:
+        # importing the compiler takes seconds, which only training needs
+        from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
+    except ImportError:
+        return {}
+    # an operator of our own: the compiler's for oneDNN asks for constant weights
+    library = torch.library.Library("flow_rl_zoo", "FRAGMENT")
+    library.define("product(Tensor a, Tensor b, Tensor? bias=None) -> Tensor")
+    library.impl("product", product, "CPU")
+    torch.library.register_fake("flow_rl_zoo::product", shape_of_product, lib=library)
+
+    class ProductsByOneDNN(CustomGraphPass):
+        """Replaces the large float32 products of a graph; ``uuid`` keeps cached programs apart."""
+
+        operator = library
+
+        def __call__(self, graph: torch.fx.Graph) -> None:
+            for node in graph.nodes:
+                replace_product(node)
+
+        def uuid(self) -> Any:
+            return get_hash_for_files((__file__,))
+
+    return {"post_grad_custom_post_pass": ProductsByOneDNN()}
+
+
+def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return matrix products by oneDNN.
+
+    :param a: one matrix (rows, in), or N of them, (N, rows, in).
+    :param b: (in, out), or (N, in, out).
+    :param bias: of one matrix, (out,), or None.
+    :return: (rows, out), or (N, rows, out).
+    """
+    linear = torch.ops.mkldnn._linear_pointwise
+    if a.ndim == 2:
+        return linear(a, b.t(), bias, "none", [], "")
+    pairs = zip(a.unbind(), b.transpose(1, 2).unbind(), strict=True)
+    products = [linear(rows, matrix, None, "none", [], "") for rows, matrix in pairs]
+    return torch.stack(products) if len(products) > 1 else products[0].unsqueeze(0)
+
+
+def shape_of_product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return an empty tensor like :func:`product`."""
+    return a.new_empty(*a.shape[:-1], b.shape[-1])
+
+
+def replace_product(node: torch.fx.Node) -> None:
+    """Let a node of a graph call oneDNN if it is a large float32 product."""
+    aten = torch.ops.aten
+    factors: list[Any] = list(node.args)
+    if node.target == aten.addmm.default and not node.kwargs:
+        factors.append(factors.pop(0))  # the bias
+    elif node.target not in (aten.mm.default, aten.bmm.default):
+        return
+    a, b, *biases = (factor.meta["val"] for factor in factors)
+    is_vector = all(bias.ndim == 1 for bias in biases)
+    work = a.shape[-2:].numel() * b.shape[-1]
+    if a.dtype == torch.float32 and a.device.type == "cpu" and is_vector and work >= SMALLEST_WORK:
+        node.target = torch.ops.flow_rl_zoo.product.default
+        node.args = tuple(factors)
