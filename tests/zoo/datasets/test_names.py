@@ -36,7 +36,7 @@ def test_single_task_name_has_dataset_domain_environment_and_task():
 @pytest.mark.parametrize("parse", [parse_name, parse_env_name])
 def test_unknown_name_names_the_three_closest(parse):
     name = "cube-dobule-play-singletask-task2-v0"
-    closest = f"`{name}`; closest: cube-double-play-singletask-task2-v0, [^ ]+, [^ ]+$"
+    closest = f"`{name}`; closest: cube-double-play-singletask-task2-v0, [^ ]+, [^ ]+"
     with refuses(closest):
         parse(name)
 
