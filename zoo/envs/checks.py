@@ -50,10 +50,11 @@ def check_spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
     actions = env.action_space
     observations = env.observation_space
     is_line = len(actions.shape or ()) == 1
-    if not isinstance(actions, spaces.Box) or actions.dtype.kind != "f" or not is_line:
+    # half precision would round the actions that are played, but not those that are stored
+    if not isinstance(actions, spaces.Box) or actions.dtype not in ("f4", "f8") or not is_line:
         raise UsageError(
-            f"`{env_id}` has the action space {_describe(actions)}, expected a one-dimensional Box of floats; choose "
-            "an environment with continuous actions"
+            f"`{env_id}` has the action space {_describe(actions)}, expected a one-dimensional Box of float32 or "
+            "float64; choose an environment with continuous actions"
         )
     is_range = actions.bounded_below & actions.bounded_above & (actions.low < actions.high)
     if not is_range.all():
@@ -67,6 +68,10 @@ def check_spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
     if isinstance(observations, spaces.Dict):
         parts = observations.spaces
     for key, part in parts.items():
+        if "." in key:
+            raise UsageError(
+                f"`{env_id}` has observations called `{key}`, which PyTorch takes for a path; rename them in a wrapper"
+            )
         if is_image(part) or (isinstance(part, spaces.Box) and len(part.shape) == 1):
             continue
         if not key or not isinstance(part, CHOICES):

@@ -79,9 +79,13 @@ def _has_screen() -> bool:
 
 
 def _nothing_draws(name: str) -> str:
+    advice = WHAT_TO_INSTALL
+    platform = os.environ.get("PYOPENGL_PLATFORM")
+    if platform:  # it rules out the other backends, whatever is installed
+        advice = f"unset PYOPENGL_PLATFORM={platform}, or {advice}"
     return (
-        f"`{name}` needs rendering, but no MuJoCo rendering backend works on this machine; {WHAT_TO_INSTALL}. A "
-        f"program of your own sets {VARIABLE}=egl or osmesa before MuJoCo is imported"
+        f"`{name}` needs rendering, but no MuJoCo rendering backend works on this machine; {advice}. A program of "
+        f"your own sets {VARIABLE}=egl or osmesa before MuJoCo is imported"
     )
 
 

@@ -120,11 +120,13 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
     def _select(self, info: Info) -> Info:
         """Return the part of an info that is kept, with success under both names."""
         success = read_success(info)
-        if not self._keep_info:
-            info = {}
-        if success is None:
-            return info
-        return {**info, "success": success, "is_success": bool(success)}
+        kept = {}
+        # A copy without `episode`: there SB3 enters the totals of an episode that ends, and reads them after each step.
+        if self._keep_info:
+            kept = {name: value for name, value in info.items() if name != "episode"}
+        if success is not None:
+            kept |= {"success": success, "is_success": bool(success)}
+        return kept
 
     @contextlib.contextmanager
     def _own_global_generator(self) -> Iterator[None]:

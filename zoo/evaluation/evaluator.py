@@ -82,7 +82,8 @@ class Evaluator:
         self._env_kwargs = dict(env_kwargs or {})
         self._spec = find_spec(env_id, **self._env_kwargs)
         self.n_envs = n_envs or count_environments(self._spec, episodes)
-        if self._spec.max_episode_steps is None:
+        has_limit = "TimeLimit" in str(self._env_kwargs.get("env_wrapper"))
+        if self._spec.max_episode_steps is None and not has_limit:
             log.warning(
                 "%s has no time limit (`max_episode_steps`), so an episode may never end",
                 self._spec.id,

@@ -184,11 +184,27 @@ def test_the_policy_follows_from_the_observations(space, name):
             r"Box\(16, 16\) of uint8, expected .* \(H, W, C\)",
         ),
         (spaces.Dict({"a": spaces.Tuple([FLOATS])}), r"the observation space Tuple\(.*\) for `a`"),
+        (spaces.Dict({"a.b": FLOATS}), "observations called `a.b`"),
     ],
 )
 def test_other_observations_are_refused_with_a_way_on(space, message):
     with refuses(message):
         check_spaces("Any-v0", space_env_of(space))
+
+
+def test_actions_of_half_precision_are_refused():
+    env = space_env_of(FLOATS)
+    env.action_space = spaces.Box(-1, 1, (2,), np.float16)
+    with refuses("of float16, expected .* float32 or float64"):
+        check_spaces("Any-v0", env)
+
+
+def test_infos_are_copies_without_the_entry_of_monitors():
+    info = {"episode": 3, "place": 1}
+    env = checked(OddSpring({4: info}))
+    env.reset(seed=0)
+    assert env.step(NO_ACTION)[-1] == {"place": 1}
+    assert info == {"episode": 3, "place": 1}
 
 
 @pytest.mark.parametrize(
