@@ -211,12 +211,15 @@ class ObservationLayout:
                 continue
             for part in self.parts:
                 array = np.asarray(parts.get(part.key))
+                has_kind = True
                 if part.is_image:
+                    has_kind = array.dtype == np.uint8  # nothing says the scale of other images
                     array = channels_first(array, part.shape)
-                if array.shape[1:] not in (part.shape, part.space.shape) or not array.ndim:
+                has_shape = array.shape[1:] in (part.shape, part.space.shape) and array.ndim
+                if not (has_kind and has_shape):
                     raise ValueError(
-                        f"dataset array `{name}` must hold `{part.key}` with the shape (n, *{part.shape}), got "
-                        f"{array.shape}; the environment's space is {part.space}"
+                        f"dataset array `{name}` must hold `{part.key}` with the shape (n, *{part.shape}), images as "
+                        f"uint8, got {array.dtype} of shape {array.shape}; the environment's space is {part.space}"
                     )
             arrays[name] = self.flatten(parts)
         return arrays

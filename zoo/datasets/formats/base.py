@@ -1,6 +1,7 @@
 """What a format is, and the episodes of any origin, checked and joined in OGBench's compact layout."""
 
 import contextlib
+import hashlib
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from agents.common.data.arrays import Array, Transitions, read_transitions
+from agents.common.data.arrays import Array, Transitions, read_transitions, refuse_bad
 from agents.common.data.shards import Shards
 from agents.common.validation import count, unknown_name_message
 from zoo.datasets.files import dataset_file
@@ -25,6 +26,7 @@ success       next.success success
 done          next.done done dones
 episode       episode_index episode
 frame         frame_index frame
+timestamp     timestamp
 """
 COLUMNS = {name: usual for name, *usual in map(str.split, _COLUMNS.strip().splitlines())}
 """What is read of rows -> the names of its column, the first that is there."""
@@ -34,6 +36,16 @@ OF_CONVERT = ": a flag of `zoo dataset convert`, which writes an npz file to tra
 """What a message adds to flags that training does not have."""
 
 NO_TRANSITION = "contains no transitions"
+CAUSES = {
+    "MemoryError": "free memory or give fewer data",
+    "unable to lock": "end the program that writes it, or set HDF5_USE_FILE_LOCKING=FALSE",
+    "already open for write": "end the program that writes it, or run `h5clear -s` on it if that was killed",
+    "plugin": "write it again without a filter that needs a plug-in: `h5repack -f GZIP=4 OLD NEW`",
+    "ermission denied": "make it readable",
+}
+"""What libraries say of sound files -> what to do; a damaged one may say the same."""
+UNITS = 10
+"""An episode whose largest action is so many times that of the usual one probably has other units."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +179,7 @@ def episode_of(
     """
     steps = len(actions)
     arrays = {"actions": actions, "rewards": rewards, "masks": masks}
+    refuse_bad_values(name, {"observations": observations, **arrays})
     for key, array in {"observations": observations, **arrays}.items():
         rows = steps
         if key == "observations":
@@ -208,12 +221,18 @@ def joined(name: str, episodes: Mapping[str, Arrays]) -> Transitions:
         )
     concatenated = {}
     for key in arrays:
+        if not all(key in part for part in parts.values()):  # what only some say
+            continue
         concatenated[key] = np.concatenate([part[key] for part in parts.values()])
-    return transitions_of(name, concatenated)
+    return transitions_of(name, concatenated, [*parts])
 
 
-def transitions_of(name: str, arrays: Arrays) -> Transitions:
-    """Return the transitions of arrays in any layout that `docs/datasets.md` describes; warn of what is odd."""
+def transitions_of(name: str, arrays: Arrays, episodes: Sequence[str] = ()) -> Transitions:
+    """Return the transitions of arrays in any layout that `docs/data.md` describes; warn of what is odd.
+
+    :param arrays: with ``success`` where they say it, (rows,).
+    :param episodes: names of the trajectories, for messages.
+    """
     observations = arrays["observations"]
     actions = arrays["actions"]
     is_image = observations.ndim == 4 and observations.dtype == np.uint8
@@ -234,7 +253,7 @@ def transitions_of(name: str, arrays: Arrays) -> Transitions:
         )
     except (TypeError, ValueError) as error:
         raise UsageError(f"{name} cannot be used: {error}") from error
-    for note in transitions.warnings:
+    for note in (*transitions.warnings, *_oddities(transitions, arrays.get("success"), episodes)):
         warn(name, note)
     # In the types that training stores, so that a dataset has one fingerprint whatever the types of its files.
     observation_kind = np.uint8 if is_image else np.float32
@@ -244,6 +263,57 @@ def transitions_of(name: str, arrays: Arrays) -> Transitions:
         stored[key] = np.asarray(array, kind)
     final_observations = transitions.final_observations.astype(observation_kind)
     return replace(transitions, arrays=stored, final_observations=final_observations, warnings=())
+
+
+def _oddities(transitions: Transitions, success: Any, episodes: Sequence[str]) -> Iterator[str]:
+    """Yield what is odd in single trajectories, which nothing refuses.
+
+    :param success: what the data have by that name; flags if it has one number for each row.
+    :param episodes: names of the trajectories; others are told by their number and first row.
+    """
+    rows = np.flatnonzero(transitions.valid)
+    last = np.flatnonzero(transitions.ends)
+    first = np.append(0, last[:-1] + 1)
+    if len(episodes) != len(last):
+        episodes = [f"trajectory {number} from row {rows[row]}" for number, row in enumerate(first)]
+    arrays = {
+        key: array[rows] for key, array in transitions.arrays.items() if key != "observations"
+    }
+    actions = arrays["actions"]
+    known: dict[bytes, str] = {}
+    for name, start, end in zip(episodes, first, last, strict=True):
+        content = [array[start : end + 1] for array in arrays.values()]
+        # all observations of images would take minutes
+        content += [transitions.arrays["observations"][rows[row]] for row in (start, end)]
+        digest = hashlib.sha256(b"".join(array.tobytes() for array in content)).digest()
+        if known.setdefault(digest, name) != name:
+            yield f"{name} is the same as {known[digest]}; leave one of them out"
+    largest = np.maximum.reduceat(np.abs(actions), first)
+    usual = np.median(largest, axis=0)
+    for number, column in np.argwhere((largest > UNITS * usual) & (usual > 0))[:1]:
+        yield (
+            f"{episodes[number]} has actions up to {largest[number, column]:g} in coordinate {column}, the usual one "
+            f"up to {usual[column]:g}; if it has other units, convert it"
+        )
+    if np.shape(success) == transitions.valid.shape and success.dtype.kind in "fiub":
+        is_failure = (arrays["masks"][last] == 0) & ~(success[rows[last]] > 0)
+        if is_failure.any():
+            yield (
+                f"{is_failure.sum():,} trajectories terminate without `success`, the first is "
+                f"{episodes[int(np.argmax(is_failure))]}; if they failed because time was up, they were cut off"
+            )
+
+
+def refuse_bad_values(name: str, arrays: Arrays, steps: Array | None = None) -> None:
+    """Refuse numbers that are not finite, by their row in an episode or a file.
+
+    :param steps: which rows are transitions, (rows,); None: all. Others have an observation and nothing else.
+    """
+    for key in ("observations", "actions", "rewards"):
+        try:
+            refuse_bad(key, arrays[key], None if key == "observations" else steps)
+        except ValueError as error:
+            raise UsageError(f"{name}: {error}") from error
 
 
 def warn(name: str, message: str) -> None:
@@ -290,11 +360,12 @@ def explaining_damage(path: Path, kind: str) -> Iterator[None]:
     except UsageError:
         raise
     except Exception as error:
+        text = one_line(error)
         advice = "get or make the file again"
-        # a sound file may be too large, and a damaged one may say that it is
-        if isinstance(error, MemoryError):
-            advice = "free memory or give fewer data; if it is not as large as that, get or make the file again"
-        raise UsageError(f"{path} cannot be read as {kind}: {one_line(error)}; {advice}") from error
+        for sign, cause in CAUSES.items():
+            if sign in f"{type(error).__name__} {text}":
+                advice = f"{cause}; if that is not the cause, {advice}"
+        raise UsageError(f"{path} cannot be read as {kind}: {text}; {advice}") from error
 
 
 # -- what arrays must be ----------------------------------------------------------------------------------------------
@@ -410,6 +481,10 @@ def transitions_of_rows(name: str, rows: Arrays, ends: Array, masks: Array) -> T
         # The row before one that is dropped is the last of its trajectory.
         "terminals": is_terminated | np.append(~is_kept[1:], False),
     }
+    refuse_bad_values(name, rows, is_kept)
     for key in ("observations", "actions", "rewards"):
         arrays[key] = rows[key]
+    success = rows.get("success")
+    if success is not None and success.shape == (steps,):
+        arrays["success"] = success
     return transitions_of(name, {key: array[is_kept] for key, array in arrays.items()})

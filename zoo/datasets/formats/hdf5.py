@@ -105,6 +105,9 @@ class Hdf5(Format):
                     raise UsageError(unknown_name_message("array", column, stored))
                 column_of[{"terminated": "terminals"}.get(key, key)] = column
             arrays = {key: read_array(name, stored, column) for key, column in column_of.items()}
+            if "success" in stored and "success" not in arrays:  # it may be anything
+                with contextlib.suppress(UsageError):
+                    arrays["success"] = read_array(name, stored, "success")
         return _of_d4rl(name, arrays, options)
 
 

@@ -29,7 +29,7 @@ from zoo.datasets.formats.robomimic import Robomimic
 from zoo.datasets.names import is_single_task
 from zoo.terminal.errors import UsageError, as_usage_error
 
-_EPISODE_ARRAYS = ("observations", "actions", "rewards", "terminated", "masks")
+_EPISODE_ARRAYS = ("observations", "actions", "rewards", "terminated", "masks", "success")
 
 
 class Npz(Format):
@@ -41,7 +41,7 @@ class Npz(Format):
     def read(self, path: Path, options: ReadOptions) -> Transitions:
         """Return the transitions."""
         check_checksum(path)
-        return transitions_of(str(path), _read(path, KNOWN_ARRAYS, options))
+        return transitions_of(str(path), _read(path, (*KNOWN_ARRAYS, "success"), options))
 
 
 class Episodes(Format):
@@ -66,6 +66,9 @@ class Episodes(Format):
                 arrays["masks"] = masks_of(str(file), arrays["terminated"], len(arrays["actions"]))
             parts = (arrays[name] for name in ("observations", "actions", "rewards", "masks"))
             episodes[str(file)] = episode_of(str(file), *parts)
+            success = arrays.get("success")
+            if success is not None and success.shape == arrays["actions"].shape[:1]:
+                episodes[str(file)]["success"] = success
         return joined(str(path), episodes)
 
 
