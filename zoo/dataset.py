@@ -17,7 +17,6 @@ from zoo.terminal.cli import as_program
 from zoo.terminal.errors import BAD_INPUT, Interrupted, UsageError
 from zoo.terminal.parser import (
     COUNT,
-    REAL,
     SEED,
     Parser,
     a_path,
@@ -88,20 +87,9 @@ def _convert(args: argparse.Namespace) -> dict[str, Any]:
     check_output("--output", path)
     if path.exists() and not args.force:
         raise UsageError(f"{path} exists; add `--force` to replace it, or choose another name")
-    columns = {}
-    for word in args.columns:
-        column, _, source = word.partition("=")
-        columns[column] = source
-    # a word without a source, or two words for one column
-    if "" in columns.values() or len(columns) < len(args.columns):
-        raise UsageError(
-            f"`--columns` expects NAME=COLUMN with each name once, e.g. rewards=cost, got {args.columns}"
-        )
     from zoo.datasets.commands import convert
-    from zoo.datasets.formats.base import ReadOptions
 
-    options = ReadOptions(columns, args.step_reward, args.done, args.reward_from)
-    return convert(args.name, args.dataset_dir, path, options)
+    return convert(args.name, args.dataset_dir, path, args.reward_from)
 
 
 def _check(args: argparse.Namespace) -> dict[str, Any]:
@@ -207,19 +195,6 @@ def _add_arguments(command: Parser, word: str) -> None:
         _add_environment(command)
     if word == "convert":
         add("-o", "--output", type=a_path, required=True, help="the npz file to write")
-        add(
-            "--columns",
-            nargs="+",
-            default=[],
-            metavar="NAME=COLUMN",
-            help="columns of parquet and HDF5 files, e.g. rewards=cost",
-        )
-        add("--step-reward", type=REAL, metavar="X", help="constant reward, if there are none")
-        add(
-            "--done",
-            choices=("terminated", "truncated"),
-            help="how episodes end, if the dataset does not say",
-        )
     if word in ("check", "convert"):
         add(
             "--reward-from",

@@ -17,7 +17,7 @@ from zoo.datasets.files import (
     missing_files,
     training_files,
 )
-from zoo.datasets.formats.base import ReadOptions, write_set
+from zoo.datasets.formats.base import write_set
 from zoo.datasets.formats.read import metadata_of, name_of, read_source
 from zoo.datasets.names import DATASETS, DatasetSpec, gym_id, is_custom, parse_name
 from zoo.datasets.ogbench import BROKEN, check_dataset
@@ -53,7 +53,7 @@ def list_datasets(folder: Folder) -> dict[str, list[Result]]:
     return tables
 
 
-def convert(name: str, folder: Folder, path: Path, options: ReadOptions) -> Result:
+def convert(name: str, folder: Folder, path: Path, reward_from: str | None) -> Result:
     """Write a dataset in any format as an npz file, and return what it holds.
 
     :param path: of the npz file.
@@ -63,7 +63,7 @@ def convert(name: str, folder: Folder, path: Path, options: ReadOptions) -> Resu
         raise UsageError(
             f"{name} is read as it is; only other formats than OGBench's are converted"
         )
-    content = read_source(source, options)
+    content = read_source(source, reward_from)
     write_set(path, content)
     recorded_in = metadata_of(source).environment
     return {"file": str(path), **_counts(content), "recorded_in": recorded_in}
@@ -110,7 +110,7 @@ def check(
                 built_env = stack.enter_context(contextlib.closing(make_env(env_id, **kwargs)))
                 probe(built_env, lambda: make_env(str(env_id), **kwargs))
             stack.enter_context(_recording(findings))
-            content = read_source(source, ReadOptions(reward_from=reward_from))
+            content = read_source(source, reward_from)
             result = _counts(content)
             if no_env:
                 env_id = dataset_only_id(name_of(source))

@@ -19,7 +19,7 @@ from agents.common.data.arrays import (
 )
 from agents.common.frames import FrameStack, is_image
 from zoo.datasets.files import Folder
-from zoo.datasets.formats.base import COMPACT, Dataset, ReadOptions, compact
+from zoo.datasets.formats.base import COMPACT, Dataset, compact
 from zoo.datasets.formats.minari import MINARI, minari_folder, parts_of
 from zoo.datasets.formats.read import metadata_of, name_of, read_source
 from zoo.datasets.formats.robomimic import FILE, HOST, demonstrations_file
@@ -91,7 +91,7 @@ def load_custom(
         if env is None:
             env = stack.enter_context(contextlib.closing(make_env(env_id, **env_kwargs)))
         spaces = spaces_for(source, env_id, env)
-    content = content or read_source(source, ReadOptions(reward_from=reward_from))
+    content = content or read_source(source, reward_from)
     if size is not None:
         content = first_trajectories(content, size, Path(name_of(source)))
     check_fit(source, content, env_id, spaces, action_range)

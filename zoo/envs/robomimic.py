@@ -1,19 +1,16 @@
-"""robosuite's environments as robomimic's demonstrations were recorded in them, on any version of MuJoCo.
+"""robosuite's environments as robomimic's demonstrations were recorded in them.
 
 Sources: the environment's arguments are ``env_args`` of robomimic's files for robosuite 1.5; sensors, reward and ends
 are those of Q-chunking (Li, Zhou and Levine, arXiv 2507.07969, ``envs/robomimic_utils.py`` and ``main.py``).
 """
 
-import types
 from typing import Any
 
 import gymnasium
 import mujoco
 import numpy as np
 from gymnasium import spaces
-from robosuite.controllers.parts import controller
 from robosuite.environments.base import REGISTERED_ENVS
-from robosuite.utils.binding_utils import MjModel
 
 from zoo.envs.repeatable import global_numpy_seed
 from zoo.envs.tasks import OBSERVATIONS
@@ -62,34 +59,6 @@ ignore_done: true
 ENV_ARGS: dict[str, Any] = load_yaml(_ENV_ARGS, "`env_args`")
 """Arguments of robosuite's environments."""
 
-_Model = type.__new__(  # not by its own metaclass, which would replace methods of robosuite's by MuJoCo's attributes
-    type(MjModel),
-    "_Model",
-    (MjModel,),
-    {"jnt_type": property(lambda self: self._model.jnt_type.tolist())},
-)
-"""robosuite's model with Python's integers, which MuJoCo's enumerations equal; from 3.9 on they equal no NumPy's."""
-
-_MASSES_ARE_MOVED = not hasattr(mujoco.MjData, "qM")
-# from MuJoCo 4 on, `mj_fullM` takes the data instead of their array `qM`, and in another order
-if _MASSES_ARE_MOVED:
-    controller.mujoco = types.SimpleNamespace(
-        mj_fullM=lambda model, full, data: mujoco.mj_fullM(model, data, full)
-    )
-
-
-def _adapted(kind: Any) -> Any:
-    """Return one of robosuite's environments, so that it runs with later versions of MuJoCo than it was written for."""
-
-    class Adapted(kind):  # type: ignore[misc]
-        def _initialize_sim(self, xml_string: str | None = None) -> None:
-            super()._initialize_sim(xml_string)
-            self.sim.model.__class__ = _Model
-            if _MASSES_ARE_MOVED:
-                self.sim.data.qM = self.sim.data._data
-
-    return Adapted
-
 
 class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     """A task of robosuite whose reward is 0 in the step that achieves it, which ends the episode, and -1 before.
@@ -106,7 +75,7 @@ class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         self.render_mode = render_mode
         self._renderer: mujoco.Renderer | None = None
         with global_numpy_seed(self._seed()):
-            self._scene = _adapted(REGISTERED_ENVS[scene])(**ENV_ARGS)
+            self._scene = REGISTERED_ENVS[scene](**ENV_ARGS)
         low, high = self._scene.action_spec
         self.action_space = spaces.Box(low.astype(np.float32), high.astype(np.float32))
         size = len(_vector(self._scene._get_observations()))

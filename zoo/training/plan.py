@@ -15,7 +15,7 @@ from zoo.algorithms.baselines import find_algorithm
 from zoo.algorithms.flows import describe_flow, load_flow
 from zoo.algorithms.packages import import_environments
 from zoo.datasets.custom import find_data, load_custom
-from zoo.datasets.formats.base import Dataset, ReadOptions
+from zoo.datasets.formats.base import Dataset
 from zoo.datasets.formats.read import has_rewards, name_of, read_source
 from zoo.datasets.load import load_dataset
 from zoo.datasets.names import DATASETS, gym_id, parse_env_name
@@ -147,7 +147,7 @@ def plan_run(request: TrainRequest) -> RunPlan:
     config = replace(config, **origins, no_env=request.no_env or None)
     content = None
     if request.no_env:
-        content = read_source(request.dataset, ReadOptions(reward_from=config.run.reward_from))
+        content = read_source(request.dataset, config.run.reward_from)
         register_dataset_only_env(request.env, content, config.run.action_range)
     env_kwargs = parse_overrides(request.env_kwargs, "--env-kwargs")
     eval_env_kwargs = parse_overrides(config.evaluation_env_kwargs, "--eval-env-kwargs")

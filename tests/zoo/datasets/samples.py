@@ -14,8 +14,8 @@ from pyarrow import parquet
 
 from tests.zoo.datasets.conftest import changed
 from tests.zoo.envs import toys
-from zoo.datasets.formats.base import ReadOptions, compact
-from zoo.datasets.formats.read import DEFAULT_OPTIONS, read_source
+from zoo.datasets.formats.base import compact
+from zoo.datasets.formats.read import read_source
 from zoo.envs.checks import stack
 from zoo.envs.tasks import OBSERVATIONS, TASKS
 from zoo.terminal.errors import UsageError
@@ -23,15 +23,15 @@ from zoo.terminal.errors import UsageError
 ENV = toys.SPRING
 
 
-def read(source, options=DEFAULT_OPTIONS):
+def read(source, reward_from=None):
     """Return what is read of a set, as arrays in the compact layout."""
-    return compact(read_source(source, options))
+    return compact(read_source(source, reward_from))
 
 
-def refusal(source, **reading):
+def refusal(source):
     """Return what is said about a set; one sentence."""
     with pytest.raises(UsageError) as error:
-        read(source, ReadOptions(**reading))
+        read(source)
     text = str(error.value)
     assert "\n" not in text
     return text

@@ -96,7 +96,6 @@ def test_a_set_is_checked_without_an_environment(tmp_path, call):
     {
         f"check cube-double-play-v0 --env {ENV}": "they are for data of your own",
         "check a.npz --action-range 0,1": "needs `--env` or `--no-env`",
-        "convert a.hdf5 -o a.npz --columns rewards=a rewards=b": "with each name once",
         "convert a.npz -o a.csv": "`--output` must name an .npz file",
         "convert a.npz -o {folder}": "`--output` must be a file in a folder that exists",
         "check nothing.csv": "expected a dataset at nothing.csv, got nothing",

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from agents.common.data.arrays import Array, Transitions, read_transitions, refuse_bad
 from agents.common.data.shards import Shards
-from agents.common.validation import count, unknown_name_message
+from agents.common.validation import count
 from zoo.datasets.files import dataset_file
 from zoo.terminal.errors import UsageError, as_usage_error, one_line
 from zoo.terminal.messages import log
@@ -31,10 +31,6 @@ timestamp     timestamp
 COLUMNS = {name: usual for name, *usual in map(str.split, _COLUMNS.strip().splitlines())}
 """What is read of rows -> the names of its column, the first that is there."""
 
-
-OF_CONVERT = ": a flag of `zoo dataset convert`, which writes an npz file to train on"
-"""What a message adds to flags that training does not have."""
-
 NO_TRANSITION = "contains no transitions"
 CAUSES = {
     "MemoryError": "free memory or give fewer data",
@@ -46,33 +42,6 @@ CAUSES = {
 """What libraries say of sound files -> what to do; a damaged one may say the same."""
 UNITS = 10
 """An episode whose largest action is so many times that of the usual one probably has other units."""
-
-
-@dataclass(frozen=True)
-class ReadOptions:
-    """What a format leaves open.
-
-    :param columns: what is read -> its name in the files, see `COLUMNS`.
-    :param step_reward: the reward of every step of a dataset that has none.
-    :param done: what ends the episodes of a dataset that does not say: ``terminated`` or ``truncated``.
-    :param reward_from: ``success`` takes rewards and masks from the flags of that name: where one is 1 the task ends
-        with the reward 0, and other steps have -1.
-    """
-
-    columns: Mapping[str, str] = field(default_factory=dict)
-    step_reward: float | None = None
-    done: str | None = None
-    reward_from: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.reward_from is not None and (self.step_reward is not None or self.done is not None):
-            raise UsageError(
-                f"`--reward-from {self.reward_from}` says the reward of each step and where the task ends; leave out "
-                "`--step-reward` and `--done`"
-            )
-        for name in self.columns:
-            if name not in COLUMNS:
-                raise UsageError(unknown_name_message("name in `--columns`", name, COLUMNS))
 
 
 @dataclass(frozen=True)
@@ -124,8 +93,8 @@ class Metadata:
 class Format:
     """A way in which datasets are stored; `zoo.datasets.formats.read.FORMATS` lists one object of each."""
 
-    supported: Collection[str] = ()
-    """Which fields of a `ReadOptions` say something that its files do not."""
+    has_success = False
+    """Whether its files may have an array `success`, from which rewards can be taken."""
 
     extensions: Collection[str] = ()
     """Of its files; a format of folders has a `matches` of its own."""
@@ -134,24 +103,18 @@ class Format:
         """Return whether a file or folder looks like one of this format; nothing of its content is trusted."""
         return path.suffix.lower() in self.extensions and path.is_file()
 
-    def read(self, path: Path, options: ReadOptions) -> Transitions:
-        """Return the transitions; raise UsageError if they cannot be read or trained on, with what to do."""
+    def read(self, path: Path, reward_from: str | None = None) -> Transitions:
+        """Return the transitions.
+
+        :param reward_from: ``success`` takes rewards and masks from the flags of that name: where one is 1 the task
+            ends with the reward 0, and other steps have -1.
+        :raises UsageError: if they cannot be read or trained on, with what to do.
+        """
         raise NotImplementedError
 
     def metadata(self, path: Path) -> Metadata:
         """Return what a dataset says of itself; nothing is made of it."""
         return Metadata()
-
-
-def reject_options(path: Path, options: ReadOptions, supported: Collection[str] = ()) -> None:
-    """Refuse options for what a format does not leave open."""
-    unsupported = []
-    for name, value in vars(options).items():
-        if value not in (None, {}) and name not in supported:
-            unsupported.append(f"`--{name.replace('_', '-')}`")
-    if unsupported:
-        flags = " and ".join(unsupported)
-        raise UsageError(f"{path} is in a format with a fixed schema; omit {flags}")
 
 
 Arrays: TypeAlias = dict[str, Array]
@@ -423,26 +386,16 @@ def masks_of(name: str, terminated: Array, steps: int) -> Array:
 # -- steps without the observation after an episode's last action, as D4RL and LeRobot write them ---------------------
 
 
-def add_rewards(name: str, rows: Arrays, options: ReadOptions) -> None:
-    """Add rewards to rows that have none: the same for each step, or -1 and, where it succeeds, 0.
+def add_rewards(name: str, rows: Arrays, reward_from: str | None) -> None:
+    """Take rewards and masks from successes, if that is asked for; they replace those of another task.
 
-    With `reward_from`, rewards and masks that the rows have are replaced: they may be those of another task.
+    :param reward_from: see :meth:`Format.read`.
     """
-    if options.reward_from is not None:
+    if reward_from is not None:
         require_keys(name, rows, ("success",))
         success = require_flags(name, "success", rows.pop("success"), len(rows["actions"]))
         rows |= {"rewards": success - np.float32(1), "masks": np.float32(1) - success}
-        return
-    if "rewards" in rows:
-        if options.step_reward is not None:
-            raise UsageError(f"{name} has rewards; leave out `--step-reward`")
-        return
-    if options.step_reward is None:
-        raise UsageError(
-            f"{name} has no rewards; name their column with `--columns rewards=NAME`, give each step the same one with "
-            f"`--step-reward -1`, or take them from successes with `--reward-from success`{OF_CONVERT}"
-        )
-    rows["rewards"] = np.full(len(rows["actions"]), options.step_reward, np.float32)
+    require_keys(name, rows, ("rewards",))
 
 
 def transitions_of_rows(name: str, rows: Arrays, ends: Array, masks: Array) -> Transitions:

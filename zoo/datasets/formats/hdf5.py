@@ -9,13 +9,10 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from agents.common.data.arrays import KNOWN_ARRAYS, Array, Transitions, check_timeouts
-from agents.common.validation import unknown_name_message
 from zoo.algorithms.packages import import_optional
 from zoo.datasets.formats.base import (
-    OF_CONVERT,
     Arrays,
     Format,
-    ReadOptions,
     add_rewards,
     explaining_damage,
     require_flags,
@@ -91,38 +88,23 @@ class Hdf5(Format):
     """An HDF5 file with arrays at its top."""
 
     extensions = EXTENSIONS
-    supported = ("columns", "step_reward", "done", "reward_from")
+    has_success = True
 
-    def read(self, path: Path, options: ReadOptions) -> Transitions:
+    def read(self, path: Path, reward_from: str | None = None) -> Transitions:
         """Return the transitions."""
         name = str(path)
+        arrays: Arrays = {}
         with opened(path) as stored:
-            # A named array means only what it is named for, even if its own name has a meaning.
-            usual_names = {*KNOWN_ARRAYS, options.reward_from}.difference(options.columns.values())
-            column_of = {key: key for key in stored if key in usual_names}
-            for key, column in options.columns.items():
-                if column not in stored:
-                    raise UsageError(unknown_name_message("array", column, stored))
-                column_of[{"terminated": "terminals"}.get(key, key)] = column
-            arrays = {key: read_array(name, stored, column) for key, column in column_of.items()}
-            if "success" in stored and "success" not in arrays:  # it may be anything
-                with contextlib.suppress(UsageError):
-                    arrays["success"] = read_array(name, stored, "success")
-        return _of_d4rl(name, arrays, options)
+            for key in (*KNOWN_ARRAYS, "success"):
+                if key in stored:
+                    arrays[key] = read_array(name, stored, key)
+        return _of_d4rl(name, arrays, reward_from)
 
 
-def _of_d4rl(name: str, arrays: Arrays, options: ReadOptions) -> Transitions:
+def _of_d4rl(name: str, arrays: Arrays, reward_from: str | None) -> Transitions:
     """Return the transitions of D4RL's arrays."""
     require_keys(name, arrays, ("observations", "actions", "terminals"))
-    add_rewards(name, arrays, options)
-    if options.done is not None:
-        if "timeouts" in arrays:
-            raise UsageError(
-                f"{name} has `timeouts`, which say where trajectories were cut off; leave out `--done`"
-            )
-        arrays["timeouts"] = np.zeros(len(arrays["terminals"]), bool)
-        if options.done == "truncated":
-            arrays["terminals"], arrays["timeouts"] = arrays["timeouts"], arrays["terminals"]
+    add_rewards(name, arrays, reward_from)
     # Each row has the state after it, so no trajectory loses its end.
     following = arrays.get("next_observations")
     if following is not None and len(following) == len(arrays["observations"]):
@@ -132,8 +114,7 @@ def _of_d4rl(name: str, arrays: Arrays, options: ReadOptions) -> Transitions:
     if "timeouts" not in arrays:
         raise UsageError(
             f"{name} must have `timeouts`, 1 where a trajectory was cut off, or `next_observations`: without them "
-            "trajectories run into one another; add one of them, or `--done` if `terminals` marks every end"
-            f"{OF_CONVERT}"
+            "trajectories run into one another; add one of them"
         )
     flags = {}
     for key in ("terminals", "timeouts", "masks"):

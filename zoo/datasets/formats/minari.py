@@ -16,7 +16,6 @@ from zoo.datasets.formats.base import (
     Arrays,
     Format,
     Metadata,
-    ReadOptions,
     episode_of,
     explaining_damage,
     joined,
@@ -39,7 +38,7 @@ class Minari(Format):
         """Return whether it is the folder of a dataset."""
         return (path / "data" / "metadata.json").is_file()
 
-    def read(self, path: Path, options: ReadOptions) -> Transitions:
+    def read(self, path: Path, reward_from: str | None = None) -> Transitions:
         """Return the transitions."""
         content = _read_metadata(path)
         metadata = self.metadata(path)

@@ -1,7 +1,6 @@
 """Read parquet files as LeRobot writes them: one row for each step, a list for each vector."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,8 @@ from agents.common.validation import count
 from zoo.datasets.formats.base import (
     COLUMNS,
     NO_TRANSITION,
-    OF_CONVERT,
     Arrays,
     Format,
-    ReadOptions,
     add_rewards,
     explaining_damage,
     require_flags,
@@ -34,16 +31,16 @@ GAP = 1.5
 class Parquet(Format):
     """A parquet file, or a folder with some below it."""
 
-    supported = ("columns", "step_reward", "done", "reward_from")
+    has_success = True
 
     def matches(self, path: Path) -> bool:
         """Return whether it is a parquet file, or a folder that holds one."""
         return bool(_parquet_files(path))
 
-    def read(self, path: Path, options: ReadOptions) -> Transitions:
+    def read(self, path: Path, reward_from: str | None = None) -> Transitions:
         """Return the transitions."""
         name = str(path)
-        rows = _read_rows(path, options.columns)
+        rows = _read_rows(path)
         for key in ("observations", "actions"):
             if rows[key].ndim == 1:
                 rows[key] = rows[key][:, None]
@@ -68,9 +65,9 @@ class Parquet(Format):
                 f"{expected[wrong[0]]} in row {wrong[0]}; sort them, and keep frames that are missing out of an episode"
             )
         _warn_of_gaps(path, rows, ends)
-        add_rewards(name, rows, options)
-        if options.reward_from is None:
-            rows["masks"] = 1.0 - _terminated(name, rows, ends, options.done)
+        add_rewards(name, rows, reward_from)
+        if reward_from is None:
+            rows["masks"] = 1.0 - _terminated(name, rows, ends)
         return transitions_of_rows(name, rows, ends, rows["masks"])
 
 
@@ -93,10 +90,9 @@ def _parquet_files(path: Path) -> list[Path]:
     return files
 
 
-def _read_rows(path: Path, columns: Mapping[str, str]) -> Arrays:
+def _read_rows(path: Path) -> Arrays:
     """Return the columns of a parquet file, or of all below a folder in the order of their names.
 
-    :param columns: names of columns that override `COLUMNS`.
     :return: those of `COLUMNS` that the files have, (rows, ...), and ``file``, the number of the file of each row.
     """
     parts: list[Arrays] = []
@@ -117,14 +113,13 @@ def _read_rows(path: Path, columns: Mapping[str, str]) -> Arrays:
             names = source.schema.names
             chosen = {}
             for name, usual_names in COLUMNS.items():
-                candidates = [columns[name]] if name in columns else usual_names
-                present = [column for column in candidates if column in names]
+                present = [column for column in usual_names if column in names]
                 if present:
                     chosen[name] = present[0]
-                elif name in columns or name in ("observations", "actions"):
+                elif name in ("observations", "actions"):
                     raise UsageError(
-                        f"{file} must have a column `{candidates[0]}` for {name}, got {', '.join(names)[:300]}; name "
-                        f"it with `--columns {name}=NAME`{OF_CONVERT}"
+                        f"{file} must have a column `{usual_names[0]}` for {name}, got {', '.join(names)[:300]}; "
+                        "rename yours with pandas (docs/data.md)"
                     )
             table = source.to_table(sorted(set(chosen.values())), use_threads=False)
             part = {}
@@ -194,18 +189,13 @@ def _as_array(file: Path, name: str, column: Any) -> Array:
     return array
 
 
-def _terminated(name: str, rows: Arrays, ends: Array, done: str | None) -> Array:
-    """Return where an episode ends because its task did.
-
-    :param done: what ends the episodes, ``terminated`` or ``truncated``; None: what the rows say.
-    """
-    if done is not None:
-        return ends & (done == "terminated")
+def _terminated(name: str, rows: Arrays, ends: Array) -> Array:
+    """Return where an episode ends because its task did."""
     key = "terminated" if "terminated" in rows else "success"
     if key not in rows:
         raise UsageError(
-            f"{name} does not say why its episodes end; add `--done terminated` if the task ends them, so that nothing "
-            f"comes after, or `--done truncated` if the recording was only cut off{OF_CONVERT}"
+            f"{name} does not say why its episodes end; add a column `next.terminated`, 1 where the task ends one and "
+            "0 where the recording was only cut off"
         )
     flags = require_flags(name, key, rows[key], len(ends))
     # Success may be flagged at every step from the first achievement on, a termination only at the last row.
@@ -220,7 +210,7 @@ def _terminated(name: str, rows: Arrays, ends: Array, done: str | None) -> Array
         warn(
             name,
             f"{len(lost):,} of {int(ends.sum()):,} episodes succeed before their last row and not in it: they count as "
-            "cut off there, and their successes are left out; end them at the success, or name the column of another "
-            f"flag with `--columns terminated=NAME`{OF_CONVERT}",
+            "cut off there, and their successes are left out; end them at the success, or add a "
+            "column `next.terminated`",
         )
     return flags & ends

@@ -13,12 +13,10 @@ from zoo.datasets.formats.base import (
     Arrays,
     Format,
     Metadata,
-    ReadOptions,
     add_rewards,
     episode_of,
     joined,
     masks_of,
-    reject_options,
     require_keys,
     transitions_of,
 )
@@ -36,28 +34,28 @@ class Npz(Format):
     """Arrays in any layout that `docs/datasets.md` describes."""
 
     extensions = (".npz",)
-    supported = ("reward_from",)
+    has_success = True
 
-    def read(self, path: Path, options: ReadOptions) -> Transitions:
+    def read(self, path: Path, reward_from: str | None = None) -> Transitions:
         """Return the transitions."""
         check_checksum(path)
-        return transitions_of(str(path), _read(path, (*KNOWN_ARRAYS, "success"), options))
+        return transitions_of(str(path), _read(path, (*KNOWN_ARRAYS, "success"), reward_from))
 
 
 class Episodes(Format):
     """A folder of npz files, one for each episode."""
 
-    supported = ("reward_from",)
+    has_success = True
 
     def matches(self, path: Path) -> bool:
         """Return whether it is a folder with such files."""
         return path.is_dir() and bool(npz_files(path))
 
-    def read(self, path: Path, options: ReadOptions) -> Transitions:
+    def read(self, path: Path, reward_from: str | None = None) -> Transitions:
         """Return the transitions."""
         episodes = {}
         for file in npz_files(path):
-            arrays = _read(file, _EPISODE_ARRAYS, options)
+            arrays = _read(file, _EPISODE_ARRAYS, reward_from)
             if "masks" not in arrays:
                 advice = (
                     "add it, 1 if the task ended the episode and 0 if it was cut off, or `masks`"
@@ -80,19 +78,18 @@ def npz_files(path: Path) -> list[Path]:
     return [file for file in files if not (file.name.startswith(".") or file.stem.endswith("-val"))]
 
 
-def _read(path: Path, names: Iterable[str], options: ReadOptions) -> Arrays:
-    source = options.reward_from or "rewards"
+def _read(path: Path, names: Iterable[str], reward_from: str | None) -> Arrays:
+    source = reward_from or "rewards"
     require_keys(str(path), read_npz_headers(path), ("observations", "actions", source))
     arrays = read_npz(path, {*names, source})
     for key in ("observations", "actions"):
         arrays[key] = np.atleast_1d(arrays[key])  # a number is refused later, by its shape
-    add_rewards(str(path), arrays, options)
+    add_rewards(str(path), arrays, reward_from)
     return arrays
 
 
 FORMATS: tuple[Format, ...] = (Npz(), Minari(), Parquet(), Robomimic(), Hdf5(), Episodes())
 """All formats; the first that matches reads a dataset. Minari's files may be parquet."""
-DEFAULT_OPTIONS = ReadOptions()
 
 
 @as_usage_error(OSError)
@@ -155,7 +152,7 @@ def metadata_of(source: str | Path) -> Metadata:
 
 
 @as_usage_error(DamagedFileError, OSError)
-def read_source(source: str | Path, options: ReadOptions = DEFAULT_OPTIONS) -> Transitions:
+def read_source(source: str | Path, reward_from: str | None = None) -> Transitions:
     """Return a dataset's transitions, checked for what any dataset must be.
 
     Nothing in it is executed or unpickled, and no environment is made.
@@ -163,5 +160,6 @@ def read_source(source: str | Path, options: ReadOptions = DEFAULT_OPTIONS) -> T
     :raises UsageError: if it cannot be read or trained on, with what to do.
     """
     path, source_format = require_format(source)
-    reject_options(path, options, source_format.supported)
-    return source_format.read(path, options)
+    if reward_from and not source_format.has_success:
+        raise UsageError(f"{path} has rewards of its own; leave out `--reward-from`")
+    return source_format.read(path, reward_from)

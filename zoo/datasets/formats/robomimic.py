@@ -2,7 +2,6 @@
 
 import mmap
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +9,9 @@ import numpy as np
 from agents.common.data.arrays import Array, Transitions
 from zoo.datasets.files import Folder
 from zoo.datasets.formats.base import (
-    OF_CONVERT,
     Arrays,
     Format,
     Metadata,
-    ReadOptions,
     episode_of,
     joined,
     require_flags,
@@ -23,7 +20,6 @@ from zoo.datasets.formats.base import (
 )
 from zoo.datasets.formats.hdf5 import EXTENSIONS, Stored, groups_of, opened, read_array
 from zoo.envs.tasks import OBSERVATIONS, SCENES, Task
-from zoo.terminal.errors import UsageError
 
 DEMONSTRATION = r"data/demo_([0-9]{1,9})/(.+)"
 FILE = "low_dim_v15.hdf5"
@@ -41,8 +37,6 @@ def demonstrations_file(task: Task, dataset_dir: Folder = None) -> Path:
 class Robomimic(Format):
     """An HDF5 file of numbered demonstrations."""
 
-    supported = ("columns",)
-
     def matches(self, path: Path) -> bool:
         """Return whether it is an HDF5 file with such a group."""
         if path.suffix.lower() not in EXTENSIONS or not path.is_file():
@@ -50,7 +44,7 @@ class Robomimic(Format):
         with opened(path) as stored:
             return bool(groups_of(stored, DEMONSTRATION))
 
-    def read(self, path: Path, options: ReadOptions) -> Transitions:
+    def read(self, path: Path, reward_from: str | None = None) -> Transitions:
         """Return the transitions."""
         version = _recorded_text(path, b"env_version") or "1.5"
         if not version.startswith("1.5"):
@@ -59,18 +53,11 @@ class Robomimic(Format):
                 f"it was recorded with robosuite {version}, whose controllers and sensors differ from those of 1.5, "
                 f"which is used here; get {FILE} instead",
             )
-        names: Sequence[str] = OBSERVATIONS
-        if options.columns:
-            if set(options.columns) != {"observations"}:
-                raise UsageError(
-                    f"`--columns` can only name the observations of {path}, as A,B,..."
-                )
-            names = options.columns["observations"].split(",")
         episodes = {}
         with opened(path) as stored:
             for number, group in sorted(groups_of(stored, DEMONSTRATION).items()):
                 name = f"{path}, demo_{number}"
-                episodes[name] = demonstration(name, group, names)
+                episodes[name] = demonstration(name, group)
         return joined(str(path), episodes)
 
     def metadata(self, path: Path) -> Metadata:
@@ -80,7 +67,7 @@ class Robomimic(Format):
         return Metadata(tasks.get(scene or ""))
 
 
-def demonstration(name: str, group: Stored, names: Sequence[str]) -> Arrays:
+def demonstration(name: str, group: Stored) -> Arrays:
     """Return a demonstration.
 
     As in Q-chunking (arXiv 2507.07969, ``envs/robomimic_utils.py`` and ``main.py``), the reward is 0 where the file's
@@ -88,14 +75,14 @@ def demonstration(name: str, group: Stored, names: Sequence[str]) -> Arrays:
     another one. Nothing comes after one that succeeds. Unlike there, a demonstration that ends without success was cut
     off: else failing would save the rewards of -1 that follow.
     """
-    sensors = [f"obs/{name}" for name in names]
+    sensors = [f"obs/{sensor}" for sensor in OBSERVATIONS]
     next_sensors = []
     if any(key.startswith("next_obs/") for key in group):
         next_sensors = [f"next_{sensor}" for sensor in sensors]
     required = ("actions", "rewards", "dones", *sensors, *next_sensors)
     advice = (
-        "raw files and files of images lack some; get low_dim_v15.hdf5, or name sensors by `--columns "
-        f"observations=A,B`{OF_CONVERT}"
+        "raw files and files of images lack some; get low_dim_v15.hdf5, or write the arrays of another "
+        "robot as npz files (docs/data.md)"
     )
     require_keys(name, group, required, advice)
     actions = read_array(name, group, "actions")

@@ -39,7 +39,6 @@ from tests.zoo.outcomes import refuses
 from zoo.datasets.custom import load_custom
 from zoo.datasets.formats.base import (
     COMPACT,
-    ReadOptions,
     compact,
     transitions_of_rows,
     write_set,
@@ -177,22 +176,6 @@ def test_a_changed_converted_file_is_refused(tmp_path):
     assert "recorded sha256" in refusal(write_npz(tmp_path, episodes(seed=1)))
 
 
-def test_what_formats_leave_open_can_be_given(tmp_path):
-    (part,) = episodes(1)
-    columns = {"joints": list(part["observations"][:-1]), "torque": list(part["actions"])}
-    path = tmp_path / "a.parquet"
-    parquet.write_table(pyarrow.table(columns), path)
-    columns = {"observations": "joints", "actions": "torque"}
-    assert "`--columns observations=NAME`" in refusal(path)
-    assert "`--step-reward -1`" in refusal(path, columns=columns, done="terminated")
-    assert "`--done truncated`" in refusal(path, columns=columns, step_reward=-1)
-    arrays = read(path, ReadOptions(columns, -1.0, "truncated"))
-    assert (arrays["rewards"][:-1] == -1).all()
-    assert (arrays["masks"] == 1).all()
-    assert len(arrays["valids"]) == 19
-    assert "closest: rewards" in refusal(path, columns={"reward": "cost"})
-
-
 @pytest.mark.parametrize("kind", ["npz", "folder", "parquet", "d4rl"])
 def test_successes_become_rewards_and_ends_of_the_task(tmp_path, kind):
     parts = episodes()
@@ -202,22 +185,10 @@ def test_successes_become_rewards_and_ends_of_the_task(tmp_path, kind):
     parts[1]["success"][5] = True  # and the episode goes on
     source = WRITERS[kind](tmp_path, parts)
     assert "`--reward-from success`" in refusal(source)
-    assert refusal(source, reward_from="success", step_reward=0.0)
     dataset = load_custom(source, ENV, {}, reward_from="success")
     success = joined(parts, "success")[: dataset.num_transitions]
     assert_array_equal(dataset.content.arrays["rewards"], np.where(success, 0, -1))
     assert_array_equal(dataset.content.arrays["masks"], ~success)
-
-
-@pytest.mark.parametrize(("done", "terminated"), [("terminated", [18, 39]), ("truncated", [])])
-def test_terminals_that_mark_every_end_end_as_is_said(tmp_path, done, terminated):
-    path = write_d4rl(tmp_path)
-    assert refusal(path, done=done)
-    path = write_d4rl(tmp_path, timeouts=None, terminals=ENDS)
-    assert refusal(path)
-    arrays = read(path, ReadOptions(done=done))
-    assert np.flatnonzero(arrays["masks"] == 0).tolist() == terminated
-    assert int((arrays["valids"] == 0).sum()) == 2
 
 
 SCALAR, PAIR = Box(-np.inf, np.inf, (1,)), Box(-np.inf, np.inf, (2,))

@@ -9,7 +9,6 @@ from tests.zoo.datasets import samples
 from tests.zoo.datasets.samples import ENV_ARGS, demonstration, joined, read, write_robomimic
 from zoo.dataset import main as dataset
 from zoo.datasets.custom import find_data
-from zoo.datasets.formats.base import ReadOptions
 from zoo.datasets.formats.read import metadata_of
 from zoo.datasets.formats.robomimic import FILE, demonstrations_file
 from zoo.envs.tasks import TASKS
@@ -86,7 +85,7 @@ def test_a_file_of_an_earlier_simulator_is_warned_about(tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("obs", None, "or name sensors by `--columns observations=A,B`"),
+        ("obs", None, "or write the arrays of another robot as npz files"),
         ("obs/object", np.zeros((3, 10)), "cannot be read as HDF5"),
         ("rewards", np.full(4, 0.5), "`rewards` must be 0 or 1 in each of the 4 steps"),
         ("actions", np.array([b"up"] * 4), "`actions` must hold rows of numbers, got |S2"),
@@ -99,16 +98,6 @@ def test_a_broken_file_is_refused_with_what_to_do(tmp_path, name, value, message
         if value is not None:
             file[f"data/demo_0/{name}"] = value
     assert message in samples.refusal(path)
-
-
-def test_sensors_of_another_robot_can_be_named(tmp_path):
-    part = demonstration(4)
-    path = write_robomimic(tmp_path / "a.hdf5", [part], next_obs=False)
-    columns = {"observations": "object,robot0_gripper_qpos"}
-    observations = read(path, ReadOptions(columns))["observations"]
-    states = part["observations"][:4, [*range(9, 19), 7, 8]]
-    assert_array_equal(observations[:4], states.astype(np.float32))
-    assert "can only name the observations" in samples.refusal(path, columns={"rewards": "dones"})
 
 
 # -- where files are --------------------------------------------------------------------------------------------------
