@@ -25,7 +25,9 @@ def test_generate_then_check(call, tmp_path):
     train, val = tmp_path / f"{STITCH}.npz", tmp_path / f"{STITCH}-val.npz"
     expected = {"name": STITCH, "train": str(train), "val": str(val), "sha256": digest_of(train)}
     assert result == expected | {"rows": 2 * 201}
-    assert call(main, "check", *words)[0]["sound"]
+    result, _ = call(main, "check", *words)
+    assert result["sound"]
+    assert result["files"][train.name]["success_states"].keys() == set("12345")
 
 
 def test_check_reports_what_is_broken(call, tmp_path):

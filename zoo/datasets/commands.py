@@ -93,7 +93,7 @@ def check(
             raise UsageError(
                 f"OGBench's {name} needs no further flags: they are for data of your own"
             )
-        _check_ogbench(parse_name(source).spec, folder, findings)
+        result["files"] = _check_ogbench(parse_name(source).spec, folder, findings)
     elif action_range and not (env or no_env or name in TASKS):
         raise UsageError("`--action-range` needs `--env` or `--no-env`, whose limits it stands for")
     else:
@@ -139,15 +139,17 @@ def _source_of(name: str, folder: Folder) -> str:
     return find_data(TASKS[name], folder) if name in TASKS else name
 
 
-def _check_ogbench(spec: DatasetSpec, folder: Folder, findings: list[Result]) -> None:
-    """Check all files of a dataset of OGBench."""
+def _check_ogbench(spec: DatasetSpec, folder: Folder, findings: list[Result]) -> Result:
+    """Check all files of a dataset of OGBench, and return what is known of each."""
+    results: Result = {}
     paths = training_files(spec, folder)
     validation = dataset_files(spec.name, folder)[1]
     if validation.exists():  # training does not need it
         paths.append(validation)
     for path in paths:
         with _recording(findings, file=path.name):
-            check_dataset(path, spec)
+            results[path.name] = check_dataset(path, spec)
+    return results
 
 
 @contextlib.contextmanager

@@ -1,7 +1,6 @@
 """Download OGBench's datasets: resumable, checked, and in place only when complete."""
 
 import math
-import time
 import zipfile
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -29,7 +28,8 @@ HOSTS = ["https://huggingface.co/datasets/zhouzypaul/ogbench_datasets/resolve/ma
 """Folders in the order in which they are tried: a public mirror, which is more reliable, and OGBench's host."""
 TIMEOUTS = (10.0, 60.0)
 """Seconds until a connection, and until the next bytes."""
-ATTEMPTS = 5
+ATTEMPTS = 3
+"""How often each folder is tried."""
 CHUNK_BYTES = 1 << 16  # what a dropped connection can lose
 
 
@@ -88,10 +88,10 @@ def _download_file(file: Path, spec: DatasetSpec) -> None:
     make_folder(file.parent)
     part = file.with_name(f"{file.name}.part")
     problems = []
-    for host in HOSTS:
+    for host in HOSTS * ATTEMPTS:  # a connection that broke off is taken up by the next
         url = f"{host}{folder}/{file.name}"
         try:
-            _fetch(url, part)
+            _transfer(url, part)
             # A maintenance page, or a file that changed between two parts of it, must not become a dataset.
             check_headers(part, spec)
             with raising_damaged_file(str(part)), zipfile.ZipFile(part) as archive:
@@ -108,21 +108,9 @@ def _download_file(file: Path, spec: DatasetSpec) -> None:
                 part.rename(temporary)
             return
     raise DownloadError(
-        "; ".join(problems), f"try again (it continues where it stopped), or put the file at {file}"
+        "; ".join(dict.fromkeys(problems)),
+        f"try again (it continues where it stopped), or put the file at {file}",
     )
-
-
-def _fetch(url: str, part: Path) -> None:
-    """Download a file, and continue where it broke off."""
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            _transfer(url, part)
-            return
-        except requests.RequestException as error:
-            # Without a single byte there is no such file, host or network: waiting does not help.
-            if attempt == ATTEMPTS or isinstance(error, requests.HTTPError) or not part.exists():
-                raise
-            time.sleep(2.0**attempt / 2)
 
 
 def _transfer(url: str, part: Path) -> None:

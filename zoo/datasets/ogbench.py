@@ -21,6 +21,10 @@ from zoo.terminal.errors import UsageError, as_usage_error
 
 BROKEN = (UsageError, DamagedFileError, OSError)
 """What the checks raise over a file that cannot be trained on."""
+ARMS = ("cube", "scene", "puzzle")
+"""Families in which a robot arm acts."""
+CONTACT = 18
+"""Column of their observations with the force at the gripper, from 0 to 1."""
 ACTION_MARGIN = 1e-5
 """Actions are kept this far inside [-1, 1], so that atanh of them is finite."""
 
@@ -109,24 +113,31 @@ def check_values(arrays: Mapping[str, Array]) -> None:
         )
 
 
-def check_dataset(path: Path, spec: DatasetSpec) -> None:
+def check_dataset(path: Path, spec: DatasetSpec) -> dict[str, Any]:
     """Check everything about a dataset file, and warn of tasks that no state of it achieves.
 
     It raises one of `BROKEN` for the first thing that is wrong.
+
+    :return: what files that were recorded alike agree in: the share of states that achieve each task, and of states in
+        which the force at an arm's gripper is at its sensor's limit, which differs between versions of MuJoCo.
     """
     with contextlib.closing(make_labelling_env(spec.env_id)) as env:
         check_headers(path, spec, env)
     _, arrays = read_arrays(path, spec)
-    # A task that no state achieves has rewards of -1 only: there is nothing but cloning to learn.
-    unsolved = []
+    shares = {}
     for task, env_id in spec.task_env_ids.items():
         with contextlib.closing(make_labelling_env(env_id)) as env:
             _, masks = relabel(arrays, env)
-        if masks.all():
-            unsolved.append(str(task))
+        shares[str(task)] = float(np.mean(masks == 0))
+    # A task that no state achieves has rewards of -1 only: there is nothing but cloning to learn.
+    unsolved = [task for task, share in shares.items() if not share]
     if unsolved:
         message = f"expected a state that achieves each task, got none for {', '.join(unsolved)}"
         warnings.warn(message, stacklevel=2)
+    result: dict[str, Any] = {"success_states": shares}
+    if spec.family.startswith(ARMS) and not spec.is_visual:
+        result["saturated_contact"] = float(np.mean(arrays["observations"][:, CONTACT] >= 1))
+    return result
 
 
 def read_arrays(path: Path, spec: DatasetSpec) -> tuple[str, dict[str, Array]]:

@@ -1,6 +1,5 @@
 """Choose the back end with which MuJoCo renders on this machine: EGL, OSMesa or a window."""
 
-import math
 import os
 import re
 import subprocess
@@ -33,8 +32,6 @@ with mujoco.Renderer(model, 32, 32) as renderer:
 _SECONDS = 60
 _IN_WINDOWS = "glfw"
 _SCREENS = ("DISPLAY", "WAYLAND_DISPLAY")
-WALLS = (0.3, 0.33, 0.4)
-"""The colour of a maze's walls before it is lit: red, green and blue."""
 VISUAL = "visual-"
 """Prefix of OGBench's environments and datasets with images."""
 _IMAGES = re.compile(rf"(^|/){VISUAL}[^/]*-v\d+(_\d+)?(/|$)")
@@ -121,7 +118,7 @@ def _works(name: str) -> bool:
 
 
 def prepare_drawing(env: Any) -> None:
-    """Draw without shadows and smoothed edges, which take up to 30 times as long where there is no GPU; mazes whole.
+    """Draw without shadows and smoothed edges, which take up to 30 times as long where there is no GPU.
 
     What is set takes effect when the first picture is made. OGBench's scenes have a model only after the first reset.
 
@@ -131,11 +128,3 @@ def prepare_drawing(env: Any) -> None:
     if model is None:
         return
     model.vis.quality.shadowsize = model.vis.quality.offsamples = 0
-    camera: Any = getattr(env, "custom_camera", None)
-    if hasattr(camera, "distance"):  # OGBench's mazes are white, and their outer walls not in view
-        model.mat("wall").rgba[:3] = WALLS
-        width = 1.02 * env._maze_unit * max(env.maze_map.shape)
-        half_angle = math.radians(model.vis.global_.fovy / 2)
-        # So far above the walls that the width just fills the picture.
-        height = env._maze_unit * env._maze_height
-        camera.distance = height + width / (2 * math.tan(half_angle))
