@@ -14,6 +14,7 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
 from agents.common.validation import count
 from zoo.envs.rendering import prepare_pictures
 from zoo.models.agent_flags import add_agent, add_machine, check_agent
+from zoo.runs.versions import warn_of_simulator
 from zoo.terminal.cli import as_program, signals_deferred
 from zoo.terminal.errors import FAILED, UsageError
 from zoo.terminal.messages import log
@@ -69,6 +70,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         from zoo.models.agent import find_agent
 
     agent = find_agent(args)
+    warn_of_simulator(agent.env, "this agent and its scores", agent.versions.get("mujoco"))
     if args.fitted_q:
         from zoo.training.fitted_q import fit_value
 

@@ -10,6 +10,7 @@ from ogbench.utils import DATASET_URL
 
 from agents.common.files import DamagedFileError, raising_damaged_file
 from zoo.datasets.files import (
+    OFFICIAL,
     Folder,
     dataset_file,
     dataset_files,
@@ -104,7 +105,7 @@ def _download_file(file: Path, spec: DatasetSpec) -> None:
             part.unlink()  # perhaps it began as another file than the one that is there now
             problems.append(f"{url}: the downloaded file is not a valid dataset: {error}")
         else:
-            with dataset_file(file) as temporary:
+            with dataset_file(file, f"MuJoCo {OFFICIAL}") as temporary:
                 part.rename(temporary)
             return
     raise DownloadError(

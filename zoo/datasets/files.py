@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -27,6 +28,8 @@ ARRAYS = "arrays"
 """The folder of the converted arrays of a dataset of several files, beside these."""
 RECORD = "shard.json"
 """What a folder of converted arrays says of them."""
+OFFICIAL = "3.4.0 or older"
+"""MuJoCo in which OGBench's own data were made."""
 Folder: TypeAlias = str | Path | None
 """A folder of datasets; None is the default one."""
 
@@ -114,16 +117,19 @@ def keep_existing(train: Path, existing: str) -> bool:
 
 
 @contextlib.contextmanager
-def dataset_file(path: Path) -> Iterator[Path]:
+def dataset_file(path: Path, origin: str = "") -> Iterator[Path]:
     """Yield where to write a dataset file; it gets its place, and its checksum beside it, when it is whole.
 
     The old checksum is removed first and the new one is written last, so a crash never leaves a wrong one.
+
+    :param origin: how the file was made, for :func:`recorded_origin`; a comment to `sha256sum -c`.
     """
     with atomic_path(path) as temporary:
         yield temporary
         digest = digest_of(temporary)
         checksum_file(path).unlink(missing_ok=True)
-    write_text(checksum_file(path), f"{digest}  {path.name}\n")
+    comment = f"# {origin}\n" if origin else ""
+    write_text(checksum_file(path), f"{digest}  {path.name}\n{comment}")
 
 
 def checksum_file(path: Path) -> Path:
@@ -138,6 +144,24 @@ def recorded_sha256(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     return next(iter(text.split()), None)  # the file's name follows, as `sha256sum` writes it
+
+
+def recorded_origin(path: Path, otherwise: str | None = None) -> dict[str, Any]:
+    """Return the ``mujoco`` and ``seed`` that are written next to a file, as far as they are.
+
+    :param otherwise: the version of MuJoCo that made it if nothing is written there.
+    """
+    try:
+        text = read_text(checksum_file(path))
+    except FileNotFoundError:
+        return {"mujoco": otherwise}
+    match = re.search(r"^# MuJoCo ([^,\n]+)(?:, seed (\d+))?$", text, flags=re.MULTILINE)
+    if match is None:
+        return {}
+    origin: dict[str, Any] = {"mujoco": match[1]}
+    if match[2]:
+        origin["seed"] = int(match[2])
+    return origin
 
 
 def check_checksum(path: Path) -> str:

@@ -109,8 +109,9 @@ def generate_dataset(
             _play(spec, seed, missing, min(num_workers or available_cores(), len(missing)))
         parts = [file for _, _, file in jobs]
         # The training file comes last: if it exists, the dataset is complete.
-        _join(parts[episodes:], files[1])
-        _join(parts[:episodes], files[0])
+        origin = f"MuJoCo {version('mujoco')}, seed {seed}"
+        _join(parts[episodes:], files[1], origin)
+        _join(parts[:episodes], files[0], origin)
         for file in files:
             shutil.rmtree(_parts(file))
     return files
@@ -141,14 +142,14 @@ def _jobs(spec: DatasetSpec, seed: int, counts: dict[Path, int]) -> list[Job]:
     return jobs
 
 
-def _join(parts: Sequence[Path], file: Path) -> None:
+def _join(parts: Sequence[Path], file: Path, origin: str) -> None:
     """Write the episodes as one npz file; equal data have equal bytes."""
     log.info("writing %s", file)
     arrays = {}
     for key in read_npz_headers(parts[0]):
         # One array after the other: the parts are not all in memory twice.
         arrays[key] = np.concatenate([read_npz(part, [key])[key] for part in parts])
-    with dataset_file(file) as temporary:
+    with dataset_file(file, origin) as temporary:
         np.savez_compressed(temporary, allow_pickle=False, **arrays)
 
 

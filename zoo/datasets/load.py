@@ -2,6 +2,7 @@
 
 import contextlib
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from agents.common.data.arrays import Transitions, compact_transitions
 from agents.common.validation import count
 from zoo.datasets.download import DownloadError, download_dataset
 from zoo.datasets.files import (
+    OFFICIAL,
     Folder,
     data_path,
     missing_files,
+    recorded_origin,
     settings_sha256,
 )
 from zoo.datasets.formats.base import Dataset
@@ -53,8 +56,11 @@ def load_dataset(
         "sparse": sparse,
         "split": "train",
     }
+    # OGBench keeps no record beside the files that it downloads
+    origin = recorded_origin(path, OFFICIAL if dataset in SOURCES else None)
     if path.is_dir():
-        return load_shards(env_name, path, settings, replace_interval)
+        shards = load_shards(env_name, path, settings, replace_interval)
+        return replace(shards, origin=origin)
     with contextlib.closing(make_labelling_env(name.env_id)) as env:
         with explained(path):
             check_headers(path, name.spec, env)
@@ -72,7 +78,8 @@ def load_dataset(
             f"no state in {path} achieves the task of {env_name}; every reward is negative",
             stacklevel=2,
         )
-    return Dataset(path, content, settings_sha256(settings | {"file": digest}))
+    fingerprint = settings_sha256(settings | {"file": digest})
+    return Dataset(path, content, fingerprint, origin={"sha256": digest, **origin})
 
 
 def _find_files(

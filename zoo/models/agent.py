@@ -91,6 +91,7 @@ class Agent:
     :param scoring: what its episodes are scored by.
     :param stated: the score that its file states; None where it states none.
     :param run: folder of its run; None where it is of none, or plays in another environment.
+    :param versions: of the packages that trained it, as far as they are known.
     :param trust: whether the name of its environment, which is from a file, may choose a module to import.
     """
 
@@ -105,6 +106,7 @@ class Agent:
     scoring: ScoringRule = REPORTED
     stated: Score | None = None
     run: Path | None = None
+    versions: dict[str, Any] = field(default_factory=dict)
     trust: bool = False
 
     def __post_init__(self) -> None:
@@ -251,6 +253,7 @@ def agent_of_run(
         replica=config.seed,
         scoring=scoring,
         run=path,
+        versions=folder.known_versions()["packages"],
         trust=trust,
     )
 
@@ -337,6 +340,7 @@ def _agent_of_policy(path: Path, env: str | None, device: str, trust: bool) -> A
         replica=about.get("seed") or 0,
         scoring=scoring,
         stated=stated,
+        versions=about.get("versions") or {},
         trust=trust,
     )
 

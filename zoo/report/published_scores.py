@@ -19,6 +19,7 @@ from zoo.datasets.names import single_task_names
 from zoo.report.comparison import ComparedMethod
 from zoo.report.scores_file import ScoreTables, read_scores
 from zoo.runs.protocol import describe_layers
+from zoo.runs.versions import simulator
 from zoo.settings.layers import load_yaml
 from zoo.terminal.errors import UsageError
 
@@ -55,7 +56,10 @@ class PublishedSet:
         protocol = self.protocol | self.domains.get(domain, {})
         protocol |= self.methods.get(method, {})
         protocol |= protocol.pop("domains", {}).get(domain, {})
-        return protocol | {"net_arch": describe_layers(protocol.get("net_arch"))}
+        return protocol | {
+            "net_arch": describe_layers(protocol.get("net_arch")),
+            "mujoco": simulator(domain, protocol.get("mujoco")),
+        }
 
     @cached_property
     def scores(self) -> ScoreTables:

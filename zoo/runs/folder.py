@@ -222,9 +222,17 @@ class RunFolder:
         :raises UnreadableRun: if it cannot be read.
         """
         versions = self._read_mapping(self.path / VERSIONS, json.loads)
-        if not isinstance(versions.get("packages"), dict):  # of a damaged file
-            versions["packages"] = {}
+        for part in ("packages", "data"):
+            if not isinstance(versions.get(part), dict):  # of an older or damaged file
+                versions[part] = {}
         return versions
+
+    def known_versions(self) -> dict[str, Any]:
+        """Return the same as far as it can be read, for what goes on without."""
+        try:
+            return self.read_versions()
+        except UnreadableRun:
+            return {"packages": {}, "data": {}}
 
     def _read_mapping(self, path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
         """Return what a text file holds; empty if that is not a mapping."""

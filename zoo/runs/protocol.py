@@ -11,7 +11,7 @@ from zoo.settings.layers import flatten
 
 PROTOCOL = (
     "profile", "offline_steps", "online_steps", "eval_episodes", "sparse", "dataset_size", "dataset_fingerprint",
-    "net_arch", "pretraining_steps", "pretrained_actor", "success_return", "action_range",
+    "net_arch", "pretraining_steps", "pretrained_actor", "success_return", "action_range", "mujoco",
 )  # fmt: skip
 """What must agree before two runs of an algorithm may share a row.
 

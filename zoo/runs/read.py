@@ -39,6 +39,7 @@ from zoo.runs.protocol import (
     show,
 )
 from zoo.runs.scores import RETURN, SUCCESS
+from zoo.runs.versions import simulator
 from zoo.settings.record import RunRecord
 
 EVALUATION_COLUMNS = (
@@ -187,7 +188,7 @@ def _read_run(path: Path, described: dict[int, tuple[RunRecord, dict[str, Any]]]
 def _describe(folder: RunFolder, record: RunRecord) -> dict[str, Any]:
     """Return the columns that the record of a run gives; raise UnreadableRun if it gives none."""
     try:
-        columns = _columns_of(record)
+        columns = _columns_of(record) | {"mujoco": _simulators(folder, record.env)}
         for name in PROTOCOL:
             if isinstance(columns[name], list | dict):
                 raise TypeError(f"`{name}` is {columns[name]!r}")
@@ -196,6 +197,17 @@ def _describe(folder: RunFolder, record: RunRecord) -> dict[str, Any]:
         raise UnreadableRun(folder.config, problem) from error
     settings = {name: show(columns[name]) for name in ("algorithm", *PROTOCOL)}
     return {**columns, "settings": settings | describe_settings(columns["settings"])}
+
+
+def _simulators(folder: RunFolder, environment: str) -> str | None:
+    """Return the side of MuJoCo 3.5.0 that a run was played on, and that of its data if it is the other."""
+    versions = folder.known_versions()
+    name = split_environment(environment)[0]
+    played = simulator(name, versions["packages"].get("mujoco"))
+    recorded = simulator(name, versions["data"].get("mujoco"))
+    if recorded in (None, played):
+        return played
+    return f"{played}, data {recorded}"
 
 
 def _columns_of(record: RunRecord) -> dict[str, Any]:

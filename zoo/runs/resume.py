@@ -141,12 +141,9 @@ def find_run(log_folder: Path, record: RunRecord, seeds: list[int] | None) -> St
 
 def _warn_if_packages_changed(run: StoredRun) -> None:
     """Warn of other versions of packages, whose kernels may round differently."""
-    try:
-        recorded = run.folders[0].read_versions()["packages"]
-    except UnreadableRun:  # the run can go on without
-        return
-    changed = differences(recorded, describe_versions("", None)["packages"])
-    if changed:
+    recorded = run.folders[0].known_versions()["packages"]
+    changed = differences(recorded, describe_versions("")["packages"])
+    if recorded and changed:
         log.warning(
             "package versions changed since this run started; results may differ in the last bits: %s",
             "; ".join(changed),

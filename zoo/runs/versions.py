@@ -1,18 +1,49 @@
-"""Versions of the software and hardware that produced a run."""
+"""Versions of the software and hardware that produced a run, and on which side of a change of MuJoCo they are."""
 
 import contextlib
 import os
 import platform
+import re
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from agents.common.processor import cpuinfo
+from zoo.terminal.messages import log
 
 RECORDED_PACKAGES = (
     "flow-rl-zoo", "torch", "stable-baselines3", "sb3-contrib", "gymnasium", "ogbench", "mujoco", "numpy",
 )  # fmt: skip
+_MOVED = re.compile(r"(visual-)?(cube|scene|puzzle|antmaze|antsoccer)-")
+"""Environments whose robots move otherwise from MuJoCo 3.5.0 on: docs/datasets.md has by how much."""
+
+
+def simulator(environment: str, mujoco: str | None) -> str | None:
+    """Return on which side of MuJoCo 3.5.0 a version is; None if both move the robot alike, or it is not known.
+
+    :param environment: its name, or that of a domain.
+    """
+    numbers = [int(number) for number in re.findall(r"\d+", str(mujoco or ""))]
+    if not numbers or not _MOVED.match(environment):
+        return None
+    return "before 3.5" if numbers[:2] < [3, 5] else "from 3.5"
+
+
+def warn_of_simulator(environment: str, what: str, mujoco: str | None) -> None:
+    """Warn if the robot of an environment moves otherwise here than where something was made.
+
+    :param what: was made, in the plural.
+    :param mujoco: the version in which it was made; None if that is not known.
+    """
+    here = version("mujoco")
+    if simulator(environment, mujoco) not in (None, simulator(environment, here)):
+        log.warning(
+            "%s were made in MuJoCo %s; %s, which is installed, moves this robot otherwise (docs/datasets.md)",
+            what,
+            mujoco,
+            here,
+        )
 
 
 def processor() -> str | None:
@@ -20,8 +51,11 @@ def processor() -> str | None:
     return cpuinfo("model name") or platform.processor() or None
 
 
-def describe_versions(device: str, dataset_fingerprint: str | None) -> dict[str, Any]:
-    """Return the software, device and data of a run, as plain values for ``versions.json``."""
+def describe_versions(device: str, data: Any = None) -> dict[str, Any]:
+    """Return the software, device and data of a run, as plain values for ``versions.json``.
+
+    :param data: a `zoo.datasets.formats.base.Dataset`, or None.
+    """
     packages: dict[str, str | None] = dict.fromkeys(RECORDED_PACKAGES)
     for name in packages:
         with contextlib.suppress(PackageNotFoundError):
@@ -33,7 +67,8 @@ def describe_versions(device: str, dataset_fingerprint: str | None) -> dict[str,
         "packages": packages,
         "git_commit": git_commit(),
         "device": device,
-        "dataset_fingerprint": dataset_fingerprint,
+        "dataset_fingerprint": getattr(data, "fingerprint", None),
+        "data": dict(getattr(data, "origin", {})),
     }
 
 

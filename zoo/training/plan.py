@@ -22,6 +22,7 @@ from zoo.datasets.names import DATASETS, gym_id, parse_env_name
 from zoo.envs.dataset_only import dataset_only_id, register_dataset_only_env
 from zoo.envs.make import find_spec, is_ogbench
 from zoo.envs.tasks import TASKS
+from zoo.runs.versions import warn_of_simulator
 from zoo.settings.config import NO_BENCHMARK, Benchmark, load_config
 from zoo.settings.layers import parse_overrides
 from zoo.settings.record import RunRecord
@@ -111,6 +112,7 @@ class RunPlan:
         }
         if data.reference_scores is not None:
             dataset["reference_scores"] = list(data.reference_scores)
+        warn_of_simulator(self.request.env, "the data", data.origin.get("mujoco"))
         official = DATASETS.get(data.path.stem)
         is_whole = self.config.run.dataset_size is None
         if is_whole and official and data.num_transitions < 0.99 * official.transitions:

@@ -182,7 +182,7 @@ def make_folders(
     device_name = device.type
     if device.type == "cuda":
         device_name = torch.cuda.get_device_name(device)
-    versions = describe_versions(device_name, getattr(data, "fingerprint", None))
+    versions = describe_versions(device_name, data)
     assert model.replay_buffer is not None
     versions["storage"] = model.replay_buffer.placement.text
     versions |= {"dataset": request.dataset, "dataset_dir": request.dataset_dir}

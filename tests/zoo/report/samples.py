@@ -122,6 +122,7 @@ def runs_table(problems=()):
         environment=SCENE[0],
         replaced_by=None,
         success_return=None,
+        mujoco=None,
         dataset_fingerprint=None,
         played="none",
         code=None,

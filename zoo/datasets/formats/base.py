@@ -51,12 +51,14 @@ class Dataset:
     :param content: what an algorithm's ``load_dataset`` takes; rewards are those of the state before the action.
     :param fingerprint: sha256 of the files' content and of the settings.
     :param reference_scores: returns of a random and of an expert policy, where the files say them.
+    :param origin: ``sha256`` of its file, and as far as they are known the ``mujoco`` that made it and the ``seed``.
     """
 
     path: Path
     content: Transitions | Shards
     fingerprint: str
     reference_scores: tuple[float, float] | None = None
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def num_transitions(self) -> int:

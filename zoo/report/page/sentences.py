@@ -35,6 +35,7 @@ from zoo.runs.scores import SUCCESS, interval_of_successes
 _SHOULD_AGREE = {
     "success_return": "count a success from different returns on",
     "dataset_fingerprint": "were trained on different data",
+    "mujoco": "were played in versions of MuJoCo that move the robot otherwise",
     "played": "were evaluated with different arguments of the environment",
 }
 """Setting that runs on an environment should share -> clause of the warning where they do not."""
