@@ -7,6 +7,7 @@ import shlex
 import shutil
 import sys
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 from unittest import mock
 
@@ -51,6 +52,8 @@ def test_a_run_leaves_everything_in_its_folder(finished):
     assert "warning: dataset of 2000 transitions instead of 1000000" in log_of(finished)
     assert config["settings"].items() > {"horizon_length": 2, "tau": 0.005}.items()
     assert config["dataset"]["size"] == 2000
+    made = json.loads((finished / "versions.json").read_text())["data"]
+    assert (made["mujoco"], made["seed"]) == (version("mujoco"), 0)
     assert set(config["settings"]) == set(agents.get("qam").method.declared())
     with np.load(finished / "evaluations.npz") as history:  # in SB3's format
         assert history["timesteps"].tolist() == [10, 20]
@@ -243,8 +246,8 @@ def test_where_the_data_live_is_said_and_recorded(shards, tmp_path, call):
     words = [*arguments(shards, tmp_path, steps=6), *f"--dataset {shards} --storage host".split()]
     result, messages = call(main, *words, "--verbose", "1", "--device", "cpu")
     assert status_of(result["run"])["updates"].startswith("eager")
-    storage = json.loads((Path(result["run"]) / "versions.json").read_text())["storage"]
-    assert "in host memory" in storage
-    assert storage in messages
+    versions = json.loads((Path(result["run"]) / "versions.json").read_text())
+    assert "in host memory" in versions["storage"]
+    assert versions["storage"] in messages
     dataset = config_of(result["run"])["dataset"]
     assert (dataset["name"], dataset["size"]) == (shards.name, 110)  # of all files

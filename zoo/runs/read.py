@@ -56,6 +56,7 @@ _RUN_COLUMNS = (
     "online_step", "updated", *PROTOCOL, "reference_scores", "departures", "settings", "played", "code",
     "problem", "replaced_by", "never_reported", "hours",
 )  # fmt: skip
+Described: TypeAlias = dict[tuple[int, str | None], tuple[RunRecord, dict[str, Any]]]
 ReadRun: TypeAlias = tuple[dict[str, Any], np.ndarray]
 """Row of a run, and its evaluations as rows of `zoo.runs.folder.EVALUATION`."""
 
@@ -121,7 +122,7 @@ def read_runs(paths: Iterable[Path], finished: dict[Path, ReadRun] | None = None
     :param finished: what earlier calls have read of finished runs, which are not read again; this call adds its own.
     """
     rows_of_finished = {} if finished is None else finished
-    described: dict[int, tuple[RunRecord, dict[str, Any]]] = {}
+    described: Described = {}
     rows = []
     evaluations = []
     for path in find_run_folders(paths):
@@ -145,10 +146,11 @@ def read_runs(paths: Iterable[Path], finished: dict[Path, ReadRun] | None = None
     return RunTables(runs, _evaluation_table(runs, evaluations))
 
 
-def _read_run(path: Path, described: dict[int, tuple[RunRecord, dict[str, Any]]]) -> ReadRun:
+def _read_run(path: Path, described: Described) -> ReadRun:
     """Return a run's row, and its evaluations if they can be read.
 
-    :param described: records and their columns by the identity of the record, which seeds share; added to.
+    :param described: records and their columns by the identity of the record, which seeds share, and the simulator;
+        added to.
     """
     folder = RunFolder(path)
     row: dict[str, Any] = {"run": str(path), "state": "unknown"}
@@ -157,10 +159,11 @@ def _read_run(path: Path, described: dict[int, tuple[RunRecord, dict[str, Any]]]
     try:
         status = folder.read_status()
         record = folder.read_config_of_seeds()
-        if id(record) not in described:
+        key = id(record), _simulators(folder, record.env)
+        if key not in described:
             # with the record itself, since the identity of one that is gone may come again
-            described[id(record)] = record, _describe(folder, record)
-        row |= described[id(record)][1] | status
+            described[key] = record, _describe(folder, record, key[1])
+        row |= described[key][1] | status
         row["updated"] = datetime.datetime.fromisoformat(status["updated"])
         row["state"] = state_now(folder, status)
         is_done = row["state"] == "done"
@@ -185,10 +188,10 @@ def _read_run(path: Path, described: dict[int, tuple[RunRecord, dict[str, Any]]]
     return row | {"problem": problem}, no_evaluations if problem else evaluations
 
 
-def _describe(folder: RunFolder, record: RunRecord) -> dict[str, Any]:
+def _describe(folder: RunFolder, record: RunRecord, mujoco: str | None) -> dict[str, Any]:
     """Return the columns that the record of a run gives; raise UnreadableRun if it gives none."""
     try:
-        columns = _columns_of(record) | {"mujoco": _simulators(folder, record.env)}
+        columns = _columns_of(record) | {"mujoco": mujoco}
         for name in PROTOCOL:
             if isinstance(columns[name], list | dict):
                 raise TypeError(f"`{name}` is {columns[name]!r}")
@@ -201,8 +204,10 @@ def _describe(folder: RunFolder, record: RunRecord) -> dict[str, Any]:
 
 def _simulators(folder: RunFolder, environment: str) -> str | None:
     """Return the side of MuJoCo 3.5.0 that a run was played on, and that of its data if it is the other."""
-    versions = folder.known_versions()
     name = split_environment(environment)[0]
+    if simulator(name, "3.5") is None:  # all versions move this robot alike
+        return None
+    versions = folder.known_versions()
     played = simulator(name, versions["packages"].get("mujoco"))
     recorded = simulator(name, versions["data"].get("mujoco"))
     if recorded in (None, played):

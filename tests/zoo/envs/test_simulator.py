@@ -6,11 +6,35 @@ import ogbench  # noqa: F401 - registers its environments
 import pytest
 
 from tests import needs_pinned
+from zoo.datasets.files import dataset_file, recorded_origin
+from zoo.runs import versions
 
 ARM = [-1.298, -1.329, 1.402, -1.644, -1.571, -1.169]
 """Angles of its joints, in radians."""
 ANT = [0, 0, 0.55, 1, 0, 0, 0, 0, 1, 0, -1, 0, -1, 0, 1]
 """Position, orientation and angles of its joints, a few centimetres above the ground."""
+
+
+@pytest.mark.parametrize(
+    ("origin", "here", "is_told"),
+    [
+        ("MuJoCo 4.0.0, seed 3", "3.4.0", True),
+        ("MuJoCo 3.4.0 or older", "3.5.0", True),
+        ("MuJoCo 3.5.0, seed 3", "4.0.0", False),
+        ("", "4.0.0", False),
+    ],
+)
+def test_data_of_a_simulator_that_moves_the_robot_otherwise_are_told(
+    origin, here, is_told, tmp_path, monkeypatch, capsys
+):
+    file = tmp_path / "cube-single-play-v0.npz"
+    with dataset_file(file, origin) as temporary:
+        temporary.touch()
+    monkeypatch.setattr(versions, "version", lambda package: here)
+    made_in = recorded_origin(file).get("mujoco")
+    for environment in ("cube-single-play-singletask-task1-v0", "pointmaze-medium-navigate-v0"):
+        versions.warn_of_simulator(environment, "the data", made_in)
+    assert capsys.readouterr().err.count("moves this robot otherwise") == is_told
 
 
 @needs_pinned("mujoco")

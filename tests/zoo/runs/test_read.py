@@ -72,6 +72,21 @@ def test_runs_of_another_protocol_or_setting_are_another_row_named_after_it(tmp_
     assert name in methods(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("env", "rows"),
+    {
+        CUBE: ["qam (mujoco=before 3.5)", "qam (mujoco=from 3.5)"],
+        "pointmaze-medium-navigate-singletask-task1-v0": ["qam"],
+    }.items(),
+)
+def test_runs_in_a_simulator_that_moves_the_robot_otherwise_are_another_row(tmp_path, env, rows):
+    for seed, version in enumerate(["3.1.6", "3.4.0", "3.5.0", "4.0.0"]):
+        folder = tmp_path / version
+        write_run(folder, env=env, seed=seed)
+        (folder / "versions.json").write_text(f'{{"packages": {{"mujoco": "{version}"}}}}')
+    assert methods(tmp_path) == rows
+
+
 def test_runs_of_several_environments_a_seed_make_fewer_updates_and_are_another_row(tmp_path):
     write_run(tmp_path / "alone", online=(40,), seed=0)
     write_run(tmp_path / "together", online=(40,), seed=1, seeds=[1, 2], n_envs=2)
