@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -12,8 +14,11 @@ from agents.common.method import Noise
 from agents.common.nets.mlp import matmul_precision
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, torch_generator
-from agents.fqe import HELD_OUT, ROWS, batch_for, losses_on
 from zoo.terminal.errors import UsageError
+
+HELD_OUT = 10
+"""One in so many trajectories is held out, beginning with the first."""
+ROWS = 512  # held-out sequences whose losses are computed
 
 
 def hold_out(data: Transitions) -> tuple[Transitions, Transitions]:
@@ -49,7 +54,9 @@ class HeldOutLosses:
         batch = self._read(policy)
         with matmul_precision(policy.method.precision, policy.device):
             losses = losses_on(policy, batch, self._draw(policy))
-        return {f"held_out_{name}": values for name, values in losses.items()}
+        return {
+            f"held_out_{name}": values.cpu().double().numpy() for name, values in losses.items()
+        }
 
     def _read(self, policy: FlowPolicy) -> Batch:
         """Return a batch as updates get it."""
@@ -67,8 +74,9 @@ class HeldOutLosses:
         buffer.with_steps = method.step_observations
         buffer.load_dataset(self._data)
         generator = torch_generator(Purpose.EVALUATION_START, self._seed, device=policy.device)
-        batch = batch_for(policy, buffer, buffer.draw_rows((1, ROWS), generator))
-        return batch.with_observations(policy.preprocess)
+        batch = buffer.draw(ROWS, generator=generator).with_observations(policy.preprocess)
+        # the same for all replicas
+        return batch.map(lambda values: values.expand(policy.num_replicas, *values.shape[1:]))
 
     def _draw(self, policy: FlowPolicy) -> Noise:
         """Return the noise of an update by name, the same for all S replicas, each (S, ...)."""
@@ -79,3 +87,19 @@ class HeldOutLosses:
             values = draw(sizes, generator, "cpu").to(policy.device)
             noise[name] = values.expand(policy.num_replicas, *values.shape[1:])
         return noise
+
+
+def losses_on(policy: FlowPolicy, batch: Batch, noise: Noise) -> dict[str, torch.Tensor]:
+    """Return the losses of an update by name, ``td_loss`` and so on, and their weighted total ``loss``, each (S,)."""
+    method = policy.method
+    nets = policy.nets
+    # schedules of losses do not advance here, so that the same loss is compared at different steps
+    batch = replace(batch, updates=torch.zeros(policy.num_replicas, device=policy.device))
+    with torch.no_grad():
+        targets = method.targets(batch, noise, nets, {})
+    # with gradients, which some losses need
+    losses = method.losses(batch, targets, noise, nets, {})
+    weights = method.loss_weights()
+    total = torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum(0)
+    named = {"loss": total, **{f"{name}_loss": loss for name, loss in losses.items()}}
+    return {name: loss.detach() for name, loss in named.items()}

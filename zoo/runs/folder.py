@@ -123,7 +123,6 @@ class RunFolder:
         self.model = path / f"{self.env}.zip"
         self.best_model = path / "best_model.zip"
         self.tracking = path / "tracking.json"
-        self.fitted_q = path / "fitted_q.json"
 
     @cached_property
     def lock(self) -> Lock:
@@ -352,12 +351,6 @@ class RunFolder:
             return "successes" in self.read_evaluations()
         except UnreadableRun:
             return False
-
-    # -- fitted_q.json ------------------------------------------------------------------------------------------------
-
-    def write_fitted_q(self, result: Mapping[str, Any]) -> None:
-        """Write what fitted Q evaluation says of the run's policy, in place of what it said before."""
-        write_text(self.fitted_q, json.dumps(result, indent=1) + "\n")
 
     # -- progress.csv -------------------------------------------------------------------------------------------------
 
