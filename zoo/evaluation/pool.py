@@ -12,34 +12,53 @@ cores an evaluation of chunks in a maze takes three to four times as much proces
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import multiprocessing
+import multiprocessing.connection
 import multiprocessing.util
-from collections.abc import Mapping, Sequence
+import os
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector.utils import CloudpickleWrapper
 
 from zoo.envs.make import make_env
 from zoo.envs.probe import probe
 from zoo.envs.repeatable import RepeatableEnv
 from zoo.evaluation.workers import (
-    Hook,
-    WorkerProcess,
+    CLOSE_SECONDS,
     available_cores,
-    close_all,
-    wait_for_answers,
+    environment_of_children,
+    prepare_child,
+    start_server,
 )
 from zoo.runs.episodes import UNREPORTED
+from zoo.terminal.errors import EnvironmentFault, UsageError
 
 MAX_MAZES = 64
 MIN_SCENES = 8
 SIMULATORS = ("gymnasium", "gymnasium_robotics", "ogbench", "zoo")
 """Packages whose modules are imported before processes are forked."""
 
+POLL_SECONDS = 0.25
+"""Time between two looks at whether the wait is to end."""
+ANSWER_SECONDS = 600.0
+"""How long a process may take to answer: an environment may import, build or take long steps."""
+
 Spaces = tuple[gymnasium.Space[Any], gymnasium.spaces.Box]
+Hook = Callable[[], None]
+"""Called about every `POLL_SECONDS`; an exception of it ends the wait."""
+
+
+class WorkerError(RuntimeError):
+    """A process failed; the message says how."""
 
 
 class EpisodeTotals(NamedTuple):
@@ -75,69 +94,16 @@ class Progress:
     endings: dict[int, EpisodeTotals]
 
 
-def modules_to_preload(entry_point: str) -> list[str]:
-    """Return the modules that the server imports before it forks the processes of environments.
+def count_environments(spec: EnvSpec, episodes: int) -> int:
+    """Return the number of environments to play some episodes in.
 
-    Only modules that start no threads and make no random generators when they are imported: a fork would copy the
-    generators, so that all processes draw the same numbers, and would lose the threads. Others are imported after it.
-
-    :param entry_point: of the environment.
+    A message and a plan cost about as much as several steps of a maze. Mazes are cheap to build, so there are enough of
+    them to share these costs; a manipulation scene takes seconds and 170 MB, so there are two for a core, or eight.
     """
-    modules = ["zoo.evaluation.preload"]
-    module = entry_point.partition(":")[0]
-    if module.partition(".")[0] in SIMULATORS:
-        modules.append(module)
-    return modules
-
-
-class EnvGroup:
-    """The environments of one process, played one after the other.
-
-    :param numbers: of the environments in the pool; the process of number 0 probes it (`zoo.envs.probe`) for all.
-    :raises UsageError: if the probe refuses it.
-    """
-
-    def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], numbers: range) -> None:
-        np.random.seed()  # anew: all processes were forked with the same global generator
-        self._envs: dict[int, RepeatableEnv] = {}
-        for number in numbers:
-            self._envs[number] = make_env(spec, **env_kwargs)
-            self._envs[number].set_name(f"evaluation environment {number}")
-        first = self._envs[numbers[0]]
-        if numbers[0] == 0:
-            probe(first, lambda: make_env(spec, **env_kwargs))
-        self._totals = dict.fromkeys(numbers, EpisodeTotals())
-        self.spaces: Spaces = (first.observation_space, first.action_space)  # type: ignore[assignment]
-
-    def advance(
-        self, numbers: Sequence[int], chunks: np.ndarray, openings: Mapping[int, int]
-    ) -> Progress:
-        """Play a chunk open loop in some environments, and begin episodes in others.
-
-        :param numbers: of the environments to play.
-        :param chunks: their actions, (len(numbers), H, A); actions after an episode's end are dropped.
-        :param openings: environment -> the reset seed of the episode that it begins.
-        """
-        observations: dict[int, Any] = {}
-        endings: dict[int, EpisodeTotals] = {}
-        for number, chunk in zip(numbers, chunks, strict=True):
-            for action in chunk:
-                observation, reward, terminated, truncated, info = self._envs[number].step(action)
-                self._totals[number] = self._totals[number].after_step(reward, info)
-                if terminated or truncated:
-                    endings[number] = self._totals[number]
-                    break
-            else:  # the episode goes on
-                observations[number] = observation
-        for number, seed in openings.items():
-            observations[number], _ = self._envs[number].reset(seed=seed)
-            self._totals[number] = EpisodeTotals()
-        return Progress(observations, endings)
-
-    def close(self) -> None:
-        """Close the environments."""
-        for env in self._envs.values():
-            env.close()
+    count = max(MIN_SCENES, 2 * available_cores())
+    if str(spec.entry_point).startswith("ogbench.locomaze"):
+        count = MAX_MAZES
+    return min(count, episodes)
 
 
 class EnvPool:
@@ -157,35 +123,28 @@ class EnvPool:
     ) -> None:
         self.n_envs = n_envs
         n_workers = min(n_envs, available_cores())
+        self._name = spec.id
         self._check_in = check_in
+        self._last_check = 0.0
         self._spaces: Spaces | None = None
-        entry_point = spec.entry_point if isinstance(spec.entry_point, str) else ""
-        self._workers: list[WorkerProcess] = []
+        self._workers: list[Worker] = []
         # closes them also when this object is forgotten, or the program ends without a call of `close`
         self.close = multiprocessing.util.Finalize(
-            self, close_all, args=(self._workers,), exitpriority=10
+            self, _close_all, args=(self._workers,), exitpriority=10
         )
         for worker in range(n_workers):
             numbers = range(worker, n_envs, n_workers)
-            self._workers.append(
-                WorkerProcess(
-                    functools.partial(EnvGroup, spec, env_kwargs, numbers),
-                    spec.id,
-                    modules_to_preload(entry_point),
-                    # a script without `if __name__ == "__main__"` must not run again, unless it defines the environment
-                    imports_main=entry_point.startswith("__main__:"),
-                )
-            )
-        self._busy: list[WorkerProcess] = []  # those that owe an answer
+            self._workers.append(Worker(spec, env_kwargs, numbers))
+        self._busy = list(self._workers)  # those that owe an answer: first the spaces
 
     @property
     def spaces(self) -> Spaces:
         """Observation and action space, as soon as every process has built its environments."""
         if self._spaces is None:
-            needed = len(self._workers)
-            answered = wait_for_answers(self._workers, needed, 0.0, self._check_in)
             # each process's answer must be taken before it gets work
+            answered = self._wait(needed=len(self._workers))
             self._spaces, *_ = [worker.receive() for worker in answered]
+            self._busy = []
         return self._spaces
 
     def send(self, numbers: Sequence[int], chunks: np.ndarray, openings: Mapping[int, int]) -> None:
@@ -217,25 +176,222 @@ class EnvPool:
             return None
         needed = len(self._busy) if len(self._workers) <= 2 else 1
         progress = Progress({}, {})
-        # in the order of the processes, whichever has answered first
-        for worker in wait_for_answers(self._workers_at_work(), needed, patience, self._check_in):
+        for worker in self._wait(needed, patience):
             part: Progress = worker.receive()
             self._busy.remove(worker)
             progress.observations |= part.observations
             progress.endings |= part.endings
         return progress
 
-    def _workers_at_work(self) -> list[WorkerProcess]:
-        return [worker for worker in self._workers if worker in self._busy]
+    def _wait(self, needed: int, patience: float = 0.0) -> list[Worker]:
+        """Return the busy processes that have answered, or that are gone, in the order of the pool.
+
+        :param needed: how many to wait for.
+        :param patience: how long to wait for the others after these, in seconds.
+        :raises WorkerError: if one of those that are needed hangs.
+        """
+        late = self._busy
+        polls = 0  # no clock is read, since the whole program may have been suspended
+        while len(self._busy) - len(late) < needed:
+            answered = _first_answers(late, POLL_SECONDS)
+            late = [worker for worker in late if worker not in answered]
+            polls += not answered
+            if polls * POLL_SECONDS > ANSWER_SECONDS:
+                raise WorkerError(
+                    f"the environment process of `{self._name}` hung: it gave no answer for {ANSWER_SECONDS:.0f} s"
+                )
+            if time.monotonic() - self._last_check >= POLL_SECONDS:
+                self._check_in()
+                self._last_check = time.monotonic()
+        end = time.monotonic() + patience
+        while late and time.monotonic() < end:
+            answered = _first_answers(late, end - time.monotonic())
+            late = [worker for worker in late if worker not in answered]
+        return [worker for worker in self._workers if worker in self._busy and worker not in late]
 
 
-def count_environments(spec: EnvSpec, episodes: int) -> int:
-    """Return the number of environments to play some episodes in.
+# -- processes --------------------------------------------------------------------------------------------------------
 
-    A message and a plan cost about as much as several steps of a maze. Mazes are cheap to build, so there are enough of
-    them to share these costs; a manipulation scene takes seconds and 170 MB, so there are two for a core, or eight.
+
+class Worker:
+    """A process that plays some environments of a pool; it ends with the one that started it, however that ends.
+
+    :param numbers: of the environments.
     """
-    count = max(MIN_SCENES, 2 * available_cores())
-    if str(spec.entry_point).startswith("ogbench.locomaze"):
-        count = MAX_MAZES
-    return min(count, episodes)
+
+    def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], numbers: range) -> None:
+        self._name = spec.id
+        entry_point = spec.entry_point if isinstance(spec.entry_point, str) else ""
+        # forked from a server that has the imports, never from this process's threads
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(modules_to_preload(entry_point))
+        self.connection, child_end = context.Pipe()
+        build = CloudpickleWrapper(functools.partial(EnvGroup, spec, env_kwargs, numbers))  # type: ignore[type-var]
+        arguments = (child_end, dict(os.environ), build)
+        # no daemon, since an environment may start processes of its own
+        self.process = context.Process(target=_serve, args=arguments, daemon=False)
+        start_server()
+        # a script without `if __name__ == "__main__"` must not run again, unless it defines the environment
+        with environment_of_children(imports_main=entry_point.startswith("__main__:")):
+            self.process.start()
+        child_end.close()
+
+    def send(self, *arguments: Any) -> None:
+        """Ask for a call of `EnvGroup.advance`, once the previous answer was received.
+
+        :raises WorkerError: if the process is gone.
+        """
+        try:
+            self.connection.send(arguments)
+        except OSError as error:
+            raise self._explain_death() from error
+
+    def receive(self) -> Any:
+        """Return the next answer, waiting for it: first the spaces, then one for each call.
+
+        :raises UsageError: if an environment raised one.
+        :raises EnvironmentFault: if an environment raised one.
+        :raises WorkerError: if the process is gone, or raised anything else, with its traceback.
+        """
+        try:
+            answer = self.connection.recv()
+        except (EOFError, OSError) as error:
+            raise self._explain_death() from error
+        if isinstance(answer, WorkerError):
+            raise WorkerError(f"the environment of `{self._name}` failed in its process:\n{answer}")
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _explain_death(self) -> WorkerError:
+        """Return the exception for a process that is gone."""
+        self.process.join(CLOSE_SECONDS)
+        code = self.process.exitcode
+        ending = f"ended with exit code {code}"
+        if code is not None and code < 0:
+            ending = f"was killed by signal {-code}"
+        return WorkerError(
+            f"the environment process of `{self._name}` {ending}; if memory ran out, use fewer environments"
+        )
+
+
+def _first_answers(workers: Sequence[Worker], seconds: float) -> list[Worker]:
+    """Return the processes that have answered or are gone, as soon as there is one; none after some seconds."""
+    ready = multiprocessing.connection.wait([worker.connection for worker in workers], seconds)
+    return [worker for worker in workers if worker.connection in ready]
+
+
+def _close_all(workers: list[Worker]) -> None:
+    """Tell processes to end, wait for all of them together, and enforce it."""
+    for worker in workers:
+        worker.connection.close()
+    end = time.monotonic() + CLOSE_SECONDS
+    for worker in workers:
+        worker.process.join(max(end - time.monotonic(), 0.0))
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join(CLOSE_SECONDS)
+        with contextlib.suppress(ValueError):  # a busy system is still ending it
+            worker.process.close()
+    workers.clear()
+
+
+def modules_to_preload(entry_point: str) -> list[str]:
+    """Return the modules that the server imports before it forks the processes of environments.
+
+    Only modules that start no threads and make no random generators when they are imported: a fork would copy the
+    generators, so that all processes draw the same numbers, and would lose the threads. Others are imported after it.
+
+    :param entry_point: of the environment.
+    """
+    modules = ["zoo.evaluation.preload"]
+    module = entry_point.partition(":")[0]
+    if module.partition(".")[0] in SIMULATORS:
+        modules.append(module)
+    return modules
+
+
+# -- in a child process -----------------------------------------------------------------------------------------------
+
+
+class EnvGroup:
+    """The environments of one process, played one after the other.
+
+    :param numbers: of the environments in the pool; the process of number 0 probes it (`zoo.envs.probe`) for all.
+    :raises UsageError: if the probe refuses it.
+    """
+
+    def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], numbers: range) -> None:
+        np.random.seed()  # anew: all processes were forked with the same global generator
+        self._envs: dict[int, RepeatableEnv] = {}
+        # each is closed once, also if a later one cannot be built or closed
+        with contextlib.ExitStack() as stack:
+            for number in numbers:
+                env = make_env(spec, **env_kwargs)
+                stack.callback(env.close)
+                env.set_name(f"evaluation environment {number}")
+                self._envs[number] = env
+            first = self._envs[numbers[0]]
+            if numbers[0] == 0:
+                probe(first, lambda: make_env(spec, **env_kwargs))
+            self.close = stack.pop_all().close
+        self._totals = dict.fromkeys(numbers, EpisodeTotals())
+        self.spaces: Spaces = (first.observation_space, first.action_space)  # type: ignore[assignment]
+
+    def advance(
+        self, numbers: Sequence[int], chunks: np.ndarray, openings: Mapping[int, int]
+    ) -> Progress:
+        """Play a chunk open loop in some environments, and begin episodes in others.
+
+        :param numbers: of the environments to play.
+        :param chunks: their actions, (len(numbers), H, A); actions after an episode's end are dropped.
+        :param openings: environment -> the reset seed of the episode that it begins.
+        """
+        observations: dict[int, Any] = {}
+        endings: dict[int, EpisodeTotals] = {}
+        for number, chunk in zip(numbers, chunks, strict=True):
+            for action in chunk:
+                observation, reward, terminated, truncated, info = self._envs[number].step(action)
+                self._totals[number] = self._totals[number].after_step(reward, info)
+                if terminated or truncated:
+                    endings[number] = self._totals[number]
+                    break
+            else:  # the episode goes on
+                observations[number] = observation
+        for number, seed in openings.items():
+            observations[number], _ = self._envs[number].reset(seed=seed)
+            self._totals[number] = EpisodeTotals()
+        return Progress(observations, endings)
+
+
+def _serve(
+    connection: multiprocessing.connection.Connection,
+    variables: dict[str, str],
+    build: Callable[[], EnvGroup],
+) -> None:
+    """Run a process: build the environments, then answer until the other side hangs up."""
+    os.environ.clear()
+    os.environ.update(variables)  # the server has others, see `start_server`
+    prepare_child()
+    group = _attempt(build)
+    is_built = isinstance(group, EnvGroup)
+    answer = group.spaces if is_built else group
+    while True:
+        try:
+            connection.send(answer)
+            arguments = connection.recv()
+        except (EOFError, OSError):
+            break
+        answer = _attempt(group.advance, *arguments)
+    if is_built:
+        group.close()
+
+
+def _attempt(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return a result, or why there is none, as an exception that survives the pipe."""
+    try:
+        return function(*arguments)
+    except (UsageError, EnvironmentFault) as error:
+        return type(error)(str(error))
+    except (Exception, SystemExit):
+        return WorkerError(traceback.format_exc())

@@ -1,4 +1,4 @@
-"""Child processes that play environments; they end with the process that started them."""
+"""What child processes share: how they are started, whose signals they leave to their parent, and when they end."""
 
 import contextlib
 import multiprocessing
@@ -11,47 +11,16 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
 import types
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator
 
-from gymnasium.vector.utils import CloudpickleWrapper
+from zoo.terminal.errors import STOP_SIGNALS, UsageError
 
-from zoo.terminal.errors import STOP_SIGNALS, EnvironmentFault, UsageError
-
-CLOSE_SECONDS = 2.0  # a process in the middle of its work gets this long to end by itself
+CLOSE_SECONDS = 10.0
+"""How long a child gets to end by itself: an environment finishes a chunk, writes files, ends processes of its own."""
 
 # a socket's path has 103 letters on macOS and 107 on Linux; multiprocessing adds 32
 MAX_TEMP_PATH = 70
-
-POLL_SECONDS = 0.25
-"""Time between two checks whether a process is alive."""
-ANSWER_SECONDS = 600.0
-"""How long a process may take to answer: an environment may import, build or take long steps."""
-
-Hook = Callable[[], None]
-"""Called every `POLL_SECONDS` during a wait; an exception of it ends the wait."""
-
-
-def keep_waiting() -> None:
-    """Do nothing: the wait continues."""
-
-
-class WorkerError(RuntimeError):
-    """A process failed; the message says how."""
-
-
-class Served(Protocol):
-    """An object that a process builds and serves."""
-
-    spaces: Any
-
-    def advance(self, *arguments: Any) -> Any:
-        """Answer a request."""
-
-    def close(self) -> None:
-        """End what the object has started."""
 
 
 def temp_folder() -> str:
@@ -79,200 +48,6 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-class WorkerProcess:
-    """A process that builds an object, and calls its method ``advance`` on demand.
-
-    It ignores the signals of `STOP_SIGNALS`, which its parent handles, and ends with its parent, however that one ends.
-
-    :param build: makes the object, in the process.
-    :param name: of the environment, for messages.
-    :param preload: modules to import in the server that processes are forked from; only the first process decides.
-    :param imports_main: whether to import the caller's main module, whose classes `build` may need. Without that, a
-        script needs no ``if __name__ == "__main__"``.
-    """
-
-    def __init__(
-        self,
-        build: Callable[[], Served],
-        name: str,
-        preload: Sequence[str] = (),
-        imports_main: bool = True,
-    ) -> None:
-        self._name = name
-        self._seconds_quiet = 0.0
-        self._has_hung = False
-        # forked from a server that has the imports, never from this process's threads
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(list(preload))
-        self._connection, child_end = context.Pipe()
-        arguments = (child_end, dict(os.environ), CloudpickleWrapper(build))  # type: ignore[type-var]
-        self._process = context.Process(target=_serve, args=arguments, daemon=True)
-        start_server()
-        with environment_of_children(imports_main):
-            self._process.start()
-        child_end.close()
-
-    def send(self, *arguments: Any) -> None:
-        """Ask for a call of the method, once the previous answer was received.
-
-        :raises WorkerError: if the process is gone.
-        """
-        try:
-            self._connection.send(arguments)
-        except OSError as error:
-            raise self._explain_death() from error
-
-    def fileno(self) -> int:
-        """Return the pipe, which becomes readable with an answer or when the process ends."""
-        return self._connection.fileno()
-
-    def has_answered(self) -> bool:
-        """Return whether :meth:`receive` would not wait."""
-        try:
-            return self._has_hung or self._connection.poll()
-        except OSError:
-            return True  # receive raises the reason
-
-    def note_silence(self) -> None:
-        """Note that the process has given no answer for another `POLL_SECONDS`; end it if that is too long.
-
-        No clock is read, since the whole program may have been suspended.
-        """
-        self._seconds_quiet += POLL_SECONDS
-        if self._seconds_quiet > ANSWER_SECONDS:
-            self._has_hung = True
-            self._process.kill()
-
-    def receive(self) -> Any:
-        """Return the next answer, waiting for it: first the object's spaces, then one for each call.
-
-        :raises UsageError: if the object raised one.
-        :raises EnvironmentFault: if the object raised one.
-        :raises WorkerError: if the process is gone, hung, or raised anything else, with its traceback.
-        """
-        try:
-            if self._has_hung:
-                raise EOFError
-            answer = self._connection.recv()
-        except (EOFError, OSError) as error:
-            raise self._explain_death() from error
-        self._seconds_quiet = 0.0
-        if isinstance(answer, WorkerError):
-            raise WorkerError(f"the environment of `{self._name}` failed in its process:\n{answer}")
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    def hang_up(self) -> None:
-        """Tell the process to end."""
-        self._connection.close()
-
-    def close(self, seconds: float) -> None:
-        """Wait until the process has ended, and enforce it after some seconds."""
-        self._process.join(seconds)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join(CLOSE_SECONDS)
-        with contextlib.suppress(ValueError):  # a busy system is still ending it
-            self._process.close()
-
-    def _explain_death(self) -> WorkerError:
-        """Return the exception for a process that is gone, or that hung."""
-        process = f"the environment process of `{self._name}`"
-        if self._has_hung:
-            return WorkerError(f"{process} hung: it gave no answer for {self._seconds_quiet:.0f} s")
-        self._process.join(CLOSE_SECONDS)
-        code = self._process.exitcode
-        ending = f"ended with exit code {code}"
-        if code is not None and code < 0:
-            ending = f"was killed by signal {-code}"
-        return WorkerError(f"{process} {ending}; if memory ran out, use fewer environments")
-
-
-def close_all(processes: list[WorkerProcess]) -> None:
-    """Tell processes to end, wait for all of them together, and enforce it."""
-    for process in processes:
-        process.hang_up()
-    end = time.monotonic() + CLOSE_SECONDS
-    for process in processes:
-        process.close(max(end - time.monotonic(), 0.0))
-    processes.clear()
-
-
-def wait_for_answers(
-    processes: Sequence[WorkerProcess], needed: int, patience: float, check_in: Hook
-) -> list[WorkerProcess]:
-    """Return the processes that have answered, or that are gone.
-
-    :param needed: how many to wait for.
-    :param patience: how long to wait for the others after these, in seconds.
-    :param check_in: called during the wait for those that are needed.
-    """
-    late = [process for process in processes if not process.has_answered()]
-    while len(processes) - len(late) < needed:
-        begin = time.monotonic()
-        multiprocessing.connection.wait(late, POLL_SECONDS)  # type: ignore[arg-type]
-        late = [process for process in late if not process.has_answered()]
-        if time.monotonic() - begin >= POLL_SECONDS:
-            for process in late:
-                process.note_silence()
-        check_in()
-    end = time.monotonic() + patience
-    while late and time.monotonic() < end:
-        multiprocessing.connection.wait(late, end - time.monotonic())  # type: ignore[arg-type]
-        late = [process for process in late if not process.has_answered()]
-    return [process for process in processes if process not in late]
-
-
-def _serve(
-    connection: multiprocessing.connection.Connection,
-    variables: dict[str, str],
-    build: CloudpickleWrapper,
-) -> None:
-    """Run a process: build the object, then answer until the other side hangs up."""
-    os.environ.clear()
-    os.environ.update(variables)  # the server has others, see `start_server`
-    prepare_child()
-    served = _attempt(build)
-    is_built = not isinstance(served, Exception)
-    answer = served.spaces if is_built else served
-    while True:
-        try:
-            connection.send(answer)
-            arguments = connection.recv()
-        except (EOFError, OSError):
-            break
-        answer = _attempt(served.advance, *arguments)
-    if is_built:
-        served.close()
-
-
-def _attempt(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Return a result, or why there is none, as an exception that survives the pipe."""
-    try:
-        return function(*arguments)
-    except (UsageError, EnvironmentFault) as error:
-        return type(error)(str(error))
-    except (Exception, SystemExit):
-        return WorkerError(traceback.format_exc())
-
-
-def prepare_child() -> None:
-    """Ignore the signals that the parent handles, and end with the parent, however that one ends."""
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    # a parent that is killed cannot end its children, which would work on for hours
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End this process, even while it works, when the process that started it is gone."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    multiprocessing.connection.wait([parent.sentinel])
-    os._exit(1)  # `sys.exit` would end this thread only
 
 
 def start_server() -> None:
@@ -305,3 +80,37 @@ def environment_of_children(imports_main: bool = True, **variables: str) -> Iter
         for name in changed:
             del os.environ[name]
         os.environ.update(previous)
+
+
+# -- in a child -------------------------------------------------------------------------------------------------------
+
+
+def prepare_child() -> None:
+    """Leave signals to the parent, and end with it, however it ends."""
+    leave_to_parent(*STOP_SIGNALS)
+    # a parent that is killed cannot end its children, which would work on for hours
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def leave_to_parent(*signals: int) -> None:
+    """Let this process outlive signals that its parent handles; what it starts has the system's own handlers.
+
+    Signals that are ignored would be ignored by a simulator too, which then could not be ended.
+    """
+
+    def restore() -> None:
+        for number in signals:
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in signals:
+        signal.signal(number, lambda *_: None)  # programs that are executed do not inherit it
+    os.register_at_fork(after_in_child=restore)
+
+
+def _end_with_parent() -> None:
+    """End this process, even while it works, when the process that started it is gone."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
+    time.sleep(CLOSE_SECONDS)  # environments are closed meanwhile, unless one hangs
+    os._exit(1)  # `sys.exit` would end this thread only

@@ -11,7 +11,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.common.engine.execution import Mode
 from agents.common.sb3.model import FlowAlgorithm
-from zoo.evaluation.workers import WorkerError
+from zoo.evaluation.pool import WorkerError
 from zoo.runs.folder import OFFLINE, ONLINE, PHASES
 from zoo.runs.resume import joint_result
 from zoo.settings.record import RunRecord

@@ -33,7 +33,7 @@ from zoo.envs.make import find_spec, make_env
 from zoo.envs.repeatable import RepeatableEnv
 from zoo.evaluation.evaluator import Evaluator
 from zoo.evaluation.held_out import HeldOutLosses, hold_out
-from zoo.evaluation.workers import start_server
+from zoo.evaluation.workers import leave_to_parent, start_server
 from zoo.runs.folder import RunFolder, check_log_folder, describe_error, ending_recorded
 from zoo.runs.resume import find_run, result_of_done
 from zoo.runs.versions import describe_versions
@@ -125,8 +125,7 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     seeds = seeds or [secrets.randbelow(100_000)]
     if request.num_threads is not None:
         torch.set_num_threads(request.num_threads)
-    envs = make_environments(plan, len(seeds))
-    stack.callback(_close, envs)
+    envs = make_environments(plan, len(seeds), stack)
     model = make_model(plan, seeds, data, envs)
     if not run:
         make_folders(folders, record, seeds, model, data, request)
@@ -146,8 +145,8 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     return result
 
 
-def _close(envs: VecEnv) -> None:
-    """Close training environments; the run is done whatever they do then."""
+def _close(envs: Env[Any, Any] | VecEnv) -> None:
+    """Close what was trained in; the run is done whatever it does then."""
     try:
         envs.close()
     except Exception as error:
@@ -313,8 +312,11 @@ def _start_from(model: FlowAlgorithm, saved: ModelFile) -> None:
     Normalization(**statistics).copy_to(normalize)
 
 
-def make_environments(plan: RunPlan, replicas: int) -> VecEnv:
-    """Return the training environments, the same number for each replica."""
+def make_environments(plan: RunPlan, replicas: int, stack: contextlib.ExitStack) -> VecEnv:
+    """Return the training environments, the same number for each replica.
+
+    :param stack: closes each of them once, also if another one cannot be built or closed.
+    """
     request = plan.request
     run = plan.config.run
     n_envs = request.n_envs or (replicas if run.online_steps else 1)
@@ -337,11 +339,12 @@ def make_environments(plan: RunPlan, replicas: int) -> VecEnv:
     spec = find_spec(plan.env_id, **plan.env_kwargs)
 
     def make_here() -> Env[Any, Any]:
-        return make_env(spec, **plan.env_kwargs)
+        env = make_env(spec, **plan.env_kwargs)
+        stack.callback(_close, env)
+        return env
 
     def make_in_process() -> Env[Any, Any]:
-        for number in {*STOP_SIGNALS} - {signal.SIGTERM}:  # Python ends them by SIGTERM
-            signal.signal(number, signal.SIG_IGN)
+        leave_to_parent(*{*STOP_SIGNALS} - {signal.SIGTERM})  # by which Python ends them
         np.random.seed()  # all processes have been forked with the same global generator
         return make_env(spec, **plan.env_kwargs)
 
@@ -352,6 +355,8 @@ def make_environments(plan: RunPlan, replicas: int) -> VecEnv:
         make = make_in_process
         vec_env = SubprocVecEnv
     envs = make_vec_env(make, n_envs=n_envs, vec_env_cls=vec_env)  # type: ignore[arg-type]
+    if vec_env is SubprocVecEnv:
+        stack.callback(_close, envs)
     for index in range(envs.num_envs):
         envs.env_method("set_name", f"training environment {index}", indices=[index])
     return normalized_env(envs, run.normalize, plan.config.settings["gamma"])

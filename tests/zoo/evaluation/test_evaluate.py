@@ -26,10 +26,9 @@ from tests.zoo.evaluation.helpers import (
     worker_pids,
 )
 from zoo.envs.make import make_env
-from zoo.evaluation import workers
+from zoo.evaluation import pool
 from zoo.evaluation.evaluator import NOISE_PLANS, Evaluator, seeds_of_starts
-from zoo.evaluation.pool import modules_to_preload
-from zoo.evaluation.workers import WorkerError
+from zoo.evaluation.pool import WorkerError, modules_to_preload
 from zoo.runs.episodes import REPORTED, UNREPORTED, EpisodeResults, ScoringRule
 from zoo.terminal.errors import Abandoned
 
@@ -255,7 +254,8 @@ def test_a_failing_worker_is_reported_and_the_next_evaluation_works(
     with evaluator_of(n_envs=3, **kwargs) as evaluator:
         expected = evaluator.evaluate(ElementwisePolicy())
         # after the first evaluation, since building an environment takes longer
-        monkeypatch.setattr(workers, "ANSWER_SECONDS", 2.0)
+        monkeypatch.setattr(pool, "ANSWER_SECONDS", 2.0)
+        monkeypatch.setattr(pool, "CLOSE_SECONDS", 2.0)
         switch.touch()
         with pytest.raises(WorkerError, match=message):
             evaluator.evaluate(ElementwisePolicy())
@@ -268,7 +268,8 @@ def test_a_failing_worker_is_reported_and_the_next_evaluation_works(
 
 @pytest.mark.parametrize("cores", [1, 3])
 def test_an_evaluation_is_abandoned_at_once_even_if_its_processes_are_stopped(monkeypatch, cores):
-    monkeypatch.setattr(workers, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(pool, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(pool, "CLOSE_SECONDS", 1.0)
     pretend_cores(monkeypatch, cores)
     earlier = worker_pids()
     is_asked = False

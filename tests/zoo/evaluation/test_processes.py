@@ -17,14 +17,11 @@ from zoo.runs.locks import HOST, SECONDS_TO_TRY, Lock
 from zoo.runs.versions import git_commit
 from zoo.train import main
 
-PROCESS = (
-    "from zoo.evaluation.workers import WorkerProcess\n"
-    "class Served:\n"
-    "    spaces = None\n"
-    "    def advance(self, word): return word\n"
-    "    def close(self): pass\n"
-    "process = WorkerProcess(Served, 'a'"
-)
+PLAY = """
+from zoo.evaluation.evaluator import Evaluator
+with Evaluator("Pendulum-v1", episodes=1, n_envs=1, seed=0) as evaluator:
+    assert evaluator.spaces[1].shape == (1,)
+"""
 
 
 def test_what_lies_in_the_current_folder_is_not_imported(tmp_path):
@@ -33,22 +30,67 @@ def test_what_lies_in_the_current_folder_is_not_imported(tmp_path):
     # modules that Python, the zoo and multiprocessing import in a new process
     for name in ("random", "gymnasium", "socket", "zoo", "agents", "collections"):
         (folder / f"{name}.py").write_text(f"raise SystemExit('somebody else has a {name}')\n")
-    program.write_text(
-        f"{PROCESS}, preload=['zoo', 'random'], imports_main=False)\n"
-        "process.receive(); process.send('x'); assert process.receive() == 'x'; process.hang_up(); process.close(9)\n"
-    )
+    program.write_text(PLAY)
     subprocess.run([sys.executable, program], cwd=folder, check=True)
 
 
 def test_processes_start_where_the_temporary_folder_has_too_long_a_path_for_a_socket(tmp_path):
     folder = tmp_path / ("x" * 100)
     folder.mkdir()
-    code = (
-        f"{PROCESS}, imports_main=False)\nprocess.receive(); process.hang_up(); process.close(9)\n"
-    )
     environment = {**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    subprocess.run([sys.executable, "-c", PLAY], env=environment, check=True)
     assert list(folder.iterdir()) == []
+
+
+SIMULATED = """
+import multiprocessing, os, subprocess, time
+import gymnasium, numpy as np
+
+class Simulated(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+
+    def __init__(self):
+        self.process = multiprocessing.Process(target=time.sleep, args=(3600,))
+        self.process.start()
+        self.program = subprocess.Popen(["sleep", "3600"])
+        self.note("+")
+
+    def note(self, sign):
+        with open(os.environ["NOTES"], "a") as file:
+            file.write(f"{sign}{self.program.pid} {sign}{self.process.pid} ")
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(1, np.float32), 0.0, True, False, {}
+
+    def close(self):
+        self.note("-")
+        for simulator in (self.program, self.process):
+            simulator.terminate()
+
+gymnasium.register("Simulated-v0", entry_point="simulated:Simulated", max_episode_steps=3)
+"""
+
+
+def test_each_environment_is_closed_once_and_what_it_started_ends(tmp_path):
+    (tmp_path / "simulated.py").write_text(SIMULATED)
+    words = (
+        f"{ROOT}/zoo/train.py --algo bc --env simulated:Simulated-v0 --online-steps 4 --seed 1 --n-envs 2 "
+        f"-f {tmp_path} --eval-episodes 2 --n-eval-envs 2 --eval-freq 4 --score return -params "
+        "net_arch=[8] learning_starts=9"
+    )
+    paths = os.pathsep.join([str(tmp_path), str(ROOT)])
+    variables = {**os.environ, "PYTHONPATH": paths, "NOTES": str(tmp_path / "notes")}
+    # returns once nothing that was started holds the pipe
+    subprocess.run([sys.executable, *words.split()], env=variables, check=True, capture_output=True)
+    notes = (tmp_path / "notes").read_text().split()
+    opened = [note[1:] for note in notes if note.startswith("+")]
+    assert sorted(opened) == sorted(note[1:] for note in notes if note.startswith("-"))
+    assert len(opened) >= 2 * (1 + 2 + 2)
 
 
 @pytest.mark.slow
