@@ -89,13 +89,13 @@ def _other_weights(module: nn.Module, replicas: slice) -> Iterator[None]:
 
 def find_uncalled(trial: Trial) -> Findings:
     """Find methods that nothing calls and that are named almost like one of a base class."""
-    method = type(trial.policy.method)
+    bases = type(trial.policy.method).__mro__
     sources = ""
-    for base in method.__mro__[:-1]:
+    for base in bases[:-1]:
         with suppress(OSError, TypeError):  # a class that was typed in has no file
             sources += inspect.getsource(inspect.getmodule(base))  # type: ignore[arg-type]
-    for base in method.__mro__:
-        known = [name for name in dir(super(base, method)) if not name.startswith("_")]
+    for base in bases[: bases.index(Method)]:
+        known = {name for parent in base.__bases__ for name in dir(parent) if name[0] != "_"}
         for name in vars(base).keys() - known:
             advice = suggestion(name, known)
             if f".{name}" not in sources and name[0] != "_" and advice.startswith("closest"):

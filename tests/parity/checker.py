@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tests.parity.reference import Agent, OurAgents
 
 TOLERANCES = {
+    "draw": 2.5,
     "loss": 2e-5,
     "total": 5e-5,
     "intermediate": 2e-5,
@@ -65,7 +66,8 @@ def compare(
 
 
 def _quantities(fixture: Fixture, ours: OurAgents) -> Iterator[Quantity]:
-    """Compare everything; losses come first, since what follows builds on them."""
+    """Compare everything; draws and losses come first, since what follows builds on them."""
+    yield from _draws(fixture, ours.create(fixture))
     intermediates = ours.create(fixture).intermediates()
     assert "td_target" in intermediates or "out/td_target" not in fixture
     for name, value in intermediates.items():
@@ -78,6 +80,26 @@ def _quantities(fixture: Fixture, ours: OurAgents) -> Iterator[Quantity]:
     agent, noise = ours.create(fixture), fixture.below("sample/noise/")
     actions = agent.sample(fixture["sample/obs"], noise)
     yield "sampled actions", "action", _error(actions, fixture["sample/actions"], 1.0)
+
+
+def _draws(fixture: Fixture, agent: Agent) -> Iterator[Quantity]:
+    """Compare the declared draws of an update with the recorded ones by name, shape and distribution.
+
+    The error is the largest distance of the two distribution functions times the root of the number of recorded values
+    (Kolmogorov and Smirnov), of which equal distributions exceed 2.5 once in 100,000 times; infinite for another shape.
+    """
+    declared, many = agent.draws(len(fixture.batch["rewards"])), agent.draws(2_000)
+    updates = [fixture.noise(step) for step in (1, 2, 3)]
+    for name in declared.keys() | updates[0].keys():
+        error = np.inf
+        if name in declared and [declared[name].shape[1:]] * 3 == [u[name].shape for u in updates]:
+            values = np.sort(np.concatenate([update[name].ravel() for update in updates]))
+            shares = [
+                np.searchsorted(np.sort(sample), values, "right") / len(sample)
+                for sample in (values, to_array(many[name]).ravel())
+            ]
+            error = _largest(np.abs(shares[0] - shares[1])) * len(values) ** 0.5
+        yield f"draw {name}", "draw", error
 
 
 def _gradients(fixture: Fixture, gradients: Mapping[str, Any]) -> Iterator[Quantity]:

@@ -185,6 +185,10 @@ class Agent:
 
     # -- what the checker compares, under the reference's names
 
+    def draws(self, rows: int) -> dict[str, Tensor]:
+        table = self.model.method.update_noise()
+        return self.model.policy.draw_noise(table, rows, torch.Generator().manual_seed(0))
+
     def losses(self) -> dict[str, Tensor]:
         total, info = self.model.trainer.losses(*self.inputs())
         losses = {"total": total[0]}

@@ -196,7 +196,8 @@ def calling(method: Method, hook: str) -> Iterator[None]:
     except (AgentError, NotImplementedError) as error:
         raise AgentError(f"{name} {error}") from error
     except Exception as error:
-        raise AgentError(f"{name} failed: {type(error).__name__}: {error}") from error
+        advice = "; declare that network with `target=True`" if "_target'" in str(error) else ""
+        raise AgentError(f"{name} failed: {type(error).__name__}: {error}{advice}") from error
 
 
 def _require(label: str, value: Any, shape: tuple[int, ...], meaning: str) -> None:

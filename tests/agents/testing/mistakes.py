@@ -27,6 +27,36 @@ MISTAKES = {
         "hooks",
         r'WeightedBC\.noise must be defined; it returns \{"bc_x0": normal\(\), \.\.\.\}, every random draw',
     ),
+    "misspelt draw": Mistake(
+        'flow, noise["bc_x0"]',
+        'flow, noise["bc_z0"]',
+        "hooks",
+        r"WeightedBC\.losses failed: KeyError: 'unknown draw `bc_z0`; closest: bc_x0, bc_t'",
+    ),
+    "search outside the bounds": Mistake(
+        "default=1.0, at_least=0,",
+        "default=1.0, at_least=0, search=agents.linear_range(-1, 5),",
+        "hooks",
+        r"search of `beta`.* >= 0, got -1",
+    ),
+    "gradient that is no number": Mistake(
+        'targets["td"], batch.valid),',
+        'targets["td"], batch.valid) + (0 * q).square().mean((1, 2)).sqrt(),',
+        "hooks",
+        r"WeightedBC\.losses gives a gradient of `critic\.\S*` that holds NaN",
+    ),
+    "moving average that is not declared": Mistake(
+        "critic(target=True)",
+        "critic(target=False)",
+        "hooks",
+        r"'critic_target'; declare that network with `target=True`",
+    ),
+    "moving average that is not used": Mistake(
+        "nets.critic_target(batch.next",
+        "nets.critic(batch.next",
+        "networks",
+        r"nothing depends on `nets\.critic_target`; take it, e\.g\. in the TD target",
+    ),
     "loss returning a scalar": Mistake(
         'targets["td"], batch.valid),',
         'targets["td"], batch.valid).mean(),',
