@@ -39,8 +39,7 @@ def find_habits(
     :return: its bad habits by the check of the kit that they fail, e.g. ``noise`` or ``purity``.
     :raises AgentError: if a hook is missing, fails, or returns another type, name, shape or NaN.
     """
-    # a copy, since hooks may spoil the method
-    trial = check_first_update(type(method)(**method.settings()), observation_space, action_space)
+    trial = check_first_update(method, observation_space, action_space)
     findings: dict[str, list[str]] = defaultdict(list)
     for find in FINDERS:
         # losses with random numbers or state of their own differ at every call, which comparing calls would misread

@@ -21,11 +21,12 @@ from agents.common.model_file import ModelFile, find_model, read_model_file
 from agents.common.normalization import Normalization, named_action_noise, normalized_env
 from agents.common.sb3.constructor import with_named_classes
 from agents.common.sb3.environments import require_own_environments
-from agents.common.sb3.first_update import AgentError, check_first_update
+from agents.common.sb3.first_update import AgentError
 from agents.common.sb3.model import FlowAlgorithm
 from agents.common.sb3.policy import POLICIES
 from agents.common.sb3.transfer import check_outputs
 from agents.registry import BUILT_IN
+from agents.testing.habits import find_habits
 from zoo.algorithms.baselines import find_algorithm
 from zoo.datasets.formats.base import Dataset
 from zoo.envs.checks import check_same_spaces, policy_name
@@ -208,7 +209,7 @@ def make_folders(
 def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
     """Refuse an algorithm that cannot learn in an environment, before data are loaded and a folder is made.
 
-    The hooks of an algorithm that is not built in are tried.
+    An algorithm that is not built in is checked by one update on a made-up batch.
 
     :param env: the first training environment; it is not stepped.
     """
@@ -231,6 +232,7 @@ def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
             )
         return
     features: Any = env.observation_space
+    faults: list[str] = []
     is_vector = policy == "MlpPolicy"
     with as_usage_error(AgentError, NotImplementedError, TypeError, ValueError):
         has_flow = method.pretrained is not None
@@ -249,7 +251,14 @@ def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
             if has_flow:
                 check_outputs(policy_on_env)
         if config.algo not in BUILT_IN:
-            check_first_update(method, features, env.action_space)
+            findings = find_habits(method, features, env.action_space)
+            for check in findings.keys() - method.fails_by_design.keys():
+                faults += findings[check]
+    if faults:
+        text = f"{config.algo}: {'; '.join(faults)} (`zoo agents check {config.algo}` tries all)"
+        if not plan.request.no_check:
+            raise UsageError(f"{text}; --no-check trains it as it is")
+        log.warning(text)
 
 
 def make_model(plan: RunPlan, seeds: list[int], data: Dataset | None, env: VecEnv) -> FlowAlgorithm:

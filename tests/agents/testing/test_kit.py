@@ -104,17 +104,20 @@ def test_a_mistake_fails_its_check_with_what_helps(name, write_agent):
     assert re.search(mistake.message, outcome.detail), outcome.detail
 
 
-def train(agent):
-    """Train with a file that holds no dataset, which is found out when data are loaded; return the exit code."""
+@pytest.mark.parametrize(
+    ("mistake", "flags", "reason"),
+    [
+        ("forgotten hook", "--no-check", MISTAKES["forgotten hook"].message),
+        ("in-place change", "", MISTAKES["in-place change"].message),
+        ("in-place change", "--no-check", "empty.npz"),  # found out when data are loaded
+    ],
+)
+def test_a_mistake_stops_training_before_data(mistake, flags, reason, write_agent, capsys):
+    agent = write_agent(with_mistake(mistake))
     np.savez("empty.npz", observations=np.zeros((0, 2)))
-    return main(f"--algo {agent} --env {ENV} --quick --dataset empty.npz --device cpu".split())
-
-
-def test_a_mistake_in_a_hook_stops_training_before_data(write_agent, capsys):
-    assert train(write_agent(with_mistake("forgotten hook"))) == 2
-    errors = capsys.readouterr().err
-    assert len(re.findall(MISTAKES["forgotten hook"].message, errors)) == 1
-    assert "empty.npz" not in errors
+    words = f"--algo {agent} --env {ENV} --quick --dataset empty.npz --device cpu {flags}"
+    assert main(words.split()) == 2
+    assert len(re.findall(reason, capsys.readouterr().err)) == 1
 
 
 def test_a_check_that_an_algorithm_fails_by_design_is_shown_with_the_reason(write_agent):
