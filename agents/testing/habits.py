@@ -202,8 +202,10 @@ def find_lost_state(trial: Trial, untouched: Method) -> Findings:
     for name, value in vars(method).items():
         # what is derived from settings when it is first needed is no state, nor is e.g. `nn.MSELoss()`
         is_derived = isinstance(getattr(type(method), name, None), functools.cached_property)
-        is_stateless = is_derived or (isinstance(value, nn.Module) and not value.state_dict())
-        if not is_stateless and repr(value) != repr(vars(untouched).get(name)):
+        is_stateless = isinstance(value, nn.Module) and not value.state_dict()
+        is_internal = hasattr(Method, name) and name not in method.declared()
+        is_changed = repr(value) != repr(vars(untouched).get(name))
+        if is_changed and not (is_derived or is_stateless or is_internal):
             yield (
                 "networks" if isinstance(value, nn.Module) else "purity",
                 f"a hook changes `self.{name}`, a {type(value).__name__} that is neither trained nor saved; declare "
