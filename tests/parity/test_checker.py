@@ -61,9 +61,10 @@ def targets_after_the_step(patch):
     apply = Trainer.apply_gradients
 
     def late(trainer, gradients, info):
-        pairs = trainer.plan.polyak_pairs
-        trainer.plan = replace(trainer.plan, polyak_pairs=[])
+        pairs = [*trainer.plan.polyak_pairs]
+        trainer.plan.polyak_pairs.clear()
         apply(trainer, gradients, info)
+        trainer.plan.polyak_pairs.extend(pairs)
         with torch.no_grad():
             for weight, online, target in pairs:
                 torch._foreach_lerp_(target, online, weight)
