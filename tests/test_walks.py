@@ -11,8 +11,8 @@ from tests import ROOT
 from tests.zoo.report.samples import content_of, evaluations
 from zoo.datasets.formats import read
 from zoo.datasets.formats.base import Format, episode_of, joined
-from zoo.report.page import report
-from zoo.report.table_entries import TableEntry, to_csv, to_latex
+from zoo.report import page as report
+from zoo.report.tables import TableEntry, to_csv, to_latex
 from zoo.terminal.cli import main
 
 PAGES = "\n".join((ROOT / name).read_text() for name in ("docs/architecture.md", "CONTRIBUTING.md"))
@@ -55,7 +55,7 @@ def test_a_format_is_one_class_in_one_list(tmp_path, monkeypatch, capsys):
 def test_a_column_is_a_heading_and_an_entry_of_one_table(monkeypatch):
     def with_column(*arguments):
         table = make_table(*arguments)
-        return replace(table, frame=table.frame.assign(lucky=TableEntry("seven", value=7)))
+        return replace(table, frame=table.frame.assign(lucky=TableEntry("seven", numbers={"": 7})))
 
     make_table = report.aggregates_table
     monkeypatch.setattr(report, "_PHASE_TABLES", [with_column])

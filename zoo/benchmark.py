@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -96,6 +97,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     )
     command = shlex.join(word for word in shlex.split(args.command_line) if word != "--dry-run")
     if args.dry_run:
+        _check_resources(args)
         print_jobs(statuses)
         return {**summarise(statuses), "next": command}
     left = [status.job for status in statuses if not status.is_final]
@@ -109,6 +111,18 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         args.exit_code = FAILED
         result["next"] = command
     return _report(suite, statuses, args) | result
+
+
+def _check_resources(args: argparse.Namespace) -> None:
+    """Refuse resources that the launcher does not know."""
+    if args.launcher == "ray":
+        from zoo.suites.ray import make_task
+
+        make_task(args.resources)
+    elif args.launcher == "slurm" and shutil.which("sbatch"):  # submitit looks for Slurm's commands
+        from zoo.suites.slurm import make_executor
+
+        make_executor(args.log_folder, args.resources, args.workers)
 
 
 def _launch(jobs: Sequence[Job], args: argparse.Namespace) -> None:

@@ -11,20 +11,16 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from agents.common.validation import number
-from zoo.report.request import CompareRequest
 from zoo.terminal.cli import as_program
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
-from zoo.terminal.parser import Parser, a_path, add_flags, add_verbose
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from zoo.terminal.parser import Parser, a_path, add_verbose
 
 
 def make_parser() -> Parser:
@@ -41,7 +37,6 @@ def make_parser() -> Parser:
         metavar="SECONDS",
         help="show it again every so many seconds (10 if left out) until no run is running, or until Ctrl-C",
     )
-    add_flags(parser, CompareRequest, ("reference_scores",))
     add_verbose(parser)
     return parser
 
@@ -59,8 +54,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     """Show the runs once or again and again, and return how many are in each state."""
     from rich.live import Live
 
-    from zoo.report.monitoring import count_states, show_states
-    from zoo.report.references import normalise_returns, read_references
+    from zoo.report.monitoring import show_states
     from zoo.runs.read import ReadRun, read_runs
     from zoo.terminal.tables import terminal
 
@@ -68,36 +62,25 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     paths = shlex.join(map(str, args.paths))
     finished: dict[Path, ReadRun] = {}
     tables = read_runs(args.paths, finished)
-
-    def report() -> RenderableType:
-        # of each reading, since runs that begin later may record references too
-        references = read_references(args.reference_scores or (), tables)
-        return show_states(normalise_returns(tables, references))
-
-    if args.watch is None:
-        if tables.runs.empty:
-            places = ", ".join(map(str, args.paths))
-            raise UsageError(
-                f"expected run folders below {places}, got none; --watch waits for the first one"
-            )
-        console.print(report())
-    else:
-        # Ctrl-C is the way to stop watching; the runs continue.
-        stopped_by_user = contextlib.suppress(KeyboardInterrupt)
-        with Live(auto_refresh=False, console=console) as live, stopped_by_user:
-            live.update(report(), refresh=True)
-            while tables.runs.empty or (tables.runs["state"] == "running").any():
-                time.sleep(args.watch)
-                tables = read_runs(args.paths, finished)
-                live.update(report(), refresh=True)
-        if not console.is_terminal:
-            console.line()  # Rich ends the last line only in a terminal
-    counts = count_states(tables)
+    if tables.runs.empty:
+        raise UsageError(
+            f"expected run folders below {paths}, got none; name the folder of a study for its trials"
+        )
+    # Ctrl-C is the way to stop watching; the runs continue.
+    stopped_by_user = contextlib.suppress(KeyboardInterrupt)
+    with Live(show_states(tables), auto_refresh=False, console=console) as live, stopped_by_user:
+        while args.watch and (tables.runs["state"] == "running").any():
+            time.sleep(args.watch)
+            tables = read_runs(args.paths, finished)
+            live.update(show_states(tables), refresh=True)
+    if not console.is_terminal:
+        console.line()  # Rich ends the last line only in a terminal
+    states = tables.runs["state"].value_counts().to_dict()
     hint = f"zoo compare {paths} -o report/"
-    if counts.get("running"):
+    if states.get("running"):
         hint = f"zoo monitor {paths} --watch"
     log.info("next: %s", hint)
-    return counts
+    return {"runs": len(tables.runs), **states}
 
 
 main = as_program(make_parser, _run)

@@ -46,16 +46,12 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     with signals_deferred():
         from agents.common.files import atomic_folder
         from zoo.models.agent import find_agent
-        from zoo.models.hub import LOG_IN, hub_library
+        from zoo.models.hub import hub_library
         from zoo.models.upload import upload, write_upload
 
-    library = hub_library()  # refuses before an agent is loaded
+    hub_library()  # refuses before an agent is loaded
     if args.output is not None and args.output.exists():
         raise UsageError(f"`-o` must be a new folder, and {args.output} exists already")
-    if args.output is None and library.get_token() is None:  # before the episodes are played
-        raise UsageError(
-            f"uploading to the hub needs a token that may write; {LOG_IN}; `-o DIR` uploads nothing"
-        )
     agent = find_agent(args)
     if args.output is None:
         url, score = upload(agent, args.repo, args.private)

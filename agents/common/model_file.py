@@ -209,16 +209,19 @@ def step_of(checkpoint: Path) -> int:
 def find_model(path: str | Path) -> Path:
     """Return the file of a saved model, given with or without ``.zip``, or as the folder of a run.
 
-    A folder gives its final model, else that of the newest checkpoint, else the best so far.
+    A folder gives its final model, else that of the newest checkpoint; the best one must be named.
     """
     path = Path(path)
     for file in (path, Path(f"{path}.zip")):
         if file.is_file():
             return file
-    # a folder is named ENV_NUMBER, also where the path to it is `.` or a link
+    # a folder is named ENV_NUMBER, also where the path to it is `.` or a link, unless somebody renamed it
     final = path / f"{path.resolve().name.rpartition('_')[0]}.zip"
+    models = [file for file in path.glob("*.zip") if file.name != "best_model.zip"]
+    if final not in models and len(models) == 1:
+        final = models[0]
     checkpoints = [checkpoint / "model.zip" for checkpoint in find_checkpoints(path / "checkpoint")]
-    for file in (final, *checkpoints, path / "best_model.zip"):
+    for file in (final, *checkpoints):
         if file.is_file():
             return file
     raise FileNotFoundError(

@@ -19,10 +19,13 @@ from tests.common.toys import (
 from tests.envs import SpacesEnv
 
 
-def test_a_run_folder_offers_final_newest_and_best_in_this_order(tmp_path, monkeypatch):
+def test_a_run_folder_offers_its_final_model_or_the_newest(tmp_path, monkeypatch):
     folder = tmp_path / "maze-task1-v0_3"
+    folder.mkdir()
+    (folder / "best_model.zip").touch()
+    with refuses("expected a saved model", FileNotFoundError):
+        find_model(folder)
     files = [
-        "best_model.zip",
         "checkpoint/step_000000010.0/model.zip",
         "checkpoint/step_000000020.0/model.zip",
     ]
@@ -31,6 +34,9 @@ def test_a_run_folder_offers_final_newest_and_best_in_this_order(tmp_path, monke
         (folder / name).touch()
         assert find_model(folder) == folder / name
     assert find_model(folder / files[0]) == folder / files[0]
+    renamed = folder.rename(tmp_path / "sent")
+    assert find_model(renamed) == renamed / name
+    renamed.rename(folder)
     (tmp_path / "latest").symlink_to(folder)
     assert find_model(tmp_path / "latest").samefile(folder / name)
     monkeypatch.chdir(folder)

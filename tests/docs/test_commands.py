@@ -169,7 +169,7 @@ def sandbox(tmp_path, monkeypatch):
 @pytest.mark.few(1)
 @pytest.mark.parametrize("page", RUN)
 def test_its_commands_run(page, sandbox, data, monkeypatch):
-    monkeypatch.setattr("zoo.report.page.report.all_figures", lambda *about: {})  # most of the work
+    monkeypatch.setattr("zoo.report.page.all_figures", lambda *about: {})  # most of the work
     for block in BLOCKS:
         for words in block.commands if block.page == page and not block.mark else ():
             if words[0] == "cd":

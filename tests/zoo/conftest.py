@@ -106,7 +106,7 @@ def with_figures():
 def figures_on_demand(request, monkeypatch):
     """Leave the figures out of reports, except for tests that use `with_figures`: drawing is most of the work."""
     if "with_figures" not in request.fixturenames:
-        monkeypatch.setattr("zoo.report.page.report.all_figures", lambda *about: {})
+        monkeypatch.setattr("zoo.report.page.all_figures", lambda *about: {})
 
 
 @pytest.fixture

@@ -74,7 +74,10 @@ def test_the_plan_of_a_new_suite_needs_no_cluster_and_ends_with_the_command_with
 ):
     file = write_suite(tmp_path, data, ["fql"])
     logs = tmp_path / "my logs"
-    words = f"--launcher {launcher} --resources num_gpus=1 --algos fql"
+    if launcher == "ray":
+        pytest.importorskip("ray")
+    gpus = {"slurm": "gpus_per_node", "ray": "num_gpus"}[launcher]
+    words = f"--launcher {launcher} --resources {gpus}=1 --algos fql"
     words = [str(file), "-f", str(logs), *words.split()]
     result, errors = call(main, *words, "--dry-run")
     assert result == result | {"jobs": 1, "runs": 2, "waiting": 1}

@@ -52,51 +52,35 @@ def test_the_run_that_is_furthest_behind_says_the_step_and_the_slowest_the_time_
     assert "2:30:00" in line  # 900,000 steps at 100 per second, not 1,200,000 at 200
 
 
-def test_a_score_is_a_success_rate_a_return_or_a_normalised_one(tmp_path, run):
+def test_a_score_is_a_success_rate_or_a_return(tmp_path, run):
     write_run(tmp_path / "a", offline=(25,))
     write_run(tmp_path / "b", online=(-1500.0,), **RETURNS)
     shown = "\n".join(run(tmp_path)[1])
     assert " 50.0% 1k\n" in shown
     assert " -1,500 1k\n" in shown
-    lines = run(tmp_path, "--reference-scores", "Pendulum-v1=-2000,-1000")[1]
-    assert "\n".join(lines).count(" 50.0% 1k\n") == 2
 
 
-def test_references_of_runs_before_their_first_evaluation_are_taken(tmp_path, run):
-    folder = write_run(tmp_path / "a", online=(-1500.0,), state="running", **RETURNS)
-    (folder / "evaluations.npz").unlink()
-    result, _ = run(tmp_path, "--reference-scores", "Pendulum-v1=-2000,-1000")
-    assert result == {"runs": 1, "running": 1}
-
-
-def test_watch_refreshes_from_before_the_first_run_until_the_last_is_done(
-    tmp_path, run, monkeypatch
-):
-    naps, folder = [], tmp_path / "a"
+def test_watch_refreshes_until_the_last_run_is_done(tmp_path, run, monkeypatch):
+    naps, folder = [], write_run(tmp_path / "a", state="running", **RETURNS | {"offline": (-1.0,)})
 
     def sleep(seconds):
         naps.append(seconds)
-        if len(naps) == 1:
-            write_run(folder, state="running", **(RETURNS | {"offline": (-1.0,)}))
-        else:
+        if len(naps) == 2:
             change_status(folder, state="done")
-            other = RETURNS | {"env": "Other-v0", "offline": (-1.0,)}
-            write_run(tmp_path / "b", **other, reference_scores=[-2, 0])
+            write_run(tmp_path / "b", **RETURNS | {"env": "Other-v0", "offline": (-1.0,)})
 
     monkeypatch.setattr("time.sleep", sleep)
-    result, lines = run(tmp_path, "--reference-scores", "Pendulum-v1=-1,0", "--watch", "3")
+    result, lines = run(tmp_path, "--watch", "3")
     assert naps == [3.0, 3.0]
     assert result == {"runs": 2, "done": 2}
-    # the reference of a run that began after the first look counts too
-    assert "sac Other 1 done 1k/1k - 50.0% 1k" in lines
+    assert "sac Other 1 done 1k/1k - -1.000 1k" in lines
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         ("{}/nowhere", "expected a folder of runs, got `{}/nowhere`"),
-        ("{}/empty", "expected run folders below {}/empty, got none; --watch waits for the first"),
-        ("{}/runs --reference-scores X=0,1", "unknown environment `X`"),
+        ("{}/empty", "expected run folders below {}/empty, got none; name the folder of a study"),
     ],
 )
 def test_bad_input_is_refused_with_exit_code_2(tmp_path, refusal, words, message):

@@ -1,6 +1,7 @@
 """What child processes share: how they are started, whose signals they leave to their parent, and when they end."""
 
 import contextlib
+import math
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.forkserver
@@ -13,9 +14,11 @@ import threading
 import time
 import types
 from collections.abc import Iterator
+from pathlib import Path
 
 from zoo.terminal.errors import STOP_SIGNALS, UsageError
 
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 CLOSE_SECONDS = 10.0
 """How long a child gets to end by itself: an environment finishes a chunk, writes files, ends processes of its own."""
 
@@ -44,10 +47,16 @@ def temp_folder() -> str:
 
 
 def available_cores() -> int:
-    """Return how many processor cores this process may use."""
+    """Return how many processor cores this process may use: of its own, or of its container."""
+    cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    try:
+        # microseconds of computing in each period, or `max`
+        quota, period = map(int, CPU_QUOTA.read_text(encoding="ascii").split())
+    except (OSError, ValueError):
+        return cores
+    return min(cores, math.ceil(quota / period))
 
 
 def start_server() -> None:

@@ -294,9 +294,10 @@ def agent_of_file(
     :param behaviour: as for :func:`agent_of_run`.
     :raises UsageError: if it cannot be read, or nothing says where it plays.
     """
-    if not path.exists():
+    if path.suffix not in (".zip", ENDING) or not path.exists():
+        problem = "is no such file" if path.exists() else "does not exist"
         raise UsageError(
-            f"expected a saved model, a policy or the folder of a run, got {path}, which does not exist"
+            f"expected a saved model (.zip), a policy ({ENDING}) or the folder of a run, got {path}, which {problem}"
         )
     if path.suffix == ENDING:
         return _agent_of_policy(path, env, device, trust)

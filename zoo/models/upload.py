@@ -25,13 +25,8 @@ from zoo.terminal.messages import log
 CARD, CURVE, SETTINGS = "README.md", "learning_curve.png", "config.yml"
 TEMPLATE = Path(__file__).parent / "templates" / "card.md.jinja"
 _KEPT_SETTINGS = (
-    "profile",
-    "pretraining_steps",
-    "offline_steps",
-    "online_steps",
-    "sparse",
-    "dataset",
-)
+    "profile", "pretraining_steps", "offline_steps", "online_steps", "sparse", "dataset",
+)  # fmt: skip
 
 
 def upload(agent: Agent, repo: str, private: bool) -> tuple[str, Score]:
@@ -39,13 +34,14 @@ def upload(agent: Agent, repo: str, private: bool) -> tuple[str, Score]:
 
     Files of an earlier upload are replaced; other files stay.
     """
-    library = hub_library()
+    api = hub_library().HfApi()
+    with hub_errors(repo):
+        # first, so that a name or a token is refused before the episodes are played
+        # None, not False, which would overrule an organisation whose repositories are private
+        url = api.create_repo(repo, private=private or None, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         score = write_upload(agent, Path(folder), repo)
-        api = library.HfApi()
         with hub_errors(repo):
-            # None, not False, which would overrule an organisation whose repositories are private
-            url = api.create_repo(repo, private=private or None, exist_ok=True)
             api.upload_folder(
                 repo_id=repo,
                 folder_path=folder,
@@ -78,52 +74,45 @@ def write_upload(agent: Agent, folder: Path, repo: str) -> Score:
         _, score = play(agent)
         about = describe_agent(agent) | {"score": asdict(score)}
         agent.policy.save(folder / POLICY, agent.policy.acting_networks(), about)
-    has_curve = agent.run is not None and (agent.run / CURVE).is_file()
-    if agent.run is not None and has_curve:
+    if agent.run is not None and (agent.run / CURVE).is_file():
         shutil.copyfile(agent.run / CURVE, folder / CURVE)
     # tuples become lists, and classes their names
     about["settings"] = json.loads(json.dumps(agent.policy.method.settings(), default=str))
     (folder / SETTINGS).write_text(dump_yaml(about), encoding="utf-8")
-    card = model_card(agent, about, score, repo, has_curve)
-    (folder / CARD).write_text(card, encoding="utf-8")
+    curve = CURVE if (folder / CURVE).exists() else ""
+    model_card(agent, about, score, repo, curve).save(folder / CARD)
     return score
 
 
 def describe_agent(agent: Agent) -> dict[str, Any]:
     """Return what the file of a policy says about it, besides its settings and spaces, which the policy says."""
-    config: dict[str, Any] = {}
+    training: dict[str, Any] = {}
     versions: dict[str, Any] = {}
     if agent.run is not None:
         config = RunFolder(agent.run).read_config().plain()
-        versions = RunFolder(agent.run).read_versions()
+        training = {name: config.get(name) for name in _KEPT_SETTINGS}
+        software = RunFolder(agent.run).read_versions()
+        versions = {"python": software.get("python"), **software["packages"]}
     elif agent.source.suffix == ENDING:
         about = read_about(agent.source)
-        config = about.get("training") or {}
-        versions = {"packages": about.get("versions") or {}}
-    box: Any = agent.policy.action_space
+        training = about.get("training") or {}
+        versions = about.get("versions") or {}
+    protocol = {"episodes": agent.episodes, "seed": agent.seed, "env_kwargs": agent.env_kwargs}
     return {
         "algo": agent.algo,
         "env": agent.env,
-        "env_id": agent.env_id,
         "seed": agent.replica,
-        "chunk_length": agent.policy.chunk_length,
-        "observation_shape": list(agent.policy.observation_space.shape or ()),
-        "action_shape": list(box.shape),
-        "actions": {"networks": [-1, 1], "low": box.low.tolist(), "high": box.high.tolist()},
-        "protocol": {"episodes": agent.episodes, "seed": agent.seed, "env_kwargs": agent.env_kwargs}
-        | agent.scoring.plain(),
-        "training": {name: config.get(name) for name in _KEPT_SETTINGS},
-        "versions": {"python": versions.get("python"), **(versions.get("packages") or {})},
-        "licence": "MIT",
+        "protocol": protocol | agent.scoring.plain(),
+        "training": training,
+        "versions": versions,
     }
 
 
-def model_card(
-    agent: Agent, about: dict[str, Any], score: Score, repo: str, has_curve: bool
-) -> str:
+def model_card(agent: Agent, about: dict[str, Any], score: Score, repo: str, curve: str) -> Any:
     """Return the card, with the metadata that the hub understands.
 
     :param about: the entries of :func:`describe_agent`, and ``settings``.
+    :param curve: the picture of the learning curve, if there is one.
     """
     library = hub_library()
     result = library.EvalResult(
@@ -138,7 +127,7 @@ def model_card(
     )
     metadata = library.ModelCardData(
         library_name="flow-rl-zoo",
-        license=about["licence"].lower(),
+        license="mit",
         pipeline_tag="reinforcement-learning",
         tags=["reinforcement-learning", "flow-policy", agent.algo, agent.env],
         model_name=repo.rpartition("/")[2],
@@ -151,7 +140,7 @@ def model_card(
         words += ["--algo", algorithm_name]
     if ":" in agent.env:
         words += ["--env", agent.env]
-    card = library.ModelCard.from_template(
+    return library.ModelCard.from_template(
         metadata,
         str(TEMPLATE),
         agent=agent,
@@ -161,6 +150,5 @@ def model_card(
         unit=SCORE_KINDS[score.kind].unit,
         words=shlex.join(words),
         settings=dump_yaml(about["settings"]).rstrip(),
-        curve=CURVE if has_curve else "",
+        curve=curve,
     )
-    return str(card)

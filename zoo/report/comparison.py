@@ -10,15 +10,15 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import pandas as pd
 
 from agents.common.validation import count
-from zoo.report.statistics.estimates import SIGNIFICANT, Estimate, Pair
+from zoo.report.statistics import SIGNIFICANT, Estimate, Pair
 from zoo.runs.folder import short_name
 from zoo.runs.read import split_environment
-from zoo.runs.scores import ScoreKind
+from zoo.runs.scores import SUCCESS, ScoreKind
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -45,7 +45,8 @@ class Outcome(StrEnum):
     NOT_COMPARABLE = "not comparable"
 
 
-class Tally(NamedTuple):
+@dataclass(frozen=True)
+class Tally:
     """How many runs of a method were started, and what became of them."""
 
     started: int = 0
@@ -62,6 +63,13 @@ class Tally(NamedTuple):
         """Whether every run finished."""
         return self.finished == self.started
 
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.started + other.started,
+            self.finished + other.finished,
+            self.failed + other.failed,
+        )
+
     def __str__(self) -> str:
         return f"{self.finished} of {self.started}"
 
@@ -70,7 +78,7 @@ class Tally(NamedTuple):
 class ComparedMethod:
     """One row of a comparison.
 
-    :param algorithm: published name of the algorithm, or its id; fixes the colour.
+    :param algorithm: published name of the algorithm, or its id.
     :param source: `OWN_RUNS` or the name of a set of published scores.
     :param protocols: environment (own runs) or domain (published) -> fields of `zoo.runs.read.PROTOCOL`.
     :param departures: environment -> setting of own runs -> its value and that of the protocol of their profile.
@@ -92,8 +100,7 @@ class ComparedMethod:
         """Return what became of its runs on some tasks, by default on all; none were started of published methods."""
         if tasks is None:
             tasks = self.tallies
-        counts = [self.tallies.get(task, Tally()) for task in tasks]
-        return Tally(*map(sum, zip(*counts, strict=True)))
+        return sum((self.tallies.get(task, Tally()) for task in tasks), Tally())
 
     def only(self, places: Collection[str]) -> ComparedMethod:
         """Return the method as it is known on some environments and domains."""
@@ -215,7 +222,6 @@ class Phase:
     :param tasks: the tasks that all methods have; aggregates are over these.
     :param suite: the suite that consists of `tasks`, or None.
     :param left_out: task that some methods lack -> those methods.
-    :param strays: methods with so few tasks that `tasks` and the aggregates leave them out.
     :param aggregates: method -> its aggregates.
     :param improvements: (X, Y) -> how X compares with Y, for all ordered pairs of comparable methods with single runs.
     :param domains: domain -> method -> its mean over the domain's tasks; empty for returns.
@@ -241,7 +247,6 @@ class Phase:
     profiles: pd.DataFrame = field(default_factory=pd.DataFrame)
     curves: pd.DataFrame = field(default_factory=pd.DataFrame)
     suite: str | None = None
-    strays: tuple[str, ...] = ()
 
     @property
     def means(self) -> dict[str, float]:
@@ -258,6 +263,7 @@ class Phase:
 class Comparison:
     """All phases of a comparison.
 
+    :param of_own: whether it is of own runs alone, while another one has published scores beside them.
     :param methods: name -> method; some may have scores of other kinds only.
     :param phases: name -> phase; only phases that were evaluated.
     :param curves_label: what learning curves are over: the tasks that all methods with single runs have in each phase,
@@ -273,6 +279,25 @@ class Comparison:
     curves_label: str = ""
     focus: str | None = None
     baseline: str | None = None
+    of_own: bool = False
+
+    @property
+    def scope(self) -> list[str]:
+        """What tells it from other comparisons of a report, in words; nothing for one of success."""
+        words = ["own runs"] if self.of_own else []
+        if self.kind is not SUCCESS:
+            words.append(self.kind.name)
+        return words
+
+    @property
+    def title(self) -> str:
+        """What titles end in."""
+        return "".join(f", {words}" for words in self.scope)
+
+    @property
+    def suffix(self) -> str:
+        """What the names of files end in."""
+        return "".join(f"_{words.replace(' ', '_')}" for words in self.scope)
 
 
 def phases_of(comparisons: Iterable[Comparison]) -> list[Phase]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from zoo.datasets.names import NUM_TASKS
+from zoo.report.bootstrap import interquartile_means, performance_profiles
 from zoo.report.comparison import (
     ALL_TASKS,
     CURVE_COLUMNS,
@@ -30,9 +32,15 @@ from zoo.report.comparison import (
 from zoo.report.published_scores import suite_of, tasks_of
 from zoo.report.scores_file import ScoreTables, last_evaluations
 from zoo.report.significance import Evidence, decide
-from zoo.report.statistics.bootstrap import interquartile_means, performance_profiles
-from zoo.report.statistics.estimates import Array, Estimate
-from zoo.report.statistics.means import FRACTION, Episodes, Mean, Scores, mean
+from zoo.report.statistics import (
+    FRACTION,
+    Array,
+    Episodes,
+    Estimate,
+    Mean,
+    Scores,
+    mean,
+)
 from zoo.runs.folder import PHASES
 from zoo.runs.scores import SCORE_KINDS, SUCCESS, ScoreKind
 
@@ -40,12 +48,22 @@ _COLUMNS = ["method", "environment", "domain", "seed", "phase", "step", "episode
 
 
 def compare_kinds(scores: ScoreTables, reps: int, **choices: Any) -> list[Comparison]:
-    """Compute one comparison for each kind of scores, in the order of `SCORE_KINDS`; arguments as in `compare`."""
+    """Compute the comparisons of each kind of scores, in the order of `SCORE_KINDS`; arguments as in `compare`.
+
+    Several methods of one's own are compared first among themselves, on all tasks that they share: published scores
+    beside them may have fewer.
+    """
+    own = {name: method for name, method in scores.methods.items() if method.is_own}
     comparisons = []
     means = scores.means  # success rates, which are the first kind
     for kind in SCORE_KINDS.values():
         # of hundreds of thousands of rows, only the columns that are used are copied
         runs = scores.evaluations.loc[scores.evaluations["kind"] == kind.name, _COLUMNS]
+        own_runs = runs[runs["method"].isin(own)]
+        has_others = len(means) + len(runs) > len(own_runs)
+        if has_others and own_runs["method"].nunique() > 1:
+            comparison = compare(own, own_runs, means.iloc[:0], reps, kind=kind, **choices)
+            comparisons.append(replace(comparison, of_own=True))
         if len(runs) or len(means):
             comparisons.append(compare(scores.methods, runs, means, reps, kind=kind, **choices))
         means = means.iloc[:0]
@@ -68,22 +86,22 @@ def compare(
     :param curves: also compute profiles and learning curves.
     :param choices: the fields ``focus`` and ``baseline`` of `Comparison`.
     """
-    curve_tasks = _curve_tasks(evaluations, methods)
-    incomplete_tasks = _tasks_missing_a_phase(evaluations) if kind is SUCCESS else set()
     parts = {}
     for name in PHASES:
         runs = evaluations[evaluations["phase"] == name]
         published = means[means["phase"] == name]
         if len(runs) or len(published):
             parts[name] = PhaseScores(name, runs, published, methods, kind, reps)
+    # a curve goes on from one phase to the next, so it is over the tasks that all methods have in each
+    curve_tasks = _shared(chain.from_iterable(part.single.values() for part in parts.values()))
+    label = label_of(curve_tasks, _suite(curve_tasks, kind))
     # phases first: the order of methods, which decisions need, depends on all of them
     phases = {name: scores.phase() for name, scores in parts.items()}
-    if curves:
-        for name, scores in parts.items():
-            phases[name] = scores.with_curves(phases[name], curve_tasks, incomplete_tasks)
-    label = label_of(curve_tasks, _suite(curve_tasks, kind))
     comparison = Comparison(kind, methods, phases, reps, label, **choices)
+    incomplete_tasks = _tasks_missing_a_phase(evaluations) if kind is SUCCESS else set()
     for name, scores in parts.items():
+        if curves:
+            phases[name] = scores.with_curves(phases[name], curve_tasks, incomplete_tasks)
         phases[name] = decide(comparison, phases[name], scores.evidence(phases[name]))
     return comparison
 
@@ -119,37 +137,37 @@ class PhaseScores:
     def phase(self) -> Phase:
         """Compute every number of the phase but its profiles, curves and decisions."""
         coverage = self.coverage()
-        strays = _find_strays(coverage, self.methods)
-        tasks, left_out = _common_tasks(coverage, strays)
+        all_tasks = sorted(set().union(*coverage.values()))
+        tasks = _shared(coverage.values())
+        left_out = {}
+        for task in all_tasks:
+            if task not in tasks:
+                left_out[task] = sorted(name for name in coverage if task not in coverage[name])
         averages = {}
         if _can_average(tasks, self.kind):
-            averages = self.cells(tasks, strays, with_iqm=True)
+            averages = self.cells(tasks, with_iqm=True)
         domain_tasks = self.domain_tasks()
         domains = {}
         if self.kind is SUCCESS:  # other scores have no domains of several tasks
             domains = {domain: self.cells(own_tasks) for domain, own_tasks in domain_tasks.items()}
-        per_task = {}
-        for task in sorted(set().union(*coverage.values())):
-            cells = self.cells([task])
-            if cells:
-                per_task[task] = cells
+        per_task = {task: self.cells([task]) for task in all_tasks}
         return Phase(
             name=self.name,
             step_ranges=self.step_ranges(),
             coverage=coverage,
             tasks=tasks,
             left_out=left_out,
-            strays=strays,
             aggregates=averages,
             domains=domains,
             domain_tasks=domain_tasks,
-            per_task=per_task,
+            # of a domain's mean no task is known
+            per_task={task: cells for task, cells in per_task.items() if cells},
             suite=_suite(tasks, self.kind),
         )
 
     def evidence(self, phase: Phase) -> Evidence:
         """Return what decides the phase."""
-        scores = self.having(phase.tasks, phase.strays)
+        scores = self.having(phase.tasks)
         means = {}
         # without aggregates, scores of tasks have no common scale, and ranks are tested
         if phase.aggregates:
@@ -171,7 +189,7 @@ class PhaseScores:
         profiles: list[pd.DataFrame] = []
         curves: list[pd.DataFrame] = []
         if phase.aggregates:
-            profiles = self.profiles(self.having(phase.tasks, phase.strays))
+            profiles = self.profiles(self.having(phase.tasks))
         if _can_average(curve_tasks, self.kind):
             curves = self.curves(ALL_TASKS, curve_tasks)
         for domain, tasks_inside in phase.domain_tasks.items():
@@ -252,20 +270,18 @@ class PhaseScores:
                 result[f"{domain}, whole"] = all_tasks
         return result
 
-    def having(self, tasks: Collection[str], without: Collection[str] = ()) -> dict[str, Scores]:
+    def having(self, tasks: Collection[str]) -> dict[str, Scores]:
         """Return the single runs on some tasks of each method that has all of them."""
         result: dict[str, Scores] = {}
         for name, scores in self.single.items():
-            if tasks and scores.keys() >= set(tasks) and name not in without:
+            if tasks and scores.keys() >= set(tasks):
                 result[name] = {task: scores[task] for task in tasks}
         return result
 
-    def cells(
-        self, tasks: Sequence[str], without: Collection[str] = (), with_iqm: bool = False
-    ) -> dict[str, Cell]:
+    def cells(self, tasks: Sequence[str], with_iqm: bool = False) -> dict[str, Cell]:
         """Return the averages over some tasks of each method that has all of them, published means last."""
         result = {}
-        having = self.having(tasks, without)
+        having = self.having(tasks)
         # all methods at once: those with equal numbers of runs are resampled side by side
         iqms = interquartile_means(having, self.reps) if with_iqm else {}
         for name, scores in having.items():
@@ -327,38 +343,6 @@ def _suite(tasks: Sequence[str], kind: ScoreKind) -> str | None:
     return suite_of(tasks)
 
 
-def _common_tasks(
-    coverage: Mapping[str, Sequence[str]], strays: Collection[str]
-) -> tuple[tuple[str, ...], dict[str, list[str]]]:
-    """Return the tasks that all methods but strays have, and each task that is left out with those that lack it."""
-    compared = {method: tasks for method, tasks in coverage.items() if method not in strays}
-    common = _shared(compared.values())
-    left_out = {}
-    for task in sorted(set().union(*compared.values()) - set(common)):
-        left_out[task] = sorted(method for method, tasks in compared.items() if task not in tasks)
-    return common, left_out
-
-
-def _find_strays(coverage: Mapping[str, Collection[str]], methods: Methods) -> tuple[str, ...]:
-    """Return the own methods that have less than half as many tasks as the median method.
-
-    They are left out if they would take tasks from at least two others.
-    """
-    # the median, since one large published set must not make strays of all own methods
-    typical = np.median([*map(len, coverage.values())])
-    small_methods = []
-    tasks_of_others = []
-    for name, tasks in sorted(coverage.items()):
-        if methods[name].is_own and len(tasks) < typical / 2:
-            small_methods.append(name)
-        else:
-            tasks_of_others.append(tasks)
-    takes_tasks = len(_shared(tasks_of_others)) > len(_shared(coverage.values()))
-    if takes_tasks and len(tasks_of_others) > 1:
-        return tuple(small_methods)
-    return ()
-
-
 def _shared(coverage: Iterable[Iterable[str]]) -> tuple[str, ...]:
     """Return the tasks that all methods have."""
     task_sets = [*map(set, coverage)]
@@ -370,17 +354,6 @@ def _shared(coverage: Iterable[Iterable[str]]) -> tuple[str, ...]:
 def _can_average(tasks: Sequence[str], kind: ScoreKind) -> bool:
     """Return whether there are tasks, and their scores are on one scale."""
     return len(tasks) == 1 or (kind.is_comparable and len(tasks) > 0)
-
-
-def _curve_tasks(evaluations: pd.DataFrame, methods: Methods) -> tuple[str, ...]:
-    """Return the tasks that all methods with single runs have in all their phases; strays are left out."""
-    task_sets = []
-    for _, runs in evaluations.groupby("phase"):
-        coverage = runs.groupby("method")["environment"].agg(set).to_dict()
-        for stray in _find_strays(coverage, methods):
-            del coverage[stray]
-        task_sets += coverage.values()
-    return _shared(task_sets)
 
 
 def _tasks_missing_a_phase(evaluations: pd.DataFrame) -> set[str]:

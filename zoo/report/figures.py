@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fnmatch import filter as matching
 from functools import cached_property, partial
@@ -11,6 +12,7 @@ from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
+import matplotlib.style
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -20,6 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from rliable import plot_utils
 
+from zoo.report.bootstrap import seeded
 from zoo.report.comparison import (
     ALL_TASKS,
     CURVE_COLUMNS,
@@ -31,8 +34,7 @@ from zoo.report.comparison import (
     ranking,
 )
 from zoo.report.scores_file import last_evaluations
-from zoo.report.statistics.bootstrap import seeded
-from zoo.report.statistics.estimates import MIN_SEEDS, Estimate
+from zoo.report.statistics import MIN_SEEDS, Estimate
 from zoo.report.tables import only_task
 from zoo.runs.folder import PHASES, short_name
 from zoo.runs.scores import SUCCESS
@@ -51,6 +53,7 @@ _STYLE: dict[Any, Any] = {
     "text.parse_math": False,  # names of runs hold no formulas
     "pdf.fonttype": 42,  # TrueType: conferences refuse the Type 3 fonts that are matplotlib's default
     "svg.fonttype": "none",
+    "svg.hashsalt": "figure",
 }
 _UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
 _BOOTSTRAP = f"bootstrap intervals from {MIN_SEEDS} seeds on"
@@ -81,18 +84,23 @@ def all_figures(
     makers["sample_efficiency"] = artist.sample_efficiency
     makers["domains" if comparison.kind is SUCCESS else "environments"] = artist.domains
     drawings = {}
-    with matplotlib.rc_context(sns.axes_style("ticks") | _STYLE):
+    with _style():
         for name in matching(makers, only):
             drawing = makers[name]()
             if drawing is not None:
-                drawings[name + comparison.kind.suffix] = drawing
+                drawings[name + comparison.suffix] = drawing
     return drawings
+
+
+def _style() -> AbstractContextManager[None]:
+    """Return the style of all figures, whatever the user's `matplotlibrc` says: TeX need not be installed."""
+    return matplotlib.style.context(["default", sns.axes_style("ticks") | _STYLE])
 
 
 def to_file(figure: Figure, kind: str) -> bytes:
     """Return a figure as a file, e.g. ``pdf`` or ``png``; the same figure gives the same bytes."""
     buffer = io.BytesIO()
-    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": "figure"}):
+    with _style():
         figure.savefig(
             buffer, format=kind, dpi=DPI, bbox_inches="tight", metadata=_UNDATED.get(kind)
         )
@@ -212,7 +220,8 @@ class _Artist:
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 1.5M, 5k
         for name, curve in parts.items():
             steps = curve["step"].to_numpy(int)
-            if border and self.counts_online_steps_alone(name, curve, border):
+            # without an offline phase, steps begin with 0, unless who published them put them behind that phase
+            if border and steps.min() < border and PHASES[0] not in set(curve["phase"]):
                 steps = steps + border
             plot_utils.plot_sample_efficiency_curve(
                 steps,
@@ -230,24 +239,6 @@ class _Artist:
         if curves["low"].notna().any():
             end += " Bands: point-wise 95% t-intervals."
         return end
-
-    def counts_online_steps_alone(self, name: str, curve: pd.DataFrame, border: int) -> bool:
-        """Return whether the steps of a curve begin with 0 at the end of the other methods' offline phase.
-
-        Those of a method without an offline phase do, unless who published them put them behind that phase.
-
-        :param border: the last offline step of the other methods.
-        """
-        steps = curve["step"]
-        if (curve["phase"] == PHASES[0]).any():
-            return False
-        protocols = self.comparison.methods[name].protocols.values()
-        planned = [protocol.get("online_steps") for protocol in protocols]
-        # runs of several numbers of steps have them as text
-        longest = max([number for number in planned if isinstance(number, int)], default=0)
-        if not longest:
-            return bool(steps.min() < border)
-        return bool(steps.max() <= longest)
 
     def heat_map(self, phase: Phase) -> Drawing | None:
         """Draw the mean of each method on each task.

@@ -12,22 +12,24 @@ from typing import Any
 
 import pandas as pd
 
-from agents.common.validation import unknown_name_message
-from zoo.report.comparison import MEAN_COLUMNS, OWN_RUNS, ComparedMethod, by_place, joined
-from zoo.report.failed_runs import failed_scores, tallies
+from agents.common.validation import checked_pair, unknown_name_message
+from zoo.report.comparison import MEAN_COLUMNS, OWN_RUNS, ComparedMethod, Tally, by_place, joined
 from zoo.report.published_scores import (
     PublishedSet,
     load_set,
     published_names,
 )
-from zoo.report.references import References, normalise_returns, read_references
 from zoo.report.request import CompareRequest
 from zoo.report.scores_file import ScoreTables, places_of_scores, read_scores, with_names
-from zoo.runs.protocol import PROTOCOL, show
-from zoo.runs.read import EVALUATION_COLUMNS, RunTables, read_runs
-from zoo.runs.scores import NORMALISED_RETURN, SUCCESS
-from zoo.terminal.errors import UsageError
+from zoo.runs.protocol import PROTOCOL, phase_ends, show
+from zoo.runs.read import EVALUATION_COLUMNS, RunTables, read_runs, split_environment
+from zoo.runs.scores import NORMALISED_RETURN, RETURN, SUCCESS
+from zoo.settings.layers import load_yaml
+from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.terminal.messages import log
+
+References = dict[str, tuple[float, float]]
+"""Environment -> returns of a random and of an expert policy."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,11 @@ class Inputs(ScoreTables):
     """What was found to compare.
 
     :param own_runs: own runs, those that do not count included; their evaluations are among `evaluations`.
-    :param uncovered: the published sets and files of scores that have none of the environments of own runs, in words.
     """
 
     own_runs: RunTables
     sets: Sequence[PublishedSet]
     references: References
-    uncovered: str = ""
 
     def focus(self, wished: str, baseline: str | None) -> str | None:
         """Return the method that the verdicts are about, or None for the leading one of each phase.
@@ -72,17 +72,20 @@ def collect(request: CompareRequest) -> Inputs:
     own_runs = normalise_returns(own_runs, references)
     counted = own_runs.counted()
     if request.paths and counted.empty:
-        raise UsageError(nothing_counts(own_runs, request.paths))
-    counted = joined([counted, failed_scores(own_runs)], EVALUATION_COLUMNS)
+        reasons = [f"{entry['path']}: {entry['reason']}" for entry in own_runs.skipped()]
+        raise UsageError(
+            f"expected finished runs below {', '.join(map(str, request.paths))}, got "
+            f"{reasons[0] if reasons else 'no run folder'}; `zoo monitor` shows how far they are"
+        )
+    counted = joined([counted, _failed_scores(own_runs)], EVALUATION_COLUMNS)
     parts = {published.name: published.scores for published in sets}
     for path in request.scores:
         parts[str(path)] = _read_file(path)
-    uncovered = ""
     if request.paths:
         parts = {source: _beside(counted, part) for source, part in parts.items()}
-        lacking = [source for source, part in parts.items() if not part.methods]
-        if lacking:
-            uncovered = f"{', '.join(lacking)} covers none of your environments."
+    for source, part in parts.items():
+        if not part.methods:
+            log.warning("%s covers none of your environments", source)
     methods = _own_methods(own_runs, counted)
     # One's own methods keep their names; others get their source where a name is taken.
     times = Counter(chain(methods, *(part.methods for part in parts.values())))
@@ -98,7 +101,7 @@ def collect(request: CompareRequest) -> Inputs:
     means_table = joined(means, MEAN_COLUMNS)
     # many runs have evaluations of hundreds of megabytes, of which one table is enough
     own_runs = replace(own_runs, evaluations=table.iloc[:0])
-    inputs = Inputs(methods, table, means_table, own_runs, sets, references, uncovered)
+    inputs = Inputs(methods, table, means_table, own_runs, sets, references)
     return _chosen(inputs, request)
 
 
@@ -127,20 +130,9 @@ def read_labels(words: Sequence[str], methods: Collection[str]) -> dict[str, str
 
 
 def relabelled(inputs: Inputs, names: Mapping[str, str]) -> Inputs:
-    """Return inputs whose methods have new names; colours follow the algorithm and stay."""
+    """Return inputs whose methods have new names."""
     own_runs = replace(inputs.own_runs, runs=with_names(inputs.own_runs.runs, names))
     return replace(inputs.renamed(names), own_runs=own_runs)
-
-
-def nothing_counts(tables: RunTables, paths: Sequence[Path]) -> str:
-    """Return the message for paths without a run that counts."""
-    places = ", ".join(map(str, paths))
-    if tables.runs.empty:
-        return f"expected run folders below {places}, got none; a run folder holds the status.json of `zoo train`"
-    return (
-        f"expected finished runs below {places}, got {len(tables.runs)} that cannot be counted, e.g. "
-        "{path}: {reason}; `zoo monitor` shows how far they are".format(**tables.skipped()[0])
-    )
 
 
 def _own_methods(tables: RunTables, counted: pd.DataFrame) -> dict[str, ComparedMethod]:
@@ -149,7 +141,7 @@ def _own_methods(tables: RunTables, counted: pd.DataFrame) -> dict[str, Compared
     algorithms = runs.groupby("method")["algorithm"].first().replace(published_names())
     protocols = by_place(runs, lambda part: {field: _common(part[field]) for field in PROTOCOL})
     departures = by_place(runs, lambda part: dict(ChainMap(*part["departures"])))
-    tallies_by_method = tallies(tables)  # also of runs that do not count
+    tallies_by_method = _tallies(tables)  # also of runs that do not count
     hours = runs.astype({"hours": float}).groupby("method")["hours"].median().dropna().to_dict()
     methods = {}
     for name, algorithm in algorithms.items():
@@ -178,14 +170,11 @@ def _common(values: pd.Series) -> Any:
 
 
 def _read_file(path: Path) -> ScoreTables:
-    """Return the scores of a file, with what its rows tell of a method: algorithm, steps and episodes."""
+    """Return the scores of a file, with what its rows tell of a method: steps and episodes."""
     scores = read_scores(path, str(path))
-    protocols = by_place(scores.evaluations, _protocol_of_rows)
-    published = published_names()
-    methods = {}
-    for name, method in scores.methods.items():
-        algorithm = published.get(name, name)  # which gives it its colour
-        methods[name] = replace(method, algorithm=algorithm, protocols=protocols.get(name, {}))
+    methods = dict(scores.methods)
+    for name, protocols in by_place(scores.evaluations, _protocol_of_rows).items():
+        methods[name] = replace(methods[name], protocols=protocols)
     return replace(scores, methods=methods)
 
 
@@ -241,3 +230,116 @@ def _chosen(inputs: Inputs, request: CompareRequest) -> Inputs:
     normalised = {*table.loc[table["kind"] == NORMALISED_RETURN.name, "environment"]}
     references = {name: pair for name, pair in inputs.references.items() if name in normalised}
     return replace(chosen, references=references)
+
+
+# -- runs that did not finish -----------------------------------------------------------------------------------------
+
+
+def _tallies(tables: RunTables) -> dict[str, dict[str, Tally]]:
+    """Return method -> environment -> how many of its runs were started, finished and failed.
+
+    A run that another one of the same seed replaces is not counted.
+    """
+
+    def tally(runs: pd.DataFrame) -> Tally:
+        finished = int(runs["problem"].isna().sum())
+        return Tally(len(runs), finished, int(_has_failed(runs).sum()))
+
+    return by_place(tables.runs[tables.runs["replaced_by"].isna()], tally)
+
+
+def _failed_scores(tables: RunTables) -> pd.DataFrame:
+    """Return the evaluations of failed runs, carried to the end of each phase, columns `EVALUATION_COLUMNS`.
+
+    Without them, a method whose bad runs die would look better.
+    A failed run keeps its last score at each later step at which finished runs of its method on its environment were
+    evaluated, and at the end of each phase. At step 0 nothing is trained, so a run without a later evaluation has no
+    score to keep.
+    """
+    runs = tables.runs
+    failed = runs[runs["replaced_by"].isna() & _has_failed(runs)]
+    counted = tables.counted()
+    parts = []
+    for row in failed.to_dict("records"):
+        evaluations = tables.evaluations[tables.evaluations["run"] == row["run"]]
+        evaluations = evaluations.sort_values(["phase", "step"])
+        if not (evaluations["step"] > 0).any():
+            continue
+        alike = counted[
+            (counted["method"] == row["method"]) & (counted["environment"] == row["environment"])
+        ]
+        due = {*phase_ends(row).items(), *zip(alike["phase"], alike["step"], strict=True)}
+        last = evaluations.iloc[-1].to_dict()
+        carried = [
+            {**last, "phase": phase, "step": step}
+            for phase, step in sorted(due)
+            if (phase, step) > (last["phase"], last["step"])
+        ]
+        parts += [evaluations, pd.DataFrame(carried, columns=EVALUATION_COLUMNS)]
+    return joined(parts, EVALUATION_COLUMNS)
+
+
+def _has_failed(runs: pd.DataFrame) -> pd.Series:
+    return runs["problem"].notna() & (runs["state"] == "failed")
+
+
+# -- what a random and an expert policy return, which puts environments on one scale ----------------------------------
+
+
+def read_references(words: Sequence[str], tables: RunTables) -> References:
+    """Return the references that runs record, and those of the command line, which win.
+
+    :param words: ``ENV=RANDOM,EXPERT``.
+    """
+    environments = {*tables.runs["environment"].dropna()}
+    of_user: References = {}
+    for word in words:
+        name, _, values = word.rpartition("=")
+        environment = split_environment(name)[0]
+        # before the first run begins, nothing says which environments there will be
+        if environments and environment not in environments:
+            message = unknown_name_message("environment", name, environments)
+            raise UsageError(
+                f"`--reference-scores` must be ENV=RANDOM,EXPERT, got `{word}`: {message}"
+            )
+        with as_usage_error():
+            numbers = [load_yaml(part, f"`{word}`") for part in values.split(",")]
+            of_user[environment] = checked_pair(f"--reference-scores {word}", numbers)
+    return _recorded(tables, of_user) | of_user
+
+
+def _recorded(tables: RunTables, of_user: References) -> References:
+    """Return the references that runs record, of environments for which the user states none."""
+    result: References = {}
+    is_known = tables.runs["reference_scores"].notna() & ~tables.runs["environment"].isin(of_user)
+    for name, pairs_of_runs in tables.runs[is_known].groupby("environment")["reference_scores"]:
+        pairs = sorted({(float(random), float(expert)) for random, expert in pairs_of_runs})
+        if len(pairs) > 1:
+            raise UsageError(
+                f"runs on `{name}` record different reference scores, {pairs}; give `--reference-scores` for it"
+            )
+        result[name] = pairs[0]
+    return result
+
+
+def normalise_returns(tables: RunTables, references: References) -> RunTables:
+    """Return the same runs, their returns normalised where there is a reference.
+
+    A normalised return is (return - random) / (expert - random): 0 for the random policy, 1 for the expert. Runs that
+    are scored by success stay as they are.
+    """
+
+    def normalised(table: pd.DataFrame) -> pd.DataFrame:
+        is_chosen = (table["kind"] == RETURN.name) & table["environment"].isin(references)
+        return table.assign(kind=table["kind"].mask(is_chosen, NORMALISED_RETURN.name))
+
+    if not references:
+        return tables
+    evaluations = normalised(tables.evaluations)
+    pairs = pd.DataFrame(references, ["random", "expert"])
+    random, expert = pairs.reindex(columns=evaluations["environment"]).to_numpy(float)
+    is_chosen = evaluations["kind"] == NORMALISED_RETURN.name
+    scores = evaluations["score"].mask(
+        is_chosen, (evaluations["score"] - random) / (expert - random)
+    )
+    return RunTables(normalised(tables.runs), evaluations.assign(score=scores))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from zoo.runs.folder import DEAD, SHOWN_STATES, RunFolder, short_name
@@ -20,69 +18,58 @@ from zoo.terminal.tables import make_table
 _MAX_PROBLEMS = 10
 _PLACE = ["method", "environment"]
 _HEADER = ("method", "environment", "runs", "step", "left", "score", "at")
-_STEPS = [
-    "run", "state", "kind", "offline_step", "online_step", "offline_steps", "online_steps", "pretraining_steps",
-    "pretrained_actor",
-]  # fmt: skip
 
 
 def show_states(tables: RunTables) -> RenderableType:
-    """Return a table with one row for each method and environment, and what is wrong with single runs."""
-    return Group(_state_table(tables), *_problems(tables.runs))
+    """Return a table with one row for each method and environment, and what is wrong with single runs.
 
-
-def count_states(tables: RunTables) -> dict[str, int]:
-    """Return the number of runs, and of those in each state."""
-    return {"runs": len(tables.runs)} | tables.runs["state"].value_counts().to_dict()
-
-
-def _state_table(tables: RunTables) -> Table:
-    """Return the states of runs, their steps, the time left, and their score at the last step that all reached."""
+    A row has the states of its runs, their steps, the time left, and their score at the last step that all reached.
+    """
     evaluated = tables.evaluations.groupby("run")["step"].max().to_dict()
     scores = _shared_scores(tables)
     rows = []
-    for place, group in tables.runs.groupby(_PLACE):
-        states = group["state"].value_counts()
-        runs = group[_STEPS].to_dict("records")
-        score, at = "-", "-"
-        if place in scores:
-            step, mean = scores[place]
-            score, at = _score_text(mean, str(group["kind"].dropna().iloc[0])), _short(step)
-        row = [place[0], short_name(place[1])]
-        row.append(", ".join(f"{states[name]} {name}" for name in SHOWN_STATES if name in states))
-        rows.append([*row, *_progress(runs, evaluated), score, at])
+    for place, runs in tables.runs.groupby(_PLACE):
+        states = runs["state"].value_counts()
+        shown = ", ".join(f"{states[name]} {name}" for name in SHOWN_STATES if name in states)
+        score = scores.get(place, ("-", "-"))
+        rows.append([place[0], short_name(place[1]), shown, *_progress(runs, evaluated), *score])
     # numbers are never broken; names and states are
-    return make_table("", _HEADER, rows, unbroken=_HEADER[3:])
+    return Group(make_table("", _HEADER, rows, unbroken=_HEADER[3:]), *_problems(tables.runs))
 
 
-def _shared_scores(tables: RunTables) -> dict[tuple[str, str], tuple[int, float]]:
-    """Return the last step at which all runs of a method and environment were evaluated, and their mean score there."""
+def _shared_scores(tables: RunTables) -> dict[tuple[str, str], tuple[str, str]]:
+    """Return the mean score of a method on an environment at the last step that all its runs reached, and that step."""
     runs = tables.runs[tables.runs["replaced_by"].isna()]
-    scores = tables.evaluations[tables.evaluations["run"].isin(runs["run"])]
+    evaluations = tables.evaluations[tables.evaluations["run"].isin(runs["run"])]
     # a phase may begin with an evaluation at the step at which the one before it ended
-    scores = scores.drop_duplicates(["run", "step"], keep="last")
-    at_step = scores.groupby([*_PLACE, "step"])["score"].agg(["size", "mean"]).reset_index("step")
-    started = runs.groupby(_PLACE).size().reindex(at_step.index)
-    shared = at_step[at_step["size"] == started]
-    last = shared[~shared.index.duplicated(keep="last")]
-    return dict(zip(last.index, zip(last["step"], last["mean"], strict=True), strict=True))
+    evaluations = evaluations.drop_duplicates(["run", "step"], keep="last")
+    started = runs.groupby(_PLACE).size()
+    result = {}
+    for (method, environment, step), rows in evaluations.groupby([*_PLACE, "step"]):
+        if len(rows) == started[method, environment]:  # later steps come later
+            kind = SCORE_KINDS[rows["kind"].iloc[0]]
+            score = rows["score"].mean()
+            unit = "%" if kind.scale == 100 else ""
+            text = f"{kind.scale * score:,.{kind.digits([score])}f}{unit}"
+            result[method, environment] = text, _short(step)
+    return result
 
 
-def _progress(runs: Sequence[Mapping[str, Any]], evaluated: Mapping[str, int]) -> tuple[str, str]:
+def _progress(runs: pd.DataFrame, evaluated: Mapping[str, int]) -> tuple[str, str]:
     """Return the step of the run that is furthest behind, and the time until the last one has ended.
 
     Runs that have ended are looked at only where none is running.
 
     :param evaluated: run -> the step of its last evaluation.
     """
-    running = [run for run in runs if run["state"] == "running"]
+    is_running = runs["state"] == "running"
     steps = []
     seconds = [0.0]
-    for run in running or runs:
+    for run in (runs[is_running] if is_running.any() else runs).to_dict("records"):
         end = int(run["offline_steps"] + run["online_steps"])
         # Status and last evaluation may each be older than the other, and than the log.
         step = max(int(run["offline_step"] + run["online_step"]), evaluated.get(run["run"], 0))
-        logged = read_speed(RunFolder(Path(run["run"]))) if running else None
+        logged = read_speed(RunFolder(Path(run["run"]))) if run["state"] == "running" else None
         left = math.inf  # where the time of one run is not known
         if logged is not None:
             now, speed = logged
@@ -115,10 +102,3 @@ def _short(steps: float) -> str:
     if steps < 999_500:
         return f"{steps / 1e3:.3g}k"
     return f"{steps / 1e6:.3g}M"
-
-
-def _score_text(score: float, kind_name: str) -> str:
-    """Return a score with the decimals that it needs."""
-    kind = SCORE_KINDS[kind_name]
-    unit = "%" if kind.scale == 100 else ""
-    return f"{kind.scale * score:,.{kind.digits([score])}f}{unit}"

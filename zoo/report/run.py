@@ -8,13 +8,13 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from agents.common.files import write_text
 from zoo.report.compute import compare_kinds
 from zoo.report.inputs import collect, read_labels, relabelled
-from zoo.report.page.report import Content, check_folder, write_report
+from zoo.report.page import Content, check_folder, write_report
 from zoo.report.request import CompareRequest
-from zoo.report.table_entries import TableEntry, write_file
+from zoo.report.tables import TableEntry
 from zoo.runs.versions import git_commit
-from zoo.terminal.messages import log
 from zoo.terminal.tables import make_table
 
 _PRINTED = ("verdict", "aggregates")
@@ -45,7 +45,8 @@ def run(request: CompareRequest) -> dict[str, Any]:
     origin = f"{datetime.now(UTC):%Y-%m-%d}, commit {(git_commit() or 'unknown')[:12]}"
     content = Content(inputs, comparisons, request, origin)
     if request.json:
-        write_file(request.json, content.results)
+        request.json.parent.mkdir(parents=True, exist_ok=True)
+        write_text(request.json, content.results)
         result["json"] = str(request.json)
     if request.output:
         result["report"] = str(write_report(request.output, content))
@@ -53,8 +54,6 @@ def run(request: CompareRequest) -> dict[str, Any]:
         _print_tables(content)
     elif request.output:
         _print_sentences(content)
-    elif inputs.uncovered:
-        log.info(inputs.uncovered)  # the other two print it, as the first sentence
     return result
 
 
@@ -63,7 +62,7 @@ def _print_sentences(content: Content) -> None:
     console = Console(markup=False, highlight=False)
     for verdict in content.verdicts:
         console.print(verdict)
-    for text in (content.selection, *content.warnings):
+    for text in content.notes:
         console.print(f"! {text}")
 
 

@@ -89,10 +89,12 @@ def last_evaluations(evaluations: pd.DataFrame) -> pd.DataFrame:
     return evaluations.sort_values([*_RUN, "step"]).drop_duplicates(_RUN, keep="last")
 
 
-def to_scores(evaluations: pd.DataFrame) -> str:
-    """Return the last evaluations of runs as the text of a file of scores."""
-    table = last_evaluations(evaluations).rename(columns={"environment": "env"})
-    return table[[*COLUMNS, "kind"]].to_csv(index=False)
+def scores_table(evaluations: pd.DataFrame) -> pd.DataFrame:
+    """Return evaluations as a file of scores has them, and two columns more that are not read."""
+    # the order in which folders are read may not show: a report has the same bytes on every machine
+    table = evaluations.sort_values([*_RUN, "step"], kind="stable")
+    table = table.rename(columns={"environment": "env"})
+    return table.reindex(columns=[*COLUMNS, "kind", "return", "length"])
 
 
 def read_scores(path: Path, source: str) -> ScoreTables:
@@ -141,12 +143,12 @@ def _read_rows(path: Path) -> pd.DataFrame:
             raise ValueError("it has no rows")
     # also errors of pandas and broken UTF-8
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise UsageError(f"`{path}` cannot be read ({error}); restore the file") from error
+        raise UsageError(
+            f"`{path}` cannot be read ({error}); expected a file of scores, such as `scores.csv` of a report"
+        ) from error
     table = table.assign(seeds=table.get("seeds", ""), kind=table.get("kind", SUCCESS.name))
     for name in _NUMBERS:
         table[name] = pd.to_numeric(table[name], errors="coerce")
-    if not content.endswith(b"\n"):  # a number that was cut short is still a number
-        table.loc[table.index[-1], "score"] = np.nan
     return table
 
 

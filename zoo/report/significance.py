@@ -17,6 +17,7 @@ import numpy as np
 from scipy import special, stats
 
 from agents.common.validation import count
+from zoo.report.bootstrap import probabilities_of_improvement
 from zoo.report.comparison import (
     MARGIN,
     Comparison,
@@ -28,9 +29,16 @@ from zoo.report.comparison import (
     Verdict,
     ranking,
 )
-from zoo.report.statistics.bootstrap import probabilities_of_improvement
-from zoo.report.statistics.estimates import SIGNIFICANT, Estimate, Pair, holm
-from zoo.report.statistics.means import Mean, Scores, over_tasks, seeds_needed
+from zoo.report.statistics import (
+    SIGNIFICANT,
+    Estimate,
+    Mean,
+    Pair,
+    Scores,
+    holm,
+    over_tasks,
+    seeds_needed,
+)
 
 
 @dataclass(frozen=True)
@@ -186,16 +194,11 @@ def _seeds_needed(
 def _rival(
     comparison: Comparison, phase: Phase, subject: str, verdicts: Sequence[Verdict]
 ) -> Verdict | None:
-    """Return the verdict on the baseline, on the other own method of two, or on the best other method."""
-    methods = comparison.methods
+    """Return the verdict on the baseline, or else on the best other method."""
     comparable = [v for v in verdicts if v.outcome != Outcome.NOT_COMPARABLE]
-    # one's own two methods are what the runs were made for, also beside published ones
-    own_verdicts = [v for v in comparable if methods[v.method].is_own and methods[subject].is_own]
     for verdict in comparable:
         if verdict.method == comparison.baseline:
             return verdict
-    if len(own_verdicts) == 1:
-        return own_verdicts[0]
     return min(comparable, key=lambda v: phase.improvements[subject, v.method].lead, default=None)
 
 

@@ -1,9 +1,11 @@
-"""The tables of a comparison, in words for readers and in numbers for programs."""
+"""The tables of a comparison: texts for readers, with the numbers behind them for programs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -12,78 +14,152 @@ from zoo.report.comparison import (
     MARGIN,
     Cell,
     Comparison,
+    Methods,
     Outcome,
     Phase,
     by_value,
     places_of,
     ranking,
 )
-from zoo.report.statistics.estimates import MIN_SEEDS, SIGNIFICANT, Estimate
-from zoo.report.table_entries import (
-    NOT_KNOWN,
-    Row,
-    Table,
-    TableEntry,
-    digits_of,
-    number_entry,
-    number_text,
-    range_text,
-    score_entries,
-)
+from zoo.report.statistics import MIN_SEEDS, SIGNIFICANT, Estimate
 from zoo.runs.folder import short_name
 from zoo.runs.protocol import PROTOCOL, shortened, show
+from zoo.runs.scores import ScoreKind
 
+NOT_KNOWN = "-"
+"""An entry that is not known."""
 _NOT_STATED = "not stated"
 
 
-def only_task(comparison: Comparison) -> str:
-    """Return in short the one task that all scores are of, which leaves nothing to average over; else ``""``."""
-    tasks = set().union(*(phase.per_task for phase in comparison.phases.values()))
-    if len(tasks) > 1:
-        return ""
-    return "".join(map(short_name, tasks))
+@dataclass(frozen=True)
+class TableEntry:
+    """One entry of a table.
+
+    :param detail: an interval, or what else is set smaller.
+    :param numbers: what stands in the CSV file in place of the text: the ending of the column's name -> a number as it
+        is, scores as fractions.
+    """
+
+    text: str
+    detail: str = ""
+    is_bold: bool = False
+    numbers: Mapping[str, Any] | None = None
+
+    @property
+    def plain(self) -> str:
+        """The entry on one line."""
+        return f"{self.text} {self.detail}".strip()
+
+    @property
+    def written(self) -> Mapping[str, Any]:
+        """What stands in the CSV file: the ending of the column's name -> its content."""
+        if self.numbers is not None:
+            return self.numbers
+        # programs read an empty field as a missing value
+        return {} if self.text == NOT_KNOWN else {"": self.text}
 
 
-def verdict_table(comparison: Comparison, phase: Phase) -> Table:
-    """Return how the subject of a phase compares with each other method; without rows where nothing is compared."""
+Row = Mapping[str, Any]
+"""Heading -> a `TableEntry`, a text, or None for what is not known."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table, a `TableEntry` in each cell of its frame."""
+
+    name: str
+    title: str
+    caption: str
+    frame: pd.DataFrame
+
+    @classmethod
+    def of(cls, name: str, title: str, caption: str, rows: Sequence[Row]) -> Table:
+        """Return a table of rows that all have the same headings; a column without any entry is left out."""
+        # objects: pandas would make NaN of None
+        frame = pd.DataFrame(rows, dtype=object).map(_entry)
+        is_known = frame.map(lambda entry: entry.text != NOT_KNOWN)
+        return cls(name, title, caption, frame.loc[:, is_known.any()])
+
+    @property
+    def header(self) -> list[str]:
+        """Its headings."""
+        return list(self.frame)
+
+    @cached_property
+    def rows(self) -> list[list[TableEntry]]:
+        """Its entries."""
+        return self.frame.to_numpy().tolist()
+
+
+def _entry(content: TableEntry | str | None) -> TableEntry:
+    if isinstance(content, TableEntry):
+        return content
+    return TableEntry(content or NOT_KNOWN)
+
+
+def digits_of(kind: ScoreKind, estimates: Iterable[Estimate | None]) -> int:
+    """Return how many decimals to show of estimates that stand side by side."""
+    values = []
+    for estimate in filter(None, estimates):
+        values += [estimate.point, *(estimate.interval or ())]
+    return kind.digits(values)
+
+
+def number_text(value: float, digits: int, sign: str = "-") -> str:
+    """Return a number with some decimals and a true minus sign.
+
+    :param sign: ``"+"`` where positive numbers have a sign too.
+    """
+    # a tie is decided by its value, not by the order in which it was summed; z: zero has no sign
+    return f"{round(value, 9):{sign}z,.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def number_entry(estimate: Estimate | None, scale: float, digits: int) -> TableEntry:
+    """Return an estimate with its interval."""
+    if estimate is None:
+        return TableEntry(NOT_KNOWN)
+    numbers = {"": estimate.point}
+    detail = ""
+    if estimate.interval is not None:
+        low, high = (number_text(scale * end, digits) for end in estimate.interval)
+        detail = f"[{low}, {high}]"
+        numbers |= zip((" low", " high"), estimate.interval, strict=True)
+    return TableEntry(number_text(scale * estimate.point, digits), detail, numbers=numbers)
+
+
+def _interval_entry(estimate: Estimate | None, scale: float, digits: int) -> TableEntry:
+    """Return the interval of an estimate alone."""
+    entry = number_entry(estimate, scale, digits)
+    numbers = {ending: number for ending, number in entry.written.items() if ending}
+    return TableEntry(entry.detail or NOT_KNOWN, numbers=numbers)
+
+
+def _score_entries(
+    comparison: Comparison, cells: Mapping[str, Cell], field: str = "mean"
+) -> dict[str, TableEntry]:
+    """Return scores that are compared with one another, the best in bold; methods with unfinished runs never are.
+
+    Only the best one, so that bold never contradicts a test that finds another method better.
+
+    :param field: of `Cell`.
+    """
     kind = comparison.kind
-    decision = phase.decision
-    differences = [v.difference for v in decision.verdicts]
-    digits = digits_of(kind, differences)
-    rows = {}
-    for v in decision.verdicts:
-        over_tasks = number_entry(v.over_tasks, kind.scale, digits)
-        rows[v.method] = {
-            "difference": number_entry(v.difference, kind.scale, digits),
-            "over tasks": replace(over_tasks, text=over_tasks.detail or NOT_KNOWN, detail=""),
-            "p": TableEntry(p_text(v.p_value), value=v.p_value),
-            "P(better)": number_entry(v.probability, 1, 2),
-            "verdict": TableEntry(v.outcome, is_bold=v.outcome in (Outcome.BETTER, Outcome.WORSE)),
-        }
-    subject = comparison.methods[str(decision.subject)].title if rows else ""
-    caption = ""
-    if any(differences):
-        caption += (
-            f"Difference: the mean of {subject} minus the other's, with a {100 * (1 - decision.level):.4g}% "
-            "t-interval over seeds. "
-        )
-    if any(v.over_tasks and v.over_tasks.interval for v in decision.verdicts):
-        caption += "Over tasks: its 95% t-interval for other tasks like these. "
-    if decision.tested:
-        caption += f"p and verdict: {decision.tested}"
-        if any(differences):
-            caption += "; the difference's interval has the level of Holm's last step, and excludes 0 where p is at "
-            caption += f"most {SIGNIFICANT:g}"
-        caption += ". "
-        if kind.is_comparable and any(differences):
-            caption += f"Equal: surely less than {100 * MARGIN:g} points apart. "
-    if any(v.outcome == Outcome.NOT_COMPARABLE for v in decision.verdicts):
-        caption += "Not comparable: own runs are shorter than the published ones. "
-    caption += (
-        f"P(better): probability that a run of {subject} beats one of the other on the same task."
-    )
-    title = f"{subject} against each other method"
-    return _phase_table("verdict", title, comparison, phase, caption, rows, heading="against")
+    estimates = {name: getattr(cell, field) for name, cell in cells.items()}
+    points = [estimate.point for estimate in estimates.values() if estimate]
+    digits = digits_of(kind, estimates.values())
+    entries = {}
+    for name, estimate in estimates.items():
+        entry = number_entry(estimate, kind.scale, digits)
+        # where all are equal, such as one alone, none is the best
+        if estimate and cells[name].tally.is_complete and min(points) < max(points):
+            entry = replace(entry, is_bold=math.isclose(estimate.point, max(points)))
+        entries[name] = entry
+    return entries
+
+
+def _range_text(ends: tuple[int, int]) -> str:
+    """Return the smallest and the largest of some whole numbers as text, e.g. ``"1,000"`` or ``"3 to 12"``."""
+    return " to ".join(f"{end:,}" for end in dict.fromkeys(ends))
 
 
 def p_text(p_value: float | None) -> str:
@@ -95,21 +171,70 @@ def p_text(p_value: float | None) -> str:
     return f"{p_value:.3f}"
 
 
+def only_task(comparison: Comparison) -> str:
+    """Return in short the one task that all scores are of, which leaves nothing to average over; else ``""``."""
+    tasks = set().union(*(phase.per_task for phase in comparison.phases.values()))
+    if len(tasks) > 1:
+        return ""
+    return "".join(map(short_name, tasks))
+
+
+# -- the tables -------------------------------------------------------------------------------------------------------
+
+
+def verdict_table(comparison: Comparison, phase: Phase) -> Table:
+    """Return how the subject of a phase compares with each other method; without rows where nothing is compared."""
+    kind = comparison.kind
+    decision = phase.decision
+    digits = digits_of(kind, [v.difference for v in decision.verdicts])
+    rows = {}
+    for v in decision.verdicts:
+        rows[v.method] = {
+            "difference": number_entry(v.difference, kind.scale, digits),
+            "over tasks": _interval_entry(v.over_tasks, kind.scale, digits),
+            "p": TableEntry(p_text(v.p_value), numbers={"": v.p_value}),
+            "P(better)": number_entry(v.probability, 1, 2),
+            "verdict": TableEntry(v.outcome, is_bold=v.outcome in (Outcome.BETTER, Outcome.WORSE)),
+        }
+    subject = comparison.methods[str(decision.subject)].title if rows else ""
+    sentences = []
+    if any(v.difference for v in decision.verdicts):
+        sentences.append(
+            f"Difference: the mean of {subject} minus the other's, with a {100 * (1 - decision.level):.4g}% t-interval "
+            f"over seeds, which excludes 0 where p is at most {SIGNIFICANT:g}."
+        )
+    if any(v.over_tasks and v.over_tasks.interval for v in decision.verdicts):
+        sentences.append("Over tasks: its 95% t-interval for other tasks like these.")
+    if decision.tested:
+        sentences.append(f"p and verdict: {decision.tested}.")
+    if any(v.outcome == Outcome.EQUAL for v in decision.verdicts):
+        sentences.append(f"Equal: surely less than {100 * MARGIN:g} points apart.")
+    if any(v.outcome == Outcome.NOT_COMPARABLE for v in decision.verdicts):
+        sentences.append("Not comparable: own runs are shorter than the published ones.")
+    sentences.append(
+        f"P(better): probability that a run of {subject} beats one of the other on the same task."
+    )
+    title = f"{subject} against each other method"
+    return _phase_table(
+        "verdict", title, comparison, phase, " ".join(sentences), rows, heading="against"
+    )
+
+
 def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
     """Return the aggregates of methods in one phase; without rows where nothing can be averaged."""
     kind = comparison.kind
     cells = phase.aggregates
-    means = _scores(comparison, cells)
-    iqms = score_entries({name: cell.iqm for name, cell in cells.items()}, kind, _complete(cells))
+    means = _score_entries(comparison, cells)
+    iqms = _score_entries(comparison, cells, "iqm")
     rows = {}
     for name, cell in cells.items():
         hours = comparison.methods[name].hours
         rows[name] = {
             "mean": means[name],
             "IQM": iqms[name],
-            "seeds": range_text(cell.seeds),
+            "seeds": _range_text(cell.seeds),
             "finished": None if cell.tally.is_complete else str(cell.tally),
-            "steps": range_text(phase.step_ranges[name]),
+            "steps": _range_text(phase.step_ranges[name]),
             "hours": None if hours is None else f"{hours:.3g}",
         }
     where = only_task(comparison) or phase.tasks_label
@@ -129,7 +254,7 @@ def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
 def domains_table(comparison: Comparison, phase: Phase) -> Table:
     """Return the mean of each method on each domain; without rows where all scores are of one task."""
     columns = {
-        f"{domain} ({len(phase.domain_tasks[domain])})": _scores(comparison, cells)
+        f"{domain} ({len(phase.domain_tasks[domain])})": _score_entries(comparison, cells)
         for domain, cells in sorted(phase.domains.items())
         if not only_task(comparison)
     }
@@ -146,8 +271,8 @@ def tasks_table(comparison: Comparison, phase: Phase) -> Table:
     rows = []
     tasks = {} if only_task(comparison) else phase.per_task
     for task, cells in tasks.items():
-        scores = _scores(comparison, cells)
-        row: dict[str, Any] = {"environment": TableEntry(short_name(task), value=task)}
+        scores = _score_entries(comparison, cells)
+        row: dict[str, Any] = {"environment": TableEntry(short_name(task), numbers={"": task})}
         for name in ranking(comparison, phase):
             row[comparison.methods[name].title] = scores.get(name)
         rows.append(row)
@@ -160,23 +285,22 @@ def pairs_table(comparison: Comparison, phase: Phase) -> Table:
     kind = comparison.kind
     # methods that are comparable with no other have no row
     names = [x for x in ranking(comparison, phase) if any(x in pair for pair in phase.improvements)]
+    improvements = phase.improvements
     if len(names) < 3:  # two are one pair, which the verdict has already
-        names = []
-    differences = [
-        pair.difference for pair in phase.improvements.values() if pair.difference is not None
-    ]
-    digits = kind.digits(differences)
-    entries = {}
-    for pair, improvement in phase.improvements.items():
-        difference = ""
+        names, improvements = [], {}
+    differences = [pair.difference for pair in improvements.values()]
+    digits = kind.digits(filter(None, differences))
+    titles = {name: comparison.methods[name].title for name in names}
+    rows: dict[str, dict[str, Any]] = {x: dict.fromkeys(titles.values()) for x in names}
+    for (x, y), improvement in improvements.items():
+        detail = ""
+        numbers = {"": improvement.probability}
         if improvement.difference is not None:
-            difference = number_text(kind.scale * improvement.difference, digits, sign="+")
+            detail = number_text(kind.scale * improvement.difference, digits, sign="+")
+            numbers[" difference"] = improvement.difference
         is_clear = improvement.p_value is not None and improvement.p_value <= SIGNIFICANT
-        chance = improvement.probability
-        entries[pair] = TableEntry(number_text(chance, 2), difference, is_clear, chance)
-    rows = {}
-    for x in names:
-        rows[x] = {comparison.methods[y].title: entries.get((x, y)) for y in names}
+        text = number_text(improvement.probability, 2)
+        rows[x][titles[y]] = TableEntry(text, detail, is_clear, numbers)
     caption = (
         "Probability that a run of the row's method scores above one of the column's on the same task (ties count "
         "half), and the difference of means."
@@ -186,10 +310,10 @@ def pairs_table(comparison: Comparison, phase: Phase) -> Table:
     return _phase_table("pairs", "All pairs", comparison, phase, caption, rows)
 
 
-def protocol_table(comparison: Comparison) -> Table:
+def protocol_table(methods: Methods) -> Table:
     """Return how each score was made, one row for each protocol; fields that nobody states are left out."""
     merged: dict[tuple[str, str, tuple[Any, ...]], list[str]] = {}
-    for name, method in comparison.methods.items():
+    for name, method in methods.items():
         fields_by_place = {}
         for place, protocol in method.protocols.items():
             # a set may say otherwise, such as the mean of the last three evaluations
@@ -202,11 +326,11 @@ def protocol_table(comparison: Comparison) -> Table:
     for (source, where, fields), names in sorted(
         merged.items(), key=lambda item: (item[0][:2], item[1][0])
     ):
-        methods = TableEntry(", ".join(shortened(names)), value=", ".join(names))
-        row: dict[str, Any] = {"source": source, "methods": methods, "where": where}
+        entry = TableEntry(", ".join(shortened(names)), numbers={"": ", ".join(names)})
+        row: dict[str, Any] = {"source": source, "methods": entry, "where": where}
         for field, value in zip((*PROTOCOL, "score"), fields, strict=True):
             text = _NOT_STATED if value is None else show(value)
-            row[field.replace("_", " ")] = TableEntry(text, value=value)
+            row[field.replace("_", " ")] = TableEntry(text, numbers={"": value})
         rows.append(row)
     caption = "How each score was made."
     # what all rows share is said once, below the table
@@ -235,25 +359,57 @@ def _phase_table(
     :param rows: the rows, or method -> the rest of its row, which are put into the order of the ranking.
     :param heading: what the column of methods is called.
     """
-    kind = comparison.kind
     if isinstance(rows, Mapping):
         ordered = [method for method in ranking(comparison, phase) if method in rows]
-        titles = {m: TableEntry(comparison.methods[m].title, value=m) for m in ordered}
+        titles = {m: TableEntry(comparison.methods[m].title, numbers={"": m}) for m in ordered}
         rows = [{heading: titles[method], **rows[method]} for method in ordered]
     if any(comparison.methods[method].tally().failed for method in phase.coverage):
         caption += " ‡: runs of the method failed; it is never bold."
-    title = f"{title}, {phase.name}{kind.title}"
+    title = f"{title}, {phase.name}{comparison.title}"
     if phase.aggregates and name in ("verdict", "aggregates", "pairs"):
         title += f", {only_task(comparison) or phase.tasks_label}"
-    return Table.of(f"{name}_{phase.name}{kind.suffix}", title, caption, rows)
+    return Table.of(f"{name}_{phase.name}{comparison.suffix}", title, caption, rows)
 
 
-def _scores(comparison: Comparison, cells: Mapping[str, Cell]) -> dict[str, TableEntry]:
-    """Return the means of methods at one place, those that are compared with one another."""
-    means: dict[str, Estimate | None] = {name: cell.mean for name, cell in cells.items()}
-    return score_entries(means, comparison.kind, _complete(cells))
+# -- tables as CSV and LaTeX ------------------------------------------------------------------------------------------
 
 
-def _complete(cells: Mapping[str, Cell]) -> list[str]:
-    """Return the methods all of whose runs finished."""
-    return [name for name, cell in cells.items() if cell.tally.is_complete]
+def to_csv(table: Table) -> str:
+    """Return a table as CSV, its numbers unrounded, scores as fractions, intervals in two further columns."""
+    columns: dict[str, list[Any]] = {}
+    for name, entries in table.frame.items():
+        for ending in dict.fromkeys(ending for entry in entries for ending in entry.written):
+            columns[f"{name}{ending}"] = [entry.written.get(ending) for entry in entries]
+    return pd.DataFrame(columns, dtype=object).to_csv(index=False)
+
+
+def to_latex(table: Table) -> str:
+    """Return a table in LaTeX, which needs the package booktabs."""
+
+    def cell(entry: TableEntry) -> str:
+        text = latex(entry.plain)
+        return rf"\textbf{{{text}}}" if entry.is_bold else text
+
+    return (
+        table.frame.map(cell)
+        .rename(columns=latex)
+        .to_latex(
+            index=False,
+            column_format="l" + "c" * (len(table.header) - 1),
+            caption=latex(f"{table.title}. {table.caption}"),
+            label=f"tab:{table.name}",
+            position="t",
+        )
+    )
+
+
+_LATEX = str.maketrans({
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "<": "$<$", ">": "$>$", "~": r"$\sim$", "^": r"\^{}", "\\": r"$\backslash$", "‡": r"$^\ddagger$",
+    "\N{MINUS SIGN}": "$-$",
+})  # fmt: skip
+
+
+def latex(text: str) -> str:
+    """Return a text as LaTeX sets it: pandas knows no minus sign."""
+    return text.translate(_LATEX)

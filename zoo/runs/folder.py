@@ -13,7 +13,7 @@ import secrets
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -170,17 +170,16 @@ class RunFolder:
 
         :raises UnreadableRun: if it cannot be read, or lacks what every status has.
         """
-        status = self._read_mapping(self.status, json.loads)
-        if status.get("state") not in STATES:
-            raise UnreadableRun(self.status, f"has no state out of {', '.join(STATES)}")
-        checked = {"pretraining_step": 0, "reason": "", **status}  # not every status has these
-        for name, expected in _STATUS_TYPES.items():
-            value = checked.get(name)
-            if type(value) is not expected:  # for isinstance, `True` is an int
-                noun = {int: "whole number", str: "text"}[expected]
-                raise UnreadableRun(self.status, f"must have a {noun} as `{name}`, got {value!r}")
+        # not every status has these
+        status: dict[str, Any] = {"pretraining_step": 0, "reason": "", **_read_json(self.status)}
         with reading(self.status):
-            if datetime.datetime.fromisoformat(status.get("updated", "")).tzinfo is None:
+            if status["state"] not in STATES:
+                raise ValueError(f"`state` must be one of {', '.join(STATES)}")
+            for name, expected in _STATUS_TYPES.items():
+                if type(status[name]) is not expected:  # for isinstance, `True` is an int
+                    noun = {int: "whole number", str: "text"}[expected]
+                    raise ValueError(f"`{name}` must be a {noun}, got {status[name]!r}")
+            if datetime.datetime.fromisoformat(status["updated"]).tzinfo is None:
                 raise ValueError(f"`updated` must have a time zone, got {status['updated']}")
         return status
 
@@ -197,18 +196,11 @@ class RunFolder:
         """
         with reading(self.config):
             text = read_text(self.config)
+            # seeds share the rest of the text, and parsing YAML takes longer than all else that is read of a run
             record = _read_record(_SEED.sub("seed: 0", text))
             for seed in _SEED.findall(text):  # none in a file that `write_config` has not written
                 record = replace(record, seed=int(seed))
         return record
-
-    def read_config_of_seeds(self) -> RunRecord:
-        """Return what all runs are that differ from this one in their seed alone, with 0 as the seed.
-
-        :raises UnreadableRun: as `read_config`.
-        """
-        with reading(self.config):
-            return _read_record(_SEED.sub("seed: 0", read_text(self.config)))
 
     def write_origin(self, versions: Mapping[str, Any]) -> None:
         """Record the command line, and what software and data are used."""
@@ -220,7 +212,7 @@ class RunFolder:
 
         :raises UnreadableRun: if it cannot be read.
         """
-        versions = self._read_mapping(self.path / VERSIONS, json.loads)
+        versions = _read_json(self.path / VERSIONS)
         for part in ("packages", "data"):
             if not isinstance(versions.get(part), dict):  # of an older or damaged file
                 versions[part] = {}
@@ -233,20 +225,12 @@ class RunFolder:
         except UnreadableRun:
             return {"packages": {}, "data": {}}
 
-    def _read_mapping(self, path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
-        """Return what a text file holds; empty if that is not a mapping."""
-        with reading(path):
-            content = parse(read_text(path))
-        if isinstance(content, dict):
-            return content
-        return {}
-
     # -- tracking.json ------------------------------------------------------------------------------------------------
 
     def tracking_id(self) -> str:
         """Return the run's id at Weights & Biases, which is made and kept at the first call."""
         with contextlib.suppress(UnreadableRun, KeyError):
-            return str(self._read_mapping(self.tracking, json.loads)["id"])
+            return str(_read_json(self.tracking)["id"])
         id = secrets.token_hex(4)
         write_text(self.tracking, json.dumps({"id": id}) + "\n")
         return id
@@ -267,33 +251,24 @@ class RunFolder:
         """
         with reading(self.evaluations):
             arrays = read_npz(self.evaluations, (*COLUMNS, "successes"))
-        missing = [name for name in COLUMNS if name not in arrays]
-        if missing:
-            raise UnreadableRun(self.evaluations, f"lacks {', '.join(missing)}")
-        shape = arrays["results"].shape
-        if len(shape) != 2 or 0 in shape:
-            raise UnreadableRun(
-                self.evaluations, f"must have `results` of (evaluations, episodes), got {shape}"
-            )
-        for name, values in arrays.items():
-            axes, kinds = 2, "biuf"
-            if name in ("timesteps", "phase"):  # one number for all episodes of an evaluation
-                axes, kinds = 1, "iu"
-            expected = shape[:axes]
-            if values.shape != expected or values.dtype.kind not in kinds:
-                raise UnreadableRun(
-                    self.evaluations,
-                    f"must have numbers of shape {expected} as `{name}`, got {values.dtype} of shape {values.shape}",
-                )
-            if not np.isfinite(values).all():
-                raise UnreadableRun(
-                    self.evaluations, f"must have finite numbers as `{name}`, got NaN or infinity"
-                )
-        for name in {"phase", "successes"} & arrays.keys():
-            if not ((arrays[name] == 0) | (arrays[name] == 1)).all():
-                raise UnreadableRun(
-                    self.evaluations, f"must have 0 or 1 as `{name}`, got {np.unique(arrays[name])}"
-                )
+            shape = arrays["results"].shape
+            if len(shape) != 2 or 0 in shape:
+                raise ValueError(f"`results` must be (evaluations, episodes), got {shape}")
+            for name in dict.fromkeys((*COLUMNS, *arrays)):
+                values = arrays[name]
+                # one number for all episodes of an evaluation
+                is_shared = name in ("timesteps", "phase")
+                expected = shape[:1] if is_shared else shape
+                kinds = "iu" if is_shared else "biuf"
+                if values.shape != expected or values.dtype.kind not in kinds:
+                    raise ValueError(
+                        f"`{name}` must be numbers of shape {expected}, got {values.dtype} of shape {values.shape}"
+                    )
+                is_valid = np.isfinite(values)
+                if name in ("phase", "successes"):
+                    is_valid = np.isin(values, (0, 1))
+                if not is_valid.all():
+                    raise ValueError(f"`{name}` cannot hold {values[~is_valid][0]}")
         return arrays
 
     # -- summary.json: what reports read of a run that has finished --------------------------------------------------
@@ -313,8 +288,8 @@ class RunFolder:
 
         :raises UnreadableRun: if the file is damaged.
         """
+        content = _read_json(self.summary)
         with reading(self.summary):
-            content = json.loads(read_text(self.summary))
             rows = [
                 tuple(row[name] for name in EVALUATION.names or ())
                 for row in content["evaluations"]
@@ -370,7 +345,15 @@ class RunFolder:
         return table.dropna(subset="seconds")  # others are evaluations
 
 
-# seeds share the text, and parsing YAML takes longer than all else that is read of a run
+def _read_json(path: Path) -> dict[str, Any]:
+    """Return the mapping that a file of a run folder holds."""
+    with reading(path):
+        content = json.loads(read_text(path))
+        if not isinstance(content, dict):
+            raise ValueError(f"it must hold a mapping, got {shorten(repr(content), 60)}")
+    return content
+
+
 @lru_cache(maxsize=2048)
 def _read_record(text: str) -> RunRecord:
     """Return the record of a ``config.yml``, which its readers share and must not change."""
@@ -451,7 +434,8 @@ def find_run_folders(paths: Iterable[Path]) -> list[Path]:
                 continue
             inode = status.st_dev, status.st_ino
             is_study = STUDY in files and folder != str(path)
-            is_run = "status.json" in files or "evaluations.npz" in files
+            # two of a run's files: other programs write one of that name, and one may be lost
+            is_run = len({"status.json", "config.yml", "evaluations.npz"}.intersection(files)) > 1
             if is_run and not is_study and inode not in visited:
                 run_folders.append(folder)
             if is_run or is_study or inode in visited:  # a link may lead back to a folder above it
@@ -472,7 +456,7 @@ def check_log_folder(folder: Path, name: str = "log folder", flag: str = "-f/--l
     existing = folder.absolute()
     try:
         # The folder is not made here: what is refused after this check must leave none behind.
-        while not _is_taken(existing):
+        while not existing.exists():
             existing = existing.parent
         with tempfile.NamedTemporaryFile(dir=existing) as file:
             file.write(b"0" * 65536)
@@ -483,15 +467,6 @@ def check_log_folder(folder: Path, name: str = "log folder", flag: str = "-f/--l
             f"the {name} must be writable with free space, got {error.strerror} for {folder}; "
             f"choose another with {flag}"
         ) from error
-
-
-def _is_taken(path: Path) -> bool:
-    """Return whether a path exists, be it a broken link; raise OSError for one that cannot."""
-    try:
-        path.lstat()
-    except FileNotFoundError:
-        return False
-    return True
 
 
 @contextlib.contextmanager

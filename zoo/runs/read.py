@@ -56,7 +56,6 @@ _RUN_COLUMNS = (
     "online_step", "updated", *PROTOCOL, "reference_scores", "departures", "settings", "played", "code",
     "problem", "replaced_by", "never_reported", "hours",
 )  # fmt: skip
-Described: TypeAlias = dict[tuple[int, str | None], tuple[RunRecord, dict[str, Any]]]
 ReadRun: TypeAlias = tuple[dict[str, Any], np.ndarray]
 """Row of a run, and its evaluations as rows of `zoo.runs.folder.EVALUATION`."""
 
@@ -122,11 +121,10 @@ def read_runs(paths: Iterable[Path], finished: dict[Path, ReadRun] | None = None
     :param finished: what earlier calls have read of finished runs, which are not read again; this call adds its own.
     """
     rows_of_finished = {} if finished is None else finished
-    described: Described = {}
     rows = []
     evaluations = []
     for path in find_run_folders(paths):
-        row, rows_of_run = rows_of_finished.get(path) or _read_run(path, described)
+        row, rows_of_run = rows_of_finished.get(path) or _read_run(path)
         if row["state"] == "done":
             rows_of_finished[path] = row, rows_of_run
         rows.append(dict(row))
@@ -146,24 +144,16 @@ def read_runs(paths: Iterable[Path], finished: dict[Path, ReadRun] | None = None
     return RunTables(runs, _evaluation_table(runs, evaluations))
 
 
-def _read_run(path: Path, described: Described) -> ReadRun:
-    """Return a run's row, and its evaluations if they can be read.
-
-    :param described: records and their columns by the identity of the record, which seeds share, and the simulator;
-        added to.
-    """
+def _read_run(path: Path) -> ReadRun:
+    """Return a run's row, and its evaluations if they can be read."""
     folder = RunFolder(path)
     row: dict[str, Any] = {"run": str(path), "state": "unknown"}
     no_evaluations = np.empty(0, EVALUATION)
     evaluations = no_evaluations
     try:
         status = folder.read_status()
-        record = folder.read_config_of_seeds()
-        key = id(record), _simulators(folder, record.env)
-        if key not in described:
-            # with the record itself, since the identity of one that is gone may come again
-            described[key] = record, _describe(folder, record, key[1])
-        row |= described[key][1] | status
+        record = folder.read_config()
+        row |= _describe(folder, record, _simulators(folder, record.env)) | status
         row["updated"] = datetime.datetime.fromisoformat(status["updated"])
         row["state"] = state_now(folder, status)
         is_done = row["state"] == "done"

@@ -10,7 +10,14 @@ import numpy as np
 from agents.common.model_file import find_checkpoints, step_of
 from agents.common.validation import count
 from zoo.runs.episodes import REPORTED, EpisodeResults, ScoringRule
-from zoo.runs.folder import DIVERGED, Evaluations, RunFolder, UnreadableRun, numbered_folders
+from zoo.runs.folder import (
+    DIVERGED,
+    EVALUATION,
+    NO_SUCCESS,
+    RunFolder,
+    UnreadableRun,
+    numbered_folders,
+)
 from zoo.runs.protocol import shortened
 from zoo.runs.versions import describe_versions
 from zoo.settings.record import RunRecord
@@ -131,11 +138,8 @@ def find_run(log_folder: Path, record: RunRecord, seeds: list[int] | None) -> St
                 "before --resume"
             )
     _warn_if_packages_changed(run)
-    place = "the start, because it has no checkpoint yet"
-    checkpoints = find_checkpoints(run.folders[0].checkpoints)
-    if checkpoints:
-        place = describe_step(run, step_of(checkpoints[0]))
-    log.info("resuming %s from %s", run, place)
+    steps = [*map(step_of, find_checkpoints(run.folders[0].checkpoints)), 0]
+    log.info("resuming %s from step %d, which counts over all phases", run, steps[0])
     return run
 
 
@@ -196,39 +200,18 @@ def result_of_done(run: StoredRun) -> dict[str, Any]:
     results = []
     for folder, seed, status in zip(run.folders, run.seeds, run.statuses, strict=True):
         failure = None
-        history = {}
         if status["state"] == "failed":
-            failure = {"reason": status.get("reason"), "step": status.get("step")}
-        else:
-            try:
-                history = folder.read_evaluations()
-            except UnreadableRun as error:  # the run is done all the same
-                log.warning(error)
-        results.append(result_of(folder, seed, history, ScoringRule.of_run(run.record), failure))
+            failure = {"reason": status["reason"], "step": status.get("step")}
+        results.append(result_of(folder, seed, ScoringRule.of_run(run.record), failure))
     joint = joint_result(run.record, None, results)
     return {**joint, "already_done": True}
-
-
-def describe_step(run: StoredRun, step: int) -> str:
-    """Return where in its phases a step of a run is, e.g. ``offline step 3 of 10``; it counts from the beginning."""
-    # `step` counts over all phases, so each phase that has ended is taken off.
-    for phase in ("pretraining", "offline", "online"):
-        steps = getattr(run.record.run, f"{phase}_steps")
-        if phase == "online" or (steps and step <= steps):
-            break
-        step -= steps
-    return f"{phase} step {step} of {steps}"
 
 
 # -- the result of a run that a program prints ------------------------------------------------------------------------
 
 
 def result_of(
-    folder: RunFolder,
-    seed: int,
-    history: Evaluations,
-    scoring: ScoringRule,
-    failure: Mapping[str, Any] | None,
+    folder: RunFolder, seed: int, scoring: ScoringRule, failure: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """Return the result of one finished run: success and return of its last evaluation, None where there is none.
 
@@ -239,16 +222,18 @@ def result_of(
     result |= {"success": None, "return": None, "episodes": 0, "steps": None}
     if failure is not None:
         return {**result, "steps": failure["step"], **failure}
-    if history:
-        returns = history["results"][-1]
-        mean = float(returns.mean())
-        result["return"] = mean
-        if "successes" in history:
-            result["success"] = float(history["successes"][-1].mean())
+    try:
+        rows = folder.summarise_evaluations().tolist() if folder.evaluations.exists() else []
+    except UnreadableRun as error:  # the run is done all the same
+        log.warning(error)
+        rows = []
+    if rows:
+        last = dict(zip(EVALUATION.names or (), rows[-1], strict=True))
+        result |= {"return": last["return"], "episodes": last["episodes"], "steps": last["step"]}
+        if last["successes"] != NO_SUCCESS:
+            result["success"] = last["successes"] / last["episodes"]
         elif scoring.reference_scores is not None:
-            result["normalised_return"] = scoring.normalised(mean)
-        result["episodes"] = len(returns)
-        result["steps"] = int(history["timesteps"][-1])
+            result["normalised_return"] = scoring.normalised(last["return"])
     if folder.learning_curve.exists():
         result["learning_curve"] = str(folder.learning_curve)
     return result

@@ -32,20 +32,6 @@ class ScoreKind:
             return f"{self.name} (%)"
         return self.name
 
-    @property
-    def suffix(self) -> str:
-        """What the names of files and JSON keys end in; those of success came first and have no such ending."""
-        if self is SUCCESS:
-            return ""
-        return "_" + self.name.replace(" ", "_")
-
-    @property
-    def title(self) -> str:
-        """What titles end in."""
-        if self is SUCCESS:
-            return ""
-        return f", {self.name}"
-
     def digits(self, scores: Iterable[float]) -> int:
         """Return how many decimals to show of scores side by side.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from zoo.evaluation.workers import available_cores
 from zoo.runs.locks import Lock
 from zoo.suites.jobs import Job
 from zoo.terminal.errors import Interrupted, StopSignal, handling_signals
@@ -125,20 +126,22 @@ def share_machine(workers: int | None, jobs: int, device: str) -> list[Worker]:
         # the variable may name GPUs by other numbers than PyTorch counts them by
         gpus = list(filter(None, names))[: len(gpus)] or gpus
     cores: list[int] = []
+    limit = available_cores()
     if hasattr(os, "sched_getaffinity"):
         cores = sorted(os.sched_getaffinity(0))
+    if limit < len(
+        cores
+    ):  # a container may use a part of all cores, and other containers are on them too
+        cores = []
     # Jobs need nothing of each other, so one for each device keeps all devices busy.
-    count = min(workers or len(gpus) or len(cores) or 1, jobs)
+    count = min(workers or len(gpus) or limit, jobs)
     shares = []
     for number in range(count):
-        core_share = cores[number * len(cores) // count : (number + 1) * len(cores) // count]
-        if cores and not core_share:  # more workers than cores
-            core_share = [cores[number % len(cores)]]
+        first = number * limit // count
+        end = max((number + 1) * limit // count, first + 1)  # there may be more workers than cores
         # Numerical libraries would start a thread for each core of the machine, whatever their process may use.
-        variables = {}
-        if core_share:
-            variables["OMP_NUM_THREADS"] = str(len(core_share))
+        variables = {"OMP_NUM_THREADS": str(end - first)}
         if gpus:
             variables["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
-        shares.append(Worker(core_share, variables))
+        shares.append(Worker(cores[first:end], variables))
     return shares

@@ -23,15 +23,11 @@ def run_on_ray(jobs: Sequence[Job], workers: int | None, resources: Sequence[str
 
     :param workers: how many at once; None: as many as there is room for.
     :param resources: what a job needs, as ``key=value``: ``num_cpus``, ``num_gpus``, ``memory``, ``resources.NAME``.
-    :raises UsageError: if there is no cluster, or Ray does not know a resource.
+    :raises UsageError: if there is no cluster, or as `make_task`.
     :raises Interrupted: when a signal asked for the end; every run has written a checkpoint then.
     """
-    ray = import_optional("ray", "Ray", "`--launcher ray`", "flow-rl-zoo[ray]")
-    # Ray starts a task again whose node or process has died.
-    options = {"max_retries": 100, "scheduling_strategy": "SPREAD"}
+    ray, task = make_task(resources)
     environment = {"env_vars": {"PYTHONPATH": python_path()}}
-    with as_usage_error():  # Ray's message names the unknown resource
-        task = ray.remote(**options | parse_overrides(resources, "--resources"))(train)
     try:
         ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), runtime_env=environment)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -70,6 +66,18 @@ def run_on_ray(jobs: Sequence[Job], workers: int | None, resources: Sequence[str
         raise Interrupted(text) from error
     finally:
         ray.shutdown()
+
+
+def make_task(resources: Sequence[str]) -> tuple[Any, Any]:
+    """Return the module `ray`, and `train` as a task for its cluster, which is not asked yet.
+
+    :raises UsageError: if Ray is not installed, or does not know a resource.
+    """
+    ray = import_optional("ray", "Ray", "`--launcher ray`", "flow-rl-zoo[ray]")
+    # Ray starts a task again whose node or process has died.
+    options = {"max_retries": 100, "scheduling_strategy": "SPREAD"}
+    with as_usage_error():  # Ray's message names the unknown resource
+        return ray, ray.remote(**options | parse_overrides(resources, "--resources"))(train)
 
 
 def train(job: Job, folder: str) -> None:

@@ -100,13 +100,22 @@ def _queue() -> set[str] | None:
 
 
 def _submit(executor: Any, jobs: Sequence[Job]) -> dict[str, str]:
-    """Submit jobs as one array; return name of the job -> its id in Slurm."""
+    """Submit jobs as one array; return name of the job -> its id in Slurm. A refused submission leaves no files."""
+    executor.folder.mkdir(parents=True, exist_ok=True)
+    earlier_files = set(executor.folder.iterdir())
+    # inside of another job, sbatch would take that job's variables for options of these
+    names = [name for name in os.environ if name.startswith("SLURM_") and name != "SLURM_CONF"]
+    variables = {name: os.environ.pop(name) for name in names}
     try:
         submitted = executor.submit_array([SlurmTask(job) for job in jobs])
     except (FailedJobError, FailedSubmissionError) as error:
+        for file in set(executor.folder.iterdir()) - earlier_files:
+            file.unlink()
         raise UsageError(
             f"Slurm refuses the jobs: {str(error).strip()}; see --resources"
         ) from error
+    finally:
+        os.environ.update(variables)
     ids = [job.job_id for job in submitted]
     log.info(
         "submitted Slurm job %s, %s; logs are in %s",

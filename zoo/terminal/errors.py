@@ -12,8 +12,10 @@ SUCCEEDED, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 3
 TRACEBACK_HINT = " (run with --verbose 2 for the traceback)"
 
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
-"""Signals that ask a program to stop: Ctrl-C, a cluster, a closed terminal, Slurm before a time limit."""
+STOP_SIGNALS = (
+    signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU,
+)  # fmt: skip
+"""Signals that ask a program to stop: Ctrl-C, a cluster, a closed terminal, and a queue before a time limit."""
 
 
 def heard_signals() -> list[signal.Signals]:

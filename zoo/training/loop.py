@@ -154,6 +154,22 @@ class Loop(BaseCallback):
         )
 
 
+class _Bar(Progress):
+    """A bar whose terminal may go away while training goes on."""
+
+    def start(self) -> None:
+        with contextlib.suppress(OSError):
+            super().start()
+
+    def refresh(self) -> None:
+        with contextlib.suppress(OSError):
+            super().refresh()
+
+    def stop(self) -> None:
+        with contextlib.suppress(OSError):
+            super().stop()
+
+
 class ProgressCallback(BaseCallback):
     """Shows speed, loss and time left: a bar in a terminal, a line a minute elsewhere."""
 
@@ -165,7 +181,7 @@ class ProgressCallback(BaseCallback):
         self.bar = bar
         self.pause = REDRAW_SECONDS if bar else LINE_SECONDS
         self.steps_per_second = 0.0
-        self.display = Progress(
+        self.display = _Bar(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             TimeRemainingColumn(),

@@ -170,7 +170,7 @@ class Recorder:
                 title = f"{self.config.algo} in {short_name(self.config.env)}, seed {seed}"
                 if history:
                     plot_learning_curve(history, folder.learning_curve, title)
-            results.append(result_of(folder, seed, history, self.scoring, failure))
+            results.append(result_of(folder, seed, self.scoring, failure))
         return results
 
     def state(self) -> dict[str, Any]:

@@ -95,15 +95,16 @@ class WriteError(OSError):
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path, with the ending of ``path``, that becomes ``path`` or, on failure, is removed.
 
-    :param path: of the file.
+    :param path: of the file; a symbolic link stays, and what it leads to is replaced.
     :yields: where to write it.
     """
-    temporary = _temporary_path(path)
+    target = Path(os.path.realpath(path))
+    temporary = _temporary_path(target)
     try:
         with explaining_write_errors(path):
             yield temporary
             sync(temporary)  # before the name, which must not appear without the content
-            os.replace(temporary, path)
+            os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -37,6 +37,8 @@ class Hub:
         return commits[-1][0]
 
     def create_repo(self, repo_id, *, private, exist_ok):
+        if self.token != TOKEN:
+            raise _error("HfHubHTTPError", 401)
         if repo_id not in self.repositories:
             self.repositories[repo_id] = Repository(bool(private))
         return f"{URL}/{repo_id}"

@@ -12,11 +12,13 @@ from tests.zoo.report.samples import (
     comparison_of_runs,
     content_of,
     evaluations,
+    own_methods,
     scene_runs,
 )
 from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, ranking
+from zoo.report.compute import compare_kinds
 from zoo.report.inputs import read_labels, relabelled
-from zoo.report.page.sentences import _left_out
+from zoo.report.scores_file import ScoreTables
 
 
 def test_curves_of_a_domain_leave_out_a_task_that_lacks_a_phase():
@@ -64,21 +66,22 @@ def scene_comparison(task_counts, means=NO_MEANS):
     return comparison_of_runs(table, means, published, curves=False)
 
 
-def test_stray_method_takes_no_task_from_the_others_and_is_named():
-    comparison = scene_comparison({"a stray": 1, "b": 5, "c": 5})
-    phase = comparison.phases["offline"]
-    assert phase.tasks == tuple(SCENE)
-    assert phase.strays == ("a stray",)
-    assert set(phase.aggregates) == {"b", "c"}
-    assert phase.per_task[SCENE[0]]["a stray"].mean.point > 0
-    text = "a stray covers only scene-play task1 and is left out"
-    assert any(text in sentence for sentence in _left_out(comparison, phase))
+def test_own_methods_are_compared_without_published_scores_first():
+    runs = pd.concat([scene_runs([[0.5, 0.6, 0.7]] * 2, name) for name in ("a", "b")])
+    published = scene_runs([[0.1, 0.2, 0.3]], "paper")
+    methods = own_methods(["a", "b"]) | {"paper": ComparedMethod("paper", "QAM", "a_set")}
+    scores = ScoreTables(methods, pd.concat([runs, published]), NO_MEANS)
+    own, together = compare_kinds(scores, reps=20)
+    assert (own.title, together.title) == (", own runs", "")
+    assert own.phases["offline"].tasks == tuple(SCENE[:2])
+    assert set(own.phases["offline"].aggregates) == {"a", "b"}
+    assert together.phases["offline"].tasks == tuple(SCENE[:1])
+    assert set(together.phases["offline"].aggregates) == {"a", "b", "paper"}
 
 
-def test_methods_with_about_as_many_tasks_are_compared_on_those_they_share():
+def test_methods_are_compared_on_the_tasks_they_share():
     phase = scene_comparison({"a": 3, "b": 5, "c": 5}).phases["offline"]
     assert phase.tasks == tuple(SCENE[:3])
-    assert phase.strays == ()
     assert phase.left_out == {task: ["a"] for task in SCENE[3:]}
     assert set(phase.per_task) == set(SCENE)
 

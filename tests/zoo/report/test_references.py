@@ -2,7 +2,7 @@ import pytest
 
 from tests.zoo.outcomes import refuses
 from tests.zoo.runs.helpers import ENV, write_run
-from zoo.report.references import normalise_returns, read_references
+from zoo.report.inputs import normalise_returns, read_references
 from zoo.runs.read import read_runs
 
 

@@ -11,26 +11,25 @@ from tests.zoo.report.samples import (
     SCENE,
     compared,
     comparison_of,
+    comparison_of_runs,
     content_of,
     evaluations,
     scene_runs,
 )
 from tests.zoo.runs.helpers import write_run
 from zoo.report import tables
-from zoo.report.comparison import ComparedMethod
-from zoo.report.statistics.estimates import Estimate
-from zoo.report.table_entries import (
+from zoo.report.comparison import ComparedMethod, Tally
+from zoo.report.statistics import Estimate
+from zoo.report.tables import (
     Table,
     TableEntry,
     latex,
     number_entry,
     number_text,
-    score_entries,
     to_csv,
     to_latex,
 )
 from zoo.runs.folder import RunFolder
-from zoo.runs.scores import SUCCESS
 
 DOCUMENT = r"""\documentclass[10pt,twocolumn]{article}
 \usepackage{booktabs}
@@ -57,12 +56,17 @@ def test_table_of_aggregates_has_points_in_per_cent_with_intervals():
 
 
 def test_bold_is_the_best_of_several_whose_runs_all_finished():
-    estimates = {"best": Estimate(0.8), "near": Estimate(0.79, (0.7, 0.9)), "none": None}
-    entries = score_entries(estimates, SUCCESS, ["best", "near"])
-    assert [entry.is_bold for entry in entries.values()] == [True, False, False]
-    assert not score_entries(estimates, SUCCESS, ["near"])["best"].is_bold
-    alone = {"best": Estimate(0.8), "same": Estimate(0.8)}
-    assert not any(entry.is_bold for entry in score_entries(alone, SUCCESS, alone).values())
+    def bold(*means, unfinished=0):
+        runs = [scene_runs([[mean] * 6], f"m{k}") for k, mean in enumerate(means)]
+        tally = Tally(7, 7 - unfinished, unfinished)
+        method = ComparedMethod("m0", "m0", "own", tallies={SCENE[0]: tally})
+        comparison = comparison_of_runs(pd.concat(runs), methods={"m0": method})
+        rows = tables.aggregates_table(comparison, offline(comparison)).rows
+        return [row[1].is_bold for row in rows]
+
+    assert bold(0.8, 0.78) == [True, False]
+    assert bold(0.8, 0.78, unfinished=1) == [False, False]
+    assert bold(0.8, 0.8) == [False, False]
 
 
 def test_protocol_table_has_one_row_for_each_protocol():
@@ -70,8 +74,7 @@ def test_protocol_table_has_one_row_for_each_protocol():
     methods = {name: ComparedMethod(name, name, "own", protocols) for name in ("a", "b")}
     longer = {SCENE[0]: {"offline_steps": 2000, "sparse": True}}
     methods["c"] = ComparedMethod("c", "c", "own", longer)
-    runs = pd.concat([scene_runs([[0.5] * 6] * 5, name) for name in methods])
-    table = tables.protocol_table(content_of(runs, methods).comparisons[0])
+    table = tables.protocol_table(methods)
     assert table.header == ["source", "methods", "where", "offline steps"]
     assert "All: sparse True." in table.caption
     assert [[entry.text for entry in row] for row in table.rows] == [
@@ -96,17 +99,28 @@ def test_a_tie_is_rounded_by_its_value_and_not_by_its_last_bit():
 
 
 def test_csv_has_unrounded_numbers_intervals_and_details():
-    mean = TableEntry("1.0", "[0.5, 1.5]", value=0.0101, interval=(0.005, 0.015))
+    mean = number_entry(Estimate(-0.0101, (-0.015, 0.005)), 100, 1)
     rows = [
-        {"method": TableEntry("QAM‡", value="QAM"), "mean": mean, "n": TableEntry("2", "seeds")},
+        {"method": TableEntry("QAM‡", numbers={"": "QAM"}), "mean": mean, "n": "2"},
         {"method": "FQL", "mean": TableEntry("-"), "n": "3"},
     ]
     text = to_csv(Table.of("t", "", "", rows))
     assert text.splitlines() == [
-        "method,mean,mean low,mean high,n,n detail",
-        "QAM,0.0101,0.005,0.015,2,seeds",
-        "FQL,,,,3,",
+        "method,mean,mean low,mean high,n",
+        "QAM,-0.0101,-0.015,0.005,2",
+        "FQL,,,,3",
     ]
+
+
+def test_csv_of_a_verdict_repeats_no_difference():
+    comparison = comparison_of(["QAM", "FQL"], tasks=1)
+    text = to_csv(tables.verdict_table(comparison, offline(comparison)))
+    assert text.startswith("against,difference,difference low,difference high,p,P(better)")
+    comparison = comparison_of(["QAM", "FQL", "BC"])
+    for table in (tables.verdict_table, tables.pairs_table):
+        header, *_ = text = to_csv(table(comparison, offline(comparison))).splitlines()
+        assert not any("\N{MINUS SIGN}" in line for line in text)
+    assert "QAM difference" in header
 
 
 def test_latex_has_its_signs_escaped_and_true_minus_signs():

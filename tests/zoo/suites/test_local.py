@@ -11,6 +11,7 @@ import threading
 import pytest
 
 from tests.zoo.suites.tiny import JOBS, Project, assert_equal_runs, wait_for
+from zoo.evaluation import workers
 from zoo.runs.locks import Lock
 from zoo.settings.record import RunRecord
 from zoo.suites import jobs as jobs_module
@@ -70,6 +71,13 @@ def test_it_is_said_how_a_job_has_ended_and_the_next_one_is_trained(
     run_locally([make_job(tmp_path, outcome), make_job(tmp_path, "done")], 1, "cpu")
     assert message in caplog.text
     assert (tmp_path / "done started").exists()
+
+
+def test_a_container_has_as_many_workers_as_its_quota_allows(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "CPU_QUOTA", tmp_path / "cpu.max")
+    workers.CPU_QUOTA.write_text("50000 100000\n")
+    (worker,) = local.share_machine(None, 5, "cpu")
+    assert worker.variables == {"OMP_NUM_THREADS": "1"}
 
 
 def test_a_training_process_gets_its_share_of_the_machine_and_the_lock_of_its_job(tmp_path):

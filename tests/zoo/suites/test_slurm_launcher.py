@@ -78,13 +78,16 @@ def test_without_sbatch_nothing_begins(tmp_path, run, monkeypatch):
 
 
 def test_a_wrong_resource_is_refused(bin_folder, run):
-    assert "slurm_partiton" in run("--resources", "slurm_partiton=gpu")
+    assert "slurm_partiton" in run("--resources", "slurm_partiton=gpu", "--dry-run")
 
 
 def test_jobs_run_in_this_folder_with_these_modules_and_what_was_asked_for(
     tmp_path, bin_folder, monkeypatch
 ):
     monkeypatch.setenv("PYTHONPATH", "/my modules")
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "1")  # of a job that starts this program
+    script = f"env > {bin_folder}/variables; echo Submitted batch job 7"
+    write(bin_folder, "sbatch", script)
     monkeypatch.chdir(tmp_path)
     setup, additional = (
         "slurm_setup=[module load cuda]",
@@ -97,6 +100,7 @@ def test_jobs_run_in_this_folder_with_these_modules_and_what_was_asked_for(
     assert {f"#SBATCH --{flag}" for flag in flags} <= set(lines)
     assert lines.index(f"cd {tmp_path}") < lines.index("module load cuda")
     assert f"export PYTHONPATH='{ROOT}:/my modules'" in lines
+    assert "SLURM_MEM_PER_NODE" not in (bin_folder / "variables").read_text()
 
 
 @pytest.mark.parametrize("jobs", ["7_0 7_1", "7_1", "", None])
@@ -132,6 +136,7 @@ def test_what_slurm_refuses_is_bad_input(tmp_path, bin_folder):
     write(bin_folder, "sbatch", "echo 'controller is down' >&2; exit 1")
     with refuses("controller is down"):
         launch(tmp_path)
+    assert not list((tmp_path / "logs" / ".jobs" / "slurm").iterdir())
 
 
 FAKE = """

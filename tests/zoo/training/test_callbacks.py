@@ -1,6 +1,7 @@
 """Signals during training, and what it shows."""
 
 import errno
+import io
 import os
 import signal
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from unittest import mock
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from rich.console import Console
 
 from zoo.terminal.errors import STOP_SIGNALS, CannotResume, StopSignal, handling_signals
 from zoo.training.checkpoints import Checkpoints
@@ -27,6 +29,17 @@ def test_the_first_signal_asks_for_the_end_and_only_ctrl_c_after_that_interrupts
         os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_training_goes_on_when_its_terminal_has_gone():
+    recorder = SimpleNamespace(seconds=0.0)
+    display = ProgressCallback(recorder, bar=True).display
+    gone = mock.Mock(spec=io.StringIO)
+    gone.write.side_effect = OSError(errno.EIO, "gone")
+    display.live.console = Console(file=gone, force_terminal=True, _environ={})
+    display.start()
+    display.add_task("training")
+    display.stop()
 
 
 def test_nohup_keeps_a_closed_terminal_from_being_heard():

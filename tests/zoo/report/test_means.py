@@ -5,8 +5,7 @@ import pytest
 from scipy import stats
 
 from tests.zoo.report.samples import by_task, scores_of
-from zoo.report.statistics.estimates import holm
-from zoo.report.statistics.means import FRACTION, mean, over_tasks, seed_variances, seeds_needed
+from zoo.report.statistics import FRACTION, holm, mean, over_tasks, seed_variances, seeds_needed
 
 UNLIMITED = (-np.inf, np.inf)
 

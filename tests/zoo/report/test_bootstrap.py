@@ -5,7 +5,7 @@ import pytest
 from rliable import library, metrics
 
 from tests.zoo.report.samples import by_task, scores_of
-from zoo.report.statistics import bootstrap
+from zoo.report import bootstrap
 
 REPS = 300
 

@@ -14,8 +14,7 @@ import numpy as np
 from rliable import library
 from scipy import stats
 
-from zoo.report.statistics.estimates import MIN_SEEDS, Array, Curve, Estimate
-from zoo.report.statistics.means import Scores
+from zoo.report.statistics import MIN_SEEDS, Array, Curve, Estimate, Scores
 
 
 def interquartile_means(scores: Mapping[str, Scores], reps: int) -> dict[str, Estimate]:

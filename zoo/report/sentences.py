@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import pandas as pd
@@ -14,31 +15,30 @@ from agents.common.validation import count
 from zoo.report.comparison import (
     MARGIN,
     Comparison,
+    Methods,
     Outcome,
     Phase,
     by_value,
     phases_of,
     places_of,
 )
-from zoo.report.failed_runs import describe_tallies
 from zoo.report.inputs import Inputs
 from zoo.report.published_scores import suite_tasks
 from zoo.report.request import CompareRequest
-from zoo.report.statistics.estimates import MIN_SEEDS
-from zoo.report.statistics.means import FRACTION, MAX_PLANNED_SEEDS
-from zoo.report.table_entries import digits_of, number_entry
+from zoo.report.statistics import FRACTION, MAX_PLANNED_SEEDS, MIN_SEEDS
+from zoo.report.tables import digits_of, number_entry
 from zoo.runs.folder import short_name
 from zoo.runs.protocol import protocol_differences, shortened, show
 from zoo.runs.read import split_environment
-from zoo.runs.scores import SUCCESS, interval_of_successes
+from zoo.runs.scores import SUCCESS
 
 _SHOULD_AGREE = {
-    "success_return": "count a success from different returns on",
-    "dataset_fingerprint": "were trained on different data",
-    "mujoco": "were played in versions of MuJoCo that move the robot otherwise",
-    "played": "were evaluated with different arguments of the environment",
+    "success_return": "the return that is a success",
+    "dataset_fingerprint": "their data",
+    "mujoco": "versions of MuJoCo, which move the robot otherwise",
+    "played": "the arguments of the environment that played",
 }
-"""Setting that runs on an environment should share -> clause of the warning where they do not."""
+"""Column of runs that should agree on an environment -> the column in words."""
 _WORDS = {
     Outcome.BETTER: "better than",
     Outcome.EQUAL: "equal to",
@@ -67,13 +67,11 @@ def _verdict(comparison: Comparison, phase: Phase) -> Iterator[str]:
     subject = decision.subject or max(sorted(means), key=means.__getitem__)
     tasks = count(len(phase.tasks), "task")
     if kind.limits == FRACTION and len(means) > 1 and not any(means.values()):
-        yield f"No method solves any task, {phase.name}{kind.title}, {tasks}."
+        yield f"No method solves any task, {phase.name}{comparison.title}, {tasks}."
         return
     # a focus need not lead, and a method alone leads nobody
     leads = subject != comparison.focus and len(means) != 1
-    opening = (
-        f"{comparison.methods[subject].title}{' leads' if leads else ','} {phase.name}{kind.title}"
-    )
+    opening = f"{comparison.methods[subject].title}{' leads' if leads else ','} {phase.name}{comparison.title}"
     opening += f", {tasks}:"
     if subject in means:
         opening += f" {_mean(comparison, phase, subject)}."
@@ -119,21 +117,13 @@ def _rival(comparison: Comparison, phase: Phase) -> Iterator[str]:
 
 
 def _mean(comparison: Comparison, phase: Phase, subject: str) -> str:
-    """Return the mean of a method in words; that of a single run with the interval of its episodes."""
+    """Return the mean of a method in words."""
     kind = comparison.kind
     cell = phase.aggregates[subject]
     entry = number_entry(cell.mean, kind.scale, digits_of(kind, [cell.mean]))
     if kind is not SUCCESS:
         return entry.plain
-    episodes = comparison.methods[subject].protocol_on(phase.tasks[0]).get("eval_episodes")
-    text = f"{entry.text}% {entry.detail}".strip() + " success"
-    # runs of several numbers of episodes have them as text
-    if cell.tasks == 1 == cell.seeds[1] and kind.limits == FRACTION and isinstance(episodes, int):
-        successes = round(cell.mean.point * episodes)
-        low, high = interval_of_successes(successes, episodes)
-        text += f" ({successes} of {episodes} episodes of one seed; 95% Wilson interval of such episodes, not of other "
-        text += f"seeds: [{100 * low:.1f}, {100 * high:.1f}])"
-    return text
+    return f"{entry.text}% {entry.detail}".strip() + " success"
 
 
 # -- what was compared ------------------------------------------------------------------------------------------------
@@ -143,7 +133,8 @@ def selection(
     inputs: Inputs, comparisons: Sequence[Comparison], request: CompareRequest
 ) -> dict[str, Any]:
     """Return what a reader cannot see from the numbers: what was left out of published sets, and how it was decided."""
-    tasks = set().union(*(phase.tasks for phase in phases_of(comparisons)))
+    beside_sets = [comparison for comparison in comparisons if not comparison.of_own]
+    tasks = set().union(*(phase.tasks for phase in phases_of(beside_sets)))
     left_out = {}
     for published in inputs.sets:
         chosen = {m.algorithm for m in inputs.methods.values() if m.source == published.name}
@@ -188,49 +179,61 @@ def describe_selection(chosen: Mapping[str, Any]) -> str:
 
 def warnings(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]:
     """Yield warnings that a reader needs before trusting a number."""
-    methods = comparisons[0].methods
-    places = {name: _shown_tasks(comparisons, name) for name in methods}
+    methods = inputs.methods
     runs = inputs.own_runs.runs
+    places = set().union(*(method.protocols for method in methods.values() if method.is_own))
     shown = runs[runs["problem"].isna() & runs["method"].isin(methods)]
-    shown = shown[shown["environment"].isin(set().union(*places.values()))]
-    yield from _departures(inputs, comparisons, places)
+    shown = shown[shown["environment"].isin(places)]
+    yield from _departures(inputs, comparisons)
     skipped = inputs.own_runs.skipped()
     if skipped:
         yield f"{len(skipped)} of {len(runs)} run folders are unfinished or do not count."
-    yield from describe_tallies({name: method.tally() for name, method in methods.items()})
-    yield from _never_reported(shown)
+    yield from describe_tallies(methods)
     yield from _unlike_runs(shown)
     for comparison in comparisons:
         for phase in comparison.phases.values():
             for text in _left_out(comparison, phase):
-                yield f"{phase.name}{comparison.kind.title}: {text}"
-    yield from _few_seeds(comparisons)
+                yield f"{phase.name}{comparison.title}: {text}"
+    yield from _few_seeds(comparisons, methods)
 
 
-def _departures(
-    inputs: Inputs, comparisons: Sequence[Comparison], places: Mapping[str, Sequence[str]]
-) -> Iterator[str]:
+def describe_tallies(methods: Methods) -> list[str]:
+    """Return one sentence for each method with runs that did not finish, and what such runs count for."""
+    tallies = {name: method.tally() for name, method in methods.items()}
+    result = [
+        f"{name}: {tally} runs finished, {tally.failed} failed (‡), {tally.unfinished} unfinished."
+        for name, tally in tallies.items()
+        if not tally.is_complete
+    ]
+    if result:
+        result.append(
+            "Failed runs count with their last evaluation after step 0, where they have one, kept to the end. "
+            "Unfinished ones are left out."
+        )
+    return result
+
+
+def _departures(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]:
     """Yield how own methods depart from the protocol of their profile, or from that of published scores beside them."""
-    last_phase = list(comparisons[0].phases)[-1]  # offline scores do not depend on online steps
+    last_phase = list(comparisons[-1].phases)[-1]  # offline scores do not depend on online steps
+    shown_sets = {method.source for method in inputs.methods.values()}
     alike: dict[str, list[str]] = {}  # methods that depart alike share a sentence
     for name, method in inputs.methods.items():
         if not method.is_own:
             continue
         phrases = {}
-        for task in places[name]:
-            departures = method.departures.get(task, {})
+        for task, departures in method.departures.items():
             phrases[task] = [_readable(*item) for item in departures.items()]
         if any(phrases.values()):
-            is_quick = any(method.protocols[task]["profile"] == "quick" for task in places[name])
+            is_quick = any(protocol["profile"] == "quick" for protocol in method.protocols.values())
             opening = "trained with `--quick`" if is_quick else "not by the protocol of the profile"
             alike.setdefault(f"{opening}: {_gathered(phrases)}.", []).append(name)
         for published in inputs.sets:
-            if not any(m.source == published.name for m in inputs.methods.values()):
-                continue
-            for task in places[name]:
+            phrases = {}
+            for task, protocol in method.protocols.items():
                 expected = published.protocol_of(method.algorithm, split_environment(task)[1])
-                phrases[task] = protocol_differences(last_phase, method.protocols[task], expected)
-            if any(phrases.values()):
+                phrases[task] = protocol_differences(last_phase, protocol, expected)
+            if published.name in shown_sets and any(phrases.values()):
                 text = f"not run as {published.name} was: {_gathered(phrases)}."
                 alike.setdefault(text, []).append(name)
     for text, names in alike.items():
@@ -240,18 +243,13 @@ def _departures(
 def _readable(name: str, values: Sequence[Any]) -> str:
     """Return a departure from a protocol as a phrase, e.g. ``offline_steps 3,000 instead of 1,000,000``."""
     value, expected = values
-    if expected is None:  # the protocol does not set it
-        return f"{name} {show(value)}"
-    return f"{name} {show(value)} instead of {show(expected)}"
+    # None: the protocol does not set it
+    ending = "" if expected is None else f" instead of {show(expected)}"
+    return f"{name} {show(value)}{ending}"
 
 
 def _left_out(comparison: Comparison, phase: Phase) -> Iterator[str]:
     """Yield which methods and tasks the aggregates of a phase leave out."""
-    for name in phase.strays:
-        yield (
-            f"{name} covers only {_listed(phase.coverage[name])} and is left out of the aggregates over "
-            f"{phase.tasks_label}."
-        )
     if not phase.tasks:
         coverage = sorted(phase.coverage.items())
         texts = shortened(f"{name} has {_listed(tasks)}" for name, tasks in coverage)
@@ -260,7 +258,7 @@ def _left_out(comparison: Comparison, phase: Phase) -> Iterator[str]:
         lacking = by_value({task: tuple(names) for task, names in phase.left_out.items()})
         missing = [f"{_listed(tasks)} ({_enumerated(names)})" for names, tasks in lacking.items()]
         yield f"aggregates leave out tasks that some methods lack: {'; '.join(missing)}."
-    without = sorted(set(phase.coverage) - {*phase.aggregates, *phase.strays})
+    without = sorted(set(phase.coverage) - set(phase.aggregates))
     if phase.aggregates and without:
         yield f"no aggregate of {_enumerated(without)}: only means of whole domains were published."
     if not comparison.kind.is_comparable and len(phase.tasks) > 1:
@@ -270,39 +268,31 @@ def _left_out(comparison: Comparison, phase: Phase) -> Iterator[str]:
         )
 
 
-def _never_reported(runs: pd.DataFrame) -> Iterator[str]:
-    """Yield which runs have no success because only others report any on their environment."""
+def _unlike_runs(runs: pd.DataFrame) -> Iterator[str]:
+    """Yield where runs that stand side by side were scored, played or trained on something else."""
     silent = runs[runs["never_reported"].eq(True)]
     for environment, group in silent.groupby("environment"):
         yield (
             f"{short_name(environment)}: no episode of {_enumerated(group['method'].unique())} reported a success, "
             "while others did; each counts as a failure."
         )
-
-
-def _unlike_runs(runs: pd.DataFrame) -> Iterator[str]:
-    """Yield where runs that stand side by side were scored, played or trained on something else."""
-    for column, clause in _SHOULD_AGREE.items():
+    for column, words in _SHOULD_AGREE.items():
         for environment, part in runs.dropna(subset=column).groupby("environment"):
             if part[column].nunique() > 1:
-                yield f"{short_name(environment)}: runs {clause}, which may explain differences in score."
+                yield f"{short_name(environment)}: runs differ in {words}, which may explain differences in score."
     for name, codes in runs.groupby("method")["code"].nunique().items():
         if codes > 1:
             yield f"{name}: runs were trained with {codes} versions of the algorithm's file."
 
 
-def _few_seeds(comparisons: Sequence[Comparison]) -> Iterator[str]:
+def _few_seeds(comparisons: Sequence[Comparison], methods: Methods) -> Iterator[str]:
     """Yield which methods have too few seeds."""
     seeds: dict[str, int] = {}
     for phase in phases_of(comparisons):
-        tables = [phase.aggregates]
-        if not phase.aggregates:  # where nothing is averaged, e.g. returns, each task counts
-            tables = [*phase.per_task.values()]
-        for cells in tables:
-            for name, cell in cells.items():
-                # published means without an interval have no seeds that could be too few
-                if comparisons[0].methods[name].is_own or cell.mean.interval is not None:
-                    seeds[name] = min(seeds.get(name, cell.seeds[0]), cell.seeds[0])
+        for name, cell in chain.from_iterable(cells.items() for cells in phase.per_task.values()):
+            # published means without an interval have no seeds that could be too few
+            if methods[name].is_own or cell.mean.interval is not None:
+                seeds[name] = min(seeds.get(name, cell.seeds[0]), cell.seeds[0])
     few = [f"{name} ({number})" for name, number in seeds.items() if number < MIN_SEEDS]
     if few:
         text = f"Fewer than {MIN_SEEDS} seeds: {', '.join(few)}. Only means and differences have intervals, with one"
@@ -310,14 +300,6 @@ def _few_seeds(comparisons: Sequence[Comparison]) -> Iterator[str]:
         if min(seeds.values()) < 3:
             text += "; with two seeds, even these can be too narrow"
         yield f"{text}."
-
-
-def _shown_tasks(comparisons: Sequence[Comparison], name: str) -> list[str]:
-    """Return the environments on which a method has scores."""
-    tasks = set[str]()
-    for phase in phases_of(comparisons):
-        tasks.update(task for task, cells in phase.per_task.items() if name in cells)
-    return sorted(tasks)
 
 
 def _gathered(phrases: Mapping[str, Collection[str]]) -> str:

@@ -1,0 +1,238 @@
+"""The page, tables and figures of a comparison.
+
+A report is a function of its input: the same runs give the same bytes, so two reports can be compared with `diff`.
+Only the line below the title says when and how it was made.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+import pandas as pd
+
+from agents.common.files import atomic_path, explaining_write_errors
+from zoo.report.comparison import (
+    CURVE_COLUMNS,
+    PROFILE_COLUMNS,
+    Comparison,
+    Improvement,
+    Phase,
+    joined,
+    phases_of,
+)
+from zoo.report.figures import DPI, all_figures, to_file
+from zoo.report.inputs import Inputs
+from zoo.report.request import CompareRequest
+from zoo.report.scores_file import last_evaluations, scores_table
+from zoo.report.sentences import describe_selection, selection, verdict_sentences, warnings
+from zoo.report.statistics import MIN_SEEDS
+from zoo.report.tables import (
+    Table,
+    aggregates_table,
+    domains_table,
+    only_task,
+    pairs_table,
+    protocol_table,
+    tasks_table,
+    to_csv,
+    to_latex,
+    verdict_table,
+)
+from zoo.runs.folder import PHASES
+from zoo.terminal.errors import UsageError
+
+TEMPLATES = Path(__file__).parent / "templates"
+MARKER = "results.json"
+"""The file by which a folder is known as that of a report."""
+_FOLDERS = ("tables", "figures")
+_PACKAGES = ("flow-rl-zoo", "rliable", "numpy", "scipy", "pandas", "matplotlib", "seaborn")
+_PHASE_TABLES = (verdict_table, aggregates_table, domains_table, tasks_table, pairs_table)
+LARGEST_CSV = 10_000_000
+"""The most bytes of a CSV file; a larger table is compressed, to about a thirtieth."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """The input of a report, and what its page says.
+
+    :param request: what was asked for.
+    :param origin: when and with which code the report is made.
+    """
+
+    inputs: Inputs
+    comparisons: Sequence[Comparison]
+    request: CompareRequest
+    origin: str = ""
+
+    @cached_property
+    def verdicts(self) -> list[str]:
+        """First sentences of the report: the verdict of each phase."""
+        return verdict_sentences(self.comparisons)
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """What a reader must know before trusting a number: what was compared, and warnings."""
+        selected = describe_selection(self.selected)
+        return [selected, *warnings(self.inputs, self.comparisons)]
+
+    @cached_property
+    def selected(self) -> dict[str, Any]:
+        """What was left out of the comparison, and how it is decided."""
+        return selection(self.inputs, self.comparisons, self.request)
+
+    @cached_property
+    def tables(self) -> list[Table]:
+        """Every table of the report, in the order of the page."""
+        tables = []
+        for comparison in self.comparisons:
+            for make, phase in product(_PHASE_TABLES, comparison.phases.values()):
+                tables.append(make(comparison, phase))
+        tables.append(protocol_table(self.inputs.methods))
+        return [table for table in tables if table.rows]
+
+    @property
+    def results(self) -> str:
+        """Every number, as the text of a JSON file, with the names that `zoo.report.comparison` gives them.
+
+        The phases of success rates come first (None where nothing was evaluated); those of other comparisons are under
+        their names: ``return``, ``normalised_return``, and ``own_runs`` for one's own without published scores.
+        """
+        result: dict[str, Any] = dict.fromkeys(PHASES)
+        for comparison in self.comparisons:
+            phases: dict[str, Any] = dict.fromkeys(PHASES)
+            for name, phase in comparison.phases.items():
+                phases[name] = _plain_phase(phase)
+            result |= {comparison.suffix[1:]: phases} if comparison.suffix else phases
+        methods = {}
+        for name, method in self.inputs.methods.items():
+            about = {"algorithm": method.algorithm, "source": method.source, "hours": method.hours}
+            methods[name] = about | {"tally": method.tally()}
+        result |= {"methods": methods, "reference_scores": self.inputs.references}
+        result |= {"skipped": self.inputs.own_runs.skipped(), "compared": self.selected}
+        result["repetitions"] = self.request.reps
+        # sorted: two files of the same scores can be compared with `diff`
+        return json.dumps(result, indent=1, default=vars, sort_keys=True) + "\n"
+
+
+def _plain_phase(phase: Phase) -> dict[str, Any]:
+    """Return the numbers of a phase, without the curves, which have files of their own."""
+    pairs: dict[str, dict[str, Improvement]] = {}
+    for (x, y), pair in phase.improvements.items():
+        pairs.setdefault(x, {})[y] = pair
+    numbers = vars(phase) | {"improvements": pairs}
+    del numbers["profiles"], numbers["curves"]
+    return numbers
+
+
+class Image(NamedTuple):
+    """A figure of the page: a PNG in base64, its width in inches, and its caption."""
+
+    data: str
+    width: float
+    caption: str
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder with files that is not that of an earlier report.
+
+    :raises UsageError: if it is none.
+    """
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).is_file():
+        raise UsageError(
+            f"`--output` must be a new folder or that of an earlier report, got {folder}, which has files but no "
+            f"{MARKER}; choose another folder"
+        )
+
+
+def write_report(folder: Path, content: Content) -> Path:
+    """Write ``report.html``, tables, figures, CSV files of runs and curves, and ``results.json``; return the page.
+
+    An earlier report is replaced, its folders of tables and figures as a whole.
+
+    :raises UsageError: if the folder has files, but no report.
+    """
+    check_folder(folder)
+    inputs = content.inputs
+    phases = phases_of(content.comparisons)
+    # first: a report that is interrupted while it is written can be replaced by the next one
+    files: dict[str, str | bytes] = {MARKER: content.results}
+    files |= csv_file("evaluations", scores_table(inputs.evaluations))
+    files |= csv_file("curves", joined([phase.curves for phase in phases], CURVE_COLUMNS))
+    files |= csv_file("profiles", joined([phase.profiles for phase in phases], PROFILE_COLUMNS))
+    files |= csv_file("scores", scores_table(last_evaluations(inputs.evaluations)))
+    # `config.yml` of each run has its settings
+    files |= csv_file("runs", inputs.own_runs.runs.drop(columns="settings"))
+    for table in content.tables:
+        files[f"tables/{table.name}.csv"] = to_csv(table)
+        if content.request.latex:
+            files[f"tables/{table.name}.tex"] = to_latex(table)
+    images: dict[str, Image] = {}
+    for comparison in content.comparisons:
+        for name, drawing in all_figures(comparison, inputs.evaluations).items():
+            image = to_file(drawing.figure, "png")
+            files[f"figures/{name}.png"] = image
+            if content.request.latex:
+                files[f"figures/{name}.pdf"] = to_file(drawing.figure, "pdf")
+            # the header of a PNG has its width in dots
+            width = int.from_bytes(image[16:20], "big") / DPI
+            images[name] = Image(base64.b64encode(image).decode(), width, drawing.caption)
+    files["report.html"] = to_html(content, images)
+    with explaining_write_errors(folder):
+        # an earlier report may have tables and figures of methods that are gone
+        for name in _FOLDERS:
+            shutil.rmtree(folder / name, ignore_errors=True)
+        for name, data in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(folder / name) as temporary:
+                # not as text, whose line ends differ between systems
+                temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+    return folder / "report.html"
+
+
+def csv_file(name: str, table: pd.DataFrame) -> dict[str, bytes]:
+    """Return the name of a table's CSV file -> its content, compressed if it is large."""
+    content = table.to_csv(index=False).encode()
+    if len(content) > LARGEST_CSV:
+        # `mtime=0`: the time of writing would change the bytes
+        return {f"{name}.csv.gz": gzip.compress(content, 3, mtime=0)}
+    return {f"{name}.csv": content}
+
+
+def to_html(content: Content, images: Mapping[str, Image]) -> str:
+    """Return the page with everything inside."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,  # a name that the template misspells is an error
+    )
+    versions = [f"{name} {version(name)}" for name in _PACKAGES]
+    versions.append(f"Python {platform.python_version()}")
+    return environment.get_template("report.html").render(
+        content=content,
+        tables={table.name: table for table in content.tables},
+        images=images,
+        in_phases=in_phases,
+        only_task=only_task,
+        min_seeds=MIN_SEEDS,
+        versions=", ".join(versions),
+    )
+
+
+def in_phases(comparison: Comparison, name: str) -> list[str]:
+    """Return the names of a table, or of a figure, about each phase."""
+    return [f"{name}_{phase}{comparison.suffix}" for phase in comparison.phases]

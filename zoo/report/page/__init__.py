@@ -1,1 +1,0 @@
-"""The page of a comparison, and the files beside it."""

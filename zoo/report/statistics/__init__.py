@@ -1,1 +1,0 @@
-"""Numbers with intervals, from scores alone."""
