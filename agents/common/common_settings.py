@@ -56,7 +56,7 @@ class LearningRateSchedule:
     def __call__(self, remaining: float, updates: int = 0) -> float:
         """Return the step size of the coming update.
 
-        :param remaining: the part of training that is left, from 1 to 0.
+        :param remaining: the part of the phase that is left, from 1 to 0.
         :param updates: number of updates so far.
         :return: the step size.
         """
@@ -179,8 +179,9 @@ class CommonSettings(Configurable):
         kw_only=False,
         check=checked_rate,
         search=log_range(3e-5, 3e-3),
-        doc='Step size of Adam, > 0; "lin_1e-3" or "cos_1e-3" falls from there to 0, counted from the first phase on; '
-        '"warmup_1000_3e-4" or "warmup_1000_cos_1e-3" rises over 1,000 updates; or a function of remaining progress.',
+        doc='Step size of Adam, > 0; "lin_1e-3" or "cos_1e-3" falls from there to 0, once offline and once online; '
+        '"warmup_1000_3e-4" or "warmup_1000_cos_1e-3" rises over 1,000 updates; or a function of the part of a phase '
+        "that is left, from 1 to 0.",
     )
     buffer_size: int = setting(
         default=1_000_000,

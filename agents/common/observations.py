@@ -177,24 +177,25 @@ class ObservationLayout:
             columns.append(values)
         return torch.cat(columns, -1)
 
-    def refuse_unknown_choices(self, rows: Array) -> None:
-        """Refuse choices that are not in their space.
+    def refuse_unknown_values(self, observations: Any, noun: str = "an observation") -> None:
+        """Refuse choices and pixels that are not in their space, which a cast would change without a word.
 
-        :param rows: of a dataset, (n, ...).
+        :param observations: arrays (n, ...), by name in a Dict space.
+        :param noun: what they are, for the message.
         :raises ValueError: for the first of them.
         """
-        flat = rows.reshape(len(rows), -1)
         for part in self.parts:
-            if part.choices is None:
+            array = self._by_key(observations)[part.key]
+            first, count = part.choices or (0, 256)
+            if part.choices is None and (not part.is_image or array.dtype == np.uint8):
                 continue
-            start, count = part.choices
-            values = flat[:, part.columns]
-            wrong = (values < start) | (values >= start + count) | (values % 1 != 0)
+            values = array.reshape(len(array), -1)
+            wrong = (values < first) | (values >= first + count) | (values % 1 != 0)
             if wrong.any():
                 row, column = np.argwhere(wrong)[0]
                 raise ValueError(
-                    f"dataset array `observations` must hold choices of {part.space}, got {values[row, column]:g} in "
-                    f"row {row}; number them as the environment does"
+                    f"{noun} must hold values of {part.space}, got {values[row, column]:g} in row {row}; give them as "
+                    "the environment does"
                 )
 
     def with_rows(self, dataset: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -17,7 +17,7 @@ class DivergedError(FloatingPointError):
 class OneReplica(nn.Module):
     """A network of one replica as users see it, without the leading axis S.
 
-    :param network: takes and returns tensors (1, ...).
+    :param network: takes observations and other tensors (1, ...), and returns one.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -31,9 +31,10 @@ class OneReplica(nn.Module):
         except AttributeError:
             return getattr(super().__getattr__("network"), name)
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """Return what the network does of inputs without their first axis."""
-        output: Tensor = self.network(*(value.unsqueeze(0) for value in inputs))
+    def forward(self, observations: Tensor, *inputs: Tensor) -> Tensor:
+        """Return what the network makes of observations (B, ...) and further inputs (B, ...)."""
+        rows = observations.reshape(1, len(observations), -1)  # SB3 has a choice as (B,)
+        output: Tensor = self.network(rows, *(value.unsqueeze(0) for value in inputs))
         return output.squeeze(0)
 
 

@@ -1,6 +1,9 @@
 """A flow policy behaves as users of Stable-Baselines3 expect of an off-policy algorithm; SB3's tools are unmodified."""
 
+import contextlib
+import pickle
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -47,6 +50,42 @@ def vector(count, episode_length=20):
 
 
 # -- training ---------------------------------------------------------------------------------------------------------
+
+
+def trained(around=contextlib.nullcontext, **settings):
+    """Return a model that took four updates offline and some online, inside a context of the caller's."""
+    with around():
+        model = tiny_model(learning_starts=0, **settings)
+        model.learn_offline(4, dataset=toy_dataset())
+        model.learn(8, reset_num_timesteps=False)
+    return model
+
+
+@pytest.mark.parametrize(
+    "around", [torch.no_grad, torch.inference_mode, partial(torch.autocast, "cpu", torch.bfloat16)]
+)
+def test_training_does_not_depend_on_what_is_around_it(around):
+    assert_same_parameters(trained(around), trained())
+
+
+def test_a_falling_learning_rate_falls_once_in_each_phase():
+    model = trained(learning_rate="lin_0.01")
+    assert model.learning_rate == "lin_0.01"
+    rates = []
+    model.learn_offline(
+        4, lambda seen, _: rates.append(seen["self"].policy.optimizer.param_groups[0]["lr"]) or True
+    )
+    assert rates == pytest.approx([0.01, 0.0075, 0.005, 0.0025])
+    model.learn(4, lambda seen, _: True, reset_num_timesteps=False)
+    assert model.policy.optimizer.param_groups[0]["lr"] == pytest.approx(0.0)
+
+
+def test_a_trained_model_is_pickled_and_goes_on():
+    model = trained()
+    copied = pickle.loads(pickle.dumps(model))
+    for either in (model, copied):
+        either.learn_offline(2)
+    assert_same_parameters(copied, model)
 
 
 @pytest.mark.parametrize(
@@ -372,6 +411,12 @@ def test_predicted_values_are_those_of_the_critics():
     assert several.predict_value(observations, units).shape == (2, 5)
     with refuses("no critic"):
         tiny_model("bc").predict_value(observations, units)
+
+
+@pytest.mark.parametrize("horizon", [1, 3])
+def test_an_empty_batch_has_no_actions(horizon):
+    actions, _ = tiny_model(horizon_length=horizon).predict(np.zeros((0, 4)))
+    assert actions.shape == (0, 2)
 
 
 def test_a_model_is_trained_on_data_alone_from_spaces_or_a_file(tmp_path):

@@ -66,8 +66,28 @@ def test_choices_that_the_space_has_not_are_refused(name, value):
     dataset = dataset_of(SPACES["choices"][1])
     dataset[name] = dataset[name].astype(np.float32)
     dataset[name][-1, 0] = value
-    with refuses(f"choices of MultiDiscrete.*, got {value:g} in row"):
+    with refuses(f"values of MultiDiscrete.*, got {value:g} in row"):
         model_of("choices").load_dataset(dataset)
+
+
+@pytest.mark.parametrize("name", ["image", "mixed", "choices"])
+@pytest.mark.parametrize("value", [0.5, 300.0])
+def test_observations_that_a_cast_would_change_are_refused(name, value):
+    space = SPACES[name][1]
+    parts = space.sample()
+    for key, part in parts.items() if name == "mixed" else [("", parts)]:
+        changed = np.full(np.shape(part), value)
+        if not np.issubdtype(np.asarray(part).dtype, np.floating):
+            observation = {**parts, key: changed} if name == "mixed" else changed
+            with refuses(f"an observation must hold values of .*, got {value:g}"):
+                model_of(name).predict(observation)
+
+
+def test_a_critic_takes_choices_as_stable_baselines3_has_them():
+    model = tiny_model(env=SampledEnv(spaces.Discrete(3, start=1)), horizon_length=1)
+    observations = torch.tensor([1, 3])
+    values = model.critic(observations, model.actor(observations))
+    assert values.shape == (model.ensemble_size, 2)
 
 
 @pytest.mark.parametrize(

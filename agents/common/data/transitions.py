@@ -214,8 +214,9 @@ class TransitionStore(BaseBuffer):
         transitions = prepare(
             dataset, self.stored.row_shape, box, self.min_length, self.stored.holds_images
         )
-        for observations in (transitions.arrays["observations"], transitions.final_observations):
-            self.stored.refuse_unknown_choices(observations)
+        for rows in (transitions.arrays["observations"], transitions.final_observations):
+            observations = self.stored.observations(rows.reshape(len(rows), -1))
+            self.stored.refuse_unknown_values(observations, "dataset array `observations`")
         for warning in transitions.warnings:
             warnings.warn(warning, stacklevel=3)
         self.loader = None

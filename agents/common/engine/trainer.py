@@ -23,7 +23,7 @@ from agents.common.engine.execution import (
     first_lines,
 )
 from agents.common.method import Draw, Info, Method, Noise, normal, uniform
-from agents.common.nets.mlp import matmul_precision
+from agents.common.nets.mlp import matmul_precision, undisturbed
 from agents.common.nets.specs import find_behaviour, start_from_behaviour
 from agents.common.observations import crop_images
 from agents.common.streams import Purpose, torch_generator
@@ -94,6 +94,11 @@ class Trainer:
         self.pretraining = model._n_updates < self.method.pretraining_steps
         self.seed(seeds)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what holds functions, which cannot be pickled; it follows from the model at the next update."""
+        derived = ("specs", "plans", "_plan", "evaluate", "graphs", "is_prepared")
+        return {name: value for name, value in vars(self).items() if name not in derived}
+
     def seed(self, seeds: Sequence[int]) -> None:
         """Begin the random numbers of batches and noise again."""
         self.generator = torch_generator(Purpose.UPDATES, seeds, device=self.device)
@@ -105,6 +110,7 @@ class Trainer:
         """Take one gradient step on a batch, observations as networks see them, and draws; it is not replayed."""
         return self.update(batch.rewards.shape[-1], (batch, noise))
 
+    @undisturbed()
     def update(self, batch_size: int, given: tuple[Batch, Noise] | None = None) -> Info:
         """Take one gradient step.
 

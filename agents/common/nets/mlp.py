@@ -155,6 +155,23 @@ def _allowing_tf32(is_allowed: bool) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = process_convolutions
 
 
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Compute in float32 and with gradients inside the block, or function, whatever the caller has set in PyTorch.
+
+    That may be ``no_grad``, ``inference_mode``, ``autocast`` or another default dtype, which other libraries follow.
+    """
+    process_dtype = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        # leaving the inference mode records gradients again
+        on_cpu, on_cuda = (torch.autocast(kind, enabled=False) for kind in ("cpu", "cuda"))
+        with torch.inference_mode(False), on_cpu, on_cuda:
+            yield
+    finally:
+        torch.set_default_dtype(process_dtype)
+
+
 class StackedMLP(nn.Module):
     """Independent MLPs with stacked parameters: dense, GELU (tanh form), then LayerNorm where it is enabled.
 

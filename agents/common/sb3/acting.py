@@ -251,6 +251,7 @@ class ActingPolicy(BasePolicy):
         is_batch = not is_single and self.is_vectorized_observation(arrays)
         if not is_batch:
             arrays = _map_parts(lambda array: array[None], arrays)
+        self.layout.refuse_unknown_values(arrays)
         rows = self.layout.flatten(arrays)
         if not np.isfinite(rows).all():
             # a policy would answer with NaN, which a robot may take for an action
@@ -316,7 +317,7 @@ class ActingPolicy(BasePolicy):
             return self._plan_rows(rows[due], generators)
         count = len(rows) // replicas
         # a copy, since a tensor shares an array's memory, and takes neither read-only nor reversed ones
-        grouped = rows.reshape(replicas, count, -1).copy()
+        grouped = rows.reshape(replicas, count, rows.shape[-1]).copy()
         if generators is None:
             noise = self._fixed_noise(count)
         elif replicas == 1:

@@ -176,7 +176,7 @@ class Arguments(Configurable):
         for name, declared in Method.declared().items():
             if not declared.kw_only:
                 values[name] = getattr(method, name)
-        return values
+        return {**values, "support_multi_env": True, "sde_support": False}
 
 
 def read_arguments(

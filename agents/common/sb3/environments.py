@@ -110,9 +110,9 @@ class DataOnly(gymnasium.Env[Any, Any]):
     :param action_space: of the data.
     """
 
-    def __init__(
-        self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
-    ) -> None:
+    def __init__(self, observation_space: Any, action_space: Any) -> None:
+        if observation_space is action_space is None:
+            require_env(None)
         self.observation_space = observation_space
         self.action_space = action_space
 

@@ -34,6 +34,7 @@ from agents.common.data.shards import Shards
 from agents.common.engine.trainer import Trainer
 from agents.common.method import Info, Method
 from agents.common.model_file import Source
+from agents.common.nets.mlp import undisturbed
 from agents.common.nets.specs import find_behaviour
 from agents.common.normalization import raw_observations
 from agents.common.replicas import DivergedError, OneReplica, find_divergence
@@ -42,7 +43,6 @@ from agents.common.sb3.constructor import read_arguments
 from agents.common.sb3.environments import (
     DataOnly,
     check_spaces,
-    require_env,
     require_own_environments,
 )
 from agents.common.sb3.first_update import check_first_update
@@ -131,21 +131,17 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
     ) -> None:
         kind = self.policy_aliases.get(policy, policy)  # type: ignore[arg-type]
         if not isinstance(kind, type) or not issubclass(kind, FlowPolicy):
-            aliases = ", ".join(self.policy_aliases)
             raise ValueError(
-                f"`policy` must be one of {aliases}, or a subclass of FlowPolicy, got {policy!r}"
+                f"`policy` must be one of {', '.join(POLICIES)}, or a subclass of FlowPolicy, got {policy!r}"
             )
         self.method, arguments = read_arguments(self.method_class, positional, named)
         self.seeds = arguments.seeds
-        spaces_of_data = arguments.observation_space, arguments.action_space
-        if env is None and spaces_of_data != (None, None):
-            env = DataOnly(*spaces_of_data)  # type: ignore[arg-type]  # one alone is refused as a space
         if env is None and arguments._init_setup_model:
-            require_env(env)
-        of_sb3 = arguments.of_sb3(self.method)
-        super().__init__(policy, env, **of_sb3, support_multi_env=True, sde_support=False)  # type: ignore[arg-type]
+            env = DataOnly(arguments.observation_space, arguments.action_space)
+        super().__init__(policy, env, **arguments.of_sb3(self.method))  # type: ignore[arg-type]
         self.offline_steps = 0  # gradient steps taken in learn_offline
         self._is_online = False  # whether the last phase was, or is, an online one
+        self._phase_start = 0  # the step at which it began
         self.behaviour = arguments.behaviour
         if arguments._init_setup_model:
             self._setup_model()
@@ -178,6 +174,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
 
     # -- set-up -------------------------------------------------------------------------------------------------------
 
+    @undisturbed()
     def _setup_model(self) -> None:
         """Build buffer and policy; runs without an environment too when a model is loaded."""
         spaces = self.observation_space, self.action_space
@@ -239,8 +236,8 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         :param seed: any from 0 to 2^32 - 1, from which those of several replicas follow; None draws one for batches and
             noise, and leaves the rest as it is.
         """
-        first = int(torch.randint(2**31, ())) if seed is None else seed
-        seeds = seeds_of_replicas(first, self.policy.num_replicas)
+        first_seed = int(torch.randint(2**31, ())) if seed is None else seed
+        seeds = seeds_of_replicas(first_seed, self.policy.num_replicas)
         if seed is not None:
             self._seed_everything(seeds)
         self.trainer.seed(seeds)
@@ -335,6 +332,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
 
     # -- training -----------------------------------------------------------------------------------------------------
 
+    @undisturbed()
     def load_dataset(
         self, dataset: ArraySource | Shards, action_range: tuple[ArrayLike, ArrayLike] | None = None
     ) -> None:
@@ -396,6 +394,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         """
         load_behaviour(self.policy, path)
 
+    @undisturbed()
     def learn_offline(
         self,
         gradient_steps: int,
@@ -420,8 +419,6 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         """
         gradient_steps = integer("gradient_steps", gradient_steps, at_least=0)
         self._check_first_update()
-        if reset_num_timesteps:
-            self.offline_steps = 0
         if self.env is None:  # of a model that was loaded without one
             spaces = self.observation_space, self.action_space
             self.set_env(DummyVecEnv([lambda: DataOnly(*spaces)] * self.n_envs))
@@ -436,11 +433,11 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
                 "VecNormalize takes its statistics from environment steps, and there are none in offline training; set "
                 "`observation_scale`, which takes them from the dataset, or freeze known ones: `env.training = False`"
             )
+        self._begin_phase(reset_num_timesteps, is_online=False)
         # SB3's progress bar reads the name of `total_timesteps`
         total_timesteps, callback = self._setup_learn(
             gradient_steps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
-        self._is_online = False
         # what callbacks of SB3 read of a step of the environments
         dones = np.zeros(self.n_envs, dtype=bool)
         infos: list[dict[str, Any]] = [{} for _ in range(self.n_envs)]
@@ -480,6 +477,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
             self._last_info = self.trainer.update(batch_size)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
+    @undisturbed()
     def learn(
         self,
         total_timesteps: int,
@@ -514,12 +512,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
                 "`balanced_sampling` has no dataset, so all batches are online; call `load_dataset`",
                 stacklevel=2,
             )
-        if reset_num_timesteps:
-            self.offline_steps = 0
-        # else it goes on with a phase, e.g. of a model that was saved
-        if reset_num_timesteps or not self._is_online:
-            self.method.before_online(self.policy.nets)
-        self._is_online = True
+        self._begin_phase(reset_num_timesteps, is_online=True)
         return super().learn(
             total_timesteps,
             callback,
@@ -528,6 +521,24 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
             reset_num_timesteps,
             progress_bar,
         )
+
+    def _begin_phase(self, counts_from_zero: bool, is_online: bool) -> None:
+        """Note where a phase begins; one of the same kind as the last goes on, e.g. of a model that was saved."""
+        if counts_from_zero:
+            self.offline_steps = 0
+        begins = counts_from_zero or is_online != self._is_online
+        # pretraining that is called by itself has a learning rate that falls by itself
+        is_pretrained = 0 < self.method.pretraining_steps == self._n_updates
+        if begins or is_pretrained:
+            self._phase_start = 0 if counts_from_zero else self.num_timesteps
+        if begins and is_online:
+            self.method.before_online(self.policy.nets)
+        self._is_online = is_online
+
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        """Count from the beginning of the phase, so that a learning rate falls once in each."""
+        begin = self._phase_start
+        super()._update_current_progress_remaining(num_timesteps - begin, total_timesteps - begin)
 
     def require_statistics(self) -> None:
         """Refuse `observation_scale` where there is no dataset to take statistics from.
@@ -570,7 +581,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         return dict(zip(self._last_info, values.cpu().numpy(), strict=True))
 
     def replica_values(self) -> dict[str, Array]:
-        """Return the values of each replica, (S,), in place of their mean in a log, by its name; none of one alone."""
+        """Return what a log has the mean of for each replica, (S,), by its name; nothing of one alone."""
         if self.policy.num_replicas == 1:
             return {}
         of_training = {f"train/{name}": values for name, values in self.last_values().items()}

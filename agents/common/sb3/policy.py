@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -27,7 +26,7 @@ from torch import Tensor, nn
 from agents.common.files import raising_damaged_file
 from agents.common.method import Method
 from agents.common.model_file import read_policy, write_policy
-from agents.common.nets.mlp import StackedMLP
+from agents.common.nets.mlp import StackedMLP, undisturbed
 from agents.common.nets.networks import Networks, ObservingNetwork, ReplicatedExtractor
 from agents.common.nets.pretrained import PretrainedNetwork
 from agents.common.nets.specs import Sizes, parameter_groups
@@ -122,7 +121,7 @@ class FlowPolicy(ActingPolicy):
         self.register_buffer("observation_mean", mean)
         self.register_buffer("observation_factor", torch.ones_like(mean))
         # extractors draw their weights from the global generator, in the default precision
-        with _float32_by_default(), torch.random.fork_rng(devices=[]):
+        with undisturbed(), torch.random.fork_rng(devices=[]):
             torch.set_rng_state(torch_generator(Purpose.EXTRACTOR, self.seeds[0]).get_state())
             self.features_extractor = self.make_features_extractor()
             self.nets = self._build_networks()
@@ -376,17 +375,6 @@ POLICIES: dict[str, type[BasePolicy]] = {
     "MultiInputPolicy": MultiInputFlowPolicy,
 }
 """By SB3's names."""
-
-
-@contextmanager
-def _float32_by_default() -> Iterator[None]:
-    """Make new tensors in float32 inside the block: modules of other libraries follow the process's default."""
-    process_dtype = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(process_dtype)
 
 
 def _owner_of(tensor: str) -> str:

@@ -1,12 +1,15 @@
 """Where data live, and batches from host memory: the same ones."""
 
+import resource
+
 import pytest
 import torch
 
 from agents.common.data import transitions
+from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.transitions import GIB, place
 from tests.common.data.helpers import Recorder, assert_same_batches, loaded_buffer
-from tests.common.toys import seeded, toy_dataset
+from tests.common.toys import SPACES, refuses, seeded, toy_dataset
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
@@ -42,3 +45,15 @@ def test_data_are_on_a_gpu_as_long_as_enough_memory_stays_free(
     placement = place("auto", torch.device("cuda"), int(needed * GIB))
     assert placement.device.type == device
     assert placement.on_device == (device == "cuda")
+
+
+def test_a_buffer_that_does_not_fit_says_how_large_it_is():
+    with refuses("needs .* GiB on cpu.*lower `buffer_size`", MemoryError):
+        SequenceReplayBuffer(10**13, *SPACES)
+
+
+def test_online_transitions_take_no_memory_before_there_are_any():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    buffer = SequenceReplayBuffer(10**7, *SPACES, device="cpu")
+    size = sum(tensor.nbytes for tensor in buffer.tensors().values())
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < size / 3 / 1024
