@@ -1,25 +1,45 @@
-"""The page on flows that were trained elsewhere, and its example."""
+"""The page on networks of one's own as the flow, and its example."""
 
 import gymnasium
 import numpy as np
 import pytest
 
-import agents
 from docs.examples import fine_tune
 from tests import code_blocks
 from tests.common.toys import toy_dataset
 
+SMALL = "horizon_length=4, net_arch=[8], batch_size=8, buffer_size=8, learning_starts=2"
+STEPS = {"100_000": "2", "150_000": "4", "50_000": "2", "10_000": "6"}
 
-def test_the_page_runs_as_it_stands(tmp_path, monkeypatch):
+
+@pytest.mark.parametrize(
+    ("definition", "usages"),
+    [(0, [0, 1]), (1, [2]), (0, [3, 0])],
+    ids=["flows", "diffusion", "box"],
+)
+def test_the_page_runs_as_it_stands(definition, usages, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    definition = code_blocks("docs/pretrained.md", "py")[0]
-    usage = code_blocks("docs/pretrained.md", "python")[0].replace("100_000", "2")
     np.savez("my_data.npz", **toy_dataset(60, 3, 1))
-    small = "horizon_length=4, net_arch=[8], batch_size=8, buffer_size=8"
-    env = gymnasium.make("Pendulum-v1")
-    names = {"env": env}
-    exec(definition + usage.replace("horizon_length=4", small), names)
-    assert isinstance(names["model"], agents.TRQAM)
+    names = {"env": gymnasium.make("Pendulum-v1"), "gymnasium": gymnasium, "np": np}
+    code = code_blocks("docs/pretrained.md", "py")[definition]
+    # its random weights blow up, which is refused of a finished one
+    exec(code.replace("action_shape=(4, 1)", "action_shape=(4, 1), train=True"), names)
+    for usage in usages:
+        code = code_blocks("docs/pretrained.md", "python")[usage]
+        for old, new in {**STEPS, "horizon_length=4": SMALL}.items():
+            code = code.replace(old, new)
+        exec(code, names)
+    assert not names["model"].find_divergence()
+
+
+def test_a_box_of_ones_own_gives_each_coordinate_its_scale():
+    names = {"env": gymnasium.make("Pendulum-v1"), "gymnasium": gymnasium, "np": np}
+    exec(code_blocks("docs/pretrained.md", "python")[3], names)
+    env = names["env"]
+    assert (env.action_space.low, env.action_space.high) == (-1.0, 1.5)
+    env.reset(seed=0)
+    env.step(np.float32([1.25]))
+    assert env.unwrapped.last_u == 1.25
 
 
 @pytest.mark.slow

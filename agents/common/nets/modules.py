@@ -65,11 +65,19 @@ class VmappedModule(Network):
         return self._call(self._tensors(frozen), *inputs)
 
     def at(self, observations: Any, frozen: bool = False) -> Velocity:
-        """Fix the observations, as a velocity field does; the module is given the times t as a column, (B, 1)."""
+        """Fix the observations, as a velocity field does; the module is given the times t as a column, (B, 1).
+
+        K states of each observation, (S, K, B, D), become K * B rows.
+        """
         tensors = self._tensors(frozen)  # once for a chain of calls
 
         def velocity(x: Tensor, t: Time) -> Tensor:
-            return self._call(tensors, observations, x, as_column(t, x))
+            times = as_column(t, x)
+            if x.ndim == 3:
+                return self._call(tensors, observations, x, times)
+            rows = observations.repeat(1, x.shape[1], 1)
+            velocities = self._call(tensors, rows, x.flatten(1, 2), times.flatten(1, 2))
+            return velocities.unflatten(1, x.shape[1:3])
 
         return velocity
 

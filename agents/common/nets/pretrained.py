@@ -22,10 +22,9 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from agents.common.nets.modules import VmappedModule
-from agents.common.nets.networks import Sizes, as_column
+from agents.common.nets.networks import Sizes
 from agents.common.nets.specs import NetworkSpec
 from agents.common.validation import boolean, one_of
 
@@ -141,9 +140,8 @@ def _numbers(name: str, value: Any) -> np.ndarray:
 
 
 class PretrainedField(nn.Module):
-    """The velocity field of a pretrained module: rows (B, O) and (B, D) with times (B, 1) to velocities (B, D).
+    """The velocity field of a module: rows (B, O) and (B, D) with times (B, 1) to velocities (B, D).
 
-    The actions may have an axis before the rows, (K, B, D): states of the same observations at several times.
     ``read_rows`` turns rows into the observations that the module knows, such as a Dict.
     """
 
@@ -178,25 +176,13 @@ class PretrainedField(nn.Module):
         times = signal / (signal + (1 - alpha_bar).sqrt())
         self.register_buffer("table_times", times.float())
 
-    def forward(self, observations: Any, x: Tensor, t: Tensor) -> Tensor:
-        """Return the velocities at x, (B, D) or (K, B, D), for times that broadcast to (B, 1) or (K, B, 1)."""
-        observations = self.read_rows(observations)
-        t = t.expand(*x.shape[:-1], 1)
-        if x.ndim == 2:
-            return self._velocity(observations, x, t)
-        states = len(x)
-        observations = tree_map(
-            lambda part: part.repeat(states, *[1] * (part.ndim - 1)), observations
-        )
-        velocities = self._velocity(observations, x.flatten(0, 1), t.flatten(0, 1))
-        return velocities.unflatten(0, x.shape[:2])
-
     def train(self, mode: bool = True) -> PretrainedField:
         """Stay in evaluation mode, in which dropout and statistics of batches are off."""
         return super().train(False)
 
-    def _velocity(self, observations: Any, x: Tensor, t: Tensor) -> Tensor:
+    def forward(self, rows: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """Return the velocities at x, (B, D), for times (B, 1)."""
+        observations = self.read_rows(rows)
         if not self.is_scaled:
             return self._straight_velocity(observations, x, t)
         tau = t / (t + self.scale * (1 - t))
@@ -294,4 +280,4 @@ class PretrainedNetwork(VmappedModule):
     def forward(self, *inputs: Any, frozen: bool = False) -> Any:
         """Return the velocities for (observations, x, t): x is (S, B, D), or (S, K, B, D) for K states of every row."""
         observations, x, t = inputs
-        return super().forward(observations, x, as_column(t, x), frozen=frozen)
+        return self.at(observations, frozen)(x, t)

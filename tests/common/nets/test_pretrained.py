@@ -6,9 +6,10 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from agents.common.nets.pretrained import PretrainedField, PretrainedFlow
+from agents.common.nets.networks import Sizes
+from agents.common.nets.pretrained import PretrainedField, PretrainedFlow, PretrainedNetwork
 from tests.common.closed_forms import Gaussian
-from tests.common.toys import normals, refuses
+from tests.common.toys import normals, refuses, seeded
 
 MEAN, STD = 0.3, 0.2
 """Of actions in [-1, 1], which are normal, so every velocity has a closed form."""
@@ -59,7 +60,7 @@ def test_an_error_of_predicted_noise_is_not_blown_up():
     field = field_of(lambda m, o, x, t: 1.1 * x, **conventions)
     x = normals(64, 6)
     # the clean action lies in the box, so the velocity from x is at most 1 away from -x
-    assert (field(torch.zeros(64, 3), x, torch.zeros(1)) + x).abs().max() < 1.001
+    assert (field(torch.zeros(64, 3), x, torch.zeros(64, 1)) + x).abs().max() < 1.001
 
 
 @pytest.mark.parametrize(("scale", "shift"), [(2.5, 0.0), (1.0, -0.7), (0.4, 1.2)])
@@ -76,20 +77,23 @@ def test_actions_in_units_of_the_module_are_converted(scale, shift, predicts, po
     assert_close(field(*points), EXACT(*points[1:]), rtol=tolerance, atol=tolerance)
 
 
-def test_chunks_reach_the_module_in_its_own_shape():
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_chunks_reach_the_module_in_its_own_shape(replicas):
     shapes = []
 
     def call(module, observations, x, times):
         shapes.append((tuple(observations.shape), tuple(x.shape), tuple(times.shape)))
         return module(x)
 
-    field = field_of(call, nn.Linear(2, 2), action_shape=(3, 2))
-    states = torch.randn(4, 5, 6)  # K states of N rows
-    velocities = field(torch.zeros(5, 7), states, torch.zeros(4, 1, 1))
+    sizes = Sizes(replicas, 7, 6, 2, 5, [8], [8], False, False)
+    flow = PretrainedFlow(nn.Linear(2, 2), call, action_shape=(3, 2))
+    network = PretrainedNetwork(flow, False, sizes)
+    network.initialise(0, seeded())
+    states = torch.randn(replicas, 4, 5, 6)  # K states of B rows
+    observations = torch.zeros(replicas, 5, 7)
+    velocities = network(observations, states, torch.zeros(4, 1, 1))
     assert shapes == [((20, 7), (20, 3, 2), (20,))]
-    assert velocities.shape == states.shape
-    velocity = field(torch.zeros(5, 7), states[2], torch.zeros(1))
-    assert_close(velocities[2], velocity)
+    assert_close(velocities[:, 2], network(observations, states[:, 2], 0.0))
 
 
 @pytest.mark.parametrize(
