@@ -1,4 +1,4 @@
-"""Read HDF5 files: arrays at their top as D4RL's have them; and what all formats in HDF5 share."""
+"""Open HDF5 files and read their arrays, for all formats in HDF5."""
 
 import contextlib
 import re
@@ -6,22 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
-
-from agents.common.data.arrays import KNOWN_ARRAYS, Array, Transitions, check_timeouts
+from agents.common.data.arrays import Array
 from zoo.algorithms.packages import import_optional
 from zoo.datasets.formats.base import (
-    Arrays,
-    Format,
-    add_rewards,
     explaining_damage,
-    require_flags,
-    require_keys,
-    transitions_of,
-    transitions_of_rows,
-    warn,
 )
-from zoo.terminal.errors import UsageError, as_usage_error
+from zoo.terminal.errors import UsageError
 
 EXTENSIONS = (".hdf5", ".h5")
 Stored: TypeAlias = dict[str, Any]
@@ -82,47 +72,3 @@ def read_array(name: str, stored: Stored, key: str) -> Array:
         )
     array: Array = part[()]
     return array
-
-
-class Hdf5(Format):
-    """An HDF5 file with arrays at its top."""
-
-    extensions = EXTENSIONS
-    has_success = True
-
-    def read(self, path: Path, reward_from: str | None = None) -> Transitions:
-        """Return the transitions."""
-        name = str(path)
-        arrays: Arrays = {}
-        with opened(path) as stored:
-            for key in (*KNOWN_ARRAYS, "success"):
-                if key in stored:
-                    arrays[key] = read_array(name, stored, key)
-        return _of_d4rl(name, arrays, reward_from)
-
-
-def _of_d4rl(name: str, arrays: Arrays, reward_from: str | None) -> Transitions:
-    """Return the transitions of D4RL's arrays."""
-    require_keys(name, arrays, ("observations", "actions", "terminals"))
-    add_rewards(name, arrays, reward_from)
-    # Each row has the state after it, so no trajectory loses its end.
-    following = arrays.get("next_observations")
-    if following is not None and len(following) == len(arrays["observations"]):
-        # With them, masks can be derived from `terminals`.
-        arrays.setdefault("timeouts", np.zeros(len(arrays["actions"]), bool))
-        return transitions_of(name, arrays)
-    if "timeouts" not in arrays:
-        raise UsageError(
-            f"{name} must have `timeouts`, 1 where a trajectory was cut off, or `next_observations`: without them "
-            "trajectories run into one another; add one of them"
-        )
-    flags = {}
-    for key in ("terminals", "timeouts", "masks"):
-        if key in arrays:
-            flags[key] = require_flags(name, key, arrays[key], len(arrays["actions"]))
-    masks = np.asarray(flags.get("masks", ~flags["terminals"]), np.float32)
-    with as_usage_error():
-        doubt = check_timeouts(flags["timeouts"], masks, "masks" not in flags)
-    if doubt:
-        warn(name, doubt)
-    return transitions_of_rows(name, arrays, flags["terminals"] | flags["timeouts"], masks)

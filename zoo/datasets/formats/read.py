@@ -1,11 +1,11 @@
 """Find the format of a dataset of the user's own, and read it; npz files are read here."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
-from agents.common.data.arrays import KNOWN_ARRAYS, Transitions
+from agents.common.data.arrays import KNOWN_ARRAYS, Transitions, check_timeouts
 from agents.common.files import DamagedFileError
 from agents.common.files.npz import read_npz, read_npz_headers
 from zoo.datasets.files import ARRAYS, check_checksum
@@ -17,29 +17,48 @@ from zoo.datasets.formats.base import (
     episode_of,
     joined,
     masks_of,
+    require_flags,
     require_keys,
     transitions_of,
+    transitions_of_rows,
+    warn,
 )
-from zoo.datasets.formats.hdf5 import Hdf5
+from zoo.datasets.formats.hdf5 import EXTENSIONS, opened, read_array
 from zoo.datasets.formats.minari import MINARI, Minari, find_minari
 from zoo.datasets.formats.parquet import Parquet
 from zoo.datasets.formats.robomimic import Robomimic
 from zoo.datasets.names import is_single_task
 from zoo.terminal.errors import UsageError, as_usage_error
 
+_ARRAYS = (*KNOWN_ARRAYS, "success")
 _EPISODE_ARRAYS = ("observations", "actions", "rewards", "terminated", "masks", "success")
 
 
-class Npz(Format):
-    """Arrays in any layout that `docs/datasets.md` describes."""
+class ArrayFile(Format):
+    """An npz or HDF5 file of arrays in any layout that `docs/data.md` describes."""
 
-    extensions = (".npz",)
+    extensions = (".npz", *EXTENSIONS)
     has_success = True
 
     def read(self, path: Path, reward_from: str | None = None) -> Transitions:
         """Return the transitions."""
+        name = str(path)
         check_checksum(path)
-        return transitions_of(str(path), _read(path, (*KNOWN_ARRAYS, "success"), reward_from))
+        arrays = _read(path, _ARRAYS, reward_from)
+        if "next_observations" in arrays or "valids" in arrays:
+            return transitions_of(name, arrays)
+        advice = "trajectories run into one another without them; add them, or `next_observations`"
+        require_keys(name, arrays, ("terminals", "timeouts"), advice)
+        flags = {}
+        for key in ("terminals", "timeouts", "masks"):
+            if key in arrays:
+                flags[key] = require_flags(name, key, arrays[key], len(arrays["actions"]))
+        masks = np.asarray(flags.get("masks", ~flags["terminals"]), np.float32)
+        with as_usage_error():
+            doubt = check_timeouts(flags["timeouts"], masks, "masks" not in flags)
+        if doubt:
+            warn(name, doubt)
+        return transitions_of_rows(name, arrays, flags["terminals"] | flags["timeouts"], masks)
 
 
 class Episodes(Format):
@@ -78,17 +97,24 @@ def npz_files(path: Path) -> list[Path]:
     return [file for file in files if not (file.name.startswith(".") or file.stem.endswith("-val"))]
 
 
-def _read(path: Path, names: Iterable[str], reward_from: str | None) -> Arrays:
-    source = reward_from or "rewards"
-    require_keys(str(path), read_npz_headers(path), ("observations", "actions", source))
-    arrays = read_npz(path, {*names, source})
+def _read(path: Path, names: Collection[str], reward_from: str | None) -> Arrays:
+    """Return the arrays of these names that a file has, with rewards."""
+    name = str(path)
+    required = ("observations", "actions", reward_from or "rewards")
+    if path.suffix.lower() in EXTENSIONS:
+        with opened(path) as stored:
+            require_keys(name, stored, required)
+            arrays = {key: read_array(name, stored, key) for key in names if key in stored}
+    else:
+        require_keys(name, read_npz_headers(path), required)
+        arrays = read_npz(path, names)
     for key in ("observations", "actions"):
         arrays[key] = np.atleast_1d(arrays[key])  # a number is refused later, by its shape
-    add_rewards(str(path), arrays, reward_from)
+    add_rewards(name, arrays, reward_from)
     return arrays
 
 
-FORMATS: tuple[Format, ...] = (Npz(), Minari(), Parquet(), Robomimic(), Hdf5(), Episodes())
+FORMATS: tuple[Format, ...] = (Minari(), Parquet(), Robomimic(), ArrayFile(), Episodes())
 """All formats; the first that matches reads a dataset. Minari's files may be parquet."""
 
 
@@ -131,7 +157,10 @@ def has_rewards(source: str | Path, env: str = "") -> bool:
     if (Path(source).expanduser() / ARRAYS).is_dir():
         return False
     path, source_format = require_format(source)
-    if not isinstance(source_format, Npz | Episodes):
+    is_npz = (
+        isinstance(source_format, ArrayFile | Episodes) and path.suffix.lower() not in EXTENSIONS
+    )
+    if not is_npz:
         return True
     names = read_npz_headers(npz_files(path)[0])
     return "qpos" not in names or ("rewards" in names and not is_single_task(env))
