@@ -14,7 +14,7 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
 from agents.common.validation import count
 from zoo.envs.rendering import choose_platform, prepare_pictures, why_no_window
 from zoo.models.agent_flags import add_agent, add_machine, check_agent
-from zoo.terminal.cli import as_program, signals_deferred
+from zoo.terminal.cli import as_program
 from zoo.terminal.messages import log
 from zoo.terminal.parser import COUNT, SEED, Parser, a_path
 
@@ -58,9 +58,8 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     else:
         why_not_shown = why_no_window()
     prepare_pictures(args.env, args.model)
-    with signals_deferred():
-        from zoo.evaluation.play import describe, describe_episodes, play, record, score_of, show
-        from zoo.models.agent import find_agent
+    from zoo.evaluation.play import describe, describe_episodes, play, record, score_of, show
+    from zoo.models.agent import find_agent
 
     agent = find_agent(args).with_protocol(args.episodes, args.seed)
     log.info("%s in %s, from %s", agent.algo, agent.env, agent.source)

@@ -15,7 +15,7 @@ from agents.common.validation import count
 from zoo.envs.rendering import prepare_pictures
 from zoo.models.agent_flags import add_agent, add_machine, check_agent
 from zoo.runs.versions import warn_of_simulator
-from zoo.terminal.cli import as_program, signals_deferred
+from zoo.terminal.cli import as_program
 from zoo.terminal.errors import FAILED, UsageError
 from zoo.terminal.messages import log
 from zoo.terminal.parser import COUNT, SEED, Parser
@@ -65,9 +65,8 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     if args.episodes is not None and args.fitted_q:
         raise UsageError("`--fitted-q` plays no episodes, got --episodes; leave one of them out")
     prepare_pictures(args.env, args.model)
-    with signals_deferred():
-        from zoo.evaluation.play import describe, play
-        from zoo.models.agent import find_agent
+    from zoo.evaluation.play import describe, play
+    from zoo.models.agent import find_agent
 
     agent = find_agent(args)
     warn_of_simulator(agent.env, "this agent and its scores", agent.versions.get("mujoco"))

@@ -12,7 +12,7 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from zoo.models.agent_flags import add_agent, add_machine, check_agent
-from zoo.terminal.cli import as_program, signals_deferred
+from zoo.terminal.cli import as_program
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
 from zoo.terminal.parser import Parser, a_path, check_output
@@ -38,10 +38,9 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     check_agent(args)
     # refused here, since tracing takes a minute
     check_output("-o", args.output)
-    with signals_deferred():
-        from agents.common.sb3.exporting import export_onnx
-        from agents.common.sb3.policy import FlowPolicy
-        from zoo.models.agent import find_agent
+    from agents.common.sb3.exporting import export_onnx
+    from agents.common.sb3.policy import FlowPolicy
+    from zoo.models.agent import find_agent
 
     agent = find_agent(args)
     if not isinstance(agent.policy, FlowPolicy):

@@ -12,7 +12,7 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from zoo.models.agent_flags import add_agent, add_machine, check_agent
-from zoo.terminal.cli import as_program, signals_deferred
+from zoo.terminal.cli import as_program
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
 from zoo.terminal.parser import Parser, a_path
@@ -43,11 +43,10 @@ def make_parser() -> Parser:
 def _run(args: argparse.Namespace) -> dict[str, Any]:
     """Write the files, upload them, and return where they are."""
     check_agent(args)
-    with signals_deferred():
-        from agents.common.files import atomic_folder
-        from zoo.models.agent import find_agent
-        from zoo.models.hub import hub_library
-        from zoo.models.upload import upload, write_upload
+    from agents.common.files import atomic_folder
+    from zoo.models.agent import find_agent
+    from zoo.models.hub import hub_library
+    from zoo.models.upload import upload, write_upload
 
     hub_library()  # refuses before an agent is loaded
     if args.output is not None and args.output.exists():

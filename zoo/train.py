@@ -12,7 +12,7 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
 
 from zoo.envs.rendering import prepare_pictures
 from zoo.settings.request import add_training, read_request
-from zoo.terminal.cli import as_program, signals_deferred
+from zoo.terminal.cli import as_program
 from zoo.terminal.parser import Parser
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
@@ -43,8 +43,7 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
     _prepare_process()
     request = read_request(args)
     prepare_pictures(request.env)
-    with signals_deferred():
-        from zoo.training.start import train
+    from zoo.training.start import train
 
     return train(request)
 

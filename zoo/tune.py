@@ -15,7 +15,7 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
 from zoo.algorithms.packages import import_optional
 from zoo.envs.rendering import prepare_pictures
 from zoo.settings.request import add_training, read_request
-from zoo.terminal.cli import as_program, signals_deferred
+from zoo.terminal.cli import as_program
 from zoo.terminal.parser import Parser, add_flags, given_flags
 from zoo.tuning.request import TUNING_SEED, StudyRequest
 
@@ -40,8 +40,7 @@ def _tune(args: argparse.Namespace) -> dict[str, Any]:
     """Do what the command line asks for; PyTorch and Optuna are imported only here."""
     import_optional("optuna", "Optuna", "`zoo tune`", "optuna>=5")
     prepare_pictures(args.env)
-    with signals_deferred():
-        from zoo.tuning.study import tune
+    from zoo.tuning.study import tune
 
     flags = given_flags(args, StudyRequest)
     return tune(StudyRequest(**{**flags, "run": read_request(args)}))

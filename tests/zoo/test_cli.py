@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -22,8 +21,8 @@ from zoo import list_agents
 from zoo.algorithms.baselines import find_algorithm, settings_of
 from zoo.algorithms.catalogue import algorithm_ids
 from zoo.algorithms.packages import import_environments
-from zoo.terminal.cli import PROGRAMS, main, run_program, signals_deferred
-from zoo.terminal.errors import BAD_INPUT, FAILED, INTERRUPTED, STOP_SIGNALS, SUCCEEDED, UsageError
+from zoo.terminal.cli import PROGRAMS, main, run_program
+from zoo.terminal.errors import BAD_INPUT, FAILED, SUCCEEDED, UsageError
 from zoo.terminal.parser import (
     Number,
     Parser,
@@ -154,26 +153,6 @@ def test_why_a_program_ends_is_said_at_every_level_and_the_traceback_on_demand(c
     else:
         assert refusal == "a bad word\n"
         assert failure == "ArithmeticError: broke (run with --verbose 2 for the traceback)\n"
-
-
-@pytest.mark.parametrize("number", STOP_SIGNALS)
-def test_a_signal_waits_for_the_end_of_an_import(number):
-    finished = []
-
-    def body():
-        with signals_deferred():
-            os.kill(os.getpid(), number)
-            finished.append("import")
-        finished.append("program")
-
-    # What started the tests may have had it ignored, as a shell does SIGINT for its background jobs.
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        assert run_program(body) == INTERRUPTED
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    assert finished == ["import"]
 
 
 def run_lightly(*words, code):

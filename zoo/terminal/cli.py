@@ -1,7 +1,6 @@
 """What every program shares: dispatch, exit codes, error text and the last line of JSON."""
 
 import argparse
-import contextlib
 import importlib
 import json
 import shlex
@@ -9,7 +8,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -23,7 +22,6 @@ from zoo.terminal.errors import (
     TRACEBACK_HINT,
     Interrupted,
     UsageError,
-    handling_signals,
     heard_signals,
 )
 from zoo.terminal.messages import LOG_FILE_ONLY, log, messages
@@ -42,19 +40,6 @@ PROGRAMS = {
     "dataset": "list, generate, download, check and convert datasets",
     "agents": "show algorithms and settings, check or begin one of your own",
 }
-
-
-@contextlib.contextmanager
-def signals_deferred() -> Iterator[None]:
-    """Let signals that ask for the end wait until the end of a ``with`` block that imports PyTorch.
-
-    An exception in the middle of its import may cross C++ code, which then aborts the process.
-    """
-    arrived: list[int] = []
-    with handling_signals(lambda number, _: arrived.append(number)):
-        yield
-    if arrived:
-        signal.raise_signal(arrived[0])
 
 
 def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> int:
