@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 from gymnasium import Env, Space, Wrapper
-from gymnasium.spaces import Box, Dict
+from gymnasium.spaces import Dict
 from gymnasium.wrappers import FlattenObservation
 
 from agents.common.data.arrays import (
     ActionRange,
     Transitions,
     compact_transitions,
-    first_bad,
 )
 from agents.common.frames import FrameStack, is_image
 from zoo.datasets.files import Folder
@@ -28,9 +27,6 @@ from zoo.envs.dataset_only import dataset_only_id
 from zoo.envs.make import make_env
 from zoo.envs.tasks import Task
 from zoo.terminal.errors import UsageError, as_usage_error
-
-BOUND_TOLERANCE = 1e-3
-"""How far observations may lie outside a space of real numbers without a warning, as a share of its limits above 1."""
 
 
 def find_data(task: Task, dataset_dir: Folder = None, *, generate: bool = False) -> str:
@@ -176,8 +172,6 @@ def check_fit(
                 f"{source}: `{key}` must have rows of {space.dtype} and shape {expected} as in {env_id}, got "
                 f"{arrays[key].dtype} and {shape}",
             )
-    if not is_image(observation_space):
-        _warn_of_other_units(source, content, observation_space)
     with as_usage_error():
         limits = ActionRange.of(action_space, action_range)
         limits.require_inside(f"{source}: `actions`", arrays["actions"], content.valid)
@@ -191,21 +185,5 @@ def warn_of_constant_rewards(source: str | Path, content: Transitions) -> None:
         warnings.warn(
             f"{source}: all rewards are {rewards[0]:g} and {ends:,} steps are terminal (`masks` = 0); unless those "
             "are successes, only cloning can be learnt",
-            stacklevel=3,
-        )
-
-
-def _warn_of_other_units(source: str | Path, content: Transitions, space: Box) -> None:
-    """Warn of observations outside their space, which may be in other units."""
-    low = space.low - BOUND_TOLERANCE * np.maximum(1.0, np.abs(space.low))
-    high = space.high + BOUND_TOLERANCE * np.maximum(1.0, np.abs(space.high))
-    observations = content.arrays["observations"]
-    position = first_bad(observations, lambda rows: (rows < low) | (rows > high), None)
-    if position is not None:
-        value = observations[position]
-        row, column = position
-        warnings.warn(
-            f"{source}: observation {value:g} in row {row}, coordinate {column} is outside the limits of the "
-            f"environment, {space.low[column]:g} to {space.high[column]:g}; if it has other units, convert it",
             stacklevel=3,
         )

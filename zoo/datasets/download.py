@@ -35,15 +35,7 @@ CHUNK_BYTES = 1 << 16  # what a dropped connection can lose
 
 
 class DownloadError(UsageError):
-    """No source could give the file.
-
-    :param problem: why not.
-    :param advice: what to do, which is left out where the program does something itself.
-    """
-
-    def __init__(self, problem: str, advice: str = "try again") -> None:
-        super().__init__(f"{problem}; {advice}")
-        self.problem = problem
+    """No source could give the file."""
 
 
 def download_dataset(
@@ -109,8 +101,8 @@ def _download_file(file: Path, spec: DatasetSpec) -> None:
                 part.rename(temporary)
             return
     raise DownloadError(
-        "; ".join(dict.fromkeys(problems)),
-        f"try again (it continues where it stopped), or put the file at {file}",
+        f"{'; '.join(dict.fromkeys(problems))}; try again (it continues where it stopped), put the file at {file}, or "
+        "give other data with `--dataset PATH`"
     )
 
 

@@ -35,8 +35,6 @@ from zoo.evaluation.workers import available_cores, environment_of_children, pre
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
 
-MAX_EPISODES = 100_000
-"""Ten times those of OGBench's largest generated dataset; each is a file until the dataset is complete."""
 KERNELS = {
     "OPENBLAS_CORETYPE": "Haswell",
     "NPY_DISABLE_CPU_FEATURES": (
@@ -87,8 +85,6 @@ def generate_dataset(
     episodes = num_episodes or spec.episodes
     if dataset_size:
         episodes = math.ceil(dataset_size / steps)
-    if episodes > MAX_EPISODES:
-        raise UsageError(f"at most {MAX_EPISODES:,} episodes can be generated, got {episodes:,}")
     spec = replace(spec, steps=steps, episodes=episodes)
     if dataset_dir is None and spec != official:
         # in OGBench's own folder other programs take a file of this name for OGBench's

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from agents.common.data.arrays import Transitions, compact_transitions
-from agents.common.validation import count
 from zoo.datasets.download import DownloadError, download_dataset
 from zoo.datasets.files import (
     OFFICIAL,
@@ -63,7 +62,7 @@ def load_dataset(
         return replace(shards, origin=origin)
     with contextlib.closing(make_labelling_env(name.env_id)) as env:
         with explained(path):
-            check_headers(path, name.spec, env)
+            check_headers(path, name.spec)
             digest, arrays = read_arrays(path, name.spec)
         rewards, masks = relabel(arrays, env)
     # OGBench's manipulation tasks count the sub-goals that are open; 0 is success in both
@@ -100,33 +99,25 @@ def _find_files(
         )
     path = data_path(spec, dataset_dir)
     missing = missing_files(spec, dataset_dir, size)
-    problem = ""
-    if missing and (dataset == "download" or (dataset == "auto" and spec.hosted)):
-        try:
-            download_dataset(spec.name, dataset_dir, transitions=size, existing="keep")
-            missing = []
-        except DownloadError as error:
-            problem = f"the download failed: {error.problem}"
     if not missing:
         return path
-    if dataset == "generate" or (dataset == "auto" and spec.is_generatable):
-        if problem:
+    may_generate = dataset != "download" and spec.is_generatable
+    if dataset != "generate" and spec.hosted:
+        try:
+            download_dataset(spec.name, dataset_dir, transitions=size, existing="keep")
+            return path
+        except DownloadError as error:
+            if not may_generate:
+                raise
             warnings.warn(
-                f"{problem}; generating {spec.name} with OGBench's oracle instead", stacklevel=3
+                f"{error}; generating {spec.name} with OGBench's oracle instead", stacklevel=3
             )
+    if may_generate:
         return generate_dataset(spec.name, dataset_dir, dataset_size=size, existing="keep")[0]
-    if spec.files > 1:
-        raise UsageError(
-            f"{path} lacks {count(len(missing), 'file')}, the first is {missing[0].name}, and {problem}; use fewer "
-            f"with `--dataset-size N`, or only what is there with `--dataset {path}`"
-        )
-    advice = (
-        f"put the file there, or give it with `--dataset PATH`{f'; {problem}' if problem else ''}"
+    raise UsageError(
+        f"{path} lacks {missing[0].name}, which can{'not be generated' if spec.hosted else ' only be generated'}; put "
+        "it there, or give other data with `--dataset PATH`"
     )
-    if spec.is_generatable:
-        command = f"zoo dataset generate {spec.name} --dataset-dir {path.parent}"
-        advice = f"generate it with `{command}`, {advice}"
-    raise UsageError(f"there is no dataset at {path}; {advice}")
 
 
 def first_trajectories(transitions: Transitions, size: int, path: Path) -> Transitions:

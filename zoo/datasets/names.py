@@ -54,7 +54,6 @@ _GENERATED_ONLY = ("cube-octuple-play-v0", "cube-octuple-noisy-v0")
 
 # Families that have the same datasets with images too, under names that begin with `visual-`.
 _VISUAL_FAMILIES = ("antmaze", "humanoidmaze", "cube", "scene", "puzzle")
-IMAGE_SHAPE = (64, 64, 3)
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ class DatasetSpec:
 
     @property
     def is_visual(self) -> bool:
-        """Whether observations are images, of the shape `IMAGE_SHAPE`."""
+        """Whether observations are images, of 64 x 64 pixels."""
         return self.name.startswith(VISUAL)
 
     @property

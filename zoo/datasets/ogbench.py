@@ -13,8 +13,8 @@ from agents.common.data.arrays import ActionRange, Array, pieces, refuse_bad
 from agents.common.files import DamagedFileError
 from agents.common.files.npz import read_npz, read_npz_headers
 from zoo.datasets.files import check_checksum
-from zoo.datasets.names import IMAGE_SHAPE, DatasetSpec
-from zoo.envs.make import env_spaces, make_raw_env, no_startup_noise
+from zoo.datasets.names import DatasetSpec
+from zoo.envs.make import make_raw_env, no_startup_noise
 from zoo.envs.rendering import VISUAL
 from zoo.envs.repeatable import global_numpy_seed
 from zoo.terminal.errors import UsageError, as_usage_error
@@ -53,12 +53,11 @@ def make_labelling_env(env_id: str) -> Any:
     return make_raw_env(env_id.removeprefix(VISUAL))
 
 
-def check_headers(path: Path, spec: DatasetSpec, env: Any = None) -> None:
+def check_headers(path: Path, spec: DatasetSpec) -> None:
     """Check that the arrays, dtypes and lengths of a file fit together.
 
     Reads a few kilobytes, whatever the size of the file.
 
-    :param env: what :func:`make_labelling_env` returned, which says the sizes of observations and actions.
     :raises DamagedFileError: if the file is not whole.
     :raises UsageError: for the first array that is wrong.
     """
@@ -76,18 +75,6 @@ def check_headers(path: Path, spec: DatasetSpec, env: Any = None) -> None:
             raise UsageError(
                 f"`{name}` must be {content} with {axes} axes and as many rows as `observations`, at least 2, got "
                 f"{dtype} of shape {shape}"
-            )
-    if env is None:
-        return
-    observation_space, action_space = env_spaces(env)
-    row_shapes = {"observations": observation_space.shape, "actions": action_space.shape}
-    if spec.is_visual:  # the environment that labels states has no images
-        row_shapes["observations"] = IMAGE_SHAPE
-    for name, expected in row_shapes.items():
-        shape = headers[name][0][1:]
-        if shape != expected:
-            raise UsageError(
-                f"`{name}` must have rows of shape {expected} as in the environment, got {shape}"
             )
 
 
@@ -121,8 +108,7 @@ def check_dataset(path: Path, spec: DatasetSpec) -> dict[str, Any]:
     :return: what files that were recorded alike agree in: the share of states that achieve each task, and of states in
         which the force at an arm's gripper is at its sensor's limit, which differs between versions of MuJoCo.
     """
-    with contextlib.closing(make_labelling_env(spec.env_id)) as env:
-        check_headers(path, spec, env)
+    check_headers(path, spec)
     _, arrays = read_arrays(path, spec)
     shares = {}
     for task, env_id in spec.task_env_ids.items():

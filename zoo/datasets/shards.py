@@ -128,7 +128,7 @@ def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None) -> list
                 break
             shard = find_converted(folder, name, spec)
             if shard is None and not tasks:
-                tasks = stack.enter_context(_converting(folder, names[number - 1 :], spec))
+                tasks = stack.enter_context(_converting(folder, spec))
                 # Another process may have converted it while this one waited for the lock.
                 shard = find_converted(folder, name, spec)
             if shard is None:
@@ -139,13 +139,8 @@ def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None) -> list
 
 
 @contextlib.contextmanager
-def _converting(folder: Path, names: list[str], spec: DatasetSpec) -> Iterator[Tasks]:
-    """Hold the lock of the converted files and yield the tasks; refuse files that do not fit.
-
-    They are refused now, and not after the minutes that those before them take.
-
-    :param names: of the files from the first on that is not converted.
-    """
+def _converting(folder: Path, spec: DatasetSpec) -> Iterator[Tasks]:
+    """Hold the lock of the converted files and yield the tasks."""
     with locked_for_writing(folder / ARRAYS), contextlib.ExitStack() as stack:
         (folder / ARRAYS).mkdir(exist_ok=True)
         for unfinished in (folder / ARRAYS).glob(".*"):  # of a process that was killed
@@ -153,11 +148,6 @@ def _converting(folder: Path, names: list[str], spec: DatasetSpec) -> Iterator[T
         tasks: Tasks = {}
         for task, env_id in spec.task_env_ids.items():
             tasks[task] = stack.enter_context(contextlib.closing(make_labelling_env(env_id)))
-        for name in names:
-            if find_converted(folder, name, spec) is None:
-                source = folder / f"{name}.npz"
-                with explained(source):
-                    check_headers(source, spec, tasks[1])
         yield tasks
 
 
@@ -186,6 +176,7 @@ def _convert(folder: Path, name: str, spec: DatasetSpec, tasks: Tasks) -> Conver
     target = folder / ARRAYS / name
     state = source.stat()
     with explained(source):
+        check_headers(source, spec)
         digest, arrays = read_arrays(source, spec)
     valid = arrays["valids"] > 0
     ends = arrays.pop("terminals")[valid] > 0

@@ -8,11 +8,9 @@ import pytest
 from gymnasium.spaces import Box, Dict
 
 from tests.zoo.datasets.samples import ENV, episodes, in_two, regular, write_minari, write_npz
-from tests.zoo.envs.toys import SpringEnv
 from tests.zoo.outcomes import refuses
 from zoo.dataset import main
-from zoo.datasets.custom import check_fit, load_custom
-from zoo.datasets.formats.read import read_source
+from zoo.datasets.custom import load_custom
 
 
 def written(folder, **changes):
@@ -68,15 +66,6 @@ def test_parts_in_another_order_than_the_environment_flattens_them_are_refused(
     text = r"order observations/a, observations/z, and Flat-v0 flattens .*/z, .*/a"
     with refuses(text):
         load_custom("minari:flat/sorted-v0", FLAT, {})
-
-
-@pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (0.0, np.inf)])
-def test_observations_outside_of_their_space_are_warned_of(tmp_path, low, high):
-    spaces = Box(low, high, (4,)), SpringEnv.action_space
-    text = "observation .* is outside the limits of the environment"
-    with pytest.warns(UserWarning, match=text) as warned:
-        check_fit("a", read_source(written(tmp_path)), ENV, spaces, None)
-    assert len([warning for warning in warned if "outside" in str(warning.message)]) == 1
 
 
 def test_a_set_is_checked_without_an_environment(tmp_path, call):
