@@ -115,8 +115,8 @@ def _find_files(
     if may_generate:
         return generate_dataset(spec.name, dataset_dir, dataset_size=size, existing="keep")[0]
     raise UsageError(
-        f"{path} lacks {missing[0].name}, which can{'not be generated' if spec.hosted else ' only be generated'}; put "
-        "it there, or give other data with `--dataset PATH`"
+        f"{path} lacks {missing[0].name}, which `--dataset {dataset}` cannot make; put it there, or give other data "
+        "with `--dataset PATH`"
     )
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from rich.box import SIMPLE
-from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -30,15 +29,9 @@ def make_table(
     table = Table(
         title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False
     )
-    for index, name in enumerate(header):
-        is_unbroken = name in unbroken
-        lines = "\n".join([name, *(str(row[index]) for row in rows)]).splitlines()
+    for name in header:
         table.add_column(
-            name,
-            no_wrap=is_unbroken,
-            overflow="fold",
-            ratio=1 if name in wrapped else None,
-            width=max(map(cell_len, lines)) if is_unbroken else None,
+            name, no_wrap=name in unbroken, overflow="fold", ratio=1 if name in wrapped else None
         )
     for row in rows:
         table.add_row(*row)

@@ -75,7 +75,7 @@ def try_out(make: Any) -> None:
         ({4: None}, "an info must be a dict, got None"),
         ({4: {"success": np.array([1])}}, r"must be 0 or 1, got int64 of shape \(1,\)"),
         ({0: np.zeros(2)}, r"float64 of shape \(4,\).*, got float64 of shape \(2,\)"),
-        ({5: None}, r"must return \(observation, reward, .*got 6 values"),
+        ({5: None}, r"must return \(observation, reward, .*too many values"),
     ],
 )
 def test_another_form_of_a_step_is_refused_before_work_with_what_mends_it(changes, message):

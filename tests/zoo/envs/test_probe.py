@@ -75,11 +75,11 @@ def require(make):
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (toys.normalized, "another observation at step 0.*`observation_scale`"),
-        (lambda: OwnNormalisation(Spring()), "another observation at step 0.*`observation_scale`"),
-        (lambda: Spring("reward", first_changed=5), "another reward at step 1"),
-        (lambda: Spring("length"), "another termination at step 5"),
-        (lambda: Spring("success", first_changed=9), "another success at step 1"),
+        (toys.normalized, "another step 0.*`observation_scale`"),
+        (lambda: OwnNormalisation(Spring()), "another step 0.*`observation_scale`"),
+        (lambda: Spring("reward", first_changed=5), "another step 1"),
+        (lambda: Spring("length"), "another step 5"),
+        (lambda: Spring("success", first_changed=9), "another step 1"),
     ],
 )
 def test_what_changes_from_episode_to_episode_is_refused(make, text, monkeypatch):
