@@ -1,28 +1,130 @@
-"""The loop of a run: its phases, and between their steps evaluations, checkpoints, progress and the end."""
+"""The loop of a run: its phases, and between their steps evaluations, checkpoints, progress and the end.
+
+Checkpoints are restored from the newest one that is whole.
+"""
 
 import contextlib
-import sys
 import time
+from datetime import timedelta
+from pathlib import Path
 from typing import Any, NoReturn
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from stable_baselines3.common.callbacks import BaseCallback
 
+from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint, set_aside
 from agents.common.engine.execution import Mode
+from agents.common.files import explaining_write_errors, is_transient
+from agents.common.model_file import find_checkpoints
 from agents.common.sb3.model import FlowAlgorithm
 from zoo.evaluation.pool import WorkerError
-from zoo.runs.folder import OFFLINE, ONLINE, PHASES
-from zoo.runs.resume import joint_result
-from zoo.settings.record import RunRecord
-from zoo.terminal.errors import Abandoned, Interrupted, StopSignal, handling_signals
+from zoo.runs.folder import OFFLINE, ONLINE, PHASES, describe_error
+from zoo.runs.protocol import shortened
+from zoo.runs.resume import differences, joint_result
+from zoo.terminal.errors import (
+    Abandoned,
+    CannotResume,
+    Interrupted,
+    UsageError,
+    handling_signals,
+)
 from zoo.terminal.messages import log
-from zoo.training.checkpoints import Checkpoints
-from zoo.training.logs import Replicas
+from zoo.training.logs import EMPTY_LOG, ReplicaLogger
 from zoo.training.recorder import Recorder
 
-LINE_SECONDS = 60.0
-REDRAW_SECONDS = 1.0
+LINE_SECONDS = 30.0
+
+
+class Checkpoints:
+    """Saves and restores the state of a run; the folder of its first replica holds that of all."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
+        self.config = recorder.config
+        self.model = recorder.model
+        self.replicas = recorder.replicas
+        self.folder = self.replicas.folders[0].checkpoints
+        self._last_step = 0
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a checkpoint has become due since the last one."""
+        interval = self.config.run.save_freq
+        return self.model.num_timesteps // interval > self._last_step // interval
+
+    def save(self, state: str) -> None:
+        """Write a checkpoint and the status now.
+
+        :param state: of the run, for its status.
+        """
+        model = self.model
+        self.replicas.check(model)  # NaN must not replace the last sound checkpoints
+        for replica in self.replicas.active:
+            folder = self.replicas.folders[replica]
+            # Writing the status would make a run folder again that somebody has taken away.
+            with explaining_write_errors(folder.status):
+                folder.path.stat()
+        self._last_step = model.num_timesteps
+        # Also what has files of its own, since a kill may come between two of them.
+        assert isinstance(model.logger, ReplicaLogger)
+        save_checkpoint(
+            model,
+            self.folder,
+            failed=self.replicas.failed,
+            recorder=self.recorder.state(),
+            log=model.logger.state(model.num_timesteps),
+            config=self.config.identity(),
+        )
+        self.replicas.write_status(model, state)
+
+    def restore(self) -> dict[str, Any]:
+        """Continue from the newest checkpoint, or from the start if the run was stopped before its first.
+
+        :return: the state of the log, for `zoo.training.logs.ReplicaLogger`.
+        :raises UsageError: if the settings of the run were changed since, or no checkpoint can be used.
+        """
+        damaged: dict[Path, str] = {}
+        for checkpoint in find_checkpoints(self.folder):
+            try:
+                log_state = self._load(checkpoint)
+            except UsageError:  # of the run's file, which says nothing against a checkpoint
+                raise
+            except Exception as error:  # whatever it is, the checkpoint before may still be whole
+                if is_transient(error):
+                    raise CannotResume(
+                        f"--resume: {checkpoint} cannot be read just now ({describe_error(error)}), and may be whole; "
+                        "start the same command again, or move it away to go on from the one before it"
+                    ) from error
+                damaged[checkpoint] = describe_error(error)
+                log.warning("%s cannot be used (%s)", checkpoint, damaged[checkpoint])
+            else:
+                for path in damaged:
+                    log.warning("%s is set aside as %s", path, set_aside(path).name)
+                self.replicas.write_status(self.model, "running")
+                return log_state
+        if damaged:
+            newest, reason = next(iter(damaged.items()))
+            raise CannotResume(
+                f"--resume: none of the checkpoints in {self.folder} can be used, {newest.name} because of {reason}; "
+                "put back a copy of one, or train again without --resume"
+            )
+        return EMPTY_LOG
+
+    def _load(self, checkpoint: Path) -> dict[str, Any]:
+        """Put model and recorder into the state of a checkpoint; return the state of the log then.
+
+        :raises UsageError: if the settings of the run were changed since.
+        """
+        saved = load_checkpoint(self.model, checkpoint)
+        self._last_step = self.model.num_timesteps
+        changed = differences(saved["config"], self.config.identity())
+        if changed:
+            raise UsageError(
+                f"{self.replicas.folders[0].config} was changed after the run began: {'; '.join(shortened(changed))} "
+                "(there: in the checkpoint); put the file back, or train a new run"
+            )
+        self.replicas.failed = saved["failed"]
+        self.recorder.restore(saved["recorder"])
+        return dict(saved["log"])
 
 
 class Loop(BaseCallback):
@@ -32,29 +134,18 @@ class Loop(BaseCallback):
     after an update, online before a rollout, whose predecessor's updates follow its last step. (Within a rollout, when
     SB3 calls `_on_step`, the transition is not stored and the updates are not made yet.) So an evaluation that becomes
     due within a rollout of several steps is made, and recorded, at the rollout's last step.
-
-    :param config: what the run is, as its ``config.yml`` says.
-    :param bar: whether to draw a bar where there is a terminal.
     """
 
     model: FlowAlgorithm
 
-    def __init__(
-        self,
-        config: RunRecord,
-        recorder: Recorder,
-        checkpoints: Checkpoints,
-        replicas: Replicas,
-        stop: StopSignal,
-        bar: bool,
-    ) -> None:
+    def __init__(self, recorder: Recorder, checkpoints: Checkpoints) -> None:
         super().__init__()
-        self.config = config
         self.recorder = recorder
         self.checkpoints = checkpoints
-        self.replicas = replicas
-        self.stop = stop
-        self.progress = ProgressCallback(recorder, bar and sys.stderr.isatty())
+        self.config = recorder.config
+        self.replicas = recorder.replicas
+        self.stop = recorder.stop
+        self.progress = ProgressCallback(recorder)
         self._mode: Mode | None = None  # of updates, as the log has it
         self._last_check = 0
 
@@ -65,28 +156,32 @@ class Loop(BaseCallback):
 
         :raises Interrupted: when a signal stopped the run, after its checkpoint was written.
         """
+        model = self.recorder.model
+        updates_before = model._n_updates
+        seconds_before = self.recorder.seconds
+        begin = time.perf_counter()
         try:
             with handling_signals(self.stop.handle):
-                updates_per_second = self._learn()
+                self._learn()
+                evaluated = self.recorder.seconds - seconds_before
+                seconds = time.perf_counter() - begin - evaluated
                 self.checkpoints.save("running")
-            return joint_result(self.config, updates_per_second, self.recorder.finish())
+            speed = (model._n_updates - updates_before) / seconds
+            return joint_result(self.config, speed, self.recorder.finish())
         except BaseException:
             with contextlib.suppress(OSError):  # often for the same reason
                 # `ending_recorded` adds the reason
-                self.replicas.write_status(self.recorder.model, "running")
+                self.replicas.write_status(model, "running")
             raise
-        finally:
-            self.progress.display.stop()
 
-    def _learn(self) -> float | None:
-        """Run what is left of the phases, each with an evaluation at its end; return the speed of the offline phase."""
+    def _learn(self) -> None:
+        """Run what is left of the phases, each with an evaluation at its end."""
         run = self.config.run
         model = self.recorder.model
         recorder = self.recorder
         gradient_steps = run.pretraining_steps + run.offline_steps
         offline_ends = {run.pretraining_steps, gradient_steps} - {0}
         callbacks = [self, self.progress]
-        updates_per_second = None
         self._last_check = model.num_timesteps
         try:
             begins = run.eval_at_start and model.num_timesteps == 0 and not run.pretraining_steps
@@ -99,7 +194,6 @@ class Loop(BaseCallback):
                 if end > model.offline_steps:
                     steps = end - model.offline_steps
                     model.learn_offline(steps, callbacks, log_interval=run.log_interval)
-                    updates_per_second = self.progress.steps_per_second
                 if model.num_timesteps == end:  # a resumed run may be beyond it
                     recorder.evaluate(OFFLINE)
             online_steps = gradient_steps + run.online_steps - model.num_timesteps
@@ -114,7 +208,6 @@ class Loop(BaseCallback):
                 "the process of a training environment has ended, and says why above; --resume continues from the last "
                 "checkpoint"
             ) from error
-        return updates_per_second
 
     def _on_rollout_start(self) -> None:
         self._between_steps(ONLINE)
@@ -154,78 +247,45 @@ class Loop(BaseCallback):
         )
 
 
-class _Bar(Progress):
-    """A bar whose terminal may go away while training goes on."""
-
-    def start(self) -> None:
-        with contextlib.suppress(OSError):
-            super().start()
-
-    def refresh(self) -> None:
-        with contextlib.suppress(OSError):
-            super().refresh()
-
-    def stop(self) -> None:
-        with contextlib.suppress(OSError):
-            super().stop()
-
-
 class ProgressCallback(BaseCallback):
-    """Shows speed, loss and time left: a bar in a terminal, a line a minute elsewhere."""
+    """Logs speed, loss and time left now and then."""
 
     model: FlowAlgorithm
 
-    def __init__(self, recorder: Recorder, bar: bool) -> None:
+    def __init__(self, recorder: Recorder) -> None:
         super().__init__()
         self.recorder = recorder
-        self.bar = bar
-        self.pause = REDRAW_SECONDS if bar else LINE_SECONDS
-        self.steps_per_second = 0.0
-        self.display = _Bar(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-            expand=True,
-            disable=not bar,
-        )
 
     def _on_training_start(self) -> None:
         self._first = self.model.num_timesteps
         self._total = int(self.locals["total_timesteps"])
         self._begin = self._last_shown = time.perf_counter()
         self._evaluation_seconds = self.recorder.seconds
-        self._task = self.display.add_task("training", total=self._total, completed=self._first)
-        self.display.start()
 
     def _on_step(self) -> bool:
         now = time.perf_counter()
-        is_over = self.num_timesteps >= self._total  # `_on_training_end` says so itself
-        if now - self._last_shown >= self.pause and not is_over:
+        if now - self._last_shown >= LINE_SECONDS:
             self._last_shown = now
-            text = self._describe(now)
-            self.display.update(self._task, completed=self.num_timesteps, description=text)
-            if not self.bar:
-                log.info(text)
+            log.info(self._describe(now))
         return True
 
     def _on_training_end(self) -> None:
-        self.display.stop()
-        self.display.remove_task(self._task)
         log.info(self._describe(time.perf_counter()))
 
     def _describe(self, now: float) -> str:
         """Return one line about the training so far; the speed leaves out the time spent on evaluation."""
         evaluation_seconds = self.recorder.seconds - self._evaluation_seconds
         training_seconds = max(now - self._begin - evaluation_seconds, 1e-9)
-        self.steps_per_second = (self.num_timesteps - self._first) / training_seconds
+        speed = (self.num_timesteps - self._first) / training_seconds
         phase = PHASES[OFFLINE if self.model.num_timesteps == self.model.offline_steps else ONLINE]
         start = self.model.pretraining_steps
         if self._total <= start:
             phase = "pretraining"
             start = 0
-        text = f"{phase} {self.num_timesteps - start}/{self._total - start}, {self.steps_per_second:.1f} steps/s"
+        text = f"{phase} {self.num_timesteps - start}/{self._total - start}, {speed:.1f} steps/s"
+        left = self._total - self.num_timesteps
+        if left > 0 and speed > 0:
+            text += f", {timedelta(seconds=round(left / speed))} left"
         loss = self.model._last_info.get("total_loss")
         if loss is not None:
             text += f", loss {float(loss[self.recorder.replicas.active].mean()):.3g}"

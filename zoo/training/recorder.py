@@ -17,7 +17,7 @@ from zoo.evaluation.evaluator import Evaluator
 from zoo.evaluation.held_out import HeldOutLosses
 from zoo.evaluation.score import Score
 from zoo.runs.episodes import EpisodeResults, ScoringRule
-from zoo.runs.folder import OFFLINE, PHASES, Evaluations, short_name, with_evaluation
+from zoo.runs.folder import PHASES, Evaluations, short_name, with_evaluation
 from zoo.runs.resume import describe_evaluation, result_of
 from zoo.runs.scores import SCORE_KINDS
 from zoo.settings.record import RunRecord
@@ -194,25 +194,17 @@ def save_model(model: FlowAlgorithm, path: Path) -> None:
 
 
 def plot_learning_curve(history: Evaluations, path: Path, title: str) -> None:
-    """Write a PNG of the score of each evaluation and its interval against steps, the online phase shaded."""
+    """Write a PNG of the score of each evaluation and its interval against steps."""
     successes = history.get("successes", [None] * len(history["results"]))
     scores = list(map(Score.of, history["results"], successes))
     kind = SCORE_KINDS[scores[0].kind]
     ends = np.array([(score.mean, score.low, score.high) for score in scores])
     mean, low, high = kind.scale * ends.T
-    figure = Figure(figsize=(6.4, 4.0))
-    axes = figure.add_axes((0.14, 0.13, 0.82, 0.78))  # finding a layout would draw it twice
-    steps = history["timesteps"]
-    axes.plot(steps, mean, marker="o", clip_on=False, zorder=3)
-    axes.fill_between(steps, low, high, alpha=0.2, linewidth=0)  # none where it is infinite
-    if kind.is_comparable:
-        axes.set_ylim(0, 100)
-    offline = history["phase"] == OFFLINE
-    if offline.any() and not offline.all():
-        axes.axvspan(steps[offline][-1], steps[-1], color="0.93", zorder=0)
-    axes.set(title=title, xlabel="gradient steps offline, then environment steps", xlim=(0, None))
+    figure = Figure()
+    axes = figure.add_subplot()
+    axes.plot(history["timesteps"], mean, marker="o")
+    axes.fill_between(history["timesteps"], low, high, alpha=0.2)  # none where it is infinite
+    axes.set(title=title, xlabel="gradient steps offline, then environment steps")
     axes.set_ylabel(f"{kind.unit}, 95% interval")
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=150)

@@ -44,9 +44,8 @@ from zoo.settings.record import RunRecord
 from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import STOP_SIGNALS, StopSignal, UsageError, as_usage_error
 from zoo.terminal.messages import LOG_FILE_ONLY, log, log_to_folders
-from zoo.training.checkpoints import Checkpoints
 from zoo.training.logs import EMPTY_LOG, ReplicaLogger, Replicas, tracked
-from zoo.training.loop import Loop
+from zoo.training.loop import Checkpoints, Loop
 from zoo.training.plan import RunPlan, plan_run
 from zoo.training.recorder import Observer, Recorder
 
@@ -131,17 +130,15 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     if not run:
         make_folders(folders, record, seeds, model, data, request)
     replicas = Replicas(folders, seeds)
-    stop = StopSignal()
-    recorder = Recorder(record, model, evaluator, replicas, stop, observe)
-    checkpoints = Checkpoints(record, model, recorder, replicas)
+    recorder = Recorder(record, model, evaluator, replicas, StopSignal(), observe)
+    checkpoints = Checkpoints(recorder)
     # The logs go on from the checkpoint, so it is loaded before they are opened.
     log_state = checkpoints.restore() if run else EMPTY_LOG
     if request.track:
         stack.enter_context(tracked(record, replicas))
     logger = ReplicaLogger(replicas, log_state, model.replica_values)
     model.set_logger(stack.enter_context(contextlib.closing(logger)))
-    loop = Loop(record, recorder, checkpoints, replicas, stop, bar=request.verbose > 0)
-    result = loop.run()
+    result = Loop(recorder, checkpoints).run()
     replicas.finish(model)
     return result
 

@@ -1,5 +1,7 @@
 """Online runs: normalisation and action noise, and models that score what was recorded of their step, bit for bit."""
 
+import json
+
 import numpy as np
 import pytest
 from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
@@ -48,10 +50,11 @@ def test_a_run_records_them_and_its_model_is_played_with_its_statistics(tmp_path
 
 
 @pytest.mark.parametrize("algo", ["qam", "sac"])
-def test_a_run_goes_on_with_its_statistics_and_its_noise(algo, tmp_path):
+def test_a_run_goes_on_with_its_statistics_and_its_noise(algo, tmp_path, capsys):
     with stopped_at_an_evaluation():
         train(tmp_path, algo, code=3)
     folder = train(tmp_path, algo)
+    assert json.loads(capsys.readouterr().out)["updates_per_s"] > 0
     model = find_algorithm(algo).algorithm.load(folder.model, device="cpu")
     # each of the 40 steps and of the resets, of which there is one more, was counted
     assert 40 < model.normalization.obs_rms.count < 60
