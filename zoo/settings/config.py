@@ -16,11 +16,12 @@ from zoo.algorithms.baselines import find_algorithm, settings_of
 from zoo.settings.layers import (
     DEFAULT_PROFILE,
     Layer,
+    layers_of,
     merge,
     parse_overrides,
     read_files,
     shared_profile,
-)  # fmt: skip
+)
 from zoo.settings.record import RunRecord, RunSettings, refuse_conflicts
 from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import UsageError, as_usage_error
@@ -67,22 +68,28 @@ def load_config(
         )
     entry = find_algorithm(request.algo)
     declared = known_settings(entry)
-    protocol, layers = _layers(request, benchmark, entry)
-    expected_values = _merged(entry.id, protocol, declared)
+    layers, of_protocol = _layers(request, benchmark, entry, declared)
+    sources = [source for _, source in layers]
     # No source of the flags: the command line that a run folder keeps has them.
-    flags = {**(phases or {}), **request.run}
-    values = _merged(entry.id, [*layers, (flags, "")], declared)
+    layers.append(({**(phases or {}), **request.run}, ""))
+    values: dict[str, Any] = {}
+    expected: dict[str, Any] = {}
+    for number, (layer, _) in enumerate(layers, start=1):
+        values = merge(values, layer)
+        if number == of_protocol:
+            expected = values
+    for name in values:
+        require_setting(entry.id, name, declared)
     run, method, settings = _check(entry, values, request.device)
     departures: dict[str, list[Any]] = {}
     if benchmark.domain is not None:
         # what no layer of the protocol says has its default there
         defaults = {name: setting.default for name, setting in declared.items() if setting}
-        departures = find_departures({**run.settings(), **settings}, defaults | expected_values)
+        departures = find_departures({**run.settings(), **settings}, defaults | expected)
         shared = merge(shared_profile(DEFAULT_PROFILE), shared_profile(profile))
-        expected = shared.get(benchmark.domain, {}).get("dataset", benchmark.dataset)
-        if benchmark.dataset not in (None, expected):
-            departures["dataset"] = [benchmark.dataset, expected]
-    sources = [source for _, source in layers]
+        dataset = shared.get(benchmark.domain, {}).get("dataset", benchmark.dataset)
+        if benchmark.dataset not in (None, dataset):
+            departures["dataset"] = [benchmark.dataset, dataset]
     return RunRecord(
         entry.id,
         request.env,
@@ -101,23 +108,23 @@ def load_config(
 
 
 def _layers(
-    request: TrainRequest, benchmark: Benchmark, entry: Entry
-) -> tuple[list[Layer], list[Layer]]:
-    """Return the layers of the protocol that a run is compared with, and all of its layers but flags.
+    request: TrainRequest,
+    benchmark: Benchmark,
+    entry: Entry,
+    declared: Mapping[str, Setting | None],
+) -> tuple[list[Layer], int]:
+    """Return all layers of a run but its flags, and how many of them, the first ones, are those of the protocol.
 
     :raises UsageError: if the user's file has no entry for the run.
     """
-    declared = known_settings(entry)
-    files = read_files(entry.id, request.profile, request.conf_file, declared)
-    shipped = [file for file in files if not file.is_users]
+    shipped, of_user = read_files(entry.id, request.profile, request.conf_file, declared)
     names = ["default", *benchmark.groups, request.env]
     if benchmark.domain is not None:
         names.insert(-1, benchmark.domain)  # what is said to the environment alone wins
-    protocol = [layer for file in shipped for layer in file.layers(names)]
-    layers = list(protocol)
+    layers = layers_of(shipped, names)
+    of_protocol = len(layers)
     if request.quick:
-        quick = ["quick", *(f"{group}-quick" for group in benchmark.groups)]
-        layers += [layer for file in shipped for layer in file.layers(quick)]
+        layers += layers_of(shipped, ["quick", *(f"{group}-quick" for group in benchmark.groups)])
         names.append("quick")
     declared_values = declared_by_class(entry)
     if declared_values:
@@ -126,17 +133,17 @@ def _layers(
     if request.behaviour is not None and "observation_scale" in declared:
         # a flow that was trained elsewhere sees observations as the environment returns them
         layers.append(({"observation_scale": None}, "--behaviour"))
-    of_user = [layer for file in files if file.is_users for layer in file.layers(names)]
-    if request.conf_file is not None and not of_user:
-        existing = [name for file in files if file.is_users for name in file.entries]
+    user_layers = layers_of(of_user, names)
+    if request.conf_file is not None and not user_layers:
+        existing = [name for _, entries in of_user for name in entries]
         raise UsageError(
             f"{request.conf_file} must have an entry for this run, one of {', '.join(names)}; it has "
             f"{', '.join(existing) or 'none'}"
         )
-    layers += of_user
+    layers += user_layers
     for text in request.hyperparams:  # one layer each, so that a source names the word
         layers.append((parse_overrides([text]), f"-params {text}"))
-    return protocol, layers
+    return layers, of_protocol
 
 
 def known_settings(entry: Entry) -> dict[str, Setting | None]:
@@ -172,19 +179,6 @@ def find_departures(values: Mapping[str, Any], protocol: Mapping[str, Any]) -> d
             continue  # fine-tuning after it does not touch the offline scores
         departures[name] = [values[name], protocol[name]]
     return departures
-
-
-def _merged(algo: str, layers: Sequence[Layer], settings: Collection[str]) -> dict[str, Any]:
-    """Return the values of layers merged, the last one above.
-
-    :param settings: names that an algorithm and its run have; others are refused.
-    """
-    values: dict[str, Any] = {}
-    for layer, _ in layers:
-        values = merge(values, layer)
-    for name in values:
-        require_setting(algo, name, settings)
-    return values
 
 
 def require_setting(algo: str, name: str, settings: Collection[str]) -> None:

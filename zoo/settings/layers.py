@@ -9,7 +9,6 @@ import functools
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,9 +26,10 @@ PROFILES = "profiles"
 ENTRY_NOTES = ("source", "status")
 
 Entries = dict[str, dict[str, Any]]
+File = tuple[str, Entries]
+"""Where entries are from: path and profile, for messages and records; and the entries for that profile."""
 Layer = tuple[Mapping[str, Any], str]
 """Settings, and where they are from."""
-
 
 _NUMBERS = {
     "tag:yaml.org,2002:bool": r"^(true|True|TRUE|false|False|FALSE)$",
@@ -239,62 +239,51 @@ def describe_profiles(algo: str, settings: Collection[str]) -> dict[str, Entries
     return profiles
 
 
-@dataclass(frozen=True)
-class SettingsFile:
-    """The entries of a settings file for one profile.
-
-    :param origin: its path and the profile, for messages and records.
-    :param is_users: whether it is the user's, and not shipped.
-    """
-
-    origin: str
-    entries: Entries
-    is_users: bool = False
-
-    def layers(self, names: Sequence[str]) -> list[Layer]:
-        """Return the settings of some entries in the order of their names, and where they are from."""
-        layers: list[Layer] = []
+def layers_of(files: Sequence[File], names: Sequence[str]) -> list[Layer]:
+    """Return the settings of some entries of files, by file and then in the order of the names, and their sources."""
+    layers: list[Layer] = []
+    for origin, entries in files:
         for name in names:
-            if name not in self.entries:
+            if name not in entries:
                 continue
-            values = dict(self.entries[name])  # the notes are taken out of it
-            source = f"{self.origin} {name}"
+            values = dict(entries[name])  # the notes are taken out of it
+            source = f"{origin} {name}"
             notes = [str(values.pop(note)) for note in ENTRY_NOTES if note in values]
             if notes:
                 source += f" ({'; '.join(notes)})"
             layers.append((values, source))
-        return layers
+    return layers
 
 
 def read_files(
     algo: str, profile: str, conf: str | Path | None, settings: Collection[str]
-) -> list[SettingsFile]:
+) -> tuple[list[File], list[File]]:
     """Read the settings files that may apply to an algorithm in a profile, lowest precedence first.
 
     :param profile: its entries lie over the algorithm's own; the default one lies below them.
     :param conf: a file of the user's, over everything that is shipped.
     :param settings: names of the algorithm's settings; others of a profile for all algorithms are left out.
+    :return: the files that are shipped, and those of the user.
     :raises UsageError: if there is no such profile, or a file cannot be read.
     """
-    shipped = read_profiles(algo)
-    of_user: dict[str, Entries] = {}
-    if conf is not None:
-        of_user = read_profiles(algo, conf)
-    if profile not in {*shipped, *of_user} and not shared_profile(profile):
-        names = dict.fromkeys([*shared_profiles(), *shipped, *of_user])
-        raise UsageError(f"`{algo}` has no profile `{profile}`; it has: {', '.join(names)}")
-    files: list[SettingsFile] = []
+    own = read_profiles(algo)
+    users = {} if conf is None else read_profiles(algo, conf)
     keys = {*settings, *ENTRY_NOTES}
+    shipped_files: list[File] = []
+    user_files: list[File] = []
     for name in dict.fromkeys([DEFAULT_PROFILE, profile]):  # later ones win
         place = "" if name == DEFAULT_PROFILE else f" {PROFILES}.{name}"
-        shared: Entries = {}
-        for entry, values in shared_profile(name).items():
+        shared = shared_profile(name)
+        if name not in {*own, *users} and not shared:
+            names = dict.fromkeys([*shared_profiles(), *own, *users])
+            raise UsageError(f"`{algo}` has no profile `{profile}`; it has: {', '.join(names)}")
+        for entry, values in shared.items():
             shared[entry] = {key: value for key, value in values.items() if key in keys}
         # below the algorithm's own file, which is more specific than a protocol for all
-        files.append(SettingsFile(f"hyperparams/{PROFILES}/{name}.yml", shared))
-        files.append(SettingsFile(f"hyperparams/{algo}.yml{place}", shipped.get(name, {})))
-        files.append(SettingsFile(f"{conf}{place}", of_user.get(name, {}), is_users=True))
-    return sorted(files, key=lambda file: file.is_users)  # the order is kept otherwise
+        shipped_files.append((f"hyperparams/{PROFILES}/{name}.yml", shared))
+        shipped_files.append((f"hyperparams/{algo}.yml{place}", own.get(name, {})))
+        user_files.append((f"{conf}{place}", users.get(name, {})))
+    return shipped_files, user_files
 
 
 def read_yaml(path: Path, name: str) -> Any:

@@ -202,7 +202,8 @@ class RunSettings(Configurable):
             "one; give one of the two":
                 self.success_at and (has_other_score or self.success_return is not None),
         })  # fmt: skip
-        if normalises:  # after the conflicts, where the user's own choice counts
+        # after the conflicts, where the user's own choice counts
+        if normalises and self.score is None:
             self.score = "return"
 
 
