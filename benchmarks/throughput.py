@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 import time
 from operator import itemgetter
@@ -25,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import agents
 from agents import models
-from agents.common.engine.execution import COMPILE_AFTER_UPDATES
+from agents.common.engine.execution import COMPILED_UPDATES
 from agents.common.nets.mlp import matmul_precision
 from agents.common.sb3.environments import DataOnly
 from agents.common.sb3.model import FlowAlgorithm
@@ -81,14 +82,16 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     """
     if args.num_threads:
         torch.set_num_threads(args.num_threads)
+        os.environ["OMP_NUM_THREADS"] = str(args.num_threads)  # by which it stays
     if args.work is not None:
         return write_work(args)
     begin = time.perf_counter()
     model = make_model(args)
+    model.trainer.planned_updates = (
+        COMPILED_UPDATES  # `--compile auto` does what it does in long training
+    )
     model.trainer.update(args.batch)
     first = time.perf_counter() - begin
-    model._n_updates = COMPILE_AFTER_UPDATES  # `--compile auto` does what it does in long training
-    model.trainer.update(args.batch)
     flop = count_flop(model, args.batch)
     rounds = np.array(time_rounds(model, args.batch, args.precision, args.seconds))
     speed, rate, cpu_seconds = np.median(rounds, axis=0)

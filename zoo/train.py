@@ -2,7 +2,6 @@
 
 import argparse
 import ctypes
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,10 +25,7 @@ def make_parser() -> Parser:
 
 
 def _prepare_process() -> None:
-    """Set what makes updates on a CPU faster; PyTorch reads it when it is imported."""
-    # Its threads spin while they wait for each other. Where other processes want all cores, an update takes half as
-    # long if they spin less; on an idle machine it takes up to a fifth longer.
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    """Set what makes updates on a CPU faster."""
     # An update makes and frees arrays of some megabytes again and again. Returning them to the system each time, and
     # getting them back cleared page by page, took 8% of an update.
     libc = ctypes.CDLL(None)

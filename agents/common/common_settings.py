@@ -358,8 +358,8 @@ class CommonSettings(Configurable):
     compile: Literal["auto", "on", "off"] = setting(
         role="machine",
         default="auto",
-        doc="Compile the losses and, on CUDA, record whole updates and replay them; `auto` decides by device, "
-        "size and number of updates so far. What fails falls back to plain execution with a warning that says why.",
+        doc="Compile the losses and, on CUDA, record whole updates and replay them; `auto` decides by device "
+        "and planned number of updates. What fails falls back to plain execution with a warning that says why.",
     )
 
     def check_together(self) -> None:

@@ -156,7 +156,7 @@ def test_a_checkpoint_of_another_version_is_refused_and_the_model_left_as_it_is(
     (saved / "manifest.json").unlink()
     write_manifest(saved, format=3)
     model = tiny_model("bc", seed=1)
-    with refusal(model, ValueError, "format 3, expected 10"):
+    with refusal(model, ValueError, "format 3, expected"):
         load_checkpoint(model, saved)
 
 

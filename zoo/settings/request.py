@@ -122,7 +122,9 @@ class TrainRequest:
     )
     eval_seed: int = flag("decides the evaluation's starts and noise", default=0, type=SEED)
     device: str = flag("auto, cpu, cuda, cuda:1, ...", default="auto", section="speed")
-    num_threads: int | None = flag("CPU threads of PyTorch (default: PyTorch's own choice)")
+    num_threads: int | None = flag(
+        "CPU threads of PyTorch (default: as many as the networks' size repays)"
+    )
     log_folder: Path = flag(
         "where run folders are made", "-f", default=Path("logs"), section="output"
     )

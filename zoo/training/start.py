@@ -1,6 +1,7 @@
 """The training program: from a request to the result of its run."""
 
 import contextlib
+import os
 import secrets
 import shlex
 import signal
@@ -125,6 +126,7 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     seeds = seeds or [secrets.randbelow(100_000)]
     if request.num_threads is not None:
         torch.set_num_threads(request.num_threads)
+        os.environ["OMP_NUM_THREADS"] = str(request.num_threads)  # by which it stays
     envs = make_environments(plan, len(seeds), stack)
     model = make_model(plan, seeds, data, envs)
     if not run:

@@ -32,7 +32,7 @@ from agents.common.normalization import Normalization
 from agents.common.sb3.stored_model import StoredModel
 from agents.common.settings import Configurable
 
-FORMAT = 10
+FORMAT = 11
 """Raised by one when a version continues with other numbers than the one before, or stores state differently."""
 MAX_CHECKPOINTS = 2
 MODEL, STATE = "model.zip", "state.pt"

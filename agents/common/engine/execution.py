@@ -1,7 +1,7 @@
 """Fast execution of updates: compiled losses, and on CUDA whole updates that are captured once and replayed.
 
-The losses are compiled as soon as the number of updates repays that. A captured update, which draws its own batch and
-noise, is one launch.
+The losses are compiled where the planned number of updates repays that. A captured update, which draws its own batch
+and noise, is one launch.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import os
+import signal
 import textwrap
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -21,13 +23,18 @@ from torch import Tensor
 from agents.common.batch import Batch
 from agents.common.engine.onednn import compiler_options
 from agents.common.method import Info, Method, Noise
+from agents.common.nets.networks import Networks
 
 # libraries and the optimiser allocate memory in their first steps, which a capture forbids
 WARMUP_STEPS = 3
 MAX_GRAPHS = 4  # each keeps the memory of all that it replays
 IDLE_UPDATES = 100  # a graph that was not used for so long makes room for another
-# of a model: training is long then, and compiling takes about a minute
-COMPILE_AFTER_UPDATES = 5_000
+COMPILED_UPDATES = 5_000  # planned ones that repay compiling, which takes up to a minute
+STOPS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1}
+WORK_PER_THREAD = 1 << 25  # multiplications of a product that are worth waiting for another thread
+DEFAULT_THREADS = torch.get_num_threads()
+OWN_THREADS = {DEFAULT_THREADS}
+"""Numbers of threads that the user has not chosen."""
 NO_LIMIT = 2**31 - 1
 
 
@@ -53,15 +60,12 @@ class Mode:
         return f"{' and '.join(words) or 'eager'} ({self.reason})"
 
 
-def choose_mode(method: Method, device: torch.device, updates: int) -> Mode:
+def choose_mode(method: Method, device: torch.device, planned: int) -> Mode:
     """Choose how updates are run, by a rule: a measurement would let equal runs on one machine differ.
-
-    A model's first updates are not compiled, and how many of them there are does not depend on how training is split
-    into phases and runs: short training needs no compiler, and long training that is resumed gives the same bits.
 
     :param method: its setting `compile` counts.
     :param device: where the networks are.
-    :param updates: number of updates that the model has taken.
+    :param planned: number of updates of the model when the phase of training ends, the same in a run that is resumed.
     :return: the mode.
     """
     cuda = device.type == "cuda"
@@ -71,10 +75,25 @@ def choose_mode(method: Method, device: torch.device, updates: int) -> Mode:
         return Mode(True, cuda, "`compile` is on")
     if device.type not in ("cpu", "cuda"):
         return Mode(False, False, f"compiling is not supported on a {device.type.upper()}")
-    if updates < COMPILE_AFTER_UPDATES:
-        reason = f"compiled after {COMPILE_AFTER_UPDATES:,} updates, which takes about a minute"
-        return Mode(False, cuda, reason)
-    return Mode(True, cuda, f"more than {COMPILE_AFTER_UPDATES:,} updates")
+    is_worth_it = planned >= COMPILED_UPDATES
+    kind = "at least" if is_worth_it else "fewer than"
+    return Mode(is_worth_it, cuda, f"{kind} {COMPILED_UPDATES:,} updates are planned")
+
+
+def limit_threads(nets: Networks, batch_size: int) -> None:
+    """Let PyTorch use no more threads than gain by the networks' size, unless the user has chosen their number.
+
+    Small products take less time than threads need to meet, the more so beside other programs.
+    """
+    if "OMP_NUM_THREADS" in os.environ or torch.get_num_threads() not in OWN_THREADS:
+        return
+    threads = DEFAULT_THREADS
+    # of images, the work does not follow from the sizes of parameters
+    if not nets.with_extractor():
+        largest = max((parameter.numel() for parameter in nets.parameters()), default=0)
+        threads = max(1, min(threads, batch_size * largest // WORK_PER_THREAD))
+    OWN_THREADS.add(threads)
+    torch.set_num_threads(threads)
 
 
 def first_lines(text: str) -> str:
@@ -84,6 +103,21 @@ def first_lines(text: str) -> str:
 
 
 # -- compiling --------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def holding_signals() -> Iterator[None]:
+    """Let signals that stop a run wait until the end.
+
+    The compiler's processes inherit that: a signal to the whole group, as Slurm and terminals send it, would end them,
+    and the update would be taken plainly, with other last digits than in the resumed run.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
 
 Evaluate = Callable[[Batch, Noise], tuple[Tensor, Info]]
 

@@ -14,13 +14,14 @@ from torch import Tensor
 from agents.common.batch import Batch
 from agents.common.common_settings import LearningRateSchedule
 from agents.common.engine.execution import (
-    COMPILE_AFTER_UPDATES,
     Evaluate,
     GraphCache,
     Mode,
     choose_mode,
     compiled,
     first_lines,
+    holding_signals,
+    limit_threads,
 )
 from agents.common.method import Draw, Info, Method, Noise, normal, uniform
 from agents.common.nets.mlp import matmul_precision, undisturbed
@@ -71,6 +72,8 @@ class Trainer:
     """The losses, plain or compiled."""
     graphs: GraphCache | None
     """Replays whole updates, drawing included, where they are captured."""
+    planned_updates = 0
+    """Number of updates of the model when the present phase of training ends."""
     _plan: UpdatePlan
     pretraining: bool
     """Whether the coming update trains the behaviour flow alone; an attribute, since compiled losses would watch the
@@ -141,13 +144,8 @@ class Trainer:
         """Bring up to date what the coming update follows: compiler, settings, learning rates and plan."""
         model = self.model
         updates = model._n_updates
-        is_due = updates == COMPILE_AFTER_UPDATES and self.method.compile == "auto"
-        begins_to_compile = is_due and not self.mode.compiled
-        is_ready = self.is_prepared and self._compile_read == self.method.compile
-        if begins_to_compile or not is_ready:
+        if not self.is_prepared or self._compile_read != self.method.compile:
             self.prepare()
-            if begins_to_compile and self.mode.compiled and model.verbose >= 1:
-                print("The coming updates are compiled, which takes about a minute.", flush=True)
         elif self._settings_read != self.method.changes:
             self._read_settings()
         self.update_count.fill_(updates)
@@ -212,7 +210,7 @@ class Trainer:
         parameters = self.plan.parameters
         gradients: Sequence[Tensor | None] = []
         try:
-            with matmul_precision(self.method.precision, self.device):
+            with matmul_precision(self.method.precision, self.device), self.holding_signals():
                 total, info = self.evaluate(replace(batch, updates=self.update_count), noise)
                 if parameters:  # else all networks wait for a later update
                     gradients = torch.autograd.grad(
@@ -299,6 +297,7 @@ class Trainer:
         self.is_prepared = True
         self._compile_read = self.method.compile
         self._read_settings()
+        limit_threads(self.policy.nets, self.method.batch_size)
         for group in self.optimizer.param_groups:
             group["lr"] = float(group["lr"])  # a file may hold a tensor of another device
             if not group.get("fused"):
@@ -308,11 +307,13 @@ class Trainer:
                 group["lr"] = torch.tensor(group["lr"], dtype=torch.float32, device=self.device)
         # PyTorch would warn of a capturable optimiser at the updates before a capture
         self.optimizer._warned_capturable_if_run_uncaptured = True
-        mode = choose_mode(self.method, self.device, self.model._n_updates)
+        mode = choose_mode(self.method, self.device, self.planned_updates)
         if mode.captured and self.capture_failure is not None:
             reason = f"capturing failed before: {self.capture_failure}"
             mode = replace(mode, captured=False, reason=reason)
         self._use(mode)
+        if mode.compiled and self.model.verbose >= 1:
+            print("The first update is compiled, which takes up to a minute.", flush=True)
         if mode.captured and not all(group.get("fused") for group in self.optimizer.param_groups):
             optimizer = type(self.optimizer).__name__
             self.fall_back("captured", f"{optimizer} is not fused Adam; its step may need the host")
@@ -320,6 +321,7 @@ class Trainer:
     def _use(self, mode: Mode) -> None:
         self.mode = mode
         self.evaluate = compiled(self.losses) if mode.compiled else self.losses
+        self.holding_signals = holding_signals if mode.compiled else nullcontext
         self.graphs = GraphCache(self) if mode.captured else None
 
     def fall_back(self, feature: Literal["compiled", "captured"], error: str) -> None:

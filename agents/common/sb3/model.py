@@ -624,6 +624,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
         """Prepare a phase; where it begins with a reset, the stored trajectories end and no chunk goes on."""
+        self.trainer.planned_updates = self._n_updates + total_timesteps
         self.trainer.prepare()
         begins = reset_num_timesteps or self._last_obs is None
         if begins:

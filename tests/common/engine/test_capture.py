@@ -4,13 +4,15 @@ Like a graph, the recorder runs the same operations on the same memory again, wh
 branches and tensors made outside are those of the capture.
 """
 
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch._dynamo.backends.common import aot_autograd
 
-from agents.common.engine import execution, trainer
+from agents.common.engine import execution
 from agents.common.engine.execution import WARMUP_STEPS, Mode, choose_mode
 from tests.common.engine.helpers import assert_alike, loaded_model, plain_model, update
 from tests.common.toys import warns
@@ -94,7 +96,7 @@ def test_only_a_fused_adam_is_captured(captured):
 
 
 @pytest.mark.parametrize(
-    ("case", "device", "updates", "expected"),
+    ("case", "device", "planned", "expected"),
     [
         ("auto", "cpu", 4_999, "eager"),
         ("auto", "cpu", 5_000, "compiled"),
@@ -103,41 +105,24 @@ def test_only_a_fused_adam_is_captured(captured):
         ("off", "cuda", 5_000, "eager"),
     ],
 )
-def test_device_and_number_of_updates_decide(case, device, updates, expected):
+def test_device_and_planned_updates_decide(case, device, planned, expected):
     settings = SimpleNamespace(compile=case)
-    mode = choose_mode(settings, torch.device(device), updates)
+    mode = choose_mode(settings, torch.device(device), planned)
     assert str(mode) == f"{expected} ({mode.reason})"
 
 
-@pytest.fixture
-def compiled_from_the_fourth(monkeypatch):
-    """Let a model be compiled after three updates; return where it is noted what was compiled and called."""
-    calls = []
-
-    def compile_(function, **settings):
-        calls.append("compiled")
-
-        def call(*arguments):
-            calls.append("called")
-            return function(*arguments)
-
-        return call
-
-    for module in (execution, trainer):
-        monkeypatch.setattr(module, "COMPILE_AFTER_UPDATES", 3)
-    monkeypatch.setattr(torch, "compile", compile_)
-    return calls
-
-
-def test_a_model_is_compiled_when_it_has_taken_enough_updates(compiled_from_the_fourth, capsys):
-    models = loaded_model(compile="auto", verbose=1), loaded_model()
-    for model in models:
-        model.learn_offline(2)
-        model.learn_offline(3)
-    assert compiled_from_the_fourth == ["compiled", "called", "called"]
-    assert models[0].trainer.mode.compiled
-    assert capsys.readouterr().out.count("updates are compiled") == 1
-    assert_alike(*models)
+def test_long_training_is_compiled_from_its_first_update_on(compile_with, monkeypatch, capsys):
+    graphs = []
+    compile_with(lambda graph, inputs: graphs.append(graph) or graph.forward)
+    monkeypatch.setattr(execution, "COMPILED_UPDATES", 5)
+    resumed, short = (loaded_model("bc", compile="auto", verbose=1) for _ in range(2))
+    resumed.learn_offline(5, lambda values, _: resumed._n_updates < 2)
+    resumed.learn_offline(3)
+    short.learn_offline(4)
+    assert resumed.trainer.mode.compiled
+    assert len(graphs) == 1
+    assert not short.trainer.mode.compiled
+    assert capsys.readouterr().out.count("update is compiled") == 2
 
 
 @pytest.fixture
@@ -168,6 +153,32 @@ def test_a_failing_compiler_is_named_and_the_updates_go_on(backend, compile_with
     model, plain = loaded_model("bc", compile="on"), loaded_model("bc")
     assert_falls_back(model, plain, "updates are not compiled: .*no C.. compiler found.*; continu")
     assert not model.trainer.mode.compiled
+
+
+def test_a_stop_of_all_processes_leaves_the_compiler_alone(compile_with):
+    def stop_itself(graph, inputs):
+        code = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
+        subprocess.run([sys.executable, "-c", code], check=True)
+        return graph.forward
+
+    compile_with(stop_itself)
+    model = loaded_model("bc", compile="on")
+    update(model)
+    assert model.trainer.mode.compiled
+
+
+def test_small_networks_take_one_thread_unless_the_user_has_chosen(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(execution, "DEFAULT_THREADS", 4)
+    monkeypatch.setattr(execution, "OWN_THREADS", {1, 4})
+    threads = []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    for width in (128, 512, 1024):
+        loaded_model("bc", net_arch=[width, width], batch_size=256).trainer.prepare()
+    assert threads == [1, 2, 4]
+    monkeypatch.setattr(execution, "OWN_THREADS", {4})
+    loaded_model("bc").trainer.prepare()
+    assert len(threads) == 3
 
 
 def test_every_model_of_a_process_is_compiled(compile_with):
