@@ -329,6 +329,7 @@ def find(id: str) -> Entry:
     :param id: an id, an alias, or ``"package.module:Class"`` for your own registered class.
     :return: its entry.
     :raises KeyError: if there is no such algorithm; the message names the closest.
+    :raises ImportError: if an installed package offers it and cannot be imported.
     """
     if ":" in id:
         return _by_path(id)
@@ -338,7 +339,14 @@ def find(id: str) -> Entry:
         method = getattr(importlib.import_module(f"agents.{id}"), entry.class_name)
         return Entry(id, method, entry.paper, entry.published_name, entry.when)
     if id not in _entries and id in _plugins():
-        _plugins()[id].load()  # its decorator registers it
+        point = _plugins()[id]
+        try:
+            point.load()  # its decorator registers it
+        except Exception as error:  # whatever a module of the user's raises
+            raise ImportError(
+                f"the package {point.dist.name} offers `{id}`, but {point.value} is not there; update or uninstall it "
+                f"({type(error).__name__}: {error})"
+            ) from error
     if id not in _entries:
         raise KeyError(unknown_name_message("algorithm", id, algorithm_ids()))
     return _entries[id]

@@ -8,6 +8,7 @@ tuning looks for a value stands beside it, e.g. ``search=log_range(0.1, 100)``.
 from __future__ import annotations
 
 import copy
+import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -361,6 +362,12 @@ class Configurable:
                     f"{cls.__name__}() got an unexpected keyword argument '{name}'; {suggestion(name, known_names)}"
                 )
 
+    @classmethod
+    def refuse_misspelt(cls, name: str) -> None:
+        """Refuse a new attribute whose name is almost that of a setting; raise AttributeError."""
+        for match in difflib.get_close_matches(name, cls._declared, 1, cutoff=0.9):
+            raise AttributeError(f"{cls.__name__} has no setting `{name}`; closest: {match}")
+
     def __setattr__(self, name: str, value: Any) -> None:
         """Check a setting before it is kept, by itself and beside the others; other attributes are not checked."""
         if name in self._declared:
@@ -376,6 +383,8 @@ class Configurable:
             vars(changed)[name] = value
             changed.check_together()
             self.changes += 1
+        elif not hasattr(self, name):
+            self.refuse_misspelt(name)
         super().__setattr__(name, value)
 
     def settings(self) -> dict[str, Any]:

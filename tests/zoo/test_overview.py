@@ -1,5 +1,8 @@
 """The table of all algorithms: its numbers are those of committed scores, and its advice follows from them."""
 
+from importlib.metadata import EntryPoint
+from types import SimpleNamespace
+
 import pandas as pd
 
 from docs import make_tables
@@ -22,3 +25,11 @@ def test_what_to_start_with_is_the_best_that_is_not_dear():
     assert table["mini"][table["offline"] > 0].astype(float).idxmax() == START_WITH["offline"]
     assert table["online"][is_cheap].astype(float).idxmax() == START_WITH["offline to online"]
     assert rows[START_WITH["online"]]["mini"] > table["mini"][[*SB3]].max()
+
+
+def test_a_package_that_cannot_be_imported_is_named_beside_the_rest(monkeypatch):
+    point = EntryPoint("vwfc", "json:Vwfc", "flow_rl_zoo.agents")._for(SimpleNamespace(name="mine"))
+    monkeypatch.setattr("agents.registry._plugins", lambda: {"vwfc": point})
+    rows = describe_algorithms()
+    assert "package mine offers `vwfc`, but json:Vwfc is not there" in rows["vwfc"]["when"]
+    assert rows["fql"]["mini"]

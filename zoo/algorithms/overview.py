@@ -36,7 +36,10 @@ def describe_algorithms() -> dict[str, dict[str, Any]]:
             when = "A baseline without a dataset."
             row: dict[str, Any] = {"published_name": name, "paper": paper, "when": when}
         else:
-            row = dict(describe(id))
+            try:
+                row = dict(describe(id))
+            except (ImportError, KeyError) as error:  # of an installed package
+                row = {"published_name": id, "paper": "", "when": str(error.args[0])}
         cells = scores.get(id, {})
         row |= {"source": cells.get("source"), **dict.fromkeys(NUMBERS)}
         for name in cells.keys() & SCORES:

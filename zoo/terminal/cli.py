@@ -69,7 +69,10 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
                 log.error(error)
             else:
                 log.log(LOG_FILE_ONLY, trace)
-                log.error("%s: %s%s", type(error).__name__, error, TRACEBACK_HINT)
+                frame = traceback.extract_tb(error.__traceback__)[-1]
+                # e.g. `raise NotImplementedError` says nothing but where it stands
+                text = str(error) or f"raised by `{frame.name}` in {frame.filename}:{frame.lineno}"
+                log.error("%s: %s%s", type(error).__name__, text, TRACEBACK_HINT)
             return BAD_INPUT if is_known else FAILED
     return SUCCEEDED
 

@@ -153,12 +153,14 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         return getattr(self.method, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Refuse an attribute that would hide a setting of the method and change nothing."""
+        """Refuse an attribute that would hide a setting of the method, or is a misspelt one, and change nothing."""
         if name in self.method_class.declared() and not hasattr(type(self), name):
             raise AttributeError(
                 f"`{name}` is a setting of {self.method_class.__name__}; assign `model.method.{name}`, and if the "
                 "setting is your own, give it a name that models do not use"
             )
+        if "policy" in vars(self) and not hasattr(self, name):
+            self.method.refuse_misspelt(name)
         super().__setattr__(name, value)
 
     @property
@@ -464,9 +466,11 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         online = self.num_timesteps - self.offline_steps
         if online <= self.method.learning_starts or not self.replay_buffer.count_starts():
             return
-        if self._n_updates == 0 and self.ep_info_buffer:
+        lengths = [episode["l"] for episode in self.ep_info_buffer or ()]
+        # one short episode of several environments says nothing of the others
+        if self._n_updates == 0 and len(lengths) > self.n_envs:
             min_length = self.replay_buffer.min_length
-            longest = max(episode["l"] for episode in self.ep_info_buffer)
+            longest = max(lengths)
             if longest < min_length:
                 warnings.warn(
                     f"all episodes so far are shorter than a chunk of `horizon_length` = {min_length} transitions, the "
