@@ -467,16 +467,14 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         if online <= self.method.learning_starts or not self.replay_buffer.count_starts():
             return
         lengths = [episode["l"] for episode in self.ep_info_buffer or ()]
+        min_length = self.replay_buffer.min_length
         # one short episode of several environments says nothing of the others
-        if self._n_updates == 0 and len(lengths) > self.n_envs:
-            min_length = self.replay_buffer.min_length
-            longest = max(lengths)
-            if longest < min_length:
-                warnings.warn(
-                    f"all episodes so far are shorter than a chunk of `horizon_length` = {min_length} transitions, the "
-                    f"longest has {longest}: nothing is learnt from them; use a smaller one",
-                    stacklevel=2,
-                )
+        if self._n_updates == 0 and len(lengths) > self.n_envs and max(lengths) < min_length:
+            warnings.warn(
+                f"all episodes so far are shorter than a chunk of `horizon_length` = {min_length} transitions, the "
+                f"longest has {max(lengths)}: nothing is learnt from them; use a smaller one",
+                stacklevel=2,
+            )
         for _ in range(gradient_steps):
             self._last_info = self.trainer.update(batch_size)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
