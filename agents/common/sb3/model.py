@@ -156,8 +156,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         """Refuse an attribute that would hide a setting of the method, or is a misspelt one, and change nothing."""
         if name in self.method_class.declared() and not hasattr(type(self), name):
             raise AttributeError(
-                f"`{name}` is a setting of {self.method_class.__name__}; assign `model.method.{name}`, and if the "
-                "setting is your own, give it a name that models do not use"
+                f"`{name}` is a setting of {self.method_class.__name__}; assign `model.method.{name}`"
             )
         if "policy" in vars(self) and not hasattr(self, name):
             self.method.refuse_misspelt(name)
