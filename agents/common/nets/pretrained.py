@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -74,13 +74,13 @@ class PretrainedFlow:
             )
         one_of("predicts", self.predicts, get_args(Prediction))
         boolean("train", self.train)
-        scale, shift, noise_at = (
-            _numbers(name, getattr(self, name))
-            for name in ("action_scale", "action_shift", "noise_at")
-        )
-        if noise_at.ndim or noise_at not in (0, 1) or (noise_at and self.alpha_bar is not None):
+        for name in ("noise_at", "alpha_bar", "action_scale", "action_shift"):
+            # the class is frozen
+            object.__setattr__(self, name, _plain(name, getattr(self, name)))
+        if self.noise_at not in (0, 1) or (self.noise_at and self.alpha_bar is not None):
             raise ValueError(
-                f"`noise_at` must be 0 or 1, and left out beside `alpha_bar`, got {noise_at}; let `call` convert times"
+                "`noise_at` must be 0 or 1, and left out beside `alpha_bar`, got "
+                f"{self.noise_at}; let `call` convert times"
             )
         if (self.predicts == "velocity") != (self.alpha_bar is None):
             raise ValueError(
@@ -88,7 +88,7 @@ class PretrainedFlow:
                 f"{self.predicts!r} and `alpha_bar` of type {type(self.alpha_bar).__name__}"
             )
         if self.alpha_bar is not None:
-            table = _numbers("alpha_bar", self.alpha_bar)
+            table = np.asarray(self.alpha_bar)
             is_list = table.ndim == 1 and len(table) > 1
             if not is_list or table.min() <= 0 or np.diff(table, prepend=1).max() >= 0:
                 raise ValueError(
@@ -96,11 +96,13 @@ class PretrainedFlow:
                     f"noisy first (`scheduler.alphas_cumprod`), got {table}; compute it in float32, and leave out a "
                     "last step of 0"
                 )
-        if scale.ndim or not 0 < scale < np.inf or not np.isfinite(shift).all():
+        scale, shift = self.action_scale, np.asarray(self.action_shift)
+        is_number = isinstance(scale, float) and 0 < scale < np.inf
+        if not is_number or not np.isfinite(shift).all():
             raise ValueError(
-                f"`action_scale` must be one positive number, and `action_shift` finite, got {self.action_scale!r} and "
-                f"{self.action_shift!r}; if coordinates have scales of their own, give the environment the box that "
-                "the module's [-1, 1] stands for (gymnasium.wrappers.TransformAction)"
+                f"`action_scale` must be one positive number, and `action_shift` finite, got {scale} and {shift}; if "
+                "coordinates have scales of their own, give the environment the box that the module's [-1, 1] stands "
+                "for (gymnasium.wrappers.TransformAction)"
             )
         sizes = np.asarray(self.action_shape or (1, 1))
         if sizes.shape != (2,) or sizes.dtype.kind != "i" or sizes.min() < 1:
@@ -111,10 +113,8 @@ class PretrainedFlow:
 
     def conventions(self) -> dict[str, Any]:
         """Return what the numbers of the module mean, as plain values."""
-        values = {name: getattr(self, name) for name in ("predicts", "action_shape", "train")}
-        for name in ("noise_at", "alpha_bar", "action_scale", "action_shift"):
-            value = getattr(self, name)
-            values[name] = None if value is None else _numbers(name, value).tolist()
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        del values["module"], values["call"]
         return values
 
     def in_place_of(self, specs: Mapping[str, NetworkSpec]) -> dict[str, NetworkSpec]:
@@ -128,13 +128,14 @@ class PretrainedFlow:
         return replaced
 
 
-def _numbers(name: str, value: Any) -> np.ndarray:
-    """Return numbers as an array; refuse what are none."""
+def _plain(name: str, value: Any) -> Any:
+    """Return a number or nested lists of numbers; None stays."""
+    if value is None:
+        return None
     if isinstance(value, Tensor):
-        # a buffer or parameter of the user's, perhaps on a GPU
-        value = value.detach().cpu()
+        value = value.detach().cpu()  # a buffer of the user's, perhaps on a GPU
     try:
-        return np.asarray(value, np.float64)
+        return np.asarray(value, np.float64).tolist()
     except (TypeError, ValueError) as error:
         raise TypeError(f"`{name}` must be a number or a list of numbers, got {value!r}") from error
 
@@ -163,15 +164,14 @@ class PretrainedField(nn.Module):
         self.predicts = flow.predicts
         self.noise_at = flow.noise_at
         self.action_shape = flow.action_shape and tuple(flow.action_shape)
-        self.scale = float(flow.action_scale)
-        conventions = flow.conventions()
-        shift = torch.tensor(conventions["action_shift"], dtype=torch.float32)
+        self.scale = flow.action_scale
+        shift = torch.tensor(flow.action_shift, dtype=torch.float32)
         if flow.action_shape is not None:
             shift = shift.expand(flow.action_shape).flatten()
         self.register_buffer("shift", shift)
         self.is_scaled = self.scale != 1 or bool((shift != 0).any())
         # noisiest step first, so that times rise from noise to actions
-        alpha_bar = torch.tensor(conventions["alpha_bar"] or [], dtype=torch.float64).flip(0)
+        alpha_bar = torch.tensor(flow.alpha_bar or [], dtype=torch.float64).flip(0)
         signal = alpha_bar.sqrt()
         times = signal / (signal + (1 - alpha_bar).sqrt())
         self.register_buffer("table_times", times.float())

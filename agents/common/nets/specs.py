@@ -123,9 +123,9 @@ def tanh_actor(target: bool = False, head_scale: float = 0.01, **training: Any) 
     return _MLPSpec(lambda n: TanhActor(n, head_scale), target, **training)
 
 
-def gaussian_mean(head_scale: float = 0.01, **training: Any) -> NetworkSpec:
-    """Return the spec of a Gaussian policy's mean; ``head_scale`` is the variance scale of its last layer."""
-    return _MLPSpec(lambda n: GaussianMean(n, head_scale), **training)
+def gaussian_mean(**training: Any) -> NetworkSpec:
+    """Return the spec of a Gaussian policy's mean."""
+    return _MLPSpec(GaussianMean, **training)
 
 
 def multiplier(initial: float, budget: float) -> NetworkSpec:

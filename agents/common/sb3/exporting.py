@@ -124,7 +124,7 @@ def export_onnx(
             "a tensor's values, NumPy or `.item()`, or play the model with PyTorch"
         ) from error
     description = {**_describe(plain), "about": dict(about or {})}
-    graph.metadata_props.add(key="flow_rl_zoo", value=json.dumps(description))
+    graph.metadata_props.add(key="flow_rl_zoo", value=json.dumps(description, default=str))
     with atomic_path(Path(path)) as temporary:
         temporary.write_bytes(graph.SerializeToString())
     return largest_error
@@ -209,12 +209,10 @@ def _describe(policy: FlowPolicy) -> dict[str, Any]:
         name: {"dtype": str(value.dtype).removeprefix("torch."), "shape": list(value.shape[1:])}
         for name, value in _inputs(policy, 1).items()
     }
-    described = json.loads(json.dumps(policy.describe(), default=str))
-    described.pop("normalization", None)  # the graph does it
     return {
         "format": FORMAT,
         "algorithm": name_of(type(policy.method)),
-        "policy": described,
+        "settings": policy.method.settings(),
         "chunk_length": policy.chunk_length,
         "played_actions": policy.played_length,
         "observations": {name: value for name, value in inputs.items() if name not in draws},

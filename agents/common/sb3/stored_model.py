@@ -32,7 +32,7 @@ from agents.common.model_file import (
 from agents.common.normalization import normalized_as_saved
 from agents.common.sb3.constructor import SETTINGS_OF_POLICY
 from agents.common.sb3.trained_model import TrainedModel
-from agents.common.sb3.transfer import check_saved_flow, refuse_misfit, shape_mismatches
+from agents.common.sb3.transfer import check_saved_flow, require_fit
 from agents.common.validation import path_of, suggestion
 
 
@@ -145,8 +145,7 @@ class StoredModel(TrainedModel):
             model.set_parameters(parameters, device=device)
         except RuntimeError:
             # PyTorch names every tensor
-            mismatches = shape_mismatches(model.policy.state_dict(), parameters["policy"])
-            refuse_misfit(f"the model {saved.name}", mismatches)
+            require_fit(f"the model {saved.name}", model.policy.state_dict(), parameters["policy"])
             raise
         for name, value in variables.items():
             if value is not None:  # e.g. an entropy coefficient that is not tuned

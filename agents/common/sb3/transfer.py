@@ -225,7 +225,7 @@ def load_behaviour(policy: FlowPolicy, path: Source) -> None:
         name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
     }
     own_state = policy.nets[behaviour].state_dict()
-    wrong = shape_mismatches(own_state, flow_state)
+    wrong = []
     # what must be equal for equal parameters to mean the same
     activation, box = saved["policy_kwargs"].get("activation_fn"), saved["action_space"]
     if activation is not policy.activation_fn:
@@ -238,7 +238,7 @@ def load_behaviour(policy: FlowPolicy, path: Source) -> None:
             getattr(policy, name), state[name].to(policy.device), rtol=1e-5, atol=1e-6
         ):
             wrong.append(f"got another `{name}`: load its dataset first, with the same scale")
-    refuse_misfit(f"the behaviour flow of {file.name}", wrong)
+    require_fit(f"the behaviour flow of {file.name}", own_state, flow_state, wrong)
     with torch.no_grad():
         for name, value in own_state.items():
             value.copy_(flow_state[name])
@@ -246,22 +246,20 @@ def load_behaviour(policy: FlowPolicy, path: Source) -> None:
     start_from_behaviour(policy.nets, method.networks())
 
 
-def refuse_misfit(noun: str, mismatches: Sequence[str]) -> None:
-    """Refuse a saved model that differs from the one that takes it.
+def require_fit(
+    noun: str,
+    expected: Mapping[str, Tensor],
+    saved: Mapping[str, Tensor],
+    others: Sequence[str] = (),
+) -> None:
+    """Refuse saved parameters of other shapes; one replica of them serves all of the model's.
 
-    :param noun: what it is and its file.
-    :param mismatches: what was expected and got, of which the message has the first.
-    :raises ValueError: if there are any.
+    :param noun: what they are of, and its file.
+    :param expected: the state dict that takes them.
+    :param saved: theirs.
+    :param others: other differences between the two.
+    :raises ValueError: if there is any; the message has the first.
     """
-    if mismatches:
-        raise ValueError(
-            f"{noun} does not fit: {'; '.join(mismatches[:MAX_MISMATCHES])}; give both models the same settings and "
-            "the same `behaviour`"
-        )
-
-
-def shape_mismatches(expected: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> list[str]:
-    """Return what differs in the shapes of two state dicts; one replica of the saved one serves all of the other."""
     mismatches = []
     expected_shapes = {name: tuple(value.shape) for name, value in expected.items()}
     saved_shapes = {name: tuple(value.shape) for name, value in saved.items()}
@@ -270,4 +268,9 @@ def shape_mismatches(expected: Mapping[str, Tensor], saved: Mapping[str, Tensor]
         saved_shape = saved_shapes.get(name)
         if shape is None or saved_shape not in (shape, (1, *shape[1:])):
             mismatches.append(f"expected `{name}` of shape {shape}, got {saved_shape}")
-    return mismatches
+    mismatches += others
+    if mismatches:
+        raise ValueError(
+            f"{noun} does not fit: {'; '.join(mismatches[:MAX_MISMATCHES])}; give both models the same settings and "
+            "the same `behaviour`"
+        )
