@@ -45,8 +45,7 @@ class ForeignFlow(nn.Module):
         return -velocity if self.reversed_time else velocity
 
 
-@pytest.mark.parametrize("id", ["qam", "trqam"])
-@pytest.mark.parametrize("reversed_time", [False, True])
+@pytest.mark.parametrize(("id", "reversed_time"), [("qam", False), ("trqam", True)])
 def test_a_foreign_flow_trains_as_one_of_this_library(id, reversed_time):
     ours = tiny_model(id)
     nets = ours.policy.nets
@@ -148,8 +147,9 @@ def test_an_untrained_transformer_trains_offline_and_online(id, settings):
         starts.append(weight.detach().clone())
     assert not torch.equal(starts[0], starts[1])
     assert not torch.equal(starts[1], starts[2])
-    if len(weight) == 2:
-        assert not torch.equal(*weight)
+    # all seeds begin with the same weights, and learn apart
+    assert torch.equal(starts[0][0], starts[0][-1])
+    assert len(weight) == 1 or not torch.equal(*weight)
 
 
 class Dense(nn.Sequential):
@@ -182,15 +182,6 @@ def test_parameters_without_gradient_in_the_module_are_not_trained(data):
     tuned = module_of(model, "fine_tuned")
     assert torch.equal(tuned.scale, torch.ones(1, 2))
     assert tuned.layer.bias.any()
-
-
-def test_replicas_begin_with_the_same_weights_and_learn_apart(data):
-    model = make_model(seeds=[0, 1])
-    weight = module_of(model, "fine_tuned").layer.weight
-    assert torch.equal(weight, torch.zeros(2, 2, 3))
-    model.learn_offline(3, dataset=data)
-    assert not torch.equal(weight[0], weight[1])
-    assert torch.equal(module_of(model.replica(1), "fine_tuned").layer.weight[0], weight[1])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -1,9 +1,13 @@
-"""Packages that are imported only where a user asks for them: optional ones, and those with own environments."""
+"""What is imported only if a user asks for it: optional packages, own environments, and flows (``--behaviour``)."""
 
-import importlib
+import hashlib
+import importlib.util
 import operator
 import shlex
+import sys
 from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from agents.registry import import_named
@@ -56,3 +60,36 @@ def import_environments(packages: Iterable[str]) -> None:
             raise UsageError(
                 f"`--gym-packages` must name packages that Python finds, got {package!r}: {error}"
             ) from error
+
+
+def load_flow(name: str) -> Any:
+    """Return what a function of the user's makes, which a model refuses if it is no `PretrainedFlow`.
+
+    :param name: ``FILE.py:FUNCTION`` or ``MODULE:FUNCTION``; the function takes no arguments.
+    :raises UsageError: if there is no such file, module or function, or it fails.
+    """
+    place, _, function = name.rpartition(":")
+    try:
+        module = _import_file(Path(place)) if place.endswith(".py") else import_named(place)
+        return operator.attrgetter(function)(module)()
+    except Exception as error:
+        raise UsageError(
+            "`--behaviour` must name a function without arguments, as FILE.py:FUNCTION or MODULE:FUNCTION, got "
+            f"{name!r}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _import_file(file: Path) -> ModuleType:
+    """Return the module of a file, whatever its name."""
+    path = file.expanduser().resolve()
+    # at the end, so that files beside it hide no installed module
+    sys.path.append(str(path.parent))
+    # `test.py` or `flow.v2.py` would find other modules, or none, by their own names
+    name = f"flow_{hashlib.sha256(bytes(path)).hexdigest()[:16]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None  # the name ends in .py
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where the compiler looks for it
+    spec.loader.exec_module(module)
+    return module

@@ -27,8 +27,7 @@ from agents.common.validation import unknown_name_message
 from agents.registry import ALIASES, Entry, name_of
 from zoo.algorithms.baselines import find_algorithm, find_named_by_file
 from zoo.algorithms.catalogue import algorithm_ids
-from zoo.algorithms.flows import load_flow
-from zoo.algorithms.packages import import_environments
+from zoo.algorithms.packages import import_environments, load_flow
 from zoo.datasets.names import gym_id
 from zoo.envs.checks import check_same_spaces
 from zoo.envs.make import find_spec

@@ -12,8 +12,7 @@ from agents.common.nets.specs import require_behaviour
 from agents.common.sb3.transfer import check_fit, check_saved_flow
 from agents.registry import BUILT_IN, origin_of
 from zoo.algorithms.baselines import find_algorithm
-from zoo.algorithms.flows import describe_flow, load_flow
-from zoo.algorithms.packages import import_environments
+from zoo.algorithms.packages import import_environments, load_flow
 from zoo.datasets.custom import find_data, load_custom
 from zoo.datasets.formats.base import Dataset
 from zoo.datasets.formats.read import has_rewards, name_of, read_source
@@ -288,7 +287,10 @@ def _find_start(request: TrainRequest, config: RunRecord) -> dict[str, Any]:
             flow = load_flow(request.behaviour)
             check_fit(flow, method)
             method.pretrained = flow
-            starts["behaviour"] = describe_flow(request.behaviour, flow)
+            starts["behaviour"] = {
+                "function": request.behaviour,
+                "fingerprint": flow.fingerprint(),
+            }
         for name in ("trained_agent", "pretrained_actor"):
             path = getattr(request, name)
             if path is None:

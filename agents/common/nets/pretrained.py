@@ -13,6 +13,7 @@ times of the module's path, and it knows one time for all of them.
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -116,6 +117,15 @@ class PretrainedFlow:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         del values["module"], values["call"]
         return values
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the module's weights and of what they mean."""
+        # the same weights are another flow with another time or action scale
+        digest = hashlib.sha256(repr(self.conventions()).encode())
+        for name, value in self.module.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
 
     def in_place_of(self, specs: Mapping[str, NetworkSpec]) -> dict[str, NetworkSpec]:
         """Return an algorithm's networks with this flow as the behaviour, and as the copy that begins equal to it."""

@@ -163,28 +163,6 @@ def test_each_seeds_module_draws_its_own_weights_and_sees_its_own_rows():
             assert_close(network.at(observations)(x, t)[k], expected)
 
 
-class Attending(nn.Module):
-    """One attention layer over the observation's numbers, which has a fast path where nothing is trained."""
-
-    def __init__(self, actions):
-        super().__init__()
-        self.layer = nn.TransformerEncoderLayer(8, 2, 8, dropout=0.0, batch_first=True)
-        self.into, self.out = nn.Linear(1, 8), nn.Linear(8, actions)
-
-    def forward(self, observations):
-        return self.out(self.layer(self.into(observations.unsqueeze(-1))).mean(1))
-
-
-def test_attention_layers_of_several_seeds_are_trained():
-    method = with_actor(from_module(lambda n: Attending(n.actions), target=True))
-    model = tiny_model(method, seeds=[0, 1], seed=None)
-    model.policy.set_training_mode(False)  # where the layers would take their fast path
-    batch = toy_batch(model)
-    total, _ = model.trainer.losses(batch, {})
-    gradients = torch.autograd.grad(total.sum(), list(model.policy.nets.actor.parameters()))
-    assert all(gradient.any() for gradient in gradients[-2:])
-
-
 class Holding(nn.Linear):
     """Has a tensor that PyTorch would not save."""
 
@@ -219,13 +197,6 @@ def test_what_a_module_does_in_training_alone_is_found():
     gathering = with_actor(from_module(lambda n: Gathering(n.observations, n.actions)))
     habits = find_habits(gathering(), *SPACES)
     assert [kind for kind, texts in habits.items() if texts] == ["purity"]
-
-
-def test_constants_that_a_module_would_not_save_are_saved():
-    module = nn.Linear(4, 3)
-    module.register_buffer("phase", torch.rand(4), persistent=False)
-    network = from_module(lambda sizes: module).build(SIZES)
-    assert network.state_dict()["module.phase"].shape == (2, 4)
 
 
 # -- settings that do not act on layers of one's own ------------------------------------------------------------------

@@ -100,12 +100,10 @@ def test_chunks_reach_the_module_in_its_own_shape(replicas):
     ("arguments", "text"),
     [
         ({"noise_at": 0.5}, "`noise_at` must be 0 or 1"),
-        ({"predicts": "score"}, "`predicts` must be"),
         ({"predicts": "noise"}, "`alpha_bar` is needed"),
         ({"predicts": "noise", "alpha_bar": [0.5, 0.9]}, "fall from step to step"),
-        ({"predicts": "noise", "alpha_bar": [0.9, 0.5], "noise_at": 1.0}, "left out beside"),
-        ({"action_scale": 0.0}, "one positive number"),
-        ({"action_shift": np.nan}, "`action_shift` finite"),
+        ({"predicts": "noise", "alpha_bar": [0.9, 0.5, 0.0]}, "leave out a last step of 0"),
+        ({"action_scale": [0.5, 1.0]}, "one positive number.*TransformAction"),
         ({"action_shape": (4, -1)}, "two positive integers"),
     ],
 )
