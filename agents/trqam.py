@@ -7,6 +7,7 @@ from torch import Tensor
 
 from agents.common.maths.adjoint import path_kl
 from agents.common.nets.specs import multiplier
+from agents.common.validation import number
 from agents.core import Info, Networks, NetworkSpec, Targets, log_range, setting
 from agents.qam import AdjointMatching
 
@@ -83,11 +84,7 @@ class TRQAM(AdjointMatching):
     def check_together(self) -> None:
         """Refuse bounds of lambda that are the wrong way round."""
         super().check_together()
-        if self.multiplier_max < self.multiplier_min:
-            raise ValueError(
-                f"`multiplier_max` must be at least `multiplier_min` = {self.multiplier_min:g}, got "
-                f"{self.multiplier_max:g}; raise one or lower the other"
-            )
+        number("multiplier_max", self.multiplier_max, at_least=self.multiplier_min)
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return QAM's networks and the multiplier."""

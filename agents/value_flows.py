@@ -10,6 +10,7 @@ from torch import Tensor
 
 from agents.common.nets.mlp import evaluate
 from agents.common.nets.networks import CriticEnsemble
+from agents.common.validation import number
 from agents.core import (
     Batch,
     Draw,
@@ -100,6 +101,12 @@ class ValueFlows(Method):
     best_of_n: int = setting(default=16, reference="num_samples")
     ensemble_size: int = setting(default=2)
     rho: float = setting(default=0.0, reference="ret_agg")
+
+    def check_together(self) -> None:
+        """Refuse bounds of rewards that are the wrong way round."""
+        super().check_together()
+        if self.reward_min is not None and self.reward_max is not None:
+            number("reward_max", self.reward_max, at_least=self.reward_min)
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return the flows of returns and the behaviour flow."""

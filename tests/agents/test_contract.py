@@ -143,19 +143,20 @@ def test_unsupported_space_is_refused_by_name(observations, actions, message):
 
 
 @pytest.mark.parametrize(
-    ("id", "setting", "value"),
+    ("id", "settings"),
     [
-        ("qam", "net_arch", {"pi": [8]}),
-        ("qam", "seeds", [1, 2.5]),
-        ("qam", "train_freq", ("1", "episode")),
-        ("bc", "best_of_n", 4),  # without a critic to choose with
-        ("trqam", "multiplier_max", 1e-9),  # below `multiplier_min`
-        ("qsm", "time_features", 7),
+        ("qam", {"net_arch": {"pi": [8]}}),
+        ("qam", {"seeds": [1, 2.5]}),
+        ("qam", {"train_freq": ("1", "episode")}),
+        ("bc", {"best_of_n": 4}),  # without a critic to choose with
+        ("trqam", {"multiplier_max": 1e-9}),  # below `multiplier_min`
+        ("value_flows", {"reward_max": -1.0, "reward_min": 1.0}),
+        ("qsm", {"time_features": 7}),
     ],
 )
-def test_a_bad_setting_is_refused_by_name(id, setting, value):
-    with pytest.raises((TypeError, ValueError), match=f"`{setting}`"):
-        tiny_model(id, **{setting: value})
+def test_a_bad_setting_is_refused_by_name(id, settings):
+    with pytest.raises((TypeError, ValueError), match=f"`{next(iter(settings))}`"):
+        tiny_model(id, **settings)
 
 
 # -- the shared loop, on the example of one algorithm ------------------------------------------------------------------
