@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from agents.common.common_settings import OF_NETWORKS
-from agents.common.maths.denoising import (
+from agents.common.maths.flow import (
     BetaSchedule,
     Sampler,
     add_noise,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 from torch.nn.functional import rms_norm
 
 from agents.common.common_settings import OF_NETWORKS
-from agents.common.maths.kernels import kernel_weights
 from agents.core import (
     Batch,
     Draw,
@@ -26,6 +26,8 @@ from agents.core import (
     setting,
     velocity_field,
 )
+
+FAR = 1e6  # whose kernel is 0 at every width
 
 
 class DriftQL(Method):
@@ -116,7 +118,13 @@ class DriftQL(Method):
         :return: (S, B, M, D).
         """
         scale = samples.shape[-1] ** 0.5 if self.scale_distances else 1.0
-        weights = kernel_weights(samples, self.kernel, self.drift_temperature, scale)
+        # a sample has no weight for itself
+        itself = torch.eye(samples.shape[-2], dtype=torch.bool, device=samples.device)
+        distance = torch.cdist(samples, samples).masked_fill(itself, FAR) / scale
+        if self.kernel == "laplace":
+            weights = (-distance / self.drift_temperature).softmax(-1)
+        else:
+            weights = (-distance.square() / (2 * self.drift_temperature**2)).softmax(-1)
         attraction = actions.unsqueeze(2) - samples
         repulsion = weights @ samples - samples  # weights sum to 1
         drift = attraction - repulsion

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from agents.common.common_settings import OF_NETWORKS
 from agents.common.maths.critic import implicit_targets, implicit_value_loss
-from agents.common.maths.denoising import BetaSchedule, add_noise, denoise
+from agents.common.maths.flow import BetaSchedule, add_noise, denoise
 from agents.common.nets.specs import diffusion_schedule
 from agents.core import (
     Batch,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.maths.denoising import Sampler
+from agents.common.maths.flow import Sampler
 from agents.core import (
     Targets,
     log_range,

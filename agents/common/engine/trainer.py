@@ -24,7 +24,7 @@ from agents.common.engine.execution import (
     limit_threads,
 )
 from agents.common.method import Draw, Info, Method, Noise, normal, uniform
-from agents.common.nets.mlp import matmul_precision, undisturbed
+from agents.common.nets.mlp import matmul_precision
 from agents.common.nets.specs import find_behaviour, start_from_behaviour
 from agents.common.observations import crop_images
 from agents.common.streams import Purpose, torch_generator
@@ -74,7 +74,8 @@ class Trainer:
     """Replays whole updates, drawing included, where they are captured."""
     planned_updates = 0
     """Number of updates of the model when the present phase of training ends."""
-    _plan: UpdatePlan
+    plan: UpdatePlan
+    """What the coming update draws and trains."""
     pretraining: bool
     """Whether the coming update trains the behaviour flow alone; an attribute, since compiled losses would watch the
     count of updates."""
@@ -99,7 +100,7 @@ class Trainer:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what holds functions, which cannot be pickled; it follows from the model at the next update."""
-        derived = ("specs", "plans", "_plan", "evaluate", "graphs", "is_prepared")
+        derived = ("specs", "plans", "plan", "evaluate", "graphs", "is_prepared")
         return {name: value for name, value in vars(self).items() if name not in derived}
 
     def seed(self, seeds: Sequence[int]) -> None:
@@ -113,7 +114,6 @@ class Trainer:
         """Take one gradient step on a batch, observations as networks see them, and draws; it is not replayed."""
         return self.update(batch.rewards.shape[-1], (batch, noise))
 
-    @undisturbed()
     def update(self, batch_size: int, given: tuple[Batch, Noise] | None = None) -> Info:
         """Take one gradient step.
 
@@ -166,14 +166,7 @@ class Trainer:
         key = self.pretraining, frozenset(skipped)
         if key not in self.plans:
             self.plans[key] = self._make_plan(skipped)
-        self._plan = self.plans[key]
-
-    @property
-    def plan(self) -> UpdatePlan:
-        """What the coming update draws and trains."""
-        if not self.is_prepared:
-            self._plan_update()
-        return self._plan
+        self.plan = self.plans[key]
 
     def draw_batch(self, batch_size: int) -> Batch:
         """Sample a batch.
@@ -194,6 +187,8 @@ class Trainer:
         :param batch_size: B.
         :return: every draw of the plan by name, (S, ...).
         """
+        if not self.is_prepared:  # asked for by hand
+            self._plan_update()
         sizes = {**self.plan.sizes, "B": batch_size}
         draws = self.plan.noise.items()
         return {name: draw(sizes, self.generator, self.device) for name, draw in draws}

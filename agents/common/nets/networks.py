@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from agents.common.batch import Time, Velocity
 from agents.common.maths.critic import action_gradient
-from agents.common.maths.denoising import BetaSchedule, noise_schedule
+from agents.common.maths.flow import BetaSchedule, noise_schedule
 from agents.common.nets.mlp import (
     Layer,
     StackedMLP,

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from agents.common.common_settings import NetworkOptions
-from agents.common.maths.denoising import BetaSchedule
+from agents.common.maths.flow import BetaSchedule
 from agents.common.nets.modules import VmappedModule, VmappedObserver, checked_module
 from agents.common.nets.networks import (
     CriticEnsemble,

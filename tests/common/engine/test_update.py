@@ -131,6 +131,7 @@ def test_a_network_with_adamw_takes_the_steps_of_torchs_adamw(seeds):
 def test_a_network_with_its_own_bound_is_clipped_alone_in_each_replica():
     options = {"actor": {"max_grad_norm": 0.25}}
     model = tiny_model(declaring(options), seeds=[1, 2, 3], max_grad_norm=1.0)
+    model.trainer.draw_noise(1)  # which plans an update
     parameters = model.trainer.plan.parameters
     scales = torch.tensor([1.0, 1e-3, 0.0])  # of the replicas' gradients
     gradients = [scales.view(-1, *[1] * (p.ndim - 1)).expand_as(p) for p in parameters]
@@ -263,6 +264,7 @@ def test_a_network_with_the_name_of_a_moving_average_is_refused(monkeypatch):
 
 def test_gradients_that_share_memory_are_not_scaled_twice():
     model = tiny_model(max_grad_norm=1e-3)
+    model.trainer.draw_noise(1)  # which plans an update
     parameters = model.trainer.plan.parameters
     number = torch.ones(1)
     of_shape = {parameter.shape: torch.ones_like(parameter) for parameter in parameters}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from agents.common.maths.denoising import noise_schedule
+from agents.common.maths.flow import noise_schedule
 from agents.common.nets.networks import NoiseSchedule
 from tests.parity.reference import OWN_FIXTURES
 
