@@ -2,17 +2,13 @@
 
 import json
 import re
-from dataclasses import replace
 from pydoc import locate
 
 import numpy as np
 
 from tests import ROOT
-from tests.zoo.report.samples import content_of, evaluations
 from zoo.datasets.formats import read
 from zoo.datasets.formats.base import Format, episode_of, joined
-from zoo.report import page as report
-from zoo.report.tables import TableEntry, to_csv, to_latex
 from zoo.terminal.cli import main
 
 PAGES = "\n".join((ROOT / name).read_text() for name in ("docs/architecture.md", "CONTRIBUTING.md"))
@@ -50,17 +46,3 @@ def test_a_format_is_one_class_in_one_list(tmp_path, monkeypatch, capsys):
     assert result["sound"]
     assert result["trajectories"] == 1
     assert result["transitions"] == 19
-
-
-def test_a_column_is_a_heading_and_an_entry_of_one_table(monkeypatch):
-    def with_column(*arguments):
-        table = make_table(*arguments)
-        return replace(table, frame=table.frame.assign(lucky=TableEntry("seven", numbers={"": 7})))
-
-    make_table = report.aggregates_table
-    monkeypatch.setattr(report, "_PHASE_TABLES", [with_column])
-    content = content_of(evaluations(["QAM", "FQL"]))
-    table = next(table for table in content.tables if table.name.startswith("aggregates"))
-    for text in (to_csv(table), to_latex(table), report.to_html(content, images={})):
-        assert "lucky" in text
-    assert to_csv(table).splitlines()[1].endswith(",7")

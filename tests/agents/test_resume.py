@@ -171,13 +171,6 @@ def test_a_failed_write_leaves_the_old_checkpoints(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [first]
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path):
-    (tmp_path / ".step_000000000.0").mkdir()
-    (tmp_path / ".step_000000000.0" / "model.zip").write_bytes(b"half")
-    saved = save_checkpoint(tiny_model("bc"), tmp_path)
-    assert list(tmp_path.iterdir()) == [saved]
-
-
 @pytest.mark.parametrize("name", ["manifest.json", "model.zip", "state.pt"])
 def test_a_checkpoint_that_differs_in_a_bit_is_refused_and_the_model_left_as_it_is(tmp_path, name):
     source = tiny_model(env=environments())

@@ -7,20 +7,15 @@ from typing import Literal
 import numpy as np
 import pytest
 
-import agents
 from agents.common.settings import Configurable, setting
 from tests.common.toys import (
     act,
     assert_same_parameters,
-    every_algorithm,
     normals,
     refuses,
     tiny_model,
     toy_dataset,
 )
-from zoo.algorithms.baselines import find_algorithm, settings_of
-from zoo.algorithms.catalogue import algorithm_ids
-from zoo.tuning.searches import declared_searches
 
 Word = Literal["one", "two"]
 
@@ -78,14 +73,6 @@ def test_a_declaration_that_would_not_act_is_refused(name, value, annotation, me
 # -- settings of models -----------------------------------------------------------------------------------------------
 
 
-@every_algorithm
-def test_every_setting_says_what_it_means(id):
-    entry = agents.get(id)
-    for name, declared in entry.method.declared().items():
-        assert declared.doc.endswith("."), name
-        assert f":param {name}: " in (entry.algorithm.__doc__ or "")
-
-
 @pytest.mark.parametrize("id", ["bc", "qam", "dsrl"])
 def test_a_setting_that_is_changed_acts_in_acting_and_training_alike(id):
     changed = tiny_model(id, flow_steps=1, rho=0.0, learning_rate=0.1)
@@ -118,16 +105,6 @@ def test_what_networks_or_buffer_were_built_with_is_fixed(name, value):
 
 
 # -- where tuning looks for a value -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("algo", algorithm_ids())
-def test_every_declared_search_keeps_to_the_bounds_of_its_setting(algo):
-    declared = settings_of(find_algorithm(algo).algorithm)
-    assert declared["learning_rate"].search is not None
-    assert bool(declared_searches(declared)) == (algo != "bc")
-    for declaration in declared.values():
-        ends = declaration.search.ends if declaration.search else ()
-        assert [declaration.checked(value) for value in ends] == list(ends)
 
 
 def test_a_change_that_does_not_fit_together_leaves_the_model_as_it_was():

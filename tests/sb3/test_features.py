@@ -79,11 +79,3 @@ def test_acting_and_evaluating_neither_drop_features_nor_move_statistics():
     assert_array_equal(*(model.policy.plan(OBSERVATIONS[None], noise) for _ in range(2)))
     assert old_statistics
     assert_same(statistics_of(model), old_statistics)
-
-
-def test_targets_are_never_in_training_mode():
-    policy = normed_model().policy
-    for mode in (True, False):
-        assert policy.nets.critic.features_extractor.norm.training == mode
-        assert not policy.nets.critic_target.features_extractor.norm.training
-        policy.set_training_mode(not mode)

@@ -27,15 +27,3 @@ def test_everything_that_is_copied_is_in_the_repository_and_not_ignored():
         assert listed, source
     ignored = (ROOT / ".dockerignore").read_text()
     assert copied() == set(re.findall(r"^!(.*)", ignored, flags=re.MULTILINE))
-
-
-def test_packages_are_installed_from_the_lock_files():
-    runs = [arguments for name, arguments in instructions() if name == "RUN"]
-    assert any(
-        "tools/install_locked.sh .venv/bin/python --packages-only" in arguments
-        for arguments in runs
-    )
-    for arguments in runs:
-        for command in re.findall(r"pip install .*", arguments):
-            assert "--no-deps" in command
-            assert "--no-index" in command

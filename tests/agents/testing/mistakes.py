@@ -64,6 +64,31 @@ MISTAKES = {
         r"WeightedBC\.losses must give loss `td` of shape \(2,\) here, .*one number per replica: take the "
         r"mean over everything but the first axis; got \(\)",
     ),
+    "loss without a gradient": Mistake(
+        '        return {\n            "td": td_loss(q,',
+        "        q, flow = q.detach(), nets.frozen.flow.at(batch.observations)\n"
+        '        return {\n            "td": td_loss(q,',
+        "hooks",
+        r"losses with a gradient, got none",
+    ),
+    "diagnostic of another shape": Mistake(
+        WEIGHT,
+        f'info["mine"] = batch.rewards\n        {WEIGHT}',
+        "hooks",
+        r"must give `info\['mine'\]` .* \(2, 7\)",
+    ),
+    "actions of another shape": Mistake(
+        ".clamp(-1, 1)",
+        ".clamp(-1, 1)[..., :-1]",
+        "hooks",
+        r"act must give actions of shape \(2, 7, 10\) here, .*got \(2, 7, 9\)",
+    ),
+    "weight of an unknown loss": Mistake(
+        HOOKS,
+        f'    def loss_weights(self):\n        return {{"td_": 3.0}}\n\n{HOOKS}',
+        "hooks",
+        r"loss_weights names an unknown loss `td_`; closest: td",
+    ),
     "missing S": Mistake(
         "q.mean(1, keepdim=True)",
         "q.mean()",

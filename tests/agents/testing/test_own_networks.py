@@ -14,7 +14,7 @@ from torch.testing import assert_close
 import agents
 from agents.common.nets.specs import NetworkSpec, Sizes
 from agents.common.sb3.first_update import check_first_update
-from agents.core import critic, from_module, temperature
+from agents.core import from_module
 from agents.testing.habits import find_habits
 from agents.testing.kit import CHECKS, run_checks
 from tests import code_blocks
@@ -227,15 +227,3 @@ def test_a_width_that_does_not_act_is_told_at_the_start():
     (widths,) = warnings_of(with_actor(FIXED), net_arch=[16, 16])
     assert "`net_arch` = [16, 16] does not act on networks `actor`" in widths
     assert warnings_of(with_actor(FOLLOWING), net_arch=[16, 16]) == []
-
-
-@pytest.mark.parametrize(
-    ("actor", "networks", "text"),
-    [
-        (FIXED, {"critic": critic(target=False)}, "own actor"),
-        (FIXED, {"heat": temperature()}, "own"),  # which has no layers
-        (FOLLOWING, {}, ""),
-    ],
-)
-def test_a_protocol_names_layers_that_do_not_follow_net_arch(actor, networks, text):
-    assert tiny_model(with_actor(actor, **networks)).policy.own_widths == text

@@ -80,18 +80,3 @@ def test_draws_have_the_axis_of_replicas_and_the_named_axes():
 def test_an_axis_that_does_not_exist_is_refused_with_those_that_do(axes):
     with pytest.raises(ValueError, match=rf"D \(flattened chunk\).*'{axes}'"):
         normal(axes)
-
-
-@pytest.mark.parametrize(
-    ("draw", "low", "high", "mean", "std"),
-    [
-        (normal(), -9, 9, 0, 1),
-        (uniform(), 0, 1, 0.5, 12**-0.5),
-        (integers(), 1, 5, 3, 2**0.5),  # of 1, 2, ..., K
-    ],
-)
-def test_draws_are_standard_normal_or_uniform(draw, low, high, mean, std):
-    values = draw({**SIZES, "B": 5000}, seeded(), "cpu")
-    assert values.dtype == torch.float32
-    assert low <= values.min() < values.max() <= high
-    assert (float(values.mean()), float(values.std())) == pytest.approx((mean, std), abs=0.03)

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from functools import partial
 
 import pytest
 import torch
@@ -80,29 +79,3 @@ def test_what_a_compiler_makes_of_gelu_is_the_same_function(monkeypatch):
     plain = gelu(x)
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     assert_close(gelu(x), plain, rtol=2e-6, atol=1e-6)
-
-
-@pytest.mark.parametrize("stack", [(1,), (2,)])
-def test_a_derivative_is_carried_forwards(stack):
-    network = stacked(stack, [5, 16, 16, 2], norm=True)
-    x, along = (normals(*stack, 7, 5, seed=k) for k in (7, 8))
-    own, expected = (
-        torch.func.jvp(partial(function, network), (x,), (along,))
-        for function in (evaluate, one_by_one)
-    )
-    assert_close(own, expected, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("norm", [False, True])
-@pytest.mark.parametrize("stack", [(1,), (2, 3)])
-def test_low_precision_keeps_two_digits(stack, norm):
-    network = stacked(stack, [64, 64, 64, 8], norm, torch.bfloat16)
-    x = rows_of(stack, 64, 64)
-    outcomes = []
-    for layers in (network, [layer._replace(dtype=None) for layer in network]):
-        output = evaluate(layers, x)
-        gradients = torch.autograd.grad(output.square().sum(), [x, *parameters(network)])
-        outcomes.append([output, *gradients])
-    for value, exact in zip(*outcomes, strict=True):
-        assert value.dtype == torch.float32
-        assert 0 < (value - exact).norm() / exact.norm() < 0.02
