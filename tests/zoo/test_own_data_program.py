@@ -89,6 +89,7 @@ def test_a_set_is_converted_and_described(tmp_path, call):
         "sparse=true": "`sparse` belongs to OGBench's rewards",
         "--env Pendulum-v1": "shape (3,) as in Pendulum-v1, got float32 and (4,)",
         "--offline-steps 0 --online-steps 5": "npz would not be used",
+        "--reward-from success --online-steps 5": "may give others online",
     }.items(),
 )  # fmt: skip
 def test_what_contradicts_the_set_or_itself_is_refused_before_any_work(

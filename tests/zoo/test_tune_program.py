@@ -45,9 +45,12 @@ def test_an_algorithm_without_a_search_is_refused(tmp_path, refusal):
     assert "there is no setting to search: `bc` declares none" in refusal(main, *words)
 
 
-def test_a_database_that_cannot_be_opened_is_named(tmp_path, call):
-    words = f"--algo qam --env {ENV} -f {tmp_path} --study-storage nosuch://a.db".split()
-    assert "database nosuch://a.db cannot be opened" in call(main, *words, code=2)[1]
+@pytest.mark.parametrize("storage", ["nosuch://a.db", "sqlite:////no/such/folder/a.db"])
+def test_a_database_that_cannot_be_opened_is_named_before_there_is_a_folder(
+    tmp_path, refusal, storage
+):
+    words = f"--algo qam --env {ENV} -f {tmp_path} --study-storage {storage}".split()
+    assert f"database {storage} cannot be opened" in refusal(main, *words)
 
 
 # -- studies ----------------------------------------------------------------------------------------------------------

@@ -21,8 +21,10 @@ HELD_OUT = 10
 ROWS = 512  # held-out sequences whose losses are computed
 
 
-def hold_out(data: Transitions) -> tuple[Transitions, Transitions]:
-    """Split data into trajectories to train on and held-out ones.
+def hold_out(data: Transitions, seed: int) -> tuple[Transitions, HeldOutLosses]:
+    """Split data into trajectories to train on, and the losses on the others.
+
+    :param seed: of :class:`HeldOutLosses`.
 
     :raises UsageError: for a single trajectory.
     """
@@ -34,7 +36,7 @@ def hold_out(data: Transitions) -> tuple[Transitions, Transitions]:
         )
     # every tenth, not the last tenth: recordings often change over time
     is_held_out = np.arange(count) % HELD_OUT == 0
-    return data.keep(~is_held_out), data.keep(is_held_out)
+    return data.keep(~is_held_out), HeldOutLosses(data.keep(is_held_out), seed=seed)
 
 
 class HeldOutLosses:

@@ -382,7 +382,8 @@ def find_run(logs: Path, algo: str, env: str) -> Path:
     if not folders:
         find_algorithm(algo)  # an unknown one is the better reason
         raise UsageError(
-            f"expected a run of {algo} on {env} in {logs}, found none; train one, or give -f or --trained"
+            f"expected a run of {algo} on {env} in {logs}, found none; train one, give -f or --trained, or give the "
+            "run's folder as MODEL, whatever it is called"
         )
     return folders[max(folders)]
 

@@ -15,7 +15,8 @@ from zoo.algorithms.baselines import find_algorithm
 from zoo.algorithms.packages import import_environments, load_flow
 from zoo.datasets.custom import find_data, load_custom
 from zoo.datasets.formats.base import Dataset
-from zoo.datasets.formats.read import has_rewards, name_of, read_source
+from zoo.datasets.formats.read import has_rewards, name_of, read_source, require_format
+from zoo.datasets.formats.robomimic import Robomimic
 from zoo.datasets.load import load_dataset
 from zoo.datasets.names import DATASETS, gym_id, parse_env_name
 from zoo.envs.dataset_only import dataset_only_id, register_dataset_only_env
@@ -248,6 +249,15 @@ def _takes_data(request: TrainRequest, config: RunRecord, data_kind: DataKind | 
         raise UsageError(
             "`--action-range` and `--reward-from` belong to a dataset of your own; name it with --dataset, or leave "
             "them out"
+        )
+    follow_success = run.reward_from is not None  # of the data's rewards
+    if data_kind == "rewards" and request.env not in TASKS:
+        follow_success |= isinstance(require_format(request.dataset)[1], Robomimic)
+    if follow_success and run.online_steps and not request.no_env:
+        raise UsageError(
+            "the dataset's rewards follow from success, -1 a step and 0 where the task is achieved, and "
+            f"`{request.env}` may give others online; set --online-steps to 0, or give data with the environment's own "
+            "rewards"
         )
     if request.no_env and (
         run.online_steps or run.score is not None or run.success_return is not None

@@ -34,7 +34,7 @@ from zoo.envs.checks import check_same_spaces, policy_name
 from zoo.envs.make import find_spec, make_env
 from zoo.envs.repeatable import RepeatableEnv
 from zoo.evaluation.evaluator import Evaluator
-from zoo.evaluation.held_out import HeldOutLosses, hold_out
+from zoo.evaluation.held_out import hold_out
 from zoo.evaluation.workers import leave_to_parent, start_server
 from zoo.runs.folder import RunFolder, check_log_folder, describe_error, ending_recorded
 from zoo.runs.resume import find_run, result_of_done
@@ -101,7 +101,7 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     held_out = None
     if request.no_env:
         assert data is not None  # a plan without an environment has data
-        trained, held_out = hold_out(data.transitions)
+        trained, held_out = hold_out(data.transitions, request.eval_seed)
         data = replace(data, content=trained)
     record = plan.describe(data)
     seeds = list(request.seeds or ())
@@ -111,11 +111,7 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     if run is not None and run.is_done:
         return result_of_done(run)
     # Processes start now, and build their environments while the model is made.
-    evaluator: Evaluator | HeldOutLosses
-    if held_out is not None:
-        evaluator = HeldOutLosses(held_out, seed=request.eval_seed)
-    else:
-        evaluator = stack.enter_context(make_evaluator(plan))
+    evaluator = held_out or stack.enter_context(make_evaluator(plan))
     folders = run.folders if run else []
     # The list is empty for a new run; a failure ends the folders that `make_folders` appends too.
     stack.enter_context(ending_recorded(folders))

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from zoo.settings.request import TrainRequest
 from zoo.terminal.parser import flag
@@ -28,9 +27,6 @@ class StudyRequest:
         section="study",
     )
     n_trials: int = flag("trials of the whole study, whichever calls begin them", default=100)
-    pruner: Literal["median", "none"] = flag(
-        "end trials early whose scores are below the median of the others", default="median"
-    )
     study_name: str | None = flag(
         "name of the study, which is continued if it exists (default: ALGO_ENV)"
     )

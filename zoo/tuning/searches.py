@@ -114,14 +114,10 @@ def _read_search(name: str, text: str) -> Search:
 
 def _checked(setting: Setting, search: Search) -> Search:
     """Return a search whose values have the type of the setting; refuse one outside the setting's bounds."""
-    try:
+    with as_usage_error(TypeError, ValueError):
         values = [setting.checked(value) for value in search.ends]
         if isinstance(search, Choice):
             return Choice(tuple(values))
-    except (TypeError, ValueError) as error:
-        raise UsageError(
-            f"the search of `{setting.name}` in {search} leaves its allowed values: {error}"
-        ) from error
     if "float" in setting.annotation:  # else 0:1 would search the integers 0 and 1
         values = list(map(float, values))
     return Range(values[0], values[1], log=search.log)

@@ -1,5 +1,6 @@
 """A study: Optuna proposes settings, each trial is a training run, and several starts may share one study."""
 
+import contextlib
 import math
 import re
 import shlex
@@ -7,15 +8,16 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
+import sqlalchemy
 from optuna.exceptions import ExperimentalWarning
-from optuna.pruners import MedianPruner, NopPruner
+from optuna.pruners import MedianPruner
 from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -140,7 +142,20 @@ def plan_study(request: StudyRequest) -> Plan:
         )
     folder = request.run.log_folder.resolve() / STUDIES / name
     storage = request.study_storage or f"sqlite:///{folder / DATABASE}"
+    if request.study_storage:
+        with _opening(storage):  # now, before there is a folder
+            sqlalchemy.create_engine(storage).connect().close()
     return Plan(request, run, searches, name, storage, folder)
+
+
+@contextlib.contextmanager
+def _opening(storage: str) -> Iterator[None]:
+    """Name a database that cannot be opened in the block."""
+    try:
+        yield
+    except (SQLAlchemyError, ImportError, RuntimeError, AssertionError) as error:
+        text = f"the study's database {storage} cannot be opened: {error}; see --study-storage"
+        raise UsageError(text) from error
 
 
 def open_study(plan: Plan) -> optuna.Study:
@@ -149,7 +164,7 @@ def open_study(plan: Plan) -> optuna.Study:
     if plan.storage.startswith("sqlite"):
         options["connect_args"] = {"timeout": LOCK_SECONDS}
     with Lock(plan.folder / ".lock"):  # one of several simultaneous calls makes the study
-        try:
+        with _opening(plan.storage):
             storage = RDBStorage(
                 plan.storage,
                 options,
@@ -157,9 +172,6 @@ def open_study(plan: Plan) -> optuna.Study:
                 grace_period=GRACE_SECONDS,
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(MAX_RETRIES),
             )
-        except (SQLAlchemyError, ImportError, RuntimeError, AssertionError) as error:
-            text = f"the study's database {plan.storage} cannot be opened: {error}; see --study-storage"
-            raise UsageError(text) from error
         study = optuna.create_study(
             storage=storage, study_name=plan.name, direction="maximize", load_if_exists=True
         )
@@ -179,11 +191,9 @@ def open_study(plan: Plan) -> optuna.Study:
     # Two calls that run at once must not propose the same.
     seed = seed_for(Purpose.TRIALS, plan.seeds, starts)
     study.sampler = TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, constant_liar=True)
-    study.pruner = NopPruner()
-    if plan.request.pruner == "median":
-        # No trial is pruned in its first third, where scores rank trials badly.
-        evaluations = plan.steps // plan.run.config.run.eval_freq
-        study.pruner = MedianPruner(STARTUP_TRIALS, n_warmup_steps=evaluations // 3)
+    # No trial is pruned in its first third, where scores rank trials badly.
+    evaluations = plan.steps // plan.run.config.run.eval_freq
+    study.pruner = MedianPruner(STARTUP_TRIALS, n_warmup_steps=evaluations // 3)
     return study
 
 
@@ -206,11 +216,6 @@ def run_trials(study: optuna.Study, plan: Plan) -> None:
             study.optimize(trainer, n_trials=1, catch=TrialFailed, callbacks=[trainer.finish])
             if trainer.stop.requested:
                 raise Interrupted("stopped by a signal; the same command continues the study")
-    if states[TrialState.RUNNING]:
-        log.info(
-            "%d trials run in other processes; should one be killed, this command repeats it from a minute later on",
-            states[TrialState.RUNNING],
-        )
 
 
 def first_number(trial: FrozenTrial) -> int:
@@ -355,26 +360,16 @@ def mean_score(histories: Sequence[Evaluations], row: int, kind: ScoreKind) -> f
 def summarise(study: optuna.Study, plan: Plan) -> dict[str, Any]:
     """Write the best settings so far to the study's folder, and return the program's result."""
     states = Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False))
-    result: dict[str, Any] = {
-        "study": plan.name,
-        "folder": str(plan.folder),
-        "trials": dict(states),
-        "best": None,
-    }
+    result = {"study": plan.name, "folder": str(plan.folder), "trials": dict(states), "best": None}
     if not states["complete"]:
         return result
     best = study.best_trial
     write_best(best, plan)
-    score = best.value
-    if not math.isfinite(score or 0.0):  # every trial has diverged, and JSON has no infinity
-        score = None
+    found: dict[str, Any] = {name: best.user_attrs[name] for name in (SETTINGS, "runs")}
+    # where every trial has diverged it is infinite, which JSON cannot hold
+    score = best.value if math.isfinite(best.value or 0.0) else None
     return result | {
-        "best": {
-            "trial": best.number,
-            "score": score,
-            "settings": best.user_attrs[SETTINGS],
-            "runs": best.user_attrs["runs"],
-        },
+        "best": {"trial": best.number, "score": score, **found},
         "best_conf": str(plan.folder / "best.yml"),
         "next": command_with(best, plan),
     }
@@ -382,13 +377,9 @@ def summarise(study: optuna.Study, plan: Plan) -> dict[str, Any]:
 
 def write_best(best: FrozenTrial, plan: Plan) -> None:
     """Write the settings of the best trial as a file that ``-conf`` accepts."""
-    seeds = ", ".join(map(str, plan.seeds))
-    entry = {
-        "source": f"study {plan.name}, trial {best.number}: score {best.value:.4g} in the last evaluation, mean of "
-        f"seeds {seeds}",
-        "status": "tuned here",
-        **best.user_attrs[SETTINGS],
-    }
+    source = f"study {plan.name}, trial {best.number}: mean score {best.value:.4g} of seeds "
+    source += ", ".join(map(str, plan.seeds))
+    entry = {"source": source, "status": "tuned here", **best.user_attrs[SETTINGS]}
     write_text(plan.folder / "best.yml", dump_yaml({plan.run.config.env: entry}))
 
 

@@ -8,7 +8,7 @@ from tests.common.toys import tiny_model
 from tests.zoo.datasets.samples import episodes, write_npz
 from tests.zoo.envs.toys import SpringEnv
 from zoo.datasets.formats.read import read_source
-from zoo.evaluation.held_out import HeldOutLosses, hold_out
+from zoo.evaluation.held_out import hold_out
 
 
 @pytest.fixture(scope="module")
@@ -18,17 +18,17 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def held_out(data):
-    return HeldOutLosses(hold_out(data)[1], seed=0)
+    return hold_out(data, seed=0)[1]
 
 
 def test_one_trajectory_in_ten_is_held_out_and_none_is_lost(data):
-    trained, held_out = hold_out(data)
-    assert [int(part.ends.sum()) for part in (trained, held_out)] == [18, 3]
+    trained, held_out = hold_out(data, seed=0)
+    assert [int(part.ends.sum()) for part in (trained, held_out._data)] == [18, 3]
 
 
 def test_held_out_losses_fall_with_training(data, held_out):
     model = tiny_model("bc", SpringEnv())
-    model.load_dataset(hold_out(data)[0])
+    model.load_dataset(hold_out(data, seed=0)[0])
     before = held_out.losses(model.policy)["held_out_loss"]
     model.learn_offline(150)
     assert held_out.losses(model.policy)["held_out_loss"] < before
@@ -46,7 +46,7 @@ def test_a_replica_has_the_losses_that_it_would_have_alone(held_out):
 def test_training_continues_with_the_same_numbers_after_it(data, held_out):
     def train(is_tested):
         model = tiny_model("fql", SpringEnv(), seed=0)
-        model.load_dataset(hold_out(data)[0])
+        model.load_dataset(hold_out(data, seed=0)[0])
         for _ in range(2):
             model.learn_offline(2)
             if is_tested:
