@@ -18,11 +18,19 @@ from zoo.report.statistics import MIN_SEEDS, Array, Curve, Estimate, Scores
 
 
 def interquartile_means(scores: Mapping[str, Scores], reps: int) -> dict[str, Estimate]:
-    """Return method -> the mean of the middle half of all its runs, with its interval."""
+    """Return method -> the mean of the middle half of all its runs, with its interval.
+
+    Tasks count equally, so a run of a task with more of them has less weight.
+    """
 
     def of_blocks(*blocks: Array) -> Array:
-        # `rliable.metrics.aggregate_iqm` of each method
-        return stats.trim_mean(_pooled(blocks), 0.25, axis=0)
+        runs = [_runs_of(block) for block in blocks]
+        if len(blocks) == 1:  # `rliable.metrics.aggregate_iqm` of each method
+            return stats.trim_mean(runs[0], 0.25, axis=0)
+        weights = np.concatenate(
+            [np.full(len(block), 1 / len(block)) for block in blocks for _ in block[0]]
+        )
+        return _middle_mean(np.concatenate(runs), weights)
 
     curves = _estimated(scores, of_blocks, reps)
     return {name: curve.estimate() for name, curve in curves.items()}
@@ -33,15 +41,20 @@ def performance_profiles(
 ) -> dict[str, Curve]:
     """Return method -> the fraction of its runs whose score is above each threshold, with point-wise intervals.
 
-    Put the thresholds, shape (K,), between the values that a score can take: with 50 episodes, (k + 0.5) / 50.
+    Tasks count equally. Put the thresholds, shape (K,), between the values that a score can take: with 50 episodes,
+    (k + 0.5) / 50.
     """
 
     def of_blocks(*blocks: Array) -> Array:
         # `rliable.library.score_distributions`, which looks at all runs again for each threshold
-        # sorted once, all thresholds are found by bisection
-        runs = np.sort(_pooled(blocks), axis=0)
-        counts = [np.searchsorted(column, thresholds, "right") for column in runs.T]
-        return 1 - np.concatenate(counts) / len(runs)
+        tasks = sum(block.shape[1] for block in blocks)
+        fractions = np.zeros(len(thresholds) * blocks[0].shape[2])
+        for block in blocks:
+            # sorted once, all thresholds are found by bisection
+            runs = np.sort(_runs_of(block), axis=0)
+            counts = [np.searchsorted(column, thresholds, "right") for column in runs.T]
+            fractions += block.shape[1] / tasks * (1 - np.concatenate(counts) / len(runs))
+        return fractions
 
     return _estimated(scores, of_blocks, reps)
 
@@ -67,9 +80,22 @@ def probabilities_of_improvement(
     return {name: curve.estimate() for name, curve in curves.items()}
 
 
-def _pooled(blocks: tuple[Array, ...]) -> Array:
-    """Return all runs of all tasks, shape (runs of all tasks, methods)."""
-    return np.concatenate([block.reshape(-1, block.shape[2]) for block in blocks])
+def _runs_of(block: Array) -> Array:
+    """Return all runs of all tasks of a block, shape (runs of all tasks, methods)."""
+    return block.reshape(-1, block.shape[2])
+
+
+def _middle_mean(runs: Array, weights: Array) -> Array:
+    """Return the mean of the middle half by weight of runs, shape (methods,).
+
+    :param runs: (runs, methods).
+    :param weights: (runs,).
+    """
+    order = np.argsort(runs, axis=0)
+    ends = np.cumsum(weights[order], axis=0) / weights.sum()
+    starts = np.concatenate([np.zeros_like(ends[:1]), ends[:-1]])
+    inside = np.clip(np.minimum(ends, 0.75) - np.maximum(starts, 0.25), 0, None)
+    return np.average(np.take_along_axis(runs, order, axis=0), axis=0, weights=inside)
 
 
 def _estimated(

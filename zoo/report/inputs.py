@@ -78,7 +78,7 @@ def collect(request: CompareRequest) -> Inputs:
             f"{reasons[0] if reasons else 'no run folder'}; `zoo monitor` shows how far they are"
         )
     counted = joined([counted, _failed_scores(own_runs)], EVALUATION_COLUMNS)
-    parts = {published.name: published.scores for published in sets}
+    parts = {published.name: published.pooled for published in sets}
     for path in request.scores:
         parts[str(path)] = _read_file(path)
     if request.paths:

@@ -7,7 +7,7 @@ of scores of a set has single runs, which give intervals, or means where no more
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from itertools import chain
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 from agents.common.files import read_text
 from agents.common.validation import unknown_name_message
 from zoo.datasets.names import single_task_names
-from zoo.report.comparison import ComparedMethod
+from zoo.report.comparison import ComparedMethod, joined
 from zoo.report.scores_file import ScoreTables, read_scores
 from zoo.runs.protocol import describe_layers
 from zoo.runs.versions import simulator
@@ -36,6 +36,7 @@ class PublishedSet:
     :param scoring: how its scores were taken, or None if they are those of the last evaluation.
     :param domains: domain -> the fields that differ there.
     :param methods: method -> the fields that differ for it, and under ``domains`` those that differ on a domain.
+    :param equal_settings: method -> domain -> methods whose runs there are runs of it too, since settings are equal.
     """
 
     name: str
@@ -50,6 +51,7 @@ class PublishedSet:
     scoring: str | None = None
     domains: dict[str, dict[str, Any]] = field(default_factory=dict)
     methods: dict[str, dict[str, Any]] = field(default_factory=dict)
+    equal_settings: dict[str, dict[str, list[str]]] = field(default_factory=dict)
 
     def protocol_of(self, method: str, domain: str) -> dict[str, Any]:
         """Return the fields of `zoo.runs.read.PROTOCOL` of a method on a domain; None where the source does not say."""
@@ -77,6 +79,20 @@ class PublishedSet:
             protocols = {domain: self.protocol_of(name, domain) for domain in domains}
             methods[name] = ComparedMethod(name, name, self.name, protocols, scoring=self.scoring)
         return ScoreTables(methods, tables.evaluations, tables.means)
+
+    @property
+    def pooled(self) -> ScoreTables:
+        """Its scores, where a method has the runs of those with equal settings too."""
+        runs = self.scores.evaluations
+        parts = [runs]
+        for method, domains in self.equal_settings.items():
+            for domain, others in domains.items():
+                for number, other in enumerate(others, start=1):
+                    same = runs[(runs["method"] == other) & (runs["domain"] == domain)]
+                    # each is a run of its own, though seeds have the same numbers
+                    seeds = same["seed"] + number * (1 + runs["seed"].max())
+                    parts.append(same.assign(method=method, algorithm=method, seed=seeds))
+        return replace(self.scores, evaluations=joined(parts, runs.columns))
 
     @property
     def has_runs(self) -> bool:

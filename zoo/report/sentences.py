@@ -189,6 +189,7 @@ def warnings(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]
     if skipped:
         yield f"{len(skipped)} of {len(runs)} run folders are unfinished or do not count."
     yield from describe_tallies(methods)
+    yield from _pooled(inputs)
     yield from _unlike_runs(shown)
     for comparison in comparisons:
         for phase in comparison.phases.values():
@@ -238,6 +239,17 @@ def _departures(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[s
                 alike.setdefault(text, []).append(name)
     for text, names in alike.items():
         yield f"{_enumerated(names)}: {text}"
+
+
+def _pooled(inputs: Inputs) -> Iterator[str]:
+    """Yield which published methods have the runs of others too."""
+    for published in inputs.sets:
+        for name, method in inputs.methods.items():
+            shared = published.equal_settings.get(method.algorithm, {})
+            if method.source == published.name:
+                for domain in sorted({*shared} & {*method.protocols}):
+                    others = _enumerated(shared[domain])
+                    yield f"{name} on {domain}: with the runs of {others}, whose settings are equal there."
 
 
 def _readable(name: str, values: Sequence[Any]) -> str:

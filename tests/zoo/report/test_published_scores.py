@@ -43,6 +43,16 @@ def test_means_of_qam_are_the_published_overall_scores():
     )
 
 
+def test_runs_with_equal_settings_are_runs_of_one_method_and_their_seeds_are_kept_apart():
+    published_set = published.load_set("qam2026")
+    runs = last_evaluations(published_set.pooled.evaluations).query("phase == 'offline'")
+    counts = runs[runs["method"] == "QAM"].groupby("domain")["seed"].nunique()
+    more = {"scene-play": 24, "cube-double-play": 36, "puzzle-3x3-play": 24}
+    assert counts.to_dict() == dict.fromkeys(counts.index, 12) | more
+    others = published_set.pooled.evaluations.query("method != 'QAM'")
+    assert others.equals(published_set.scores.evaluations.query("method != 'QAM'"))
+
+
 def test_trqam_table_rounds_to_its_own_overall_scores():
     # "all" of the authors' table: mean of the rounded domain means, rounded half up.
     overall = "FQL 28, CGQL-L 23, DSRL 46, IFQL 35, QAM 35, QAM-E 45, TRQAM 68, SQAM 75"
