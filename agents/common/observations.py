@@ -10,10 +10,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 from gymnasium import spaces
-from numpy.typing import NDArray
-from stable_baselines3.common.preprocessing import get_obs_shape, is_image_space
+from stable_baselines3.common.preprocessing import get_obs_shape, is_image_space, preprocess_obs
 from torch import Tensor
-from torch.nn import functional as F
 
 from agents.common.actions import Array
 from agents.common.batch import Batch
@@ -41,14 +39,13 @@ class SpaceSlice(NamedTuple):
     is_image: bool
 
     @property
-    def choices(self) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-        """The first value and the number of values of each choice; None for a space of something else."""
-        space = self.space
-        if isinstance(space, spaces.Discrete):
-            return np.array([space.start]), np.array([space.n])
-        if isinstance(space, spaces.MultiDiscrete):
-            return space.start, space.nvec
-        return None
+    def count(self) -> Any:
+        """Number of values of each choice or pixel, which are whole numbers from 0 on; None for other numbers."""
+        if isinstance(self.space, spaces.MultiDiscrete):
+            return self.space.nvec
+        if isinstance(self.space, spaces.Discrete):
+            return self.space.n
+        return 256 if self.is_image else None
 
 
 class ObservationLayout:
@@ -62,6 +59,7 @@ class ObservationLayout:
     """
 
     def __init__(self, space: spaces.Space[Any], normalize_images: bool = True) -> None:
+        self.space = space
         self.normalize_images = normalize_images
         self.is_dict = isinstance(space, spaces.Dict)
         self.parts: list[SpaceSlice] = []
@@ -139,27 +137,8 @@ class ObservationLayout:
         return self._from_keys(values)
 
     def to_extractor_input(self, rows: Tensor) -> Any:
-        """Return rows as SB3's features extractors take them: images in [0, 1], choices one-hot, all in float32.
-
-        :param rows: (B, O).
-        :return: (B, ...), by name in a Dict space.
-        """
-        return self._from_keys(
-            {part.key: self._prepare(part, rows[:, part.columns]) for part in self.parts}
-        )
-
-    def _prepare(self, part: SpaceSlice, values: Tensor) -> Tensor:
-        if part.choices is not None:
-            # SB3's `preprocess_obs` expects choices that begin at 0
-            columns = zip(values.long().unbind(-1), *part.choices, strict=True)
-            one_hot = [F.one_hot(column - int(start), int(n)) for column, start, n in columns]
-            return torch.cat(one_hot, -1).float()
-        numbers = values.float()
-        if isinstance(part.space, spaces.Box):
-            numbers = numbers.unflatten(-1, part.shape)
-        if self.normalize_images and part.is_image:
-            return numbers / 255.0
-        return numbers
+        """Return rows (B, O) as SB3's features extractors take them: images in [0, 1], choices one-hot, in float32."""
+        return preprocess_obs(self.observations(rows), self.space, self.normalize_images)
 
     def shifted(self, rows: Tensor, shift_y: Tensor, shift_x: Tensor) -> Tensor:
         """Return rows whose images are shifted, with their edges repeated; what is not an image stays as it is.
@@ -186,11 +165,10 @@ class ObservationLayout:
         """
         for part in self.parts:
             array = self._by_key(observations)[part.key]
-            first, count = part.choices or (0, 256)
-            if part.choices is None and (not part.is_image or array.dtype == np.uint8):
+            if part.count is None or (part.is_image and array.dtype == np.uint8):
                 continue
             values = array.reshape(len(array), -1)
-            wrong = (values < first) | (values >= first + count) | (values % 1 != 0)
+            wrong = (values < 0) | (values >= part.count) | (values % 1 != 0)
             if wrong.any():
                 row, column = np.argwhere(wrong)[0]
                 raise ValueError(

@@ -39,7 +39,6 @@ PICTURES = {
     "ImpalaEncoder": ("CnnPolicy", spaces.Box(0, 255, (9, 10, 3), np.uint8), IMPALA),
     "flattened": ("MlpPolicy", spaces.Box(0, 255, (4, 5, 3), np.uint8), {}),
     "choices": ("MlpPolicy", spaces.MultiDiscrete([3, 4]), {}),
-    "choice from 5 on": ("MlpPolicy", spaces.Discrete(3, start=5), {}),
 }
 
 

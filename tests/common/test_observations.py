@@ -20,11 +20,6 @@ SPACES = {
     "choices": spaces.MultiDiscrete([3, 4]),
     "switches": spaces.MultiBinary(3),
     "images": spaces.Dict({"left": IMAGE, "right": IMAGE}),
-    "choice from 5 on": spaces.Discrete(3, start=5),
-    "choices from -2 and 1 on": spaces.MultiDiscrete([3, 4], start=[-2, 1]),
-    "choice from -7 on in a Dict": spaces.Dict(
-        {"choice": spaces.Discrete(3, start=-7), "vector": spaces.Box(-1, 1, (2,))}
-    ),
     "all": spaces.Dict(
         {"image": IMAGE, "vector": spaces.Box(-1, 1, (2,)), "choice": spaces.Discrete(3)}
     ),
@@ -51,13 +46,7 @@ def test_extractors_get_what_sb3_gives_them(name, normalize_images):
     samples = sampled(space)
     layout = ObservationLayout(space, normalize_images)
     inputs = layout.to_extractor_input(torch.from_numpy(layout.flatten(samples)))
-    if "from" in name:  # SB3 knows no choices that begin at another number than 0
-        rows = [tree_map(lambda part, row=row: part[row], samples) for row in range(6)]
-        expected = np.stack([spaces.flatten(space, row) for row in rows])
-    else:
-        expected = preprocess_obs(tree_map(torch.from_numpy, samples), space, normalize_images)
-        shapes = tree_map(lambda part: part.shape, (inputs, expected))
-        assert shapes[0] == shapes[1]
+    expected = preprocess_obs(tree_map(torch.from_numpy, samples), space, normalize_images)
     assert torch.equal(flattened(inputs), flattened(expected))
 
 
@@ -91,7 +80,7 @@ def test_a_datasets_dicts_become_rows_with_channels_first():
 @pytest.mark.parametrize("array", [None, np.zeros((6, 3))])
 def test_a_part_that_is_missing_or_has_another_shape_is_named(array):
     samples = {**sampled(SPACES["all"]), "vector": array}
-    with pytest.raises(ValueError, match=r"`vector` with the shape \(n, \*\(2,\)\), got \("):
+    with pytest.raises(ValueError, match=r"`vector` with the shape \(n, \*\(2,\)\), .*got "):
         ObservationLayout(SPACES["all"]).with_rows({"observations": samples})
 
 

@@ -44,12 +44,14 @@ def check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) ->
     if isinstance(observations, spaces.Dict):
         parts = list(observations.spaces.values())
     is_known = all(isinstance(part, PARTS) for part in parts)
-    # whose rows SB3 does not make one-hot
-    tables = [part for part in parts if isinstance(part, spaces.MultiDiscrete) and part.shape[1:]]
-    if tables or not is_known or not spaces.flatdim(observations):
+    # SB3 makes one-hot only choices that begin at 0, and no tables of them
+    unusual = [
+        p for p in parts if np.any(getattr(p, "start", 0)) or np.ndim(getattr(p, "nvec", 0)) > 1
+    ]
+    if unusual or not is_known or not spaces.flatdim(observations):
         raise UnsupportedSpaceError(
-            "models support non-empty Box, Discrete, MultiDiscrete and MultiBinary observations and Dicts of these, "
-            f"got {observations}; flatten it with gymnasium.wrappers.FlattenObservation"
+            "models support non-empty Box, MultiBinary, Discrete and one-dimensional MultiDiscrete observations (from "
+            f"0 on) and Dicts of these, got {observations}; use gymnasium.wrappers.FlattenObservation"
         )
     is_bounded = isinstance(actions, spaces.Box) and actions.is_bounded() and 0 not in actions.shape
     if not isinstance(actions, spaces.Box) or not is_bounded or actions.dtype.kind != "f":

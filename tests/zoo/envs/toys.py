@@ -116,12 +116,12 @@ class OdometerEnv(Seeded):
 
 
 class ChoiceEnv(gymnasium.Env[dict, np.ndarray]):
-    """Shows one of three choices, of which the first has the number 3, beside a vector."""
+    """Shows one of three choices beside a vector."""
 
     action_space = SQUARE
 
     def __init__(self):
-        parts = {"choice": spaces.Discrete(3, start=3), "place": spaces.Box(-1, 1, (2,))}
+        parts = {"choice": spaces.Discrete(3), "place": spaces.Box(-1, 1, (2,))}
         self.observation_space = spaces.Dict(parts)
 
     def reset(self, *, seed=None, options=None):
