@@ -204,7 +204,7 @@ def plans(monkeypatch):
         plans.append(len(plans) + 1)
         return np.full((*rows.shape[:2], 3, 2), len(plans) / 100, np.float32)
 
-    monkeypatch.setattr(FlowPolicy, "plan_chunks", plan)
+    monkeypatch.setattr(FlowPolicy, "plan", plan)
     return plans
 
 

@@ -45,7 +45,7 @@ def numbered(monkeypatch):
         steps = len(planned) + np.arange(HORIZON, dtype=np.float32)[:, None] / 10
         return np.broadcast_to(steps, (*rows.shape[:2], HORIZON, 2)).copy()
 
-    monkeypatch.setattr(policy, "plan_chunks", plan)
+    monkeypatch.setattr(policy, "plan", plan)
     return policy, planned
 
 
@@ -117,7 +117,7 @@ def test_a_deterministic_plan_has_the_centre_of_each_kind_of_draw(monkeypatch):
     table = {"x": normal(), "t": uniform(), "k": integers()}
     monkeypatch.setattr(policy.method, "action_noise_table", lambda: table)
     plan = Mock(return_value=np.zeros((4, HORIZON, 2)))
-    monkeypatch.setattr(policy, "plan_chunks", plan)
+    monkeypatch.setattr(policy, "plan", plan)
     act(policy, observations())
     _, noise = plan.call_args.args
     centres = {name: draw.unique().tolist() for name, draw in noise.items()}

@@ -132,13 +132,10 @@ class ActingPolicy(BasePolicy):
         :param noise: name -> (S, B, ...), as :meth:`draw_action_noise` gives it for one replica.
         :return: actions in the environment's units, (S, B, H, A).
         """
-        return self.plan_chunks(observations, self.method.with_rows_in_place(noise))
-
-    def plan_chunks(self, observations: Array, noise: Noise) -> Array:
-        """Plan as :meth:`plan` does, with the draws of :meth:`Method.candidate_noise`."""
         if self.training:
             self.set_training_mode(False)
-        return self.unscale_chunks(self.sample(observations, noise, self.nets).cpu().numpy())
+        draws = self.method.with_rows_in_place(noise)
+        return self.unscale_chunks(self.sample(observations, draws, self.nets).cpu().numpy())
 
     def sample(self, observations: Array, noise: Noise, nets: Any) -> Tensor:
         """Sample one chunk for every observation with the given networks, e.g. a view that records what they do.
@@ -320,57 +317,42 @@ class ActingPolicy(BasePolicy):
         grouped = rows.reshape(replicas, count, rows.shape[-1]).copy()
         if generators is None:
             noise = self._fixed_noise(count)
-        elif replicas == 1:
-            noise = self.draw_noise(self.method.candidate_noise(), count, generators[0])
         else:
-            noise = self._draw_due_noise(count, generators, due)
-        chunks = self.plan_chunks(grouped, noise).reshape(self._chunks_shape(len(rows)))
+            is_due = (
+                torch.ones(len(rows), dtype=torch.bool) if due is None else torch.from_numpy(due)
+            )
+            noise = self._draw_due_noise(is_due.view(replicas, count), generators)
+        chunks = self.plan(grouped, noise).reshape(self._chunks_shape(len(rows)))
         return chunks if due is None else chunks[due]
 
     def _chunks_shape(self, rows: int) -> tuple[int, ...]:
         return rows, self.chunk_length, *self.action_space.shape
 
     def _draw_due_noise(
-        self,
-        rows: int,
-        generators: Sequence[torch.Generator],
-        due: NDArray[np.bool_] | None,
+        self, due: Tensor, generators: Sequence[torch.Generator]
     ) -> dict[str, Tensor]:
-        """Draw each replica's noise of its due rows from its own generator, (S, ...), zeros for the other rows."""
-        table = self.method.candidate_noise()
-        sizes = self.noise_sizes(self.num_replicas, rows)
-        noise = {
-            name: torch.zeros(draw.shape(sizes), dtype=torch.float32)
-            for name, draw in table.items()
-        }
-        is_due = torch.ones(len(generators), rows, dtype=torch.bool)
-        if due is not None:
-            is_due = torch.from_numpy(due).view(is_due.shape)
+        """Draw each replica's noise of its due rows, (S, B), from its own generator; zeros for the other rows."""
+        noise: dict[str, Tensor] = {}
         for replica, generator in enumerate(generators):
-            draws = self.draw_action_noise(int(is_due[replica].sum()), generator)
-            for name, draw in draws.items():
-                by_row = noise[name].movedim(table[name].row_axis, 1)
-                by_row[replica, is_due[replica]] = draw
+            of_replica = due[replica]
+            for name, draw in self.draw_action_noise(int(of_replica.sum()), generator).items():
+                if name not in noise:
+                    noise[name] = torch.zeros(*due.shape, *draw.shape[1:], dtype=torch.float32)
+                noise[name][replica, of_replica] = draw
         return noise
 
     def _fixed_noise(self, rows: int) -> dict[str, Tensor]:
-        """Return the noise of a deterministic plan, the same for every row and call: name -> (S, ...).
+        """Return the noise of a deterministic plan, the same for every row and call: name -> (S, B, ...).
 
         It is the centre of each draw. Where the best of N candidates is played, a seed draws the candidates: equal ones
         would leave the critic no choice.
         """
-        method = self.method
-        sizes = self.noise_sizes(self.num_replicas, rows)
-        generator = torch_generator(Purpose.FIXED_CANDIDATES, 0)
-        of_one = {**sizes, "S": 1, "B": 1}
-        noise = {}
-        for name, draw in method.candidate_noise().items():
-            if method.best_of_n > 1:
-                noise[name] = draw(of_one, generator, "cpu").expand(draw.shape(sizes))
-            else:
-                centre = draw.centre(method.flow_steps)
-                noise[name] = torch.full(draw.shape(sizes), centre, dtype=torch.float32)
-        return noise
+        noise = self.draw_action_noise(1, torch_generator(Purpose.FIXED_CANDIDATES, 0))
+        if self.method.best_of_n == 1:
+            for name, draw in self.method.candidate_noise().items():
+                noise[name].fill_(draw.centre(self.method.flow_steps))
+        shape = self.num_replicas, rows
+        return {name: draw.expand(*shape, *draw.shape[1:]) for name, draw in noise.items()}
 
     def scale_action(self, action: Array) -> Array:
         """Return actions in the environment's units, (..., A), scaled to [-1, 1]."""

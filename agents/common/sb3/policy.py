@@ -265,7 +265,8 @@ class FlowPolicy(ActingPolicy):
         names: set[str] = set()
         nets = self.nets.recording(names)
         rows = self.layout.flatten(self.layout.sample(self.num_replicas))[:, None]
-        actions = self.sample(rows, self._fixed_noise(1), nets)
+        noise = self.method.with_rows_in_place(self._fixed_noise(1))
+        actions = self.sample(rows, noise, nets)
         if self.method.rates_actions:
             with torch.no_grad():
                 scaled = self.preprocess_raw(torch.as_tensor(rows, device=self.device))
