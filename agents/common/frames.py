@@ -11,9 +11,11 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from numpy.typing import NDArray
 
-from agents.common.actions import Array
 from agents.common.validation import integer
+
+Array = NDArray[Any]
 
 
 def is_image(space: spaces.Space[Any]) -> bool:

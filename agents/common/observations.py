@@ -10,11 +10,13 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from stable_baselines3.common.preprocessing import get_obs_shape, is_image_space, preprocess_obs
 from torch import Tensor
 
-from agents.common.actions import Array
 from agents.common.batch import Batch
+
+Array = NDArray[Any]
 
 ROUNDING = 2.0**-22
 """Two units in the last place of a float32, relative to its size."""

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from gymnasium.envs.registration import EnvSpec
 
-from agents.common.actions import Array, played_actions
+from agents.common.observations import Array
+from agents.common.sb3.acting import played_actions
 from agents.common.streams import Purpose, seed_for, torch_generator
 from zoo.envs.checks import stack
 from zoo.envs.make import find_spec, is_ogbench

@@ -13,17 +13,11 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
 
-from agents.common.actions import (
-    Array,
-    played_actions,
-    scaled_actions,
-    unscaled_actions,
-)
 from agents.common.method import Draw, Method, Noise
 from agents.common.nets.mlp import matmul_precision
 from agents.common.nets.networks import Networks
 from agents.common.normalization import Normalization
-from agents.common.observations import ObservationLayout, centre_and_factor
+from agents.common.observations import Array, ObservationLayout, centre_and_factor
 from agents.common.streams import Purpose, seeds_of_replicas, torch_generator
 
 ChunkState = tuple[Array, ...]
@@ -107,10 +101,9 @@ class ActingPolicy(BasePolicy):
         table: Mapping[str, Draw],
         rows: int,
         generator: torch.Generator,
-        replicas: int | None = None,
     ) -> dict[str, Tensor]:
-        """Draw a table for ``rows`` rows of all replicas, or of S, on the generator's device: name -> (S, ...)."""
-        sizes = self.noise_sizes(replicas or self.num_replicas, rows)
+        """Draw a table for ``rows`` rows of all replicas on the generator's device: name -> (S, ...)."""
+        sizes = self.noise_sizes(self.num_replicas, rows)
         return {name: draw(sizes, generator, generator.device) for name, draw in table.items()}
 
     def noise_sizes(self, replicas: int, rows: int) -> dict[str, int]:
@@ -121,9 +114,11 @@ class ActingPolicy(BasePolicy):
 
     def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Draw the noise of ``rows`` plans of one replica from its CPU generator: name -> (rows, ...)."""
-        table = self.method.candidate_noise()
-        noise = self.draw_noise(table, rows, generator, replicas=1)
-        return {name: noise[name].movedim(draw.row_axis, 1)[0] for name, draw in table.items()}
+        sizes = self.noise_sizes(1, rows)
+        noise = {}
+        for name, draw in self.method.candidate_noise().items():
+            noise[name] = draw(sizes, generator, generator.device).movedim(draw.row_axis, 1)[0]
+        return noise
 
     def plan(self, observations: Array, noise: Noise) -> Array:
         """Plan one chunk for every observation.
@@ -356,11 +351,19 @@ class ActingPolicy(BasePolicy):
 
     def scale_action(self, action: Array) -> Array:
         """Return actions in the environment's units, (..., A), scaled to [-1, 1]."""
-        return scaled_actions(action, self.action_space)
+        low, high = self.action_space.low, self.action_space.high
+        return 2.0 * ((action - low) / (high - low)) - 1.0
 
     def unscale_action(self, scaled_action: Array) -> Array:
         """Return actions, (..., A), in the environment's units, clipped to its box."""
-        return unscaled_actions(scaled_action, self.action_space)
+        low, high = self.action_space.low, self.action_space.high
+        action = low + 0.5 * (scaled_action + 1.0) * (high - low)
+        return action.clip(low, high)  # scaling rounds, so an end may lie outside
+
+
+def played_actions(actions: Array, space: spaces.Box) -> Array:
+    """Return actions, (..., A), as an environment plays them: inside its box and in its dtype."""
+    return actions.clip(space.low, space.high).astype(space.dtype)
 
 
 def _map_parts(function: Callable[[Any], Any], observation: Any) -> Any:

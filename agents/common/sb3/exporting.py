@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from agents.common.actions import played_actions
 from agents.common.files import atomic_path
 from agents.common.nets.mlp import StackedMLP
 from agents.common.nets.modules import VmappedModule
 from agents.common.observations import ObservationLayout
+from agents.common.sb3.acting import played_actions
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, torch_generator
 from agents.registry import name_of

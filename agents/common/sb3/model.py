@@ -26,7 +26,6 @@ from stable_baselines3.common.type_aliases import (
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import Tensor, nn
 
-from agents.common.actions import Array
 from agents.common.common_settings import LearningRateSchedule
 from agents.common.data.arrays import ArraySource
 from agents.common.data.buffer import SequenceReplayBuffer
@@ -37,6 +36,7 @@ from agents.common.model_file import Source
 from agents.common.nets.mlp import undisturbed
 from agents.common.nets.specs import find_behaviour
 from agents.common.normalization import raw_observations
+from agents.common.observations import Array
 from agents.common.replicas import DivergedError, OneReplica, find_divergence
 from agents.common.sb3.acting import ChunkState
 from agents.common.sb3.constructor import read_arguments
