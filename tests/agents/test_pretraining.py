@@ -185,14 +185,10 @@ def test_a_flow_that_does_not_fit_is_refused_and_changes_nothing(tmp_path, setti
 
 def test_observation_statistics_must_be_those_of_the_source(tmp_path):
     _, path = save_clone(tmp_path, observation_scale=2.0)
+    with refuses("`pretraining_steps`"):
+        tiny_model("qam", pretraining_steps=3).load_pretrained_actor(path)
     model = tiny_model("qam", observation_scale=2.0)
     with refuses("`observation_mean`: load its dataset"):
         model.load_pretrained_actor(path)
     model.load_dataset(toy_dataset())
     model.load_pretrained_actor(path)
-
-
-def test_a_model_that_is_to_be_pretrained_takes_no_pretrained_flow(tmp_path):
-    _, path = save_clone(tmp_path)
-    with refuses("`pretraining_steps`"):
-        tiny_model("qam", pretraining_steps=3).load_pretrained_actor(path)

@@ -71,11 +71,7 @@ def test_a_file_says_what_it_is(tmp_path):
     description = json.loads(file.metadata_props[0].value)
     assert (description["algorithm"], description["about"]) == ("rebrac", {"env": "a maze"})
     assert description["observations"] == {"observations": {"dtype": "float32", "shape": [4]}}
-    assert (description["action_low"], description["action_high"]) == ([-1, -1], [1, 1])
-    shape = [2 * description["chunk_length"]]
-    assert description["noise"] == {
-        "smooth": {"kind": "normal", "dtype": "float32", "shape": shape}
-    }
+    assert description["noise"]["smooth"]["shape"] == [2 * description["chunk_length"]]
 
 
 @pytest.mark.slow

@@ -15,7 +15,6 @@ import agents
 from agents.common.nets.specs import NetworkSpec, Sizes
 from agents.common.sb3.first_update import check_first_update
 from agents.core import from_module
-from agents.testing.habits import find_habits
 from agents.testing.kit import CHECKS, run_checks
 from tests import code_blocks
 from tests.agents.testing.mistakes import own_network
@@ -184,19 +183,6 @@ class Holding(nn.Linear):
 def test_modules_that_cannot_stand_for_several_are_refused(module, text):
     with refuses(text, TypeError):
         from_module(lambda sizes: module).build(SIZES).initialise(0, torch.Generator())
-
-
-class Gathering(Tied):
-    def forward(self, observations):
-        if self.training:
-            self.phase.mul_(0.5)
-        return super().forward(observations)
-
-
-def test_what_a_module_does_in_training_alone_is_found():
-    gathering = with_actor(from_module(lambda n: Gathering(n.observations, n.actions)))
-    habits = find_habits(gathering(), *SPACES)
-    assert [kind for kind, texts in habits.items() if texts] == ["purity"]
 
 
 # -- settings that do not act on layers of one's own ------------------------------------------------------------------
