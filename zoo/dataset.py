@@ -100,7 +100,6 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
         args.name,
         args.dataset_dir,
         env=args.env,
-        no_env=args.no_env,
         env_kwargs=args.env_kwargs,
         gym_packages=args.gym_packages,
         action_range=args.action_range,
@@ -206,11 +205,7 @@ def _add_arguments(command: Parser, word: str) -> None:
 def _add_environment(command: Parser) -> None:
     """Add what training needs to know about the environment of your own data."""
     add = command.add_argument
-    place = command.add_mutually_exclusive_group()
-    place.add_argument("--env", help="environment of your own data, e.g. HalfCheetah-v5")
-    place.add_argument(
-        "--no-env", action="store_true", help="check what training without environment needs"
-    )
+    add("--env", help="environment of your own data, e.g. HalfCheetah-v5")
     add("--env-kwargs", nargs="+", default=[], metavar="KEY=VALUE", help="arguments of --env")
     add("--gym-packages", nargs="+", default=[], help="packages that register --env")
     add(

@@ -18,10 +18,9 @@ from zoo.datasets.files import (
     training_files,
 )
 from zoo.datasets.formats.base import write_set
-from zoo.datasets.formats.read import metadata_of, name_of, read_source
+from zoo.datasets.formats.read import metadata_of, read_source
 from zoo.datasets.names import DATASETS, DatasetSpec, gym_id, is_custom, parse_name
 from zoo.datasets.ogbench import BROKEN, check_dataset
-from zoo.envs.dataset_only import dataset_only_id, register_dataset_only_env
 from zoo.envs.make import make_env
 from zoo.envs.probe import probe
 from zoo.envs.tasks import TASKS
@@ -74,7 +73,6 @@ def check(
     folder: Folder,
     *,
     env: str | None,
-    no_env: bool,
     env_kwargs: Sequence[str],
     gym_packages: Sequence[str],
     action_range: tuple[float, float] | None,
@@ -83,53 +81,41 @@ def check(
     """Read a dataset as training does, and report what training would refuse or warn of.
 
     :param env: environment of your own data; None checks only what needs no environment.
-    :param no_env: check what training without environment needs.
     """
     findings: list[Result] = []
     result: Result = {}
     source = _source_of(name, folder)
     if not is_custom(source):
-        if env or no_env or env_kwargs or gym_packages or action_range or reward_from:
+        if env or env_kwargs or gym_packages or action_range or reward_from:
             raise UsageError(
                 f"OGBench's {name} needs no further flags: they are for data of your own"
             )
         result["files"] = _check_ogbench(parse_name(source).spec, folder, findings)
-    elif action_range and not (env or no_env or name in TASKS):
-        raise UsageError("`--action-range` needs `--env` or `--no-env`, whose limits it stands for")
-    else:
+    elif name in TASKS or env is not None:
         # as training imports them, so that the check knows the same environments
         import_environments(gym_packages)
-        if name in TASKS and not no_env:
-            env = TASKS[name].env_id
+        env_id = gym_id(env or name)
         kwargs = parse_overrides(env_kwargs, "--env-kwargs")
-        with contextlib.ExitStack() as stack:
-            env_id = None if env is None else gym_id(env)
-            built_env = None
-            if env_id is not None:
-                # a wrong environment is a wrong command, no finding
-                built_env = stack.enter_context(contextlib.closing(make_env(env_id, **kwargs)))
-                probe(built_env, lambda: make_env(str(env_id), **kwargs))
-            stack.enter_context(_recording(findings))
-            content = read_source(source, reward_from)
-            result = _counts(content)
-            if no_env:
-                env_id = dataset_only_id(name_of(source))
-                register_dataset_only_env(env_id, content, action_range)
-                built_env = stack.enter_context(contextlib.closing(make_env(env_id)))
-            if built_env is None or env_id is None:
-                warn_of_constant_rewards(source, content)
-            else:
-                # the function by which training loads it
-                load_custom(
+        # a wrong environment is a wrong command, no finding
+        with contextlib.closing(make_env(env_id, **kwargs)) as built:
+            probe(built, lambda: make_env(env_id, **kwargs))
+            with _recording(findings):
+                data = load_custom(
                     source,
                     env_id,
                     kwargs,
                     action_range=action_range,
-                    content=content,
-                    env=built_env,
+                    reward_from=reward_from,
+                    env=built,
                 )
-                box: Any = built_env.action_space
-                result["actions"] = {"low": box.low.tolist(), "high": box.high.tolist()}
+                result = _counts(data.transitions)
+    elif action_range:
+        raise UsageError("`--action-range` needs `--env`, whose limits it stands for")
+    else:
+        with _recording(findings):
+            content = read_source(source, reward_from)
+            warn_of_constant_rewards(source, content)
+            result = _counts(content)
     is_sound = all(row["severity"] != "error" for row in findings)
     return {"name": name, "sound": is_sound, "findings": findings, **result}
 

@@ -29,7 +29,7 @@ from zoo.datasets.files import (
     track,
 )
 from zoo.datasets.names import DatasetSpec, parse_name
-from zoo.datasets.oracles import PURPOSES, EpisodePlayer, ManipulationPlayer, MazePlayer
+from zoo.datasets.oracles import EpisodePlayer, ManipulationPlayer, MazePlayer
 from zoo.envs.rendering import require_pictures
 from zoo.evaluation.workers import available_cores, environment_of_children, prepare_child
 from zoo.terminal.errors import UsageError
@@ -93,7 +93,9 @@ def generate_dataset(
     with locked_for_writing(files[0]):
         if keep_existing(files[0], existing):
             return files
-        jobs = _jobs(spec, seed, dict(zip(files, (episodes, max(1, episodes // 10)), strict=True)))
+        parts = files[0].with_name(f"{files[0].name}.parts")
+        counts = {"train": episodes, "val": max(1, episodes // 10)}
+        jobs = _jobs(spec, seed, counts, parts)
         missing = [job for job in jobs if not job[2].exists()]
         log.info(
             "generating %s: %d episodes, %d of them are there",
@@ -103,25 +105,20 @@ def generate_dataset(
         )
         if missing:
             _play(spec, seed, missing, min(num_workers or available_cores(), len(missing)))
-        parts = [file for _, _, file in jobs]
+        played = [file for _, _, file in jobs]
         # The training file comes last: if it exists, the dataset is complete.
         origin = f"MuJoCo {version('mujoco')}, seed {seed}"
-        _join(parts[episodes:], files[1], origin)
-        _join(parts[:episodes], files[0], origin)
-        for file in files:
-            shutil.rmtree(_parts(file))
+        _join(played[episodes:], files[1], origin)
+        _join(played[:episodes], files[0], origin)
+        shutil.rmtree(parts)
     return files
 
 
-def _parts(file: Path) -> Path:
-    """Return the folder of the finished episodes of a dataset file."""
-    return file.with_name(f"{file.name}.parts")
-
-
-def _jobs(spec: DatasetSpec, seed: int, counts: dict[Path, int]) -> list[Job]:
+def _jobs(spec: DatasetSpec, seed: int, counts: dict[str, int], parts: Path) -> list[Job]:
     """Return all episodes of a dataset, first those for training.
 
-    :param counts: file for training and for validation -> number of episodes.
+    :param counts: split -> number of episodes.
+    :param parts: folder of the finished episodes.
     """
     # An earlier, stopped generation may have left episodes that must not mix with these.
     settings = {
@@ -130,11 +127,11 @@ def _jobs(spec: DatasetSpec, seed: int, counts: dict[Path, int]) -> list[Job]:
         "seed": seed,
         "versions": [version(package) for package in ("ogbench", "mujoco", "numpy")],
     }
+    folder = parts / settings_sha256(settings)[:16]
+    folder.mkdir(parents=True, exist_ok=True)
     jobs: list[Job] = []
-    for split, (file, count) in zip(PURPOSES, counts.items(), strict=True):
-        folder = _parts(file) / settings_sha256(settings)[:16]
-        folder.mkdir(parents=True, exist_ok=True)
-        jobs += [(split, k, folder / f"{k:06d}.npz") for k in range(count)]
+    for split, count in counts.items():
+        jobs += [(split, k, folder / f"{split}-{k:06d}.npz") for k in range(count)]
     return jobs
 
 

@@ -28,6 +28,9 @@ STACKING = {
 }
 """Range of the probability, drawn once per episode, of stacking a cube on another one; 0.5 for other families."""
 
+ACTION_NOISE = 0.5
+"""Standard deviation of the noise of a point mass."""
+
 MAX_ATTEMPTS = 100  # far more than needed: few episodes are unhealthy
 
 
@@ -58,16 +61,6 @@ class EpisodePlayer:
         raise NotImplementedError
 
 
-def oracle_settings(spec: DatasetSpec) -> dict[str, float]:
-    """Return the noise settings with which OGBench collected a dataset."""
-    if spec.family.startswith("pointmaze"):
-        return {"action_noise": 0.5}
-    if spec.kind == "play":
-        return {"plan_noise": 0.1, "plan_noise_smoothing": 0.5}
-    random_actions = 0.2 if spec.family.startswith("puzzle") else 0.1
-    return {"max_action_noise": 0.1, "min_norm": 0.4, "random_action_probability": random_actions}
-
-
 class MazePlayer(EpisodePlayer):
     """Plays episodes of a point mass that follows the shortest path, with noise."""
 
@@ -78,7 +71,6 @@ class MazePlayer(EpisodePlayer):
             spec.env_id, terminate_at_goal=False, max_episode_steps=spec.steps + 1
         )
         self.is_navigating = spec.kind == "navigate"
-        self.noise = oracle_settings(spec)["action_noise"]
         is_open = (self.env.unwrapped.maze_map == 0).astype(int)
         # How many of the two neighbours in a direction are open; walls surround a maze, so nothing wraps around.
         vertical = np.roll(is_open, 1, axis=0) + np.roll(is_open, -1, axis=0)
@@ -98,7 +90,7 @@ class MazePlayer(EpisodePlayer):
         rows = []
         done = False
         while not done:
-            action = np.clip(self.direction() + np.random.normal(0.0, self.noise, 2), -1.0, 1.0)
+            action = np.clip(self.direction() + np.random.normal(0.0, ACTION_NOISE, 2), -1.0, 1.0)
             next_observation, _, terminated, truncated, info = self.env.step(action)
             done = terminated or truncated
             if info["success"] and self.is_navigating:
@@ -145,18 +137,16 @@ class ManipulationPlayer(EpisodePlayer):
             mode="data_collection",
             max_episode_steps=spec.steps + 1,
         )
-        self.settings = oracle_settings(spec)
         _, self.action_space = env_spaces(self.env)
-        # Open-loop oracles that plan, or closed-loop ones.
-        if spec.kind == "play":
+        if spec.kind == "play":  # open-loop oracles that plan
             kind = "plan"
-            options = {
-                "noise": self.settings["plan_noise"],
-                "noise_smoothing": self.settings["plan_noise_smoothing"],
-            }
-        else:
+            options = {"noise": 0.1, "noise_smoothing": 0.5}
+            self.max_noise = self.random_share = 0.0
+        else:  # closed-loop ones
             kind = "markov"
-            options = {"min_norm": self.settings["min_norm"]}
+            options = {"min_norm": 0.4}
+            self.max_noise = 0.1
+            self.random_share = 0.2 if spec.family.startswith("puzzle") else 0.1
         options_of: dict[str, Any] = {"cube": {}, "button": {}, "drawer": {}, "window": {}}
         if spec.family.startswith("puzzle"):
             options_of = {"button": {"gripper_always_closed": True}}
@@ -176,7 +166,7 @@ class ManipulationPlayer(EpisodePlayer):
         self.action_space.seed(action_seed)
         observation, info = self.env.reset(seed=reset_seed)
         stacking = float(np.random.uniform(*STACKING.get(self.spec.family, (0.5, 0.5))))
-        noise = np.random.uniform(0.0, self.settings.get("max_action_noise", 0.0))
+        noise = np.random.uniform(0.0, self.max_noise)
         oracle = self.start_oracle(observation, info)
         rows = []
         done = False
@@ -207,7 +197,7 @@ class ManipulationPlayer(EpisodePlayer):
 
     def act(self, oracle: Any, observation: Array, info: Info, noise: float) -> Array:
         """Return the next action, shape (5,)."""
-        if np.random.uniform() < self.settings.get("random_action_probability", 0.0):
+        if np.random.uniform() < self.random_share:
             return np.array(self.action_space.sample())
         action = np.array(oracle.select_action(observation, info), dtype=np.float64)
         if noise > 0.0:

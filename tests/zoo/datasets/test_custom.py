@@ -35,7 +35,6 @@ def test_a_check_tells_errors_and_warnings(tmp_path, call):
     result, _ = call(main, *words, code=2)
     assert [row["severity"] for row in result["findings"]] == ["error", "warning"]
     assert "`--action-range" in result["findings"][0]["message"]
-    assert result["transitions"] == 59
     assert call(main, *words, "--action-range=-100,100")[0]["sound"]
 
 
@@ -71,11 +70,6 @@ def test_parts_in_another_order_than_the_environment_flattens_them_are_refused(
 def test_a_set_is_checked_without_an_environment(tmp_path, call):
     path = written(tmp_path, **CONSTANT)
     assert [row["severity"] for row in call(main, "check", path)[0]["findings"]] == ["warning"]
-    result, _ = call(main, "check", path, "--no-env", "--action-range=-2,2")
-    assert result["sound"]
-    assert result["actions"] == {"low": [-2, -2], "high": [2, 2]}
-    result, _ = call(main, "check", path, "--no-env", "--action-range=-1,1", code=2)
-    assert "`actions` must lie" in result["findings"][0]["message"]
     path = written(tmp_path, rewards=np.full(59, np.nan))
     assert "finite" in call(main, "check", path, code=2)[0]["findings"][0]["message"]
 
@@ -84,7 +78,7 @@ def test_a_set_is_checked_without_an_environment(tmp_path, call):
     ("words", "text"),
     {
         f"check cube-double-play-v0 --env {ENV}": "they are for data of your own",
-        "check a.npz --action-range 0,1": "needs `--env` or `--no-env`",
+        "check a.npz --action-range 0,1": "needs `--env`",
         "convert a.npz -o a.csv": "`--output` must name an .npz file",
         "convert a.npz -o {folder}": "`--output` must be a file in a folder that exists",
         "check nothing.csv": "expected a dataset at nothing.csv, got nothing",

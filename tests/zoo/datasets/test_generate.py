@@ -71,7 +71,7 @@ def digests(files):
 
 
 def count_episodes(folder):
-    return len(list(folder.rglob("0*.npz")))
+    return len(list(folder.rglob("*-0*.npz")))
 
 
 def folder_content(folder):
@@ -109,7 +109,7 @@ def test_stopped_generation_goes_on_where_it_was_and_takes_no_episodes_of_anothe
         patch.setattr(generate, "version", lambda package: "another version")
         stop_generation(tmp_path, monkeypatch)
     stop_generation(tmp_path, monkeypatch)
-    assert folder_content(tmp_path) == {f"{NAME}.npz.parts", f"{NAME}-val.npz.parts"}
+    assert folder_content(tmp_path) == {f"{NAME}.npz.parts"}
     assert count_episodes(tmp_path) == 3 * 3
     # Three are missing, and this writer makes no more.
     monkeypatch.setattr(generate, "write_episode", StoppingWriter())
