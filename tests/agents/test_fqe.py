@@ -52,18 +52,6 @@ def test_it_values_the_actions_that_the_policy_plays(id):
     torch.testing.assert_close(targets["td"], batch.rewards + batch.discounts * next_q)
 
 
-def test_a_batch_holds_the_rewards_and_actions_of_what_is_played():
-    policy = tiny_model("qam", horizon_length=5, played_actions=2, gamma=0.9).policy
-    model = evaluation(policy)
-    data = toy_dataset()
-    model.load_dataset(data)
-    batch = model.replay_buffer._get_samples(torch.tensor([[[4, 5]], [[4, 5]]]))
-    expected = torch.tensor(data["rewards"][4] + 0.9 * data["rewards"][5])
-    torch.testing.assert_close(batch.rewards[0, 0], expected)
-    torch.testing.assert_close(batch.actions[0, 0], torch.tensor(data["actions"][4:6].ravel()))
-    assert batch.discounts[0, 0] in (0, pytest.approx(0.81))
-
-
 def test_the_policy_stays_as_it_is():
     policy = tiny_model("fql").policy
     before = {name: value.clone() for name, value in policy.state_dict().items()}

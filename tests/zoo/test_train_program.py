@@ -153,18 +153,6 @@ def test_a_runs_log_has_everything_that_was_said(data, tmp_path, call):
     assert errors.count("no state in") == 1
 
 
-def test_a_runs_log_has_the_traceback_of_its_failure(data, tmp_path, call, monkeypatch):
-    def break_down(*_, **__):
-        raise ArithmeticError("the curve broke")
-
-    monkeypatch.setattr("zoo.training.recorder.plot_learning_curve", break_down)
-    _, errors = call(main, *arguments(data, tmp_path, verbose=1), code=1)
-    assert "Traceback" not in errors
-    text = log_of(tmp_path / "qam" / f"{ENV}_1")
-    assert "in finish" in text
-    assert "\nArithmeticError: the curve broke\n" in text
-
-
 @pytest.mark.parametrize(
     ("error", "code", "state"),
     [(OSError("disk is full"), 1, "failed"), (KeyboardInterrupt("^C"), 3, "interrupted")],
@@ -240,14 +228,3 @@ def test_a_run_begins_with_no_model_of_other_action_limits(tmp_path, refusal):
         "-params net_arch=[8]"
     )
     assert "was trained with actions from [-2" in refusal(main, *words.split())
-
-
-def test_where_the_data_live_is_said_and_recorded(shards, tmp_path, call):
-    words = [*arguments(shards, tmp_path, steps=6), *f"--dataset {shards} --storage host".split()]
-    result, messages = call(main, *words, "--verbose", "1", "--device", "cpu")
-    assert status_of(result["run"])["updates"].startswith("eager")
-    versions = json.loads((Path(result["run"]) / "versions.json").read_text())
-    assert "in host memory" in versions["storage"]
-    assert versions["storage"] in messages
-    dataset = config_of(result["run"])["dataset"]
-    assert (dataset["name"], dataset["size"]) == (shards.name, 110)  # of all files

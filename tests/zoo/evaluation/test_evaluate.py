@@ -28,7 +28,7 @@ from tests.zoo.evaluation.helpers import (
 from zoo.envs.make import make_env
 from zoo.evaluation import pool
 from zoo.evaluation.evaluator import NOISE_PLANS, Evaluator, seeds_of_starts
-from zoo.evaluation.pool import WorkerError, modules_to_preload
+from zoo.evaluation.pool import WorkerError
 from zoo.runs.episodes import REPORTED, UNREPORTED, EpisodeResults, ScoringRule
 from zoo.terminal.errors import Abandoned
 
@@ -112,15 +112,6 @@ def test_choices_whose_first_number_is_not_zero_are_played_by_more_episodes_than
     assert_array_equal(*totals)
 
 
-def test_only_modules_that_may_be_forked_are_imported_before_the_fork():
-    assert modules_to_preload("ogbench.locomaze.maze:MazeEnv") == [
-        "zoo.evaluation.preload",
-        "ogbench.locomaze.maze",
-    ]
-    for entry_point in ("my_package.envs:Mine", "__main__:Mine", "gymnasium_of_mine:Mine", ""):
-        assert modules_to_preload(entry_point) == ["zoo.evaluation.preload"]
-
-
 SHARING = """
 import concurrent.futures
 import gymnasium, numpy as np
@@ -173,11 +164,6 @@ def test_a_replica_alone_plays_as_in_the_stack_and_as_beside_one_that_rests(anyw
     assert_array_equal(active.returns[[0, 2]], stack.returns[[0, 2]])
 
 
-def test_an_environment_without_success_gives_none():
-    with evaluator_of(success=None) as evaluator:
-        assert evaluator.evaluate(ElementwisePolicy()).successes is None
-
-
 def test_an_episode_without_a_success_is_a_failure_where_another_reports_one():
     with evaluator_of("Odometer-v0", n_envs=1) as evaluator:
         results = evaluator.evaluate(ElementwisePolicy())
@@ -210,17 +196,6 @@ def test_global_generators_are_left_as_they_were(single):
             single.evaluate(Careless())
         draws.append(draw())
     assert draws[0] == draws[1]
-
-
-@pytest.mark.parametrize(("cores", "n_envs", "processes"), [(3, 7, 3), (3, 2, 2), (1, 7, 1)])
-def test_there_is_at_most_one_process_per_core_and_this_one_plays_nothing(
-    monkeypatch, cores, n_envs, processes
-):
-    pretend_cores(monkeypatch, cores)
-    processes_before = worker_pids()
-    with evaluator_of(episodes=7, n_envs=n_envs) as evaluator:
-        evaluator.evaluate(ElementwisePolicy())
-        assert len(worker_pids() - processes_before) == processes
 
 
 def test_workers_leave_ctrl_c_and_a_polite_kill_to_the_main_process():

@@ -152,20 +152,6 @@ def test_storage_without_locks_is_worked_on_with_a_warning(tmp_path, monkeypatch
     assert caplog.text.count(f"{tmp_path} has no locks") == 1
 
 
-@pytest.mark.slow
-def test_processes_that_ask_at_once_never_hold_a_lock_together(tmp_path):
-    code = (
-        f"{TAKE}import os\n"
-        "for _ in range(200):\n"
-        "    with lock:\n"
-        "        os.close(os.open(sys.argv[1] + '.alone', os.O_CREAT | os.O_EXCL))\n"  # fails if another holds it
-        "        os.unlink(sys.argv[1] + '.alone')\n"
-    )
-    command = [sys.executable, "-c", code, tmp_path / "lock"]
-    processes = [subprocess.Popen(command) for _ in range(3)]
-    assert [process.wait() for process in processes] == [0, 0, 0]
-
-
 # -- what is recorded of the software ---------------------------------------------------------------------------------
 
 
@@ -197,8 +183,3 @@ def test_the_commit_is_that_of_the_zoos_own_checkout(package, monkeypatch, tmp_p
     assert git_commit() == commit
     (package / "runs" / "versions.py").write_text("changed")
     assert git_commit() == f"{commit}-dirty"
-
-
-def test_the_commit_of_a_repository_around_an_installed_package_is_not_recorded(package):
-    commit_in(package.parents[1])
-    assert git_commit() is None

@@ -9,7 +9,6 @@ import agents
 from agents.fql import FQL
 from tests.zoo.outcomes import refuses
 from zoo.settings.config import Benchmark, load_config
-from zoo.settings.layers import parse_overrides
 from zoo.settings.request import TrainRequest, read_request
 from zoo.train import make_parser
 from zoo.training.plan import plan_run
@@ -29,19 +28,6 @@ def conf(tmp_path):
         return tmp_path / "mine.yml"
 
     return write
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    {
-        "rho=0.5": {"rho": 0.5},
-        "net_arch=[64, 32]": {"net_arch": [64, 32]},
-        "policy_kwargs.n_critics=2": {"policy_kwargs": {"n_critics": 2}},
-        "observation_scale=range": {"observation_scale": "range"},
-    }.items(),
-)
-def test_overrides_are_parsed_as_yaml(text, expected):
-    assert parse_overrides([text]) == expected
 
 
 def test_each_layer_wins_over_the_one_before(conf):
@@ -93,21 +79,6 @@ def test_a_profile_lies_over_default_and_domain_and_under_overrides(conf):
     assert rho("scene-play", "mine", "rho=0.6") == 0.6
 
 
-def test_a_profile_of_a_file_lies_over_the_shipped_one(conf):
-    path = conf("profiles: {trqam: {default: {kl_budget: 2.0}}}\n")
-    shipped = load("trqam", "scene-play", profile="trqam")
-    ours = load("trqam", "scene-play", profile="trqam", conf_file=path)
-    assert ours.settings == {**shipped.settings, "kl_budget": 2.0}
-    assert ours.run.settings() == shipped.run.settings()
-
-
-def test_the_profile_and_its_sources_are_recorded():
-    config = load("qam", "cube-double-play", profile="trqam")
-    assert config.profile == "trqam"
-    assert config.sources[0].startswith("hyperparams/profiles/qam.yml default (")
-    assert config.sources[-1].startswith("hyperparams/qam.yml profiles.trqam default (")
-
-
 def test_a_profile_that_the_algorithm_does_not_have_is_refused(conf):
     # every algorithm has the shared ones
     assert load("fawac", profile="trqam").run.pretraining_steps == 300_000
@@ -130,12 +101,6 @@ def test_a_profile_that_the_algorithm_does_not_have_is_refused(conf):
 def test_a_bad_value_is_refused_with_its_name(word, message):
     with refuses(re.escape(message)):
         load(hyperparams=[word])
-
-
-@pytest.mark.parametrize(("algo", "name"), [("fql", "alpha"), ("qam_f", "fql_alpha")])
-def test_a_name_of_the_paper_is_answered_with_the_setting_that_it_stands_for(algo, name):
-    with refuses(f"{algo} `{name}`; closest: distill_weight$"):
-        load(algo, hyperparams=[f"{name}=10"])
 
 
 @pytest.mark.parametrize(

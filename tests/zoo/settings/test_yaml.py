@@ -20,14 +20,6 @@ def test_values_come_back_as_they_were_written():
     assert load(dump_yaml(values)) == values
 
 
-def test_aliases_are_understood():
-    assert load("a: &a [1, 2]\nb: *a\nc: {<<: &d {e: 1}, e: 2, f: *d}") == {
-        "a": [1, 2],
-        "b": [1, 2],
-        "c": {"e": 2, "f": {"e": 1}},
-    }
-
-
 @pytest.mark.parametrize(
     "word", ["no", "Yes", "on", "off", "y", "2024-01-01", "010", "1:30", "12e", "e5"]
 )

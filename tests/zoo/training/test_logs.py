@@ -36,16 +36,6 @@ def test_every_replica_gets_its_own_values_and_shared_ones_in_its_table_and_its_
         assert (event.step, event.value) == (7, expected)
 
 
-def test_a_row_of_its_own_leaves_what_is_recorded_for_the_next_dump(replicas):
-    logger = logger_of(replicas)
-    logger.record("train/loss", np.array([1.0, 5.0]))
-    logger.write({"eval/success_rate": np.array([0.25, 0.75])}, 3)
-    logger.dump(4)
-    table = tables(replicas)[1]
-    assert table["eval/success_rate"][0] == 0.75
-    assert table["train/loss"].fillna(-1.0).tolist() == [-1.0, 5.0]
-
-
 def test_a_failed_replica_is_written_no_more(replicas):
     logger = logger_of(replicas)
     for step in (1, 2):

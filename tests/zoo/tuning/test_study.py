@@ -1,8 +1,6 @@
 """How a study goes on, with functions in place of training runs."""
 
-import os
 import shlex
-import signal
 import time
 
 import optuna
@@ -109,13 +107,6 @@ def test_the_first_trial_has_the_untuned_settings_and_others_differ(fake):
     assert len(set(values)) == 3
 
 
-def test_seeds_are_apart_from_those_of_a_report(fake, call):
-    fake.objective = lambda request: scored(0.5)
-    result, _ = call(main, *f"--algo qam --env {ENV} --n-trials 1 -f".split(), fake.logs)
-    assert fake.requests[0].seeds == (1_000_000,)
-    assert result["study"] == f"qam_{ENV}"
-
-
 def test_a_trial_that_fails_is_recorded_and_the_study_goes_on(fake):
     errors = iter([RuntimeError("no memory"), Pruned("score 1"), DivergedError("loss = nan")])
 
@@ -151,13 +142,6 @@ def test_other_settings_are_another_study(fake):
     ):
         assert difference in fake.tune(f"--n-trials 2 {flags}", code=2)[1]
     assert len(fake.trials) == 1
-
-
-def test_no_trial_begins_after_a_signal_between_two(fake):
-    fake.objective = lambda request: os.kill(os.getpid(), signal.SIGTERM) or near_three(request)
-    _, errors = fake.tune("--n-trials 2", code=3)
-    assert "the same command continues the study" in errors
-    assert fake.states == ["complete"]
 
 
 def test_a_stopped_trial_continues_its_runs_and_counts_once(fake):
