@@ -24,7 +24,7 @@ EVENTS = {
     "step": "stable_baselines3.common.vec_env.dummy_vec_env:DummyVecEnv.step_wait",
     "write": "agents.common.files:sync",  # counted in checkpoints, several times in each
     "evaluation": "zoo.runs.folder:RunFolder.write_evaluations",
-    "play": "zoo.evaluation.pool:EnvPool.receive",  # chunks of an evaluation
+    "play": "zoo.evaluation.pool:EnvPool.advance",  # chunks of an evaluation
     "status": "zoo.training.logs:Replicas.write_status",
     "model": "zoo.training.recorder:save_model",
 }

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
-import gymnasium
 import numpy as np
 import torch
 from gymnasium.envs.registration import EnvSpec
@@ -162,9 +161,8 @@ class Evaluator:
             begun = schedule.begin()
             # of the environments' resets, which take Python's integers only
             seeds = {number: int(self.episode_seeds[job[1]]) for number, job in begun.items()}
-            pool.send(running, chunks, seeds)
             # an environment that comes later than a plan takes is better served by its own plan
-            progress = pool.receive(planner.seconds)
+            progress = pool.advance(running, chunks, seeds, patience=planner.seconds)
             if progress is None:
                 return schedule.totals
             schedule.finish(progress.endings)
@@ -273,6 +271,7 @@ class BatchPlanner:
         self, policy: ChunkPolicy, spaces: Spaces, seed: int, names: Sequence[int], episodes: int
     ) -> None:
         self._policy = policy
+        self._played_length = getattr(policy, "played_length", policy.chunk_length)
         self._observation_space, self._action_space = spaces
         self._rows: Array | None = None  # the last observation of each episode, (S, episodes, O)
         self._shape = (len(names), episodes)
@@ -294,9 +293,10 @@ class BatchPlanner:
         """
         policy = self._policy
         space = self._observation_space
-        batch = stack(space, observations)
-        if isinstance(space, gymnasium.spaces.Dict) or len(space.shape or ()) != 1:
-            batch = policy.layout.flatten(batch)  # type: ignore[attr-defined]  # one for such spaces
+        if len(space.shape or ()) == 1:
+            batch = np.stack(observations)
+        else:  # a layout makes rows of pictures, numbers and Dicts
+            batch = policy.layout.flatten(stack(space, observations))  # type: ignore[attr-defined]
         if self._rows is None:
             # rows that are not due are planned for too: they hold a real observation, as zeros may be no choice
             self._rows = np.broadcast_to(batch[0], (*self._shape, *batch.shape[1:])).copy()
@@ -309,7 +309,7 @@ class BatchPlanner:
         for replica, episode in np.argwhere(self._used == NOISE_PLANS):
             self._fill(replica, episode)
         plans = np.asarray(policy.plan(self._rows, noise))
-        chunks = plans[rows][:, : getattr(policy, "played_length", policy.chunk_length)]
+        chunks = plans[rows][:, : self._played_length]
         self.seconds = time.perf_counter() - begin
         is_bad = ~np.isfinite(chunks).all(axis=(1, 2))
         chunks[is_bad] = np.mean([self._action_space.low, self._action_space.high], axis=0)

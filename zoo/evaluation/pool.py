@@ -3,8 +3,8 @@
 .. code-block:: text
 
     main process                          worker 0: environments 0, 2, 4   worker 1: environments 1, 3
-    send(running, chunks, openings)   ->  step a chunk in each, reset others
-    receive() -> Progress             <-  who still runs, observations, endings
+    advance(running, chunks, openings)  ->  step a chunk in each, reset others
+    -> Progress                         <-  who still runs, observations, endings
 
 Gymnasium's and SB3's vector environments have a process for each environment and send it a message in each step. On two
 cores an evaluation of chunks in a maze takes three to four times as much processor time with them.
@@ -147,12 +147,22 @@ class EnvPool:
             self._busy = []
         return self._spaces
 
-    def send(self, numbers: Sequence[int], chunks: np.ndarray, openings: Mapping[int, int]) -> None:
-        """Make environments play a chunk, and others begin episodes; :meth:`receive` waits for the answers.
+    def advance(
+        self,
+        numbers: Sequence[int],
+        chunks: np.ndarray,
+        openings: Mapping[int, int],
+        patience: float,
+    ) -> Progress | None:
+        """Make environments play a chunk, and others begin episodes; return the reports of the first processes.
 
         :param numbers: environments to play, each from 0 to ``n_envs`` - 1 and in the middle of an episode.
         :param chunks: their actions, shape (len(numbers), H, A).
         :param openings: idle environment to the reset seed of the episode that it begins.
+        :param patience: how long to wait for the other processes after one has answered, in seconds, if there are more
+            than two.
+        :return: None if no process has work.
+        :raises WorkerError: if an environment raised, or its process died or hung.
         """
         n_workers = len(self._workers)
         for index, worker in enumerate(self._workers):
@@ -164,14 +174,6 @@ class EnvPool:
             if running or seeds:
                 worker.send(running, chunks[rows], seeds)
                 self._busy.append(worker)
-
-    def receive(self, patience: float = 0.0) -> Progress | None:
-        """Return the reports of processes, as soon as there is one; None if no process has work.
-
-        :param patience: how long to wait for the other processes after one has answered, in seconds, if there are more
-            than two.
-        :raises WorkerError: if an environment raised, or its process died or hung.
-        """
         if not self._busy:
             return None
         needed = len(self._busy) if len(self._workers) <= 2 else 1

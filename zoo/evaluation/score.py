@@ -53,26 +53,26 @@ class Score:
         return (self.low, self.high) if math.isfinite(self.low) else None
 
     @property
-    def mean_text(self) -> str:
-        """The mean as it is shown, in percent for success."""
-        digits = _digits(self.kind, self.mean, self.low, self.high)
-        return f"{SCORE_KINDS[self.kind].scale * self.mean:.{digits}f}"
-
-    @property
     def interval_text(self) -> str:
         """The interval in words, e.g. ``[83.8, 97.9]``, in percent for success."""
-        scale = SCORE_KINDS[self.kind].scale
-        digits = _digits(self.kind, self.low, self.high)
-        return f"[{scale * self.low:.{digits}f}, {scale * self.high:.{digits}f}]"
+        return f"[{self._shown(self.low)}, {self._shown(self.high)}]"
 
     @property
     def text(self) -> str:
         """The score in words, e.g. ``success 94.0% [83.8, 97.9]``."""
         unit = "%" if SCORE_KINDS[self.kind].is_comparable else ""
-        text = f"{self.kind} {self.mean_text}{unit}"
+        text = f"{self.kind} {self._shown(self.mean)}{unit}"
         if self.interval is None:
             return text
         return f"{text} {self.interval_text}"
+
+    def _shown(self, value: float) -> str:
+        """Return the mean or an end, in percent for success, with the same decimals."""
+        kind = SCORE_KINDS[self.kind]
+        digits = 1
+        if not kind.is_comparable:
+            digits = max(1, spread_digits((self.mean, self.low, self.high)))
+        return f"{kind.scale * value:.{digits}f}"
 
 
 def interval_of_mean(values: np.ndarray) -> tuple[float, float]:
@@ -85,8 +85,3 @@ def interval_of_mean(values: np.ndarray) -> tuple[float, float]:
     if error:  # SciPy's interval of a scale of 0 is NaN
         low, high = stats.t.interval(0.95, len(values) - 1, mean, error)
     return float(low), float(high)
-
-
-def _digits(kind: str, *scores: float) -> int:
-    """Return how many decimals scores side by side are shown with, at least one."""
-    return 1 if SCORE_KINDS[kind].is_comparable else max(1, spread_digits(scores))

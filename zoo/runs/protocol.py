@@ -25,7 +25,7 @@ _NOT_SHOWN = {*PROTOCOL} & CommonSettings.declared().keys() | {*CommonSettings.w
 def describe_settings(settings: Mapping[str, Any]) -> dict[str, str]:
     """Return the settings of an algorithm that may change a score, flat and as texts; `PROTOCOL` has the others."""
     texts = {}
-    for name, value in sorted(flatten(settings)):
+    for name, value in sorted(flatten(settings).items()):
         # What is nested in a setting is shown where the setting is; an empty mapping sets nothing.
         if name.partition(".")[0] not in _NOT_SHOWN and value != {}:
             # an algorithm of one's own may have a setting with the name of a field of the protocol

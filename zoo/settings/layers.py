@@ -8,7 +8,7 @@ import copy
 import functools
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -122,7 +122,7 @@ def parse_overrides(words: Sequence[str], flag: str = "-params") -> dict[str, An
 def as_words(values: Mapping[str, Any]) -> tuple[str, ...]:
     """Return settings as ``-params`` takes them, ``KEY=VALUE``."""
     # YAML, as which flags are read, takes JSON as it is; a text such as "no" keeps its quotes.
-    return tuple(f"{name}={json.dumps(value)}" for name, value in flatten(values))
+    return tuple(f"{name}={json.dumps(value)}" for name, value in flatten(values).items())
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,14 +145,16 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield nested settings with dotted names."""
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings with dotted names."""
+    flat: dict[str, Any] = {}
     for name, value in settings.items():
         # An empty mapping is a value: without it, the setting would be lost.
         if isinstance(value, Mapping) and value:
-            yield from flatten(value, f"{prefix}{name}.")
+            flat |= flatten(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", value
+            flat[f"{prefix}{name}"] = value
+    return flat
 
 
 def read_profiles(algo: str, path: str | Path | None = None) -> dict[str, Entries]:

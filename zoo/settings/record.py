@@ -306,7 +306,7 @@ class RunRecord:
         for name, declared in CommonSettings.declared().items():
             roles[f"settings.{name}"] = declared.role
         identity = {}
-        for name, value in flatten(self.plain()):
+        for name, value in flatten(self.plain()).items():
             # a nested name, e.g. `dataset.size`, has the role of its entry
             roles_of_name = {roles.get(name), roles.get(name.split(".")[0])}
             if value is not None and name not in _MAY_MOVE and not excluded_roles & roles_of_name:
