@@ -100,7 +100,7 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
 
 def _check(args: argparse.Namespace) -> dict[str, Any]:
     """Check an algorithm, and print the outcomes as a table; the exit code says whether everything holds."""
-    from agents.testing.kit import CHECKS, require_names, run_checks
+    from agents.testing.kit import CHECKS, PAGE, require_names, run_checks
     from zoo.algorithms.baselines import find_algorithm
     from zoo.settings.layers import parse_overrides
 
@@ -120,20 +120,15 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
         len(CHECKS),
         entry.published_name,
     )
-    rows = []
-    states = {}
-    for outcome in run_checks(entry.method, settings, args.skip):
-        check = outcome.check
-        states[check.name] = outcome.state
-        text = outcome.detail
-        if outcome.state == "fails":
-            text = f"{check.promise}: {text} ({check.where})"
-        rows.append((check.name, outcome.state, text))
+    outcomes = list(run_checks(entry.method, settings, args.skip))
+    states = {outcome.check: outcome.state for outcome in outcomes}
     failed = [name for name, state in states.items() if state in ("fails", "not tried")]
     verdict = f"fails: {', '.join(failed)}" if failed else "conforms"
     header = ("check", "outcome", "found")
-    print_table(f"{entry.id} {verdict}", header, rows, wrapped=("found",))
-    if not failed:  # with the settings that were checked
+    print_table(f"{entry.id} {verdict}", header, outcomes, wrapped=("found",))
+    if failed:
+        log.info("%s says what must hold", PAGE)
+    else:  # with the settings that were checked
         words = ["zoo", "train", "--algo", args.algo, "--env", "ENV", "--quick"]
         if args.hyperparams:
             words += ["-params", *args.hyperparams]

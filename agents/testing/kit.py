@@ -5,7 +5,6 @@ A check takes the :class:`Subject`, returns what it measured, and raises :class:
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import inspect
 import random
@@ -14,10 +13,9 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
-from functools import wraps
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -36,14 +34,13 @@ from agents.testing.subject import (
     FIRST,
     GAMMA,
     MODE,
+    ROWS,
     SIZES,
     SLOPE,
     STATES,
     NotApplicable,
     Subject,
     ViolationError,
-    make_batch,
-    make_noise,
 )
 
 Tensors: TypeAlias = Mapping[str, Tensor]
@@ -54,21 +51,7 @@ TRIES = 3
 """Different weights and batches with which numbers must differ before an algorithm is blamed."""
 
 
-def in_some_try(check: Callable[[Subject, int], str]) -> Callable[[Subject], str]:
-    """Return a check that fails only if it fails in all tries, each with other weights and another batch."""
-
-    @wraps(check)
-    def repeated(subject: Subject) -> str:
-        # one unlucky draw of weights may miss a tolerance that a sound algorithm keeps
-        for number in range(TRIES - 1):
-            with contextlib.suppress(ViolationError):
-                return check(subject, number)
-        return check(subject, TRIES - 1)
-
-    return repeated
-
-
-def check_hooks(subject: Subject) -> str:
+def check_hooks(subject: Subject, number: int) -> str:
     """Check that every hook is there and returns what it should, and that settings keep to their bounds."""
     for sizes in subject.accepted_sizes():
         check_first_update(*subject.example(**sizes))
@@ -80,22 +63,14 @@ def check_hooks(subject: Subject) -> str:
                 setting.checked(value)
             except ValueError as error:
                 raise ViolationError(f"the search of `{name}` leaves its bounds: {error}") from None
-    return without("hooks")(subject)
+    return check_habits("hooks", subject, number)
 
 
-def without(kind: str) -> Callable[[Subject], str]:
-    """Return a check that refuses bad habits of a kind.
-
-    :param kind: of the findings.
-    :return: the check.
-    """
-
-    def check(subject: Subject) -> str:
-        if findings := subject.findings.get(kind):
-            raise ViolationError("; ".join(findings))
-        return "nothing was found in an update on a made-up batch"
-
-    return check
+def check_habits(kind: str, subject: Subject, number: int) -> str:
+    """Check that there are no bad habits of a kind."""
+    if findings := subject.findings.get(kind):
+        raise ViolationError("; ".join(findings))
+    return "nothing was found in an update on a made-up batch"
 
 
 def _require_finite(tensors: Tensors, circumstances: str) -> None:
@@ -107,20 +82,14 @@ def _require_finite(tensors: Tensors, circumstances: str) -> None:
 # -- the same however it is run ---------------------------------------------------------------------------------------
 
 
-def _update(model: FlowAlgorithm, number: int) -> dict[str, Tensor]:
-    """Take an update with a made-up batch, and return its losses and diagnostics."""
-    return model.trainer.update_on(make_batch(model, number), make_noise(model, number))
-
-
-@in_some_try
 def check_low_precision(subject: Subject, number: int) -> str:
     """Check that bfloat16 products change the gradient little."""
     norms = []
     for precision in ("fp32", "bf16"):
-        model = subject.make_model(precision=precision, seed=number)
+        model = subject.make_model(number, precision=precision)
         if not any(isinstance(part, StackedMLP) for part in model.policy.nets.modules()):
             raise NotApplicable("no network has layers of the zoo, which alone follow `precision`")
-        norms.append(_update(model, number)["grad_norm"].item())
+        norms.append(model.trainer.update(ROWS)["grad_norm"].item())
     change = abs(norms[1] - norms[0])
     if not change <= BF16_TOLERANCE * norms[0]:
         raise ViolationError(
@@ -131,16 +100,15 @@ def check_low_precision(subject: Subject, number: int) -> str:
     return f"the gradient's norm changes by {change:.2g} of {norms[0]:.2g}"
 
 
-@in_some_try
 def check_compiled(subject: Subject, number: int) -> str:
     """Check that compiled updates are those of plain execution."""
     if not any(shutil.which(compiler) for compiler in ("c++", "g++", "clang++")):
         raise NotApplicable(
             "there is no C++ compiler on this machine, which compiling for a CPU needs"
         )
-    plain = _update(subject.make_model(seed=number), number)
-    model = subject.make_model(compile="on", seed=number)
-    compiled = _update(model, number)
+    plain = subject.make_model(number).trainer.update(ROWS)
+    model = subject.make_model(number, compile="on")
+    compiled = model.trainer.update(ROWS)
     mode = model.trainer.mode
     # PyTorch 2.11 and 2.12 name what makes the actions differentiable
     if "autograd.grad" in mode.reason or "requires_grad_" in mode.reason:
@@ -175,7 +143,6 @@ MIN_MODE_SHARE = 0.2
 SAMPLES = 256
 
 
-@in_some_try
 def check_values(subject: Subject, number: int) -> str:
     """Check the learnt values of a constant reward, of a reward one step later, and of two actions."""
     if not subject.rates_actions:
@@ -201,7 +168,6 @@ def check_values(subject: Subject, number: int) -> str:
     return f"1 and {GAMMA} to {VALUE_MARGIN}; two actions differ by {high - low:.1f} ({SLOPE:.0f})"
 
 
-@in_some_try
 def check_actions(subject: Subject, number: int) -> str:
     """Check that better actions are preferred, or, where no value is learnt, that both modes of the data are cloned."""
     model = subject.learnt(number)
@@ -242,7 +208,7 @@ def _sample(model: FlowAlgorithm, state: int) -> NDArray[Any]:
 # -- phases and files -------------------------------------------------------------------------------------------------
 
 
-def check_phases(subject: Subject) -> str:
+def check_phases(subject: Subject, number: int) -> str:
     """Check training offline, then online, with single actions, chunks of five, and returns of five steps only."""
     for sizes in subject.accepted_sizes():
         model = subject.make_model(**sizes)
@@ -265,16 +231,14 @@ def first_difference(tensors: Tensors, model: FlowAlgorithm) -> str | None:
     return next((name for name in tensors if not torch.equal(tensors[name], state[name])), None)
 
 
-def check_saving(subject: Subject) -> str:
+def check_saving(subject: Subject, number: int) -> str:
     """Check that a model and a policy that are loaded are those that were saved."""
-    model = subject.make_model().learn_offline(3)
+    model = subject.make_model(number).learn_offline(3)
     with tempfile.TemporaryDirectory() as folder:
         model.save(f"{folder}/model")
         model.policy.save(f"{folder}/policy")
         loaded = type(model).load(f"{folder}/model", device="cpu")
         policy = type(model.policy).load(f"{folder}/policy", device="cpu")
-    if loaded.settings() != model.settings():
-        raise ViolationError("a loaded model has other settings than the saved one")
     if name := first_difference(model.policy.state_dict(), loaded):
         raise ViolationError(f"`{name}` of a loaded model differs from that of the saved one")
     observations = np.random.default_rng(0).standard_normal((6, STATES)).astype(np.float32)
@@ -288,10 +252,10 @@ def check_saving(subject: Subject) -> str:
                 f"a loaded {kind} plans other actions than the saved one; `act` may depend on nothing but settings, "
                 "its draws and the networks of `networks`"
             )
-    return "parameters, settings and planned actions, to the last bit"
+    return "parameters and planned actions, to the last bit"
 
 
-def check_resuming(subject: Subject) -> str:
+def check_resuming(subject: Subject, number: int) -> str:
     """Check that updates that go on from a checkpoint, written in either phase, differ in no bit."""
     uninterrupted = subject.make_model()
     phases: dict[str, Callable[[FlowAlgorithm], object]] = {
@@ -321,59 +285,33 @@ def check_resuming(subject: Subject) -> str:
 # -- all checks -------------------------------------------------------------------------------------------------------
 
 State = Literal["holds", "fails", "fails by design", "does not apply", "skipped", "not tried"]
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that must hold.
-
-    :param name: for ``--skip``.
-    :param promise: what must hold.
-    :param run: returns what was measured, or raises.
-    """
-
-    name: str
-    promise: str
-    run: Callable[[Subject], str]
-    where = "docs/register.md#checks"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The result of a check.
-
-    :param check: the check.
-    :param state: whether it holds.
-    :param detail: the measurement; or why it does not hold, and what to do.
-    """
-
-    check: Check
-    state: State
-    detail: str
-
-
-CHECKS = (
-    Check("hooks", "every hook is there and returns what it should", check_hooks),
-    Check("networks", "every network is declared in `networks` and used", without("networks")),
-    Check("gradients", "each loss trains the networks that it should", without("gradients")),
-    Check("masks", "losses leave out sequences across a trajectory's end", without("masks")),
-    Check("noise", "declared noise is used, and nothing else is random", without("noise")),
-    Check("purity", "`targets` and `losses` change nothing", without("purity")),
-    Check("bounds", "actions keep to their bounds", without("bounds")),
-    Check("replicas", "several seeds at once equal each alone", without("replicas")),
-    Check("bf16", "low precision changes the gradient little", check_low_precision),
-    Check(
-        "phases", "it trains offline and goes on online, with chunks of 1 and of 5", check_phases
-    ),
-    Check("saving", "a loaded model is the saved one", check_saving),
-    Check("resuming", "updates resume bit for bit", check_resuming),
-    Check("values", "known values are learnt", check_values),
-    Check("actions", "better actions are preferred, or both modes cloned", check_actions),
-    Check("compiled", "compiled updates equal plain ones", check_compiled),
-)
-"""In the order in which they run: quick ones first, and each after those that it builds on."""
+CheckFunction = Callable[[Subject, int], str]
+"""Returns what was measured, or raises; the number chooses other weights and batches."""
+HABITS = ("networks", "gradients", "masks", "noise", "purity", "bounds", "replicas")
+CHECKS: dict[str, CheckFunction] = {
+    "hooks": check_hooks,
+    **{kind: partial(check_habits, kind) for kind in HABITS},
+    "bf16": check_low_precision,
+    "phases": check_phases,
+    "saving": check_saving,
+    "resuming": check_resuming,
+    "values": check_values,
+    "actions": check_actions,
+    "compiled": check_compiled,
+}
+"""By name, in the order in which they run: quick ones first, and each after those that it builds on."""
 NEEDED = ("hooks", "phases")
 """Checks without which those after them would name wrong causes, e.g. of NaN."""
+PAGE = "docs/register.md#checks"
+"""Says what each check is of."""
+
+
+class Outcome(NamedTuple):
+    """The result of a check: its name, its state, and the measurement, or why it does not hold and what to do."""
+
+    check: str
+    state: State
+    detail: str
 
 
 def require_names(names: Collection[str]) -> None:
@@ -382,18 +320,15 @@ def require_names(names: Collection[str]) -> None:
     :param names: to look up.
     :raises ValueError: for the first unknown one; the closest are named.
     """
-    known_checks = [check.name for check in CHECKS]
     for name in names:
-        if name not in known_checks:
-            raise ValueError(unknown_name_message("check", name, known_checks))
+        if name not in CHECKS:
+            raise ValueError(unknown_name_message("check", name, CHECKS))
 
 
 def run_checks(
     method: type[Method], settings: Mapping[str, Any] | None = None, skip: Collection[str] = ()
 ) -> Iterator[Outcome]:
-    """Try every check, one after the other.
-
-    What builds on a check that fails is not tried.
+    """Try every check, one after the other; what builds on one that fails is not tried.
 
     :param method: the algorithm.
     :param settings: over the small ones that the checks choose.
@@ -405,50 +340,50 @@ def run_checks(
     require_names([*skip, *method.fails_by_design])
     subject = Subject(method, settings or {})
     broken = ""
-    for check in CHECKS:
-        if check.name in skip:
-            yield Outcome(check, "skipped", "")
+    for name in CHECKS:
+        if name in skip:
+            yield Outcome(name, "skipped", "")
         elif broken:
-            yield Outcome(check, "not tried", f"needs what `{broken}` checks")
+            yield Outcome(name, "not tried", f"needs what `{broken}` checks")
         else:
-            outcome = try_check(check, subject)
-            if check.name in NEEDED and outcome.state == "fails":
-                broken = check.name
+            outcome = try_check(name, subject)
+            if name in NEEDED and outcome.state == "fails":
+                broken = name
             yield outcome
 
 
-def try_check(check: Check, subject: Subject) -> Outcome:
+def try_check(name: str, subject: Subject) -> Outcome:
     """Try one check; an exception of any type is its outcome.
 
-    :param check: the check.
+    :param name: of the check.
     :param subject: the algorithm, with models that earlier checks have trained.
     :return: the outcome.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what training warns of is a finding here
-            return Outcome(check, "holds", check.run(subject))
-    except NotApplicable as error:
-        return Outcome(check, "does not apply", str(error))
-    except Exception as error:
-        method = subject.method
-        # only what a check measured may be meant; a crash is a fault
-        explains_itself = isinstance(error, ViolationError | AgentError)
-        if explains_itself and check.name in method.fails_by_design:
-            reason = method.fails_by_design[check.name]
-            return Outcome(check, "fails by design", f"{reason}: {error}")
-        kind = "" if explains_itself else f"{type(error).__name__}: "
-        return Outcome(check, "fails", f"{kind}{error}{_line_of(error, method)}")
+    # one unlucky draw of weights may miss a tolerance that a sound algorithm keeps
+    for number in range(TRIES):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what training warns of is a finding here
+                return Outcome(name, "holds", CHECKS[name](subject, number))
+        except NotApplicable as error:
+            return Outcome(name, "does not apply", str(error))
+        except (ViolationError, AgentError) as error:
+            text = f"{error}{_line_of(error, subject.method)}"
+        except Exception as error:  # a crash is a fault, which no author means
+            text = f"{type(error).__name__}: {error}{_line_of(error, subject.method)}"
+            return Outcome(name, "fails", text)
+    reason = subject.method.fails_by_design.get(name)
+    if reason is not None:
+        return Outcome(name, "fails by design", f"{reason}: {text}")
+    return Outcome(name, "fails", text)
 
 
 def _line_of(error: BaseException, method: type[Method]) -> str:
     """Return the innermost line of the author's file that an error, or its cause, passed through; or nothing."""
     file = inspect.getsourcefile(method)
-    line = ""
-    cause: BaseException | None = error
-    while cause is not None:
-        for frame in traceback.extract_tb(cause.__traceback__):
+    lines = []
+    for cause in (error, error.__cause__):
+        for frame in traceback.extract_tb(cause.__traceback__) if cause else ():
             if frame.filename == file:
-                line = f" ({Path(file).name}:{frame.lineno})"
-        cause = cause.__cause__ or cause.__context__
-    return line
+                lines.append(f" ({Path(file).name}:{frame.lineno})")
+    return lines[-1] if lines else ""

@@ -8,16 +8,12 @@ from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
-import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.logger import Logger
-from torch import Tensor
 
-from agents.common.batch import Batch
 from agents.common.method import Method
 from agents.common.sb3.environments import DataOnly
-from agents.common.sb3.first_update import random_batch
 from agents.common.sb3.model import FlowAlgorithm
 from agents.models import model_class
 from agents.testing.habits import find_habits
@@ -177,24 +173,3 @@ class Subject:
                 self.method(**sizes)
                 accepted.append(sizes)
         return accepted
-
-
-def make_batch(model: FlowAlgorithm, seed: int = 0) -> Batch:
-    """Return a random batch of a model's sizes.
-
-    :param model: the model.
-    :param seed: of the numbers.
-    :return: the batch.
-    """
-    return random_batch(model.policy, ROWS, torch.Generator().manual_seed(seed))
-
-
-def make_noise(model: FlowAlgorithm, seed: int = 0) -> dict[str, Tensor]:
-    """Return all draws of one update.
-
-    :param model: the model.
-    :param seed: of the numbers.
-    :return: name -> draw.
-    """
-    table = model.method.update_noise() | model.method.crop_noise()
-    return model.policy.draw_noise(table, ROWS, torch.Generator().manual_seed(seed))

@@ -12,9 +12,8 @@ from torch import nn
 
 import agents
 from agents.common.data.shards import Shard, Shards
+from agents.common.sb3.first_update import random_batch
 from agents.models import model_class
-from agents.testing.subject import make_batch as toy_batch
-from agents.testing.subject import make_noise as toy_noise
 from tests.envs import SpacesEnv
 
 every_algorithm = pytest.mark.parametrize("id", agents.algorithm_ids())
@@ -70,6 +69,17 @@ def toy_dataset(rows=60, observations=4, actions=2, seed=0, length=12):
         "masks": (draw.random(rows) > 0.1).astype(np.float32),
         "terminals": (np.arange(rows) % length == length - 1).astype(np.float32),
     }
+
+
+def toy_batch(model, seed=0, rows=16):
+    """Return a random batch of a model's sizes."""
+    return random_batch(model.policy, rows, seeded(seed))
+
+
+def toy_noise(model, seed=0, rows=16):
+    """Return all draws of one update."""
+    table = model.method.update_noise() | model.method.crop_noise()
+    return model.policy.draw_noise(table, rows, seeded(seed))
 
 
 def refuses(text, error=ValueError):

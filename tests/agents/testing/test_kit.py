@@ -12,13 +12,13 @@ from tests.agents.testing.mistakes import FLOW, HOOKS, MISTAKES, example, with_m
 from tests.common.toys import every_algorithm
 from zoo.train import main
 
-NAMES = [check.name for check in CHECKS]
+NAMES = [*CHECKS]
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
 
 
 def outcomes(id, skip=(), **settings):
     method = agents.get(id).method
-    return {outcome.check.name: outcome for outcome in run_checks(method, settings, skip)}
+    return {outcome.check: outcome for outcome in run_checks(method, settings, skip)}
 
 
 def outcome_of(check, code, write_agent):

@@ -87,7 +87,7 @@ def test_a_network_with_other_strides_learns_as_in_plain_pytorch(network, settin
 # -- ordinary modules -------------------------------------------------------------------------------------------------
 
 SLOW = {"phases", "values", "actions", "compiled"}
-QUICK = {check.name for check in CHECKS} - SLOW
+QUICK = {*CHECKS} - SLOW
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_the_pages_agent_keeps_the_contract(method, skip):
     outcomes = [*run_checks(method, skip=skip)]
     for outcome in outcomes:
         expected = {"holds", "skipped"}
-        if outcome.check.name == "bf16":
+        if outcome.check == "bf16":
             expected = {"does not apply", "skipped"}
         assert outcome.state in expected, outcomes
 

@@ -45,5 +45,5 @@ def test_each_check_of_a_marked_agent_is_a_test(pytester, own_agents):
     assert "test_without_mark[bounds] ERROR" in output
     (failure,) = re.findall(r"_ test_broken\[bounds\] _+\n(.*?)\n[_=]", output, flags=re.DOTALL)
     first, last = failure.splitlines()  # no traceback
-    assert first.startswith("actions keep to their bounds: `act` returns actions up to ")
+    assert first.startswith("`act` returns actions up to ")
     assert last == "(see docs/register.md#checks)"
