@@ -32,6 +32,8 @@ class SpaceSlice(NamedTuple):
     :param space: the space.
     :param shape: of its values in an environment's observation, and in a features extractor's input if it is a Box.
     :param columns: where it is in a row.
+    :param is_image: whether SB3 takes it for an image.
+    :param count: number of values of each choice or pixel, which are whole numbers from 0 on; None for other numbers.
     """
 
     key: str
@@ -39,15 +41,7 @@ class SpaceSlice(NamedTuple):
     shape: tuple[int, ...]
     columns: slice
     is_image: bool
-
-    @property
-    def count(self) -> Any:
-        """Number of values of each choice or pixel, which are whole numbers from 0 on; None for other numbers."""
-        if isinstance(self.space, spaces.MultiDiscrete):
-            return self.space.nvec
-        if isinstance(self.space, spaces.Discrete):
-            return self.space.n
-        return 256 if self.is_image else None
+    count: Any
 
 
 class ObservationLayout:
@@ -69,7 +63,11 @@ class ObservationLayout:
         for key, part in self._by_key(space).items():
             shape: Any = get_obs_shape(part)
             columns = slice(self.size, self.size + math.prod(shape))
-            self.parts.append(SpaceSlice(key, part, shape, columns, is_image_space(part)))
+            is_image = is_image_space(part)
+            count = 256 if is_image else getattr(part, "nvec", None)
+            if isinstance(part, spaces.Discrete):
+                count = part.n
+            self.parts.append(SpaceSlice(key, part, shape, columns, is_image, count))
             self.size = columns.stop
         self.holds_images = all(part.is_image for part in self.parts)
         """Whether there is nothing else in a row."""

@@ -130,7 +130,11 @@ class ActingPolicy(BasePolicy):
         if self.training:
             self.set_training_mode(False)
         draws = self.method.with_rows_in_place(noise)
-        return self.unscale_chunks(self.sample(observations, draws, self.nets).cpu().numpy())
+        scaled = self.sample(observations, draws, self.nets).cpu().numpy()
+        shape = (*scaled.shape[:-1], self.chunk_length, *self.action_space.shape)
+        return self.unscale_action(scaled.reshape(shape)).astype(
+            self.action_space.dtype, copy=False
+        )
 
     def sample(self, observations: Array, noise: Noise, nets: Any) -> Tensor:
         """Sample one chunk for every observation with the given networks, e.g. a view that records what they do.
@@ -146,13 +150,6 @@ class ActingPolicy(BasePolicy):
         # as in training, so that targets and played actions round alike
         with torch.no_grad(), matmul_precision(self.method.precision, device):
             return self.method.sample_actions(self.preprocess_raw(rows), draws, nets)
-
-    def unscale_chunks(self, actions: Array) -> Array:
-        """Return flattened chunks (..., D) in [-1, 1] as actions in the environment's units, (..., H, A)."""
-        shape = (*actions.shape[:-1], self.chunk_length, *self.action_space.shape)
-        return np.asarray(
-            self.unscale_action(actions.reshape(shape)), dtype=self.action_space.dtype
-        )
 
     def forward(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         """Return the first planned action of each observation, (B, A), scaled to [-1, 1]."""
@@ -268,7 +265,7 @@ class ActingPolicy(BasePolicy):
         :return: actions in the environment's units, (B, A), and the state for the next call (None where each action is
             planned anew).
         """
-        if self.played_length == 1:
+        if self.method.played_length == 1:
             return self._plan_rows(rows, generators)[:, 0], None
         count = len(rows)
         shape = self._chunks_shape(count)
@@ -285,7 +282,7 @@ class ActingPolicy(BasePolicy):
         chunks, used = map(np.copy, state)
         if episode_start is not None:
             used[np.asarray(episode_start, dtype=bool)] = self.chunk_length  # nothing is left of it
-        due = used >= self.played_length
+        due = used >= self.method.played_length
         if due.any():
             chunks[due] = self._plan_rows(rows, generators, due)
             used[due] = 0

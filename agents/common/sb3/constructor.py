@@ -168,9 +168,8 @@ class Arguments(Configurable):
 
     def of_sb3(self, method: Method) -> dict[str, Any]:
         """Return the arguments of SB3's constructor, to which the settings in SB3's order belong."""
-        values = self.settings()
-        for name in OWN_ARGUMENTS:
-            del values[name]
+        names = self.declared().keys() - set(OWN_ARGUMENTS)
+        values = {name: getattr(self, name) for name in names}
         if self.seeds is not None:
             values["seed"] = self.seeds[0]
         for name, declared in Method.declared().items():
@@ -204,11 +203,10 @@ def read_arguments(
     arguments = Arguments(**{name: settings.pop(name) for name in names})
     if arguments.seed is not None and arguments.seeds is not None:
         raise ValueError("`seed` and `seeds` both say what to begin with; give one of them")
-    of_sb3 = _settings_of_sb3(arguments)
-    for name, (other_name, _) in of_sb3.items():
+    for name, (other_name, value) in _settings_of_sb3(arguments).items():
         if name in settings:
             raise ValueError(f"`{name}` and `{other_name}` are the same setting; give one of them")
-    settings |= {name: value for name, (_, value) in of_sb3.items()}
+        settings[name] = value
     if arguments.method is None:
         method = kind(**settings)
     elif settings:
@@ -233,10 +231,7 @@ def _settings_of_sb3(arguments: Arguments) -> dict[str, tuple[str, Any]]:
         arguments.policy_kwargs = policy_kwargs
     if arguments.n_steps is not None:
         # SB3's returns are of single actions, and shorter before the end of an episode
-        values = {
-            "horizon_length": arguments.n_steps,
-            "action_chunking": False,
-            "shorten_returns": True,
-        }
-        settings |= {name: ("n_steps", value) for name, value in values.items()}
+        settings["horizon_length"] = "n_steps", arguments.n_steps
+        settings["action_chunking"] = "n_steps", False
+        settings["shorten_returns"] = "n_steps", True
     return settings

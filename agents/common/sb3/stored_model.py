@@ -31,7 +31,7 @@ from agents.common.model_file import (
 )
 from agents.common.normalization import normalized_as_saved
 from agents.common.sb3.constructor import SETTINGS_OF_POLICY
-from agents.common.sb3.trained_model import TrainedModel
+from agents.common.sb3.environments import TrainedModel
 from agents.common.sb3.transfer import check_saved_flow, require_fit
 from agents.common.validation import path_of, suggestion
 
