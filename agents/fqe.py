@@ -172,7 +172,7 @@ def fitted_q(
             q = model.policy.nets.critic(first.observations, actions).mean(1)
         values = unit * q.cpu().double().numpy()  # (CRITICS, trajectories)
         means.append(float(values.mean()))
-    before, value = means
+    value_before, value = means
     if not np.isfinite(value):
         raise ArithmeticError(
             f"fitted Q evaluation must stay finite, got {value:g} after {steps} updates; play the policy, which may "
@@ -180,7 +180,7 @@ def fitted_q(
         )
     # A moving average nears its end geometrically: as long as the last quarter brings it nearer by half, what is left
     # to learn is no more than the drift.
-    drift = abs(value - before)
+    drift = abs(value - value_before)
     margin = margin_of(values) + drift
     return FittedValue(
         value=value,

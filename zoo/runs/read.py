@@ -299,8 +299,12 @@ def _progress(row: Mapping[str, Any], status: Mapping[str, Any]) -> str:
     pretraining_step = status.get("pretraining_step", 0)
     if pretraining_step < row["pretraining_steps"] and not row["pretrained_actor"]:
         return f"at pretraining step {pretraining_step:,} of {row['pretraining_steps']:,}"
-    offline = f"at offline step {row['offline_step']:,} of {show(row['offline_steps'])}"
-    return f"{offline} and online step {row['online_step']:,} of {show(row['online_steps'])}"
+    places = []
+    for phase in PHASES:
+        if row[f"{phase}_steps"] != 0:  # NaN where it is unknown
+            steps = show(row[f"{phase}_steps"])
+            places.append(f"{phase} step {row[f'{phase}_step']:,} of {steps}")
+    return f"at {' and '.join(places)}"
 
 
 def _mark_duplicates(runs: pd.DataFrame) -> None:

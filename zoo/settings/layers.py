@@ -268,7 +268,7 @@ def read_files(
     :return: the files that are shipped, and those of the user.
     :raises UsageError: if there is no such profile, or a file cannot be read.
     """
-    own = read_profiles(algo)
+    of_algorithm = read_profiles(algo)
     users = {} if conf is None else read_profiles(algo, conf)
     keys = {*settings, *ENTRY_NOTES}
     shipped_files: list[File] = []
@@ -276,14 +276,15 @@ def read_files(
     for name in dict.fromkeys([DEFAULT_PROFILE, profile]):  # later ones win
         place = "" if name == DEFAULT_PROFILE else f" {PROFILES}.{name}"
         shared = shared_profile(name)
-        if name not in {*own, *users} and not shared:
-            names = dict.fromkeys([*shared_profiles(), *own, *users])
+        if name not in {*of_algorithm, *users} and not shared:
+            names = dict.fromkeys([*shared_profiles(), *of_algorithm, *users])
             raise UsageError(f"`{algo}` has no profile `{profile}`; it has: {', '.join(names)}")
-        for entry, values in shared.items():
-            shared[entry] = {key: value for key, value in values.items() if key in keys}
+        for values in shared.values():
+            for key in values.keys() - keys:  # of other algorithms
+                del values[key]
         # below the algorithm's own file, which is more specific than a protocol for all
         shipped_files.append((f"hyperparams/{PROFILES}/{name}.yml", shared))
-        shipped_files.append((f"hyperparams/{algo}.yml{place}", own.get(name, {})))
+        shipped_files.append((f"hyperparams/{algo}.yml{place}", of_algorithm.get(name, {})))
         user_files.append((f"{conf}{place}", users.get(name, {})))
     return shipped_files, user_files
 

@@ -365,11 +365,11 @@ def summarise(study: optuna.Study, plan: Plan) -> dict[str, Any]:
         return result
     best = study.best_trial
     write_best(best, plan)
-    found: dict[str, Any] = {name: best.user_attrs[name] for name in (SETTINGS, "runs")}
+    settings_and_runs = {name: best.user_attrs[name] for name in (SETTINGS, "runs")}
     # where every trial has diverged it is infinite, which JSON cannot hold
     score = best.value if math.isfinite(best.value or 0.0) else None
     return result | {
-        "best": {"trial": best.number, "score": score, **found},
+        "best": {"trial": best.number, "score": score, **settings_and_runs},
         "best_conf": str(plan.folder / "best.yml"),
         "next": command_with(best, plan),
     }
