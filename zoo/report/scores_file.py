@@ -158,14 +158,18 @@ def _check_rows(table: pd.DataFrame, path: Path) -> None:
     limits = pd.DataFrame({name: kind.limits for name, kind in SCORE_KINDS.items()})
     lowest, highest = limits.reindex(columns=table["kind"]).to_numpy()
     counts = table[["seed", "step", "episodes"]].assign(seed=table["seed"].fillna(table["seeds"]))
-    is_score = (
-        (table[["method", "env"]] != "").all(axis=1)
-        & table["phase"].isin(PHASES)
-        & ((counts >= 0) & (counts % 1 == 0)).all(axis=1)
-        & table["score"].between(lowest, highest)
-    )
+    named = (table[["method", "env"]] != "").all(axis=1)
+    counted = ((counts >= 0) & (counts % 1 == 0)).all(axis=1)
     repeated = table.duplicated(["method", "env", "phase", "seed", "step"])
-    for is_bad, expected in (~is_score, "a score"), (repeated, "one row for each evaluation"):
+    conditions = {
+        "a method and an environment": named,
+        f"a phase of {', '.join(PHASES)}": table["phase"].isin(PHASES),
+        "a seed or seeds, a step and episodes that are whole numbers": counted,
+        "a score of its kind, such as success from 0 to 1": table["score"].between(lowest, highest),
+        "one row for each evaluation": ~repeated,
+    }
+    for expected, is_good in conditions.items():
+        is_bad = ~is_good
         if is_bad.any():
             row = int(is_bad.argmax())
             cells = ", ".join(f"{name} {value}" for name, value in table.iloc[row].items())

@@ -61,10 +61,10 @@ def test_runs_that_are_shorter_than_those_of_a_file_are_not_compared_with_them(t
 @pytest.mark.parametrize(
     ("row", "column", "value", "expected"),
     [
-        (3, "phase", "later", "a score"),
-        (2, "step", "1e400", "a score"),
-        (4, "score", "1.2", "a score"),
-        (5, "method", "", "a score"),
+        (3, "phase", "later", "a phase of offline, online"),
+        (2, "step", "1e400", "a seed or seeds, a step"),
+        (4, "score", "1.2", "a score of its kind, such as success from 0 to 1"),
+        (5, "method", "", "a method"),
         (7, "seed", "0", "one row for each"),
     ],
 )
