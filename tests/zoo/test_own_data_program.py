@@ -10,12 +10,10 @@ from tests.zoo.datasets.samples import (
     WRITERS,
     episodes,
     write_d4rl_task,
-    write_minari,
     write_npz,
 )
 from tests.zoo.helpers import TINY
 from tests.zoo.outcomes import config_of
-from zoo.dataset import main as dataset
 from zoo.train import main
 
 FOLDER = "tests.zoo.envs.toys__Spring-v0"
@@ -60,24 +58,6 @@ def test_paths_are_below_the_commands_folder_wherever_the_environment_goes(
     source = write_npz(tmp_path, episodes(3)).name
     result, _ = call(main, *words("logs", source), "--env-kwargs", "folder=/")
     assert result["run"] == str(tmp_path / "logs" / "qam" / f"{FOLDER}_1")
-
-
-def test_a_set_is_converted_and_described(tmp_path, call):
-    source = write_minari(tmp_path, episodes(3))
-    result, _ = call(dataset, "convert", source, "-o", tmp_path / "a.npz")
-    returns = sorted(float(part["rewards"].sum()) for part in episodes(3))
-    assert list(result.pop("returns").values()) == pytest.approx(
-        [returns[0], np.mean(returns), returns[2]], rel=1e-5
-    )
-    assert result == {
-        "file": str(tmp_path / "a.npz"),
-        "trajectories": 3,
-        "transitions": 59,
-        "terminated": 1,
-        "observation": 4,
-        "action": 2,
-        "recorded_in": "Spring-v0",
-    }
 
 
 @pytest.mark.parametrize(

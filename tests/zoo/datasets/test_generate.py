@@ -2,10 +2,6 @@
 
 import hashlib
 import multiprocessing
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +10,7 @@ from numpy.testing import assert_array_equal
 
 from agents.common.files import digest_of
 from agents.common.processor import cpuinfo
-from tests import ROOT, needs_pinned
+from tests import needs_pinned
 from tests.zoo.datasets import writers
 from tests.zoo.datasets.conftest import generate_in_process
 from tests.zoo.datasets.writers import StoppingWriter
@@ -24,7 +20,6 @@ from zoo.datasets import generate
 from zoo.datasets.files import recorded_sha256
 from zoo.datasets.generate import generate_dataset, make_player
 from zoo.datasets.names import DATASETS
-from zoo.datasets.oracles import EpisodePlayer
 
 MANIPULATION = [
     "cube-single-noisy-v0", "cube-double-play-v0", "cube-octuple-play-v0", "scene-play-v0", "scene-noisy-v0",
@@ -49,15 +44,6 @@ def test_episode_depends_on_its_number_only_and_leaves_the_global_generator(name
     for key, array in arrays.items():
         assert_array_equal(array, expected[key], err_msg=key)
     assert_array_equal(np.random.get_state()[1], state)
-
-
-@pytest.mark.parametrize("which", [(1, "train", 0), (0, "val", 0), (0, "train", 1)])
-def test_seed_split_and_number_each_give_another_episode(which):
-    def actions(seed, split, number):
-        player = make("pointmaze-medium-navigate-v0", seed, steps=5)
-        return player.collect(split, number)["actions"]
-
-    assert not np.array_equal(actions(*which), actions(0, "train", 0))
 
 
 # -- whole datasets ----------------------------------------------------------------------------------------------------
@@ -146,29 +132,6 @@ def test_data_are_equal_on_every_processor(name, digest, kernel, tmp_path, monke
     assert digest_of_content(files[0]).startswith(digest)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_killed_program_leaves_no_process_and_goes_on_later(tmp_path, kill):
-    words = f"zoo/dataset.py generate {NAME} --dataset-dir {tmp_path} --episodes 60".split()
-    command = [sys.executable, *words]
-    program = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    while count_episodes(tmp_path) < 5:
-        assert program.poll() is None
-        time.sleep(0.01)
-    program.send_signal(kill)
-    _, errors = program.communicate(timeout=10)
-    is_killed = kill == signal.SIGKILL
-    assert program.returncode == (-kill if is_killed else 3)
-    assert is_killed or "kept, and the same command continues from there" in errors
-    time.sleep(1.0)  # an episode takes 0.02 s; a worker that lived on would finish many
-    count = count_episodes(tmp_path)
-    time.sleep(0.5)
-    assert count_episodes(tmp_path) == count < 60
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    fresh = generate_dataset(NAME, tmp_path / "fresh", num_episodes=60)
-    assert digest_of(tmp_path / f"{NAME}.npz") == digest_of(fresh[0])
-
-
 def test_failure_of_a_process_is_told_and_ends_the_others(tmp_path, monkeypatch):
     monkeypatch.setattr(generate, "write_episode", writers.fail)
     with pytest.raises(ArithmeticError, match="no physics today"):
@@ -207,23 +170,3 @@ def test_what_cannot_be_generated_is_refused(tmp_path, name):
     with refuses(f"{name} cannot be generated"):
         generate_dataset(name, tmp_path)
     assert list(tmp_path.iterdir()) == []
-
-
-class UnhealthyPlayer(EpisodePlayer):
-    """Gives up each of its first episodes."""
-
-    def __init__(self, failures):
-        super().__init__(DATASETS[NAME], 0)
-        self.failures, self.seeds = failures, set()
-
-    def play(self, reset_seed, action_seed):
-        self.seeds.add(reset_seed)
-        return {"rewards": np.ones(1)} if len(self.seeds) > self.failures else None
-
-
-def test_an_unhealthy_episode_is_replaced_by_others_until_there_are_too_many():
-    player = UnhealthyPlayer(2)
-    assert player.collect("train", 0) == {"rewards": np.ones(1)}
-    assert len(player.seeds) == 3
-    with pytest.raises(RuntimeError, match="100 episodes in a row were unhealthy"):
-        UnhealthyPlayer(100).collect("train", 0)

@@ -2,13 +2,11 @@
 
 import dataclasses
 import warnings
-import zipfile
 
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from agents.common.files import DamagedFileError
 from tests.zoo.datasets.conftest import NAME, TASK_1, small_arrays
 from tests.zoo.outcomes import refuses
 from zoo.datasets import load
@@ -21,9 +19,7 @@ from zoo.datasets.ogbench import (
     check_dataset,
     check_headers,
     check_values,
-    relabel,
 )
-from zoo.envs.make import make_raw_env
 from zoo.terminal.errors import UsageError
 
 SPEC = DATASETS[NAME]
@@ -67,17 +63,6 @@ def test_value_that_is_wrong_is_refused_with_its_row(array, row, value, named):
         check_values(arrays)
 
 
-def test_damaged_bytes_are_traced_to_their_array(write_dataset):
-    path = write_dataset()
-    with zipfile.ZipFile(path) as archive:
-        member = archive.getinfo("qpos.npy")
-    content = bytearray(path.read_bytes())
-    content[member.header_offset + 300] ^= 0xFF
-    path.write_bytes(content)
-    with pytest.raises(DamagedFileError, match="qpos"):
-        check_dataset(path, SPEC)
-
-
 def test_file_that_changed_after_its_checksum_was_written_is_found(write_dataset):
     path = write_dataset()
     checksum_file(path).write_text(f"{'0' * 64}  {path.name}\n")
@@ -89,16 +74,6 @@ def test_unsolved_tasks_are_a_warning(write_dataset):
     # data lie within x, y in [0, 8], but for three rows at (20, 20)
     with pytest.warns(UserWarning, match="a state that achieves each task, got none for 2, "):
         check_dataset(write_dataset(), SPEC)
-
-
-def test_relabelling_in_parts_equals_distance_to_the_goal(monkeypatch):
-    monkeypatch.setattr("agents.common.data.arrays.PIECE_ROWS", 7)
-    env_id = TASK_1.replace("navigate-", "")
-    qpos = small_arrays()["qpos"]
-    rewards, masks = relabel({"qpos": qpos}, make_raw_env(env_id))
-    is_success = np.linalg.norm(qpos - np.array([20.0, 20.0]), axis=1) <= 1.0
-    assert_array_equal(rewards, np.where(is_success, 0.0, -1.0))
-    assert_array_equal(masks, np.where(is_success, 0.0, 1.0))
 
 
 # -- loading -----------------------------------------------------------------------------------------------------------

@@ -10,8 +10,7 @@ from gymnasium import spaces
 from agents.common.data.buffer import SequenceReplayBuffer
 from tests.zoo.datasets.conftest import NAME, TASK_1, write_shard
 from tests.zoo.outcomes import refuses
-from zoo.datasets import load, shards
-from zoo.datasets.download import DownloadError
+from zoo.datasets import shards
 from zoo.datasets.load import load_dataset
 from zoo.datasets.names import DATASETS
 from zoo.datasets.ogbench import relabel
@@ -19,7 +18,6 @@ from zoo.datasets.shards import ARRAYS, find_converted, shard_names
 
 SPEC = DATASETS[NAME]
 LARGE = "humanoidmaze-giant-navigate-100m-v0"
-LARGE_TASK = "humanoidmaze-giant-navigate-100m-singletask-task1-v0"
 
 pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")
 
@@ -161,17 +159,3 @@ def test_a_broken_file_is_refused_by_its_name(folder):
 
 
 # -- OGBench's large sets ---------------------------------------------------------------------------------------------
-
-
-def test_files_of_a_large_set_that_its_size_needs_are_fetched_or_refused_with_the_ways_out(
-    tmp_path, monkeypatch
-):
-    def refuse(name, folder, *, transitions, existing):
-        assert (name, transitions) == (LARGE, 8_000_001)
-        raise DownloadError("no network")
-
-    monkeypatch.setattr(load, "download_dataset", refuse)
-    (tmp_path / LARGE).mkdir()
-    (tmp_path / LARGE / "humanoidmaze-giant-navigate-v0-000.npz").touch()
-    with refuses("no network"):
-        load_dataset(LARGE_TASK, dataset_dir=tmp_path, dataset_size=8_000_001)  # 4,000,000 a file

@@ -2,7 +2,6 @@
 
 import importlib
 import sys
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -11,10 +10,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from tests.zoo.datasets.samples import read, write_robomimic
 from tests.zoo.envs.lifting import INSTALL, NAME, play
 from tests.zoo.outcomes import refuses
-from zoo.datasets.names import gym_id, parse_env_name, parse_name
+from zoo.datasets.names import parse_env_name, parse_name
 from zoo.envs.make import find_spec, make_env
-from zoo.envs.tasks import D4RL, OBSERVATIONS, ROBOMIMIC
-from zoo.runs.read import split_environment
 from zoo.settings.request import TrainRequest
 from zoo.training.plan import plan_run
 
@@ -93,28 +90,7 @@ def test_replaying_a_files_actions_gives_its_observations(robosuite, tmp_path):
         row += 1
 
 
-@pytest.mark.slow
-def test_observations_are_robosuites_sensors_in_robomimics_order(robosuite):
-    sizes = [make_env(name).observation_space.shape for name in ROBOMIMIC]
-    assert sizes == [(19,), (23,), (23,)]
-    env = make_env("can-mh-low_dim")
-    observation, _ = env.reset(seed=0)
-    sensors = env.env.unwrapped._scene._get_observations(force_update=True)
-    names = [name.replace("object", "object-state") for name in OBSERVATIONS]
-    expected = np.concatenate([sensors[name] for name in names])
-    assert_array_equal(observation, expected.astype(np.float32))
-    assert np.abs(observation[9:]).max() > 0.5  # robosuite's own `reset` returns zeros here
-    assert_allclose(observation[16:19], sensors["Can_pos"], rtol=1e-6)
-
-
 # -- D4RL -------------------------------------------------------------------------------------------------------------
-
-
-def test_there_are_the_21_tasks_of_gfp_and_six_mazes():
-    counts = Counter(task.domain for task in D4RL.values())
-    assert counts == {"d4rl-adroit": 12, "d4rl-mujoco": 9, "d4rl-antmaze": 6}
-    assert split_environment("mujoco/hopper/medium-v0")[1:] == ("d4rl-mujoco", "")
-    assert gym_id("D4RL/relocate/cloned-v2") == "AdroitHandRelocate-v1"
 
 
 @pytest.mark.parametrize("size", ["umaze", "medium", "large"])

@@ -40,7 +40,6 @@ from zoo.datasets.custom import load_custom
 from zoo.datasets.formats.base import (
     COMPACT,
     compact,
-    transitions_of_rows,
     write_set,
 )
 from zoo.datasets.formats.read import has_rewards, metadata_of, read_source
@@ -116,16 +115,6 @@ def test_rows_without_a_last_observation_repeat_it_at_a_termination_and_drop_a_s
     assert_array_equal(arrays["observations"], np.array(states, np.float32))
     assert_array_equal(arrays["actions"][20:39], second["actions"][:19])
     assert_array_equal(arrays["rewards"][:19], first["rewards"].astype(np.float32))
-
-
-def test_rows_after_the_last_marked_end_are_a_trajectory_too():
-    states = np.arange(7.0)[:, None]
-    rows = {"observations": states, "actions": np.zeros((7, 1)), "rewards": np.zeros(7)}
-    # One of a single step between two others has no transition.
-    ends = np.isin(np.arange(7), (2, 3))
-    transitions = transitions_of_rows("set", rows, ends, np.ones(7))
-    assert_array_equal(np.flatnonzero(transitions.ends), [1, 3])
-    assert_array_equal(transitions.final_observations, [[2], [6]])
 
 
 def test_d4rl_with_next_observations_loses_no_transition(tmp_path):

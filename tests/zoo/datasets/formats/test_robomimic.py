@@ -49,13 +49,6 @@ def test_a_demonstration_that_fails_is_cut_off_so_that_failing_does_not_look_goo
     assert_array_equal(arrays["observations"][-1], last.astype(np.float32))
 
 
-def test_what_follows_a_done_step_is_another_trajectory(tmp_path):
-    arrays = read(write_robomimic(tmp_path / "a.hdf5", [demonstration(5, 2)]))
-    assert_array_equal(arrays["valids"], [1, 1, 1, 1, 0, 1, 0])
-    assert_array_equal(arrays["masks"], [1, 1, 1, 0, 1, 0, 1])
-    assert_array_equal(arrays["rewards"], [-1, -1, -1, 0, 0, 0, 0])
-
-
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
