@@ -14,10 +14,9 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
 
 from zoo.algorithms.packages import import_optional
 from zoo.envs.rendering import prepare_pictures
-from zoo.settings.request import add_training, read_request
+from zoo.settings.request import TUNING_SEED, StudyRequest, add_training, read_request
 from zoo.terminal.cli import as_program
 from zoo.terminal.parser import Parser, add_flags, given_flags
-from zoo.tuning.request import TUNING_SEED, StudyRequest
 
 TRAINING = (
     "algo", "env", "profile", "quick", "hyperparams", "conf_file", "pretrained_actor", "behaviour", "dataset",

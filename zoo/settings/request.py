@@ -1,4 +1,4 @@
-"""What a training run is asked to be: its flags, the request that they are read into, and its command line."""
+"""What training runs and studies are asked to be: flags, the requests that they are read into, and the command line."""
 
 # ruff: noqa: RUF009  # `flag` declares a field
 
@@ -34,6 +34,8 @@ MACHINE = {name: CommonSettings.declared()[name] for name in CommonSettings.with
 
 SOURCES = ("auto", "download", "generate")
 """Where a benchmark's own dataset comes from; what else `--dataset` says names data."""
+TUNING_SEED = 1_000_000
+"""First seed of training and seed of evaluations in tuning: apart from those of a report, which begin at 0."""
 RARELY_GIVEN = (
     "eval_at_start", "log_interval", "dataset_replace_interval", "success_at", "normalize", "noise_type", "noise_std",
 )  # fmt: skip
@@ -149,6 +151,32 @@ class TrainRequest:
             is_pair = isinstance(value, list | tuple) and isinstance(value[0], int | float)
             words += _flag(name, ",".join(map(str, value)) if is_pair else value)
         return words
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRequest:
+    """A study as the flags of ``zoo tune`` ask for it.
+
+    :param run: its training runs, without the settings of a trial.
+    """
+
+    run: TrainRequest
+    search: Sequence[str] = flag(
+        "settings to search, each NAME, NAME=low:high, NAME=low:high:log or NAME=[a,b,c] (default: those that the "
+        "algorithm declares; `zoo agents show ALGO` lists them)",
+        default=(),
+        action="extend",
+        metavar="NAME",
+        section="study",
+    )
+    n_trials: int = flag("trials of the whole study, whichever calls begin them", default=100)
+    study_name: str | None = flag(
+        "name of the study, which is continued if it exists (default: ALGO_ENV)"
+    )
+    study_storage: str | None = flag(
+        "URL of the study's database (default: a SQLite file in LOG-FOLDER/studies/NAME)",
+        metavar="URL",
+    )
 
 
 def _flag(name: str, value: Any) -> Iterator[str]:

@@ -40,12 +40,11 @@ from zoo.runs.locks import Lock
 from zoo.runs.resume import differences
 from zoo.runs.scores import RETURN, SUCCESS, ScoreKind
 from zoo.settings.layers import as_words, dump_yaml, parse_overrides
-from zoo.settings.request import TrainRequest
+from zoo.settings.request import StudyRequest, TrainRequest
 from zoo.terminal.errors import Interrupted, StopSignal, UsageError, handling_signals
 from zoo.terminal.messages import LOG_FILE_ONLY, log, messages
 from zoo.training.plan import RunPlan, plan_run
 from zoo.training.start import train
-from zoo.tuning.request import StudyRequest
 from zoo.tuning.searches import params_of, read_searches, suggest
 
 STUDIES = "studies"
