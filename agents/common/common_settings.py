@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -29,45 +28,31 @@ OPTIMIZERS: dict[str | None, dict[str, Any]] = {
 class LearningRateSchedule:
     """A step size as a pure function of how far training is, so that it is resumed without a state of its own.
 
-    :param value: a number > 0; ``"lin_1e-3"`` or ``"cos_1e-3"``, which fall to 0 along a line or half a cosine;
-        ``"warmup_1000_3e-4"`` or ``"warmup_1000_cos_1e-3"``, which first rise over so many updates; or a function of
-        the remaining progress.
+    :param value: a number > 0; ``"lin_1e-3"`` or ``"cos_1e-3"``, which fall to 0 along a line or half a cosine; or a
+        function of the part of the phase that is left, from 1 to 0.
     :raises TypeError: for another type.
     :raises ValueError: for another text, or a number out of range.
     """
 
     def __init__(self, value: float | str | Callable[[float], float]) -> None:
-        self.warmup = 0
         self.decay = ""
         if isinstance(value, str):
-            parts = re.fullmatch(r"(?:warmup_(\d+)_)?(lin_|cos_|)(\d.*|\..*)", value)
+            text = value
+            self.decay = text[:4] if text[:4] in DECAYS else ""
             try:
-                # without a warm-up its group is absent, which counts as 0 updates
-                warmup, self.decay, start = parts.groups("0")  # type: ignore[union-attr]  # None is refused too
-                self.warmup = int(warmup)
-                value = float(start)
-            except (AttributeError, ValueError):
+                value = float(text.removeprefix(self.decay))
+            except ValueError:
                 raise ValueError(
-                    "`learning_rate` must be a number > 0, or such a number after `lin_`, `cos_`, `warmup_1000_` or "
-                    f"`warmup_1000_cos_`, e.g. cos_1e-3; got {value!r}"
+                    f"`learning_rate` must be a number > 0, or one after `lin_` or `cos_`, e.g. cos_1e-3; got {text!r}"
                 ) from None
         self.start = value if callable(value) else number("learning_rate", value, above=0)
 
-    def __call__(self, remaining: float, updates: int = 0) -> float:
-        """Return the step size of the coming update.
-
-        :param remaining: the part of the phase that is left, from 1 to 0.
-        :param updates: number of updates so far.
-        :return: the step size.
-        """
+    def __call__(self, remaining: float) -> float:
+        """Return the step size for the part of the phase that is left, from 1 to 0."""
         if callable(self.start):
             return float(self.start(remaining))
         # a phase may pass its last step, as all environments step together
-        rate = DECAYS[self.decay](self.start, 1 - max(remaining, 0.0))
-        if self.warmup:
-            # the first update moves already, and the last of the warm-up has the whole rate
-            rate *= min(1.0, (updates + 1) / self.warmup)
-        return rate
+        return DECAYS[self.decay](self.start, 1 - max(remaining, 0.0))
 
 
 def checked_rate(name: str, value: Any) -> Any:
@@ -180,8 +165,7 @@ class CommonSettings(Configurable):
         check=checked_rate,
         search=log_range(3e-5, 3e-3),
         doc='Step size of Adam, > 0; "lin_1e-3" or "cos_1e-3" falls from there to 0, once offline and once online; '
-        '"warmup_1000_3e-4" or "warmup_1000_cos_1e-3" rises over 1,000 updates; or a function of the part of a phase '
-        "that is left, from 1 to 0.",
+        "or a function of the part of a phase that is left, from 1 to 0.",
     )
     buffer_size: int = setting(
         default=1_000_000,

@@ -22,6 +22,7 @@ from stable_baselines3.common.utils import check_for_correct_spaces
 from agents.common.files import (
     atomic_folder,
     explaining_write_errors,
+    raising_damaged_file,
     read_manifest,
     remove_folder,
     safe,
@@ -105,7 +106,8 @@ def load_checkpoint(model: StoredModel, checkpoint: Path) -> dict[str, Any]:
             f"expected {FORMAT}), which this one cannot continue bit for bit; finish the run with that version, or "
             "train again"
         )
-    state = safe.load(checkpoint / STATE)
+    with raising_damaged_file(str(checkpoint / STATE)):
+        state = safe.load(checkpoint / STATE)
     _restore_model(model, checkpoint / MODEL)
     model.replay_buffer.restore_online_state(state["buffer"])
     model._last_info = state["last_info"]

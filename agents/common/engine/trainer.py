@@ -151,7 +151,7 @@ class Trainer:
         self.update_count.fill_(updates)
         for group in self.optimizer.param_groups:
             schedule = self.schedules.get(group.get("network"), self.schedules[None])
-            rate = schedule(model._current_progress_remaining, updates)
+            rate = schedule(model._current_progress_remaining)
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate)  # which a captured step reads
             else:

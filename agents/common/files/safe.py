@@ -7,6 +7,7 @@ their path; such a class is found only if its module is imported already.
 from __future__ import annotations
 
 import io
+import pickle
 import sys
 from collections import deque
 from collections.abc import Callable, Collection
@@ -29,7 +30,6 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from torch import nn
 
-from agents.common.files import is_transient
 from agents.common.validation import path_of
 
 _NAMED = (BasePolicy, BaseBuffer, nn.Module, torch.optim.Optimizer)
@@ -203,15 +203,13 @@ def load(file: str | Path | bytes, device: torch.device | str | None = None) -> 
     :param file: a path, or the content of a file.
     :param device: where its tensors go; None: where they were.
     :return: the value.
-    :raises ValueError: if it is damaged, or needs anything else.
+    :raises ValueError: if it needs anything else; for damage, whatever PyTorch raises.
     """
+    source = io.BytesIO(file) if isinstance(file, bytes) else file
     try:
-        source = io.BytesIO(file) if isinstance(file, bytes) else file
         return torch.load(source, map_location=device, weights_only=True)
-    except Exception as error:  # a damaged file raises nearly anything
-        if is_transient(error) or (isinstance(error, OSError) and error.errno is not None):
-            raise
+    except pickle.UnpicklingError as error:
         # what follows is advice to trust the file
         reason = str(error).rpartition("WeightsUnpickler error: ")[2].partition(" Please use")[0]
-        problem = " ".join(reason.split()) or type(error).__name__
-        raise ValueError(f"it holds no values, or needs more than it may use: {problem}") from error
+        problem = " ".join(reason.split())
+        raise ValueError(f"it needs more than it may use: {problem}") from error
