@@ -209,6 +209,14 @@ class Loop(BaseCallback):
                 "checkpoint"
             ) from error
 
+    def _on_training_start(self) -> None:
+        self._log_mode()  # before the first update, which may take a minute
+
+    def _log_mode(self) -> None:
+        if isinstance(self.model, FlowAlgorithm) and self.model.trainer.mode != self._mode:
+            self._mode = self.model.trainer.mode
+            log.info("updates: %s", self._mode)
+
     def _on_rollout_start(self) -> None:
         self._between_steps(ONLINE)
 
@@ -218,9 +226,7 @@ class Loop(BaseCallback):
         interval = self.config.run.log_interval
         if self._last_check // interval > previous // interval:
             self.replicas.check(self.model)  # the log waits for the device anyway
-        if isinstance(self.model, FlowAlgorithm) and self.model.trainer.mode != self._mode:
-            self._mode = self.model.trainer.mode
-            log.info("updates: %s", self._mode)
+        self._log_mode()
         if self.model.num_timesteps == self.model.offline_steps:  # all steps so far were updates
             self._between_steps(OFFLINE)
         return True

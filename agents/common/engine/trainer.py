@@ -308,7 +308,7 @@ class Trainer:
             mode = replace(mode, captured=False, reason=reason)
         self._use(mode)
         if mode.compiled and self.model.verbose >= 1:
-            print("The first update is compiled, which takes up to a minute.", flush=True)
+            print(f"updates: {mode}", flush=True)
         if mode.captured and not all(group.get("fused") for group in self.optimizer.param_groups):
             optimizer = type(self.optimizer).__name__
             self.fall_back("captured", f"{optimizer} is not fused Adam; its step may need the host")

@@ -98,11 +98,11 @@ def test_only_a_fused_adam_is_captured(captured):
 @pytest.mark.parametrize(
     ("case", "device", "planned", "expected"),
     [
-        ("auto", "cpu", 4_999, "eager"),
-        ("auto", "cpu", 5_000, "compiled"),
-        ("auto", "cuda", 5_000, "compiled and captured"),
+        ("auto", "cpu", 2_999, "eager"),
+        ("auto", "cpu", 3_000, "compiled"),
+        ("auto", "cuda", 50_000, "compiled and captured"),
         ("on", "cpu", 0, "compiled"),
-        ("off", "cuda", 5_000, "eager"),
+        ("off", "cuda", 50_000, "eager"),
     ],
 )
 def test_device_and_planned_updates_decide(case, device, planned, expected):
@@ -114,7 +114,7 @@ def test_device_and_planned_updates_decide(case, device, planned, expected):
 def test_long_training_is_compiled_from_its_first_update_on(compile_with, monkeypatch, capsys):
     graphs = []
     compile_with(lambda graph, inputs: graphs.append(graph) or graph.forward)
-    monkeypatch.setattr(execution, "COMPILED_UPDATES", 5)
+    monkeypatch.setitem(execution.COMPILED_UPDATES, "cpu", 5)
     resumed, short = (loaded_model("bc", compile="auto", verbose=1) for _ in range(2))
     resumed.learn_offline(5, lambda values, _: resumed._n_updates < 2)
     resumed.learn_offline(3)
@@ -122,7 +122,7 @@ def test_long_training_is_compiled_from_its_first_update_on(compile_with, monkey
     assert resumed.trainer.mode.compiled
     assert len(graphs) == 1
     assert not short.trainer.mode.compiled
-    assert capsys.readouterr().out.count("update is compiled") == 2
+    assert capsys.readouterr().out.count("updates: compiled") == 2
 
 
 @pytest.fixture
