@@ -61,13 +61,6 @@ def make_parser() -> Parser:
         default=37,
         help="O; the default sizes are cube-double's",
     )
-    parser.add_argument(
-        "--image",
-        type=COUNT,
-        nargs=2,
-        metavar=("SIDE", "CHANNELS"),
-        help="observe square images, by `ImpalaEncoder`, and not vectors",
-    )
     parser.add_argument("--actions", type=COUNT, default=5, help="A")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long to measure")
     parser.set_defaults(verbose=2, hyperparams=[], precision="fp32", compile="auto")
@@ -146,19 +139,12 @@ def make_model(args: argparse.Namespace) -> FlowAlgorithm:
     machine = given_settings(args)
     config = load_config(TrainRequest(algo=args.algo, hyperparams=args.hyperparams, run=machine))
     settings = {**config.settings, "batch_size": args.batch, "seeds": list(range(args.seeds))}
-    policy, rows = "MlpPolicy", 100_000
+    rows = 100_000
     space: Box[Any] = Box(-np.inf, np.inf, (args.observations,), seed=0)
-    if args.image:
-        policy, rows = "CnnPolicy", 2_000
-        side, channels = args.image
-        space = Box(0, 255, (channels, side, side), np.uint8, seed=0)
-        settings["policy_kwargs"] = {"features_extractor_class": agents.ImpalaEncoder}
-        # the default buffer of online transitions would take as much memory as a large dataset
-        settings["buffer_size"] = 1
     actions = Box(-1, 1, (args.actions,), seed=0)
     model_type = models.get(config.algo).algorithm
     with as_usage_error():
-        model = model_type(policy, DataOnly(space, actions), **settings, device=args.device)
+        model = model_type("MlpPolicy", DataOnly(space, actions), **settings, device=args.device)
     observations = batch_space(space, rows).sample()
     model.load_dataset(
         {
