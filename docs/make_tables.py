@@ -23,7 +23,7 @@ import pandas as pd  # noqa: E402
 import agents  # noqa: E402
 from agents.registry import BUILT_IN  # noqa: E402
 from tools.tables import to_markdown  # noqa: E402
-from zoo.algorithms.overview import (  # noqa: E402
+from zoo.algorithms.catalogue import (  # noqa: E402
     NUMBERS,
     SCORES,
     cells_of,

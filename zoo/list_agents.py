@@ -1,7 +1,9 @@
 """Show which algorithms exist and their settings, check one of your own, or write a package to start from."""
 
 import argparse
+import importlib.util
 import inspect
+import keyword
 import re
 import shlex
 import sys
@@ -11,14 +13,25 @@ from typing import Any
 if not __package__:  # run as a file: let `import agents` find the package, not this file
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from zoo.algorithms.overview import NUMBERS, cells_of, describe_algorithms, in_order, start_text
-from zoo.algorithms.package import write_package
+from agents.common.files import atomic_folder
+from agents.registry import ALIASES
+from zoo.algorithms.catalogue import (
+    NUMBERS,
+    algorithm_ids,
+    cells_of,
+    describe_algorithms,
+    in_order,
+    start_text,
+)
 from zoo.settings.request import TrainRequest
 from zoo.terminal.cli import as_program
 from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.terminal.messages import log
 from zoo.terminal.parser import Parser, a_path, add_flags
 from zoo.terminal.tables import print_table, terminal
+
+TEMPLATE = Path(__file__).parent / "algorithms" / "template"
+"""The package of an algorithm called `my_agent`; ``.txt`` keeps its files from being taken for code of the zoo."""
 
 
 def make_parser() -> Parser:
@@ -138,12 +151,36 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _new(args: argparse.Namespace) -> dict[str, Any]:
-    """Write a package with an algorithm to start from."""
-    package = write_package(args.name, args.folder)
-    folder = package["folder"]
-    check = f"cd {shlex.quote(folder)} && zoo agents check {package['algo']}"
-    log.info("wrote %s: %s\nnext: %s", folder, ", ".join(package["files"]), check)
-    return package
+    """Write a new folder with a package that holds one algorithm."""
+    name = args.name
+    if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or keyword.iskeyword(name):
+        raise UsageError(
+            f"the name must be lower case with underscores, e.g. `my_agent`, got {name!r}"
+        )
+    # a package of that name would hide the module, or be hidden by it
+    if name in (*algorithm_ids(), *ALIASES) or importlib.util.find_spec(name) is not None:
+        raise UsageError(
+            f"`{name}` is the name of an algorithm or a module; choose another name, e.g. `my_{name}`"
+        )
+    folder = args.folder / name
+    if folder.exists():
+        raise UsageError(f"{folder} exists already; choose another name or --folder")
+    if not args.folder.is_dir():
+        raise UsageError(f"`--folder` must be an existing folder, got {args.folder}")
+    class_name = "".join(part.capitalize() for part in name.split("_"))
+    names = {"my_agent": name, "MyAgent": class_name, "my-agent": name.replace("_", "-")}
+    files = []
+    with atomic_folder(folder) as temporary:
+        for path in sorted(TEMPLATE.iterdir()):
+            texts = [path.name.removesuffix(".txt"), path.read_text(encoding="utf-8")]
+            for placeholder, replacement in names.items():
+                texts = [text.replace(placeholder, replacement) for text in texts]
+            (temporary / texts[0]).write_text(texts[1], encoding="utf-8")
+            files.append(texts[0])
+    algo = f"{name}:{class_name}"
+    check = f"cd {shlex.quote(str(folder))} && zoo agents check {algo}"
+    log.info("wrote %s: %s\nnext: %s", folder, ", ".join(files), check)
+    return {"folder": str(folder), "files": files, "algo": algo}
 
 
 def _unmarked(text: str) -> str:

@@ -6,8 +6,7 @@ from types import SimpleNamespace
 import pandas as pd
 
 from docs import make_tables
-from zoo.algorithms.catalogue import SB3
-from zoo.algorithms.overview import FOLDER, START_WITH, describe_algorithms
+from zoo.algorithms.catalogue import FOLDER, SB3, START_WITH, describe_algorithms
 
 
 def test_committed_numbers_and_the_table_are_those_of_the_sets():

@@ -39,9 +39,9 @@ from agents.common.settings import (
     log_range,
     setting,
 )
-from agents.common.validation import integer, number
+from agents.common.validation import integer, number, unknown_name_message
 from agents.models import get
-from zoo.algorithms.catalogue import SB3, algorithm_ids, require_algorithm
+from zoo.algorithms.catalogue import SB3, algorithm_ids
 from zoo.terminal.errors import UsageError
 
 # constructor arguments that no user sets here: objects, and SB3's own ways to store data
@@ -281,7 +281,11 @@ def find_algorithm(id: str) -> registry.Entry:
     if id in BASELINES:
         name, paper = SB3[id]
         return registry.Entry(id, None, paper, name, algorithm=BASELINES[id])
-    require_algorithm(id)
+    ids = algorithm_ids()
+    # the name of a class, `module:Class`, is looked up by importing it
+    if ":" not in id and id not in (*ids, *registry.ALIASES):
+        message = unknown_name_message("algorithm", id, ids, "zoo agents list")
+        raise UsageError(f"{message}; one of your own that is not installed is called module:Class")
     try:
         entry = get(id)
     except KeyError as error:

@@ -1,8 +1,17 @@
-"""Which algorithms can be trained, and where those of Stable-Baselines3 are from; PyTorch is not imported."""
+"""All algorithms side by side: description, published scores, operations of an update, and when to use it.
+
+The numbers are those of committed files: ``overview.csv``, which ``docs/make_tables.py`` writes from the published
+scores, and ``update_work.csv``, which ``benchmarks/throughput.py --work`` counts. Neither PyTorch nor pandas is
+imported.
+"""
+
+import csv
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from agents import registry
-from agents.common.validation import unknown_name_message
-from zoo.terminal.errors import UsageError
 
 SB3 = {
     "sac": ("SAC", "Soft Actor-Critic, Haarnoja et al., arXiv 1801.01290"),
@@ -15,18 +24,89 @@ SB3 = {
 """id -> published name and paper."""
 
 
+FOLDER = Path(__file__).resolve().parents[2] / "results" / "published"
+START_WITH = {"offline": "sqam", "offline to online": "fql", "online": "rlpd", "yardstick": "bc"}
+"""How you train -> the algorithm to start with."""
+SCORES = ("offline", "online", "mini")
+NUMBERS = (*SCORES, "work")
+
+
 def algorithm_ids() -> list[str]:
     """Return the ids of all algorithms that can be trained: those of this zoo, then SB3's."""
     return [*registry.algorithm_ids(), *SB3]
 
 
-def require_algorithm(id: str) -> None:
-    """Refuse an unknown algorithm; the name of a class, ``"module:Class"``, is not looked at.
+def describe_algorithms() -> dict[str, dict[str, Any]]:
+    """Return id -> published name, paper, when to use it, and numbers of each algorithm.
 
-    :param id: an id or an alias.
-    :raises UsageError: for an unknown one; the message names the closest.
+    ``offline`` and ``online`` are the published means in percent of the set ``source``; ``mini`` is that of the mini
+    benchmark; ``work`` is the number of operations of an update over that of BC. A missing number is None.
     """
-    ids = algorithm_ids()
-    if ":" not in id and id not in (*ids, *registry.ALIASES):
-        message = unknown_name_message("algorithm", id, ids, "zoo agents list")
-        raise UsageError(f"{message}; one of your own that is not installed is called module:Class")
+    scores = _read("overview")
+    operations = update_operations()
+    algorithms: dict[str, dict[str, Any]] = {}
+    for id in algorithm_ids():
+        if id in SB3:
+            name, paper = SB3[id]
+            when = "A baseline without a dataset."
+            row: dict[str, Any] = {"published_name": name, "paper": paper, "when": when}
+        else:
+            try:
+                row = dict(registry.describe(id))
+            except (ImportError, KeyError) as error:  # of an installed package
+                row = {"published_name": id, "paper": "", "when": str(error.args[0])}
+        cells = scores.get(id, {})
+        row |= {"source": cells.get("source"), **dict.fromkeys(NUMBERS)}
+        for name in cells.keys() & SCORES:
+            row[name] = float(cells[name])
+        if id in operations:
+            row["work"] = round(operations[id] / operations["bc"], 1)
+        algorithms[id] = row
+    return algorithms
+
+
+def update_operations() -> dict[str, float]:
+    """Return algorithm -> operations of an update at the papers' sizes, in units of 10^9, where they were counted."""
+    return {id: float(row["gflop"]) for id, row in _read("update_work").items()}
+
+
+def in_order(algorithms: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return ids by the source of their scores, the largest comparison and the best algorithm first."""
+    sizes = Counter(row["source"] for row in algorithms.values() if row["source"])
+
+    def place(id: str) -> tuple[Any, ...]:
+        row = algorithms[id]
+        source = row["source"]
+        # algorithms without a published score come last
+        return -sizes[source], source or "", -(row["offline"] or 0), -(row["mini"] or 0)
+
+    return sorted(algorithms, key=place)
+
+
+def cells_of(row: Mapping[str, Any]) -> list[str]:
+    """Return the numbers of an algorithm as texts."""
+    return ["" if row[name] is None else f"{row[name]:.0f}" for name in NUMBERS]
+
+
+def start_text(algorithms: Mapping[str, Mapping[str, Any]], link: str = "{name} (`{id}`)") -> str:
+    """Return the advice where to start, in sentences.
+
+    :param link: format of an algorithm's name, with `{name}` and `{id}`.
+    """
+    written = {}
+    for use, id in START_WITH.items():
+        written[use] = link.format(id=id, name=algorithms[id]["published_name"])
+    return (
+        f"Start with {written['offline']} offline, {written['offline to online']} offline and then online, "
+        f"{written['online']} online from the first step. Scores of SQAM and TRQAM belong to `--profile trqam`. Train "
+        f"{written['yardstick']} too: it ignores rewards; a method that does not beat it learns nothing from them."
+    )
+
+
+def _read(name: str) -> dict[str, dict[str, str]]:
+    """Return algorithm -> the cells of its row in a committed file, without empty ones."""
+    rows = {}
+    with (FOLDER / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            rows[row["algorithm"]] = {column: cell for column, cell in row.items() if cell}
+    return rows
