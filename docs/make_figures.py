@@ -27,7 +27,7 @@ def of_set(published: str, name: str) -> bytes:
     """Return a figure of a published set as SVG, without its bootstrap intervals."""
     inputs = collect(CompareRequest(published=[published]))
     (comparison,) = compare_kinds(inputs, reps=1, curves=False)
-    return to_file(all_figures(comparison, inputs.evaluations, only=name)[name].figure, "svg")
+    return to_file(all_figures(comparison, only=name)[name].figure, "svg")
 
 
 def fidelity() -> bytes:

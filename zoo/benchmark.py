@@ -39,7 +39,11 @@ def make_parser() -> Parser:
         "suite", help="file of the suite, or the name of one that comes with the zoo"
     )
     selection.add_argument(
-        "--algos", nargs="+", default=[], metavar="PATTERN", help="only these algorithms or labels"
+        "--algos",
+        nargs="+",
+        default=[],
+        metavar="PATTERN",
+        help="only these, by label or algorithm",
     )
     selection.add_argument(
         "--envs", nargs="+", default=[], metavar="PATTERN", help="only these environments"
@@ -149,8 +153,8 @@ def _report(
 ) -> dict[str, Any]:
     """Report on the runs of the suite, if one has finished; return the paths of log folder and report."""
     os.environ.setdefault("MPLBACKEND", "agg")  # figures are files, not windows
+    from zoo.report.page import run
     from zoo.report.request import CompareRequest
-    from zoo.report.run import run
 
     if not any(status.state == "done" for status in statuses):
         return {"log_folder": str(args.log_folder)}

@@ -46,7 +46,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     os.environ.setdefault("MPLBACKEND", "agg")  # figures are files, not windows
     if args.list:
         return _list_sets()
-    from zoo.report.run import run
+    from zoo.report.page import run
 
     return run(CompareRequest(**given_flags(args, CompareRequest)))
 

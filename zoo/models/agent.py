@@ -223,10 +223,15 @@ def agent_of_run(
     if config.run.env_wrapper:
         env_kwargs["env_wrapper"] = config.run.env_wrapper
     replica = None
-    if step is None:
-        file = _find_file(path, name)
-    else:
+    if step is not None:
         file, replica = _find_checkpoint(path, step, config)
+    elif name is None:
+        with as_usage_error(FileNotFoundError):
+            file = find_model(path)
+    else:
+        file = path / name
+        if not file.is_file():
+            raise UsageError(f"`--load-best` needs {file}, which does not exist; leave it out")
     plug_in = config.agent or {}  # empty for a built-in algorithm, whose id says enough
     algo = config.algo
     # an id is known here only where its package is installed, or its class registered
@@ -392,21 +397,6 @@ def _required(env: str | None, path: Path) -> str:
     if env is None:
         raise UsageError(f"{path} does not say in which environment it plays; give --env")
     return env
-
-
-def _find_file(path: Path, name: str | None) -> Path:
-    """Return the file of a run's model."""
-    if name is not None:
-        file = path / name
-        if not file.is_file():
-            raise UsageError(
-                f"`--load-best` needs {file}, which does not exist; leave it out for the final model"
-            )
-        return file
-    try:
-        return find_model(path)
-    except FileNotFoundError as error:
-        raise UsageError(f"{error}; it may not have been trained far enough") from error
 
 
 def _find_checkpoint(path: Path, step: int, config: RunRecord) -> tuple[Path, int | None]:

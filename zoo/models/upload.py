@@ -87,16 +87,11 @@ def write_upload(agent: Agent, folder: Path, repo: str) -> Score:
 def describe_agent(agent: Agent) -> dict[str, Any]:
     """Return what the file of a policy says about it, besides its settings and spaces, which the policy says."""
     training: dict[str, Any] = {}
-    versions: dict[str, Any] = {}
     if agent.run is not None:
         config = RunFolder(agent.run).read_config().plain()
         training = {name: config.get(name) for name in _KEPT_SETTINGS}
-        software = RunFolder(agent.run).read_versions()
-        versions = {"python": software.get("python"), **software["packages"]}
     elif agent.source.suffix == ENDING:
-        about = read_about(agent.source)
-        training = about.get("training") or {}
-        versions = about.get("versions") or {}
+        training = read_about(agent.source).get("training") or {}
     protocol = {"episodes": agent.episodes, "seed": agent.seed, "env_kwargs": agent.env_kwargs}
     return {
         "algo": agent.algo,
@@ -104,7 +99,7 @@ def describe_agent(agent: Agent) -> dict[str, Any]:
         "seed": agent.replica,
         "protocol": protocol | agent.scoring.plain(),
         "training": training,
-        "versions": versions,
+        "versions": agent.versions,
     }
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from agents.common.validation import count
-from zoo.report.statistics import SIGNIFICANT, Estimate, Pair
+from zoo.report.statistics import SIGNIFICANT, Estimate
 from zoo.runs.folder import short_name
 from zoo.runs.read import split_environment
 from zoo.runs.scores import SUCCESS, ScoreKind
@@ -149,26 +149,6 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Improvement:
-    """How one method compares with another on the same tasks.
-
-    :param probability: P(X > Y), ties counted half, averaged over tasks.
-    :param difference: the mean of X minus that of Y; None where scores of tasks cannot be averaged.
-    :param p_value: two-sided, after Holm's correction; None where the pair is not tested: it is in no family, or
-        nothing says how its runs vary.
-    """
-
-    probability: float
-    difference: float | None
-    p_value: float | None = None
-
-    @property
-    def lead(self) -> float:
-        """Lead of X: difference of means, or without one the probability above one half."""
-        return self.probability - 0.5 if self.difference is None else self.difference
-
-
-@dataclass(frozen=True)
 class Verdict:
     """How the method that the verdicts of a phase are about compares with another one.
 
@@ -188,6 +168,13 @@ class Verdict:
     probability: Estimate | None = None
     p_value: float | None = None
 
+    @property
+    def lead(self) -> float:
+        """Lead of the subject: the difference of means, or without one the probability above one half."""
+        if self.difference is not None:
+            return self.difference.point
+        return self.probability.point - 0.5 if self.probability else 0.0
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -197,8 +184,7 @@ class Decision:
     :param tested: how pairs are tested, in words; empty where none is.
     :param level: the two-sided level of the intervals of differences: they exclude 0 where methods clearly differ.
     :param verdicts: on the subject against each other method with single runs, in the order of `ranking`.
-    :param rival: the verdict that matters most: on the baseline that was asked for, on the other one of two own
-        methods, or on the best other method.
+    :param rival: the verdict that matters most, on the best other method.
     :param seeds_needed: how many seeds of each would decide an undecided rival; None where nothing says so.
     """
 
@@ -223,7 +209,6 @@ class Phase:
     :param suite: the suite that consists of `tasks`, or None.
     :param left_out: task that some methods lack -> those methods.
     :param aggregates: method -> its aggregates.
-    :param improvements: (X, Y) -> how X compares with Y, for all ordered pairs of comparable methods with single runs.
     :param domains: domain -> method -> its mean over the domain's tasks; empty for returns.
     :param domain_tasks: domain -> its tasks; for returns each environment is its own domain.
     :param per_task: task -> method -> its mean.
@@ -242,7 +227,6 @@ class Phase:
     domains: Mapping[str, Mapping[str, Cell]]
     domain_tasks: Mapping[str, list[str]]
     per_task: Mapping[str, Mapping[str, Cell]]
-    improvements: Mapping[Pair, Improvement] = field(default_factory=dict)
     decision: Decision = Decision()
     profiles: pd.DataFrame = field(default_factory=pd.DataFrame)
     curves: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -269,7 +253,6 @@ class Comparison:
     :param curves_label: what learning curves are over: the tasks that all methods with single runs have in each phase,
         since a curve goes on from one phase to the next.
     :param focus: the method that the verdicts are about; without one that is the leading method of each phase.
-    :param baseline: the method that the verdict's sentence compares it with, if it is there.
     """
 
     kind: ScoreKind
@@ -278,7 +261,6 @@ class Comparison:
     reps: int
     curves_label: str = ""
     focus: str | None = None
-    baseline: str | None = None
     of_own: bool = False
 
     @property

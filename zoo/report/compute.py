@@ -77,14 +77,14 @@ def compare(
     reps: int,
     curves: bool = True,
     kind: ScoreKind = SUCCESS,
-    **choices: Any,
+    focus: str | None = None,
 ) -> Comparison:
     """Compute every number of a comparison of scores of one kind.
 
     :param evaluations: one row for each evaluation of a run, columns `zoo.runs.read.EVALUATION_COLUMNS`.
     :param means: published means of methods without single runs, columns `zoo.report.comparison.MEAN_COLUMNS`.
     :param curves: also compute profiles and learning curves.
-    :param choices: the fields ``focus`` and ``baseline`` of `Comparison`.
+    :param focus: as in `Comparison`.
     """
     parts = {}
     for name in PHASES:
@@ -97,7 +97,7 @@ def compare(
     label = label_of(curve_tasks, _suite(curve_tasks, kind))
     # phases first: the order of methods, which decisions need, depends on all of them
     phases = {name: scores.phase() for name, scores in parts.items()}
-    comparison = Comparison(kind, methods, phases, reps, label, **choices)
+    comparison = Comparison(kind, methods, phases, reps, label, focus)
     incomplete_tasks = _tasks_missing_a_phase(evaluations) if kind is SUCCESS else set()
     for name, scores in parts.items():
         if curves:

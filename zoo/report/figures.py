@@ -22,18 +22,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from rliable import plot_utils
 
-from zoo.report.bootstrap import seeded
 from zoo.report.comparison import (
     ALL_TASKS,
     CURVE_COLUMNS,
-    OWN_RUNS,
     Comparison,
     Outcome,
     Phase,
     joined,
     ranking,
 )
-from zoo.report.scores_file import last_evaluations
 from zoo.report.statistics import MIN_SEEDS, Estimate
 from zoo.report.tables import only_task
 from zoo.runs.folder import PHASES, short_name
@@ -68,18 +65,15 @@ class Drawing:
     caption: str
 
 
-def all_figures(
-    comparison: Comparison, evaluations: pd.DataFrame, only: str = "*"
-) -> dict[str, Drawing]:
+def all_figures(comparison: Comparison, only: str = "*") -> dict[str, Drawing]:
     """Return every figure of a comparison that has something to show: name -> figure.
 
-    :param evaluations: of all runs that count; those of own runs are drawn one by one.
     :param only: a pattern of the names of the figures to draw.
     """
-    artist = _Artist(comparison, evaluations)
+    artist = _Artist(comparison)
     makers: dict[str, Callable[[], Drawing | None]] = {}
     for phase in comparison.phases.values():
-        for name in ("verdict", "aggregates", "improvement", "profiles", "heat_map", "runs"):
+        for name in ("verdict", "aggregates", "improvement", "profiles", "heat_map"):
             makers[f"{name}_{phase.name}"] = partial(getattr(artist, name), phase)
     makers["sample_efficiency"] = artist.sample_efficiency
     makers["domains" if comparison.kind is SUCCESS else "environments"] = artist.domains
@@ -112,17 +106,16 @@ class _Artist:
     """Draws the figures of one comparison."""
 
     comparison: Comparison
-    evaluations: pd.DataFrame
 
     @cached_property
     def colours(self) -> dict[str, Any]:
-        """The colour of each method that lines show: the focus, the baseline, own ones, then the best."""
+        """The colour of each method that lines show: the focus, own ones, then the best."""
         about = self.comparison
         last = list(about.phases.values())[-1]
         best = ranking(about, last)
         own_methods = [name for name in best if about.methods[name].is_own]
         # whatever their scores, the report is about these
-        first = [name for name in (about.focus, about.baseline) if name in best]
+        first = [about.focus] if about.focus in best else []
         names = list(dict.fromkeys([*first, *own_methods, *best]))[:MAX_LINES]
         return dict(zip(names, sns.color_palette("colorblind"), strict=False))
 
@@ -276,28 +269,6 @@ class _Artist:
         ax.tick_params("x", rotation=90)
         caption = f"Mean on each task, {phase.name}, {kind.unit}; {about}."
         return Drawing(figure, caption)
-
-    def runs(self, phase: Phase) -> Drawing | None:
-        """Draw the last score of each own run."""
-        kind = self.comparison.kind
-        runs = self.evaluations
-        is_own = (runs["source"] == OWN_RUNS) & (runs["kind"] == kind.name)
-        last = last_evaluations(runs[is_own & (runs["phase"] == phase.name)])
-        if len(last) < 2 or (not kind.is_comparable and last["environment"].nunique() > 1):
-            return None
-        names = [name for name in ranking(self.comparison, phase) if name in set(last["method"])]
-        figure = Figure((WIDTH, 0.6 + 0.3 * len(names)))
-        with seeded():  # seaborn draws the jitter from NumPy's own generator
-            ax = sns.stripplot(
-                x=kind.scale * last["score"],
-                y=last["method"].map(self.named),
-                order=[self.named(name) for name in names],
-                size=3.5,
-                alpha=0.5,
-                ax=figure.subplots(),
-            )
-        ax.set(xlabel=kind.unit, ylabel="")
-        return Drawing(figure, f"Last score of each own run, {phase.name}.")
 
     # -- estimates with their intervals, a row for each method --------------------------------------------------------
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
-from collections import ChainMap, Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -20,8 +20,8 @@ from zoo.report.published_scores import (
     published_names,
 )
 from zoo.report.request import CompareRequest
-from zoo.report.scores_file import ScoreTables, places_of_scores, read_scores, with_names
-from zoo.runs.protocol import PROTOCOL, phase_ends, show
+from zoo.report.scores_file import ScoreTables, places_of_scores, read_scores
+from zoo.runs.protocol import PROTOCOL, phase_ends
 from zoo.runs.read import EVALUATION_COLUMNS, RunTables, read_runs, split_environment
 from zoo.runs.scores import NORMALISED_RETURN, RETURN, SUCCESS
 from zoo.settings.layers import load_yaml
@@ -43,17 +43,14 @@ class Inputs(ScoreTables):
     sets: Sequence[PublishedSet]
     references: References
 
-    def focus(self, wished: str, baseline: str | None) -> str | None:
+    def focus(self, wished: str) -> str | None:
         """Return the method that the verdicts are about, or None for the leading one of each phase.
 
-        It is the one that is wished for, if it is there; else one's own, if there is exactly one beside others; else
-        the last of two own ones that is not the baseline.
+        It is the one that is wished for, if it is there; else one's own, if there is exactly one beside others.
         """
         if wished in self.methods:
             return wished
         own_methods = [name for name, method in self.methods.items() if method.is_own]
-        if len(own_methods) == 2:
-            own_methods = [name for name in own_methods if name != baseline][-1:]
         if len(own_methods) == 1 < len(self.methods):
             return own_methods[0]
         return None
@@ -105,42 +102,14 @@ def collect(request: CompareRequest) -> Inputs:
     return _chosen(inputs, request)
 
 
-def read_labels(words: Sequence[str], methods: Collection[str]) -> dict[str, str]:
-    """Return what each method is called: its label, or else its name.
-
-    :param words: such as ``"qam=Ours"``. A name may contain an equals sign itself, a label may not.
-    """
-    names = {name: name for name in methods}
-    for word in words:
-        # at the last sign: names such as `qam (gamma=0.5)` have others
-        name, _, label = word.rpartition("=")
-        if not name or not label.strip():
-            raise UsageError(
-                f"`--labels` must be NAME=TEXT, got `{word}`; write e.g. `{min(methods)}=Ours`"
-            )
-        if name not in names:
-            raise UsageError(unknown_name_message("method", name, methods))
-        names[name] = label.strip()
-    label, times = Counter(names.values()).most_common(1)[0]
-    if times > 1:
-        raise UsageError(
-            f"`--labels` must give each method a name of its own, got `{label}` twice; change one"
-        )
-    return names
-
-
-def relabelled(inputs: Inputs, names: Mapping[str, str]) -> Inputs:
-    """Return inputs whose methods have new names."""
-    own_runs = replace(inputs.own_runs, runs=with_names(inputs.own_runs.runs, names))
-    return replace(inputs.renamed(names), own_runs=own_runs)
-
-
 def _own_methods(tables: RunTables, counted: pd.DataFrame) -> dict[str, ComparedMethod]:
     """Return the methods of the runs that count, with the protocol on each environment."""
     runs = tables.runs[tables.runs["run"].isin(counted["run"])]
     algorithms = runs.groupby("method")["algorithm"].first().replace(published_names())
-    protocols = by_place(runs, lambda part: {field: _common(part[field]) for field in PROTOCOL})
-    departures = by_place(runs, lambda part: dict(ChainMap(*part["departures"])))
+    # runs of a method on an environment have the same settings
+    first_runs = runs.drop_duplicates(["method", "environment"])
+    protocols = by_place(first_runs, lambda part: {name: _value(part, name) for name in PROTOCOL})
+    departures = by_place(first_runs, lambda part: part["departures"].iloc[0])
     tallies_by_method = _tallies(tables)  # also of runs that do not count
     hours = runs.astype({"hours": float}).groupby("method")["hours"].median().dropna().to_dict()
     methods = {}
@@ -157,16 +126,13 @@ def _own_methods(tables: RunTables, counted: pd.DataFrame) -> dict[str, Compared
     return methods
 
 
-def _common(values: pd.Series) -> Any:
-    """Return what runs share, or all their values as text."""
-    distinct = values.dropna().infer_objects().unique()
-    # pandas makes floats of whole numbers beside missing ones; `convert_dtypes` takes ten times as long
-    if distinct.dtype == float and (distinct % 1 == 0).all():
-        distinct = distinct.astype(int)
-    distinct = distinct.tolist()
-    if len(distinct) == 1:
-        return distinct[0]
-    return "; ".join(sorted(map(show, distinct))) or None
+def _value(run: pd.DataFrame, field: str) -> Any:
+    """Return a field of the only row of a table, or None."""
+    (value,) = run[field].tolist()  # as Python's numbers
+    if pd.isna(value):
+        return None
+    # pandas makes floats of whole numbers beside missing ones
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _read_file(path: Path) -> ScoreTables:
@@ -198,7 +164,7 @@ def _beside(own_scores: pd.DataFrame, scores: ScoreTables) -> ScoreTables:
 
 def _chosen(inputs: Inputs, request: CompareRequest) -> Inputs:
     """Keep the methods and environments that were asked for."""
-    for name in [*request.methods, *filter(None, [request.baseline])]:
+    for name in request.methods:
         if name not in inputs.methods:
             raise UsageError(unknown_name_message("method", name, inputs.methods))
     chosen = inputs
@@ -223,10 +189,6 @@ def _chosen(inputs: Inputs, request: CompareRequest) -> Inputs:
     chosen = chosen.restricted(environments)
     if not chosen.methods:
         raise UsageError(f"expected scores on environments like {', '.join(patterns)}, got none")
-    if request.baseline and request.baseline not in chosen.methods:
-        raise UsageError(
-            f"`--baseline` must be a method of the comparison, got `{request.baseline}`, which has no scores in it"
-        )
     normalised = {*table.loc[table["kind"] == NORMALISED_RETURN.name, "environment"]}
     references = {name: pair for name, pair in inputs.references.items() if name in normalised}
     return replace(chosen, references=references)

@@ -1,4 +1,4 @@
-"""The page, tables and figures of a comparison.
+"""Make a comparison: its page, tables and figures, and what the terminal shows.
 
 A report is a function of its input: the same runs give the same bytes, so two reports can be compared with `diff`.
 Only the line below the title says when and how it was made.
@@ -13,6 +13,7 @@ import platform
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
 from itertools import product
@@ -21,29 +22,31 @@ from typing import Any, NamedTuple
 
 import jinja2
 import pandas as pd
+from rich.console import Console
+from rich.text import Text
 
-from agents.common.files import atomic_path, explaining_write_errors
+from agents.common.files import atomic_path, explaining_write_errors, write_text
 from zoo.report.comparison import (
     CURVE_COLUMNS,
     PROFILE_COLUMNS,
     Comparison,
-    Improvement,
     Phase,
     joined,
     phases_of,
 )
+from zoo.report.compute import compare_kinds
 from zoo.report.figures import DPI, all_figures, to_file
-from zoo.report.inputs import Inputs
+from zoo.report.inputs import Inputs, collect
 from zoo.report.request import CompareRequest
 from zoo.report.scores_file import last_evaluations, scores_table
 from zoo.report.sentences import describe_selection, selection, verdict_sentences, warnings
 from zoo.report.statistics import MIN_SEEDS
 from zoo.report.tables import (
     Table,
+    TableEntry,
     aggregates_table,
     domains_table,
     only_task,
-    pairs_table,
     protocol_table,
     tasks_table,
     to_csv,
@@ -51,14 +54,17 @@ from zoo.report.tables import (
     verdict_table,
 )
 from zoo.runs.folder import PHASES
+from zoo.runs.versions import git_commit
 from zoo.terminal.errors import UsageError
+from zoo.terminal.tables import make_table
 
 TEMPLATES = Path(__file__).parent / "templates"
 MARKER = "results.json"
 """The file by which a folder is known as that of a report."""
 _FOLDERS = ("tables", "figures")
+_IN_FILES = ("profiles", "curves")
 _PACKAGES = ("flow-rl-zoo", "rliable", "numpy", "scipy", "pandas", "matplotlib", "seaborn")
-_PHASE_TABLES = (verdict_table, aggregates_table, domains_table, tasks_table, pairs_table)
+_PHASE_TABLES = (verdict_table, aggregates_table, domains_table, tasks_table)
 LARGEST_CSV = 10_000_000
 """The most bytes of a CSV file; a larger table is compressed, to about a thirtieth."""
 
@@ -128,12 +134,7 @@ class Content:
 
 def _plain_phase(phase: Phase) -> dict[str, Any]:
     """Return the numbers of a phase, without the curves, which have files of their own."""
-    pairs: dict[str, dict[str, Improvement]] = {}
-    for (x, y), pair in phase.improvements.items():
-        pairs.setdefault(x, {})[y] = pair
-    numbers = vars(phase) | {"improvements": pairs}
-    del numbers["profiles"], numbers["curves"]
-    return numbers
+    return {name: value for name, value in vars(phase).items() if name not in _IN_FILES}
 
 
 class Image(NamedTuple):
@@ -180,7 +181,7 @@ def write_report(folder: Path, content: Content) -> Path:
             files[f"tables/{table.name}.tex"] = to_latex(table)
     images: dict[str, Image] = {}
     for comparison in content.comparisons:
-        for name, drawing in all_figures(comparison, inputs.evaluations).items():
+        for name, drawing in all_figures(comparison).items():
             image = to_file(drawing.figure, "png")
             files[f"figures/{name}.png"] = image
             if content.request.latex:
@@ -236,3 +237,63 @@ def to_html(content: Content, images: Mapping[str, Image]) -> str:
 def in_phases(comparison: Comparison, name: str) -> list[str]:
     """Return the names of a table, or of a figure, about each phase."""
     return [f"{name}_{phase}{comparison.suffix}" for phase in comparison.phases]
+
+
+# -- from a request to files and the terminal --------------------------------------------------------------------------
+
+
+def run(request: CompareRequest) -> dict[str, Any]:
+    """Make a comparison, write and print what is asked for, and return the program's result."""
+    request.check()
+    if request.output:
+        check_folder(request.output)  # before minutes of work
+    inputs = collect(request)
+    comparisons = compare_kinds(
+        inputs,
+        request.reps,
+        curves=request.output is not None,
+        focus=inputs.focus(request.focus),
+    )
+    result: dict[str, Any] = {
+        "methods": len(inputs.methods),
+        "runs": len(inputs.own_runs.runs),
+        "skipped": len(inputs.own_runs.skipped()),
+    }
+    origin = f"{datetime.now(UTC):%Y-%m-%d}, commit {(git_commit() or 'unknown')[:12]}"
+    content = Content(inputs, comparisons, request, origin)
+    if request.json:
+        request.json.parent.mkdir(parents=True, exist_ok=True)
+        write_text(request.json, content.results)
+        result["json"] = str(request.json)
+    if request.output:
+        result["report"] = str(write_report(request.output, content))
+    if not (request.json or request.output):
+        _print_tables(content)
+    elif request.output:
+        _print_sentences(content)
+    return result
+
+
+def _print_sentences(content: Content) -> None:
+    """Print the verdicts, and what a reader must know before believing a number."""
+    console = Console(markup=False, highlight=False)
+    for verdict in content.verdicts:
+        console.print(verdict)
+    for text in content.notes:
+        console.print(f"! {text}")
+
+
+def _print_tables(content: Content) -> None:
+    """Print sentences, verdicts and aggregates; where nothing can be averaged, the means of the tasks instead."""
+    console = Console(markup=False)
+    _print_sentences(content)
+    has_aggregates = any(table.name.startswith("aggregates") for table in content.tables)
+    printed = ("verdict", "aggregates") if has_aggregates else ("verdict", "tasks")
+    for table in content.tables:
+        if table.name.startswith(printed):
+            rows = table.frame.map(_text).to_numpy().tolist()
+            console.print(make_table(table.title, table.header, rows, unbroken=table.header[:1]))
+
+
+def _text(entry: TableEntry) -> Text:
+    return Text(entry.plain, style="bold" if entry.is_bold else "")

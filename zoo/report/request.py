@@ -43,15 +43,7 @@ class CompareRequest:
         action="extend",
         metavar="ENV=RANDOM,EXPERT",
     )
-    baseline: str | None = flag(
-        "method that the verdict compares with (default: your other one of two, else the best)",
-        metavar="NAME",
-        section="how",
-    )
-    reps: int = flag("bootstrap repetitions", default=2_000)
-    labels: Sequence[str] = flag(
-        "what to call methods", default=(), action="extend", metavar="NAME=TEXT"
-    )
+    reps: int = flag("bootstrap repetitions", default=2_000, section="how")
     output: Path | None = flag(
         "report.html, tables and figures",
         "-o",

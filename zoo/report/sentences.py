@@ -148,7 +148,6 @@ def selection(
         "envs": list(request.envs),
         "margin": MARGIN,
         "focus": comparisons[0].focus,
-        "baseline": comparisons[0].baseline,
     }
 
 
@@ -169,8 +168,6 @@ def describe_selection(chosen: Mapping[str, Any]) -> str:
             texts.append(f"chosen by --{flag}: {_enumerated(chosen[flag])}")
     texts.append(f"margin of equality: {100 * chosen['margin']:g} points")
     texts.append(f"verdicts on {chosen['focus'] or 'the leading method'}")
-    if chosen["baseline"]:
-        texts.append(f"baseline: {chosen['baseline']}")
     return f"Compared: {'; '.join(texts)}."
 
 

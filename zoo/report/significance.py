@@ -8,7 +8,7 @@ divided by the number of tests, one side of which can fail: the chance of any fa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
@@ -22,7 +22,6 @@ from zoo.report.comparison import (
     MARGIN,
     Comparison,
     Decision,
-    Improvement,
     Methods,
     Outcome,
     Phase,
@@ -67,48 +66,25 @@ class Evidence:
 
 
 def decide(comparison: Comparison, phase: Phase, evidence: Evidence) -> Phase:
-    """Return a phase with the differences of its methods, and what they decide."""
-    pairs = list(combinations(sorted(evidence.scores), 2))
-    pairs = [pair for pair in pairs if are_comparable(phase, comparison.methods, *pair)]
-    family = pairs
-    # a leader is chosen by its scores, so that all pairs belong to its family; a focus is chosen before
-    if comparison.focus in evidence.scores:
-        family = [pair for pair in pairs if comparison.focus in pair]
-    p_values = {pair: evidence.p_value(pair) for pair in family}
-    # a test that cannot be made is none of the family, whose size the correction depends on
-    tested = {pair: p for pair, p in p_values.items() if p is not None}
-    adjusted = dict(zip(tested, holm([*tested.values()]).tolist(), strict=True))
-    chances = {
-        name: probabilities_of_improvement(scores, evidence.scores, reps=0)
-        for name, scores in evidence.scores.items()
-    }
-    improvements = {}
-    for x, y in pairs:
-        chance = chances[x][y].point
-        difference = evidence.difference((x, y))
-        lead = None if difference is None else float(difference.points[0])
-        p_value = adjusted.get((x, y))
-        improvements[x, y] = Improvement(chance, lead, p_value)
-        improvements[y, x] = Improvement(1 - chance, None if lead is None else -lead, p_value)
-    phase = replace(phase, improvements=improvements)
-    return replace(phase, decision=_decision(comparison, phase, evidence, adjusted))
-
-
-def _decision(
-    comparison: Comparison, phase: Phase, evidence: Evidence, p_values: Mapping[Pair, float]
-) -> Decision:
-    """Return the decision of a phase from the p values of its family of tests, after Holm's correction."""
-    subject = _subject(comparison, phase, evidence)
+    """Return a phase with what its numbers decide."""
+    subject = _subject(comparison, evidence)
     if subject is None or len(evidence.scores) < 2:
-        return Decision(subject)
+        return replace(phase, decision=Decision(subject))
+    p_values = _p_values(comparison, phase, evidence)
     # Holm rejects up to this level, and nothing that it does not reject is below: intervals agree with the words
     level = SIGNIFICANT / max(1, sum(p > SIGNIFICANT for p in p_values.values()))
     ranked = [name for name in ranking(comparison, phase) if name in evidence.scores]
-    fair = {y: evidence.scores[y] for x, y in phase.improvements if x == subject}
+    # sorted: resamples are drawn in this order, whatever the scores
+    fair = {
+        name: evidence.scores[name]
+        for name in sorted(ranked)
+        if name != subject and are_comparable(phase, comparison.methods, subject, name)
+    }
     chances = probabilities_of_improvement(evidence.scores[subject], fair, comparison.reps)
-    verdict = partial(_verdict, comparison, phase, evidence, level, len(p_values), subject)
+    verdict = partial(_verdict, comparison, evidence, level, p_values, subject)
     verdicts = [verdict(name, chances.get(name)) for name in ranked if name != subject]
-    rival = _rival(comparison, phase, subject, verdicts)
+    comparable = [v for v in verdicts if v.outcome != Outcome.NOT_COMPARABLE]
+    rival = min(comparable, key=lambda v: v.lead, default=None)
     needed = None
     if rival and rival.outcome == Outcome.UNDECIDED and rival.p_value is not None:
         needed = _seeds_needed(comparison, evidence, (subject, rival.method), level)
@@ -118,10 +94,23 @@ def _decision(
         scope = f"with {subject}" if comparison.focus == subject else "between all methods"
         tests = count(len(p_values), "comparison")
         tested = f"{test}, 5% after Holm's correction for the {tests} {scope}"
-    return Decision(subject, tested, level, verdicts, rival, needed)
+    return replace(phase, decision=Decision(subject, tested, level, verdicts, rival, needed))
 
 
-def _subject(comparison: Comparison, phase: Phase, evidence: Evidence) -> str | None:
+def _p_values(comparison: Comparison, phase: Phase, evidence: Evidence) -> dict[Pair, float]:
+    """Return the p values of the family of tests, after Holm's correction; pairs are sorted by name."""
+    family = list(combinations(sorted(evidence.scores), 2))
+    family = [pair for pair in family if are_comparable(phase, comparison.methods, *pair)]
+    # a leader is chosen by its scores, so that all pairs belong to its family; a focus is chosen before
+    if comparison.focus in evidence.scores:
+        family = [pair for pair in family if comparison.focus in pair]
+    p_values = {pair: evidence.p_value(pair) for pair in family}
+    # a test that cannot be made is none of the family, whose size the correction depends on
+    tested = {pair: p for pair, p in p_values.items() if p is not None}
+    return dict(zip(tested, holm([*tested.values()]).tolist(), strict=True))
+
+
+def _subject(comparison: Comparison, evidence: Evidence) -> str | None:
     """Return what the verdict of a phase is about: the focus, or else the leading one of the methods with single runs.
 
     Where scores cannot be averaged, the one leads whose runs are most often better.
@@ -132,8 +121,8 @@ def _subject(comparison: Comparison, phase: Phase, evidence: Evidence) -> str | 
     def score(name: str) -> float:
         if evidence.means:
             return float(evidence.means[name].points[0])
-        pairs = phase.improvements.items()
-        return sum(pair.probability for (x, _), pair in pairs if x == name)
+        chances = probabilities_of_improvement(evidence.scores[name], evidence.scores, reps=0)
+        return sum(chance.point for chance in chances.values())
 
     # of equal scores the first by name leads, in whatever order the methods were read
     return max(sorted(evidence.scores), key=score, default=None)
@@ -141,41 +130,40 @@ def _subject(comparison: Comparison, phase: Phase, evidence: Evidence) -> str | 
 
 def _verdict(
     comparison: Comparison,
-    phase: Phase,
     evidence: Evidence,
     level: float,
-    tests: int,
+    p_values: Mapping[Pair, float],
     subject: str,
     rival: str,
     chance: Estimate | None,
 ) -> Verdict:
-    """Return the verdict on a pair, of which a probability of improvement is known.
+    """Return the verdict on a pair.
 
     :param level: of the difference's interval.
-    :param tests: the number of tests in the family.
+    :param p_values: of the family of tests, after Holm's correction.
+    :param chance: the probability of improvement; None where the two are not comparable.
     """
-    improvement = phase.improvements.get((subject, rival))
-    if improvement is None:
+    if chance is None:
         return Verdict(rival, Outcome.NOT_COMPARABLE)
     x, y = evidence.scores[subject], evidence.scores[rival]
-    p_value = improvement.p_value
-    difference: Estimate | None = None
-    tasks: Estimate | None = None
+    low, high = sorted((subject, rival))
+    verdict = Verdict(rival, Outcome.UNDECIDED, None, None, chance, p_values.get((low, high)))
     mean = evidence.difference((subject, rival))
-    outcome = Outcome.UNDECIDED
-    if p_value is not None and p_value <= SIGNIFICANT:
-        outcome = Outcome.BETTER if improvement.lead > 0 else Outcome.WORSE
+    is_equal = False
     if mean is not None:
-        low, high = comparison.kind.limits
-        limits = (low - high, high - low)
+        lowest, highest = comparison.kind.limits
+        limits = (lowest - highest, highest - lowest)
         # a difference of success rates is at most 100 points
         difference = mean.curve(limits, level).estimate()
         tasks = over_tasks(np.array([x[t].mean() - y[t].mean() for t in x]), limits).estimate()
+        verdict = replace(verdict, difference=difference, over_tasks=tasks)
         # not at `level`, which grows with each difference that is clear: then a false "equal" would be more likely
-        reach = abs(difference.point) + mean.half_widths(SIGNIFICANT / max(1, tests))[0]
-        if outcome == Outcome.UNDECIDED and comparison.kind.is_comparable and reach < MARGIN:
-            outcome = Outcome.EQUAL
-    return Verdict(rival, outcome, difference, tasks, chance, p_value)
+        reach = abs(difference.point) + mean.half_widths(SIGNIFICANT / max(1, len(p_values)))[0]
+        is_equal = comparison.kind.is_comparable and bool(reach < MARGIN)
+    if verdict.p_value is not None and verdict.p_value <= SIGNIFICANT:
+        outcome = Outcome.BETTER if verdict.lead > 0 else Outcome.WORSE
+        return replace(verdict, outcome=outcome)
+    return replace(verdict, outcome=Outcome.EQUAL) if is_equal else verdict
 
 
 def _seeds_needed(
@@ -189,17 +177,6 @@ def _seeds_needed(
     runs = [len(scores) for name in pair for scores in evidence.scores[name].values()]
     margin = MARGIN if comparison.kind.is_comparable else None
     return seeds_needed(difference, min(runs), margin, level)
-
-
-def _rival(
-    comparison: Comparison, phase: Phase, subject: str, verdicts: Sequence[Verdict]
-) -> Verdict | None:
-    """Return the verdict on the baseline, or else on the best other method."""
-    comparable = [v for v in verdicts if v.outcome != Outcome.NOT_COMPARABLE]
-    for verdict in comparable:
-        if verdict.method == comparison.baseline:
-            return verdict
-    return min(comparable, key=lambda v: phase.improvements[subject, v.method].lead, default=None)
 
 
 def are_comparable(phase: Phase, methods: Methods, x: str, y: str) -> bool:

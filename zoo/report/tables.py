@@ -280,36 +280,6 @@ def tasks_table(comparison: Comparison, phase: Phase) -> Table:
     return _phase_table("tasks", "Tasks", comparison, phase, caption, rows)
 
 
-def pairs_table(comparison: Comparison, phase: Phase) -> Table:
-    """Return the probability of improvement and the difference of every pair; without rows below three methods."""
-    kind = comparison.kind
-    # methods that are comparable with no other have no row
-    names = [x for x in ranking(comparison, phase) if any(x in pair for pair in phase.improvements)]
-    improvements = phase.improvements
-    if len(names) < 3:  # two are one pair, which the verdict has already
-        names, improvements = [], {}
-    differences = [pair.difference for pair in improvements.values()]
-    digits = kind.digits(filter(None, differences))
-    titles = {name: comparison.methods[name].title for name in names}
-    rows: dict[str, dict[str, Any]] = {x: dict.fromkeys(titles.values()) for x in names}
-    for (x, y), improvement in improvements.items():
-        detail = ""
-        numbers = {"": improvement.probability}
-        if improvement.difference is not None:
-            detail = number_text(kind.scale * improvement.difference, digits, sign="+")
-            numbers[" difference"] = improvement.difference
-        is_clear = improvement.p_value is not None and improvement.p_value <= SIGNIFICANT
-        text = number_text(improvement.probability, 2)
-        rows[x][titles[y]] = TableEntry(text, detail, is_clear, numbers)
-    caption = (
-        "Probability that a run of the row's method scores above one of the column's on the same task (ties count "
-        "half), and the difference of means."
-    )
-    if phase.decision.tested:
-        caption += f" Bold: clearly different, by {phase.decision.tested}."
-    return _phase_table("pairs", "All pairs", comparison, phase, caption, rows)
-
-
 def protocol_table(methods: Methods) -> Table:
     """Return how each score was made, one row for each protocol; fields that nobody states are left out."""
     merged: dict[tuple[str, str, tuple[Any, ...]], list[str]] = {}
@@ -366,7 +336,7 @@ def _phase_table(
     if any(comparison.methods[method].tally().failed for method in phase.coverage):
         caption += " ‡: runs of the method failed; it is never bold."
     title = f"{title}, {phase.name}{comparison.title}"
-    if phase.aggregates and name in ("verdict", "aggregates", "pairs"):
+    if phase.aggregates and name in ("verdict", "aggregates"):
         title += f", {only_task(comparison) or phase.tasks_label}"
     return Table.of(f"{name}_{phase.name}{comparison.suffix}", title, caption, rows)
 

@@ -286,25 +286,16 @@ def _find_missing_evaluation(row: Mapping[str, Any], evaluations: np.ndarray) ->
 
 def _unfinished(row: Mapping[str, Any], status: Mapping[str, Any]) -> str:
     """Return why a run does not count that has not reached its end."""
-    reason = " ".join(status.get("reason", "").split())
-    if row["state"] == DEAD:
-        reason = DEAD_RUN_HINT
-    problem = f"{row['state']}: {_progress(row, status)}"
-    if reason:
-        problem += f"; {reason}"
-    return problem
-
-
-def _progress(row: Mapping[str, Any], status: Mapping[str, Any]) -> str:
-    pretraining_step = status.get("pretraining_step", 0)
-    if pretraining_step < row["pretraining_steps"] and not row["pretrained_actor"]:
-        return f"at pretraining step {pretraining_step:,} of {row['pretraining_steps']:,}"
     places = []
     for phase in PHASES:
         if row[f"{phase}_steps"] != 0:  # NaN where it is unknown
             steps = show(row[f"{phase}_steps"])
             places.append(f"{phase} step {row[f'{phase}_step']:,} of {steps}")
-    return f"at {' and '.join(places)}"
+    cloned = status["pretraining_step"]
+    if cloned < row["pretraining_steps"] and not row["pretrained_actor"]:
+        places = [f"pretraining step {cloned:,} of {row['pretraining_steps']:,}"]
+    reason = DEAD_RUN_HINT if row["state"] == DEAD else " ".join(status["reason"].split())
+    return f"{row['state']}: at {' and '.join(places)}" + (f"; {reason}" if reason else "")
 
 
 def _mark_duplicates(runs: pd.DataFrame) -> None:

@@ -75,15 +75,12 @@ def matching_runs(
 
 
 def closest_run(
-    settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence[StoredRun], *besides: str
+    settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence[StoredRun]
 ) -> str:
-    """Return which run differs in the fewest settings, and how.
-
-    :param besides: roles of entries that are not compared, as for :meth:`RunRecord.identity`.
-    """
+    """Return which run differs in the fewest settings, and how."""
     differences_of_runs = []
     for run in runs:
-        stored = {**run.record.identity(*besides), "seeds": run.seeds}
+        stored = {**run.record.identity(), "seeds": run.seeds}
         current = {**settings, "seeds": seeds or run.seeds}
         differences_of_runs.append((differences(stored, current), run.folders[0].path))
     named, path = min(differences_of_runs, key=lambda pair: len(pair[0]))

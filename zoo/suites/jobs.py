@@ -19,7 +19,7 @@ from typing import Any
 
 from zoo.runs.folder import file_name_of
 from zoo.runs.locks import Lock
-from zoo.runs.resume import StoredRun, closest_run, matching_runs, stored_runs
+from zoo.runs.resume import StoredRun, matching_runs, stored_runs
 from zoo.settings.layers import as_words
 from zoo.settings.record import RunRecord
 from zoo.settings.request import TrainRequest
@@ -202,12 +202,7 @@ def status_of(job: Job) -> JobStatus:
         has_failed = any(status["state"] == "failed" for status in statuses)
         state = State.FAILED if has_failed else State.INTERRUPTED
         return JobStatus(job, state, run, reason or job.last_message())
-    # Settings that were changed in the suite train anew, which the user may not expect.
-    runs_of_method = [run for run in runs if run.record.label == job.config.label]
-    reason = job.last_message()
-    if runs_of_method:
-        reason = closest_run(job.settings, None, runs_of_method, *NOT_COMPARED)
-    return JobStatus(job, State.WAITING, None, reason)
+    return JobStatus(job, State.WAITING, None, job.last_message())
 
 
 def print_jobs(statuses: Sequence[JobStatus]) -> None:

@@ -177,16 +177,13 @@ def read_suite(path: Path) -> Suite:
 def select(
     runs: Sequence[Run], algorithms: Sequence[str], environments: Sequence[str]
 ) -> list[Run]:
-    """Return the runs whose algorithm or label, and environment, match one of some patterns; no patterns match all.
+    """Return the runs whose method and environment match one of some patterns; no patterns match all.
 
     :raises UsageError: if a pattern matches none of the runs.
     """
-    methods: set[str] = set()
-    for run in runs:
-        methods |= {run.algo, run.label}
-    methods = _expand(algorithms, methods - {""})
+    methods = _expand(algorithms, {run.name for run in runs})
     envs = _expand(environments, {run.env for run in runs})
-    return [run for run in runs if run.env in envs and methods & {run.algo, run.label}]
+    return [run for run in runs if run.env in envs and run.name in methods]
 
 
 def _expand(patterns: Sequence[str], names: set[str]) -> set[str]:

@@ -48,9 +48,6 @@ def evaluations(
     )
 
 
-NO_RUNS = evaluations(["A"]).iloc[:0]
-
-
 def returns(methods, environments=("HalfCheetah-v5", "Pendulum-v1"), steps=(1000, 2000), seeds=6):
     """Return evaluations by return: around 5,000 in the first environment, around -1,000 in the second."""
     random = np.random.RandomState(1)

@@ -1,23 +1,18 @@
-"""Comparisons: common tasks, curves, baselines, order and labels. More data hides no other."""
-
-import re
+"""Comparisons: common tasks, curves and order. More data hides no other."""
 
 import pandas as pd
 import pytest
 
-from tests.zoo.outcomes import refuses
 from tests.zoo.report.samples import (
     NO_MEANS,
     SCENE,
     comparison_of_runs,
-    content_of,
     evaluations,
     own_methods,
     scene_runs,
 )
 from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, ranking
 from zoo.report.compute import compare_kinds
-from zoo.report.inputs import read_labels, relabelled
 from zoo.report.scores_file import ScoreTables
 
 
@@ -97,27 +92,3 @@ def test_means_of_single_tasks_hide_no_mean_of_their_domain():
         assert cell.mean.point == 0.9
         assert phase.domains["scene-play"]["a"].tasks == 2
         assert "Domain" not in phase.aggregates  # which are over two of its five tasks
-
-
-def test_a_name_may_have_an_equals_sign_and_its_label_not():
-    labels = read_labels(["qam (a=1)= Ours "], ["qam", "qam (a=1)"])
-    assert labels == {"qam": "qam", "qam (a=1)": "Ours"}
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["qan=Ours"], "unknown method `qan`; closest: qam"),
-        (["qam="], "`--labels` must be NAME=TEXT, got `qam=`"),
-        (["qam=fql"], "must give each method a name of its own, got `fql` twice"),
-    ],
-)
-def test_labels_that_make_no_sense_are_refused(words, message):
-    with refuses(re.escape(message)):
-        read_labels(words, ["fql", "qam"])
-
-
-def test_label_renames_a_method_everywhere():
-    inputs = content_of(evaluations(["QAM", "FQL"])).inputs
-    renamed = relabelled(inputs, {"QAM": "FQL-like", "FQL": "FQL"})
-    assert set(renamed.methods) == set(renamed.evaluations["method"]) == {"FQL-like", "FQL"}

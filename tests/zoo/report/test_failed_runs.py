@@ -1,14 +1,13 @@
 """Failed and unfinished runs: how they are counted, what they count for and how they are shown."""
 
 import json
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from tests.zoo.report.samples import SCENE, collected, compared
+from tests.zoo.report.samples import SCENE, compared
 from tests.zoo.runs.helpers import write_run
 from zoo import compare
 from zoo.report.comparison import Tally
@@ -36,7 +35,7 @@ def write_survivors(folder):
 
 def content_of(folder, **options):
     inputs, (comparison,) = compared(paths=[folder], **options)
-    return Content(inputs, [replace(comparison, baseline="fql")], CompareRequest(**options))
+    return Content(inputs, [comparison], CompareRequest(**options))
 
 
 def mean_of(content, method="qam", phase="offline"):
@@ -58,15 +57,6 @@ def test_a_failed_run_keeps_its_last_evaluation(tmp_path):
     assert scores.loc[4].to_dict().items() >= {"step": 3000, "score": 0.1}.items()
     assert mean_of(content) == pytest.approx((3 * 0.82 + 3 * 0.1) / 6)
     assert content.comparisons[0].phases["offline"].step_ranges["qam"] == (3000, 3000)
-
-
-def test_runs_on_environments_that_are_left_out_are_not_told_of(tmp_path):
-    write_method(tmp_path / "scene", "qam", [40, 40, 1], failed=(2,))
-    write_method(tmp_path / "cube", "qam", [40] * 3, env="cube-double-play-singletask-task1-v0")
-    method = collected(paths=[tmp_path], envs=["cube-*"]).methods["qam"]
-    assert method.title == "qam"
-    assert method.tally() == Tally(3, 3, 0)
-    assert list(method.protocols) == ["cube-double-play-singletask-task1-v0"]
 
 
 def test_unfinished_runs_are_started_but_have_not_failed(tmp_path):

@@ -73,7 +73,7 @@ def test_a_run_is_running_while_its_process_holds_the_lock_and_dead_after_that(t
         process.wait()
     assert state(folder) == "dead"
     (reason,) = read_runs([tmp_path]).runs["problem"]
-    assert reason.startswith("dead: at offline step 0 of 10 ")
+    assert reason.startswith("dead: at offline step 0 of 10")
     assert reason.endswith("; its process is gone; --resume continues it")
 
 
@@ -108,6 +108,7 @@ def test_linked_run_folders_are_found_and_each_real_one_once(tmp_path):
     logs = tmp_path / "logs"
     run = new_run(logs).path
     elsewhere_run = new_run(tmp_path / "elsewhere").path
+    (logs / "status.json").write_text("{}")  # one file alone makes no run
     links = {"linked": elsewhere_run, "again": elsewhere_run, "a_loop": logs, "0_run": run}
     for name, target in links.items():
         (logs / name).symlink_to(target)

@@ -104,11 +104,6 @@ def test_settings_of_speed_and_those_that_differ_between_environments_only_make_
     assert methods(tmp_path) == ["qam"]
 
 
-def test_unfinished_run_whose_pretraining_is_no_number_is_listed(tmp_path):
-    write_run(tmp_path / "run", state="running", pretrained_actor={"updates": "many"})
-    assert "`pretrained_actor.updates` must be an int" in reasons(tmp_path)["run"]
-
-
 @pytest.mark.parametrize(
     ("name", "expected"),
     {
@@ -281,16 +276,6 @@ def test_failed_run_belongs_to_the_method_that_has_its_settings(tmp_path):
     write_run(tmp_path / "b", settings={"gamma": 0.9})
     write_run(tmp_path / "c", seed=1, settings={"gamma": 0.5}, state="failed")
     assert names(read_runs([tmp_path]))["c"] == "qam (gamma=0.5)"
-
-
-def test_failed_run_without_an_evaluation_belongs_to_the_runs_by_return_of_its_environment(
-    tmp_path,
-):
-    entries = {"env": "Pendulum-v1", "offline": (), "online": (1.0, 2.0), "has_success": False}
-    write_run(tmp_path / "a", **entries)
-    bad = write_run(tmp_path / "b", seed=1, state="failed", **entries)
-    (bad / "evaluations.npz").unlink()
-    assert names(read_runs([tmp_path])) == {"a": "qam", "b": "qam"}
 
 
 def test_run_that_failed_before_a_finished_one_of_its_seed_is_replaced_by_it(tmp_path):

@@ -1,7 +1,6 @@
 """What a suite's file means, what is refused in it, and the states of its jobs."""
 
 import shutil
-from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -11,7 +10,7 @@ from tests.zoo.outcomes import refuses
 from tests.zoo.runs.helpers import write_run
 from zoo.settings.layers import merge
 from zoo.suites.jobs import State, make_jobs, status_of, summarise
-from zoo.suites.suite import Run, Suite, read_suite, select
+from zoo.suites.suite import Suite, read_suite, select
 
 MAZE = "pointmaze-medium-navigate-singletask-task1-v0"
 
@@ -133,11 +132,3 @@ def test_settings_of_a_file_are_those_of_the_jobs(tmp_path):
     suite = Suite(["fql"], [MAZE], 0, conf=str(file))
     (job,) = make_jobs(suite, suite.runs(), tmp_path, "cpu")
     assert job.settings["settings.distill_weight"] == 7.0
-
-
-def test_the_files_of_a_job_have_names_that_a_file_system_takes(jobs):
-    run = Run("fql", f"module:ns/{'E' * 100}-v0", (0,), label="方 '" + "法" * 60)
-    named = replace(jobs[0], run=run)
-    with named.make_lock():
-        named.log_file.touch()
-    assert named.name.startswith("方__法法")
