@@ -1,19 +1,28 @@
 """Load a dataset for training: find or make its files, check and read them, relabel them for a task."""
 
 import contextlib
+import json
+import shutil
 import warnings
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from agents.common.data.arrays import Transitions, compact_transitions
+from agents.common.data.shards import Shard, Shards
+from agents.common.files import atomic_folder, read_text
 from zoo.datasets.download import DownloadError, download_dataset
 from zoo.datasets.files import (
+    ARRAYS,
     OFFICIAL,
+    RECORD,
     Folder,
     data_path,
+    locked_for_writing,
     missing_files,
     recorded_origin,
     settings_sha256,
@@ -22,9 +31,9 @@ from zoo.datasets.formats.base import Dataset
 from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import DatasetSpec, parse_env_name
 from zoo.datasets.ogbench import check_headers, explained, make_labelling_env, read_arrays, relabel
-from zoo.datasets.shards import load_shards
 from zoo.settings.request import SOURCES
 from zoo.terminal.errors import UsageError
+from zoo.terminal.messages import log
 
 
 def load_dataset(
@@ -39,7 +48,7 @@ def load_dataset(
     """Load the dataset of a single-task environment, making its files first when they are missing.
 
     A dataset of several files is converted at its first use to arrays that are mapped, see
-    ``zoo.datasets.shards``.
+    :func:`load_shards`.
 
     :param dataset: where a missing file comes from: ``"download"``, ``"generate"``, ``"auto"`` for the first of these
         that works; or the path of a file to use instead, or of a folder of files.
@@ -129,3 +138,197 @@ def first_trajectories(transitions: Transitions, size: int, path: Path) -> Trans
             f"`--dataset-size` {size} exceeds the {cumulative[-1]} transitions in {path}; use fewer"
         )
     return transitions.keep(np.arange(len(cumulative)) <= last)
+
+
+# -- sets of several files: converted once to raw arrays, which training maps, one file after the other ----------------
+
+
+Tasks = dict[int, Any]
+"""The environment of each task."""
+
+
+@dataclass(frozen=True)
+class ConvertedShard:
+    """One file of a dataset as raw arrays: what training uses of it, with the rewards of every task.
+
+    ``solved`` counts the states that achieve each task, by its number as text, and ``sizes`` are the bytes of the
+    arrays' files. ``sha256``, ``bytes`` and ``modified`` (nanoseconds) are those of the original file;
+    ``environment`` and the version of ``ogbench`` decide the rewards.
+    """
+
+    folder: Path
+    transitions: int
+    trajectories: int
+    solved: Mapping[str, int]
+    sizes: Mapping[str, int]
+    sha256: str
+    bytes: int
+    modified: int
+    environment: str
+    ogbench: str
+
+    def shard(self, task: int, min_transitions: int) -> Shard:
+        """Return what training takes of it.
+
+        :param task: whose rewards, 1 to 5.
+        :param min_transitions: take the first whole trajectories with at least this many; all if there are fewer.
+        """
+        files = {}
+        for name in ("observations", "actions", "terminals", "final_observations"):
+            files[name] = self.folder / f"{name}.npy"
+        for name in ("rewards", "masks"):
+            files[name] = self.folder / f"{name}-task{task}.npy"
+        if min_transitions >= self.transitions:
+            return Shard(files, self.transitions, self.trajectories)
+        ends = np.flatnonzero(np.load(files["terminals"], mmap_mode="r")) + 1
+        last = int(np.searchsorted(ends, min_transitions))
+        return Shard(files, int(ends[last]), last + 1)
+
+
+def load_shards(
+    env_name: str, folder: Path, settings: Mapping[str, Any], replace_interval: int
+) -> Dataset:
+    """Return a dataset of several files, converting them first if need be; see `zoo.datasets.load.load_dataset`.
+
+    :param settings: what decides the content besides the files, with ``dataset_size`` and ``sparse``.
+    """
+    name = parse_env_name(env_name)
+    size = settings["dataset_size"]
+    task = name.task
+    assert task is not None
+    converted = convert_shards(folder, name.spec, size=size)
+    total = sum(shard.transitions for shard in converted)
+    if size is not None and size > total:
+        raise UsageError(
+            f"`--dataset-size` must be at most {total}, the transitions in {folder}, got {size}; use fewer, or get "
+            "more of its files"
+        )
+    if not any(shard.solved[str(task)] for shard in converted):
+        warnings.warn(
+            f"no state in {folder} achieves the task of {env_name}; every reward is negative",
+            stacklevel=2,
+        )
+    remaining = total
+    if size is not None:
+        remaining = size
+    # Shards take turns in training, so each keeps its own end.
+    parts = []
+    for shard in converted:
+        # Only the last one may be cut: `convert_shards` gives no more files than the size needs.
+        parts.append(shard.shard(task, remaining))
+        remaining -= shard.transitions
+    files = {"files": [shard.sha256 for shard in converted], "replace_interval": replace_interval}
+    return Dataset(
+        folder,
+        Shards(parts, replace_interval, settings["sparse"]),
+        settings_sha256({**settings, **files}),
+    )
+
+
+def shard_names(folder: Path) -> list[str]:
+    """Return the names, without ending, of the training files that exist, as they came or converted, in order."""
+    originals = {path.stem for path in folder.glob("*.npz") if not path.stem.endswith("-val")}
+    converted = {path.parent.name for path in folder.glob(f"{ARRAYS}/*/{RECORD}")}
+    return sorted(originals | converted)
+
+
+def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None) -> list[ConvertedShard]:
+    """Convert the files of a dataset that are not converted yet, one at a time; a file that is done stays done.
+
+    :param size: convert only the first files with at least this many transitions; None converts all.
+    """
+    names = shard_names(folder)
+    if not names:
+        raise UsageError(
+            f"expected a folder of .npz files of {spec.name}, got none in {folder}; give another folder"
+        )
+    shards: list[ConvertedShard] = []
+    tasks: Tasks = {}
+    with contextlib.ExitStack() as stack:
+        for number, name in enumerate(names, start=1):
+            if size is not None and sum(shard.transitions for shard in shards) >= size:
+                break
+            shard = find_converted(folder, name, spec)
+            if shard is None and not tasks:
+                tasks = stack.enter_context(_converting(folder, spec))
+                # Another process may have converted it while this one waited for the lock.
+                shard = find_converted(folder, name, spec)
+            if shard is None:
+                log.info("converting %s (%d of %d)", name, number, len(names))
+                shard = _convert(folder, name, spec, tasks)
+            shards.append(shard)
+    return shards
+
+
+@contextlib.contextmanager
+def _converting(folder: Path, spec: DatasetSpec) -> Iterator[Tasks]:
+    """Hold the lock of the converted files and yield the tasks."""
+    with locked_for_writing(folder / ARRAYS), contextlib.ExitStack() as stack:
+        (folder / ARRAYS).mkdir(exist_ok=True)
+        for unfinished in (folder / ARRAYS).glob(".*"):  # of a process that was killed
+            shutil.rmtree(unfinished)
+        tasks: Tasks = {}
+        for task, env_id in spec.task_env_ids.items():
+            tasks[task] = stack.enter_context(contextlib.closing(make_labelling_env(env_id)))
+        yield tasks
+
+
+def find_converted(folder: Path, name: str, spec: DatasetSpec) -> ConvertedShard | None:
+    """Return a converted file if it exists, is whole, and was made from the original beside it for this environment."""
+    target = folder / ARRAYS / name
+    source = folder / f"{name}.npz"
+    try:
+        shard = ConvertedShard(folder=target, **json.loads(read_text(target / RECORD)))
+        sizes = {file: (target / file).stat().st_size for file in shard.sizes}
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
+    made_for = (shard.environment, shard.ogbench)
+    if sizes != shard.sizes or made_for != (spec.environment, version("ogbench")):
+        return None
+    if source.exists():  # else it was deleted after the conversion
+        state = source.stat()
+        if (state.st_size, state.st_mtime_ns) != (shard.bytes, shard.modified):
+            return None
+    return shard
+
+
+def _convert(folder: Path, name: str, spec: DatasetSpec, tasks: Tasks) -> ConvertedShard:
+    """Convert one file; its folder appears when it is whole."""
+    source = folder / f"{name}.npz"
+    target = folder / ARRAYS / name
+    state = source.stat()
+    with explained(source):
+        check_headers(source, spec)
+        digest, arrays = read_arrays(source, spec)
+    valid = arrays["valids"] > 0
+    ends = arrays.pop("terminals")[valid] > 0
+    shutil.rmtree(target, ignore_errors=True)
+    with atomic_folder(target) as temporary:
+        np.save(temporary / "terminals", ends)
+        np.save(temporary / "actions", arrays.pop("actions")[valid])
+        observations = arrays.pop("observations")
+        np.save(temporary / "final_observations", observations[~valid])
+        np.save(temporary / "observations", observations[valid])
+        del observations  # the largest array, before those of every task
+        solved = {}
+        for task, env in tasks.items():
+            rewards, masks = relabel(arrays, env)
+            np.save(temporary / f"rewards-task{task}", rewards[valid])
+            np.save(temporary / f"masks-task{task}", masks[valid] > 0)
+            solved[str(task)] = int(np.count_nonzero(masks == 0))
+        shard = ConvertedShard(
+            folder=target,
+            transitions=len(ends),
+            trajectories=int(np.count_nonzero(ends)),
+            solved=solved,
+            sizes={file.name: file.stat().st_size for file in sorted(temporary.iterdir())},
+            sha256=digest,
+            bytes=state.st_size,
+            modified=state.st_mtime_ns,
+            environment=spec.environment,
+            ogbench=version("ogbench"),
+        )
+        record = asdict(shard)
+        del record["folder"]  # the record lies in it, and it may move
+        (temporary / RECORD).write_text(json.dumps(record) + "\n", encoding="utf-8")
+    return shard

@@ -13,13 +13,17 @@ from agents.common.sb3.transfer import check_fit, check_saved_flow
 from agents.registry import BUILT_IN, origin_of
 from zoo.algorithms.baselines import find_algorithm
 from zoo.algorithms.packages import import_environments, load_flow
-from zoo.datasets.custom import find_data, load_custom
+from zoo.datasets.custom import (
+    dataset_only_id,
+    find_data,
+    load_custom,
+    register_dataset_only_env,
+)
 from zoo.datasets.formats.base import Dataset
 from zoo.datasets.formats.read import has_rewards, name_of, read_source, require_format
 from zoo.datasets.formats.robomimic import Robomimic
 from zoo.datasets.load import load_dataset
 from zoo.datasets.names import DATASETS, gym_id, parse_env_name
-from zoo.envs.dataset_only import dataset_only_id, register_dataset_only_env
 from zoo.envs.make import find_spec, is_ogbench
 from zoo.envs.tasks import TASKS
 from zoo.runs.versions import warn_of_simulator

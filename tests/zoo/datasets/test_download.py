@@ -14,8 +14,8 @@ from tests.zoo.datasets.conftest import NAME, small_arrays, write_shard
 from zoo.datasets import download
 from zoo.datasets.download import DownloadError, download_dataset
 from zoo.datasets.files import missing_files, recorded_sha256
+from zoo.datasets.load import convert_shards
 from zoo.datasets.names import DATASETS
-from zoo.datasets.shards import convert_shards
 
 FILES = (f"{NAME}-val.npz", f"{NAME}.npz")  # in the order in which they are fetched
 

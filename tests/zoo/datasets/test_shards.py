@@ -10,14 +10,12 @@ from gymnasium import spaces
 from agents.common.data.buffer import SequenceReplayBuffer
 from tests.zoo.datasets.conftest import NAME, TASK_1, write_shard
 from tests.zoo.outcomes import refuses
-from zoo.datasets import shards
-from zoo.datasets.load import load_dataset
+from zoo.datasets import load
+from zoo.datasets.load import ARRAYS, find_converted, load_dataset, shard_names
 from zoo.datasets.names import DATASETS
 from zoo.datasets.ogbench import relabel
-from zoo.datasets.shards import ARRAYS, find_converted, shard_names
 
 SPEC = DATASETS[NAME]
-LARGE = "humanoidmaze-giant-navigate-100m-v0"
 
 pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")
 
@@ -84,7 +82,7 @@ def test_size_takes_the_first_files_and_cuts_the_last_behind_a_trajectory(
 
 def test_what_is_converted_is_not_read_again_and_its_originals_may_go(folder, monkeypatch):
     first = load_all(folder)
-    monkeypatch.setattr(shards, "read_arrays", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(load, "read_arrays", lambda *_: pytest.fail("read again"))
     assert load_all(folder) == first
     for path in folder.glob("*.npz"):
         path.unlink()
@@ -135,7 +133,7 @@ def test_a_stopped_conversion_keeps_what_is_done_and_goes_on(folder, monkeypatch
         labelled.append(env)
         return relabel(arrays, env)
 
-    monkeypatch.setattr(shards, "relabel", label)
+    monkeypatch.setattr(load, "relabel", label)
     last = 5 * number + 2  # within a file: it has arrays already
     with pytest.raises(KeyboardInterrupt):
         load_all(folder)
