@@ -11,7 +11,7 @@ import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
-from typing import Any, TypedDict, Unpack
+from typing import Any, NoReturn, TypedDict, Unpack
 
 
 class UntrustedError(ValueError):
@@ -127,6 +127,14 @@ COMPARISONS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
 """Name of a bound -> its sign, and whether a number keeps to it."""
 
 
+def _refuse(name: str, noun: str, value: object, has_type: bool, bounds: Bounds) -> NoReturn:
+    """Raise ValueError for a value of the right type that is not allowed, TypeError for one of another type."""
+    message = f"`{name}` must be {noun}{describe_bounds(**bounds)}, got {value!r}"
+    if has_type:
+        raise ValueError(message)
+    raise TypeError(f"{message} of type {type(value).__name__}")
+
+
 def _is_within(value: Any, bounds: Bounds) -> bool:
     return all(COMPARISONS[name][1](value, bound) for name, bound in bounds.items())
 
@@ -134,16 +142,10 @@ def _is_within(value: Any, bounds: Bounds) -> bool:
 def number(name: str, value: object, **bounds: Unpack[Bounds]) -> float:
     """Return a setting as a finite float inside a range; booleans are not numbers here."""
     # Python counts True as a number
-    if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(
-            f"`{name}` must be a number{describe_bounds(**bounds)}, got {value!r} of type {type(value).__name__}"
-        )
-    result = float(value)
-    if not math.isfinite(result) or not _is_within(result, bounds):
-        raise ValueError(
-            f"`{name}` must be a finite number{describe_bounds(**bounds)}, got {value!r}"
-        )
-    return result
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if is_number and math.isfinite(value) and _is_within(value, bounds):  # type: ignore[arg-type]  # a number
+        return float(value)  # type: ignore[arg-type]
+    _refuse(name, "a finite number", value, is_number, bounds)
 
 
 def checked_pair(name: str, value: object) -> tuple[float, float]:
@@ -164,23 +166,17 @@ def checked_pair(name: str, value: object) -> tuple[float, float]:
 def integer(name: str, value: object, **bounds: Unpack[Bounds]) -> int:
     """Return a setting as an int inside a range; a whole float such as 1e5 is one, a boolean is not."""
     # YAML and JSON read 1e5 as a float
-    is_whole = isinstance(value, Real) and (
-        isinstance(value, Integral) or float(value).is_integer()
-    )
-    if is_whole and not isinstance(value, bool) and _is_within(value, bounds):
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    is_whole = is_number and (isinstance(value, Integral) or float(value).is_integer())  # type: ignore[arg-type]
+    if is_whole and _is_within(value, bounds):
         return int(value)  # type: ignore[call-overload]
-    message = f"`{name}` must be an int{describe_bounds(**bounds)}, got {value!r}"
-    if not is_whole or isinstance(value, bool):
-        raise TypeError(f"{message} of type {type(value).__name__}")
-    raise ValueError(message)
+    _refuse(name, "an int", value, is_whole, bounds)
 
 
 def boolean(name: str, value: object) -> bool:
     """Return a setting that must be True or False."""
     if not isinstance(value, bool):
-        raise TypeError(
-            f"`{name}` must be true or false, got {value!r} of type {type(value).__name__}"
-        )
+        _refuse(name, "true or false", value, False, {})
     return value
 
 

@@ -85,11 +85,6 @@ def test_a_plan_is_played_open_loop_until_the_next_one(numbered, played_actions,
     assert (state is None) == (played_actions == 1)
 
 
-def test_more_actions_than_a_plan_holds_are_refused():
-    with refuses("`played_actions` must be at most the 1 actions"):
-        policy_of(played_actions=2, action_chunking=False)
-
-
 def test_start_of_an_episode_drops_the_chunk_of_that_row_only(numbered):
     policy, planned = numbered
     _, state = policy.predict(observations())

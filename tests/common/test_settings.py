@@ -42,7 +42,12 @@ def test_a_subclass_changes_a_default_and_inherits_the_rest():
 @pytest.mark.parametrize(
     ("name", "value", "error", "message"),
     [
-        ("weight", "3", TypeError, r"`weight` must be a number > 0 and <= 10, got '3' of type str"),
+        (
+            "weight",
+            "3",
+            TypeError,
+            r"`weight` must be a finite number > 0 and <= 10, got '3' of type str",
+        ),
         ("weight", float("nan"), ValueError, "`weight` must be a finite number > 0 and <= 10"),
         ("steps", 0, ValueError, "`steps` must be an int >= 1, got 0"),
         ("word", "three", ValueError, "`word` must be one of one, two, got 'three'"),

@@ -6,7 +6,6 @@ from functools import partial
 
 import numpy as np
 import pytest
-import stable_baselines3
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import (
@@ -90,8 +89,6 @@ def test_a_trained_model_is_pickled_and_goes_on():
 @pytest.mark.parametrize(
     ("train_freq", "gradient_steps", "steps", "updates"),
     [
-        (1, 1, 30, 20),
-        ((4, "step"), 2, 32, 12),
         ((1, "episode"), 3, 40, 6),
         (4, -1, 32, 24),
         (1, 0, 30, 0),
@@ -309,11 +306,6 @@ def test_sb3s_callbacks_run_in_both_phases(tmp_path):
 
 
 # -- what is not supported --------------------------------------------------------------------------------------------
-
-
-def test_hindsight_replay_is_refused():
-    with refuses("got HerReplayBuffer", TypeError):
-        tiny_model(replay_buffer_class=stable_baselines3.HerReplayBuffer)
 
 
 def test_a_buffer_of_ones_own_draws_rows():
