@@ -20,11 +20,7 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.buffers import BaseBuffer
-from stable_baselines3.common.noise import (
-    NormalActionNoise,
-    OrnsteinUhlenbeckActionNoise,
-    VectorizedActionNoise,
-)
+from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
@@ -32,7 +28,10 @@ from torch import nn
 
 from agents.common.validation import path_of
 
-_NAMED = (BasePolicy, BaseBuffer, nn.Module, torch.optim.Optimizer)
+_NAMED = (BasePolicy, BaseBuffer, nn.Module, torch.optim.Optimizer, np.generic)
+"""Classes that a file may name, with those that derive from them."""
+_OBJECTS = (RunningMeanStd, ActionNoise)
+"""Classes of objects that are no more than their attributes."""
 
 
 def imported_class(path: str, bases: Collection[type]) -> type | None:
@@ -107,13 +106,22 @@ def _array(parts: list[Any]) -> NDArray[Any]:
     return np.array(values, np.dtype(dtype)).reshape(shape)
 
 
-def _class(path: str) -> type:
-    named_class = imported_class(path, _NAMED)
+def _class(path: str, bases: Collection[type] = _NAMED) -> type[Any]:
+    named_class = imported_class(path, bases)
     if named_class is None:
         raise ValueError(
             f"it needs the class `{path}`, which is not imported; if it is your own, import its module first"
         )
     return named_class
+
+
+def _object(parts: list[Any]) -> Any:
+    """Return an object with its attributes, for which nothing of its class is called."""
+    path, attributes = parts
+    kind = _class(path, _OBJECTS)
+    restored = object.__new__(kind)
+    vars(restored).update(attributes)
+    return restored
 
 
 def _bound(bound: NDArray[Any]) -> Any:
@@ -128,13 +136,7 @@ def _box(parts: list[Any]) -> spaces.Box:
     return spaces.Box(low, high, dtype=kind.type)
 
 
-def _mean_std(parts: list[Any]) -> RunningMeanStd:
-    statistics = RunningMeanStd()
-    statistics.mean, statistics.var, statistics.count = parts
-    return statistics
-
-
-_FORMS: dict[str, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]] = {
+_FORMS: dict[str, tuple[Any, Callable[[Any], Any], Callable[[Any], Any]]] = {
     "train_freq": (
         TrainFreq, list, lambda parts: TrainFreq(parts[0], TrainFrequencyUnit(parts[1])),
     ),
@@ -163,26 +165,9 @@ _FORMS: dict[str, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]] = {
         spaces.MultiBinary,
     ),
     "dict": (spaces.Dict, lambda space: [*space.spaces.items()], lambda parts: spaces.Dict(parts)),
-    "mean_std": (RunningMeanStd, lambda of: [of.mean, of.var, of.count], _mean_std),
-    "normal_noise": (
-        NormalActionNoise,
-        lambda noise: [noise._mu, noise._sigma],
-        lambda parts: NormalActionNoise(*parts),
-    ),
-    "ornstein_uhlenbeck": (
-        OrnsteinUhlenbeckActionNoise,
-        lambda noise: [
-            noise._mu, noise._sigma, noise._theta, noise._dt, noise.initial_noise,
-        ],
-        lambda parts: OrnsteinUhlenbeckActionNoise(*parts),
-    ),
-    "vectorized_noise": (
-        VectorizedActionNoise,
-        lambda noise: [noise.base_noise, noise.n_envs],
-        lambda parts: VectorizedActionNoise(*parts),
-    ),
+    "object": (_OBJECTS, lambda value: [path_of(type(value)), vars(value)], _object),
 }  # fmt: skip
-"""Form -> the type of its objects, their parts, and what makes an object of its parts; noise begins anew."""
+"""Form -> the type of its objects, their parts, and what makes an object of its parts."""
 
 
 # -- tensors ----------------------------------------------------------------------------------------------------------
