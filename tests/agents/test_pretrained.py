@@ -115,6 +115,7 @@ class Untrained(nn.Module):
         super().__init__()
         self.into, self.context, self.out = nn.Linear(2, 8), nn.Linear(4, 8), nn.Linear(8, 2)
         self.layer = nn.TransformerEncoderLayer(8, 2, 8, batch_first=True)
+        nn.init.zeros_(self.out.weight)
 
     def forward(self, observations, x, times):
         assert (observations.ndim, x.ndim, times.ndim) == (2, 3, 1)

@@ -113,8 +113,9 @@ def check_outputs(policy: FlowPolicy) -> None:
         require(velocity.isfinite().all(), rule)
     rule = "be a function of its inputs, got other numbers at a second call; leave out random ones"
     require(torch.equal(first, second), rule)
-    rule = "pass gradients to x, got none; leave out `torch.no_grad`, `detach` and rounding"
-    require(gradients[0] is not None and gradients[0].any(), rule)
+    # a last layer of zeros, as of transformers that are not trained yet, passes some that are 0
+    rule = "pass gradients to x, got none; leave out `torch.no_grad` and `detach`"
+    require(gradients[0] is not None, rule)
     for gradient in gradients[: len(sources)]:
         rule = "treat each row by itself; leave out statistics of the batch, and let attention be `batch_first`"
         require(gradient is None or not gradient[:-1].any(), rule)
