@@ -150,7 +150,7 @@ def test_trajectories_end_where_training_starts_anew():
     model.learn(7)
     model.learn(7)
     assert model.replay_buffer.dones[:14].tolist() == [False] * 6 + [True] + [False] * 7
-    assert model.replay_buffer.timeouts[6]
+    assert model.replay_buffer.masks[6]  # the value after it counts
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_replay_buffer_is_saved_loaded_and_extended(tmp_path):
     assert_same(old.tensors(), new.tensors())
     assert new.gamma == 0.5, "batches follow the model"
     assert new.balanced
-    infos = [[{"TimeLimit.truncated": bool(value)}] for value in old.timeouts]
+    infos = [[{"TimeLimit.truncated": bool(value)}] for value in old.dones & old.masks]
     stored_rows = old.observations[: len(old.actions)]
     new.extend(stored_rows, stored_rows, old.actions, old.rewards, old.dones, infos)
     assert new.full

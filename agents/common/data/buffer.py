@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import torch
@@ -270,20 +270,6 @@ class SequenceReplayBuffer(TransitionStore):
         if self.placement.on_device:
             return batch
         return batch.map(lambda value: to_device(value, self.device))
-
-    def extend(self, *columns: Any) -> None:
-        """Add transitions, as SB3's buffers do; columns may be longer than the last one.
-
-        :param columns: what :meth:`add` takes, each with one entry for each transition.
-        """
-        # SB3's own is strict, and refuses columns of one of our buffers, whose `observations` have rows to spare
-        for transition in zip(*columns, strict=False):
-            self.add(*transition)
-
-    @property
-    def timeouts(self) -> Tensor:
-        """Where trajectories end but bootstrapping continues."""
-        return self.dones & self.masks
 
 
 # -- files: tensors as arrays of an ``.npz``, and what they are as JSON in `DESCRIPTION` ------------------------------

@@ -12,7 +12,6 @@ import gc
 import os
 import signal
 import textwrap
-import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,7 +27,6 @@ from agents.common.nets.networks import Networks
 # libraries and the optimiser allocate memory in their first steps, which a capture forbids
 WARMUP_STEPS = 3
 MAX_GRAPHS = 4  # each keeps the memory of all that it replays
-IDLE_UPDATES = 100  # a graph that was not used for so long makes room for another
 COMPILED_UPDATES = {"cpu": 3_000, "cuda": 50_000}
 """Planned updates that repay compiling: up to half a minute on a CPU, and a minute on CUDA, where it gains less."""
 STOPS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1}
@@ -229,14 +227,12 @@ class CapturedUpdate:
     """One kind of update, which is run a few times, then captured, then replayed.
 
     :param batch: tensors that a batch is copied into; None if the update draws its batch itself.
-    :param last_used: number of the update that used it last.
     :param warmups: how often it was run before its capture.
     :param replay: runs it once it is captured.
     :param info: the tensors that a replay fills.
     """
 
     batch: Batch | None
-    last_used: int
     warmups: int = 0
     replay: Callable[[], None] | None = None
     info: Info = field(default_factory=dict)
@@ -255,9 +251,6 @@ class GraphCache:
         self.trainer = trainer
         self.is_capturing = False
         self.updates: dict[Hashable, CapturedUpdate] = {}
-        self.calls = 0
-        self.uncaptured = 0
-        """Number of updates that found no room."""
 
     def update(self, batch_size: int) -> Info:
         """Draw a batch and noise and take one gradient step.
@@ -274,7 +267,7 @@ class GraphCache:
         # plan and generator themselves: a graph has those that it was captured with, and an id may come again
         key = (batch_size, source, trainer.plan, trainer.generator)
         captured = self._find(key, batch)
-        static = batch if captured is None else captured.batch
+        static = captured.batch
 
         def step() -> Info:
             # losses may call `requires_grad_` on a batch; the tensors that batches are copied into stay as they are
@@ -282,8 +275,6 @@ class GraphCache:
             info: Info = trainer.step(drawn, trainer.draw_noise(batch_size))
             return info
 
-        if captured is None:
-            return step()
         if captured.replay is None:
             if captured.warmups < WARMUP_STEPS:
                 captured.warmups += 1
@@ -301,33 +292,15 @@ class GraphCache:
         captured.replay()
         return captured.info
 
-    def _find(self, key: Hashable, batch: Batch | None) -> CapturedUpdate | None:
-        """Return the captured update of a key, filled with the batch; None if there is no room for a new one."""
-        self.calls += 1
-        if key not in self.updates:
-            if len(self.updates) == MAX_GRAPHS and not self._make_room():
-                return None
-            static = None if batch is None else batch.map(Tensor.clone)
-            self.updates[key] = CapturedUpdate(static, self.calls)
-        captured = self.updates[key]
-        captured.last_used = self.calls
+    def _find(self, key: Hashable, batch: Batch | None) -> CapturedUpdate:
+        """Return the captured update of a key, filled with the batch; a new one may replace that used longest ago."""
+        captured = self.updates.pop(key, None)
+        if captured is None:
+            captured = CapturedUpdate(None if batch is None else batch.map(Tensor.clone))
+            if len(self.updates) == MAX_GRAPHS:
+                del self.updates[next(iter(self.updates))]
+        self.updates[key] = captured  # behind all others, in the order of their use
         if batch is not None:
             for name, tensor in batch.tensors().items():
                 getattr(captured.batch, name).copy_(tensor)
         return captured
-
-    def _make_room(self) -> bool:
-        """Drop the captured update that was not used for longest; where all are in use, say once that it is slow."""
-        oldest = min(self.updates, key=lambda key: self.updates[key].last_used)
-        if self.calls - self.updates[oldest].last_used > IDLE_UPDATES:
-            del self.updates[oldest]
-            return True
-        self.uncaptured += 1
-        if self.uncaptured == IDLE_UPDATES:
-            warnings.warn(
-                f"{IDLE_UPDATES} updates were not captured, and took longer for it, because updates take turns in more "
-                f"than {MAX_GRAPHS} kinds; set settings, batch sizes and generators before training, and rest networks "
-                "in fewer combinations",
-                stacklevel=4,
-            )
-        return False

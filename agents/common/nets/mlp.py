@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -126,28 +126,23 @@ def evaluate(layers: Sequence[Layer], x: Tensor, offset: Tensor | None = None) -
 # -- networks ---------------------------------------------------------------------------------------------------------
 
 
-def matmul_precision(precision: str, device: torch.device) -> AbstractContextManager[None]:
-    """Let float32 products and convolutions take TF32 where a model's precision allows it, and not elsewhere.
+@contextmanager
+def matmul_precision(precision: str, device: torch.device) -> Iterator[None]:
+    """Let float32 products and convolutions take TF32 inside the block where a model's precision allows it.
 
     PyTorch has one switch of each for the process; that of convolutions is on by default. With ``bf16`` the layers that
     stay in float32 take TF32 too. On a CPU the switches are left alone.
 
     :param precision: ``fp32``, ``tf32`` or ``bf16``.
     :param device: where the model is.
-    :return: context in which the switches are those of the model.
     """
     if device.type == "cpu":
-        return nullcontext()
-    return _allowing_tf32(precision != "fp32")
-
-
-@contextmanager
-def _allowing_tf32(is_allowed: bool) -> Iterator[None]:
-    """Set PyTorch's switches inside the block."""
+        yield
+        return
     process_precision = torch.get_float32_matmul_precision()
     process_convolutions = torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("high" if is_allowed else "highest")
-    torch.backends.cudnn.allow_tf32 = is_allowed
+    torch.set_float32_matmul_precision("highest" if precision == "fp32" else "high")
+    torch.backends.cudnn.allow_tf32 = precision != "fp32"
     try:
         yield
     finally:
