@@ -68,7 +68,7 @@ def witnesses(seeds, envs_per_seed, id="fql", **settings):
 
 
 @pytest.mark.parametrize("envs_per_seed", [1, 2, 3])
-def test_a_replica_starts_warms_up_and_acts_as_a_run_of_its_seed_alone(envs_per_seed):
+def test_a_replica_starts_and_acts_as_a_run_of_its_seed_alone(envs_per_seed):
     together = witnesses([3, 7], envs_per_seed)
     assert together[envs_per_seed:] == witnesses([7], envs_per_seed)
     records = [record[place] for record in together for place in (0, 1, -1)]

@@ -33,7 +33,7 @@ def test_rlpd_clones_actions_on_the_border_of_the_box(border):
 
 
 @pytest.mark.parametrize(("true_delay", "train_every"), [(True, 3), (False, 1)])
-def test_rebracs_true_delay_trains_the_actor_as_often_as_the_targets_move(true_delay, train_every):
+def test_rebracs_true_delay_trains_as_often_as_targets_move(true_delay, train_every):
     specs = small_model("rebrac", true_delay=true_delay, policy_delay=3).method.specs()
     assert specs["actor"].training.train_every == train_every
     assert [specs[name].training.target_every for name in ("actor", "critic")] == [3, 3]

@@ -96,7 +96,7 @@ def test_online_phase_brings_its_own_budget():
 
 
 @pytest.mark.parametrize("id", ["trqam", "sqam"])
-def test_frozen_base_stays_as_pretraining_left_it_while_the_rest_learns(id):
+def test_a_frozen_base_stays_as_pretraining_left_it(id):
     model = small_model(id, freeze_base=True, pretraining_steps=1)
     nets = model.policy.nets
     start = weights(nets.behaviour)

@@ -175,7 +175,7 @@ def test_offline_training_without_a_dataset_is_refused():
         tiny_model("qam").learn_offline(3)
 
 
-def test_a_buffer_that_holds_no_sequence_is_refused_before_online_training():
+def test_a_buffer_without_sequences_is_refused_before_training():
     model = tiny_model(buffer_size=2)  # enough for training on a dataset alone
     with refuses("`buffer_size`"):
         model.learn_offline(1, dataset=toy_dataset()).learn(20, reset_num_timesteps=False)
@@ -208,7 +208,7 @@ def plans(monkeypatch):
     return plans
 
 
-def test_policy_acts_from_the_first_online_step_after_offline_training(plans):
+def test_policy_acts_from_the_first_step_after_offline_training(plans):
     model = tiny_model("qam", learning_starts=50)
     model.learn_offline(1, dataset=toy_dataset())
     model.learn(9, reset_num_timesteps=False)

@@ -34,7 +34,7 @@ def moved(tensors, device):
 @pytest.mark.few
 @pytest.mark.parametrize("seeds", SEEDS.values(), ids=SEEDS)
 @every_algorithm
-def test_offline_updates_neither_leave_the_device_nor_wait_for_the_host(id, seeds, elsewhere):
+def test_offline_updates_neither_leave_device_nor_wait_for_host(id, seeds, elsewhere):
     model = tiny_model(id, device=elsewhere, **seeds)
     model.learn_offline(1, dataset=toy_dataset())
     with Dispatch(may_cross=False):

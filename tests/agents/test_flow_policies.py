@@ -19,9 +19,7 @@ from tests.common.toys import toy_batch, toy_noise
     ("id", "setting", "loss"),
     [("ifql", "mask_value", "value_loss"), ("qgf", "mask_cloning", "bc_flow_loss")],
 )
-def test_a_loss_counts_crossing_sequences_as_the_authors_do_unless_masked(
-    id, setting, loss, masked
-):
+def test_a_loss_counts_crossing_sequences_unless_masked(id, setting, loss, masked):
     model = small_model(id, **{setting: masked})
     batch = toy_batch(model)
     batch = replace(batch, valid=torch.zeros_like(batch.valid))
@@ -93,14 +91,14 @@ def linex(gap, **settings):
     return model.noisy_errors(torch.zeros_like(gap), gap, {})[0, 0].tolist()
 
 
-def test_beyond_the_clip_the_loss_is_the_gap_itself_or_the_tangent_at_the_clip():
+def test_beyond_the_clip_loss_is_gap_itself_or_tangent_at_clip():
     assert linex([4.99, 5.01, 300.0]) == pytest.approx([math.exp(4.99), 5.01, 300.0])
     below, at, above, far = linex([4.999, 5.0, 5.001, 7.0], linear_continuation=True)
     assert above - at == pytest.approx(at - below, rel=5e-3)
     assert far == pytest.approx(math.exp(5.0) * 3, rel=1e-5)
 
 
-def test_clipped_rows_have_finite_gradient_where_the_exponential_overflows():
+def test_clipped_rows_have_finite_gradient_beyond_overflow():
     model = bare("cgql_linex", inverse_temperature=10.0)
     q = torch.zeros(1, 1, 1, requires_grad=True)
     model.noisy_errors(q, torch.full((1, 1, 1), 1e3), {}).sum().backward()

@@ -160,7 +160,7 @@ def test_an_untrained_network_learns_the_data_and_hands_it_on(data):
     assert np.abs(before - actions).mean() > 0.3
 
 
-def test_parameters_without_gradient_in_the_module_are_not_trained(data):
+def test_parameters_without_gradient_in_module_are_not_trained(data):
     flow = GaussianFlow()
     flow.scale.requires_grad_(False)  # as the base of an adapter
     model = make_model(flow=agents.PretrainedFlow(flow)).learn_offline(3, dataset=data)
@@ -281,7 +281,7 @@ class WithPart(GaussianFlow):
 
 @pytest.mark.parametrize("part", [nn.BatchNorm1d(3), nn.Dropout(0.5), Rotary()], ids=repr)
 @pytest.mark.parametrize("seeds", [[0], [0, 1]])
-def test_statistics_dropout_and_second_names_of_constants_are_taken(part, seeds, data):
+def test_statistics_dropout_and_second_names_are_taken(part, seeds, data):
     model = make_model(flow=agents.PretrainedFlow(WithPart(part), train=True), seeds=seeds)
     buffers = [buffer.clone() for buffer in model.policy.nets.behaviour.buffers()]
     model.learn_offline(2, dataset=data)

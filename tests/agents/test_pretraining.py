@@ -55,7 +55,7 @@ def assert_handed_on(model, old_states):
 # -- pretraining ------------------------------------------------------------------------------------------------------
 
 
-def test_pretraining_is_cloning_of_the_behaviour_flow_and_nothing_else(id):
+def test_pretraining_clones_the_behaviour_flow_and_nothing_else(id):
     if id == "qgf":
         pytest.skip("it clones at the times of its sampler")
     model = small_model(id, pretraining_steps=3)
@@ -78,7 +78,7 @@ def test_pretraining_is_cloning_of_the_behaviour_flow_and_nothing_else(id):
 
 
 @pytest.mark.parametrize("id", ["rql", "qgf", "fql"])
-def test_pretraining_minimises_the_cloning_loss_of_training_without_its_weight(id):
+def test_pretraining_minimises_the_unweighted_cloning_loss(id):
     weight = {"bc_weight": 0.0} if id == "rql" else {}
     pretrained, trained = tiny_model(id, pretraining_steps=1, **weight), tiny_model(id)
     batch, noise = toy_batch(trained), toy_noise(trained)
@@ -121,7 +121,7 @@ def test_training_resumes_across_the_end_of_pretraining(id, saved_at, tmp_path):
 
 
 @pytest.mark.parametrize("id", sorted(WITHOUT_FLOW))
-def test_an_algorithm_without_a_behaviour_flow_refuses_to_pretrain(id):
+def test_an_algorithm_without_behaviour_flow_refuses_to_pretrain(id):
     with refuses("has no behaviour flow to pretrain"):
         tiny_model(id, pretraining_steps=1)
     with refuses("no behaviour flow"):

@@ -22,7 +22,7 @@ from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import UsageError
 
 
-def test_the_tables_of_the_mini_benchmark_are_those_of_its_scores():
+def test_the_tables_of_mini_benchmark_are_those_of_its_scores():
     text = make_tables.updated_mini()
     assert text == make_tables.MINI.read_text(encoding="utf-8"), "run `python docs/make_tables.py`"
     assert make_tables.mini_table() in text
@@ -44,7 +44,7 @@ def test_an_unknown_id_names_similar_ones_or_all(id, answer):
         agents.get(id)
 
 
-def test_a_class_of_an_installed_package_is_known_by_its_distribution(write_agent, monkeypatch):
+def test_class_of_installed_package_is_known_by_its_distribution(write_agent, monkeypatch):
     own_module = write_agent(example())
     method = agents.get(own_module).method
     code = hashlib.sha256(Path(inspect.getfile(method)).read_bytes()).hexdigest()[:12]

@@ -39,7 +39,7 @@ def test_replicas_together_count_and_update_like_one_alone(envs_each, gradient_s
     assert alone[-1][0] == 25
 
 
-def test_a_replica_that_is_taken_out_learns_by_itself_and_is_saved(tmp_path):
+def test_replica_that_is_taken_out_learns_by_itself_and_is_saved(tmp_path):
     model, untouched = tiny_model(seeds=[11, 22, 33]), tiny_model(seeds=[11, 22, 33])
     step(model)
     step(untouched)
@@ -55,7 +55,7 @@ def test_a_replica_that_is_taken_out_learns_by_itself_and_is_saved(tmp_path):
     assert loaded.policy.seeds == [33]
 
 
-def test_a_replica_without_a_buffer_is_refused_before_it_steps_an_environment():
+def test_a_replica_without_a_buffer_is_refused_before_a_step():
     single = tiny_model(seeds=[11, 22]).replica(0)
     for train in (single.learn, single.learn_offline):
         with refuses(r"needs a replay buffer, got a replica .* save the replica"):
@@ -66,7 +66,7 @@ def test_a_replica_without_a_buffer_is_refused_before_it_steps_an_environment():
 # -- values of replicas, and which have diverged ----------------------------------------------------------------------
 
 
-def test_a_logger_of_sb3_gets_means_of_replicas_whose_own_values_can_be_asked_for():
+def test_a_logger_of_sb3_gets_means_of_replicas():
     model = tiny_model(seeds=[1, 2, 3])
     logger = Logger(None, [])
     model.set_logger(logger)
@@ -78,7 +78,7 @@ def test_a_logger_of_sb3_gets_means_of_replicas_whose_own_values_can_be_asked_fo
 
 
 @pytest.mark.parametrize("id", ["qam", "trqam", "rlpd", "dac"])
-def test_replicas_with_losses_or_parameters_that_are_not_finite_have_diverged(id):
+def test_replicas_that_are_not_finite_have_diverged(id):
     model = tiny_model(id, seeds=[1, 2, 3])
     model.learn_offline(1, dataset=toy_dataset())
     model._last_info["q_mean"] = torch.tensor([1.0, torch.nan, 1.0])  # a diagnostic may be NaN

@@ -94,7 +94,7 @@ def test_resumed_training_is_the_same_to_the_last_bit(tmp_path, settings):
 # updates, so that the checkpoint falls into other turns
 @pytest.mark.parametrize("offline", [4, 8])
 @pytest.mark.parametrize("storage", ["device", "host"])
-def test_a_dataset_of_several_parts_takes_its_turns_after_resuming(tmp_path, offline, storage):
+def test_dataset_of_several_parts_takes_its_turns_after_resuming(tmp_path, offline, storage):
     parts = [toy_dataset(rows, 3, seed=seed) for seed, rows in enumerate((36, 24, 48))]
     dataset = toy_shards(tmp_path, *parts, replace_interval=4)
     settings = {"seeds": [1, 2], "envs": 2, "replay_buffer_kwargs": {"storage": storage}}
@@ -117,7 +117,7 @@ def refusal(model, error, message):
         ("action_space", spaces.Box(-2.0, 2.0, (2,))),
     ],
 )
-def test_a_checkpoint_is_refused_where_the_environment_has_another_space_now(tmp_path, name, space):
+def test_a_checkpoint_of_other_spaces_is_refused(tmp_path, name, space):
     saved = save_checkpoint(model_on(environments()), tmp_path)
     changed_env = type("Changed", (ToyEnv,), {name: space})
     model = model_on(make_vec_env(changed_env))
@@ -125,7 +125,7 @@ def test_a_checkpoint_is_refused_where_the_environment_has_another_space_now(tmp
         load_checkpoint(model, saved)
 
 
-def test_online_a_checkpoint_loses_no_transition_counter_or_statistic(tmp_path):
+def test_online_checkpoints_lose_no_transition_or_statistic(tmp_path):
     def make():
         return model_on(VecNormalize(environments(2)), learning_starts=6)
 
@@ -151,7 +151,7 @@ def test_online_a_checkpoint_loses_no_transition_counter_or_statistic(tmp_path):
 # -- the files --------------------------------------------------------------------------------------------------------
 
 
-def test_a_checkpoint_of_another_version_is_refused_and_the_model_left_as_it_is(tmp_path):
+def test_a_checkpoint_of_another_version_changes_nothing(tmp_path):
     saved = save_checkpoint(tiny_model("bc"), tmp_path)
     (saved / "manifest.json").unlink()
     write_manifest(saved, format=3)
@@ -172,7 +172,7 @@ def test_a_failed_write_leaves_the_old_checkpoints(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "model.zip", "state.pt"])
-def test_a_checkpoint_that_differs_in_a_bit_is_refused_and_the_model_left_as_it_is(tmp_path, name):
+def test_a_checkpoint_that_differs_in_a_bit_changes_nothing(tmp_path, name):
     source = tiny_model(env=environments())
     source.learn(4)
     saved = save_checkpoint(source, tmp_path)

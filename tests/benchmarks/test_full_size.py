@@ -30,7 +30,7 @@ def test_equal_scores_are_no_evidence():
     assert full_size.rank_test([(np.zeros(2), np.zeros(12))]) == 1
 
 
-def test_groups_are_tested_by_all_choices_of_our_seeds_among_them():
+def test_groups_are_tested_by_all_choices_of_our_seeds():
     observed, choices = 0.0, np.zeros(1)
     for ours, published in TIED:
         ranks = stats.rankdata([*ours, *published]) / (len(ours) + len(published) + 1)
@@ -42,7 +42,7 @@ def test_groups_are_tested_by_all_choices_of_our_seeds_among_them():
     assert full_size.rank_test(TIED) == pytest.approx(exact)
 
 
-def test_a_method_counts_once_on_a_task_after_the_most_updates_of_all_its_runs():
+def test_a_method_counts_once_on_a_task_after_most_updates():
     rows = [
         ("fql", 0, 25_000, 0),
         ("fql", 0, 50_000, 5),

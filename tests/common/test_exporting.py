@@ -22,7 +22,7 @@ pytest.importorskip("onnxruntime")
 
 @pytest.mark.slow
 @every_algorithm
-def test_every_algorithm_plans_alike_for_any_number_of_observations(id, tmp_path, monkeypatch):
+def test_plans_are_alike_for_any_number_of_observations(id, tmp_path, monkeypatch):
     policy = tiny_model(id, observation_scale=2.0).policy
     assert export_onnx(policy, tmp_path / "policy.onnx") <= 1e-5
     monkeypatch.setattr(exporting, "CHECKED_ROWS", 1)
@@ -46,7 +46,7 @@ PICTURES = {
 @pytest.mark.parametrize(
     ("name", "id"), [*((name, "fql") for name in PICTURES), ("ImpalaEncoder", "cgql")]
 )
-def test_images_and_choices_are_taken_as_the_environment_gives_them(name, id, tmp_path):
+def test_images_and_choices_are_taken_as_environment_gives_them(name, id, tmp_path):
     policy, space, kwargs = PICTURES[name]
     env = space_env_of(space)
     model = tiny_model(id, env, policy=policy, horizon_length=1, policy_kwargs=kwargs)
@@ -111,7 +111,7 @@ def test_a_fine_tuned_diffusion_of_ones_own_is_exported(tmp_path):
     assert export_onnx(policy, tmp_path / "policy.onnx") <= 1e-5
 
 
-def test_a_module_that_onnx_cannot_express_is_refused_with_its_reason(tmp_path):
+def test_what_onnx_cannot_express_is_refused_with_its_reason(tmp_path):
     policy = on_own_flow(lambda module, *inputs: module(*inputs) * (1 if inputs[1].any() else 2))
     with refuses(r"got behaviour, fine_tuned.* with GuardOnData.*without `if`"):
         export_onnx(policy, tmp_path / "policy.onnx")

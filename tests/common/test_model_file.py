@@ -119,13 +119,13 @@ def test_code_among_the_tensors_is_not_run(tmp_path):
     assert ran == []
 
 
-def test_a_model_names_no_class_that_is_not_imported_and_no_module_to_import(tmp_path):
+def test_a_model_names_no_module_to_import(tmp_path):
     with refuses("import antigravity first"):
         agents.load(rewrite(saved(tmp_path), algorithm_id="antigravity:Fly"))
     assert "antigravity" not in sys.modules
 
 
-def test_an_archive_without_a_model_is_refused_with_what_it_lacks(tmp_path):
+def test_an_archive_without_model_is_refused_with_what_it_lacks(tmp_path):
     path = tmp_path / "other.zip"
     path.write_bytes(write_archive({"policy.pth": b""}))
     with refuses(r"other\.zip cannot be read: .*no item named 'data'"):
@@ -155,7 +155,7 @@ def flipped(path, positions):
         yield
 
 
-def test_every_flipped_bit_of_a_model_is_found_or_changes_nothing(tmp_path):
+def test_every_flipped_bit_of_model_is_found_or_changes_nothing(tmp_path):
     path = saved(tmp_path)
     model = agents.load(path)
     size = path.stat().st_size
@@ -191,7 +191,7 @@ def test_a_replay_buffer_of_other_environments_is_refused(tmp_path, env, named):
 
 
 @pytest.mark.parametrize("damage", ["a flipped bit", "a pickle"])
-def test_a_damaged_or_pickled_replay_buffer_is_refused_and_not_run(tmp_path, damage):
+def test_damaged_or_pickled_replay_buffer_is_refused_and_not_run(tmp_path, damage):
     model = tiny_model()
     model.load_dataset(toy_dataset())
     path, old_buffer = tmp_path / "buffer.npz", model.replay_buffer

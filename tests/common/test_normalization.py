@@ -47,7 +47,7 @@ def expected(model):
     return act(model, model.get_vec_normalize_env().normalize_obs(OBSERVATIONS))
 
 
-def test_a_loaded_model_normalises_an_environment_as_it_was_trained(trained, file):
+def test_a_loaded_model_normalises_environment_as_it_was_trained(trained, file):
     later = agents.load(file)
     later.set_env(ShiftedEnv())
     trained_env = trained.get_vec_normalize_env()
@@ -59,7 +59,7 @@ def test_a_loaded_model_normalises_an_environment_as_it_was_trained(trained, fil
         assert env.normalize_reward(np.ones(1)) == trained_env.normalize_reward(np.ones(1))
 
 
-def test_an_environment_that_is_normalised_keeps_its_own_statistics(file, trained):
+def test_environment_that_is_normalised_keeps_its_own_statistics(file, trained):
     fresh = VecNormalize(vector(), training=False)
     assert agents.load(file, fresh).get_env() is fresh
     assert_array_equal(fresh.obs_rms.mean, trained.get_vec_normalize_env().obs_rms.mean)

@@ -107,7 +107,7 @@ def test_a_state_of_something_else_is_refused():
 # -- randomness -------------------------------------------------------------------------------------------------------
 
 
-def test_a_deterministic_plan_has_the_centre_of_each_kind_of_draw(monkeypatch):
+def test_a_deterministic_plan_has_centre_of_each_kind_of_draw(monkeypatch):
     policy = policy_of(flow_steps=5)
     table = {"x": normal(), "t": uniform(), "k": integers()}
     monkeypatch.setattr(policy.method, "action_noise_table", lambda: table)
@@ -146,7 +146,7 @@ def test_sampled_actions_follow_the_seed_of_the_policy_alone():
 
 
 @pytest.mark.parametrize("horizon_length", [1, 3])
-def test_actions_come_step_by_step_in_the_units_of_the_environment(monkeypatch, horizon_length):
+def test_actions_come_step_by_step_in_the_units_of_environment(monkeypatch, horizon_length):
     box = spaces.Box(np.float32([0, -4]), np.float32([10, 4]))
     policy = policy_of(box, horizon_length=horizon_length)
     chunk = torch.arange(2.0 * horizon_length) / 10  # entry = step * A + coordinate

@@ -64,7 +64,7 @@ class Logged(agents.FQL):
     """A model class of one's own."""
 
 
-def test_a_model_of_a_class_of_ones_own_is_loaded_as_that_or_told_of(tmp_path, monkeypatch):
+def test_model_of_class_of_ones_own_is_loaded_as_that_or_told_of(tmp_path, monkeypatch):
     Logged("MlpPolicy", SpacesEnv(), **TINY).save(tmp_path / "model")
     assert type(agents.load(tmp_path / "model")) is Logged
     monkeypatch.delitem(sys.modules, __name__)

@@ -79,7 +79,7 @@ def test_a_declaration_that_would_not_act_is_refused(name, value, annotation, me
 
 
 @pytest.mark.parametrize("id", ["bc", "qam", "dsrl"])
-def test_a_setting_that_is_changed_acts_in_acting_and_training_alike(id):
+def test_a_changed_setting_acts_in_acting_and_training_alike(id):
     changed = tiny_model(id, flow_steps=1, rho=0.0, learning_rate=0.1)
     expected = tiny_model(id, flow_steps=4, rho=1.0)
     observations = normals(2, 4).numpy()
@@ -112,7 +112,7 @@ def test_what_networks_or_buffer_were_built_with_is_fixed(name, value):
 # -- where tuning looks for a value -----------------------------------------------------------------------------------
 
 
-def test_a_change_that_does_not_fit_together_leaves_the_model_as_it_was():
+def test_a_change_that_does_not_fit_leaves_the_model_as_it_was():
     model = tiny_model(balanced_sampling=True)
     for owner in (model, model.method):  # SB3's name, and the setting
         with refuses("must be even"):

@@ -134,7 +134,7 @@ def test_a_block_of_other_programs_says_why_it_is_not_run():
 @pytest.mark.parametrize(
     "block", [block for block in BLOCKS if block.mark == "run by"], ids=lambda block: block.page
 )
-def test_a_block_that_is_run_elsewhere_names_tests_that_are_there(block):
+def test_block_that_is_run_elsewhere_names_tests_that_are_there(block):
     for test in block.reason.split(", "):
         file, _, name = test.partition("::")
         assert f"\ndef {name}(" in (ROOT / file).read_text(), test

@@ -18,7 +18,7 @@ FOREIGN_FLAGS = {"--agent", "--gpus", "--horizon", "--ogbench", "--online", "--s
 """Flags of other projects' programs."""
 
 
-def test_every_program_is_described_with_its_flags_and_sub_commands():
+def test_every_program_is_described_with_its_flags():
     text = "\n".join(directives.programs())
     assert ".. option:: --eval-episodes EVAL_EPISODES\n\n   episodes per evaluation\n" in text
     assert "\nzoo dataset check\n-----------------\n" in text
@@ -32,7 +32,7 @@ def test_every_flag_that_a_page_names_is_one(path):
         assert set(re.findall(r"`(--[a-z][a-z-]+)", prose_of(path))) <= flags
 
 
-def test_every_setting_of_an_algorithm_is_on_its_page_or_in_the_common_list():
+def test_every_setting_is_on_its_page_or_in_the_common_list():
     common = "\n".join(directives.settings())
     assert set(agents.algorithm_ids()) <= set(directives.described())
     for id, algorithm in directives.described().items():
@@ -41,7 +41,7 @@ def test_every_setting_of_an_algorithm_is_on_its_page_or_in_the_common_list():
             assert re.search(rf"\.\. setting:: ({id}|all)\.{name} = ", text), f"{name} of {id}"
 
 
-def test_every_algorithm_class_has_an_entry_whose_example_has_valid_settings():
+def test_every_class_has_an_entry_with_a_valid_example():
     text = "\n".join(directives.algorithms())
     assert re.findall(r"py:class:: agents\.(\w+)\(policy, env", text) == [
         entry.class_name for entry in BUILT_IN.values()

@@ -9,7 +9,7 @@ from tests.docs.commands import ROOT
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_notebook_runs_in_eleven_cells_and_shows_what_it_says(tmp_path, monkeypatch):
+def test_notebook_runs_in_eleven_cells_and_shows_what_it_says(tmp_path, monkeypatch):
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     # two threads that wait for each other crawl beside other work

@@ -261,9 +261,7 @@ def assert_same(rows, expected):
 
 
 @given(cases(), st.integers(0, 2**31), st.integers(1, 9))
-def test_every_sequence_that_can_be_drawn_is_one_of_the_definition_and_none_is_missing(
-    case, seed, size
-):
+def test_sequences_that_can_be_drawn_are_those_of_the_definition(case, seed, size):
     buffer = buffer_of(case)
     streams = play(case, buffer)
     parts = expected(case, streams)

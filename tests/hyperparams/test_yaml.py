@@ -34,7 +34,7 @@ OWN_STEPS = dict.fromkeys(("rlpd", "sac", "td3", "tqc", "crossq"), STEPS)  # the
 
 
 @pytest.mark.parametrize("algo", algorithm_ids())
-def test_the_protocol_is_declared_once_and_not_in_the_files_of_algorithms(algo):
+def test_the_protocol_is_not_in_the_files_of_algorithms(algo):
     for name, entry in read_profiles(algo)[DEFAULT_PROFILE].items():
         assert set(entry) & set(PROTOCOL_SETTINGS) <= OWN_STEPS.get(algo, set()), name
 
@@ -64,7 +64,7 @@ def test_an_agent_of_ones_own_gets_the_protocol():
     ("profile", "suite"),
     [(DEFAULT_PROFILE, tasks.ROBOMIMIC), ("d4rl", tasks.D4RL)],
 )
-def test_entries_of_a_task_lie_over_those_of_its_domain_its_groups_and_the_default(profile, suite):
+def test_entries_of_a_task_lie_over_those_of_its_domain(profile, suite):
     files = [shared_profile(DEFAULT_PROFILE), read_profiles("fql")[DEFAULT_PROFILE]]
     if profile != DEFAULT_PROFILE:
         files += [shared_profile(profile), read_profiles("fql")[profile]]
@@ -87,7 +87,7 @@ def test_entries_of_a_task_lie_over_those_of_its_domain_its_groups_and_the_defau
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=" ".join)
-def test_every_entry_is_reachable_and_names_its_source_and_status(section):
+def test_every_entry_is_reachable_and_names_its_source(section):
     names = {"default", "quick", "visual", "visual-quick"} | DOMAINS
     for task in tasks.TASKS.values():
         names |= {task.domain, task.name, *task.entries}
@@ -97,7 +97,7 @@ def test_every_entry_is_reachable_and_names_its_source_and_status(section):
         assert entry["status"] in STATUSES, name
 
 
-def test_an_entry_that_names_no_source_or_status_has_those_of_the_default_of_its_profile(tmp_path):
+def test_an_entry_has_the_source_of_its_profiles_default(tmp_path):
     path = tmp_path / "mine.yml"
     path.write_text(
         "default: {source: paper, status: published}\n"

@@ -100,7 +100,7 @@ def test_updates_follow_train_freq_and_gradient_steps(train_freq, gradient_steps
     assert (model.num_timesteps, model._n_updates) == (steps, updates)
 
 
-def test_an_environment_whose_reset_takes_no_options_is_given_none():
+def test_environment_whose_reset_takes_no_options_is_given_none():
     env = SpacesEnv()
     original = env.reset
     env.reset = lambda *, seed=None: original(seed=seed)
@@ -110,7 +110,7 @@ def test_an_environment_whose_reset_takes_no_options_is_given_none():
 
 
 @pytest.mark.parametrize("noise", [NormalActionNoise, OrnsteinUhlenbeckActionNoise])
-def test_action_noise_moves_actions_and_is_made_one_per_environment(noise):
+def test_action_noise_moves_actions_one_per_environment(noise):
     action_noise = noise(np.zeros(2), 0.5 * np.ones(2))
     silent = tiny_model(env=vector(2), learning_starts=0).learn(2)
     noisy = tiny_model(env=vector(2), learning_starts=0, action_noise=action_noise).learn(2)
@@ -399,7 +399,7 @@ def test_a_model_is_trained_on_data_alone_from_spaces_or_a_file(tmp_path):
     loaded.learn(2)
 
 
-def test_callbacks_that_watch_episodes_work_offline_without_an_environment():
+def test_callbacks_that_watch_episodes_work_offline():
     model = agents.FQL(
         "MlpPolicy", None, observation_space=SPACES[0], action_space=SPACES[1], **TINY
     )
@@ -410,7 +410,7 @@ def test_callbacks_that_watch_episodes_work_offline_without_an_environment():
     assert evaluation.last_mean_reward < 0
 
 
-def test_a_model_leaves_the_environments_that_it_is_given_as_they_are():
+def test_model_leaves_environments_that_it_is_given_as_they_are():
     env = Monitor(SpacesEnv())
     inner = env.env
     vectorised = DummyVecEnv([lambda: env])

@@ -67,7 +67,7 @@ def test_a_pretrained_actor_brings_its_extractor(tmp_path):
         tiny_model().load_pretrained_actor(tmp_path / "actor.zip")
 
 
-def test_acting_and_evaluating_neither_drop_features_nor_move_statistics():
+def test_acting_neither_drops_features_nor_moves_statistics():
     model = normed_model(env=SpacesEnv(episode_length=5), learning_starts=4, gradient_steps=0)
     old_statistics = statistics_of(model)
     model.learn(12)

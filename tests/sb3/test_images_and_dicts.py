@@ -158,7 +158,7 @@ def cropping_model(**settings):
     return tiny_model(env=SampledEnv(CROPPED), policy_kwargs=ENCODED, random_crop=0.5, **settings)
 
 
-def test_images_are_shifted_with_the_probability_and_both_observations_alike():
+def test_images_of_both_observations_are_shifted_alike():
     model = cropping_model(seeds=[1, 2])
     model.load_dataset(dataset_of(CROPPED))
     model.replay_buffer.with_steps = True

@@ -21,7 +21,7 @@ def copied():
     return {word.rstrip("/") for word in text.split() if not word.startswith("--")}
 
 
-def test_everything_that_is_copied_is_in_the_repository_and_not_ignored():
+def test_everything_that_is_copied_is_in_the_repository():
     for source in copied():
         listed = subprocess.check_output(["git", "ls-files", source], cwd=ROOT, text=True)
         assert listed, source

@@ -10,7 +10,7 @@ KEY = ["name", "seed"]
 COLUMNS = [*KEY, "score"]
 
 
-def test_of_rows_with_one_key_the_last_stays_and_the_order_is_that_of_the_key(tmp_path):
+def test_of_rows_with_one_key_the_last_stays(tmp_path):
     first = pd.DataFrame([["b", 1, 5], ["a", 10, 6]], columns=COLUMNS)
     second = pd.DataFrame([["b", 1, 7], ["a", 9, 8]], columns=COLUMNS)
     path = tmp_path / "scores.csv"

@@ -27,7 +27,7 @@ def small(id):
 
 
 @pytest.mark.parametrize("id", BASELINES)
-def test_a_baseline_learns_with_a_dataset_in_its_buffer_one_part_after_the_other(id, tmp_path):
+def test_a_baseline_learns_with_a_dataset_in_its_buffer(id, tmp_path):
     first, second = toy_dataset(seed=1), toy_dataset(seed=2)
     model = small(id)
     model.load_dataset(toy_shards(tmp_path, first, second, replace_interval=4))

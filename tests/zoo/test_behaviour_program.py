@@ -82,7 +82,7 @@ def test_a_run_on_a_flow_of_ones_own_is_played_as_it_was_scored(folder, call, re
 
 
 @pytest.mark.usefixtures("folder")
-def test_a_run_on_an_untrained_network_goes_on_online_and_in_others(call, refusal):
+def test_a_run_on_untrained_network_goes_on_online_and_in_others(call, refusal):
     behaviour = ["--behaviour", "test.v2.py:make_untrained"]
     clone = ["--algo", "bc", "--pretraining-steps", "2"]
     run, _ = call(main, *WORDS, *behaviour, *clone)
@@ -109,6 +109,6 @@ def test_a_run_on_an_untrained_network_goes_on_online_and_in_others(call, refusa
     }.items(),
 )
 @pytest.mark.usefixtures("folder")
-def test_a_flow_that_cannot_be_taken_ends_before_a_folder_is_made(words, text, refusal):
+def test_a_flow_that_cannot_be_taken_ends_before_folder_is_made(words, text, refusal):
     settings = WORDS[:-1] if "sac" in words else WORDS  # it plans single actions
     assert text in refusal(main, *settings, "--behaviour", *words.split())

@@ -51,7 +51,7 @@ def times(folder):
 
 
 @pytest.mark.slow
-def test_a_suite_with_an_own_agent_trains_reports_and_is_not_trained_again(run, tmp_path, data):
+def test_a_suite_with_an_own_agent_is_not_trained_again(run, tmp_path, data):
     agent = tmp_path / "my_agents.py"
     agent.write_text(example())
     write_suite(tmp_path, data, ["fql", "my_agents:WeightedBC"], focus="fql")
@@ -69,9 +69,7 @@ def test_a_suite_with_an_own_agent_trains_reports_and_is_not_trained_again(run, 
 
 
 @pytest.mark.parametrize("launcher", ["slurm", "ray"])
-def test_the_plan_of_a_new_suite_needs_no_cluster_and_ends_with_the_command_without_the_flag_that_plans(
-    tmp_path, data, call, monkeypatch, launcher
-):
+def test_the_plan_of_a_new_suite_needs_no_cluster(tmp_path, data, call, monkeypatch, launcher):
     file = write_suite(tmp_path, data, ["fql"])
     logs = tmp_path / "my logs"
     if launcher == "ray":

@@ -142,7 +142,7 @@ def failing(error):
 
 
 @pytest.mark.parametrize("verbose", [0, 1, 2])
-def test_why_a_program_ends_is_said_at_every_level_and_the_traceback_on_demand(capsys, verbose):
+def test_why_a_program_ends_is_said_at_every_level(capsys, verbose):
     assert run_program(failing(UsageError("a bad word")), verbose) == BAD_INPUT
     refusal = capsys.readouterr().err
     assert run_program(failing(ArithmeticError("broke")), verbose) == FAILED

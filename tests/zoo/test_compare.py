@@ -57,7 +57,7 @@ def write_return_runs(folder, algo, **first):
             )
 
 
-def test_published_runs_alone_give_every_number_of_the_json_schema(tmp_path, compared, monkeypatch):
+def test_published_runs_alone_give_every_number_of_json_schema(tmp_path, compared, monkeypatch):
     scores = write_published_runs(tmp_path, monkeypatch)
     out = compared("--published", "qam2026")
     offline, online = out["offline"], out["online"]
@@ -99,9 +99,7 @@ def test_own_runs_stand_beside_published_ones_with_a_verdict(tmp_path, logs, com
 
 
 @pytest.mark.usefixtures("with_figures")
-def test_without_a_common_environment_there_are_tables_the_reason_and_no_aggregate(
-    logs, report, compared
-):
+def test_without_a_common_environment_there_is_no_aggregate(logs, report, compared):
     write_runs(logs, SCENE)
     write_runs(logs, CUBE[:1], algo="fql")
     out = compared(logs, "-o", report)["offline"]
@@ -149,9 +147,7 @@ def test_bad_input_is_refused_with_exit_code_2(tmp_path, logs, refusal, words, m
     assert message.format(**names) in refusal(compare.main, *words.format(**names).split())
 
 
-def test_success_and_returns_never_share_a_number_nor_do_returns_of_two_environments(
-    logs, report, compared
-):
+def test_success_and_returns_never_share_a_number(logs, report, compared):
     write_runs(logs, SCENE[:1], algo="sac")
     write_runs(logs, SCENE[:1], start=30)
     alone = compared(logs)
@@ -208,7 +204,7 @@ departures: {eval_episodes: [20, 50]}
 
 
 @pytest.mark.few(1)
-def test_a_terminal_shows_tables_and_differences_from_a_published_set(logs, capsys):
+def test_a_terminal_shows_tables_and_differences(logs, capsys):
     for seed in range(2):
         write_run(logs / str(seed), seed=seed, offline=(2, 4, 6), **yaml.safe_load(DIFFERENT))
     compare.main([*f"{logs} --published mini".split(), *SMALL])
@@ -239,7 +235,7 @@ def compared_sets(tmp_path, published_scores):
     return compared_sets
 
 
-def test_sets_of_one_suite_share_its_50_tasks_also_where_they_have_means_only(compared_sets):
+def test_sets_of_one_suite_share_its_50_tasks(compared_sets):
     _, out = compared_sets("qam2026", "trqam2026", "rql2026")
     assert out["suite"] == "qam50"
     assert out["left_out"] == {}

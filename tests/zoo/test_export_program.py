@@ -40,9 +40,7 @@ def test_a_trained_agent_of_the_hub_plays_without_pytorch(hub, tmp_path, call, m
     assert about["score"] == stated.text
 
 
-def test_missing_packages_and_a_place_that_cannot_be_written_are_refused_before_loading(
-    tmp_path, monkeypatch, caplog, refusal
-):
+def test_missing_packages_are_refused_before_loading(tmp_path, monkeypatch, caplog, refusal):
     monkeypatch.setitem(sys.modules, "onnx", None)
     for folder, message in (
         ("missing", "a file in a folder that exists"),

@@ -41,7 +41,7 @@ def data(tmp_path_factory):
 
 @pytest.mark.few(1)
 @pytest.mark.parametrize("frames", [3, 1])
-def test_a_set_of_images_is_trained_on_evaluated_resumed_and_watched(data, tmp_path, call, frames):
+def test_images_are_trained_on_evaluated_resumed_and_watched(data, tmp_path, call, frames):
     logs = tmp_path / "logs"
     arguments = words(logs, data, params=(*OF_IMAGES, f"frame_stack={frames}"))
     trained, _ = call(main, *arguments)

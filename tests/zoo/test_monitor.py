@@ -28,7 +28,7 @@ def wide_terminal(monkeypatch):
     monkeypatch.setenv("COLUMNS", "250")
 
 
-def test_states_are_shown_once_without_a_flag_and_a_dead_run_is_named(tmp_path, run, monkeypatch):
+def test_states_are_shown_once_and_a_dead_run_is_named(tmp_path, run, monkeypatch):
     monkeypatch.setattr("time.sleep", None)
     write_run(tmp_path / "done", offline=(25,))
     write_run(tmp_path / "running", seed=1, offline=(25,), state="running")
@@ -40,7 +40,7 @@ def test_states_are_shown_once_without_a_flag_and_a_dead_run_is_named(tmp_path, 
     assert "its process is gone; --resume continues it" in " ".join(lines)
 
 
-def test_the_run_that_is_furthest_behind_says_the_step_and_the_slowest_the_time_left(tmp_path, run):
+def test_the_run_that_is_furthest_behind_says_the_step(tmp_path, run):
     steps = {"offline_steps": 1_000_000, "online_steps": 500_000}
     for seed, (done, speed) in enumerate([(600_000, 100), (300_000, 200)]):
         folder = write_run(tmp_path / str(seed), seed=seed, offline=(25,), state="running", **steps)

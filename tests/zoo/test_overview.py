@@ -26,7 +26,7 @@ def test_what_to_start_with_is_the_best_that_is_not_dear():
     assert rows[START_WITH["online"]]["mini"] > table["mini"][[*SB3]].max()
 
 
-def test_a_package_that_cannot_be_imported_is_named_beside_the_rest(monkeypatch):
+def test_a_package_that_cannot_be_imported_is_named_beside_rest(monkeypatch):
     point = EntryPoint("vwfc", "json:Vwfc", "flow_rl_zoo.agents")._for(SimpleNamespace(name="mine"))
     monkeypatch.setattr("agents.registry._plugins", lambda: {"vwfc": point})
     rows = describe_algorithms()

@@ -37,9 +37,7 @@ def train(folder, data):
 
 
 @pytest.mark.usefixtures("own_agents")
-def test_it_trains_from_the_current_folder_and_its_run_folder_is_a_model(
-    train, folder, monkeypatch
-):
+def test_it_trains_from_the_current_folder(train, folder, monkeypatch):
     ran = train("--quick")
     assert ran.code == 0, ran.err
     assert "settings differ from protocol `qam`:" in ran.err
@@ -50,7 +48,7 @@ def test_it_trains_from_the_current_folder_and_its_run_folder_is_a_model(
     assert type(model.policy.method) is module.WeightedBC
 
 
-def test_a_run_folder_is_a_model_to_start_from_and_what_is_none_is_refused(data, tmp_path, call):
+def test_a_run_folder_is_a_model_to_start_from(data, tmp_path, call):
     words = ["--dataset-dir", data, "-f", tmp_path, *FEW]
     run = call(main, "--algo", "fql", *words)[0]["run"]
     call(main, "--algo", "fql", "-i", run, *words)

@@ -51,9 +51,7 @@ def test_a_set_is_trained_on_evaluated_and_resumed(tmp_path, call, kind):
     assert call(main, *words(logs, source), "--resume")[0]["already_done"]
 
 
-def test_paths_are_below_the_commands_folder_wherever_the_environment_goes(
-    tmp_path, call, monkeypatch
-):
+def test_paths_are_below_the_commands_folder(tmp_path, call, monkeypatch):
     monkeypatch.chdir(tmp_path)
     source = write_npz(tmp_path, episodes(3)).name
     result, _ = call(main, *words("logs", source), "--env-kwargs", "folder=/")
@@ -72,9 +70,7 @@ def test_paths_are_below_the_commands_folder_wherever_the_environment_goes(
         "--reward-from success --online-steps 5": "may give others online",
     }.items(),
 )  # fmt: skip
-def test_what_contradicts_the_set_or_itself_is_refused_before_any_work(
-    tmp_path, refusal, flags, text
-):
+def test_what_contradicts_a_set_is_refused_before_any_work(tmp_path, refusal, flags, text):
     data = write_npz(tmp_path, episodes(3))
     assert text in refusal(main, *words(tmp_path / "logs", data), *flags.split())
 

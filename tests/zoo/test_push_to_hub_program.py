@@ -32,7 +32,7 @@ def newest(hub, repo=REPO):
     return hub.repositories[repo].commits[-1][1]
 
 
-def test_a_run_that_is_uploaded_plays_from_the_hub_with_the_same_bits(logs, hub, call):
+def test_a_run_that_is_uploaded_plays_from_hub_with_same_bits(logs, hub, call):
     run = logs / "qam" / f"{ENV}_2"
     result, _ = call(main, run, "--repo", REPO)
     assert (result["repository"], result["url"]) == (REPO, f"{URL}/{REPO}")
@@ -69,7 +69,7 @@ def test_the_card_states_score_protocol_and_data(logs, hub, call):
     assert "Data: {'name': 'pointmaze-medium-navigate-v0', 'size': 2000" in text
 
 
-def test_a_second_upload_replaces_the_first_and_leaves_other_files(logs, hub, call):
+def test_a_second_upload_replaces_first_and_leaves_other_files(logs, hub, call):
     call(main, logs / "qam" / f"{ENV}_1", "--repo", "me/a")
     first = hub.repositories["me/a"].commits[-1][0]
     hub.put("me/a", {**newest(hub, "me/a"), "notes.md": b"mine"})
@@ -120,7 +120,7 @@ def test_no_file_holds_a_path_of_the_machine(tmp_path, monkeypatch):
 # -- what is refused --------------------------------------------------------------------------------------------------
 
 
-def test_uploading_without_a_token_is_refused_before_anything_is_played(logs, hub, call):
+def test_uploading_without_a_token_is_refused_before_playing(logs, hub, call):
     hub.token = None
     _, errors = call(main, logs / "qam" / f"{ENV}_1", "--repo", "me/a", code=2)
     assert "log in with `hf auth login`, or set HF_TOKEN" in errors

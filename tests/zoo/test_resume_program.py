@@ -146,7 +146,7 @@ def test_a_run_killed_online_goes_on_from_its_checkpoint(
         (20, 2, (24, 0)),  # at the end of the offline phase
     ],
 )
-def test_an_evaluation_is_abandoned_where_the_run_is_to_stop_and_made_again(
+def test_an_evaluation_is_abandoned_at_a_stop_and_made_again(
     run, uninterrupted, tmp_path, play, finished, step
 ):
     reference = uninterrupted("plain")
@@ -159,9 +159,7 @@ def test_an_evaluation_is_abandoned_where_the_run_is_to_stop_and_made_again(
 
 
 @pytest.mark.slow
-def test_a_damaged_checkpoint_makes_way_for_the_one_before_it_and_without_one_no_run_begins_again(
-    run, uninterrupted, tmp_path
-):
+def test_a_damaged_checkpoint_makes_way_for_the_one_before_it(run, uninterrupted, tmp_path):
     for logs, damaged in ((tmp_path / "one", 1), (tmp_path / "all", 2)):
         assert run(logs, kill=("update", 17)) == KILLED
         newest, older = find_checkpoints(folder_of(logs) / "checkpoint")

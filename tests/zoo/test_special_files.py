@@ -22,7 +22,7 @@ def words(logs):
 
 
 @pytest.mark.slow
-def test_a_unicode_folder_works_in_a_locale_that_does_not_know_it(tmp_path):
+def test_a_unicode_folder_works_in_locale_that_does_not_know_it(tmp_path):
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     program = [sys.executable, "-m", "zoo.train", "--gym-packages", "tests.zoo.envs.toys"]
     program += words(tmp_path / "läufe-日本")

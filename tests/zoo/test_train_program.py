@@ -63,9 +63,7 @@ def test_a_run_leaves_everything_in_its_folder(finished):
         assert history["successes"].dtype.kind in "iu"
 
 
-def test_the_same_seeds_give_the_same_runs_and_the_result_is_one_line_of_json(
-    data, tmp_path, runs, call
-):
+def test_the_same_seeds_give_the_same_runs(data, tmp_path, runs, call):
     result, _ = call(main, *arguments(data, tmp_path, *OF_RUNS, seeds=("--seeds", "3-4")))
     assert result["updates_per_s"] > 0
     assert len(result["runs"]) == 2
@@ -97,7 +95,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("words", REFUSED)
-def test_what_is_wrong_or_does_not_go_together_is_refused_before_any_work(
+def test_what_is_wrong_is_refused_before_any_work(
     data, tmp_path, clone, refusal, monkeypatch, words
 ):
     monkeypatch.setitem(sys.modules, "wandb", None)
@@ -110,7 +108,7 @@ def test_what_is_wrong_or_does_not_go_together_is_refused_before_any_work(
 @pytest.mark.parametrize(
     "words", ["--env a --seed 4 --seeds 5", "--env a --pretrained-actor a -i b", "--env a --no-env"]
 )
-def test_flags_of_which_one_takes_the_place_of_the_other_are_refused_together(capsys, words):
+def test_flags_that_replace_each_other_are_refused_together(capsys, words):
     with pytest.raises(SystemExit, match="2"):
         main(["--algo", "qam", *words.split()])
     assert "not allowed with argument" in capsys.readouterr().err

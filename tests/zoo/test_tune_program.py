@@ -46,9 +46,7 @@ def test_an_algorithm_without_a_search_is_refused(tmp_path, refusal):
 
 
 @pytest.mark.parametrize("storage", ["nosuch://a.db", "sqlite:////no/such/folder/a.db"])
-def test_a_database_that_cannot_be_opened_is_named_before_there_is_a_folder(
-    tmp_path, refusal, storage
-):
+def test_a_database_that_cannot_be_opened_is_named_first(tmp_path, refusal, storage):
     words = f"--algo qam --env {ENV} -f {tmp_path} --study-storage {storage}".split()
     assert f"database {storage} cannot be opened" in refusal(main, *words)
 
@@ -99,7 +97,7 @@ def test_several_starts_share_a_study(data, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_study_that_was_stopped_continues_its_trial_from_the_checkpoint(data, tmp_path):
+def test_a_stopped_study_continues_its_trial_from_a_checkpoint(data, tmp_path):
     """The result is that of a study that was never stopped."""
     flags = "--n-trials 1 --eval-freq 100"
     logs = tmp_path / "stopped"

@@ -26,7 +26,7 @@ def findings(base=BC, change=None, **attributes):
     return [(kind, text) for kind, texts in habits.items() for text in texts]
 
 
-def test_a_tensor_that_an_update_makes_itself_is_no_parameter_and_may_be_changed_in_place():
+def test_a_tensor_of_the_update_may_be_changed_in_place():
     def penalised(losses, batch, nets):
         actions = batch.actions.clone().mul_(2).detach().requires_grad_()
         q = nets.critic(batch.observations, actions)
@@ -56,7 +56,7 @@ def test_a_loss_that_is_meant_to_count_all_rows_is_not_found():
     assert findings(losses=losses, unmasked_losses=frozenset({"bc_flow"})) == []
 
 
-def test_what_is_derived_from_settings_when_it_is_first_needed_is_no_lost_state():
+def test_what_is_derived_from_settings_is_no_lost_state():
     class Derived(BC):
         @cached_property
         def horizon(self):

@@ -81,7 +81,7 @@ def test_it_passes_where_a_gradient_is_differentiated(write_agent):
     assert not failures(outcomes(write_agent(with_penalty()), skip))
 
 
-def test_losses_that_take_a_gradient_are_not_compiled_and_that_is_no_failure(write_agent):
+def test_losses_that_take_a_gradient_need_not_be_compiled(write_agent):
     assert outcome_of("compiled", with_penalty(), write_agent).state == "does not apply"
 
 
@@ -120,7 +120,7 @@ def test_a_mistake_stops_training_before_data(mistake, flags, reason, write_agen
     assert len(re.findall(reason, capsys.readouterr().err)) == 1
 
 
-def test_a_check_that_an_algorithm_fails_by_design_is_shown_with_the_reason(write_agent):
+def test_a_check_that_fails_by_design_is_shown_with_why(write_agent):
     declared = f"    fails_by_design = {{'bounds': 'as meant'}}\n\n{HOOKS}"
     code = with_mistake("actions out of bounds").replace(HOOKS, declared)
     outcome = outcome_of("bounds", code, write_agent)

@@ -143,7 +143,7 @@ def alone(network, replica):
     return module
 
 
-def test_each_seeds_module_draws_its_own_weights_and_sees_its_own_rows():
+def test_each_seeds_module_has_its_own_weights_and_rows():
     network = tied_network(5, 6)
     swapped = tied_network(6, 5).state_dict()
     for name, value in network.state_dict().items():

@@ -65,7 +65,7 @@ def test_trajectory_ends_where_the_next_row_does_not_follow(piece, monkeypatch):
     ]
 
 
-def test_a_compact_dataset_whose_last_trajectory_has_no_end_is_refused():
+def test_a_compact_dataset_without_a_last_end_is_refused():
     dataset = {name: array[:-1] for name, array in compacted(toy_dataset(24)).items()}
     with refuses("every trajectory ends with one row whose `valids` is 0"):
         prepared(dataset)

@@ -75,7 +75,7 @@ def test_dataset_after_online_transitions_is_refused():
 # -- online transitions -----------------------------------------------------------------------------------------------
 
 
-def test_positive_reward_is_refused_where_rewards_are_made_sparse():
+def test_positive_rewards_are_refused_where_made_sparse():
     with refuses(r"`sparse` expects rewards <= 0, got 0\.5"):
         Recorder(empty_buffer(sparse=True)).add(reward=0.5)
 

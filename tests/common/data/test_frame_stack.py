@@ -83,7 +83,7 @@ def sampled_starts(buffer, draws=200):
 
 @pytest.mark.parametrize("layout", ["compact", "regular"])
 @pytest.mark.parametrize("horizon", [1, 4])
-def test_a_dataset_of_single_frames_gives_what_the_environment_returned(horizon, layout):
+def test_single_frames_give_what_the_environment_returned(horizon, layout):
     buffer = buffer_of(horizon_length=horizon)
     buffer.load_dataset(dataset_of(3, layout))
     starts = sampled_starts(buffer)
@@ -161,7 +161,7 @@ def played(env, steps):
 
 
 @pytest.mark.parametrize("is_first", [True, False])
-def test_an_observation_is_the_newest_frames_and_the_first_one_is_repeated(is_first):
+def test_observation_is_newest_frames_and_first_one_is_repeated(is_first):
     frames = played(PicturesEnv(channels_first=is_first), 4)
     stacked = played(FrameStack(PicturesEnv(channels_first=is_first), 3), 4)
     axis = 0 if is_first else -1

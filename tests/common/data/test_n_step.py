@@ -5,7 +5,7 @@ from tests.common.toys import TINY, refuses, reloaded
 from tests.envs import SpacesEnv
 
 
-def test_a_model_made_with_n_steps_draws_such_returns_and_stays_so_when_it_is_saved(tmp_path):
+def test_a_model_made_with_n_steps_stays_so_when_saved(tmp_path):
     settings = {name: value for name, value in TINY.items() if name != "horizon_length"}
     model = agents.QAM("MlpPolicy", SpacesEnv(), n_steps=3, **settings)
     for restored in (model, reloaded(model, tmp_path, SpacesEnv())):

@@ -13,7 +13,7 @@ from tests.common.toys import SPACES, refuses, seeded, toy_dataset
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
-def test_batches_are_the_same_as_on_the_device_also_while_transitions_are_added(replicas):
+def test_batches_are_the_same_as_on_the_device(replicas):
     settings = {"size": 6, "replicas": replicas, "n_envs": replicas}
     buffers = [
         loaded_buffer(toy_dataset(40, 1, 1), storage=storage, **settings)

@@ -20,7 +20,7 @@ class FadingCloning(FQL):
         return losses | {"bc_flow": losses["bc_flow"] * (1 - batch.updates / 10).clamp(min=0)}
 
 
-def test_batches_count_the_updates_before_them_and_captured_updates_read_the_count(captured):
+def test_batches_count_the_updates_before_them(captured):
     models = captured(FadingCloning), plain_model(FadingCloning)
     for number in range(12):
         losses = [update(model)["bc_flow_loss"] for model in models]
@@ -77,6 +77,6 @@ def test_draws_have_the_axis_of_replicas_and_the_named_axes():
 
 
 @pytest.mark.parametrize("axes", ["BX", "SBD", "BL"])
-def test_an_axis_that_does_not_exist_is_refused_with_those_that_do(axes):
+def test_axis_that_does_not_exist_is_refused_with_those_that_do(axes):
     with pytest.raises(ValueError, match=rf"D \(flattened chunk\).*'{axes}'"):
         normal(axes)

@@ -156,7 +156,7 @@ def test_a_stop_of_all_processes_leaves_the_compiler_alone(compile_with):
     assert model.trainer.mode.compiled
 
 
-def test_small_networks_take_one_thread_unless_the_user_has_chosen(monkeypatch):
+def test_small_networks_take_one_thread_unless_user_has_chosen(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(execution, "DEFAULT_THREADS", 4)
     monkeypatch.setattr(execution, "OWN_THREADS", {1, 4})

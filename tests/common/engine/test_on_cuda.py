@@ -45,7 +45,7 @@ def make_pair(request):
 @pytest.mark.few
 @pytest.mark.parametrize("seeds", [[0], [0, 1]], ids=["one seed", "two seeds"])
 @every_algorithm
-def test_captured_offline_updates_equal_plain_ones_and_report_on_the_device(id, seeds, make_pair):
+def test_captured_offline_updates_equal_plain_ones(id, seeds, make_pair):
     captured, plain = make_pair(id, seeds=seeds, seed=None)
     for model in (captured, plain):
         devices = {value.device.type for value in update(model, UPDATES).values()}
@@ -62,7 +62,7 @@ def test_captured_online_updates_equal_plain_ones(id, make_pair):
     assert_close(captured, plain)
 
 
-def test_captured_updates_with_batches_from_host_memory_equal_plain_ones(make_pair):
+def test_captured_updates_from_host_memory_equal_plain_ones(make_pair):
     captured, plain = make_pair(replay_buffer_kwargs={"storage": "host"})
     update(captured, UPDATES)
     update(plain, UPDATES)
@@ -84,7 +84,7 @@ def test_where_a_capture_begins_changes_no_bit(make_pair):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("seeds", [1, 12])
-def test_a_replayed_update_never_waits_for_the_device_and_draws_a_new_batch(seeds):
+def test_a_replayed_update_never_waits_and_draws_a_new_batch(seeds):
     model, _ = pair_on_cuda(seeds=list(range(seeds)), seed=None)
     update(model, UPDATES)
     torch.cuda.set_sync_debug_mode("error")

@@ -126,7 +126,7 @@ def test_a_network_with_adamw_takes_the_steps_of_torchs_adamw(seeds):
     assert_close(actor, copies, rtol=1e-5, atol=1e-7)
 
 
-def test_a_network_with_its_own_bound_is_clipped_alone_in_each_replica():
+def test_a_network_with_its_own_bound_is_clipped_alone():
     options = {"actor": {"max_grad_norm": 0.25}}
     model = tiny_model(declaring(options), seeds=[1, 2, 3], max_grad_norm=1.0)
     model.trainer.draw_noise(1)  # which plans an update
@@ -146,7 +146,7 @@ def test_a_network_with_its_own_bound_is_clipped_alone_in_each_replica():
     assert_close(info["grad_norm"], square**0.5 * scales)
 
 
-def test_a_delayed_network_and_its_moments_rest_and_a_hard_target_is_copied():
+def test_a_delayed_network_rests_and_a_hard_target_is_copied():
     model = rlpd(actor={"train_every": 3}, critic={"tau": 1, "target_every": 2})
     states = [parameters_of(model)]
     for seed in range(6):
@@ -208,7 +208,7 @@ def test_replayed_updates_follow_the_rates_of_all_groups(captured):
     assert_alike(*models)
 
 
-def test_training_goes_on_from_a_checkpoint_and_a_file_to_the_bit(tmp_path):
+def test_training_goes_on_from_a_checkpoint_and_a_file_to_bit(tmp_path):
     model, resumed = (loaded_model(OwnRLPD) for _ in range(2))
     model.learn_offline(5)
     saved = save_checkpoint(model, tmp_path / "checkpoints")
@@ -223,7 +223,7 @@ def test_training_goes_on_from_a_checkpoint_and_a_file_to_the_bit(tmp_path):
         assert names == ["critic", "actor", "temperature"]
 
 
-def test_a_loaded_optimiser_keeps_the_options_of_this_models_settings():
+def test_loaded_optimiser_keeps_options_of_this_models_settings():
     model = rlpd(critic={"weight_decay": 0.5})
     model.set_parameters(rlpd(critic={"weight_decay": 0.1}).get_parameters())
     assert [group["weight_decay"] for group in groups(model)] == [0, 0.5]

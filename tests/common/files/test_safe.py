@@ -89,7 +89,7 @@ def test_a_file_calls_nothing_that_is_not_listed(value):
 
 
 @pytest.mark.parametrize("path", ["antigravity:Policy", "subprocess:Popen", "os:system"])
-def test_a_class_is_found_only_if_it_is_imported_and_what_its_place_asks_for(path):
+def test_a_class_is_found_only_if_imported_and_asked_for(path):
     with refuses(f"needs the class `{path}`"):
         safe.from_json({":class:": path})
     assert "antigravity" not in sys.modules

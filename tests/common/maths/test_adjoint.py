@@ -42,7 +42,7 @@ def test_lean_adjoint_matches_autograd_of_the_base_rollout():
         assert_close(adjoints[:, i], expected, rtol=1e-10, atol=1e-12)
 
 
-def test_loss_is_zero_where_the_policy_has_moved_by_half_the_variance_times_the_adjoint():
+def test_loss_is_zero_at_half_the_variance_times_the_adjoint():
     base, adjoints = normals(1, 10, 50, 1).double(), normals(1, 10, 50, 1, seed=1).double()
     sigmas = memoryless_sigmas(10, base)
     assert (

@@ -7,7 +7,7 @@ from agents.common.maths.flow import grid_times, integrate_flow
 from tests.common.closed_forms import Gaussian
 
 
-def test_times_of_the_sampler_are_equally_likely_and_include_both_ends():
+def test_sampler_times_are_equally_likely_with_both_ends():
     draws = torch.arange(1000) / 1000
     times, counts = grid_times(draws, 4).unique(return_counts=True)
     assert times.tolist() == [0, 0.25, 0.5, 0.75, 1]

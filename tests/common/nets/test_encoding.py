@@ -55,7 +55,7 @@ def test_what_is_remembered_changes_neither_losses_nor_gradients(id, monkeypatch
         assert_close(value, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_an_extractor_with_dropout_or_statistics_is_called_every_time_while_it_trains():
+def test_a_stateful_extractor_is_called_every_time():
     nets = extracting_model("qam", NormedFeatures).policy.nets
     observations, actions = normals(1, 3, 4), normals(1, 3, 6, seed=1)
     with nets.caching_features():

@@ -38,7 +38,7 @@ def sizes(replicas, hidden=(8, 8), layer_norm=True):
     )
 
 
-def test_initial_weights_are_uniform_up_to_xaviers_bound_of_one_member_and_members_differ():
+def test_initial_weights_have_xaviers_bound_and_members_differ():
     network = CriticEnsemble(sizes(1, [512]), 5)
     network.initialise(0, seeded())
     weights = network.mlp.weights[0].detach()
@@ -80,7 +80,7 @@ def test_frozen_network_passes_gradient_to_its_inputs_only(name):
 # -- squashed Gaussian ------------------------------------------------------------------------------------------------
 
 
-def test_saturated_samples_have_their_density_and_a_finite_gradient():
+def test_saturated_samples_have_density_and_finite_gradient():
     mean = torch.tensor([[40.0, -40.0]], requires_grad=True)
     sample, log_prob = tanh_gaussian_sample(mean, torch.zeros(1, 2), torch.zeros(1, 2))
     assert sample.detach().tolist() == [[1.0, -1.0]]

@@ -25,7 +25,7 @@ def make(own_agents, tmp_path, monkeypatch, call):
     return write
 
 
-def test_a_package_has_a_sound_agent_settings_a_test_and_an_entry_point(make):
+def test_a_package_has_sound_agent_settings_test_and_entry_point(make):
     folder, method = make("zoo_test_agent")
     # those left out compile, or train until an agent has learned something
     outcomes = list(run_checks(method, skip=["compiled", "values", "actions"]))

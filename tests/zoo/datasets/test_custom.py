@@ -54,9 +54,7 @@ SORTED = Dict(dict(FlatEnv.observation_space.spaces))
 gymnasium.register(FLAT, entry_point=f"{__name__}:make_flat")
 
 
-def test_parts_in_another_order_than_the_environment_flattens_them_are_refused(
-    tmp_path, monkeypatch
-):
+def test_parts_in_another_order_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     for name, space in {"same": FlatEnv.observation_space, "sorted": SORTED}.items():
         name = f"flat/{name}-v0"
@@ -84,9 +82,7 @@ def test_a_set_is_checked_without_an_environment(tmp_path, call):
         "check nothing.csv": "expected a dataset at nothing.csv, got nothing",
     }.items(),
 )
-def test_flags_that_nothing_reads_and_places_that_cannot_be_written_are_refused(
-    tmp_path, refusal, words, text
-):
+def test_flags_and_places_that_cannot_be_used_are_refused(tmp_path, refusal, words, text):
     folder = tmp_path / "folder.npz"
     folder.mkdir()
     assert text in refusal(main, *words.format(folder=folder).split())

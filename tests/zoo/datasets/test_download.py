@@ -111,9 +111,7 @@ def test_what_stops_a_transfer_is_overcome(server, behaviour, ranges):
     assert_complete(server)
 
 
-def test_file_that_changed_while_the_program_was_stopped_is_not_kept_and_fetched_again(
-    server, tmp_path
-):
+def test_a_file_that_changed_meanwhile_is_fetched_again(server, tmp_path):
     server.drop_after = [None, 3072] + [0] * (download.ATTEMPTS - 1)
     with pytest.raises(DownloadError):
         fetch(server)
@@ -181,7 +179,7 @@ def test_files_of_a_large_dataset_arrive_in_a_folder(server, tmp_path, monkeypat
         assert recorded_sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_a_converted_file_that_was_deleted_is_not_downloaded_again(server, tmp_path, monkeypatch):
+def test_converted_file_that_was_deleted_is_not_downloaded_again(server, tmp_path, monkeypatch):
     spec = dataclasses.replace(DATASETS[NAME], files=2)
     monkeypatch.setitem(DATASETS, NAME, spec)
     for number in range(2):

@@ -33,7 +33,7 @@ def make(name, seed, steps):
 
 @pytest.mark.few(2)
 @pytest.mark.parametrize("name", ["pointmaze-giant-stitch-v0", *MANIPULATION])
-def test_episode_depends_on_its_number_only_and_leaves_the_global_generator(name):
+def test_an_episode_depends_on_its_number_only(name):
     state = np.random.get_state()[1].copy()
     player = make(name, seed=5, steps=60)
     for _ in range(2):
@@ -87,9 +87,7 @@ def stop_generation(folder, monkeypatch, **options):
 
 
 @pytest.mark.usefixtures("in_process")
-def test_stopped_generation_goes_on_where_it_was_and_takes_no_episodes_of_another_origin(
-    uninterrupted, tmp_path, monkeypatch, capsys
-):
+def test_stopped_generation_goes_on_where_it_was(uninterrupted, tmp_path, monkeypatch, capsys):
     stop_generation(tmp_path, monkeypatch, seed=1)
     with monkeypatch.context() as patch:
         patch.setattr(generate, "version", lambda package: "another version")
@@ -140,9 +138,7 @@ def test_failure_of_a_process_is_told_and_ends_the_others(tmp_path, monkeypatch)
 
 
 @pytest.mark.usefixtures("in_process")
-def test_existing_dataset_is_refused_kept_or_replaced_and_fewer_episodes_are_the_beginning_of_more(
-    uninterrupted, tmp_path
-):
+def test_an_existing_dataset_is_refused_kept_or_replaced(uninterrupted, tmp_path):
     def make(num_episodes, existing):
         options = {"num_workers": 1, "existing": existing}
         files = generate_dataset(NAME, tmp_path, num_episodes=num_episodes, **options)

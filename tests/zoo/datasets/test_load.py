@@ -63,7 +63,7 @@ def test_value_that_is_wrong_is_refused_with_its_row(array, row, value, named):
         check_values(arrays)
 
 
-def test_file_that_changed_after_its_checksum_was_written_is_found(write_dataset):
+def test_a_file_that_changed_after_its_checksum_is_found(write_dataset):
     path = write_dataset()
     checksum_file(path).write_text(f"{'0' * 64}  {path.name}\n")
     with refuses(f"expected the recorded sha256 {'0' * 64}"):

@@ -25,7 +25,7 @@ def test_what_looks_like_a_path_is_taken_for_one(name, is_path):
     assert is_custom(name) == is_path
 
 
-def test_single_task_name_has_dataset_domain_environment_and_task():
+def test_a_single_task_name_has_dataset_domain_and_task():
     name = parse_name("cube-double-play-singletask-task2-v0")
     assert name.spec.name == "cube-double-play-v0"
     assert name.domain == "cube-double-play"

@@ -62,9 +62,7 @@ def test_each_part_equals_its_file_loaded_alone(folder, task, sparse):
     ("size", "transitions"),
     [(1, [10]), (31, [30, 10]), (40, [30, 10]), (80, [30, 50]), (100, [30, 50, 20])],
 )
-def test_size_takes_the_first_files_and_cuts_the_last_behind_a_trajectory(
-    folder, size, transitions
-):
+def test_size_takes_first_files_and_cuts_last_behind_trajectory(folder, size, transitions):
     dataset = load_all(folder, dataset_size=size)
     parts = dataset.content.parts
     assert [(part.transitions, part.trajectories) for part in parts] == [
@@ -80,7 +78,7 @@ def test_size_takes_the_first_files_and_cuts_the_last_behind_a_trajectory(
 # -- converting once --------------------------------------------------------------------------------------------------
 
 
-def test_what_is_converted_is_not_read_again_and_its_originals_may_go(folder, monkeypatch):
+def test_what_is_converted_is_not_read_again(folder, monkeypatch):
     first = load_all(folder)
     monkeypatch.setattr(load, "read_arrays", lambda *_: pytest.fail("read again"))
     assert load_all(folder) == first

@@ -78,7 +78,7 @@ def try_out(make: Any) -> None:
         ({5: None}, r"must return \(observation, reward, .*too many values"),
     ],
 )
-def test_another_form_of_a_step_is_refused_before_work_with_what_mends_it(changes, message):
+def test_another_form_of_a_step_is_refused_before_work(changes, message):
     remedies = f"{message}.*: correct it, or [a-z]+|{message}.*; correct the environment, or [a-z]+"
     with refuses(f"(?s){remedies}"):
         try_out(lambda: OddSpring(changes))
@@ -91,7 +91,7 @@ def test_another_form_of_a_reset_is_refused_before_work():
         check_spaces("Old-v0", SeedlessSpring())
 
 
-def test_numbers_that_random_actions_lead_to_are_no_reason_to_refuse():
+def test_numbers_of_random_actions_are_no_reason_to_refuse():
     try_out(lambda: OddSpring({1: np.nan}))
 
 
@@ -158,7 +158,7 @@ CHOICES, LATER_CHOICES = (spaces.Dict({"a": spaces.Discrete(3, start=k)}) for k 
         ((CHOICES, FLOATS), (LATER_CHOICES, FLOATS), r"Dict\(a: Disc.*, got .*\(3, start=1\)\)"),
     ],
 )
-def test_a_model_is_played_with_the_spaces_that_it_was_trained_with_only(trained, played, message):
+def test_a_model_is_played_with_its_own_spaces_only(trained, played, message):
     with refuses(f"model.zip was trained with .*{message}"):
         check_same_spaces("model.zip", trained, "Mine-v0", played)
     check_same_spaces("model.zip", trained, "Mine-v0", trained)
@@ -214,7 +214,7 @@ def test_infos_are_copies_without_the_entry_of_monitors():
         ({"place": np.array([0, np.inf], np.float32)}, "got observation place inf from"),
     ],
 )
-def test_a_dict_that_breaks_its_promise_is_the_environments_fault(parts, message):
+def test_a_dict_that_breaks_its_promise_is_environments_fault(parts, message):
     pictures = PicturesEnv(as_dict=True)
     env = RepeatableEnv(pictures, keep_info=True)
     env.reset(seed=0)

@@ -34,7 +34,7 @@ class Halved(gymnasium.RewardWrapper):
         return reward / self.by
 
 
-def test_wrappers_are_put_around_an_environment_the_first_innermost():
+def test_wrappers_are_put_around_an_environment_first_innermost():
     bare = make_env("Spring-v0")
     env = make_env("Spring-v0", env_wrapper=[HALVED, {HALVED: {"by": 3}}, RESCALED])
     assert env.action_space == gymnasium.spaces.Box(-1, 1, (2,))

@@ -49,7 +49,7 @@ def episode(env, seed, steps=40):
 
 @pytest.mark.few(5)
 @pytest.mark.parametrize("env_id", FAMILIES)
-def test_the_same_seed_gives_the_same_bits_again_and_in_a_new_instance(env_id):
+def test_the_same_seed_gives_same_bits_again_and_in_new_instance(env_id):
     env = make(env_id)
     first = episode(env, 5)
     assert (episode(env, 6) != first).any()
@@ -123,7 +123,7 @@ def test_an_environment_that_cannot_be_used_is_refused_by_name(env_id, message):
         make_env(env_id)
 
 
-def test_actions_that_cannot_move_and_arguments_that_are_unknown_are_refused(monkeypatch):
+def test_fixed_actions_and_unknown_arguments_are_refused(monkeypatch):
     with refuses(r"does not take these arguments, got \{'speed': 2\}"):
         make_env("Toy-v0", speed=2)
     space = gymnasium.spaces.Box(np.array([-1, 0], np.float32), np.array([1, 0], np.float32))

@@ -39,7 +39,7 @@ def pretend(monkeypatch, *working):
         (("egl",), "egl", True, "egl", ["egl"]),
     ],
 )
-def test_what_draws_is_the_first_that_works_unless_it_is_named_or_chosen_already(
+def test_what_draws_is_the_first_that_works_unless_named(
     monkeypatch, working, named, is_imported, chosen, tries
 ):
     trials = pretend(monkeypatch, *working)

@@ -24,7 +24,7 @@ ANT = [0, 0, 0.55, 1, 0, 0, 0, 0, 1, 0, -1, 0, -1, 0, 1]
         ("", "4.0.0", False),
     ],
 )
-def test_data_of_a_simulator_that_moves_the_robot_otherwise_are_told(
+def test_data_of_a_simulator_that_moves_robot_otherwise_are_told(
     origin, here, is_told, tmp_path, monkeypatch, capsys
 ):
     file = tmp_path / "cube-single-play-v0.npz"

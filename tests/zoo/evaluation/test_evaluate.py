@@ -85,7 +85,7 @@ def numbers_of(results, replica):
     return [values[replica] for values in (results.returns, results.lengths, results.successes)]
 
 
-def test_a_policy_that_plays_fewer_actions_than_it_plans_plans_more_often(single):
+def test_a_policy_that_plays_fewer_actions_plans_more_often(single):
     class Replanning(ElementwisePolicy):
         played_length = 1
 
@@ -97,12 +97,12 @@ def test_a_policy_that_plays_fewer_actions_than_it_plans_plans_more_often(single
     assert_same_results(single.evaluate(policy), expected)
 
 
-def test_results_have_the_same_bits_in_one_and_in_several_environments(single, anywhere):
+def test_results_have_the_same_bits_in_several_environments(single, anywhere):
     policy = network_policy()
     assert_same_results(single.evaluate(policy), anywhere.evaluate(policy))
 
 
-def test_choices_whose_first_number_is_not_zero_are_played_by_more_episodes_than_environments():
+def test_choices_from_another_number_than_zero_are_played():
     env = gymnasium.make("Choice-v0")
     policy = agents.BC("MultiInputPolicy", env, net_arch=[4], buffer_size=4, seed=0).policy
     totals = []
@@ -146,7 +146,7 @@ with Evaluator("Sharing-v0", episodes=8, n_envs=2, seed=0) as evaluator:
 
 
 @pytest.mark.slow
-def test_threads_and_generators_of_an_environments_module_belong_to_each_process(tmp_path):
+def test_threads_and_generators_belong_to_each_process(tmp_path):
     (tmp_path / "sharing.py").write_text(SHARING)
     (tmp_path / "play.py").write_text(PLAY)
     paths = os.pathsep.join([str(tmp_path), str(ROOT)])
@@ -155,7 +155,7 @@ def test_threads_and_generators_of_an_environments_module_belong_to_each_process
     )
 
 
-def test_a_replica_alone_plays_as_in_the_stack_and_as_beside_one_that_rests(anywhere):
+def test_a_replica_alone_plays_as_in_the_stack(anywhere):
     stack = anywhere.evaluate(ElementwisePolicy(num_replicas=3), replicas=[7, 8, 9])
     alone = anywhere.evaluate(ElementwisePolicy(num_replicas=1), replicas=[8])
     active = anywhere.evaluate(ElementwisePolicy(num_replicas=3), [7, 8, 9], active=[2, 0])
@@ -164,7 +164,7 @@ def test_a_replica_alone_plays_as_in_the_stack_and_as_beside_one_that_rests(anyw
     assert_array_equal(active.returns[[0, 2]], stack.returns[[0, 2]])
 
 
-def test_an_episode_without_a_success_is_a_failure_where_another_reports_one():
+def test_an_episode_without_a_success_is_a_failure():
     with evaluator_of("Odometer-v0", n_envs=1) as evaluator:
         results = evaluator.evaluate(ElementwisePolicy())
     assert set(results.successes.flat) == {UNREPORTED, 1}
@@ -198,7 +198,7 @@ def test_global_generators_are_left_as_they_were(single):
     assert draws[0] == draws[1]
 
 
-def test_workers_leave_ctrl_c_and_a_polite_kill_to_the_main_process():
+def test_workers_leave_ctrl_c_and_a_polite_kill_to_main_process():
     processes_before = worker_pids()
     with evaluator_of() as evaluator:
         first = evaluator.evaluate(ElementwisePolicy())
@@ -219,7 +219,7 @@ def test_workers_leave_ctrl_c_and_a_polite_kill_to_the_main_process():
     }.items(),
 )
 @pytest.mark.parametrize("cores", [1, 3])
-def test_a_failing_worker_is_reported_and_the_next_evaluation_works(
+def test_a_failing_worker_is_reported_and_next_evaluation_works(
     tmp_path, monkeypatch, cores, failure, message
 ):
     pretend_cores(monkeypatch, cores)
@@ -242,7 +242,7 @@ def test_a_failing_worker_is_reported_and_the_next_evaluation_works(
 
 
 @pytest.mark.parametrize("cores", [1, 3])
-def test_an_evaluation_is_abandoned_at_once_even_if_its_processes_are_stopped(monkeypatch, cores):
+def test_an_evaluation_of_stopped_processes_is_abandoned(monkeypatch, cores):
     monkeypatch.setattr(pool, "POLL_SECONDS", 0.02)
     monkeypatch.setattr(pool, "CLOSE_SECONDS", 1.0)
     pretend_cores(monkeypatch, cores)
@@ -285,7 +285,7 @@ class Diverging(ElementwisePolicy):
         return actions
 
 
-def test_a_replica_that_plans_nan_is_out_and_the_others_play_as_without_it(anywhere):
+def test_a_replica_that_plans_nan_is_out_and_others_play_on(anywhere):
     expected = anywhere.evaluate(ElementwisePolicy(num_replicas=3))
     actual = anywhere.evaluate(Diverging(3, lost=[1]))
     assert actual.played.tolist() == [True, False, True]

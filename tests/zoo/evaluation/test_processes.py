@@ -34,7 +34,7 @@ def test_what_lies_in_the_current_folder_is_not_imported(tmp_path):
     subprocess.run([sys.executable, program], cwd=folder, check=True)
 
 
-def test_processes_start_where_the_temporary_folder_has_too_long_a_path_for_a_socket(tmp_path):
+def test_processes_start_where_a_path_is_too_long_for_a_socket(tmp_path):
     folder = tmp_path / ("x" * 100)
     folder.mkdir()
     environment = {**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)}
@@ -76,7 +76,7 @@ gymnasium.register("Simulated-v0", entry_point="simulated:Simulated", max_episod
 """
 
 
-def test_each_environment_is_closed_once_and_what_it_started_ends(tmp_path):
+def test_each_environment_is_closed_once_with_what_it_started(tmp_path):
     (tmp_path / "simulated.py").write_text(SIMULATED)
     words = (
         f"{ROOT}/zoo/train.py --algo bc --env simulated:Simulated-v0 --online-steps 4 --seed 1 --n-envs 2 "
@@ -95,7 +95,7 @@ def test_each_environment_is_closed_once_and_what_it_started_ends(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("failure", ["raise", "SIGKILL"])
-def test_a_run_whose_training_environment_ends_in_its_process_says_so(tmp_path, capsys, failure):
+def test_a_run_whose_environment_process_ends_says_so(tmp_path, capsys, failure):
     (tmp_path / "fail").touch()
     words = (
         f"--algo qam --env {TOY} --online-steps 9 --seed 1 --vec-env subproc --n-envs 2 -f {tmp_path} "
@@ -112,7 +112,7 @@ def test_a_run_whose_training_environment_ends_in_its_process_says_so(tmp_path, 
 TAKE = "import sys; from pathlib import Path; from zoo.runs.locks import Lock; lock = Lock(Path(sys.argv[1])); "
 
 
-def test_the_lock_of_another_process_is_refused_with_its_name_and_free_when_that_is_killed(
+def test_a_lock_is_refused_by_name_and_free_after_a_kill(
     tmp_path,
 ):
     lock = Lock(tmp_path / "lock")

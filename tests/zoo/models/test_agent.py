@@ -43,9 +43,7 @@ def chosen(*words):
 
 
 @pytest.mark.parametrize("is_run", [True, False])
-def test_a_run_and_a_policy_play_in_their_environment_by_their_protocol(
-    is_run, logs, policy_file, model
-):
+def test_a_run_and_a_policy_play_by_their_protocol(is_run, logs, policy_file, model):
     agent = agent_of_run(find_run(logs, "qam", ENV)) if is_run else agent_of_file(policy_file, None)
     protocol = (agent.algo, agent.env, agent.episodes, agent.seed, agent.replica, agent.stated)
     assert protocol == ("qam", ENV, 4, 7, 3, None)
@@ -80,7 +78,7 @@ def test_a_checkpoint_gives_the_replica_of_the_run(tmp_path):
         agent_of_run(first.path, step=5)
 
 
-def test_a_policy_file_states_its_score_for_its_environment_alone(tmp_path, model):
+def test_policy_file_states_its_score_for_its_environment_alone(tmp_path, model):
     score = Score("success", 0.5, 0.3, 0.7, 20)
     file = save_policy(tmp_path, model, score=vars(score))
     assert agent_of_file(file, None).stated == score
@@ -139,7 +137,7 @@ NAMED = f"--algo {MODULE}:Agent"
     "words",
     [f"{RUN} {NAMED}", f"{RUN} --trust", f"{RUN} --gym-packages {MODULE}", f"{NAMED} --env {ENV}"],
 )
-def test_an_own_agent_plays_where_the_user_names_it_or_trusts_its_file(words):
+def test_own_agent_plays_where_user_names_it_or_trusts_its_file(words):
     agent = chosen(*words.split())
     assert agent.algo == "somebodys"
     assert agent.source == Path(RUN).absolute() / f"{ENV}.zip"
@@ -148,7 +146,7 @@ def test_an_own_agent_plays_where_the_user_names_it_or_trusts_its_file(words):
 
 @pytest.mark.usefixtures("somebodys")
 @pytest.mark.parametrize("words", [RUN, f"{RUN}/{ENV}.zip", f"--algo somebodys --env {ENV}"])
-def test_a_class_that_only_a_file_names_is_not_imported_and_the_way_on_is_named(words):
+def test_a_class_that_only_a_file_names_is_not_imported(words):
     with refuses(rf"install somebodys==1\.0, .*--algo {MODULE}:Agent.*{MODULE}.*--trust"):
         chosen(*words.split())
     assert MODULE not in sys.modules
@@ -190,7 +188,7 @@ def agent(logs):
 
 
 @pytest.mark.parametrize("id", ["fql", "sac"])
-def test_an_agent_of_a_normalised_environment_takes_raw_observations(id, tmp_path):
+def test_agent_of_normalised_environment_takes_raw_observations(id, tmp_path):
     env = VecNormalize(make_vec_env("Pendulum-v1"))
     settings = {"horizon_length": 1} if id == "fql" else {}  # SB3's algorithms play single actions
     settings |= {"net_arch": [8], "buffer_size": 50, "learning_starts": 5, "batch_size": 4}

@@ -53,7 +53,7 @@ class Bomb:
         return Path.touch, (self.trace,)
 
 
-def test_one_file_is_asked_for_and_nothing_in_a_repository_is_run(hub, tmp_path):
+def test_one_file_is_asked_for_and_nothing_in_repository_is_run(hub, tmp_path):
     bomb = pickle.dumps(Bomb(tmp_path / "trace"))
     card = f"---\n!!python/object/apply:pathlib.Path.touch [{tmp_path / 'trace'}]\n---\n".encode()
     files = dict.fromkeys(("model.zip", "config.json", "policy.pkl"), bomb)

@@ -26,7 +26,7 @@ protocol: {episodes: 50, seed: 0, env_kwargs: {}}
 """
 
 
-def test_every_algorithm_of_the_mini_benchmark_has_an_agent_for_two_tasks():
+def test_every_mini_algorithm_has_an_agent_for_two_tasks():
     assert list_trained() == {algo: [LARGE, MEDIUM] for algo in ALGORITHMS}
 
 

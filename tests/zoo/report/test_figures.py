@@ -32,7 +32,7 @@ def test_figures_of_success():
     assert set(drawn) == expected | {"sample_efficiency", "domains"}
 
 
-def test_returns_have_their_kind_in_the_name_and_each_environment_an_axis_of_its_own():
+def test_returns_have_an_axis_for_each_environment():
     figures = all_figures(comparison_of_returns(["SAC", "TD3"]))
     expected = ("improvement_online", "heat_map_online", "environments")
     assert set(figures) == {f"{name}_return" for name in expected}
@@ -41,7 +41,7 @@ def test_returns_have_their_kind_in_the_name_and_each_environment_an_axis_of_its
     assert cheetah.get_ylabel() == "return"
 
 
-def test_curves_and_profiles_have_the_numbers_of_the_comparison_and_one_colour_a_method():
+def test_curves_and_profiles_have_the_comparisons_numbers():
     comparison = comparison_of(["A", "B"])
     curves = axes_of(comparison, "sample_efficiency")
     phase = comparison.phases["offline"]
@@ -57,7 +57,7 @@ def test_curves_and_profiles_have_the_numbers_of_the_comparison_and_one_colour_a
         assert line.get_color() == colours[line.get_label()]
 
 
-def test_lines_show_the_focus_and_the_best_and_say_how_many_methods_there_are():
+def test_lines_show_the_focus_and_the_best():
     names = [f"agent{k}" for k in range(MAX_LINES + 2)]
     methods = {name: ComparedMethod(name, name, "a_set") for name in names}
     worst = evaluations(names)
@@ -79,7 +79,7 @@ def test_bars_of_a_verdict_are_its_intervals():
     assert np.array(drawn) == pytest.approx(100 * np.array(intervals))
 
 
-def test_a_method_that_starts_online_begins_where_the_others_go_online():
+def test_method_that_starts_online_begins_where_others_go_online():
     steps = ((1000, "offline"), (2000, "offline"), (2500, "online"))
     late = evaluations(["RLPD"], steps=((500, "online"), (1000, "online")))
     ax = axes_of(comparison_of_runs(pd.concat([evaluations(["QAM"], steps), late])), "domains")
@@ -87,7 +87,7 @@ def test_a_method_that_starts_online_begins_where_the_others_go_online():
     assert steps_of["RLPD"] == [2500, 3000]
 
 
-def test_names_may_have_signs_of_formulas_and_files_have_the_same_bytes(monkeypatch):
+def test_names_may_have_signs_of_formulas(monkeypatch):
     monkeypatch.setitem(matplotlib.rcParams, "text.usetex", True)  # as a matplotlibrc may say
     name = r"$\nonsense$_b"
     table = returns([name], environments=["Pendulum-v1"], seeds=2)

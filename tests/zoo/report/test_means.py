@@ -24,7 +24,7 @@ def test_curve_has_the_interval_of_each_evaluation_alone(episodes):
         assert estimate.interval == pytest.approx(expected.interval, abs=1e-12)
 
 
-def test_mean_has_a_welch_t_interval_and_tasks_with_unequal_numbers_of_runs_count_equally():
+def test_a_mean_has_a_welch_t_interval_and_tasks_count_equally():
     a = np.array([0.4, 0.5, 0.7])
     b = np.array([0.2, 0.3, 0.35, 0.3, 0.25])
     estimate = estimate_of({"a": a, "b": b})
@@ -61,7 +61,7 @@ def test_one_seed_gives_no_interval():
 
 
 @pytest.mark.parametrize("seeds", [(12, 7), (5, 5)])
-def test_difference_has_scipys_welch_error_and_the_smaller_degrees_of_freedom(seeds):
+def test_a_difference_has_scipys_welch_error(seeds):
     x = np.linspace(50, 100, seeds[0])
     y = np.linspace(0, 60, seeds[1])
     difference = mean({"t": x}) - mean({"t": y})
@@ -74,7 +74,7 @@ def test_difference_has_scipys_welch_error_and_the_smaller_degrees_of_freedom(se
 
 @pytest.mark.parametrize("seeds", [(3, 3), (5, 5), (12, 12), (3, 12), (5, 12)])
 @pytest.mark.parametrize("tasks", [1, 8])
-def test_equal_methods_differ_in_at_most_five_of_a_hundred_comparisons(seeds, tasks):
+def test_equal_methods_differ_in_at_most_five_of_a_hundred(seeds, tasks):
     random = np.random.RandomState(0)
     episodes = dict.fromkeys(range(tasks), 50)
 

@@ -58,7 +58,7 @@ def html(content):
     return report.to_html(content, {})
 
 
-def test_a_folder_with_files_that_no_report_has_written_is_refused(content, tmp_path, draw):
+def test_folder_with_files_that_no_report_has_written_is_refused(content, tmp_path, draw):
     draw("none")
     (tmp_path / "scores.csv").write_text("mine")
     with refuses("must be a new folder or that of an earlier report"):
@@ -106,7 +106,7 @@ def test_same_input_gives_the_same_bytes(content, folder, tmp_path):
             assert path.read_bytes() == (tmp_path / path.relative_to(folder)).read_bytes(), path
 
 
-def test_every_evaluation_curve_and_profile_of_the_comparison_is_in_a_file(content, folder):
+def test_every_curve_and_profile_of_a_comparison_is_in_a_file(content, folder):
     table = pd.read_csv(folder / "evaluations.csv")
     # methods, tasks, seeds, evaluations
     assert len(table) == len(content.inputs.evaluations) == 2 * 2 * 6 * 3
@@ -125,7 +125,7 @@ def test_a_large_table_is_compressed_without_loss(monkeypatch, tmp_path):
     assert len(pd.read_csv(tmp_path / name)) == len(table)
 
 
-def test_first_report_of_one_run_claims_nothing_that_one_run_cannot_say(tmp_path):
+def test_a_report_of_one_run_claims_nothing_it_cannot_say(tmp_path):
     write_run(tmp_path / "qam", offline=(10, 18), episodes=20)
     text = html(Content(*compared(curves=True, paths=[tmp_path]), CompareRequest()))
     assert "90.0% success" in text
@@ -150,7 +150,7 @@ def test_wheel_has_every_file_of_the_page():
     assert {path for path in TEMPLATES.rglob("*") if path.is_file()} <= included
 
 
-def test_what_was_left_out_of_a_set_stands_on_the_page_and_in_the_results():
+def test_what_was_left_out_of_set_stands_on_page_and_in_results():
     set_of_scores = load_set("rql2026")
     methods = {"qam": ComparedMethod("qam", "QAM", "own")}
     content = content_of(scene_runs([[0.5] * 5]), methods, sets=[set_of_scores])
@@ -199,7 +199,7 @@ APART = """
 """
 
 
-def test_what_sets_runs_apart_on_an_environment_that_is_shown_is_told(tmp_path):
+def test_what_sets_runs_apart_on_an_environment_is_said(tmp_path):
     for number, options in enumerate(yaml.safe_load(APART)):
         write_run(tmp_path / str(number), algo=f"mine{number}", **options)
     inputs, comparisons = compared(paths=[tmp_path], envs=["[!L]*"])

@@ -43,7 +43,7 @@ def test_means_of_qam_are_the_published_overall_scores():
     )
 
 
-def test_runs_with_equal_settings_are_runs_of_one_method_and_their_seeds_are_kept_apart():
+def test_runs_with_equal_settings_are_runs_of_one_method():
     published_set = published.load_set("qam2026")
     runs = last_evaluations(published_set.pooled.evaluations).query("phase == 'offline'")
     counts = runs[runs["method"] == "QAM"].groupby("domain")["seed"].nunique()
@@ -53,7 +53,7 @@ def test_runs_with_equal_settings_are_runs_of_one_method_and_their_seeds_are_kep
     assert others.equals(published_set.scores.evaluations.query("method != 'QAM'"))
 
 
-def test_fql_tasks_average_to_the_printed_domains_and_overall_scores():
+def test_fql_tasks_average_to_printed_domains_and_overall_scores():
     means, overall = means_of("fql2025"), read_scores(OVERALL_OF_FQL)
     for method, rows in means.groupby("method"):
         scores = 100 * rows.set_index("environment")["mean"]
@@ -75,7 +75,7 @@ def test_every_table_has_the_tasks_of_its_suite(name):
 
 
 @pytest.mark.parametrize("name", ["qam2026", "mini"])
-def test_every_run_of_a_set_was_evaluated_at_the_end_of_each_of_its_phases(name):
+def test_every_run_of_a_set_was_evaluated_after_each_phase(name):
     entry = published.load_set(name)
     runs = entry.scores.evaluations
     last = runs.groupby(["method", "environment", "domain", "seed", "phase"])["step"].max()

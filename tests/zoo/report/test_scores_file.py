@@ -50,7 +50,7 @@ def test_returns_and_compressed_files_are_read(written):
     assert -1234.5 in runs["score"].tolist()
 
 
-def test_runs_that_are_shorter_than_those_of_a_file_are_not_compared_with_them(tmp_path, written):
+def test_runs_shorter_than_those_of_a_file_are_not_compared(tmp_path, written):
     for seed in range(3):
         write_run(tmp_path / "short" / str(seed), seed=seed, env=SCENE[0], offline=(5,))
     _, (comparison,) = compared(paths=[tmp_path / "short"], scores=[written])

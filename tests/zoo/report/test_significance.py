@@ -48,7 +48,7 @@ def test_one_task_has_scipys_p_value_with_ties(seeds):
     assert rank_p_value({"task": np.zeros(5)}, {"task": np.zeros(5)}) == 1
 
 
-def test_variance_over_tasks_is_that_of_every_division_of_their_runs():
+def test_variance_over_tasks_is_that_of_every_division():
     x = {"a": np.array([0.1, 0.5, 0.5]), "b": np.array([0.0, 0.3])}
     y = {"a": np.array([0.2, 0.5]), "b": np.array([0.3, 0.9, 0.9])}
     chance, variance = 0.0, 0.0
@@ -95,7 +95,7 @@ def test_outcomes(away, outcome):
 
 
 @pytest.mark.parametrize("focus", ["m0", None])
-def test_an_interval_excludes_zero_exactly_where_the_difference_is_clear(focus):
+def test_an_interval_excludes_zero_where_a_difference_is_clear(focus):
     random = np.random.RandomState(2)
     clear = 0
     for _ in range(8):
@@ -129,7 +129,7 @@ def test_false_words_of_a_phase_are_as_rare_as_the_page_says():
     assert false_equals <= 9
 
 
-def test_short_own_runs_are_not_comparable_and_have_no_statistics():
+def test_short_own_runs_are_not_comparable():
     published = ComparedMethod("QAM", "QAM", "a_set", {"scene-play": {"offline_steps": 1000}})
     scores = {"ours": [[0.0, 0.02]], "QAM": [[1.0] * 12]}
     for steps, outcome in ((300, "not comparable"), (1000, "worse")):
@@ -156,7 +156,7 @@ def phases_with(scores, focus=None):
     return runs, comparison_of_runs(runs, focus=focus)
 
 
-def test_without_a_focus_the_verdict_is_on_the_leader_of_each_phase_among_all_pairs():
+def test_without_a_focus_the_verdict_is_on_the_leader():
     _, comparison = phases_with({"a": (0.9, 0.2), "b": (0.5, 0.8), "c": (0.3, 0.3)})
     first, then = verdict_sentences([comparison])
     assert first.startswith("a leads offline")
@@ -171,7 +171,7 @@ def test_the_verdict_is_on_the_only_own_method_or_the_leader():
     assert inputs.focus("QAM") == "QAM"
 
 
-def test_seeds_are_planned_for_the_undecided_pair_that_is_shown_at_its_own_level():
+def test_seeds_are_planned_for_the_undecided_pair_shown():
     runs = [0.2, 0.8, 0.3, 0.7, 0.5]
     comparison = comparison_of_scene({"ours": [runs], "rival": [[0.3, 0.8, 0.4, 0.9, 0.5]]})
     decision = offline(comparison).decision

@@ -42,7 +42,7 @@ def offline(comparison):
     return comparison.phases["offline"]
 
 
-def test_table_of_aggregates_has_points_in_per_cent_with_intervals():
+def test_aggregates_are_in_per_cent_with_intervals():
     comparison = comparison_of(["QAM", "FQL"])
     phase = offline(comparison)
     table = tables.aggregates_table(comparison, phase)
@@ -86,7 +86,7 @@ def test_protocol_table_has_one_row_for_each_protocol():
     ("interval", "point", "text"),
     [((-0.012, 0.03), -0.01, "~1.0 [~1.2, 3.0]"), ((0.0, 0.004), 0.0, "0.0 [0.0, 0.4]")],
 )
-def test_numbers_have_true_minus_signs_and_intervals_of_few_digits(interval, point, text):
+def test_numbers_have_true_minus_signs_and_few_digits(interval, point, text):
     entry = number_entry(Estimate(point, interval), 100, 1)
     assert entry.plain == text.replace("~", "\N{MINUS SIGN}")
 

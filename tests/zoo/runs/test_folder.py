@@ -40,9 +40,7 @@ def test_runs_that_start_together_never_share_a_folder(tmp_path):
 
 
 @pytest.mark.parametrize("state", ["done", "failed"])
-def test_a_run_that_has_ended_keeps_its_ending_and_one_that_cannot_be_resumed_its_state(
-    tmp_path, state
-):
+def test_a_run_that_has_ended_keeps_its_ending(tmp_path, state):
     folder = new_run(tmp_path)
     for error in (CannotResume("every checkpoint is damaged"), ArithmeticError("the second one")):
         status = folder.status.read_bytes()
@@ -56,7 +54,7 @@ def state(folder):
     return state_now(folder, folder.read_status())
 
 
-def test_a_run_is_running_while_its_process_holds_the_lock_and_dead_after_that(tmp_path):
+def test_a_run_is_running_while_its_process_holds_the_lock(tmp_path):
     code = (
         "from pathlib import Path; from zoo.runs.folder import RunFolder\n"
         f"run = RunFolder.create(Path({str(tmp_path)!r}), 'qam', 'env-v0', 3)\n"
@@ -77,7 +75,7 @@ def test_a_run_is_running_while_its_process_holds_the_lock_and_dead_after_that(t
     assert reason.endswith("; its process is gone; --resume continues it")
 
 
-def test_a_run_of_another_host_is_dead_only_when_it_has_been_silent_for_long(tmp_path):
+def test_a_run_of_another_host_is_dead_when_long_silent(tmp_path):
     folder = new_run(tmp_path)
     folder.lock.release()
     # its lock says nothing here, so that only the time of its last status does
@@ -88,7 +86,7 @@ def test_a_run_of_another_host_is_dead_only_when_it_has_been_silent_for_long(tmp
     assert state(folder) == "dead"
 
 
-def test_evaluations_that_cannot_be_written_whole_leave_the_old_ones(tmp_path, monkeypatch):
+def test_evaluations_that_cannot_be_written_whole_leave_old_ones(tmp_path, monkeypatch):
     folder = RunFolder(tmp_path)
     history = dict.fromkeys(COLUMNS, np.zeros((1, 2)))
     history |= dict.fromkeys(("timesteps", "phase"), np.zeros(1, int))
@@ -131,7 +129,7 @@ def played(offset=0, episodes=4, with_success=True):
     )
 
 
-def test_evaluations_before_the_first_reported_success_are_failures():
+def test_evaluations_before_first_reported_success_are_failures():
     history = with_evaluation({}, 50, 0, played(with_success=False))
     assert "successes" not in history
     history = with_evaluation(history, 100, 0, played())

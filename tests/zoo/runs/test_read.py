@@ -33,7 +33,7 @@ def test_evaluations_have_their_phase_step_and_score(tmp_path):
 
 
 @pytest.mark.parametrize("state", ["running", "failed", "interrupted"])
-def test_run_that_is_not_done_is_listed_with_its_progress_and_not_counted(tmp_path, state):
+def test_a_run_that_is_not_done_is_listed_and_not_counted(tmp_path, state):
     run = write_run(tmp_path / "run", state=state)
     tables = read_runs([tmp_path])
     assert reasons(tmp_path)["run"].startswith(f"{state}: at offline step 3,000 of 3,000")
@@ -49,7 +49,7 @@ def test_finished_run_without_its_last_evaluation_is_listed(tmp_path):
     assert reasons(tmp_path) == {"run": reason}
 
 
-def test_newest_of_two_runs_of_a_seed_counts_and_the_other_is_listed(tmp_path):
+def test_newest_of_two_runs_of_a_seed_counts_and_other_is_listed(tmp_path):
     write_run(tmp_path / "old", updated="2026-11-01T00:00:00+00:00")
     newest = write_run(tmp_path / "new", updated="2026-11-02T00:00:00+00:00")
     assert reasons(tmp_path)["old"].startswith(f"duplicate: {newest} is a newer run")
@@ -66,7 +66,7 @@ def test_newest_of_two_runs_of_a_seed_counts_and_the_other_is_listed(tmp_path):
         "success_at: any": "qam (success_at=any)",
     }.items(),
 )
-def test_runs_of_another_protocol_or_setting_are_another_row_named_after_it(tmp_path, change, name):
+def test_runs_of_another_protocol_are_another_row(tmp_path, change, name):
     write_run(tmp_path / "a", seed=0)
     write_run(tmp_path / "b", seed=1, **yaml.safe_load(change))
     assert name in methods(tmp_path)
@@ -79,7 +79,7 @@ def test_runs_of_another_protocol_or_setting_are_another_row_named_after_it(tmp_
         "pointmaze-medium-navigate-singletask-task1-v0": ["qam"],
     }.items(),
 )
-def test_runs_in_a_simulator_that_moves_the_robot_otherwise_are_another_row(tmp_path, env, rows):
+def test_runs_in_another_simulator_are_another_row(tmp_path, env, rows):
     for seed, version in enumerate(["3.1.6", "3.4.0", "3.5.0", "4.0.0"]):
         folder = tmp_path / version
         write_run(folder, env=env, seed=seed)
@@ -87,7 +87,7 @@ def test_runs_in_a_simulator_that_moves_the_robot_otherwise_are_another_row(tmp_
     assert methods(tmp_path) == rows
 
 
-def test_runs_of_several_environments_a_seed_make_fewer_updates_and_are_another_row(tmp_path):
+def test_runs_of_several_environments_are_another_row(tmp_path):
     write_run(tmp_path / "alone", online=(40,), seed=0)
     write_run(tmp_path / "together", online=(40,), seed=1, seeds=[1, 2], n_envs=2)
     write_run(tmp_path / "several", online=(40,), seed=3, n_envs=4)
@@ -95,7 +95,7 @@ def test_runs_of_several_environments_a_seed_make_fewer_updates_and_are_another_
     assert alone == together != several == "qam (n_envs=4)"
 
 
-def test_settings_of_speed_and_those_that_differ_between_environments_only_make_no_other_row(
+def test_settings_of_speed_make_no_other_row(
     tmp_path,
 ):
     write_run(tmp_path / "a", settings={"precision": "fp32"})
@@ -149,7 +149,7 @@ def test_file_that_holds_nonsense_is_listed_and_the_others_count(tmp_path, file)
     assert len(read_runs([tmp_path]).counted()) == 3
 
 
-def test_runs_that_never_report_a_success_have_none_where_others_on_their_environment_do(tmp_path):
+def test_runs_that_never_report_a_success_have_none(tmp_path):
     write_run(tmp_path / "elsewhere", env=CUBE, offline=(10.0,), has_success=False)
     write_run(tmp_path / "loses", seed=1, offline=(10.0,), has_success=False)
     write_run(tmp_path / "wins", offline=(50,))
@@ -193,7 +193,7 @@ def test_evaluations_of_another_form_are_named(tmp_path, name, values, reason):
 # -- summaries of finished runs -----------------------------------------------------------------------------------
 
 
-def test_a_finished_run_is_read_from_its_summary_with_the_same_numbers(tmp_path):
+def test_finished_run_is_read_from_its_summary_with_same_numbers(tmp_path):
     for seed, about in enumerate([{}, {"env": "Pendulum-v1", "has_success": False}]):
         write_run(tmp_path / str(seed), seed=seed, online=(40,), **about)
     before = read_runs([tmp_path])
@@ -207,7 +207,7 @@ def test_a_finished_run_is_read_from_its_summary_with_the_same_numbers(tmp_path)
     assert reasons(tmp_path)["0"].startswith("summary.json cannot be read")
 
 
-def test_finished_runs_are_read_once_by_a_caller_that_remembers_them(tmp_path):
+def test_finished_runs_are_read_once_by_who_remembers_them(tmp_path):
     finished = {}
     write_run(tmp_path / "done")
     write_run(tmp_path / "running", seed=1, state="running")
@@ -229,7 +229,7 @@ def names(tables):
     return tables.runs.set_index(tables.runs["run"].str.rpartition("/")[2])["method"].to_dict()
 
 
-def test_a_name_has_all_settings_that_tell_runs_apart_and_a_few_of_the_others(tmp_path):
+def test_a_name_has_all_settings_that_tell_runs_apart(tmp_path):
     for gamma in (0.5, 0.99):
         for temperature in (0.3, 99.0):
             settings = {"gamma": gamma, "inverse_temperature": temperature, "rho": 10 * gamma}
@@ -278,7 +278,7 @@ def test_failed_run_belongs_to_the_method_that_has_its_settings(tmp_path):
     assert names(read_runs([tmp_path]))["c"] == "qam (gamma=0.5)"
 
 
-def test_run_that_failed_before_a_finished_one_of_its_seed_is_replaced_by_it(tmp_path):
+def test_a_failed_run_is_replaced_by_a_finished_one(tmp_path):
     write_run(tmp_path / "first", state="failed", updated="2026-11-01T00:00:00+00:00")
     second = write_run(tmp_path / "second", updated="2026-11-02T00:00:00+00:00")
     write_run(tmp_path / "third", state="failed", updated="2026-11-03T00:00:00+00:00")

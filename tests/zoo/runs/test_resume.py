@@ -67,7 +67,7 @@ def stored(name, tau, seed, *states):
     return StoredRun([RunFolder(Path(name))], config, [{"state": state} for state in states])
 
 
-def test_the_nearest_run_differs_in_the_fewest_settings_and_is_the_newest_of_those():
+def test_the_nearest_run_differs_in_the_fewest_settings():
     runs = [
         stored("d", 0.1, 4, "done"),
         stored("c", 0.2, 4, "running"),
@@ -88,7 +88,7 @@ def test_the_newest_unfinished_run_is_found(tmp_path):
     assert names(find_run(tmp_path, RECORD, [3])) == ["some-v0_10"]
 
 
-def test_a_stack_of_which_some_have_failed_is_finished_when_the_others_are(tmp_path):
+def test_a_stack_is_finished_when_those_not_failed_are(tmp_path):
     _, second = stack(tmp_path, "failed", "running")
     for is_done in (False, True):
         run = find_run(tmp_path, RECORD, [1, 2])

@@ -67,7 +67,7 @@ profiles:
 """
 
 
-def test_a_profile_lies_over_default_and_domain_and_under_overrides(conf):
+def test_a_profile_lies_over_domains_and_under_overrides(conf):
     path = conf(PROFILE_FILE)
 
     def rho(domain, profile, *params):
@@ -117,7 +117,7 @@ def test_a_file_that_is_no_mapping_of_entries_is_refused(conf, text, problem):
 
 
 @pytest.mark.usefixtures("own_agents")
-def test_what_a_class_of_ones_own_declares_wins_over_a_profile_and_not_over_the_user():
+def test_what_an_own_class_declares_wins_over_a_profile():
     declared = {
         "rho": agents.setting(default=0.0, doc="Weight."),
         "__annotations__": {"rho": float},
@@ -155,7 +155,7 @@ def test_what_departs_from_the_protocol_is_said():
     }
 
 
-def test_an_online_phase_of_ones_own_is_no_departure_and_another_length_is():
+def test_an_own_online_phase_is_no_departure():
     assert departures(run={"online_steps": 1000}) == {}
     assert departures("rlpd", run={"online_steps": 1000}) == {"online_steps": [1000, 500000]}
 

@@ -71,7 +71,7 @@ def test_an_entry_makes_no_other_run_where_its_role_is_left_out(text, roles):
         "eval_seed: 1",
     ],
 )
-def test_an_entry_that_decides_numbers_or_names_makes_another_run(text):
+def test_entry_that_decides_numbers_or_names_makes_another_run(text):
     assert identity(text) != identity("{}")
 
 

@@ -23,7 +23,7 @@ def test_values_come_back_as_they_were_written():
 @pytest.mark.parametrize(
     "word", ["no", "Yes", "on", "off", "y", "2024-01-01", "010", "1:30", "12e", "e5"]
 )
-def test_a_word_that_another_yaml_reads_as_something_else_is_a_text(word):
+def test_word_that_another_yaml_reads_as_something_else_is_text(word):
     assert load(f"{word}: [{word}]") == {word: [word]}
     assert load(dump_yaml([word])) == [word]
 

@@ -65,9 +65,7 @@ def make_job(tmp_path, outcome):
         "killed": "killed by signal 9",
     }.items(),
 )
-def test_it_is_said_how_a_job_has_ended_and_the_next_one_is_trained(
-    tmp_path, outcome, message, caplog
-):
+def test_it_is_said_how_a_job_has_ended_and_next_one_is_trained(tmp_path, outcome, message, caplog):
     run_locally([make_job(tmp_path, outcome), make_job(tmp_path, "done")], 1, "cpu")
     assert message in caplog.text
     assert (tmp_path / "done started").exists()
@@ -80,7 +78,7 @@ def test_a_container_has_as_many_workers_as_its_quota_allows(tmp_path, monkeypat
     assert worker.variables == {"OMP_NUM_THREADS": "1"}
 
 
-def test_a_training_process_gets_its_share_of_the_machine_and_the_lock_of_its_job(tmp_path):
+def test_a_training_process_gets_its_share_and_its_lock(tmp_path):
     names = ("one", "two")
     run_locally([make_job(tmp_path, name) for name in names], 2, "cpu")
     shares = [json.loads((tmp_path / f"{name} started").read_text()) for name in names]
@@ -92,7 +90,7 @@ def test_a_training_process_gets_its_share_of_the_machine_and_the_lock_of_its_jo
         assert sorted(shares[0]["cores"] + shares[1]["cores"]) == cores
 
 
-def test_what_another_process_trains_is_waited_for_while_the_others_go_on(tmp_path):
+def test_what_another_process_trains_is_waited_for(tmp_path):
     held, free = make_job(tmp_path, "held"), make_job(tmp_path, "free")
     with held.make_lock():
         thread = threading.Thread(target=local.run_locally, args=([held, free], 1, "cpu"))
@@ -123,9 +121,7 @@ def test_what_a_killed_program_has_started_keeps_the_job(tmp_path):
 
 
 @pytest.mark.parametrize("outcome", ["waits", "deaf"])
-def test_a_signal_lets_a_run_write_a_checkpoint_or_kills_it_and_starts_nothing(
-    tmp_path, outcome, monkeypatch
-):
+def test_a_signal_lets_a_run_write_a_checkpoint(tmp_path, outcome, monkeypatch):
     monkeypatch.setattr(local, "STOP_SECONDS", 0.2 if outcome == "deaf" else 30.0)
     jobs = [make_job(tmp_path, outcome), make_job(tmp_path, "done")]
 
@@ -155,9 +151,7 @@ def test_an_error_stops_what_runs(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_every_run_comes_to_its_end_once_with_the_scores_of_an_undisturbed_suite(
-    data, tmp_path, reference, monkeypatch
-):
+def test_every_run_ends_once_with_undisturbed_scores(data, tmp_path, reference, monkeypatch):
     project = Project(tmp_path / "project", data, seconds=0.05)
     words = ("--workers", "2")
     with project.started(*words) as driver:

@@ -26,7 +26,7 @@ WORKERS = ("--launcher", "slurm", "--workers", "2")
 
 
 @pytest.mark.parametrize("is_suspended", [False, True], ids=["lives on", "is suspended"])
-def test_a_suite_survives_the_death_of_a_node_whose_processes_do_not_die(
+def test_suite_survives_death_of_node_whose_processes_do_not_die(
     is_suspended, cluster, project, reference,
     monkeypatch,
 ):  # fmt: skip
@@ -58,7 +58,7 @@ def test_a_suite_survives_the_death_of_a_node_whose_processes_do_not_die(
     assert_equal_runs(project, reference, monkeypatch)
 
 
-def test_a_signal_leads_to_a_checkpoint_and_back_to_the_queue_and_a_killed_driver_to_nothing_twice(
+def test_a_signal_leads_to_a_checkpoint_and_back_to_the_queue(
     cluster, project, reference, monkeypatch
 ):
     with project.started(*WORKERS, environment=cluster.environment):

@@ -81,9 +81,7 @@ def test_a_wrong_resource_is_refused(bin_folder, run):
     assert "slurm_partiton" in run("--resources", "slurm_partiton=gpu", "--dry-run")
 
 
-def test_jobs_run_in_this_folder_with_these_modules_and_what_was_asked_for(
-    tmp_path, bin_folder, monkeypatch
-):
+def test_jobs_run_in_this_folder_with_these_modules(tmp_path, bin_folder, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "/my modules")
     monkeypatch.setenv("SLURM_MEM_PER_NODE", "1")  # of a job that starts this program
     script = f"env > {bin_folder}/variables; echo Submitted batch job 7"
@@ -104,9 +102,7 @@ def test_jobs_run_in_this_folder_with_these_modules_and_what_was_asked_for(
 
 
 @pytest.mark.parametrize("jobs", ["7_0 7_1", "7_1", "", None])
-def test_the_program_waits_while_slurm_has_a_job_or_does_not_answer(
-    tmp_path, bin_folder, capsys, jobs
-):
+def test_program_waits_while_slurm_has_job_or_does_not_answer(tmp_path, bin_folder, capsys, jobs):
     if jobs is None:
         write(bin_folder, "squeue", "echo 'unable to contact slurm controller' >&2; exit 1")
     else:
@@ -118,7 +114,7 @@ def test_the_program_waits_while_slurm_has_a_job_or_does_not_answer(
     assert ("unable to contact slurm controller" in messages) == (jobs is None)
 
 
-def test_what_slurm_still_has_of_an_earlier_start_is_not_submitted_again(tmp_path, bin_folder):
+def test_what_slurm_still_has_is_not_submitted_again(tmp_path, bin_folder):
     show(bin_folder, "7_0")
     with pytest.raises(Interrupted):
         launch(tmp_path)
@@ -176,7 +172,7 @@ def in_a_while(action):
     return lambda: (thread.join(), signal.signal(signal.SIGUSR2, previous))
 
 
-def test_a_checkpoint_stops_the_training_and_returns_a_task_that_continues_it(started):
+def test_a_checkpoint_stops_training_and_returns_its_task(started):
     class Left(BaseException):
         """Ends the task as submitit does."""
 
@@ -197,7 +193,7 @@ def test_a_checkpoint_stops_the_training_and_returns_a_task_that_continues_it(st
     assert {str(int(signal.SIGUSR1)), str(int(signal.SIGUSR2))} <= blocked
 
 
-def test_a_task_whose_training_was_stopped_does_not_end_as_done_and_may_go_back_to_the_queue(
+def test_a_stopped_task_may_go_back_to_the_queue(
     started,
 ):
     end = in_a_while(lambda: started.process.terminate())

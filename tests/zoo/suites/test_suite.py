@@ -27,7 +27,7 @@ def runs(folder, **values):
     return read_suite(write(folder, **values)).runs()
 
 
-def test_every_algorithm_runs_on_every_environment_and_a_domain_stands_for_its_five_tasks(tmp_path):
+def test_every_algorithm_runs_on_every_environment(tmp_path):
     environments = [MAZE, "scene-play", "mine:Unversioned"]
     suite_runs = runs(tmp_path, algorithms=["fql", "qam"], environments=environments)
     tasks = [f"scene-play-singletask-task{task}-v0" for task in range(1, 6)]

@@ -12,7 +12,7 @@ from zoo.training.loop import Checkpoints
 
 
 @pytest.mark.parametrize("first", STOP_SIGNALS)
-def test_the_first_signal_asks_for_the_end_and_only_ctrl_c_after_that_interrupts(first):
+def test_the_first_signal_asks_for_the_end(first):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what started the tests may have had it ignored
     stop = StopSignal()
     with handling_signals(stop.handle):
@@ -34,7 +34,7 @@ def test_nohup_keeps_a_closed_terminal_from_being_heard():
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ESTALE, "Stale file handle"), MemoryError()])
-def test_a_checkpoint_that_cannot_be_read_just_now_is_not_set_aside(tmp_path, error):
+def test_a_checkpoint_not_readable_just_now_is_not_set_aside(tmp_path, error):
     (tmp_path / "step_000000010.0").mkdir()
     (tmp_path / "step_000000020.0").mkdir()
     checkpoints = mock.Mock(folder=tmp_path, _load=mock.Mock(side_effect=error))

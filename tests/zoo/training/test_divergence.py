@@ -76,7 +76,7 @@ def assert_untouched(logs, healthy, *numbers):
     [(13, 15, [10]), (27, 30, [10, 20])],
     ids=["offline", "online"],
 )
-def test_a_replica_that_diverges_fails_and_the_others_are_untouched(
+def test_a_replica_that_diverges_fails_and_others_are_untouched(
     data, tmp_path, healthy, monkeypatch, call, update, step, evaluated
 ):
     break_after(monkeypatch, update, [1])
@@ -116,7 +116,7 @@ def test_environments_of_a_diverged_replica_get_no_nan(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_replica_whose_plans_are_not_finite_fails_at_the_evaluation(
+def test_replica_whose_plans_are_not_finite_fails_at_evaluation(
     data, tmp_path, healthy, monkeypatch
 ):
     original = QAM.act

@@ -22,7 +22,7 @@ def tables(replicas):
     return [pd.read_csv(folder.path / "progress.csv") for folder in replicas.folders]
 
 
-def test_every_replica_gets_its_own_values_and_shared_ones_in_its_table_and_its_events(replicas):
+def test_every_replica_gets_its_own_and_shared_values(replicas):
     logger = logger_of(replicas)
     logger.record("train/loss", np.array([1.0, 5.0]))
     logger.record("train/learning_rate", 0.1)

@@ -37,7 +37,7 @@ def train(logs, algo, settings=NOISY, code=0):
     return RunFolder(logs / algo / "Toy-v0_1")
 
 
-def test_a_run_records_them_and_its_model_is_played_with_its_statistics(tmp_path):
+def test_a_model_is_played_with_its_runs_statistics(tmp_path):
     folder = train(tmp_path, "sac")
     run = folder.read_config().run
     assert run.normalize == {"norm_reward": False, "clip_obs": 5}
@@ -61,9 +61,7 @@ def test_a_run_goes_on_with_its_statistics_and_its_noise(algo, tmp_path, capsys)
     assert folder.read_evaluations()["timesteps"].tolist() == [10, 20, 30, 40]
 
 
-def test_a_run_that_starts_from_a_model_has_its_statistics_and_its_entropy_coefficient(
-    tmp_path, refusal
-):
+def test_a_run_from_a_model_has_its_statistics(tmp_path, refusal):
     start = train(tmp_path / "start", "sac").model
     words = (
         f"--algo sac --env Toy-v0 --online-steps 4 --seed 2 --verbose 0 -f {tmp_path / 'logs'} -i {start} "
@@ -80,7 +78,7 @@ def test_a_run_that_starts_from_a_model_has_its_statistics_and_its_entropy_coeff
     assert new.normalization.obs_rms.count > old.normalization.obs_rms.count
 
 
-def test_a_run_whose_file_has_other_settings_now_is_refused_with_what_was_changed(tmp_path, capsys):
+def test_a_run_whose_file_has_other_settings_is_refused(tmp_path, capsys):
     with stopped_at_an_evaluation():
         folder = train(tmp_path, "sac", code=3)
     config = folder.path / "config.yml"

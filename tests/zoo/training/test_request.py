@@ -30,7 +30,7 @@ REQUESTS = [
 
 
 @pytest.mark.parametrize("values", REQUESTS, ids=str)
-def test_the_command_line_of_a_request_asks_for_it_and_for_nothing_else(values):
+def test_a_requests_command_line_asks_for_it_alone(values):
     always = {"algo": "my_package:Mine", "env": "Pendulum-v1", "log_folder": Path.cwd()}
     request = TrainRequest(**always | values)
     assert read(*request.command_line()) == request

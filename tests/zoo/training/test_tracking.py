@@ -34,9 +34,7 @@ def wandb(tmp_path, monkeypatch):
     return module
 
 
-def test_it_follows_the_events_from_the_first_in_a_run_that_a_resumed_one_goes_on_with(
-    data, tmp_path, wandb
-):
+def test_it_follows_the_events_of_a_resumed_run(data, tmp_path, wandb):
     words = arguments(data, tmp_path, seeds=("--seeds", "4", "9"))
     assert main([*words, "--track"]) == 0
     (options,) = wandb.begun

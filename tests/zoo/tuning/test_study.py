@@ -100,7 +100,7 @@ def test_the_best_settings_are_a_file_and_a_command(fake):
     assert given == {"rho": 0.1, **best["settings"]}
 
 
-def test_the_first_trial_has_the_untuned_settings_and_others_differ(fake):
+def test_the_first_trial_has_untuned_settings_and_others_differ(fake):
     fake.tune("--n-trials 3")
     values = [trial.params["inverse_temperature"] for trial in fake.trials]
     assert values[0] == 0.3

@@ -40,7 +40,7 @@ def reporter(study, steps=30, score=SUCCESS):
 
 
 @pytest.mark.parametrize(("kind", "worst"), [(SUCCESS, 0.0), (RETURN, -np.inf)])
-def test_the_score_is_the_mean_over_the_seeds_and_a_diverged_one_is_the_worst(kind, worst):
+def test_the_score_is_mean_over_seeds_and_diverged_one_is_worst(kind, worst):
     name = "successes" if kind is SUCCESS else "results"
     histories = [history([0.0, 0.5], name), history([1.0], name), {}]
     assert mean_score(histories[:1], 1, kind) == 0.5
@@ -49,7 +49,7 @@ def test_the_score_is_the_mean_over_the_seeds_and_a_diverged_one_is_the_worst(ki
     assert mean_score(histories, 0, kind) == np.mean([0.0, 1.0, worst])
 
 
-def test_every_evaluation_but_that_before_the_first_update_is_reported_once_under_its_number(study):
+def test_every_evaluation_is_reported_once_under_its_number(study):
     watch = reporter(study)
     for rows, reported in ((1, {}), (2, {1: 0.5}), (3, {1: 0.5, 2: 1.0})):
         histories = [history(scores[:rows]) for scores in ([0.0, 1.0, 1.0], [0.0, 0.0, 1.0])]
@@ -59,7 +59,7 @@ def test_every_evaluation_but_that_before_the_first_update_is_reported_once_unde
         assert study.trials[-1].intermediate_values == reported
 
 
-def test_a_run_that_does_worse_than_others_did_is_ended_as_interrupted(study):
+def test_a_run_that_does_worse_is_ended_as_interrupted(study):
     watch = reporter(study)
     watch([history([0.0])])
     with pytest.raises(Pruned, match="evaluation 2") as ending:

@@ -90,7 +90,7 @@ def rows_of(root, changes=(), drop=()):
 
 
 @pytest.mark.parametrize("kind", ["npz", "folder", "minari"])
-def test_whole_episodes_keep_their_last_observation_and_why_they_end(tmp_path, kind):
+def test_whole_episodes_keep_their_last_observation_and_end(tmp_path, kind):
     parts = episodes()
     arrays = read(WRITERS[kind](tmp_path, parts))
     assert set(arrays) == set(COMPACT)
@@ -104,9 +104,7 @@ def test_whole_episodes_keep_their_last_observation_and_why_they_end(tmp_path, k
 
 
 @pytest.mark.parametrize("kind", ["parquet", "d4rl"])
-def test_rows_without_a_last_observation_repeat_it_at_a_termination_and_drop_a_step_at_a_cut(
-    tmp_path, kind
-):
+def test_rows_without_a_last_observation_repeat_or_drop_it(tmp_path, kind):
     first, second = parts = episodes()
     arrays = read(WRITERS[kind](tmp_path, parts))
     assert_array_equal(arrays["valids"], [1] * 19 + [0] + [1] * 19 + [0])
@@ -132,7 +130,7 @@ def test_an_episode_without_a_step_is_left_out_with_a_warning(tmp_path):
         assert_equal(read(source), expected)
 
 
-def test_states_of_ogbench_get_the_rewards_of_a_task_and_others_keep_their_own(tmp_path):
+def test_states_of_ogbench_get_the_rewards_of_a_task(tmp_path):
     path = write_npz(tmp_path, qpos=np.zeros(39))
     assert has_rewards(path, ENV)
     assert not has_rewards(path, "cube-double-play-singletask-task2-v0")
@@ -146,9 +144,7 @@ def test_a_damaged_file_is_said_to_be_damaged_before_any_work(tmp_path):
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_a_sound_set_is_converted_without_a_warning_and_has_the_same_fingerprint(
-    tmp_path, kind, recwarn
-):
+def test_a_sound_set_is_converted_with_the_same_fingerprint(tmp_path, kind, recwarn):
     source = WRITERS[kind](tmp_path)
     copy = tmp_path / "converted.npz"
     write_set(copy, read_source(source))
@@ -188,7 +184,7 @@ STRUCTURED = {
 
 
 @pytest.mark.parametrize("name", STRUCTURED)
-def test_a_structure_of_vectors_is_one_vector_as_gymnasium_flattens_it(tmp_path, name):
+def test_a_structure_of_vectors_is_flattened_as_in_gymnasium(tmp_path, name):
     space = STRUCTURED[name]
     parts = episodes()
     vectors = []
@@ -436,7 +432,7 @@ def test_a_bad_row_is_told_as_it_stands_in_the_file(tmp_path):
 
 
 @pytest.mark.parametrize("error", ["unable to lock file", "can't open directory of plugins"])
-def test_the_cause_of_what_a_sound_file_cannot_be_read_for_is_told(tmp_path, monkeypatch, error):
+def test_the_cause_of_what_sound_file_cannot_be_read_for_is_told(tmp_path, monkeypatch, error):
     path = write_d4rl(tmp_path)
 
     def fail(*args):

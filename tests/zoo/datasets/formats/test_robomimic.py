@@ -35,9 +35,7 @@ def test_transitions_are_those_of_q_chunking(tmp_path):
 
 
 @pytest.mark.parametrize("next_obs", [True, False])
-def test_a_demonstration_that_fails_is_cut_off_so_that_failing_does_not_look_good(
-    tmp_path, next_obs
-):
+def test_a_demonstration_that_fails_is_cut_off(tmp_path, next_obs):
     failed, achieved = demonstration(4, 0), demonstration(3, 1)
     failed["dones"][-1] = 1
     arrays = read(write_robomimic(tmp_path / "a.hdf5", [failed, achieved], next_obs=next_obs))
@@ -96,9 +94,7 @@ def test_a_broken_file_is_refused_with_what_to_do(tmp_path, name, value, message
 # -- where files are --------------------------------------------------------------------------------------------------
 
 
-def test_a_file_is_where_q_chunking_looks_for_it_or_in_the_folder_that_is_given(
-    tmp_path, monkeypatch
-):
+def test_a_file_is_where_q_chunking_looks_for_it(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert demonstrations_file(LIFT) == tmp_path / ".robomimic" / "lift" / "mh" / FILE
     path = demonstrations_file(LIFT, tmp_path / "data")
