@@ -54,7 +54,7 @@ ANSWER_SECONDS = 600.0
 
 Spaces = tuple[gymnasium.Space[Any], gymnasium.spaces.Box]
 Hook = Callable[[], None]
-"""Called about every `POLL_SECONDS`; an exception of it ends the wait."""
+"""Called at each answer and every `POLL_SECONDS`; an exception of it ends the wait."""
 
 
 class WorkerError(RuntimeError):
@@ -125,7 +125,6 @@ class EnvPool:
         n_workers = min(n_envs, available_cores())
         self._name = spec.id
         self._check_in = check_in
-        self._last_check = 0.0
         self._spaces: Spaces | None = None
         self._workers: list[Worker] = []
         # closes them also when this object is forgotten, or the program ends without a call of `close`
@@ -202,9 +201,7 @@ class EnvPool:
                 raise WorkerError(
                     f"the environment process of `{self._name}` hung: it gave no answer for {ANSWER_SECONDS:.0f} s"
                 )
-            if time.monotonic() - self._last_check >= POLL_SECONDS:
-                self._check_in()
-                self._last_check = time.monotonic()
+            self._check_in()
         end = time.monotonic() + patience
         while late and time.monotonic() < end:
             answered = _first_answers(late, end - time.monotonic())
