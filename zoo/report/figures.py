@@ -45,6 +45,7 @@ DPI = 150
 GREY = "#8f8f8f"
 _STYLE: dict[Any, Any] = {
     "font.size": 8,
+    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib; others are not on every machine
     "lines.markersize": 3,
     "legend.frameon": False,
     "text.parse_math": False,  # names of runs hold no formulas
