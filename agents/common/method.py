@@ -145,7 +145,7 @@ class Method(CommonSettings):
     step_observations: ClassVar[bool] = False
     """Whether batches hold the states inside of chunks, ``batch.step_observations`` and those after them."""
     pretrained: PretrainedFlow | None = None
-    """A policy that was trained elsewhere, in place of the behaviour flow."""
+    """A network of the user's own in place of the behaviour flow."""
     trains_behaviour: ClassVar[bool] = False
     """Whether the behaviour flow is the policy itself, which more than cloning trains."""
     samples_next_action: ClassVar[bool] = True
@@ -260,7 +260,7 @@ class Method(CommonSettings):
     # -- what follows from it -----------------------------------------------------------------------------------------
 
     def specs(self) -> dict[str, NetworkSpec]:
-        """Return the networks by name, with a policy that was trained elsewhere in place of the behaviour flow."""
+        """Return the networks by name, with a network of the user's own in place of the behaviour flow."""
         specs = self.networks()
         if self.pretrained is not None:
             specs = self.pretrained.in_place_of(specs)

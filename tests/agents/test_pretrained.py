@@ -242,11 +242,7 @@ def test_a_dict_reaches_the_module_as_the_environment_gives_it(data):
         (lambda flow, s, x, t: GaussianFlow()(s, x, t), "use the module that `call` is given"),
         (
             lambda flow, s, x, t: checkpoint(flow, s, x, t, use_reentrant=False),
-            "leave out gradient checkpointing",
-        ),
-        (
-            lambda flow, s, x, t: flow(s[:, :2], x, t),
-            r"map x of shape \(64, 2\).* got RuntimeError",
+            r"map x of shape \(64, 2\).*leave out gradient checkpointing",
         ),
     ],
 )
@@ -306,7 +302,6 @@ def test_normalised_observations_are_refused(data):
 
 TWO_ACTIONS = agents.PretrainedFlow(GaussianFlow(), action_shape=(2, 2))
 FROZEN = agents.PretrainedFlow(GaussianFlow().requires_grad_(False))
-THREE_SHIFTS = agents.PretrainedFlow(GaussianFlow(), action_shift=[1.0, 2.0, 3.0])
 
 
 @pytest.mark.parametrize(
@@ -315,7 +310,6 @@ THREE_SHIFTS = agents.PretrainedFlow(GaussianFlow(), action_shift=[1.0, 2.0, 3.0
         ({"pretraining_steps": 5}, "takes the place of `pretraining_steps`"),
         ({"observation_scale": 1.0}, "as the environment returns them"),
         ({"horizon_length": 3, "flow": TWO_ACTIONS}, r"got \(2, 2\); set `horizon_length`"),
-        ({"flow": THREE_SHIFTS}, "differentiable, got RuntimeError"),
         ({"flow": FROZEN}, "that require gradients, got none"),
         ({"id": "fbrac"}, "has one flow, which it trains"),
     ],

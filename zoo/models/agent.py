@@ -207,7 +207,7 @@ def agent_of_run(
 
     :param name: of the file in the folder to take instead of the final model, e.g. its best one.
     :param step: of the checkpoint to take instead; -1 takes the last.
-    :param behaviour: the flow that the model was fine-tuned from, where that was trained elsewhere.
+    :param behaviour: the flow of the user's own that the model was trained on.
     :raises UsageError: if the folder or its model cannot be read, or there is no such model.
     """
     folder = RunFolder(path)
@@ -271,7 +271,7 @@ def _load_policy(
 ) -> BasePolicy:
     """Return the policy of a saved model, or of one of its replicas.
 
-    :param behaviour: a flow that was trained elsewhere is an argument of the zoo's own algorithms alone.
+    :param behaviour: a flow of the user's own is an argument of the zoo's own algorithms alone.
     """
     flow = {} if behaviour is None else {"behaviour": behaviour}
     with as_usage_error(ValueError, TypeError, OSError):

@@ -131,7 +131,7 @@ def _layers(
         # more specific than what a profile says to all algorithms
         layers.append((declared_values, f"declared by {entry.id}: {', '.join(declared_values)}"))
     if request.behaviour is not None and "observation_scale" in declared:
-        # a flow that was trained elsewhere sees observations as the environment returns them
+        # a flow of the user's own sees observations as the environment returns them
         layers.append(({"observation_scale": None}, "--behaviour"))
     user_layers = layers_of(of_user, names)
     if request.conf_file is not None and not user_layers:

@@ -226,7 +226,7 @@ class RunRecord:
         ``layers``, the networks whose widths are their own.
     :param pretrained_actor: path, ``updates`` and ``fingerprint`` of the model whose behaviour flow it began with.
     :param trained_agent: likewise of the model that it began with.
-    :param behaviour: of a flow that was trained elsewhere: the ``function`` that makes it, and a ``fingerprint`` of its
+    :param behaviour: of a flow of the user's own: the ``function`` that makes it, and a ``fingerprint`` of its
         weights and conventions.
     :param dataset: ``name``, ``size`` and ``fingerprint`` of what it was trained on; ``reference_scores``, returns of a
         random and an expert policy, where the data say them.

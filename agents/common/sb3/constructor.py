@@ -152,7 +152,7 @@ class Arguments(Configurable):
     )
     behaviour: PretrainedFlow | None = setting(
         default=None,
-        doc="A flow or diffusion policy that was trained elsewhere, in place of the behaviour flow; see "
+        doc="A flow or diffusion network of your own, trained or not, in place of the behaviour flow; see "
         "`agents.PretrainedFlow`.",
     )
     device: torch.device | str = setting(
