@@ -239,33 +239,49 @@ def _oddities(transitions: Transitions, success: Any, episodes: Sequence[str]) -
     rows = np.flatnonzero(transitions.valid)
     last = np.flatnonzero(transitions.ends)
     first = np.append(0, last[:-1] + 1)
-    if len(episodes) != len(last):
-        episodes = [f"trajectory {number} from row {rows[row]}" for number, row in enumerate(first)]
-    arrays = {
-        key: array[rows] for key, array in transitions.arrays.items() if key != "observations"
-    }
-    actions = arrays["actions"]
-    known: dict[bytes, str] = {}
-    for name, start, end in zip(episodes, first, last, strict=True):
-        content = [array[start : end + 1] for array in arrays.values()]
+    observations, actions, rewards, masks = (
+        transitions.arrays[key] for key in ("observations", "actions", "rewards", "masks")
+    )
+
+    def name(number: int) -> str:
+        if len(episodes) == len(last):
+            return episodes[number]
+        return f"trajectory {number} from row {rows[first[number]]}"
+
+    originals: dict[bytes, int] = {}
+    copies: list[tuple[int, int]] = []
+    for number in np.flatnonzero(last > first).tolist():  # single transitions may well be equal
+        steps = rows[first[number] : last[number] + 1]
         # all observations of images would take minutes
-        content += [transitions.arrays["observations"][rows[row]] for row in (start, end)]
-        digest = hashlib.sha256(b"".join(array.tobytes() for array in content)).digest()
-        if known.setdefault(digest, name) != name:
-            yield f"{name} is the same as {known[digest]}; leave one of them out"
-    largest = np.maximum.reduceat(np.abs(actions), first)
-    usual = np.median(largest, axis=0)
-    for number, column in np.argwhere((largest > UNITS * usual) & (usual > 0))[:1]:
+        parts = (observations[steps[[0, -1]]], actions[steps], rewards[steps])
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(part.tobytes())
+        original = originals.setdefault(digest.digest(), number)
+        if original != number:
+            copies.append((number, original))
+    if copies:
+        number, original = copies[0]
         yield (
-            f"{episodes[number]} has actions up to {largest[number, column]:g} in coordinate {column}, the usual one "
-            f"up to {usual[column]:g}; if it has other units, convert it"
+            f"{len(copies):,} trajectories are the same as earlier ones, the first is {name(number)}, like "
+            f"{name(original)}; leave them out"
+        )
+    largest = np.maximum.reduceat(np.abs(actions[rows]), first)
+    usual = np.median(largest, axis=0)
+    odd = np.argwhere((largest > UNITS * usual) & (usual > 0))
+    if len(odd):
+        number, column = odd[0].tolist()
+        yield (
+            f"{name(number)} has actions up to {largest[number, column]:g} in coordinate {column}, the usual one up to "
+            f"{usual[column]:g}; if it has other units, convert it"
         )
     if np.shape(success) == transitions.valid.shape and success.dtype.kind in "fiub":
-        is_failure = (arrays["masks"][last] == 0) & ~(success[rows[last]] > 0)
-        if is_failure.any():
+        ends = rows[last]
+        failures = np.flatnonzero((masks[ends] == 0) & ~(success[ends] > 0)).tolist()
+        if len(failures):
             yield (
-                f"{is_failure.sum():,} trajectories terminate without `success`, the first is "
-                f"{episodes[int(np.argmax(is_failure))]}; if they failed because time was up, they were cut off"
+                f"{len(failures):,} trajectories terminate without `success`, the first is {name(failures[0])}; if "
+                "they failed because time was up, they were cut off"
             )
 
 

@@ -413,7 +413,7 @@ def with_an_empty_file(root):
 
 
 @pytest.mark.parametrize(("make", "text"), [
-    (twice, "002.npz is the same as .*000.npz; leave one"),
+    (twice, "1 trajectories are the same as .*002.npz, like .*000.npz; leave"),
     (other_units, "trajectory 1 from row 19 has actions up to [0-9.]+ in coordinate 1, the usual"),
     (failures, "1 trajectories terminate without `success`, the first is .*000.npz"),
     (lambda root: robot(root, total_episodes=4), "4 episodes, of which 2 are missing, .* episode 2"),
