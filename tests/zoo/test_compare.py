@@ -114,17 +114,6 @@ def test_without_a_common_environment_there_is_no_aggregate(logs, report, compar
     assert "<h2>Aggregates" not in page
 
 
-def test_nothing_is_written_where_the_report_cannot_be_made(logs, report, call, monkeypatch):
-    def fail(*_):
-        raise RuntimeError("no fonts")
-
-    monkeypatch.setattr("zoo.report.page.all_figures", fail)
-    write_runs(logs, SCENE[:1])
-    _, err = call(compare.main, logs, "-o", report, *SMALL, code=1)
-    assert "no fonts" in err
-    assert not report.exists()
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     {

@@ -264,22 +264,17 @@ class Comparison:
     of_own: bool = False
 
     @property
-    def scope(self) -> list[str]:
-        """What tells it from other comparisons of a report, in words; nothing for one of success."""
+    def title(self) -> str:
+        """What tells it from other comparisons of a report, at the end of titles; nothing for one of success."""
         words = ["own runs"] if self.of_own else []
         if self.kind is not SUCCESS:
             words.append(self.kind.name)
-        return words
-
-    @property
-    def title(self) -> str:
-        """What titles end in."""
-        return "".join(f", {words}" for words in self.scope)
+        return "".join(f", {word}" for word in words)
 
     @property
     def suffix(self) -> str:
-        """What the names of files end in."""
-        return "".join(f"_{words.replace(' ', '_')}" for words in self.scope)
+        """The same at the end of the names of files."""
+        return self.title.replace(", ", "_").replace(" ", "_")
 
 
 def phases_of(comparisons: Iterable[Comparison]) -> list[Phase]:

@@ -246,7 +246,9 @@ def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
         f"the middle half of all runs) from {MIN_SEEDS} seeds on. Bold: the best; this is not a test."
     )
     if any(comparison.methods[name].hours for name in cells):
-        caption += " Hours: of one seed, the median of finished runs, evaluations included, whatever their machines."
+        caption += (
+            " Hours: of one seed with all its phases and evaluations, the median of finished runs."
+        )
     title = "Scores" if only_task(comparison) else "Aggregates"
     return _phase_table("aggregates", title, comparison, phase, caption, rows)
 

@@ -77,14 +77,3 @@ def test_few_seeds_have_no_bootstrap_interval(seeds, has_interval):
     iqm = bootstrap.interquartile_means({"x": scores}, 10)["x"]
     chance = probability(scores, by_task(scores_of(8, 3, seed=1)))
     assert (iqm.interval is not None) == (chance.interval is not None) == has_interval
-
-
-def test_each_method_has_its_own_estimate():
-    scores = {"low": by_task(scores_of(5, 2) / 4), "high": by_task(scores_of(5, 2) / 4 + 0.75)}
-    scores["more runs"] = by_task(scores_of(6, 2))
-    low, high, more = bootstrap.interquartile_means(scores, REPS).values()
-    assert max(low.interval) < 0.5 < min(high.interval)
-    assert more == bootstrap.interquartile_means({"": scores["more runs"]}, REPS)[""]
-    profiles = bootstrap.performance_profiles(scores, np.array([0.3, 0.5]), REPS)
-    assert profiles["high"].points.tolist() == [1.0, 1.0]
-    assert profiles["low"].points.tolist() == [0.0, 0.0]

@@ -271,13 +271,6 @@ def test_methods_are_named_after_what_tells_them_apart(tmp_path, text):
     assert names(read_runs([tmp_path])) == {name: name for name in runs}
 
 
-def test_failed_run_belongs_to_the_method_that_has_its_settings(tmp_path):
-    write_run(tmp_path / "a", settings={"gamma": 0.5})
-    write_run(tmp_path / "b", settings={"gamma": 0.9})
-    write_run(tmp_path / "c", seed=1, settings={"gamma": 0.5}, state="failed")
-    assert names(read_runs([tmp_path]))["c"] == "qam (gamma=0.5)"
-
-
 def test_a_failed_run_is_replaced_by_a_finished_one(tmp_path):
     write_run(tmp_path / "first", state="failed", updated="2026-11-01T00:00:00+00:00")
     second = write_run(tmp_path / "second", updated="2026-11-02T00:00:00+00:00")

@@ -72,11 +72,6 @@ def launch(tmp_path, *resources):
         run_on_slurm([make_job(0), make_job(1)], tmp_path / "logs", None, resources)
 
 
-def test_without_sbatch_nothing_begins(tmp_path, run, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert "sbatch" in run()
-
-
 def test_a_wrong_resource_is_refused(bin_folder, run):
     assert "slurm_partiton" in run("--resources", "slurm_partiton=gpu", "--dry-run")
 
