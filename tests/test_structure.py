@@ -151,14 +151,3 @@ def test_only_programs_import_inside_functions():
         if isinstance(node, ast.Import | ast.ImportFrom)
     }
     assert not imports
-
-
-def test_no_test_imports_from_another():
-    importers = {
-        str(path.relative_to(ROOT)): node.module
-        for path in ROOT.glob("tests/**/*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ImportFrom)
-        and str(node.module).rpartition(".")[2].startswith("test_")
-    }
-    assert not importers, "move what they share into a helper module"

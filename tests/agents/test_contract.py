@@ -80,14 +80,6 @@ def test_it_learns_in_both_phases_and_acts_within_bounds(id, case):
         assert all(box.contains(action) for action in planned)
 
 
-@pytest.mark.few
-def test_features_are_extracted_by_each_network_for_itself(id):
-    model = tiny_model(id, **CASES["features"]).learn_offline(3, dataset=toy_dataset())
-    norms = [network.features_extractor.norm for network in model.policy.nets.with_extractor()]
-    assert len({norm.running_mean for norm in norms}) == len(norms) > 0
-    assert all(norm.num_batches_tracked > 0 for norm in norms)
-
-
 # -- saving -----------------------------------------------------------------------------------------------------------
 
 

@@ -111,18 +111,6 @@ def refusal(program, arguments):
     return ""
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "zoo train --algo qam --env scene --ofline-steps 3",
-        "python benchmarks/throughput.py --algos qam",
-        "make cake",
-    ],
-)
-def test_a_command_that_has_drifted_is_found(command):
-    assert complaint(tuple(command.split()), is_part=False)
-
-
 def test_a_block_of_other_programs_says_why_it_is_not_run():
     for block in BLOCKS:
         for words in () if block.mark else block.commands:

@@ -97,18 +97,6 @@ def test_every_entry_is_reachable_and_names_its_source(section):
         assert entry["status"] in STATUSES, name
 
 
-def test_an_entry_has_the_source_of_its_profiles_default(tmp_path):
-    path = tmp_path / "mine.yml"
-    path.write_text(
-        "default: {source: paper, status: published}\n"
-        "quick: {status: untuned}\n"
-        "profiles: {mini: {default: {source: search}, scene-play: {gamma: 0.9}}}\n"
-    )
-    profiles = read_profiles("fql", path)
-    assert profiles[DEFAULT_PROFILE]["quick"] == {"source": "paper", "status": "untuned"}
-    assert profiles["mini"]["scene-play"] == {"source": "search", "gamma": 0.9}
-
-
 @pytest.mark.parametrize(("profile", "algo"), [section for section in SECTIONS if section[1]])
 def test_every_entry_of_an_algorithm_is_in_effect(profile, algo):
     settings = known_settings(find_algorithm(algo))

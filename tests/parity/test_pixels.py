@@ -92,11 +92,6 @@ def test_replicas_are_encoders_side_by_side(one_by_one, monkeypatch):
         assert not torch.allclose(features[1 - replica], single(images[1 - replica]))
 
 
-def test_other_observations_than_images_are_refused():
-    with pytest.raises(ValueError, match=r"expects images \(C, H, W\)"):
-        ImpalaEncoder(spaces.Box(-1, 1, (4,)))
-
-
 def test_shifted_images_are_the_references_crops():
     images, cropped = (recorded()[f"crop/{name}"].movedim(-1, 1) for name in ("images", "cropped"))
     shifts = (recorded()["crop/from"] - CROP_PIXELS).unbind(1)

@@ -13,7 +13,7 @@ from tests.zoo.helpers import TINY
 from zoo.runs.folder import RunFolder
 from zoo.runs.read import read_runs
 from zoo.train import main
-from zoo.training import checkpoints
+from zoo.training import loop
 
 
 def words(logs):
@@ -33,7 +33,7 @@ def test_a_unicode_folder_works_in_locale_that_does_not_know_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("owner", "name"), [(RunFolder, "write_evaluations"), (checkpoints, "save_checkpoint")]
+    ("owner", "name"), [(RunFolder, "write_evaluations"), (loop, "save_checkpoint")]
 )
 def test_a_folder_that_is_deleted_under_a_run_is_named(tmp_path, monkeypatch, call, owner, name):
     original = getattr(owner, name)

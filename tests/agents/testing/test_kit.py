@@ -45,20 +45,19 @@ REPLICATED = {  # settings of which replicas may have their own
 }
 
 
+SLOW = ("compiled", "values", "actions")
+
+
 @pytest.mark.few
+@pytest.mark.parametrize(
+    "skip", [SLOW, pytest.param((), marks=pytest.mark.slow)], ids=["quick", "all"]
+)
 @every_algorithm
-def test_every_algorithm_keeps_the_contract(id):
-    skip = ("compiled", "values", "actions")
-    assert not failures(outcomes(id, skip, **REPLICATED.get(id, {})))
-
-
-@pytest.mark.slow
-@every_algorithm
-def test_it_passes_on_every_algorithm(id):
-    results = outcomes(id)
+def test_every_algorithm_keeps_the_contract(id, skip):
+    results = outcomes(id, skip, **(REPLICATED.get(id, {}) if skip else {}))
     assert not failures(results)
     by_design = {name for name, result in results.items() if result.state == "fails by design"}
-    assert by_design == set(agents.get(id).method.fails_by_design)
+    assert by_design == set(agents.get(id).method.fails_by_design) - {*skip}
 
 
 SLOPE = """        import torch

@@ -165,16 +165,6 @@ def test_a_delayed_network_rests_and_a_hard_target_is_copied():
         assert torch.equal(target[number + 1], expected)
 
 
-def test_updates_that_train_nothing_pass():
-    networks = ("critic", "actor", "temperature")
-    model = tiny_model(declaring({name: {"train_every": 2} for name in networks}), seeds=[1, 2])
-    start = parameters_of(model)["nets.actor.mean.weights.0"]
-    step(model)
-    assert torch.equal(model.policy.nets.actor.mean.weights[0], start)
-    step(model)
-    assert not torch.equal(model.policy.nets.actor.mean.weights[0], start)
-
-
 # -- the declaration --------------------------------------------------------------------------------------------------
 
 
