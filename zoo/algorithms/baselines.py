@@ -25,9 +25,8 @@ from agents.common.common_settings import checked_frequency
 from agents.common.data.arrays import ArraySource
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.shards import Shards
-from agents.common.replicas import find_divergence
 from agents.common.sb3.constructor import with_named_classes
-from agents.common.sb3.environments import available_device
+from agents.common.sb3.environments import available_device, find_divergence
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.sb3.stored_model import StoredModel
 from agents.common.settings import (

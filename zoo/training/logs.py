@@ -21,7 +21,7 @@ from stable_baselines3.common.logger import CSVOutputFormat, Logger, TensorBoard
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from agents.common.files import explaining_write_errors
-from agents.common.replicas import DivergedError
+from agents.common.sb3.environments import DivergedError
 from agents.common.sb3.model import FlowAlgorithm
 from zoo.runs.folder import DIVERGED, TOTAL_SECONDS, RunFolder, describe_error
 from zoo.settings.record import RunRecord

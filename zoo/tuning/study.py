@@ -24,7 +24,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from agents.common.files import write_text
-from agents.common.replicas import DivergedError
+from agents.common.sb3.environments import DivergedError
 from agents.common.settings import Search
 from agents.common.streams import Purpose, seed_for
 from zoo.algorithms.baselines import find_algorithm

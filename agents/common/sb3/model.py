@@ -37,12 +37,14 @@ from agents.common.nets.mlp import undisturbed
 from agents.common.nets.specs import find_behaviour
 from agents.common.normalization import raw_observations
 from agents.common.observations import Array
-from agents.common.replicas import DivergedError, OneReplica, find_divergence
 from agents.common.sb3.acting import ChunkState
 from agents.common.sb3.constructor import read_arguments
 from agents.common.sb3.environments import (
     DataOnly,
+    DivergedError,
+    OneReplica,
     check_spaces,
+    find_divergence,
     require_own_environments,
 )
 from agents.common.sb3.first_update import check_first_update
@@ -180,10 +182,8 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         """Build buffer and policy; runs without an environment too when a model is loaded."""
         spaces = self.observation_space, self.action_space
         check_spaces(*spaces)
-        seeds = self.seeds
-        if seeds is None and self.seed is not None:
-            seeds = [self.seed]
-        if seeds is not None:
+        seeds = self.seeds or ([] if self.seed is None else [self.seed])
+        if seeds:
             self._seed_everything(seeds)
         if self.replay_buffer is None:
             self.replay_buffer = self._make_buffer()
@@ -440,8 +440,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
             gradient_steps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
         # what callbacks of SB3 read of a step of the environments
-        dones = np.zeros(self.n_envs, dtype=bool)
-        infos: list[dict[str, Any]] = [{} for _ in range(self.n_envs)]
+        nothing = {"dones": np.zeros(self.n_envs, dtype=bool), "infos": [{}] * self.n_envs}
         callback.on_training_start(locals(), globals())
         while self.num_timesteps < total_timesteps:
             self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
@@ -450,7 +449,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
             self.offline_steps += 1
             if log_interval and self.num_timesteps % log_interval == 0:
                 self._dump_offline_logs()  # waits for the device, as nothing else here does
-            callback.update_locals({**locals(), "dones": dones, "infos": infos})
+            callback.update_locals(locals() | nothing)
             if not callback.on_step():
                 break
         callback.on_training_end()

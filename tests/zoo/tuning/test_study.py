@@ -7,7 +7,7 @@ import optuna
 import pytest
 import yaml
 
-from agents.common.replicas import DivergedError
+from agents.common.sb3.environments import DivergedError
 from zoo.settings.config import Benchmark, load_config
 from zoo.settings.layers import parse_overrides
 from zoo.settings.request import TrainRequest, read_request
