@@ -7,10 +7,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from agents.common.batch import Batch
 from agents.common.data.arrays import Array, Transitions
 from agents.common.data.buffer import SequenceReplayBuffer
-from agents.common.method import Noise
 from agents.common.nets.mlp import matmul_precision
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, torch_generator
@@ -53,15 +51,6 @@ class HeldOutLosses:
     def losses(self, policy: FlowPolicy) -> dict[str, Array]:
         """Return losses by name, e.g. ``held_out_td_loss``, and their weighted total ``held_out_loss``, each (S,)."""
         policy.set_training_mode(False)  # dropout and batch statistics would depend on the batch
-        batch = self._read(policy)
-        with matmul_precision(policy.method.precision, policy.device):
-            losses = losses_on(policy, batch, self._draw(policy))
-        return {
-            f"held_out_{name}": values.cpu().double().numpy() for name, values in losses.items()
-        }
-
-    def _read(self, policy: FlowPolicy) -> Batch:
-        """Return a batch as updates get it."""
         method = policy.method
         buffer = SequenceReplayBuffer(
             1,
@@ -77,31 +66,28 @@ class HeldOutLosses:
         buffer.load_dataset(self._data)
         generator = torch_generator(Purpose.EVALUATION_START, self._seed, device=policy.device)
         batch = buffer.draw(ROWS, generator=generator).with_observations(policy.preprocess)
-        # the same for all replicas
-        return batch.map(lambda values: values.expand(policy.num_replicas, *values.shape[1:]))
-
-    def _draw(self, policy: FlowPolicy) -> Noise:
-        """Return the noise of an update by name, the same for all S replicas, each (S, ...)."""
         generator = torch_generator(Purpose.EVALUATION_NOISE, self._seed)
         sizes = policy.noise_sizes(1, ROWS)
-        noise: dict[str, torch.Tensor] = {}
-        for name, draw in policy.method.update_noise().items():
-            values = draw(sizes, generator, "cpu").to(policy.device)
-            noise[name] = values.expand(policy.num_replicas, *values.shape[1:])
-        return noise
 
+        def for_all(values: torch.Tensor) -> torch.Tensor:
+            """Return the same values for every replica."""
+            return values.to(policy.device).expand(policy.num_replicas, *values.shape[1:])
 
-def losses_on(policy: FlowPolicy, batch: Batch, noise: Noise) -> dict[str, torch.Tensor]:
-    """Return the losses of an update by name, ``td_loss`` and so on, and their weighted total ``loss``, each (S,)."""
-    method = policy.method
-    nets = policy.nets
-    # schedules of losses do not advance here, so that the same loss is compared at different steps
-    batch = replace(batch, updates=torch.zeros(policy.num_replicas, device=policy.device))
-    with torch.no_grad():
-        targets = method.targets(batch, noise, nets, {})
-    # with gradients, which some losses need
-    losses = method.losses(batch, targets, noise, nets, {})
-    weights = method.loss_weights()
-    total = torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum(0)
-    named = {"loss": total, **{f"{name}_loss": loss for name, loss in losses.items()}}
-    return {name: loss.detach() for name, loss in named.items()}
+        batch = batch.map(for_all)
+        noise = {}
+        for name, draw in method.update_noise().items():
+            noise[name] = for_all(draw(sizes, generator, "cpu"))
+        # schedules of losses do not advance here, so that the same loss is compared at different steps
+        batch = replace(batch, updates=torch.zeros(policy.num_replicas, device=policy.device))
+        with matmul_precision(method.precision, policy.device):
+            with torch.no_grad():
+                targets = method.targets(batch, noise, policy.nets, {})
+            # with gradients, which some losses need
+            losses = method.losses(batch, targets, noise, policy.nets, {})
+        weights = method.loss_weights()
+        total = sum(weights.get(name, 1.0) * loss for name, loss in losses.items())
+        named = {"loss": total, **{f"{name}_loss": loss for name, loss in losses.items()}}
+        arrays = {}
+        for name, loss in named.items():
+            arrays[f"held_out_{name}"] = torch.as_tensor(loss).detach().cpu().double().numpy()
+        return arrays
