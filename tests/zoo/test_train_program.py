@@ -171,7 +171,7 @@ def test_a_finished_run_is_named_and_not_built_again(data, tmp_path, call, monke
     first, errors = call(main, *words)
     assert "there is no unfinished run of this algorithm and environment" in errors
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    for name in ("make_evaluator", "make_model", "make_folders"):
+    for name in ("Evaluator", "make_model", "make_folders"):
         monkeypatch.delattr(f"zoo.training.start.{name}")
     second, errors = call(main, *words)
     assert f"{tmp_path}/qam/{ENV}_1 (seed 3) has already finished with these settings" in errors

@@ -76,8 +76,7 @@ def train(request: TrainRequest, observe: Observer | None = None) -> dict[str, A
     learning_starts = config.settings["learning_starts"]
     if 0 < online_steps <= learning_starts:
         log.warning(
-            "the online phase will make no update: `learning_starts` is %d and --online-steps %d; make "
-            "`learning_starts` smaller or --online-steps larger, or leave the online phase out (--online-steps 0)",
+            "the online phase will make no update: `learning_starts` is %d and --online-steps %d; change one of them",
             learning_starts,
             online_steps,
         )
@@ -111,7 +110,14 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     if run is not None and run.is_done:
         return result_of_done(run)
     # Processes start now, and build their environments while the model is made.
-    evaluator = held_out or stack.enter_context(make_evaluator(plan))
+    evaluator = held_out or Evaluator(
+        plan.env_id,
+        episodes=plan.config.run.eval_episodes,
+        n_envs=request.n_eval_envs,
+        seed=request.eval_seed,
+        env_kwargs=plan.eval_env_kwargs,
+    )
+    stack.callback(evaluator.close)
     folders = run.folders if run else []
     # The list is empty for a new run; a failure ends the folders that `make_folders` appends too.
     stack.enter_context(ending_recorded(folders))
@@ -149,18 +155,6 @@ def _close(envs: Env[Any, Any] | VecEnv) -> None:
         log.warning("a training environment failed to close: %s", describe_error(error))
 
 
-def make_evaluator(plan: RunPlan) -> Evaluator:
-    """Start the environments of the evaluation."""
-    request = plan.request
-    return Evaluator(
-        plan.env_id,
-        episodes=plan.config.run.eval_episodes,
-        n_envs=request.n_eval_envs,
-        seed=request.eval_seed,
-        env_kwargs=plan.eval_env_kwargs,
-    )
-
-
 def make_folders(
     folders: list[RunFolder],
     record: RunRecord,
@@ -194,11 +188,7 @@ def make_folders(
         folder.write_config(replace(record, seed=seed))
         places.append(f"{folder.path} (seed {seed})")
     log.log(LOG_FILE_ONLY, dump_yaml(record.plain()).rstrip())
-    log.info(
-        "run folder%s, with all settings in config.yml: %s",
-        "s" * (len(folders) > 1),
-        ", ".join(places),
-    )
+    log.info("runs, with all settings in config.yml: %s", ", ".join(places))
 
 
 def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
