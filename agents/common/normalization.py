@@ -117,16 +117,13 @@ def normalized_env(env: VecEnv, normalize: bool | Mapping[str, Any], gamma: floa
     :return: the environment, inside a `VecNormalize` unless there is none to be.
     :raises TypeError: for another type, or an unknown option; the closest are named.
     """
-    options = checked_normalize(normalize)
-    if options is False:
+    if normalize is False:
         return env
-    arguments = {"gamma": gamma}
-    if isinstance(options, Mapping):
-        arguments |= options
-    return VecNormalize(env, **arguments)  # type: ignore[arg-type]  # the names are checked
+    options = {} if normalize is True else checked_normalize(normalize)
+    return VecNormalize(env, **{"gamma": gamma, **options})
 
 
-def checked_normalize(value: object) -> bool | Mapping[str, Any]:
+def checked_normalize(value: object) -> Any:
     """Return a value of the setting `normalize`.
 
     :param value: what was given.
