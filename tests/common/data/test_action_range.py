@@ -40,12 +40,6 @@ def test_first_value_outside_is_named_by_row_and_coordinate(piece, monkeypatch):
         refuse(actions)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
-def test_value_that_is_no_finite_number_is_outside(value):
-    with refuses("row 1, coordinate 0"):
-        refuse([[0.0, 0.0], [value, 0.0]])
-
-
 def test_tolerance_is_relative_to_half_the_width_of_the_box():
     space = spaces.Box(np.float32([-1, -300]), np.float32([1, 100]))
     half_widths = np.float32([1, 200])

@@ -1,7 +1,7 @@
 """Returns of `n_steps` in a model; `tests/fuzz/test_sampling.py` compares what they are with the definition."""
 
 import agents
-from tests.common.toys import TINY, refuses, reloaded
+from tests.common.toys import TINY, reloaded
 from tests.envs import SpacesEnv
 
 
@@ -14,8 +14,3 @@ def test_a_model_made_with_n_steps_stays_so_when_saved(tmp_path):
         assert restored.policy.chunk_length == 1
         assert restored.replay_buffer.shorten_returns
         assert restored.replay_buffer.horizon_length == 3
-
-
-def test_shortened_returns_of_chunks_are_refused():
-    with refuses("`shorten_returns` is for single actions"):
-        agents.QAM("MlpPolicy", SpacesEnv(), horizon_length=3, shorten_returns=True)

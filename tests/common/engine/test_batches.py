@@ -30,12 +30,9 @@ def test_batches_count_the_updates_before_them(captured):
 
 
 class OneStep(FQL):
-    """FQL whose batches hold the states inside of chunks, with latent noise and noise on observations."""
+    """FQL whose batches hold the states inside of chunks."""
 
     step_observations = True
-
-    def noise(self):
-        return super().noise() | {"latent": normal("BL", L=6), "shaken": normal("BO")}
 
 
 @pytest.mark.parametrize("chunks", [True, False])
@@ -57,13 +54,6 @@ def test_a_batch_holds_the_states_before_and_after_each_action(chunks, scale):
         assert not batch.steps_valid.all(), "some chunks reach beyond their trajectory"
 
 
-def test_noise_has_own_axes_and_the_shape_of_observations():
-    model = loaded_model(OneStep, seeds=[1, 2])
-    noise = model.trainer.draw_noise(5)
-    assert noise["latent"].shape == (2, 5, 6)
-    assert noise["shaken"].shape == (2, 5, 4)
-
-
 # -- the noise table --------------------------------------------------------------------------------------------------
 
 SIZES = {"S": 2, "B": 500, "N": 4, "K": 5, "D": 3}
@@ -74,6 +64,7 @@ def test_draws_have_the_axis_of_replicas_and_the_named_axes():
     assert shapes == [(2, 500, 3), (2, 500), (2, 500)]
     draw = normal("KBD").with_candidates()
     assert draw(SIZES, seeded(), "cpu").shape == (2, 5, 500, 4, 3)
+    assert normal("BL", L=6)(SIZES, seeded(), "cpu").shape == (2, 500, 6)
 
 
 @pytest.mark.parametrize("axes", ["BX", "SBD", "BL"])

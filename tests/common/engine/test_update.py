@@ -79,12 +79,6 @@ def test_rates_fall_as_torchs_schedulers_do(text, rates):
     assert [rate(1 - update / 10) for update in (0, 2, 5)] == pytest.approx(rates)
 
 
-@pytest.mark.parametrize("text", ["fast", "lin_1e"])
-def test_a_text_that_is_no_rate_is_refused(text):
-    with refuses(f"`learning_rate` .* got '{text}'"):
-        LearningRateSchedule(text)
-
-
 def test_rates_follow_the_phase_and_are_logged(monkeypatch):
     model = rlpd(actor={"learning_rate": "cos_1e-3"}, critic={"learning_rate": "lin_0.01"})
     rates, logged = [], {}
