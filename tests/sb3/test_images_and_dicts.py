@@ -123,6 +123,10 @@ def test_a_dataset_of_images_in_other_units_is_refused():
     dataset |= {name: dataset[name] / np.float32(255) for name in dataset if "obs" in name}
     with refuses("as uint8 from 0 to 255, got float32"):
         model_of("image").load_dataset(dataset)
+    dataset = dataset_of(MIXED)
+    dataset["observations"]["image"] = dataset["observations"]["image"] / 255
+    with refuses("`image` with .* images as uint8, got float64"):
+        model_of("mixed").load_dataset(dataset)
 
 
 @pytest.mark.parametrize(

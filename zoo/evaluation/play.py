@@ -118,13 +118,7 @@ def record(agent: Agent, path: Path, can_draw: bool = True) -> EpisodeResults:
             if steps % STEPS_BETWEEN[path.suffix] == 0 or is_last:
                 # OGBench's scenes have a model only after their first reset
                 prepare_drawing(env.unwrapped)
-                picture: Any = env.render()
-                if np.ndim(picture) != 3:
-                    raise UsageError(
-                        f"{agent.env} must draw a picture (height, width, 3), got {type(picture).__name__} of "
-                        "`render`; correct that, or evaluate without a video"
-                    )
-                add(picture, is_last)
+                add(env.render(), is_last)
             # counted anew in each episode, whose start is always in the picture
             steps = 0 if is_last else steps + 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import imageio.v2 as imageio
 import numpy as np
@@ -36,7 +37,7 @@ def check_video(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def open_video(path: Path) -> Iterator[Callable[[np.ndarray, bool], None]]:
+def open_video(path: Path) -> Iterator[Callable[[Any, bool], None]]:
     """Yield a function that adds a picture, (height, width, 3), for longer if it is the last of an episode.
 
     The file appears when it is whole.
@@ -51,7 +52,12 @@ def open_video(path: Path) -> Iterator[Callable[[np.ndarray, bool], None]]:
         imageio.get_writer(temporary, None, "I", **options) as writer,
     ):
 
-        def add(picture: np.ndarray, is_last: bool) -> None:
+        def add(picture: Any, is_last: bool) -> None:
+            if np.ndim(picture) != 3:
+                raise UsageError(
+                    "`render` must return a picture of the shape (height, width, 3), got "
+                    f"{type(picture).__name__}; correct that, or leave out --video"
+                )
             for _ in range(1 + is_last * round(LAST_SECONDS * speed)):
                 writer.append_data(picture)  # type: ignore[attr-defined]  # a writer in a `with` is one
 

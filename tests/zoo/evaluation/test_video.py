@@ -48,3 +48,9 @@ def test_without_ffmpeg_a_gif_is_offered(tmp_path, monkeypatch):
     with refuses(r"imageio-ffmpeg`, or record a GIF: .*video\.gif"):
         check_video(tmp_path / "video.mp4")
     check_video(tmp_path / "video.gif")
+
+
+def test_what_is_no_picture_is_refused(tmp_path):
+    with refuses("got NoneType"), open_video(tmp_path / "video.gif") as add:
+        add(None, False)
+    assert not (tmp_path / "video.gif").exists()
