@@ -54,9 +54,9 @@ def test_it_values_the_actions_that_the_policy_plays(id):
 
 def test_the_policy_stays_as_it_is():
     policy = tiny_model("fql").policy
-    before = {name: value.clone() for name, value in policy.state_dict().items()}
+    old_state = {name: value.clone() for name, value in policy.state_dict().items()}
     evaluation(policy).learn_offline(3, dataset=toy_dataset())
-    assert_same(policy.state_dict(), before)
+    assert_same(policy.state_dict(), old_state)
 
 
 # -- the evaluation of a policy ----------------------------------------------------------------------------------------
@@ -88,11 +88,11 @@ def test_each_replica_draws_trajectories_of_its_own():
 
 def test_numbers_follow_the_seed():
     policy = tiny_model("fql", horizon_length=1).policy
-    first, again, other = (
+    first, repeated, reseeded = (
         fitted_q(policy, content(), steps=4, seed=seed, **SMALL) for seed in (0, 0, 1)
     )
-    assert first == again
-    assert first.critics != other.critics
+    assert first == repeated
+    assert first.critics != reseeded.critics
     assert len(first.critics) == 5
 
 

@@ -153,11 +153,11 @@ def test_an_untrained_network_learns_the_data_and_hands_it_on(data):
     flow = agents.PretrainedFlow(Untrained(), train=True, action_shape=(1, 2))
     settings = {"pretraining_steps": 400, "learning_rate": 3e-3, "batch_size": 128}
     model = make_model(flow=flow, **settings)
-    before = act(model, observations)
+    old_actions = act(model, observations)
     model.learn_offline(400, dataset={**data, "actions": actions})
     # what acts is the fine-tuned flow, which is a copy after pretraining
     assert np.abs(act(model, observations) - actions).mean() < 0.1
-    assert np.abs(before - actions).mean() > 0.3
+    assert np.abs(old_actions - actions).mean() > 0.3
 
 
 def test_parameters_without_gradient_in_module_are_not_trained(data):
@@ -172,15 +172,15 @@ def test_parameters_without_gradient_in_module_are_not_trained(data):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_weights_of_16_bits_are_trained_and_averaged_in_32(dtype, data):
     module = GaussianFlow().to(dtype)
-    seen = set()
+    shapes_seen = set()
 
     def call(module, observations, x, times):
-        seen.add((module.scale.dtype, x.dtype))
+        shapes_seen.add((module.scale.dtype, x.dtype))
         return module(observations.to(dtype), x, times)
 
     model = make_model(flow=agents.PretrainedFlow(module, call, train=True), learning_rate=1e-3)
     model.learn_offline(20, dataset=data)
-    assert seen == {(dtype, dtype)}
+    assert shapes_seen == {(dtype, dtype)}
     moved = module_of(model, "fine_tuned").scale - 1
     assert 0 < moved.abs().max() < 0.021
     averaged = module_of(model, "behaviour_target").scale - 1

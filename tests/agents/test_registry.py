@@ -119,8 +119,8 @@ def test_a_method_is_copied_and_models_of_it_change_apart():
 
 
 def test_the_class_of_models_of_an_algorithm_pickles(write_agent):
-    own = agents.get(write_agent(example())).algorithm
-    for kind in (own, agents.QAM):
+    own_class = agents.get(write_agent(example())).algorithm
+    for kind in (own_class, agents.QAM):
         assert pickle.loads(pickle.dumps(kind)) is kind
 
 

@@ -140,7 +140,9 @@ def test_online_checkpoints_lose_no_transition_or_statistic(tmp_path):
         assert getattr(model, name) == getattr(resumed, name)
     for statistics in ("obs_rms", "ret_rms"):
         for part in ("mean", "var", "count"):
-            values = [getattr(getattr(each.env, statistics), part) for each in (model, resumed)]
+            values = [
+                getattr(getattr(trained.env, statistics), part) for trained in (model, resumed)
+            ]
             np.testing.assert_array_equal(*values)
     model.replay_buffer.end_episodes()
     assert_same_sequences(model.replay_buffer, resumed.replay_buffer)

@@ -22,10 +22,10 @@ PAGES = {
 def test_search_lists_users_pages_first_and_the_named_one_on_top():
     scorer = (ROOT / "docs" / "assets" / "search.js").read_text()
     # as Sphinx asks for the score of a page: name, title, anchor, description, its own score
-    found = json.dumps([[page, title, "", "", 5] for page, title in PAGES.items()])
+    index = json.dumps([[page, title, "", "", 5] for page, title in PAGES.items()])
     code = (
         f"const window = {{location: {{search: '?q=train'}}}};\n{scorer}\n"
-        f"console.log(JSON.stringify({found}.map(Scorer.score)));"
+        f"console.log(JSON.stringify({index}.map(Scorer.score)));"
     )
     ran = subprocess.run(["node", "-e", code], capture_output=True, text=True, check=True)
     scores = dict(zip(PAGES, json.loads(ran.stdout), strict=True))

@@ -24,13 +24,13 @@ def setting(name, factor):
     def plant(patch):
         create = OurAgents.create
 
-        def other(ours, fixture):
+        def create_other(ours, fixture):
             meta = copy.deepcopy(fixture.meta)
             settings = meta if name in meta else meta["config"]
             settings[name] *= factor
             return create(ours, replace(fixture, meta=meta))
 
-        patch.setattr(OurAgents, "create", other)
+        patch.setattr(OurAgents, "create", create_other)
 
     return plant
 
@@ -105,7 +105,7 @@ def test_a_planted_mistake_is_told(name, monkeypatch):
     fixture, plant, message = PLANTS[name]
     plant(monkeypatch)
     rows = compare(read_fixture(OWN_FIXTURES / "open" / f"{fixture}.npz"), OurAgents())
-    told = " ".join(row.quantity for row in rows if not row.holds)
-    if message not in told:  # no number changes where a hook is not called
-        told += " ".join(find_habits(agents.get(fixture).method(), *SPACES)["hooks"])
-    assert message in told
+    report = " ".join(row.quantity for row in rows if not row.holds)
+    if message not in report:  # no number changes where a hook is not called
+        report += " ".join(find_habits(agents.get(fixture).method(), *SPACES)["hooks"])
+    assert message in report

@@ -71,10 +71,13 @@ def test_a_falling_learning_rate_falls_once_in_each_phase():
     assert model.learning_rate == "lin_0.01"
     rates = []
     model.learn_offline(
-        4, lambda seen, _: rates.append(seen["self"].policy.optimizer.param_groups[0]["lr"]) or True
+        4,
+        lambda local_variables, _: (
+            rates.append(local_variables["self"].policy.optimizer.param_groups[0]["lr"]) or True
+        ),
     )
     assert rates == pytest.approx([0.01, 0.0075, 0.005, 0.0025])
-    model.learn(4, lambda seen, _: True, reset_num_timesteps=False)
+    model.learn(4, lambda local_variables, _: True, reset_num_timesteps=False)
     assert model.policy.optimizer.param_groups[0]["lr"] == pytest.approx(0.0)
 
 
@@ -414,7 +417,7 @@ def test_model_leaves_environments_that_it_is_given_as_they_are():
     env = Monitor(SpacesEnv())
     inner = env.env
     vectorised = DummyVecEnv([lambda: env])
-    for given in (env, vectorised):
-        tiny_model(env=given)
+    for passed_env in (env, vectorised):
+        tiny_model(env=passed_env)
         assert env.env is inner
         assert vectorised.envs[0] is env

@@ -42,12 +42,12 @@ def test_a_run_without_an_environment_has_a_value(run, call):
 def test_a_run_with_an_environment_is_fitted_to_data_of_others(tmp_path, call):
     run = trained(tmp_path, call, f"--env {ENV}", "played_actions=1")
     (tmp_path / "other").mkdir()
-    other = write_npz(tmp_path / "other", episodes(3, seed=5))
-    result, _ = call(evaluate, run, "--fitted-q", "--dataset", other, "--seed", 4)
-    assert (result["dataset"], result["seed"]) == (str(other), 4)
-    own, _ = call(evaluate, run, "--fitted-q", "--seed", 4)
-    assert own["fingerprint"] != result["fingerprint"]
-    assert own["value"] != result["value"]
+    other_data = write_npz(tmp_path / "other", episodes(3, seed=5))
+    result, _ = call(evaluate, run, "--fitted-q", "--dataset", other_data, "--seed", 4)
+    assert (result["dataset"], result["seed"]) == (str(other_data), 4)
+    own_data_result, _ = call(evaluate, run, "--fitted-q", "--seed", 4)
+    assert own_data_result["fingerprint"] != result["fingerprint"]
+    assert own_data_result["value"] != result["value"]
 
 
 @pytest.mark.parametrize(
@@ -62,9 +62,9 @@ def test_a_run_with_an_environment_is_fitted_to_data_of_others(tmp_path, call):
 def test_what_cannot_be_fitted_is_refused(run, tmp_path, refusal, monkeypatch, flags, reason):
     monkeypatch.chdir(tmp_path)
     np.savez("single.npz", **regular(episodes(1)))
-    before = sorted(run.iterdir())
+    old_files = sorted(run.iterdir())
     assert reason in refusal(evaluate, run, *flags.split())
-    assert sorted(run.iterdir()) == before
+    assert sorted(run.iterdir()) == old_files
 
 
 def test_a_policy_of_stable_baselines3_is_refused(tmp_path, call, refusal):

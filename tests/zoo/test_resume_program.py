@@ -124,16 +124,16 @@ def test_a_run_killed_online_goes_on_from_its_checkpoint(
     run, uninterrupted, tmp_path, kind, kill, by
 ):
     run(tmp_path, kind, kill, by)
-    before = evaluations(tmp_path)
+    first_evaluations = evaluations(tmp_path)
     assert run(tmp_path, kind) == 0
-    after, expected = evaluations(tmp_path), evaluations(uninterrupted(kind))
-    assert after["timesteps"].tolist() == KINDS[kind][1]
+    all_evaluations, expected = evaluations(tmp_path), evaluations(uninterrupted(kind))
+    assert all_evaluations["timesteps"].tolist() == KINDS[kind][1]
     assert end_of(tmp_path) == ("done", OFFLINE, ONLINE)
     # what was evaluated before the kill, and everything offline, stays as it is
-    for name, values in before.items():
-        assert after[name][: len(values)].tolist() == values.tolist()
+    for name, values in first_evaluations.items():
+        assert all_evaluations[name][: len(values)].tolist() == values.tolist()
     offline = expected["phase"] == 0
-    assert after["results"][offline].tolist() == expected["results"][offline].tolist()
+    assert all_evaluations["results"][offline].tolist() == expected["results"][offline].tolist()
     steps = progress_of(tmp_path)["time/total_timesteps"]
     assert steps.is_monotonic_increasing
 

@@ -52,8 +52,8 @@ def test_a_run_leaves_everything_in_its_folder(finished):
     assert "warning: dataset of 2000 transitions instead of 1000000" in log_of(finished)
     assert config["settings"].items() > {"horizon_length": 2, "tau": 0.005}.items()
     assert config["dataset"]["size"] == 2000
-    made = json.loads((finished / "versions.json").read_text())["data"]
-    assert (made["mujoco"], made["seed"]) == (version("mujoco"), 0)
+    data_versions = json.loads((finished / "versions.json").read_text())["data"]
+    assert (data_versions["mujoco"], data_versions["seed"]) == (version("mujoco"), 0)
     assert set(config["settings"]) == set(agents.get("qam").method.declared())
     with np.load(finished / "evaluations.npz") as history:  # in SB3's format
         assert history["timesteps"].tolist() == [10, 20]

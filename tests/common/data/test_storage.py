@@ -53,7 +53,7 @@ def test_a_buffer_that_does_not_fit_says_how_large_it_is():
 
 
 def test_online_transitions_take_no_memory_before_there_are_any():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    old_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     buffer = SequenceReplayBuffer(10**7, *SPACES, device="cpu")
     size = sum(tensor.nbytes for tensor in buffer.tensors().values())
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < size / 3 / 1024
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - old_memory < size / 3 / 1024

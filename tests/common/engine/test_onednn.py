@@ -22,12 +22,12 @@ def test_large_products_of_a_graph_are_those_of_onednn():
         normals(64),
         normals(2, 128, 96),
     )
-    given = rows, matrix, bias, members
-    graph = make_fx(products, tracing_mode="fake")(*given)
+    inputs = rows, matrix, bias, members
+    graph = make_fx(products, tracing_mode="fake")(*inputs)
     options = onednn.options_of_pass()
     options["post_grad_custom_post_pass"](graph.graph)
     graph.recompile()
     assert graph.code.count("flow_rl_zoo.product") == 3
-    assert_close(graph(*given), products(*given), rtol=1e-4, atol=1e-3)
+    assert_close(graph(*inputs), products(*inputs), rtol=1e-4, atol=1e-3)
     fake = [torch.empty(value.shape, device="meta") for value in (members, members.mT)]
     assert onednn.shape_of_product(*fake).shape == (2, 128, 128)

@@ -29,9 +29,9 @@ def test_one_trajectory_in_ten_is_held_out_and_none_is_lost(data):
 def test_held_out_losses_fall_with_training(data, held_out):
     model = tiny_model("bc", SpringEnv())
     model.load_dataset(hold_out(data, seed=0)[0])
-    before = held_out.losses(model.policy)["held_out_loss"]
+    old_loss = held_out.losses(model.policy)["held_out_loss"]
     model.learn_offline(150)
-    assert held_out.losses(model.policy)["held_out_loss"] < before
+    assert held_out.losses(model.policy)["held_out_loss"] < old_loss
 
 
 def test_a_replica_has_the_losses_that_it_would_have_alone(held_out):

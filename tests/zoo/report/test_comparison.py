@@ -66,10 +66,10 @@ def test_own_methods_are_compared_without_published_scores_first():
     published = scene_runs([[0.1, 0.2, 0.3]], "paper")
     methods = own_methods(["a", "b"]) | {"paper": ComparedMethod("paper", "QAM", "a_set")}
     scores = ScoreTables(methods, pd.concat([runs, published]), NO_MEANS)
-    own, together = compare_kinds(scores, reps=20)
-    assert (own.title, together.title) == (", own runs", "")
-    assert own.phases["offline"].tasks == tuple(SCENE[:2])
-    assert set(own.phases["offline"].aggregates) == {"a", "b"}
+    own_rows, together = compare_kinds(scores, reps=20)
+    assert (own_rows.title, together.title) == (", own runs", "")
+    assert own_rows.phases["offline"].tasks == tuple(SCENE[:2])
+    assert set(own_rows.phases["offline"].aggregates) == {"a", "b"}
     assert together.phases["offline"].tasks == tuple(SCENE[:1])
     assert set(together.phases["offline"].aggregates) == {"a", "b", "paper"}
 

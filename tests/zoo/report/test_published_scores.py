@@ -47,10 +47,10 @@ def test_runs_with_equal_settings_are_runs_of_one_method():
     published_set = published.load_set("qam2026")
     runs = last_evaluations(published_set.pooled.evaluations).query("phase == 'offline'")
     counts = runs[runs["method"] == "QAM"].groupby("domain")["seed"].nunique()
-    more = {"scene-play": 24, "cube-double-play": 36, "puzzle-3x3-play": 24}
-    assert counts.to_dict() == dict.fromkeys(counts.index, 12) | more
-    others = published_set.pooled.evaluations.query("method != 'QAM'")
-    assert others.equals(published_set.scores.evaluations.query("method != 'QAM'"))
+    added_runs = {"scene-play": 24, "cube-double-play": 36, "puzzle-3x3-play": 24}
+    assert counts.to_dict() == dict.fromkeys(counts.index, 12) | added_runs
+    other_methods = published_set.pooled.evaluations.query("method != 'QAM'")
+    assert other_methods.equals(published_set.scores.evaluations.query("method != 'QAM'"))
 
 
 def test_fql_tasks_average_to_printed_domains_and_overall_scores():

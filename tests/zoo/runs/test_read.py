@@ -196,13 +196,13 @@ def test_evaluations_of_another_form_are_named(tmp_path, name, values, reason):
 def test_finished_run_is_read_from_its_summary_with_same_numbers(tmp_path):
     for seed, about in enumerate([{}, {"env": "Pendulum-v1", "has_success": False}]):
         write_run(tmp_path / str(seed), seed=seed, online=(40,), **about)
-    before = read_runs([tmp_path])
+    first_read = read_runs([tmp_path])
     for seed in (0, 1):
         RunFolder(tmp_path / str(seed)).write_summary()
         (tmp_path / str(seed) / "evaluations.npz").unlink()
-    after = read_runs([tmp_path])
-    pd.testing.assert_frame_equal(after.evaluations, before.evaluations)
-    assert after.runs["hours"].tolist() == pytest.approx([2.0, 2.0])
+    second_read = read_runs([tmp_path])
+    pd.testing.assert_frame_equal(second_read.evaluations, first_read.evaluations)
+    assert second_read.runs["hours"].tolist() == pytest.approx([2.0, 2.0])
     (tmp_path / "0" / "summary.json").write_text('{"evaluations": [{}]}')
     assert reasons(tmp_path)["0"].startswith("summary.json cannot be read")
 
@@ -211,14 +211,14 @@ def test_finished_runs_are_read_once_by_who_remembers_them(tmp_path):
     finished = {}
     write_run(tmp_path / "done")
     write_run(tmp_path / "running", seed=1, state="running")
-    before = read_runs([tmp_path], finished)
+    first_read = read_runs([tmp_path], finished)
     assert list(finished) == [tmp_path / "done"]
     for name in ("done", "running"):
         (tmp_path / name / "evaluations.npz").write_text("")
-    after = read_runs([tmp_path], finished)
-    assert after.runs["kind"].notna().tolist() == [True, False]
-    first = before.evaluations["run"].str.endswith("done")
-    pd.testing.assert_frame_equal(after.evaluations, before.evaluations[first])
+    second_read = read_runs([tmp_path], finished)
+    assert second_read.runs["kind"].notna().tolist() == [True, False]
+    first = first_read.evaluations["run"].str.endswith("done")
+    pd.testing.assert_frame_equal(second_read.evaluations, first_read.evaluations[first])
 
 
 # -- names of methods -------------------------------------------------------------------------------------------------

@@ -122,8 +122,8 @@ def test_what_an_own_class_declares_wins_over_a_profile():
         "rho": agents.setting(default=0.0, doc="Weight."),
         "__annotations__": {"rho": float},
     }
-    mine = type("Mine", (FQL,), declared)
-    agents.register("mine", paper="", published_name="Mine")(mine)
+    own_method = type("Mine", (FQL,), declared)
+    agents.register("mine", paper="", published_name="Mine")(own_method)
     config = load("mine", "scene-play")
     assert config.settings["rho"] == 0.0
     assert config.sources[-1] == "declared by mine: rho"

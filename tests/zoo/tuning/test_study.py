@@ -96,8 +96,8 @@ def test_the_best_settings_are_a_file_and_a_command(fake):
     request = read_request(make_parser().parse_args(typed))
     assert (request.seeds, request.eval_seed, request.quick) == (None, 0, True)
     assert request.run == {"offline_steps": 1000}
-    given = parse_overrides(request.hyperparams)
-    assert given == {"rho": 0.1, **best["settings"]}
+    overrides = parse_overrides(request.hyperparams)
+    assert overrides == {"rho": 0.1, **best["settings"]}
 
 
 def test_the_first_trial_has_untuned_settings_and_others_differ(fake):
@@ -116,10 +116,10 @@ def test_a_trial_that_fails_is_recorded_and_the_study_goes_on(fake):
         return near_three(request)
 
     fake.objective = fail_at_first
-    result, said = fake.tune("--n-trials 4")
+    result, messages = fake.tune("--n-trials 4")
     assert result["trials"] == {"fail": 1, "pruned": 1, "complete": 2}
-    assert "trial 0 failed: RuntimeError: no memory" in said
-    assert "loss = nan" in said
+    assert "trial 0 failed: RuntimeError: no memory" in messages
+    assert "loss = nan" in messages
     assert fake.trials[0].user_attrs["reason"] == "RuntimeError: no memory"
     assert fake.trials[2].value == 0.0  # the worst success rate
 

@@ -399,9 +399,9 @@ def with_lost_steps(root):
     times = np.arange(20) / 10
     times[8:] += 1.5
     folder = robot(root, {"timestamp": times[:19]})
-    other = folder / "data" / "chunk-000" / "episode_000001.parquet"
-    table = parquet.read_table(other)
-    parquet.write_table(table.append_column("timestamp", [np.arange(20) / 10]), other)
+    other_file = folder / "data" / "chunk-000" / "episode_000001.parquet"
+    table = parquet.read_table(other_file)
+    parquet.write_table(table.append_column("timestamp", [np.arange(20) / 10]), other_file)
     return folder
 
 
