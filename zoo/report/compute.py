@@ -145,6 +145,7 @@ class PhaseScores:
                 left_out[task] = sorted(name for name in coverage if task not in coverage[name])
         averages = {}
         if _can_average(tasks, self.kind):
+            # of aggregates alone: an IQM of the runs of one task or domain says little, and its bootstrap takes time
             averages = self.cells(tasks, with_iqm=True)
         domain_tasks = self.domain_tasks()
         domains = {}
@@ -188,7 +189,7 @@ class PhaseScores:
         """
         profiles: list[pd.DataFrame] = []
         curves: list[pd.DataFrame] = []
-        if phase.aggregates:
+        if phase.aggregates:  # a profile pools runs of all tasks, so these need one scale
             profiles = self.profiles(self.having(phase.tasks))
         if _can_average(curve_tasks, self.kind):
             curves = self.curves(ALL_TASKS, curve_tasks)
@@ -247,6 +248,7 @@ class PhaseScores:
     def step_ranges(self) -> dict[str, tuple[int, int]]:
         """Return the least and the largest step of each method's scores."""
         columns = ["method", "step"]
+        # means have one step each, that of their source
         last = joined([last_evaluations(self.runs)[columns], self.means[columns]], columns)
         ranges = {}
         for method, steps in last.groupby("method")["step"]:

@@ -135,7 +135,7 @@ class _Artist:
     def profiles(self, phase: Phase) -> Drawing | None:
         """Draw the performance profiles."""
         kind = self.comparison.kind
-        if phase.profiles.empty:
+        if phase.profiles.empty:  # scores of several environments without one scale
             return None
         parts, end = self.lines_of(phase.profiles)
         if not parts:
@@ -175,7 +175,7 @@ class _Artist:
         if curves.empty or only_task(self.comparison):
             return None
         domains = dict(iter(curves.groupby("where")))
-        columns = min(len(domains), 4)
+        columns = min(len(domains), 4)  # more would be unreadable across a page
         rows = -(-len(domains) // columns)
         figure = Figure((2.6 * columns, 2.1 * rows), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -287,6 +287,7 @@ class _Artist:
             return None
         unit = "points" if self.comparison.kind is SUCCESS else self.comparison.kind.unit
         figure = self.intervals({"": differences}, f"difference of means, {unit}", colours)
+        # where the two are equal
         figure.axes[0].axvline(0, color="black", linewidth=0.8, linestyle=":")
         subject = self.named(str(phase.decision.subject))
         level = 100 * (1 - phase.decision.level)
@@ -300,7 +301,7 @@ class _Artist:
         """Draw the mean and the IQM of each method; published means have no IQM."""
         cells = phase.aggregates
         names = [name for name in ranking(self.comparison, phase) if name in cells]
-        if len(names) < 2:
+        if len(names) < 2:  # one bar compares nothing
             return None
         columns: dict[str, dict[str, Estimate | None]] = {}
         columns["mean"] = {name: cells[name].mean for name in names}

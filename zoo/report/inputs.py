@@ -65,6 +65,7 @@ def collect(request: CompareRequest) -> Inputs:
     own_runs = read_runs(request.paths)
     for entry in own_runs.skipped():
         log.info("skipped %s: %s", entry["path"], entry["reason"])
+    # before runs are counted: a normalised return is another kind of score than the return
     references = read_references(request.reference_scores, own_runs)
     own_runs = normalise_returns(own_runs, references)
     counted = own_runs.counted()
@@ -77,7 +78,9 @@ def collect(request: CompareRequest) -> Inputs:
     counted = joined([counted, _failed_scores(own_runs)], EVALUATION_COLUMNS)
     parts = {published.name: published.pooled for published in sets}
     for path in request.scores:
-        parts[str(path)] = _read_file(path)
+        parts[str(path)] = _read_file(
+            path
+        )  # by its path: two reports may both be called scores.csv
     if request.paths:
         parts = {source: _beside(counted, part) for source, part in parts.items()}
     for source, part in parts.items():

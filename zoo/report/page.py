@@ -164,7 +164,7 @@ def write_report(folder: Path, content: Content) -> Path:
 
     :raises UsageError: if the folder has files, but no report.
     """
-    check_folder(folder)
+    check_folder(folder)  # again, since making the comparison took a while
     inputs = content.inputs
     phases = phases_of(content.comparisons)
     # first: a report that is interrupted while it is written can be replaced by the next one
@@ -215,7 +215,7 @@ def to_html(content: Content, images: Mapping[str, Image]) -> str:
     """Return the page with everything inside."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
+        autoescape=True,  # names come from run folders and files of others
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

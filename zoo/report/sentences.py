@@ -183,7 +183,7 @@ def warnings(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]
     shown = shown[shown["environment"].isin(places)]
     yield from _departures(inputs, comparisons)
     skipped = inputs.own_runs.skipped()
-    if skipped:
+    if skipped:  # the page lists them with their reasons
         yield f"{len(skipped)} of {len(runs)} run folders are unfinished or do not count."
     yield from describe_tallies(methods)
     yield from _pooled(inputs)
@@ -192,7 +192,7 @@ def warnings(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]
         for phase in comparison.phases.values():
             for text in _left_out(comparison, phase):
                 yield f"{phase.name}{comparison.title}: {text}"
-    yield from _few_seeds(comparisons, methods)
+    yield from _few_seeds(comparisons, methods)  # last, since it is in most reports
 
 
 def describe_tallies(methods: Methods) -> list[str]:

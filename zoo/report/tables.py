@@ -192,6 +192,7 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
         rows[v.method] = {
             "difference": number_entry(v.difference, kind.scale, digits),
             "over tasks": _interval_entry(v.over_tasks, kind.scale, digits),
+            # rounded for readers, exact in the CSV file
             "p": TableEntry(p_text(v.p_value), numbers={"": v.p_value}),
             "P(better)": number_entry(v.probability, 1, 2),
             "verdict": TableEntry(v.outcome, is_bold=v.outcome in (Outcome.BETTER, Outcome.WORSE)),
