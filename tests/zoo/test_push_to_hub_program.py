@@ -64,7 +64,7 @@ def test_the_card_states_score_protocol_and_data(logs, hub, call):
     score = {"type": "success_rate", "value": result["success"]}
     assert entry["metrics"][0] == score | {"name": "success, mean of 2 episodes"}
     low, high = (f"{100 * end:.1f}" for end in result["interval"])
-    assert f"(this agent) | {100 * result['success']:.1f} | [{low}, {high}] | 2 |" in text
+    assert f"(this agent) | success {100 * result['success']:.1f}% [{low}, {high}] | 2 |" in text
     assert "20 offline steps." in text
     assert "Data: {'name': 'pointmaze-medium-navigate-v0', 'size': 2000" in text
 

@@ -17,7 +17,7 @@ from zoo.evaluation.score import Score
 from zoo.models.agent import ENDING, Agent, require_plain_arguments
 from zoo.models.hub import POLICY, hub_errors, hub_library
 from zoo.runs.folder import RunFolder
-from zoo.runs.scores import RETURN, SCORE_KINDS
+from zoo.runs.scores import RETURN
 from zoo.settings.layers import dump_yaml
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
@@ -142,7 +142,6 @@ def model_card(agent: Agent, about: dict[str, Any], score: Score, repo: str, cur
         about=about,
         algorithm=find(agent.algo),
         score=score,
-        unit=SCORE_KINDS[score.kind].unit,
         words=shlex.join(words),
         settings=dump_yaml(about["settings"]).rstrip(),
         curve=curve,
