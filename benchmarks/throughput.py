@@ -7,7 +7,6 @@ import contextlib
 import os
 import sys
 import time
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,6 @@ import pandas as pd
 import torch
 from gymnasium.spaces import Box
 from gymnasium.vector.utils import batch_space
-from torch.autograd import DeviceType  # type: ignore[attr-defined]
-from torch.profiler import ProfilerActivity, profile
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -38,7 +35,6 @@ from zoo.terminal.errors import as_usage_error
 from zoo.terminal.parser import COUNT, Parser, add_flags
 
 ROUNDS = 5
-LONGEST = 12  # kernels of an update that are listed
 
 
 def make_parser() -> Parser:
@@ -89,16 +85,11 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     speed, rate, cpu_seconds = np.median(rounds, axis=0)
     speeds, rates, _ = rounds.T
     fractions = speeds * flop / rates
-    on_gpu: dict[str, Any] = dict.fromkeys(("peak_memory_bytes", "kernels_per_update", "kernels"))
     device_name = processor()
+    memory = None
     if model.device.type == "cuda":
         device_name = torch.cuda.get_device_name(model.device)
-        kernels = profile_kernels(model, args.batch)
-        on_gpu = {
-            "peak_memory_bytes": torch.cuda.max_memory_allocated(model.device),
-            "kernels_per_update": sum(kernel["count"] for kernel in kernels),
-            "kernels": kernels[:LONGEST],
-        }
+        memory = torch.cuda.max_memory_allocated(model.device)
     return {
         "algo": args.algo,
         "device": model.device.type,
@@ -119,7 +110,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "fraction_of_peak": np.median(fractions),
         "fraction_of_peak_range": [min(fractions), max(fractions)],
         "seconds_to_first_update": first,
-        **on_gpu,
+        "peak_memory_bytes": memory,
     }
 
 
@@ -233,22 +224,6 @@ def matmul_rate(device: torch.device, precision: str, seconds: float) -> float:
             timer = Timer("product()", globals={"product": product}, num_threads=threads)
             seconds_of_products.append(timer.blocked_autorange(min_run_time=seconds).median)
     return 2 * size**3 / min(seconds_of_products)
-
-
-def profile_kernels(model: FlowAlgorithm, batch: int) -> list[dict[str, Any]]:
-    """Return name, launches and microseconds of each CUDA kernel of an update, the longest first.
-
-    Copies and fills are among them; the time is that of all launches together.
-    """
-    with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as profiler:
-        model.trainer.update(batch)
-        torch.cuda.synchronize(model.device)
-    kernels = []
-    for event in profiler.key_averages():
-        if event.device_type == DeviceType.CUDA:
-            row = {"name": event.key, "count": event.count}
-            kernels.append(row | {"microseconds": event.self_device_time_total})
-    return sorted(kernels, key=itemgetter("microseconds"), reverse=True)
 
 
 main = as_program(make_parser, measure)

@@ -58,7 +58,7 @@ def _list_sets() -> dict[str, Any]:
     rows = []
     for name in set_names():
         entry = load_set(name)
-        runs = "included" if entry.has_runs else "not published"
+        runs = "not published" if entry.scores.evaluations.empty else "included"
         about = f"{entry.title} ({entry.reference})"
         rows.append([name, entry.suite, len(entry.scores.methods), runs, about])
     header = ("set", "suite", "methods", "single runs", "from")

@@ -94,11 +94,6 @@ class PublishedSet:
                     parts.append(same.assign(method=method, algorithm=method, seed=seeds))
         return replace(self.scores, evaluations=joined(parts, runs.columns))
 
-    @property
-    def has_runs(self) -> bool:
-        """Whether single runs are published, not only means."""
-        return not self.scores.evaluations.empty
-
 
 def load_set(name: str) -> PublishedSet:
     """Return what is known about a set of published scores; raises UsageError if there is no such set."""

@@ -6,22 +6,11 @@ from zoo.report import published_scores as published
 from zoo.report.scores_file import last_evaluations
 from zoo.runs.protocol import phase_ends
 
-
-def means_of(name):
-    """Return the means of a published set of means."""
-    return published.load_set(name).scores.means
-
-
 OVERALL_OF_QAM = (
     "QAM-E 45.71, QAM-F 45.40, QAM 44.39, QSM 41.55, ReBRAC 39.99, DSRL 38.39, CGQL-L 36.83, FQL 35.74, DAC 36.49, "
     "BAM 35.38, CGQL-M 34.62, IFQL 34.42, FEdit 32.64, CGQL 29.79, FBRAC 10.77, FAWAC 8.42"
 )
 """The release's overall scores in %, offline, as computed by others from the authors' data."""
-OVERALL_OF_FQL = (
-    "Gaussian BC 3, IQL 23, ReBRAC 31, IDQL 23, SRPO 14, CAC 25, FAWAC 16, FBRAC 29, IFQL 30, FQL 44, "
-    "DriftQL 54"
-)
-"""Means of the 50 tasks as printed, in per cent."""
 
 
 def read_scores(text):
@@ -51,17 +40,6 @@ def test_runs_with_equal_settings_are_runs_of_one_method():
     assert counts.to_dict() == dict.fromkeys(counts.index, 12) | added_runs
     other_methods = published_set.pooled.evaluations.query("method != 'QAM'")
     assert other_methods.equals(published_set.scores.evaluations.query("method != 'QAM'"))
-
-
-def test_fql_tasks_average_to_printed_domains_and_overall_scores():
-    means, overall = means_of("fql2025"), read_scores(OVERALL_OF_FQL)
-    for method, rows in means.groupby("method"):
-        scores = 100 * rows.set_index("environment")["mean"]
-        domains = scores[~scores.index.str.contains("-singletask-")]
-        assert domains.mean() == pytest.approx(overall[method], abs=0.6)
-        for domain, printed in domains.items():
-            assert scores[published.tasks_of(domain)].mean() == pytest.approx(printed, abs=1.25)
-    assert dict(means["method"].value_counts()) == dict.fromkeys(overall, 60)
 
 
 @pytest.mark.parametrize("name", published.set_names())
