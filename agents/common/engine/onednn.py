@@ -21,7 +21,6 @@ SMALLEST_WORK = (
 )  # multiplications of a product from which oneDNN gains more than a call of it costs
 
 
-@functools.cache
 def compiler_options() -> dict[str, Any]:
     """Return the options of `torch.compile` by which products are oneDNN's; none where MKL is as fast."""
     # by the processor's model: after a measurement, a run's numbers would depend on how busy the machine was
@@ -31,6 +30,7 @@ def compiler_options() -> dict[str, Any]:
     return options_of_pass()
 
 
+@functools.cache  # an operator is defined once
 def options_of_pass() -> dict[str, Any]:
     """Return the options by which products are oneDNN's on any processor; none if the compiler takes no pass."""
     try:
