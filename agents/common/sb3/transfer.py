@@ -251,14 +251,14 @@ def require_fit(
     noun: str,
     expected: Mapping[str, Tensor],
     saved: Mapping[str, Tensor],
-    others: Sequence[str] = (),
+    differences: Sequence[str] = (),
 ) -> None:
     """Refuse saved parameters of other shapes; one replica of them serves all of the model's.
 
     :param noun: what they are of, and its file.
     :param expected: the state dict that takes them.
     :param saved: theirs.
-    :param others: other differences between the two.
+    :param differences: further ones between the two.
     :raises ValueError: if there is any; the message has the first.
     """
     mismatches = []
@@ -269,7 +269,7 @@ def require_fit(
         saved_shape = saved_shapes.get(name)
         if shape is None or saved_shape not in (shape, (1, *shape[1:])):
             mismatches.append(f"expected `{name}` of shape {shape}, got {saved_shape}")
-    mismatches += others
+    mismatches += differences
     if mismatches:
         raise ValueError(
             f"{noun} does not fit: {'; '.join(mismatches[:MAX_MISMATCHES])}; give both models the same settings and "
