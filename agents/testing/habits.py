@@ -22,7 +22,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from agents.common.method import Method
-from agents.common.sb3.first_update import REPLICAS, TINY, Trial, calling, check_first_update
+from agents.common.sb3.first_update import TINY, Trial, calling, check_first_update
 from agents.common.validation import suggestion
 
 Findings = Iterator[tuple[str, str]]
@@ -103,12 +103,11 @@ def find_uncalled(trial: Trial) -> Findings:
 
 def find_other_start(trial: Trial) -> Findings:
     """Find parameters of seed 1 that begin as in no run of that seed alone."""
-    start = trial.policy._get_constructor_parameters()
-    seeds = list(range(REPLICAS))
-    together, alone = (
-        type(trial.policy)(**start | {"seeds": seeds}).nets.state_dict()
-        for seeds in (seeds, seeds[1:])
-    )
+    policy = trial.policy
+    start = policy._get_constructor_parameters()
+    together, alone = [
+        type(policy)(**start | {"seeds": seeds}).nets.state_dict() for seeds in ([0, 1], [1])
+    ]
     for name in _differing(alone, {name: value[1:] for name, value in together.items()}):
         yield (
             "replicas",

@@ -172,15 +172,15 @@ def test_parameters_without_gradient_in_module_are_not_trained(data):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_weights_of_16_bits_are_trained_and_averaged_in_32(dtype, data):
     module = GaussianFlow().to(dtype)
-    shapes_seen = set()
+    dtypes = set()
 
     def call(module, observations, x, times):
-        shapes_seen.add((module.scale.dtype, x.dtype))
+        dtypes.add((module.scale.dtype, x.dtype))
         return module(observations.to(dtype), x, times)
 
     model = make_model(flow=agents.PretrainedFlow(module, call, train=True), learning_rate=1e-3)
     model.learn_offline(20, dataset=data)
-    assert shapes_seen == {(dtype, dtype)}
+    assert dtypes == {(dtype, dtype)}
     moved = module_of(model, "fine_tuned").scale - 1
     assert 0 < moved.abs().max() < 0.021
     averaged = module_of(model, "behaviour_target").scale - 1
