@@ -159,9 +159,11 @@ def undisturbed() -> Iterator[None]:
     process_dtype = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
-        # leaving the inference mode records gradients again
         on_cpu, on_cuda = (torch.autocast(kind, enabled=False) for kind in ("cpu", "cuda"))
-        with torch.inference_mode(False), on_cpu, on_cuda:
+        # leaving the inference mode would also let autograd use its threads again
+        is_inference = torch.is_inference_mode_enabled()
+        recording = torch.inference_mode(False) if is_inference else torch.enable_grad()
+        with recording, on_cpu, on_cuda:
             yield
     finally:
         torch.set_default_dtype(process_dtype)
