@@ -155,6 +155,7 @@ def fitted_q(
     :param steps: gradient steps.
     :param seed: of networks, batches, trajectories and noise.
     :param settings: settings of :class:`FQE` in place of its defaults.
+    :return: the value, its interval, and the numbers behind them.
     :raises ValueError: if there are too few trajectories.
     :raises ArithmeticError: if the values diverge.
     """
@@ -206,6 +207,7 @@ class ResampledBuffer(SequenceReplayBuffer):
     def resample(self, seed: int) -> None:
         """Draw the trajectories of each replica.
 
+        :param seed: of the draw.
         :raises ValueError: if there is one trajectory.
         """
         ends = self.dones[: self.dataset_size].cpu().nonzero().flatten() + 1
@@ -236,6 +238,7 @@ def margin_of(values: NDArray[Any]) -> float:
     as the distance of that one from the truth. The mean of S critics has 1/S of this variance by itself.
 
     :param values: in k first states by each of S critics, (S, k).
+    :return: the half width, in the values' unit.
     """
     critics, count = values.shape
     of_states = NORMAL_95 * values.mean(0).std(ddof=1) / np.sqrt(count)

@@ -56,6 +56,7 @@ def evaluate(trial: Trial, **changes: Tensor) -> dict[str, Tensor]:
 
     :param trial: the algorithm, its batch and its noise.
     :param changes: tensors of the batch in place of its own.
+    :return: name -> losses (S,), and the actions.
     """
     method, nets = trial.policy.method, trial.policy.nets
     # every call sees the same input, whatever the one before did to its own
