@@ -28,7 +28,7 @@ from agents.common.nets.networks import Networks
 WARMUP_STEPS = 3
 MAX_GRAPHS = 4  # each keeps the memory of all that it replays
 COMPILED_UPDATES = {"cpu": 10_000, "cuda": 50_000}
-"""Planned updates that repay compiling: about a minute with an empty cache, on a CPU and on CUDA, where it gains less."""
+"""Planned updates that repay compiling, which takes about a minute; on CUDA it gains less."""
 STOPS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1}
 WORK_PER_THREAD = 1 << 25  # multiplications of a product that are worth waiting for another thread
 DEFAULT_THREADS = torch.get_num_threads()
