@@ -1,6 +1,12 @@
-"""What Linux says of the processor; empty on other systems."""
+"""The machine: the signals that stop a program on it, and the processor as Linux describes it."""
 
+import signal
 from pathlib import Path
+
+STOP_SIGNALS = (
+    signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU,
+)  # fmt: skip
+"""Signals that ask a program to stop: Ctrl-C, a cluster, a closed terminal, and a queue before a time limit."""
 
 
 def cpuinfo(key: str) -> str:

@@ -16,7 +16,8 @@ import types
 from collections.abc import Iterator
 from pathlib import Path
 
-from zoo.terminal.errors import STOP_SIGNALS, UsageError
+from agents.common.processor import STOP_SIGNALS
+from zoo.terminal.errors import UsageError
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 CLOSE_SECONDS = 10.0

@@ -7,15 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
 
+from agents.common.processor import STOP_SIGNALS
+
 SUCCEEDED, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 3
 """Exit codes of every program."""
 TRACEBACK_HINT = " (run with --verbose 2 for the traceback)"
-
-
-STOP_SIGNALS = (
-    signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU,
-)  # fmt: skip
-"""Signals that ask a program to stop: Ctrl-C, a cluster, a closed terminal, and a queue before a time limit."""
 
 
 def heard_signals() -> list[signal.Signals]:

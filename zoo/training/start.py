@@ -20,6 +20,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from agents.common.model_file import ModelFile, find_model, read_model_file
 from agents.common.normalization import Normalization, named_action_noise, normalized_env
+from agents.common.processor import STOP_SIGNALS
 from agents.common.sb3.constructor import with_named_classes
 from agents.common.sb3.environments import require_own_environments
 from agents.common.sb3.first_update import AgentError
@@ -43,7 +44,7 @@ from zoo.settings.config import declared_by_class
 from zoo.settings.layers import dump_yaml
 from zoo.settings.record import RunRecord
 from zoo.settings.request import TrainRequest
-from zoo.terminal.errors import STOP_SIGNALS, StopSignal, UsageError, as_usage_error
+from zoo.terminal.errors import StopSignal, UsageError, as_usage_error
 from zoo.terminal.messages import LOG_FILE_ONLY, log, log_to_folders
 from zoo.training.logs import EMPTY_LOG, ReplicaLogger, Replicas, tracked
 from zoo.training.loop import Checkpoints, Loop

@@ -23,13 +23,13 @@ from agents.common.batch import Batch
 from agents.common.engine.onednn import compiler_options
 from agents.common.method import Info, Method, Noise
 from agents.common.nets.networks import Networks
+from agents.common.processor import STOP_SIGNALS
 
 # libraries and the optimiser allocate memory in their first steps, which a capture forbids
 WARMUP_STEPS = 3
 MAX_GRAPHS = 4  # each keeps the memory of all that it replays
 COMPILED_UPDATES = {"cpu": 10_000, "cuda": 50_000}
 """Planned updates that repay compiling, which takes about a minute; on CUDA it gains less."""
-STOPS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1}
 WORK_PER_THREAD = 1 << 25  # multiplications of a product that are worth waiting for another thread
 DEFAULT_THREADS = torch.get_num_threads()
 OWN_THREADS = {DEFAULT_THREADS}
@@ -112,11 +112,11 @@ def holding_signals() -> Iterator[None]:
     The compiler's processes inherit that: a signal to the whole group, as Slurm and terminals send it, would end them,
     and the update would be taken plainly, with other last digits than in the resumed run.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    callers_mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, callers_mask)
 
 
 Evaluate = Callable[[Batch, Noise], tuple[Tensor, Info]]

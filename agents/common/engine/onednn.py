@@ -16,9 +16,8 @@ from torch import Tensor
 from agents.common.processor import cpuinfo
 
 ZEN_5 = 26  # the family, as Linux says it
-SMALLEST_WORK = (
-    1 << 20
-)  # multiplications of a product from which oneDNN gains more than a call of it costs
+SMALLEST_WORK = 1 << 20
+"""Multiplications of a product from which oneDNN gains more than a call of it costs."""
 
 
 def compiler_options() -> dict[str, Any]:

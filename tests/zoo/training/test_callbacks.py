@@ -7,7 +7,8 @@ from unittest import mock
 
 import pytest
 
-from zoo.terminal.errors import STOP_SIGNALS, CannotResume, StopSignal, handling_signals
+from agents.common.processor import STOP_SIGNALS
+from zoo.terminal.errors import CannotResume, StopSignal, handling_signals
 from zoo.training.loop import Checkpoints
 
 
