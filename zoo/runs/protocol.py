@@ -72,16 +72,11 @@ def phase_ends(protocol: Mapping[str, Any]) -> dict[str, int]:
     return ends
 
 
-def describe_layers(value: Any, own_layers: str = "") -> str | None:
+def describe_layers(value: Any) -> str | None:
     """Return layer widths in short, e.g. ``512x4``; None where nothing is stated.
 
     :param value: a list of widths, a mapping of such lists, or None.
-    :param own_layers: the networks that have layers of their own, ``own`` for all and ``own actor`` for one.
     """
-    if own_layers == "own":
-        return own_layers
-    if own_layers:
-        return f"{describe_layers(value)}, {own_layers}"
     if value is None:
         return None
     if isinstance(value, Mapping):

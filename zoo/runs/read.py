@@ -235,9 +235,7 @@ def _columns_of(record: RunRecord) -> dict[str, Any]:
         "played": " ".join(record.evaluation_env_kwargs) or "none",
         "dataset_size": dataset.get("size"),
         "dataset_fingerprint": dataset.get("fingerprint", "")[:8] or None,
-        "net_arch": describe_layers(
-            record.settings.get("net_arch"), (record.agent or {}).get("layers", "")
-        ),
+        "net_arch": describe_layers(record.settings.get("net_arch")),
         "pretraining_steps": run.pretraining_steps or cloned,
         "pretrained_actor": bool(actor),
         "follows_environment": rule.follows_environment,

@@ -179,8 +179,6 @@ def make_folders(
     for seed in seeds:
         folders.append(RunFolder.create(request.log_folder, record.algo, record.env, seed))
     log_to_folders(folder.path for folder in folders)
-    if isinstance(model, FlowAlgorithm) and model.policy.own_widths:
-        record = replace(record, agent={**(record.agent or {}), "layers": model.policy.own_widths})
     if len(seeds) > 1:
         record = replace(record, seeds=seeds, folders=[folder.path.name for folder in folders])
     places = []

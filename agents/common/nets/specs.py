@@ -8,7 +8,6 @@ input; ``role``: its part in pretraining; ``training``: what it has of its own, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -48,7 +47,6 @@ class NetworkSpec:
     :param target: whether it has an exponential moving average, named with ``_target``.
     :param role: its part in pretraining: the ``behaviour`` flow is cloned from the data, a ``copy`` starts equal to it;
         None has no part.
-    :param follows_net_arch: whether its hidden widths are those of the setting `net_arch`.
     :param training: what it has of its own, see :class:`~agents.common.common_settings.NetworkOptions`.
     :raises TypeError: for an unknown name or a value of another type.
     :raises ValueError: for a value out of range, or one of a target where there is none.
@@ -59,21 +57,16 @@ class NetworkSpec:
         build: Callable[[Sizes], Network],
         target: bool = False,
         role: Role | None = None,
-        follows_net_arch: bool = False,
         **training: Any,
     ) -> None:
         self.build = build
         self.target = target
         self.role = role
-        self.follows_net_arch = follows_net_arch
         self.training = NetworkOptions(**training)
         if not target and (self.training.tau, self.training.target_every) != (None, 1):
             raise ValueError(
                 "`tau` and `target_every` are of a target, and this network has none; leave them out"
             )
-
-
-_MLPSpec = partial(NetworkSpec, follows_net_arch=True)
 
 
 def critic(
@@ -84,12 +77,12 @@ def critic(
     **training: Any,
 ) -> NetworkSpec:
     """Return the spec of a critic ensemble; ``width`` gives, for D, the number of inputs beside features and time."""
-    return _MLPSpec(lambda n: network(n, width(n.actions), time), target, **training)
+    return NetworkSpec(lambda n: network(n, width(n.actions), time), target, **training)
 
 
 def state_value(target: bool = False, **training: Any) -> NetworkSpec:
     """Return the spec of a state value."""
-    return _MLPSpec(StateValue, target, **training)
+    return NetworkSpec(StateValue, target, **training)
 
 
 def velocity_field(
@@ -100,12 +93,12 @@ def velocity_field(
     **training: Any,
 ) -> NetworkSpec:
     """Return the spec of a velocity field, or of a one-step map without ``time``; ``noise_size`` None is D."""
-    return _MLPSpec(lambda n: VelocityField(n, time, noise_size), target, role, **training)
+    return NetworkSpec(lambda n: VelocityField(n, time, noise_size), target, role, **training)
 
 
 def noise_predictor(time_features: int = 64, **training: Any) -> NetworkSpec:
     """Return the spec of a diffusion policy's noise prediction, with Fourier features of the step."""
-    return _MLPSpec(lambda n: NoisePredictor(n, time_features), **training)
+    return NetworkSpec(lambda n: NoisePredictor(n, time_features), **training)
 
 
 def diffusion_schedule(kind: BetaSchedule) -> NetworkSpec:
@@ -115,17 +108,17 @@ def diffusion_schedule(kind: BetaSchedule) -> NetworkSpec:
 
 def tanh_gaussian(given_action: bool = False, **training: Any) -> NetworkSpec:
     """Return the spec of a squashed Gaussian policy; an edit policy also sees the given action."""
-    return _MLPSpec(lambda n: TanhGaussian(n, given_action), **training)
+    return NetworkSpec(lambda n: TanhGaussian(n, given_action), **training)
 
 
 def tanh_actor(target: bool = False, head_scale: float = 0.01, **training: Any) -> NetworkSpec:
     """Return the spec of a deterministic tanh policy; ``head_scale`` is the variance scale of its last layer."""
-    return _MLPSpec(lambda n: TanhActor(n, head_scale), target, **training)
+    return NetworkSpec(lambda n: TanhActor(n, head_scale), target, **training)
 
 
 def gaussian_mean(**training: Any) -> NetworkSpec:
     """Return the spec of a Gaussian policy's mean."""
-    return _MLPSpec(GaussianMean, **training)
+    return NetworkSpec(GaussianMean, **training)
 
 
 def multiplier(initial: float, budget: float) -> NetworkSpec:
@@ -142,7 +135,6 @@ def from_module(
     make: Callable[[Sizes], nn.Module],
     observes: bool = True,
     target: bool = False,
-    follows_net_arch: bool = False,
     **training: Any,
 ) -> NetworkSpec:
     """Return the spec of a network that is an ordinary module of one replica.
@@ -150,16 +142,12 @@ def from_module(
     :param make: makes the module from the sizes; it maps rows (B, ...) to rows.
     :param observes: whether its first input is observations.
     :param target: whether it has an exponential moving average.
-    :param follows_net_arch: whether ``make`` takes hidden widths from ``actor_arch`` or ``critic_arch`` of the sizes.
     :param training: what it has of its own.
     :return: the spec.
     """
     kind = VmappedObserver if observes else VmappedModule
     return NetworkSpec(
-        lambda n: kind(lambda: checked_module(make(n)), n.replicas),
-        target,
-        follows_net_arch=follows_net_arch,
-        **training,
+        lambda n: kind(lambda: checked_module(make(n)), n.replicas), target, **training
     )
 
 

@@ -7,7 +7,6 @@ its own tiny networks for two replicas on the CPU; it changes neither the model 
 from __future__ import annotations
 
 import functools
-import warnings
 from collections import UserDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -136,20 +135,7 @@ def check_first_update(
     for name, value in info.items():
         info[name] = value.detach()
     method.hooks_checked = True
-    _warn_of_own_layers(method, policy)
     return trial
-
-
-def _warn_of_own_layers(method: Method, policy: FlowPolicy) -> None:
-    """Warn where `net_arch` is set and does not act on all networks."""
-    if policy.own_layers and method.net_arch != type(method)().net_arch:
-        networks = ", ".join(f"`{network}`" for network in policy.own_layers)
-        warnings.warn(
-            f"{type(method).__name__}: `net_arch` = {method.net_arch} does not act on networks {networks}, which have "
-            "layers of their own (docs/register.md#networks-of-your-own); build them from `n.actor_arch` or "
-            "`n.critic_arch` and declare `follows_net_arch=True`, or leave the setting out",
-            stacklevel=4,
-        )
 
 
 def random_batch(policy: FlowPolicy, rows: int, generator: torch.Generator) -> Batch:

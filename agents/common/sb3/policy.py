@@ -190,30 +190,6 @@ class FlowPolicy(ActingPolicy):
                 if isinstance(extractor, ReplicatedExtractor):
                     extractor.initialise(replica, generator)
 
-    @property
-    def own_layers(self) -> list[str]:
-        """Names of the networks whose widths are their own, so that `net_arch` does not act on them."""
-        specs = self.method.specs()
-        return [name for name in self._layered() if not specs[name].follows_net_arch]
-
-    @property
-    def own_widths(self) -> str:
-        """What a protocol says of widths besides `net_arch`: ``own`` of all, or ``own actor``; empty if nothing."""
-        own_layers = self.own_layers
-        if not own_layers:
-            return ""
-        return "own" if own_layers == self._layered() else f"own {', '.join(own_layers)}"
-
-    def _layered(self) -> list[str]:
-        """Return the names of the networks that have layers, and so widths."""
-        layered = []
-        for name in self.method.specs():
-            # matrices and kernels have axes besides S and the outputs; a scalar or a bias has no width
-            parts = self.nets[name].named_parameters()
-            if any(p.ndim > 2 for part, p in parts if not part.startswith("features_extractor.")):
-                layered.append(name)
-        return layered
-
     def make_features_extractor(self) -> BaseFeaturesExtractor:
         """Return a new features extractor, of all replicas where it can hold several; else refuse several."""
         arguments = dict(self.features_extractor_kwargs)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from dataclasses import replace
 
 import pytest
@@ -13,12 +12,11 @@ from torch.testing import assert_close
 
 import agents
 from agents.common.nets.specs import NetworkSpec, Sizes
-from agents.common.sb3.first_update import check_first_update
 from agents.core import from_module
 from agents.testing.kit import CHECKS, run_checks
 from tests import code_blocks
 from tests.agents.testing.mistakes import own_network
-from tests.common.toys import SPACES, refuses, seeded, tiny_model, toy_batch
+from tests.common.toys import refuses, seeded, tiny_model, toy_batch
 
 SIZES = Sizes(2, 4, 3, 2, 5, [8], [8], False, False)
 PAGE = {}
@@ -183,33 +181,3 @@ class Holding(nn.Linear):
 def test_modules_that_cannot_stand_for_several_are_refused(module, text):
     with refuses(text, TypeError):
         from_module(lambda sizes: module).build(SIZES).initialise(0, torch.Generator())
-
-
-# -- settings that do not act on layers of one's own ------------------------------------------------------------------
-
-
-def linear(width, **declared):
-    """Return a network of ordinary modules with one hidden layer of a width that may follow from sizes."""
-
-    def make(n):
-        first = nn.Linear(n.observations, width(n))
-        return nn.Sequential(first, nn.Tanh(), nn.Linear(width(n), n.actions))
-
-    return from_module(make, **declared)
-
-
-FIXED = linear(lambda n: 24)
-FOLLOWING = linear(lambda n: n.actor_arch[0], follows_net_arch=True)
-
-
-def warnings_of(method, **settings):
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        check_first_update(method(**settings), *SPACES)
-    return [str(warning.message) for warning in caught]
-
-
-def test_a_width_that_does_not_act_is_told_at_the_start():
-    (widths,) = warnings_of(with_actor(FIXED), net_arch=[16, 16])
-    assert "`net_arch` = [16, 16] does not act on networks `actor`" in widths
-    assert warnings_of(with_actor(FOLLOWING), net_arch=[16, 16]) == []

@@ -43,9 +43,7 @@ class OwnRLPD(RLPD):
         specs = super().networks()
         for name, options in self.options.items():
             spec = specs[name]
-            specs[name] = NetworkSpec(
-                spec.build, spec.target, spec.role, spec.follows_net_arch, **options
-            )
+            specs[name] = NetworkSpec(spec.build, spec.target, spec.role, **options)
         return specs
 
 
