@@ -309,11 +309,11 @@ class CommonSettings(Configurable):
         doc="k, the frames that an observation of images stacks along its channels, the newest last. The replay buffer "
         "stores each once. The environment must stack them too: `agents.FrameStack(env, k)`.",
     )
-    encoder: Literal["impala_small", "impala", "impala_large", "impala_debug"] | None = setting(
+    encoder: Literal["impala_small"] | None = setting(
         default=None,
         fixed=OF_NETWORKS,
-        doc="What sees images: `impala_small`, `impala`, `impala_large` or `impala_debug`, as OGBench and FQL name it; "
-        "None: the policy's own extractor, or that of `policy_kwargs`.",
+        doc="What sees images: `impala_small`, as OGBench and FQL name it; None for the policy's own extractor, or "
+        "that of `policy_kwargs`.",
     )
     sparse: bool = setting(
         role="protocol",

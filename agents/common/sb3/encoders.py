@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from gymnasium import spaces
@@ -24,7 +23,7 @@ wants few and large kernels."""
 class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
     """The residual convolutional network of IMPALA, then one dense layer with GELU.
 
-    Each stage is a convolution, a max-pooling that halves the sides, and residual blocks of two convolutions. The
+    Each stage is a convolution, a max-pooling that halves the sides, and a residual block of two convolutions. The
     defaults are `impala_small`, with which OGBench's visual datasets are trained on.
 
     Source: Espeholt et al., "IMPALA", arXiv 1802.01561, Figure 3; ``impls/utils/encoders.py`` of OGBench, which
@@ -33,7 +32,6 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
     :param observation_space: images, (channels, height, width).
     :param features_dim: size of the output.
     :param widths: channels of each stage.
-    :param blocks: residual blocks of each stage; 2 is the references' `impala`.
     :param replicas: S, set by the policy.
     :raises ValueError: if observations are not images.
     """
@@ -43,7 +41,6 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
         observation_space: spaces.Box,
         features_dim: int = 512,
         widths: Sequence[int] = (16, 32, 32),
-        blocks: int = 1,
         replicas: int = 1,
     ) -> None:
         super().__init__(observation_space, features_dim)
@@ -52,12 +49,11 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
                 f"`ImpalaEncoder` expects images (C, H, W), got observations in {observation_space}"
             )
         self.replicas = replicas
-        self.blocks = blocks
         channels, *sides = observation_space.shape
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
         for width in widths:
-            for inputs in [channels, *[width] * (2 * blocks)]:
+            for inputs in (channels, width, width):
                 self.weights.append(nn.Parameter(torch.zeros(replicas, width, inputs, 3, 3)))
                 self.biases.append(nn.Parameter(torch.zeros(replicas, width)))
             channels = width
@@ -100,40 +96,9 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
             weight, bias = next(layers)
             return F.conv2d(x, weight.flatten(0, 1), bias.flatten(), padding=1, groups=groups)
 
-        for _ in range(len(weights) // (1 + 2 * self.blocks)):
+        for _ in range(len(weights) // 3):  # stages
             x = convolve(x)
             # the references' padding: one row before an odd side, and what is missing after any side
             x = F.max_pool2d(x, 3, 2, padding=(x.shape[-2] % 2, x.shape[-1] % 2), ceil_mode=True)
-            for _ in range(self.blocks):
-                x = x + convolve(convolve(x.relu()).relu())
+            x = x + convolve(convolve(x.relu()).relu())
         return x.relu().unflatten(1, (groups, -1)).transpose(0, 1).flatten(2)
-
-
-ENCODERS: dict[str, dict[str, Any]] = {
-    "impala_small": {},
-    "impala": {"blocks": 2},
-    "impala_debug": {"widths": [4, 4]},
-    "impala_large": {"blocks": 2, "widths": [64, 128, 128], "features_dim": 1024},
-}
-"""Names of the references -> arguments of :class:`ImpalaEncoder`."""
-
-
-def with_encoder(
-    name: str,
-    extractor_class: type[BaseFeaturesExtractor] | None,
-    extractor_kwargs: Mapping[str, Any] | None,
-) -> tuple[type[BaseFeaturesExtractor], dict[str, Any]]:
-    """Return class and arguments of the features extractor that the setting `encoder` names.
-
-    :param name: one of :data:`ENCODERS`.
-    :param extractor_class: what is given as its class.
-    :param extractor_kwargs: arguments that come before those of the name.
-    :return: both.
-    :raises ValueError: if another class is given too.
-    """
-    if extractor_class not in (None, ImpalaEncoder):
-        raise ValueError(
-            f"`encoder` and `features_extractor_class` both say what sees images, got {name!r} and "
-            f"{extractor_class.__name__}; give one of them"
-        )
-    return ImpalaEncoder, ENCODERS[name] | dict(extractor_kwargs or {})

@@ -33,7 +33,7 @@ from agents.common.nets.specs import Sizes, parameter_groups
 from agents.common.normalization import Normalization
 from agents.common.observations import ObservationLayout
 from agents.common.sb3.acting import ActingPolicy
-from agents.common.sb3.encoders import with_encoder
+from agents.common.sb3.encoders import ImpalaEncoder
 from agents.common.streams import Purpose, torch_generator
 from agents.registry import find_named_by_file, name_of
 
@@ -80,14 +80,12 @@ class FlowPolicy(ActingPolicy):
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        if activation_fn is not None and list(activation_fn().parameters()):
-            raise ValueError(
-                f"`activation_fn` must have no parameters, got {activation_fn.__name__}; use e.g. torch.nn.ReLU"
-            )
         if method.encoder is not None:
-            features_extractor_class, features_extractor_kwargs = with_encoder(
-                method.encoder, features_extractor_class, features_extractor_kwargs
-            )
+            if features_extractor_class not in (None, ImpalaEncoder):
+                raise ValueError(
+                    "`encoder` and `features_extractor_class` both say what sees images; give one of them"
+                )
+            features_extractor_class = ImpalaEncoder
         super().__init__(
             observation_space,
             action_space,
@@ -148,6 +146,11 @@ class FlowPolicy(ActingPolicy):
 
     def _build_networks(self) -> Networks:
         """Make all networks; replica k starts as a single run with its seed would."""
+        if self.activation_fn is not None and list(self.activation_fn().parameters()):
+            raise ValueError(
+                "`activation_fn` must have no parameters, which replicas would share, got "
+                f"{self.activation_fn.__name__}; use e.g. torch.nn.ReLU"
+            )
         method = self.method
         specs = method.specs()
         of_actors, of_critics = get_actor_critic_arch(method.net_arch)  # type: ignore[arg-type]  # None has become the default
