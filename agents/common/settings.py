@@ -362,12 +362,6 @@ class Configurable:
                     f"{cls.__name__}() got an unexpected keyword argument '{name}'; {suggestion(name, known_names)}"
                 )
 
-    @classmethod
-    def refuse_misspelt(cls, name: str) -> None:
-        """Refuse a new attribute whose name is almost that of a setting; raise AttributeError."""
-        for match in difflib.get_close_matches(name, cls._declared, 1, cutoff=0.9):
-            raise AttributeError(f"{cls.__name__} has no setting `{name}`; closest: {match}")
-
     def __setattr__(self, name: str, value: Any) -> None:
         """Check a setting before it is kept, by itself and beside the others; other attributes are not checked."""
         if name in self._declared:
@@ -384,7 +378,10 @@ class Configurable:
             changed.check_together()
             self.changes += 1
         elif not hasattr(self, name):
-            self.refuse_misspelt(name)
+            for match in difflib.get_close_matches(name, self._declared, 1, cutoff=0.9):
+                raise AttributeError(
+                    f"{type(self).__name__} has no setting `{name}`; closest: {match}"
+                )
         super().__setattr__(name, value)
 
     def settings(self) -> dict[str, Any]:

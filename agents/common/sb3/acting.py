@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from agents.common.nets.mlp import matmul_precision
 from agents.common.nets.networks import Networks
 from agents.common.normalization import Normalization
 from agents.common.observations import Array, ObservationLayout, centre_and_factor
-from agents.common.streams import Purpose, seeds_of_replicas, torch_generator
+from agents.common.streams import Purpose, torch_generator
 
 ChunkState = tuple[Array, ...]
 """Chunks in flight, (B, H, A), and how many actions of each are used, (B,)."""
@@ -44,12 +44,6 @@ class ActingPolicy(BasePolicy):
     normalization: Normalization | None = None
     """Statistics of `VecNormalize` where the policy applies them itself, because no environment does."""
 
-    def to(self, *args: Any, **kwargs: Any) -> Self:
-        """Move the policy, whose networks are evaluated in another way elsewhere."""
-        moved = super().to(*args, **kwargs)
-        self.nets.train(self.nets.training)
-        return moved
-
     @property
     def device(self) -> torch.device:
         """Where the policy is; SB3's property walks through all modules."""
@@ -59,17 +53,6 @@ class ActingPolicy(BasePolicy):
     def played_length(self) -> int:
         """Number of actions of a plan that are played before the next one."""
         return self.method.played_length
-
-    def set_random_seed(self, seed: int | Sequence[int]) -> None:
-        """Seed the noise of actions with one seed for each replica, or with one that theirs follow from."""
-        if not isinstance(seed, Sequence):
-            seed = seeds_of_replicas(seed, self.num_replicas)
-        self.generators = []
-        self.prediction_generators = []
-        # drawn on the CPU whatever the device; what one replica draws does not depend on the others
-        for of_replica in seed:
-            self.generators.append(torch_generator(Purpose.ACTING, of_replica))
-            self.prediction_generators.append(torch_generator(Purpose.PREDICTION, of_replica))
 
     def set_observation_statistics(
         self, observations: Tensor, scale: float | Literal["range"]

@@ -66,18 +66,6 @@ class ModelType(ABCMeta):
     method_class: type[Method]
 
 
-def _setting(name: str) -> Any:
-    """Return a property that is a setting of the model's method: SB3 reads and assigns it by this name."""
-
-    def read(model: FlowAlgorithm) -> Any:
-        return getattr(model.method, name)
-
-    def assign(model: FlowAlgorithm, value: Any) -> None:
-        setattr(model.method, name, value)
-
-    return property(read, assign)
-
-
 class FlowAlgorithm(StoredModel, metaclass=ModelType):
     """Off-policy learning of flow policies from a dataset, from an environment, or from both in turn.
 
@@ -98,13 +86,6 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = POLICIES
     method_class: ClassVar[type[Method]] = Method
-    learning_rate = _setting("learning_rate")
-    buffer_size = _setting("buffer_size")
-    learning_starts = _setting("learning_starts")
-    batch_size = _setting("batch_size")
-    tau = _setting("tau")
-    gamma = _setting("gamma")
-    gradient_steps = _setting("gradient_steps")
     unsaved = (*StoredModel.unsaved, "method", "trainer", "_chunk_state", "_last_info")
     policy: FlowPolicy
     trainer: Trainer
@@ -140,7 +121,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         self.seeds = arguments.seeds
         if env is None and arguments._init_setup_model:
             env = DataOnly(arguments.observation_space, arguments.action_space)
-        super().__init__(policy, env, **arguments.of_sb3(self.method))  # type: ignore[arg-type]
+        super().__init__(kind, env, **arguments.of_sb3(self.method))  # type: ignore[arg-type]
         self.offline_steps = 0  # gradient steps taken in learn_offline
         self._is_online = False  # whether the last phase was, or is, an online one
         self._phase_start = 0  # the step at which it began
@@ -155,25 +136,23 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         return getattr(self.method, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Refuse an attribute that would hide a setting of the method, or is a misspelt one, and change nothing."""
-        if name in self.method_class.declared() and not hasattr(type(self), name):
+        """Assign to the method a setting that SB3 has too; refuse an attribute that would hide another setting."""
+        declaration = self.method_class.declared().get(name)
+        if declaration is None:
+            super().__setattr__(name, value)
+        elif declaration.kw_only:
             raise AttributeError(
                 f"`{name}` is a setting of {self.method_class.__name__}; assign `model.method.{name}`"
             )
-        if "policy" in vars(self) and not hasattr(self, name):
-            self.method.refuse_misspelt(name)
-        super().__setattr__(name, value)
+        else:
+            setattr(self.method, name, value)
 
     @property
-    def train_freq(self) -> Any:
+    def train_freq(self) -> Any:  # type: ignore[override]  # `__setattr__` assigns it
         """How often updates follow, as SB3's `TrainFreq`."""
         value = self.method.train_freq
         steps, unit = value if isinstance(value, tuple) else (value, "step")
         return TrainFreq(steps, TrainFrequencyUnit(unit))
-
-    @train_freq.setter
-    def train_freq(self, value: Any) -> None:
-        self.method.train_freq = value
 
     # -- set-up -------------------------------------------------------------------------------------------------------
 

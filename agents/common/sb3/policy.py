@@ -34,7 +34,7 @@ from agents.common.normalization import Normalization
 from agents.common.observations import ObservationLayout
 from agents.common.sb3.acting import ActingPolicy
 from agents.common.sb3.encoders import ImpalaEncoder
-from agents.common.streams import Purpose, torch_generator
+from agents.common.streams import Purpose, seeds_of_replicas, torch_generator
 from agents.registry import find_named_by_file, name_of
 
 
@@ -211,6 +211,23 @@ class FlowPolicy(ActingPolicy):
                 "itself"
             )
         return extractor
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Move the policy, whose networks are evaluated in another way elsewhere."""
+        moved = super().to(*args, **kwargs)
+        self.nets.train(self.nets.training)
+        return moved
+
+    def set_random_seed(self, seed: int | Sequence[int]) -> None:
+        """Seed the noise of actions with one seed for each replica, or with one that theirs follow from."""
+        if not isinstance(seed, Sequence):
+            seed = seeds_of_replicas(seed, self.num_replicas)
+        self.generators = []
+        self.prediction_generators = []
+        # drawn on the CPU whatever the device; what one replica draws does not depend on the others
+        for of_replica in seed:
+            self.generators.append(torch_generator(Purpose.ACTING, of_replica))
+            self.prediction_generators.append(torch_generator(Purpose.PREDICTION, of_replica))
 
     def replica(self, index: int) -> FlowPolicy:
         """Return one replica, 0..S-1, as a separate policy with its parameters and optimiser state."""
