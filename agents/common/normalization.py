@@ -154,13 +154,11 @@ def named_action_noise(noise_type: str, noise_std: float, action_space: spaces.B
     return kind(mean=np.zeros(action_space.shape), sigma=sigma)
 
 
-def normalized_as_saved(env: VecEnv, values: Mapping[str, Any] | None) -> VecEnv:
-    """Return an environment that goes on with the statistics of a saved model, if it has any.
+def normalized_as_saved(env: VecEnv, values: Mapping[str, Any]) -> VecEnv:
+    """Return an environment that goes on with the statistics of a saved model.
 
     One that is in a `VecNormalize` stays in it, and keeps the statistics that it has gathered or was given.
     """
-    if values is None:
-        return env
     normalizer = unwrap_vec_normalize(env)
     if normalizer is None:
         normalizer = env = VecNormalize(env, **{name: values[name] for name in OPTIONS})

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from gymnasium import Env
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.save_util import recursive_setattr
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from agents.common.model_file import ModelFile, find_model, read_model_file
@@ -290,10 +289,7 @@ def _start_from(model: FlowAlgorithm, saved: ModelFile) -> None:
 
     :raises ValueError: if the saved one saw normalised observations, and this one does not.
     """
-    parameters, variables = saved.parameters()
-    model.set_parameters(parameters, device=model.device)
-    for name, value in variables.items():
-        recursive_setattr(model, f"{name}.data", value.data)
+    model.read_parameters(saved)
     statistics = saved.attributes({"behaviour"}).get("_saved_normalization")
     if statistics is None:
         return

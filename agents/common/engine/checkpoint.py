@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from stable_baselines3.common.save_util import recursive_setattr
 from stable_baselines3.common.utils import check_for_correct_spaces
 
 from agents.common.files import (
@@ -149,10 +148,7 @@ def _restore_model(model: StoredModel, path: Path) -> None:
         attributes["observation_space"],
         attributes["action_space"],
     )
-    parameters, variables = saved.parameters()
-    model.set_parameters(parameters, device=model.device)
-    for name, value in variables.items():
-        recursive_setattr(model, f"{name}.data", value.to(model.device))
+    model.read_parameters(saved)
     settings = getattr(model, "method_class", Configurable).declared()
     # a file has no function, at most its value at that time
     if callable(model.learning_rate):

@@ -32,7 +32,7 @@ from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.shards import Shards
 from agents.common.engine.trainer import Trainer
 from agents.common.method import Info, Method
-from agents.common.model_file import Source
+from agents.common.model_file import Source, read_model_file
 from agents.common.nets.mlp import undisturbed
 from agents.common.nets.specs import find_behaviour
 from agents.common.normalization import raw_observations
@@ -223,9 +223,29 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         self.trainer.seed(seeds)
         self.policy.set_random_seed(seeds)
 
-    def set_parameters(self, *args: Any, **kwargs: Any) -> None:
-        """Load parameters and optimiser state; see Stable-Baselines3."""
-        super().set_parameters(*args, **kwargs)
+    def set_parameters(
+        self, load_path_or_dict: Any, exact_match: bool = True, device: Any = "auto"
+    ) -> None:
+        """Load parameters and optimiser state; see Stable-Baselines3. Weight decays and the like stay this model's.
+
+        :param load_path_or_dict: a saved model, which is checked before anything changes, or state dicts by name.
+        :param exact_match: whether nothing may be missing.
+        :param device: of SB3's method; tensors go to where the model is.
+        :raises RuntimeError: if the policy's state dict does not fit, as in PyTorch.
+        :raises ValueError: if the file is damaged, a name is missing or unknown, or other networks have options of
+            their own in an optimiser's state.
+        """
+        parameters = load_path_or_dict
+        if not isinstance(parameters, dict):
+            parameters, _ = read_model_file(parameters).parameters()
+        names = {"policy", "policy.optimizer"}
+        if (exact_match and parameters.keys() != names) or parameters.keys() - names:
+            raise ValueError(f"parameters must be those of {names}, got {[*parameters]}")
+        # first what may refuse, so that then nothing has changed
+        if "policy.optimizer" in parameters:
+            self.policy.load_optimizer_state(parameters["policy.optimizer"])
+        if "policy" in parameters:
+            self.policy.load_state_dict(parameters["policy"], strict=exact_match)
         self.policy.keeps_statistics = bool((self.policy.observation_factor != 1).any())
         self.trainer.is_prepared = False  # a recorded update writes to the optimiser's old state
 

@@ -229,6 +229,28 @@ class FlowPolicy(ActingPolicy):
             self.generators.append(torch_generator(Purpose.ACTING, of_replica))
             self.prediction_generators.append(torch_generator(Purpose.PREDICTION, of_replica))
 
+    def load_optimizer_state(self, saved: Mapping[str, Any]) -> None:
+        """Load the state of an optimiser; weight decays and the like stay those of this policy's settings.
+
+        :param saved: its state dict.
+        :raises ValueError: if other networks have a group of parameters of their own.
+        """
+        groups, saved_groups = self.optimizer.param_groups, saved["param_groups"]
+        networks = [group.get("network", "all others") for group in groups]
+        saved_networks = [group.get("network", "all others") for group in saved_groups]
+        if saved_networks != networks:
+            raise ValueError(
+                f"the optimiser's state must have the groups {', '.join(networks)}, got {', '.join(saved_networks)}; "
+                'give both models the same, or load the parameters alone: `set_parameters({"policy": ...}, '
+                "exact_match=False)`"
+            )
+        merged = [
+            # the rate goes on from where it was
+            {**group, "params": saved_group["params"], "lr": saved_group["lr"]}
+            for group, saved_group in zip(groups, saved_groups, strict=True)
+        ]
+        self.optimizer.load_state_dict({"state": saved["state"], "param_groups": merged})
+
     def replica(self, index: int) -> FlowPolicy:
         """Return one replica, 0..S-1, as a separate policy with its parameters and optimiser state."""
         replaced = {"method": copy.copy(self.method), "seeds": [self.seeds[index]]}

@@ -107,7 +107,7 @@ class StoredModel(TrainedModel):
     ) -> Self:
         """Load a model; as in SB3, a device that is not there stands for the CPU.
 
-        :param path: what :meth:`save` wrote, the folder of a run, or a file that was read already.
+        :param path: what :meth:`save` wrote, the folder of a run, or a file that was read, of this algorithm.
         :param env: environment to go on with. Where the model was trained in a `VecNormalize`, it is normalised by the
             saved statistics, unless it is in a `VecNormalize` that has statistics of its own.
         :param device: where to.
@@ -120,11 +120,13 @@ class StoredModel(TrainedModel):
         :raises TypeError: for an attribute that the model has not; the closest are named.
         :raises ValueError: if it is damaged, or the model of another algorithm.
         """
-        saved = path if isinstance(path, ModelFile) else read_model_file(path)
-        saved.require_algorithm(cls)
+        if isinstance(path, ModelFile):
+            saved = path
+        else:
+            saved = read_model_file(path)
+            saved.require_algorithm(cls)
         attributes = cls._read_attributes(saved, custom_objects or {}, kwargs)
         device = get_device(device)
-        parameters, variables = saved.parameters()
         if print_system_info:
             print(saved.members["system_info.txt"].decode())
             get_system_info()
@@ -142,31 +144,29 @@ class StoredModel(TrainedModel):
         vars(model).update(attributes)
         model._setup_model()
         try:
-            model.set_parameters(parameters, device=device)
+            model.read_parameters(saved)
         except RuntimeError:
             # PyTorch names every tensor
+            parameters, _ = saved.parameters()
             require_fit(f"the model {saved.name}", model.policy.state_dict(), parameters["policy"])
             raise
-        for name, value in variables.items():
-            if value is not None:  # e.g. an entropy coefficient that is not tuned
-                recursive_setattr(model, f"{name}.data", value.to(device))
         return model
 
     @classmethod
     def _read_attributes(
-        cls, saved: ModelFile, custom_objects: Mapping[str, Any], given: dict[str, Any]
+        cls, saved: ModelFile, custom_objects: Mapping[str, Any], replacements: dict[str, Any]
     ) -> dict[str, Any]:
         """Return the attributes of a saved model and what stands for them; the arguments are those of :meth:`load`."""
-        if "policy_kwargs" in given:
-            _require_same_policy_kwargs(given.pop("policy_kwargs"), saved)
-        for name in given:
+        if "policy_kwargs" in replacements:
+            _require_same_policy_kwargs(replacements.pop("policy_kwargs"), saved)
+        for name in replacements:
             if name not in saved.described and not hasattr(cls, name):
                 raise TypeError(
                     f"{cls.__name__}.load() got '{name}', which no such model has; {suggestion(name, saved.described)}"
                 )
         # as in SB3, an attribute that the file has not is not added
         names = saved.described.keys() & custom_objects
-        replaced = {name: custom_objects[name] for name in names} | given
+        replaced = {name: custom_objects[name] for name in names} | replacements
         attributes = saved.attributes(replaced.keys()) | replaced
         if saved.described.get("behaviour") is not None:
             check_saved_flow(saved, attributes["behaviour"])
@@ -180,42 +180,39 @@ class StoredModel(TrainedModel):
     @classmethod
     def _environment_to_go_on_with(cls, env: GymEnv, attributes: dict[str, Any]) -> VecEnv:
         """Return the environment for a model of these attributes; refuse one of other spaces."""
-        saved_normalization = attributes.get("_saved_normalization")
-        wrapped = normalized_as_saved(cls._wrap_env(env), saved_normalization)
+        wrapped = cls._wrap_env(env)
+        if "_saved_normalization" in attributes:
+            wrapped = normalized_as_saved(wrapped, attributes["_saved_normalization"])
         check_for_correct_spaces(
             wrapped, attributes["observation_space"], attributes["action_space"]
         )
         attributes["n_envs"] = wrapped.num_envs
         return wrapped
 
+    def read_parameters(self, saved: ModelFile) -> None:
+        """Load the parameters of a saved model, and SB3's variables, such as an entropy coefficient.
+
+        :param saved: the model.
+        """
+        parameters, variables = saved.parameters()
+        self.set_parameters(parameters, device=self.device)
+        for name, value in variables.items():
+            if value is not None:  # e.g. an entropy coefficient that is not tuned
+                recursive_setattr(self, f"{name}.data", value.to(self.device))
+
     def set_parameters(
         self, load_path_or_dict: Any, exact_match: bool = True, device: Any = "auto"
     ) -> None:
-        """Load parameters and optimiser state; see Stable-Baselines3. Weight decays and the like stay this model's.
+        """Load parameters and optimiser state; see Stable-Baselines3.
 
         :param load_path_or_dict: a saved model, which is checked before anything changes, or state dicts by name.
         :param exact_match: whether nothing may be missing.
         :param device: where to.
-        :raises RuntimeError: if a state dict lacks a part, as in PyTorch.
-        :raises ValueError: if the file is damaged, or other networks have options of their own in an optimiser's state.
+        :raises ValueError: if the file is damaged.
         """
         parameters = load_path_or_dict
         if not isinstance(parameters, dict):
             parameters, _ = read_model_file(parameters).parameters()
-        saved_optimizer = parameters.get("policy.optimizer")
-        if saved_optimizer is not None:
-            own_groups = self.policy.optimizer.param_groups
-            try:
-                optimizer_state = {
-                    "state": saved_optimizer["state"],
-                    "param_groups": _with_own_options(own_groups, saved_optimizer["param_groups"]),
-                }
-            except KeyError as error:
-                raise RuntimeError(
-                    f"`policy.optimizer` must be the `state_dict()` of an optimiser, got one without {error}; give it "
-                    'whole, or load the parameters alone: `set_parameters({"policy": ...}, exact_match=False)`'
-                ) from error
-            parameters = {**parameters, "policy.optimizer": optimizer_state}
         super().set_parameters(parameters, exact_match, device)
 
     def save_replay_buffer(self, path: Source) -> None:
@@ -260,24 +257,3 @@ def _require_same_policy_kwargs(policy_kwargs: Mapping[str, Any], saved: ModelFi
                 f"`policy_kwargs.{name}` of a saved model cannot be changed from {written.get(name)} to {value}; make "
                 "a new model with it"
             )
-
-
-def _with_own_options(
-    own_groups: list[dict[str, Any]], saved_groups: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """Return the saved groups of an optimiser with the options of this model's settings; refuse other groups."""
-    expected_names, saved_names = (
-        ", ".join(group.get("network", "all others") for group in groups)
-        for groups in (own_groups, saved_groups)
-    )
-    if saved_names != expected_names:
-        raise ValueError(
-            f"the optimiser's state must have the groups {expected_names}, got {saved_names}; "
-            'give both models the same, or load the parameters alone: `set_parameters({"policy": ...}, '
-            "exact_match=False)`"
-        )
-    return [
-        # the rate goes on from where it was; other options are those of this model's settings
-        {**own_group, "params": saved_group["params"], "lr": saved_group["lr"]}
-        for own_group, saved_group in zip(own_groups, saved_groups, strict=True)
-    ]
