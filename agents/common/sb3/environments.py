@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from textwrap import shorten
 from typing import Any
@@ -201,8 +201,6 @@ class TrainedModel(OffPolicyAlgorithm):
     _saved_normalization: dict[str, Any] | None = None
     """Fields of the :class:`Normalization` that a file or a checkpoint holds."""
     _other_action_spaces: Sequence[spaces.Space[Any]] = ()
-    _reports_success = False
-    """Whether an episode's end has said so far whether it was a success."""
 
     @property
     def action_spaces(self) -> list[spaces.Space[Any]]:
@@ -277,40 +275,34 @@ class TrainedModel(OffPolicyAlgorithm):
             self.env.unwrapped._seeds = starts
 
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: Array | None = None) -> None:
-        """Remember finished episodes; one that says nothing of success is none where another one says it."""
-        finished = [index for index, info in enumerate(infos) if "episode" in info]
-        for index in finished:
-            info = infos[index]
-            info["episode"]["success"] = info.get("is_success")
-            # environments are grouped by the replica that they are played for
-            info["episode"]["replica"] = index * len(self.action_spaces) // len(infos)
-            self._reports_success |= "is_success" in info
+        """Remember finished episodes as SB3 does, each with its replica and with its success if it is reported."""
+        for index, info in enumerate(infos):
+            if "episode" in info:
+                # environments are grouped by the replica that they are played for
+                info["episode"]["replica"] = index * len(self.action_spaces) // len(infos)
+                if "is_success" in info:
+                    info["episode"]["success"] = info["is_success"]
         super()._update_info_buffer(infos, dones)
-        if finished and self._reports_success:
-            # many environments report success only when it is true, and SB3 counts only what is reported
-            self.ep_success_buffer = deque(maxlen=self._stats_window_size)
-            for episode in self.ep_info_buffer or ():
-                self.ep_success_buffer.append(bool(episode.get("success")))
 
     def replica_values(self) -> dict[str, Array]:
         """Return the values of each replica, (S,), in place of their mean in a log, by its name; none of one alone."""
+        values: dict[str, Array] = {}
         count = len(self.action_spaces)
-        episodes = self.ep_info_buffer or ()
-        if count == 1 or not episodes:
-            return {}
-        replicas = np.array([episode["replica"] for episode in episodes])
-        keys = {"ep_rew_mean": "r", "ep_len_mean": "l"}
-        if self._reports_success:
-            keys["success_rate"] = "success"
-        values = {}
-        for name, key in keys.items():
+        if count == 1:
+            return values
+        for name, key in (("ep_rew_mean", "r"), ("ep_len_mean", "l"), ("success_rate", "success")):
             # NaN stays where none of the last episodes is a replica's
             means = np.full(count, np.nan)
-            # an episode that says nothing of success is none
-            of_episodes = np.array([float(episode.get(key) or 0) for episode in episodes])
-            for replica in np.unique(replicas):
-                means[replica] = of_episodes[replicas == replica].mean()
-            values[f"rollout/{name}"] = means
+            for replica in range(count):
+                of_replica = [
+                    episode[key]
+                    for episode in self.ep_info_buffer or ()
+                    if episode["replica"] == replica and key in episode
+                ]
+                if of_replica:
+                    means[replica] = np.mean(of_replica)
+            if not np.isnan(means).all():
+                values[f"rollout/{name}"] = means
         return values
 
 
