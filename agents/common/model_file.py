@@ -26,8 +26,6 @@ from torch import Tensor
 from agents.common.files import DamagedFileError, atomic_path, raising_damaged_file, safe
 from agents.registry import name_of
 
-PICKLED = b":serialized:"
-"""The key under which files of SB3's own classes hold a pickle."""
 ATTRIBUTES, PARAMETERS, STATE = "data", "policy.safetensors", "state.pth"
 """The members of the archive: JSON, the policy's tensors, and what else has tensors."""
 CHECKSUM = b"sha256:"
@@ -165,20 +163,17 @@ def read_model_file(source: Source) -> ModelFile:
             name, "it is no saved model", "load a policy with `agents.load_policy`"
         )
     with raising_damaged_file(name), zipfile.ZipFile(io.BytesIO(content)) as archive:
-        digest = hashlib.sha256(content[:-_DIGITS]).hexdigest().encode()
-        has_checksum = archive.comment.startswith(CHECKSUM)
-        if has_checksum and content[-_DIGITS:] != digest:
-            raise DamagedFileError(name, "its SHA-256 is not that of what was written")
-        members = {member: archive.read(member) for member in archive.namelist()}
-        if PICKLED in archive.read(ATTRIBUTES):
+        if not archive.comment.startswith(CHECKSUM):
             raise DamagedFileError(
                 name,
-                "it is of Stable-Baselines3 itself and may hold code",
+                "its checksum is missing; one of Stable-Baselines3 itself has none, and may hold code",
                 "load it with the class that saved it",
             )
-        if not has_checksum:
-            raise DamagedFileError(name, "its checksum is missing")
-        return ModelFile(name, members, dict(json.loads(members[ATTRIBUTES])))
+        digest = hashlib.sha256(content[:-_DIGITS]).hexdigest().encode()
+        if content[-_DIGITS:] != digest:
+            raise DamagedFileError(name, "its SHA-256 is not that of what was written")
+        members = {member: archive.read(member) for member in archive.namelist()}
+        return ModelFile(name, members, dict(json.loads(archive.read(ATTRIBUTES))))
 
 
 # -- where saved models are

@@ -221,11 +221,6 @@ def centre_and_factor(
     else:
         spread, centre = torch.std_mean(observations, dim=0, correction=0)
         target = scale
-        # squares of very small and very large numbers are zero and infinite in float32
-        extreme = ((largest < 1e-15) | (largest > 1e15)).nonzero().flatten()
-        if len(extreme):
-            precise = torch.std_mean(observations[:, extreme].double(), dim=0, correction=0)
-            spread[extreme], centre[extreme] = (statistic.to(spread.dtype) for statistic in precise)
     # a spread of a unit in the last place is rounding; a factor beyond 1e30 would be infinite at once
     changes = spread > (ROUNDING * largest).clamp(min=1e-30)
     return centre, torch.where(changes, target / torch.where(changes, spread, 1.0), 1.0)

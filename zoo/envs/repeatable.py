@@ -49,8 +49,6 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
     :param keep_info: whether to keep all of the environment's ``info`` or only the success.
     """
 
-    copies_observations = True  # so that a model does not copy them again
-
     def __init__(self, env: gymnasium.Env[Array, Array], *, keep_info: bool) -> None:
         super().__init__(env)
         raw = env.unwrapped

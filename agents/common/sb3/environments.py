@@ -132,35 +132,6 @@ class DataOnly(gymnasium.Env[Any, Any]):
         )
 
 
-class CopiedObservations(gymnasium.ObservationWrapper[Any, Any, Any]):
-    """Return observations that stay as they are while the environment writes into its own array.
-
-    SB3 keeps the last observation of an episode, without a copy, over the reset that follows.
-
-    :param env: the environment.
-    """
-
-    copies_observations = True
-    """Attribute of wrappers that copy already; no other one is put around them."""
-
-    def reset(self, **arguments: Any) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode; an environment whose ``reset`` takes no options is given none, as by SB3.
-
-        :param arguments: seed and options.
-        :return: the first observation, and the info.
-        """
-        observation, info = self.env.reset(**arguments)
-        return self.observation(observation), info
-
-    def observation(self, observation: Any) -> Any:
-        """Return a copy.
-
-        :param observation: of the environment.
-        :return: the copy.
-        """
-        return copy.deepcopy(observation)
-
-
 def require_own_environments(
     replicas: int, env: VecEnv | None, action_noise: ActionNoise | None
 ) -> None:
@@ -222,7 +193,7 @@ class TrainedModel(OffPolicyAlgorithm):
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
-        """Wrap an environment as SB3 does; a single one returns copies of its observations.
+        """Wrap an environment as SB3 does.
 
         :param env: a Gymnasium or vectorised environment.
         :param verbose: whether SB3 says what it wraps.
@@ -233,8 +204,6 @@ class TrainedModel(OffPolicyAlgorithm):
         if not isinstance(env, gymnasium.Env | VecEnv):
             raise TypeError(NO_ENVIRONMENT.format(repr(env)))
         check_spaces(env.observation_space, env.action_space)
-        if isinstance(env, gymnasium.Env) and not env.has_wrapper_attr("copies_observations"):
-            env = CopiedObservations(env)
         return OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
