@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import load, save
 from torch import Tensor
@@ -131,7 +132,7 @@ def tensor_members(
     """
     optimizers = {name: state for name, state in state_dicts.items() if name != "policy"}
     file = io.BytesIO()
-    safe.save({**optimizers, "pytorch_variables": dict(variables)}, file)
+    torch.save({**optimizers, "pytorch_variables": dict(variables)}, file)
     return {PARAMETERS: save(_separate(state_dicts["policy"])), STATE: file.getvalue()}
 
 

@@ -30,7 +30,6 @@ from typing import (
 from agents.common.validation import (
     Bounds,
     boolean,
-    checked_pair,
     describe_bounds,
     integer,
     number,
@@ -142,7 +141,6 @@ _CHECKS_OF_TYPES: dict[Any, Callable[..., Any]] = {
     bool: boolean,
     int: integer,
     float: number,
-    tuple[float, float]: checked_pair,
 }
 """Type of a setting -> what checks its values; the numbers take bounds too."""
 

@@ -73,7 +73,7 @@ def save_checkpoint(model: StoredModel, folder: Path, **values: Any) -> Path:
         }
         # PyTorch, given a path, does not say that a disk is full
         with (temporary / STATE).open("wb") as file:
-            safe.save(state, file)
+            torch.save(state, file)
         write_manifest(temporary, format=FORMAT)
     for old in find_checkpoints(folder)[MAX_CHECKPOINTS:]:
         remove_folder(old)

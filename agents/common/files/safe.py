@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Collection
 from enum import Enum
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -173,17 +173,8 @@ _FORMS: dict[str, tuple[Any, Callable[[Any], Any], Callable[[Any], Any]]] = {
 # -- tensors ----------------------------------------------------------------------------------------------------------
 
 
-def save(value: Any, file: IO[bytes]) -> None:
-    """Write tensors and plain values, nested in each other, which :func:`load` reads.
-
-    :param value: what is written.
-    :param file: open for writing.
-    """
-    torch.save(value, file)
-
-
 def load(file: str | Path | bytes, device: torch.device | str | None = None) -> Any:
-    """Read tensors and plain values that :func:`save` wrote.
+    """Read tensors and plain values, nested in each other, that ``torch.save`` wrote.
 
     :param file: a path, or the content of a file.
     :param device: where its tensors go; None: where they were.

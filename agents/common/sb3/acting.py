@@ -329,11 +329,6 @@ class ActingPolicy(BasePolicy):
         shape = self.num_replicas, rows
         return {name: draw.expand(*shape, *draw.shape[1:]) for name, draw in noise.items()}
 
-    def scale_action(self, action: Array) -> Array:
-        """Return actions in the environment's units, (..., A), scaled to [-1, 1]."""
-        low, high = self.action_space.low, self.action_space.high
-        return 2.0 * ((action - low) / (high - low)) - 1.0
-
     def unscale_action(self, scaled_action: Array) -> Array:
         """Return actions, (..., A), in the environment's units, clipped to its box."""
         low, high = self.action_space.low, self.action_space.high
