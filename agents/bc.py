@@ -39,7 +39,7 @@ class BC(Method):
     .. math:: L = L_{FM}(v) = \mathbb{E}\lVert v(s, (1-t) z + t a, t) - (a - z)\rVert^2 / D
 
     This is the behaviour flow of Q-learning with Adjoint Matching and of most other algorithms here, trained alone: the
-    yardstick of what cloning reaches. Settings that speak of critics have no effect.
+    baseline for what cloning reaches. Settings that speak of critics have no effect.
 
     Source: Lipman et al., Flow Matching for Generative Modeling, arXiv 2210.02747, conditional flow matching with the
     straight path. Differs in: the condition is the observation; sequences that cross a trajectory end are left out.

@@ -53,7 +53,7 @@ BUILT_IN = {
         "QAME",
         "QAM-E",
         "Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234)",
-        "Offline and then online with compute to spare: the best of QAM's paper in both.",
+        "Offline and then online with compute to spare: the highest means of QAM's paper.",
     ),
     "trqam": BuiltIn(
         "TRQAM",
@@ -210,7 +210,7 @@ BUILT_IN = {
         "IQL",
         "Offline Reinforcement Learning with Implicit Q-Learning (Kostrikov, Nair and Levine, "
         "arXiv 2110.06169)",
-        "The yardstick without a flow that every table has: values of data actions alone.",
+        "The baseline without a flow that every table has: values of data actions alone.",
     ),
     "idql": BuiltIn(
         "IDQL",
@@ -223,7 +223,7 @@ BUILT_IN = {
         "BC",
         "BC",
         "Flow Matching for Generative Modeling (Lipman et al., arXiv 2210.02747), on actions",
-        "The yardstick for every other; clones a flow once for several of them.",
+        "The baseline for every other; clones a flow once for several of them.",
     ),
 }
 ALIASES: dict[str, str] = {"bptt": "fbrac", "guidance": "cgql"}

@@ -42,7 +42,8 @@ def _block(lines: Iterator[str]) -> str:
 
 
 def at_a_glance(id: str) -> Iterator[str]:
-    """Give a recording of an algorithm, its scores in each set that has it, and where its settings are."""
+    """Give when to use an algorithm, a recording, its scores in each set that has it, and where its settings are."""
+    yield f"**When to use it.** {escaped(described()[id]['when'])}\n"
     name = published_names()[id]
     for path in sorted((ROOT / "docs/figures/play").glob(f"{id}_on_*.gif")):
         caption = f"A :doc:`trained agent </docs/trained>`: {path.stem.replace('_', ' ')}."

@@ -99,7 +99,7 @@ def overview() -> str:
             mini = list(scores["mini"].loc[name].dropna())[-1:]  # of its last phase
         rows.append([id, source, *map(published.get, PHASES), *mini])
     table = pd.DataFrame(rows, columns=["algorithm", "source", *SCORES]).sort_values("algorithm")
-    return str(table.to_csv(index=False, float_format="%.1f", lineterminator="\n"))
+    return str(table.to_csv(index=False, float_format="%.2f", lineterminator="\n"))
 
 
 def _final_means(set_name: str) -> pd.DataFrame:

@@ -25,7 +25,7 @@ SB3 = {
 
 
 FOLDER = Path(__file__).resolve().parents[2] / "results" / "published"
-START_WITH = {"offline": "sqam", "offline to online": "fql", "online": "rlpd", "yardstick": "bc"}
+START_WITH = {"offline": "sqam", "offline to online": "fql", "online": "rlpd", "baseline": "bc"}
 """How you train -> the algorithm to start with."""
 SCORES = ("offline", "online", "mini")
 NUMBERS = (*SCORES, "work")
@@ -99,7 +99,7 @@ def start_text(algorithms: Mapping[str, Mapping[str, Any]], link: str = "{name} 
     return (
         f"Start with {written['offline']} offline, {written['offline to online']} offline and then online, "
         f"{written['online']} online from the first step. Scores of SQAM and TRQAM belong to `--profile trqam`. Train "
-        f"{written['yardstick']} too: it ignores rewards; a method that does not beat it learns nothing from them."
+        f"{written['baseline']} too: it ignores rewards; a method that does not beat it learns nothing from them."
     )
 
 
