@@ -148,10 +148,6 @@ def _observation_scale(name: str, value: Any) -> float | Literal["range"] | None
     """Check how observations are scaled."""
     if value is None or value == "range":
         return value
-    if isinstance(value, str):
-        raise ValueError(
-            f'`{name}` must be a number > 0, "range" or None, got {value!r}; choose one of them'
-        )
     return number(name, value, above=0)
 
 

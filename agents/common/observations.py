@@ -60,7 +60,10 @@ class ObservationLayout:
         self.is_dict = isinstance(space, spaces.Dict)
         self.parts: list[SpaceSlice] = []
         self.size = 0
-        for key, part in self._by_key(space).items():
+        named_parts: Mapping[str, Any] = (
+            space.spaces if isinstance(space, spaces.Dict) else {"": space}
+        )
+        for key, part in named_parts.items():
             shape: Any = get_obs_shape(part)
             columns = slice(self.size, self.size + math.prod(shape))
             is_image = is_image_space(part)
@@ -77,7 +80,7 @@ class ObservationLayout:
         """Whether rows are what networks see, so that nothing needs to be extracted."""
 
     def _by_key(self, values: Any) -> Mapping[str, Any]:
-        """Return what an observation, or its space, has for each part."""
+        """Return what an observation has for each part."""
         if self.is_dict:
             return values
         return {"": values}

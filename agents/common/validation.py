@@ -24,11 +24,9 @@ MAX_LISTED = 40
 OTHER_NAMES = {
     "actor_hidden_dims": "net_arch",
     "alpha": "bc_weight distill_weight inverse_temperature",
-    "discount": "gamma",
     "ent_coef": "none: no policy gets a bonus for its entropy, but that of rlpd, whose weight is learnt",
     "inv_temp": "inverse_temperature",
     "layer_norm": "actor_layer_norm critic_layer_norm",
-    "lr": "learning_rate",
     "n": "offline_steps online_steps episodes",
     "n_timesteps": "offline_steps online_steps episodes",
     "num_qs": "ensemble_size",
@@ -41,7 +39,6 @@ OTHER_NAMES = {
     "tensorboard_log": "log_folder",
     "total_timesteps": "offline_steps online_steps",
     "use_sde": "none: actions vary by the noise that a flow starts from",
-    "utd_ratio": "gradient_steps",
     "value_hidden_dims": "net_arch",
 }
 """Names in SB3, its zoo and the papers' code -> ours, or why there is none; for settings and flags alike."""

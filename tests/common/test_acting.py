@@ -69,7 +69,7 @@ def test_a_flipped_bit_is_found(tmp_path):
         ({"format": "another"}, "expected a policy as `save_policy` writes it, got 'another'"),
         ({"policy": "["}, r"policy\.safetensors cannot be read"),
         ({"method": "os:system"}, "of `os:system`"),
-        ({"settings": {"flow_stepz": 3}}, "another version of QAM, .*'flow_stepz'"),
+        ({"settings": {"flow_stepz": 3}}, "cannot be read: QAM.*'flow_stepz'; closest: flow_steps"),
     ],
 )
 def test_what_does_not_describe_the_tensors_is_refused(change, text, tmp_path):

@@ -139,11 +139,6 @@ class FlowPolicy(ActingPolicy):
         """A space of what networks see: observations, or their features."""
         return spaces.Box(-1, 1, (self.features_extractor.features_dim,))
 
-    @property
-    def actor(self) -> FlowPolicy:
-        """The policy itself: acting may need any of its networks."""
-        return self
-
     def _build_networks(self) -> Networks:
         """Make all networks; replica k starts as a single run with its seed would."""
         if self.activation_fn is not None and list(self.activation_fn().parameters()):
@@ -345,14 +340,8 @@ class FlowPolicy(ActingPolicy):
         settings = description.pop("settings")
         normalization = description.pop("normalization", None)
         entry = find_named_by_file(algorithm, path, trust=trust)
-        try:
-            method = entry.method(**settings)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"{path} is a policy of another version of {entry.method.__name__}, whose settings this one does not "
-                f"take: {error}; load it with the version that saved it"
-            ) from error
         with raising_damaged_file(str(path)):
+            method = entry.method(**settings)
             policy = cls(lr_schedule=cls._dummy_schedule, method=method, **description)
             owners = {_owner_of(name) for name in tensors}
             saved_networks = {name: net for name, net in policy.nets.items() if name in owners}
