@@ -120,10 +120,14 @@ def test_observations_are_scaled_by_a_loaded_buffers_dataset(tmp_path):
     [
         (spaces.Dict({"x": spaces.Dict({"y": OBSERVATIONS})}), None, "Dicts of these, got Dict("),
         (spaces.Box(-1, 1, (0,)), None, "and Dicts of these, got Box("),
-        (OBSERVATIONS, spaces.Box(-1, 1, (0,)), "Box actions of floats, got Box("),
+        (OBSERVATIONS, spaces.Box(-1, 1, (0,)), "finite bounds low < high in float32, got Box("),
         (OBSERVATIONS, spaces.Discrete(3), "got Discrete(3)"),
         (OBSERVATIONS, spaces.Box(-np.inf, np.inf, (2,)), "got Box(-inf, inf"),
-        (OBSERVATIONS, spaces.Box(np.float32([-1, 0.5]), np.float32([1, 0.5])), "in coordinate 1"),
+        (
+            OBSERVATIONS,
+            spaces.Box(np.float32([-1, 0.5]), np.float32([1, 0.5])),
+            "low < high in float32",
+        ),
     ],
 )
 def test_unsupported_space_is_refused_by_name(observations, actions, message):

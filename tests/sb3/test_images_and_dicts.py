@@ -129,20 +129,14 @@ def test_a_dataset_of_images_in_other_units_is_refused():
         model_of("mixed").load_dataset(dataset)
 
 
-@pytest.mark.parametrize(
-    ("dtype", "number", "named"),
-    [
-        (np.float32, np.nan, r"nan at step \d+; this is a fault of"),
-        (np.float64, 1e300, "inf"),
-    ],
-)
-def test_an_environments_wrong_number_is_not_blamed_on_training(dtype, number, named):
+@pytest.mark.parametrize(("dtype", "number"), [(np.float32, np.nan), (np.float64, 1e300)])
+def test_an_environments_wrong_number_is_not_blamed_on_training(dtype, number):
     env = SampledEnv(spaces.Box(-1, 1, (4,), dtype))
     observation = env.observation_space.sample()
     observation[1] = number
     env._observe = lambda: observation
     model = tiny_model(env=env, learning_starts=100)
-    with refuses(f"got observation = {named}"):
+    with refuses(r"at step \d+; this is a fault of the environment"):
         model.learn(9)
 
 

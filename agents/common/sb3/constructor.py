@@ -43,14 +43,6 @@ def _buffer_class(name: str, value: Any) -> Any:
     return value
 
 
-def _refused(name: str, value: Any) -> bool:
-    if value:
-        raise ValueError(
-            f"`{name}` is not supported: transitions are stored in another layout; leave it out"
-        )
-    return False
-
-
 SETTINGS_OF_POLICY = {"n_critics": "ensemble_size", "net_arch": "net_arch"}
 """Arguments of a policy, as SB3 names them, that are settings of the method here -> their names."""
 CLASSES_OF_POLICY: dict[str, tuple[type, Any]] = {
@@ -122,9 +114,6 @@ class Arguments(Configurable):
     replay_buffer_kwargs: dict[str, Any] | None = setting(
         default=None,
         doc='Further arguments of the buffer; `{"storage": "host"}` keeps the data off the GPU.',
-    )
-    optimize_memory_usage: bool = setting(
-        default=False, check=_refused, doc="An argument of SB3; True is refused."
     )
     policy_kwargs: dict[str, Any] | None = setting(
         default=None,

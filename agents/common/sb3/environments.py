@@ -54,23 +54,17 @@ def check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) ->
             "models support non-empty Box, MultiBinary, Discrete and one-dimensional MultiDiscrete observations (from "
             f"0 on) and Dicts of these, got {observations}; use gymnasium.wrappers.FlattenObservation"
         )
-    is_bounded = isinstance(actions, spaces.Box) and actions.is_bounded() and 0 not in actions.shape
-    if not isinstance(actions, spaces.Box) or not is_bounded or actions.dtype.kind != "f":
+    is_scalable = False
+    if isinstance(actions, spaces.Box) and actions.dtype.kind == "f" and 0 not in actions.shape:
+        # actions are scaled in float32, in which a width of a box of float64 may be 0 or infinite
+        with np.errstate(over="ignore"):
+            widths = actions.high.astype(np.float32) - actions.low.astype(np.float32)
+        is_scalable = bool(((widths > 0) & np.isfinite(widths)).all())
+    if not is_scalable:
         raise UnsupportedSpaceError(
-            f"models support non-empty bounded Box actions of floats, got {actions}; "
-            "use an environment with continuous actions between finite bounds"
-        )
-    # actions are scaled in float32, in which a width of a box of float64 may be 0 or infinite
-    low, high = (bound.astype(np.float32) for bound in (actions.low, actions.high))
-    with np.errstate(over="ignore"):
-        widths = (high - low).ravel()
-    unscalable = np.flatnonzero(~((widths > 0) & np.isfinite(widths)))
-    if unscalable.size:
-        place = unscalable[0]
-        raise UnsupportedSpaceError(
-            "models scale actions to [-1, 1], so low < high and high - low must hold in float32, got "
-            f"[{low.ravel()[place]:g}, {high.ravel()[place]:g}] in coordinate {place} of {actions}; with a "
-            "gymnasium.ActionWrapper, leave out a coordinate that never changes, and give real limits to one without"
+            "models support non-empty Box actions of floats, each between finite bounds low < high in float32, got "
+            f"{actions}; with a gymnasium.ActionWrapper, leave out a coordinate that never changes, and give real "
+            "limits to one without"
         )
 
 
@@ -291,13 +285,6 @@ class OneReplica(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
-
-    def __getattr__(self, name: str) -> Any:
-        """Look up in the network what is not here, e.g. its features extractor."""
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("network"), name)
 
     def forward(self, observations: Tensor, *inputs: Tensor) -> Tensor:
         """Return what the network makes of observations (B, ...) and further inputs (B, ...)."""

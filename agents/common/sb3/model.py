@@ -698,14 +698,12 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         last = [info["terminal_observation"] for info in infos if "terminal_observation" in info]
         with np.errstate(over="ignore"):  # what float32 does not hold becomes infinite
             rows = [self.policy.layout.flatten(observations) for observations in (new_obs, *last)]
-            values = {"observation": np.concatenate(rows), "reward": reward.astype(np.float32)}
-        for name, array in values.items():
-            bad = array[~np.isfinite(array)]
-            if bad.size:
-                raise ValueError(
-                    f"environments must return values that are finite in float32, got {name} = {bad[0]} at step "
-                    f"{self.num_timesteps}; this is a fault of the environment, not of training"
-                )
+            arrays = (*rows, reward.astype(np.float32))
+        if not all(np.isfinite(array).all() for array in arrays):
+            raise ValueError(
+                "environments must return observations and rewards that are finite in float32, got others at step "
+                f"{self.num_timesteps}; this is a fault of the environment, not of training"
+            )
         is_plain = self.policy.layout.is_plain  # choices are often equal
         if is_plain and last and np.array_equal(rows[1][0], rows[0][np.argmax(dones)]):
             warnings.warn(
