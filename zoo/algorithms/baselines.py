@@ -107,7 +107,9 @@ class SingleStepPolicy:
         if normalization is not None:
             rows = normalization.observations(rows)
         actions, _ = self.policy.predict(rows, deterministic=True)
-        return actions[None, :, None]
+        box: Any = self.policy.action_space
+        # SB3's scaling rounds, so an end of the box may lie outside
+        return actions.clip(box.low, box.high).astype(box.dtype)[None, :, None]
 
 
 def as_chunk_policy(policy: BasePolicy) -> FlowPolicy | SingleStepPolicy:

@@ -14,7 +14,6 @@ import torch
 from gymnasium.envs.registration import EnvSpec
 
 from agents.common.observations import Array
-from agents.common.sb3.acting import played_actions
 from agents.common.streams import Purpose, seed_for, torch_generator
 from zoo.envs.checks import stack
 from zoo.envs.make import find_spec, is_ogbench
@@ -313,7 +312,7 @@ class BatchPlanner:
         self.seconds = time.perf_counter() - begin
         is_bad = ~np.isfinite(chunks).all(axis=(1, 2))
         chunks[is_bad] = np.mean([self._action_space.low, self._action_space.high], axis=0)
-        return played_actions(chunks, self._action_space), set(rows[0][is_bad].tolist())
+        return chunks, set(rows[0][is_bad].tolist())
 
     def _fill(self, replica: int, episode: int) -> None:
         """Draw an episode's noise of the next plans."""

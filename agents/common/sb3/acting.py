@@ -170,8 +170,7 @@ class ActingPolicy(BasePolicy):
             )
         rows, is_batch = self.read_observations(observation)
         generators = None if deterministic else self.prediction_generators
-        planned, state = self.next_actions(rows, state, episode_start, generators)
-        actions = played_actions(planned, self.action_space)
+        actions, state = self.next_actions(rows, state, episode_start, generators)
         if not is_batch:
             actions = actions[0]
         return actions, state
@@ -334,11 +333,6 @@ class ActingPolicy(BasePolicy):
         low, high = self.action_space.low, self.action_space.high
         action = low + 0.5 * (scaled_action + 1.0) * (high - low)
         return action.clip(low, high)  # scaling rounds, so an end may lie outside
-
-
-def played_actions(actions: Array, space: spaces.Box) -> Array:
-    """Return actions, (..., A), as an environment plays them: inside its box and in its dtype."""
-    return actions.clip(space.low, space.high).astype(space.dtype)
 
 
 def _map_parts(function: Callable[[Any], Any], observation: Any) -> Any:

@@ -26,7 +26,6 @@ from agents.common.files import atomic_path
 from agents.common.nets.mlp import StackedMLP
 from agents.common.nets.modules import VmappedModule
 from agents.common.observations import ObservationLayout
-from agents.common.sb3.acting import played_actions
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, torch_generator
 from agents.registry import name_of
@@ -232,7 +231,7 @@ def _largest_error(graph: Any, policy: FlowPolicy) -> float:
     )
     rows = _as_rows(layout, list(inputs.values())[: len(layout.parts)])
     noise = {name: inputs[name][None] for name in policy.method.candidate_noise()}
-    planned_actions = played_actions(policy.plan(rows[None].numpy(), noise)[0], policy.action_space)
+    planned_actions = policy.plan(rows[None].numpy(), noise)[0]
     width = policy.action_space.high - policy.action_space.low
     error = float(np.max(np.abs(exported_actions - planned_actions) / width))
     if not error <= TOLERANCE:  # also where it is NaN
