@@ -17,9 +17,9 @@ from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
 from zoo.terminal.parser import Parser, a_path
 
-PURPOSE = """Upload an agent to the Hugging Face hub: its policy (safetensors), settings, learning curve and a model
-card. The policy is played under its run's protocol first, for the score on the card. `--from-hub` of zoo enjoy,
-evaluate and export plays what is uploaded."""
+PURPOSE = """Upload an agent to the Hugging Face hub: its policy (safetensors), settings and a model card. The policy is
+played under its run's protocol first, for the score on the card. `--from-hub` of zoo enjoy, evaluate and export plays
+what is uploaded."""
 
 
 def make_parser() -> Parser:

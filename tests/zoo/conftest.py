@@ -44,17 +44,6 @@ def pretend_cores(monkeypatch, cores):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _no_learning_curves():
-    """Draw no learning curve of a run in this process, a fifth of its work; programs in processes of their own do."""
-    import zoo.training.recorder
-
-    with pytest.MonkeyPatch.context() as patch:
-        name = "plot_learning_curve"
-        patch.setattr(zoo.training.recorder, name, lambda history, path, *about: path.touch())
-        yield
-
-
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
     """Return a folder with a small generated maze dataset."""

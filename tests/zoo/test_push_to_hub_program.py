@@ -20,7 +20,7 @@ from zoo.models.agent import agent_of_run, find_trained
 from zoo.push_to_hub import main
 
 REPO = f"me/qam-{ENV}"
-FILES = {"README.md", "policy.safetensors", "config.yml", "learning_curve.png"}
+FILES = {"README.md", "policy.safetensors", "config.yml"}
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_a_second_upload_replaces_first_and_leaves_other_files(logs, hub, call):
     result, _ = call(main, trained, "--repo", "me/a")
     assert result["episodes"] == 50
     files = newest(hub, "me/a")
-    assert files.keys() == FILES - {"learning_curve.png"} | {"notes.md"}
+    assert files.keys() == FILES | {"notes.md"}
     assert files["policy.safetensors"] == trained.read_bytes()
     assert yaml.safe_load(files["config.yml"])["settings"]["distill_weight"] == 45.6
     for repo, algo in ((f"me/a@{first}", "qam"), ("me/a", "fql")):
@@ -90,7 +90,7 @@ def test_files_can_be_written_without_uploading(tmp_path, call):
     assert result["folder"] == str(tmp_path / "files")
     assert "nothing is uploaded" in errors
     names = {path.name for path in (tmp_path / "files").iterdir()}
-    assert names == FILES - {"learning_curve.png"}
+    assert names == FILES
     call(main, *words, code=2)  # the folder exists
 
 

@@ -42,7 +42,7 @@ def test_a_run_leaves_everything_in_its_folder(finished):
     names = {path.name.partition(".tfevents")[0] for path in finished.iterdir()}
     expected = (
         "config.yml command.txt versions.json status.json progress.csv events.out evaluations.npz "
-        f"summary.json checkpoint {ENV}.zip best_model.zip learning_curve.png run.log lock"
+        f"summary.json checkpoint {ENV}.zip best_model.zip run.log lock"
     )
     assert names == set(expected.split())
     assert (finished / "progress.csv").read_text().startswith("time/total_timesteps,")

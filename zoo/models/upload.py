@@ -1,4 +1,4 @@
-"""Upload an agent to the Hugging Face hub: policy, settings, learning curve and a model card."""
+"""Upload an agent to the Hugging Face hub: policy, settings and a model card."""
 
 import json
 import shlex
@@ -22,7 +22,7 @@ from zoo.settings.layers import dump_yaml
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
 
-CARD, CURVE, SETTINGS = "README.md", "learning_curve.png", "config.yml"
+CARD, SETTINGS = "README.md", "config.yml"
 TEMPLATE = Path(__file__).parent / "templates" / "card.md.jinja"
 _KEPT_SETTINGS = (
     "profile", "pretraining_steps", "offline_steps", "online_steps", "sparse", "dataset",
@@ -46,7 +46,6 @@ def upload(agent: Agent, repo: str, private: bool) -> tuple[str, Score]:
                 repo_id=repo,
                 folder_path=folder,
                 commit_message="Upload an agent",
-                delete_patterns=[CURVE],  # the only file that an upload may lack
             )
     return str(url), score
 
@@ -74,13 +73,10 @@ def write_upload(agent: Agent, folder: Path, repo: str) -> Score:
         _, score = play(agent)
         about = describe_agent(agent) | {"score": asdict(score)}
         agent.policy.save(folder / POLICY, agent.policy.acting_networks(), about)
-    if agent.run is not None and (agent.run / CURVE).is_file():
-        shutil.copyfile(agent.run / CURVE, folder / CURVE)
     # tuples become lists, and classes their names
     about["settings"] = json.loads(json.dumps(agent.policy.method.settings(), default=str))
     (folder / SETTINGS).write_text(dump_yaml(about), encoding="utf-8")
-    curve = CURVE if (folder / CURVE).exists() else ""
-    model_card(agent, about, score, repo, curve).save(folder / CARD)
+    model_card(agent, about, score, repo).save(folder / CARD)
     return score
 
 
@@ -103,11 +99,10 @@ def describe_agent(agent: Agent) -> dict[str, Any]:
     }
 
 
-def model_card(agent: Agent, about: dict[str, Any], score: Score, repo: str, curve: str) -> Any:
+def model_card(agent: Agent, about: dict[str, Any], score: Score, repo: str) -> Any:
     """Return the card, with the metadata that the hub understands.
 
     :param about: the entries of :func:`describe_agent`, and ``settings``.
-    :param curve: the picture of the learning curve, if there is one.
     """
     library = hub_library()
     result = library.EvalResult(
@@ -144,5 +139,4 @@ def model_card(agent: Agent, about: dict[str, Any], score: Score, repo: str, cur
         score=score,
         words=shlex.join(words),
         settings=dump_yaml(about["settings"]).rstrip(),
-        curve=curve,
     )

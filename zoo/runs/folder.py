@@ -118,7 +118,6 @@ class RunFolder:
         self.evaluations = path / "evaluations.npz"
         self.summary = path / "summary.json"
         self.progress = path / "progress.csv"
-        self.learning_curve = path / "learning_curve.png"
         self.checkpoints = path / "checkpoint"
         self.model = path / f"{self.env}.zip"
         self.best_model = path / "best_model.zip"

@@ -231,8 +231,6 @@ def result_of(
             result["success"] = last["successes"] / last["episodes"]
         elif scoring.reference_scores is not None:
             result["normalised_return"] = scoring.normalised(last["return"])
-    if folder.learning_curve.exists():
-        result["learning_curve"] = str(folder.learning_curve)
     return result
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from agents.common.engine.checkpoint import write_model
 from agents.common.files import atomic_path
@@ -15,11 +14,9 @@ from agents.common.sb3.model import FlowAlgorithm
 from zoo.algorithms.baselines import as_chunk_policy
 from zoo.evaluation.evaluator import Evaluator
 from zoo.evaluation.held_out import HeldOutLosses
-from zoo.evaluation.score import Score
 from zoo.runs.episodes import EpisodeResults, ScoringRule
-from zoo.runs.folder import PHASES, Evaluations, short_name, with_evaluation
+from zoo.runs.folder import PHASES, Evaluations, with_evaluation
 from zoo.runs.resume import describe_evaluation, result_of
-from zoo.runs.scores import SCORE_KINDS
 from zoo.settings.record import RunRecord
 from zoo.terminal.errors import Abandoned, StopSignal
 from zoo.terminal.messages import log
@@ -159,17 +156,13 @@ class Recorder:
         log.info("step %d: %s", self.step, ", ".join(means))
 
     def finish(self) -> list[dict[str, Any]]:
-        """Write final model and learning curve of each replica that has not failed; return the results of all."""
+        """Write the final model of each replica that has not failed; return the results of all."""
         results = []
         for replica, folder in enumerate(self.replicas.folders):
             seed = self.replicas.seeds[replica]
-            history = self.histories[replica]
             failure = self.replicas.failed.get(replica)
             if failure is None:
                 save_model(self.model.replica(replica), folder.model)
-                title = f"{self.config.algo} in {short_name(self.config.env)}, seed {seed}"
-                if history:
-                    plot_learning_curve(history, folder.learning_curve, title)
             results.append(result_of(folder, seed, self.scoring, failure))
         return results
 
@@ -191,20 +184,3 @@ def save_model(model: FlowAlgorithm, path: Path) -> None:
     """Save a model whole or not at all."""
     with atomic_path(path) as temporary:
         write_model(model, temporary)
-
-
-def plot_learning_curve(history: Evaluations, path: Path, title: str) -> None:
-    """Write a PNG of the score of each evaluation and its interval against steps."""
-    successes = history.get("successes", [None] * len(history["results"]))
-    scores = list(map(Score.of, history["results"], successes))
-    kind = SCORE_KINDS[scores[0].kind]
-    ends = np.array([(score.mean, score.low, score.high) for score in scores])
-    mean, low, high = kind.scale * ends.T
-    figure = Figure()
-    axes = figure.add_subplot()
-    axes.plot(history["timesteps"], mean, marker="o")
-    axes.fill_between(history["timesteps"], low, high, alpha=0.2)  # none where it is infinite
-    axes.set(title=title, xlabel="gradient steps offline, then environment steps")
-    axes.set_ylabel(f"{kind.unit}, 95% interval")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=150)
