@@ -82,7 +82,6 @@ REFUSED = {
     "-f /proc/nowhere --env Pendulum-v1 --offline-steps 0 --online-steps 5 -params learning_starts=5 --verbose 1": (
         "the online phase will make no update: `learning_starts` is 5"
     ),
-    "--track": "`--track` needs Weights & Biases; install it with `pip install wandb`",
     "--pretrained-actor CLONE --pretraining-steps 3": "got 3 of them; set them to 0 (--pretraining-",
     "--pretrained-actor CLONE/config.yml": "cannot be read: File is not a zip file",
     "--pretrained-actor CLONE -params net_arch=[16,8]": "expected `mlp.biases.1` of shape (1, 8), got (1, 16)",
@@ -95,10 +94,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("words", REFUSED)
-def test_what_is_wrong_is_refused_before_any_work(
-    data, tmp_path, clone, refusal, monkeypatch, words
-):
-    monkeypatch.setitem(sys.modules, "wandb", None)
+def test_what_is_wrong_is_refused_before_any_work(data, tmp_path, clone, refusal, words):
     base = arguments(data, tmp_path, seeds=() if "--seeds" in words else ("--seed", "3"))
     if "sac" in words:
         base = base[: base.index("-params")]

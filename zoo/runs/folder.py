@@ -9,7 +9,6 @@ import itertools
 import json
 import os
 import re
-import secrets
 import shlex
 import sys
 import tempfile
@@ -121,7 +120,6 @@ class RunFolder:
         self.checkpoints = path / "checkpoint"
         self.model = path / f"{self.env}.zip"
         self.best_model = path / "best_model.zip"
-        self.tracking = path / "tracking.json"
 
     @cached_property
     def lock(self) -> Lock:
@@ -223,16 +221,6 @@ class RunFolder:
             return self.read_versions()
         except UnreadableRun:
             return {"packages": {}, "data": {}}
-
-    # -- tracking.json ------------------------------------------------------------------------------------------------
-
-    def tracking_id(self) -> str:
-        """Return the run's id at Weights & Biases, which is made and kept at the first call."""
-        with contextlib.suppress(UnreadableRun, KeyError):
-            return str(_read_json(self.tracking)["id"])
-        id = secrets.token_hex(4)
-        write_text(self.tracking, json.dumps({"id": id}) + "\n")
-        return id
 
     # -- evaluations.npz ----------------------------------------------------------------------------------------------
 

@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 from agents.common.common_settings import CommonSettings
 from agents.common.settings import Setting
-from zoo.algorithms.packages import import_optional
 from zoo.settings.layers import DEFAULT_PROFILE, load_yaml
 from zoo.settings.record import RunSettings
 from zoo.terminal.parser import (
@@ -132,9 +131,6 @@ class TrainRequest:
     )
     verbose: int = 1
     label: str | None = flag("name of this run's row in a comparison (default: the algorithm)")
-    track: Literal["wandb"] | None = flag(
-        "log to Weights & Biases too, which follows TensorBoard's events", nargs="?", const="wandb"
-    )
 
     def command_line(self) -> list[str]:
         """Return the words after ``zoo train`` that ask for this run, e.g. for a process on another machine."""
@@ -263,7 +259,4 @@ def read_request(args: argparse.Namespace) -> TrainRequest:
         text = entries.get(name)
         if text is not None and text not in SOURCES and os.path.exists(text):
             entries[name] = os.path.abspath(text)
-    request = TrainRequest(**entries)
-    if request.track:  # refused now, and not when the model is built
-        import_optional("wandb", "Weights & Biases", "`--track`", "wandb")
-    return request
+    return TrainRequest(**entries)

@@ -1,16 +1,13 @@
 """Status and logs of a run's replicas, and the replicas that have failed.
 
 ``progress.csv`` and TensorBoard's events are always written, and continue after an interruption without repeating a
-row; Weights & Biases follows the events on demand.
+row.
 """
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,51 +20,16 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from agents.common.files import explaining_write_errors
 from agents.common.sb3.environments import DivergedError
 from agents.common.sb3.model import FlowAlgorithm
-from zoo.runs.folder import DIVERGED, TOTAL_SECONDS, RunFolder, describe_error
-from zoo.settings.record import RunRecord
-from zoo.terminal.errors import UsageError
+from zoo.runs.folder import DIVERGED, TOTAL_SECONDS, RunFolder
 from zoo.terminal.messages import log
 
 STEP = "time/total_timesteps"
 ELAPSED = "time/time_elapsed"
 """Seconds of a phase in one process, as SB3 has them."""
-PROJECT = "flow-rl-zoo"
 FAIL_FACTOR = 1e4
 """A |Q| above so many times its bound is beyond recovery."""
 LONGEST_HORIZON = 1e4
 """Largest effective horizon, for discounts near 1."""
-
-
-@contextlib.contextmanager
-def tracked(config: RunRecord, replicas: Replicas) -> Iterator[None]:
-    """Let Weights & Biases follow the TensorBoard events that a `with` block writes.
-
-    A resumed run goes on in its run there. Entity, group, tags and project are those of the variables of ``wandb``,
-    such as ``WANDB_RUN_GROUP``.
-
-    :raises UsageError: if it refuses the run.
-    """
-    folder = replicas.folders[0]
-    try:
-        run = importlib.import_module("wandb").init(
-            project=os.environ.get("WANDB_PROJECT", PROJECT),
-            name=f"{config.algo}_{folder.path.name}",
-            id=folder.tracking_id(),
-            resume="allow",
-            config=config.plain() | {"seeds": replicas.seeds},
-            sync_tensorboard=True,
-        )
-    except Exception as error:
-        raise UsageError(
-            f"Weights & Biases refused {folder.path.name} ({describe_error(error)}); log in with `wandb login`, "
-            "set WANDB_MODE=offline and upload later with `wandb sync`, or leave out --track"
-        ) from error
-    try:
-        yield
-    except BaseException:
-        run.finish(exit_code=1)
-        raise
-    run.finish(exit_code=0)
 
 
 @dataclass

@@ -45,7 +45,7 @@ from zoo.settings.record import RunRecord
 from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import StopSignal, UsageError, as_usage_error
 from zoo.terminal.messages import LOG_FILE_ONLY, log, log_to_folders
-from zoo.training.logs import EMPTY_LOG, ReplicaLogger, Replicas, tracked
+from zoo.training.logs import EMPTY_LOG, ReplicaLogger, Replicas
 from zoo.training.loop import Checkpoints, Loop
 from zoo.training.plan import RunPlan, plan_run
 from zoo.training.recorder import Observer, Recorder
@@ -138,8 +138,6 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     checkpoints = Checkpoints(recorder)
     # The logs go on from the checkpoint, so it is loaded before they are opened.
     log_state = checkpoints.restore() if run else EMPTY_LOG
-    if request.track:
-        stack.enter_context(tracked(record, replicas))
     logger = ReplicaLogger(replicas, log_state, model.replica_values)
     model.set_logger(stack.enter_context(contextlib.closing(logger)))
     result = Loop(recorder, checkpoints).run()
