@@ -1,6 +1,5 @@
 """A hub in memory: the methods of `huggingface_hub.HfApi` that upload and download an agent."""
 
-import fnmatch
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,13 +42,10 @@ class Hub:
             self.repositories[repo_id] = Repository(bool(private))
         return f"{URL}/{repo_id}"
 
-    def upload_folder(self, *, repo_id, folder_path, commit_message, delete_patterns):
+    def upload_folder(self, *, repo_id, folder_path, commit_message):
         folder_path = Path(folder_path)
         commits = self.repositories[repo_id].commits
         files = dict(commits[-1][1]) if commits else {}
-        for pattern in delete_patterns:
-            for name in fnmatch.filter(files, pattern):
-                del files[name]
         self.put(repo_id, files | {path.name: path.read_bytes() for path in folder_path.iterdir()})
 
     def hf_hub_download(self, repo_id, filename, *, revision):
