@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-import time
-from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -16,8 +14,8 @@ from gymnasium.envs.registration import EnvSpec
 from agents.common.observations import Array
 from agents.common.streams import Purpose, seed_for, torch_generator
 from zoo.envs.checks import stack
-from zoo.envs.make import find_spec, is_ogbench
-from zoo.evaluation.pool import EnvPool, EpisodeTotals, Hook, Spaces, count_environments
+from zoo.envs.make import find_spec
+from zoo.evaluation.pool import EnvPool, Hook, Spaces, count_environments
 from zoo.runs.episodes import UNREPORTED, EpisodeResults
 from zoo.terminal.messages import log
 
@@ -60,10 +58,8 @@ class Evaluator:
 
     :param n_envs: environments of the pool; None: as many as play the episodes fastest on this machine.
     :param seed: decides the starts and the noise.
+    :param check_in: called again and again while environments are waited for; its exception ends the evaluation.
     """
-
-    check_in: Hook = staticmethod(lambda: None)
-    """Called again and again during an evaluation; an exception of it ends the evaluation, which can be repeated."""
 
     def __init__(
         self,
@@ -73,44 +69,31 @@ class Evaluator:
         n_envs: int | None,
         seed: int,
         env_kwargs: dict[str, Any] | None = None,
+        check_in: Hook = lambda: None,
     ) -> None:
         self.episodes = episodes
         self.seed = seed
         self.episode_seeds = seeds_of_starts(seed, episodes)
-        self._env_kwargs = dict(env_kwargs or {})
-        self._spec = find_spec(env_id, **self._env_kwargs)
-        self.n_envs = n_envs or count_environments(self._spec, episodes)
-        has_limit = "TimeLimit" in str(self._env_kwargs.get("env_wrapper"))
-        if self._spec.max_episode_steps is None and not has_limit:
+        env_kwargs = env_kwargs or {}
+        spec = find_spec(env_id, **env_kwargs)
+        has_limit = "TimeLimit" in str(env_kwargs.get("env_wrapper"))
+        if spec.max_episode_steps is None and not has_limit:
             log.warning(
-                "%s has no time limit (`max_episode_steps`), so an episode may never end",
-                self._spec.id,
+                "%s has no time limit (`max_episode_steps`), so an episode may never end", spec.id
             )
-        self._pool: EnvPool | None = None
-        self._open_pool()
-        if self._env_kwargs or not is_ogbench(self._spec):
-            _ = self.spaces  # wait: the environment may yet be refused
+        self.n_envs = n_envs or count_environments(spec, episodes)
+        self._pool = EnvPool(spec, env_kwargs, self.n_envs, check_in)
 
     def __enter__(self) -> Evaluator:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.close()
+        self._pool.close()
 
     @property
     def spaces(self) -> Spaces:
-        """Observation and action space; waits until the environments are built."""
-        try:
-            return self._open_pool().spaces
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """End the environments' processes; a later evaluation starts new ones."""
-        if self._pool is not None:
-            self._pool.close()
-            self._pool = None
+        """Observation and action space; waits until the environments are built, or refused."""
+        return self._pool.spaces
 
     def evaluate(
         self,
@@ -118,9 +101,9 @@ class Evaluator:
         replicas: Sequence[int] | None = None,
         active: Collection[int] | None = None,
     ) -> EpisodeResults:
-        """Play every episode with every replica.
+        """Play every episode with every replica; one that raises is the last, as it leaves episodes in the middle.
 
-        A replica that plans NaN or infinity ends its part there; the results of the others are the same as without it.
+        A replica that plans NaN or infinity has no results; those of the others are the same as without it.
 
         :param policy: plans the actions; asked only when a chunk is used up, and always for all S * episodes rows.
         :param replicas: the number that stands for each replica in its noise seeds, length S; None is 0 to S - 1. The
@@ -138,7 +121,7 @@ class Evaluator:
         try:
             totals = self._play(policy, replicas, sorted(active))
         except BaseException:
-            self.close()  # its episodes are left in the middle
+            self._pool.close()
             raise
         finally:
             random.setstate(python_state)
@@ -147,38 +130,35 @@ class Evaluator:
         return results_of(totals, self.episode_seeds)
 
     def _play(self, policy: ChunkPolicy, names: Sequence[int], players: Sequence[int]) -> Array:
-        """Play every episode with every player, and return their totals; any free environment takes the next one.
+        """Play every episode with every player; any free environment takes the next one.
 
-        A process that reports waits for the others no longer than a plan takes; the late ones get a plan of their own.
+        :return: the `EpisodeTotals` of each episode, (4, S, episodes); zeros of a replica without results.
         """
-        pool = self._open_pool()
-        schedule = Schedule(players, (len(names), self.episodes), pool.n_envs)
+        totals = np.zeros((4, len(names), self.episodes))
         planner = BatchPlanner(policy, self.spaces, self.seed, names, self.episodes)
+        waiting = list(itertools.product(players, range(self.episodes)))
+        playing: dict[int, Job] = {}  # by number of the environment
         running: list[int] = []
         chunks = np.empty((0, policy.chunk_length))
-        while schedule.players:
-            begun = schedule.begin()
+        lost: set[int] = set()
+        while waiting or playing:
+            idle = [number for number in range(self.n_envs) if number not in playing]
+            begun = dict(zip(idle, waiting, strict=False))
+            waiting = waiting[len(begun) :]
+            playing |= begun
             # of the environments' resets, which take Python's integers only
             seeds = {number: int(self.episode_seeds[job[1]]) for number, job in begun.items()}
-            # an environment that comes later than a plan takes is better served by its own plan
-            progress = pool.advance(running, chunks, seeds, patience=planner.seconds)
-            if progress is None:
-                return schedule.totals
-            schedule.finish(progress.endings)
+            progress = self._pool.advance(running, chunks, seeds)
+            for number, ending in progress.endings.items():
+                totals[:, *playing.pop(number)] = ending
             running = list(progress.observations)
             if running:
-                observations = list(progress.observations.values())
-                chunks, diverged = planner.plan(schedule.rows_of(running), observations)
-                schedule.drop(diverged)
-        self.close()  # its episodes are left in the middle
-        return schedule.totals
-
-    def _open_pool(self) -> EnvPool:
-        """Return the environments, which begin to be built at the first call."""
-        if self._pool is None:
-            # looked up at each call, since `check_in` may be assigned later
-            self._pool = EnvPool(self._spec, self._env_kwargs, self.n_envs, lambda: self.check_in())
-        return self._pool
+                rows = tuple(np.array([playing[number] for number in running]).T)
+                chunks, diverged = planner.plan(rows, list(progress.observations.values()))
+                lost |= diverged  # the episodes that it has begun are played to their ends
+                waiting = [job for job in waiting if job[0] not in lost]
+        totals[:, list(lost)] = 0
+        return totals
 
 
 def results_of(totals: Array, seeds: Array) -> EpisodeResults:
@@ -213,47 +193,6 @@ def seeds_of_starts(seed: int, episodes: int) -> Array:
     )
 
 
-class Schedule:
-    """The job that each environment plays, the waiting jobs, and the results of finished ones.
-
-    :param players: the replicas that take part; those that diverge are taken out.
-    :param shape: replicas and episodes.
-    """
-
-    def __init__(self, players: Sequence[int], shape: tuple[int, int], n_envs: int) -> None:
-        self.players = set(players)
-        self.totals = np.zeros((4, *shape))
-        self._n_envs = n_envs
-        self._waiting = deque(itertools.product(players, range(shape[1])))
-        self._playing: dict[int, Job] = {}  # by number of the environment
-
-    def begin(self) -> dict[int, Job]:
-        """Give each idle environment the next job; return these environments and their jobs."""
-        begun = {}
-        for number in range(self._n_envs):
-            if self._waiting and number not in self._playing:
-                begun[number] = self._playing[number] = self._waiting.popleft()
-        return begun
-
-    def finish(self, endings: Mapping[int, EpisodeTotals]) -> None:
-        """Note the results of episodes that have ended, by environment."""
-        for number, ending in endings.items():
-            job = self._playing.pop(number)
-            if job[0] in self.players:
-                self.totals[:, *job] = ending
-
-    def rows_of(self, numbers: Sequence[int]) -> Rows:
-        """Return the rows of the batch that environments play."""
-        return tuple(np.array([self._playing[number] for number in numbers]).T)
-
-    def drop(self, replicas: set[int]) -> None:
-        """Leave out the episodes of replicas that have diverged; those under way are played to their ends."""
-        if replicas:
-            self.players -= replicas
-            self._waiting = deque(job for job in self._waiting if job[0] in self.players)
-            self.totals[:, list(replicas)] = 0
-
-
 class BatchPlanner:
     """Plans for some rows of a batch of all S * episodes rows, since a product rounds differently at another size.
 
@@ -262,9 +201,6 @@ class BatchPlanner:
     :param spaces: observation and action space.
     :param seed: decides the noise, with `names`, the number that stands for each replica.
     """
-
-    seconds = 0.0
-    """How long the last plan took."""
 
     def __init__(
         self, policy: ChunkPolicy, spaces: Spaces, seed: int, names: Sequence[int], episodes: int
@@ -300,7 +236,6 @@ class BatchPlanner:
             # rows that are not due are planned for too: they hold a real observation, as zeros may be no choice
             self._rows = np.broadcast_to(batch[0], (*self._shape, *batch.shape[1:])).copy()
         self._rows[rows] = batch
-        begin = time.perf_counter()
         # rows that are not due get the same noise again
         draws = (*np.indices(self._shape), self._used)
         noise = {name: torch.from_numpy(stock[draws]) for name, stock in self._stock.items()}
@@ -309,7 +244,6 @@ class BatchPlanner:
             self._fill(replica, episode)
         plans = np.asarray(policy.plan(self._rows, noise))
         chunks = plans[rows][:, : self._played_length]
-        self.seconds = time.perf_counter() - begin
         is_bad = ~np.isfinite(chunks).all(axis=(1, 2))
         chunks[is_bad] = np.mean([self._action_space.low, self._action_space.high], axis=0)
         return chunks, set(rows[0][is_bad].tolist())

@@ -48,9 +48,6 @@ class HeldOutLosses:
         self._data = data
         self._seed = seed
 
-    def close(self) -> None:
-        """Do nothing: there are no environments."""
-
     def losses(self, policy: FlowPolicy) -> dict[str, Array]:
         """Return losses by name, e.g. ``held_out_td_loss``, and their weighted total ``held_out_loss``, each (S,)."""
         policy.set_training_mode(False)  # dropout and batch statistics would depend on the batch

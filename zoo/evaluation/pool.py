@@ -109,11 +109,8 @@ def count_environments(spec: EnvSpec, episodes: int) -> int:
 class EnvPool:
     """Environments in child processes, at most one per processor core; they are built in the background.
 
-    The planning process steps no environment, so no environment can stop it. With one or two child processes it plans
-    once for all environments, after both have reported, since a plan takes processor time from those that play. With
-    more processes it plans for those that have reported.
-
-    A process that dies or hangs ends the evaluation.
+    The planning process steps no environment, so no environment can stop it. It plans once for all environments, after
+    every process has reported. A process that dies or hangs ends the evaluation.
 
     :param check_in: called again and again during waits; an exception of it ends the wait.
     """
@@ -121,11 +118,9 @@ class EnvPool:
     def __init__(
         self, spec: EnvSpec, env_kwargs: dict[str, Any], n_envs: int, check_in: Hook
     ) -> None:
-        self.n_envs = n_envs
         n_workers = min(n_envs, available_cores())
         self._name = spec.id
         self._check_in = check_in
-        self._spaces: Spaces | None = None
         self._workers: list[Worker] = []
         # closes them also when this object is forgotten, or the program ends without a call of `close`
         self.close = multiprocessing.util.Finalize(
@@ -134,36 +129,25 @@ class EnvPool:
         for worker in range(n_workers):
             numbers = range(worker, n_envs, n_workers)
             self._workers.append(Worker(spec, env_kwargs, numbers))
-        self._busy = list(self._workers)  # those that owe an answer: first the spaces
 
-    @property
+    @functools.cached_property
     def spaces(self) -> Spaces:
         """Observation and action space, as soon as every process has built its environments."""
-        if self._spaces is None:
-            # each process's answer must be taken before it gets work
-            answered = self._wait(needed=len(self._workers))
-            self._spaces, *_ = [worker.receive() for worker in answered]
-            self._busy = []
-        return self._spaces
+        spaces: Spaces = self._receive(self._workers)[0]
+        return spaces
 
     def advance(
-        self,
-        numbers: Sequence[int],
-        chunks: np.ndarray,
-        openings: Mapping[int, int],
-        patience: float,
-    ) -> Progress | None:
-        """Make environments play a chunk, and others begin episodes; return the reports of the first processes.
+        self, numbers: Sequence[int], chunks: np.ndarray, openings: Mapping[int, int]
+    ) -> Progress:
+        """Make environments play a chunk, and others begin episodes; return the reports of all processes.
 
-        :param numbers: environments to play, each from 0 to ``n_envs`` - 1 and in the middle of an episode.
+        :param numbers: environments to play, in the middle of an episode.
         :param chunks: their actions, shape (len(numbers), H, A).
         :param openings: idle environment to the reset seed of the episode that it begins.
-        :param patience: how long to wait for the other processes after one has answered, in seconds, if there are more
-            than two.
-        :return: None if no process has work.
         :raises WorkerError: if an environment raised, or its process died or hung.
         """
         n_workers = len(self._workers)
+        asked = []
         for index, worker in enumerate(self._workers):
             rows = [row for row, number in enumerate(numbers) if number % n_workers == index]
             running = [numbers[row] for row in rows]
@@ -172,41 +156,30 @@ class EnvPool:
             }
             if running or seeds:
                 worker.send(running, chunks[rows], seeds)
-                self._busy.append(worker)
-        if not self._busy:
-            return None
-        needed = len(self._busy) if len(self._workers) <= 2 else 1
+                asked.append(worker)
         progress = Progress({}, {})
-        for worker in self._wait(needed, patience):
-            part: Progress = worker.receive()
-            self._busy.remove(worker)
+        for part in self._receive(asked):
             progress.observations |= part.observations
             progress.endings |= part.endings
         return progress
 
-    def _wait(self, needed: int, patience: float = 0.0) -> list[Worker]:
-        """Return the busy processes that have answered, or that are gone, in the order of the pool.
+    def _receive(self, workers: Sequence[Worker]) -> list[Any]:
+        """Return the next answer of each process, once all have answered.
 
-        :param needed: how many to wait for.
-        :param patience: how long to wait for the others after these, in seconds.
-        :raises WorkerError: if one of those that are needed hangs.
+        :raises WorkerError: if one is gone or hangs.
         """
-        late = self._busy
+        waiting = [worker.connection for worker in workers]
         polls = 0  # no clock is read, since the whole program may have been suspended
-        while len(self._busy) - len(late) < needed:
-            answered = _first_answers(late, POLL_SECONDS)
-            late = [worker for worker in late if worker not in answered]
+        while waiting:
+            answered = multiprocessing.connection.wait(waiting, POLL_SECONDS)
+            waiting = [connection for connection in waiting if connection not in answered]
             polls += not answered
             if polls * POLL_SECONDS > ANSWER_SECONDS:
                 raise WorkerError(
                     f"the environment process of `{self._name}` hung: it gave no answer for {ANSWER_SECONDS:.0f} s"
                 )
             self._check_in()
-        end = time.monotonic() + patience
-        while late and time.monotonic() < end:
-            answered = _first_answers(late, end - time.monotonic())
-            late = [worker for worker in late if worker not in answered]
-        return [worker for worker in self._workers if worker in self._busy and worker not in late]
+        return [worker.receive() for worker in workers]
 
 
 # -- processes --------------------------------------------------------------------------------------------------------
@@ -272,12 +245,6 @@ class Worker:
         return WorkerError(
             f"the environment process of `{self._name}` {ending}; if memory ran out, use fewer environments"
         )
-
-
-def _first_answers(workers: Sequence[Worker], seconds: float) -> list[Worker]:
-    """Return the processes that have answered or are gone, as soon as there is one; none after some seconds."""
-    ready = multiprocessing.connection.wait([worker.connection for worker in workers], seconds)
-    return [worker for worker in workers if worker.connection in ready]
 
 
 def _close_all(workers: list[Worker]) -> None:

@@ -51,6 +51,11 @@ class StopSignal:
         self.requested = True
         logging.getLogger("zoo").info(self.message)
 
+    def check(self) -> None:
+        """Raise Abandoned if a signal has come."""
+        if self.requested:
+            raise Abandoned
+
 
 class UsageError(Exception):
     """Bad arguments, settings or data, found before any work starts; the program exits with code 2."""

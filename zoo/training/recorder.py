@@ -18,7 +18,7 @@ from zoo.runs.episodes import EpisodeResults, ScoringRule
 from zoo.runs.folder import PHASES, Evaluations, with_evaluation
 from zoo.runs.resume import describe_evaluation, result_of
 from zoo.settings.record import RunRecord
-from zoo.terminal.errors import Abandoned, StopSignal
+from zoo.terminal.errors import StopSignal
 from zoo.terminal.messages import log
 from zoo.training.logs import ReplicaLogger, Replicas
 
@@ -55,8 +55,6 @@ class Recorder:
         self.best = [(-1.0, -float("inf"), False)] * len(replicas.folders)
         self.last_step = -1  # of the last evaluation
         self.seconds = 0.0  # of all evaluations
-        if isinstance(evaluator, Evaluator):
-            evaluator.check_in = self._check_in
 
     @property
     def step(self) -> int:
@@ -69,11 +67,6 @@ class Recorder:
         interval = self.config.run.eval_freq
         return self.step // interval > max(self.last_step, 0) // interval
 
-    def _check_in(self) -> None:
-        """Raise Abandoned if the run is to stop."""
-        if self.stop.requested:
-            raise Abandoned
-
     def evaluate(self, phase: int) -> None:
         """Evaluate the model as it is now, unless that was just done.
 
@@ -84,7 +77,7 @@ class Recorder:
         self.replicas.check(self.model)  # the scores of a diverged replica must not be recorded
         begin = time.perf_counter()
         try:
-            self._check_in()
+            self.stop.check()
             # the environments of the evaluation are not normalised
             with raw_observations(self.model) as policy:
                 if isinstance(self.evaluator, HeldOutLosses):

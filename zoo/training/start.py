@@ -34,7 +34,7 @@ from zoo.envs.checks import check_same_spaces, policy_name
 from zoo.envs.make import find_spec, make_env
 from zoo.envs.repeatable import RepeatableEnv
 from zoo.evaluation.evaluator import Evaluator
-from zoo.evaluation.held_out import hold_out
+from zoo.evaluation.held_out import HeldOutLosses, hold_out
 from zoo.evaluation.workers import leave_to_parent, start_server
 from zoo.runs.folder import RunFolder, check_log_folder, describe_error, ending_recorded
 from zoo.runs.resume import find_run, result_of_done
@@ -109,15 +109,20 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
         run = find_run(request.log_folder, record, seeds or None)
     if run is not None and run.is_done:
         return result_of_done(run)
-    # Processes start now, and build their environments while the model is made.
-    evaluator = held_out or Evaluator(
-        plan.env_id,
-        episodes=plan.config.run.eval_episodes,
-        n_envs=request.n_eval_envs,
-        seed=request.eval_seed,
-        env_kwargs=plan.eval_env_kwargs,
-    )
-    stack.callback(evaluator.close)
+    stop = StopSignal()
+    evaluator: Evaluator | HeldOutLosses | None = held_out
+    if evaluator is None:
+        # Processes start now, and build their environments while the model is made.
+        evaluator = stack.enter_context(
+            Evaluator(
+                plan.env_id,
+                episodes=plan.config.run.eval_episodes,
+                n_envs=request.n_eval_envs,
+                seed=request.eval_seed,
+                env_kwargs=plan.eval_env_kwargs,
+                check_in=stop.check,
+            )
+        )
     folders = run.folders if run else []
     # The list is empty for a new run; a failure ends the folders that `make_folders` appends too.
     stack.enter_context(ending_recorded(folders))
@@ -132,9 +137,11 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     envs = make_environments(plan, len(seeds), stack)
     model = make_model(plan, seeds, data, envs)
     if not run:
+        if isinstance(evaluator, Evaluator):
+            _ = evaluator.spaces  # wait: the environment may yet be refused
         make_folders(folders, record, seeds, model, data, request)
     replicas = Replicas(folders, seeds)
-    recorder = Recorder(record, model, evaluator, replicas, StopSignal(), observe)
+    recorder = Recorder(record, model, evaluator, replicas, stop, observe)
     checkpoints = Checkpoints(recorder)
     # The logs go on from the checkpoint, so it is loaded before they are opened.
     log_state = checkpoints.restore() if run else EMPTY_LOG

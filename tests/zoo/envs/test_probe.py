@@ -112,5 +112,8 @@ def test_what_is_not_repeatable_at_all_is_said_and_not_refused(change, caplog):
 
 
 def test_an_evaluation_refuses_it_first():
-    with refuses("must not depend on those before it"):
-        Evaluator(CHANGING, episodes=2, n_envs=2, seed=0)
+    with (
+        refuses("must not depend on those before it"),
+        Evaluator(CHANGING, episodes=2, n_envs=2, seed=0) as evaluator,
+    ):
+        _ = evaluator.spaces
