@@ -270,11 +270,6 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         single._last_info = {}
         return single
 
-    @classmethod
-    def _constructor_settings(cls, attributes: dict[str, Any]) -> dict[str, Any]:
-        names = cls.method_class.declared().keys() & attributes
-        return {"method": cls.method_class(**{name: attributes.pop(name) for name in names})}
-
     def _saved_settings(self) -> dict[str, Any]:
         """Return what a file holds besides the attributes, or in place of them: algorithm, settings, what a flow is."""
         settings = self.method.settings()

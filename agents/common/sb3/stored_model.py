@@ -33,6 +33,7 @@ from agents.common.normalization import normalized_as_saved
 from agents.common.sb3.constructor import SETTINGS_OF_POLICY
 from agents.common.sb3.environments import TrainedModel
 from agents.common.sb3.transfer import check_saved_flow, require_fit
+from agents.common.settings import Configurable
 from agents.common.validation import path_of, suggestion
 
 
@@ -134,12 +135,14 @@ class StoredModel(TrainedModel):
             env = cls._environment_to_go_on_with(env, attributes)
             if force_reset:
                 attributes["_last_obs"] = None
+        # the method's, which only the constructor can set; SB3's algorithms have none
+        settings = getattr(cls, "method_class", Configurable).declared().keys() & attributes
         model = cls(
             attributes.pop("policy_class"),
             env,  # type: ignore[arg-type]  # the model may do without
             device=device,
             _init_setup_model=False,  # type: ignore[call-arg]  # of SB3's algorithms, not of their base class
-            **cls._constructor_settings(attributes),
+            **{name: attributes.pop(name) for name in settings},
         )
         vars(model).update(attributes)
         model._setup_model()
@@ -171,11 +174,6 @@ class StoredModel(TrainedModel):
         if saved.described.get("behaviour") is not None:
             check_saved_flow(saved, attributes["behaviour"])
         return attributes
-
-    @classmethod
-    def _constructor_settings(cls, attributes: dict[str, Any]) -> dict[str, Any]:
-        """Take out of saved attributes those that only the constructor can set; of SB3's algorithms there are none."""
-        return {}
 
     @classmethod
     def _environment_to_go_on_with(cls, env: GymEnv, attributes: dict[str, Any]) -> VecEnv:
