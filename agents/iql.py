@@ -11,7 +11,7 @@ from agents.common.maths.critic import (
     advantage_weight,
     implicit_targets,
     implicit_value_loss,
-    mean_size,
+    mean_magnitude,
 )
 from agents.core import (
     Batch,
@@ -126,7 +126,7 @@ class IQL(Method):
             policy_q = nets.frozen.critic(batch.observations, mean.clamp(-1, 1))
             policy_q = pessimistic_value(policy_q, self.rho)
             # divided by Q's own size, so that the weight of cloning need not follow rewards
-            climb = policy_q.mean(-1) / mean_size(policy_q)
+            climb = policy_q.mean(-1) / mean_magnitude(policy_q)
             actor = -climb - self.actor_weight * (batch.valid * log_prob).mean(-1)
         info["advantage"] = targets["advantage"].mean(1)
         return {"value": value, "td": td, "actor": actor}

@@ -60,6 +60,11 @@ def get(id: str) -> Entry:
     :param id: an id, an alias, or ``"package.module:Class"`` for a registered class of one's own.
     :return: its entry.
     :raises KeyError: if there is no such algorithm; the message names the closest.
+
+    >>> get("qam").published_name
+    'QAM'
+    >>> get("qam").algorithm is agents.QAM
+    True
     """
     entry = registry.find(id)
     return replace(entry, algorithm=model_class(entry.method))
@@ -84,6 +89,12 @@ def load(
     :raises FileNotFoundError: if there is no model.
     :raises ValueError: if the file does not say whose it is, its algorithm is not there, or it is damaged or must be
         trusted.
+
+    >>> model = agents.BC("MlpPolicy", "Pendulum-v1", net_arch=[32], buffer_size=1_000)
+    >>> model.save("model")
+    >>> action, state = load("model").predict(np.zeros(3, np.float32))
+    >>> action.shape
+    (1,)
     """
     saved = read_model_file(path)
     file = saved.name

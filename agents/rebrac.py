@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from agents.common.common_settings import OF_NETWORKS
-from agents.common.maths.critic import mean_size
+from agents.common.maths.critic import mean_magnitude
 from agents.core import (
     Batch,
     Draw,
@@ -108,7 +108,7 @@ class ReBRAC(Method):
         actions = nets.actor(batch.observations)
         value = pessimistic_value(nets.frozen.critic(batch.observations, actions), self.rho)
         # a constant, which makes the weight of cloning independent of the size of rewards
-        scale = 1 / mean_size(value)
+        scale = 1 / mean_magnitude(value)
         error = (actions - batch.actions).square()
         info |= {"q_scale": scale, "action_mse": error.mean((1, 2))}
         return {

@@ -267,6 +267,12 @@ def register(
     :return: the decorator.
     :raises TypeError: if the class is not a method.
     :raises ValueError: if the id is that of another class, built in or registered, or an alias.
+
+    >>> @register("my_iql", paper="My paper", published_name="MyIQL")
+    ... class MyIQL(agents.IQL.method_class):
+    ...     pass
+    >>> "my_iql" in agents.algorithm_ids()
+    True
     """
 
     def decorate(method: MethodT) -> MethodT:
@@ -319,7 +325,11 @@ def origin_of(method: type[Any]) -> dict[str, str]:
 
 
 def algorithm_ids() -> list[str]:
-    """Return the sorted ids of all algorithms: built in, from installed packages, and registered in this process."""
+    """Return the sorted ids of all algorithms: built in, from installed packages, and registered in this process.
+
+    >>> algorithm_ids()[:3]
+    ['bam', 'bc', 'cgql']
+    """
     return sorted({*BUILT_IN, *_plugins(), *_entries})
 
 

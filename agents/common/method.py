@@ -93,30 +93,39 @@ class Draw:
 
 
 def normal(axes: str = "BD", **sizes: int) -> Draw:
-    """Return a standard normal draw.
+    """Declare a standard normal random tensor.
 
-    :param axes: letters of the axes after S.
-    :param sizes: of axes of its own, by their letters.
-    :return: the draw.
+    :param axes: letters of the axes after S, see :class:`Draw`.
+    :param sizes: size of each further axis, by its letter.
+    :return: the declaration.
+
+    >>> normal("BLD", L=16).shape({"S": 1, "B": 256, "D": 5})
+    [1, 256, 16, 5]
     """
     return Draw("normal", axes, sizes)
 
 
 def uniform(axes: str = "B", **sizes: int) -> Draw:
-    """Return a draw of uniform times in [0, 1).
+    """Declare a random tensor of uniform times in [0, 1).
 
-    :param axes: letters of the axes after S.
-    :param sizes: of axes of its own, by their letters.
-    :return: the draw.
+    :param axes: letters of the axes after S, see :class:`Draw`.
+    :param sizes: size of each further axis, by its letter.
+    :return: the declaration.
+
+    >>> uniform().shape({"S": 1, "B": 256})
+    [1, 256]
     """
     return Draw("uniform", axes, sizes)
 
 
 def integers(axes: str = "B") -> Draw:
-    """Return a draw of uniform integers in 1..K, stored as floats.
+    """Declare a random tensor of uniform integers in 1..K, stored as floats.
 
-    :param axes: letters of the axes after S.
-    :return: the draw.
+    :param axes: letters of the axes after S, see :class:`Draw`.
+    :return: the declaration.
+
+    >>> integers("BN").shape({"S": 1, "B": 256, "N": 4})
+    [1, 256, 4]
     """
     return Draw("integer", axes)
 
@@ -130,6 +139,27 @@ class Method(CommonSettings):
 
     One object serves a model for training and acting. Shapes: S replicas, B rows, O observation size, D flattened
     chunk. Defaults are those of the reference implementation of Q-learning with Adjoint Matching (arXiv 2601.14234).
+
+    Behaviour cloning with a flow, as an algorithm of its own:
+
+    >>> from agents.core import cloning_loss, integrate_flow, normal, register, uniform, velocity_field
+    >>> @register("my_bc", paper="My paper", published_name="MyBC")
+    ... class MyBC(agents.Method):
+    ...     def networks(self):
+    ...         return {"actor": velocity_field(role="behaviour")}
+    ...
+    ...     def noise(self):
+    ...         return {"bc_x0": normal(), "bc_t": uniform()}
+    ...
+    ...     def act(self, observations, noise, nets):
+    ...         return integrate_flow(nets.actor.at(observations), noise["action"], self.flow_steps)
+    ...
+    ...     def targets(self, batch, noise, nets, info):
+    ...         return {}
+    ...
+    ...     def losses(self, batch, targets, noise, nets, info):
+    ...         return {"bc": cloning_loss(nets.actor, batch, noise)}
+    >>> model = agents.get("my_bc").algorithm("MlpPolicy", "Pendulum-v1", net_arch=[32])
     """
 
     unmasked_losses: ClassVar[frozenset[str]] = frozenset()

@@ -105,30 +105,39 @@ Search = Range | Choice
 
 
 def log_range(low: float, high: float) -> Range:
-    """Declare a range in which every order of magnitude matters alike.
+    """Return a search range with a logarithmic scale.
 
     :param low: lower bound, > 0.
     :param high: upper bound.
-    :return: the declaration.
+    :return: the range.
+
+    >>> print(log_range(0.1, 10.0))
+    0.1:10.0:log
     """
     return Range(low, high, log=True)
 
 
 def linear_range(low: float, high: float) -> Range:
-    """Declare a range in which every difference matters alike.
+    """Return a search range with a linear scale.
 
     :param low: lower bound.
     :param high: upper bound.
-    :return: the declaration.
+    :return: the range.
+
+    >>> print(linear_range(0.0, 1.0))
+    0.0:1.0
     """
     return Range(low, high)
 
 
 def choice(*values: Any) -> Choice:
-    """Declare a few values to try.
+    """Return a search space of a few values.
 
     :param values: at least two.
-    :return: the declaration.
+    :return: the search space.
+
+    >>> print(choice(1, 4, None))
+    [1, 4, null]
     """
     return Choice(values)
 
@@ -257,6 +266,11 @@ def setting(
         ``output``: what is saved and shown on the way; ``note``: nothing of what comes after.
     :param bounds: ``above``, ``at_least``, ``at_most``, ``below``; ``above`` and ``below`` are exclusive.
     :return: the declaration; type checkers see the default.
+
+    >>> class Sampler(Configurable):
+    ...     steps: int = setting(default=10, at_least=1, doc="Steps of the sampler.")
+    >>> Sampler(steps=5).steps
+    5
     """
     return Setting(default, doc, reference, fixed, check, kw_only, search, role, bounds)  # type: ignore[return-value]
 

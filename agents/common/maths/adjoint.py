@@ -5,7 +5,7 @@ With K flow steps, h = 1/K and t_i = i h, a flow and the stochastic process with
 .. math:: dX = (2 v(X, t) - X/t)\,dt + \sigma_t\,dW, \qquad \sigma_t^2 = 2(1-t)/t
 
 have the same marginals in continuous time, and X_1 is independent of X_0 (memoryless). On the grid, t in denominators
-is t + h, and 1 - t is 1 - t + h, so that neither sigma nor 2 / sigma is infinite at an end.
+is t + h, and 1 - t is 1 - t + h, so that sigma and 2 / sigma stay finite.
 
 Source: Domingo-Enrich et al., Adjoint Matching, arXiv 2409.08861, memoryless noise schedule and lean adjoint; the
 discretisation is that of the authors' code of Q-learning with Adjoint Matching, arXiv 2601.14234.
@@ -13,7 +13,7 @@ discretisation is that of the authors' code of Q-learning with Adjoint Matching,
 In all functions
 
 - ``flow_steps`` is K, and ``step`` an index i in 0..K-1;
-- ``like`` is a tensor that gives dtype and device;
+- ``like`` is a tensor whose dtype and device the result has;
 - ``sigmas`` are the noise scales, broadcastable to (S, K, B, D).
 """
 
@@ -30,20 +30,32 @@ from agents.common.batch import Velocity
 
 
 def memoryless_variance(step: Any, flow_steps: int) -> Any:
-    r"""Return :math:`\sigma_i^2 = 2(1 - t_i + h)/(t_i + h)`, of a step or of a tensor of steps."""
+    r"""Return :math:`\sigma_i^2 = 2(1 - t_i + h)/(t_i + h)`, for a step or a tensor of steps.
+
+    >>> memoryless_variance(0, flow_steps=10)
+    22.0
+    """
     # 2(K - i + 1) / (i + 1), with fewer roundings
     return 2 * (flow_steps + 2) / (step + 1) - 2
 
 
 def memoryless_sigmas(flow_steps: int, like: Tensor) -> Tensor:
-    """Return the noise scales of all steps, (K, 1, 1)."""
+    """Return the noise scales of all steps, (K, 1, 1).
+
+    >>> memoryless_sigmas(2, like=torch.zeros(())).flatten()
+    tensor([2.4495, 1.4142])
+    """
     # made on the device: copying numbers from the host would stall it
     steps = torch.arange(flow_steps, dtype=torch.float64, device=like.device)
     return memoryless_variance(steps, flow_steps).sqrt().view(-1, 1, 1).to(like.dtype)
 
 
 def step_times(flow_steps: int, like: Tensor, right_ends: bool = False) -> Tensor:
-    """Return the times at which the K equal steps begin, or at which they end, (K, 1, 1)."""
+    """Return the times at which the K equal steps start, or at which they end, (K, 1, 1).
+
+    >>> step_times(2, like=torch.zeros(())).flatten()
+    tensor([0.0000, 0.5000])
+    """
     first = int(right_ends)
     steps = torch.arange(first, first + flow_steps, dtype=like.dtype, device=like.device)
     return steps.view(-1, 1, 1) / flow_steps
@@ -65,12 +77,12 @@ def memoryless_step(
 def memoryless_rollout(
     fine_tuned: Velocity, base: Velocity, x_0: Tensor, noise: Tensor
 ) -> tuple[Tensor, ...]:
-    """Simulate the fine-tuned flow's memoryless SDE, whose last step follows the base flow without noise.
+    """Simulate the memoryless SDE of the fine-tuned flow; the last step is that of the base flow, without noise.
 
-    :param fine_tuned: v_f.
-    :param base: v_beta.
+    :param fine_tuned: fine-tuned flow v_f.
+    :param base: base flow v_beta.
     :param x_0: standard normal start, (S, B, D).
-    :param noise: standard normal step noise, (S, K, B, D); the last step's is not used.
+    :param noise: standard normal step noise, (S, K, B, D); the last entry is not used.
     :return: states x_0..x_{K-1} and the base's velocities there, (S, K, B, D) each, and the end x_K, (S, B, D).
     """
     flow_steps = noise.shape[1]
@@ -86,18 +98,18 @@ def memoryless_rollout(
 
 def adjoint_statistics(adjoints: Tensor) -> dict[str, Tensor]:
     """Return mean, standard deviation and maximum of the absolute entries of adjoints (S, ...), each (S,)."""
-    size = adjoints.abs().flatten(1)
+    magnitude = adjoints.abs().flatten(1)
     return {
-        "adjoint_mean": size.mean(1),
-        "adjoint_std": size.std(1, correction=0),
-        "adjoint_max": size.amax(1),
+        "adjoint_mean": magnitude.mean(1),
+        "adjoint_std": magnitude.std(1, correction=0),
+        "adjoint_max": magnitude.amax(1),
     }
 
 
 def lean_adjoint(
     base_vjp: Callable[[int, Tensor], Tensor], terminal: Tensor, flow_steps: int
 ) -> Tensor:
-    r"""Carry the terminal adjoint back along a rollout, using the base flow only.
+    r"""Integrate the lean adjoint backwards along a rollout, with the Jacobian of the base flow alone.
 
     :math:`a_i = a_{i+1} + h\,\nabla_x[2 v_\beta(x, t_i + h) - x/(t_i + h)]^\top a_{i+1}` at x = x_i.
 
@@ -106,6 +118,10 @@ def lean_adjoint(
     :param terminal: a_K, (S, B, D).
     :param flow_steps: K.
     :return: a_0..a_{K-1}, (S, K, B, D).
+
+    >>> constant_flow = lambda step, vector: torch.zeros_like(vector)
+    >>> lean_adjoint(constant_flow, terminal=torch.ones(1, 1, 1), flow_steps=2).flatten()
+    tensor([0.0000, 0.5000])
     """
     h = 1.0 / flow_steps
     adjoints = []
@@ -125,10 +141,14 @@ def adjoint_matching_loss(
     :math:`L = \frac1B\sum_b\sum_{i,d}[\frac{2}{\sigma_i}(v_f - v_\beta) + \sigma_i a_i]^2`
 
     :param fine_tuned: v_f at the rollout's states, (S, K, B, D); the only input with gradient.
-    :param base: v_beta there, (S, K, B, D).
+    :param base: v_beta at the same states, (S, K, B, D).
     :param adjoints: lean adjoints, (S, K, B, D).
     :param sigmas: noise scales.
     :return: (S,).
+
+    >>> v_f, v_beta = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)
+    >>> adjoint_matching_loss(v_f, v_beta, adjoints=v_beta, sigmas=torch.tensor(2.0))
+    tensor([1.])
     """
     residual = (2 / sigmas) * (fine_tuned - base) + sigmas * adjoints
     return residual.square().sum((1, 3)).mean(-1)
@@ -138,13 +158,20 @@ def path_kl(fine_tuned: Tensor, base: Tensor, sigmas: Tensor) -> Tensor:
     r"""Return the estimated KL divergence between the memoryless processes of two flows, along a rollout of the first.
 
     :math:`\frac1B\sum_b\sum_i \frac{2h}{\sigma_i^2}\lVert v_f - v_\beta\rVert^2`, h = 1/K (Girsanov's theorem), (S,).
-    Its arguments are those of :func:`adjoint_matching_loss`.
+    The arguments have the shapes of :func:`adjoint_matching_loss`.
+
+    >>> path_kl(torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1), sigmas=torch.tensor(2.0))
+    tensor([0.5000])
     """
     h = 1.0 / fine_tuned.shape[1]
     return ((2 * h / sigmas.square()) * (fine_tuned - base).square()).sum((1, 3)).mean(-1)
 
 
 def bridge_sigmas(times: Tensor) -> Tensor:
-    r"""Return :math:`\sigma_k = \sqrt{2(1 - \tau_k + h)/(\tau_k + h)}`, for M times, h = 1/M, of a bridge."""
+    r"""Return :math:`\sigma_k = \sqrt{2(1 - \tau_k + h)/(\tau_k + h)}`, for the M times of a bridge, h = 1/M.
+
+    >>> bridge_sigmas(torch.tensor([0.0, 0.5]))
+    tensor([2.4495, 1.4142])
+    """
     h = 1.0 / len(times)
     return (2 * (1 - times + h) / (times + h)).sqrt()

@@ -19,34 +19,46 @@ SMALLEST_WEIGHT = 1e-16
 def pessimistic_value(q: Tensor, rho: float) -> Tensor:
     r"""Return mean minus ``rho`` standard deviations over the ensemble.
 
-    :math:`\bar Q - \rho\,\mathrm{std}_j Q_j` with the population standard deviation. Where all members agree to the
-    last bit, as two members sometimes do, the gradient of the deviation is taken as zero.
+    :math:`\bar Q - \rho\,\mathrm{std}_j Q_j` with the population standard deviation. If all members are equal
+    to the last bit, the gradient of the deviation is zero.
 
     :param q: (S, E, ...).
     :param rho: pessimism, >= 0.
     :return: (S, ...).
+
+    >>> q = torch.tensor([[[1.0], [3.0]]])  # two critics, one row
+    >>> pessimistic_value(q, rho=0.5)
+    tensor([[1.5000]])
     """
     return q.mean(1) - rho * q.std(1, correction=0)
 
 
-def mean_size(q: Tensor) -> Tensor:
-    """Return the mean absolute value over rows, a constant to divide Q by; 1 where all values are 0.
+def mean_magnitude(q: Tensor) -> Tensor:
+    """Return the mean magnitude of Q over rows, without gradient, by which losses divide Q; 1 if all values are 0.
 
     :param q: (S, B).
     :return: (S,).
+
+    >>> mean_magnitude(torch.tensor([[1.0, -3.0], [0.0, 0.0]]))
+    tensor([2., 1.])
     """
-    size = q.detach().abs().mean(-1)
-    # a new critic says exactly 0 of observations and actions of zeros
-    return torch.where(size == 0, 1.0, size)
+    magnitude = q.detach().abs().mean(-1)
+    # a new critic returns exactly 0 for observations and actions of zeros
+    return torch.where(magnitude == 0, 1.0, magnitude)
 
 
 def td_target(batch: Batch, next_q: Tensor, rho: float) -> Tensor:
     r"""Return :math:`y = R + \gamma^H M\,Q_{pess}(s', a')`.
 
     :param batch: gives R (``rewards``) and gamma^H M (``discounts``), each (S, B).
-    :param next_q: target critic at the next actions, (S, E, B).
+    :param next_q: target critics at the next actions, (S, E, B).
     :param rho: pessimism.
     :return: (S, B).
+
+    >>> one = torch.ones(1, 1)
+    >>> batch = Batch(one, one, one, 0.9 * one, one, valid=one, steps_valid=one)
+    >>> td_target(batch, next_q=torch.full((1, 2, 1), 10.0), rho=0.5)
+    tensor([[10.]])
     """
     return batch.rewards + batch.discounts * pessimistic_value(next_q, rho)
 
@@ -56,8 +68,12 @@ def td_loss(q: Tensor, target: Tensor, valid: Tensor) -> Tensor:
 
     :param q: predictions, (S, E, B).
     :param target: (S, B).
-    :param valid: 1 where the sequence stays inside its trajectory, else 0, (S, B).
+    :param valid: 1 if the sequence stays inside its trajectory, else 0, (S, B).
     :return: (S,).
+
+    >>> q = torch.tensor([[[1.0, 2.0]]])  # one critic, two rows
+    >>> td_loss(q, target=torch.tensor([[2.0, 5.0]]), valid=torch.tensor([[1.0, 0.0]]))
+    tensor([0.5000])
     """
     return (valid.unsqueeze(1) * (q - target.unsqueeze(1)).square()).mean((1, 2))
 
@@ -69,15 +85,18 @@ def expectile_loss(error: Tensor, expectile: float) -> Tensor:
     expectile regression.
 
     :param error: u, target minus prediction, any shape.
-    :param expectile: kappa in (0, 1); 0.5 is half the square.
+    :param expectile: kappa in (0, 1); 0.5 gives half the square.
     :return: same shape.
+
+    >>> expectile_loss(torch.tensor([-1.0, 1.0]), expectile=0.75)
+    tensor([0.2500, 0.7500])
     """
     # `where` of two Python numbers has PyTorch's default dtype
     return torch.where(error < 0, 1 - expectile, expectile).to(error.dtype) * error.square()
 
 
 def implicit_targets(batch: Batch, nets: Any, rho: float) -> dict[str, Tensor]:
-    r"""Return the targets of implicit Q-learning, which rate no action outside of the data.
+    r"""Return the targets of implicit Q-learning, which evaluate no action outside of the data.
 
     :math:`y = R + \gamma^H M\,V(s')` of the critics, and of the value :math:`Q'_{pess}(s, a)` at the data actions.
     Source: Kostrikov, Nair and Levine, Implicit Q-Learning, arXiv 2110.06169.
@@ -102,15 +121,15 @@ def implicit_value_loss(
     expectile: float,
     info: dict[str, Tensor],
 ) -> Tensor:
-    """Return the expectile loss of implicit Q-learning's state value, (S,), and note statistics of its predictions.
+    """Return the expectile loss of implicit Q-learning's state value, (S,), and log statistics of its predictions.
 
     :param batch: the batch.
-    :param target: the value's, (S, B).
-    :param weight: of each row, (S, B), e.g. the validity of the sequence: the target rates a whole chunk, which may run
-        into the next trajectory.
+    :param target: target of the value, (S, B).
+    :param weight: weight of each row, (S, B), e.g. the validity of the sequence: the target is the value of a whole
+        chunk, which may cross the end of its trajectory.
     :param nets: ``value``.
     :param expectile: kappa.
-    :param info: gets ``v_mean``, ``v_max`` and ``v_min``.
+    :param info: receives ``v_mean``, ``v_max`` and ``v_min``.
     :return: (S,).
     """
     value = nets.value(batch.observations)
@@ -121,24 +140,30 @@ def implicit_value_loss(
 def advantage_weight(advantage: Tensor, inverse_temperature: float, largest: float) -> Tensor:
     r"""Return the weights of advantage-weighted regression, :math:`\min(\exp(\tau A), w_{max})`, elementwise.
 
-    Weights below `SMALLEST_WEIGHT` are 0: gradients of them become denormal numbers, with which processors compute
-    several times slower. A step of Adam on them, at most w / 1e-8 learning rates, is less than a rounding error.
+    Weights below `SMALLEST_WEIGHT` become 0: their gradients would be denormal numbers, which slow processors down
+    several times. Their step of Adam, at most w / 1e-8 learning rates, is smaller than a rounding error.
 
     :param advantage: A, any shape.
     :param inverse_temperature: tau.
-    :param largest: w_max; few rows of large advantage would outweigh the batch otherwise.
+    :param largest: w_max; without it a few rows of large advantage would outweigh the batch.
     :return: same shape.
+
+    >>> advantage_weight(torch.tensor([0.0, 5.0]), inverse_temperature=3.0, largest=100.0)
+    tensor([  1., 100.])
     """
     weight = (inverse_temperature * advantage).exp().clamp(max=largest)
     return torch.where(weight < SMALLEST_WEIGHT, torch.zeros_like(weight), weight)
 
 
 def action_gradient(value: Callable[[Tensor], Tensor], actions: Tensor) -> Tensor:
-    """Return the gradient of a value with respect to the action, even where no gradient is being recorded.
+    """Return the gradient of a value with respect to the action, inside `torch.no_grad` too.
 
     :param value: function of actions (S, B, D) that returns values (S, B), row by row.
-    :param actions: where, (S, B, D).
-    :return: (S, B, D), without a graph.
+    :param actions: actions at which to differentiate, (S, B, D).
+    :return: (S, B, D), detached.
+
+    >>> action_gradient(lambda a: -a.square().sum(-1), torch.tensor([[[0.5, -1.0]]]))
+    tensor([[[-1.,  2.]]])
     """
     # torch.compile traces this gradient into its graph, which `autograd.grad` would break
     if torch.compiler.is_compiling():
@@ -150,7 +175,11 @@ def action_gradient(value: Callable[[Tensor], Tensor], actions: Tensor) -> Tenso
 
 
 def q_statistics(q: Tensor) -> dict[str, Tensor]:
-    """Return mean, maximum and minimum of critic predictions (S, E, B), each (S,)."""
+    """Return mean, maximum and minimum of critic predictions (S, E, B), each (S,).
+
+    >>> q_statistics(torch.tensor([[[1.0, 3.0]]]))
+    {'q_mean': tensor([2.]), 'q_max': tensor([3.]), 'q_min': tensor([1.])}
+    """
     return {"q_mean": q.mean((1, 2)), "q_max": q.amax((1, 2)), "q_min": q.amin((1, 2))}
 
 
@@ -160,6 +189,10 @@ def pick_best(actions: Tensor, scores: Tensor) -> Tensor:
     :param actions: (S, B, N, D).
     :param scores: (S, B, N).
     :return: (S, B, D).
+
+    >>> candidates = torch.tensor([[[[-1.0], [1.0]]]])  # two candidates of one row
+    >>> pick_best(candidates, scores=torch.tensor([[[0.2, 0.7]]]))
+    tensor([[[1.]]])
     """
     best = scores.argmax(-1)[..., None, None].expand(*actions.shape[:2], 1, actions.shape[-1])
     return torch.gather(actions, 2, best).squeeze(2)

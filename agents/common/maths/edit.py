@@ -26,6 +26,11 @@ def tanh_gaussian_sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[
     :param log_std: (..., D).
     :param noise: standard normal, (..., D).
     :return: y (..., D) in [-1, 1] and log pi (...,).
+
+    >>> zeros = torch.zeros(1, 2)
+    >>> action, log_prob = tanh_gaussian_sample(mean=zeros, log_std=zeros, noise=zeros)
+    >>> action, log_prob
+    (tensor([[0., 0.]]), tensor([-1.8379]))
     """
     pre_tanh = mean + log_std.exp() * noise
     return pre_tanh.tanh(), tanh_gaussian_log_prob(mean, log_std, pre_tanh)
@@ -48,11 +53,11 @@ def temperature_loss(
 ) -> Tensor:
     r"""Return the loss of a policy's temperature, :math:`\alpha(-sg[\log\pi] - \bar H)`.
 
-    :param log_prob: of sampled actions, (S, B).
-    :param actions: (S, B, D), which give D.
-    :param target_entropy: H with a bar; None: -D/2.
+    :param log_prob: log density of sampled actions, (S, B).
+    :param actions: the sampled actions, (S, B, D); only D is used.
+    :param target_entropy: H with a bar; None is -D/2.
     :param nets: ``temperature``.
-    :param info: gets the entropy and the temperature.
+    :param info: receives the entropy and the temperature.
     :return: the loss, (S,).
     """
     if target_entropy is None:
@@ -60,7 +65,7 @@ def temperature_loss(
         target_entropy = -0.5 * actions.shape[-1]
     entropy = -log_prob.detach().mean(-1)
     info |= {"entropy": entropy, "temperature": nets.frozen.temperature()}
-    # linear in alpha: it rises while the entropy is below its target
+    # linear in alpha, which rises while the entropy is below its target
     return nets.temperature() * (entropy - target_entropy)
 
 
@@ -85,23 +90,23 @@ def edit_losses(
     r"""Return the losses of an edit policy and of its temperature.
 
     :math:`L_q = -\bar Q(s, a'),\; L_{ent} = sg[\alpha]\log\pi(e),\; L_\alpha = \alpha(-sg[\log\pi(e)] - \bar H)`.
-    :math:`e` is the unscaled edit, whose entropy counts; :math:`a'` the flow's action plus the scaled edit, clipped;
+    :math:`e` is the unscaled edit, :math:`a'` the flow's action plus the scaled edit, clipped,
     :math:`\alpha` the temperature and :math:`\bar H` the target entropy.
 
     Source: Li and Levine, arXiv 2601.14234, edit variant.
 
-    :param batch: gives the observations.
-    :param flow_actions: taken as given, (S, B, D).
+    :param batch: only its observations are used.
+    :param flow_actions: actions of the flow, without gradient, (S, B, D).
     :param noise: standard normal, (S, B, D).
     :param nets: ``edit``, ``temperature`` and ``critic``.
     :param edit_scale: bound of the edit.
-    :param target_entropy: H with a bar; None: -D/2.
-    :param info: gets the entropy and the temperature.
+    :param target_entropy: H with a bar; None is -D/2.
+    :param info: receives the entropy and the temperature.
     :return: ``q``, ``entropy`` and ``temperature``, each (S,).
     """
     mean, log_std = nets.edit(batch.observations, flow_actions)
     sample, log_prob = tanh_gaussian_sample(mean, log_std, noise)
-    # clipped as it is played, so that the critics rate nothing outside of the box
+    # clipped as in acting, so that the critics see no action outside of the bounds
     actions = (flow_actions + edit_scale * sample).clamp(-1, 1)
     return {
         "q": -nets.frozen.critic(batch.observations, actions).mean((1, 2)),

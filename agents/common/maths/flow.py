@@ -1,6 +1,6 @@
 r"""From noise to actions: flows, with interpolant, flow-matching loss and Euler sampler, and diffusions.
 
-Every function is pure and takes velocity fields as functions (x, t) -> velocity, so that closed forms can stand in for
+Every function is pure and takes velocity fields as functions (x, t) -> velocity, so that closed forms can replace
 networks. Flows go from noise, t = 0, to actions, t = 1; diffusions from noise, t = K, to actions, t = 0:
 :math:`x_t = \sqrt{\bar\alpha_t}\,a + \sqrt{1-\bar\alpha_t}\,\epsilon` with
 :math:`\bar\alpha_t = \prod_{s\le t}(1-\beta_s)`. Shapes: S replicas, B rows, D flattened chunk.
@@ -28,6 +28,9 @@ def interpolate(x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
     r"""Return the straight path between noise and action, :math:`x_t = (1-t)x_0 + t x_1`.
 
     Noise and actions are (..., D), times in [0, 1] are (..., 1).
+
+    >>> interpolate(torch.zeros(1, 2), torch.ones(1, 2), torch.tensor([[0.25]]))
+    tensor([[0.2500, 0.2500]])
     """
     return torch.lerp(x_0, x_1, t)
 
@@ -42,12 +45,17 @@ def flow_matching_loss(
     Source: Lipman et al., Flow Matching for Generative Modeling, arXiv 2210.02747, conditional flow matching with the
     straight path.
 
-    :param velocity: the field.
+    :param velocity: velocity field v.
     :param x_0: noise, (S, B, D).
     :param x_1: data actions, (S, B, D).
     :param t: times in [0, 1], (S, B).
-    :param weight: per-row weight, e.g. the validity of the sequence, (S, B).
+    :param weight: weight of each row, e.g. the validity of the sequence, (S, B).
     :return: (S,).
+
+    >>> zero = torch.zeros_like
+    >>> noise, actions, ones = torch.zeros(1, 2, 1), torch.ones(1, 2, 1), torch.ones(1, 2)
+    >>> flow_matching_loss(lambda x, t: zero(x), noise, actions, t=ones / 2, weight=ones)
+    tensor([1.])
     """
     t = t.unsqueeze(-1)
     error = velocity(torch.lerp(x_0, x_1, t), t) - (x_1 - x_0)
@@ -56,11 +64,14 @@ def flow_matching_loss(
 
 
 def grid_times(t: Tensor, flow_steps: int) -> Tensor:
-    """Turn uniform draws into ends of the sampler's steps, 0, 1/K, ..., 1, each as likely as the others.
+    """Round uniform times to the grid of the sampler, 0, 1/K, ..., 1, whose points are equally likely.
 
-    :param t: in [0, 1), any shape.
+    :param t: times in [0, 1), any shape.
     :param flow_steps: number of steps K.
     :return: same shape.
+
+    >>> grid_times(torch.tensor([0.1, 0.5, 0.9]), flow_steps=2)
+    tensor([0.0000, 0.5000, 1.0000])
     """
     # t is less than 1, so the floor is at most K
     return (t * (flow_steps + 1)).floor() / flow_steps
@@ -70,7 +81,7 @@ def cloning_loss(flow: Any, batch: Batch, noise: Mapping[str, Tensor]) -> Tensor
     """Return the flow-matching loss of a flow on the actions of a batch.
 
     :param flow: network whose ``at(observations)`` is a velocity field.
-    :param batch: the batch; sequences that are not valid weigh nothing.
+    :param batch: the batch; invalid sequences have weight 0.
     :param noise: ``bc_x0``, standard normal (S, B, D), and ``bc_t``, times (S, B).
     :return: (S,).
     """
@@ -79,13 +90,16 @@ def cloning_loss(flow: Any, batch: Batch, noise: Mapping[str, Tensor]) -> Tensor
 
 
 def integrate_flow(velocity: Velocity, x_0: Tensor, flow_steps: int, clip: bool = False) -> Tensor:
-    """Follow a velocity field from noise to actions with Euler steps at the left end points.
+    """Integrate a velocity field from noise to actions with Euler steps.
 
-    :param velocity: the field.
+    :param velocity: velocity field v.
     :param x_0: noise, (..., D).
     :param flow_steps: number of steps K.
-    :param clip: whether every step ends within [-1, 1].
+    :param clip: whether to clip x to [-1, 1] after every step.
     :return: x at t = 1, (..., D).
+
+    >>> integrate_flow(lambda x, t: torch.full_like(x, 2.0), torch.zeros(1, 1, 1), flow_steps=10)
+    tensor([[[2.0000]]])
     """
     h = 1.0 / flow_steps
     x = x_0
@@ -111,8 +125,11 @@ def noise_schedule(kind: BetaSchedule, steps: int) -> Tensor:
     :param kind: ``vp``, ``cosine`` or ``linear``.
     :param steps: K.
     :return: float32 (K + 1,); entry 0 is 0.
+
+    >>> noise_schedule("linear", steps=2)
+    tensor([0.0000e+00, 1.0000e-04, 2.0000e-02])
     """
-    cpu = torch.device("cpu")  # also where a policy is built without memory, to learn its shapes
+    cpu = torch.device("cpu")  # not the meta device, on which a policy may be built for its shapes alone
     # in float64 until the end, since nearby exponentials and cosines are subtracted
     t = torch.arange(1, steps + 1, dtype=torch.float64, device=cpu)
     if kind == "vp":
@@ -129,7 +146,7 @@ def noise_schedule(kind: BetaSchedule, steps: int) -> Tensor:
 
 
 class Schedule(Protocol):
-    """Numbers of a noise schedule, of steps 0..K."""
+    """Noise schedule of the steps 0..K."""
 
     betas: list[float]
     alpha_bars: list[float]
@@ -138,7 +155,10 @@ class Schedule(Protocol):
 def add_noise(actions: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
     r"""Return the noisy actions :math:`x_t = \sqrt{\bar\alpha_t}\,a + \sqrt{1-\bar\alpha_t}\,\epsilon`, (S, B, D).
 
-    ``noise`` is standard normal of the actions' shape, and ``alpha_bar`` (S, B, 1).
+    ``noise`` is standard normal, (S, B, D), and ``alpha_bar`` (S, B, 1).
+
+    >>> add_noise(torch.ones(1, 1, 1), torch.zeros(1, 1, 1), alpha_bar=torch.full((1, 1, 1), 0.25))
+    tensor([[[0.5000]]])
     """
     return alpha_bar.sqrt() * actions + (1 - alpha_bar).sqrt() * noise
 
@@ -151,19 +171,19 @@ def denoise(
     sampler: Sampler,
     clip_states: bool,
 ) -> Tensor:
-    r"""Follow the reverse chain from noise to actions.
+    r"""Sample actions with the reverse chain.
 
     With the estimate :math:`\hat a = (x_t - \sqrt{1-\bar\alpha_t}\,\epsilon(x_t, t))/\sqrt{\bar\alpha_t}` of the clean
     action, the next state's mean is that of the posterior :math:`q(x_{t-1} | x_t, \hat a)` for ``ddpm``, the same with
     :math:`\hat a` clipped to [-1, 1] for ``ddpm_clipped``, and :math:`\hat a` itself for ``jump``; noise of variance
-    :math:`\beta_t` is added to it, except at the end. Source: Ho et al., Denoising Diffusion Probabilistic Models,
+    :math:`\beta_t` is added to it, except in the last step. Source: Ho et al., Denoising Diffusion Probabilistic Models,
     arXiv 2006.11239, sampling.
 
     :param predict: noise prediction, (x, t) -> eps.
     :param x: standard normal start, (S, B, D).
     :param noise: standard normal step noise in the order t = K..1, (S, K, B, D); the last is not used.
-    :param schedule: of K steps.
-    :param sampler: which mean.
+    :param schedule: noise schedule of K steps.
+    :param sampler: mean of the next state.
     :param clip_states: whether every state is clipped to [-1, 1] after its step.
     :return: (S, B, D).
     """
@@ -179,9 +199,9 @@ def denoise(
             x = estimate
         else:
             # mean of the posterior q(x_{t-1} | x_t, estimate)
-            of_estimate = math.sqrt(next_alpha_bar) * beta
-            of_state = math.sqrt(1 - beta) * (1 - next_alpha_bar)
-            x = (of_estimate * estimate + of_state * x) / (1 - alpha_bar)
+            estimate_weight = math.sqrt(next_alpha_bar) * beta
+            state_weight = math.sqrt(1 - beta) * (1 - next_alpha_bar)
+            x = (estimate_weight * estimate + state_weight * x) / (1 - alpha_bar)
         if t > 1:
             x = x + math.sqrt(beta) * noise[:, steps - t]
         if clip_states:
@@ -190,5 +210,9 @@ def denoise(
 
 
 def weighted_mean(losses: Tensor, weight: Tensor) -> Tensor:
-    """Average losses (S, B, D), weighted by row (S, B), over coordinates and rows; the divisor counts every row."""
+    """Return the mean of losses (S, B, D) over coordinates and rows, weighted by row (S, B); the divisor is B.
+
+    >>> weighted_mean(torch.ones(1, 2, 3), weight=torch.tensor([[1.0, 0.0]]))
+    tensor([0.5000])
+    """
     return (weight * losses.mean(-1)).mean(-1)

@@ -1,8 +1,15 @@
-"""What networks an algorithm has: how each is built and what follows it.
+"""Network declarations: how a network is built, and whether it has a target network.
 
-Each function here returns the spec of one network. ``target``: it has a target copy; ``time``: the flow time is an
-input; ``role``: its part in pretraining; ``training``: what it has of its own, see
-:class:`~agents.common.common_settings.NetworkOptions`, e.g. ``critic(learning_rate="cos_1e-3", tau=0.01)``.
+Each function here returns the spec of one network. ``target``: whether it has a target network; ``time``: whether the
+flow time is an input; ``role``: its part in pretraining; ``training``: its training options, see
+:class:`~agents.common.common_settings.NetworkOptions`.
+
+>>> networks = {
+...     "critic": critic(learning_rate="cos_1e-3", tau=0.01),
+...     "behaviour": velocity_field(role="behaviour"),
+...     "actor": tanh_gaussian(),
+...     "temperature": temperature(initial=0.1),
+... }
 """
 
 from __future__ import annotations
@@ -41,15 +48,18 @@ Role = Literal["behaviour", "copy"]
 
 
 class NetworkSpec:
-    """One network of an algorithm.
+    """Declaration of one network of an algorithm.
 
-    :param build: makes it from the sizes.
-    :param target: whether it has an exponential moving average, named with ``_target``.
-    :param role: its part in pretraining: the ``behaviour`` flow is cloned from the data, a ``copy`` starts equal to it;
-        None has no part.
-    :param training: what it has of its own, see :class:`~agents.common.common_settings.NetworkOptions`.
-    :raises TypeError: for an unknown name or a value of another type.
-    :raises ValueError: for a value out of range, or one of a target where there is none.
+    :param build: function that makes the network from the sizes.
+    :param target: whether it has a target network, an exponential moving average named with ``_target``.
+    :param role: part in pretraining: the ``behaviour`` flow is cloned from the data, and a ``copy`` is initialised
+        from it; None has no part.
+    :param training: training options, see :class:`~agents.common.common_settings.NetworkOptions`.
+    :raises TypeError: for an unknown option or a value of another type.
+    :raises ValueError: for a value out of range, or an option of target networks if there is none.
+
+    >>> NetworkSpec(lambda sizes: CriticEnsemble(sizes, sizes.actions, False), target=True).target
+    True
     """
 
     def __init__(
@@ -139,11 +149,15 @@ def from_module(
 ) -> NetworkSpec:
     """Return the spec of a network that is an ordinary module of one replica.
 
-    :param make: makes the module from the sizes; it maps rows (B, ...) to rows.
-    :param observes: whether its first input is observations.
-    :param target: whether it has an exponential moving average.
-    :param training: what it has of its own.
+    :param make: function that makes the module from the sizes; the module maps rows (B, ...) to rows.
+    :param observes: whether the first input is observations.
+    :param target: whether it has a target network.
+    :param training: training options.
     :return: the spec.
+
+    >>> reward_model = from_module(lambda n: nn.Linear(n.observations, 1))
+    >>> reward_model.target
+    False
     """
     kind = VmappedObserver if observes else VmappedModule
     return NetworkSpec(
