@@ -1,4 +1,4 @@
-"""The batch of an update, whose tensors have the leading axis S of the replicas, and the types of velocity fields."""
+"""Batches of updates, whose tensors have the leading axis S of the replicas, and types of velocity fields."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ Velocity = Callable[[Tensor, Time], Tensor]
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch of H-step transitions; S replicas, B rows, O observation size, D flattened chunk.
+    """Batch of H-step transitions; S replicas, B rows, O observation size, D flattened chunk.
+
+    >>> def mean_return(batch):  # of valid sequences, one for each replica
+    ...     return (batch.valid * batch.rewards).sum(1) / batch.valid.sum(1)
 
     :param observations: s, (S, B, O).
     :param actions: the flattened chunk, or the first action without chunking, (S, B, D).
@@ -23,14 +26,14 @@ class Batch:
     :param discounts: factor of the next value, gamma^H times the mask, (S, B). With ``shorten_returns`` H is the length
         of each return.
     :param next_observations: last state inside the trajectory, (S, B, O).
-    :param valid: 1 where the sequence does not cross a trajectory end, else 0, (S, B). Where it is 0 the chunk holds
-        actions of the next trajectory: losses on actions, rewards or discounts are weighted by it. With
-        ``shorten_returns`` it is 1 everywhere.
+    :param valid: 1 if the sequence stays inside its trajectory, else 0, (S, B). If it is 0, the chunk contains actions
+        of the next trajectory, so losses on actions, rewards or discounts are weighted by it. With ``shorten_returns``
+        it is always 1.
     :param steps_valid: 1 for each action of the chunk that belongs to the first one's trajectory, else 0, (S, B, H), or
         (S, B, 1) without chunking.
     :param updates: number of updates before this one, the same in all entries, (S,).
-    :param step_observations: state in which each action of the chunk is played, (S, B, C, O), C as in ``steps_valid``;
-        None unless the algorithm sets :attr:`Method.step_observations`.
+    :param step_observations: state in which each action of the chunk is executed, (S, B, C, O), C as in
+        ``steps_valid``; None unless the algorithm sets :attr:`Method.step_observations`.
     :param step_next_observations: state after each action of the chunk, (S, B, C, O), or None.
     """
 
@@ -51,7 +54,7 @@ class Batch:
 
     @property
     def action_valid(self) -> Tensor:
-        """`steps_valid` for every coordinate, (S, B, D): for losses that count the part of a chunk before an end."""
+        """`steps_valid` for every coordinate, (S, B, D): for losses on the part of a chunk before an end."""
         # without chunking both have one step
         action_size = self.actions.shape[-1] // self.steps_valid.shape[-1]
         return self.steps_valid.repeat_interleave(action_size, -1)

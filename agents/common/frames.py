@@ -40,13 +40,19 @@ def channel_axis(shape: tuple[int, ...]) -> int:
 
 
 class FrameStack(gymnasium.Wrapper[Array, Array, Array, Array]):
-    """Environment that returns its newest frames instead of one, stacked along the channels, the newest last.
+    """Environment whose observation is its k newest frames, stacked along the channels, the newest last.
 
-    A model with ``frame_stack=k`` stores single frames, and takes a dataset of them.
+    A model with ``frame_stack=k`` stores single frames, and takes a dataset of single frames.
 
-    :param env: its observations are images, with the channels first or last.
+    :param env: environment with images, whose channels are first or last.
     :param frames: k, at least 1.
     :raises ValueError: if observations are not images, or have no more pixels a side than the stack has channels.
+
+    >>> class Camera(gymnasium.Env):
+    ...     observation_space = spaces.Box(0, 255, (64, 64, 3), np.uint8)
+    ...     action_space = spaces.Box(-1, 1, (2,))
+    >>> FrameStack(Camera(), frames=3).observation_space.shape
+    (64, 64, 9)
     """
 
     def __init__(self, env: gymnasium.Env[Array, Array], frames: int) -> None:

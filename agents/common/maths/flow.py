@@ -84,6 +84,9 @@ def cloning_loss(flow: Any, batch: Batch, noise: Mapping[str, Tensor]) -> Tensor
     :param batch: the batch; invalid sequences have weight 0.
     :param noise: ``bc_x0``, standard normal (S, B, D), and ``bc_t``, times (S, B).
     :return: (S,).
+
+    >>> def losses(self, batch, targets, noise, nets, info):  # of an algorithm
+    ...     return {"bc": cloning_loss(nets.behaviour, batch, noise)}
     """
     velocity = flow.at(batch.observations)
     return flow_matching_loss(velocity, noise["bc_x0"], batch.actions, noise["bc_t"], batch.valid)
@@ -129,7 +132,9 @@ def noise_schedule(kind: BetaSchedule, steps: int) -> Tensor:
     >>> noise_schedule("linear", steps=2)
     tensor([0.0000e+00, 1.0000e-04, 2.0000e-02])
     """
-    cpu = torch.device("cpu")  # not the meta device, on which a policy may be built for its shapes alone
+    cpu = torch.device(
+        "cpu"
+    )  # not the meta device, on which a policy may be built for its shapes alone
     # in float64 until the end, since nearby exponentials and cosines are subtracted
     t = torch.arange(1, steps + 1, dtype=torch.float64, device=cpu)
     if kind == "vp":
@@ -176,8 +181,8 @@ def denoise(
     With the estimate :math:`\hat a = (x_t - \sqrt{1-\bar\alpha_t}\,\epsilon(x_t, t))/\sqrt{\bar\alpha_t}` of the clean
     action, the next state's mean is that of the posterior :math:`q(x_{t-1} | x_t, \hat a)` for ``ddpm``, the same with
     :math:`\hat a` clipped to [-1, 1] for ``ddpm_clipped``, and :math:`\hat a` itself for ``jump``; noise of variance
-    :math:`\beta_t` is added to it, except in the last step. Source: Ho et al., Denoising Diffusion Probabilistic Models,
-    arXiv 2006.11239, sampling.
+    :math:`\beta_t` is added to it, except in the last step. Source: Ho et al., Denoising Diffusion Probabilistic
+    Models, arXiv 2006.11239, sampling.
 
     :param predict: noise prediction, (x, t) -> eps.
     :param x: standard normal start, (S, B, D).

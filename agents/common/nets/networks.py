@@ -40,15 +40,15 @@ from agents.common.nets.mlp import (
 
 @dataclass
 class Sizes:
-    """What networks are built from."""
+    """Sizes from which networks are built."""
 
     replicas: int  # S
-    observations: int  # O, or the number of features where they are extracted
+    observations: int  # O, or the number of extracted features
     actions: int  # D, the flattened chunk
     ensemble: int  # E
     flow_steps: int  # K
-    actor_arch: list[int]  # hidden widths of policies and velocity fields
-    critic_arch: list[int]  # hidden widths of critics and values
+    actor_arch: list[int]  # hidden layers of policies and velocity fields
+    critic_arch: list[int]  # hidden layers of critics and values
     actor_layer_norm: bool  # whether velocity fields are normalised
     critic_layer_norm: bool  # whether critics and values are normalised
 
@@ -327,7 +327,12 @@ class NetworkView(NetworkViews):
 
 
 class Networks(NetworkViews, nn.ModuleDict):
-    """An algorithm's networks by name: ``nets.critic``, ``nets.critic_target``, ``nets.frozen.critic``."""
+    """An algorithm's networks by name; ``nets.frozen`` has them without gradients of their parameters.
+
+    >>> nets = agents.FQL("MlpPolicy", "Pendulum-v1", horizon_length=1, ensemble_size=2).policy.nets
+    >>> nets.critic_target(torch.zeros(1, 8, 3), torch.zeros(1, 8, 1)).shape  # (S, E, B)
+    torch.Size([1, 2, 8])
+    """
 
     with_target: tuple[str, ...] = ()
     """Names of the networks that have a target network."""

@@ -40,7 +40,7 @@ def call_module(module: nn.Module, observations: Any, x: Tensor, times: Tensor) 
 
 @dataclass(frozen=True)
 class PretrainedFlow:
-    """A flow or diffusion network of one's own, trained or not, to be the behaviour flow of an algorithm.
+    """Custom flow or diffusion network, trained or not, that becomes the behaviour flow of an algorithm.
 
     :param module: the network, a function of its inputs; it is copied, and called in evaluation mode.
     :param call: calls it: ``(module, observations, x, times) -> prediction``. x has shape (B, D), or (B, H, A) with
@@ -55,6 +55,16 @@ class PretrainedFlow:
     :param train: whether the behaviour flow clones the data, as one that is not trained yet must; frozen otherwise.
     :raises TypeError: if the module is no `torch.nn.Module`, or ``call``, `train` or a number is of another type.
     :raises ValueError: for conventions that contradict each other.
+
+    >>> class MyFlow(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.layer = nn.Linear(3 + 1 + 1, 1)
+    ...
+    ...     def forward(self, observations, x, times):
+    ...         return self.layer(torch.cat([observations, x, times[:, None]], 1))
+    >>> flow = PretrainedFlow(MyFlow(), train=True)
+    >>> model = agents.QAM("MlpPolicy", "Pendulum-v1", behaviour=flow, horizon_length=1, net_arch=[32])
     """
 
     module: nn.Module

@@ -34,6 +34,14 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
     :param widths: channels of each stage.
     :param replicas: S, set by the policy.
     :raises ValueError: if observations are not images.
+
+    >>> camera = spaces.Box(0, 255, (3, 64, 64), np.uint8)
+    >>> ImpalaEncoder(camera)(torch.zeros(2, 3, 64, 64)).shape
+    torch.Size([2, 512])
+
+    It is chosen with ``encoder="impala_small"``, or with other sizes by SB3's ``policy_kwargs``:
+
+    >>> options = {"features_extractor_class": ImpalaEncoder, "features_extractor_kwargs": {"features_dim": 256}}
     """
 
     def __init__(

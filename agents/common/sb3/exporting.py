@@ -96,6 +96,9 @@ def export_onnx(
     :raises ImportError: if onnx, onnxscript or onnxruntime is missing.
     :raises ValueError: if the policy has several replicas, or a module of the user's own that ONNX cannot express.
     :raises ArithmeticError: if the file's actions are not the policy's.
+
+    >>> model = agents.BC("MlpPolicy", "Pendulum-v1", net_arch=[32])
+    >>> error = export_onnx(model, "policy.onnx")  # doctest: +SKIP
     """
     for name in ("onnx", "onnxscript", "onnxruntime"):
         if importlib.util.find_spec(name) is None:

@@ -67,11 +67,11 @@ class ModelType(ABCMeta):
 
 
 class FlowAlgorithm(StoredModel, metaclass=ModelType):
-    """Off-policy learning of flow policies from a dataset, from an environment, or from both in turn.
+    """Off-policy model of a flow policy, trained offline on a dataset, online in an environment, or both.
 
-    What is learnt, and how, is in ``method``. A setting that is changed there, e.g. ``model.method.rho = 0.5``, acts
-    from then on in training and acting; one that networks or buffer were built with cannot be changed. Settings that
-    SB3 has too are attributes of the model under the same names.
+    The algorithm and its settings are in ``method``. A change of a setting, e.g. ``model.method.rho = 0.5``, acts
+    immediately in training and acting; settings that built networks or buffer are read-only. Settings that SB3 has too
+    are also attributes of the model, under SB3's names.
 
     :param policy: ``"MlpPolicy"``, ``"CnnPolicy"`` for images, ``"MultiInputPolicy"`` for Dict observations, or a
         subclass of ``FlowPolicy``.
@@ -81,7 +81,10 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
     :param named: settings of the method and :class:`~agents.common.sb3.constructor.Arguments`.
     :raises UnsupportedSpaceError: for Tuple and other observations, or actions that are not a bounded Box.
     :raises TypeError: for an argument that is not known; the message names the closest.
-    :raises ValueError: for a setting out of range, or pretraining where the algorithm has no behaviour flow.
+    :raises ValueError: for a setting out of range, or pretraining of an algorithm without a behaviour flow.
+
+    >>> model = agents.FQL("MlpPolicy", "Pendulum-v1", horizon_length=1, learning_starts=10).learn(12)
+    >>> action, state = model.predict(np.zeros(3, np.float32), deterministic=True)
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = POLICIES
@@ -250,7 +253,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         self.trainer.is_prepared = False  # a recorded update writes to the optimiser's old state
 
     def replica(self, index: int) -> Self:
-        """Return one replica as an ordinary model of its own, without a replay buffer.
+        """Return one replica as a model with one seed, without a replay buffer.
 
         :param index: which replica, 0..S-1.
         :return: a model with the replica's networks, targets and optimiser state.

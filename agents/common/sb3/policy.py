@@ -334,6 +334,9 @@ class FlowPolicy(ActingPolicy):
         :return: the policy, with the networks that were kept; if these are not all, it cannot be trained.
         :raises FileNotFoundError: if there is no such file.
         :raises ValueError: if it is damaged, something else, or of an algorithm that is not there or must be trusted.
+
+        >>> agents.BC("MlpPolicy", "Pendulum-v1", net_arch=[32]).save_policy("policy.safetensors")
+        >>> action, state = agents.load_policy("policy.safetensors").predict(np.zeros(3, np.float32))
         """
         description, tensors = read_policy(path)
         algorithm = description.pop("method")
