@@ -19,6 +19,9 @@ from torch.nn import functional as F
 
 LAYER_NORM_EPS = 1e-6  # Flax's default; PyTorch's 1e-5 is another network
 GELU_SLOPE, GELU_CUBIC = 2 * math.sqrt(2 / math.pi), 0.044715
+SLOPE = torch.tensor(GELU_SLOPE, dtype=torch.float32, device="cpu")
+LARGE = 1 << 12
+"""Entries of a tensor from which on four passes of cheap kernels take less time than one of GELU's."""
 FUSES_BIAS = {"cuda"}
 """Devices on which a network that stands alone adds its bias in the kernel of the product, which saves a launch."""
 
@@ -72,6 +75,10 @@ def gelu(x: Tensor) -> Tensor:
     if torch.compiler.is_compiling():
         # a compiler makes one pass of it, in which a sigmoid takes half the time of a tanh
         return x * torch.sigmoid(GELU_SLOPE * x * (1 + GELU_CUBIC * x * x))
+    is_recorded = torch.is_grad_enabled()  # GELU keeps only x for its gradient
+    if x.is_cpu and x.dtype == torch.float32 and x.numel() >= LARGE and not is_recorded:
+        slope = torch.addcmul(SLOPE, x, x, value=GELU_CUBIC * GELU_SLOPE)
+        return slope.mul_(x).sigmoid_().mul_(x)
     return F.gelu(x, approximate="tanh")
 
 
