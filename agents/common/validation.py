@@ -24,7 +24,6 @@ MAX_LISTED = 40
 OTHER_NAMES = {
     "actor_hidden_dims": "net_arch",
     "alpha": "bc_weight distill_weight inverse_temperature",
-    "ent_coef": "none: no policy gets a bonus for its entropy, but that of rlpd, whose weight is learnt",
     "inv_temp": "inverse_temperature",
     "layer_norm": "actor_layer_norm critic_layer_norm",
     "n": "offline_steps online_steps episodes",
@@ -32,16 +31,12 @@ OTHER_NAMES = {
     "num_qs": "ensemble_size",
     "num_samples": "best_of_n",
     "p_aug": "random_crop",
-    "policy_delay": "none: actor and critics move in every update",
     "q_agg": "rho",
-    "sde_sample_freq": "none: actions vary by the noise that a flow starts from",
-    "target_update_interval": "none: target networks follow in every update, by `tau`",
     "tensorboard_log": "log_folder",
     "total_timesteps": "offline_steps online_steps",
-    "use_sde": "none: actions vary by the noise that a flow starts from",
     "value_hidden_dims": "net_arch",
 }
-"""Names in SB3, its zoo and the papers' code -> ours, or why there is none; for settings and flags alike."""
+"""Names in SB3, its zoo and the papers' code -> ours, for settings and flags alike."""
 
 
 def suggestion(name: object, choices: Iterable[str], command: str = "") -> str:
@@ -56,7 +51,6 @@ def suggestion(name: object, choices: Iterable[str], command: str = "") -> str:
     :return: the end of a sentence.
     """
     similar = []
-    other_name = OTHER_NAMES.get(_plain(name), "")
     if isinstance(choices, Mapping):
         for choice, declared in choices.items():
             if name in getattr(declared, "reference", "").split(", "):
@@ -64,9 +58,8 @@ def suggestion(name: object, choices: Iterable[str], command: str = "") -> str:
     # in order, so that equally close names come alike in every process; by lower case, as people type
     names_in_order = sorted(set(choices))
     if not similar:
-        if other_name.startswith("none"):
-            return f"there is {other_name}"
-        similar = [choice for choice in names_in_order if _plain(choice) in other_name.split()]
+        other_names = OTHER_NAMES.get(_plain(name), "").split()
+        similar = [choice for choice in names_in_order if _plain(choice) in other_names]
     by_lower_case = {choice.lower(): choice for choice in names_in_order}
     if not similar:
         matches = difflib.get_close_matches(str(name).lower(), by_lower_case)
