@@ -39,13 +39,13 @@ class BC(Method):
     .. math:: L = L_{FM}(v) = \mathbb{E}\lVert v(s, (1-t) z + t a, t) - (a - z)\rVert^2 / D
 
     This is the behaviour flow of Q-learning with Adjoint Matching and of most other algorithms here, trained alone: the
-    baseline for what cloning reaches. Settings that speak of critics have no effect.
+    baseline of pure cloning. Settings of critics have no effect.
 
     Source: Lipman et al., Flow Matching for Generative Modeling, arXiv 2210.02747, conditional flow matching with the
     straight path. Differs in: the condition is the observation; sequences that cross a trajectory end are left out.
     """
 
-    # a policy from elsewhere takes its place only if it may be trained
+    # a custom policy replaces it only if it may be trained
     trains_behaviour = True
     samples_next_action = False
 
@@ -62,7 +62,7 @@ class BC(Method):
         return {"bc_x0": normal(), "bc_t": uniform()}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
-        """Follow the flow."""
+        """Integrate the flow."""
         flow = nets.behaviour.at(observations)
         return integrate_flow(flow, noise["action"], self.flow_steps).clamp(-1, 1)
 

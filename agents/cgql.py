@@ -80,11 +80,11 @@ class CGQL(Method):
         return {"bc_x0": normal(), "bc_t": uniform()}
 
     def guide_time(self, t: float) -> float:
-        """Return the time at which the critic is asked for guidance at time t: always that of clean actions."""
+        """Return the time at which the critic is evaluated for guidance at time t: always that of clean actions."""
         return 1.0
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
-        """Follow the guided behaviour flow."""
+        """Integrate the guided behaviour flow."""
         flow = nets.behaviour_target if self.target_behaviour else nets.behaviour
         behaviour: Velocity = flow.at(observations)
         # without any weight no gradient needs to be taken
@@ -108,7 +108,7 @@ class CGQL(Method):
         return integrate_flow(velocity, noise["action"], self.flow_steps).clamp(-1, 1)
 
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
-        """Rate clean candidates by the online critics' mean."""
+        """Score clean candidates by the mean of the online critics."""
         return nets.critic(observations, actions, 1.0).mean(1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:

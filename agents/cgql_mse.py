@@ -47,7 +47,7 @@ class CGQLMSE(CGQL):
         return {"noisy": self.noisy_weight}
 
     def guide_time(self, t: float) -> float:
-        """Return the time at which the critic is asked for guidance: that of the noisy action."""
+        """Return the time at which the critic is evaluated for guidance: that of the noisy action."""
         return t
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
@@ -70,10 +70,10 @@ class CGQLMSE(CGQL):
         return {**losses, "noisy": (batch.valid.unsqueeze(1) * errors).mean((1, 2))}
 
     def noisy_errors(self, q: Tensor, clean_q: Tensor, info: Info) -> Tensor:
-        """Return what the distillation averages.
+        """Return the squared errors of the distillation.
 
         :param q: predictions at noisy actions, (S, E, B).
-        :param clean_q: what they are fitted to, (S, E, B).
+        :param clean_q: their regression targets, (S, E, B).
         :param info: to add diagnostics to, each (S,).
         :return: (S, E, B).
         """

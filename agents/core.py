@@ -1,6 +1,6 @@
-"""What algorithms are written with: the public names, from wherever in the package they are defined.
+"""The public names for writing algorithms, wherever in the package they are defined.
 
-An algorithm of your own needs no other import of this package (docs/register.md); those of the package also import
+An algorithm of your own needs no other import of this package (docs/register.md); built-in algorithms also import
 their formulas from `agents.common.maths`.
 """
 

@@ -52,7 +52,7 @@ class DAC(Method):
     which is stationary at :math:`\epsilon_\beta - \sqrt{1-\bar\alpha_t}\,g/(2w)`, the noise of
     :math:`\pi_\beta e^{Q/(2w)}` but for the gradient, which is taken undamped at every noise level and so overshoots.
     Source: Fang et al., Diffusion Actor-Critic, arXiv 2405.20555; the form here is the baseline of Li and Levine, arXiv
-    2601.14234. Differs in: rows' losses are multiplied with the validity of the sequence, where the baseline's code
+    2601.14234. Differs in: losses of rows are multiplied with the validity of the sequence, whereas the baseline's code
     raises them to its power; gradients are equal. The weight w is the only temperature; the authors' default is 0.
     """
 
@@ -118,7 +118,7 @@ class DAC(Method):
         return {"bc": self.bc_weight}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
-        """Follow the reverse chain."""
+        """Sample with the reverse chain."""
         predict = nets.denoiser.at(observations)
         return denoise(
             predict,

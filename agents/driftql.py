@@ -27,11 +27,11 @@ from agents.core import (
     velocity_field,
 )
 
-FAR = 1e6  # whose kernel is 0 at every width
+FAR = 1e6  # its kernel is 0 at every width
 
 
 class DriftQL(Method):
-    r"""A one-step policy moves along a drift, to the data action and away from its own samples, and climbs the critics.
+    r"""A one-step policy moves along a drift, to the data action and away from its own samples, and maximises Q.
 
     .. math:: L = L_{TD} + w\,\mathbb{E}\lVert x_i - \mathrm{clip}(x_i + \eta\,\Delta_i)\rVert^2 / D
         - \mathbb{E}\,\bar Q(s, \mathrm{clip}\,\mu(s, z)), \qquad
@@ -140,7 +140,7 @@ class DriftQL(Method):
         policy = nets.policy.at(batch.observations)
         samples = policy(noise["drift_z"].movedim(2, 1)).movedim(1, 2).clamp(-1, 1)  # (S, B, M, D)
         drift = self.drift(samples.detach(), batch.actions.clamp(-1, 1))
-        # constants: the policy regresses to where its samples drift
+        # constants: the policy regresses to its drifted samples
         goals = (samples.detach() + self.drift_step * drift).clamp(-1, 1)
         value = nets.frozen.critic(batch.observations, policy(noise["q_z"]).clamp(-1, 1)).mean(1)
         q_term = -value.mean(-1)

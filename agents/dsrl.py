@@ -32,7 +32,8 @@ from agents.core import (
 class DSRL(Method):
     r"""A soft actor-critic chooses the noise from which a cloned flow starts; the flow turns it into an action.
 
-    The latent critic Z copies the critics along the flow F, at standard normal noise, and the latent policy climbs it:
+    The latent critic Z copies the critics along the flow F, at standard normal noise, and the latent policy maximises
+    it:
 
     .. math:: L = L_{TD} + L_{FM}(v) + \mathbb{E}_z(Z(s, z) - Q(s, F(s, z)))^2
         + \mathbb{E}_{y\sim\pi}[\alpha\log\pi(y\mid s) - \bar Z(s, c\,y)] + \alpha\,(-\log\pi(y\mid s) - \bar H)
@@ -55,7 +56,7 @@ class DSRL(Method):
     target_behaviour: bool = setting(
         default=True,
         reference="use_target_latent",
-        doc="Let F follow the moving average of the behaviour flow, not the flow itself.",
+        doc="Integrate the moving average of the behaviour flow, not the flow itself.",
     )
 
     def networks(self) -> dict[str, NetworkSpec]:
@@ -69,7 +70,7 @@ class DSRL(Method):
         }
 
     def action_noise_table(self) -> dict[str, Draw]:
-        """Return the noise of the latent policy; the flow starts where that policy says."""
+        """Return the noise of the latent policy, whose sample is the start of the flow."""
         return {"policy": normal()}
 
     def noise(self) -> dict[str, Draw]:
@@ -77,13 +78,13 @@ class DSRL(Method):
         return {"latent_z": normal(), "bc_x0": normal(), "bc_t": uniform(), "policy_eps": normal()}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
-        """Let the latent policy choose where the flow starts."""
+        """Integrate the flow from a sample of the latent policy."""
         mean, log_std = nets.latent_policy(observations)
         latent, _ = tanh_gaussian_sample(mean, log_std, noise["policy"])
         return self.steer(observations, self.noise_scale * latent, nets)
 
     def steer(self, observations: Tensor, z: Tensor, nets: Networks) -> Tensor:
-        """Return the end F(s, z) of the behaviour flow, clipped to the action box."""
+        """Return the end F(s, z) of the behaviour flow, clipped to the action bounds."""
         flow = (nets.behaviour_target if self.target_behaviour else nets.behaviour).at(observations)
         return integrate_flow(flow, z, self.flow_steps).clamp(-1, 1)
 
@@ -98,14 +99,14 @@ class DSRL(Method):
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
-        """Return the TD, latent distillation and flow-matching losses and those of the latent soft actor-critic."""
+        """Return the TD, latent distillation, flow-matching and latent soft actor-critic losses."""
         td = self.critic_loss(batch, targets, nets, info)
-        # a critic of noise, so that the latent policy climbs without a gradient through the flow
+        # a critic of noise, so that the latent policy improves without a gradient through the flow
         latent_q = nets.latent_critic(batch.observations, noise["latent_z"])
         mean, log_std = nets.latent_policy(batch.observations)
         sample, log_prob = tanh_gaussian_sample(mean, log_std, noise["policy_eps"])
         policy_q = nets.frozen.latent_critic(batch.observations, self.noise_scale * sample).mean(1)
-        of_temperature = temperature_loss(log_prob, sample, self.target_entropy, nets, info)
+        temperature_term = temperature_loss(log_prob, sample, self.target_entropy, nets, info)
         info["latent_std"] = log_std.exp().mean((1, 2))
         return {
             "td": td,
@@ -113,5 +114,5 @@ class DSRL(Method):
             "latent": (latent_q - targets["latent_q"]).square().mean((1, 2)),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
             "actor": (info["temperature"].unsqueeze(1) * log_prob - policy_q).mean(1),
-            "temperature": of_temperature,
+            "temperature": temperature_term,
         }

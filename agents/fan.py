@@ -55,7 +55,7 @@ class FAN(Method):
     """
 
     fails_by_design: ClassVar[dict[str, str]] = {
-        "values": "the TD target is less by `critic_anchor_weight` times the way to the flow, so values are low"
+        "values": "the TD target is reduced by `critic_anchor_weight` times the distance to the flow, so values are low"
     }
 
     samples_next_action = False  # its noise is among the draws of `noise`
@@ -89,7 +89,7 @@ class FAN(Method):
         return {
             # an action, and noise of its size
             "noise_critic": critic(width=lambda actions: 2 * actions),
-            # Q follows the moving average of F, and so needs none of its own
+            # Q regresses to the moving average of F and needs no target network
             "critic": critic(target=False),
             "behaviour": velocity_field(role="behaviour"),
             "one_step": velocity_field(time=False),
@@ -117,7 +117,7 @@ class FAN(Method):
         return nets.one_step(observations, noise["action"]).clamp(-1, 1)
 
     def distance(self, flow: Velocity, z: Tensor, actions: Tensor, t: Tensor) -> Tensor:
-        """Return the squared differences between ways from noise to actions and the flow at times (S, B), (S, B, D)."""
+        """Return squared differences of action minus noise and the flow's velocity at times (S, B), (S, B, D)."""
         t = t.unsqueeze(-1)
         return (actions - z - flow(interpolate(z, actions, t), t)).square()
 
@@ -125,7 +125,7 @@ class FAN(Method):
         """Return the TD target, less the distance to the flow, and the target of the critic without noise."""
         next_actions = self.act(batch.next_observations, {"action": noise["next_z"]}, nets)
         flow = nets.behaviour.at(batch.next_observations)
-        # a sum over the chunk: what the target loses grows with the number of actions
+        # a sum over the chunk: the reduction of the target grows with the number of actions
         penalty = self.distance(flow, noise["next_z"], next_actions, noise["next_t"]).sum(-1)
         next_q = pessimistic_value(nets.critic(batch.next_observations, next_actions), self.rho)
         noisy = torch.cat([batch.actions, noise["value_n"]], -1)
@@ -138,7 +138,7 @@ class FAN(Method):
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
-        """Return both critics' losses, flow matching, the anchoring, and the policy's climbs of both critics."""
+        """Return the losses of both critics, flow matching, anchoring, and the policy's Q term for each critic."""
         q = nets.critic(batch.observations, batch.actions)
         # z' drew the target's next action, and tells the critic which return this is
         noisy = torch.cat([batch.actions, noise["next_z"]], -1)
@@ -147,7 +147,7 @@ class FAN(Method):
         clipped = actions.clamp(-1, 1)
         noisy = torch.cat([clipped, noise["q_n"]], -1)
         policy_q = nets.frozen.noise_critic(batch.observations, noisy)
-        # frozen: the policy comes to the flow, and not the other way round
+        # frozen: the policy is drawn to the flow, not the flow to the policy
         flow = nets.frozen.behaviour.at(batch.observations)
         distance = self.distance(flow, noise["anchor_z"], actions, noise["anchor_t"])
         value_losses = expectile_loss(targets["value"] - q, self.expectile)

@@ -63,13 +63,13 @@ class FAWAC(Method):
         return {"bc_x0": normal(), "bc_t": uniform()}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
-        """Follow the flow."""
+        """Integrate the flow."""
         flow = nets.flow.at(observations)
         return integrate_flow(flow, noise["action"], self.flow_steps).clamp(-1, 1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target, the target critics' values of the data actions and the weights of those actions."""
-        # here, where no gradient is recorded: the weight of a row is a constant of the flow's loss
+        # computed here, without gradient: the weight of a row is a constant of the flow's loss
         value = nets.value(batch.observations)
         advantage = nets.critic(batch.observations, batch.actions).mean(1) - value
         weight = advantage_weight(advantage, self.inverse_temperature, self.max_weight)

@@ -57,7 +57,7 @@ class FBRAC(Method):
         return {"q": 1 / self.bc_weight}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
-        """Follow the flow."""
+        """Integrate the flow."""
         flow = nets.flow.at(observations)
         return integrate_flow(flow, noise["action"], self.flow_steps).clamp(-1, 1)
 
@@ -71,6 +71,6 @@ class FBRAC(Method):
         return {
             "td": td,
             "bc_flow": cloning_loss(nets.flow, batch, noise),
-            # through every step of the flow, which is what the one-step policy of FQL avoids
+            # through every step of the flow; the one-step policy of FQL avoids this
             "q": -nets.frozen.critic(batch.observations, actions).mean((1, 2)),
         }

@@ -36,8 +36,8 @@ class FEDIT(Method):
     .. math:: L = L_{TD} + L_{FM}(v) - \mathbb{E}\,\bar Q(s, a) + \alpha\,\mathbb{E}\log\pi_{edit}(e) + L_\alpha
 
     The critic never shapes the flow. Source: Dong et al., EXPO, arXiv 2507.07986, in the form of the baseline of Li and
-    Levine, arXiv 2601.14234. Differs in: nothing; like that baseline it plays one candidate, where EXPO plays the best
-    of several (``best_of_n``).
+    Levine, arXiv 2601.14234. Differs in: nothing; like that baseline it executes one candidate, whereas EXPO executes
+    the best of several (``best_of_n``).
     """
 
     edit_scale: float = setting(
@@ -92,10 +92,10 @@ class FEDIT(Method):
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
-        """Return the TD and flow-matching losses, and those of the edit policy and its temperature."""
+        """Return the losses of TD, flow matching, edit policy and temperature."""
         td = self.critic_loss(batch, targets, nets, info)
         bc_flow = cloning_loss(nets.behaviour, batch, noise)
-        # none of the edit's losses uses the batch's actions, so sequences across an end count too
+        # the edit's losses do not use the batch's actions, so sequences across an end count too
         return {"td": td, "bc_flow": bc_flow} | edit_losses(
             batch,
             targets["flow_actions"],

@@ -26,7 +26,7 @@ from agents.core import (
 
 
 class FQL(Method):
-    r"""A one-step policy is distilled from the behaviour flow while it climbs the critic.
+    r"""A one-step policy is distilled from the behaviour flow and maximises Q.
 
     .. math:: L = L_{TD} + L_{FM}(v) + w\,\mathbb{E}\lVert \mathrm{ODE}(s, z; v) - \mu(s, z)\rVert^2 / D
         - \mathbb{E}\,\bar Q(s, \mathrm{clip}\,\mu(s, z))
@@ -67,7 +67,7 @@ class FQL(Method):
         return nets.one_step(observations, noise["action"]).clamp(-1, 1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the TD target, and the actions to which the flow leads, clipped to the box."""
+        """Return the TD target and the actions of the flow, clipped to the action bounds."""
         flow = nets.behaviour.at(batch.observations)
         teacher = integrate_flow(flow, noise["distill_z"], self.flow_steps).clamp(-1, 1)
         return {**self.td_targets(batch, noise, nets), "teacher": teacher}
@@ -81,8 +81,8 @@ class FQL(Method):
         return {
             "td": td,
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
-            # neither of these uses the batch's actions, so sequences across an end count too
+            # neither loss uses the batch's actions, so sequences across an end count too
             "distill": (student - targets["teacher"]).square().mean((1, 2)),
-            # clipped for the critics, which know actions in the box only; the distillation holds the student there
+            # clipped for the critics, which are trained inside the bounds only; distillation keeps the student there
             "q": -nets.frozen.critic(batch.observations, student.clamp(-1, 1)).mean((1, 2)),
         }

@@ -1,4 +1,4 @@
-"""GFP: Guided flow policy, FQL with a flow that clones what is better than the policy's own actions."""
+"""GFP: Guided flow policy, FQL with a flow that clones actions better than the policy's own."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class GFP(FQL):
 
     Source: Tiofack et al., arXiv 2512.03973, and the authors' code (github.com/Simple-Robotics/guided-flow-policy,
     ``agents/gfp.py``). Differs in: action chunks; the flow time is not embedded; a target that averages over both
-    policies samples the flow at the next state, as in the paper, where the code's settings take the present one.
+    policies samples the flow at the next state, as in the paper; the code's settings take the present one.
     """
 
     samples_next_action = False  # its noise is among the draws of `noise`
@@ -54,17 +54,17 @@ class GFP(FQL):
         reference="eta_temperature",
         above=0,
         search=log_range(1e-6, 1.0),
-        doc="Eta, in units of Q's mean size; small values clone only what is better than the policy, large ones all.",
+        doc="Eta, relative to Q's mean magnitude; small values clone only better actions, large ones all.",
     )
     target: Literal["policy", "mean"] = setting(
         default="policy",
         reference="target_agg",
-        doc="Whose next action the TD target rates: the `policy`'s, or the `mean` of its and the flow's values.",
+        doc="Value in the TD target: that of the `policy`'s next action, or the `mean` of its and the flow's.",
     )
     rival: Literal["policy", "smaller"] = setting(
         default="policy",
         reference="guidance_agg",
-        doc="What an action is compared with: the `policy`'s value, or the `smaller` of its and the flow's values.",
+        doc="Baseline of an action's value: the `policy`'s, or the `smaller` of its and the flow's.",
     )
     ensemble_size: int = setting(default=2)
     rho: float = setting(default=0.0, reference="q_agg")
@@ -96,7 +96,7 @@ class GFP(FQL):
         rival = value(obs, student)
         if self.rival == "smaller":
             rival = torch.minimum(rival, value(obs, teacher))
-        # of the online critics, which the policy climbs; moving averages rate the rest
+        # of the online critics, which the policy maximises; target networks evaluate the rest
         q_size = pessimistic_value(nets.critic(obs, student), self.rho).abs().mean(1)
         scale = 1 / q_size  # lambda, (S,)
         better = (value(obs, batch.actions) - rival) * scale.unsqueeze(1)

@@ -1,4 +1,4 @@
-"""IDQL: implicit Q-learning with a diffusion policy, the best of whose samples is played."""
+"""IDQL: implicit Q-learning with a diffusion policy, whose best sample is executed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from agents.core import (
 
 
 class IDQL(Method):
-    r"""Values are learnt from data actions alone; the best of N samples of a cloned diffusion policy is played.
+    r"""Values are learnt from data actions alone; the best of N samples of a cloned diffusion policy is executed.
 
     .. math:: L = \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + \mathbb{E}\,(Q(s, a) - R - \gamma^H M V(s'))^2
         + \mathbb{E}\lVert\epsilon_\theta(s, x_t, t) - \epsilon\rVert^2, \qquad u = Q'_{min}(s, a) - V(s)
@@ -38,9 +38,9 @@ class IDQL(Method):
     Samples come from a slow moving average of the policy, and the target critics choose among them.
 
     Source: Hansen-Estruch et al., IDQL, arXiv 2304.10573, and the authors' code (github.com/philippe-eecs/IDQL,
-    ``jaxrl5/agents/ddpm_iql``). Differs in: action chunks; an MLP predicts the noise, where the authors take a residual
-    network with dropout; networks take their step together and targets follow the weights from before it, where that
-    code updates policy, value and critics one after the other.
+    ``jaxrl5/agents/ddpm_iql``). Differs in: action chunks; an MLP predicts the noise, whereas the authors use a
+    residual network with dropout; networks take their step together and target networks track the weights from before
+    it, whereas that code updates policy, value and critics one after the other.
     """
 
     samples_next_action = False
@@ -66,7 +66,7 @@ class IDQL(Method):
     policy_learning_rate: float | str | None = setting(
         default=None,
         reference="actor_lr",
-        doc="Step size of the policy, as `learning_rate`, which it is where this is None.",
+        doc="Learning rate of the policy; None is `learning_rate`.",
     )
     flow_steps: int = setting(
         default=5,
@@ -103,14 +103,14 @@ class IDQL(Method):
         return {"diffusion_t": integers(), "diffusion_eps": normal()}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
-        """Follow the reverse chain of the moving average."""
+        """Sample with the reverse chain of the moving average."""
         predict = nets.denoiser_target.at(observations)
         return denoise(
             predict, noise["action"], noise["denoise"], nets.schedule, "ddpm", clip_states=True
         )
 
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
-        """Rate candidates by the lowest of the target critics."""
+        """Score candidates by the minimum of the target critics."""
         # the lowest critic: the best of many candidates is else the most overrated one
         return nets.critic_target(observations, actions).amin(1)
 
@@ -130,6 +130,6 @@ class IDQL(Method):
         eps = noise["diffusion_eps"]
         noisy = add_noise(batch.actions, eps, nets.schedule.alpha_bar(step))
         predicted = nets.denoiser(batch.observations, noisy, step.unsqueeze(-1))
-        # summed over coordinates, as in the formula, where QSM and DAC average them
+        # summed over coordinates, as in the formula; QSM and DAC average them
         denoising = (batch.valid * (eps - predicted).square().sum(-1)).mean(-1)
         return {"value": value, "td": td, "bc": denoising}

@@ -34,11 +34,11 @@ class IFQL(Method):
     .. math:: L = \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + \mathbb{E}\,(Q(s, a) - R - \gamma^H M V(s'))^2 + L_{FM}(v),
         \qquad u = Q'_{pess}(s, a) - V(s)
 
-    Actions are drawn from the flow ``best_of_n`` times and the one with the highest minimum over the critics is played.
-    Source: Kostrikov, Nair and Levine, Implicit Q-Learning, arXiv 2110.06169; Hansen-Estruch et al., IDQL, arXiv
-    2304.10573; with a flow: Park, Li and Levine, Flow Q-Learning, arXiv 2502.02538; here as the baseline of Li and
-    Levine, arXiv 2601.14234. Differs in: ``q_mean`` and the like are of predictions, where that baseline logs the TD
-    target's; many states are acted on at once.
+    Actions are drawn from the flow ``best_of_n`` times and the one with the highest minimum over the critics is
+    executed. Source: Kostrikov, Nair and Levine, Implicit Q-Learning, arXiv 2110.06169; Hansen-Estruch et al., IDQL,
+    arXiv 2304.10573; with a flow: Park, Li and Levine, Flow Q-Learning, arXiv 2502.02538; here as the baseline of Li
+    and Levine, arXiv 2601.14234. Differs in: ``q_mean`` and the like are of predictions, whereas that baseline logs the
+    TD target's; many states are acted on at once.
     """
 
     samples_next_action = False
@@ -72,12 +72,12 @@ class IFQL(Method):
         return {"bc_x0": normal(), "bc_t": uniform()}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
-        """Follow the behaviour flow."""
+        """Integrate the behaviour flow."""
         flow = nets.behaviour.at(observations)
         return integrate_flow(flow, noise["action"], self.flow_steps).clamp(-1, 1)
 
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
-        """Rate candidates by the lowest of the online critics."""
+        """Score candidates by the minimum of the online critics."""
         # the lowest critic: the best of many candidates is else the most overrated one
         return nets.critic(observations, actions).amin(1)
 

@@ -44,12 +44,12 @@ class IQL(Method):
     .. math:: L = \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + \sum_j \mathbb{E}\,(Q_j(s, a) - R - \gamma^H M V(s'))^2
         - \mathbb{E}\,\min(e^{\alpha A}, 100)\,\log\pi(a|s), \qquad u = Q'_{min}(s, a) - V(s),\quad A = Q_{min} - V
 
-    The standard deviation is 1. With ``actor_loss="ddpgbc"`` the mean climbs Q, divided by its mean size, and clones
-    the data with the weight alpha.
+    The standard deviation is 1. With ``actor_loss="ddpgbc"`` the mean maximises Q, divided by its mean magnitude, and
+    clones the data with the weight alpha.
 
     Source: Kostrikov, Nair and Levine, Implicit Q-Learning, arXiv 2110.06169; as in Flow Q-Learning, arXiv 2502.02538,
-    whose code is github.com/seohongpark/fql (``agents/iql.py``). Differs in: action chunks; the mean is played, in
-    collection too, where that code adds noise of ``sample_std`` 1.
+    whose code is github.com/seohongpark/fql (``agents/iql.py``). Differs in: action chunks; the mean is executed, in
+    collection too, whereas that code adds noise of ``sample_std`` 1.
     """
 
     samples_next_action = False
@@ -74,7 +74,7 @@ class IQL(Method):
         doc="Alpha: of the advantage with AWR, of cloning with DDPG+BC.",
     )
     sample_std: float = setting(
-        default=0.0, at_least=0, doc="Standard deviation of played actions around the mean."
+        default=0.0, at_least=0, doc="Standard deviation of executed actions around the mean."
     )
     ensemble_size: int = setting(default=2)
     rho: float = setting(default=1.0, doc="Pessimism; 1 with two critics is their minimum.")
@@ -102,7 +102,7 @@ class IQL(Method):
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the critics' target from V at the next state, V's from the target critics, and the advantage."""
         q = nets.critic(batch.observations, batch.actions)
-        # of the online critics, where the value regresses to their moving averages
+        # of the online critics; the value regresses to the target critics
         advantage = pessimistic_value(q, self.rho) - nets.value(batch.observations)
         return {**implicit_targets(batch, nets, self.rho), "advantage": advantage}
 
@@ -115,7 +115,7 @@ class IQL(Method):
             batch, targets["value"], batch.valid, nets, self.expectile, info
         )
         mean = nets.actor(batch.observations)
-        # of a Gaussian of standard deviation 1, whatever noise actions are played with
+        # of a Gaussian of standard deviation 1, whatever the noise in acting
         log_prob = -0.5 * (
             (mean - batch.actions).square().sum(-1) + mean.shape[-1] * math.log(2 * math.pi)
         )
@@ -125,8 +125,8 @@ class IQL(Method):
         else:
             policy_q = nets.frozen.critic(batch.observations, mean.clamp(-1, 1))
             policy_q = pessimistic_value(policy_q, self.rho)
-            # divided by Q's own size, so that the weight of cloning need not follow rewards
-            climb = policy_q.mean(-1) / mean_magnitude(policy_q)
-            actor = -climb - self.actor_weight * (batch.valid * log_prob).mean(-1)
+            # divided by Q's magnitude, so that the weight of cloning need not scale with rewards
+            improvement = policy_q.mean(-1) / mean_magnitude(policy_q)
+            actor = -improvement - self.actor_weight * (batch.valid * log_prob).mean(-1)
         info["advantage"] = targets["advantage"].mean(1)
         return {"value": value, "td": td, "actor": actor}

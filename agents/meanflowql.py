@@ -1,4 +1,4 @@
-"""MeanFlowQL: a one-step policy that is trained as a mean flow and climbs the critics in the same stage."""
+"""MeanFlowQL: a one-step policy trained as a mean flow and to maximise Q at the same time."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ SMALLEST = 1e-4  # c of the adaptive weight
 
 
 class MeanFlowQL(Method):
-    r"""One network maps noise to actions in one step, is held to the data as a mean flow, and climbs the critics.
+    r"""One network maps noise to actions in one step, is fitted to the data as a mean flow, and maximises Q.
 
-    Here x runs from the data action at time 0 to noise e at time 1. Where u is the mean velocity of that way back to
-    time 0, the network is g(x, t) = x - u(x, t), so that g(e, 1) is an action; it regresses to what its own slope along
-    the way asks for, with weights that shrink large errors:
+    Here x runs from the data action at time 0 to noise e at time 1. If u is the mean velocity of that path back to time
+    0, the network is g(x, t) = x - u(x, t), so that g(e, 1) is an action; it regresses to a target given by its own
+    slope along the path, with weights that shrink large errors:
 
     .. math:: L = L_{TD} + w\,\mathbb{E}\,\frac{\lVert g(s, x, t) - y\rVert^2}{(\lVert g - y\rVert^2 + c)^{1-\gamma}}
         - \mathbb{E}\,\bar Q(s, \mathrm{clip}\,g(s, e, 1)) + L_{bound}, \quad y = x + (t-1)(e-a) - t\,\tfrac{dg}{dt}
@@ -62,7 +62,7 @@ class MeanFlowQL(Method):
         default=1.0,
         reference="bound_loss_weight",
         at_least=0,
-        doc="Weight of the distance to the action box.",
+        doc="Weight of the distance to the action bounds.",
     )
     time_steps: int | None = setting(
         default=None,
@@ -78,11 +78,11 @@ class MeanFlowQL(Method):
         return {"critic": critic(target=True), "policy": velocity_field()}
 
     def noise(self) -> dict[str, Draw]:
-        """Return the draws of the mean flow and the noise of the climb."""
+        """Return the noise of the mean flow and of the Q term."""
         return {"flow_e": normal(), "flow_t": uniform(), "q_z": normal()}
 
     def loss_weights(self) -> dict[str, float]:
-        """Return the weights of the mean flow and of the action box."""
+        """Return the weights of the mean flow and of the distance to the action bounds."""
         return {"flow": self.flow_weight, "bound": self.bound_weight}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
@@ -90,7 +90,7 @@ class MeanFlowQL(Method):
         return nets.policy(observations, noise["action"], 1.0).clamp(-1, 1)
 
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
-        """Rate candidates by the target critics' mean."""
+        """Score candidates by the mean of the target critics."""
         return nets.critic_target(observations, actions).mean(1)
 
     def on_the_way(self, actions: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
@@ -102,12 +102,12 @@ class MeanFlowQL(Method):
         return interpolate(actions, noise["flow_e"], t), t
 
     def mean_flow_target(self, x: Tensor, t: Tensor, velocity: Tensor, slope: Tensor) -> Tensor:
-        """Return what g regresses to: its identity with its own slope along the way, bounded.
+        """Return the regression target of g: its identity with its own slope along the path, bounded.
 
         :param x: points, (S, B, D).
         :param t: their times, (S, B, 1).
-        :param velocity: of the way from data to noise, (S, B, D).
-        :param slope: derivative of g along the way, (S, B, D).
+        :param velocity: velocity of the path from data to noise, (S, B, D).
+        :param slope: derivative of g along the path, (S, B, D).
         :return: (S, B, D).
         """
         return (x + (t - 1) * velocity - t * slope).clamp(-TARGET_BOUND, TARGET_BOUND)
@@ -116,7 +116,7 @@ class MeanFlowQL(Method):
         """Return the TD target and the mean flow's."""
         x, t = self.on_the_way(batch.actions, noise)
         velocity = noise["flow_e"] - batch.actions
-        # one Jacobian-vector product along the way from data to noise, on which t moves by 1
+        # one Jacobian-vector product along the path from data to noise, with tangent 1 in t
         policy = nets.policy.at(batch.observations)
         slope = torch.func.jvp(policy, (x, t), (velocity, torch.ones_like(t)))[1]
         flow = self.mean_flow_target(x, t, velocity, slope)
@@ -125,16 +125,16 @@ class MeanFlowQL(Method):
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
-        """Return the TD loss, the mean flow's, the climb, and the distance to the action box."""
+        """Return the TD and mean-flow losses, the Q term, and the distance to the action bounds."""
         policy = nets.policy.at(batch.observations)
         error = (policy(*self.on_the_way(batch.actions, noise)) - targets["flow"]).square().mean(-1)
-        # a constant: the adaptive weight shrinks large errors without gradient of its own
+        # a constant: the adaptive weight shrinks large errors without a gradient
         weight = (error.detach() + SMALLEST).pow(self.adaptive_power - 1)
         actions = policy(noise["q_z"], 1.0)
         return {
             "td": self.critic_loss(batch, targets, nets, info),
             "flow": (batch.valid * weight * error).mean(-1),
             "q": -nets.frozen.critic(batch.observations, actions.clamp(-1, 1)).mean((1, 2)),
-            # outside the box the clipped action gives the climb no gradient, so this brings it back
+            # outside the bounds the clipped action has no gradient of Q, so this term brings it back
             "bound": (actions.abs() - 1).clamp(min=0).mean((1, 2)),
         }

@@ -41,8 +41,9 @@ from agents.core import (
 class AdjointMatching(Method):
     r"""A behaviour flow clones the data, and a second flow is trained by adjoint matching towards it tilted by Q.
 
-    The second, fine-tuned flow :math:`v_f` is rolled out as a memoryless SDE (1), whose last step follows the behaviour
-    flow without noise. The gradient of Q at its end, :math:`a_K`, is carried back by the behaviour flow (2), and
+    The second, fine-tuned flow :math:`v_f` is rolled out as a memoryless SDE (1), whose last step is that of the
+    behaviour flow without noise. The gradient of Q at its end, :math:`a_K`, is carried back by the behaviour flow (2),
+    and
     :math:`v_f` regresses to :math:`\bar v_\beta - \frac{\sigma^2}{2} a` (3). :math:`\bar v_\beta` is the moving average
     of the behaviour flow :math:`v_\beta`, K is ``flow_steps``, h = 1/K, :math:`t_i = i h`, and E the mean over rows:
 
@@ -76,7 +77,7 @@ class AdjointMatching(Method):
     )
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return critics, behaviour flow and fine-tuned flow, which begins as a copy of it only after pretraining."""
+        """Return critics, behaviour flow and fine-tuned flow, which starts as a copy of it only after pretraining."""
         return {
             "critic": critic(target=True),
             "behaviour": velocity_field(target=True, role="behaviour"),
@@ -93,7 +94,7 @@ class AdjointMatching(Method):
         }
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
-        """Follow the fine-tuned flow; without any weight on Q, the behaviour flow."""
+        """Integrate the fine-tuned flow, or the behaviour flow if Q has no weight."""
         # the fine-tuned flow would only imitate that one
         policy = nets.fine_tuned if self.inverse_temperature > 0 else nets.behaviour
         flow = policy.at(observations)
@@ -107,7 +108,7 @@ class AdjointMatching(Method):
     def end_adjoint(self, observations: Tensor, end: Tensor, nets: Networks) -> Tensor:
         """Return a_K, minus the weighted gradient of the critics' mean at the ends of rollouts, (S, B, D)."""
         critic = nets.critic_target if self.target_gradient else nets.frozen.critic
-        # clipped inside the gradient: coordinates outside of the action box get none
+        # clipped inside the gradient: coordinates outside the action bounds get none
         bound = 1.0 if self.clip_adjoint else math.inf
         # (2) is linear in its end, so the weight scales all adjoints
         return -self.inverse_temperature * action_gradient(
@@ -157,7 +158,7 @@ class AdjointMatching(Method):
         """Return the adjoint-matching loss (3), (S,).
 
         :param velocities: of the fine-tuned flow at the states x_0..x_{K-1}, (S, K, B, D).
-        :param targets: ``prior_velocities``, those of the behaviour flow there, and ``adjoints``, both of that shape.
+        :param targets: ``prior_velocities``, those of the behaviour flow, and ``adjoints``, of the same shape.
         :param sigmas: noise scales of the steps, broadcastable to that shape.
         :param nets: the networks.
         :param info: to add diagnostics to, each (S,).
@@ -169,7 +170,7 @@ class AdjointMatching(Method):
 
 
 class QAM(AdjointMatching):
-    r"""A multi-step flow policy moves towards a density proportional to that of the behaviour times exp(tau Q).
+    r"""A multi-step flow policy is trained towards a density proportional to the behaviour policy times exp(tau Q).
 
     .. math:: L = L_{TD} + L_{FM}(v_\beta) + L_{AM}, \qquad
         a_K = -\tau\,\nabla_x \bar Q'(s, \mathrm{clip}\,x)\,|_{x = x_K}

@@ -59,7 +59,7 @@ class QAME(QAM):
         return {"action": normal(), "edit": normal()}
 
     def noise(self) -> dict[str, Draw]:
-        """Return QAM's draws and those of the edit loss."""
+        """Return the noise of QAM and of the edit loss."""
         return {**super().noise(), "edit_z": normal(), "edit_eps": normal()}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
@@ -76,9 +76,9 @@ class QAME(QAM):
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
-        """Return QAM's losses and those of the edit policy and its temperature."""
+        """Return the losses of QAM, edit policy and temperature."""
         losses = super().losses(batch, targets, noise, nets, info)
-        # none of these uses the batch's actions, so sequences across an end count too
+        # these losses do not use the batch's actions, so sequences across an end count too
         return losses | edit_losses(
             batch,
             targets["flow_actions"],

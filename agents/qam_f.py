@@ -22,7 +22,7 @@ from agents.qam import QAM
 
 
 class QAMF(QAM):
-    r"""QAM whose flow teaches a one-step policy that also climbs the critic, as in Flow Q-learning.
+    r"""QAM whose flow is distilled into a one-step policy that also maximises Q, as in Flow Q-learning.
 
     .. math:: L = L_{QAM} + w\,\mathbb{E}\lVert \mathrm{ODE}(s, z; v_f) - \mu(s, z)\rVert^2 / D
         - \mathbb{E}\,\bar Q(s, \mathrm{clip}\,\mu(s, z))

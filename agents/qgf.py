@@ -36,9 +36,9 @@ from agents.core import (
 
 
 class QGF(Method):
-    r"""A flow is cloned, values are learnt from the data alone, and Q's gradient is added to the flow where it acts.
+    r"""A flow is cloned, values are learnt from the data alone, and Q's gradient is added to the flow in acting.
 
-    The gradient is taken at the clean action that one long step would reach, and used where the flow is:
+    The gradient is taken at the clean action that one long step would reach, and used at the current state of the flow:
 
     .. math:: \dot x = v(s, x, t) + w\,\nabla_a Q'(s, a)|_{a = \mathrm{clip}(x + (1 - t) v(s, x, t))}, \qquad
         L = \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + \mathbb{E}\,(Q(s, a) - R - \gamma^H M V(s'))^2 + L_{FM}(v)
@@ -68,7 +68,7 @@ class QGF(Method):
     gradient: Literal["clean", "jacobian", "noisy"] = setting(
         default="clean",
         reference="denoised_action_approx, apply_jacobian",
-        doc="Where Q's gradient is taken: `clean`, where one long step leads; `jacobian`, there, and pulled back "
+        doc="Point of Q's gradient: `clean`, the end of one long step; `jacobian`, the same, pulled back "
         "through that step; `noisy`, at the unfinished action itself.",
     )
     mask_cloning: bool = setting(
@@ -101,13 +101,13 @@ class QGF(Method):
         )
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
-        """Follow the behaviour flow, steered by the target critics."""
+        """Integrate the behaviour flow, guided by the target critics."""
         behaviour = nets.behaviour.at(observations)
 
         def q(actions: Tensor) -> Tensor:
             return self.score(observations, actions, nets)
 
-        def ahead(x: Tensor, t: Time, v: Tensor) -> Tensor:  # where one long step leads
+        def ahead(x: Tensor, t: Time, v: Tensor) -> Tensor:  # end of one long step
             return (x + (1 - t) * v).clamp(-1, 1)
 
         def guided(x: Tensor, t: Time) -> Tensor:
@@ -124,7 +124,7 @@ class QGF(Method):
         return integrate_flow(flow, noise["action"], self.flow_steps).clamp(-1, 1)
 
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
-        """Rate candidates by the target critics' value that guides the flow too."""
+        """Score candidates by the target critics' value, which also guides the flow."""
         return pessimistic_value(nets.critic_target(observations, actions), self.rho)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:

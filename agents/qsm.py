@@ -1,4 +1,4 @@
-"""QSM: Q-score matching, a diffusion policy whose score follows the critic's action gradient."""
+"""QSM: Q-score matching, a diffusion policy whose score matches the critic's action gradient."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class QSM(DAC):
 
     Source: Psenka et al., Learning a Diffusion Model Policy from Rewards via Q-Score Matching, arXiv 2312.11752; the
     form with a behaviour-cloning term is the baseline of Li and Levine, arXiv 2601.14234. Differs in: rows' losses are
-    multiplied with the validity of the sequence, where the baseline's code raises them to its power; gradients are
+    multiplied with the validity of the sequence, whereas the baseline's code raises them to its power; gradients are
     equal.
     """
 
@@ -48,6 +48,6 @@ class QSM(DAC):
     clip_states: bool = setting(default=True)
 
     def actor_losses(self, predicted: Tensor, targets: Targets) -> Tensor:
-        """Return the squared errors of the regression to Q's gradient, in place of DAC's linear terms, (S, B, D)."""
+        """Return the squared errors of the regression to Q's gradient, not DAC's linear terms, (S, B, D)."""
         # a predicted noise is minus a scaled score, whose target is tau times Q's gradient
         return (predicted + self.inverse_temperature * targets["gradient"]).square()

@@ -71,8 +71,8 @@ class ReBRAC(Method):
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics and actor, each with its moving average."""
         # in the comparison's code only moving averages wait; `true_delay` is TD3's delay
-        delay, of_actor = self.policy_delay, self.policy_delay if self.true_delay else 1
-        actor = tanh_actor(True, self.head_scale, train_every=of_actor, target_every=delay)
+        delay, actor_delay = self.policy_delay, self.policy_delay if self.true_delay else 1
+        actor = tanh_actor(True, self.head_scale, train_every=actor_delay, target_every=delay)
         return {"critic": critic(target=True, target_every=delay), "actor": actor}
 
     def action_noise_table(self) -> dict[str, Draw]:
@@ -89,7 +89,7 @@ class ReBRAC(Method):
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Return the actor's action with clipped noise."""
-        # TD3 smooths its target so; here the smoothed action is played too
+        # TD3 smooths its target so; here the smoothed action is executed too
         smooth = (self.actor_noise * noise["smooth"]).clamp(
             -self.actor_noise_clip, self.actor_noise_clip
         )
@@ -97,7 +97,7 @@ class ReBRAC(Method):
 
     def next_actions(self, batch: Batch, noise: Noise, nets: Networks) -> Tensor:
         """Sample the next state's action with the target actor."""
-        # as in TD3: the TD target does not follow every step of the actor
+        # as in TD3: the TD target does not track every step of the actor
         return super().next_actions(batch, noise, nets.using(actor="actor_target"))
 
     def losses(

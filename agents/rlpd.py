@@ -26,7 +26,7 @@ from agents.core import (
     temperature,
 )
 
-ACTION_MARGIN = 1e-5  # actions on the border of the box have no finite pre-tanh value
+ACTION_MARGIN = 1e-5  # actions on their bounds have no finite pre-tanh value
 
 
 class RLPD(Method):
@@ -88,7 +88,7 @@ class RLPD(Method):
         mean, log_std = nets.actor(batch.observations)
         actions, log_prob = tanh_gaussian_sample(mean, log_std, noise["policy_eps"])
         value = pessimistic_value(nets.frozen.critic(batch.observations, actions), self.rho)
-        of_temperature = temperature_loss(log_prob, actions, self.target_entropy, nets, info)
+        temperature_term = temperature_loss(log_prob, actions, self.target_entropy, nets, info)
         data_actions = batch.actions.clamp(-1 + ACTION_MARGIN, 1 - ACTION_MARGIN)
         data_log_prob = tanh_gaussian_log_prob(mean, log_std, data_actions.atanh())
         info["policy_q"] = value.mean(-1)
@@ -96,6 +96,6 @@ class RLPD(Method):
             "td": td,
             # of sampled actions, so sequences across an end count too
             "actor": (info["temperature"].unsqueeze(-1) * log_prob - value).mean(-1),
-            "temperature": of_temperature,
+            "temperature": temperature_term,
             "bc": -(batch.valid * data_log_prob).mean(-1),
         }

@@ -36,7 +36,7 @@ from agents.core import (
 
 
 class RQL(Method):
-    r"""Each step of a flow is an action of its own, and climbs the value of where it leads.
+    r"""Each step of a flow is an action, trained to maximise the value of the state that it reaches.
 
     The critics value partly generated actions x at flow time f. They learn at points on the flow's own path to a data
     action, which the flow backwards finds, from the value of a flow that has not started at the next state:
@@ -66,7 +66,7 @@ class RQL(Method):
         reference="alpha",
         at_least=0,
         search=log_range(0.03, 30.0),
-        doc="Weight w of cloning against the climb.",
+        doc="Weight w of cloning against the Q term.",
     )
     policy_tau: float = setting(
         default=0.001,
@@ -79,12 +79,12 @@ class RQL(Method):
     )
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return critics of partly generated actions and the flow, which is followed at its own pace."""
+        """Return critics of partly generated actions and the flow, whose target network has its own tau."""
         flow = velocity_field(target=True, role="behaviour", tau=self.policy_tau)
         return {"critic": critic(target=True, time=True), "flow": flow}
 
     def noise(self) -> dict[str, Draw]:
-        """Return the draws of flow matching, how far flows are reversed, and where the next state's flow starts."""
+        """Return the noise of flow matching, of the reversal times, and of the next state's flow."""
         return {"bc_x0": normal(), "bc_t": uniform(), "reversal": uniform(), "next_x0": normal()}
 
     def loss_weights(self) -> dict[str, float]:
@@ -103,24 +103,24 @@ class RQL(Method):
         return self.masked_cloning_loss(flow(batch.observations, x_t, t), batch, noise)
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
-        """Follow the moving average of the flow."""
+        """Integrate the moving average of the flow."""
         return integrate_flow(
             nets.flow_target.at(observations), noise["action"], self.flow_steps
         ).clamp(-1, 1)
 
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
-        """Rate complete actions by the online critics' mean."""
+        """Score complete actions by the mean of the online critics."""
         return nets.critic(observations, actions, 1.0).mean(1)
 
     def reverse(self, velocity: Velocity, actions: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
-        """Follow a flow backwards from complete actions.
+        """Integrate a flow backwards from complete actions.
 
         :param velocity: the flow's field.
-        :param actions: where to start, (S, B, D).
-        :param draws: uniform (S, B): how far, for the first half of the rows; for the rest, in whole steps.
+        :param actions: start, (S, B, D).
+        :param draws: uniform (S, B): end times of the first half of the rows; of the other half, in whole steps.
         :return: partly generated actions (S, B, D), and their flow times (S, B, 1).
         """
-        # anywhere, as the climb asks; the grid has both ends, 0 for targets and 1 for candidates
+        # at any time, for the Q term; the grid has both ends, 0 for targets and 1 for candidates
         anywhere, on_grid = draws.tensor_split([draws.shape[-1] // 2], -1)
         far = torch.cat([anywhere, grid_times(on_grid, self.flow_steps)], -1).unsqueeze(-1)
         x, time, step = actions, torch.ones_like(far), far / self.flow_steps
@@ -140,14 +140,14 @@ class RQL(Method):
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
-        """Return the expectile loss of the value, cloning, and the climb of one step of the flow."""
+        """Return the expectile loss of the value, cloning, and the Q term of one step of the flow."""
         q = nets.critic(batch.observations, targets["partial"], targets["time"])
         t = noise["bc_t"].unsqueeze(-1)
         x_t = interpolate(noise["bc_x0"], batch.actions, t)
         velocity = nets.flow(batch.observations, x_t, t)
         # the last step ends at the action
         step = (1 - t).clamp(max=1 / self.flow_steps)
-        # each step is trained by the value of where it leads, not by the rest of the flow
+        # each step is trained by the value of the state that it reaches, not by the later steps
         policy_q = nets.frozen.critic(batch.observations, x_t + step * velocity, t + step).mean(1)
         info |= {**q_statistics(q), "climb_q_mean": policy_q.mean(1)}
         value_losses = expectile_loss(targets["td"].unsqueeze(1) - q, self.expectile)

@@ -29,7 +29,7 @@ from agents.trqam import TRQAM
 
 
 class SQAM(TRQAM):
-    r"""TRQAM with a closed form in place of the adjoint chain, and a critic that may not overrate the policy's actions.
+    r"""TRQAM with a closed form in place of the adjoint chain, and a penalty against overestimation by the critic.
 
     From the policy's end point :math:`\hat a = \mathrm{ODE}(s, z; v_f)`, bridge states
     :math:`x_k = (1-\tau_k)\epsilon_k + \tau_k\hat a` at :math:`\tau_k = k/M` get the adjoints
@@ -79,7 +79,7 @@ class SQAM(TRQAM):
         info |= adjoint_statistics(adjoints)
         return {
             **self.td_targets(batch, noise, nets),
-            # clipped, since critics know actions in the box only
+            # clipped, since critics are trained inside the action bounds only
             "endpoint": endpoint.clamp(-1, 1),
             "states": states,
             "adjoints": adjoints,

@@ -30,7 +30,7 @@ class TRQAM(AdjointMatching):
     update.
 
     Source: Dong et al., Trust Region Q Adjoint Matching, arXiv 2605.27079. The defaults are those of the authors' code,
-    in which the base goes on cloning (``freeze_base`` stops it). While pretraining, the policy that acts is the
+    in which the base continues cloning (``freeze_base`` stops it). While pretraining, the policy that acts is the
     behaviour flow.
     """
 
@@ -76,13 +76,13 @@ class TRQAM(AdjointMatching):
     )
     freeze_base: bool = setting(
         default=False,
-        doc="Leave the behaviour flow as pretraining left it; without, it goes on cloning the data, as in the authors' "
+        doc="Freeze the behaviour flow after pretraining; otherwise it continues cloning the data, as in the authors' "
         "code.",
     )
     gamma: float = setting(default=0.995, reference="discount")
 
     def check_together(self) -> None:
-        """Refuse bounds of lambda that are the wrong way round."""
+        """Reject bounds of lambda in the wrong order."""
         super().check_together()
         number("multiplier_max", self.multiplier_max, at_least=self.multiplier_min)
 

@@ -1,4 +1,4 @@
-"""Value Flows: the critic is a flow from noise to returns, and the best of several cloned actions is played."""
+"""Value Flows: the critic is a flow from noise to returns, and the best of several cloned actions is executed."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ class ReturnFlow(CriticEnsemble):
 class ValueFlows(Method):
     r"""Flows sample returns, and their velocities are consistent with Bellman's equation.
 
-    A flow v clones actions, and the candidate with the highest mean return, u(0, 0 | s, a), is played. With
-    :math:`G_t(s, a)` what flows of returns make of noise z up to time t, G their end, bars for means over the members,
+    A flow v clones actions, and the candidate with the highest mean return, u(0, 0 | s, a), is executed. With
+    :math:`G_t(s, a)` the states of the return flows at time t, G their end, bars for means over the members,
     and G' and u' at the next state and action:
 
     .. math:: L = L_{FM}(v) + \mathbb{E}\,c\,\sum_j w_b\,(u_j((1 - t) z + t y, t\,|\,s, a) - (y - z))^2
@@ -69,12 +69,12 @@ class ValueFlows(Method):
     .. math:: y = R + \gamma^H M \bar G',\qquad c = \tfrac12 + \sigma(-\tau / \overline{|\partial_z G(s, a)|})
 
     Source: Dong et al., arXiv 2510.07650, and the authors' code (github.com/chongyi-zheng/value-flows). Differs in:
-    action chunks; candidates are rated at the noise 0, not each at noise of its own, by the members' mean; online too
+    action chunks; candidates are scored at noise 0, not each at its own noise, by the members' mean; online too
     candidates compete, and no one-step policy is distilled.
     """
 
     fails_by_design: ClassVar[dict[str, str]] = {
-        "values": "velocities agree with those of the next state where an episode ends too, which draws values together"
+        "values": "velocities also agree with the next state's at the end of an episode, which draws values together"
     }
 
     bootstrap_weight: float = setting(
@@ -97,13 +97,13 @@ class ValueFlows(Method):
     reward_min: float | None = setting(
         default=None, doc="Smallest reward, which bounds returns; None for no bound."
     )
-    reward_max: float | None = setting(default=None, doc="Largest reward, likewise.")
+    reward_max: float | None = setting(default=None, doc="Largest reward, as `reward_min`.")
     best_of_n: int = setting(default=16, reference="num_samples")
     ensemble_size: int = setting(default=2)
     rho: float = setting(default=0.0, reference="ret_agg")
 
     def check_together(self) -> None:
-        """Refuse bounds of rewards that are the wrong way round."""
+        """Reject bounds of rewards in the wrong order."""
         super().check_together()
         if self.reward_min is not None and self.reward_max is not None:
             number("reward_max", self.reward_max, at_least=self.reward_min)
@@ -129,27 +129,27 @@ class ValueFlows(Method):
         return {"bootstrap": self.bootstrap_weight, "consistency": self.consistency_weight}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
-        """Follow the behaviour flow, clipping every step."""
+        """Integrate the behaviour flow, clipping every step."""
         return integrate_flow(
             nets.behaviour.at(observations), noise["action"], self.flow_steps, clip=True
         )
 
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
-        """Rate candidates by their mean return, which the first velocity leads to from any noise."""
+        """Score candidates by their mean return, the end of a step with the first velocity from noise 0."""
         zero = torch.zeros_like(actions[..., 0])
         return self.bounded(nets.critic(observations, actions, zero.unsqueeze(1), zero)).mean(1)
 
     def bounded(self, returns: Tensor) -> Tensor:
-        """Return returns within what the smallest and the largest reward allow."""
+        """Clip returns to the range that the bounds of rewards allow."""
         if self.reward_min is self.reward_max is None:
             return returns
         weight = max(1 - self.gamma, 1e-6)  # of one reward in the return of rewards without end
         lowest, highest = (r and r / weight for r in (self.reward_min, self.reward_max))
         return returns.clamp(lowest, highest)
 
-    def follow(self, velocity: Velocity, z: Tensor, t: Tensor) -> Tensor:
-        """Follow velocities from noise (S, 1, B) up to times (S, B), to (S, E, B); bounds do not stop derivatives."""
-        # a step of its own for each row, so that all rows take equally many
+    def integrate(self, velocity: Velocity, z: Tensor, t: Tensor) -> Tensor:
+        """Return the states (S, E, B) of return flows from noise (S, 1, B) at times (S, B); bounds keep derivatives."""
+        # one step size for each row, so that all rows take equally many steps
         returns, h = z, t / self.flow_steps
         for step in range(self.flow_steps):
             returns = returns + h.unsqueeze(1) * velocity(returns, step * h)
@@ -164,14 +164,14 @@ class ValueFlows(Method):
         z = noise["return_z"].unsqueeze(1)  # (S, 1, B), the same for every member
         t = noise["return_t"]
         end = torch.ones_like(t)
-        sampled = pessimistic_value(self.follow(next_velocity, z, end), self.rho)
-        halfway = pessimistic_value(self.follow(next_velocity, z, t), self.rho)
+        sampled = pessimistic_value(self.integrate(next_velocity, z, end), self.rho)
+        halfway = pessimistic_value(self.integrate(next_velocity, z, t), self.rho)
 
         def present_returns(z: Tensor) -> Tensor:
             velocity = partial(nets.critic_target, batch.observations, batch.actions)
-            return self.follow(velocity, z, end)
+            return self.integrate(velocity, z, end)
 
-        # repeated, so that each member has a slope of its own
+        # repeated, so that each member has its own slope
         confidence_z = noise["confidence_z"].unsqueeze(1).repeat(1, self.ensemble_size, 1)
         std = action_gradient(present_returns, confidence_z).abs().mean(1)
         info["return_std"] = std.mean(1)
@@ -191,7 +191,7 @@ class ValueFlows(Method):
 
         def regression(state: Tensor, target: Tensor) -> Tensor:
             velocity = nets.critic(batch.observations, batch.actions, state.unsqueeze(1), t)
-            # a sum over the members, each of which is a flow of its own
+            # a sum over the members, each of which is a separate flow
             return (targets["weight"] * (velocity - target.unsqueeze(1)).square().sum(1)).mean(1)
 
         info |= q_statistics(returns.unsqueeze(1))
