@@ -7,8 +7,7 @@ import sys
 import pytest
 
 from tests import ROOT
-from zoo.models.agent import agent_of_file, find_trained
-from zoo.models.hub import POLICY
+from zoo.models.agent import POLICY, agent_of_file, find_trained
 from zoo.terminal.cli import main
 
 MAZE = "pointmaze-medium-navigate-singletask-task1-v0"

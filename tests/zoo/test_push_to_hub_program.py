@@ -11,7 +11,7 @@ import agents
 from tests.common.toys import assert_same
 from tests.zoo.helpers import ENV
 from tests.zoo.hub.stand_in import URL
-from tests.zoo.models.conftest import maze_model, save_policy, save_run
+from tests.zoo.models.conftest import maze_model, save_run
 from tests.zoo.outcomes import refuses
 from zoo import enjoy, evaluate
 from zoo.evaluation.score import Score
@@ -52,9 +52,8 @@ def test_a_run_that_is_uploaded_plays_from_hub_with_same_bits(logs, hub, call):
 
 
 def test_the_card_states_score_protocol_and_data(logs, hub, call):
-    flags = f"--algo qam --env {ENV} -f {logs} --load-best --repo {REPO} --private"
+    flags = f"--algo qam --env {ENV} -f {logs} --load-best --repo {REPO}"
     result, _ = call(main, *flags.split())
-    assert hub.repositories[REPO].private
     text = newest(hub)["README.md"].decode()
     metadata = yaml.safe_load(text.split("---\n")[1])
     assert (metadata["library_name"], metadata["license"]) == ("flow-rl-zoo", "mit")
@@ -82,16 +81,6 @@ def test_a_second_upload_replaces_first_and_leaves_other_files(logs, hub, call):
     assert yaml.safe_load(files["config.yml"])["settings"]["distill_weight"] == 45.6
     for repo, algo in ((f"me/a@{first}", "qam"), ("me/a", "fql")):
         assert call(evaluate.main, "--from-hub", repo, "--episodes", 1)[0]["algo"] == algo
-
-
-def test_files_can_be_written_without_uploading(tmp_path, call):
-    words = f"{save_policy(tmp_path)} --repo me/a -o {tmp_path}/files".split()
-    result, errors = call(main, *words)
-    assert result["folder"] == str(tmp_path / "files")
-    assert "nothing is uploaded" in errors
-    names = {path.name for path in (tmp_path / "files").iterdir()}
-    assert names == FILES
-    call(main, *words, code=2)  # the folder exists
 
 
 def uploaded(agent, folder):

@@ -1,8 +1,11 @@
 """Load an agent: of a run, of a file, from the hub, or a trained one that comes with the package."""
 
 import argparse
+import contextlib
+import importlib
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
@@ -27,18 +30,18 @@ from agents.common.validation import unknown_name_message
 from agents.registry import ALIASES, Entry, name_of
 from zoo.algorithms.baselines import find_algorithm, find_named_by_file
 from zoo.algorithms.catalogue import algorithm_ids
-from zoo.algorithms.packages import import_environments, load_flow
+from zoo.algorithms.packages import import_environments, import_optional, load_flow
 from zoo.datasets.names import gym_id
 from zoo.envs.checks import check_same_spaces
 from zoo.envs.make import find_spec
 from zoo.evaluation.score import Score
-from zoo.models.hub import download_policy
 from zoo.runs.episodes import REPORTED, ScoringRule
 from zoo.runs.folder import RunFolder, file_name_of, numbered_folders
 from zoo.runs.scores import SUCCESS
 from zoo.settings.layers import parse_overrides
 from zoo.settings.record import RunRecord, RunSettings, named_wrappers
-from zoo.terminal.errors import UsageError, as_usage_error
+from zoo.terminal.errors import UsageError, as_usage_error, one_line
+from zoo.terminal.messages import log
 
 # -- trained agents ---------------------------------------------------------------------------------------------------
 
@@ -67,6 +70,53 @@ def list_trained() -> dict[str, list[str]]:
     for path in sorted(FOLDER.glob(f"*/*{ENDING}")):
         environments.setdefault(path.parent.name, []).append(path.stem)
     return environments
+
+
+# -- agents on the Hugging Face hub -----------------------------------------------------------------------------------
+
+LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
+POLICY = "policy.safetensors"
+"""The only file of a repository that is read; see `agents.common.model_file`. Loading it runs nothing."""
+
+
+def hub_library() -> Any:
+    """Return the module `huggingface_hub`.
+
+    :raises UsageError: if it is not installed.
+    """
+    return import_optional("huggingface_hub", "huggingface_hub", "the hub", "huggingface_hub>=2,<3")
+
+
+@contextlib.contextmanager
+def hub_errors(repo: str) -> Iterator[None]:
+    """Turn what the hub's library raises into one sentence that says what to do."""
+    errors = importlib.import_module("huggingface_hub.errors")  # an optional package
+    try:
+        yield
+    # the hub's HTTP error derives from the base class of its HTTP library, which network errors share
+    except (errors.HFValidationError, errors.HfHubHTTPError.__mro__[1], OSError) as error:
+        # the library's own messages take several lines, with links and the HTTP request
+        reason = one_line(error.__cause__ or error)
+        if isinstance(error, errors.RemoteEntryNotFoundError):
+            reason = f"it holds no agent of this library: expected the file {POLICY}"
+        raise UsageError(
+            f"the hub refuses {repo}, or cannot be reached ({reason}); check the name, the revision, the connection, "
+            f"HF_ENDPOINT and HF_HUB_OFFLINE, and for what is private, and to upload, {LOG_IN}"
+        ) from error
+
+
+def download_policy(name: str) -> Path:
+    """Return the policy of a repository, downloaded or from the hub's cache.
+
+    :param name: ``my-name/my-agent``, with ``@`` and a branch, tag or commit where it is not the newest.
+    :raises UsageError: if there is none, or the hub cannot be reached.
+    """
+    repo, _, revision = name.partition("@")
+    api = hub_library().HfApi()
+    with hub_errors(repo):
+        path = Path(api.hf_hub_download(repo, POLICY, revision=revision or None))
+    log.info("%s from the hub, commit %s", repo, path.parent.name)
+    return path
 
 
 # -- agents -----------------------------------------------------------------------------------------------------------

@@ -14,8 +14,14 @@ from agents.common.validation import count
 from agents.registry import find, name_of
 from zoo.evaluation.play import play
 from zoo.evaluation.score import Score
-from zoo.models.agent import ENDING, Agent, require_plain_arguments
-from zoo.models.hub import POLICY, hub_errors, hub_library
+from zoo.models.agent import (
+    ENDING,
+    POLICY,
+    Agent,
+    hub_errors,
+    hub_library,
+    require_plain_arguments,
+)
 from zoo.runs.folder import RunFolder
 from zoo.runs.scores import RETURN
 from zoo.settings.layers import dump_yaml
@@ -29,7 +35,7 @@ _KEPT_SETTINGS = (
 )  # fmt: skip
 
 
-def upload(agent: Agent, repo: str, private: bool) -> tuple[str, Score]:
+def upload(agent: Agent, repo: str) -> tuple[str, Score]:
     """Upload an agent in one commit, into a new repository if there is none; return its address and the score.
 
     Files of an earlier upload are replaced; other files stay.
@@ -37,8 +43,7 @@ def upload(agent: Agent, repo: str, private: bool) -> tuple[str, Score]:
     api = hub_library().HfApi()
     with hub_errors(repo):
         # first, so that a name or a token is refused before the episodes are played
-        # None, not False, which would overrule an organisation whose repositories are private
-        url = api.create_repo(repo, private=private or None, exist_ok=True)
+        url = api.create_repo(repo, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         score = write_upload(agent, Path(folder), repo)
         with hub_errors(repo):

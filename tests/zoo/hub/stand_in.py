@@ -35,11 +35,10 @@ class Hub:
         commits.append((hashlib.sha1(f"{len(commits)}{sorted(files)}".encode()).hexdigest(), files))
         return commits[-1][0]
 
-    def create_repo(self, repo_id, *, private, exist_ok):
+    def create_repo(self, repo_id, *, exist_ok):
         if self.token != TOKEN:
             raise _error("HfHubHTTPError", 401)
-        if repo_id not in self.repositories:
-            self.repositories[repo_id] = Repository(bool(private))
+        self.repositories.setdefault(repo_id, Repository())
         return f"{URL}/{repo_id}"
 
     def upload_folder(self, *, repo_id, folder_path, commit_message):

@@ -12,8 +12,7 @@ from tests.zoo.hub.stand_in import Repository
 from tests.zoo.models.conftest import ENV
 from tests.zoo.outcomes import refuses
 from zoo.evaluate import main
-from zoo.models.agent import agent_of_file, find_trained
-from zoo.models.hub import download_policy
+from zoo.models.agent import agent_of_file, download_policy, find_trained
 from zoo.models.upload import describe_agent
 from zoo.runs.episodes import ScoringRule
 
