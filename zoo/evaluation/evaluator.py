@@ -16,7 +16,7 @@ from agents.common.streams import Purpose, seed_for, torch_generator
 from zoo.envs.checks import stack
 from zoo.envs.make import find_spec
 from zoo.evaluation.pool import EnvPool, Hook, Spaces, count_environments
-from zoo.runs.episodes import UNREPORTED, EpisodeResults
+from zoo.runs.scores import UNREPORTED, EpisodeResults
 from zoo.terminal.messages import log
 
 NOISE_PLANS = 16  # plans whose noise is drawn at a time; part of the result, like the seed

@@ -20,7 +20,7 @@ from zoo.evaluation.pool import EpisodeTotals
 from zoo.evaluation.score import Score
 from zoo.evaluation.video import STEPS_BETWEEN, open_video
 from zoo.models.agent import Agent
-from zoo.runs.episodes import EpisodeResults
+from zoo.runs.scores import EpisodeResults
 from zoo.terminal.errors import UsageError, as_usage_error
 
 VIDEO_SIZE = 480

@@ -39,7 +39,7 @@ from zoo.evaluation.workers import (
     prepare_child,
     start_server,
 )
-from zoo.runs.episodes import UNREPORTED
+from zoo.runs.scores import UNREPORTED
 from zoo.terminal.errors import EnvironmentFault, UsageError
 
 MAX_MAZES = 64

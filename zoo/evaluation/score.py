@@ -8,13 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from zoo.runs.scores import (
-    RETURN,
-    SCORE_KINDS,
-    SUCCESS,
-    interval_of_successes,
-    spread_digits,
-)
+from zoo.runs.scores import RETURN, SCORE_KINDS, SUCCESS, spread_digits
 
 
 @dataclass(frozen=True)
@@ -45,7 +39,8 @@ class Score:
             return cls(RETURN.name, float(returns.mean()), *interval_of_mean(returns), len(returns))
         episodes = len(successes)
         won = int(successes.sum())
-        return cls(SUCCESS.name, won / episodes, *interval_of_successes(won, episodes), episodes)
+        interval = stats.binomtest(won, episodes).proportion_ci(method="wilson")
+        return cls(SUCCESS.name, won / episodes, *map(float, interval), episodes)
 
     @property
     def interval(self) -> tuple[float, float] | None:

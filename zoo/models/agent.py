@@ -35,9 +35,8 @@ from zoo.datasets.names import gym_id
 from zoo.envs.checks import check_same_spaces
 from zoo.envs.make import find_spec
 from zoo.evaluation.score import Score
-from zoo.runs.episodes import REPORTED, ScoringRule
 from zoo.runs.folder import RunFolder, file_name_of, numbered_folders
-from zoo.runs.scores import SUCCESS
+from zoo.runs.scores import REPORTED, SUCCESS, ScoringRule
 from zoo.settings.layers import parse_overrides
 from zoo.settings.record import RunRecord, RunSettings, named_wrappers
 from zoo.terminal.errors import UsageError, as_usage_error, one_line

@@ -24,8 +24,8 @@ import pandas as pd
 
 from agents.common.files import DamagedFileError, atomic_path, read_text, write_text
 from agents.common.files.npz import read_npz
-from zoo.runs.episodes import EpisodeResults
 from zoo.runs.locks import HOST, Lock
+from zoo.runs.scores import EpisodeResults
 from zoo.settings.layers import dump_yaml, load_yaml
 from zoo.settings.record import RunRecord
 from zoo.terminal.errors import CannotResume, Interrupted, UsageError
@@ -359,7 +359,7 @@ def with_evaluation(
 
     :param history: the earlier ones; empty before the first.
     :param timesteps: when it was made: gradient steps since the end of pretraining, then environment steps on top.
-    :param results: as `zoo.runs.episodes.ScoringRule.apply` returns them.
+    :param results: as `zoo.runs.scores.ScoringRule.apply` returns them.
     :param replica: whose episodes to keep, from 0 to S - 1.
     """
     row = {

@@ -17,7 +17,6 @@ import pandas as pd
 from agents.common.validation import integer
 from zoo.datasets.names import is_single_task, parse_name
 from zoo.envs.tasks import D4RL
-from zoo.runs.episodes import ScoringRule
 from zoo.runs.folder import (
     DEAD,
     DEAD_RUN_HINT,
@@ -38,7 +37,7 @@ from zoo.runs.protocol import (
     phase_ends,
     show,
 )
-from zoo.runs.scores import RETURN, SUCCESS
+from zoo.runs.scores import RETURN, SUCCESS, ScoringRule
 from zoo.runs.versions import simulator
 from zoo.settings.record import RunRecord
 

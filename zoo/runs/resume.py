@@ -9,7 +9,6 @@ import numpy as np
 
 from agents.common.model_file import find_checkpoints, step_of
 from agents.common.validation import count
-from zoo.runs.episodes import REPORTED, EpisodeResults, ScoringRule
 from zoo.runs.folder import (
     DIVERGED,
     EVALUATION,
@@ -19,6 +18,7 @@ from zoo.runs.folder import (
     numbered_folders,
 )
 from zoo.runs.protocol import shortened
+from zoo.runs.scores import REPORTED, EpisodeResults, ScoringRule
 from zoo.runs.versions import describe_versions
 from zoo.settings.record import RunRecord
 from zoo.terminal.errors import UsageError

@@ -14,9 +14,9 @@ from agents.common.sb3.model import FlowAlgorithm
 from zoo.algorithms.baselines import as_chunk_policy
 from zoo.evaluation.evaluator import Evaluator
 from zoo.evaluation.held_out import HeldOutLosses
-from zoo.runs.episodes import EpisodeResults, ScoringRule
 from zoo.runs.folder import PHASES, Evaluations, with_evaluation
 from zoo.runs.resume import describe_evaluation, result_of
+from zoo.runs.scores import EpisodeResults, ScoringRule
 from zoo.settings.record import RunRecord
 from zoo.terminal.errors import StopSignal
 from zoo.terminal.messages import log

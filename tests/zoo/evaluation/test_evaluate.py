@@ -29,7 +29,7 @@ from zoo.envs.make import make_env
 from zoo.evaluation import pool
 from zoo.evaluation.evaluator import NOISE_PLANS, Evaluator, seeds_of_starts
 from zoo.evaluation.pool import WorkerError
-from zoo.runs.episodes import REPORTED, UNREPORTED, EpisodeResults, ScoringRule
+from zoo.runs.scores import REPORTED, UNREPORTED, EpisodeResults, ScoringRule
 from zoo.terminal.errors import Abandoned
 
 EPISODES = 6

@@ -14,7 +14,7 @@ from tests.zoo.outcomes import refuses
 from zoo.evaluate import main
 from zoo.models.agent import agent_of_file, download_policy, find_trained
 from zoo.models.upload import describe_agent
-from zoo.runs.episodes import ScoringRule
+from zoo.runs.scores import ScoringRule
 
 POLICY = "policy.safetensors"
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from tests.zoo.outcomes import change_status
-from zoo.runs.episodes import EpisodeResults
 from zoo.runs.folder import (
     COLUMNS,
     STALE_AFTER,
@@ -21,6 +20,7 @@ from zoo.runs.folder import (
     with_evaluation,
 )
 from zoo.runs.read import read_runs
+from zoo.runs.scores import EpisodeResults
 from zoo.settings.record import RunRecord
 from zoo.terminal.errors import CannotResume
 
