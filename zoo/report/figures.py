@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from zoo.report.comparison import (
     ranking,
 )
 from zoo.report.statistics import MIN_SEEDS, Estimate
-from zoo.report.tables import only_task
+from zoo.report.tables import LONGEST_NAME, only_task
 from zoo.runs.folder import PHASES, short_name
 from zoo.runs.scores import SUCCESS
 
@@ -129,8 +130,8 @@ class _Artist:
         return shown, ""
 
     def named(self, name: str) -> str:
-        """Return what a method is called."""
-        return self.comparison.methods[name].title
+        """Return the name of a method, on several lines if it has many settings."""
+        return textwrap.fill(self.comparison.methods[name].title, LONGEST_NAME)
 
     def profiles(self, phase: Phase) -> Drawing | None:
         """Draw the performance profiles."""
@@ -338,7 +339,7 @@ class _Artist:
                 list(columns),
                 colors={self.named(name): colour for name, colour in colours.items()},
                 subfigure_width=0.6 * WIDTH,
-                row_height=0.2,
+                row_height=0.2 * (1 + max(name.count("\n") for name in rows)),
                 xlabel=unit,
                 # as far below few rows as below many: rliable's panels begin at 0.11 of the height
                 xlabel_y_coordinate=0.11 - 1.75 / len(names),

@@ -11,6 +11,7 @@ import gzip
 import json
 import platform
 import shutil
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -42,6 +43,7 @@ from zoo.report.scores_file import last_evaluations, scores_table
 from zoo.report.sentences import describe_selection, selection, verdict_sentences, warnings
 from zoo.report.statistics import MIN_SEEDS
 from zoo.report.tables import (
+    LONGEST_NAME,
     Table,
     TableEntry,
     aggregates_table,
@@ -296,4 +298,5 @@ def _print_tables(content: Content) -> None:
 
 
 def _text(entry: TableEntry) -> Text:
-    return Text(entry.plain, style="bold" if entry.is_bold else "")
+    text = textwrap.fill(entry.plain, LONGEST_NAME)
+    return Text(text, style="bold" if entry.is_bold else "")

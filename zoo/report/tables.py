@@ -29,6 +29,8 @@ from zoo.runs.scores import ScoreKind
 NOT_KNOWN = "-"
 """An entry that is not known."""
 _NOT_STATED = "not stated"
+LONGEST_NAME = 40
+"""The most letters in a line of a name: that of a method may list many settings."""
 
 
 @dataclass(frozen=True)

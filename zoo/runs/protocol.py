@@ -109,12 +109,8 @@ def shortened(phrases: Iterable[str], limit: int = 6) -> list[str]:
 # -- names of methods -------------------------------------------------------------------------------------------------
 
 
-NAMED_SETTINGS = 3
-"""How many differing settings a name has, unless it takes more to tell methods apart."""
-
-
 def name_methods(runs: pd.DataFrame) -> pd.Series:
-    """Return the method of each run: its label, and in brackets the settings in which runs of that label differ.
+    """Return the method of each run: its label, and in brackets all settings in which runs of that label differ.
 
     Settings are compared on each environment, since the papers have other ones for each; the algorithm on all of them.
     If all finished runs of a label are alike, they keep the label as it is.
@@ -125,15 +121,16 @@ def name_methods(runs: pd.DataFrame) -> pd.Series:
     kinds = kinds_of(runs)
     for label, group in runs[methods.notna()].groupby("label"):
         table = pd.DataFrame([*group["settings"]], group.index).assign(score=kinds).fillna("None")
-        fields, num_dividing = _differing_fields(table, group["environment"])
-        if not fields:
+        differs = table.groupby(group["environment"]).nunique().max() > 1
+        differs["algorithm"] = table["algorithm"].nunique() > 1
+        fields = table.columns[differs]
+        if fields.empty:
             continue
         variants = pd.Series(map(tuple, table[fields].to_numpy()), group.index)
         names = {}
         for variant in variants.unique():
             texts = [f"{field}={value}" for field, value in zip(fields, variant, strict=True)]
-            shown = shortened(texts, max(NAMED_SETTINGS, num_dividing))
-            names[variant] = f"{label} ({', '.join(shown)})"
+            names[variant] = f"{label} ({', '.join(texts)})"
         finished = variants[group["problem"].isna()].unique()
         if len(finished) == 1:  # runs that did not finish give way to those that did
             names[finished[0]] = str(label)
@@ -144,18 +141,3 @@ def name_methods(runs: pd.DataFrame) -> pd.Series:
 def kinds_of(runs: pd.DataFrame) -> pd.Series:
     """Return the kind of each run's scores; without evaluations, that of other runs on its environment."""
     return runs["kind"].fillna(runs.groupby("environment")["kind"].transform("first"))
-
-
-def _differing_fields(table: pd.DataFrame, environments: pd.Series) -> tuple[list[str], int]:
-    """Return the columns in which runs on an environment differ, and how many of the first tell all of them apart."""
-    differs = table.groupby(environments).nunique().max() > 1
-    differs["algorithm"] = table["algorithm"].nunique() > 1
-    fields = [field for field in table if differs[field]]
-    dividing: list[str] = []
-    for field in fields:
-        # one that leaves fewer rows alike
-        if not dividing or (
-            table.duplicated([*dividing, field]).sum() < table.duplicated(dividing).sum()
-        ):
-            dividing.append(field)
-    return list(dict.fromkeys([*dividing, *fields])), len(dividing)

@@ -233,10 +233,11 @@ def test_a_name_has_all_settings_that_tell_runs_apart(tmp_path):
     for gamma in (0.5, 0.99):
         for temperature in (0.3, 99.0):
             settings = {"gamma": gamma, "inverse_temperature": temperature, "rho": 10 * gamma}
-            about = {"settings": settings | {"tau": gamma}, "label": "ours"}
+            settings |= {"tau": gamma, "utd_ratio": gamma, "warmup": gamma}
+            about = {"settings": settings, "label": "ours"}
             write_run(tmp_path / f"{gamma} {temperature}", **about)
     assert names(read_runs([tmp_path]))["0.5 99.0"] == (
-        "ours (gamma=0.5, inverse_temperature=99.0, rho=5.0, tau=0.5)"
+        "ours (gamma=0.5, inverse_temperature=99.0, rho=5.0, tau=0.5, utd_ratio=0.5, warmup=0.5)"
     )
 
 
