@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,7 +20,7 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
 
 from zoo.settings.request import TrainRequest
 from zoo.terminal.cli import as_program
-from zoo.terminal.errors import FAILED, SUCCEEDED
+from zoo.terminal.errors import FAILED, SUCCEEDED, UsageError
 from zoo.terminal.messages import log
 from zoo.terminal.parser import COUNT, Parser, a_path, add_flags, add_verbose
 
@@ -82,9 +80,10 @@ def make_parser() -> Parser:
 def _run(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.suites import find_suite
 
-    file = find_suite(
-        Path(args.suite).expanduser()
-    )  # a misspelt name is refused before the algorithms are imported
+    if args.resources and args.launcher == "local":
+        raise UsageError("--resources needs --launcher slurm or ray; leave it out for this machine")
+    # a misspelt name is refused before the algorithms are imported
+    file = find_suite(Path(args.suite).expanduser())
     from zoo.runs.resume import warn_if_code_changed
     from zoo.suites.jobs import make_jobs, print_jobs, status_of, summarise
     from zoo.suites.suite import read_suite, select
@@ -99,11 +98,9 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     warn_if_code_changed(
         [(status.run, status.job.config.code) for status in statuses if status.run]
     )
-    command = shlex.join(word for word in shlex.split(args.command_line) if word != "--dry-run")
     if args.dry_run:
-        _check_resources(args)
         print_jobs(statuses)
-        return {**summarise(statuses), "next": command}
+        return summarise(statuses)
     left = [status.job for status in statuses if not status.is_final]
     log.info("%d of %d jobs are left", len(left), len(jobs))
     if left:
@@ -113,20 +110,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     if not all(status.is_final for status in statuses):
         print_jobs([status for status in statuses if status.state != "done"])
         args.exit_code = FAILED
-        result["next"] = command
     return _report(suite, statuses, args) | result
-
-
-def _check_resources(args: argparse.Namespace) -> None:
-    """Refuse resources that the launcher does not know."""
-    if args.launcher == "ray":
-        from zoo.suites.ray import make_task
-
-        make_task(args.resources)
-    elif args.launcher == "slurm" and shutil.which("sbatch"):  # submitit looks for Slurm's commands
-        from zoo.suites.slurm import make_executor
-
-        make_executor(args.log_folder, args.resources, args.workers)
 
 
 def _launch(jobs: Sequence[Job], args: argparse.Namespace) -> None:

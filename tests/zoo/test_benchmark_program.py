@@ -1,6 +1,5 @@
 """The benchmark program: a suite from its file to its report, and its plan."""
 
-import shlex
 from pathlib import Path
 
 import pytest
@@ -68,20 +67,13 @@ def test_a_suite_with_an_own_agent_is_not_trained_again(run, tmp_path, data):
     assert times(tmp_path) == first_times
 
 
-@pytest.mark.parametrize("launcher", ["slurm", "ray"])
-def test_the_plan_of_a_new_suite_needs_no_cluster(tmp_path, data, call, monkeypatch, launcher):
+def test_the_plan_of_a_new_suite_makes_nothing(tmp_path, data, call):
     file = write_suite(tmp_path, data, ["fql"])
     logs = tmp_path / "my logs"
-    if launcher == "ray":
-        pytest.importorskip("ray")
-    gpus = {"slurm": "gpus_per_node", "ray": "num_gpus"}[launcher]
-    words = f"--launcher {launcher} --resources {gpus}=1 --algos fql"
-    words = [str(file), "-f", str(logs), *words.split()]
-    result, errors = call(main, *words, "--dry-run")
+    result, errors = call(main, file, "-f", logs, "--algos", "fql", "--dry-run")
     assert result == result | {"jobs": 1, "runs": 2, "waiting": 1}
     assert "pointmaze-medium-navigate-singletask-task1-v0" in errors
     assert not logs.exists()
-    assert result["next"] == f"zoo benchmark {shlex.join(words)}"
 
 
 PLANS = [
@@ -107,3 +99,7 @@ def test_bad_input_is_refused_before_anything_is_made(tmp_path, refusal):
     ):
         suite = write_suite(tmp_path, tmp_path, ["fql"], **change)
         assert message in refusal(main, suite, "-f", tmp_path / "logs")
+
+
+def test_resources_without_a_cluster_are_refused(refusal):
+    assert "--launcher" in refusal(main, "mini", "--resources", "num_gpus=1", "--dry-run")

@@ -40,7 +40,8 @@ class Score:
         episodes = len(successes)
         won = int(successes.sum())
         interval = stats.binomtest(won, episodes).proportion_ci(method="wilson")
-        return cls(SUCCESS.name, won / episodes, *map(float, interval), episodes)
+        low, high = map(float, interval)
+        return cls(SUCCESS.name, won / episodes, low, high, episodes)
 
     @property
     def interval(self) -> tuple[float, float] | None:

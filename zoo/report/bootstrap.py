@@ -94,8 +94,8 @@ def _middle_mean(runs: Array, weights: Array) -> Array:
     order = np.argsort(runs, axis=0)
     ends = np.cumsum(weights[order], axis=0) / weights.sum()
     starts = np.concatenate([np.zeros_like(ends[:1]), ends[:-1]])
-    inside = np.clip(np.minimum(ends, 0.75) - np.maximum(starts, 0.25), 0, None)
-    return np.average(np.take_along_axis(runs, order, axis=0), axis=0, weights=inside)
+    shares = np.clip(np.minimum(ends, 0.75) - np.maximum(starts, 0.25), 0, None)
+    return np.average(np.take_along_axis(runs, order, axis=0), axis=0, weights=shares)
 
 
 def _estimated(

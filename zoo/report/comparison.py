@@ -63,11 +63,11 @@ class Tally:
         """Whether every run finished."""
         return self.finished == self.started
 
-    def __add__(self, other: Tally) -> Tally:
+    def __add__(self, tally: Tally) -> Tally:
         return Tally(
-            self.started + other.started,
-            self.finished + other.finished,
-            self.failed + other.failed,
+            self.started + tally.started,
+            self.finished + tally.finished,
+            self.failed + tally.failed,
         )
 
     def __str__(self) -> str:

@@ -53,16 +53,16 @@ def compare_kinds(scores: ScoreTables, reps: int, **choices: Any) -> list[Compar
     Several methods of one's own are compared first among themselves, on all tasks that they share: published scores
     beside them may have fewer.
     """
-    own = {name: method for name, method in scores.methods.items() if method.is_own}
+    own_methods = {name: method for name, method in scores.methods.items() if method.is_own}
     comparisons = []
     means = scores.means  # success rates, which are the first kind
     for kind in SCORE_KINDS.values():
         # of hundreds of thousands of rows, only the columns that are used are copied
         runs = scores.evaluations.loc[scores.evaluations["kind"] == kind.name, _COLUMNS]
-        own_runs = runs[runs["method"].isin(own)]
+        own_runs = runs[runs["method"].isin(own_methods)]
         has_others = len(means) + len(runs) > len(own_runs)
         if has_others and own_runs["method"].nunique() > 1:
-            comparison = compare(own, own_runs, means.iloc[:0], reps, kind=kind, **choices)
+            comparison = compare(own_methods, own_runs, means.iloc[:0], reps, kind=kind, **choices)
             comparisons.append(replace(comparison, of_own=True))
         if len(runs) or len(means):
             comparisons.append(compare(scores.methods, runs, means, reps, kind=kind, **choices))

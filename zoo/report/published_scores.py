@@ -86,9 +86,9 @@ class PublishedSet:
         runs = self.scores.evaluations
         parts = [runs]
         for method, domains in self.equal_settings.items():
-            for domain, others in domains.items():
-                for number, other in enumerate(others, start=1):
-                    same = runs[(runs["method"] == other) & (runs["domain"] == domain)]
+            for domain, equal_methods in domains.items():
+                for number, equal_method in enumerate(equal_methods, start=1):
+                    same = runs[(runs["method"] == equal_method) & (runs["domain"] == domain)]
                     # each is a run of its own, though seeds have the same numbers
                     seeds = same["seed"] + number * (1 + runs["seed"].max())
                     parts.append(same.assign(method=method, algorithm=method, seed=seeds))

@@ -245,8 +245,8 @@ def _pooled(inputs: Inputs) -> Iterator[str]:
             shared = published.equal_settings.get(method.algorithm, {})
             if method.source == published.name:
                 for domain in sorted({*shared} & {*method.protocols}):
-                    others = _enumerated(shared[domain])
-                    yield f"{name} on {domain}: with the runs of {others}, whose settings are equal there."
+                    sources = _enumerated(shared[domain])
+                    yield f"{name} on {domain}: with the runs of {sources}, whose settings are equal there."
 
 
 def _readable(name: str, values: Sequence[Any]) -> str:

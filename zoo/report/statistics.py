@@ -106,14 +106,15 @@ class Mean:
     errors: Array
     freedom: Array
 
-    def __sub__(self, other: Mean) -> Mean:
+    def __sub__(self, subtrahend: Mean) -> Mean:
         """Return the difference of two independent means.
 
         Its degrees of freedom are the smaller ones of the two: Welch's are more, and with three seeds beside twelve
         on one task find a difference of equal methods in up to 22% of all cases.
         """
-        errors = np.hypot(self.errors, other.errors)
-        return Mean(self.points - other.points, errors, np.minimum(self.freedom, other.freedom))
+        errors = np.hypot(self.errors, subtrahend.errors)
+        freedom = np.minimum(self.freedom, subtrahend.freedom)
+        return Mean(self.points - subtrahend.points, errors, freedom)
 
     def half_widths(self, level: float = SIGNIFICANT) -> Array:
         """Return half the widths of the t-intervals that belong to two-sided tests at a level."""

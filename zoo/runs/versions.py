@@ -30,19 +30,19 @@ def simulator(environment: str, mujoco: str | None) -> str | None:
     return "before 3.5" if numbers[:2] < [3, 5] else "from 3.5"
 
 
-def warn_of_simulator(environment: str, what: str, mujoco: str | None) -> None:
+def warn_of_simulator(environment: str, noun: str, mujoco: str | None) -> None:
     """Warn if the robot of an environment moves otherwise here than where something was made.
 
-    :param what: was made, in the plural.
+    :param noun: the thing that was made, in the plural.
     :param mujoco: the version in which it was made; None if that is not known.
     """
-    here = version("mujoco")
-    if simulator(environment, mujoco) not in (None, simulator(environment, here)):
+    installed = version("mujoco")
+    if simulator(environment, mujoco) not in (None, simulator(environment, installed)):
         log.warning(
             "%s were made in MuJoCo %s; %s, which is installed, moves this robot otherwise (docs/datasets.md)",
-            what,
+            noun,
             mujoco,
-            here,
+            installed,
         )
 
 
@@ -75,19 +75,15 @@ def describe_versions(device: str, data: Any = None) -> dict[str, Any]:
 def git_commit() -> str | None:
     """Return the commit of the zoo's own checkout, with ``-dirty`` if files differ; None for an installed package."""
     root = Path(__file__).resolve().parents[2]  # of zoo/runs/versions.py
+    if not (root / ".git").exists():  # there may be a repository around an installed package
+        return None
     # within a hook, git's variables name the repository of the hook
     variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-
-    def ask(*words: str) -> str:
-        command = ["git", "-C", str(root), *words]
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=10, check=True, env=variables
-        ).stdout.strip()
-
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        # a repository around an installed package
-        if Path(ask("rev-parse", "--show-toplevel")) != root:
-            return None
-        return ask("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+        answer = subprocess.run(
+            command, cwd=root, capture_output=True, text=True, timeout=10, check=True, env=variables
+        )
     except (OSError, subprocess.SubprocessError):
         return None
+    return answer.stdout.strip()

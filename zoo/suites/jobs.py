@@ -154,7 +154,7 @@ def python_path() -> str:
 class State(StrEnum):
     """State of a job."""
 
-    DONE = "done"
+    FINISHED = "done"
     DIVERGED = "diverged"
     """Every replica has diverged: a result too, and the same again with the same seeds."""
     FAILED = "failed"
@@ -179,7 +179,7 @@ class JobStatus:
     @property
     def is_final(self) -> bool:
         """Whether there is nothing left to train."""
-        return self.state in (State.DONE, State.DIVERGED)
+        return self.state in (State.FINISHED, State.DIVERGED)
 
 
 def status_of(job: Job) -> JobStatus:
@@ -193,7 +193,7 @@ def status_of(job: Job) -> JobStatus:
     reason = next(filter(None, (str(status.get("reason", "")) for status in statuses)), "")
     # What was trained counts first: it stays so whoever has the lock.
     if run is not None and run.is_done:
-        return JobStatus(job, State.DONE, run)
+        return JobStatus(job, State.FINISHED, run)
     if run is not None and run.has_diverged:
         return JobStatus(job, State.DIVERGED, run, reason)
     if job.make_lock().is_held():

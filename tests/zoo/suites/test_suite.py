@@ -114,9 +114,9 @@ def test_run_folders_and_locks_tell_the_state_of_each_job(jobs):
     def states():
         return [status.state for status in map(status_of, jobs)]
 
-    assert states() == [State.DONE, State.INTERRUPTED, State.WAITING]
+    assert states() == [State.FINISHED, State.INTERRUPTED, State.WAITING]
     with jobs[0].make_lock(), jobs[1].make_lock(), jobs[2].make_lock():
-        assert states() == [State.DONE, State.RUNNING, State.RUNNING]
+        assert states() == [State.FINISHED, State.RUNNING, State.RUNNING]
     shutil.rmtree(jobs[1].log_folder / "bc")
     write_runs(jobs[1], "failed")
     jobs[1].log_file.write_text("some warning\nthe reason\n")
