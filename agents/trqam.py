@@ -106,7 +106,7 @@ class TRQAM(AdjointMatching):
         scaled_sigmas = sigmas / self.effective_multiplier(nets).sqrt().view(-1, 1, 1, 1)
         return super().matching_loss(velocities, targets, scaled_sigmas, nets, info)
 
-    def skipped_networks(self, updates: int) -> frozenset[str]:
+    def skipped_networks(self) -> frozenset[str]:
         """Return the behaviour flow and its moving average if the base is frozen."""
         return frozenset({"behaviour", "behaviour_target"}) if self.freeze_base else frozenset()
 

@@ -63,18 +63,14 @@ class Draw:
         :param device: where the tensor lives.
         :return: (S, *axes).
         """
-        shape = self.shape(sizes)
+        all_sizes = {**sizes, **self.sizes}
+        shape = [all_sizes[letter] for letter in "S" + self.axes]
         # in float32 whatever PyTorch's default dtype, on which a seed's numbers must not depend
         if self.kind == "integer":
             steps = torch.randint(1, sizes["K"] + 1, shape, generator=generator, device=device)
             return steps.float()
         draw = torch.randn if self.kind == "normal" else torch.rand
         return draw(shape, generator=generator, device=device, dtype=torch.float32)
-
-    def shape(self, sizes: Mapping[str, int]) -> list[int]:
-        """Return the shape of the draw, S and then its axes, for sizes of every axis letter that is not its own."""
-        known_sizes = {**sizes, **self.sizes}
-        return [known_sizes[letter] for letter in "S" + self.axes]
 
     @property
     def row_axis(self) -> int:
@@ -244,7 +240,7 @@ class Method(CommonSettings):
         )
 
     def loss_weights(self) -> dict[str, float]:
-        """Return the weights of the losses; those not named weigh 1."""
+        """Return the weights of the losses, by the settings; those not named weigh 1."""
         return {}
 
     def pretraining_loss(self, flow: Any, batch: Batch, noise: Noise) -> Tensor:
@@ -267,13 +263,10 @@ class Method(CommonSettings):
         """
         return nets.critic(observations, actions).mean(1)
 
-    def skipped_networks(self, updates: int) -> frozenset[str]:
-        """Return which networks the coming update leaves as they are; a target copy is named with ``_target``.
+    def skipped_networks(self) -> frozenset[str]:
+        """Return the names of the networks that are not updated, by the settings; those of targets end in ``_target``.
 
-        What is skipped takes no part in the gradient's norm, and its optimiser state rests.
-
-        :param updates: number of updates so far.
-        :return: names.
+        They take no part in the gradient's norm, and their optimiser state stays.
         """
         return frozenset()
 

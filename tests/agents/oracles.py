@@ -84,4 +84,5 @@ def rows_of(actions):
 def zero_noise(model, rows):
     """Return zeros in place of all draws of one update with one-dimensional actions."""
     sizes = {"S": 1, "B": rows, "D": 1, "K": model.flow_steps}
-    return {name: torch.zeros(draw.shape(sizes)) for name, draw in model.update_noise().items()}
+    draws = model.update_noise().items()
+    return {name: torch.zeros_like(draw(sizes, None, "cpu")) for name, draw in draws}

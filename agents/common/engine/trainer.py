@@ -162,7 +162,7 @@ class Trainer:
             # the N-th update is the one after N - 1
             intervals = self.update_intervals.items()
             resting = {name for name, interval in intervals if (updates + 1) % interval}
-            skipped = resting.union(self.method.skipped_networks(updates))
+            skipped = resting | self.skipped
         key = self.pretraining, frozenset(skipped)
         if key not in self.plans:
             self.plans[key] = self._make_plan(skipped)
@@ -242,7 +242,7 @@ class Trainer:
                 with torch.no_grad():
                     targets = method.targets(batch, noise, nets, info)
                 losses = method.losses(batch, targets, noise, nets, info)
-            weights = method.loss_weights()
+            weights = self.loss_weights
         terms = []
         for name, loss in losses.items():
             info[f"{name}_loss"] = loss
@@ -337,6 +337,8 @@ class Trainer:
         self.pretraining = self.model._n_updates < self.method.pretraining_steps
         self.specs = self.method.specs()
         self.behaviour = find_behaviour(self.specs)
+        self.loss_weights = self.method.loss_weights()
+        self.skipped = self.method.skipped_networks()
         self.update_intervals: dict[str, int] = {}
         self.schedules: dict[str | None, LearningRateSchedule] = {
             None: LearningRateSchedule(self.method.learning_rate)  # of all others

@@ -258,6 +258,6 @@ def test_gradients_that_share_memory_are_not_scaled_twice():
 
 def test_an_unknown_network_to_skip_is_refused(monkeypatch):
     method = agents.get("bc").method
-    monkeypatch.setattr(method, "skipped_networks", lambda self, updates: ["behavior"])
+    monkeypatch.setattr(method, "skipped_networks", lambda self: {"behavior"})
     with refuses("`behavior`; closest: behaviour"):
         update(tiny_model("bc"))
