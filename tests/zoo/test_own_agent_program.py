@@ -6,11 +6,9 @@ import sys
 import pytest
 
 import agents
-from tests import code_blocks
 from tests.agents.testing.mistakes import example
 from tests.zoo.helpers import ENV
 from tests.zoo.programs import run_program
-from zoo import list_agents
 from zoo.train import main
 
 FEW = (
@@ -60,15 +58,3 @@ def test_a_run_folder_is_a_model_to_start_from(data, tmp_path, call):
         _, errors = call(main, "--algo", "qam", "-i", path, *words, code=2)
         assert message in errors
     assert len(list((tmp_path / "qam").glob("*/status.json"))) == 1
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("own_agents")
-def test_the_sac_of_the_page_passes_the_conformance_kit(tmp_path, monkeypatch, capsys):
-    blocks = code_blocks("docs/register.md", "py")
-    (code,) = (block for block in blocks if "class MySAC" in block)
-    (tmp_path / "my_sac.py").write_text(code)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    code = list_agents.main(["check", "my_sac:MySAC", "--skip", "compiled"])
-    assert code == 0, capsys.readouterr().err
