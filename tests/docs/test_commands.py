@@ -28,6 +28,7 @@ INLINE = set(inline_commands())
 COMMANDS = sorted({(block.page, words) for block in BLOCKS for words in block.commands} | INLINE)
 FOLDERS = re.compile(r"(agents|benchmarks|docs|hyperparams|results|tests|tools|zoo)/")
 SYSTEM = {".", "cd", "curl", "docker", "export", "for", "hf", "pip", "pytest", "tar", "uv"}
+SYSTEM |= {"tensorboard", "wandb"}
 """What is not of this project, and so not checked."""
 QUICK = "docs/monitor.md"
 RUN = sorted(
