@@ -104,6 +104,7 @@ def load(
             f"{file} does not say which algorithm it is of, as those of Stable-Baselines3 do not; "
             "load it with the class, e.g. `agents.QAM.load(path)`"
         )
+    # nothing is imported that the file alone names
     entry = registry.find_named_by_file(name, file, trust=trust)
     algorithm, kind = model_class(entry.method), saved.described.get("class", "")
     saved_class: Any = imported_class(kind, (algorithm,))

@@ -204,7 +204,9 @@ def read_arguments(
         )
     else:
         method = copy.copy(arguments.method)  # another model may be made of it too
-    if method.pretraining_steps:
+    if (
+        method.pretraining_steps
+    ):  # cloning needs a flow, and the first update would be late to say so
         require_behaviour(method)
     return method, arguments
 
@@ -216,7 +218,7 @@ def _settings_of_sb3(arguments: Arguments) -> dict[str, tuple[str, Any]]:
     for other_name, name in SETTINGS_OF_POLICY.items():
         if other_name in policy_kwargs:
             settings[name] = f"policy_kwargs.{other_name}", policy_kwargs.pop(other_name)
-    if settings:
+    if settings:  # the policy gets what is left
         arguments.policy_kwargs = policy_kwargs
     if arguments.n_steps is not None:
         # SB3's returns are of single actions, and shorter before the end of an episode

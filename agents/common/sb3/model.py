@@ -122,6 +122,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
             )
         self.method, arguments = read_arguments(self.method_class, positional, named)
         self.seeds = arguments.seeds
+        # without an environment, `load` takes the spaces from the file
         if env is None and arguments._init_setup_model:
             env = DataOnly(arguments.observation_space, arguments.action_space)
         super().__init__(kind, env, **arguments.of_sb3(self.method))  # type: ignore[arg-type]
@@ -147,7 +148,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
             raise AttributeError(
                 f"`{name}` is a setting of {self.method_class.__name__}; assign `model.method.{name}`"
             )
-        else:
+        else:  # SB3's constructor assigns its arguments, and its users change them later
             setattr(self.method, name, value)
 
     @property
@@ -208,7 +209,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         :param path: what :meth:`save_replay_buffer` wrote.
         :param truncate_last_traj: of hindsight replay, which there is none of here.
         """
-        if self.replay_buffer is None:
+        if self.replay_buffer is None:  # a replica that was taken out of its model has none
             self.replay_buffer = self._make_buffer()
         super().load_replay_buffer(path, truncate_last_traj)
         self._take_statistics()

@@ -207,12 +207,6 @@ class FlowPolicy(ActingPolicy):
             )
         return extractor
 
-    def to(self, *args: Any, **kwargs: Any) -> Self:
-        """Move the policy, whose networks are evaluated in another way elsewhere."""
-        moved = super().to(*args, **kwargs)
-        self.nets.train(self.nets.training)
-        return moved
-
     def set_random_seed(self, seed: int | Sequence[int]) -> None:
         """Seed the noise of actions with one seed for each replica, or with one that theirs follow from."""
         if not isinstance(seed, Sequence):

@@ -121,7 +121,7 @@ class StoredModel(TrainedModel):
         :raises TypeError: for an attribute that the model has not; the closest are named.
         :raises ValueError: if it is damaged, or the model of another algorithm.
         """
-        if isinstance(path, ModelFile):
+        if isinstance(path, ModelFile):  # its algorithm has led to this class
             saved = path
         else:
             saved = read_model_file(path)
@@ -133,7 +133,7 @@ class StoredModel(TrainedModel):
             get_system_info()
         if env is not None:
             env = cls._environment_to_go_on_with(env, attributes)
-            if force_reset:
+            if force_reset:  # another environment would not be in that state
                 attributes["_last_obs"] = None
         # the method's, which only the constructor can set; SB3's algorithms have none
         settings = getattr(cls, "method_class", Configurable).declared().keys() & attributes
@@ -184,6 +184,7 @@ class StoredModel(TrainedModel):
         check_for_correct_spaces(
             wrapped, attributes["observation_space"], attributes["action_space"]
         )
+        # the buffer has a ring for each environment
         attributes["n_envs"] = wrapped.num_envs
         return wrapped
 
