@@ -168,8 +168,6 @@ class ReplicaLogger(Logger):
         self._events = [Events(folder.path, log_state["step"]) for folder in replicas.folders]
         self._begin = time.monotonic() - log_state["seconds"]
         super().__init__(str(replicas.folders[0].path), [*self._tables, *self._events])
-        self.name_to_value.update(log_state["pending"])
-        self.name_to_excluded.update(log_state["excluded"])
 
     def dump(self, step: int = 0) -> None:
         """Write what was recorded."""
@@ -189,11 +187,10 @@ class ReplicaLogger(Logger):
         :param excluded: name -> formats that leave the value out.
         """
         values = {**values, STEP: step}
-        excluded = dict(excluded or {})
         if ELAPSED in values:  # SB3's clock restarts in each phase and process
             values[TOTAL_SECONDS] = round(time.monotonic() - self._begin, 1)
-            excluded[TOTAL_SECONDS] = ("tensorboard",)
-        left_out = {name: excluded.get(name, ("",)) for name in values} | {STEP: ("tensorboard",)}
+        excluded = {STEP: ("tensorboard",), **(excluded or {})}
+        left_out = {name: excluded.get(name, ("",)) for name in values}
         for replica in self._replicas.active:
             row = dict(values)
             for name, value in values.items():
@@ -204,26 +201,14 @@ class ReplicaLogger(Logger):
                 self._events[replica].write(row, left_out, step)
 
     def state(self, step: int) -> dict[str, Any]:
-        """Return the state of the logs: step, the text of each ``progress.csv``, and pending values."""
-        plain = (int, float, str, np.generic)
-        pending = {
-            name: value for name, value in self.name_to_value.items() if isinstance(value, plain)
-        }
+        """Return the state of the logs: step, the text of each ``progress.csv``, and seconds so far."""
         for table in self._tables:
             table.file.seek(0)  # reading it whole puts the position at its end again
         return {
             "step": step,
-            "pending": pending,
-            "excluded": {name: self.name_to_excluded[name] for name in pending},
             "tables": [table.file.read() for table in self._tables],
             "seconds": time.monotonic() - self._begin,
         }
 
 
-EMPTY_LOG: dict[str, Any] = {
-    "step": -1,
-    "tables": None,
-    "pending": {},
-    "excluded": {},
-    "seconds": 0.0,
-}
+EMPTY_LOG: dict[str, Any] = {"step": -1, "tables": None, "seconds": 0.0}

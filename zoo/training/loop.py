@@ -12,7 +12,6 @@ from typing import Any, NoReturn
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint, set_aside
-from agents.common.engine.execution import Mode
 from agents.common.files import explaining_write_errors, is_transient
 from agents.common.model_file import find_checkpoints
 from agents.common.sb3.model import FlowAlgorithm
@@ -145,9 +144,6 @@ class Loop(BaseCallback):
         self.config = recorder.config
         self.replicas = recorder.replicas
         self.stop = recorder.stop
-        self.progress = ProgressCallback(recorder)
-        self._mode: Mode | None = None  # of updates, as the log has it
-        self._last_check = 0
 
     def run(self) -> dict[str, Any]:
         """Train to the end, write the final files and return what to print: one result, or one per seed.
@@ -181,8 +177,6 @@ class Loop(BaseCallback):
         recorder = self.recorder
         gradient_steps = run.pretraining_steps + run.offline_steps
         offline_ends = {run.pretraining_steps, gradient_steps} - {0}
-        callbacks = [self, self.progress]
-        self._last_check = model.num_timesteps
         try:
             begins = run.eval_at_start and model.num_timesteps == 0 and not run.pretraining_steps
             # an evaluation that a signal ended is made again
@@ -193,12 +187,12 @@ class Loop(BaseCallback):
             for end in sorted(offline_ends):
                 if end > model.offline_steps:
                     steps = end - model.offline_steps
-                    model.learn_offline(steps, callbacks, log_interval=run.log_interval)
+                    model.learn_offline(steps, self, log_interval=run.log_interval)
                 if model.num_timesteps == end:  # a resumed run may be beyond it
                     recorder.evaluate(OFFLINE)
             online_steps = gradient_steps + run.online_steps - model.num_timesteps
             if online_steps > 0:  # both phases count on one axis, so SB3 must not begin at 0
-                model.learn(online_steps, callbacks, reset_num_timesteps=False)
+                model.learn(online_steps, self, reset_num_timesteps=False)
             if run.online_steps:  # the updates of the last rollout came after its evaluation
                 recorder.evaluate(ONLINE)
         except Abandoned:  # where a phase begins or ends
@@ -210,12 +204,12 @@ class Loop(BaseCallback):
             ) from error
 
     def _on_training_start(self) -> None:
-        self._log_mode()  # before the first update, which may take a minute
-
-    def _log_mode(self) -> None:
-        if isinstance(self.model, FlowAlgorithm) and self.model.trainer.mode != self._mode:
-            self._mode = self.model.trainer.mode
-            log.info("updates: %s", self._mode)
+        if isinstance(self.model, FlowAlgorithm):  # the first update may take a minute
+            log.info("updates: %s", self.model.trainer.mode)
+        self._first = self._last_check = self.model.num_timesteps
+        self._total = int(self.locals["total_timesteps"])
+        self._begin = self._last_shown = time.perf_counter()
+        self._evaluation_seconds = self.recorder.seconds
 
     def _on_rollout_start(self) -> None:
         self._between_steps(ONLINE)
@@ -226,10 +220,36 @@ class Loop(BaseCallback):
         interval = self.config.run.log_interval
         if self._last_check // interval > previous // interval:
             self.replicas.check(self.model)  # the log waits for the device anyway
-        self._log_mode()
+        now = time.perf_counter()
+        if now - self._last_shown >= LINE_SECONDS:
+            self._last_shown = now
+            log.info(self._describe(now))
         if self.model.num_timesteps == self.model.offline_steps:  # all steps so far were updates
             self._between_steps(OFFLINE)
         return True
+
+    def _on_training_end(self) -> None:
+        log.info(self._describe(time.perf_counter()))
+
+    def _describe(self, now: float) -> str:
+        """Return one line about the training so far; the speed leaves out the time spent on evaluation."""
+        evaluation_seconds = self.recorder.seconds - self._evaluation_seconds
+        training_seconds = max(now - self._begin - evaluation_seconds, 1e-9)
+        step = self.model.num_timesteps
+        speed = (step - self._first) / training_seconds
+        phase = PHASES[OFFLINE if step == self.model.offline_steps else ONLINE]
+        start = self.model.pretraining_steps
+        if self._total <= start:
+            phase = "pretraining"
+            start = 0
+        text = f"{phase} {step - start}/{self._total - start}, {speed:.1f} steps/s"
+        left = self._total - step
+        if left > 0 and speed > 0:
+            text += f", {timedelta(seconds=round(left / speed))} left"
+        loss = self.model._last_info.get("total_loss")
+        if loss is not None:
+            text += f", loss {float(loss[self.recorder.replicas.active].mean()):.3g}"
+        return text
 
     def _between_steps(self, phase: int) -> None:
         """Evaluate and save if it is time to; end the run if it is to stop."""
@@ -251,48 +271,3 @@ class Loop(BaseCallback):
         raise Interrupted(
             f"stopped by a signal; checkpoint in {self.checkpoints.folder}; continue with --resume"
         )
-
-
-class ProgressCallback(BaseCallback):
-    """Logs speed, loss and time left now and then."""
-
-    model: FlowAlgorithm
-
-    def __init__(self, recorder: Recorder) -> None:
-        super().__init__()
-        self.recorder = recorder
-
-    def _on_training_start(self) -> None:
-        self._first = self.model.num_timesteps
-        self._total = int(self.locals["total_timesteps"])
-        self._begin = self._last_shown = time.perf_counter()
-        self._evaluation_seconds = self.recorder.seconds
-
-    def _on_step(self) -> bool:
-        now = time.perf_counter()
-        if now - self._last_shown >= LINE_SECONDS:
-            self._last_shown = now
-            log.info(self._describe(now))
-        return True
-
-    def _on_training_end(self) -> None:
-        log.info(self._describe(time.perf_counter()))
-
-    def _describe(self, now: float) -> str:
-        """Return one line about the training so far; the speed leaves out the time spent on evaluation."""
-        evaluation_seconds = self.recorder.seconds - self._evaluation_seconds
-        training_seconds = max(now - self._begin - evaluation_seconds, 1e-9)
-        speed = (self.num_timesteps - self._first) / training_seconds
-        phase = PHASES[OFFLINE if self.model.num_timesteps == self.model.offline_steps else ONLINE]
-        start = self.model.pretraining_steps
-        if self._total <= start:
-            phase = "pretraining"
-            start = 0
-        text = f"{phase} {self.num_timesteps - start}/{self._total - start}, {speed:.1f} steps/s"
-        left = self._total - self.num_timesteps
-        if left > 0 and speed > 0:
-            text += f", {timedelta(seconds=round(left / speed))} left"
-        loss = self.model._last_info.get("total_loss")
-        if loss is not None:
-            text += f", loss {float(loss[self.recorder.replicas.active].mean()):.3g}"
-        return text

@@ -81,7 +81,7 @@ class Recorder:
             # the environments of the evaluation are not normalised
             with raw_observations(self.model) as policy:
                 if isinstance(self.evaluator, HeldOutLosses):
-                    self._log_losses(self.evaluator.losses(policy))
+                    self._record_losses(self.evaluator.losses(policy))
                     self.last_step = self.step
                     return
                 results = self.evaluator.evaluate(
@@ -116,37 +116,32 @@ class Recorder:
         if diverged:
             reason = f"planned actions of the evaluation at step {step} are not finite"
             self.replicas.fail(self.model, dict.fromkeys(diverged, reason))
-        self._log(phase, results)
-        if self.observe is not None:
-            self.observe(self.histories)
-
-    def _log(self, phase: int, results: EpisodeResults) -> None:
-        """Write the means of an evaluation to the logs of each replica."""
         means = {
             "mean_reward": results.returns.mean(axis=1),
             "mean_ep_length": results.lengths.mean(axis=1),
         }
         if results.successes is not None:
             means["success_rate"] = results.successes.mean(axis=1)
-        assert isinstance(self.model.logger, ReplicaLogger)
-        row = {f"eval/{name}": values for name, values in means.items()}
-        self.model.logger.write(row, self.model.num_timesteps)
-        log.info(
-            describe_evaluation(
-                self.step, PHASES[phase], results, self.replicas.seeds, self.scoring
-            )
-        )
+        self._log(means)
+        seeds = self.replicas.seeds
+        log.info(describe_evaluation(self.step, PHASES[phase], results, seeds, self.scoring))
+        if self.observe is not None:
+            self.observe(self.histories)
 
-    def _log_losses(self, losses: dict[str, np.ndarray]) -> None:
-        """Write losses by name, each (S,), to the logs of each replica; they are no scores."""
-        assert isinstance(self.model.logger, ReplicaLogger)
-        row = {f"eval/{name}": values for name, values in losses.items()}
-        self.model.logger.write(row, self.model.num_timesteps)
+    def _record_losses(self, losses: dict[str, np.ndarray]) -> None:
+        """Log losses by name, each (S,); they are no scores."""
+        self._log(losses)
         means = [
             f"{name.replace('_', ' ')} {values[self.replicas.active].mean():.4g}"
             for name, values in losses.items()
         ]
         log.info("step %d: %s", self.step, ", ".join(means))
+
+    def _log(self, values: dict[str, np.ndarray]) -> None:
+        """Write values of an evaluation by name, each (S,), to the logs of each replica."""
+        assert isinstance(self.model.logger, ReplicaLogger)
+        row = {f"eval/{name}": of_replicas for name, of_replicas in values.items()}
+        self.model.logger.write(row, self.model.num_timesteps)
 
     def finish(self) -> list[dict[str, Any]]:
         """Write the final model of each replica that has not failed; return the results of all."""
