@@ -26,10 +26,6 @@ from zoo.terminal.messages import log
 STEP = "time/total_timesteps"
 ELAPSED = "time/time_elapsed"
 """Seconds of a phase in one process, as SB3 has them."""
-FAIL_FACTOR = 1e4
-"""A |Q| above so many times its bound is beyond recovery."""
-LONGEST_HORIZON = 1e4
-"""Largest effective horizon, for discounts near 1."""
 
 
 @dataclass
@@ -53,20 +49,9 @@ class Replicas:
         return [replica for replica in range(len(self.folders)) if replica not in self.failed]
 
     def check(self, model: FlowAlgorithm) -> None:
-        """End the runs of replicas with NaN, infinity or a Q beyond recovery; waits for the device."""
+        """End the runs of replicas with NaN or infinity; waits for the device."""
         step = model.num_timesteps
         reasons = model.find_divergence()
-        values = model.last_values() if isinstance(model, FlowAlgorithm) else {}
-        if "q_max" in values and model.replay_buffer is not None:
-            low, high = model.replay_buffer.rewards.aminmax()  # an empty row has reward 0
-            horizon = min(1 / max(1 - model.gamma, 1e-12), LONGEST_HORIZON)
-            # largest discounted sum of rewards; plus 1 for a Q that has learnt nothing yet
-            limit = FAIL_FACTOR * (1.0 + max(-float(low), float(high)) * horizon)
-            largest = np.maximum(np.abs(values["q_max"]), np.abs(values["q_min"]))
-            for replica in np.flatnonzero(largest > limit).tolist():
-                text = f"|Q| is {largest[replica]:.3g}, and rewards and discount allow far less than {limit:.3g}"
-                # NaN and infinity, if there are any, say more
-                reasons.setdefault(replica, text)
         self.fail(
             model, {replica: f"{reason} at step {step}" for replica, reason in reasons.items()}
         )

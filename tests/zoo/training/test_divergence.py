@@ -158,28 +158,6 @@ def test_a_run_ends_at_once_when_every_replica_has_failed(
     assert [path.name for path in find_checkpoints(folder / "checkpoint")] == checkpoints
 
 
-def change_info(monkeypatch, update, **values):
-    """Let the second replica report other values from an update on."""
-
-    def change(trainer, info):
-        for name, value in values.items() if trainer.model._n_updates >= update else ():
-            info[name] = torch.where(torch.arange(2) == 1, torch.tensor(value), info[name])
-
-    after_each_update(monkeypatch, change)
-
-
-@pytest.mark.parametrize(("q_max", "state"), [(1e9, "failed"), (5e5, "done")])
-def test_a_finite_q_beyond_recovery_ends_a_replica(data, tmp_path, monkeypatch, q_max, state):
-    change_info(monkeypatch, 13, q_max=q_max)
-    assert main(arguments(data, tmp_path, "--seeds", "4", "5")) == 0
-    status = status_of(folder_of(tmp_path, 2))
-    assert status["state"] == state
-    assert status_of(folder_of(tmp_path))["state"] == "done"
-    if state == "failed":
-        assert (status["failure"], status["step"]) == ("diverged", 15)
-        assert "rewards and discount allow far less" in status["reason"]
-
-
 class Killed(BaseException):
     """Stands for the end of a process."""
 
