@@ -84,9 +84,6 @@ class TrainRequest:
         "new one",
         default=False,
     )
-    no_check: bool = flag(
-        "train an algorithm of your own although a quick check finds a fault in it", default=False
-    )
     run: Mapping[str, Any] = field(default_factory=dict)
     dataset: str = flag(
         "auto, download, generate, the path of a file or folder, or minari:ID",

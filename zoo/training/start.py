@@ -243,10 +243,10 @@ def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
             for check in findings.keys() - method.fails_by_design.keys():
                 faults += findings[check]
     if faults:
-        text = f"{config.algo}: {'; '.join(faults)} (`zoo agents check {config.algo}` tries all)"
-        if not plan.request.no_check:
-            raise UsageError(f"{text}; --no-check trains it as it is")
-        log.warning(text)
+        raise UsageError(
+            f"{config.algo}: {'; '.join(faults)} (`zoo agents check {config.algo}` tries all); correct that, or say in "
+            "`fails_by_design` why it is meant"
+        )
 
 
 def make_model(plan: RunPlan, seeds: list[int], data: Dataset | None, env: VecEnv) -> FlowAlgorithm:
