@@ -19,10 +19,10 @@ from agents.registry import BUILT_IN, find
 from tools import ROOT
 from tools.tables import replace_marked, to_markdown
 from zoo.evaluation.play import play
-from zoo.evaluation.score import Score
 from zoo.models.agent import (
     ENDING,
     FOLDER,
+    Score,
     agent_of_file,
     agent_of_run,
     list_trained,

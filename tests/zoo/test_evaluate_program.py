@@ -19,8 +19,7 @@ from zoo.enjoy import main
 from zoo.envs import rendering
 from zoo.envs.make import make_env
 from zoo.evaluation.play import play, record, show
-from zoo.evaluation.score import Score
-from zoo.models.agent import agent_of_file
+from zoo.models.agent import Score, agent_of_file
 
 
 @pytest.mark.parametrize(

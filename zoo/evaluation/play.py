@@ -17,9 +17,8 @@ from zoo.envs.rendering import WHAT_TO_INSTALL, prepare_drawing
 from zoo.envs.repeatable import RepeatableEnv
 from zoo.evaluation.evaluator import BatchPlanner, Evaluator, results_of, seeds_of_starts
 from zoo.evaluation.pool import EpisodeTotals
-from zoo.evaluation.score import Score
 from zoo.evaluation.video import STEPS_BETWEEN, open_video
-from zoo.models.agent import Agent
+from zoo.models.agent import Agent, Score
 from zoo.runs.scores import EpisodeResults
 from zoo.terminal.errors import UsageError, as_usage_error
 

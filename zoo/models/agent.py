@@ -1,8 +1,11 @@
-"""Load an agent: of a run, of a file, from the hub, or a trained one that comes with the package."""
+"""Load an agent and its score: of a run, of a file, from the hub, or a trained one that comes with the package."""
+
+from __future__ import annotations
 
 import argparse
 import contextlib
 import importlib
+import math
 import re
 import sys
 from collections.abc import Iterator
@@ -12,6 +15,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import gymnasium
+import numpy as np
+from scipy import stats
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import get_device
 
@@ -34,13 +39,94 @@ from zoo.algorithms.packages import import_environments, import_optional, load_f
 from zoo.datasets.names import gym_id
 from zoo.envs.checks import check_same_spaces
 from zoo.envs.make import find_spec
-from zoo.evaluation.score import Score
 from zoo.runs.folder import RunFolder, file_name_of, numbered_folders
-from zoo.runs.scores import REPORTED, SUCCESS, ScoringRule
+from zoo.runs.scores import (
+    REPORTED,
+    RETURN,
+    SCORE_KINDS,
+    SUCCESS,
+    ScoringRule,
+    spread_digits,
+)
 from zoo.settings.layers import parse_overrides
 from zoo.settings.record import RunRecord, RunSettings, named_wrappers
 from zoo.terminal.errors import UsageError, as_usage_error, one_line
 from zoo.terminal.messages import log
+
+# -- the score of an agent in an evaluation ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score of one agent.
+
+    :param kind: the name of success or return in `zoo.runs.scores`.
+    :param mean: over the episodes.
+    :param low: lower end of the 95% interval; Wilson's for success, Student's for returns.
+    :param high: its upper end.
+    :param episodes: how many.
+    """
+
+    kind: str
+    mean: float
+    low: float
+    high: float
+    episodes: int
+
+    @classmethod
+    def of(cls, returns: np.ndarray, successes: np.ndarray | None) -> Score:
+        """Return the score of one agent in an evaluation.
+
+        :param returns: of its episodes, shape (episodes,).
+        :param successes: of the same episodes, as the scoring has applied them; None where there are none.
+        """
+        if successes is None:
+            return cls(RETURN.name, float(returns.mean()), *interval_of_mean(returns), len(returns))
+        episodes = len(successes)
+        won = int(successes.sum())
+        interval = stats.binomtest(won, episodes).proportion_ci(method="wilson")
+        low, high = map(float, interval)
+        return cls(SUCCESS.name, won / episodes, low, high, episodes)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Both ends; None for the return of one episode, whose interval is infinite, which JSON cannot hold."""
+        return (self.low, self.high) if math.isfinite(self.low) else None
+
+    @property
+    def interval_text(self) -> str:
+        """The interval in words, e.g. ``[83.8, 97.9]``, in percent for success."""
+        return f"[{self._shown(self.low)}, {self._shown(self.high)}]"
+
+    @property
+    def text(self) -> str:
+        """The score in words, e.g. ``success 94.0% [83.8, 97.9]``."""
+        unit = "%" if SCORE_KINDS[self.kind].is_comparable else ""
+        text = f"{self.kind} {self._shown(self.mean)}{unit}"
+        if self.interval is None:
+            return text
+        return f"{text} {self.interval_text}"
+
+    def _shown(self, value: float) -> str:
+        """Return the mean or an end, in percent for success, with the same decimals."""
+        kind = SCORE_KINDS[self.kind]
+        digits = 1
+        if not kind.is_comparable:
+            digits = max(1, spread_digits((self.mean, self.low, self.high)))
+        return f"{kind.scale * value:.{digits}f}"
+
+
+def interval_of_mean(values: np.ndarray) -> tuple[float, float]:
+    """Return Student's 95% interval of a mean; of one value it is infinite."""
+    if len(values) < 2:
+        return -math.inf, math.inf
+    mean = values.mean()
+    error = stats.sem(values)
+    low, high = mean, mean
+    if error:  # SciPy's interval of a scale of 0 is NaN
+        low, high = stats.t.interval(0.95, len(values) - 1, mean, error)
+    return float(low), float(high)
+
 
 # -- trained agents ---------------------------------------------------------------------------------------------------
 

@@ -13,11 +13,11 @@ from agents.common.sb3.policy import FlowPolicy
 from agents.common.validation import count
 from agents.registry import find, name_of
 from zoo.evaluation.play import play
-from zoo.evaluation.score import Score
 from zoo.models.agent import (
     ENDING,
     POLICY,
     Agent,
+    Score,
     hub_errors,
     hub_library,
     require_plain_arguments,

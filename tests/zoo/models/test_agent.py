@@ -17,8 +17,7 @@ from tests.zoo.outcomes import refuses
 from zoo.algorithms.baselines import as_chunk_policy, find_algorithm
 from zoo.envs.make import make_env
 from zoo.evaluation.play import play, record
-from zoo.evaluation.score import Score
-from zoo.models.agent import agent_of_file, agent_of_run, find_agent, find_run
+from zoo.models.agent import Score, agent_of_file, agent_of_run, find_agent, find_run
 from zoo.models.agent_flags import add_agent, add_machine, check_agent
 from zoo.terminal.parser import Parser
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from zoo.evaluation.score import Score
+from zoo.models.agent import Score
 
 
 @pytest.mark.parametrize(("won", "episodes"), [(0, 50), (25, 50), (1, 1)])

@@ -9,8 +9,7 @@ from agents.registry import BUILT_IN
 from tests import ROOT
 from tests.zoo.outcomes import refuses
 from zoo.evaluation.play import play
-from zoo.evaluation.score import Score
-from zoo.models.agent import FOLDER, agent_of_file, find_trained, list_trained
+from zoo.models.agent import FOLDER, Score, agent_of_file, find_trained, list_trained
 
 MEDIUM, LARGE = (f"pointmaze-{size}-navigate-singletask-task1-v0" for size in ("medium", "large"))
 FILES = sorted(FOLDER.glob("*/*.safetensors"))
