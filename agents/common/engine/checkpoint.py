@@ -32,12 +32,14 @@ from agents.common.normalization import Normalization
 from agents.common.sb3.stored_model import StoredModel
 from agents.common.settings import Configurable
 
-FORMAT = 11
+FORMAT = 12
 """Raised by one when a version continues with other numbers than the one before, or stores state differently."""
 MAX_CHECKPOINTS = 2
 MODEL, STATE = "model.zip", "state.pt"
 # of the process that goes on, and not taken from a file
-OF_THE_PROCESS = {"observation_space", "action_space", "verbose", "tensorboard_log", "n_envs"}
+OF_THE_PROCESS = {
+    "observation_space", "action_space", "verbose", "tensorboard_log", "n_envs", "train_freq",
+}  # fmt: skip
 
 
 class OtherVersionError(ValueError):

@@ -23,7 +23,6 @@ from stable_baselines3.common.buffers import BaseBuffer
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.running_mean_std import RunningMeanStd
-from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from torch import nn
 
 from agents.common.validation import path_of
@@ -137,9 +136,6 @@ def _box(parts: list[Any]) -> spaces.Box:
 
 
 _FORMS: dict[str, tuple[Any, Callable[[Any], Any], Callable[[Any], Any]]] = {
-    "train_freq": (
-        TrainFreq, list, lambda parts: TrainFreq(parts[0], TrainFrequencyUnit(parts[1])),
-    ),
     "tuple": (tuple, list, tuple),
     "deque": (deque, lambda values: [list(values), values.maxlen], lambda parts: deque(*parts)),
     "array": (np.ndarray, lambda array: [array.tolist(), array.dtype.str, array.shape], _array),

@@ -44,9 +44,8 @@ def test_arrays_and_numbers_come_back():
         np.testing.assert_array_equal(written(array), array)
         assert written(array).dtype == array.dtype
     assert written(np.float32(3)) == 3.0
-    freq = TrainFreq(2, TrainFrequencyUnit.EPISODE)
-    assert isinstance(written(freq), TrainFreq)
-    assert written(freq) == freq
+    # SB3's algorithms make its kind of it again
+    assert written(TrainFreq(2, TrainFrequencyUnit.EPISODE)) == (2, "episode")
 
 
 def test_noise_of_several_environments_goes_on():
