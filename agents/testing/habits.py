@@ -21,6 +21,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from agents.common.batch import Batch
 from agents.common.method import Method
 from agents.common.sb3.first_update import TINY, Trial, calling, check_first_update
 from agents.common.validation import suggestion
@@ -51,6 +52,13 @@ def find_habits(
     return findings
 
 
+def copies(trial: Trial) -> tuple[Batch, dict[str, Tensor], dict[str, Tensor]]:
+    """Return copies of the batch, the noise and the noise of acting, which hooks may change."""
+    noise = {name: draw.clone() for name, draw in trial.noise.items()}
+    action_noise = {name: draw.clone() for name, draw in trial.action_noise.items()}
+    return trial.batch.map(Tensor.clone), noise, action_noise
+
+
 def evaluate(trial: Trial, **changes: Tensor) -> dict[str, Tensor]:
     """Return the losses by name, with their graphs, and as ``act`` the actions.
 
@@ -60,7 +68,7 @@ def evaluate(trial: Trial, **changes: Tensor) -> dict[str, Tensor]:
     """
     method, nets = trial.policy.method, trial.policy.nets
     # every call sees the same input, whatever the one before did to its own
-    batch, noise, action_noise = trial.copies()
+    batch, noise, action_noise = copies(trial)
     batch = replace(batch, **changes)
     with torch.no_grad():
         targets = method.targets(batch, noise, nets, {})
@@ -95,9 +103,9 @@ def find_uncalled(trial: Trial) -> Findings:
         with suppress(OSError, TypeError):  # a class that was typed in has no file
             sources += inspect.getsource(inspect.getmodule(base))  # type: ignore[arg-type]
     for base in bases[: bases.index(Method)]:
-        known = {name for parent in base.__bases__ for name in dir(parent) if name[0] != "_"}
-        for name in vars(base).keys() - known:
-            advice = suggestion(name, known)
+        inherited = {name for parent in base.__bases__ for name in dir(parent) if name[0] != "_"}
+        for name in vars(base).keys() - inherited:
+            advice = suggestion(name, inherited)
             if f".{name}" not in sources and name[0] != "_" and advice.startswith("closest"):
                 yield "hooks", f"nothing reads `{name}`; {advice}"
 
@@ -154,9 +162,9 @@ def find_misled_gradients(trial: Trial) -> Findings:
 
 
 def find_side_effects(trial: Trial) -> Findings:
-    """Find random numbers of an update's own, draws that nothing reads, and what is changed in place."""
+    """Find random numbers that an update draws itself, and tensors that it changes in place."""
     method, nets = trial.policy.method, trial.policy.nets
-    batch, noise, action_noise = trial.copies()
+    batch, noise, action_noise = copies(trial)
     weights = copy.deepcopy(nets.state_dict())
     drawn = _global_generators()
     with torch.no_grad():
@@ -169,12 +177,6 @@ def find_side_effects(trial: Trial) -> Findings:
             "noise",
             "an update draws random numbers of its own; declare the draw in `noise` and take it from there",
         )
-    for hook, table, draws in (
-        ("act", "action_noise_table", action_noise),
-        ("losses", "noise", noise),
-    ):
-        for name in sorted(draws.unread):
-            yield "noise", f"`{hook}` does not use the draw `{name}`; remove it from `{table}`"
     for shown, old, new in (
         ("batch.{}", trial.batch.tensors(), batch.tensors()),
         ('noise["{}"]', trial.noise, noise),
@@ -252,11 +254,11 @@ def find_mixed_replicas(trial: Trial) -> Findings:
     for name in ("observations", "next_observations", "actions", "rewards"):
         changes[name] = getattr(trial.batch, name).clone()
         changes[name][1:] *= 0.5
-    before = evaluate(trial)
+    outputs = [evaluate(trial)]
     with _other_weights(trial.policy.nets, slice(1, None)):
-        after = evaluate(trial, **changes)
-    firsts = [{name: value[0] for name, value in values.items()} for values in (before, after)]
-    for name in _differing(*firsts):
+        outputs.append(evaluate(trial, **changes))
+    of_first = [{name: value[0] for name, value in values.items()} for values in outputs]
+    for name in _differing(*of_first):
         yield (
             "replicas",
             f"`{name}` of one seed depends on the batch or the weights of another; take means over every axis but the "
@@ -266,10 +268,10 @@ def find_mixed_replicas(trial: Trial) -> Findings:
 
 def find_unused_targets(trial: Trial) -> Findings:
     """Find moving averages that change neither losses nor actions."""
-    before = evaluate(trial)
+    outputs = evaluate(trial)
     for name in trial.policy.nets.with_target:
         with _other_weights(trial.policy.nets[f"{name}_target"], slice(None)):
-            is_used = _differing(before, evaluate(trial))
+            is_used = _differing(outputs, evaluate(trial))
         if not is_used:
             yield (
                 "networks",

@@ -243,11 +243,11 @@ def check_saving(subject: Subject, number: int) -> str:
         raise ViolationError(f"`{name}` of a loaded model differs from that of the saved one")
     observations = np.random.default_rng(0).standard_normal((6, STATES)).astype(np.float32)
     # after the files are gone, so that nothing is read late
-    planned, *others = (
-        m.predict(observations, deterministic=True)[0] for m in (model, loaded, policy)
-    )
-    for kind, actions in zip(("model", "policy"), others, strict=True):
-        if not np.array_equal(planned, actions):
+    expected, _ = model.predict(observations, deterministic=True)
+    loaded_actors: dict[str, Any] = {"model": loaded, "policy": policy}
+    for kind, actor in loaded_actors.items():
+        actions, _ = actor.predict(observations, deterministic=True)
+        if not np.array_equal(actions, expected):
             raise ViolationError(
                 f"a loaded {kind} plans other actions than the saved one; `act` may depend on nothing but settings, "
                 "its draws and the networks of `networks`"

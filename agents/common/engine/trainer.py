@@ -96,6 +96,7 @@ class Trainer:
         self.keeps_rates_on_device = self.device.type == "cuda"
         """Whether learning rates are tensors, which a captured step reads, and not numbers, which it would repeat."""
         self.pretraining = model._n_updates < self.method.pretraining_steps
+        self.loss_weights = self.method.loss_weights()
         self.seed(seeds)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -6,12 +6,10 @@ its own tiny networks for two replicas on the CPU; it changes neither the model 
 
 from __future__ import annotations
 
-import functools
-from collections import UserDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from gymnasium import spaces
@@ -28,40 +26,15 @@ REPLICAS = 2
 ROWS = 7
 # small networks are quick; neither precision nor crops change a shape
 TINY = {"net_arch": [8, 8], "precision": "fp32", "random_crop": 0.0}
+PER_REPLICA = "(S,), one number per replica: take the mean over everything but the first axis"
 
 
 class AgentError(ValueError):
     """A hook of an algorithm does not keep its contract; the message names the hook and says what it should return."""
 
 
-class Draws(UserDict[str, Tensor]):
-    """Noise that knows which of its draws nobody has read; taking several at once reads all."""
-
-    def __init__(self, draws: Mapping[str, Tensor]) -> None:
-        self.unread = {*draws}
-        super().__init__(draws)
-
-    def __getitem__(self, name: str) -> Tensor:
-        self.unread.discard(name)
-        return super().__getitem__(name)
-
-    def __missing__(self, name: str) -> Tensor:
-        raise KeyError(unknown_name_message("draw", name, self.data))
-
-    def __or__(self, right: Any) -> Any:
-        return {**self, **right}  # by items, which reads them, where UserDict copies `data`
-
-
-@dataclass
-class Trial:
-    """What was tried: an algorithm with tiny networks for two replicas on the CPU, and what an update had.
-
-    :param policy: with the algorithm and its networks.
-    :param batch: its batch.
-    :param noise: its draws.
-    :param action_noise: the draws of one call of `act`.
-    :param info: its losses and diagnostics, as `after_update` gets them.
-    """
+class Trial(NamedTuple):
+    """The algorithm with tiny networks, its batch and its draws, those of `act` too, and all that an update logs."""
 
     policy: FlowPolicy
     batch: Batch
@@ -69,21 +42,14 @@ class Trial:
     action_noise: dict[str, Tensor]
     info: Info
 
-    def copies(self) -> tuple[Batch, Draws, Draws]:
-        """Return copies of the batch and of both kinds of noise, which hooks may spoil."""
-        tables = []
-        for table in (self.noise, self.action_noise):
-            tables.append(Draws({name: draw.clone() for name, draw in table.items()}))
-        return self.batch.map(Tensor.clone), *tables  # type: ignore[return-value]  # two
-
 
 def check_first_update(
     method: Method, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
 ) -> Trial:
-    """Try an algorithm's hooks as an update and a plan will use them; the method remembers that it was tried.
+    """Try an algorithm's hooks as an update and acting will use them; the method remembers that it was tried.
 
     :param method: the algorithm; it stays as it is.
-    :param observation_space: what its networks see, a Box of one axis.
+    :param observation_space: of its networks' input, a Box of one axis.
     :param action_space: of its environment.
     :return: what was tried, to try more of it.
     :raises AgentError: if a hook is missing, fails, or returns another type, name, shape or NaN.
@@ -94,48 +60,49 @@ def check_first_update(
     nets = policy.nets
     generator = torch_generator(Purpose.CHECKS, 0, 0)
     with calling(tiny, "action_noise_table"):
-        acting = policy.draw_noise(tiny.action_noise_table(), ROWS, generator)
+        table = tiny.action_noise_table()
+        for name, draw in table.items():
+            if "B" not in draw.axes:
+                raise AgentError(f"must give draw `{name}` the axis B (rows), got {draw.axes!r}")
+        action_noise = policy.draw_noise(table, ROWS, generator)
     with calling(tiny, "noise"):
-        training = policy.draw_noise(tiny.update_noise(), ROWS, generator)
+        noise = policy.draw_noise(tiny.update_noise(), ROWS, generator)
+    batch = random_batch(policy, ROWS, generator)
     info: Info = {}
-    trial = Trial(policy, random_batch(policy, ROWS, generator), training, acting, info)
-    batch, noise, acting_noise = trial.copies()
     with calling(tiny, "act"), torch.no_grad():
-        actions = tiny.act(batch.observations, acting_noise, nets)
+        actions = tiny.act(batch.observations, action_noise, nets)
         shape = REPLICAS, ROWS, policy.chunk_size
-        _require("actions", actions, shape, "(S, B, D): replicas, rows, flattened chunk")
+        require("actions", actions, shape, "(S, B, D): replicas, rows, flattened chunk")
     if tiny.best_of_n > 1:
         with calling(tiny, "score"), torch.no_grad():
             scores = tiny.score(batch.observations, actions, nets)
-            _require("scores", scores, shape[:2], "(S, B): replicas, rows")
+            require("scores", scores, shape[:2], "(S, B): replicas, rows")
     with calling(tiny, "targets"), torch.no_grad():
         targets = tiny.targets(batch, noise, nets, info)
         for name, value in targets.items():
-            _require_finite(f"target `{name}`", value)
+            require(f"target `{name}`", value)
     with calling(tiny, "losses"):
         losses = tiny.losses(batch, targets, noise, nets, info)
-        values = {f"loss `{name}`": loss for name, loss in losses.items()}
-        values |= {f"`info[{name!r}]`": value for name, value in info.items()}
-        for label, value in values.items():
-            remedy = "one number per replica: take the mean over everything but the first axis"
-            _require(label, value, (REPLICAS,), f"(S,), {remedy}")
+        for name, loss in losses.items():
+            require(f"loss `{name}`", loss, (REPLICAS,), PER_REPLICA)
+        for name, value in info.items():
+            require(f"`info[{name!r}]`", value, (REPLICAS,), PER_REPLICA)
         totals = [loss.sum() for loss in losses.values() if loss.requires_grad]
         if not totals:
             raise AgentError("must return losses with a gradient, got none that trains a network")
         trained = {name: p for name, p in nets.named_parameters() if p.requires_grad}
         gradients = torch.autograd.grad(totals, [*trained.values()], allow_unused=True)
         for name, gradient in zip(trained, gradients, strict=True):
-            _require_finite(f"a gradient of `{name}`", gradient)
+            require(f"a gradient of `{name}`", gradient)
     with calling(tiny, "loss_weights"):
         for name in tiny.loss_weights().keys() - losses.keys():
             raise AgentError(f"names an {unknown_name_message('loss', name, losses)}")
     # what the trainer adds before `after_update` gets it
     info |= {f"{name}_loss": loss for name, loss in losses.items()}
     info |= dict.fromkeys(("total_loss", "grad_norm"), torch.ones(REPLICAS, dtype=torch.float32))
-    for name, value in info.items():
-        info[name] = value.detach()
+    info = {name: value.detach() for name, value in info.items()}
     method.hooks_checked = True
-    return trial
+    return Trial(policy, batch, noise, action_noise, info)
 
 
 def random_batch(policy: FlowPolicy, rows: int, generator: torch.Generator) -> Batch:
@@ -146,7 +113,7 @@ def random_batch(policy: FlowPolicy, rows: int, generator: torch.Generator) -> B
     :param generator: of the numbers.
     :return: the batch.
     """
-    normals = functools.partial(
+    normals = partial(
         torch.randn, policy.num_replicas, rows, generator=generator, dtype=torch.float32
     )
     size = policy.observation_mean.numel()
@@ -186,18 +153,13 @@ def calling(method: Method, hook: str) -> Iterator[None]:
         raise AgentError(f"{name} failed: {type(error).__name__}: {error}{advice}") from error
 
 
-def _require(label: str, value: Any, shape: tuple[int, ...], meaning: str) -> None:
-    """Refuse anything but a finite tensor of a shape."""
-    if not isinstance(value, Tensor) or tuple(value.shape) != shape:
-        shown: Any = type(value).__name__
-        if isinstance(value, Tensor):
-            shown = tuple(value.shape)
-        raise AgentError(f"must give {label} of shape {shape} here, {meaning}; got {shown}")
-    _require_finite(label, value)
-
-
-def _require_finite(label: str, value: Any) -> None:
-    """Refuse NaN and infinity."""
+def require(
+    label: str, value: Any, shape: tuple[int, ...] | None = None, meaning: str = ""
+) -> None:
+    """Refuse NaN and infinity in a value and, if a shape is given, anything but a tensor of that shape."""
+    if shape is not None and (not isinstance(value, Tensor) or tuple(value.shape) != shape):
+        received = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise AgentError(f"must give {label} of shape {shape} here, {meaning}; got {received}")
     if isinstance(value, Tensor) and not value.isfinite().all():
         raise AgentError(
             f"gives {label} that holds NaN or infinity, for standard normal observations and actions in [-1, 1]"

@@ -31,7 +31,7 @@ MISTAKES = {
         'flow, noise["bc_x0"]',
         'flow, noise["bc_z0"]',
         "hooks",
-        r"WeightedBC\.losses failed: KeyError: 'unknown draw `bc_z0`; closest: bc_x0, bc_t'",
+        r"WeightedBC\.losses failed: KeyError: 'bc_z0'",
     ),
     "search outside the bounds": Mistake(
         "default=1.0, at_least=0,",
@@ -133,18 +133,11 @@ MISTAKES = {
         "networks",
         r"`self\.extra`, a Linear that is neither trained nor saved; declare networks in `networks`",
     ),
-    "a draw that nothing uses": Mistake(
-        'return {"bc_x0": normal(),',
-        'return {"spare": normal(), "bc_x0": normal(),',
-        "noise",
-        r"`losses` does not use the draw `spare`; remove it from `noise`",
-    ),
-    "a draw that acting does not use": Mistake(
+    "a draw of actions without rows": Mistake(
         HOOKS,
-        '    def action_noise_table(self):\n        return {"action": normal(), "spare": normal()}\n\n'
-        + HOOKS,
-        "noise",
-        r"`act` does not use the draw `spare`; remove it from `action_noise_table`",
+        f'    def action_noise_table(self):\n        return {{"action": normal("D")}}\n\n{HOOKS}',
+        "hooks",
+        r"action_noise_table must give draw `action` the axis B \(rows\), got 'D'",
     ),
     "actions out of bounds": Mistake(
         ".clamp(-1, 1)",
