@@ -98,8 +98,8 @@ def normal(axes: str = "BD", **sizes: int) -> Draw:
     :param sizes: size of each further axis, by its letter.
     :return: the declaration.
 
-    >>> normal("BLD", L=16).shape({"S": 1, "B": 256, "D": 5})
-    [1, 256, 16, 5]
+    >>> normal("BLD", L=16)({"S": 1, "B": 256, "D": 5}, None, "cpu").shape
+    torch.Size([1, 256, 16, 5])
     """
     return Draw("normal", axes, sizes)
 
@@ -111,8 +111,8 @@ def uniform(axes: str = "B", **sizes: int) -> Draw:
     :param sizes: size of each further axis, by its letter.
     :return: the declaration.
 
-    >>> uniform().shape({"S": 1, "B": 256})
-    [1, 256]
+    >>> uniform()({"S": 1, "B": 256}, None, "cpu").shape
+    torch.Size([1, 256])
     """
     return Draw("uniform", axes, sizes)
 
@@ -123,8 +123,8 @@ def integers(axes: str = "B") -> Draw:
     :param axes: letters of the axes after S, see :class:`Draw`.
     :return: the declaration.
 
-    >>> integers("BN").shape({"S": 1, "B": 256, "N": 4})
-    [1, 256, 4]
+    >>> integers("BN")({"S": 1, "B": 256, "N": 4, "K": 10}, None, "cpu").shape
+    torch.Size([1, 256, 4])
     """
     return Draw("integer", axes)
 
