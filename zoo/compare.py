@@ -33,7 +33,6 @@ def make_parser() -> Parser:
     data.add_argument(
         "paths", nargs="*", type=a_path, metavar="PATH", help="folders to search for run folders"
     )
-    data.add_argument("--list", action="store_true", help="list the sets of published scores")
     add_verbose(groups["how"])
     parser.set_defaults(command_line="")
     return parser
@@ -44,26 +43,9 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     # matrices are small, so more threads only wait; NumPy reads it when it is imported, which is below
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("MPLBACKEND", "agg")  # figures are files, not windows
-    if args.list:
-        return _list_sets()
     from zoo.report.page import run
 
     return run(CompareRequest(**given_flags(args, CompareRequest)))
-
-
-def _list_sets() -> dict[str, Any]:
-    from zoo.report.published_scores import load_set, set_names
-    from zoo.terminal.tables import print_table
-
-    rows = []
-    for name in set_names():
-        entry = load_set(name)
-        runs = "not published" if entry.scores.evaluations.empty else "included"
-        about = f"{entry.title} ({entry.reference})"
-        rows.append([name, entry.suite, len(entry.scores.methods), runs, about])
-    header = ("set", "suite", "methods", "single runs", "from")
-    print_table("", header, [[*map(str, row)] for row in rows], wrapped=header[-2:])
-    return {"sets": [dict(zip(header, row, strict=True)) for row in rows]}
 
 
 main = as_program(make_parser, _run)

@@ -89,7 +89,7 @@ def test_own_runs_stand_beside_published_ones_with_a_verdict(tmp_path, logs, com
     write_runs(logs, SCENE)
     out = compared(logs, "--published", "qam2026")
     assert out["online"] is None  # no run of our own went online
-    assert out["compared"]["focus"] == "qam"
+    assert out["offline"]["decision"]["subject"] == "qam"
     offline = out["offline"]
     assert offline["tasks"] == SCENE
     assert set(offline["aggregates"]) == {"qam", "QAM", "FQL"}
@@ -251,10 +251,3 @@ def test_learning_curves_are_over_the_same_tasks_in_both_phases(tmp_path, monkey
     curve = online.curves.query("method == 'FQL' and where == 'all'")
     expected = last.loc[last["environment"].isin(SCENE[:2]), "score"].mean()
     assert curve["value"].iloc[-1] == pytest.approx(expected)
-
-
-def test_the_list_says_which_sets_have_single_runs(call):
-    result, _ = call(compare.main, "--list")
-    sets = {entry["set"]: (entry["suite"], entry["single runs"]) for entry in result["sets"]}
-    assert sets["qam2026"] == ("qam50", "included")
-    assert sets["trqam2026"] == ("qam50", "not published")

@@ -84,7 +84,6 @@ class ComparedMethod:
     :param departures: environment -> setting of own runs -> its value and that of the protocol of their profile.
     :param scoring: how its scores were taken, or None if they are those of the last evaluation.
     :param tallies: environment -> what became of its own runs there.
-    :param hours: the median of its own runs that count, for one seed; None where none has logged its time.
     """
 
     name: str
@@ -94,7 +93,6 @@ class ComparedMethod:
     departures: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
     scoring: str | None = None
     tallies: Mapping[str, Tally] = field(default_factory=dict)
-    hours: float | None = None
 
     def tally(self, tasks: Iterable[str] | None = None) -> Tally:
         """Return what became of its runs on some tasks, by default on all; none were started of published methods."""

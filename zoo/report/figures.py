@@ -236,32 +236,22 @@ class _Artist:
         return end
 
     def heat_map(self, phase: Phase) -> Drawing | None:
-        """Draw the mean of each method on each task.
-
-        Returns have no common scale, so a colour there lies between those of the worst and the best method of a task.
-        """
+        """Draw the mean of each method on each task; returns of several tasks have no common scale of colours."""
         kind = self.comparison.kind
         names = [name for name in ranking(self.comparison, phase) if name in phase.coverage]
-        if len(phase.per_task) < 2:
+        if len(phase.per_task) < 2 or not kind.is_comparable:
             return None
         cells = pd.DataFrame(phase.per_task, names).T.rename(short_name)
         means = cells.map(lambda cell: kind.scale * cell.mean.point, na_action="ignore")
         means = means.astype(float).rename(columns=self.named)
-        shades = means
-        about = "the stronger the colour, the higher"
-        if not kind.is_comparable:
-            low = means.min(axis=1)
-            span = np.maximum(means.max(axis=1) - low, 1e-9)  # all methods may be equal on a task
-            shades = means.sub(low, axis=0).div(span, axis=0)
-            about = "the stronger the colour, the nearer to the best on the task"
         figure = Figure((2.5 + 0.36 * len(names), 1 + 0.18 * len(means)))
         FigureCanvasAgg(figure)  # else each label that seaborn measures leaves a renderer of 2 MB
         ax = sns.heatmap(
-            shades,
+            means,
             ax=figure.subplots(),
             cmap="Blues",
-            annot=means,
-            fmt=".0f" if kind.is_comparable else ".4g",
+            annot=True,
+            fmt=".0f",
             annot_kws={"size": 6},
             cbar=False,
             xticklabels=True,
@@ -269,7 +259,9 @@ class _Artist:
         )
         ax.set(xlabel="", ylabel="", facecolor="#f1f2f4")  # the face is what is missing
         ax.tick_params("x", rotation=90)
-        caption = f"Mean on each task, {phase.name}, {kind.unit}; {about}."
+        caption = (
+            f"Mean on each task, {phase.name}, {kind.unit}; the stronger the colour, the higher."
+        )
         return Drawing(figure, caption)
 
     # -- estimates with their intervals, a row for each method --------------------------------------------------------

@@ -114,7 +114,6 @@ def _own_methods(tables: RunTables, counted: pd.DataFrame) -> dict[str, Compared
     protocols = by_place(first_runs, lambda part: {name: _value(part, name) for name in PROTOCOL})
     departures = by_place(first_runs, lambda part: part["departures"].iloc[0])
     tallies_by_method = _tallies(tables)  # also of runs that do not count
-    hours = runs.astype({"hours": float}).groupby("method")["hours"].median().dropna().to_dict()
     methods = {}
     for name, algorithm in algorithms.items():
         methods[name] = ComparedMethod(
@@ -124,7 +123,6 @@ def _own_methods(tables: RunTables, counted: pd.DataFrame) -> dict[str, Compared
             protocols[name],
             departures[name],
             tallies=tallies_by_method[name],
-            hours=hours.get(name),
         )
     return methods
 

@@ -40,7 +40,7 @@ from zoo.report.figures import DPI, all_figures, to_file
 from zoo.report.inputs import Inputs, collect
 from zoo.report.request import CompareRequest
 from zoo.report.scores_file import last_evaluations, scores_table
-from zoo.report.sentences import describe_selection, selection, verdict_sentences, warnings
+from zoo.report.sentences import left_out_of_sets, verdict_sentences, warnings
 from zoo.report.statistics import MIN_SEEDS
 from zoo.report.tables import (
     LONGEST_NAME,
@@ -91,14 +91,8 @@ class Content:
 
     @cached_property
     def notes(self) -> list[str]:
-        """What a reader must know before trusting a number: what was compared, and warnings."""
-        selected = describe_selection(self.selected)
-        return [selected, *warnings(self.inputs, self.comparisons)]
-
-    @cached_property
-    def selected(self) -> dict[str, Any]:
-        """What was left out of the comparison, and how it is decided."""
-        return selection(self.inputs, self.comparisons, self.request)
+        """What a reader must know before trusting a number."""
+        return [*warnings(self.inputs, self.comparisons)]
 
     @cached_property
     def tables(self) -> list[Table]:
@@ -125,11 +119,11 @@ class Content:
             result |= {comparison.suffix[1:]: phases} if comparison.suffix else phases
         methods = {}
         for name, method in self.inputs.methods.items():
-            about = {"algorithm": method.algorithm, "source": method.source, "hours": method.hours}
+            about = {"algorithm": method.algorithm, "source": method.source}
             methods[name] = about | {"tally": method.tally()}
         result |= {"methods": methods, "reference_scores": self.inputs.references}
-        result |= {"skipped": self.inputs.own_runs.skipped(), "compared": self.selected}
-        result["repetitions"] = self.request.reps
+        result["left_out"] = left_out_of_sets(self.inputs, self.comparisons)
+        result |= {"skipped": self.inputs.own_runs.skipped(), "repetitions": self.request.reps}
         # sorted: two files of the same scores can be compared with `diff`
         return json.dumps(result, indent=1, default=vars, sort_keys=True) + "\n"
 

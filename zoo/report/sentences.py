@@ -13,7 +13,6 @@ import pandas as pd
 
 from agents.common.validation import count
 from zoo.report.comparison import (
-    MARGIN,
     Comparison,
     Methods,
     Outcome,
@@ -24,7 +23,6 @@ from zoo.report.comparison import (
 )
 from zoo.report.inputs import Inputs
 from zoo.report.published_scores import suite_tasks
-from zoo.report.request import CompareRequest
 from zoo.report.statistics import FRACTION, MAX_PLANNED_SEEDS, MIN_SEEDS
 from zoo.report.tables import digits_of, number_entry
 from zoo.runs.folder import short_name
@@ -129,10 +127,10 @@ def _mean(comparison: Comparison, phase: Phase, subject: str) -> str:
 # -- what was compared ------------------------------------------------------------------------------------------------
 
 
-def selection(
-    inputs: Inputs, comparisons: Sequence[Comparison], request: CompareRequest
-) -> dict[str, Any]:
-    """Return what a reader cannot see from the numbers: what was left out of published sets, and how it was decided."""
+def left_out_of_sets(
+    inputs: Inputs, comparisons: Sequence[Comparison]
+) -> dict[str, dict[str, list[str]]]:
+    """Return published set -> its methods and its tasks that are not compared, which can make a verdict."""
     beside_sets = [comparison for comparison in comparisons if not comparison.of_own]
     tasks = set().union(*(phase.tasks for phase in phases_of(beside_sets)))
     left_out = {}
@@ -142,33 +140,7 @@ def selection(
             "methods": sorted({*published.scores.methods} - chosen),
             "tasks": sorted({*suite_tasks(published.suite)} - tasks),
         }
-    return {
-        "left_out": left_out,
-        "methods": list(request.methods),
-        "envs": list(request.envs),
-        "margin": MARGIN,
-        "focus": comparisons[0].focus,
-    }
-
-
-def describe_selection(chosen: Mapping[str, Any]) -> str:
-    """Return what `selection` has found as one line."""
-    texts = []
-    for name, missing in chosen["left_out"].items():
-        if not missing["methods"] and not missing["tasks"]:
-            texts.append(f"all of {name}")
-            continue
-        methods = count(len(missing["methods"]), "method")
-        if missing["methods"]:
-            methods += f" ({_enumerated(missing['methods'])})"
-        tasks = count(len(missing["tasks"]), "task")
-        texts.append(f"of {name}, left out are {methods} and {tasks}")
-    for flag in ("methods", "envs"):
-        if chosen[flag]:
-            texts.append(f"chosen by --{flag}: {_enumerated(chosen[flag])}")
-    texts.append(f"margin of equality: {100 * chosen['margin']:g} points")
-    texts.append(f"verdicts on {chosen['focus'] or 'the leading method'}")
-    return f"Compared: {'; '.join(texts)}."
+    return left_out
 
 
 # -- warnings ---------------------------------------------------------------------------------------------------------
@@ -181,6 +153,10 @@ def warnings(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]
     places = set().union(*(method.protocols for method in methods.values() if method.is_own))
     shown = runs[runs["problem"].isna() & runs["method"].isin(methods)]
     shown = shown[shown["environment"].isin(places)]
+    for name, missing in left_out_of_sets(inputs, comparisons).items():
+        if any(missing.values()):
+            tasks = count(len(missing["tasks"]), "task")
+            yield f"Of {name}, left out are {_enumerated(missing['methods']) or 'no methods'} and {tasks}."
     yield from _departures(inputs, comparisons)
     skipped = inputs.own_runs.skipped()
     if skipped:  # the page lists them with their reasons

@@ -231,14 +231,12 @@ def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
     iqms = _score_entries(comparison, cells, "iqm")
     rows = {}
     for name, cell in cells.items():
-        hours = comparison.methods[name].hours
         rows[name] = {
             "mean": means[name],
             "IQM": iqms[name],
             "seeds": _range_text(cell.seeds),
             "finished": None if cell.tally.is_complete else str(cell.tally),
             "steps": _range_text(phase.step_ranges[name]),
-            "hours": None if hours is None else f"{hours:.3g}",
         }
     where = only_task(comparison) or phase.tasks_label
     # a suite's name says which tasks there are
@@ -248,10 +246,6 @@ def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
         f"{kind.caption} on {where}, with 95% intervals over seeds: t for the mean, bootstrap for the IQM (the mean of "
         f"the middle half of all runs) from {MIN_SEEDS} seeds on. Bold: the best; this is not a test."
     )
-    if any(comparison.methods[name].hours for name in cells):
-        caption += (
-            " Hours: of one seed with all its phases and evaluations, the median of finished runs."
-        )
     title = "Scores" if only_task(comparison) else "Aggregates"
     return _phase_table("aggregates", title, comparison, phase, caption, rows)
 

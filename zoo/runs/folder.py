@@ -261,17 +261,15 @@ class RunFolder:
     # -- summary.json: what reports read of a run that has finished --------------------------------------------------
 
     def write_summary(self) -> None:
-        """Write the evaluations of a finished run in short, and its hours; call it before its status says ``done``."""
+        """Write the evaluations of a finished run in short; call it before its status says ``done``."""
         rows = []
         if self.evaluations.exists():
             for row in self.summarise_evaluations().tolist():
                 rows.append(dict(zip(EVALUATION.names or (), row, strict=True)))
-        write_text(
-            self.summary, json.dumps({"hours": self._read_hours(), "evaluations": rows}) + "\n"
-        )
+        write_text(self.summary, json.dumps({"evaluations": rows}) + "\n")
 
-    def read_summary(self) -> tuple[np.ndarray, float | None]:
-        """Return what `write_summary` wrote: rows of `EVALUATION`, and the hours of the run's process if it logged any.
+    def read_summary(self) -> np.ndarray:
+        """Return what `write_summary` wrote, rows of `EVALUATION`.
 
         :raises UnreadableRun: if the file is damaged.
         """
@@ -281,7 +279,7 @@ class RunFolder:
                 tuple(row[name] for name in EVALUATION.names or ())
                 for row in content["evaluations"]
             ]
-            return np.array(rows, EVALUATION), content["hours"]
+            return np.array(rows, EVALUATION)
 
     def summarise_evaluations(self) -> np.ndarray:
         """Return the evaluations so far as rows of `EVALUATION`, without the single episodes.
@@ -299,13 +297,6 @@ class RunFolder:
         rows["return"] = arrays["results"].mean(axis=1)
         rows["length"] = arrays["ep_lengths"].mean(axis=1)
         return rows
-
-    def _read_hours(self) -> float | None:
-        try:
-            seconds = self.read_progress()["seconds"]
-        except UnreadableRun:
-            return None
-        return float(seconds.iloc[-1]) / 3600 if len(seconds) else None
 
     def has_successes(self) -> bool:
         """Return whether the run was scored by success; False where its evaluations cannot be read."""

@@ -53,7 +53,7 @@ _MAY_CHANGE_SCORES = (
 _RUN_COLUMNS = (
     "run", "state", "method", "algorithm", "label", "environment", "domain", "task", "seed", "kind", "offline_step",
     "online_step", "updated", *PROTOCOL, "reference_scores", "departures", "settings", "played", "code",
-    "problem", "replaced_by", "never_reported", "hours",
+    "problem", "replaced_by", "never_reported",
 )  # fmt: skip
 ReadRun: TypeAlias = tuple[dict[str, Any], np.ndarray]
 """Row of a run, and its evaluations as rows of `zoo.runs.folder.EVALUATION`."""
@@ -69,9 +69,8 @@ class RunTables:
         ``departures`` (from the protocol of its profile), ``settings`` (all that may change a score, as texts by their
         names), ``played`` (arguments of the environment of its evaluations), ``code`` (hash of the algorithm's file, or
         None), ``problem`` (why the run does not count, or None), ``replaced_by`` (the run that stands for its method,
-        environment and seed instead, or None), ``never_reported``
-        (whether it counts as without success because only others on its environment report any) and ``hours`` (of a
-        finished run's process, divided by the seeds that it has trained together).
+        environment and seed instead, or None) and ``never_reported``
+        (whether it counts as without success because only others on its environment report any).
     :param evaluations: one row an evaluation of a readable run, columns `EVALUATION_COLUMNS`.
     """
 
@@ -160,9 +159,7 @@ def _read_run(path: Path) -> ReadRun:
             row["problem"] = "trained without an environment, so it has no scores"
             return row, no_evaluations
         if is_done and folder.summary.exists():
-            evaluations, hours = folder.read_summary()
-            # seeds that are trained together share the time of their run
-            row["hours"] = hours and hours / len(record.all_seeds)
+            evaluations = folder.read_summary()
         elif is_done or folder.evaluations.exists():
             evaluations = folder.summarise_evaluations()
     except UnreadableRun as error:

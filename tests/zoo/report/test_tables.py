@@ -9,14 +9,12 @@ import pytest
 
 from tests.zoo.report.samples import (
     SCENE,
-    compared,
     comparison_of,
     comparison_of_runs,
     content_of,
     evaluations,
     scene_runs,
 )
-from tests.zoo.runs.helpers import write_run
 from zoo.report import tables
 from zoo.report.comparison import ComparedMethod, Tally
 from zoo.report.statistics import Estimate
@@ -28,7 +26,6 @@ from zoo.report.tables import (
     to_csv,
     to_latex,
 )
-from zoo.runs.folder import RunFolder
 
 DOCUMENT = r"""\documentclass[10pt,twocolumn]{article}
 \usepackage{booktabs}
@@ -128,16 +125,3 @@ def test_tables_compile(tmp_path):
     words = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:]
-
-
-def test_hours_are_the_median_of_finished_runs_for_one_seed(tmp_path):
-    for seed, hours in enumerate((1.0, 2.0, 4.0)):
-        RunFolder(write_run(tmp_path / f"run_{seed}", hours=hours, seed=seed)).write_summary()
-    stack = write_run(tmp_path / "fql", algo="fql", hours=8.0, seeds=[0, 1, 2, 3])
-    RunFolder(stack).write_summary()
-    write_run(tmp_path / "silent", algo="bc")
-    _, (comparison,) = compared(paths=[tmp_path])
-    table = tables.aggregates_table(comparison, comparison.phases["offline"])
-    hours = {row[0].text: row[-1].text for row in table.rows}
-    assert (hours["qam"], hours["fql"]) == ("2", "2")
-    assert comparison.methods["bc"].hours is None

@@ -202,7 +202,6 @@ def test_finished_run_is_read_from_its_summary_with_same_numbers(tmp_path):
         (tmp_path / str(seed) / "evaluations.npz").unlink()
     second_read = read_runs([tmp_path])
     pd.testing.assert_frame_equal(second_read.evaluations, first_read.evaluations)
-    assert second_read.runs["hours"].tolist() == pytest.approx([2.0, 2.0])
     (tmp_path / "0" / "summary.json").write_text('{"evaluations": [{}]}')
     assert reasons(tmp_path)["0"].startswith("summary.json cannot be read")
 
