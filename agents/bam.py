@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
 
 import torch
-from torch import Tensor
 
 from agents.common.maths.adjoint import memoryless_step, memoryless_variance
 from agents.core import (
     Batch,
-    Draw,
     Info,
     Losses,
-    Method,
     Networks,
-    NetworkSpec,
     Noise,
     Targets,
     cloning_loss,
-    critic,
-    integrate_flow,
     log_range,
-    normal,
     pessimistic_value,
     setting,
-    uniform,
-    velocity_field,
 )
+from agents.qam import AdjointMatching
 
 
-class BAM(Method):
-    r"""The fine-tuned flow's memoryless SDE is differentiated from end to end: climb Q, pay for leaving the behaviour.
+class BAM(AdjointMatching):
+    r"""QAM's fine-tuned flow, whose memoryless SDE is differentiated from end to end: maximise Q at a cost of control.
 
     .. math:: L = L_{TD} + L_{FM}(v_\beta) - \tau\,\mathbb{E}\,Q_{pess}(s, x_K)
         + \kappa\,\mathbb{E}\sum_{i<K-1}\tfrac{2}{\sigma_i^2}\lVert v_f - v_\beta\rVert^2
@@ -44,18 +36,15 @@ class BAM(Method):
     where all critics agree, see ``pessimistic_value``.
     """
 
-    max_grad_norm: float | None = setting(default=1.0)
-    target_behaviour: bool = setting(
-        default=True,
-        reference="target_actor",
-        doc="Hold the policy to the moving average of the behaviour flow.",
-    )
+    # the authors' code takes the online critics, at actions that may lie outside of the box
+    target_gradient: bool = setting(default=False)
+    clip_adjoint: bool = setting(default=False)
     inverse_temperature: float = setting(
         default=0.3,
         reference="inv_temp",
         at_least=0,
         search=log_range(0.3, 100.0),
-        doc="Weight tau of Q.",
+        doc="Weight tau of Q against the behaviour flow, which acts itself if this is 0.",
     )
     kl_scale: float = setting(
         default=1.0,
@@ -64,32 +53,9 @@ class BAM(Method):
         "itself.",
     )
 
-    def networks(self) -> dict[str, NetworkSpec]:
-        """Return critics, behaviour flow and fine-tuned flow, as QAM has them."""
-        return {
-            "critic": critic(target=True),
-            "behaviour": velocity_field(target=True, role="behaviour"),
-            "fine_tuned": velocity_field(role="copy"),
-        }
-
-    def noise(self) -> dict[str, Draw]:
-        """Return the draws of flow matching and of the rollout: its start, and the noise of its K steps."""
-        return {
-            "bc_x0": normal(),
-            "bc_t": uniform(),
-            "am_x0": normal(),
-            "am_eps": normal("KBD"),
-        }
-
-    def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
-        """Follow the fine-tuned flow."""
-        flow = nets.fine_tuned.at(observations)
-        return integrate_flow(flow, noise["action"], self.flow_steps).clamp(-1, 1)
-
-    def prior(self, nets: Networks) -> Any:
-        """Return the behaviour flow that the policy is held to, with constant weights."""
-        # a target network is never trained by gradient
-        return nets.behaviour_target if self.target_behaviour else nets.frozen.behaviour
+    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
+        """Return the TD target alone: the rollout is part of a loss."""
+        return self.td_targets(batch, noise, nets)
 
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
@@ -112,8 +78,10 @@ class BAM(Method):
         # the last step follows the prior, without noise
         end = torch.add(x, prior(x, 1 - h), alpha=h)
         info["bam_control_loss"] = control = self.kl_scale * cost.mean(-1)
-        # Q is not clipped to the action box
-        value = pessimistic_value(nets.frozen.critic(batch.observations, end), self.rho)
+        critic = nets.critic_target if self.target_gradient else nets.frozen.critic
+        bound = 1.0 if self.clip_adjoint else math.inf
+        q = critic(batch.observations, end.clamp(-bound, bound))
+        value = pessimistic_value(q, self.rho)
         return {
             "td": td,
             "bc_flow": bc_flow,
