@@ -24,6 +24,7 @@ MAX_LISTED = 40
 OTHER_NAMES = {
     "actor_hidden_dims": "net_arch",
     "alpha": "bc_weight distill_weight inverse_temperature",
+    "ent_coef": "none: only rlpd has an entropy bonus, whose weight is learnt",
     "inv_temp": "inverse_temperature",
     "layer_norm": "actor_layer_norm critic_layer_norm",
     "n": "offline_steps online_steps episodes",
@@ -31,12 +32,16 @@ OTHER_NAMES = {
     "num_qs": "ensemble_size",
     "num_samples": "best_of_n",
     "p_aug": "random_crop",
+    "policy_delay": "none: actor and critics are updated together",
     "q_agg": "rho",
+    "sde_sample_freq": "none: a flow explores by its initial noise",
+    "target_update_interval": "none: target networks are updated in every step, with rate `tau`",
     "tensorboard_log": "log_folder",
     "total_timesteps": "offline_steps online_steps",
+    "use_sde": "none: a flow explores by its initial noise",
     "value_hidden_dims": "net_arch",
 }
-"""Names in SB3, its zoo and the papers' code -> ours, for settings and flags alike."""
+"""Names in SB3, its zoo and the papers' code -> ours, or why there is none; for settings and flags alike."""
 
 
 def suggestion(name: object, choices: Iterable[str], command: str = "") -> str:
@@ -51,6 +56,7 @@ def suggestion(name: object, choices: Iterable[str], command: str = "") -> str:
     :return: the end of a sentence.
     """
     similar = []
+    other_name = OTHER_NAMES.get(_plain(name), "")
     if isinstance(choices, Mapping):
         for choice, declared in choices.items():
             if name in getattr(declared, "reference", "").split(", "):
@@ -58,8 +64,9 @@ def suggestion(name: object, choices: Iterable[str], command: str = "") -> str:
     # in order, so that equally close names come alike in every process; by lower case, as people type
     names_in_order = sorted(set(choices))
     if not similar:
-        other_names = OTHER_NAMES.get(_plain(name), "").split()
-        similar = [choice for choice in names_in_order if _plain(choice) in other_names]
+        if other_name.startswith("none"):
+            return f"there is {other_name}"
+        similar = [choice for choice in names_in_order if _plain(choice) in other_name.split()]
     by_lower_case = {choice.lower(): choice for choice in names_in_order}
     if not similar:
         matches = difflib.get_close_matches(str(name).lower(), by_lower_case)
