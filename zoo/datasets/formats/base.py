@@ -1,7 +1,6 @@
 """What a format is, and the episodes of any origin, checked and joined in OGBench's compact layout."""
 
 import contextlib
-import hashlib
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,22 +25,11 @@ success       next.success success
 done          next.done done dones
 episode       episode_index episode
 frame         frame_index frame
-timestamp     timestamp
 """
 COLUMNS = {name: usual for name, *usual in map(str.split, _COLUMNS.strip().splitlines())}
 """What is read of rows -> the names of its column, the first that is there."""
 
 NO_TRANSITION = "contains no transitions"
-CAUSES = {
-    "MemoryError": "free memory or give fewer data",
-    "unable to lock": "end the program that writes it, or set HDF5_USE_FILE_LOCKING=FALSE",
-    "already open for write": "end the program that writes it, or run `h5clear -s` on it if that was killed",
-    "plugin": "write it again without a filter that needs a plug-in: `h5repack -f GZIP=4 OLD NEW`",
-    "ermission denied": "make it readable",
-}
-"""What libraries say of sound files -> what to do; a damaged one may say the same."""
-UNITS = 10
-"""An episode whose largest action is so many times that of the usual one probably has other units."""
 
 
 @dataclass(frozen=True)
@@ -186,18 +174,12 @@ def joined(name: str, episodes: Mapping[str, Arrays]) -> Transitions:
         )
     concatenated = {}
     for key in arrays:
-        if not all(key in part for part in parts.values()):  # what only some say
-            continue
         concatenated[key] = np.concatenate([part[key] for part in parts.values()])
-    return transitions_of(name, concatenated, [*parts])
+    return transitions_of(name, concatenated)
 
 
-def transitions_of(name: str, arrays: Arrays, episodes: Sequence[str] = ()) -> Transitions:
-    """Return the transitions of arrays in any layout that `docs/data.md` describes; warn of what is odd.
-
-    :param arrays: with ``success`` where they say it, (rows,).
-    :param episodes: names of the trajectories, for messages.
-    """
+def transitions_of(name: str, arrays: Arrays) -> Transitions:
+    """Return the transitions of arrays in any layout that `docs/data.md` describes."""
     observations = arrays["observations"]
     actions = arrays["actions"]
     is_image = observations.ndim == 4 and observations.dtype == np.uint8
@@ -218,7 +200,7 @@ def transitions_of(name: str, arrays: Arrays, episodes: Sequence[str] = ()) -> T
         )
     except (TypeError, ValueError) as error:
         raise UsageError(f"{name} cannot be used: {error}") from error
-    for note in (*transitions.warnings, *_oddities(transitions, arrays.get("success"), episodes)):
+    for note in transitions.warnings:
         warn(name, note)
     # In the types that training stores, so that a dataset has one fingerprint whatever the types of its files.
     observation_kind = np.uint8 if is_image else np.float32
@@ -228,61 +210,6 @@ def transitions_of(name: str, arrays: Arrays, episodes: Sequence[str] = ()) -> T
         stored[key] = np.asarray(array, kind)
     final_observations = transitions.final_observations.astype(observation_kind)
     return replace(transitions, arrays=stored, final_observations=final_observations, warnings=())
-
-
-def _oddities(transitions: Transitions, success: Any, episodes: Sequence[str]) -> Iterator[str]:
-    """Yield what is odd in single trajectories, which nothing refuses.
-
-    :param success: what the data have by that name; flags if it has one number for each row.
-    :param episodes: names of the trajectories; others are told by their number and first row.
-    """
-    rows = np.flatnonzero(transitions.valid)
-    last = np.flatnonzero(transitions.ends)
-    first = np.append(0, last[:-1] + 1)
-    observations, actions, rewards, masks = (
-        transitions.arrays[key] for key in ("observations", "actions", "rewards", "masks")
-    )
-
-    def name(number: int) -> str:
-        if len(episodes) == len(last):
-            return episodes[number]
-        return f"trajectory {number} from row {rows[first[number]]}"
-
-    originals: dict[bytes, int] = {}
-    copies: list[tuple[int, int]] = []
-    for number in np.flatnonzero(last > first).tolist():  # single transitions may well be equal
-        steps = rows[first[number] : last[number] + 1]
-        # all observations of images would take minutes
-        parts = (observations[steps[[0, -1]]], actions[steps], rewards[steps])
-        digest = hashlib.sha256()
-        for part in parts:
-            digest.update(part.tobytes())
-        original = originals.setdefault(digest.digest(), number)
-        if original != number:
-            copies.append((number, original))
-    if copies:
-        number, original = copies[0]
-        yield (
-            f"{len(copies):,} trajectories are the same as earlier ones, the first is {name(number)}, like "
-            f"{name(original)}; leave them out"
-        )
-    largest = np.maximum.reduceat(np.abs(actions[rows]), first)
-    usual = np.median(largest, axis=0)
-    odd = np.argwhere((largest > UNITS * usual) & (usual > 0))
-    if len(odd):
-        number, column = odd[0].tolist()
-        yield (
-            f"{name(number)} has actions up to {largest[number, column]:g} in coordinate {column}, the usual one up to "
-            f"{usual[column]:g}; if it has other units, convert it"
-        )
-    if np.shape(success) == transitions.valid.shape and success.dtype.kind in "fiub":
-        ends = rows[last]
-        failures = np.flatnonzero((masks[ends] == 0) & ~(success[ends] > 0)).tolist()
-        if len(failures):
-            yield (
-                f"{len(failures):,} trajectories terminate without `success`, the first is {name(failures[0])}; if "
-                "they failed because time was up, they were cut off"
-            )
 
 
 def refuse_bad_values(name: str, arrays: Arrays, steps: Array | None = None) -> None:
@@ -341,12 +268,9 @@ def explaining_damage(path: Path, kind: str) -> Iterator[None]:
     except UsageError:
         raise
     except Exception as error:
-        text = one_line(error)
-        advice = "get or make the file again"
-        for sign, cause in CAUSES.items():
-            if sign in f"{type(error).__name__} {text}":
-                advice = f"{cause}; if that is not the cause, {advice}"
-        raise UsageError(f"{path} cannot be read as {kind}: {text}; {advice}") from error
+        raise UsageError(
+            f"{path} cannot be read as {kind}: {one_line(error)}; if it is damaged, get or make it again"
+        ) from error
 
 
 # -- what arrays must be ----------------------------------------------------------------------------------------------
@@ -455,7 +379,4 @@ def transitions_of_rows(name: str, rows: Arrays, ends: Array, masks: Array) -> T
     refuse_bad_values(name, rows, is_kept)
     for key in ("observations", "actions", "rewards"):
         arrays[key] = rows[key]
-    success = rows.get("success")
-    if success is not None and success.shape == (steps,):
-        arrays["success"] = success
     return transitions_of(name, {key: array[is_kept] for key, array in arrays.items()})

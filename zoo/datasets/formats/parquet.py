@@ -1,6 +1,5 @@
 """Read parquet files as LeRobot writes them: one row for each step, a list for each vector."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +7,6 @@ import numpy as np
 import pandas as pd
 
 from agents.common.data.arrays import Array, Transitions
-from agents.common.files import read_text
-from agents.common.validation import count
 from zoo.datasets.formats.base import (
     COLUMNS,
     NO_TRANSITION,
@@ -23,9 +20,6 @@ from zoo.datasets.formats.base import (
 )
 from zoo.datasets.formats.hdf5 import import_extra
 from zoo.terminal.errors import UsageError
-
-GAP = 1.5
-"""A step that takes so many times as long as others spans one that was lost."""
 
 
 class Parquet(Format):
@@ -64,7 +58,6 @@ class Parquet(Format):
                 f"{name}: the frames of an episode must be 0, 1, 2, ..., got {rows['frame'][wrong[0]]} instead of "
                 f"{expected[wrong[0]]} in row {wrong[0]}; sort them, and keep frames that are missing out of an episode"
             )
-        _warn_of_gaps(path, rows, ends)
         add_rewards(name, rows, reward_from)
         if reward_from is None:
             rows["masks"] = 1.0 - _terminated(name, rows, ends)
@@ -135,32 +128,6 @@ def _read_rows(path: Path) -> Arrays:
         raise UsageError(f"{path} {NO_TRANSITION}")
     with explaining_damage(path, "parquet"):
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _warn_of_gaps(path: Path, rows: Arrays, ends: Array) -> None:
-    """Warn of episodes that LeRobot counts and that are not there, and of steps that were lost inside an episode."""
-    info = path / "meta" / "info.json"
-    if info.is_file() and "episode" in rows:
-        with explaining_damage(info, "LeRobot's metadata"):
-            total = int(json.loads(read_text(info))["total_episodes"])
-        missing = sorted(set(range(total)).difference(rows["episode"].tolist()))
-        if missing:
-            warn(
-                str(path),
-                f"meta/info.json counts {count(total, 'episode')}, of which {len(missing):,} are missing, the first is "
-                f"episode {missing[0]}; get their files",
-            )
-    if "timestamp" not in rows:
-        return
-    elapsed = np.diff(rows["timestamp"])[~ends[:-1]]
-    late = np.flatnonzero(elapsed > GAP * np.median(elapsed)) if elapsed.size else elapsed
-    if late.size:
-        row = np.flatnonzero(~ends)[late[0]]
-        warn(
-            str(_parquet_files(path)[rows["file"][row]]),
-            f"{len(late):,} steps take more than {GAP} times as long as others by `timestamp`, the first from row "
-            f"{row} of the dataset, {elapsed[late[0]]:g} s; split the episode there",
-        )
 
 
 def _as_array(file: Path, name: str, column: Any) -> Array:

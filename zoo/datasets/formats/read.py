@@ -30,8 +30,7 @@ from zoo.datasets.formats.robomimic import Robomimic
 from zoo.datasets.names import is_single_task
 from zoo.terminal.errors import UsageError, as_usage_error
 
-_ARRAYS = (*KNOWN_ARRAYS, "success")
-_EPISODE_ARRAYS = ("observations", "actions", "rewards", "terminated", "masks", "success")
+_EPISODE_ARRAYS = ("observations", "actions", "rewards", "terminated", "masks")
 
 
 class ArrayFile(Format):
@@ -44,7 +43,7 @@ class ArrayFile(Format):
         """Return the transitions."""
         name = str(path)
         check_checksum(path)
-        arrays = _read(path, _ARRAYS, reward_from)
+        arrays = _read(path, KNOWN_ARRAYS, reward_from)
         if "next_observations" in arrays or "valids" in arrays:
             return transitions_of(name, arrays)
         advice = "trajectories run into one another without them; add them, or `next_observations`"
@@ -83,9 +82,6 @@ class Episodes(Format):
                 arrays["masks"] = masks_of(str(file), arrays["terminated"], len(arrays["actions"]))
             parts = (arrays[name] for name in ("observations", "actions", "rewards", "masks"))
             episodes[str(file)] = episode_of(str(file), *parts)
-            success = arrays.get("success")
-            if success is not None and success.shape == arrays["actions"].shape[:1]:
-                episodes[str(file)]["success"] = success
         return joined(str(path), episodes)
 
 
@@ -100,6 +96,8 @@ def npz_files(path: Path) -> list[Path]:
 def _read(path: Path, names: Collection[str], reward_from: str | None) -> Arrays:
     """Return the arrays of these names that a file has, with rewards."""
     name = str(path)
+    if reward_from:
+        names = (*names, reward_from)
     required = ("observations", "actions", reward_from or "rewards")
     if path.suffix.lower() in EXTENSIONS:
         with opened(path) as stored:
