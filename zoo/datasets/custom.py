@@ -20,11 +20,10 @@ from agents.common.data.arrays import (
 )
 from agents.common.frames import FrameStack, is_image
 from zoo.datasets.files import Folder
-from zoo.datasets.formats.base import COMPACT, Dataset, compact
+from zoo.datasets.formats.base import COMPACT, Dataset, compact, first_trajectories
 from zoo.datasets.formats.minari import MINARI, minari_folder, parts_of
 from zoo.datasets.formats.read import metadata_of, name_of, read_source
 from zoo.datasets.formats.robomimic import FILE, HOST, demonstrations_file
-from zoo.datasets.load import first_trajectories
 from zoo.envs.make import make_env
 from zoo.envs.tasks import Task
 from zoo.terminal.errors import UsageError, as_usage_error

@@ -85,7 +85,7 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise UsageError(
-            f"`--dataset-dir` must be a folder that can be written to, got {folder}; choose another"
+            f"data are kept in {folder}, which must be a folder that can be written to; make it one, or choose another"
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.common.data.arrays import Transitions, compact_transitions
+from agents.common.data.arrays import compact_transitions
 from agents.common.data.shards import Shard, Shards
 from agents.common.files import atomic_folder, read_text
 from zoo.datasets.download import DownloadError, download_dataset
@@ -27,7 +27,7 @@ from zoo.datasets.files import (
     recorded_origin,
     settings_sha256,
 )
-from zoo.datasets.formats.base import Dataset
+from zoo.datasets.formats.base import Dataset, first_trajectories
 from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import DatasetSpec, parse_env_name
 from zoo.datasets.ogbench import check_headers, explained, make_labelling_env, read_arrays, relabel
@@ -127,17 +127,6 @@ def _find_files(
         f"{path} lacks {missing[0].name}, which `--dataset {dataset}` cannot make; put it there, or give other data "
         "with `--dataset PATH`"
     )
-
-
-def first_trajectories(transitions: Transitions, size: int, path: Path) -> Transitions:
-    """Return the first whole trajectories with at least ``size`` transitions."""
-    cumulative = np.flatnonzero(transitions.ends) + 1  # transitions up to and with each trajectory
-    last = int(np.searchsorted(cumulative, size))
-    if last == len(cumulative):
-        raise UsageError(
-            f"`--dataset-size` {size} exceeds the {cumulative[-1]} transitions in {path}; use fewer"
-        )
-    return transitions.keep(np.arange(len(cumulative)) <= last)
 
 
 # -- sets of several files: converted once to raw arrays, which training maps, one file after the other ----------------

@@ -21,7 +21,6 @@ from zoo.datasets.custom import (
 )
 from zoo.datasets.formats.base import Dataset
 from zoo.datasets.formats.read import has_rewards, name_of, read_source, require_format
-from zoo.datasets.formats.robomimic import Robomimic
 from zoo.datasets.load import load_dataset
 from zoo.datasets.names import DATASETS, gym_id, parse_env_name
 from zoo.envs.make import find_spec, is_ogbench
@@ -256,7 +255,7 @@ def _takes_data(request: TrainRequest, config: RunRecord, data_kind: DataKind | 
         )
     follow_success = run.reward_from is not None  # of the data's rewards
     if data_kind == "rewards" and request.env not in TASKS:
-        follow_success |= isinstance(require_format(request.dataset)[1], Robomimic)
+        follow_success |= require_format(request.dataset)[1].rewards_follow_success
     if follow_success and run.online_steps and not request.no_env:
         raise UsageError(
             "the dataset's rewards follow from success, -1 a step and 0 where the task is achieved, and "

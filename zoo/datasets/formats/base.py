@@ -81,17 +81,17 @@ class Metadata:
 
 
 class Format:
-    """A way in which datasets are stored; `zoo.datasets.formats.read.FORMATS` lists one object of each."""
+    """A way in which datasets are stored; `zoo.datasets.formats.read.FORMATS` has an object of each."""
 
     has_success = False
     """Whether its files may have an array `success`, from which rewards can be taken."""
 
-    extensions: Collection[str] = ()
-    """Of its files; a format of folders has a `matches` of its own."""
+    rewards_follow_success = False
+    """Whether its rewards are those of success, whatever the environment gives."""
 
     def matches(self, path: Path) -> bool:
-        """Return whether a file or folder looks like one of this format; nothing of its content is trusted."""
-        return path.suffix.lower() in self.extensions and path.is_file()
+        """Return whether a file of its extension, or a folder, is of this format; nothing of its content is trusted."""
+        return True
 
     def read(self, path: Path, reward_from: str | None = None) -> Transitions:
         """Return the transitions.
@@ -271,6 +271,17 @@ def explaining_damage(path: Path, kind: str) -> Iterator[None]:
         raise UsageError(
             f"{path} cannot be read as {kind}: {one_line(error)}; if it is damaged, get or make it again"
         ) from error
+
+
+def first_trajectories(transitions: Transitions, size: int, path: Path) -> Transitions:
+    """Return the first whole trajectories with at least ``size`` transitions."""
+    cumulative = np.flatnonzero(transitions.ends) + 1  # transitions up to and with each trajectory
+    last = int(np.searchsorted(cumulative, size))
+    if last == len(cumulative):
+        raise UsageError(
+            f"`--dataset-size` {size} exceeds the {cumulative[-1]} transitions in {path}; use fewer"
+        )
+    return transitions.keep(np.arange(len(cumulative)) <= last)
 
 
 # -- what arrays must be ----------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ class Parquet(Format):
     has_success = True
 
     def matches(self, path: Path) -> bool:
-        """Return whether it is a parquet file, or a folder that holds one."""
+        """Return whether it is a parquet file, or a folder that holds some."""
         return bool(_parquet_files(path))
 
     def read(self, path: Path, reward_from: str | None = None) -> Transitions:

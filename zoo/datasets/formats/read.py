@@ -36,7 +36,6 @@ _EPISODE_ARRAYS = ("observations", "actions", "rewards", "terminated", "masks")
 class ArrayFile(Format):
     """An npz or HDF5 file of arrays in any layout that `docs/data.md` describes."""
 
-    extensions = (".npz", *EXTENSIONS)
     has_success = True
 
     def read(self, path: Path, reward_from: str | None = None) -> Transitions:
@@ -66,8 +65,8 @@ class Episodes(Format):
     has_success = True
 
     def matches(self, path: Path) -> bool:
-        """Return whether it is a folder with such files."""
-        return path.is_dir() and bool(npz_files(path))
+        """Return whether the folder has such files."""
+        return bool(npz_files(path))
 
     def read(self, path: Path, reward_from: str | None = None) -> Transitions:
         """Return the transitions."""
@@ -86,9 +85,10 @@ class Episodes(Format):
 
 
 def npz_files(path: Path) -> list[Path]:
-    """Return the npz files of a folder, without hidden ones and those for validation; or the path of one such file."""
-    candidates = sorted(path.iterdir()) if path.is_dir() else [path]
-    files = [file for file in candidates if file.suffix.lower() == ".npz" and file.is_file()]
+    """Return the npz files of a folder, without hidden ones and those for validation."""
+    files = [
+        file for file in sorted(path.iterdir()) if file.suffix.lower() == ".npz" and file.is_file()
+    ]
     # macOS leaves hidden files such as `._000.npz` beside those that it copies to other disks.
     return [file for file in files if not (file.name.startswith(".") or file.stem.endswith("-val"))]
 
@@ -112,8 +112,14 @@ def _read(path: Path, names: Collection[str], reward_from: str | None) -> Arrays
     return arrays
 
 
-FORMATS: tuple[Format, ...] = (Minari(), Parquet(), Robomimic(), ArrayFile(), Episodes())
-"""All formats; the first that matches reads a dataset. Minari's files may be parquet."""
+FOLDER = "folder"
+FORMATS: dict[str, tuple[Format, ...]] = {
+    ".npz": (ArrayFile(),),
+    ".parquet": (Parquet(),),
+    FOLDER: (Minari(), Parquet(), Episodes()),  # Minari's files may be parquet
+    **dict.fromkeys(EXTENSIONS, (Robomimic(), ArrayFile())),
+}
+"""Extension of a file, or `FOLDER` -> its formats; the first that matches reads a dataset."""
 
 
 @as_usage_error(OSError)
@@ -132,7 +138,8 @@ def require_format(source: str | Path) -> tuple[Path, Format]:
         )
     if not (path.is_dir() or path.is_file()):  # reading a pipe would wait for ever
         raise UsageError(f"a dataset must be a file or a folder, got {path}, which is neither")
-    for candidate in FORMATS:
+    kind = FOLDER if path.is_dir() else path.suffix.lower()
+    for candidate in FORMATS.get(kind, ()):
         if candidate.matches(path):
             return path, candidate
     raise UsageError(
@@ -155,12 +162,12 @@ def has_rewards(source: str | Path, env: str = "") -> bool:
     if (Path(source).expanduser() / ARRAYS).is_dir():
         return False
     path, source_format = require_format(source)
-    is_npz = (
-        isinstance(source_format, ArrayFile | Episodes) and path.suffix.lower() not in EXTENSIONS
-    )
-    if not is_npz:
+    file = path
+    if isinstance(source_format, Episodes):
+        file = npz_files(path)[0]
+    if file.suffix.lower() != ".npz":
         return True
-    names = read_npz_headers(npz_files(path)[0])
+    names = read_npz_headers(file)
     return "qpos" not in names or ("rewards" in names and not is_single_task(env))
 
 

@@ -18,7 +18,7 @@ from zoo.datasets.formats.base import (
     require_keys,
     warn,
 )
-from zoo.datasets.formats.hdf5 import EXTENSIONS, Stored, groups_of, opened, read_array
+from zoo.datasets.formats.hdf5 import Stored, groups_of, opened, read_array
 from zoo.envs.tasks import OBSERVATIONS, SCENES, Task
 
 DEMONSTRATION = r"data/demo_([0-9]{1,9})/(.+)"
@@ -37,10 +37,10 @@ def demonstrations_file(task: Task, dataset_dir: Folder = None) -> Path:
 class Robomimic(Format):
     """An HDF5 file of numbered demonstrations."""
 
+    rewards_follow_success = True
+
     def matches(self, path: Path) -> bool:
-        """Return whether it is an HDF5 file with such a group."""
-        if path.suffix.lower() not in EXTENSIONS or not path.is_file():
-            return False
+        """Return whether it has such a group."""
         with opened(path) as stored:
             return bool(groups_of(stored, DEMONSTRATION))
 
