@@ -21,8 +21,7 @@ from zoo.datasets.formats.base import write_set
 from zoo.datasets.formats.read import metadata_of, read_source
 from zoo.datasets.names import DATASETS, DatasetSpec, gym_id, is_custom, parse_name
 from zoo.datasets.ogbench import BROKEN, check_dataset
-from zoo.envs.make import make_env
-from zoo.envs.probe import probe
+from zoo.envs.make import make_env, try_env
 from zoo.envs.tasks import TASKS
 from zoo.settings.layers import parse_overrides
 from zoo.terminal.errors import UsageError
@@ -98,7 +97,7 @@ def check(
         kwargs = parse_overrides(env_kwargs, "--env-kwargs")
         # a wrong environment is a wrong command, no finding
         with contextlib.closing(make_env(env_id, **kwargs)) as built:
-            probe(built, lambda: make_env(env_id, **kwargs))
+            try_env(built)
             with _recording(findings):
                 data = load_custom(
                     source,

@@ -3,26 +3,30 @@
 import contextlib
 import copy
 import importlib.util
+import math
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import gymnasium
+import numpy as np
 import ogbench  # noqa: F401  registers its environments
 from gymnasium.envs.registration import EnvSpec
 
 from agents.common.frames import FrameStack
+from agents.common.streams import Purpose, seed_for
 from agents.common.validation import unknown_name_message
 from agents.registry import import_named
 from zoo.algorithms.packages import import_optional, import_user_object
-from zoo.envs.checks import check_spaces
+from zoo.envs.checks import OLD_API, check_spaces
 from zoo.envs.rendering import require_pictures
-from zoo.envs.repeatable import RepeatableEnv
+from zoo.envs.repeatable import RepeatableEnv, name_of
 from zoo.envs.tasks import MAZES, OF_YOUR_OWN, ROBOMIMIC, ROBOTICS, SCENES, TASKS
 from zoo.evaluation.workers import temp_folder
 from zoo.settings.record import Wrappers, named_wrappers
-from zoo.terminal.errors import UsageError, as_usage_error
+from zoo.terminal.errors import EnvironmentApiFault, UsageError, as_usage_error
 
 OGBENCH_ROBOTS = ("ogbench.locomaze", "ogbench.manipspace")
 
@@ -187,6 +191,83 @@ def is_ogbench(spec: EnvSpec) -> bool:
 def observes_images(spec: EnvSpec, env_kwargs: Mapping[str, Any]) -> bool:
     """Return whether an environment is one of OGBench's whose observations MuJoCo draws."""
     return is_ogbench(spec) and {**spec.kwargs, **env_kwargs}.get("ob_type") == "pixels"
+
+
+# -- a trial before work ----------------------------------------------------------------------------------------------
+
+TRIAL_STEPS = 1000
+TRIAL_SECONDS = 0.3
+"""Limits of the first episode of a trial."""
+TOLERANCE = 1e-4  # a simulator may leave traces as small as that
+
+
+def try_env(env: RepeatableEnv) -> None:
+    """Refuse an environment that violates Gymnasium's API, or whose episodes depend on those before them.
+
+    It plays the same seed and actions before and after another episode, within about a second. OGBench's own
+    environments are skipped: the tests of this package cover them, and they are slow to reset.
+
+    :param env: a new environment; it is left in the middle of an episode.
+    """
+    spec = env.spec
+    if spec is not None and is_ogbench(spec):
+        wrappers = [wrapper.entry_point for wrapper in spec.additional_wrappers]
+        if all(name.startswith(("agents.", "zoo.")) for name in wrappers):
+            return
+    name = name_of(env)
+    try:
+        first = _play(env, 0, seconds=TRIAL_SECONDS)
+        _play(env, 1, len(first))
+        again = _play(env, 0, len(first))
+    except EnvironmentApiFault as error:
+        raise UsageError(str(error)) from error
+    except Exception as error:
+        # a wrapper of Gymnasium's below the checks, which does not say whose fault it is
+        if isinstance(error, ValueError) and "values to unpack" in str(error):
+            raise UsageError(
+                f"`step` of `{name}` must return (observation, reward, terminated, truncated, info), got {error}; "
+                f"correct the environment, or {OLD_API}"
+            ) from error
+        # Random actions may do what no policy does; a fault that matters comes again in the work itself.
+        return
+    if spec is not None and spec.nondeterministic:
+        return
+    for step, (expected, actual) in enumerate(zip(first, again, strict=False)):
+        if not np.allclose(expected, actual, TOLERANCE, TOLERANCE):
+            raise UsageError(
+                f"an episode of `{name}` must follow from its reset seed and actions alone, got another step {step} "
+                "after another episode; draw from `self.np_random`, scale observations by the data "
+                "(`observation_scale`), make the stage of a curriculum an argument (--env-kwargs), or register the "
+                "environment with `nondeterministic=True`"
+            )
+
+
+def _play(
+    env: RepeatableEnv, episode: int, max_rows: int = TRIAL_STEPS, seconds: float = math.inf
+) -> list[np.ndarray]:
+    """Play the beginning of an episode, whose seed and actions depend on its number alone.
+
+    :param max_rows: rows to play, the reset included.
+    :return: the numbers that the reset and each step returned, one array each.
+    """
+    # a copy: users draw from the environment's own space
+    space = copy.deepcopy(env.action_space)
+    space.seed(seed_for(Purpose.CHECKS, 0))
+    observation, _ = env.reset(seed=seed_for(Purpose.CHECKS, 1, episode))
+    rows = [_numbers(observation)]
+    end = time.monotonic() + seconds
+    is_over = False
+    while not is_over and len(rows) < max_rows and time.monotonic() <= end:
+        observation, reward, terminated, truncated, info = env.step(space.sample())
+        is_over = terminated or truncated
+        success = info.get("success") or 0
+        rows.append(_numbers(observation, reward, terminated, truncated, success))
+    return rows
+
+
+def _numbers(observation: Any, *values: float) -> np.ndarray:
+    parts = observation.values() if isinstance(observation, dict) else [observation]
+    return np.concatenate([np.ravel(part) for part in (*parts, *values)])
 
 
 # -- OGBench's environments themselves, for its data ------------------------------------------------------------------

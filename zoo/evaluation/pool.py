@@ -29,8 +29,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector.utils import CloudpickleWrapper
 
-from zoo.envs.make import make_env
-from zoo.envs.probe import probe
+from zoo.envs.make import make_env, try_env
 from zoo.envs.repeatable import RepeatableEnv
 from zoo.evaluation.workers import (
     CLOSE_SECONDS,
@@ -283,8 +282,8 @@ def modules_to_preload(entry_point: str) -> list[str]:
 class EnvGroup:
     """The environments of one process, played one after the other.
 
-    :param numbers: of the environments in the pool; the process of number 0 probes it (`zoo.envs.probe`) for all.
-    :raises UsageError: if the probe refuses it.
+    :param numbers: of the environments in the pool; the process of number 0 tries it for all.
+    :raises UsageError: if the trial refuses it.
     """
 
     def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], numbers: range) -> None:
@@ -299,7 +298,7 @@ class EnvGroup:
                 self._envs[number] = env
             first = self._envs[numbers[0]]
             if numbers[0] == 0:
-                probe(first, lambda: make_env(spec, **env_kwargs))
+                try_env(first)
             self.close = stack.pop_all().close
         self._totals = dict.fromkeys(numbers, EpisodeTotals())
         self.spaces: Spaces = (first.observation_space, first.action_space)  # type: ignore[assignment]
