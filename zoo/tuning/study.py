@@ -319,24 +319,14 @@ class Reporter:
     reported: int = 0
 
     def __call__(self, histories: Sequence[Evaluations]) -> None:
-        """Report the evaluations that are new.
-
-        :raises UsageError: if an environment reports success, of which the run was not known to be scored by it.
-        """
-        kind = self.plan.score
-        has_success = any("successes" in history for history in histories)
-        if has_success and kind is RETURN and self.plan.run.config.run.score is None:
-            raise UsageError(
-                f"{self.plan.run.config.env} reports success; say which score to search for: add `score=success` or "
-                "`score=return` to -params"
-            )
+        """Report the evaluations that are new."""
         # A replica that has diverged has fewer evaluations than the others.
         steps = max((history.get("timesteps", np.empty(0)) for history in histories), key=len)
         trained = np.flatnonzero(steps)
         if len(trained) == self.reported:
             return
         for number, row in enumerate(trained[self.reported :], start=self.reported + 1):
-            score = mean_score(histories, row, kind)
+            score = mean_score(histories, row, self.plan.score)
             self.trial.report(score, number)
         self.reported = len(trained)
         if steps[-1] < self.plan.steps and self.trial.should_prune():

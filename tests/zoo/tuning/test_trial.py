@@ -6,7 +6,6 @@ import numpy as np
 import optuna
 import pytest
 
-from tests.zoo.outcomes import refuses
 from zoo.runs.scores import RETURN, SUCCESS
 from zoo.terminal.errors import Interrupted
 from zoo.tuning.study import Pruned, Reporter, mean_score
@@ -66,10 +65,3 @@ def test_a_run_that_does_worse_is_ended_as_interrupted(study):
         watch([history([0.0, 0.0])])
     assert isinstance(ending.value, Interrupted)
     reporter(study, steps=20)([history([0.0, 0.0])])  # its last evaluation
-
-
-def test_success_that_was_not_known_before_is_asked_for(study):
-    watch = reporter(study, score=RETURN)
-    watch([history([10.0], "results")])
-    with refuses("`score=success` or `score=return`"):
-        watch([history([1.0, 1.0])])
