@@ -148,13 +148,13 @@ class Evaluator:
             playing |= begun
             # of the environments' resets, which take Python's integers only
             seeds = {number: int(self.episode_seeds[job[1]]) for number, job in begun.items()}
-            progress = self._pool.advance(running, chunks, seeds)
-            for number, ending in progress.endings.items():
+            observations, endings = self._pool.advance(running, chunks, seeds)
+            for number, ending in endings.items():
                 totals[:, *playing.pop(number)] = ending
-            running = list(progress.observations)
+            running = list(observations)
             if running:
                 rows = tuple(np.array([playing[number] for number in running]).T)
-                chunks, diverged = planner.plan(rows, list(progress.observations.values()))
+                chunks, diverged = planner.plan(rows, list(observations.values()))
                 lost |= diverged  # the episodes that it has begun are played to their ends
                 waiting = [job for job in waiting if job[0] not in lost]
         totals[:, list(lost)] = 0

@@ -238,7 +238,7 @@ class Loop(BaseCallback):
         step = self.model.num_timesteps
         speed = (step - self._first) / training_seconds
         phase = PHASES[OFFLINE if step == self.model.offline_steps else ONLINE]
-        start = self.model.pretraining_steps
+        start = self.config.run.pretraining_steps
         if self._total <= start:
             phase = "pretraining"
             start = 0

@@ -59,7 +59,7 @@ class Recorder:
     @property
     def step(self) -> int:
         """Position on the curve: steps since the end of pretraining, negative before it."""
-        return self.model.num_timesteps - self.model.pretraining_steps
+        return self.model.num_timesteps - self.config.run.pretraining_steps
 
     @property
     def is_due(self) -> bool:

@@ -39,7 +39,6 @@ from zoo.evaluation.workers import leave_to_parent, start_server
 from zoo.runs.folder import RunFolder, check_log_folder, describe_error, ending_recorded
 from zoo.runs.resume import find_run, result_of_done
 from zoo.runs.versions import describe_versions
-from zoo.settings.config import declared_by_class
 from zoo.settings.layers import dump_yaml
 from zoo.settings.record import RunRecord
 from zoo.settings.request import TrainRequest
@@ -65,13 +64,6 @@ def train(request: TrainRequest, observe: Observer | None = None) -> dict[str, A
         pairs = config.departures.items()
         texts = [f"{name} {value} instead of {expected}" for name, (value, expected) in pairs]
         log.info("settings differ from protocol `%s`: %s", request.profile, "; ".join(texts))
-    declared_values = declared_by_class(find_algorithm(config.algo))
-    if declared_values:
-        log.info(
-            "%s declares %s itself, over the profile's values",
-            config.algo,
-            ", ".join(declared_values),
-        )
     online_steps = config.run.online_steps
     learning_starts = config.settings["learning_starts"]
     if 0 < online_steps <= learning_starts:
