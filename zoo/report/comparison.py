@@ -54,11 +54,6 @@ class Tally:
     failed: int = 0
 
     @property
-    def unfinished(self) -> int:
-        """The number of runs that go on, were interrupted or cannot be read."""
-        return self.started - self.finished - self.failed
-
-    @property
     def is_complete(self) -> bool:
         """Whether every run finished."""
         return self.finished == self.started

@@ -161,30 +161,17 @@ def warnings(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]
     skipped = inputs.own_runs.skipped()
     if skipped:  # the page lists them with their reasons
         yield f"{len(skipped)} of {len(runs)} run folders are unfinished or do not count."
-    yield from describe_tallies(methods)
-    yield from _pooled(inputs)
+    if any(method.tally().failed for method in methods.values()):
+        yield (
+            "Failed runs (‡) count with their last evaluation after step 0, kept to the end; one that failed before it "
+            "has no score."
+        )
     yield from _unlike_runs(shown)
     for comparison in comparisons:
         for phase in comparison.phases.values():
             for text in _left_out(comparison, phase):
                 yield f"{phase.name}{comparison.title}: {text}"
     yield from _few_seeds(comparisons, methods)  # last, since it is in most reports
-
-
-def describe_tallies(methods: Methods) -> list[str]:
-    """Return one sentence for each method with runs that did not finish, and what such runs count for."""
-    tallies = {name: method.tally() for name, method in methods.items()}
-    result = [
-        f"{name}: {tally} runs finished, {tally.failed} failed (‡), {tally.unfinished} unfinished."
-        for name, tally in tallies.items()
-        if not tally.is_complete
-    ]
-    if result:
-        result.append(
-            "Failed runs count with their last evaluation after step 0, where they have one, kept to the end. "
-            "Unfinished ones are left out."
-        )
-    return result
 
 
 def _departures(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]:
@@ -212,17 +199,6 @@ def _departures(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[s
                 alike.setdefault(text, []).append(name)
     for text, names in alike.items():
         yield f"{_enumerated(names)}: {text}"
-
-
-def _pooled(inputs: Inputs) -> Iterator[str]:
-    """Yield which published methods have the runs of others too."""
-    for published in inputs.sets:
-        for name, method in inputs.methods.items():
-            shared = published.equal_settings.get(method.algorithm, {})
-            if method.source == published.name:
-                for domain in sorted({*shared} & {*method.protocols}):
-                    sources = _enumerated(shared[domain])
-                    yield f"{name} on {domain}: with the runs of {sources}, whose settings are equal there."
 
 
 def _readable(name: str, values: Sequence[Any]) -> str:

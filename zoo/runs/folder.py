@@ -396,29 +396,28 @@ def find_run_folders(paths: Iterable[Path]) -> list[Path]:
     """Return the path of every run folder at or below some paths, sorted, each once.
 
     Symbolic links are followed. A folder that several paths lead to is taken by the first of them. The trials of a
-    study are not results: they are found only where its folder, or one inside it, is among the paths.
+    study are not results: they are found only if its folder, or one inside it, is among the paths.
     """
     run_folders: list[str] = []
-    visited: set[tuple[int, int]] = set()
+    visited: set[str] = set()
     for path in paths:
         if not path.is_dir():
             raise UsageError(
                 f"expected a folder of runs, got `{path}`, which is not one; check the path"
             )
         for folder, names, files in os.walk(path, followlinks=True):
-            try:
-                status = os.stat(folder)
-            except FileNotFoundError:  # somebody has removed it meanwhile
+            real_path = os.path.realpath(folder)
+            if real_path in visited:  # a link may lead back to a folder above it
+                names.clear()
                 continue
-            inode = status.st_dev, status.st_ino
+            visited.add(real_path)
             is_study = STUDY in files and folder != str(path)
             # two of a run's files: other programs write one of that name, and one may be lost
             is_run = len({"status.json", "config.yml", "evaluations.npz"}.intersection(files)) > 1
-            if is_run and not is_study and inode not in visited:
+            if is_run and not is_study:
                 run_folders.append(folder)
-            if is_run or is_study or inode in visited:  # a link may lead back to a folder above it
+            if is_run or is_study:
                 names.clear()
-            visited.add(inode)
             # What is no link comes first, and gives a folder its name; those with a dot are being made.
             names[:] = [name for name in names if not name.startswith(".")]
             names.sort(key=lambda name: (os.path.islink(f"{folder}/{name}"), name))
