@@ -334,11 +334,10 @@ class Method(CommonSettings):
         n = self.best_of_n
         if n == 1:
             return self.act(observations, noise, nets)
-        table = self.candidate_noise()
         row_noise = {}
-        for name, draw in noise.items():
-            axis = table[name].row_axis
-            row_noise[name] = draw.flatten(axis, axis + 1)  # each candidate becomes a row
+        for name, draw in self.candidate_noise().items():
+            axis = draw.row_axis
+            row_noise[name] = noise[name].flatten(axis, axis + 1)  # each candidate becomes a row
         # encoders see each observation once, not once for every candidate
         with nets.repeating(observations, n) as repeated:
             candidates = self.act(repeated, row_noise, nets)
@@ -353,7 +352,8 @@ class Method(CommonSettings):
         :param nets: the networks.
         :return: (S, B, D).
         """
-        action_noise = {name: noise[f"td_{name}"] for name in self.action_noise_table()}
+        of_update = noise.items()
+        action_noise = {name[3:]: draw for name, draw in of_update if name.startswith("td_")}
         return self.sample_actions(batch.next_observations, action_noise, nets)
 
     def critic_loss(self, batch: Batch, targets: Targets, nets: Networks, info: Info) -> Tensor:

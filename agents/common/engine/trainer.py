@@ -115,19 +115,19 @@ class Trainer:
         """Take one gradient step on a batch, observations as networks see them, and draws; it is not replayed."""
         return self.update(batch.rewards.shape[-1], (batch, noise))
 
-    def update(self, batch_size: int, given: tuple[Batch, Noise] | None = None) -> Info:
+    def update(self, batch_size: int, inputs: tuple[Batch, Noise] | None = None) -> Info:
         """Take one gradient step.
 
         :param batch_size: B.
-        :param given: batch and draws of :meth:`update_on`; None: they are drawn.
+        :param inputs: batch and draws of :meth:`update_on`; None: they are drawn.
         :return: losses and diagnostics, each (S,), on the device; the next update may write into the same tensors.
         """
         model, nets = self.model, self.policy.nets
         if model.replay_buffer.loader is not None:
             model.replay_buffer.rotate_dataset(model._n_updates)
         self._plan_update()
-        if given is not None:
-            info = self.step(*given)
+        if inputs is not None:
+            info = self.step(*inputs)
         elif self.graphs is not None:
             info = self.graphs.update(batch_size)
         else:

@@ -29,7 +29,8 @@ class VmappedModule(Network):
 
     def __init__(self, make: Callable[[], nn.Module], replicas: int) -> None:
         super().__init__()
-        # attention layers have fast paths in evaluation mode, of which `vmap` hides that a gradient is recorded
+        # `vmap` hides from the fast path of attention layers that a gradient is recorded. It is off for the whole
+        # process, because `torch.compile` cannot trace the switch.
         torch.backends.mha.set_fastpath_enabled(False)
         self._make = make
         self.replicas = replicas
