@@ -197,12 +197,9 @@ def add_training(
     :param seed: the default; -1 draws one.
     :param names: of the fields and settings; None takes all.
     """
-
-    def only(settings: Mapping[str, Setting]) -> dict[str, Setting]:
-        return {name: settings[name] for name in settings if names is None or name in names}
-
     groups = add_flags(parser, TrainRequest, names)
-    add_settings(groups["speed"], only({"compile": MACHINE["compile"]}))
+    if names is None:
+        add_settings(groups["speed"], {"compile": MACHINE["compile"]})
     add_verbose(groups["output"])
     seed_help = "seed of everything random"
     kind = SEED
@@ -216,9 +213,9 @@ def add_training(
     flags = {
         name: declared
         for name, declared in RunSettings.declared().items()
-        if name not in RARELY_GIVEN
+        if name not in RARELY_GIVEN and (names is None or name in names)
     }
-    add_settings(parser.add_argument_group(title), only(flags))
+    add_settings(parser.add_argument_group(title), flags)
 
 
 def add_settings(group: argparse._ArgumentGroup, settings: Mapping[str, Setting]) -> None:
