@@ -21,10 +21,6 @@ from zoo.terminal.errors import UsageError, as_usage_error
 
 BROKEN = (UsageError, DamagedFileError, OSError)
 """What the checks raise over a file that cannot be trained on."""
-ARMS = ("cube", "scene", "puzzle")
-"""Families in which a robot arm acts."""
-CONTACT = 18
-"""Column of their observations with the force at the gripper, from 0 to 1."""
 ACTION_MARGIN = 1e-5
 """Actions are kept this far inside [-1, 1], so that atanh of them is finite."""
 
@@ -105,8 +101,7 @@ def check_dataset(path: Path, spec: DatasetSpec) -> dict[str, Any]:
 
     It raises one of `BROKEN` for the first thing that is wrong.
 
-    :return: what files that were recorded alike agree in: the share of states that achieve each task, and of states in
-        which the force at an arm's gripper is at its sensor's limit, which differs between versions of MuJoCo.
+    :return: the share of states that achieve each task.
     """
     check_headers(path, spec)
     _, arrays = read_arrays(path, spec)
@@ -120,10 +115,7 @@ def check_dataset(path: Path, spec: DatasetSpec) -> dict[str, Any]:
     if unsolved:
         message = f"expected a state that achieves each task, got none for {', '.join(unsolved)}"
         warnings.warn(message, stacklevel=2)
-    result: dict[str, Any] = {"success_states": shares}
-    if spec.family.startswith(ARMS) and not spec.is_visual:
-        result["saturated_contact"] = float(np.mean(arrays["observations"][:, CONTACT] >= 1))
-    return result
+    return {"success_states": shares}
 
 
 def read_arrays(path: Path, spec: DatasetSpec) -> tuple[str, dict[str, Array]]:
