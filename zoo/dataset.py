@@ -93,7 +93,7 @@ def _convert(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _check(args: argparse.Namespace) -> dict[str, Any]:
-    """Report what training would refuse or warn of; errors end with the exit code of bad input."""
+    """Report errors and warnings that training would raise; errors exit with the code of bad input."""
     from zoo.datasets.commands import check
 
     result = check(
@@ -164,7 +164,7 @@ def make_parser() -> Parser:
         command.add_argument(
             "--dataset-dir",
             metavar="DIR",
-            help="folder of datasets (default: that of each benchmark)",
+            help="folder of datasets (default: the benchmark's)",
         )
         if word != "list":
             _add_arguments(command, word)
@@ -176,7 +176,7 @@ def _add_arguments(command: Parser, word: str) -> None:
     add = command.add_argument
     names = "dataset name, e.g. cube-double-play-v0"
     if word in ("check", "convert"):
-        names += ", the path of your own, or minari:ID"
+        names += ", path of your data, or minari:ID"
     add("name", metavar="NAME", help=names)
     if word == "download":
         add(
@@ -198,14 +198,14 @@ def _add_arguments(command: Parser, word: str) -> None:
         add(
             "--reward-from",
             choices=("success",),
-            help="compute rewards from the array `success`: -1 per step, 0 where the task is achieved",
+            help="compute rewards from the array `success`: -1 per step, 0 once the task is achieved",
         )
 
 
 def _add_environment(command: Parser) -> None:
-    """Add what training needs to know about the environment of your own data."""
+    """Add the flags that describe the environment of your data."""
     add = command.add_argument
-    add("--env", help="environment of your own data, e.g. HalfCheetah-v5")
+    add("--env", help="environment of your data, e.g. HalfCheetah-v5")
     add("--env-kwargs", nargs="+", default=[], metavar="KEY=VALUE", help="arguments of --env")
     add("--gym-packages", nargs="+", default=[], help="packages that register --env")
     add(

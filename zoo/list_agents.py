@@ -1,4 +1,4 @@
-"""Show which algorithms exist and their settings, check one of your own, or write a package to start from."""
+"""List algorithms, show their settings, check your algorithm, or write a package to start from."""
 
 import argparse
 import importlib.util
@@ -40,13 +40,13 @@ def make_parser() -> Parser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     list_all = commands.add_parser("list", help="every algorithm: scores, work, and when to use it")
     list_all.set_defaults(run=_list)
-    show = commands.add_parser("show", help="one algorithm: settings, defaults, what they mean")
+    show = commands.add_parser("show", help="one algorithm: settings, defaults, meanings")
     show.add_argument("algo", help="id or alias, e.g. qam")
     show.set_defaults(run=_show)
     check = commands.add_parser(
         "check", help="try everything that training, saving and reporting need of an algorithm"
     )
-    check.add_argument("algo", help="id, or module:Class of your own")
+    check.add_argument("algo", help="id, or module:Class")
     check.add_argument(
         "--skip", nargs="+", default=[], metavar="CHECK", help="checks to leave out, e.g. compiled"
     )
@@ -54,15 +54,13 @@ def make_parser() -> Parser:
     check.set_defaults(run=_check)
     new = commands.add_parser("new", help="write a package with an algorithm to start from")
     new.add_argument("name", help="of the package and the algorithm, e.g. my_agent")
-    new.add_argument(
-        "--folder", type=a_path, default=Path(), help="where the package's folder is made"
-    )
+    new.add_argument("--folder", type=a_path, default=Path(), help="parent folder of the package")
     new.set_defaults(run=_new)
     return parser
 
 
 def _list(args: argparse.Namespace) -> dict[str, Any]:
-    """Print all algorithms as a table, what to start with above it and what to do next below."""
+    """Print all algorithms as a table, below a recommendation and above the next command."""
     algorithms = describe_algorithms()
     console = terminal()
     console.print(start_text(algorithms, "{id}") + "\n")
@@ -81,7 +79,7 @@ def _list(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _show(args: argparse.Namespace) -> dict[str, Any]:
-    """Print what an algorithm is, its settings with default, type and meaning, and its profiles with their entries."""
+    """Print an algorithm's description, its settings with default, type and meaning, and its profiles."""
     # late, here and below, since these import PyTorch, which takes seconds
     from zoo.algorithms.baselines import find_algorithm, settings_of
     from zoo.settings.config import known_settings
@@ -112,7 +110,7 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _check(args: argparse.Namespace) -> dict[str, Any]:
-    """Check an algorithm, and print the outcomes as a table; the exit code says whether everything holds."""
+    """Check an algorithm, and print the outcomes as a table; the exit code is 1 if a check fails."""
     from agents.testing.kit import CHECKS, PAGE, require_names, run_checks
     from zoo.algorithms.baselines import find_algorithm
     from zoo.settings.layers import parse_overrides
@@ -140,7 +138,7 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
     header = ("check", "outcome", "found")
     print_table(f"{entry.id} {verdict}", header, outcomes, wrapped=("found",))
     if failed:
-        log.info("%s says what must hold", PAGE)
+        log.info("%s describes the checks", PAGE)
     else:  # with the settings that were checked
         words = ["zoo", "train", "--algo", args.algo, "--env", "ENV", "--quick"]
         if args.hyperparams:

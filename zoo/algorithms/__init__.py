@@ -1,1 +1,1 @@
-"""Which algorithms can be trained: the catalogue, those of Stable-Baselines3, their overview, and packages of users."""
+"""Algorithms that can be trained: the catalogue, the baselines of Stable-Baselines3, and packages of users."""

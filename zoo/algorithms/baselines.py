@@ -43,7 +43,7 @@ from agents.models import get
 from zoo.algorithms.catalogue import SB3, algorithm_ids
 from zoo.terminal.errors import UsageError
 
-# constructor arguments that no user sets here: objects, and SB3's own ways to store data
+# constructor arguments that are no settings here: objects, and options of SB3's replay buffer
 NOT_SETTINGS = {
     "policy", "env", "replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage", "n_steps",
     "action_noise", "use_sde", "sde_sample_freq", "use_sde_at_warmup", "stats_window_size", "tensorboard_log",
@@ -69,7 +69,7 @@ SEARCHES: dict[str, Search] = {
     "gradient_steps": choice(1, 2, 4),
     "top_quantiles_to_drop_per_net": choice(0, 1, 2, 3, 5),
 }
-"""Where tuning looks for settings of SB3."""
+"""Search spaces of SB3's settings for tuning."""
 
 
 class TransitionReplayBuffer(SequenceReplayBuffer):
@@ -90,7 +90,7 @@ class TransitionReplayBuffer(SequenceReplayBuffer):
 
 @dataclass
 class SingleStepPolicy:
-    """Plans single steps with one of SB3's policies: its most likely actions."""
+    """Samples single actions from an SB3 policy, deterministically."""
 
     policy: BasePolicy
     chunk_length = 1
@@ -107,9 +107,11 @@ class SingleStepPolicy:
         if normalization is not None:
             rows = normalization.observations(rows)
         actions, _ = self.policy.predict(rows, deterministic=True)
-        box: Any = self.policy.action_space
-        # SB3's scaling rounds, so an end of the box may lie outside
-        return actions.clip(box.low, box.high).astype(box.dtype)[None, :, None]
+        action_space: Any = self.policy.action_space
+        # SB3's scaling rounds, so a scaled action may exceed the bounds
+        return actions.clip(action_space.low, action_space.high).astype(action_space.dtype)[
+            None, :, None
+        ]
 
 
 def as_chunk_policy(policy: BasePolicy) -> FlowPolicy | SingleStepPolicy:
@@ -121,11 +123,11 @@ class OwnSettings(Configurable):
     """Settings that these algorithms have here and not in SB3."""
 
     net_arch: list[int] | dict[str, list[int]] | None = setting(
-        default=None, doc="Hidden widths; None takes SB3's."
+        default=None, doc="Sizes of the hidden layers; None takes SB3's."
     )
     sparse: bool = setting(
         default=False,
-        doc="Make online rewards -1 where they are not zero (the dataset's are changed on loading).",
+        doc="Make nonzero online rewards -1 (the dataset's are changed on loading).",
     )
     balanced_sampling: bool = setting(
         default=False, doc="Draw half of every batch from the dataset."
@@ -133,7 +135,7 @@ class OwnSettings(Configurable):
 
 
 class Baseline(StoredModel):
-    """Gives one of SB3's algorithms what the training program expects; :meth:`declared` has its settings."""
+    """An SB3 algorithm with the interface of the training program; :meth:`declared` has its settings."""
 
     offline_steps = pretraining_steps = 0  # these train online only
 
@@ -162,7 +164,7 @@ class Baseline(StoredModel):
         policy_kwargs = dict(with_named_classes("policy_kwargs", policy_kwargs) or {})
         if own_settings.net_arch is not None:
             policy_kwargs.setdefault("net_arch", own_settings.net_arch)
-        self.algorithm_id = registry.name_of(type(self))  # a saved model says whose it is
+        self.algorithm_id = registry.name_of(type(self))  # stored in a saved model
         self._last_info: dict[str, torch.Tensor] = {}
         super().__init__(
             policy,
@@ -206,7 +208,7 @@ class Baseline(StoredModel):
 
     @classmethod
     def checked(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Return all settings, defaults included; raise TypeError or ValueError for what cannot be one's value."""
+        """Return all settings, defaults included; raise TypeError or ValueError for an invalid value."""
         checked: dict[str, Any] = {}
         for name, declaration in cls.declared().items():
             checked[name] = declaration.default
@@ -245,9 +247,9 @@ class Baseline(StoredModel):
         assert isinstance(self.replay_buffer, TransitionReplayBuffer)
         action_range: tuple[ArrayLike, ArrayLike] | None = None
         if not isinstance(dataset, Shards):
-            # SB3 scales its online actions in [-1, 1] too, which rounds; this rounds the dataset's in the same way
-            box: Any = self.action_space
-            action_range = (box.low, box.high)
+            # SB3 scales its online actions to [-1, 1], which rounds; this rounds the dataset's actions equally
+            action_space: Any = self.action_space
+            action_range = (action_space.low, action_space.high)
         self.replay_buffer.load_dataset(dataset, action_range)
 
 
@@ -264,7 +266,7 @@ class TQC(Baseline, sb3_contrib.TQC):
 
 
 class CrossQ(Baseline, sb3_contrib.CrossQ):
-    """Batch normalisation in place of target networks.
+    """SAC with batch normalisation and without target networks.
 
     :param policy_delay: updates of the critics for each of the actor, >= 1.
     """
@@ -277,7 +279,7 @@ def find_algorithm(id: str) -> registry.Entry:
     """Return the entry of an algorithm of this zoo, or of one of SB3's.
 
     :param id: an id, an alias or ``"module:Class"``.
-    :raises UsageError: if there is none; the message names the closest.
+    :raises UsageError: for an unknown id; the message names the closest.
     """
     if id in BASELINES:
         name, paper = SB3[id]
@@ -286,7 +288,7 @@ def find_algorithm(id: str) -> registry.Entry:
     # the name of a class, `module:Class`, is looked up by importing it
     if ":" not in id and id not in (*ids, *registry.ALIASES):
         message = unknown_name_message("algorithm", id, ids, "zoo agents list")
-        raise UsageError(f"{message}; one of your own that is not installed is called module:Class")
+        raise UsageError(f"{message}; write an algorithm that is not installed as module:Class")
     try:
         entry = get(id)
     except KeyError as error:
@@ -305,7 +307,7 @@ def find_named_by_file(
 ) -> registry.Entry:
     """Return the entry of an algorithm that a file names; see :func:`agents.registry.find_named_by_file`.
 
-    :raises UsageError: if there is none, or only an import that the user has not allowed would find it.
+    :raises UsageError: if it is unknown, or only an import that the user has not allowed would find it.
     """
     sb3 = {registry.name_of(algorithm): id for id, algorithm in BASELINES.items()}
     id = sb3.get(name, name)

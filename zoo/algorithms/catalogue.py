@@ -1,6 +1,6 @@
 """All algorithms side by side: description, published scores, operations of an update, and when to use it.
 
-The numbers are those of committed files: ``overview.csv``, which ``docs/make_tables.py`` writes from the published
+The numbers come from committed files: ``overview.csv``, which ``docs/make_tables.py`` writes from the published
 scores, and ``update_work.csv``, which ``benchmarks/throughput.py --work`` counts. Neither PyTorch nor pandas is
 imported.
 """
@@ -32,15 +32,15 @@ NUMBERS = (*SCORES, "work")
 
 
 def algorithm_ids() -> list[str]:
-    """Return the ids of all algorithms that can be trained: those of this zoo, then SB3's."""
+    """Return the ids of all algorithms that can be trained: first of this zoo, then of SB3."""
     return [*registry.algorithm_ids(), *SB3]
 
 
 def describe_algorithms() -> dict[str, dict[str, Any]]:
     """Return id -> published name, paper, when to use it, and numbers of each algorithm.
 
-    ``offline`` and ``online`` are the published means in percent of the set ``source``; ``mini`` is that of the mini
-    benchmark; ``work`` is the number of operations of an update over that of BC. A missing number is None.
+    ``offline`` and ``online`` are the published means in percent of the set ``source``; ``mini`` is the mean of the
+    mini benchmark; ``work`` is the number of operations of an update, relative to BC. A missing number is None.
     """
     scores = _read("overview")
     operations = update_operations()
@@ -66,7 +66,7 @@ def describe_algorithms() -> dict[str, dict[str, Any]]:
 
 
 def update_operations() -> dict[str, float]:
-    """Return algorithm -> operations of an update at the papers' sizes, in units of 10^9, where they were counted."""
+    """Return algorithm -> operations of an update at the papers' sizes, in units of 10^9, if they were counted."""
     return {id: float(row["gflop"]) for id, row in _read("update_work").items()}
 
 
@@ -74,13 +74,13 @@ def in_order(algorithms: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return ids by the source of their scores, the largest comparison and the best algorithm first."""
     sizes = Counter(row["source"] for row in algorithms.values() if row["source"])
 
-    def place(id: str) -> tuple[Any, ...]:
+    def sort_key(id: str) -> tuple[Any, ...]:
         row = algorithms[id]
         source = row["source"]
         # algorithms without a published score come last
         return -sizes[source], source or "", -(row["offline"] or 0), -(row["mini"] or 0)
 
-    return sorted(algorithms, key=place)
+    return sorted(algorithms, key=sort_key)
 
 
 def cells_of(row: Mapping[str, Any]) -> list[str]:
@@ -89,7 +89,7 @@ def cells_of(row: Mapping[str, Any]) -> list[str]:
 
 
 def start_text(algorithms: Mapping[str, Mapping[str, Any]], link: str = "{name} (`{id}`)") -> str:
-    """Return the advice where to start, in sentences.
+    """Return the advice which algorithm to start with, in sentences.
 
     :param link: format of an algorithm's name, with `{name}` and `{id}`.
     """

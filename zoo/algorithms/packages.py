@@ -1,4 +1,4 @@
-"""What is imported only if a user asks for it: optional packages, own environments, and flows (``--behaviour``)."""
+"""Imports that users ask for: optional packages, their environments, and flows (``--behaviour``)."""
 
 import hashlib
 import importlib.util
@@ -20,10 +20,10 @@ def import_optional(
     """Return a module of a package that is not always installed.
 
     :param title: of the package, for the message.
-    :param needed_by: what cannot do without it.
-    :param install: what pip installs.
-    :param otherwise: what else the user can do.
-    :raises UsageError: if the package is not installed; the message says how to install it.
+    :param needed_by: feature that needs it.
+    :param install: name of the package for pip.
+    :param otherwise: alternative to installing it, for the message.
+    :raises UsageError: if the package is not installed; the message explains the installation.
     """
     try:
         return importlib.import_module(module)
@@ -33,10 +33,10 @@ def import_optional(
 
 
 def import_user_object(flag: str, noun: str, name: str) -> Any:
-    """Return what a user names as ``module:name``; the module is imported.
+    """Import a module and return the object that a user names as ``module:name``.
 
-    :param flag: where it is named, for the message.
-    :param noun: what it should be.
+    :param flag: flag or setting that names it, for the message.
+    :param noun: expected kind of object, for the message.
     :raises UsageError: if it is not found.
     """
     module, _, path = name.partition(":")
@@ -63,14 +63,14 @@ def import_environments(packages: Iterable[str]) -> None:
 
 
 def load_flow(name: str) -> Any:
-    """Return what a function of the user's makes, which a model refuses if it is no `PretrainedFlow`.
+    """Call a user's function and return the flow that it makes; a model rejects other objects than a `PretrainedFlow`.
 
     :param name: ``FILE.py:FUNCTION`` or ``MODULE:FUNCTION``; the function takes no arguments.
     :raises UsageError: if there is no such file, module or function, or it fails.
     """
-    place, _, function = name.rpartition(":")
+    source, _, function = name.rpartition(":")
     try:
-        module = _import_file(Path(place)) if place.endswith(".py") else import_named(place)
+        module = _import_file(Path(source)) if source.endswith(".py") else import_named(source)
         return operator.attrgetter(function)(module)()
     except Exception as error:
         raise UsageError(
@@ -90,6 +90,6 @@ def _import_file(file: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None  # the name ends in .py
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # where the compiler looks for it
+    sys.modules[name] = module  # the compiler looks for it there
     spec.loader.exec_module(module)
     return module

@@ -32,7 +32,7 @@ Result = dict[str, Any]
 def list_datasets(folder: Folder) -> dict[str, list[Result]]:
     """Return a row for every dataset of each benchmark.
 
-    :param folder: folder of datasets; None takes that of each benchmark.
+    :param folder: folder of datasets; None takes the default of each benchmark.
     """
     tables: dict[str, list[Result]] = {"OGBench": []}
     for spec in DATASETS.values():
@@ -52,7 +52,7 @@ def list_datasets(folder: Folder) -> dict[str, list[Result]]:
 
 
 def convert(name: str, folder: Folder, path: Path, reward_from: str | None) -> Result:
-    """Write a dataset in any format as an npz file, and return what it holds.
+    """Write a dataset in any format as an npz file, and return a summary of its content.
 
     :param path: of the npz file.
     """
@@ -77,21 +77,19 @@ def check(
     action_range: tuple[float, float] | None,
     reward_from: str | None,
 ) -> Result:
-    """Read a dataset as training does, and report what training would refuse or warn of.
+    """Read a dataset as training does, and report errors and warnings that training would raise.
 
-    :param env: environment of your own data; None checks only what needs no environment.
+    :param env: environment of your data; None skips the checks that need one.
     """
     findings: list[Result] = []
     result: Result = {}
     source = _source_of(name, folder)
     if not is_custom(source):
         if env or env_kwargs or gym_packages or action_range or reward_from:
-            raise UsageError(
-                f"OGBench's {name} needs no further flags: they are for data of your own"
-            )
+            raise UsageError(f"OGBench's {name} takes no further flags; they are for your data")
         result["files"] = _check_ogbench(parse_name(source).spec, folder, findings)
     elif name in TASKS or env is not None:
-        # as training imports them, so that the check knows the same environments
+        # as in training, so that the same environments are registered
         import_environments(gym_packages)
         env_id = gym_id(env or name)
         kwargs = parse_overrides(env_kwargs, "--env-kwargs")
@@ -125,7 +123,7 @@ def _source_of(name: str, folder: Folder) -> str:
 
 
 def _check_ogbench(spec: DatasetSpec, folder: Folder, findings: list[Result]) -> Result:
-    """Check all files of a dataset of OGBench, and return what is known of each."""
+    """Check all files of a dataset of OGBench, and return the results of each."""
     results: Result = {}
     paths = training_files(spec, folder)
     validation = dataset_files(spec.name, folder)[1]
@@ -138,19 +136,19 @@ def _check_ogbench(spec: DatasetSpec, folder: Folder, findings: list[Result]) ->
 
 
 @contextlib.contextmanager
-def _recording(findings: list[Result], **place: str) -> Iterator[None]:
+def _recording(findings: list[Result], **columns: str) -> Iterator[None]:
     """Record warnings and errors of a dataset as findings instead of showing them.
 
-    :param place: further columns of the findings.
+    :param columns: further columns of the findings.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")  # else only the first file that has a warning shows it
         try:
             yield
         except BROKEN as error:
-            findings.append({**place, "severity": "error", "message": str(error)})
+            findings.append({**columns, "severity": "error", "message": str(error)})
     for warning in caught:
-        findings.append({**place, "severity": "warning", "message": str(warning.message)})
+        findings.append({**columns, "severity": "warning", "message": str(warning.message)})
 
 
 def _counts(content: Transitions) -> Result:

@@ -1,4 +1,4 @@
-"""Load a dataset of the user's own for an environment, or for what stands for one where there is none."""
+"""Load a user's dataset for an environment, or for a placeholder if there is no environment."""
 
 import contextlib
 import hashlib
@@ -30,9 +30,9 @@ from zoo.terminal.errors import UsageError, as_usage_error
 
 
 def find_data(task: Task, dataset_dir: Folder = None, *, generate: bool = False) -> str:
-    """Return where the data of a task are, as `zoo.datasets.formats.read.read_source` takes it.
+    """Return the source of a task's data for `zoo.datasets.formats.read.read_source`.
 
-    :param dataset_dir: folder of datasets; None takes that of the benchmark's own package.
+    :param dataset_dir: folder of datasets; None takes the default of the benchmark's package.
     :param generate: whether to generate them, which is not possible.
     :raises UsageError: if they are missing and cannot be downloaded.
     """
@@ -73,15 +73,15 @@ def load_custom(
     content: Transitions | None = None,
     env: Env[Any, Any] | None = None,
 ) -> Dataset:
-    """Return a dataset of the user's own; refuse one that does not fit the environment.
+    """Return a user's dataset; reject it if it does not fit the environment.
 
-    :param source: what `zoo.datasets.formats.read.read_source` reads.
+    :param source: see `zoo.datasets.formats.read.read_source`.
     :param size: use the first whole trajectories that have this many transitions; None uses all.
-    :param action_range: what stands for the low and the high of the environment's actions in the data; None: they
+    :param action_range: values in the data that correspond to the bounds of the action space; None: the actions
         are in the environment's units.
-    :param reward_from: ``success`` takes rewards from successes: -1 a step, and 0 where the task is achieved.
-    :param content: the dataset, where it was read before.
-    :param env: the environment, where it was built before.
+    :param reward_from: ``success`` takes rewards from successes: -1 per step, and 0 once the task is achieved.
+    :param content: the dataset, if it was read before.
+    :param env: the environment, if it was built before.
     """
     with contextlib.ExitStack() as stack:
         if env is None:
@@ -101,7 +101,7 @@ def load_custom(
         arrays["actions"] = (action_space.low + shares * units).astype(np.float32)
         content = compact_transitions(arrays)
     file = Path(name_of(source).replace("/", "-")).with_suffix(".npz")  # a Minari id has slashes
-    # Of what is trained on, so that a dataset may move or be converted and a run still resumes.
+    # A digest of the content, so that a run resumes after its dataset was moved or converted.
     digest = hashlib.sha256()
     for key in COMPACT:
         digest.update(f"{key} {arrays[key].shape} ".encode())
@@ -117,7 +117,7 @@ def spaces_for(source: str | Path, env_id: str, env: Env[Any, Any]) -> tuple[Spa
     """
     metadata = metadata_of(source)
     recorded_in = metadata.environment
-    # A module before the colon only says where an environment is imported from.
+    # The module before the colon only names the package of the environment.
     names = {env_id.rpartition(":")[2], dataset_only_id(name_of(source))}
     if recorded_in is not None and recorded_in.rpartition(":")[2] not in names:
         warnings.warn(
@@ -147,11 +147,11 @@ def check_fit(
     spaces: tuple[Any, Any],
     action_range: tuple[float, float] | None,
 ) -> None:
-    """Refuse a dataset that cannot be trained on in an environment.
+    """Reject a dataset that does not fit the environment.
 
     Images may have their channels first or last.
 
-    :param action_range: what stands for the limits of actions in the data; None: the environment's.
+    :param action_range: values in the data that correspond to the action bounds; None: the environment's bounds.
     :raises UsageError: for the first array that does not fit.
     """
     arrays = content.arrays
@@ -165,7 +165,7 @@ def check_fit(
         expected = space.shape or ()
         shape = arrays[key].shape[1:]
         fits = shape == expected
-        if is_image(space):  # training moves the channels where the model has them
+        if is_image(space):  # training transposes the channels
             fits = expected in (shape, shape[-1:] + shape[:-1], shape[1:] + shape[:1])
         if not fits or is_image(space) != (arrays[key].dtype == np.uint8):
             raise UsageError(
@@ -193,7 +193,7 @@ def warn_of_constant_rewards(source: str | Path, content: Transitions) -> None:
 
 
 def dataset_only_id(name: str) -> str:
-    """Return the id of what stands for the environment of the data with a name."""
+    """Return the id of the placeholder environment for a dataset name."""
     return re.sub(r"[^\w.-]", "-", f"data-{name}")
 
 
@@ -202,14 +202,14 @@ def register_dataset_only_env(
     content: Transitions,
     limits: tuple[float, float] | None,
 ) -> None:
-    """Register what stands for the environment of some data.
+    """Register a placeholder for the environment of some data.
 
     :param content: these data.
-    :param limits: the lowest and the highest action; None takes -1 and 1 if all actions are inside, else what each
-        coordinate of the data reaches.
+    :param limits: the lowest and the highest action; None takes -1 and 1 if all actions are inside, else the range of
+        each coordinate in the data.
     :raises UsageError: for images.
     """
-    # Limits are known from the data alone, since nothing else describes what recorded them.
+    # The limits come from the data alone: nothing else describes the environment that recorded them.
     observations = content.arrays["observations"]
     actions = content.arrays["actions"].astype(np.float32)
     if observations.ndim > 2:

@@ -1,4 +1,4 @@
-"""Download OGBench's datasets: resumable, checked, and in place only when complete."""
+"""Download OGBench's datasets: resumable, checked, and visible only when complete."""
 
 import math
 import zipfile
@@ -31,7 +31,7 @@ TIMEOUTS = (10.0, 60.0)
 """Seconds until a connection, and until the next bytes."""
 ATTEMPTS = 3
 """How often each folder is tried."""
-CHUNK_BYTES = 1 << 16  # what a dropped connection can lose
+CHUNK_BYTES = 1 << 16  # bytes that a dropped connection can lose
 
 
 class DownloadError(UsageError):
@@ -45,7 +45,7 @@ def download_dataset(
     transitions: int | None = None,
     existing: str = "refuse",
 ) -> list[Path]:
-    """Download a dataset's training and validation file, or its training files where it has several; return the former.
+    """Download a dataset's training and validation file, or its several training files; return the training files.
 
     Of several files, those that exist stay, also those that are only converted.
 
@@ -68,7 +68,7 @@ def download_dataset(
         if not files:
             keep_existing(train[-1], existing)
         elif spec.files == 1 and (existing == "replace" or not validation.exists()):
-            # The training file comes last: where it is, the dataset is complete.
+            # The training file comes last: if it exists, the dataset is complete.
             files = [validation, single]
         for file in files:
             _download_file(file, spec)
@@ -76,7 +76,7 @@ def download_dataset(
 
 
 def _download_file(file: Path, spec: DatasetSpec) -> None:
-    """Download a file, continuing where it stopped; it gets its place when it is complete and sound."""
+    """Download a file, resuming a partial one; it appears when it is complete and valid."""
     folder = f"/{spec.name}" if spec.files > 1 else ""
     make_folder(file.parent)
     part = file.with_name(f"{file.name}.part")
@@ -101,15 +101,15 @@ def _download_file(file: Path, spec: DatasetSpec) -> None:
                 part.rename(temporary)
             return
     raise DownloadError(
-        f"{'; '.join(dict.fromkeys(problems))}; try again (it continues where it stopped), put the file at {file}, or "
+        f"{'; '.join(dict.fromkeys(problems))}; try again (the download resumes), put the file at {file}, or "
         "give other data with `--dataset PATH`"
     )
 
 
 def _transfer(url: str, part: Path) -> None:
-    """Make one request and append what it brings."""
+    """Make one request and append the response."""
     start = part.stat().st_size if part.exists() else 0
-    # No compression on the way: the file is compressed, and ranges must count its own bytes.
+    # No compression in transfer: the file is compressed, and ranges must count its bytes.
     headers = {"Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"

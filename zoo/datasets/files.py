@@ -27,7 +27,7 @@ DEFAULT_DATASET_DIR = "~/.ogbench/data"
 ARRAYS = "arrays"
 """The folder of the converted arrays of a dataset of several files, beside these."""
 RECORD = "shard.json"
-"""What a folder of converted arrays says of them."""
+"""Metadata file in a folder of converted arrays."""
 OFFICIAL = "3.4.0 or older"
 """MuJoCo in which OGBench's own data were made."""
 Folder: TypeAlias = str | Path | None
@@ -70,7 +70,7 @@ def training_files(
 def missing_files(
     spec: DatasetSpec, dataset_dir: Folder, transitions: int | None = None
 ) -> list[Path]:
-    """Return those of :func:`training_files` that do not exist, neither as they came nor converted."""
+    """Return the files of :func:`training_files` that exist neither downloaded nor converted."""
     missing = []
     for path in training_files(spec, dataset_dir, transitions):
         # Users may delete the archives after the conversion.
@@ -81,7 +81,9 @@ def missing_files(
 
 def make_folder(folder: Path) -> None:
     """Create a folder and its parents; raise UsageError if it cannot be created or written to."""
-    with contextlib.suppress(OSError):  # the check below says more, e.g. of a file in the way
+    with contextlib.suppress(
+        OSError
+    ):  # the check below explains more, e.g. that a file has this name
         folder.mkdir(parents=True, exist_ok=True)
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise UsageError(
@@ -91,7 +93,7 @@ def make_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def locked_for_writing(path: Path) -> Iterator[None]:
-    """Hold the lock of a file or folder while it is made; create its parent where it is missing.
+    """Hold the lock of a file or folder while it is made; create its parent if it is missing.
 
     The operating system frees the lock of a process that dies, so a killed process blocks no other.
     """
@@ -118,7 +120,7 @@ def keep_existing(train: Path, existing: str) -> bool:
 
 @contextlib.contextmanager
 def dataset_file(path: Path, origin: str = "") -> Iterator[Path]:
-    """Yield where to write a dataset file; it gets its place, and its checksum beside it, when it is whole.
+    """Yield a temporary path for a dataset file, which is renamed when it is complete; write its checksum beside it.
 
     The old checksum is removed first and the new one is written last, so a crash never leaves a wrong one.
 
@@ -143,7 +145,7 @@ def recorded_sha256(path: Path) -> str | None:
         text = read_text(checksum_file(path))
     except FileNotFoundError:
         return None
-    return next(iter(text.split()), None)  # the file's name follows, as `sha256sum` writes it
+    return next(iter(text.split()), None)  # the file's name comes next, as `sha256sum` writes it
 
 
 def recorded_origin(path: Path, otherwise: str | None = None) -> dict[str, Any]:
@@ -165,7 +167,7 @@ def recorded_origin(path: Path, otherwise: str | None = None) -> dict[str, Any]:
 
 
 def check_checksum(path: Path) -> str:
-    """Return the sha256 of a file; refuse one that differs from what was recorded beside it."""
+    """Return the sha256 of a file; reject it if it differs from the recorded one."""
     digest = digest_of(path)
     expected = recorded_sha256(path)
     if expected not in (None, digest):

@@ -1,4 +1,4 @@
-"""Generate OGBench's datasets: child processes play the episodes, which are then joined.
+"""Generate OGBench's datasets: child processes simulate the episodes, which are then joined.
 
 The child processes use the numerical kernels that all x86-64 processors with AVX2 share, so a dataset has the same
 bytes whatever the processor and the number of processes.
@@ -29,7 +29,7 @@ from zoo.datasets.files import (
     track,
 )
 from zoo.datasets.names import DatasetSpec, parse_name
-from zoo.datasets.oracles import EpisodePlayer, ManipulationPlayer, MazePlayer
+from zoo.datasets.oracles import EpisodeCollector, ManipulationCollector, MazeCollector
 from zoo.envs.rendering import require_pictures
 from zoo.evaluation.workers import available_cores, environment_of_children, prepare_child
 from zoo.terminal.errors import UsageError
@@ -60,11 +60,11 @@ def generate_dataset(
 ) -> tuple[Path, Path]:
     """Generate a dataset's two files with OGBench's scripted oracles and settings, and return their paths.
 
-    Finished episodes are kept next to the file until it is complete, so a stopped generation continues where it was.
+    Finished episodes are kept next to the file until it is complete, so a stopped generation can be continued.
     A dataset of fewer episodes is the beginning of one of more.
 
     :param name: of a dataset of OGBench.
-    :param dataset_dir: None takes OGBench's folder, and for another size than OGBench's a folder of its own below it.
+    :param dataset_dir: None takes OGBench's folder, and for another size than OGBench's a separate folder below it.
     :param num_episodes: training episodes; the validation file gets a tenth of them, at least one.
     :param dataset_size: training transitions instead of episodes, rounded up to whole episodes; None for both takes
         OGBench's size.
@@ -104,12 +104,12 @@ def generate_dataset(
             len(jobs) - len(missing),
         )
         if missing:
-            _play(spec, seed, missing, min(num_workers or available_cores(), len(missing)))
-        played = [file for _, _, file in jobs]
+            _simulate(spec, seed, missing, min(num_workers or available_cores(), len(missing)))
+        episode_files = [file for _, _, file in jobs]
         # The training file comes last: if it exists, the dataset is complete.
         origin = f"MuJoCo {version('mujoco')}, seed {seed}"
-        _join(played[episodes:], files[1], origin)
-        _join(played[:episodes], files[0], origin)
+        _join(episode_files[episodes:], files[1], origin)
+        _join(episode_files[:episodes], files[0], origin)
         shutil.rmtree(parts)
     return files
 
@@ -149,8 +149,8 @@ def _join(parts: Sequence[Path], file: Path, origin: str) -> None:
 # -- processes --------------------------------------------------------------------------------------------------------
 
 
-def _play(spec: DatasetSpec, seed: int, jobs: Sequence[Job], num_workers: int) -> None:
-    """Play episodes in child processes."""
+def _simulate(spec: DatasetSpec, seed: int, jobs: Sequence[Job], num_workers: int) -> None:
+    """Simulate episodes in child processes."""
     earlier_children = set(multiprocessing.active_children())
     # spawned, since NumPy reads the variables when it is imported
     context = multiprocessing.get_context("spawn")
@@ -174,15 +174,15 @@ def _play(spec: DatasetSpec, seed: int, jobs: Sequence[Job], num_workers: int) -
 
 
 def write_episode(spec: DatasetSpec, seed: int, split: str, episode: int, file: Path) -> None:
-    """Play an episode and write it to a file, which appears when it is complete."""
-    arrays = make_player(spec, seed).collect(split, episode)
+    """Simulate an episode and write it to a file, which appears when it is complete."""
+    arrays = make_collector(spec, seed).collect(split, episode)
     with atomic_path(file) as temporary:
         np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
 
 
 @functools.cache
-def make_player(spec: DatasetSpec, seed: int) -> EpisodePlayer:
-    """Return what plays a dataset's episodes; a process builds it once."""
+def make_collector(spec: DatasetSpec, seed: int) -> EpisodeCollector:
+    """Return the collector of a dataset's episodes; a process builds it once."""
     if spec.family.startswith("pointmaze"):
-        return MazePlayer(spec, seed)
-    return ManipulationPlayer(spec, seed)
+        return MazeCollector(spec, seed)
+    return ManipulationCollector(spec, seed)

@@ -50,7 +50,7 @@ def load_dataset(
     A dataset of several files is converted at its first use to arrays that are mapped, see
     :func:`load_shards`.
 
-    :param dataset: where a missing file comes from: ``"download"``, ``"generate"``, ``"auto"`` for the first of these
+    :param dataset: source of a missing file: ``"download"``, ``"generate"``, ``"auto"`` for the first of these
         that works; or the path of a file to use instead, or of a folder of files.
     :param dataset_size: use the first whole trajectories that have this many transitions; None uses all.
     :param sparse: reward -1 until the task is achieved and 0 then, instead of OGBench's count of sub-goals.
@@ -138,10 +138,10 @@ Tasks = dict[int, Any]
 
 @dataclass(frozen=True)
 class ConvertedShard:
-    """One file of a dataset as raw arrays: what training uses of it, with the rewards of every task.
+    """One file of a dataset as the raw arrays for training, with the rewards of every task.
 
     ``solved`` counts the states that achieve each task, by its number as text, and ``sizes`` are the bytes of the
-    arrays' files. ``sha256``, ``bytes`` and ``modified`` (nanoseconds) are those of the original file;
+    arrays' files. ``sha256``, ``bytes`` and ``modified`` (nanoseconds) describe the original file;
     ``environment`` and the version of ``ogbench`` decide the rewards.
     """
 
@@ -157,7 +157,7 @@ class ConvertedShard:
     ogbench: str
 
     def shard(self, task: int, min_transitions: int) -> Shard:
-        """Return what training takes of it.
+        """Return the part of it that training uses.
 
         :param task: whose rewards, 1 to 5.
         :param min_transitions: take the first whole trajectories with at least this many; all if there are fewer.
@@ -179,7 +179,7 @@ def load_shards(
 ) -> Dataset:
     """Return a dataset of several files, converting them first if need be; see `zoo.datasets.load.load_dataset`.
 
-    :param settings: what decides the content besides the files, with ``dataset_size`` and ``sparse``.
+    :param settings: options that affect the content besides the files, with ``dataset_size`` and ``sparse``.
     """
     name = parse_env_name(env_name)
     size = settings["dataset_size"]
@@ -298,7 +298,7 @@ def _convert(folder: Path, name: str, spec: DatasetSpec, tasks: Tasks) -> Conver
         observations = arrays.pop("observations")
         np.save(temporary / "final_observations", observations[~valid])
         np.save(temporary / "observations", observations[valid])
-        del observations  # the largest array, before those of every task
+        del observations  # the largest array, before the arrays of every task are made
         solved = {}
         for task, env in tasks.items():
             rewards, masks = relabel(arrays, env)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from agents.common.validation import unknown_name_message
 from zoo.envs.rendering import VISUAL
-from zoo.envs.tasks import OF_YOUR_OWN, TASKS
+from zoo.envs.tasks import TASKS, UNKNOWN_ENV_ADVICE
 from zoo.terminal.errors import UsageError
 
 NUM_TASKS = 5  # every OGBench environment below has tasks 1 to 5
@@ -52,13 +52,13 @@ humanoidmaze-giant                                                    navigate  
 # 1000 episodes.
 _GENERATED_ONLY = ("cube-octuple-play-v0", "cube-octuple-noisy-v0")
 
-# Families that have the same datasets with images too, under names that begin with `visual-`.
+# Families that have the same datasets with images too, under names that start with `visual-`.
 _VISUAL_FAMILIES = ("antmaze", "humanoidmaze", "cube", "scene", "puzzle")
 
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """What OGBench says about one dataset.
+    """OGBench's description of one dataset.
 
     :param name: file name without ending, e.g. ``"cube-double-play-v0"``.
     :param environment: environment without version, e.g. ``"cube-double"``.
@@ -103,7 +103,7 @@ class DatasetSpec:
 
     @property
     def default_task(self) -> int:
-        """The task that OGBench 1.2 means where a name gives none."""
+        """The default task of OGBench 1.2, for a name without a task."""
         if self.family.startswith(("puzzle-3x3", "puzzle-4x4", "antsoccer")):
             return 4
         return 2 if self.family.startswith(("puzzle", "cube", "scene")) else 1
@@ -118,9 +118,9 @@ class DatasetSpec:
 class DatasetName:
     """A parsed name.
 
-    :param spec: what OGBench says about its dataset.
+    :param spec: OGBench's description of its dataset.
     :param env_id: gymnasium id of the environment, e.g. ``"cube-double-singletask-task2-v0"``.
-    :param task: the task, 1 to 5, OGBench's default one where the name gives none; None in a plain dataset name.
+    :param task: the task, 1 to 5, OGBench's default if the name gives none; None in a plain dataset name.
     """
 
     spec: DatasetSpec
@@ -154,7 +154,7 @@ DATASETS = _build_table()
 
 
 def single_task_names(dataset: str) -> list[str]:
-    """Return the environment names that train on a dataset: that of the default task, and of tasks 1 to 5."""
+    """Return the environment names that train on a dataset: for the default task, and for tasks 1 to 5."""
     prefix = f"{dataset.removesuffix('-v0')}-singletask"
     return [f"{prefix}-v0", *(f"{prefix}-task{task}-v0" for task in range(1, NUM_TASKS + 1))]
 
@@ -164,7 +164,7 @@ def parse_name(name: str, kind: str = "dataset", registered: Iterable[str] = ())
 
     ``env_id`` of a plain dataset name is the goal-conditioned environment.
 
-    :param kind: what the name is of, for the message.
+    :param kind: kind of name, for the message.
     :param registered: names of further environments, for the message.
     :raises UsageError: if the name is unknown; the text names the three closest names.
     """
@@ -174,11 +174,11 @@ def parse_name(name: str, kind: str = "dataset", registered: Iterable[str] = ())
     if name in TASKS:
         benchmark = TASKS[name].benchmark
         raise UsageError(
-            f"`{name}` is a task of {benchmark}, not of OGBench; docs/{benchmark.lower()}.md says how its data are "
-            "loaded"
+            f"`{name}` is a task of {benchmark}, not of OGBench; docs/{benchmark.lower()}.md explains how to load its "
+            "data"
         )
     names = itertools.chain(DATASETS, *map(single_task_names, DATASETS), registered, TASKS)
-    advice = OF_YOUR_OWN if kind == "environment" else ""
+    advice = UNKNOWN_ENV_ADVICE if kind == "environment" else ""
     raise UsageError(unknown_name_message(kind, name, [*names], "zoo dataset list") + advice)
 
 
@@ -202,7 +202,7 @@ def is_custom(name: str) -> bool:
     if name in DATASETS:
         return False
     path = Path(name)
-    # What looks like a path is taken for one, so that the message about it is about a path.
+    # A name that looks like a path is taken for one, so that the message is about a path.
     return (
         name.startswith("minari:")
         or len(path.parts) > 1
@@ -212,7 +212,7 @@ def is_custom(name: str) -> bool:
 
 
 def is_single_task(name: str) -> bool:
-    """Return whether a name is that of a single-task environment of OGBench."""
+    """Return whether a name belongs to a single-task environment of OGBench."""
     parts = _parse(name)
     return parts is not None and parts.task is not None
 

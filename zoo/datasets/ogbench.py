@@ -20,7 +20,7 @@ from zoo.envs.repeatable import global_numpy_seed
 from zoo.terminal.errors import UsageError, as_usage_error
 
 BROKEN = (UsageError, DamagedFileError, OSError)
-"""What the checks raise over a file that cannot be trained on."""
+"""Exceptions of the checks for a file that cannot be trained on."""
 ACTION_MARGIN = 1e-5
 """Actions are kept this far inside [-1, 1], so that atanh of them is finite."""
 
@@ -143,9 +143,9 @@ def read_arrays(path: Path, spec: DatasetSpec) -> tuple[str, dict[str, Array]]:
 def relabel(arrays: Mapping[str, Array], env: Any) -> tuple[Array, Array]:
     """Return the rewards and masks of a task, by OGBench's relabeller.
 
-    :param arrays: ``qpos`` and, where the dataset has them, ``button_states``, each of shape (rows, ...).
-    :param env: what :func:`make_labelling_env` returned.
-    :return: float32 rewards (sparse -1/0 in mazes, else minus the number of unsatisfied sub-goals) and masks (0 where
+    :param arrays: ``qpos`` and, if the dataset has them, ``button_states``, each of shape (rows, ...).
+    :param env: environment of :func:`make_labelling_env`.
+    :return: float32 rewards (sparse -1/0 in mazes, else minus the number of unsatisfied sub-goals) and masks (0 if
         the task is achieved, else 1) of the state before each action, each of shape (rows,).
     """
     sources = {name: arrays[name] for name in ("qpos", "button_states") if name in arrays}

@@ -1,4 +1,4 @@
-"""Play episodes of OGBench's datasets with its scripted oracles.
+"""Collect episodes of OGBench's datasets with its scripted oracles.
 
 Source of the settings: OGBench (Park et al., arXiv 2410.20092), `data_gen_scripts/commands.sh`, version 1.2.
 """
@@ -34,8 +34,8 @@ ACTION_NOISE = 0.5
 MAX_ATTEMPTS = 100  # far more than needed: few episodes are unhealthy
 
 
-class EpisodePlayer:
-    """Plays the episodes of a dataset; an episode depends only on the seed, the split and its number."""
+class EpisodeCollector:
+    """Collects the episodes of a dataset; an episode depends only on the seed, the split and its number."""
 
     def __init__(self, spec: DatasetSpec, seed: int) -> None:
         self.spec = spec
@@ -51,18 +51,18 @@ class EpisodePlayer:
         for attempt in range(MAX_ATTEMPTS):
             words = stream(PURPOSES[split], self.seed, episode, attempt).generate_state(6)
             with global_numpy_seed(words[:4]):
-                arrays = self.play(int(words[4]), int(words[5]))
+                arrays = self.run_episode(int(words[4]), int(words[5]))
             if arrays is not None:
                 return arrays
         raise RuntimeError(f"{self.spec.name}: {MAX_ATTEMPTS} episodes in a row were unhealthy")
 
-    def play(self, reset_seed: int, action_seed: int) -> Arrays | None:
+    def run_episode(self, reset_seed: int, action_seed: int) -> Arrays | None:
         """Return the arrays of one episode; None if it must be replaced by another."""
         raise NotImplementedError
 
 
-class MazePlayer(EpisodePlayer):
-    """Plays episodes of a point mass that follows the shortest path, with noise."""
+class MazeCollector(EpisodeCollector):
+    """Collects episodes of a point mass on the shortest path, with noise."""
 
     def __init__(self, spec: DatasetSpec, seed: int) -> None:
         super().__init__(spec, seed)
@@ -80,7 +80,7 @@ class MazePlayer(EpisodePlayer):
         self.junctions = [cell for cell in self.cells if not is_corridor[cell]]
         self.subgoals: dict[tuple[Any, Any], Array] = {}
 
-    def play(self, reset_seed: int, action_seed: int) -> Arrays | None:
+    def run_episode(self, reset_seed: int, action_seed: int) -> Arrays | None:
         """Return the arrays of one episode; None if it must be replaced by another."""
         self.env.action_space.seed(action_seed)
         start = self.cells[np.random.randint(len(self.cells))]
@@ -104,7 +104,7 @@ class MazePlayer(EpisodePlayer):
         return self.junctions[np.random.randint(len(self.junctions))]
 
     def sample_nearby(self, start: Cell) -> Cell:
-        """Return a random cell four steps from the start; the start when there is none."""
+        """Return a random cell four steps from the start; the start if none exists."""
         maze = self.env.unwrapped
         xy = maze.ij_to_xy(start)
         _, distance = maze.get_oracle_subgoal(xy, xy)
@@ -126,8 +126,8 @@ class MazePlayer(EpisodePlayer):
         return offset / float(np.linalg.norm(offset) + 1e-6)
 
 
-class ManipulationPlayer(EpisodePlayer):
-    """Plays episodes of a robot arm that follows one scripted oracle after the other."""
+class ManipulationCollector(EpisodeCollector):
+    """Collects episodes of a robot arm, controlled by one scripted oracle after the other."""
 
     def __init__(self, spec: DatasetSpec, seed: int) -> None:
         super().__init__(spec, seed)
@@ -161,7 +161,7 @@ class ManipulationPlayer(EpisodePlayer):
             oracle = getattr(module, f"{target.title()}{kind.title()}Oracle")
             self.oracles[target] = oracle(env=self.env, **options, **further)
 
-    def play(self, reset_seed: int, action_seed: int) -> Arrays | None:
+    def run_episode(self, reset_seed: int, action_seed: int) -> Arrays | None:
         """Return the arrays of one episode; None if it must be replaced by another."""
         self.action_space.seed(action_seed)
         observation, info = self.env.reset(seed=reset_seed)
@@ -176,7 +176,7 @@ class ManipulationPlayer(EpisodePlayer):
             done = terminated or truncated
             rows.append(_row(observation, action, done, info))
             if oracle.done:
-                # The new target changes what the oracle looks for, not the state: `info` above stays the step's own.
+                # The new target changes the oracle's goal, not the state: `info` above stays that step's.
                 oracle = self.start_oracle(*self.env.unwrapped.set_new_target(p_stack=stacking))
             observation = next_observation
         arrays = to_arrays(rows)
@@ -184,7 +184,9 @@ class ManipulationPlayer(EpisodePlayer):
             # The cube must stay in sight or in the drawer, so that goal images are not ambiguous.
             y, z = arrays["qpos"][:, 15], arrays["qpos"][:, 16]
             too_far_right = y >= 0.29
-            too_far_left = (y <= -0.3) & ((z < 0.06) | (z > 0.08))  # the drawer's place and height
+            too_far_left = (y <= -0.3) & (
+                (z < 0.06) | (z > 0.08)
+            )  # the drawer's position and height
             if (too_far_right | too_far_left).any():
                 return None
         return arrays

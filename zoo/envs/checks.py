@@ -1,7 +1,7 @@
-"""Check what environments say of their spaces, and what they return at each reset and step.
+"""Checks of the spaces of environments, and of the values that they return at each reset and step.
 
-:func:`zoo.envs.make.make_env` wraps all environments in these checks: what passes has the dtypes and shapes of its
-spaces.
+:func:`zoo.envs.make.make_env` wraps all environments in these checks: observations that pass have the dtypes and
+shapes of their spaces.
 """
 
 import inspect
@@ -17,7 +17,7 @@ from agents.common.frames import channel_axis, is_image
 from zoo.terminal.errors import UsageError
 
 Info: TypeAlias = dict[str, Any]
-"""What an environment reports beside an observation."""
+"""Further information that an environment reports."""
 CHOICES = spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
 LARGEST = float(np.finfo(np.float32).max)
 """Largest value that float32 networks and buffers can represent."""
@@ -26,9 +26,9 @@ _SUPPORTED = "a vector, an image (uint8 from 0 to 255, shape (H, W, C) or (C, H,
 
 
 class ReturnError(ValueError):
-    """An environment returned what it must not.
+    """An environment returned an invalid value.
 
-    :param problem: what was expected, and what was got.
+    :param problem: the expected and the actual value.
     :param remedy: the wrapper that mends it.
     :param is_form: whether any action leads to it, as another type or shape does; NaN may come from wild actions only.
     """
@@ -43,14 +43,14 @@ class ReturnError(ValueError):
 
 
 def check_spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
-    """Refuse spaces that cannot be trained on, and resets without a seed.
+    """Reject spaces that cannot be trained on, and resets without a seed.
 
     :raises UsageError: for the first of these.
     """
     actions = env.action_space
     observations = env.observation_space
     is_line = len(actions.shape or ()) == 1
-    # half precision would round the actions that are played, but not those that are stored
+    # half precision would round executed actions, but not stored ones
     if not isinstance(actions, spaces.Box) or actions.dtype not in ("f4", "f8") or not is_line:
         raise UsageError(
             f"`{env_id}` has the action space {_describe(actions)}, expected a one-dimensional Box of float32 or "
@@ -58,10 +58,10 @@ def check_spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
         )
     is_range = actions.bounded_below & actions.bounded_above & (actions.low < actions.high)
     if not is_range.all():
-        place = int(np.argmin(is_range))
+        coordinate = int(np.argmin(is_range))
         raise UsageError(
-            f"`{env_id}` has actions from {actions.low[place]:g} to {actions.high[place]:g} in coordinate {place}, "
-            "expected finite low < high; in a wrapper, leave out what cannot move and give limits to the rest"
+            f"`{env_id}` has actions from {actions.low[coordinate]:g} to {actions.high[coordinate]:g} in coordinate "
+            f"{coordinate}, expected finite low < high; in a wrapper, leave out fixed coordinates and bound the others"
         )
     # A single space is checked like the only part of a Dict.
     parts = {"": observations}
@@ -75,9 +75,9 @@ def check_spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
         if is_image(part) or (isinstance(part, spaces.Box) and len(part.shape) == 1):
             continue
         if not key or not isinstance(part, CHOICES):
-            of_key = f" for `{key}`" if key else ""
+            suffix = f" for `{key}`" if key else ""
             raise UsageError(
-                f"`{env_id}` has the observation space {_describe(part)}{of_key}, expected {_SUPPORTED}; convert it in "
+                f"`{env_id}` has the observation space {_describe(part)}{suffix}, expected {_SUPPORTED}; convert it in "
                 "a wrapper: gymnasium.wrappers.FlattenObservation makes a vector, and "
                 "`(255 * image).round().astype(np.uint8)` an image of numbers from 0 to 1"
             )
@@ -93,26 +93,27 @@ def check_spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
 
 
 def check_same_spaces(
-    source: object, trained: tuple[Any, Any], env_id: str, played: tuple[Any, Any]
+    source: object, trained: tuple[Any, Any], env_id: str, env_spaces: tuple[Any, Any]
 ) -> None:
-    """Refuse a model that was trained with other observations or action limits than it is to play with.
+    """Reject a model that was trained with other observations or action limits than the environment's.
 
-    A policy scales its actions to the limits that it was trained with, so in others it would play other actions.
+    A policy scales its actions to the limits that it was trained with, so with other limits it would execute other
+    actions.
 
     :param source: the model's file, for the message.
     :param trained: observation and action space of the model.
-    :param played: those of the environment.
+    :param env_spaces: observation and action space of the environment.
     :raises UsageError: if one of them differs.
     """
     for noun, model_space, env_space in zip(
-        ("observations", "actions"), trained, played, strict=True
+        ("observations", "actions"), trained, env_spaces, strict=True
     ):
         if _signature(model_space) != _signature(env_space):
             raise UsageError(
                 f"{source} was trained with {noun} {_describe(model_space)}, got {_describe(env_space)} in {env_id}; "
                 "give the environment that it was trained in"
             )
-    model_space, env_space = trained[1], played[1]
+    model_space, env_space = trained[1], env_spaces[1]
     limits = [model_space.low.tolist(), model_space.high.tolist()]
     env_limits = [env_space.low.tolist(), env_space.high.tolist()]
     if not np.allclose(limits, env_limits):
@@ -124,10 +125,10 @@ def check_same_spaces(
 
 
 def _signature(space: spaces.Space[Any]) -> Any:
-    """Return what a model's networks know of a space: shapes and choices; images have their channels first."""
+    """Return the part of a space that networks depend on: shapes and choices; images have their channels first."""
     if isinstance(space, spaces.Dict):
         return {key: _signature(part) for key, part in space.spaces.items()}
-    # Networks do not know the limits of a Box, which may differ.
+    # Networks do not depend on the limits of a Box, which may differ.
     if not isinstance(space, spaces.Box):
         return space
     if is_image(space) and channel_axis(space.shape) == -1:
@@ -185,12 +186,12 @@ def unpack_step(result: Any) -> tuple[Any, float, bool, bool, Info]:
 
 
 def read_observation(space: spaces.Space[Any], observation: Any, name: str = "observation") -> Any:
-    """Return a copy of an observation in the dtype of its space, which stays as it is when the environment goes on.
+    """Return a copy of an observation in the dtype of its space, unaffected by later steps of the environment.
 
     A space of floating-point numbers takes numbers of any type, since networks compute in float32; other spaces take
-    what converts to their dtype without loss.
+    values that convert to their dtype without loss.
 
-    :param name: what messages call it.
+    :param name: its name in messages.
     :raises ReturnError: for another type or shape, a choice that does not exist, or a number that float32 cannot hold.
     """
     if isinstance(space, spaces.Dict):
@@ -215,8 +216,8 @@ def read_observation(space: spaces.Space[Any], observation: Any, name: str = "ob
         if is_image(space):
             noun = "an image"
         raise ReturnError(
-            f"{noun} must be {space.dtype} of shape {space.shape} as its space says, got {_form(observation)}",
-            "convert it: `gymnasium.wrappers.DtypeObservation` changes the dtype of a space and what it holds, "
+            f"{noun} must be {space.dtype} of shape {space.shape} as in its space, got {_form(observation)}",
+            "convert it: `gymnasium.wrappers.DtypeObservation` changes the dtype of a space and its values, "
             "`gymnasium.wrappers.TransformObservation` anything",
         )
     if array.dtype.kind == "f":
@@ -232,12 +233,12 @@ def read_observation(space: spaces.Space[Any], observation: Any, name: str = "ob
 
 
 def read_success(info: Info) -> int | None:
-    """Return the success of an info, ``success`` or SB3's ``is_success``; None where it says none.
+    """Return the success of an info, ``success`` or SB3's ``is_success``; None if it has none.
 
     :raises ReturnError: if it is neither 0 nor 1.
     """
     success = info.get("success")
-    if success is None:  # also where it stands empty beside the other name
+    if success is None:  # also if it is None beside the other name
         success = info.get("is_success")
     if success is None:
         return None
@@ -251,7 +252,7 @@ def read_success(info: Info) -> int | None:
 
 
 def require_finite(name: str, magnitude: float) -> None:
-    """Refuse a value that float32 cannot hold.
+    """Reject a value that float32 cannot represent.
 
     :raises ReturnError: for NaN, infinity and larger numbers.
     """
@@ -287,7 +288,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _form(value: Any) -> str:
-    """Return what a value is, for messages: its type, and of arrays and tuples their shape."""
+    """Return a description of a value for messages: its type, and the shape of an array or tuple."""
     if isinstance(value, np.ndarray):
         return f"{value.dtype} of shape {value.shape}"
     if isinstance(value, tuple):

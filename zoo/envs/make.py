@@ -23,7 +23,7 @@ from zoo.algorithms.packages import import_optional, import_user_object
 from zoo.envs.checks import OLD_API, check_spaces
 from zoo.envs.rendering import require_pictures
 from zoo.envs.repeatable import RepeatableEnv, name_of
-from zoo.envs.tasks import MAZES, OF_YOUR_OWN, ROBOMIMIC, ROBOTICS, SCENES, TASKS
+from zoo.envs.tasks import MAZES, ROBOMIMIC, ROBOTICS, SCENES, TASKS, UNKNOWN_ENV_ADVICE
 from zoo.evaluation.workers import temp_folder
 from zoo.settings.record import Wrappers, named_wrappers
 from zoo.terminal.errors import EnvironmentApiFault, UsageError, as_usage_error
@@ -52,17 +52,17 @@ for _name, _scene in SCENES.items():
 def make_env(
     env_id: str | EnvSpec, *, env_wrapper: Wrappers = (), frame_stack: int = 1, **env_kwargs: Any
 ) -> RepeatableEnv:
-    """Return an environment whose every random number follows from the seed given to ``reset``.
+    """Return an environment whose random numbers all depend on the seed given to ``reset``.
 
-    ``info`` has ``success`` (0 or 1) and SB3's ``is_success`` wherever the environment knows success; of OGBench's
-    own entries nothing else is kept, since they are a hundred times the size of the observation.
+    ``info`` has ``success`` (0 or 1) and SB3's ``is_success`` if the environment reports success; OGBench's
+    other entries are dropped, since they are a hundred times the size of the observation.
 
     :param env_id: Gymnasium id (``cube-double-singletask-task2-v0``, ``Pendulum-v1``, ``my_package:Mine-v0``) or spec.
     :param env_wrapper: wrappers around it, see `zoo.settings.record`.
     :param frame_stack: number of images stacked to one observation, see :class:`agents.FrameStack`.
     :param env_kwargs: passed to the environment's constructor.
     :return: the environment, with its own observation dtype and a time limit if its id has one.
-    :raises UsageError: if the id or an argument is unknown, the task has no reward of its own, a space cannot be
+    :raises UsageError: if the id or an argument is unknown, the task has no reward, a space cannot be
         trained on, or nothing can draw the images.
     """
     spec = find_spec(env_id, **env_kwargs)
@@ -131,10 +131,10 @@ def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
             spec = gymnasium.spec(name)
         except (gymnasium.error.Error, ModuleNotFoundError) as error:
             if env_id.startswith("data-"):
-                message = f"`{env_id}` is a placeholder for data without environment, and cannot be played"
+                message = f"`{env_id}` is a placeholder for data without environment, and cannot be simulated"
                 raise UsageError(message) from error
             names = [*gymnasium.registry, *TASKS]
-            message = unknown_name_message("environment", env_id, names) + OF_YOUR_OWN
+            message = unknown_name_message("environment", env_id, names) + UNKNOWN_ENV_ADVICE
             raise UsageError(f"{message} ({error})") from error
     kwargs = {**spec.kwargs, **env_kwargs}
     has_task = kwargs.get("reward_task_id") is not None or kwargs.get("mode") == "data_collection"
@@ -142,7 +142,7 @@ def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
         prefix = spec.id.rpartition("-v")[0] + "-singletask"
         tasks = sorted(name for name in gymnasium.registry if name.startswith(prefix))
         raise UsageError(
-            f"`{spec.id}` is a goal-conditioned task without a reward of its own; "
+            f"`{spec.id}` is a goal-conditioned task without a reward; "
             f"use one of its single tasks: {', '.join(tasks)}"
         )
     return spec
@@ -162,7 +162,7 @@ def require_simulator(env_id: str) -> None:
 
 
 def import_robotics(module: str, env_id: str) -> Any:
-    """Return a module of Gymnasium-Robotics, or raise UsageError where it is not installed."""
+    """Return a module of Gymnasium-Robotics, or raise UsageError if it is not installed."""
     return import_optional(module, "Gymnasium-Robotics", f"`{env_id}`", "flow-rl-zoo[d4rl]")
 
 
@@ -202,9 +202,9 @@ TOLERANCE = 1e-4  # a simulator may leave traces as small as that
 
 
 def try_env(env: RepeatableEnv) -> None:
-    """Refuse an environment that violates Gymnasium's API, or whose episodes depend on those before them.
+    """Reject an environment that violates Gymnasium's API, or whose episodes depend on earlier ones.
 
-    It plays the same seed and actions before and after another episode, within about a second. OGBench's own
+    The same seed and actions are simulated before and after another episode, within about a second. OGBench's own
     environments are skipped: the tests of this package cover them, and they are slow to reset.
 
     :param env: a new environment; it is left in the middle of an episode.
@@ -216,38 +216,38 @@ def try_env(env: RepeatableEnv) -> None:
             return
     name = name_of(env)
     try:
-        first = _play(env, 0, seconds=TRIAL_SECONDS)
-        _play(env, 1, len(first))
-        again = _play(env, 0, len(first))
+        first = _run_episode(env, 0, seconds=TRIAL_SECONDS)
+        _run_episode(env, 1, len(first))
+        again = _run_episode(env, 0, len(first))
     except EnvironmentApiFault as error:
         raise UsageError(str(error)) from error
     except Exception as error:
-        # a wrapper of Gymnasium's below the checks, which does not say whose fault it is
+        # raised by a wrapper of Gymnasium below the checks, without the name of the environment
         if isinstance(error, ValueError) and "values to unpack" in str(error):
             raise UsageError(
                 f"`step` of `{name}` must return (observation, reward, terminated, truncated, info), got {error}; "
                 f"correct the environment, or {OLD_API}"
             ) from error
-        # Random actions may do what no policy does; a fault that matters comes again in the work itself.
+        # Random actions may be unlike any policy's; a fault that matters occurs again during the run.
         return
     if spec is not None and spec.nondeterministic:
         return
     for step, (expected, actual) in enumerate(zip(first, again, strict=False)):
         if not np.allclose(expected, actual, TOLERANCE, TOLERANCE):
             raise UsageError(
-                f"an episode of `{name}` must follow from its reset seed and actions alone, got another step {step} "
+                f"an episode of `{name}` must depend on its reset seed and actions alone, got another step {step} "
                 "after another episode; draw from `self.np_random`, scale observations by the data "
                 "(`observation_scale`), make the stage of a curriculum an argument (--env-kwargs), or register the "
                 "environment with `nondeterministic=True`"
             )
 
 
-def _play(
+def _run_episode(
     env: RepeatableEnv, episode: int, max_rows: int = TRIAL_STEPS, seconds: float = math.inf
 ) -> list[np.ndarray]:
-    """Play the beginning of an episode, whose seed and actions depend on its number alone.
+    """Simulate the start of an episode, whose seed and actions depend on its number alone.
 
-    :param max_rows: rows to play, the reset included.
+    :param max_rows: maximum number of rows, the reset included.
     :return: the numbers that the reset and each step returned, one array each.
     """
     # a copy: users draw from the environment's own space
@@ -285,7 +285,7 @@ def env_spaces(env: Any) -> tuple[Any, Any]:
         return env.observation_space, env.action_space
 
 
-# -- what their construction leaves behind ----------------------------------------------------------------------------
+# -- side effects of their construction ------------------------------------------------------------------------------
 
 
 def ignore_startup_warnings() -> None:

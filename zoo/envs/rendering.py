@@ -17,7 +17,7 @@ EGL draws on a GPU or in software, without a screen; OSMesa in software; GLFW in
 WHAT_TO_INSTALL = (
     "install EGL (Debian, Ubuntu: `apt install libegl1 libgl1-mesa-dri`; Fedora: `dnf install mesa-libEGL "
     "mesa-dri-drivers`) or OSMesa (`apt install libosmesa6`; `dnf install mesa-compat-libOSMesa`), or start the "
-    "program where there is a screen"
+    "program on a machine with a screen"
 )
 _TRIAL = """
 import mujoco
@@ -56,7 +56,7 @@ def require_pictures(env_id: str) -> None:
 
 
 def why_no_window() -> str | None:
-    """Make MuJoCo draw in a way that leaves this process a window to show; return why there is none, or None.
+    """Configure MuJoCo to render in windows; return None, or the reason why it cannot.
 
     A process can draw through EGL or OSMesa, or in windows, but not both.
     """
@@ -87,10 +87,10 @@ def _nothing_draws(name: str) -> str:
 
 
 def choose_platform() -> str | None:
-    """Make MuJoCo draw in this process with what works here, and return its name; None if nothing does.
+    """Select a rendering backend that works on this machine, and return its name; None if none does.
 
     If the environment variable MUJOCO_GL names one, no other is tried. MuJoCo reads the variable when it is imported,
-    so a process that has imported it before keeps what it has. Where nothing works the variable is removed: with some
+    so a process that has imported it before keeps its backend. If none works the variable is removed: with some
     names that do not work, MuJoCo cannot even be imported.
     """
     configured = os.environ.get(VARIABLE, "")
@@ -118,9 +118,9 @@ def _works(name: str) -> bool:
 
 
 def prepare_drawing(env: Any) -> None:
-    """Draw without shadows and smoothed edges, which take up to 30 times as long where there is no GPU.
+    """Draw without shadows and smoothed edges, which take up to 30 times as long without a GPU.
 
-    What is set takes effect when the first picture is made. OGBench's scenes have a model only after the first reset.
+    The settings take effect with the first picture. OGBench's scenes have a model only after the first reset.
 
     :param env: one of Gymnasium without wrappers, of MuJoCo or not.
     """

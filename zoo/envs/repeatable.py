@@ -1,4 +1,4 @@
-"""Environments whose every random number follows from the seed of ``reset``, and whose returns are checked."""
+"""Environments whose random numbers all depend on the seed of ``reset``, and whose returned values are checked."""
 
 import contextlib
 import copy
@@ -38,13 +38,13 @@ def global_numpy_seed(seed: int | Array) -> Iterator[None]:
 
 
 class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
-    """Environment whose ``reset(seed=s)`` decides everything that follows, without touching the global generator.
+    """Environment whose ``reset(seed=s)`` determines the whole episode, without touching the global generator.
 
     OGBench draws start positions and teleports from NumPy's global generator, and steps with actions of an unseeded
-    action space while it resets. Here both follow the seed; without a seed they follow the environment's own
+    action space while it resets. Here both depend on the seed; without a seed they depend on the environment's
     ``np_random``, so a seeded sequence of resets is repeatable too. The global generator is left as it was found.
 
-    `zoo.envs.checks` checks what it returns; :class:`zoo.terminal.errors.EnvironmentFault` says what is wrong.
+    `zoo.envs.checks` checks its returned values and raises :class:`zoo.terminal.errors.EnvironmentFault`.
 
     :param keep_info: whether to keep all of the environment's ``info`` or only the success.
     """
@@ -55,7 +55,7 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
         # OGBench's manipulation scenes build both spaces at each access, and draw actions from them in a reset.
         self.observation_space = env.observation_space
         self._reset_actions = env.action_space
-        # What a reset draws must not change the samples of the space that users see.
+        # The samples of a reset must not affect the samples of the space that users see.
         self.action_space = copy.deepcopy(env.action_space)
         if isinstance(getattr(type(raw), "action_space", None), property):
             raw.__class__ = type(
@@ -105,7 +105,7 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
 
     @contextlib.contextmanager
     def _naming_faults(self) -> Iterator[None]:
-        """Say in an error which environment is at fault, when, and what to do."""
+        """Add the environment, the step and a remedy to an error."""
         try:
             yield
         except ReturnError as error:
@@ -118,17 +118,17 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
     def _select(self, info: Info) -> Info:
         """Return the part of an info that is kept, with success under both names."""
         success = read_success(info)
-        kept = {}
-        # A copy without `episode`: there SB3 enters the totals of an episode that ends, and reads them after each step.
+        selected = {}
+        # A copy without `episode`: SB3 writes the totals of a finished episode there, and reads them after each step.
         if self._keep_info:
-            kept = {name: value for name, value in info.items() if name != "episode"}
+            selected = {name: value for name, value in info.items() if name != "episode"}
         if success is not None:
-            kept |= {"success": success, "is_success": bool(success)}
-        return kept
+            selected |= {"success": success, "is_success": bool(success)}
+        return selected
 
     @contextlib.contextmanager
     def _own_global_generator(self) -> Iterator[None]:
-        """Replace the state of NumPy's global generator by that of this environment."""
+        """Replace the state of NumPy's global generator by this environment's."""
         callers_state = np.random.get_state()
         np.random.set_state(self._global_state)
         try:

@@ -1,7 +1,7 @@
 """robosuite's environments as robomimic's demonstrations were recorded in them.
 
 Sources: the environment's arguments are ``env_args`` of robomimic's files for robosuite 1.5; sensors, reward and ends
-are those of Q-chunking (Li, Zhou and Levine, arXiv 2507.07969, ``envs/robomimic_utils.py`` and ``main.py``).
+are as in Q-chunking (Li, Zhou and Levine, arXiv 2507.07969, ``envs/robomimic_utils.py`` and ``main.py``).
 """
 
 from typing import Any
@@ -63,7 +63,7 @@ ENV_ARGS: dict[str, Any] = load_yaml(_ENV_ARGS, "`env_args`")
 class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     """A task of robosuite whose reward is 0 in the step that achieves it, which ends the episode, and -1 before.
 
-    Everything random is drawn in ``reset``, and follows its seed.
+    All random numbers are drawn in ``reset``, and depend on its seed.
 
     :param scene: robosuite's name, e.g. ``"Lift"``.
     :param render_mode: ``"rgb_array"`` to make pictures, (256, 256, 3).
@@ -89,7 +89,7 @@ class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         with global_numpy_seed(self._seed()):
             self._scene.reset()
         self._close_renderer()  # the scene is another one: the size of the cube differs
-        # as robomimic does it: in what `reset` returns, sensors that depend on others are still 0
+        # as in robomimic: in the observation of `reset`, sensors that depend on other sensors are still 0
         return _vector(self._scene._get_observations(force_update=True)), {"success": 0}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
@@ -116,7 +116,7 @@ class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         return self._renderer.render()
 
     def close(self) -> None:
-        """Free the simulation and what draws it."""
+        """Free the simulation and its renderer."""
         self._close_renderer()
         self._scene.close()
 

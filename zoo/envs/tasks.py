@@ -1,8 +1,8 @@
 """Tasks of robomimic and D4RL: their names, known without the packages that simulate them.
 
-Sources: names and steps of robomimic's are those of Q-chunking (Li, Zhou and Levine, arXiv 2507.07969,
+Sources: names and steps of robomimic are from Q-chunking (Li, Zhou and Levine, arXiv 2507.07969,
 ``envs/robomimic_utils.py``) and TRQAM (Dong et al., arXiv 2605.27079), which evaluate on them; robomimic's own
-evaluations have 500 steps. D4RL's names are Minari's; steps and environments are those of its scripts
+evaluations have 500 steps. D4RL's names are Minari's; steps and environments are from its scripts
 (``Farama-Foundation/minari-dataset-generation-scripts``), AntMaze's starts and goals too.
 """
 
@@ -18,8 +18,8 @@ class Task:
     :param name: the benchmark's: of the environment, or in D4RL of the dataset, e.g. ``"D4RL/pen/human-v2"``.
     :param domain: its environment and variant in settings files and reports, e.g. ``"lift-mh"``.
     :param env_id: Gymnasium id of the environment.
-    :param steps: most steps of an episode; None: as the environment says.
-    :param entries: entries of settings files that hold for it besides those of its domain and name.
+    :param steps: time limit of an episode; None: the environment's.
+    :param entries: entries of settings files that apply besides its domain and name.
     """
 
     benchmark: str
@@ -45,7 +45,7 @@ ROBOMIMIC = {
     for name, (domain, _, steps) in zip(SCENES, _ROBOMIMIC, strict=True)
 }
 OBSERVATIONS = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos", "object")
-"""What an observation is made of, in this order: robomimic's names, in its files and of robosuite's sensors."""
+"""Parts of an observation, in this order: names in robomimic's files and of robosuite's sensors."""
 
 # robosuite tells whenever it is imported which optional packages are missing, and which files it reads
 logging.getLogger("robosuite_logs").addFilter(lambda record: record.levelno >= logging.ERROR)
@@ -79,5 +79,7 @@ ROBOTICS = {task.env_id for task in (*_HANDS, *_ANTS)}
 D4RL = {task.name: task for task in (*_HANDS, *_ROBOTS, *_ANTS)}
 TASKS = {**ROBOMIMIC, **D4RL}
 """Tasks of other benchmarks than OGBench, by name; their data have rewards."""
-OF_YOUR_OWN = "; write one of your own as module:Id, or name its package by `--gym-packages`"
-"""What a message adds about an unknown environment."""
+UNKNOWN_ENV_ADVICE = (
+    "; write your environment as module:Id, or name its package by `--gym-packages`"
+)
+"""End of the message about an unknown environment."""

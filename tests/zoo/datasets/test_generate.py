@@ -18,7 +18,7 @@ from tests.zoo.outcomes import refuses
 from zoo.datasets import files as dataset_paths
 from zoo.datasets import generate
 from zoo.datasets.files import recorded_sha256
-from zoo.datasets.generate import generate_dataset, make_player
+from zoo.datasets.generate import generate_dataset, make_collector
 from zoo.datasets.names import DATASETS
 
 MANIPULATION = [
@@ -28,7 +28,7 @@ MANIPULATION = [
 
 
 def make(name, seed, steps):
-    return make_player.__wrapped__(replace(DATASETS[name], steps=steps), seed)
+    return make_collector.__wrapped__(replace(DATASETS[name], steps=steps), seed)
 
 
 @pytest.mark.few(2)

@@ -21,7 +21,9 @@ PEN = "AdroitHandPen-v1"
 @pytest.mark.parametrize("parse", [parse_env_name, parse_name])
 @pytest.mark.parametrize("name", [NAME, "D4RL/relocate/cloned-v2"])
 def test_ogbenchs_data_are_not_sought_for_tasks_of_others(parse, name):
-    with refuses(r"a task of (\w+), not of OGBench; docs/(?i:\1)\.md says how its data are"):
+    with refuses(
+        r"a task of (\w+), not of OGBench; docs/(?i:\1)\.md explains how to load its data"
+    ):
         parse(name)
 
 

@@ -80,7 +80,7 @@ def require(make):
     ],
 )
 def test_what_changes_from_episode_to_episode_is_refused(make, text):
-    with refuses(f"(?s)must follow from its reset seed and actions alone, got {text}"):
+    with refuses(f"(?s)must depend on its reset seed and actions alone, got {text}"):
         require(make)
 
 
@@ -101,7 +101,7 @@ def test_what_no_episode_depends_on_is_left_alone(make):
 
 def test_an_evaluation_refuses_it_first():
     with (
-        refuses("must follow from its reset seed"),
+        refuses("must depend on its reset seed"),
         Evaluator(CHANGING, episodes=2, n_envs=2, seed=0) as evaluator,
     ):
         _ = evaluator.spaces

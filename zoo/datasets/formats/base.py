@@ -1,4 +1,4 @@
-"""What a format is, and the episodes of any origin, checked and joined in OGBench's compact layout."""
+"""The base class of formats, and episodes of any origin, checked and joined in OGBench's compact layout."""
 
 import contextlib
 import warnings
@@ -27,7 +27,7 @@ episode       episode_index episode
 frame         frame_index frame
 """
 COLUMNS = {name: usual for name, *usual in map(str.split, _COLUMNS.strip().splitlines())}
-"""What is read of rows -> the names of its column, the first that is there."""
+"""Field of a row -> the possible names of its column; the first that exists is read."""
 
 NO_TRANSITION = "contains no transitions"
 
@@ -36,9 +36,9 @@ NO_TRANSITION = "contains no transitions"
 class Dataset:
     """Transitions of one task, read at once or in several files that take turns.
 
-    :param content: what an algorithm's ``load_dataset`` takes; rewards are those of the state before the action.
+    :param content: argument of an algorithm's ``load_dataset``; rewards belong to the state before the action.
     :param fingerprint: sha256 of the files' content and of the settings.
-    :param reference_scores: returns of a random and of an expert policy, where the files say them.
+    :param reference_scores: returns of a random and of an expert policy, if the files contain them.
     :param origin: ``sha256`` of its file, and as far as they are known the ``mujoco`` that made it and the ``seed``.
     """
 
@@ -68,7 +68,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a dataset says of itself.
+    """Metadata of a dataset.
 
     :param environment: id of the environment that it was recorded in.
     :param reference_scores: returns of a random and of an expert policy.
@@ -81,13 +81,13 @@ class Metadata:
 
 
 class Format:
-    """A way in which datasets are stored; `zoo.datasets.formats.read.FORMATS` has an object of each."""
+    """A storage format of datasets; `zoo.datasets.formats.read.FORMATS` has an object of each."""
 
     has_success = False
     """Whether its files may have an array `success`, from which rewards can be taken."""
 
     rewards_follow_success = False
-    """Whether its rewards are those of success, whatever the environment gives."""
+    """Whether its rewards are derived from success, whatever the environment's rewards are."""
 
     def matches(self, path: Path) -> bool:
         """Return whether a file of its extension, or a folder, is of this format; nothing of its content is trusted."""
@@ -96,14 +96,14 @@ class Format:
     def read(self, path: Path, reward_from: str | None = None) -> Transitions:
         """Return the transitions.
 
-        :param reward_from: ``success`` takes rewards and masks from the flags of that name: where one is 1 the task
-            ends with the reward 0, and other steps have -1.
-        :raises UsageError: if they cannot be read or trained on, with what to do.
+        :param reward_from: ``success`` derives rewards and masks from the flags of that name: a step with 1 ends the
+            task with the reward 0, and other steps have -1.
+        :raises UsageError: if they cannot be read or trained on, with a remedy.
         """
         raise NotImplementedError
 
     def metadata(self, path: Path) -> Metadata:
-        """Return what a dataset says of itself; nothing is made of it."""
+        """Return the metadata of a dataset; nothing in it is executed."""
         return Metadata()
 
 
@@ -123,12 +123,12 @@ def episode_of(
 ) -> Arrays:
     """Return consecutive transitions, T of them, in the regular layout: one trajectory, or several.
 
-    :param name: what to call it in messages.
-    :param observations: shape (T + 1, O), or images: the last one follows the last action.
+    :param name: its name in messages.
+    :param observations: shape (T + 1, O), or images: the last one comes after the last action.
     :param actions: shape (T, A).
     :param rewards: shape (T,).
-    :param masks: 0 where the task terminates, else 1, shape (T,).
-    :param ends: where one trajectory ends and the next begins, shape (T,); the last step always ends one.
+    :param masks: 0 if the task terminates, else 1, shape (T,).
+    :param ends: whether a step ends a trajectory, shape (T,); the last step always does.
     """
     steps = len(actions)
     arrays = {"actions": actions, "rewards": rewards, "masks": masks}
@@ -153,9 +153,9 @@ def episode_of(
 def joined(name: str, episodes: Mapping[str, Arrays]) -> Transitions:
     """Return the transitions of all episodes; those without any are left out with a warning.
 
-    :param episodes: what :func:`episode_of` returns of each, by their names.
+    :param episodes: arrays of each from :func:`episode_of`, by name.
     """
-    # A recording that was stopped at once is common, and no reason to refuse the rest.
+    # A recording that was stopped immediately is common, and no reason to reject the dataset.
     parts = {key: arrays for key, arrays in episodes.items() if len(arrays["actions"])}
     if not parts:
         raise UsageError(f"{name} {NO_TRANSITION}")
@@ -188,11 +188,11 @@ def transitions_of(name: str, arrays: Arrays) -> Transitions:
             f"{name}: `observations` must have shape (rows, size), or be images as uint8 from 0 to 255 of shape (rows, "
             f"height, width, channels), got {observations.dtype} of shape {observations.shape}; convert them"
         )
-    # Integers are refused: those of a Discrete space are choices, between which nothing lies.
+    # Integers are rejected: the actions of a Discrete space are choices and cannot be interpolated.
     if actions.ndim != 2 or actions.dtype.kind != "f" or not actions.size:
         raise UsageError(
             f"{name}: `actions` must be continuous, of shape (rows, size) with at least one row, got {actions.dtype} "
-            f"of shape {actions.shape}; convert them to float32 if they are numbers of one Box"
+            f"of shape {actions.shape}; convert them to float32 if they are continuous"
         )
     try:
         transitions = read_transitions(
@@ -213,7 +213,7 @@ def transitions_of(name: str, arrays: Arrays) -> Transitions:
 
 
 def refuse_bad_values(name: str, arrays: Arrays, steps: Array | None = None) -> None:
-    """Refuse numbers that are not finite, by their row in an episode or a file.
+    """Reject numbers that are not finite, with their row in an episode or a file.
 
     :param steps: which rows are transitions, (rows,); None: all. Others have an observation and nothing else.
     """
@@ -237,7 +237,7 @@ def compact(transitions: Transitions) -> Arrays:
     arrays = {**transitions.arrays, "valids": transitions.valid.astype(np.float32)}
     if not transitions.valid.all():  # they are in this layout already
         return arrays
-    # In this layout they mark every end; only `masks` say why.
+    # In this layout they mark every end; only `masks` give the reason.
     arrays["terminals"] = transitions.ends.astype(np.float32)
     rows_after = np.flatnonzero(transitions.ends) + 1
     last_row: dict[str, Any] = {
@@ -284,16 +284,16 @@ def first_trajectories(transitions: Transitions, size: int, path: Path) -> Trans
     return transitions.keep(np.arange(len(cumulative)) <= last)
 
 
-# -- what arrays must be ----------------------------------------------------------------------------------------------
+# -- checks of arrays --------------------------------------------------------------------------------------------------
 
 
 def require_keys(
     name: str,
     keys: Collection[str],
     required: Iterable[str],
-    advice: str = "rename or add them (docs/data.md lists what is read)",
+    advice: str = "rename or add them (docs/data.md lists the names)",
 ) -> None:
-    """Refuse a dataset that lacks arrays.
+    """Reject a dataset that lacks arrays.
 
     :param keys: the names of its arrays.
     """
@@ -308,7 +308,7 @@ def require_keys(
 
 
 def require_flags(name: str, key: str, flags: Array, steps: int) -> Array:
-    """Return where flags, shape (T,), are 1; refuse anything but 0 and 1."""
+    """Return flags, shape (T,), as booleans; reject other values than 0 and 1."""
     if flags.shape != (steps,) or flags.dtype.kind not in "fiub":
         problem = f"{flags.dtype} of shape {flags.shape}"
     else:
@@ -325,13 +325,13 @@ def masks_of(name: str, terminated: Array, steps: int) -> Array:
     """Return an episode's masks, given whether it terminated: one flag, or one for each step, shape (T,)."""
     if not steps:
         return np.zeros(0)
-    if terminated.size == 1:  # one flag is that of the last step
+    if terminated.size == 1:  # a single flag is of the last step
         terminated = np.append(np.zeros(steps - 1, terminated.dtype), terminated.reshape(-1))
     ends = require_flags(name, "terminated", terminated, steps)
     if ends[:-1].any():
         raise UsageError(
-            f"{name}: `terminated` is 1 in row {int(np.argmax(ends))}, but the episode goes on to row {steps - 1}; "
-            "split it there, or, if the task is achieved and goes on, give `masks` instead"
+            f"{name}: `terminated` is 1 in row {int(np.argmax(ends))}, but the episode continues to row {steps - 1}; "
+            "split it there, or, if it continues after success, give `masks` instead"
         )
     return 1 - ends
 
@@ -340,7 +340,7 @@ def masks_of(name: str, terminated: Array, steps: int) -> Array:
 
 
 def add_rewards(name: str, rows: Arrays, reward_from: str | None) -> None:
-    """Take rewards and masks from successes, if that is asked for; they replace those of another task.
+    """Derive rewards and masks from successes if requested; they replace existing ones.
 
     :param reward_from: see :meth:`Format.read`.
     """
@@ -354,12 +354,12 @@ def add_rewards(name: str, rows: Arrays, reward_from: str | None) -> None:
 def transitions_of_rows(name: str, rows: Arrays, ends: Array, masks: Array) -> Transitions:
     """Return the transitions of trajectories whose last observations are missing.
 
-    Where a trajectory terminates nothing is bootstrapped from what follows, so its last observation is repeated. Where
-    it was cut off its last action and reward are dropped, and the observation before them is the last one.
+    If a trajectory terminates, its last step is not bootstrapped, so its last observation is repeated. If it was cut
+    off, its last action and reward are dropped, and the observation before them is the last one.
 
     :param rows: ``observations``, ``actions`` and ``rewards``, (n, ...).
-    :param ends: where a trajectory ends, (n,).
-    :param masks: 0 where the task terminates, (n,).
+    :param ends: whether a step ends a trajectory, (n,).
+    :param masks: 0 if the task terminates, (n,).
     """
     steps = len(rows["actions"])
     for key in ("observations", "rewards"):
@@ -373,16 +373,16 @@ def transitions_of_rows(name: str, rows: Arrays, ends: Array, masks: Array) -> T
     if not is_kept.any():
         raise UsageError(f"{name} {NO_TRANSITION}")
     log.info(
-        "%s has no observation after the last action: the last one is repeated in %s, as nothing follows a "
-        "termination; of trajectories that were cut off, the last transition is dropped",
+        "%s has no observation after the last action: the last one is repeated in %s, as a "
+        "termination is not bootstrapped; of trajectories that were cut off, the last transition is dropped",
         name,
         count(is_terminated.sum(), "trajectory"),
     )
     observations = rows["observations"]
-    # No value follows a termination, so any observation will do there.
-    following = np.where(is_terminated, np.arange(steps), np.arange(steps) + 1)
+    # A termination is not bootstrapped, so any next observation will do.
+    next_rows = np.where(is_terminated, np.arange(steps), np.arange(steps) + 1)
     arrays = {
-        "next_observations": observations[np.minimum(following, steps - 1)],
+        "next_observations": observations[np.minimum(next_rows, steps - 1)],
         "masks": masks,
         # The row before one that is dropped is the last of its trajectory.
         "terminals": is_terminated | np.append(~is_kept[1:], False),

@@ -21,14 +21,14 @@ Stored: TypeAlias = dict[str, Any]
 def import_extra(package: str, needed_by: str) -> Any:
     """Return a package of the extra ``data``.
 
-    :param needed_by: what cannot do without it, for the message.
+    :param needed_by: feature that needs it, for the message.
     """
     return import_optional(package, package, needed_by, "flow-rl-zoo[data]")
 
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Stored]:
-    """Open a file and yield its arrays; what is wrong with the file becomes a UsageError."""
+    """Open a file and yield its arrays; errors in the file become a UsageError."""
     h5py = import_extra("h5py", f"reading {path}")
     stored: Stored = {}
     elsewhere: list[str] = []

@@ -59,7 +59,7 @@ class Minari(Format):
                     if parts != set(part_names):
                         raise UsageError(
                             f"{file}, episode {number}: `observations` must have the parts of the recorded space, "
-                            f"which says their order, {', '.join(part_names)}; got {', '.join(sorted(parts))}; write "
+                            f"which gives their order, {', '.join(part_names)}; got {', '.join(sorted(parts))}; write "
                             "the dataset again with its space"
                         )
             num_episodes = len(groups)
@@ -85,13 +85,13 @@ class Minari(Format):
         return joined(str(path), episodes)
 
     def metadata(self, path: Path) -> Metadata:
-        """Return what it says of itself, without entries that are damaged; nothing is made of it."""
+        """Return its metadata without damaged entries; nothing in it is executed."""
         content = _read_metadata(path)
         environment = references = None
         parts: list[str] = []
         with _ignoring_damage:
             environment = str(json.loads(content["env_spec"])["id"])
-        with _ignoring_damage:  # what Minari normalises by
+        with _ignoring_damage:  # Minari's references for normalised returns
             scores = [content["ref_min_score"], content["ref_max_score"]]
             references = checked_pair("reference", scores)
         with _ignoring_damage:
@@ -100,12 +100,12 @@ class Minari(Format):
 
 
 def minari_folder(name: str) -> Path:
-    """Return where Minari keeps a dataset, whether it is there or not."""
+    """Return the folder of a dataset of Minari, whether it exists or not."""
     return Path(os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets").expanduser() / name
 
 
 def find_minari(source: str) -> Path:
-    """Return the folder of a dataset that is named by its id; it is downloaded where it is missing."""
+    """Return the folder of a dataset that is named by its id; it is downloaded if it is missing."""
     name = source.removeprefix(MINARI)
     folder = minari_folder(name)
     # An id is joined to a folder, which it must not leave.
@@ -127,7 +127,7 @@ def find_minari(source: str) -> Path:
 def parts_of(space: Any, name: str = "observations") -> Iterator[str]:
     """Yield the names that Minari gives the arrays of an observation, in the order of its space.
 
-    :param space: one of Gymnasium's, or what Minari writes of it.
+    :param space: a space of Gymnasium, or its JSON in Minari's metadata.
     """
     inner = space.get("subspaces") if isinstance(space, dict) else getattr(space, "spaces", None)
     if inner is None:
@@ -162,7 +162,7 @@ def _episode(name: str, part: Any, part_names: Sequence[str]) -> Arrays:
 
 
 def _read_metadata(folder: Path) -> dict[str, Any]:
-    """Return what a dataset says about itself; its spaces and its environment are JSON in it, and stay texts."""
+    """Return the metadata of a dataset; spaces and environment stay JSON texts."""
     path = folder / "data" / "metadata.json"
     with explaining_damage(path, "Minari's metadata"):
         return dict(json.loads(read_text(path)))

@@ -40,7 +40,7 @@ class Parquet(Format):
                 rows[key] = rows[key][:, None]
         # LeRobot 2 has a file for each episode, LeRobot 3 several in a file: only the index tells them apart.
         ends = _last_rows(rows.get("episode", rows["file"]))
-        if "frame" not in rows:  # nothing says whether an episode goes on in the next file
+        if "frame" not in rows:  # it is unknown whether an episode continues in the next file
             ends |= _last_rows(rows["file"])
         if "done" in rows and "episode" not in rows:
             ends |= require_flags(name, "done", rows["done"], len(ends))
@@ -48,8 +48,8 @@ class Parquet(Format):
         # Mixed rows make more runs of equal indices than there are indices.
         if "episode" in rows and len(np.unique(rows["episode"])) <= episode.iloc[-1]:
             raise UsageError(
-                f"{name}: the rows of an episode must follow one another, got them mixed, or in several files; sort "
-                "them, and give each episode an index of its own"
+                f"{name}: the rows of an episode must be consecutive, got them mixed or in several files; sort "
+                "them, and give each episode a unique index"
             )
         expected = episode.groupby(episode).cumcount().to_numpy()
         wrong = np.flatnonzero(rows.get("frame", expected) != expected)
@@ -76,7 +76,7 @@ def _parquet_files(path: Path) -> list[Path]:
     files = []
     for file in sorted(path.rglob("*")):
         names = file.relative_to(path).parts
-        # LeRobot's folder `meta` has parquet files about its episodes; hidden files are what others left.
+        # LeRobot's folder `meta` has parquet files about its episodes; hidden files are leftovers of other programs.
         is_data = not any(name == "meta" or name.startswith((".", "_")) for name in names)
         if is_data and file.suffix.lower() == ".parquet" and file.is_file():
             files.append(file)
@@ -86,7 +86,7 @@ def _parquet_files(path: Path) -> list[Path]:
 def _read_rows(path: Path) -> Arrays:
     """Return the columns of a parquet file, or of all below a folder in the order of their names.
 
-    :return: those of `COLUMNS` that the files have, (rows, ...), and ``file``, the number of the file of each row.
+    :return: columns in `COLUMNS` that the files have, (rows, ...), and ``file``, the number of the file of each row.
     """
     parts: list[Arrays] = []
     # One after the other, so that a damaged file is named.
@@ -157,19 +157,19 @@ def _as_array(file: Path, name: str, column: Any) -> Array:
 
 
 def _terminated(name: str, rows: Arrays, ends: Array) -> Array:
-    """Return where an episode ends because its task did."""
+    """Return whether each step ends its episode by termination, (rows,)."""
     key = "terminated" if "terminated" in rows else "success"
     if key not in rows:
         raise UsageError(
-            f"{name} does not say why its episodes end; add a column `next.terminated`, 1 where the task ends one and "
-            "0 where the recording was only cut off"
+            f"{name} does not record why its episodes end; add a column `next.terminated`, 1 if the task ends one and "
+            "0 if the recording was only cut off"
         )
     flags = require_flags(name, key, rows[key], len(ends))
     # Success may be flagged at every step from the first achievement on, a termination only at the last row.
     early = np.flatnonzero(flags & ~ends)
     if key == "terminated" and early.size:
         raise UsageError(
-            f"{name}: an episode goes on after it has terminated in row {early[0]}; split it there"
+            f"{name}: an episode continues after it terminated in row {early[0]}; split it there"
         )
     episode = np.cumsum(ends) - ends
     lost = np.setdiff1d(episode[early], episode[flags & ends])

@@ -107,7 +107,7 @@ def _read(path: Path, names: Collection[str], reward_from: str | None) -> Arrays
         require_keys(name, read_npz_headers(path), required)
         arrays = read_npz(path, names)
     for key in ("observations", "actions"):
-        arrays[key] = np.atleast_1d(arrays[key])  # a number is refused later, by its shape
+        arrays[key] = np.atleast_1d(arrays[key])  # a scalar is rejected later because of its shape
     add_rewards(name, arrays, reward_from)
     return arrays
 
@@ -124,7 +124,7 @@ FORMATS: dict[str, tuple[Format, ...]] = {
 
 @as_usage_error(OSError)
 def require_format(source: str | Path) -> tuple[Path, Format]:
-    """Return where a dataset is, and its format.
+    """Return the path and the format of a dataset.
 
     :raises UsageError: if there is nothing, or nothing that can be read.
     """
@@ -153,7 +153,7 @@ def require_format(source: str | Path) -> tuple[Path, Format]:
 def has_rewards(source: str | Path, env: str = "") -> bool:
     """Return whether a dataset has rewards; OGBench's files have none, since they serve several tasks.
 
-    :param env: in a task of OGBench, the rewards are those of the task, whatever else is in a file of its states.
+    :param env: for a task of OGBench, the task defines the rewards, whatever a file of its states contains.
     :raises UsageError: if there is no dataset, or its file is damaged.
     """
     if str(source).startswith(MINARI):
@@ -180,20 +180,20 @@ def name_of(source: str | Path) -> str:
 
 
 def metadata_of(source: str | Path) -> Metadata:
-    """Return what a dataset says of itself."""
+    """Return the metadata of a dataset."""
     path, source_format = require_format(source)
     return source_format.metadata(path)
 
 
 @as_usage_error(DamagedFileError, OSError)
 def read_source(source: str | Path, reward_from: str | None = None) -> Transitions:
-    """Return a dataset's transitions, checked for what any dataset must be.
+    """Return a dataset's transitions, checked independently of an environment.
 
     Nothing in it is executed or unpickled, and no environment is made.
 
-    :raises UsageError: if it cannot be read or trained on, with what to do.
+    :raises UsageError: if it cannot be read or trained on, with a remedy.
     """
     path, source_format = require_format(source)
     if reward_from and not source_format.has_success:
-        raise UsageError(f"{path} has rewards of its own; leave out `--reward-from`")
+        raise UsageError(f"{path} has rewards; leave out `--reward-from`")
     return source_format.read(path, reward_from)

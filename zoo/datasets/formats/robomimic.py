@@ -1,4 +1,4 @@
-"""Read demonstrations in robomimic's layout, and locate those of its tasks."""
+"""Read demonstrations in robomimic's layout, and locate the files of its tasks."""
 
 import mmap
 import re
@@ -25,11 +25,11 @@ DEMONSTRATION = r"data/demo_([0-9]{1,9})/(.+)"
 FILE = "low_dim_v15.hdf5"
 """robomimic's name for observations that are vectors, recorded with robosuite 1.5."""
 HOST = "https://huggingface.co/datasets/robomimic/robomimic_datasets/resolve/main/v1.5"
-"""Where robomimic 0.5 downloads from (``robomimic/__init__.py``)."""
+"""Download folder of robomimic 0.5 (``robomimic/__init__.py``)."""
 
 
 def demonstrations_file(task: Task, dataset_dir: Folder = None) -> Path:
-    """Return the path of a task's file, by default where Q-chunking looks for it."""
+    """Return the path of a task's file, by default in Q-chunking's folder."""
     root = Path(dataset_dir or "~/.robomimic").expanduser()
     return root / task.domain.replace("-", "/") / FILE
 
@@ -50,7 +50,7 @@ class Robomimic(Format):
         if not version.startswith("1.5"):
             warn(
                 str(path),
-                f"it was recorded with robosuite {version}, whose controllers and sensors differ from those of 1.5, "
+                f"it was recorded with robosuite {version}, whose controllers and sensors differ from version 1.5, "
                 f"which is used here; get {FILE} instead",
             )
         episodes = {}
@@ -70,10 +70,10 @@ class Robomimic(Format):
 def demonstration(name: str, group: Stored) -> Arrays:
     """Return a demonstration.
 
-    As in Q-chunking (arXiv 2507.07969, ``envs/robomimic_utils.py`` and ``main.py``), the reward is 0 where the file's
-    is 1, and -1 where it is 0; a step that is ``done`` ends a trajectory, and what a demonstration shows after it is
-    another one. Nothing comes after one that succeeds. Unlike there, a demonstration that ends without success was cut
-    off: else failing would save the rewards of -1 that follow.
+    As in Q-chunking (arXiv 2507.07969, ``envs/robomimic_utils.py`` and ``main.py``), the reward is 0 if the file's is
+    1, and -1 if it is 0; a step that is ``done`` ends a trajectory, and the rest of the demonstration is another one.
+    Nothing comes after one that succeeds. Unlike there, a demonstration that ends without success was cut off: else
+    failing would avoid later rewards of -1.
     """
     sensors = [f"obs/{sensor}" for sensor in OBSERVATIONS]
     next_sensors = []
@@ -87,13 +87,13 @@ def demonstration(name: str, group: Stored) -> Arrays:
     require_keys(name, group, required, advice)
     actions = read_array(name, group, "actions")
     steps = len(actions)
-    if not steps:  # left out where episodes are joined
+    if not steps:  # left out when episodes are joined
         return episode_of(name, np.zeros((1, 1)), actions, np.zeros(0), np.zeros(0))
     dones = require_flags(name, "dones", read_array(name, group, "dones"), steps)
     is_achieved = require_flags(name, "rewards", read_array(name, group, "rewards"), steps)
     masks = 1.0 - (dones & is_achieved)
     observations = _join_sensors(name, group, sensors)
-    last = observations[-1:]  # no value follows a success, so any observation will do
+    last = observations[-1:]  # a success is not bootstrapped, so any observation will do
     if next_sensors:
         last = _join_sensors(name, group, next_sensors)[-1:]
     elif masks[-1]:  # the state after the last step is not known, and that step is left out
@@ -112,7 +112,7 @@ def _join_sensors(name: str, group: Stored, sensors: list[str]) -> Array:
 
 
 def _recorded_text(path: Path, key: bytes) -> str | None:
-    """Return what a file of robomimic says of its environment, ``env_name`` or ``env_version``, where it says it.
+    """Return the ``env_name`` or ``env_version`` in a file of robomimic, if there is one.
 
     It is sought as text: reading the attribute that has it, HDF5's library never ends in some damaged files.
     """
