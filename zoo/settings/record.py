@@ -50,8 +50,9 @@ def named_wrappers(wrappers: Wrappers) -> list[tuple[str, dict[str, Any]]]:
 
     :raises TypeError: for what names no wrapper.
     """
+    is_list = isinstance(wrappers, Sequence) and not isinstance(wrappers, str)
     pairs = []
-    for item in [wrappers] if isinstance(wrappers, str) else wrappers:
+    for item in wrappers if is_list else [wrappers]:
         path: Any = item
         kwargs: Any = {}
         if isinstance(item, Mapping) and len(item) == 1:
@@ -76,12 +77,6 @@ def checked_wrappers(name: str, value: Any) -> list[str | dict[str, dict[str, An
     """
     if value is None:
         return None
-    if isinstance(value, str):
-        value = [value]
-    if not isinstance(value, Sequence):
-        raise TypeError(
-            f"`{name}` must be a list of wrappers, got {value!r}; e.g. [gymnasium.wrappers:FlattenObservation]"
-        )
     pairs = named_wrappers(value)
     return [{path: kwargs} if kwargs else path for path, kwargs in pairs] or None
 
