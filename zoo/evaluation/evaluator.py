@@ -1,4 +1,4 @@
-"""Play episodes with a policy in batches, open loop within a chunk; the number of environments changes no result."""
+"""Run evaluation episodes in batches, open loop within a chunk; the number of environments changes no result."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from zoo.evaluation.pool import EnvPool, Hook, Spaces, count_environments
 from zoo.runs.scores import UNREPORTED, EpisodeResults
 from zoo.terminal.messages import log
 
-NOISE_PLANS = 16  # plans whose noise is drawn at a time; part of the result, like the seed
+NOISE_PLANS = 16  # chunks whose noise is sampled at a time; part of the result, like the seed
 Job: TypeAlias = tuple[int, int]
-"""A replica, by position, and the number of an episode that it is to play."""
+"""Index of a replica, and number of an episode."""
 Rows: TypeAlias = tuple[Array, ...]
 """Replicas and episodes of several jobs, two arrays of the same length, as an index of arrays (S, episodes, ...)."""
 
 
 class ChunkPolicy(Protocol):
-    """A policy that plans chunks of actions for S replicas, the seeds of one algorithm."""
+    """A policy that samples action chunks for S replicas, the seeds of one algorithm."""
 
     @property
     def chunk_length(self) -> int:
-        """H, the actions in a plan; a policy with an attribute ``played_length`` plays only so many of them."""
+        """H, the actions in a chunk; of these, ``played_length`` are executed if the policy has that attribute."""
 
     @property
     def num_replicas(self) -> int:
         """S."""
 
     def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        """Return the noise of some plans of one replica, drawn on the CPU: name to noise of shape (rows, ...)."""
+        """Sample the noise of chunks of one replica on the CPU: name to noise of shape (rows, ...)."""
 
     def plan(self, observations: Array, noise: dict[str, torch.Tensor]) -> Array:
-        """Return the next H actions in every row; a row's actions depend on that row alone.
+        """Return the action chunk of every row; a row's actions depend on that row alone.
 
         :param observations: shape (S, B, O).
         :param noise: name to noise, each of shape (S, B, ...).
@@ -50,14 +50,14 @@ class ChunkPolicy(Protocol):
 
 
 class Evaluator:
-    """Plays the same episodes with any policy, in a pool of environments that stays alive between evaluations.
+    """Runs the same episodes with any policy, in a pool of environments that stays alive between evaluations.
 
     Episode e starts from the same state for every policy and replica. Its noise depends only on the seed, the replica
     and e, and it always is row e of a batch of ``episodes`` rows, because a matrix product rounds differently at
     another batch size. So the number of environments changes the time taken and nothing else.
 
-    :param n_envs: environments of the pool; None: as many as play the episodes fastest on this machine.
-    :param seed: decides the starts and the noise.
+    :param n_envs: environments of the pool; None: as many as are fastest on this machine.
+    :param seed: of initial states and noise.
     :param check_in: called again and again while environments are waited for; its exception ends the evaluation.
     """
 
@@ -92,7 +92,7 @@ class Evaluator:
 
     @property
     def spaces(self) -> Spaces:
-        """Observation and action space; waits until the environments are built, or refused."""
+        """Observation and action space; waits until the environments are built or rejected."""
         return self._pool.spaces
 
     def evaluate(
@@ -101,25 +101,25 @@ class Evaluator:
         replicas: Sequence[int] | None = None,
         active: Collection[int] | None = None,
     ) -> EpisodeResults:
-        """Play every episode with every replica; one that raises is the last, as it leaves episodes in the middle.
+        """Run every episode with every replica; no evaluation can follow one that raises.
 
-        A replica that plans NaN or infinity has no results; those of the others are the same as without it.
+        A replica that samples NaN or infinity has no results; the results of other replicas do not depend on it.
 
-        :param policy: plans the actions; asked only when a chunk is used up, and always for all S * episodes rows.
-        :param replicas: the number that stands for each replica in its noise seeds, length S; None is 0 to S - 1. The
-            policy of replica k alone, with ``replicas=[k]``, plays the same episodes as together with others.
-        :param active: which of the S replicas take part, by position; None: all.
+        :param policy: samples a chunk when the last one is used up, always for all S * episodes rows.
+        :param replicas: number of each replica in its noise seeds, length S; None is 0 to S - 1. Replica k alone, with
+            ``replicas=[k]``, has the same results as together with other replicas.
+        :param active: indices of the replicas to evaluate; None: all.
         """
         if replicas is None:
             replicas = range(policy.num_replicas)
         if active is None:
             active = range(len(replicas))
-        # the policy may draw from them
+        # the policy may use these generators
         python_state = random.getstate()
         numpy_state = np.random.get_state()
         torch_state = torch.get_rng_state()
         try:
-            totals = self._play(policy, replicas, sorted(active))
+            totals = self._run(policy, replicas, sorted(active))
         except BaseException:
             self._pool.close()
             raise
@@ -129,49 +129,49 @@ class Evaluator:
             torch.set_rng_state(torch_state)
         return results_of(totals, self.episode_seeds)
 
-    def _play(self, policy: ChunkPolicy, names: Sequence[int], players: Sequence[int]) -> Array:
-        """Play every episode with every player; any free environment takes the next one.
+    def _run(self, policy: ChunkPolicy, names: Sequence[int], active: Sequence[int]) -> Array:
+        """Run every episode with every active replica; any idle environment takes the next one.
 
-        :return: the `EpisodeTotals` of each episode, (4, S, episodes); zeros of a replica without results.
+        :return: the `EpisodeTotals` of each episode, (4, S, episodes); zeros for replicas without results.
         """
         totals = np.zeros((4, len(names), self.episodes))
         planner = BatchPlanner(policy, self.spaces, self.seed, names, self.episodes)
-        waiting = list(itertools.product(players, range(self.episodes)))
-        playing: dict[int, Job] = {}  # by number of the environment
-        running: list[int] = []
+        queue = list(itertools.product(active, range(self.episodes)))
+        running: dict[int, Job] = {}  # by number of the environment
+        due: list[int] = []  # environments that need a chunk
         chunks = np.empty((0, policy.chunk_length))
-        lost: set[int] = set()
-        while waiting or playing:
-            idle = [number for number in range(self.n_envs) if number not in playing]
-            begun = dict(zip(idle, waiting, strict=False))
-            waiting = waiting[len(begun) :]
-            playing |= begun
-            # of the environments' resets, which take Python's integers only
-            seeds = {number: int(self.episode_seeds[job[1]]) for number, job in begun.items()}
-            observations, endings = self._pool.advance(running, chunks, seeds)
+        diverged: set[int] = set()
+        while queue or running:
+            idle = [number for number in range(self.n_envs) if number not in running]
+            started = dict(zip(idle, queue, strict=False))
+            queue = queue[len(started) :]
+            running |= started
+            # `reset` takes Python's integers only
+            seeds = {number: int(self.episode_seeds[job[1]]) for number, job in started.items()}
+            observations, endings = self._pool.advance(due, chunks, seeds)
             for number, ending in endings.items():
-                totals[:, *playing.pop(number)] = ending
-            running = list(observations)
-            if running:
-                rows = tuple(np.array([playing[number] for number in running]).T)
-                chunks, diverged = planner.plan(rows, list(observations.values()))
-                lost |= diverged  # the episodes that it has begun are played to their ends
-                waiting = [job for job in waiting if job[0] not in lost]
-        totals[:, list(lost)] = 0
+                totals[:, *running.pop(number)] = ending
+            due = list(observations)
+            if due:
+                rows = tuple(np.array([running[number] for number in due]).T)
+                chunks, not_finite = planner.plan(rows, list(observations.values()))
+                diverged |= not_finite  # their running episodes are finished
+                queue = [job for job in queue if job[0] not in diverged]
+        totals[:, list(diverged)] = 0
         return totals
 
 
 def results_of(totals: Array, seeds: Array) -> EpisodeResults:
     """Return the results of episodes.
 
-    :param totals: the `EpisodeTotals` of each, (4, S, episodes), zeros where it is missing.
+    :param totals: the `EpisodeTotals` of each episode, (4, S, episodes), zeros for missing ones.
     """
     lengths, at_end, at_any = totals[1:].astype(np.int64)
-    is_played = lengths > 0
+    is_run = lengths > 0
 
     def reported(successes: Array) -> Array | None:
-        """Return successes, or None where no episode has reported any."""
-        if (successes[is_played] == UNREPORTED).all():
+        """Return successes, or None if no episode has reported any."""
+        if (successes[is_run] == UNREPORTED).all():
             return None
         return successes
 
@@ -180,13 +180,13 @@ def results_of(totals: Array, seeds: Array) -> EpisodeResults:
         returns=totals[0],
         lengths=lengths,
         seeds=seeds,
-        played=is_played.all(axis=1),
+        played=is_run.all(axis=1),
         any_successes=reported(at_any),
     )
 
 
 def seeds_of_starts(seed: int, episodes: int) -> Array:
-    """Return the reset seeds of an evaluation's episodes, (episodes,); each follows from the seed and its number."""
+    """Return the reset seed of each episode, (episodes,), a function of the seed and the episode's number."""
     return np.array(
         [seed_for(Purpose.EVALUATION_START, seed, episode) for episode in range(episodes)],
         np.uint32,
@@ -194,12 +194,12 @@ def seeds_of_starts(seed: int, episodes: int) -> Array:
 
 
 class BatchPlanner:
-    """Plans for some rows of a batch of all S * episodes rows, since a product rounds differently at another size.
+    """Samples chunks for some rows, always in a batch of all S * episodes rows: rounding depends on the batch size.
 
-    The noise of every episode is drawn a few plans ahead, from the episode's own generator.
+    The noise of an episode comes from its generator, for a few chunks in advance.
 
     :param spaces: observation and action space.
-    :param seed: decides the noise, with `names`, the number that stands for each replica.
+    :param seed: of the noise, together with `names`, the number of each replica.
     """
 
     def __init__(
@@ -220,11 +220,11 @@ class BatchPlanner:
             self._fill(*job)
 
     def plan(self, rows: Rows, observations: Sequence[Any]) -> tuple[Array, set[int]]:
-        """Plan a chunk in some rows.
+        """Sample the chunks of some rows.
 
-        :param observations: of these rows, as environments return them.
-        :return: actions as they are played, (len(rows), `played_length`, A); and the replicas that planned NaN or
-            infinity, in whose rows stands the middle of the action space.
+        :param observations: one of each row, as environments return them.
+        :return: actions to execute, (len(rows), `played_length`, A), the centre of the action space in place of NaN and
+            infinity; and the replicas that sampled these.
         """
         policy = self._policy
         space = self._observation_space
@@ -233,23 +233,23 @@ class BatchPlanner:
         else:  # a layout makes rows of pictures, numbers and Dicts
             batch = policy.layout.flatten(stack(space, observations))  # type: ignore[attr-defined]
         if self._rows is None:
-            # rows that are not due are planned for too: they hold a real observation, as zeros may be no choice
+            # rows that are not due are sampled too: they need a real observation, as zeros may be outside the space
             self._rows = np.broadcast_to(batch[0], (*self._shape, *batch.shape[1:])).copy()
         self._rows[rows] = batch
-        # rows that are not due get the same noise again
+        # rows that are not due keep their noise
         draws = (*np.indices(self._shape), self._used)
         noise = {name: torch.from_numpy(stock[draws]) for name, stock in self._stock.items()}
         self._used[rows] += 1
         for replica, episode in np.argwhere(self._used == NOISE_PLANS):
             self._fill(replica, episode)
-        plans = np.asarray(policy.plan(self._rows, noise))
-        chunks = plans[rows][:, : self._played_length]
+        sampled = np.asarray(policy.plan(self._rows, noise))
+        chunks = sampled[rows][:, : self._played_length]
         is_bad = ~np.isfinite(chunks).all(axis=(1, 2))
         chunks[is_bad] = np.mean([self._action_space.low, self._action_space.high], axis=0)
         return chunks, set(rows[0][is_bad].tolist())
 
     def _fill(self, replica: int, episode: int) -> None:
-        """Draw an episode's noise of the next plans."""
+        """Sample an episode's noise of the next chunks."""
         noise = self._policy.draw_action_noise(NOISE_PLANS, self._generators[replica, episode])
         for name, draws in noise.items():
             if name not in self._stock:

@@ -1,4 +1,4 @@
-"""Losses on held-out trajectories: what training without an environment logs in place of scores."""
+"""Losses on held-out trajectories, which training without an environment logs instead of scores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agents.common.streams import Purpose, torch_generator
 from zoo.terminal.errors import UsageError
 
 HELD_OUT = 10
-"""One in so many trajectories is held out, beginning with the first."""
+"""One in ten trajectories is held out, the first among them."""
 ROWS = 512  # held-out sequences whose losses are computed
 
 
@@ -23,14 +23,13 @@ def hold_out(data: Transitions, seed: int) -> tuple[Transitions, HeldOutLosses]:
     """Split data into trajectories to train on, and the losses on the others.
 
     :param seed: of :class:`HeldOutLosses`.
-
     :raises UsageError: for a single trajectory.
     """
     count = len(data.final_observations)
     if count == 1:
         raise UsageError(
             "`--no-env` holds out a tenth of the trajectories, at least one, and needs another to train on; got one "
-            "trajectory: mark where it ends (docs/datasets.md), or give more"
+            "trajectory: mark its ends (docs/datasets.md), or give more"
         )
     # every tenth, not the last tenth: recordings often change over time
     is_held_out = np.arange(count) % HELD_OUT == 0
@@ -41,7 +40,7 @@ class HeldOutLosses:
     """The losses of an update, without its step, on the same held-out transitions each time.
 
     :param data: held-out trajectories, actions in the units of the action space.
-    :param seed: of the transitions and the noise, which are the same for all replicas.
+    :param seed: of the sampled transitions and the noise, which are the same for all replicas.
     """
 
     def __init__(self, data: Transitions, *, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""An agent's episodes under its protocol: played for a score, recorded as a video, or shown in a window."""
+"""Run an agent's episodes under its protocol: for a score, as a video, or in a window."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from zoo.runs.scores import EpisodeResults
 from zoo.terminal.errors import UsageError, as_usage_error
 
 VIDEO_SIZE = 480
-"""Width and height in pixels of a video, for environments whose camera has no size of its own."""
+"""Width and height in pixels of a video, for environments whose camera has no fixed size."""
 MUJOCO_MODULES = ("ogbench.", "gymnasium.envs.mujoco", "zoo.envs.robomimic")
 
 
 def play(agent: Agent) -> tuple[EpisodeResults, Score]:
-    """Play an agent's episodes in processes and return its score: that of its run, in the run's protocol."""
+    """Run an agent's episodes in child processes, and return their results and the score."""
     with Evaluator(
         agent.env_id,
         episodes=agent.episodes,
@@ -38,7 +38,7 @@ def play(agent: Agent) -> tuple[EpisodeResults, Score]:
     ) as evaluator:
         agent.check_spaces(evaluator.spaces)
         results = evaluator.evaluate(as_chunk_policy(agent.policy), [agent.replica])
-    if not results.played[0]:  # its episodes are missing, so any score would be made up
+    if not results.played[0]:  # its episodes are missing
         raise _diverged(agent)
     results = agent.scoring.apply(results)
     return results, score_of(results)
@@ -50,7 +50,7 @@ def score_of(results: EpisodeResults) -> Score:
 
 
 def describe(agent: Agent, results: EpisodeResults, score: Score) -> dict[str, Any]:
-    """Return the results of playing, as programs print them."""
+    """Return results and score in the form that programs print."""
     return {
         "algo": agent.algo,
         "env": agent.env,
@@ -80,9 +80,9 @@ def describe_episodes(results: EpisodeResults) -> list[str]:
 
 
 def show(agent: Agent) -> EpisodeResults:
-    """Play an agent's episodes in the window that its environment opens.
+    """Run an agent's episodes in the window of its environment.
 
-    :raises UsageError: if the environment opens none.
+    :raises UsageError: if the environment has none.
     """
     with _drawn_env(agent) as env:
         has_window = "human" in env.metadata.get("render_modes", ())
@@ -90,11 +90,11 @@ def show(agent: Agent) -> EpisodeResults:
     if not has_window or observes_images(find_spec(agent.env_id), agent.env_kwargs):
         raise UsageError(f"{agent.env} opens no window; record a video with --video FILE")
     with _drawn_env(agent, render_mode="human") as env:
-        return _play_step_by_step(agent, env, lambda is_last: None)
+        return _run_step_by_step(agent, env, lambda is_last: None)
 
 
 def record(agent: Agent, path: Path, can_draw: bool = True) -> EpisodeResults:
-    """Play an agent's episodes and record them as a video.
+    """Run an agent's episodes and record them as a video.
 
     :param path: of an .mp4 or .gif.
     :param can_draw: whether MuJoCo can draw in this process.
@@ -103,7 +103,7 @@ def record(agent: Agent, path: Path, can_draw: bool = True) -> EpisodeResults:
     spec = find_spec(agent.env_id)
     camera: dict[str, Any] = {"render_mode": "rgb_array"}
     if observes_images(spec, agent.env_kwargs):
-        camera = {}  # the policy needs images of their own size
+        camera = {}  # the policy depends on their size
     elif is_ogbench(spec):
         camera |= {"width": VIDEO_SIZE, "height": VIDEO_SIZE}
     with _drawn_env(agent, **camera) as env, open_video(path) as add:
@@ -121,12 +121,12 @@ def record(agent: Agent, path: Path, can_draw: bool = True) -> EpisodeResults:
             # counted anew in each episode, whose start is always in the picture
             steps = 0 if is_last else steps + 1
 
-        return _play_step_by_step(agent, env, add_picture)
+        return _run_step_by_step(agent, env, add_picture)
 
 
 @contextlib.contextmanager
 def _drawn_env(agent: Agent, **camera: Any) -> Iterator[RepeatableEnv]:
-    """Yield an agent's environment with other arguments of its pictures; a missing package is the user's to install."""
+    """Yield an agent's environment with rendering options; a missing package raises UsageError."""
     with (
         as_usage_error(DependencyNotInstalled),
         contextlib.closing(make_env(agent.env_id, **agent.env_kwargs, **camera)) as env,
@@ -135,10 +135,10 @@ def _drawn_env(agent: Agent, **camera: Any) -> Iterator[RepeatableEnv]:
         yield env
 
 
-def _play_step_by_step(
+def _run_step_by_step(
     agent: Agent, env: RepeatableEnv, after_step: Callable[[bool], None]
 ) -> EpisodeResults:
-    """Play all episodes one after the other in this process; the results are those of :func:`play`, bit for bit.
+    """Run all episodes one by one in this process, with the results of :func:`play`, bit for bit.
 
     :param after_step: called after each reset and step with whether the episode has ended.
     """
@@ -169,4 +169,4 @@ def _play_step_by_step(
 
 
 def _diverged(agent: Agent) -> ArithmeticError:
-    return ArithmeticError(f"{agent.source} planned an action that is NaN or infinite")
+    return ArithmeticError(f"{agent.source} sampled an action that is NaN or infinite")

@@ -1,13 +1,13 @@
-"""Environments spread over worker processes; one message plays whole action chunks and begins the next episodes.
+"""Environments in worker processes; one message executes whole action chunks and starts the next episodes.
 
 .. code-block:: text
 
     main process                          worker 0: environments 0, 2, 4   worker 1: environments 1, 3
     advance(running, chunks, openings)  ->  step a chunk in each, reset others
-    -> observations, endings            <-  of episodes that go on, and that are over
+    -> observations, endings            <-  running episodes, finished episodes
 
 Gymnasium's and SB3's vector environments have a process for each environment and send it a message in each step. On two
-cores an evaluation of chunks in a maze takes three to four times as much processor time with them.
+cores an evaluation of chunks in a maze takes three to four times as much CPU time with them.
 """
 
 from __future__ import annotations
@@ -48,22 +48,22 @@ SIMULATORS = ("gymnasium", "gymnasium_robotics", "ogbench", "zoo")
 POLL_SECONDS = 0.25
 """Time between two looks at whether the wait is to end."""
 ANSWER_SECONDS = 600.0
-"""How long a process may take to answer: an environment may import, build or take long steps."""
+"""Time limit of an answer: an environment may import, build or take long steps."""
 
 Spaces = tuple[gymnasium.Space[Any], gymnasium.spaces.Box]
 Hook = Callable[[], None]
-"""Called at each answer and every `POLL_SECONDS`; an exception of it ends the wait."""
+"""Called at each answer and every `POLL_SECONDS`; its exception ends the wait."""
 
 
 class WorkerError(RuntimeError):
-    """A process failed; the message says how."""
+    """A process failed, for the reason in the message."""
 
 
 class EpisodeTotals(NamedTuple):
     """Return, length and success of an episode, so far or at its end.
 
-    :param success: that of its last step, or `UNREPORTED`.
-    :param any_success: the same of any of its steps.
+    :param success: success of the last step, or `UNREPORTED`.
+    :param any_success: success of any step, or `UNREPORTED`.
     """
 
     episode_return: float = 0.0
@@ -81,14 +81,15 @@ class EpisodeTotals(NamedTuple):
 
 
 Progress = tuple[dict[int, Any], dict[int, EpisodeTotals]]
-"""Reports of processes: observations by the environments whose episodes go on, endings by those that are idle now."""
+"""Observations by environment of a running episode, and totals by environment of a finished one."""
 
 
 def count_environments(spec: EnvSpec, episodes: int) -> int:
-    """Return the number of environments to play some episodes in.
+    """Return the number of environments for an evaluation.
 
-    A message and a plan cost about as much as several steps of a maze. Mazes are cheap to build, so there are enough of
-    them to share these costs; a manipulation scene takes seconds and 170 MB, so there are two for a core, or eight.
+    A message and sampling a chunk cost about as much as several steps of a maze. Mazes are cheap to build, so there are
+    enough of them to share these costs; a manipulation scene takes seconds and 170 MB, so there are two for a core, or
+    eight.
     """
     count = max(MIN_SCENES, 2 * available_cores())
     if str(spec.entry_point).startswith("ogbench.locomaze"):
@@ -99,10 +100,10 @@ def count_environments(spec: EnvSpec, episodes: int) -> int:
 class EnvPool:
     """Environments in child processes, at most one per processor core; they are built in the background.
 
-    The planning process steps no environment, so no environment can stop it. It plans once for all environments, after
-    every process has reported. A process that dies or hangs ends the evaluation.
+    The parent steps no environment, so no environment can stop it. It samples chunks for all environments once every
+    process has answered. A process that dies or hangs ends the evaluation.
 
-    :param check_in: called again and again during waits; an exception of it ends the wait.
+    :param check_in: called repeatedly during waits; its exception ends the wait.
     """
 
     def __init__(
@@ -122,18 +123,18 @@ class EnvPool:
 
     @functools.cached_property
     def spaces(self) -> Spaces:
-        """Observation and action space, as soon as every process has built its environments."""
+        """Observation and action space, once every process has built its environments."""
         spaces: Spaces = self._receive(self._workers)[0]
         return spaces
 
     def advance(
         self, numbers: Sequence[int], chunks: np.ndarray, openings: Mapping[int, int]
     ) -> Progress:
-        """Make environments play a chunk, and others begin episodes; return the reports of all processes.
+        """Execute a chunk in some environments, and start episodes in idle ones.
 
-        :param numbers: environments to play, in the middle of an episode.
+        :param numbers: environments with a running episode.
         :param chunks: their actions, shape (len(numbers), H, A).
-        :param openings: idle environment to the reset seed of the episode that it begins.
+        :param openings: idle environment to the reset seed of its next episode.
         :raises WorkerError: if an environment raised, or its process died or hung.
         """
         n_workers = len(self._workers)
@@ -149,15 +150,15 @@ class EnvPool:
                 asked.append(worker)
         observations: dict[int, Any] = {}
         endings: dict[int, EpisodeTotals] = {}
-        for going_on, ended in self._receive(asked):
-            observations |= going_on
-            endings |= ended
+        for running_part, finished_part in self._receive(asked):
+            observations |= running_part
+            endings |= finished_part
         return observations, endings
 
     def _receive(self, workers: Sequence[Worker]) -> list[Any]:
         """Return the next answer of each process, once all have answered.
 
-        :raises WorkerError: if one is gone or hangs.
+        :raises WorkerError: if one has ended or hangs.
         """
         waiting = [worker.connection for worker in workers]
         polls = 0  # no clock is read, since the whole program may have been suspended
@@ -177,7 +178,7 @@ class EnvPool:
 
 
 class Worker:
-    """A process that plays some environments of a pool; it ends with the one that started it, however that ends.
+    """A process with some environments of a pool; it never outlives its parent.
 
     :param numbers: of the environments.
     """
@@ -191,7 +192,7 @@ class Worker:
         self.connection, child_end = context.Pipe()
         build = CloudpickleWrapper(functools.partial(EnvGroup, spec, env_kwargs, numbers))  # type: ignore[type-var]
         arguments = (child_end, dict(os.environ), build)
-        # no daemon, since an environment may start processes of its own
+        # no daemon, since an environment may start processes
         self.process = context.Process(target=_serve, args=arguments, daemon=False)
         start_server()
         # a script without `if __name__ == "__main__"` must not run again, unless it defines the environment
@@ -200,9 +201,9 @@ class Worker:
         child_end.close()
 
     def send(self, *arguments: Any) -> None:
-        """Ask for a call of `EnvGroup.advance`, once the previous answer was received.
+        """Request a call of `EnvGroup.advance`, after the previous answer was received.
 
-        :raises WorkerError: if the process is gone.
+        :raises WorkerError: if the process has ended.
         """
         try:
             self.connection.send(arguments)
@@ -214,7 +215,7 @@ class Worker:
 
         :raises UsageError: if an environment raised one.
         :raises EnvironmentFault: if an environment raised one.
-        :raises WorkerError: if the process is gone, or raised anything else, with its traceback.
+        :raises WorkerError: if the process has ended, or raised anything else, with its traceback.
         """
         try:
             answer = self.connection.recv()
@@ -227,7 +228,7 @@ class Worker:
         return answer
 
     def _explain_death(self) -> WorkerError:
-        """Return the exception for a process that is gone."""
+        """Return the exception for a process that has ended."""
         self.process.join(CLOSE_SECONDS)
         code = self.process.exitcode
         ending = f"ended with exit code {code}"
@@ -239,7 +240,7 @@ class Worker:
 
 
 def _close_all(workers: list[Worker]) -> None:
-    """Tell processes to end, wait for all of them together, and enforce it."""
+    """Close the connections of processes, wait for all of them together, and kill the rest."""
     for worker in workers:
         worker.connection.close()
     end = time.monotonic() + CLOSE_SECONDS
@@ -272,7 +273,7 @@ def modules_to_preload(entry_point: str) -> list[str]:
 
 
 class EnvGroup:
-    """The environments of one process, played one after the other.
+    """The environments of one process, stepped one after the other.
 
     :param numbers: of the environments in the pool; the process of number 0 tries it for all.
     :raises UsageError: if the trial refuses it.
@@ -298,11 +299,11 @@ class EnvGroup:
     def advance(
         self, numbers: Sequence[int], chunks: np.ndarray, openings: Mapping[int, int]
     ) -> Progress:
-        """Play a chunk open loop in some environments, and begin episodes in others.
+        """Execute a chunk open loop in some environments, and start episodes in other ones.
 
-        :param numbers: of the environments to play.
+        :param numbers: environments with a running episode.
         :param chunks: their actions, (len(numbers), H, A); actions after an episode's end are dropped.
-        :param openings: environment -> the reset seed of the episode that it begins.
+        :param openings: idle environment to the reset seed of its next episode.
         """
         observations: dict[int, Any] = {}
         endings: dict[int, EpisodeTotals] = {}
@@ -313,7 +314,7 @@ class EnvGroup:
                 if terminated or truncated:
                     endings[number] = self._totals[number]
                     break
-            else:  # the episode goes on
+            else:  # the episode has not ended
                 observations[number] = observation
         for number, seed in openings.items():
             observations[number], _ = self._envs[number].reset(seed=seed)
@@ -326,7 +327,7 @@ def _serve(
     variables: dict[str, str],
     build: Callable[[], EnvGroup],
 ) -> None:
-    """Run a process: build the environments, then answer until the other side hangs up."""
+    """Run a process: build the environments, then answer until the connection is closed."""
     os.environ.clear()
     os.environ.update(variables)  # the server has others, see `start_server`
     prepare_child()
@@ -345,7 +346,7 @@ def _serve(
 
 
 def _attempt(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Return a result, or why there is none, as an exception that survives the pipe."""
+    """Return a result, or the exception in a form that can be pickled."""
     try:
         return function(*arguments)
     except (UsageError, EnvironmentFault) as error:

@@ -24,9 +24,9 @@ LAST_SECONDS = 0.8
 
 
 def check_video(path: Path) -> None:
-    """Refuse a video that cannot be written.
+    """Reject a video that cannot be written.
 
-    :raises UsageError: if the ending is unknown, what writes MP4 is not installed, or the folder cannot be written to.
+    :raises UsageError: if the ending is unknown, MP4 needs a missing package, or the folder cannot be written to.
     """
     if path.suffix not in SPEEDS:
         raise UsageError(f"`--video` must end in {' or '.join(SPEEDS)}, got {path}")
@@ -56,7 +56,7 @@ def open_video(path: Path) -> Iterator[Callable[[Any, bool], None]]:
             if np.ndim(picture) != 3:
                 raise UsageError(
                     "`render` must return a picture of the shape (height, width, 3), got "
-                    f"{type(picture).__name__}; correct that, or leave out --video"
+                    f"{type(picture).__name__}; correct it, or omit --video"
                 )
             for _ in range(1 + is_last * round(LAST_SECONDS * speed)):
                 writer.append_data(picture)  # type: ignore[attr-defined]  # a writer in a `with` is one

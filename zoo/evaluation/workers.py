@@ -1,4 +1,4 @@
-"""What child processes share: how they are started, whose signals they leave to their parent, and when they end."""
+"""Start of child processes, their signals, and their end with the parent."""
 
 import contextlib
 import math
@@ -21,7 +21,7 @@ from zoo.terminal.errors import UsageError
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 CLOSE_SECONDS = 10.0
-"""How long a child gets to end by itself: an environment finishes a chunk, writes files, ends processes of its own."""
+"""Time for a child to finish: an environment may execute a chunk, write files or end its processes."""
 
 # a socket's path has 103 letters on macOS and 107 on Linux; multiprocessing adds 32
 MAX_TEMP_PATH = 70
@@ -48,7 +48,7 @@ def temp_folder() -> str:
 
 
 def available_cores() -> int:
-    """Return how many processor cores this process may use: of its own, or of its container."""
+    """Return the number of CPU cores that this process, or its container, may use."""
     cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         cores = len(os.sched_getaffinity(0))
@@ -61,21 +61,21 @@ def available_cores() -> int:
 
 
 def start_server() -> None:
-    """Start the server that processes are forked from, unless it runs."""
+    """Start the server that processes are forked from, unless it is running."""
     with environment_of_children():
         multiprocessing.forkserver.ensure_running()
 
 
 @contextlib.contextmanager
 def environment_of_children(imports_main: bool = True, **variables: str) -> Iterator[None]:
-    """Let the processes that are started in the block import from where this one does.
+    """Give the processes started in the block the import path of this one.
 
-    Python starts them with ``-c``, which would import from the current folder first, whatever lies there.
+    Python starts them with ``-c``, which would import from the current folder first.
 
     :param imports_main: whether multiprocessing has them import the main module of this process.
-    :param variables: further environment variables of theirs.
+    :param variables: further environment variables for them.
     """
-    temp_folder()  # children use it too; one that is killed would leave its own behind
+    temp_folder()  # children use it too, since a killed child cannot remove a folder
     path = os.pathsep.join(filter(None, sys.path))
     changed = {"PYTHONSAFEPATH": "1", "PYTHONPATH": path, **variables}
     previous = {name: os.environ[name] for name in changed if name in os.environ}
@@ -96,14 +96,14 @@ def environment_of_children(imports_main: bool = True, **variables: str) -> Iter
 
 
 def prepare_child() -> None:
-    """Leave signals to the parent, and end with it, however it ends."""
+    """Ignore signals that the parent handles, and end with the parent."""
     leave_to_parent(*STOP_SIGNALS)
     # a parent that is killed cannot end its children, which would work on for hours
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def leave_to_parent(*signals: int) -> None:
-    """Let this process outlive signals that its parent handles; what it starts has the system's own handlers.
+    """Ignore signals that the parent handles; processes started here have the default handlers.
 
     Signals that are ignored would be ignored by a simulator too, which then could not be ended.
     """
@@ -118,7 +118,7 @@ def leave_to_parent(*signals: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process, even while it works, when the process that started it is gone."""
+    """End this process, even in the middle of work, when its parent has ended."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     multiprocessing.connection.wait([parent.sentinel])

@@ -114,7 +114,7 @@ class Recorder:
                 self.best[replica] = score
                 save_model(self.model.replica(replica), folder.best_model)
         if diverged:
-            reason = f"planned actions of the evaluation at step {step} are not finite"
+            reason = f"sampled actions of the evaluation at step {step} are not finite"
             self.replicas.fail(self.model, dict.fromkeys(diverged, reason))
         means = {
             "mean_reward": results.returns.mean(axis=1),

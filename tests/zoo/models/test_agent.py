@@ -212,5 +212,5 @@ def test_an_agent_that_plans_nan_has_no_score(agent, policy_file):
     broken = replace(agent, policy=agent_of_file(policy_file, None).policy)
     with torch.no_grad():
         weights(broken).fill_(torch.nan)
-    with pytest.raises(ArithmeticError, match="planned an action that is NaN or infinite"):
+    with pytest.raises(ArithmeticError, match="sampled an action that is NaN or infinite"):
         play(broken)
