@@ -63,7 +63,7 @@ def test_a_run_with_tqc_is_evaluated_and_saved_as_any_other(data, tmp_path):
 @pytest.mark.parametrize(
     ("id", "flags", "message"),
     [
-        ("sac", {"offline_steps": 5}, "`sac` trains online only, got `offline_steps` = 5"),
+        ("sac", {"offline_steps": 5}, "`sac` trains online only; set `offline_steps` to 0"),
         ("qam", {"offline_data": "none"}, "but `offline_steps` = 1000000 need data"),
     ],
 )

@@ -1,1 +1,1 @@
-"""Settings of a run: YAML of plain values, layers, and the checked whole."""
+"""Settings of a run: YAML files, their layers, and the checked result."""

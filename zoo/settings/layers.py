@@ -1,7 +1,7 @@
 """Read settings files and overrides safely, and order them by precedence.
 
-A profile is a benchmark's protocol. What it says to every algorithm (``hyperparams/profiles/<name>.yml``) is declared
-once; an algorithm's file (``hyperparams/<algo>.yml``) holds the algorithm's own settings.
+A profile is a benchmark's protocol. ``hyperparams/profiles/<name>.yml`` contains its settings for all algorithms,
+``hyperparams/<algo>.yml`` the settings of one.
 """
 
 import copy
@@ -20,16 +20,16 @@ from zoo.terminal.errors import UsageError
 
 FOLDER = Path(hyperparams.__path__[0])
 DEFAULT_PROFILE = "qam"
-"""The profile of a run that names none: the protocol of the QAM paper."""
+"""The default profile: the protocol of the QAM paper."""
 PROFILES = "profiles"
-"""The one name in a settings file that is not an entry: below it are the entries of each profile."""
+"""Key in a settings file for the entries of each profile; every other key is an entry."""
 ENTRY_NOTES = ("source", "status")
 
 Entries = dict[str, dict[str, Any]]
 File = tuple[str, Entries]
-"""Where entries are from: path and profile, for messages and records; and the entries for that profile."""
+"""Source of entries, i.e. path and profile; and the entries of that profile."""
 Layer = tuple[Mapping[str, Any], str]
-"""Settings, and where they are from."""
+"""Settings and their source."""
 
 _NUMBERS = {
     "tag:yaml.org,2002:bool": r"^(true|True|TRUE|false|False|FALSE)$",
@@ -37,7 +37,7 @@ _NUMBERS = {
     "tag:yaml.org,2002:float": r"^([-+]?(\d[\d_]*\.[\d_]*|\.\d[\d_]*|\.(inf|Inf|INF))|\.(nan|NaN|NAN))$",
     "!exponent": r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$",
 }
-"""Tag -> texts that are values of it; YAML 1.1 reads more: yes, no, on and off, dates, numbers to the base 8 and 60."""
+"""Tag -> its texts; YAML 1.1 has more: yes, no, on and off, dates, numbers to the base 8 and 60."""
 
 
 # The loader in C is ten times as fast; not every build of PyYAML has it.
@@ -50,16 +50,16 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
     }
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
-        """Return a value from the bottom up, so that PyYAML refuses one that contains itself."""
+        """Construct a value from the bottom up, so that PyYAML rejects one that contains itself."""
         return super().construct_object(node, deep=True)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        """Return a mapping; refuse one that gives a name twice, of which YAML would forget the first."""
-        # Before YAML's own construction, which puts the entries of `<<` among them: those may be overridden.
+        """Construct a mapping; reject a duplicate key, of which YAML would drop the first value."""
+        # before YAML inserts the entries of `<<`, which may be overridden
         names = [str(key.value) for key, _ in node.value]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"it says `{name}` twice in one mapping; give each name once")
+                raise ValueError(f"duplicate key `{name}`; remove one")
         return super().construct_mapping(node, deep)
 
     def construct_exponent(self, node: Any) -> int | float:
@@ -81,9 +81,9 @@ _Loader.add_constructor("!exponent", _Loader.construct_exponent)
 
 
 def load_yaml(text: str, name: str) -> Any:
-    """Read YAML of plain values; nothing in it is ever run.
+    """Read YAML of plain values; it cannot contain code.
 
-    :param name: of the text in messages, e.g. its file.
+    :param name: name of the text in messages, e.g. its file.
     :raises UsageError: if it is not valid.
     """
     try:
@@ -92,7 +92,7 @@ def load_yaml(text: str, name: str) -> Any:
         raise UsageError(f"{name} must be valid YAML: {error}") from error
 
 
-# Cached, since a suite reads the settings of thousands of jobs from the same few files.
+# cached, since thousands of jobs of a suite share a few files
 _parse = functools.lru_cache(maxsize=256)(functools.partial(yaml.load, Loader=_Loader))
 
 
@@ -120,20 +120,20 @@ def parse_overrides(words: Sequence[str], flag: str = "-params") -> dict[str, An
 
 
 def as_words(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return settings as ``-params`` takes them, ``KEY=VALUE``."""
-    # YAML, as which flags are read, takes JSON as it is; a text such as "no" keeps its quotes.
+    """Return settings in the form of ``-params``, ``KEY=VALUE``."""
+    # JSON is YAML, and quotes a text such as "no"
     return tuple(f"{name}={json.dumps(value)}" for name, value in flatten(values).items())
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return two mappings merged deeply; where both have a value, that of ``over`` wins.
+    """Return two mappings merged deeply; values of ``over`` override values of ``base``.
 
     :param over: a name with dots stands for nested mappings, as :func:`flatten` writes it.
     """
     merged = dict(base)
     for name, value in over.items():
         if isinstance(name, str) and "." in name:
-            # The rest may have dots too, which the call below unfolds.
+            # the call below splits any further dots
             name, _, nested_name = name.partition(".")
             value = {nested_name: value}
         if isinstance(value, Mapping):
@@ -149,7 +149,7 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested settings with dotted names."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
-        # An empty mapping is a value: without it, the setting would be lost.
+        # an empty mapping is a value
         if isinstance(value, Mapping) and value:
             flat |= flatten(value, f"{prefix}{name}.")
         else:
@@ -170,7 +170,7 @@ def read_profiles(algo: str, path: str | Path | None = None) -> dict[str, Entrie
     profiles = content.pop(PROFILES, {})
     if DEFAULT_PROFILE in profiles:
         raise UsageError(
-            f"profile `{DEFAULT_PROFILE}` must stand outside `{PROFILES}`; move its entries to the top of {file}"
+            f"profile `{DEFAULT_PROFILE}` is not allowed in `{PROFILES}`; move its entries to the top of {file}"
         )
     for name, entries in profiles.items():
         _check_entries(file, f"profile `{name}`", entries)
@@ -178,34 +178,34 @@ def read_profiles(algo: str, path: str | Path | None = None) -> dict[str, Entrie
     return {name: _with_notes(entries) for name, entries in profiles.items()}
 
 
-def _check_entries(file: Path, place: str, entries: Any) -> None:
-    """Refuse entries that are not mappings of settings.
+def _check_entries(file: Path, location: str, entries: Any) -> None:
+    """Reject entries that are not mappings of settings.
 
-    :param place: where the entries stand, for the message about what is no mapping at all.
+    :param location: location of the entries, for messages.
     """
-    values = {place: entries}
+    values = {location: entries}
     if isinstance(entries, dict):
         values = {f"`{name}`": settings for name, settings in entries.items()}
-    for place, value in values.items():
+    for location, value in values.items():
         if not isinstance(value, dict):
             content = "nothing" if value is None else repr(value)
             raise UsageError(
-                f"{file} must map entry names to settings, e.g. `default: {{gamma: 0.99}}`, got {content} in {place}"
+                f"{file} must map entry names to settings, e.g. `default: {{gamma: 0.99}}`, got {content} in {location}"
             )
 
 
 def _with_notes(entries: Entries) -> Entries:
-    """Return entries, each with the source and the status of ``default`` where it names none."""
+    """Return entries, each with a source and a status, by default those of ``default``."""
     default = entries.get("default", {})
     notes = {note: default[note] for note in ENTRY_NOTES if note in default}
     return {name: notes | entry for name, entry in entries.items()}
 
 
 def shared_profile(name: str) -> Entries:
-    """Return the settings that a profile gives all algorithms: entry name -> settings."""
+    """Return the settings of a profile for all algorithms: entry name -> settings."""
     file = FOLDER / PROFILES / f"{name}.yml"
     if not file.exists():
-        return {}  # a profile of one algorithm alone
+        return {}  # a profile of a single algorithm
     return _with_notes(read_yaml(file, "a profile"))
 
 
@@ -216,12 +216,12 @@ def shared_profiles() -> list[str]:
 
 
 def describe_profiles(algo: str, settings: Collection[str]) -> dict[str, Entries]:
-    """Return every profile that an algorithm has settings for, the default one first.
+    """Return the settings of an algorithm in every profile, the default one first.
 
     :param settings: names of the algorithm's settings.
     :return: profile -> entry name -> settings: the profile's settings for all algorithms, overridden by the
-        algorithm's own entries. Settings for all in a domain are left out where the algorithm's ``default`` overrides
-        them.
+        entries of the algorithm. Settings for all algorithms in a domain are left out if the algorithm's ``default``
+        overrides them.
     """
     shown = {*settings, *ENTRY_NOTES, "dataset"}
     profiles: dict[str, Entries] = {}
@@ -232,7 +232,7 @@ def describe_profiles(algo: str, settings: Collection[str]) -> dict[str, Entries
             if name == "quick":
                 continue
             visible = shown
-            # the algorithm's own default overrides a domain's settings for all algorithms
+            # the algorithm's default overrides a domain's settings for all algorithms
             if name != "default":
                 visible = shown - (overridden - algorithm_entries.get(name, {}).keys())
             profiles[profile][name] = {
@@ -242,13 +242,13 @@ def describe_profiles(algo: str, settings: Collection[str]) -> dict[str, Entries
 
 
 def layers_of(files: Sequence[File], names: Sequence[str]) -> list[Layer]:
-    """Return the settings of some entries of files, by file and then in the order of the names, and their sources."""
+    """Return the settings and sources of named entries, by file and then in the order of the names."""
     layers: list[Layer] = []
     for origin, entries in files:
         for name in names:
             if name not in entries:
                 continue
-            values = dict(entries[name])  # the notes are taken out of it
+            values = dict(entries[name])  # notes are removed from it
             source = f"{origin} {name}"
             notes = [str(values.pop(note)) for note in ENTRY_NOTES if note in values]
             if notes:
@@ -262,37 +262,37 @@ def read_files(
 ) -> tuple[list[File], list[File]]:
     """Read the settings files that may apply to an algorithm in a profile, lowest precedence first.
 
-    :param profile: its entries lie over the algorithm's own; the default one lies below them.
-    :param conf: a file of the user's, over everything that is shipped.
-    :param settings: names of the algorithm's settings; others of a profile for all algorithms are left out.
-    :return: the files that are shipped, and those of the user.
+    :param profile: its entries override the default profile's.
+    :param conf: a file of the user, which overrides all shipped ones.
+    :param settings: names of the algorithm's settings; a profile's settings of other algorithms are left out.
+    :return: shipped files, and files of the user.
     :raises UsageError: if there is no such profile, or a file cannot be read.
     """
-    of_algorithm = read_profiles(algo)
+    profiles = read_profiles(algo)
     users = {} if conf is None else read_profiles(algo, conf)
     keys = {*settings, *ENTRY_NOTES}
     shipped_files: list[File] = []
     user_files: list[File] = []
     for name in dict.fromkeys([DEFAULT_PROFILE, profile]):  # later ones win
-        place = "" if name == DEFAULT_PROFILE else f" {PROFILES}.{name}"
+        suffix = "" if name == DEFAULT_PROFILE else f" {PROFILES}.{name}"
         shared = shared_profile(name)
-        if name not in {*of_algorithm, *users} and not shared:
-            names = dict.fromkeys([*shared_profiles(), *of_algorithm, *users])
-            raise UsageError(f"`{algo}` has no profile `{profile}`; it has: {', '.join(names)}")
+        if name not in {*profiles, *users} and not shared:
+            names = dict.fromkeys([*shared_profiles(), *profiles, *users])
+            raise UsageError(f"`{algo}` has no profile `{profile}`, only {', '.join(names)}")
         for values in shared.values():
-            for key in values.keys() - keys:  # of other algorithms
+            for key in values.keys() - keys:  # settings of other algorithms
                 del values[key]
-        # below the algorithm's own file, which is more specific than a protocol for all
+        # the algorithm's file is more specific, so it overrides the protocol for all
         shipped_files.append((f"hyperparams/{PROFILES}/{name}.yml", shared))
-        shipped_files.append((f"hyperparams/{algo}.yml{place}", of_algorithm.get(name, {})))
-        user_files.append((f"{conf}{place}", users.get(name, {})))
+        shipped_files.append((f"hyperparams/{algo}.yml{suffix}", profiles.get(name, {})))
+        user_files.append((f"{conf}{suffix}", users.get(name, {})))
     return shipped_files, user_files
 
 
 def read_yaml(path: Path, name: str) -> Any:
     """Return the value of a YAML file; raise UsageError if it cannot be read or is not valid.
 
-    :param name: of the kind of file, for the message.
+    :param name: kind of the file, for messages.
     """
     try:
         text = read_text(path)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from agents.common.method import Method
 
 FORMAT = 1
-"""Format of ``config.yml``; it changes whenever an older file would be read as another run."""
+"""Format of ``config.yml``; it changes if an older file would be read as another run."""
 _REQUIRED = ("algo", "env", "offline_steps", "seed")
 _MAY_MOVE = (
     "dataset.name",
@@ -35,11 +35,11 @@ _MAY_MOVE = (
     "trained_agent.path",
     "behaviour.function",
 )
-"""No part of a run's identity: a file may move, and the fingerprint beside its path identifies it."""
+"""Entries outside a run's identity: files may move, and a fingerprint identifies them."""
 
 
 Wrappers: TypeAlias = Sequence[str | Mapping[str, Mapping[str, Any]]]
-"""What a run puts around its environments, as in RL Baselines3 Zoo, the innermost first.
+"""Wrappers of a run's environments, as in RL Baselines3 Zoo, the innermost first.
 
 ``["gymnasium.wrappers:FlattenObservation", {"my_package:FrameSkip": {"skip": 2}}]``
 """
@@ -48,7 +48,7 @@ Wrappers: TypeAlias = Sequence[str | Mapping[str, Mapping[str, Any]]]
 def named_wrappers(wrappers: Wrappers) -> list[tuple[str, dict[str, Any]]]:
     """Return ``module:Class`` and keyword arguments of each wrapper, the innermost first.
 
-    :raises TypeError: for what names no wrapper.
+    :raises TypeError: for an item of another form.
     """
     is_list = isinstance(wrappers, Sequence) and not isinstance(wrappers, str)
     pairs = []
@@ -57,7 +57,7 @@ def named_wrappers(wrappers: Wrappers) -> list[tuple[str, dict[str, Any]]]:
         kwargs: Any = {}
         if isinstance(item, Mapping) and len(item) == 1:
             ((path, kwargs),) = item.items()
-        # RL Baselines3 Zoo writes `module.Class`; runs with equal records are the same run
+        # RL Baselines3 Zoo writes `module.Class`; both forms must give equal records
         module, _, class_name = str(path).replace(":", ".").rpartition(".")
         if not isinstance(path, str) or not isinstance(kwargs or {}, Mapping) or not module:
             raise TypeError(
@@ -69,10 +69,10 @@ def named_wrappers(wrappers: Wrappers) -> list[tuple[str, dict[str, Any]]]:
 
 
 def checked_wrappers(name: str, value: Any) -> list[str | dict[str, dict[str, Any]]] | None:
-    """Return wrappers in the form that runs record: a name, or a mapping of one name to its keyword arguments.
+    """Return wrappers in the form of a record: a name, or a mapping of one name to its keyword arguments.
 
-    :param name: of the setting.
-    :param value: a name or a list of these.
+    :param name: name of the setting.
+    :param value: a wrapper or a list of wrappers.
     :raises TypeError: for anything else.
     """
     if value is None:
@@ -85,7 +85,7 @@ _optional: Any = partial(setting, default=None)
 
 
 def refuse_conflicts(conflicts: Mapping[str, object]) -> None:
-    """Raise ValueError with the first message whose conflict exists.
+    """Raise ValueError with the message of the first existing conflict.
 
     :param conflicts: message -> whether settings contradict each other.
     """
@@ -95,7 +95,7 @@ def refuse_conflicts(conflicts: Mapping[str, object]) -> None:
 
 
 class RunSettings(Configurable):
-    """Settings of a run besides the algorithm's own; each is also a flag of the training program."""
+    """Settings of a run besides the algorithm's settings; each is also a flag of the training program."""
 
     pretraining_steps: int = setting(
         default=0,
@@ -119,7 +119,7 @@ class RunSettings(Configurable):
     eval_at_start: bool = setting(
         default=False,
         role="note",
-        doc="evaluate before the first update too, as is always done after pretraining",
+        doc="also evaluate before the first update, as always after pretraining",
     )
     save_freq: int = setting(
         default=50_000, at_least=1, role="output", doc="steps between checkpoints"
@@ -130,28 +130,28 @@ class RunSettings(Configurable):
     dataset_size: int | None = _optional(
         at_least=1,
         role="protocol",
-        doc="transitions to use, in whole trajectories, or to generate; none uses all",
+        doc="number of transitions to use, in whole trajectories, or to generate (default: all)",
     )
     dataset_replace_interval: int = setting(
         default=1000,
         at_least=1,
-        doc="gradient steps until the next file of a dataset of several takes over",
+        doc="gradient steps between files of a dataset that has several",
     )
     offline_data: Literal["preload", "balanced", "none"] | None = _optional(
-        doc="what online training does with the dataset: in front of the buffer, half of every batch, nothing",
+        doc="use of the dataset online: preload it into the buffer, sample half of every batch from it, or none",
     )
     score: Literal["success", "return"] | None = _optional(
-        doc="what an episode is scored by (default: success once the environment has reported any, else the return)",
+        doc="score of an episode (default: success if the environment ever reports it, otherwise the return)",
     )
     success_return: float | None = _optional(
-        doc="the return from which an episode counts as a success, whatever the environment says",
+        doc="return from which an episode is a success, regardless of what the environment reports",
     )
     success_at: Literal["any"] | None = _optional(
         role="protocol",
-        doc="any: an episode is a success if any of its steps reports one (default: its last step)",
+        doc="any: an episode is a success if any of its steps is (default: its last step)",
     )
     reference_scores: tuple[float, float] | None = _optional(
-        doc="returns of a random and of an expert policy: scores are returns, which comparisons normalise by them",
+        doc="returns of a random and an expert policy, by which comparisons normalise returns",
     )
     env_wrapper: list[Any] | None = _optional(
         check=checked_wrappers,
@@ -159,27 +159,27 @@ class RunSettings(Configurable):
     )
     normalize: bool | dict[str, Any] = setting(
         default=False,
-        doc="normalise online observations and rewards by running statistics; in a file also options of VecNormalize",
+        doc="normalise online observations and rewards by running statistics; in a file also VecNormalize's options",
     )
     noise_type: Literal["normal", "ornstein-uhlenbeck"] | None = _optional(
-        doc="noise on actions that are executed online (default: normal, where `noise_std` is set)",
+        doc="noise on actions executed online (default: normal, if `noise_std` is set)",
     )
     noise_std: float | None = _optional(
         at_least=0,
-        doc="standard deviation of that noise, in halves of the actions' range",
+        doc="standard deviation of that noise, relative to half the action range",
     )
     action_range: tuple[float, float] | None = _optional(
-        doc="what stands for the limits of the environment's actions in a dataset of your own",
+        doc="action bounds of your dataset, mapped to those of the environment",
     )
     reward_from: Literal["success"] | None = _optional(
-        doc="take rewards from the `success` flags of a dataset of your own: -1 a step, 0 where the task is achieved",
+        doc="take rewards from your dataset's `success` flags: -1 a step, 0 when the task is achieved",
     )
 
     def check_together(self) -> None:
-        """Refuse phases without data or steps, and two kinds of score; reference scores mean that of returns."""
+        """Reject phases without data or steps, and two kinds of score; reference scores imply returns."""
         normalises = self.reference_scores is not None
         has_no_data = self.offline_data == "none"
-        # Without `score`, success is the score where the environment knows it.
+        # without `score`, success is the score if the environment reports it
         has_other_score = normalises or self.score not in (None, "success")
         refuse_conflicts({
             f"`offline_data` is none, but `pretraining_steps` = {self.pretraining_steps} need data; drop one":
@@ -193,11 +193,11 @@ class RunSettings(Configurable):
             "`success_return` scores episodes by success, and `score` = return or `reference_scores` by their return; "
             "give one of the two":
                 self.success_return is not None and (normalises or self.score),
-            "`success_at` says which steps count of the success that an environment reports, but the score is another "
-            "one; give one of the two":
+            "`success_at` applies to success reported by the environment, but another score is set; omit one of the "
+            "two":
                 self.success_at and (has_other_score or self.success_return is not None),
         })  # fmt: skip
-        # after the conflicts, where the user's own choice counts
+        # after the conflicts, which depend on the user's choice
         if normalises and self.score is None:
             self.score = "return"
 
@@ -207,25 +207,24 @@ _NOTE = {"role": "note"}
 
 @dataclass(frozen=True)
 class RunRecord:
-    """Everything that decides a run's outcome, and its seed once that is known.
+    """Everything that determines a run's outcome, and its seed.
 
-    :param run: what the run does.
-    :param settings: those of the algorithm, with their defaults, and arguments of its policy.
-    :param method: the algorithm with its settings, for the one model of the run; None for one of SB3's, and in a record
-        that was read.
-    :param sources: where the values are from: one line per layer that was used.
-    :param departures: setting -> its value and the one in the protocol of the profile, where they differ.
-    :param no_env: whether it trains on data alone, which `env` is named after.
-    :param env_kwargs: words ``KEY=VALUE``, as are those of evaluation.
-    :param agent: of an algorithm that is not built in: ``class``, ``package``, ``code``, a hash of its file, and
-        ``layers``, the networks whose widths are their own.
-    :param pretrained_actor: path, ``updates`` and ``fingerprint`` of the model whose behaviour flow it began with.
-    :param trained_agent: likewise of the model that it began with.
-    :param behaviour: of a flow of the user's own: the ``function`` that makes it, and a ``fingerprint`` of its
-        weights and conventions.
-    :param dataset: ``name``, ``size`` and ``fingerprint`` of what it was trained on; ``reference_scores``, returns of a
-        random and an expert policy, where the data say them.
-    :param seeds: of all replicas that are trained together, if there are several, and the names of their `folders`.
+    :param run: settings of the run.
+    :param settings: settings of the algorithm, with defaults, and arguments of its policy.
+    :param method: the algorithm with its settings; None for an algorithm of SB3 and in a record that was read.
+    :param sources: sources of the values, one line a layer.
+    :param departures: setting -> its value and its value in the protocol, if they differ.
+    :param no_env: whether it trains on data alone, after which `env` is named.
+    :param env_kwargs: words ``KEY=VALUE``, like `eval_env_kwargs`.
+    :param agent: for an algorithm that is not built in: ``class``, ``package``, ``code``, a hash of its file, and
+        ``layers``, the networks with custom layer sizes.
+    :param pretrained_actor: path, ``updates`` and ``fingerprint`` of the model with its initial behaviour flow.
+    :param trained_agent: the same of its initial model.
+    :param behaviour: for a custom flow: the ``function`` that makes it, and a ``fingerprint`` of its weights and
+        conventions.
+    :param dataset: ``name``, ``size`` and ``fingerprint`` of its dataset; ``reference_scores``, returns of a random and
+        an expert policy, if the dataset contains them.
+    :param seeds: seeds of all replicas that are trained together, if there are several; `folders` are their names.
     """
 
     algo: str
@@ -253,14 +252,14 @@ class RunRecord:
 
     @classmethod
     def read(cls, content: Mapping[str, Any]) -> Self:
-        """Return the record that :meth:`plain` gave; entries that a file lacks have their defaults.
+        """Return the record of the output of :meth:`plain`; missing entries have their defaults.
 
         :raises TypeError: if an entry has another type.
-        :raises ValueError: if it has another format, lacks what every run has, or a setting is out of range.
+        :raises ValueError: if it has another format, lacks a required entry, or a setting is out of range.
         """
         if content.get("format") != FORMAT:
             raise ValueError(
-                f"its format is {content.get('format')}, and this version reads format {FORMAT}; train the run anew"
+                f"its format is {content.get('format')}, and this version reads format {FORMAT}; train the run again"
             )
         stated = {name: value for name, value in content.items() if value is not None}
         missing = [name for name in _REQUIRED if name not in stated]
@@ -271,7 +270,7 @@ class RunRecord:
             value = content.get(name)
             if value is None:
                 continue
-            if type(value) is not kind:  # for isinstance, `True` is an int
+            if type(value) is not kind:  # `isinstance` takes `True` for an int
                 raise TypeError(f"`{name}` must be of type {kind.__name__}, got {value!r}")
             entries[name] = value
         run = {name: stated[name] for name in RunSettings.declared() if name in stated}
@@ -279,20 +278,20 @@ class RunRecord:
 
     def plain(self) -> dict[str, Any]:
         """Return the record as plain values for ``config.yml``, without entries that are None."""
-        # first, since readers look for them first: a key keeps the place of its first assignment
+        # a key keeps the position of its first assignment, and readers look for these first
         values: dict[str, Any] = {"format": FORMAT, **dict.fromkeys(("algo", "env", "profile"))}
         values |= _without_tuples(self.run.settings())
         values["sparse"] = self.settings.get("sparse", False)
         for name in _ENTRIES:
             values[name] = getattr(self, name)
-        # Over the entry above: YAML has no tuples.
+        # YAML has no tuples
         values["settings"] = _without_tuples(self.settings)
         return {name: value for name, value in values.items() if value is not None}
 
     def identity(self, *besides: str) -> dict[str, Any]:
-        """Return the settings that two runs of equal seeds must share to be the same run, with dotted names.
+        """Return the settings, with dotted names, by which runs of the same seed are told apart.
 
-        :param besides: roles of entries that are left out, as are entries that are None.
+        :param besides: roles of further entries to leave out; entries that are None are always left out.
         """
         excluded_roles = {"note", *besides}  # notes do not change the numbers of a run
         roles = {entry.name: entry.metadata.get("role") for entry in fields(self)}
@@ -303,21 +302,21 @@ class RunRecord:
         identity = {}
         for name, value in flatten(self.plain()).items():
             # a nested name, e.g. `dataset.size`, has the role of its entry
-            roles_of_name = {roles.get(name), roles.get(name.split(".")[0])}
-            if value is not None and name not in _MAY_MOVE and not excluded_roles & roles_of_name:
+            name_roles = {roles.get(name), roles.get(name.split(".")[0])}
+            if value is not None and name not in _MAY_MOVE and not excluded_roles & name_roles:
                 identity[name] = value
         return identity
 
     @property
     def action_noise(self) -> tuple[str, float] | None:
-        """Type and standard deviation of the noise on actions that are executed online."""
+        """Type and standard deviation of the noise on actions executed online."""
         if not self.run.noise_std:
             return None
         return self.run.noise_type or "normal", self.run.noise_std
 
     @property
     def evaluation_env_kwargs(self) -> list[str]:
-        """Arguments of the environment of evaluations: those given for evaluation, or else those of training."""
+        """Arguments of evaluation environments, by default the arguments of training."""
         return self.eval_env_kwargs or self.env_kwargs or []
 
     @property
@@ -328,11 +327,13 @@ class RunRecord:
     @property
     def code(self) -> str | None:
         """Hash of the file of an algorithm that is not built in."""
-        return (self.agent or {}).get("code")  # no `agent`: built in, so the release identifies it
+        return (self.agent or {}).get(
+            "code"
+        )  # without `agent` it is built in, and the release identifies it
 
 
 def _without_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings with lists in place of tuples, which YAML does not have."""
+    """Return settings with lists in place of tuples, which YAML lacks."""
     plain = dict(values)
     for name, value in values.items():
         if isinstance(value, tuple):
@@ -353,4 +354,4 @@ _ENTRIES = {
     for name, hint in get_type_hints(RunRecord, localns={"Method": Any}).items()
     if name not in ("run", "method")
 }
-"""Entries of ``config.yml`` that are not settings of a run -> the classes of their values."""
+"""Entries of ``config.yml`` besides settings of a run -> the classes of their values."""

@@ -1,4 +1,4 @@
-"""What training runs and studies are asked to be: flags, the requests that they are read into, and the command line."""
+"""Requests of training runs and studies: their flags, and their command line."""
 
 # ruff: noqa: RUF009  # `flag` declares a field
 
@@ -32,33 +32,31 @@ MACHINE = {name: CommonSettings.declared()[name] for name in CommonSettings.with
 """Settings of all algorithms that are flags too."""
 
 SOURCES = ("auto", "download", "generate")
-"""Where a benchmark's own dataset comes from; what else `--dataset` says names data."""
+"""Sources of a benchmark's dataset; any other value of `--dataset` names data."""
 TUNING_SEED = 1_000_000
-"""First seed of training and seed of evaluations in tuning: apart from those of a report, which begin at 0."""
+"""First training seed, and evaluation seed, of tuning; the seeds of a report start at 0."""
 RARELY_GIVEN = (
     "eval_at_start", "log_interval", "dataset_replace_interval", "success_at", "normalize", "noise_type", "noise_std",
 )  # fmt: skip
-"""Settings of a run without a flag; `-params` and settings files give them."""
+"""Settings of a run without a flag, for `-params` and settings files."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRequest:
-    """A run as the flags of ``zoo train`` ask for it; each field is the flag of its name.
+    """A run as requested by the flags of ``zoo train``; each field is the flag of its name.
 
-    :param env: with `no_env` empty, until the data are known that name what stands for it.
-    :param seeds: one for each replica; None takes any.
-    :param hyperparams: words ``KEY=VALUE``, as are `env_kwargs` and `eval_env_kwargs`.
-    :param run: settings of the run (`zoo.settings.record.RunSettings`), and of its machine, that flags gave.
+    :param env: with `no_env` empty, until it is named after the data.
+    :param seeds: one for each replica; None samples one.
+    :param hyperparams: words ``KEY=VALUE``, like `env_kwargs` and `eval_env_kwargs`.
+    :param run: settings of the run (`zoo.settings.record.RunSettings`) and of its machine that are set by flags.
     """
 
-    algo: str = flag(
-        "algorithm id, e.g. qam", default=MISSING, required=True, section="what to train"
-    )
+    algo: str = flag("algorithm id, e.g. qam", default=MISSING, required=True, section="run")
     env: str = flag(
         "e.g. cube-double-play-singletask-task2-v0", default="", either="where", required=True
     )
     no_env: bool = flag(
-        "train and judge by --dataset alone (docs/no_env.md)", default=False, either="where"
+        "train and evaluate on --dataset alone (docs/no_env.md)", default=False, either="where"
     )
     seeds: tuple[int, ...] | None = None
     profile: str = flag(
@@ -73,15 +71,15 @@ class TrainRequest:
         "model (.zip), or folder of a run, to start from", "-i", either="start"
     )
     pretrained_actor: Path | None = flag(
-        "model (.zip), or folder of a run, whose behaviour flow to start from", either="start"
+        "model (.zip), or folder of a run, with the behaviour flow to start from", either="start"
     )
     behaviour: str | None = flag(
-        "makes the behaviour flow, an agents.PretrainedFlow of a network of your own (docs/pretrained.md)",
+        "function that makes the behaviour flow, an agents.PretrainedFlow of your network (docs/pretrained.md)",
         metavar="FILE.py:FUNCTION",
     )
     resume: bool = flag(
-        "continue the newest unfinished run with the same settings; report it if it has finished; otherwise start a "
-        "new one",
+        "continue the newest run with the same settings; report it if it has finished; start a new one if there is "
+        "none",
         default=False,
     )
     run: Mapping[str, Any] = field(default_factory=dict)
@@ -90,47 +88,41 @@ class TrainRequest:
         default="auto",
         section="data",
     )
-    dataset_dir: str | None = flag(
-        "where datasets live (default: where each benchmark keeps its own)"
-    )
+    dataset_dir: str | None = flag("folder of datasets (default: that of each benchmark)")
     storage: Literal["auto", "device", "host"] = flag(
-        "where the replay buffer is kept: on the device if it fits, always, or never",
+        "location of the replay buffer: auto (on the device if it fits), device or host",
         default="auto",
     )
     n_envs: int | None = flag(
-        "training environments (default: one per seed); one update per step of all environments",
+        "number of training environments (default: one per seed); one update per step of all environments",
         section="environments",
     )
     vec_env: Literal["dummy", "subproc"] = flag(
-        "how training environments are stepped", default="dummy"
+        "SB3's DummyVecEnv or SubprocVecEnv for training", default="dummy"
     )
     env_kwargs: Sequence[str] = flag(
         "arguments of the environment", default=(), metavar="KEY=VALUE", action="extend"
     )
     eval_env_kwargs: Sequence[str] = flag(
-        "those of evaluation environments (default: --env-kwargs)",
+        "arguments of evaluation environments (default: --env-kwargs)",
         default=(),
         metavar="KEY=VALUE",
         action="extend",
     )
-    gym_packages: Sequence[str] = flag("packages to import, for their environments", default=())
+    gym_packages: Sequence[str] = flag("packages to import that register environments", default=())
     n_eval_envs: int | None = flag(
-        "evaluation environments (default: two per core or eight, mazes one per episode)",
+        "number of evaluation environments (default: max(8, 2 x cores); for mazes one per episode)",
         section="evaluation and saving",
     )
-    eval_seed: int = flag("decides the evaluation's starts and noise", default=0, type=SEED)
+    eval_seed: int = flag("seed of initial states and noise in evaluations", default=0, type=SEED)
     device: str = flag("auto, cpu, cuda, cuda:1, ...", default="auto", section="speed")
-    num_threads: int | None = flag(
-        "CPU threads of PyTorch (default: as many as the networks' size repays)"
-    )
-    log_folder: Path = flag(
-        "where run folders are made", "-f", default=Path("logs"), section="output"
-    )
+    num_threads: int | None = flag("CPU threads of PyTorch (default: by the size of the networks)")
+    log_folder: Path = flag("folder of run folders", "-f", default=Path("logs"), section="output")
     verbose: int = 1
     label: str | None = flag("name of this run's row in a comparison (default: the algorithm)")
 
     def command_line(self) -> list[str]:
-        """Return the words after ``zoo train`` that ask for this run, e.g. for a process on another machine."""
+        """Return the words after ``zoo train`` for this run, e.g. for a process on another machine."""
         words: list[str] = []
         derived = {"run"}
         if self.no_env:  # `env` is made from the data's name, and argparse takes one of the two
@@ -140,7 +132,7 @@ class TrainRequest:
             if entry.name not in derived and value != entry.default:
                 words += _flag(entry.name, value)
         for name, value in self.run.items():
-            # two numbers are one word, e.g. `--action-range=-1,1`; other lists are one word for each item
+            # two numbers are one word, e.g. `--action-range=-1,1`; other lists have a word for each item
             is_pair = isinstance(value, list | tuple) and isinstance(value[0], int | float)
             words += _flag(name, ",".join(map(str, value)) if is_pair else value)
         return words
@@ -148,23 +140,23 @@ class TrainRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyRequest:
-    """A study as the flags of ``zoo tune`` ask for it.
+    """A study as requested by the flags of ``zoo tune``.
 
     :param run: its training runs, without the settings of a trial.
     """
 
     run: TrainRequest
     search: Sequence[str] = flag(
-        "settings to search, each NAME, NAME=low:high, NAME=low:high:log or NAME=[a,b,c] (default: those that the "
-        "algorithm declares; `zoo agents show ALGO` lists them)",
+        "settings to search, each NAME, NAME=low:high, NAME=low:high:log or NAME=[a,b,c] (default: those "
+        "declared by the algorithm; see `zoo agents show ALGO`)",
         default=(),
         action="extend",
         metavar="NAME",
         section="study",
     )
-    n_trials: int = flag("trials of the whole study, whichever calls begin them", default=100)
+    n_trials: int = flag("number of trials of the study, over all its processes", default=100)
     study_name: str | None = flag(
-        "name of the study, which is continued if it exists (default: ALGO_ENV)"
+        "name of the study; an existing one is continued (default: ALGO_ENV)"
     )
     study_storage: str | None = flag(
         "URL of the study's database (default: a SQLite file in LOG-FOLDER/studies/NAME)",
@@ -194,21 +186,23 @@ def add_training(
 ) -> None:
     """Add the flags of a training request, its seeds, and the settings of a run, which override the YAML files.
 
-    :param seed: the default; -1 draws one.
-    :param names: of the fields and settings; None takes all.
+    :param seed: the default; -1 samples one.
+    :param names: names of fields and settings; None adds all.
     """
     groups = add_flags(parser, TrainRequest, names)
     if names is None:
         add_settings(groups["speed"], {"compile": MACHINE["compile"]})
     add_verbose(groups["output"])
-    seed_help = "seed of everything random"
+    seed_help = "seed of all random numbers"
     kind = SEED
     if seed < 0:
         kind = SEED_OR_ANY
-        seed_help += "; -1 draws one"
-    seeds = groups["what to train"].add_mutually_exclusive_group()
+        seed_help += "; -1 samples one"
+    seeds = groups["run"].add_mutually_exclusive_group()
     seeds.add_argument("--seed", type=kind, default=seed, help=seed_help)
-    seeds.add_argument("--seeds", nargs="+", help="several seeds at once, e.g. 0-11 or 3 7 9")
+    seeds.add_argument(
+        "--seeds", nargs="+", help="several seeds in one process, e.g. 0-11 or 3 7 9"
+    )
     title = "steps, data, evaluations and checkpoints (default: from YAML)"
     flags = {
         name: declared
@@ -219,10 +213,10 @@ def add_training(
 
 
 def add_settings(group: argparse._ArgumentGroup, settings: Mapping[str, Setting]) -> None:
-    """Add a flag for each of some settings; one that is left out leaves the value to the YAML files."""
+    """Add a flag for each setting; without the flag, the value comes from the YAML files."""
     for name, declared in settings.items():
         options = options_of(declared.type, declared.bounds.get("at_least", 1))
-        if "action" in options:  # with `--no-...`, to override a YAML file's `true`
+        if "action" in options:  # with `--no-...`, which overrides a YAML file's `true`
             options["action"] = argparse.BooleanOptionalAction
         elif "nargs" in options:
             options["type"] = lambda text: load_yaml(text, "a wrapper")
@@ -231,14 +225,14 @@ def add_settings(group: argparse._ArgumentGroup, settings: Mapping[str, Setting]
 
 
 def given_settings(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the settings whose flags are on a command line."""
+    """Return the settings that are set by flags."""
     names = (*RunSettings.declared(), *MACHINE)
     values = {name: getattr(args, name, None) for name in names}
     return {name: value for name, value in values.items() if value is not None}
 
 
 def read_request(args: argparse.Namespace) -> TrainRequest:
-    """Return the run that a command line asks for; flags that a program does not have keep their defaults.
+    """Return the request of a command line; flags that a program lacks have their defaults.
 
     :raises UsageError: if flags contradict each other.
     """
@@ -248,7 +242,7 @@ def read_request(args: argparse.Namespace) -> TrainRequest:
     elif args.seed >= 0:
         entries["seeds"] = (args.seed,)
     entries["run"] = given_settings(args)
-    # texts that may be paths, absolute as those of the other flags
+    # these texts may be paths, made absolute like the paths of other flags
     for name in ("dataset", "dataset_dir"):
         text = entries.get(name)
         if text is not None and text not in SOURCES and os.path.exists(text):

@@ -51,7 +51,7 @@ def test_a_flow_of_ones_own_gets_observations_as_they_are():
 
 def test_a_file_without_an_entry_for_the_run_is_refused(conf):
     path = conf("scene-plaiy: {rho: 0.2}\nquick: {rho: 0.1}\n")
-    with refuses("one of default, scene-play, x; it has scene-plaiy"):
+    with refuses("one of default, scene-play, x; it contains scene-plaiy"):
         load("qam", "scene-play", conf_file=path)
     assert load("qam", "scene-play", conf_file=path, quick=True).settings["rho"] == 0.1
 
@@ -82,9 +82,9 @@ def test_a_profile_lies_over_domains_and_under_overrides(conf):
 def test_a_profile_that_the_algorithm_does_not_have_is_refused(conf):
     # every algorithm has the shared ones
     assert load("fawac", profile="trqam").run.pretraining_steps == 300_000
-    with refuses(r"no profile `trqm`; it has: qam, .*, trqam$"):
+    with refuses(r"no profile `trqm`, only qam, .*, trqam$"):
         load(profile="trqm")
-    with refuses(r"no profile `yours`; it has: qam, .*, trqam, mine$"):
+    with refuses(r"no profile `yours`, only qam, .*, trqam, mine$"):
         load(profile="yours", conf_file=conf(PROFILE_FILE))
 
 

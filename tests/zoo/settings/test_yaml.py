@@ -35,7 +35,7 @@ def test_numbers_infinity_and_booleans_are_read_as_such():
 
 
 def test_a_name_that_is_said_twice_is_refused():
-    with refuses("says `b` twice in one mapping"):
+    with refuses("duplicate key `b`"):
         load("a: {b: 1, c: 1, b: 2}")
 
 
