@@ -91,19 +91,16 @@ def check(
     elif name in TASKS or env is not None:
         # as in training, so that the same environments are registered
         import_environments(gym_packages)
-        env_id = gym_id(env or name)
         kwargs = parse_overrides(env_kwargs, "--env-kwargs")
         # a wrong environment is a wrong command, no finding
-        with contextlib.closing(make_env(env_id, **kwargs)) as built:
+        with contextlib.closing(make_env(gym_id(env or name), **kwargs)) as built:
             try_env(built)
             with _recording(findings):
                 data = load_custom(
                     source,
-                    env_id,
-                    kwargs,
+                    built,
                     action_range=action_range,
                     reward_from=reward_from,
-                    env=built,
                 )
                 result = _counts(data.transitions)
     elif action_range:

@@ -1,6 +1,5 @@
 """Load a user's dataset for an environment, or for a placeholder if there is no environment."""
 
-import contextlib
 import hashlib
 import re
 import warnings
@@ -24,7 +23,7 @@ from zoo.datasets.formats.base import COMPACT, Dataset, compact, first_trajector
 from zoo.datasets.formats.minari import MINARI, minari_folder, parts_of
 from zoo.datasets.formats.read import metadata_of, name_of, read_source
 from zoo.datasets.formats.robomimic import FILE, HOST, demonstrations_file
-from zoo.envs.make import make_env
+from zoo.envs.repeatable import env_name
 from zoo.envs.tasks import Task
 from zoo.terminal.errors import UsageError, as_usage_error
 
@@ -56,22 +55,20 @@ def find_data(task: Task, dataset_dir: Folder = None, *, generate: bool = False)
 
 def describe_task(task: Task, dataset_dir: Folder) -> dict[str, Any]:
     """Return a task's data as a row of a table."""
-    if task.benchmark == "D4RL":
-        return {"name": task.name, "here": minari_folder(task.name).is_dir()}
-    path = demonstrations_file(task, dataset_dir)
-    return {"name": task.name, "file": str(path), "here": path.is_file()}
+    path = minari_folder(task.name)
+    if task.benchmark == "robomimic":
+        path = demonstrations_file(task, dataset_dir)
+    return {"name": task.name, "here": path.exists()}
 
 
 def load_custom(
     source: str | Path,
-    env_id: str,
-    env_kwargs: dict[str, Any],
+    env: Env[Any, Any],
     *,
     size: int | None = None,
     action_range: tuple[float, float] | None = None,
     reward_from: str | None = None,
     content: Transitions | None = None,
-    env: Env[Any, Any] | None = None,
 ) -> Dataset:
     """Return a user's dataset; reject it if it does not fit the environment.
 
@@ -81,16 +78,12 @@ def load_custom(
         are in the environment's units.
     :param reward_from: ``success`` takes rewards from successes: -1 per step, and 0 once the task is achieved.
     :param content: the dataset, if it was read before.
-    :param env: the environment, if it was built before.
     """
-    with contextlib.ExitStack() as stack:
-        if env is None:
-            env = stack.enter_context(contextlib.closing(make_env(env_id, **env_kwargs)))
-        spaces = spaces_for(source, env_id, env)
+    spaces = spaces_for(source, env)
     content = content or read_source(source, reward_from)
     if size is not None:
         content = first_trajectories(content, size, Path(name_of(source)))
-    check_fit(source, content, env_id, spaces, action_range)
+    check_fit(source, content, env_name(env), spaces, action_range)
     arrays = compact(content)
     if action_range is not None:
         # in the environment's units: otherwise datasets of two action ranges would have one fingerprint
@@ -109,7 +102,7 @@ def load_custom(
     return Dataset(file, content, digest.hexdigest(), metadata_of(source).reference_scores)
 
 
-def spaces_for(source: str | Path, env_id: str, env: Env[Any, Any]) -> tuple[Space[Any], Any]:
+def spaces_for(source: str | Path, env: Env[Any, Any]) -> tuple[Space[Any], Any]:
     """Return the observation and the action space of an environment; warn if a dataset names another one.
 
     :param env: the environment; data hold single images, which it may stack.
@@ -117,8 +110,9 @@ def spaces_for(source: str | Path, env_id: str, env: Env[Any, Any]) -> tuple[Spa
     """
     metadata = metadata_of(source)
     recorded_in = metadata.environment
+    env_id = env_name(env)
+    names = {env_id, dataset_only_id(name_of(source))}
     # The module before the colon only names the package of the environment.
-    names = {env_id.rpartition(":")[2], dataset_only_id(name_of(source))}
     if recorded_in is not None and recorded_in.rpartition(":")[2] not in names:
         warnings.warn(
             f"{source} was recorded in {recorded_in}, and --env is {env_id}", stacklevel=3

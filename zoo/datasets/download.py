@@ -34,10 +34,6 @@ ATTEMPTS = 3
 CHUNK_BYTES = 1 << 16  # bytes that a dropped connection can lose
 
 
-class DownloadError(UsageError):
-    """No source could give the file."""
-
-
 def download_dataset(
     name: str,
     dataset_dir: Folder = None,
@@ -100,7 +96,7 @@ def _download_file(file: Path, spec: DatasetSpec) -> None:
             with dataset_file(file, f"MuJoCo {OFFICIAL}") as temporary:
                 part.rename(temporary)
             return
-    raise DownloadError(
+    raise UsageError(
         f"{'; '.join(dict.fromkeys(problems))}; try again (the download resumes), put the file at {file}, or "
         "give other data with `--dataset PATH`"
     )

@@ -15,7 +15,7 @@ import numpy as np
 from agents.common.data.arrays import compact_transitions
 from agents.common.data.shards import Shard, Shards
 from agents.common.files import atomic_folder, read_text
-from zoo.datasets.download import DownloadError, download_dataset
+from zoo.datasets.download import download_dataset
 from zoo.datasets.files import (
     ARRAYS,
     OFFICIAL,
@@ -55,6 +55,9 @@ def load_dataset(
     :param dataset_size: use the first whole trajectories that have this many transitions; None uses all.
     :param sparse: reward -1 until the task is achieved and 0 then, instead of OGBench's count of sub-goals.
     :param replace_interval: gradient steps until the next of several files takes over.
+
+    >>> data = load_dataset("cube-single-play-singletask-v0", dataset_dir="data", dataset_size=20_000)  # doctest: +SKIP
+    >>> model.learn_offline(10_000, dataset=data.content)  # doctest: +SKIP
     """
     name = parse_env_name(env_name)
     path = _find_files(name.spec, dataset_dir, dataset, dataset_size)
@@ -115,7 +118,7 @@ def _find_files(
         try:
             download_dataset(spec.name, dataset_dir, transitions=size, existing="keep")
             return path
-        except DownloadError as error:
+        except UsageError as error:
             if not may_generate:
                 raise
             warnings.warn(

@@ -22,7 +22,7 @@ from agents.registry import import_named
 from zoo.algorithms.packages import import_optional, import_user_object
 from zoo.envs.checks import OLD_API, check_spaces
 from zoo.envs.rendering import require_pictures
-from zoo.envs.repeatable import RepeatableEnv, name_of
+from zoo.envs.repeatable import RepeatableEnv, env_name
 from zoo.envs.tasks import MAZES, ROBOMIMIC, ROBOTICS, SCENES, TASKS, UNKNOWN_ENV_ADVICE
 from zoo.evaluation.workers import temp_folder
 from zoo.settings.record import Wrappers, named_wrappers
@@ -214,11 +214,11 @@ def try_env(env: RepeatableEnv) -> None:
         wrappers = [wrapper.entry_point for wrapper in spec.additional_wrappers]
         if all(name.startswith(("agents.", "zoo.")) for name in wrappers):
             return
-    name = name_of(env)
+    name = env_name(env)
     try:
         first = _run_episode(env, 0, seconds=TRIAL_SECONDS)
         _run_episode(env, 1, len(first))
-        again = _run_episode(env, 0, len(first))
+        repeated = _run_episode(env, 0, len(first))
     except EnvironmentApiFault as error:
         raise UsageError(str(error)) from error
     except Exception as error:
@@ -232,7 +232,7 @@ def try_env(env: RepeatableEnv) -> None:
         return
     if spec is not None and spec.nondeterministic:
         return
-    for step, (expected, actual) in enumerate(zip(first, again, strict=False)):
+    for step, (expected, actual) in enumerate(zip(first, repeated, strict=False)):
         if not np.allclose(expected, actual, TOLERANCE, TOLERANCE):
             raise UsageError(
                 f"an episode of `{name}` must depend on its reset seed and actions alone, got another step {step} "

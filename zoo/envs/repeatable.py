@@ -111,7 +111,7 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
         except ReturnError as error:
             kind = EnvironmentApiFault if error.is_form else EnvironmentFault
             raise kind(
-                f"{error} from `{name_of(self.env)}`{self._called} at step {self._steps} of its episode; this is a "
+                f"{error} from `{env_name(self.env)}`{self._called} at step {self._steps} of its episode; this is a "
                 f"fault of the environment: correct it, or {error.remedy}"
             ) from error
 
@@ -138,7 +138,7 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
             np.random.set_state(callers_state)
 
 
-def name_of(env: gymnasium.Env[Any, Any]) -> str:
+def env_name(env: gymnasium.Env[Any, Any]) -> str:
     """Return the id of an environment; of one that is not registered its text."""
     if env.spec is None:
         return str(env.unwrapped)

@@ -94,13 +94,11 @@ class RunPlan:
             source = find_data(TASKS[self.request.env], dataset_dir, generate=generate)
         return load_custom(
             source,
-            self.env_id,
-            {},
+            env,
             size=run.dataset_size,
             action_range=run.action_range,
             reward_from=run.reward_from,
             content=self.content,
-            env=env,
         )
 
     def describe(self, data: Dataset | None) -> RunRecord:

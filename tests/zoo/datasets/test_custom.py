@@ -27,7 +27,7 @@ FAR = {"actions": ARRAYS["actions"] * 50}
 def test_constant_rewards_are_warned_of(tmp_path, terminated, ends):
     masks = ~np.isin(np.arange(59), terminated)
     with pytest.warns(UserWarning, match=f"all rewards are -1 and {ends} steps are terminal"):
-        load_custom(written(tmp_path, masks=masks, **CONSTANT), ENV, {})
+        load_custom(written(tmp_path, masks=masks, **CONSTANT), gymnasium.make(ENV))
 
 
 def test_a_check_tells_errors_and_warnings(tmp_path, call):
@@ -59,10 +59,10 @@ def test_parts_in_another_order_are_refused(tmp_path, monkeypatch):
     for name, space in {"same": FlatEnv.observation_space, "sorted": SORTED}.items():
         name = f"flat/{name}-v0"
         write_minari(tmp_path, in_two(episodes()), name, env=FLAT, observation_space=space)
-    assert load_custom("minari:flat/same-v0", FLAT, {}).num_transitions == 39
+    assert load_custom("minari:flat/same-v0", gymnasium.make(FLAT)).num_transitions == 39
     text = r"order observations/a, observations/z, and Flat-v0 flattens .*/z, .*/a"
     with refuses(text):
-        load_custom("minari:flat/sorted-v0", FLAT, {})
+        load_custom("minari:flat/sorted-v0", gymnasium.make(FLAT))
 
 
 def test_a_set_is_checked_without_an_environment(tmp_path, call):

@@ -12,10 +12,11 @@ import pytest
 
 from tests.zoo.datasets.conftest import NAME, small_arrays, write_shard
 from zoo.datasets import download
-from zoo.datasets.download import DownloadError, download_dataset
+from zoo.datasets.download import download_dataset
 from zoo.datasets.files import missing_files, recorded_sha256
 from zoo.datasets.load import convert_shards
 from zoo.datasets.names import DATASETS
+from zoo.terminal.errors import UsageError
 
 FILES = (f"{NAME}-val.npz", f"{NAME}.npz")  # in the order in which they are fetched
 
@@ -113,7 +114,7 @@ def test_what_stops_a_transfer_is_overcome(server, behaviour, ranges):
 
 def test_a_file_that_changed_meanwhile_is_fetched_again(server, tmp_path):
     server.drop_after = [None, 3072] + [0] * (download.ATTEMPTS - 1)
-    with pytest.raises(DownloadError):
+    with pytest.raises(UsageError):
         fetch(server)
     assert not (server.folder / FILES[1]).exists()
     np.savez_compressed(tmp_path / "new.npz", **small_arrays(50))
@@ -156,7 +157,7 @@ def damaged():
 def test_what_is_not_the_dataset_is_refused_and_not_kept(server, content, behaviour, message):
     server.files[FILES[1]] = content or server.files[FILES[1]]
     vars(server).update(behaviour)
-    with pytest.raises(DownloadError, match=message):
+    with pytest.raises(UsageError, match=message):
         fetch(server)
     assert not any((server.folder / f"{FILES[1]}{end}").exists() for end in ("", ".part"))
 

@@ -10,7 +10,6 @@ from numpy.testing import assert_array_equal
 from tests.zoo.datasets.conftest import NAME, TASK_1, small_arrays
 from tests.zoo.outcomes import refuses
 from zoo.datasets import load
-from zoo.datasets.download import DownloadError
 from zoo.datasets.files import checksum_file
 from zoo.datasets.generate import generate_dataset
 from zoo.datasets.load import load_dataset
@@ -146,7 +145,7 @@ def test_dataset_without_success_warns(write_dataset):
 
 
 def refuse_download(*arguments, **settings):
-    raise DownloadError("no network")
+    raise UsageError("no network")
 
 
 @pytest.mark.usefixtures("in_process")

@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 
+import gymnasium
 import h5py
 import minari
 import numpy as np
@@ -149,7 +150,7 @@ def test_a_sound_set_is_converted_with_the_same_fingerprint(tmp_path, kind, recw
     source = WRITERS[kind](tmp_path)
     copy = tmp_path / "converted.npz"
     write_set(copy, read_source(source))
-    original, converted = (load_custom(path, ENV, {}) for path in (source, copy))
+    original, converted = (load_custom(path, gymnasium.make(ENV)) for path in (source, copy))
     assert original.fingerprint == converted.fingerprint
     assert_equal(compact(original.content), compact(converted.content))
     assert (tmp_path / "converted.npz.sha256").is_file()
@@ -171,7 +172,7 @@ def test_successes_become_rewards_and_ends_of_the_task(tmp_path, kind):
     parts[1]["success"][5] = True  # and the episode goes on
     source = WRITERS[kind](tmp_path, parts)
     assert "`--reward-from success`" in refusal(source)
-    dataset = load_custom(source, ENV, {}, reward_from="success")
+    dataset = load_custom(source, gymnasium.make(ENV), reward_from="success")
     success = joined(parts, "success")[: dataset.num_transitions]
     assert_array_equal(dataset.content.arrays["rewards"], np.where(success, 0, -1))
     assert_array_equal(dataset.content.arrays["masks"], ~success)
@@ -383,4 +384,4 @@ def test_a_bad_row_is_told_as_it_stands_in_the_file(tmp_path):
 def test_a_set_of_another_environment_is_told_of(tmp_path):
     name = write_minari(tmp_path, env="Pendulum-v1")
     with pytest.warns(UserWarning, match="was recorded in Pendulum-v1"):
-        load_custom(name, ENV, {})
+        load_custom(name, gymnasium.make(ENV))
