@@ -29,14 +29,14 @@ class BAM(AdjointMatching):
         + \kappa\,\mathbb{E}\sum_{i<K-1}\tfrac{2}{\sigma_i^2}\lVert v_f - v_\beta\rVert^2
 
     With kappa = 1 the control cost lacks the step size h = 1/K of the path KL: the optimum is the tilt of the behaviour
-    by :math:`e^{\tau h Q}`, so that tuned values of tau are about K times those of QAM. The velocity at the last grid
-    time gets no gradient, but the sampler uses it: there the fine-tuned flow is what its network makes of nearby times.
+    by :math:`e^{\tau h Q}`, so that tuned values of tau are about K times QAM's. The velocity at the last grid
+    time gets no gradient, but the sampler uses it: there the fine-tuned flow is extrapolated from nearby times.
 
     Source: Li and Levine, Q-learning with Adjoint Matching, arXiv 2601.14234, ablation. Differs in: the gradient
     where all critics agree, see ``pessimistic_value``.
     """
 
-    # the authors' code takes the online critics, at actions that may lie outside of the box
+    # the authors' code takes the online critics, at actions that are not clipped
     target_gradient: bool = setting(default=False)
     clip_adjoint: bool = setting(default=False)
     inverse_temperature: float = setting(
@@ -75,7 +75,7 @@ class BAM(AdjointMatching):
             weight = 2 / memoryless_variance(i, self.flow_steps)
             cost = cost + weight * (velocity - base).square().sum(-1)
             x = memoryless_step(x, velocity, noise["am_eps"][:, i], i, self.flow_steps)
-        # the last step follows the prior, without noise
+        # the last step uses the prior, without noise
         end = torch.add(x, prior(x, 1 - h), alpha=h)
         info["bam_control_loss"] = control = self.kl_scale * cost.mean(-1)
         critic = nets.critic_target if self.target_gradient else nets.frozen.critic

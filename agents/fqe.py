@@ -1,4 +1,4 @@
-"""Fitted Q evaluation: critics learn from data what a policy is worth, which itself stays as it is."""
+"""Fitted Q evaluation: critics learn the value of a fixed policy from data."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ from agents.models import model_class
 
 
 class FQE(Method):
-    r"""Critics regress to the rewards of the data and to their own value of what a fixed policy does next.
+    r"""Critics regress to the rewards of the data and to their value of the next action of a fixed policy.
 
     .. math:: L = \sum_j \mathbb{E}\,(Q_j(s, a) - R - \gamma^h M\,\bar Q'(s', a'))^2, \qquad a' \sim \pi(s')
 
-    with the mean of the target critics and no pessimism. h is what the policy plays of a plan, a is those h actions,
-    and R is the discounted sum of their rewards.
+    with the mean of the target critics and no pessimism. The policy executes h actions of a chunk; these
+    are a, and R is the discounted sum of their rewards.
 
-    It is not registered, since it trains no policy: :meth:`of` makes it for one.
+    It is not registered, since it trains no policy; make it with :meth:`of`.
 
     Source: Le, Voloshin and Yue, Batch Policy Learning under Constraints, arXiv 1903.08738; with networks: Paine et
-    al., Hyperparameter Selection for Offline Reinforcement Learning, arXiv 2007.09055. Differs in: moving averages in
-    place of frozen targets.
+    al., Hyperparameter Selection for Offline Reinforcement Learning, arXiv 2007.09055. Differs in: target networks are
+    moving averages.
     """
 
-    hooks_checked = True  # there is no policy for made-up spaces
+    hooks_checked = True  # there is no policy for the spaces of a check
     policy: Any
     """The :class:`~agents.common.sb3.policy.FlowPolicy` that is evaluated, of one replica."""
 
@@ -57,13 +57,13 @@ class FQE(Method):
 
     @classmethod
     def of(cls, policy: Any, **settings: Any) -> Self:
-        """Return the evaluation of a policy, with settings in place of the defaults."""
+        """Return the evaluation of a policy; settings override the defaults."""
         evaluated = policy.method
-        # what the policy was built with
+        # the policy was built with these
         shared = ("gamma", "flow_steps", "frame_stack", "encoder", "precision")
-        of_policy = {name: getattr(evaluated, name) for name in shared}
-        of_policy["horizon_length"] = evaluated.played_length
-        method = cls(**{**of_policy, **settings})
+        values = {name: getattr(evaluated, name) for name in shared}
+        values["horizon_length"] = evaluated.played_length
+        method = cls(**{**values, **settings})
         method.policy = policy
         return method
 
@@ -76,7 +76,7 @@ class FQE(Method):
         return {}
 
     def action_noise_table(self) -> dict[str, Draw]:
-        """Return the policy's draws, among as many candidates as it has, in the sizes of its whole plans."""
+        """Return the policy's noise, for all of its candidates and for whole chunks."""
         policy = self.policy
         sizes = {"N": policy.method.best_of_n, "D": policy.chunk_size}
         return {
@@ -85,7 +85,7 @@ class FQE(Method):
         }
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
-        """Return the actions of the policy's plans that it plays."""
+        """Return the actions of the policy's chunks that it executes."""
         policy = self.policy
         table = self.action_noise_table()
         draws = {}
@@ -94,9 +94,9 @@ class FQE(Method):
             row = table[name].row_axis
             draws[name] = draw.movedim(0, row - 1).flatten(row - 1, row).unsqueeze(0)
         rows = observations.flatten(0, 1).unsqueeze(0)
-        plans = policy.method.sample_actions(rows, draws, policy.nets).clamp(-1, 1)
-        played = policy.played_length * policy.action_size
-        return plans[..., :played].reshape(*observations.shape[:2], played)
+        chunks = policy.method.sample_actions(rows, draws, policy.nets).clamp(-1, 1)
+        executed = policy.played_length * policy.action_size
+        return chunks[..., :executed].reshape(*observations.shape[:2], executed)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD targets."""
@@ -105,7 +105,7 @@ class FQE(Method):
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
-        """Return the TD loss; chunks in which an episode terminates count, since the rest of them is never played."""
+        """Return the TD loss; chunks in which an episode terminates count, since the rest of them is never executed."""
         valid = batch.valid.maximum((batch.discounts == 0).to(batch.valid.dtype))
         return {"td": self.critic_loss(replace(batch, valid=valid), targets, nets, info)}
 
@@ -128,7 +128,7 @@ class FittedValue:
     :param critics: the mean of each critic.
     :param drift: how far the value moved in the last quarter of training.
     :param action_distance: mean squared distance of the policy's actions from the data's in the same states, over that
-        of two random actions of the data. Above 1 the estimate rests on actions that the data lack.
+        of two random actions of the data. Above 1 the estimate depends on actions that the data lack.
     """
 
     value: float
@@ -148,13 +148,13 @@ def fitted_q(
 ) -> FittedValue:
     """Estimate the discounted value of a policy from data that somebody else has collected.
 
-    Five critics learn, each from trajectories of its own that are drawn with replacement.
+    Five critics learn, each from another resampling of the trajectories with replacement.
 
     :param policy: of one replica.
     :param data: transitions with the rewards of the task.
     :param steps: gradient steps.
     :param seed: of networks, batches, trajectories and noise.
-    :param settings: settings of :class:`FQE` in place of its defaults.
+    :param settings: settings of :class:`FQE` that override its defaults.
     :return: the value, its interval, and the numbers behind them.
     :raises ValueError: if there are too few trajectories.
     :raises ArithmeticError: if the values diverge.
@@ -176,11 +176,10 @@ def fitted_q(
     value_before, value = means
     if not np.isfinite(value):
         raise ArithmeticError(
-            f"fitted Q evaluation must stay finite, got {value:g} after {steps} updates; play the policy, which may "
+            f"fitted Q evaluation must stay finite, got {value:g} after {steps} updates; run the policy, which may "
             "have diverged"
         )
-    # A moving average nears its end geometrically: as long as the last quarter brings it nearer by half, what is left
-    # to learn is no more than the drift.
+    # A moving average converges geometrically: if the last quarter halves the distance, the rest is at most the drift.
     drift = abs(value - value_before)
     margin = margin_of(values) + drift
     return FittedValue(
@@ -193,9 +192,9 @@ def fitted_q(
 
 
 class ResampledBuffer(SequenceReplayBuffer):
-    """Draws the sequences of each replica from trajectories of its own, resampled with replacement.
+    """Samples the sequences of each replica from trajectories that are resampled with replacement for it.
 
-    So the spread of the replicas is the sampling error of what is fitted, as a bootstrap gives it. Source: Hao et al.,
+    So the spread of the replicas is a bootstrap estimate of the sampling error. Source: Hao et al.,
     Bootstrapping Fitted Q-Evaluation for Off-Policy Inference, arXiv 2102.03607.
     """
 
@@ -222,7 +221,7 @@ class ResampledBuffer(SequenceReplayBuffer):
         self.rows = [torch.cat([trajectories[k] for k in draw]).to(device) for draw in draws]
 
     def draw_rows(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-        """Draw start positions, and return the rows of the sequences that begin there, (S, B, H)."""
+        """Sample starts, and return the rows of their sequences, (S, B, H)."""
         device = self.dones.device
         draws = torch.rand(shape, dtype=torch.float64, device=device, generator=generator)
         starts = []
@@ -234,16 +233,16 @@ class ResampledBuffer(SequenceReplayBuffer):
 def margin_of(values: NDArray[Any]) -> float:
     """Return half the 95% interval of a mean value.
 
-    Each critic is fitted to trajectories that are drawn again, so its distance from the fit of all data is distributed
-    as the distance of that one from the truth. The mean of S critics has 1/S of this variance by itself.
+    Each critic is fitted to resampled trajectories, so its distance from the fit of all data is distributed as the
+    distance of that fit from the truth. The mean of S critics has 1/S of this variance by itself.
 
     :param values: in k first states by each of S critics, (S, k).
     :return: the half width, in the values' unit.
     """
     critics, count = values.shape
-    of_states = NORMAL_95 * values.mean(0).std(ddof=1) / np.sqrt(count)
-    of_critics = STUDENT_95 * values.mean(1).std(ddof=1) * np.sqrt(1 + 1 / critics)
-    return float(np.hypot(of_states, of_critics))
+    state_margin = NORMAL_95 * values.mean(0).std(ddof=1) / np.sqrt(count)
+    critic_margin = STUDENT_95 * values.mean(1).std(ddof=1) * np.sqrt(1 + 1 / critics)
+    return float(np.hypot(state_margin, critic_margin))
 
 
 def _make_model(method: FQE, data: Transitions, unit: float, seed: int) -> Any:
@@ -259,7 +258,7 @@ def _make_model(method: FQE, data: Transitions, unit: float, seed: int) -> Any:
         replay_buffer_class=ResampledBuffer,
         device=policy.device,
     )
-    # critics see what the policy's networks see, which get their actions from the same observations
+    # critics and policy have the same observations
     model.policy.preprocess = policy.preprocess_raw
     rewards = data.arrays["rewards"] / np.float32(unit)
     model.load_dataset(replace(data, arrays={**data.arrays, "rewards": rewards}))
@@ -268,7 +267,7 @@ def _make_model(method: FQE, data: Transitions, unit: float, seed: int) -> Any:
 
 
 def _batch(model: Any, starts: Tensor) -> Batch:
-    """Return the batch of the sequences that begin at some rows, (B,), the same for each critic."""
+    """Return the batch of the sequences with some starts, (B,), the same for each critic."""
     buffer = model.replay_buffer
     rows = buffer.sequence_rows(starts.expand(CRITICS, -1))
     batch: Batch = buffer._get_samples(rows).map(lambda values: values.to(model.device))

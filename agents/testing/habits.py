@@ -1,7 +1,7 @@
-"""Bad habits of an algorithm's hooks: code that runs, and yet trains something else than its author means.
+"""Mistakes in an algorithm's hooks that raise no error: the code runs, but trains something else than intended.
 
-They show on one small made-up batch, by calling the hooks more than once. Every function that looks for some yields the
-check of the kit that they fail, and what to do.
+They are found on one small random batch, by calling the hooks more than once. Every function here yields the failed
+check of the kit and a message.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ Findings = Iterator[tuple[str, str]]
 def find_habits(
     method: Method, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
 ) -> dict[str, list[str]]:
-    """Try an algorithm's hooks as an update and a plan will use them.
+    """Call an algorithm's hooks as updates and acting do, and look for mistakes.
 
-    :param method: the algorithm; it stays as it is.
-    :param observation_space: what its networks see, a Box of one axis.
+    :param method: the algorithm, which is not changed.
+    :param observation_space: of its networks' input, a Box of one axis.
     :param action_space: of its environment.
-    :return: its bad habits by the check of the kit that they fail, e.g. ``noise`` or ``purity``.
+    :return: its mistakes by the check of the kit that fails, e.g. ``noise`` or ``purity``.
     :raises AgentError: if a hook is missing, fails, or returns another type, name, shape or NaN.
     """
     trial = check_first_update(method, observation_space, action_space)
     findings: dict[str, list[str]] = defaultdict(list)
     for find in FINDERS:
-        # losses with random numbers or state of their own differ at every call, which comparing calls would misread
+        # losses with random numbers or hidden state differ at every call, so that comparisons would mislead
         if find not in COMPARING or not (findings["noise"] or findings["purity"]):
             for check, text in find(trial):
                 findings[check].append(text)
@@ -63,11 +63,11 @@ def evaluate(trial: Trial, **changes: Tensor) -> dict[str, Tensor]:
     """Return the losses by name, with their graphs, and as ``act`` the actions.
 
     :param trial: the algorithm, its batch and its noise.
-    :param changes: tensors of the batch in place of its own.
+    :param changes: tensors that replace those of the batch.
     :return: name -> losses (S,), and the actions.
     """
     method, nets = trial.policy.method, trial.policy.nets
-    # every call sees the same input, whatever the one before did to its own
+    # copies, so that every call has the same input
     batch, noise, action_noise = copies(trial)
     batch = replace(batch, **changes)
     with torch.no_grad():
@@ -83,7 +83,7 @@ def _differing(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> lis
 
 @contextmanager
 def _other_weights(module: nn.Module, replicas: slice) -> Iterator[None]:
-    """Give some replicas of a network, or of all, other weights inside the block."""
+    """Change the weights of some replicas of a network, or of all, inside the block."""
     state = copy.deepcopy(module.state_dict())
     with torch.no_grad():
         for parameter in module.parameters():
@@ -96,11 +96,11 @@ def _other_weights(module: nn.Module, replicas: slice) -> Iterator[None]:
 
 
 def find_uncalled(trial: Trial) -> Findings:
-    """Find methods that nothing calls and that are named almost like one of a base class."""
+    """Find methods that nothing calls and whose names are almost those of a base class."""
     bases = type(trial.policy.method).__mro__
     sources = ""
     for base in bases[:-1]:
-        with suppress(OSError, TypeError):  # a class that was typed in has no file
+        with suppress(OSError, TypeError):  # an interactive class has no file
             sources += inspect.getsource(inspect.getmodule(base))  # type: ignore[arg-type]
     for base in bases[: bases.index(Method)]:
         inherited = {name for parent in base.__bases__ for name in dir(parent) if name[0] != "_"}
@@ -111,7 +111,7 @@ def find_uncalled(trial: Trial) -> Findings:
 
 
 def find_other_start(trial: Trial) -> Findings:
-    """Find parameters of seed 1 that begin as in no run of that seed alone."""
+    """Find parameters of seed 1 that start otherwise than in a run of seed 1 alone."""
     policy = trial.policy
     start = policy._get_constructor_parameters()
     together, alone = [
@@ -126,7 +126,7 @@ def find_other_start(trial: Trial) -> Findings:
 
 
 def find_unbounded(trial: Trial) -> Findings:
-    """Find actions outside of [-1, 1]."""
+    """Find actions outside [-1, 1]."""
     # actions that stay in bounds by chance leave them for larger inputs
     actions = evaluate(trial, observations=10 * trial.batch.observations)["act"]
     if not actions.abs().max() <= 1 + 1e-5:
@@ -137,7 +137,7 @@ def find_unbounded(trial: Trial) -> Findings:
 
 
 def find_misled_gradients(trial: Trial) -> Findings:
-    """Find losses that train other networks than they say: one, or those that :attr:`Method.trains` names."""
+    """Find losses that train other networks than declared: one, or the networks in :attr:`Method.trains`."""
     for name, loss in evaluate(trial).items():
         trained: Set[str] = set()
         for network, module in trial.policy.nets.items():
@@ -175,7 +175,7 @@ def find_side_effects(trial: Trial) -> Findings:
     if _global_generators() != drawn:
         yield (
             "noise",
-            "an update draws random numbers of its own; declare the draw in `noise` and take it from there",
+            "an update samples random numbers itself; declare them in `noise` and take them from there",
         )
     for shown, old, new in (
         ("batch.{}", trial.batch.tensors(), batch.tensors()),
@@ -196,13 +196,13 @@ def _global_generators() -> str:
 
 
 def find_lost_state(trial: Trial, untouched: Method) -> Findings:
-    """Find attributes that hooks have changed, and that no file of a model holds, by the algorithm as it was."""
+    """Find attributes that hooks have changed, compared with an untouched algorithm, and that no file contains."""
     method, nets = trial.policy.method, trial.policy.nets
     for hook, inputs in (("after_update", (nets, trial.info)), ("before_online", (nets,))):
         with calling(method, hook):
             getattr(method, hook)(*inputs)
     for name, value in vars(method).items():
-        # what is derived from settings when it is first needed is no state, nor is e.g. `nn.MSELoss()`
+        # a cached property depends on settings alone, and e.g. `nn.MSELoss()` has no state
         is_derived = isinstance(getattr(type(method), name, None), functools.cached_property)
         is_stateless = isinstance(value, nn.Module) and not value.state_dict()
         is_internal = hasattr(Method, name) and name not in method.declared()
@@ -257,8 +257,8 @@ def find_mixed_replicas(trial: Trial) -> Findings:
     outputs = [evaluate(trial)]
     with _other_weights(trial.policy.nets, slice(1, None)):
         outputs.append(evaluate(trial, **changes))
-    of_first = [{name: value[0] for name, value in values.items()} for values in outputs]
-    for name in _differing(*of_first):
+    firsts = [{name: value[0] for name, value in values.items()} for values in outputs]
+    for name in _differing(*firsts):
         yield (
             "replicas",
             f"`{name}` of one seed depends on the batch or the weights of another; take means over every axis but the "
@@ -267,7 +267,7 @@ def find_mixed_replicas(trial: Trial) -> Findings:
 
 
 def find_unused_targets(trial: Trial) -> Findings:
-    """Find moving averages that change neither losses nor actions."""
+    """Find target networks that change neither losses nor actions."""
     outputs = evaluate(trial)
     for name in trial.policy.nets.with_target:
         with _other_weights(trial.policy.nets[f"{name}_target"], slice(None)):
@@ -275,7 +275,7 @@ def find_unused_targets(trial: Trial) -> Findings:
         if not is_used:
             yield (
                 "networks",
-                f"nothing depends on `nets.{name}_target`; take it, e.g. in the TD target, in place of `nets.{name}`, "
+                f"nothing depends on `nets.{name}_target`; use it, e.g. in the TD target, instead of `nets.{name}`, "
                 "or declare the network without `target=True`",
             )
 
@@ -289,4 +289,4 @@ FINDERS = (
     find_side_effects,
     *COMPARING,
 )
-"""In the order in which they run: each after those that it builds on."""
+"""In the order in which they run."""

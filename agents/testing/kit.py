@@ -1,6 +1,6 @@
-"""The conformance kit: one check for each thing that training, saving and reporting need of an algorithm.
+"""The conformance kit: one check per requirement of training, saving and reporting on an algorithm.
 
-A check takes the :class:`Subject`, returns what it measured, and raises :class:`ViolationError` if it fails.
+A check takes the :class:`Subject`, returns its measurement, and raises :class:`ViolationError` if it fails.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ from agents.testing.subject import (
 Tensors: TypeAlias = Mapping[str, Tensor]
 
 BF16_TOLERANCE = 0.05
-"""Of a gradient's norm in low precision, relative."""
+"""Relative tolerance of a gradient's norm in low precision."""
 TRIES = 3
-"""Different weights and batches with which numbers must differ before an algorithm is blamed."""
+"""Numbers of weights and batches with which a check must fail."""
 
 
 def check_hooks(subject: Subject, number: int) -> str:
-    """Check that every hook is there and returns what it should, and that settings keep to their bounds."""
+    """Check that every hook exists and returns the right shapes, and that searches stay within bounds of settings."""
     for sizes in subject.accepted_sizes():
         check_first_update(*subject.example(**sizes))
     if subject.rates_actions:
@@ -67,10 +67,10 @@ def check_hooks(subject: Subject, number: int) -> str:
 
 
 def check_habits(kind: str, subject: Subject, number: int) -> str:
-    """Check that there are no bad habits of a kind."""
+    """Check that there are no mistakes of a kind."""
     if findings := subject.findings.get(kind):
         raise ViolationError("; ".join(findings))
-    return "nothing was found in an update on a made-up batch"
+    return "nothing was found in an update on a random batch"
 
 
 def _require_finite(tensors: Tensors, circumstances: str) -> None:
@@ -101,7 +101,7 @@ def check_low_precision(subject: Subject, number: int) -> str:
 
 
 def check_compiled(subject: Subject, number: int) -> str:
-    """Check that compiled updates are those of plain execution."""
+    """Check that compiled updates equal eager ones."""
     if not any(shutil.which(compiler) for compiler in ("c++", "g++", "clang++")):
         raise NotApplicable(
             "there is no C++ compiler on this machine, which compiling for a CPU needs"
@@ -110,7 +110,7 @@ def check_compiled(subject: Subject, number: int) -> str:
     model = subject.make_model(number, compile="on")
     compiled = model.trainer.update(ROWS)
     mode = model.trainer.mode
-    # PyTorch 2.11 and 2.12 name what makes the actions differentiable
+    # messages of PyTorch 2.11 and 2.12
     if "autograd.grad" in mode.reason or "requires_grad_" in mode.reason:
         raise NotApplicable(
             "losses that call `torch.autograd.grad` run plainly; `torch.func.grad` can be compiled"
@@ -133,20 +133,20 @@ def check_compiled(subject: Subject, number: int) -> str:
 # -- learning ---------------------------------------------------------------------------------------------------------
 
 VALUE_MARGIN = 0.15
-"""Of a value of 1."""
+"""Tolerance of a value of 1."""
 SLOPE_MARGIN = 0.2
-"""Of the difference that an action makes, relative."""
+"""Relative tolerance of the difference between two actions."""
 MIN_IMPROVEMENT = 0.08
-"""Of the mean action over the data's, 0, where the reward is SLOPE times the action."""
+"""Smallest mean action if the reward is SLOPE times the action; the data's is 0."""
 MIN_MODE_SHARE = 0.2
-"""Of the sampled actions near each of two modes."""
+"""Smallest share of sampled actions near each of two modes."""
 SAMPLES = 256
 
 
 def check_values(subject: Subject, number: int) -> str:
     """Check the learnt values of a constant reward, of a reward one step later, and of two actions."""
     if not subject.rates_actions:
-        raise NotApplicable("it declares no critic and rates no actions, so it learns no value")
+        raise NotApplicable("it has no critic and no `score`, so it learns no value")
     model = subject.learnt(number)
     for state, expected, rewards in (
         (CONSTANT, 1.0, "1 and the end"),
@@ -156,7 +156,7 @@ def check_values(subject: Subject, number: int) -> str:
         value = _rate(model, state, [-MODE, MODE]).mean()
         if not abs(value - expected) <= VALUE_MARGIN:
             raise ViolationError(
-                f"`score` gives {value:.2f} where the rewards are {rewards}, expected {expected} +- {VALUE_MARGIN}; "
+                f"`score` gives {value:.2f} for rewards of {rewards}, expected {expected} +- {VALUE_MARGIN}; "
                 "look at the TD target and its discount, and at the target networks"
             )
     low, high = _rate(model, CHOICE, [-0.5, 0.5])
@@ -169,14 +169,14 @@ def check_values(subject: Subject, number: int) -> str:
 
 
 def check_actions(subject: Subject, number: int) -> str:
-    """Check that better actions are preferred, or, where no value is learnt, that both modes of the data are cloned."""
+    """Check that better actions are preferred, or, without a value, that both modes of the data are cloned."""
     model = subject.learnt(number)
     if subject.rates_actions:
         mean = _sample(model, CHOICE).mean()
         if not mean >= MIN_IMPROVEMENT:
             raise ViolationError(
-                f"the mean action is {mean:.2f} where the reward is {SLOPE:.0f} times the action and that of the data "
-                f"is 0, expected at least {MIN_IMPROVEMENT}; look at the sign and weight of the loss that climbs the "
+                f"the mean action is {mean:.2f}, expected at least {MIN_IMPROVEMENT}: the reward is {SLOPE:.0f} times "
+                "the action, and the mean of the data is 0; look at the sign and weight of the loss that maximises the "
                 "critic. If the default settings are meant to stay this close to the data, check with others"
             )
         return f"mean action {mean:.2f}, of the data 0 (at least {MIN_IMPROVEMENT})"
@@ -217,7 +217,7 @@ def check_phases(subject: Subject, number: int) -> str:
         model.learn_offline(30)
         if not first_difference(start, model):
             raise ViolationError(f"30 updates offline with {sizes} changed no network")
-        # past `learning_starts`, so that updates follow
+        # beyond `learning_starts`, so that there are updates
         model.learn(16, reset_num_timesteps=False)
         circumstances = f"after {model._n_updates} updates with {sizes}"
         _require_finite(model._last_info, circumstances)
@@ -226,13 +226,13 @@ def check_phases(subject: Subject, number: int) -> str:
 
 
 def first_difference(tensors: Tensors, model: FlowAlgorithm) -> str | None:
-    """Return the name of the first tensor of a model's policy that differs in a bit from that of the same name."""
+    """Return the name of the first tensor that differs in a bit from the tensor of that name in a model's policy."""
     state = model.policy.state_dict()
     return next((name for name in tensors if not torch.equal(tensors[name], state[name])), None)
 
 
 def check_saving(subject: Subject, number: int) -> str:
-    """Check that a model and a policy that are loaded are those that were saved."""
+    """Check that a loaded model and policy equal the saved ones."""
     model = subject.make_model(number).learn_offline(3)
     with tempfile.TemporaryDirectory() as folder:
         model.save(f"{folder}/model")
@@ -240,23 +240,23 @@ def check_saving(subject: Subject, number: int) -> str:
         loaded = type(model).load(f"{folder}/model", device="cpu")
         policy = type(model.policy).load(f"{folder}/policy", device="cpu")
     if name := first_difference(model.policy.state_dict(), loaded):
-        raise ViolationError(f"`{name}` of a loaded model differs from that of the saved one")
+        raise ViolationError(f"`{name}` of a loaded model differs from the saved one")
     observations = np.random.default_rng(0).standard_normal((6, STATES)).astype(np.float32)
-    # after the files are gone, so that nothing is read late
+    # after the files are deleted, so that nothing is read late
     expected, _ = model.predict(observations, deterministic=True)
     loaded_actors: dict[str, Any] = {"model": loaded, "policy": policy}
     for kind, actor in loaded_actors.items():
         actions, _ = actor.predict(observations, deterministic=True)
         if not np.array_equal(actions, expected):
             raise ViolationError(
-                f"a loaded {kind} plans other actions than the saved one; `act` may depend on nothing but settings, "
-                "its draws and the networks of `networks`"
+                f"a loaded {kind} samples other actions than the saved one; `act` may depend on settings, its noise "
+                "and the networks of `networks` only"
             )
-    return "parameters and planned actions, to the last bit"
+    return "parameters and sampled actions, to the last bit"
 
 
 def check_resuming(subject: Subject, number: int) -> str:
-    """Check that updates that go on from a checkpoint, written in either phase, differ in no bit."""
+    """Check that updates after a checkpoint, written in either phase, are the same to the bit."""
     uninterrupted = subject.make_model()
     phases: dict[str, Callable[[FlowAlgorithm], object]] = {
         "offline": lambda model: model.learn_offline(3),
@@ -276,7 +276,7 @@ def check_resuming(subject: Subject, number: int) -> str:
         resumed.learn_offline(3)
         if name := first_difference(uninterrupted.policy.state_dict(), resumed):
             raise ViolationError(
-                f"`{name}` differs after updates that went on from a checkpoint written {phase}; keep state in "
+                f"`{name}` differs after updates from a checkpoint that was written {phase}; keep state in "
                 "networks or their buffers, and take random numbers from `noise`"
             )
     return "updates after checkpoints of both phases, to the last bit"
@@ -286,7 +286,7 @@ def check_resuming(subject: Subject, number: int) -> str:
 
 State = Literal["holds", "fails", "fails by design", "does not apply", "skipped", "not tried"]
 CheckFunction = Callable[[Subject, int], str]
-"""Returns what was measured, or raises; the number chooses other weights and batches."""
+"""Returns the measurement, or raises an error; the number seeds weights and batches."""
 HABITS = ("networks", "gradients", "masks", "noise", "purity", "bounds", "replicas")
 CHECKS: dict[str, CheckFunction] = {
     "hooks": check_hooks,
@@ -299,15 +299,15 @@ CHECKS: dict[str, CheckFunction] = {
     "actions": check_actions,
     "compiled": check_compiled,
 }
-"""By name, in the order in which they run: quick ones first, and each after those that it builds on."""
+"""By name, in the order in which they run: quick ones first, and each after the checks it depends on."""
 NEEDED = ("hooks", "phases")
-"""Checks without which those after them would name wrong causes, e.g. of NaN."""
+"""Checks whose failure would make later ones fail for misleading reasons, e.g. NaN."""
 PAGE = "docs/register.md#checks"
-"""Says what each check is of."""
+"""Page with a description of each check."""
 
 
 class Outcome(NamedTuple):
-    """The result of a check: its name, its state, and the measurement, or why it does not hold and what to do."""
+    """The result of a check: its name, its state, and the measurement, or the failure and its remedy."""
 
     check: str
     state: State
@@ -315,7 +315,7 @@ class Outcome(NamedTuple):
 
 
 def require_names(names: Collection[str]) -> None:
-    """Refuse unknown names of checks.
+    """Raise an error for unknown names of checks.
 
     :param names: to look up.
     :raises ValueError: for the first unknown one; the closest are named.
@@ -328,7 +328,7 @@ def require_names(names: Collection[str]) -> None:
 def run_checks(
     method: type[Method], settings: Mapping[str, Any] | None = None, skip: Collection[str] = ()
 ) -> Iterator[Outcome]:
-    """Try every check, one after the other; what builds on one that fails is not tried.
+    """Run every check, one after the other; the rest is not tried after a failure of one of `NEEDED`.
 
     :param method: the algorithm.
     :param settings: over the small ones that the checks choose.
@@ -336,7 +336,7 @@ def run_checks(
     :yields: an outcome for each check, as soon as it is there.
     :raises ValueError: if a name is not one of a check.
     """
-    # refused before the first check, which may take a minute
+    # before the first check, which may take a minute
     require_names([*skip, *method.fails_by_design])
     subject = Subject(method, settings or {})
     broken = ""
@@ -344,7 +344,7 @@ def run_checks(
         if name in skip:
             yield Outcome(name, "skipped", "")
         elif broken:
-            yield Outcome(name, "not tried", f"needs what `{broken}` checks")
+            yield Outcome(name, "not tried", f"needs `{broken}`")
         else:
             outcome = try_check(name, subject)
             if name in NEEDED and outcome.state == "fails":
@@ -363,7 +363,7 @@ def try_check(name: str, subject: Subject) -> Outcome:
     for number in range(TRIES):
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what training warns of is a finding here
+                warnings.simplefilter("ignore")  # warnings of training are findings here
                 return Outcome(name, "holds", CHECKS[name](subject, number))
         except NotApplicable as error:
             return Outcome(name, "does not apply", str(error))

@@ -42,7 +42,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def agent_check(request: pytest.FixtureRequest) -> Callable[[], None]:
-    """Return a function that makes one check of the marked algorithm, and fails the test where it does not hold."""
+    """Return a function that runs one check of the marked algorithm, and fails the test if the check fails."""
     mark = request.node.get_closest_marker("agent")
     if mark is None:
         raise pytest.UsageError(

@@ -1,4 +1,4 @@
-"""The algorithm under test, with what the checks share: small models of it, data of known values, an environment."""
+"""The algorithm under test, with small models of it, data of known values, and an environment, for all checks."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def make_dataset(box: Any) -> dict[str, NDArray[np.float32]]:
     The values are 1 in CONSTANT and SECOND, whatever the action, GAMMA in FIRST, and SLOPE times the action in CHOICE.
     Trajectories have ten steps, so that there are chunks, and ends of returns inside of them.
 
-    :param box: of the actions, which are in its units.
+    :param box: space of the actions, which are in its units.
     :return: array name -> array.
     """
     modes = np.where(np.arange(ROUNDS) % 2, MODE, -MODE)
@@ -105,18 +105,18 @@ SIZES: tuple[dict[str, Any], ...] = (
 
 
 class ViolationError(Exception):
-    """A check fails; the message says what was measured and what to do."""
+    """A check fails; the message has the measurement and the remedy."""
 
 
 class NotApplicable(Exception):
-    """A check does not apply to this algorithm; the message says why."""
+    """A check does not apply to this algorithm; the message has the reason."""
 
 
 class Subject:
     """An algorithm under test.
 
     :param method: the algorithm.
-    :param settings: over those of the checks, e.g. where the algorithm's defaults learn too slowly for a probe.
+    :param settings: override those of the checks, e.g. if the algorithm learns too slowly by default.
     """
 
     def __init__(self, method: type[Method], settings: Mapping[str, Any]) -> None:
@@ -130,7 +130,7 @@ class Subject:
         """Return a small model on the CPU with the dataset loaded; it writes no logs.
 
         :param seed: of its weights and batches.
-        :param settings: over the tiny ones; those of the user are over these.
+        :param settings: override the tiny ones; the user's settings override both.
         :return: the model.
         """
         chosen = {**TINY, **settings, **self.settings}
@@ -148,8 +148,8 @@ class Subject:
     def example(self, **settings: Any) -> tuple[Method, spaces.Space[Any], spaces.Space[Any]]:
         """Return the algorithm with small settings, and the spaces of an environment.
 
-        :param settings: over the small ones; those of the user are over these.
-        :return: the algorithm, the space of observations and that of actions.
+        :param settings: override the tiny ones; the user's settings override both.
+        :return: the algorithm, the observation space and the action space.
         """
         env = ProbeEnv(actions=2)
         method = self.method(**{**TINY, **settings, **self.settings})
@@ -157,7 +157,7 @@ class Subject:
 
     @cached_property
     def findings(self) -> dict[str, list[str]]:
-        """Bad habits of the hooks with chunks by kind, found before any training."""
+        """Mistakes in the hooks with chunks by kind, found before any training."""
         return find_habits(*self.example())
 
     @property
@@ -166,7 +166,7 @@ class Subject:
         return self.method(**self.settings).rates_actions
 
     def accepted_sizes(self) -> list[dict[str, Any]]:
-        """Return those of SIZES that the algorithm does not refuse."""
+        """Return the SIZES that the algorithm accepts."""
         accepted = []
         for sizes in SIZES:
             with suppress(ValueError):

@@ -1,1 +1,1 @@
-"""Datasets and replay: the only place that knows trajectories and chunks."""
+"""Datasets and the replay buffer, which turn trajectories into chunks."""

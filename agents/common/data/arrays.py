@@ -1,7 +1,7 @@
-"""A user's dataset as arrays: converted, checked, and read for where its trajectories end.
+"""A dataset as arrays: converted, checked, and divided into trajectories.
 
 `observations`, `actions`, `rewards`, `masks` and `terminals` hold all transitions in the order they happened, together
-with `next_observations` (OGBench's regular layout) or `valids` (its compact one). Large arrays are copied only where
+with `next_observations` (OGBench's regular layout) or `valids` (its compact one). Large arrays are copied only if
 they must be converted.
 """
 
@@ -42,14 +42,14 @@ ROW_DTYPES = {
     "next_row": torch.int32,
 }
 """Tensors of the replay buffer with a row for each transition."""
-ROUNDING = 1e-5  # an action this far outside its box, in halves of the box's width, is a rounding error and is clipped
-# rows that are checked or written at once, so that temporary arrays stay small
+ROUNDING = 1e-5  # of half the range of actions: an action outside by this much is clipped
+# rows that are checked or written together, so that temporary arrays stay small
 PIECE_ROWS = 1 << 16
-MIN_CHUNK_FRACTION = 0.01  # of the rows must begin a chunk that stays inside its trajectory
+MIN_CHUNK_FRACTION = 0.01  # of the rows must start a chunk within one trajectory
 
 MEANING_OF_MASKS = (
-    "`terminals` is 1 where a trajectory ends for any reason; `masks` is 0 where the task terminates, so that the "
-    "value after it is zero, and 1 elsewhere, at a time limit too. If `terminals` is 1 only where the task terminates, "
+    "`terminals` is 1 if a trajectory ends for any reason; `masks` is 0 if the task terminates, so that the "
+    "value after it is zero, and 1 otherwise, at a time limit too. If `terminals` is 1 only for terminations, "
     "make `masks = 1 - terminals`, or add `timeouts`, which is 1 at the time limits, and that is done for you"
 )
 
@@ -61,9 +61,9 @@ class Transitions:
     :param arrays: the arrays of `STORED_ARRAYS`, (rows, ...); actions in the dataset's units.
     :param valid: which rows are transitions, (rows,).
     :param ends: which transitions end a trajectory, (n,); the last one does.
-    :param final_observations: what follows each of them, (k, ...).
-    :param broken: how many ends no array marks.
-    :param warnings: what is probably a mistake, one text each.
+    :param final_observations: next observation of each of them, (k, ...).
+    :param broken: number of ends that no array marks.
+    :param warnings: probable mistakes, one text each.
     """
 
     arrays: Arrays
@@ -80,7 +80,7 @@ class Transitions:
 
     @property
     def description(self) -> str:
-        """How many transitions and trajectories there are, and how these end, in one line."""
+        """Numbers of transitions and of trajectories by their kind of end, in one line."""
         terminated = int((self.ends & (self.arrays["masks"][self.valid] == 0)).sum())
         trajectories = len(self.final_observations)
         return (
@@ -112,8 +112,8 @@ class Transitions:
 
         :param tensors: ``observations`` (n, O), ``actions`` (n, A), and of shape (n,) ``rewards``, ``masks``,
             ``dones`` and ``next_row``; and ``final_observations``, (k, O).
-        :param action_range: what the actions lie in.
-        :param tail: the buffer's row of the first final observation; rows of transitions begin at 0.
+        :param action_range: range of the actions.
+        :param tail: the buffer's row of the first final observation; rows of transitions start at 0.
         """
         stop = 0
         for piece in pieces(len(self.valid)):
@@ -151,16 +151,16 @@ def prepare(
 ) -> Transitions:
     """Return a dataset ready to be stored.
 
-    :param dataset: arrays by name, anything that `np.asarray` takes, the path of an ``.npz`` file of them, or what
-        :func:`read_transitions` returned.
+    :param dataset: arrays by name, anything that `np.asarray` takes, the path of an ``.npz`` file of them, or the
+        result of :func:`read_transitions`.
     :param obs_shape: shape of one observation.
-    :param action_range: what the actions lie in.
+    :param action_range: range of the actions.
     :param horizon_length: H, the transitions of a chunk.
     :param images: whether observations are images: uint8, with the channels first or last.
     :return: the transitions.
     :raises FileNotFoundError: if there is no such file.
     :raises ValueError: if an array is missing or has the wrong shape, a value is not finite or out of range, or no
-        chunk of H transitions stays inside a trajectory.
+        chunk of H transitions is within one trajectory.
     """
     size = len(action_range.low)
     if isinstance(dataset, Transitions):
@@ -179,7 +179,7 @@ def prepare(
 def read_transitions(
     dataset: ArraySource, obs_shape: Shape, action_size: int, images: bool = False
 ) -> Transitions:
-    """Return the transitions of a dataset, checked for what does not depend on an environment.
+    """Return the transitions of a dataset, after all checks that need no environment.
 
     :param dataset: arrays by name, anything that `np.asarray` takes, or the path of an ``.npz`` file of them.
     :param obs_shape: shape of one observation.
@@ -190,7 +190,7 @@ def read_transitions(
     :raises ValueError: if an array is missing or has the wrong shape, or a value is not finite.
     """
     arrays = _fitting(_read(dataset), obs_shape, action_size, images)
-    for name in ("terminals", "timeouts", "valids"):  # which decide what the rows are
+    for name in ("terminals", "timeouts", "valids"):  # these decide which rows are transitions
         if name in arrays:
             refuse_bad(name, arrays[name])
     is_derived = "masks" not in arrays
@@ -222,7 +222,7 @@ def pieces(rows: int) -> Iterator[slice]:
 
 
 def _read(dataset: ArraySource) -> dict[str, Array]:
-    """Return the known arrays of a dataset; refuse one in which an array is missing that cannot be derived."""
+    """Return the known arrays of a dataset; raise an error if one is missing and cannot be derived."""
     if isinstance(dataset, str | os.PathLike):
         path = Path(dataset).expanduser()
         names = list(read_npz_headers(path))
@@ -258,13 +258,13 @@ def _as_array(name: str, values: ArrayLike) -> Array:
             raise TypeError(f"the dtype is {array.dtype}")
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
-            f"dataset array `{name}` must be an array of numbers, got a {type(values).__name__} that is none: {error}"
+            f"dataset array `{name}` must be an array of numbers, got {type(values).__name__}: {error}"
         ) from error
     return array
 
 
 def _fitting(arrays: Arrays, obs_shape: Shape, action_size: int, images: bool) -> dict[str, Array]:
-    """Return arrays with the channels of images first; refuse shapes that do not fit each other or the environment."""
+    """Return arrays with the channels of images first; check shapes against each other and the environment."""
     fitting = dict(arrays)
     for name in ("observations", "next_observations"):
         if not images or name not in arrays:
@@ -272,7 +272,7 @@ def _fitting(arrays: Arrays, obs_shape: Shape, action_size: int, images: bool) -
         if arrays[name].dtype != np.uint8:
             raise ValueError(
                 f"dataset array `{name}` must hold images as uint8 from 0 to 255, got {arrays[name].dtype}; convert "
-                "them, e.g. `(255 * images).round().astype(np.uint8)` where they are from 0 to 1"
+                "them, e.g. `(255 * images).round().astype(np.uint8)` if they are from 0 to 1"
             )
         fitting[name] = channels_first(arrays[name], obs_shape)
     # most arrays agree, also if one of them is transposed
@@ -295,11 +295,11 @@ def _fitting(arrays: Arrays, obs_shape: Shape, action_size: int, images: bool) -
 
 
 def refuse_bad(name: str, array: Array, rows: Flags | None = None) -> None:
-    """Refuse one of `FLAGS` that is not 0 or 1, and another array that is not finite; name the first such row.
+    """Require zeros and ones in one of `FLAGS`, and finite numbers in other arrays; name the first other row.
 
     :param name: of the array.
     :param array: its values, (rows, ...).
-    :param rows: the rows that count, (rows,); None: all.
+    :param rows: which rows are checked, (rows,); None: all.
     """
     if name in FLAGS:
         expected = "0 or 1"
@@ -341,20 +341,20 @@ def _single(values: Array) -> Array:
 
 
 def check_timeouts(timeouts: Array, masks: Array, is_derived: bool) -> str:
-    """Return a warning about time limits at which the task is said to terminate; empty if there are none.
+    """Return a warning about time limits that are marked as terminations; empty if there are none.
 
-    :param timeouts: 1 where a trajectory ends at a time limit, (n,).
-    :param masks: 0 where the task terminates, (n,).
+    :param timeouts: 1 in rows that end a trajectory at a time limit, (n,).
+    :param masks: 0 in rows that terminate the task, (n,).
     :param is_derived: whether masks are 1 - terminals.
     :return: the warning.
-    :raises ValueError: if that is so at every time limit, and `terminals` alone say it.
+    :raises ValueError: if all time limits are, and only `terminals` mark them.
     """
     limits = timeouts > 0
     terminated_limits = int((limits & (masks == 0)).sum())
     num_limits = int(limits.sum())
     if is_derived and 0 < terminated_limits == num_limits:
         raise ValueError(
-            "`masks` can be derived as 1 - terminals only where `terminals` leaves out the time limits, got "
+            "`masks` can be derived as 1 - terminals only if `terminals` is 0 at time limits, got "
             "`terminals` = 1 in every row whose `timeouts` is 1; give `masks`, e.g. "
             "`masks = 1 - terminals * (1 - timeouts)` if these trajectories were only cut off"
         )
@@ -366,7 +366,7 @@ def check_timeouts(timeouts: Array, masks: Array, is_derived: bool) -> str:
     )
 
 
-# -- where trajectories end -------------------------------------------------------------------------------------------
+# -- ends of trajectories ---------------------------------------------------------------------------------------------
 
 
 def _compact_ends(arrays: Arrays) -> Transitions:
@@ -384,7 +384,7 @@ def _compact_ends(arrays: Arrays) -> Transitions:
     )
     if len(inner_timeouts):
         raise ValueError(
-            "in a compact dataset `valids` says where trajectories end, got `timeouts` = 1 inside a trajectory, in "
+            "in a compact dataset `valids` marks the ends of trajectories, got `timeouts` = 1 inside a trajectory, in "
             f"{len(inner_timeouts):,} rows, first in row {inner_timeouts[0]}; leave `timeouts` out, or correct one of "
             "the two"
         )
@@ -392,9 +392,9 @@ def _compact_ends(arrays: Arrays) -> Transitions:
 
 
 def compact_transitions(arrays: Arrays) -> Transitions:
-    """Return the transitions of a compact dataset that is known to be sound.
+    """Return the transitions of a compact dataset that has been checked.
 
-    :param arrays: those of `STORED_ARRAYS`, and ``valids``.
+    :param arrays: `STORED_ARRAYS` and ``valids``.
     :return: the transitions.
     """
     valid = arrays["valids"] > 0
@@ -405,7 +405,7 @@ def compact_transitions(arrays: Arrays) -> Transitions:
 
 
 def _regular_ends(arrays: Arrays) -> Transitions:
-    """Read the ends of the regular layout: by `terminals`, by `timeouts`, and where the next row does not follow."""
+    """Read the ends of the regular layout from `terminals`, `timeouts` and next observations unlike the next row's."""
     marked = arrays["terminals"] > 0
     if "timeouts" in arrays:
         marked |= arrays["timeouts"] > 0
@@ -422,7 +422,7 @@ def _regular_ends(arrays: Arrays) -> Transitions:
 
 
 def _require_chunks(transitions: Transitions, horizon_length: int) -> None:
-    """Refuse data in which less than a hundredth of the rows begin a chunk that stays inside its trajectory."""
+    """Raise an error unless a hundredth of the rows start a chunk within one trajectory."""
     lengths = np.diff(np.flatnonzero(transitions.ends), prepend=-1)
     rows = transitions.num_transitions
     starts = int(np.maximum(lengths - horizon_length + 1, 0).sum())
@@ -432,7 +432,7 @@ def _require_chunks(transitions: Transitions, horizon_length: int) -> None:
             hint = f". {_broken_message(transitions)}"
         raise ValueError(
             f"a chunk of `horizon_length` = {horizon_length} transitions must stay inside one trajectory, got "
-            f"{starts:,} of {rows:,} rows that begin such a chunk, in {count(len(lengths), 'trajectory')}, the "
+            f"{starts:,} of {rows:,} rows that start such a chunk, in {count(len(lengths), 'trajectory')}, the "
             f"longest of {count(lengths.max(initial=0), 'transition')}. Correct `terminals` and `timeouts` if there "
             f"should be fewer, or use a smaller `horizon_length`{hint}"
         )
@@ -454,11 +454,11 @@ def _broken_message(transitions: Transitions) -> str:
 
 @dataclass(frozen=True)
 class ActionRange:
-    """The box that a dataset's actions lie in, in the dataset's units; it becomes [-1, 1].
+    """The bounds of a dataset's actions, in the dataset's units; they become [-1, 1].
 
-    :param low: what becomes -1 in each coordinate, (A,).
-    :param high: what becomes 1, (A,).
-    :param scales: whether actions are scaled; False where the box is [-1, 1] and they stay as they are.
+    :param low: the action that becomes -1 in each coordinate, (A,).
+    :param high: the action that becomes 1, (A,).
+    :param scales: whether actions are scaled; False if the bounds are -1 and 1 already.
     """
 
     low: Array
@@ -469,10 +469,10 @@ class ActionRange:
     def of(
         cls, space: spaces.Space[Any], action_range: tuple[ArrayLike, ArrayLike] | None = None
     ) -> ActionRange:
-        """Return the box of an action space, or the one that stands for it in a dataset.
+        """Return the bounds of an action space, or the corresponding ones of a dataset.
 
-        ``action_range`` is what stands for its low and high, each a number or (A,). It is scaled by the formula even
-        where it is [-1, 1].
+        ``action_range`` has the dataset's values of low and high, each a number or (A,). Actions are scaled by the
+        formula even if it is [-1, 1].
         """
         assert isinstance(space, spaces.Box)
         size = int(np.prod(space.shape))
@@ -480,7 +480,7 @@ class ActionRange:
         if action_range is None:
             bounds = space.low.reshape(size), space.high.reshape(size)
         try:
-            # adding 0.0 refuses anything but numbers and keeps the precision, in which scaling rounds
+            # adding 0.0 fails for anything but numbers and keeps the precision of scaling
             low, high = (np.broadcast_to(np.asarray(bound) + 0.0, (size,)) for bound in bounds)
             if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
                 raise ValueError("each low must be less than its high, and both finite")
@@ -499,20 +499,20 @@ class ActionRange:
         return np.clip(actions, -1.0, 1.0)
 
     def require_inside(self, name: str, actions: Array, valid: Flags | None = None) -> None:
-        """Refuse actions that lie outside by more than a rounding error; values are compared in single precision.
+        """Raise an error for actions out of bounds by more than rounding; values are compared in single precision.
 
         :param name: of the array, for the message.
         :param actions: (rows, A).
-        :param valid: which rows count, (rows,); None: all.
-        :raises ValueError: for the first of them.
+        :param valid: which rows are checked, (rows,); None: all.
+        :raises ValueError: for the first such row.
         """
         low, high = np.asarray([self.low, self.high], np.float32)
-        # plus one step of single precision, which dominates for a narrow box far from zero
+        # plus one step of single precision, which dominates for narrow bounds far from zero
         tolerance = ROUNDING * (high - low) / 2 + np.spacing(np.maximum(np.abs(low), np.abs(high)))
 
         def is_outside(values: Array) -> Array:
             single = _single(values)
-            return ~(np.maximum(low - single, single - high) <= tolerance)  # where one is NaN, too
+            return ~(np.maximum(low - single, single - high) <= tolerance)  # true for NaN too
 
         position = first_bad(actions, is_outside, valid)
         if position is not None:
@@ -524,7 +524,7 @@ class ActionRange:
             value, lowest, highest = (str(_single(np.asarray(number))) for number in extremes)
             raise ValueError(
                 f"{name} must lie in [{low[column]:g}, {high[column]:g}], got {value} in row {row}, coordinate "
-                f"{column}. The actions reach from {lowest} to {highest}: if they are in other units, say which values "
-                f"stand for the environment's limits, `action_range=({lowest}, {highest})` or `--action-range "
+                f"{column}. The actions are between {lowest} and {highest}: if they are in other units, give the "
+                f"values of the environment's limits, `action_range=({lowest}, {highest})` or `--action-range "
                 f"{lowest},{highest}`; if not, correct those rows"
             )

@@ -1,14 +1,14 @@
 """Sampling of H-step sequences from a dataset and from online transitions, and the file of a replay buffer.
 
-A sequence begins at a *start*. Starts are numbered through the dataset and the rings that a replica samples from, each
-without its last H - 1 transitions, where no whole sequence begins. With H = 3, six rows of data and two full rings::
+Each sequence has a *start*. Starts are numbered through the dataset and the rings of a replica, each without its last
+H - 1 transitions, which start no whole sequence. With H = 3, six rows of data and two full rings::
 
     row      0 1 2 3 4 5 | 6  7  8  9  10 | 11 12 13 14 15
     age                  | 3  4  0  1  2  | 3  4  0  1  2      from the oldest transition, at `pos`, on
     start    0 1 2 3 . . | .  .  4  5  6  | .  .  7  8  9
 
-Start 6 is the sequence of rows 10, 6, 7. As long as ring 0 is not full, it directly follows on the dataset. A single
-replica then samples both as one segment, unless `balanced` keeps them apart.
+Start 6 is the sequence of rows 10, 6, 7. Until ring 0 is full, it directly continues the dataset. A single replica
+then samples both as one segment, unless `balanced` separates them.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class SequenceReplayBuffer(TransitionStore):
     ``sample`` returns a :class:`~agents.common.batch.Batch`.
 
     :param buffer_size: online transitions to keep, over all environments.
-    :param observation_space: Box, Discrete, MultiDiscrete, MultiBinary, or Dict of these. Images are kept as uint8.
+    :param observation_space: Box, Discrete, MultiDiscrete, MultiBinary, or Dict of these. Images are stored as uint8.
     :param action_space: Box; actions are stored scaled to [-1, 1].
-    :param device: where batches go, and where the data live unless they are in host memory.
+    :param device: of batches, and of the stored data unless these are in host memory.
     :param n_envs: environments that add transitions; with S replicas, environment e feeds replica e // (n_envs / S).
     :param optimize_memory_usage: an argument that SB3 passes.
     :param handle_timeout_termination: whether a time limit keeps the bootstrap (``TimeLimit.truncated`` in the info).
@@ -48,19 +48,19 @@ class SequenceReplayBuffer(TransitionStore):
     :param gamma: discount per environment step.
     :param action_chunking: whether a batch holds the H actions (flattened) or the first one only.
     :param replicas: S, the leading axis of sampled batches.
-    :param sparse: whether online rewards become -1 where they are not zero.
-    :param balanced: whether half of every batch is drawn from the dataset and half from online transitions. The dataset
-        is then kept apart: no sequence runs from one into the other.
-    :param storage: where the data live: ``"device"``, ``"host"``, or ``"auto"``: on the device if they fit, decided
-        whenever a dataset is loaded.
+    :param sparse: whether online rewards other than 0 become -1.
+    :param balanced: whether half of every batch is drawn from the dataset and half from online transitions. No
+        sequence then continues from the dataset into online transitions.
+    :param storage: of the data: ``"device"``, ``"host"``, or ``"auto"``: on the device if they fit, decided whenever a
+        dataset is loaded.
     :param frame_stack: k, the frames of which an observation of images is a stack, as `agents.FrameStack` makes it.
         Single frames are stored; a dataset has them too.
     :param shorten_returns: whether returns end with their episode, as SB3's n-step returns do, and every transition
-        begins one; else a sequence that crosses a trajectory's end is not valid. For single actions.
+        starts one; else a sequence that crosses a trajectory's end is not valid. For single actions.
     """
 
     with_steps = False
-    """Whether batches hold the states in which each action of a chunk is played."""
+    """Whether batches contain the state of each action of a chunk."""
 
     # -- frames -------------------------------------------------------------------------------------------------------
 
@@ -69,10 +69,10 @@ class SequenceReplayBuffer(TransitionStore):
     ) -> Tensor:
         """Return observations with all of their frames, (..., O).
 
-        :param rows: where the newest frame of each is stored, (...).
+        :param rows: of the newest frame of each, (...).
         :param env: normalises them, if given.
-        :param last_rows: of next observations, the transition that leads to each: what follows an episode or is newest
-            in a ring is stored in a row that begins no transition, so earlier frames are found from there.
+        :param last_rows: of next observations, the transition before each. The last observation of an episode, and the
+            newest of a ring, are in rows without a transition, so earlier frames are found from that transition.
         :return: observations as networks see them.
         """
         newest_first = [rows, *last_rows]
@@ -102,7 +102,7 @@ class SequenceReplayBuffer(TransitionStore):
     # -- sampling -----------------------------------------------------------------------------------------------------
 
     def require_room(self) -> None:
-        """Refuse online training where no sequence fits into the transitions that are kept of an environment.
+        """Raise an error if the transitions of an environment cannot contain a sequence.
 
         :raises ValueError: if `buffer_size` is too small.
         """
@@ -114,7 +114,7 @@ class SequenceReplayBuffer(TransitionStore):
             )
 
     def count_starts(self) -> int:
-        """Return from how many rows each replica may start a sequence; 0 while there are too few transitions."""
+        """Return the number of starts of each replica; 0 if there are too few transitions."""
         dataset_starts, rings, ring_starts = self._segments()
         return dataset_starts + len(rings) * ring_starts
 
@@ -123,7 +123,7 @@ class SequenceReplayBuffer(TransitionStore):
         dataset_rows = self.dataset_size
         online_rows = self.buffer_size if self.full else self.pos  # of each environment
         first_ring = 0
-        # the rows of a part that is smaller than the largest end before the rings begin
+        # a part that is smaller than the largest leaves rows before the rings unused
         ring_follows = self.dataset_size == self._rings_begin and not self.full
         if ring_follows and self.replicas == 1 and not self.balanced:
             dataset_rows += online_rows
@@ -136,7 +136,7 @@ class SequenceReplayBuffer(TransitionStore):
         return max(dataset_rows - lost_rows, 0), rings, ring_starts
 
     def draw_rows(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-        """Draw start positions, and return the rows of the sequences that begin there.
+        """Sample starts, and return the rows of their sequences.
 
         Starts are uniform; when ``balanced``, uniform over the dataset in the first half of the batch and over the
         online transitions in the second.
@@ -181,14 +181,14 @@ class SequenceReplayBuffer(TransitionStore):
         ring = rings.start + online_start // ring_starts
         environment = replica * (self.n_envs // self.replicas) + ring
         oldest = self.pos + self.frame_stack - 1 if self.full else 0
-        place = (oldest + online_start % ring_starts + steps) % self.buffer_size
-        ring_rows = self._rings_begin + environment * self.buffer_size + place
+        position = (oldest + online_start % ring_starts + steps) % self.buffer_size
+        ring_rows = self._rings_begin + environment * self.buffer_size + position
         return torch.where(online_start >= 0, ring_rows, dataset_rows)
 
-    def _get_samples(  # type: ignore[override]  # rows of sequences, where SB3 has indices
+    def _get_samples(  # type: ignore[override]  # rows of sequences in place of indices
         self, rows: Tensor, env: VecNormalize | None = None
     ) -> Batch:
-        """Follow sequences along rows (S, B, H) until the first trajectory ends, for a batch on the device of the data.
+        """Return the batch of sequences, rows (S, B, H), up to the end of a trajectory, on the device of the data.
 
         Reward, mask and next observation stop with the trajectory. With ``shorten_returns`` it ends, as in SB3, at a
         mask of 0 and at the newest transition of an environment too.
@@ -210,11 +210,11 @@ class SequenceReplayBuffer(TransitionStore):
             step_rewards = torch.as_tensor(normalised, dtype=torch.float32).to(rows.device)
         rewards = torch.cumsum(discounts * step_rewards * valid, -1)[..., -1]
         masks = torch.where(valid > 0, self.masks[rows].float(), 1.0).amin(-1)
-        # of every position: the last transition of its sequence so far, and what follows it
+        # of every position: the last transition of its sequence so far, and the next observation
         last_valid = (valid.cumsum(-1) - 1).long()
         last_rows = torch.gather(rows, -1, last_valid)
         next_rows = torch.gather(self.next_row[rows], -1, last_valid).long()
-        played = slice(self.horizon_length if self.action_chunking else 1)
+        chunk = slice(self.horizon_length if self.action_chunking else 1)
         length: int | Tensor = self.horizon_length
         is_whole = valid[..., -1]
         # a shortened return is valid up to its own end, so none is left out
@@ -223,22 +223,22 @@ class SequenceReplayBuffer(TransitionStore):
             is_whole = torch.ones_like(is_whole)
         batch = Batch(
             observations=self._gather_observations(rows[..., 0], env),
-            actions=self.actions[rows[..., played]].flatten(-2),
+            actions=self.actions[rows[..., chunk]].flatten(-2),
             rewards=rewards,
             discounts=self.gamma**length * masks,
             next_observations=self._gather_observations(
                 next_rows[..., -1], env, last_rows[..., -1]
             ),
             valid=is_whole,
-            steps_valid=valid[..., played],
+            steps_valid=valid[..., chunk],
         )
         if not self.with_steps:
             return batch
         return replace(
             batch,
-            step_observations=self._gather_observations(rows[..., played], env),
+            step_observations=self._gather_observations(rows[..., chunk], env),
             step_next_observations=self._gather_observations(
-                next_rows[..., played], env, last_rows[..., played]
+                next_rows[..., chunk], env, last_rows[..., chunk]
             ),
         )
 
@@ -272,7 +272,7 @@ class SequenceReplayBuffer(TransitionStore):
         return batch.map(lambda value: to_device(value, self.device))
 
 
-# -- files: tensors as arrays of an ``.npz``, and what they are as JSON in `DESCRIPTION` ------------------------------
+# -- files: tensors as arrays of an ``.npz``, and their description as JSON in `DESCRIPTION` --------------------------
 
 
 def write_buffer(buffer: SequenceReplayBuffer, file: IO[bytes]) -> None:
@@ -293,7 +293,7 @@ def write_buffer(buffer: SequenceReplayBuffer, file: IO[bytes]) -> None:
 
 
 def read_buffer(file: IO[bytes], buffer: SequenceReplayBuffer, name: str) -> None:
-    """Read what :func:`write_buffer` wrote into a buffer, which stays as it was if they do not fit.
+    """Read the file of :func:`write_buffer` into a buffer, which is unchanged if they do not fit.
 
     :param file: open for reading.
     :param buffer: of the same spaces, environments and kind of rows.

@@ -20,7 +20,7 @@ class Shard:
     """One part of a dataset: whole trajectories, in one ``.npy`` file per array.
 
     :param files: of the transitions in order, ``observations``, ``actions``, ``rewards``, ``masks`` and ``terminals``,
-        n rows or more; and ``final_observations``, what follows the last transition of each trajectory, k rows or more.
+        n rows or more; and ``final_observations``, the last next observation of each trajectory, k rows or more.
     :param transitions: n, the rows to use; the last of them ends a trajectory.
     :param trajectories: k, the trajectories in them.
     """
@@ -36,7 +36,7 @@ class Shards:
 
     :param parts: the parts, in the order of their turns.
     :param replace_interval: gradient steps until the next part takes over, >= 1; after the last comes the first.
-    :param sparse: whether rewards become -1 where they are not zero.
+    :param sparse: whether rewards other than 0 become -1.
     """
 
     parts: Sequence[Shard]
@@ -64,7 +64,7 @@ class Shards:
     def part(self, index: int) -> Transitions:
         """Return one part, whose arrays are mapped files."""
         part = self.parts[index]
-        # mapped, since only what is used of a large file should be read
+        # mapped, since only the used part of a large file should be read
         arrays = {name: np.load(file, mmap_mode="r") for name, file in part.files.items()}
         final = arrays.pop("final_observations")[: part.trajectories]
         arrays = {name: array[: part.transitions] for name, array in arrays.items()}
@@ -80,7 +80,7 @@ class Shards:
         return Transitions(arrays, np.ones_like(ends), ends, final)
 
     def check(self, obs_shape: Shape, action_range: ActionRange, horizon_length: int) -> None:
-        """Check shapes, actions and trajectories of every part, so that none is refused when its turn comes.
+        """Check shapes, actions and trajectories of every part, before the first one is used.
 
         Actions are a tenth of the data or less.
         """
@@ -96,8 +96,8 @@ class ShardLoader:
     """Reads parts into host memory, the next one in the background while the active one is in the buffer.
 
     :param shards: the dataset.
-    :param action_range: what the actions lie in.
-    :param tail: the buffer's row of the first final observation; rows of transitions begin at 0.
+    :param action_range: range of the actions.
+    :param tail: the buffer's row of the first final observation; rows of transitions start at 0.
     """
 
     def __init__(self, shards: Shards, action_range: ActionRange, tail: int) -> None:
@@ -111,12 +111,12 @@ class ShardLoader:
         ] = {}  # at most one part, by its index
 
     def load(self, index: int) -> dict[str, Tensor]:
-        """Return a part as the buffer stores it, and begin to read the next one.
+        """Return a part as the buffer stores it, and start to read the next one.
 
         :param index: of the part.
         :return: the tensors that :meth:`Transitions.write` fills.
         """
-        # a resumed run may begin at another part than the one that was read ahead
+        # a resumed run may start at another part than the one that was read ahead
         if index in self._prefetched:
             tensors = self._prefetched[index].result()
         else:

@@ -1,16 +1,16 @@
-"""Where transitions are kept: a dataset in front, and after it a ring of online transitions for every environment.
+"""Storage of transitions: a dataset, and after it a ring of online transitions for every environment.
 
-A row is a transition, in the order of time. ``observations`` is longer than the other tensors, by what follows the last
-transition of each trajectory of the dataset, and by a next observation of every online transition, as in SB3's buffer::
+A row is a transition, in the order of time. ``observations`` is longer than the other tensors: it also has the last
+next observation of each trajectory of the dataset, and the next observation of every online transition, as in SB3::
 
     row           0          dataset_size   _rings_begin                    capacity      _online_tail
                   | dataset ..... | unused | ring 0 | ring 1 | ... | ring n-1 | ends of dataset | next obs of rings |
     observations  ==================================================================================================
     other tensors ============================================================
 
-``next_row`` points at the observation that follows a transition: the next row inside a trajectory of the dataset, a row
-of the ends at its end, and ``_online_tail + r - _rings_begin`` for row r of a ring. Where a dataset has several parts,
-one that is smaller than the largest leaves rows unused.
+``next_row`` is the row of a transition's next observation: the next row inside a trajectory of the dataset, a row of
+the ends at its end, and ``_online_tail + r - _rings_begin`` for row r of a ring. If a dataset has several parts, one
+that is smaller than the largest leaves rows unused.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from agents.common.validation import one_of
 KIND_OF_BUFFER = (
     "observation_space", "action_space", "n_envs", "replicas", "sparse", "frame_stack",
 )  # fmt: skip
-"""Attributes that decide what rows mean; others decide how batches are drawn."""
+"""Attributes that decide the meaning of rows; others decide how batches are sampled."""
 CONTENT = ("buffer_size", "dataset_size", "_rings_begin", "pos", "full", "dataset_description")
 """Attributes that change with the content of a buffer."""
 
@@ -59,9 +59,9 @@ KEPT_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Placement:
-    """Where data live, and why.
+    """Location of the data, and its reason.
 
-    :param on_device: whether they live on the training device.
+    :param on_device: whether they are on the training device.
     :param device: the device of the tensors.
     :param text: one line for the log.
     """
@@ -88,10 +88,10 @@ class TransitionStore(BaseBuffer):
     rewards: Tensor
     masks: Tensor
     dones: Tensor
-    """Where trajectories end."""
+    """Whether a transition ends its trajectory."""
     next_row: Tensor
     _in_episode: Flags
-    """Whether each environment's newest transition is in an episode that goes on, (n_envs,), on the host."""
+    """Whether each environment's newest transition is in an unfinished episode, (n_envs,), on the host."""
     _last_next_obs: Array
     """Each environment's newest next observation, (n_envs, O), on the host."""
 
@@ -159,7 +159,7 @@ class TransitionStore(BaseBuffer):
                 f"the replay buffer needs {needed / GIB:.1f} GiB on {self.placement.device}, for {dataset_rows:,} "
                 f"transitions of a dataset and {online:,} online ones, which cannot be allocated; lower `buffer_size`"
             ) from error
-        # what follows a row of a ring is at the same place of the tail; rows of the dataset are written with it
+        # rings have their next observations in the tail; `next_row` of the dataset is written with it
         self.next_row[dataset_rows:] = torch.arange(self._online_tail, self._online_tail + online)
         self.pos = 0
         self.full = False
@@ -189,30 +189,30 @@ class TransitionStore(BaseBuffer):
     def load_dataset(
         self, dataset: ArraySource | Shards, action_range: tuple[ArrayLike, ArrayLike] | None = None
     ) -> None:
-        """Put a dataset in front of the (still empty) rings; `dataset_description` says afterwards what it is.
+        """Store a dataset before the (still empty) rings, and its `dataset_description`.
 
         :param dataset: arrays ``observations``, ``actions``, ``rewards``, ``masks``, ``terminals`` of all transitions
             in order, with ``next_observations`` (OGBench's regular layout) or ``valids`` (its compact layout), see
             `docs/datasets.md`; or the path of an ``.npz`` file that holds them; or a dataset of several parts, see
             :meth:`rotate_dataset`.
         :param action_range: the lowest and the highest action in the dataset's units, numbers or (A,), which become
-            those of the action space; None: the actions are in the action space.
+            the bounds of the action space; None: actions are in the units of the action space.
         :raises FileNotFoundError: if there is no such file.
         :raises ValueError: if the dataset cannot be used, or online transitions were already added; the buffer is then
-            as it was.
+            unchanged.
         """
         if self.pos or self.full:
             raise ValueError(
                 "a dataset must be loaded before online transitions are added; load it into a new model"
             )
-        box = ActionRange.of(self.action_space, action_range)
+        bounds = ActionRange.of(self.action_space, action_range)
         if isinstance(dataset, Shards):
-            self._load_shards(dataset, box)
+            self._load_shards(dataset, bounds)
             return
         if isinstance(dataset, Mapping):
             dataset = self.stored.with_rows(dataset)
         transitions = prepare(
-            dataset, self.stored.row_shape, box, self.min_length, self.stored.holds_images
+            dataset, self.stored.row_shape, bounds, self.min_length, self.stored.holds_images
         )
         for rows in (transitions.arrays["observations"], transitions.final_observations):
             observations = self.stored.observations(rows.reshape(len(rows), -1))
@@ -222,24 +222,24 @@ class TransitionStore(BaseBuffer):
         self.loader = None
         sizes = transitions.num_transitions, len(transitions.final_observations)
         self._allocate(*sizes)
-        transitions.write(self._dataset_rows(*sizes), box, self.capacity)
+        transitions.write(self._dataset_rows(*sizes), bounds, self.capacity)
         self.dataset_description = transitions.description
 
-    def _load_shards(self, shards: Shards, box: ActionRange) -> None:
-        """Make room for the largest part of a dataset of several parts, and load the first one."""
+    def _load_shards(self, shards: Shards, bounds: ActionRange) -> None:
+        """Allocate memory for the largest part of a dataset of several parts, and load the first one."""
         if self.stored.holds_images:
             raise ValueError(
                 "a dataset of several parts must hold vectors, got images; load them as one dataset"
             )
-        shards.check(self.stored.row_shape, box, self.min_length)
+        shards.check(self.stored.row_shape, bounds, self.min_length)
         rows = max(part.transitions for part in shards.parts)
         self._allocate(rows, max(part.trajectories for part in shards.parts))
         self.dataset_description = shards.description
-        self.loader = ShardLoader(shards, box, self.capacity)
+        self.loader = ShardLoader(shards, bounds, self.capacity)
         self.rotate_dataset(0)
 
     def _dataset_rows(self, count: int, trajectories: int) -> dict[str, Tensor]:
-        """Return views of where so many transitions of a dataset are stored, and what follows their trajectories."""
+        """Return views of the rows of a dataset, and of the last observations of its trajectories."""
         views = {name: tensor[:count] for name, tensor in self.tensors().items()}
         views["final_observations"] = self.observations[self.capacity :][:trajectories]
         return views
@@ -247,8 +247,8 @@ class TransitionStore(BaseBuffer):
     def rotate_dataset(self, updates: int) -> None:
         """Switch to the part of a dataset of several parts whose turn it is after a number of gradient steps.
 
-        It overwrites the rows of the previous part. Online transitions stay; so does the room for the largest part, if
-        this one is smaller.
+        It overwrites the rows of the previous part. Online transitions stay, and so does the memory for the
+        largest part.
         """
         loader = self.loader
         if loader is None or loader.shards.turn(updates) == loader.active:
@@ -272,8 +272,8 @@ class TransitionStore(BaseBuffer):
     ) -> None:
         """Append one transition of every environment, as SB3's buffers do: arrays (n_envs, ...), a dict for each.
 
-        ``next_obs`` holds the final observation where an episode ended, and actions are scaled to [-1, 1]. With
-        ``sparse``, positive rewards are refused.
+        ``next_obs`` has the final observations of finished episodes, and actions are scaled to [-1, 1]. With
+        ``sparse``, positive rewards raise an error.
         """
         stacks = self.layout.flatten(obs)
         newest_frames = stacks[:, -self.stored.size :]  # the other frames are in the rows before
@@ -290,10 +290,10 @@ class TransitionStore(BaseBuffer):
         if self.handle_timeout_termination:
             # an episode that was only cut off keeps its bootstrap
             masks |= np.array([info.get("TimeLimit.truncated", False) for info in infos], bool)
-        # a transition that does not follow on the last one, as after a reset by hand, begins a trajectory
+        # a transition that does not continue the last one, as after a reset by the user, starts a trajectory
         continues = self._in_episode & (self._last_next_obs == newest_frames).all(1)
         self._require_repeated_first_frame(stacks[~continues])
-        # the first write comes after all refusals, which leave the buffer as it was
+        # the first write comes after all checks, so that an error changes nothing
         self._close_trajectories(self._in_episode & ~continues)
         columns = {
             "observations": newest_frames,
@@ -314,18 +314,18 @@ class TransitionStore(BaseBuffer):
             self.pos = 0
 
     def _require_repeated_first_frame(self, stacks: Array) -> None:
-        """Refuse first observations whose frames differ: only the newest of them is stored."""
+        """Raise an error for first observations with different frames: only the newest frame is stored."""
         frames = stacks.reshape(-1, self.frame_stack, self.stored.size)
         if (frames != frames[:, :1]).any():
             raise ValueError(
-                f"with `frame_stack` = {self.frame_stack} an episode must begin with its first frame "
+                f"with `frame_stack` = {self.frame_stack} an episode must start with its first frame "
                 f"{self.frame_stack} times, got different ones; wrap the environment in "
                 f"`agents.FrameStack(env, {self.frame_stack})`"
             )
 
     @property
     def _newest(self) -> int:
-        """The place of the newest transition in each ring."""
+        """The index of the newest transition in each ring."""
         return (self.pos - 1) % self.buffer_size
 
     def _close_trajectories(self, environments: Flags) -> None:
@@ -335,35 +335,35 @@ class TransitionStore(BaseBuffer):
             self._write("dones", self._rings_begin + ring_rows, np.ones(len(ring_rows), bool))
 
     def _write(self, name: str, rows: Array, values: Array) -> None:
-        """Write values into rows of a tensor; the host waits for nothing that the device does."""
+        """Write values into rows of a tensor; the host does not wait for the device."""
         target: Tensor = getattr(self, name)
         index = to_device(torch.from_numpy(rows), target.device)
         target[index] = to_device(torch.tensor(values, dtype=target.dtype), target.device)
 
     def _sync_host_copy(self) -> None:
-        """Copy to the host what :meth:`add` compares with: reading it there would wait for the device at each step."""
+        """Copy the values that :meth:`add` compares to the host, so that it never waits for the device."""
         rings = self._rings()
         ended = rings["dones"][:, self._newest].cpu().numpy()
         self._in_episode = ~ended if self.size() else np.zeros(self.n_envs, bool)
         self._last_next_obs = rings["next_observations"][:, self._newest].cpu().numpy().copy()
 
     def end_episodes(self) -> None:
-        """End the trajectories that go on here, without changing their masks: the environments start again."""
+        """End unfinished trajectories, without changing their masks: the environments are reset."""
         self._close_trajectories(self._in_episode)
         self._in_episode = np.zeros(self.n_envs, bool)
 
-    # -- what a file holds --------------------------------------------------------------------------------------------
+    # -- files --------------------------------------------------------------------------------------------------------
 
     def describe(self) -> dict[str, Any]:
-        """Return what a file says of the tensors."""
+        """Return the description of the tensors for a file."""
         return {name: getattr(self, name) for name in (*KIND_OF_BUFFER, *CONTENT)}
 
     def restore(self, description: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
-        """Take the content of a buffer of the same kind in place of this one's.
+        """Replace the content with that of a buffer of the same kind.
 
-        :param description: what its :meth:`describe` returned.
+        :param description: from its :meth:`describe`.
         :param arrays: its tensors.
-        :raises ValueError: if they do not fit each other; the buffer is then as it was.
+        :raises ValueError: if they do not fit each other; the buffer is then unchanged.
         """
         own_size, self.buffer_size = self.buffer_size, description["buffer_size"]
         rows = description["_rings_begin"]
@@ -372,7 +372,7 @@ class TransitionStore(BaseBuffer):
         wrong = [name for name, shape in shapes.items() if arrays[name].shape != shape]
         if wrong or extra < 0 or description["pos"] >= self.buffer_size:
             self.buffer_size = own_size
-            raise ValueError(f"the arrays {', '.join(wrong)} have not the size that it states")
+            raise ValueError(f"the arrays {', '.join(wrong)} have other sizes than described")
         self._allocate(rows, extra)
         for name, tensor in self.tensors().items():
             tensor.copy_(torch.from_numpy(arrays[name]))
@@ -381,7 +381,7 @@ class TransitionStore(BaseBuffer):
         self.loader = None
         self._sync_host_copy()
 
-    # -- what a checkpoint holds --------------------------------------------------------------------------------------
+    # -- checkpoints --------------------------------------------------------------------------------------------------
 
     def online_state(self) -> dict[str, Any]:
         """Return the online transitions as tensors on the CPU and plain values."""
@@ -389,7 +389,7 @@ class TransitionStore(BaseBuffer):
         return {"rings": rings, "pos": self.pos, "full": self.full}
 
     def restore_online_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what :meth:`online_state` returned in a buffer of the same sizes and with the same dataset."""
+        """Restore the result of :meth:`online_state` in a buffer of the same sizes and with the same dataset."""
         for name, ring in self._rings().items():
             rows = state["rings"][name]
             ring[:, : rows.shape[1]] = rows.to(ring.device)
@@ -407,7 +407,7 @@ class TransitionStore(BaseBuffer):
 
 
 def place(storage: str, device: torch.device, needed: int) -> Placement:
-    """Decide where data of ``needed`` bytes live when ``device`` trains; ``storage`` is one of `STORAGES`.
+    """Choose the location of ``needed`` bytes of data for training on ``device``; ``storage`` is one of `STORAGES`.
 
     On a GPU, ``"auto"`` leaves 2 GiB or a tenth of its memory free, whichever is more; on a CPU it is ``"device"``.
     """
@@ -416,11 +416,11 @@ def place(storage: str, device: torch.device, needed: int) -> Placement:
     if storage == "auto" and device.type == "cuda":
         free, total = device_memory(device)
         in_host = needed > free - max(KEPT_FREE, int(KEPT_SHARE * total))
-    where = f"on {device}"
+    location = f"on {device}"
     if in_host:
-        where = "in host memory"
+        location = "in host memory"
         device = torch.device("cpu")
-    return Placement(not in_host, device, f"replay buffer: {needed / GIB:.2f} GiB {where}")
+    return Placement(not in_host, device, f"replay buffer: {needed / GIB:.2f} GiB {location}")
 
 
 def _zeros(shape: Shape, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -433,7 +433,7 @@ def _zeros(shape: Shape, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 
 def device_memory(device: torch.device) -> tuple[int, int]:
-    """Return a GPU's free and total memory in bytes; what PyTorch holds without using it counts as free."""
+    """Return a GPU's free and total memory in bytes; PyTorch's unused reserve counts as free."""
     free, total = torch.cuda.mem_get_info(device)
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device), total
 

@@ -1,9 +1,9 @@
 """Checkpoints of a training run: written whole or not at all, the last two are kept.
 
-A checkpoint is the model as it is saved otherwise, and beside it everything that such a file leaves out: the online
-part of the replay buffer, all random states, the losses of the last update. Environments are not in it: they begin new
-episodes, so offline training goes on bit for bit, and online training with every transition, counter and statistic.
-Reading one runs nothing of it. A manifest holds the checksum of every file, so damage is found before anything is
+A checkpoint is a saved model, and beside it everything that its file leaves out: the online part of the replay buffer,
+all random states, the losses of the last update. Environments are not included: they start new episodes, so offline
+training continues bit for bit, and online training with every transition, counter and statistic. Reading a checkpoint
+executes no code from it. A manifest holds the checksum of every file, so damage is found before anything is
 restored.
 """
 
@@ -36,14 +36,14 @@ FORMAT = 12
 """Raised by one when a version continues with other numbers than the one before, or stores state differently."""
 MAX_CHECKPOINTS = 2
 MODEL, STATE = "model.zip", "state.pt"
-# of the process that goes on, and not taken from a file
-OF_THE_PROCESS = {
+# attributes of the resuming process, which are not read from a file
+PROCESS_ATTRIBUTES = {
     "observation_space", "action_space", "verbose", "tensorboard_log", "n_envs", "train_freq",
 }  # fmt: skip
 
 
 class OtherVersionError(ValueError):
-    """A checkpoint is of another version, which this one would not go on with bit for bit."""
+    """A checkpoint was written by another version, which this one cannot continue bit for bit."""
 
 
 def save_checkpoint(model: StoredModel, folder: Path, **values: Any) -> Path:
@@ -52,8 +52,8 @@ def save_checkpoint(model: StoredModel, folder: Path, **values: Any) -> Path:
     Call it between steps: after an offline update, or at the start of a rollout.
 
     :param model: the model in training.
-    :param folder: where the run's checkpoints are.
-    :param values: plain values to keep beside it.
+    :param folder: of the run's checkpoints.
+    :param values: plain values to save with it.
     :return: the new checkpoint's folder.
     """
     with explaining_write_errors(folder):  # a run folder that was deleted is not made again
@@ -73,7 +73,7 @@ def save_checkpoint(model: StoredModel, folder: Path, **values: Any) -> Path:
             "buffer": model.replay_buffer.online_state(),
             "more": safe.to_json(values),
         }
-        # PyTorch, given a path, does not say that a disk is full
+        # an open file, because PyTorch does not report a full disk for a path
         with (temporary / STATE).open("wb") as file:
             torch.save(state, file)
         write_manifest(temporary, format=FORMAT)
@@ -83,7 +83,7 @@ def save_checkpoint(model: StoredModel, folder: Path, **values: Any) -> Path:
 
 
 def set_aside(checkpoint: Path) -> Path:
-    """Rename a checkpoint that cannot be used, so that it is looked for no more and replaces no other.
+    """Rename a damaged checkpoint, so that it is no longer found and replaces no other.
 
     :param checkpoint: its folder.
     :return: its new path.
@@ -92,13 +92,13 @@ def set_aside(checkpoint: Path) -> Path:
 
 
 def load_checkpoint(model: StoredModel, checkpoint: Path) -> dict[str, Any]:
-    """Put a run's state into a model that was made with the same settings, environments and dataset.
+    """Restore a run's state in a model with the same settings, environments and dataset.
 
     :param model: the model; its dataset is loaded already.
     :param checkpoint: a folder that :func:`save_checkpoint` returned.
-    :return: what was kept beside it.
+    :return: the values that were saved with it.
     :raises OtherVersionError: if it was written by another version.
-    :raises DamagedFileError: if a file is missing or damaged; the model is then as it was.
+    :raises DamagedFileError: if a file is missing or damaged; the model is then unchanged.
     """
     written_format = read_manifest(checkpoint).get("format")
     if written_format != FORMAT:
@@ -127,14 +127,14 @@ def load_checkpoint(model: StoredModel, checkpoint: Path) -> dict[str, Any]:
 
 
 def _begin_episodes(model: StoredModel) -> None:
-    """Let a model go on with new episodes; one that has played none yet begins as it would have."""
+    """Let a model start new episodes; one without a step so far starts as it would have."""
     env = model.get_env()
     if env is None:
         return
     normalize = model.get_vec_normalize_env()
     if normalize is not None and model._saved_normalization is not None:
         Normalization(**model._saved_normalization).copy_to(normalize)
-    model._last_obs = None  # the next phase begins with a reset
+    model._last_obs = None  # the next phase starts with a reset
     if model.num_timesteps > model.offline_steps:
         # not the first episode of the run again
         env.seed(int(np.random.randint(2**31)))
@@ -142,7 +142,7 @@ def _begin_episodes(model: StoredModel) -> None:
 
 
 def _restore_model(model: StoredModel, path: Path) -> None:
-    """Put the parameters, optimisers and counts of a saved model into a model; refuse one of other spaces."""
+    """Restore parameters, optimisers and counts of a saved model; raise an error if its spaces differ."""
     saved = read_model_file(path)
     attributes = saved.attributes({"behaviour"})  # code, which the model has
     check_for_correct_spaces(
@@ -152,20 +152,20 @@ def _restore_model(model: StoredModel, path: Path) -> None:
     )
     model.read_parameters(saved)
     settings = getattr(model, "method_class", Configurable).declared()
-    # a file has no function, at most its value at that time
+    # a file contains no function, only its value at that time
     if callable(model.learning_rate):
         attributes.pop("learning_rate", None)
     for name, value in attributes.items():
         if name in settings:
             setattr(model.method, name, value)
-        elif name not in OF_THE_PROCESS:
+        elif name not in PROCESS_ATTRIBUTES:
             setattr(model, name, value)
     if hasattr(model, "trainer"):
-        model.trainer.prepare()  # the count of updates is another one
+        model.trainer.prepare()  # the count of updates has changed
 
 
 def write_model(model: StoredModel, path: Path) -> None:
-    """Save a model to a path whose folder exists; SB3 would make it again if it had just been taken away.
+    """Save a model to a path in an existing folder; SB3 would create the folder again if it had been deleted.
 
     :param model: of this library, or one of SB3's algorithms.
     :param path: the file.
@@ -175,9 +175,9 @@ def write_model(model: StoredModel, path: Path) -> None:
 
 
 def random_states(model: StoredModel) -> dict[str, Any]:
-    """Return the state of every generator that training draws from, besides those inside the environments.
+    """Return the state of every random generator of training; environments have others.
 
-    :param model: gives the device and its own generators.
+    :param model: with the device and further generators.
     :return: plain values, arrays and tensors.
     """
     cuda_states = []
@@ -194,5 +194,5 @@ def random_states(model: StoredModel) -> dict[str, Any]:
 
 
 def _generators(model: StoredModel) -> dict[str, torch.Generator]:
-    """Return a model's own generators; SB3's algorithms have none."""
+    """Return the generators of a model; SB3's algorithms have none."""
     return model.trainer.generators() if hasattr(model, "trainer") else {}

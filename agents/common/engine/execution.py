@@ -1,7 +1,7 @@
 """Fast execution of updates: compiled losses, and on CUDA whole updates that are captured once and replayed.
 
-The losses are compiled where the planned number of updates repays that. A captured update, which draws its own batch
-and noise, is one launch.
+Losses are compiled if training is long enough to repay it. A captured update samples its own batch and noise, and is
+one launch.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from agents.common.method import Info, Method, Noise
 from agents.common.nets.networks import Networks
 from agents.common.processor import STOP_SIGNALS
 
-# libraries and the optimiser allocate memory in their first steps, which a capture forbids
+# libraries and the optimiser allocate memory in their first steps, which a capture does not allow
 WARMUP_STEPS = 3
-MAX_GRAPHS = 4  # each keeps the memory of all that it replays
+MAX_GRAPHS = 4  # each keeps the memory of all tensors that it replays
 COMPILED_UPDATES = {"cpu": 10_000, "cuda": 50_000}
 """Planned updates that repay compiling, which takes about a minute; on CUDA it gains less."""
 WORK_PER_THREAD = 1 << 25  # multiplications of a product that are worth waiting for another thread
 DEFAULT_THREADS = torch.get_num_threads()
 OWN_THREADS = {DEFAULT_THREADS}
-"""Numbers of threads that the user has not chosen."""
+"""Numbers of threads that the user has not chosen, but PyTorch or :func:`limit_threads`."""
 NO_LIMIT = 2**31 - 1
 
 
@@ -60,10 +60,10 @@ class Mode:
 
 
 def choose_mode(method: Method, device: torch.device, planned: int) -> Mode:
-    """Choose how updates are run, by a rule: a measurement would let equal runs on one machine differ.
+    """Choose how updates are run, by a rule: with a measurement, equal runs on one machine would differ.
 
     :param method: its setting `compile` counts.
-    :param device: where the networks are.
+    :param device: of the networks.
     :param planned: number of updates of the model when the phase of training ends, the same in a run that is resumed.
     :return: the mode.
     """
@@ -88,7 +88,7 @@ def limit_threads(nets: Networks, batch_size: int) -> None:
     if "OMP_NUM_THREADS" in os.environ or torch.get_num_threads() not in OWN_THREADS:
         return
     threads = DEFAULT_THREADS
-    # of images, the work does not follow from the sizes of parameters
+    # with images, the work depends on more than the numbers of parameters
     if not nets.with_extractor():
         largest = max((parameter.numel() for parameter in nets.parameters()), default=0)
         threads = max(1, min(threads, batch_size * largest // WORK_PER_THREAD))
@@ -97,7 +97,7 @@ def limit_threads(nets: Networks, batch_size: int) -> None:
 
 
 def first_lines(text: str) -> str:
-    """Return the beginning of an error's text; the compiler's second line often is the first that explains."""
+    """Return the start of an error's text; the compiler's first line seldom contains the cause."""
     lines = " ".join(text.split("\n")[:2])
     return textwrap.shorten(lines, 500, placeholder="...") or "no reason given"
 
@@ -109,8 +109,8 @@ def first_lines(text: str) -> str:
 def holding_signals() -> Iterator[None]:
     """Let signals that stop a run wait until the end.
 
-    The compiler's processes inherit that: a signal to the whole group, as Slurm and terminals send it, would end them,
-    and the update would be taken plainly, with other last digits than in the resumed run.
+    The compiler's processes inherit the mask. Slurm and terminals send a signal to the whole process group: it would
+    end them, and the update would run uncompiled, with other last digits than in the resumed run.
     """
     callers_mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
@@ -148,7 +148,7 @@ def compiled(losses: Evaluate) -> Evaluate:
 
 
 def run_on_side_stream(step: Callable[[], Info], device: torch.device) -> Info:
-    """Run a step on a stream of its own, as CUDA requires before a capture."""
+    """Run a step on a separate stream, as CUDA requires before a capture."""
     with torch.cuda.device(device):
         side = torch.cuda.Stream(device)
         side.wait_stream(torch.cuda.current_stream(device))
@@ -164,10 +164,10 @@ def capture(
     """Capture a step in a CUDA graph, without running it.
 
     :param step: the step.
-    :param device: where it runs.
-    :param generators: CUDA generators that it draws from.
-    :raises RuntimeError: if the step cannot be captured; its cause is what the step raised. Stream, allocator and
-        generators are then as they were before, so that the step can be run plainly.
+    :param device: that runs it.
+    :param generators: CUDA generators that it uses.
+    :raises RuntimeError: if the step cannot be captured; its cause is the error of the step. Stream, allocator and
+        generators are then restored, so that the step can run uncaptured.
     :return: function that runs the step, and the tensors that it then fills.
     """
     with torch.cuda.device(device), _without_collection():
@@ -198,7 +198,7 @@ def capture(
                 # a graph does so only if it was captured to the end
                 torch._C._cuda_releasePool(index, pool)
             for generator, state in zip(all_generators, states, strict=True):
-                # a state of its own: the old one still counts as being captured, and raises at every draw
+                # a new state: the old one still counts as being captured, and raises an error at every sample
                 fresh = torch.Generator(generator.device)
                 fresh.set_state(state)
                 generator.graphsafe_set_state(fresh.graphsafe_get_state())
@@ -211,7 +211,7 @@ def capture(
 
 @contextlib.contextmanager
 def _without_collection() -> Iterator[None]:
-    """Collect garbage now and not inside: another graph's memory must not be freed during a capture."""
+    """Collect garbage first and not inside: another graph's memory must not be freed during a capture."""
     enabled = gc.isenabled()
     gc.collect()
     gc.disable()
@@ -226,7 +226,7 @@ def _without_collection() -> Iterator[None]:
 class CapturedUpdate:
     """One kind of update, which is run a few times, then captured, then replayed.
 
-    :param batch: tensors that a batch is copied into; None if the update draws its batch itself.
+    :param batch: tensors that a batch is copied into; None if the update samples its batch itself.
     :param warmups: how often it was run before its capture.
     :param replay: runs it once it is captured.
     :param info: the tensors that a replay fills.
@@ -239,10 +239,10 @@ class CapturedUpdate:
 
 
 class GraphCache:
-    """Runs whole updates, drawing included, and captures each kind of them once.
+    """Runs whole updates, sampling included, and captures each kind of them once.
 
-    A replay repeats the operations of its capture on the same memory. What changes between updates is therefore read
-    from tensors that stay where they are; what changes otherwise is part of the key of a captured update.
+    A replay repeats the operations of its capture on the same memory. Values that change between updates are therefore
+    read from tensors at fixed addresses; other changes are part of the key of a captured update.
 
     :param trainer: a :class:`~agents.common.engine.trainer.Trainer`.
     """
@@ -253,7 +253,7 @@ class GraphCache:
         self.updates: dict[Hashable, CapturedUpdate] = {}
 
     def update(self, batch_size: int) -> Info:
-        """Draw a batch and noise and take one gradient step.
+        """Sample a batch and noise and take one gradient step.
 
         Warm-up steps are ordinary updates, and a capture runs nothing, so every call takes exactly one step. After an
         update that cannot be captured, the trainer falls back to plain ones.
@@ -264,13 +264,13 @@ class GraphCache:
         trainer = self.trainer
         source = trainer.batch_source()
         batch = trainer.draw_batch(batch_size) if source is None else None
-        # plan and generator themselves: a graph has those that it was captured with, and an id may come again
+        # the plan and the generator themselves, since an id may be reused
         key = (batch_size, source, trainer.plan, trainer.generator)
         captured = self._find(key, batch)
         static = captured.batch
 
         def step() -> Info:
-            # losses may call `requires_grad_` on a batch; the tensors that batches are copied into stay as they are
+            # detached, since losses may call `requires_grad_` on a batch
             drawn = trainer.draw_batch(batch_size) if static is None else static.map(Tensor.detach)
             info: Info = trainer.step(drawn, trainer.draw_noise(batch_size))
             return info
@@ -293,7 +293,7 @@ class GraphCache:
         return captured.info
 
     def _find(self, key: Hashable, batch: Batch | None) -> CapturedUpdate:
-        """Return the captured update of a key, filled with the batch; a new one may replace that used longest ago."""
+        """Return the captured update of a key, filled with the batch; a new one may replace the least recently used."""
         captured = self.updates.pop(key, None)
         if captured is None:
             captured = CapturedUpdate(None if batch is None else batch.map(Tensor.clone))

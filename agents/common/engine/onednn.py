@@ -15,13 +15,13 @@ from torch import Tensor
 
 from agents.common.processor import cpuinfo
 
-ZEN_5 = 26  # the family, as Linux says it
+ZEN_5 = 26  # the family as Linux reports it
 SMALLEST_WORK = 1 << 20
 """Multiplications of a product from which oneDNN gains more than a call of it costs."""
 
 
 def compiler_options() -> dict[str, Any]:
-    """Return the options of `torch.compile` by which products are oneDNN's; none where MKL is as fast."""
+    """Return the options of `torch.compile` that let oneDNN compute products; none if MKL is as fast."""
     # by the processor's model: after a measurement, a run's numbers would depend on how busy the machine was
     is_slowed = cpuinfo("vendor_id") == "AuthenticAMD" and int(cpuinfo("cpu family")) >= ZEN_5
     if not (is_slowed and torch.backends.mkldnn.is_available()):

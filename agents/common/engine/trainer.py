@@ -31,22 +31,22 @@ from agents.common.streams import Purpose, torch_generator
 from agents.common.validation import unknown_name_message
 
 CLONING_NOISE = {"bc_x0": normal(), "bc_t": uniform()}
-"""Every random draw of an update while pretraining."""
+"""All noise of an update while pretraining."""
 
 ClipGroups = list[tuple[float | None, list[int]]]
-"""Bound on the norm of a group of gradients (None: no bound), and the places of its gradients."""
+"""Bound on the norm of a group of gradients (None: no bound), and the indices of its gradients."""
 
 
 @dataclass(frozen=True, eq=False)  # equal to itself only: captured updates are found by their plan
 class UpdatePlan:
-    """What an update draws and trains, which depends on the networks that it skips.
+    """Noise and trained parameters of an update, which depend on the networks that it skips.
 
-    :param noise: every random draw by name.
-    :param sizes: of the axes of draws by their letters, but for B.
-    :param parameters: what the gradient is taken of, in the optimiser's order.
+    :param noise: every random tensor by name.
+    :param sizes: of the axes of noise by their letters, except B.
+    :param parameters: trained ones, in the optimiser's order.
     :param clip_groups: which parameters are clipped together.
-    :param polyak_pairs: weight of the new value, online parameters, and the target parameters that follow them.
-    :param buffers: buffers of online networks and those of their targets, e.g. the statistics of batch normalisation.
+    :param polyak_pairs: weight of the new value, online parameters, and the parameters of their targets.
+    :param buffers: of online networks and of their targets, e.g. the statistics of batch normalisation.
     """
 
     noise: dict[str, Draw]
@@ -60,25 +60,25 @@ class UpdatePlan:
 class Trainer:
     """Takes a model's gradient steps; none waits for the device or branches on values.
 
-    :param model: its replay buffer is drawn from, its policy trained, and its updates counted.
-    :param seeds: of all replicas; batches and noise, which they draw together, follow from all of them.
+    :param model: with the replay buffer, the policy that is trained, and the count of updates.
+    :param seeds: of all replicas; batches and noise depend on all of them, since they are sampled together.
     """
 
     mode = Mode(False, False, "no update yet")
     """How updates are run at present, and why."""
     is_prepared = False
-    """Whether `mode`, plans and the optimiser's groups are those of this model; the first update begins with them."""
+    """Whether `mode`, plans and the optimiser's groups are up to date; the first update starts by preparing them."""
     evaluate: Evaluate
     """The losses, plain or compiled."""
     graphs: GraphCache | None
-    """Replays whole updates, drawing included, where they are captured."""
+    """Replays whole updates, sampling included, if they are captured."""
     planned_updates = 0
-    """Number of updates of the model when the present phase of training ends."""
+    """Number of updates of the model at the end of the current phase of training."""
     plan: UpdatePlan
-    """What the coming update draws and trains."""
+    """Plan of the next update."""
     pretraining: bool
-    """Whether the coming update trains the behaviour flow alone; an attribute, since compiled losses would watch the
-    count of updates."""
+    """Whether the next update trains the behaviour flow alone; an attribute, because compiled losses would be compiled
+    again for every count of updates."""
 
     def __init__(self, model: Any, seeds: Sequence[int]) -> None:
         self.model = model
@@ -90,36 +90,36 @@ class Trainer:
         self.update_count = torch.zeros(
             self.policy.num_replicas, dtype=torch.float32, device=self.device
         )
-        """Number of updates so far, which a batch hands to the method."""
+        """Number of updates so far, which a method reads from its batch."""
         self.capture_failure: str | None = None
         """Why an update of this model could not be captured: there is no second attempt."""
         self.keeps_rates_on_device = self.device.type == "cuda"
-        """Whether learning rates are tensors, which a captured step reads, and not numbers, which it would repeat."""
+        """Whether learning rates are tensors on the device; a captured step would repeat a number."""
         self.pretraining = model._n_updates < self.method.pretraining_steps
         self.loss_weights = self.method.loss_weights()
         self.seed(seeds)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what holds functions, which cannot be pickled; it follows from the model at the next update."""
+        """Leave out attributes with functions, which cannot be pickled; the next update prepares them again."""
         derived = ("specs", "plans", "plan", "evaluate", "graphs", "is_prepared")
         return {name: value for name, value in vars(self).items() if name not in derived}
 
     def seed(self, seeds: Sequence[int]) -> None:
-        """Begin the random numbers of batches and noise again."""
+        """Restart the random numbers of batches and noise."""
         self.generator = torch_generator(Purpose.UPDATES, seeds, device=self.device)
         self.host_generator = torch_generator(Purpose.HOST_BATCHES, seeds)
 
     # -- the update ---------------------------------------------------------------------------------------------------
 
     def update_on(self, batch: Batch, noise: Noise) -> Info:
-        """Take one gradient step on a batch, observations as networks see them, and draws; it is not replayed."""
+        """Take one gradient step on a batch, observations as networks see them, and noise; it is not replayed."""
         return self.update(batch.rewards.shape[-1], (batch, noise))
 
     def update(self, batch_size: int, inputs: tuple[Batch, Noise] | None = None) -> Info:
         """Take one gradient step.
 
         :param batch_size: B.
-        :param inputs: batch and draws of :meth:`update_on`; None: they are drawn.
+        :param inputs: batch and noise of :meth:`update_on`; None: they are sampled.
         :return: losses and diagnostics, each (S,), on the device; the next update may write into the same tensors.
         """
         model, nets = self.model, self.policy.nets
@@ -132,7 +132,7 @@ class Trainer:
             info = self.graphs.update(batch_size)
         else:
             info = self.step(self.draw_batch(batch_size), self.draw_noise(batch_size))
-        # what is not trained by gradient
+        # state that no gradient trains
         if self.pretraining:
             start_from_behaviour(nets, self.specs)
         else:
@@ -142,7 +142,7 @@ class Trainer:
         return info
 
     def _plan_update(self) -> None:
-        """Bring up to date what the coming update follows: compiler, settings, learning rates and plan."""
+        """Update everything that the next update depends on: compiler, settings, learning rates and plan."""
         model = self.model
         updates = model._n_updates
         if not self.is_prepared or self._compile_read != self.method.compile:
@@ -154,7 +154,7 @@ class Trainer:
             schedule = self.schedules.get(group.get("network"), self.schedules[None])
             rate = schedule(model._current_progress_remaining)
             if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(rate)  # which a captured step reads
+                group["lr"].fill_(rate)  # a captured step reads this tensor
             else:
                 group["lr"] = rate
         if self.pretraining:
@@ -183,12 +183,12 @@ class Trainer:
         return batch.with_observations(self.policy.preprocess)
 
     def draw_noise(self, batch_size: int) -> dict[str, Tensor]:
-        """Draw the noise of the update that was planned last.
+        """Sample the noise of the update that was planned last.
 
         :param batch_size: B.
-        :return: every draw of the plan by name, (S, ...).
+        :return: every random tensor of the plan by name, (S, ...).
         """
-        if not self.is_prepared:  # asked for by hand
+        if not self.is_prepared:  # called by the user
             self._plan_update()
         sizes = {**self.plan.sizes, "B": batch_size}
         draws = self.plan.noise.items()
@@ -208,12 +208,12 @@ class Trainer:
         try:
             with matmul_precision(self.method.precision, self.device), self.holding_signals():
                 total, info = self.evaluate(replace(batch, updates=self.update_count), noise)
-                if parameters:  # else all networks wait for a later update
+                if parameters:  # else all networks are skipped
                     gradients = torch.autograd.grad(
                         total, parameters, torch.ones_like(total), allow_unused=True
                     )
         except Exception as error:
-            # the compiler is done before a capture begins
+            # compiling ends before a capture starts
             is_capturing = self.graphs is not None and self.graphs.is_capturing
             if not self.mode.compiled or is_capturing:
                 raise
@@ -255,11 +255,11 @@ class Trainer:
     def apply_gradients(self, gradients: Sequence[Tensor | None], info: Info) -> None:
         """Clip gradients, move the targets towards the weights from before the step, and take the step.
 
-        :param gradients: one tensor per parameter; without one it stays as it is, as in PyTorch, without weight decay.
+        :param gradients: one per parameter; a parameter without one is skipped, weight decay included, as in PyTorch.
         :param info: gets ``grad_norm``, each replica's norm before clipping, (S,).
         """
         plan = self.plan
-        # the optimiser leaves a parameter without gradient, and its moments, alone
+        # without a gradient, the optimiser skips a parameter and its moments
         self.optimizer.zero_grad()
         to_clip = []
         storages = set()
@@ -286,16 +286,16 @@ class Trainer:
                 target_buffer.copy_(buffer)
         self.optimizer.step()
 
-    # -- what an update follows ---------------------------------------------------------------------------------------
+    # -- settings of updates ------------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Choose how the coming updates are run; what was compiled or captured before is dropped."""
+        """Choose how the next updates are run, and drop compiled or captured ones."""
         self.is_prepared = True
         self._compile_read = self.method.compile
         self._read_settings()
         limit_threads(self.policy.nets, self.method.batch_size)
         for group in self.optimizer.param_groups:
-            group["lr"] = float(group["lr"])  # a file may hold a tensor of another device
+            group["lr"] = float(group["lr"])  # a file may contain a tensor of another device
             if not group.get("fused"):
                 continue
             group["capturable"] = self.keeps_rates_on_device
@@ -321,9 +321,9 @@ class Trainer:
         self.graphs = GraphCache(self) if mode.captured else None
 
     def fall_back(self, feature: Literal["compiled", "captured"], error: str) -> None:
-        """Go on without compiling or capturing, and say so once.
+        """Continue without compiling or capturing, with one warning.
 
-        :param feature: what failed.
+        :param feature: that failed.
         :param error: the reason.
         """
         reason = f"not {feature}: {first_lines(error)}"
@@ -333,7 +333,7 @@ class Trainer:
         self._use(replace(self.mode, **{feature: False}, reason=reason))
 
     def _read_settings(self) -> None:
-        """Read again what follows from settings, such as what each network has of its own in training."""
+        """Recompute all state that depends on settings, e.g. the options of each network."""
         self._settings_read = self.method.changes
         self.pretraining = self.model._n_updates < self.method.pretraining_steps
         self.specs = self.method.specs()
@@ -342,7 +342,7 @@ class Trainer:
         self.skipped = self.method.skipped_networks()
         self.update_intervals: dict[str, int] = {}
         self.schedules: dict[str | None, LearningRateSchedule] = {
-            None: LearningRateSchedule(self.method.learning_rate)  # of all others
+            None: LearningRateSchedule(self.method.learning_rate)  # of all other networks
         }
         self.plans: dict[tuple[bool, frozenset[str]], UpdatePlan] = {}
         for name, spec in self.specs.items():
@@ -390,23 +390,23 @@ class Trainer:
         return UpdatePlan(noise, sizes, trained, self._clip_groups(trained), polyak_pairs, buffers)
 
     def _clip_groups(self, parameters: list[Tensor]) -> ClipGroups:
-        """Return the groups of parameters: one of each network with a bound of its own, and one of all others."""
+        """Return the groups of parameters: one per network with its own bound, and one of all other networks."""
         bounds: dict[int, tuple[str, float | None]] = {}
         for name, spec in self.specs.items():
             bound = spec.training.max_grad_norm
             if bound is not None:
                 bounds |= dict.fromkeys(map(id, self.policy.nets[name].parameters()), (name, bound))
         groups: dict[tuple[str, float | None], list[int]] = {}
-        for place, parameter in enumerate(parameters):
+        for index, parameter in enumerate(parameters):
             owner = bounds.get(id(parameter), ("", self.method.max_grad_norm))
-            groups.setdefault(owner, []).append(place)
-        return [(bound, places) for (_, bound), places in groups.items()]
+            groups.setdefault(owner, []).append(index)
+        return [(bound, indices) for (_, bound), indices in groups.items()]
 
     def batch_source(self) -> Hashable:
-        """Return a cache key if batches can be drawn inside a CUDA graph, else None.
+        """Return a cache key if batches can be sampled inside a CUDA graph, else None.
 
-        :return: a key that changes with what drawing reads; None where the host takes part: while online transitions
-            come in, where an environment's statistics normalise them, or where the buffer is in the host's memory.
+        :return: a key of the data that sampling reads; None if the host takes part: with online transitions, with
+            statistics of an environment that normalise them, or with a buffer in host memory.
         """
         buffer = self.model.replay_buffer
         is_normalised = self.model._vec_normalize_env is not None
@@ -415,7 +415,7 @@ class Trainer:
         return buffer.observations.data_ptr(), buffer.dataset_size
 
     def generators(self) -> dict[str, torch.Generator]:
-        """Return the generators that training draws from, besides the global ones."""
+        """Return the random generators of training, besides the global ones."""
         generators = {"training": self.generator, "batches": self.host_generator}
         for replica, generator in enumerate(self.policy.generators):
             generators[f"acting {replica}"] = generator
@@ -425,22 +425,22 @@ class Trainer:
 def clip_gradients(gradients: list[Tensor], groups: ClipGroups, replicas: int) -> Tensor:
     """Clip the gradients of each group jointly, replica by replica and in place.
 
-    :param gradients: tensors (S, ...), or of any shape where S is 1; none shares memory with another.
+    :param gradients: tensors (S, ...), or of any shape if S is 1; no two share memory.
     :param groups: at least one.
     :param replicas: S.
     :return: each replica's L2 norm over all groups before clipping, (S,).
     """
     norms = []
-    for bound, places in groups:
-        group = [gradients[place] for place in places]
+    for bound, indices in groups:
+        group = [gradients[index] for index in indices]
         # one kernel takes many tensors, but only one factor
         by_replica = [tuple(group)]
         if replicas > 1:
             by_replica = list(zip(*map(torch.unbind, group), strict=True))
-        for of_replica in by_replica:
-            norm = torch.nn.utils.get_total_norm(of_replica)
+        for tensors in by_replica:
+            norm = torch.nn.utils.get_total_norm(tensors)
             norms.append(norm)
             if bound is not None:
-                torch._foreach_mul_(of_replica, (bound / norm).clamp(max=1.0))
-    of_groups = torch.stack(norms).view(-1, replicas)
-    return of_groups[0] if len(of_groups) == 1 else of_groups.norm(dim=0)
+                torch._foreach_mul_(tensors, (bound / norm).clamp(max=1.0))
+    group_norms = torch.stack(norms).view(-1, replicas)
+    return group_norms[0] if len(group_norms) == 1 else group_norms.norm(dim=0)

@@ -23,14 +23,14 @@ SLOPE = torch.tensor(GELU_SLOPE, dtype=torch.float32, device="cpu")
 LARGE = 1 << 12
 """Entries of a tensor from which on four passes of cheap kernels take less time than one of GELU's."""
 FUSES_BIAS = {"cuda"}
-"""Devices on which a network that stands alone adds its bias in the kernel of the product, which saves a launch."""
+"""Devices on which a single network adds its bias in the kernel of the product, which saves a launch."""
 
 
 # -- layers -----------------------------------------------------------------------------------------------------------
 
 
 class Layer(NamedTuple):
-    """One dense layer, and what is done to its output.
+    """One dense layer, with activation and LayerNorm.
 
     :param weight: ``(*stack, in, out)``.
     :param bias: ``(*stack, out)``.
@@ -73,7 +73,7 @@ def gelu(x: Tensor) -> Tensor:
     It is :math:`x\,\sigma(2\sqrt{2/\pi}\,(x + 0.044715x^3))`.
     """
     if torch.compiler.is_compiling():
-        # a compiler makes one pass of it, in which a sigmoid takes half the time of a tanh
+        # fused by the compiler; a sigmoid takes half the time of a tanh
         return x * torch.sigmoid(GELU_SLOPE * x * (1 + GELU_CUBIC * x * x))
     is_recorded = torch.is_grad_enabled()  # GELU keeps only x for its gradient
     if x.is_cpu and x.dtype == torch.float32 and x.numel() >= LARGE and not is_recorded:
@@ -90,7 +90,7 @@ def linear(
     :param x: ``(*stack, ..., in)``.
     :param weight: ``(*stack, in, out)``.
     :param bias: ``(*stack, out)``, or None.
-    :param dtype: lower precision of the factors, e.g. bfloat16; None: that of the weight.
+    :param dtype: lower precision of the factors, e.g. bfloat16; None: the precision of the weight.
     :return: ``(*stack, ..., out)``, in the precision of the weight.
     """
     lead = weight.ndim - 2
@@ -117,9 +117,9 @@ def linear(
 def evaluate(layers: Sequence[Layer], x: Tensor, offset: Tensor | None = None) -> Tensor:
     """Evaluate layers one after the other.
 
-    :param layers: from the input to the output; none returns x.
+    :param layers: from the input to the output; without any, x is returned.
     :param x: ``(*stack, ..., in)``.
-    :param offset: what is added to the first layer's product in place of its bias, ``(*stack, ..., out)``.
+    :param offset: added to the first layer's product in place of its bias, ``(*stack, ..., out)``.
     :return: ``(*stack, ..., out)``.
     """
     if offset is not None:
@@ -135,13 +135,13 @@ def evaluate(layers: Sequence[Layer], x: Tensor, offset: Tensor | None = None) -
 
 @contextmanager
 def matmul_precision(precision: str, device: torch.device) -> Iterator[None]:
-    """Let float32 products and convolutions take TF32 inside the block where a model's precision allows it.
+    """Allow TF32 in float32 products and convolutions inside the block if the precision of a model permits it.
 
-    PyTorch has one switch of each for the process; that of convolutions is on by default. With ``bf16`` the layers that
-    stay in float32 take TF32 too. On a CPU the switches are left alone.
+    PyTorch has one switch of each for the process; for convolutions it is on by default. With ``bf16``, layers in
+    float32 use TF32 too. On a CPU the switches are unchanged.
 
     :param precision: ``fp32``, ``tf32`` or ``bf16``.
-    :param device: where the model is.
+    :param device: of the model.
     """
     if device.type == "cpu":
         yield
@@ -159,15 +159,15 @@ def matmul_precision(precision: str, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Compute in float32 and with gradients inside the block, or function, whatever the caller has set in PyTorch.
+    """Compute in float32 and with gradients inside the block, or function, whatever PyTorch's modes are outside.
 
-    That may be ``no_grad``, ``inference_mode``, ``autocast`` or another default dtype, which other libraries follow.
+    They include ``no_grad``, ``inference_mode``, ``autocast`` and the default dtype.
     """
     process_dtype = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
         on_cpu, on_cuda = (torch.autocast(kind, enabled=False) for kind in ("cpu", "cuda"))
-        # leaving the inference mode would also let autograd use its threads again
+        # leaving the inference mode would also change autograd's use of threads
         is_inference = torch.is_inference_mode_enabled()
         recording = torch.inference_mode(False) if is_inference else torch.enable_grad()
         with recording, on_cpu, on_cuda:
@@ -177,7 +177,7 @@ def undisturbed() -> Iterator[None]:
 
 
 class StackedMLP(nn.Module):
-    """Independent MLPs with stacked parameters: dense, GELU (tanh form), then LayerNorm where it is enabled.
+    """Independent MLPs with stacked parameters: dense, GELU (tanh form), then LayerNorm if it is enabled.
 
     :param stack: leading axes of the parameters, (S,) or (S, E).
     :param widths: layer sizes from the input to the output.
@@ -196,7 +196,7 @@ class StackedMLP(nn.Module):
     ) -> None:
         super().__init__()
         self.stack = tuple(stack)
-        self.matmul_dtype: torch.dtype | None = None  # None: that of the parameters
+        self.matmul_dtype: torch.dtype | None = None  # None: the dtype of the parameters
         self.hidden_layers = len(widths) - 2
         self.activated = self.hidden_layers + activate_final
         self.activation = activation
@@ -240,9 +240,9 @@ class StackedMLP(nn.Module):
         activations = [self.activation or gelu] * self.activated
         # the output layer keeps full precision: Q values and velocities are sums of many steps
         dtypes = [self.matmul_dtype] * self.hidden_layers
-        of_layers = itertools.zip_longest(weights, biases, activations, dtypes, *norms)
+        rows = itertools.zip_longest(weights, biases, activations, dtypes, *norms)
         # PyTorch 2.11 compiles no `itertools.starmap`
-        return [Layer(*of_layer) for of_layer in of_layers]
+        return [Layer(*row) for row in rows]
 
 
 def fill_uniform(parameter: Tensor, replica: int, bound: float, generator: torch.Generator) -> None:
@@ -253,7 +253,7 @@ def fill_uniform(parameter: Tensor, replica: int, bound: float, generator: torch
 
 
 def maybe_detach(parameter: Tensor, frozen: bool) -> Tensor:
-    """Return a parameter, as a constant where it is frozen."""
+    """Return a parameter, detached if it is frozen."""
     if frozen:
         return parameter.detach()
     return parameter

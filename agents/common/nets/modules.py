@@ -15,11 +15,11 @@ from agents.common.nets.mlp import maybe_detach
 from agents.common.nets.networks import Network, ObservingNetwork, as_column, is_stateful
 
 REFUSED_MODULES = (nn.modules.lazy.LazyModuleMixin, nn.RNNBase, torch.jit.ScriptModule)
-"""Those that `torch.func.vmap` cannot call for several seeds at once."""
+"""Modules that `torch.func.vmap` cannot call for several seeds in parallel."""
 
 
 class VmappedModule(Network):
-    """S ordinary modules that know nothing of replicas: each sees its own rows, (B, ...), and draws its own weights.
+    """S ordinary modules without an axis of replicas: each receives the rows of its replica, (B, ...).
 
     The first module made holds the parameters and buffers of all, with the leading axis S.
 
@@ -39,15 +39,15 @@ class VmappedModule(Network):
         for part in self.module.modules():
             for name, value in [*part.named_buffers(recurse=False), *vars(part).items()]:
                 if id(value) in buffers:
-                    vars(part).pop(name, None)  # a plain attribute that is a second name of it
-                    part.register_buffer(name, value)  # what is drawn at random must be saved
+                    vars(part).pop(name, None)  # a plain attribute with the same tensor
+                    part.register_buffer(name, value)  # saved, since it may be random
         for tensor in (*self.module.parameters(), *self.module.buffers()):
             tensor.data = tensor.data.new_zeros(replicas, *tensor.shape)
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
-        """Make the module of one replica; what that draws from PyTorch's global generator follows from its own."""
+        """Make the module of one replica; ``generator`` seeds PyTorch's global generator meanwhile."""
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            # on the CPU also where networks are built for their shapes alone
+            # on the CPU, also if networks are built for their shapes alone
             seed = torch.randint(2**62, (), generator=generator, device="cpu")
             torch.default_generator.manual_seed(int(seed))
             module = self._make()
@@ -56,17 +56,17 @@ class VmappedModule(Network):
             for tensor, values in zip(tensors, drawn, strict=True):
                 if tensor is values:
                     raise TypeError(
-                        "`from_module` must make a new module at every call, got parts that were there before; what "
-                        "networks share must be a network of its own, as `encoder` in docs/register.md"
+                        "`from_module` must make a new module at every call, got the same parts again; declare shared "
+                        "parts as another network, like `encoder` in docs/register.md"
                     )
                 tensor[replica].copy_(values)
 
     def forward(self, *inputs: Any, frozen: bool = False) -> Any:
-        """Call each replica's module on its part of the tensors, (S, ...); numbers and None are the same for all."""
+        """Call each replica's module on its part of the tensors, (S, ...); numbers and None are shared."""
         return self._call(self._tensors(frozen), *inputs)
 
     def at(self, observations: Any, frozen: bool = False) -> Velocity:
-        """Fix the observations, as a velocity field does; the module is given the times t as a column, (B, 1).
+        """Fix the observations, as a velocity field does; the module receives the times t as a column, (B, 1).
 
         K states of each observation, (S, K, B, D), become K * B rows.
         """
@@ -83,7 +83,7 @@ class VmappedModule(Network):
         return velocity
 
     def _tensors(self, frozen: bool) -> dict[str, Tensor]:
-        """Return parameters and buffers by name; one of two parts has two names, and a part of two names has one."""
+        """Return parameters and buffers by name; a tensor in two modules has two names."""
         tensors = {}
         for path, part in self.module.named_modules():
             options = {"prefix": path, "recurse": False, "remove_duplicate": False}
@@ -98,7 +98,7 @@ class VmappedModule(Network):
             tensors_after = dict(values)
             outputs = functional_call(self.module, tensors_after, rows, tie_weights=False)
             for name, value in values.items():
-                # where `functional_call` puts what was assigned
+                # `functional_call` puts assigned tensors here
                 if tensors_after[name] is not value:
                     raise TypeError(
                         f"a module must be a function of its inputs, got one that assigns `{name}`, which would be "
@@ -118,7 +118,7 @@ class VmappedModule(Network):
 
 
 class VmappedObserver(VmappedModule, ObservingNetwork):
-    """The same, whose first input is observations, or what a features extractor makes of them."""
+    """The same, with observations, or the output of a features extractor, as the first input."""
 
     def forward(self, *inputs: Any, frozen: bool = False) -> Any:
         """Call each replica's module."""
@@ -131,7 +131,7 @@ class VmappedObserver(VmappedModule, ObservingNetwork):
 
 
 def checked_module(module: Any) -> nn.Module:
-    """Return a module; refuse what gives other results, or changes, when it is called again."""
+    """Return a module; raise an error unless it is a function of its inputs."""
     if not isinstance(module, nn.Module):
         raise TypeError(
             f"`make` must return a torch.nn.Module, got {type(module).__name__}; return the module"
@@ -150,7 +150,7 @@ def checked_module(module: Any) -> nn.Module:
                 "(use e.g. GRUCell) and TorchScript"
             )
         for name, value in vars(part).items():
-            # parameters and buffers are in dicts of their own, so this is a plain attribute
+            # parameters and buffers are in other dicts, so this is a plain attribute
             if isinstance(value, Tensor) and value.is_leaf and id(value) not in buffers:
                 raise TypeError(
                     f"`{name}` of {type(part).__name__} would not be saved; give it to `register_buffer`"

@@ -1,9 +1,9 @@
 """The networks of the algorithms; each is a few MLPs, and holds S replicas (one per seed) in one set of tensors.
 
-Shapes use S replicas, E ensemble members, B rows, K flow steps, O observation size, D flattened chunk. What all of them
-take has one meaning:
+Shapes use S replicas, E ensemble members, B rows, K flow steps, O observation size, D flattened chunk. Common
+arguments:
 
-- ``sizes``: what the network is built from;
+- ``sizes``: the sizes of the network;
 - ``observations`` (S, B, O), ``actions`` (S, B, D), ``t`` times: a number, or one that broadcasts to (..., 1);
 - ``frozen``: the parameters are constants, so that gradient goes through the inputs only.
 """
@@ -54,7 +54,7 @@ class Sizes:
 
 
 class Network(nn.Module):
-    """A network of an algorithm: every parameter and buffer of its own has the leading axis S of the replicas."""
+    """A network of an algorithm: all parameters and buffers have the leading axis S of the replicas."""
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
         """Draw one replica's weights from a CPU generator, part by part."""
@@ -66,7 +66,8 @@ class Network(nn.Module):
 class ReplicatedExtractor(nn.Module):
     """A features extractor each of whose parameters and buffers has the leading axis S of the replicas.
 
-    It is made with an argument ``replicas``, S, and gets the rows of all replicas one after the other, (S * B, ...).
+    Its constructor has an argument ``replicas``, S. It receives the rows of all replicas one after the other, (S * B,
+    ...).
     """
 
     @abstractmethod
@@ -89,14 +90,14 @@ STATEFUL_LAYERS = (
 
 
 def is_stateful(layer: nn.Module) -> bool:
-    """Return whether a layer in training draws anew at each call, as dropout does, or takes statistics."""
-    # instance normalisation has some only if it was asked for
+    """Return whether a layer in training samples random numbers, as dropout does, or keeps statistics."""
+    # instance normalisation has statistics only on request
     has_statistics = getattr(layer, "running_mean", None) is not None
     return has_statistics or isinstance(layer, STATEFUL_LAYERS)
 
 
 class ObservingNetwork(Network):
-    """A network whose first input is observations, optionally through a features extractor of its own.
+    """A network whose first input is observations, optionally through a separate features extractor.
 
     The extractor is SB3's: rows ``(B, *observation shape)`` to features (B, F). Its parameters, if it has any, have no
     axis S, and S is 1, unless it is a :class:`~agents.common.nets.networks.ReplicatedExtractor`.
@@ -109,14 +110,14 @@ class ObservingNetwork(Network):
         self.cached_features: list[tuple[Tensor, Tensor]] | None = None
         """Observations and their features, while these are cached."""
         self.repeats: list[tuple[Tensor, Tensor, int]] = []
-        """Observations that are others repeated, those others, and how often."""
+        """Triples of repeated observations, the original ones, and the number of repeats."""
 
     def extract_with(self, extractor: nn.Module, prepare: Callable[[Tensor], Any]) -> None:
         """Put an extractor that no other network uses in front; ``prepare`` makes its input from rows (B, O)."""
         self.features_extractor, self._prepare = extractor, prepare
 
     def features(self, observations: Tensor, frozen: bool) -> Tensor:
-        """Return what the first layer sees, (S, B, F): the observations themselves where there is no extractor."""
+        """Return the input of the first layer, (S, B, F): features, or without an extractor the observations."""
         if self.features_extractor is None:
             return observations
         for repeated, rows, times in self.repeats:
@@ -129,7 +130,7 @@ class ObservingNetwork(Network):
             return self._extract(observations, frozen)
         matches = [features for rows, features in self.cached_features if rows is observations]
         if not matches:
-            # a later loss may need the gradient, where a target needs none
+            # a later loss may need the gradient that a target does not need
             with torch.enable_grad():
                 matches = [self._extract(observations, False)]
             self.cached_features.append((observations, matches[0]))
@@ -140,14 +141,14 @@ class ObservingNetwork(Network):
         assert self._prepare is not None
         rows = self._prepare(observations.flatten(0, -2))
         parameters = self.features_extractor.named_parameters()
-        # none where they are trained: the extractor then uses its own
+        # empty for trained ones, which the extractor holds itself
         constants = {name: value.detach() for name, value in parameters if frozen}
         features = functional_call(self.features_extractor, constants, (rows,))
         return features.unflatten(0, observations.shape[:-1])
 
 
 class CriticEnsemble(ObservingNetwork):
-    """Q_j(s, a), or Q_j(s, x, t) with ``time``: E members see the same inputs, ``width`` besides s and t."""
+    """Q_j(s, a), or Q_j(s, x, t) with ``time``: E members share the inputs, ``width`` besides s and t."""
 
     def __init__(self, sizes: Sizes, width: int, time: bool = False) -> None:
         super().__init__()
@@ -195,39 +196,39 @@ class VelocityField(ObservingNetwork):
     def at(self, observations: Tensor, frozen: bool = False) -> ConditionedVelocity:
         """Fix the observations, whose share of the first layer is computed once for a chain: (x, t) -> velocity."""
         first, *later = self.mlp.layers(frozen)
-        of_observation, of_x, *of_time = first.weight.split_with_sizes(self.split, dim=-2)
+        state_weight, x_weight, *time_weight = first.weight.split_with_sizes(self.split, dim=-2)
         features = self.features(observations, frozen)
-        shared = linear(features, of_observation, first.bias, first.dtype)
-        return ConditionedVelocity([first._replace(weight=of_x), *later], shared, of_time)
+        shared = linear(features, state_weight, first.bias, first.dtype)
+        return ConditionedVelocity([first._replace(weight=x_weight), *later], shared, time_weight)
 
 
 @dataclass
 class ConditionedVelocity:
     """A velocity field at fixed observations: a function (x, t) -> velocity, both (S, B, D) or (S, K, B, D).
 
-    :param layers: its layers; the first one's weight is that of x alone.
+    :param layers: its layers; the first one contains the weight of x alone.
     :param shared: the first layer's product of the observations, with its bias.
-    :param of_time: the first layer's weight of t; empty for a one-step map.
+    :param time_weight: the first layer's weight of t; empty for a one-step map.
     """
 
     layers: list[Layer]
     shared: Tensor
-    of_time: list[Tensor]
+    time_weight: list[Tensor]
 
     def __call__(self, x: Tensor, t: Time | None = None) -> Tensor:
         """Return the velocities at x; ``t`` is None for a one-step map."""
         return evaluate(self.layers, x, self.offset(x, t))
 
     def offset(self, x: Tensor, t: Time | None) -> Tensor:
-        """Return what observations and time add to the first layer's product."""
-        parts = [self.shared, *self.of_time]
+        """Return the contribution of observations and time to the first layer's product."""
+        parts = [self.shared, *self.time_weight]
         if x.ndim == 4:  # the same for all K states of a row
             parts = [part.unsqueeze(1) for part in parts]
-        shared, *of_time = parts
+        shared, *time_weight = parts
         if isinstance(t, Tensor):
-            return torch.addcmul(shared, t, of_time[0])
+            return torch.addcmul(shared, t, time_weight[0])
         if t:
-            return torch.add(shared, of_time[0], alpha=t)
+            return torch.add(shared, time_weight[0], alpha=t)
         return shared
 
 
@@ -243,7 +244,7 @@ def vjp_at_points(velocity: Velocity, x: Tensor, t: Tensor) -> Callable[[int, Te
     :return: function of a point's index and a vector (S, B, D) that returns the product, (S, B, D).
     """
     if not isinstance(velocity, ConditionedVelocity):
-        # of a module of the user's own, point by point
+        # a custom module, point by point
         return lambda point, vector: action_gradient(
             lambda y: (velocity(y, t[point]) * vector).sum(-1), x[:, point]
         )
@@ -252,7 +253,7 @@ def vjp_at_points(velocity: Velocity, x: Tensor, t: Tensor) -> Callable[[int, Te
     for layer, following in itertools.pairwise(velocity.layers[:-1]):
         rows = layer.epilogue(products[-1])
         products.append(linear(rows, following.weight, following.bias, following.dtype))
-    # the compiler differentiates what it has made of GELU, and fuses that
+    # the compiler differentiates GELU itself, and fuses the result
     is_compiling = torch.compiler.is_compiling()
     transposed = []
     for layer in velocity.layers:
@@ -291,7 +292,7 @@ class NetworkViews:
         return NetworkView(lambda name: self[substitutes.get(name, name)], self.with_extractor)
 
     def recording(self, names: set[str]) -> Any:
-        """Return a view that adds the names of the networks that are asked for to a set."""
+        """Return a view that adds the names of the networks it returns to a set."""
 
         def find(name: str) -> Any:
             names.add(name)
@@ -344,7 +345,7 @@ class Networks(NetworkViews, nn.ModuleDict):
 
     @contextmanager
     def caching_features(self) -> Iterator[None]:
-        """Extract the features of each tensor of observations once inside the block, where weights must not change."""
+        """Extract the features of each tensor of observations once inside the block; weights must not change there."""
         networks = self.with_extractor()
         for network in networks:
             network.cached_features = []
@@ -354,12 +355,12 @@ class Networks(NetworkViews, nn.ModuleDict):
             for network in networks:
                 network.cached_features = None
 
-    if TYPE_CHECKING:  # each network is called in its own way
+    if TYPE_CHECKING:  # signatures of the networks differ
 
         def __getattr__(self, name: str) -> Any: ...
 
     def add_targets(self, names: Sequence[str]) -> None:
-        """Give networks a target network, which begins as their copy."""
+        """Add target networks, which start as copies."""
         for name in names:
             if f"{name}_target" in self:
                 raise ValueError(
@@ -432,7 +433,7 @@ class GaussianMean(ObservingNetwork):
         self.head_bound = math.sqrt(6 * head_scale / sum(ends))
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
-        """Draw one replica's weights, those of the head in its own bounds."""
+        """Sample one replica's weights, with separate bounds for the head."""
         self.trunk.initialise(replica, generator)
         fill_uniform(self.mean.weights[0], replica, self.head_bound, generator)
 
@@ -450,7 +451,7 @@ class TanhActor(GaussianMean):
 
 
 class Multiplier(Network):
-    """State of a trust region: multiplier, running average of the path KL, and the budget it is held against."""
+    """State of a trust region: multiplier, running average of the path KL, and its budget."""
 
     value: Tensor
     kl_average: Tensor
@@ -463,10 +464,11 @@ class Multiplier(Network):
 
 
 class NoisePredictor(ObservingNetwork):
-    """eps(s, x, t) of a diffusion policy, for integer steps t: learnt Fourier features of t pass their own MLP.
+    """eps(s, x, t) of a diffusion policy, for integer steps t: learnt Fourier features of t pass through a time MLP.
 
-    The main MLP sees x, s and that MLP's output, in this order; activations are mish. ``time_features`` counts cosines
-    and sines together; the time MLP ends, without activation, in the last hidden width.
+    Inputs of the main MLP are x, s and the time MLP's output, in this order; activations are mish. ``time_features``
+    counts cosines and sines together. The time MLP has no last activation, and outputs as many numbers as the last
+    hidden layer.
     """
 
     def __init__(self, sizes: Sizes, time_features: int = 64) -> None:
@@ -492,9 +494,9 @@ class NoisePredictor(ObservingNetwork):
     def at(self, observations: Tensor, frozen: bool = False) -> Velocity:
         """Fix the observations, as :meth:`VelocityField.at` does: (x, t) -> noise."""
         first, *later = self.mlp.layers(frozen)
-        of_x, of_observation, of_time = first.weight.split_with_sizes(self.split, dim=-2)
+        x_weight, state_weight, time_weight = first.weight.split_with_sizes(self.split, dim=-2)
         features = self.features(observations, frozen)
-        shared = linear(features, of_observation, first.bias, first.dtype)
+        shared = linear(features, state_weight, first.bias, first.dtype)
 
         frequencies = maybe_detach(self.frequencies, frozen).transpose(-2, -1)
 
@@ -503,15 +505,15 @@ class NoisePredictor(ObservingNetwork):
             column = t if isinstance(t, Tensor) else torch.full_like(x[:, :1, :1], t)
             angles = 2 * math.pi * column * frequencies
             embedded = self.time_mlp(torch.cat([angles.cos(), angles.sin()], -1), frozen)
-            product = linear(x, of_x, None, first.dtype)
-            product = product + linear(embedded, of_time, None, first.dtype) + shared
+            product = linear(x, x_weight, None, first.dtype)
+            product = product + linear(embedded, time_weight, None, first.dtype) + shared
             return evaluate(later, first.epilogue(product))
 
         return predict
 
 
 class NoiseSchedule(Network):
-    """A noise schedule of a diffusion: numbers for the denoising chain, and a table for steps drawn on the device."""
+    """A noise schedule of a diffusion: numbers for the denoising chain, and a table for random steps on the device."""
 
     table: Tensor
 

@@ -1,13 +1,13 @@
 r"""Flow and diffusion networks of the user's own, as velocity fields from noise (t = 0) to actions (t = 1).
 
 Every Gaussian path is the straight one up to scale and time. A point of a diffusion, :math:`a m + s\epsilon`, is the
-point :math:`x = (a m + s\epsilon)/(a + s)` of the straight path at :math:`\tau = a/(a + s)`, where the velocity is
+point :math:`x = (a m + s\epsilon)/(a + s)` of the straight path at :math:`\tau = a/(a + s)`; the velocity there is
 :math:`m - \epsilon`. Source: Lipman et al., Flow Matching Guide and Code, arXiv 2412.06264.
 
 If the module's actions are :math:`m = c\,y + d` of the zoo's actions y in [-1, 1], then the point of our path at t is,
 times :math:`\kappa = \tau c + 1 - \tau` and plus :math:`\tau d`, the point of the module's straight path at
-:math:`\tau = t/(t + c(1 - t))`, with the same noise. That needs one c: coordinates with other scales would be at other
-times of the module's path, and it knows one time for all of them.
+:math:`\tau = t/(t + c(1 - t))`, with the same noise. This needs one c: coordinates with other scales would be at other
+times of the module's path, and the module takes one time for all of them.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class PretrainedFlow:
         ``action_shape``; times (B,) are the module's own: its flow time, or the index of a row of ``alpha_bar``, which
         may lie between two rows. The prediction has the shape of x.
     :param predicts: the velocity of a flow, or the noise or the clean sample of a diffusion.
-    :param noise_at: time at which the module's flow is noise: 0, or 1, where its velocity points from action to noise.
+    :param noise_at: time at which the module's flow is noise: 0, or 1 if its velocity points from action to noise.
     :param alpha_bar: cumulative products of a diffusion's schedule, the least noisy first; None for a flow.
     :param action_shape: (H, A) for a module whose actions have two axes; None for one with flat chunks.
     :param action_scale: c > 0 in ``module's action = c * action + action_shift``, of actions in [-1, 1].
@@ -112,8 +112,8 @@ class PretrainedFlow:
         if not is_number or not np.isfinite(shift).all():
             raise ValueError(
                 f"`action_scale` must be one positive number, and `action_shift` finite, got {scale} and {shift}; if "
-                "coordinates have scales of their own, give the environment the box that the module's [-1, 1] stands "
-                "for (gymnasium.wrappers.TransformAction)"
+                "scales differ, give the environment the bounds of the module's [-1, 1] "
+                "(gymnasium.wrappers.TransformAction)"
             )
         sizes = np.asarray(self.action_shape or (1, 1))
         if sizes.shape != (2,) or sizes.dtype.kind != "i" or sizes.min() < 1:
@@ -123,14 +123,14 @@ class PretrainedFlow:
             raise ValueError(f"`action_shift` must be of a shape in {shapes}, got {shift.shape}")
 
     def conventions(self) -> dict[str, Any]:
-        """Return what the numbers of the module mean, as plain values."""
+        """Return the conventions of the module as plain values."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         del values["module"], values["call"]
         return values
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of the module's weights and of what they mean."""
-        # the same weights are another flow with another time or action scale
+        """Return the SHA-256 of the module's weights and conventions."""
+        # with other conventions, the same weights are another flow
         digest = hashlib.sha256(repr(self.conventions()).encode())
         for name, value in self.module.state_dict().items():
             digest.update(name.encode())
@@ -138,7 +138,7 @@ class PretrainedFlow:
         return digest.hexdigest()
 
     def in_place_of(self, specs: Mapping[str, NetworkSpec]) -> dict[str, NetworkSpec]:
-        """Return an algorithm's networks with this flow as the behaviour, and as the copy that begins equal to it."""
+        """Return an algorithm's networks with this flow as the behaviour flow and as its copy."""
         replaced = dict(specs)
         for name, spec in specs.items():
             if spec.role in ("behaviour", "copy"):
@@ -163,7 +163,7 @@ def _plain(name: str, value: Any) -> Any:
 class PretrainedField(nn.Module):
     """The velocity field of a module: rows (B, O) and (B, D) with times (B, 1) to velocities (B, D).
 
-    ``read_rows`` turns rows into the observations that the module knows, such as a Dict.
+    ``read_rows`` turns rows into the observations that the module takes, such as a Dict.
     """
 
     shift: Tensor
@@ -176,7 +176,7 @@ class PretrainedField(nn.Module):
         except Exception as error:
             raise TypeError(
                 f"`module` must be one that `copy.deepcopy` copies, got {type(error).__name__}: {error}; call "
-                "`remove_weight_norm`, and drop what it keeps of earlier calls"
+                "`remove_weight_norm`, and delete tensors of earlier calls"
             ) from error
         self.dtype = next(self.module.parameters(), torch.empty(0)).dtype
         self.call = flow.call
@@ -190,7 +190,7 @@ class PretrainedField(nn.Module):
             shift = shift.expand(flow.action_shape).flatten()
         self.register_buffer("shift", shift)
         self.is_scaled = self.scale != 1 or bool((shift != 0).any())
-        # noisiest step first, so that times rise from noise to actions
+        # noisiest step first, so that times increase from noise to actions
         alpha_bar = torch.tensor(flow.alpha_bar or [], dtype=torch.float64).flip(0)
         signal = alpha_bar.sqrt()
         times = signal / (signal + (1 - alpha_bar).sqrt())
@@ -222,7 +222,7 @@ class PretrainedField(nn.Module):
 
     def _denoise(self, observations: Any, x: Tensor, tau: Tensor) -> Tensor:
         """Return the action minus the noise that a diffusion sees in points of the straight path."""
-        # a prediction of noise says nothing about the action where there is no signal: begin at the noisiest step
+        # without any signal, predicted noise does not determine the action: start at the noisiest step
         tau = tau.clamp(self.table_times[0], self.table_times[-1])
         last = len(self.table_times) - 1
         # counted, since ONNX has no searchsorted
@@ -239,17 +239,17 @@ class PretrainedField(nn.Module):
         prediction = self._predict(observations, point, index)
         is_noise = self.predicts == "noise"
         action = (point - noise_scale * prediction) / signal if is_noise else prediction
-        # The mean of clean actions lies in their box. Where there is little signal, dividing by it blows up the error
-        # of a predicted noise.
+        # The mean of clean actions is within their bounds. With little signal, dividing by it amplifies the error of
+        # predicted noise.
         action = action.clamp(self.shift - self.scale, self.shift + self.scale)
         noise = (point - signal * action) / noise_scale
         if is_noise:
-            # where there is little noise, dividing by that would blow up what the box has cut off
+            # with little noise, dividing by it would amplify the effect of the bounds
             noise = torch.where(tau < 0.5, noise, prediction)
         return action - noise
 
     def _predict(self, observations: Any, x: Tensor, times: Tensor) -> Tensor:
-        """Call the module in its own shapes and dtype; return (B, D) in that of x."""
+        """Call the module with its shapes and dtype; return (B, D) in the dtype of x."""
         actions = x if self.action_shape is None else x.unflatten(-1, self.action_shape)
         prediction = self.call(self.module, observations, actions.to(self.dtype), times.squeeze(-1))
         if not isinstance(prediction, Tensor):
@@ -265,10 +265,10 @@ class PretrainedField(nn.Module):
 
 
 class PretrainedNetwork(VmappedModule):
-    """The velocity field of every replica, each of which begins with the weights of the pretrained module.
+    """The velocity field of every replica; all start with the weights of the pretrained module.
 
-    Weights of 16 bits are kept in 32, in which small steps of an optimiser or a moving average are not lost, and the
-    module is called with them as it had them.
+    Weights of 16 bits are stored in 32, since small steps of an optimiser or a moving average would be lost; the module
+    is called with the original dtype.
 
     :param flow: the pretrained policy.
     :param is_trained: whether its parameters are trained, of those that require gradients in the module.
@@ -287,7 +287,7 @@ class PretrainedNetwork(VmappedModule):
 
     @property
     def field(self) -> PretrainedField:
-        """The velocity field, whose parameters are those of all replicas."""
+        """The velocity field, with the parameters of all replicas."""
         field: PretrainedField = self.module  # type: ignore[assignment]
         return field
 

@@ -86,7 +86,7 @@ def critic(
     width: Callable[[int], int] = int,
     **training: Any,
 ) -> NetworkSpec:
-    """Return the spec of a critic ensemble; ``width`` gives, for D, the number of inputs beside features and time."""
+    """Return the spec of a critic ensemble; ``width`` maps D to the number of inputs besides features and time."""
     return NetworkSpec(lambda n: network(n, width(n.actions), time), target, **training)
 
 
@@ -174,7 +174,7 @@ def require_behaviour(method: Any, replacement: str | None = None) -> str:
     """Return the name of an algorithm's behaviour flow.
 
     :param method: the algorithm.
-    :param replacement: what takes the place of pretraining the flow.
+    :param replacement: replaces pretraining of the flow.
     :return: its name.
     :raises ValueError: if it has none, or is to pretrain one that is replaced.
     """
@@ -186,14 +186,14 @@ def require_behaviour(method: Any, replacement: str | None = None) -> str:
         )
     if replacement and method.pretraining_steps:
         raise ValueError(
-            f"{replacement} takes the place of `pretraining_steps`, got {method.pretraining_steps} of them; set them "
+            f"{replacement} replaces `pretraining_steps`, got {method.pretraining_steps} of them; set them "
             "to 0 (--pretraining-steps 0)"
         )
     return behaviour
 
 
 def start_from_behaviour(nets: Networks, specs: Mapping[str, NetworkSpec]) -> None:
-    """Copy the behaviour flow into the networks that begin at it, and into their moving averages.
+    """Copy the behaviour flow into the networks that start from it, and into their targets.
 
     :param nets: the networks.
     :param specs: their specs.
@@ -213,13 +213,13 @@ def start_from_behaviour(nets: Networks, specs: Mapping[str, NetworkSpec]) -> No
 def parameter_groups(
     nets: Networks, specs: Mapping[str, NetworkSpec], optimizer_class: type[torch.optim.Optimizer]
 ) -> list[dict[str, Any]]:
-    """Return what is trained as groups of the optimiser: one of all, and one of each network with own options.
+    """Return the optimiser's parameter groups: a shared one, and one per network with options.
 
     :param nets: the networks, targets among them.
     :param specs: their specs.
     :param optimizer_class: that takes the groups.
     :return: the groups.
-    :raises ValueError: if a network has options and no parameters, or a kind of Adam where another optimiser is used.
+    :raises ValueError: if a network has options and no parameters, or a kind of Adam although the optimiser is another.
     """
     shared = []
     own_groups = []

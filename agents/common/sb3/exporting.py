@@ -1,7 +1,7 @@
-"""Policies as ONNX files, which programs without PyTorch run.
+"""Policies as ONNX files, for programs without PyTorch.
 
-The sampler is recorded operation by operation, Q's gradient inside it included, so every algorithm is exported in the
-same way. One file holds the whole way from raw observations to a chunk of actions in the environment's units.
+The sampler is recorded operation by operation, including gradients of Q, so every algorithm is exported alike. One file
+maps raw observations to a chunk of actions in the environment's units.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class ExportedPolicy(nn.Module):
         self.register_buffer("span", high - low)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Plan one chunk for every observation.
+        """Sample one chunk for every observation.
 
         :param inputs: each (B, ...): raw observations, part by part of a Dict, images with the channels last; then
             noise in the order of the names in :attr:`draws`.
@@ -74,7 +74,7 @@ class ExportedPolicy(nn.Module):
         scaled = method.sample_actions(rows, noise, policy.nets)[0].clamp(-1, 1)
         chunks = scaled.unflatten(-1, (policy.chunk_length, *self.low.shape))
         ends = self.low + self.span * (chunks + 1) / 2
-        # rounding may leave the box by a unit in the last place
+        # rounding may exceed the bounds by a unit in the last place
         return torch.maximum(torch.minimum(ends, self.low + self.span), self.low)
 
 
@@ -84,17 +84,17 @@ def export_onnx(
     """Write a policy as an ONNX file, and compare the file with it on random observations.
 
     Inputs are ``observations`` (B, observation shape) and the noise by its names, each (B, ...), in float32. Images are
-    uint8 with the channels last, (B, height, width, channels), choices int64. The parts of a Dict are inputs of their
-    own, e.g. ``observations.camera``. The output is ``actions`` (B, H, action shape), a chunk of H actions in the
-    environment's units. ``flow_rl_zoo`` in the file's metadata is JSON that says what the policy is, what its inputs
-    are, how its noise is distributed, and what ``about`` says.
+    uint8 with the channels last, (B, height, width, channels), choices int64. The parts of a Dict are separate
+    inputs, e.g. ``observations.camera``. The output is ``actions`` (B, H, action shape), a chunk of H actions in the
+    environment's units. ``flow_rl_zoo`` in the file's metadata is JSON with the policy's settings, its inputs, the
+    distribution of its noise, and ``about``.
 
-    :param policy: of one replica, or a model: what ``agents.load_policy`` or ``agents.load`` returns.
+    :param policy: of one replica, or a model: from ``agents.load_policy`` or ``agents.load``.
     :param path: file, usually with the ending ``.onnx``.
-    :param about: what else is to be said about it: values that JSON takes.
-    :return: the largest difference from PyTorch's actions over 100 observations, in units of the action box's width.
+    :param about: further metadata: values that JSON takes.
+    :return: the largest difference from PyTorch's actions over 100 observations, in units of the action range.
     :raises ImportError: if onnx, onnxscript or onnxruntime is missing.
-    :raises ValueError: if the policy has several replicas, or a module of the user's own that ONNX cannot express.
+    :raises ValueError: if the policy has several replicas, or a custom module that ONNX cannot express.
     :raises ArithmeticError: if the file's actions are not the policy's.
 
     >>> model = agents.BC("MlpPolicy", "Pendulum-v1", net_arch=[32])
@@ -123,7 +123,7 @@ def export_onnx(
         raise ValueError(
             f"expected modules that ONNX can express, got {', '.join(own_modules)} with {type(cause).__name__}: "
             f"{first_line}; let the module, and its `call`, use PyTorch's operations in float32 alone, without `if` on "
-            "a tensor's values, NumPy or `.item()`, or play the model with PyTorch"
+            "a tensor's values, NumPy or `.item()`, or use the model with PyTorch"
         ) from error
     description = {**_describe(plain), "about": dict(about or {})}
     graph.metadata_props.add(key="flow_rl_zoo", value=json.dumps(description, default=str))
@@ -183,7 +183,7 @@ def _convert(sampler: ExportedPolicy) -> Any:
     )
     rows = torch.export.Dim("N", min=1)
     disabled = logging.root.manager.disable
-    # the converter names packages that it does not need, and uses what is deprecated
+    # the converter warns of packages that it does not need, and of deprecated functions that it uses
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings(action="ignore"):
@@ -204,7 +204,7 @@ def _convert(sampler: ExportedPolicy) -> Any:
 
 
 def _describe(policy: FlowPolicy) -> dict[str, Any]:
-    """Return what the file says about itself."""
+    """Return the metadata of the file."""
     box = policy.action_space
     draws = policy.method.candidate_noise()
     inputs = {
@@ -225,7 +225,7 @@ def _describe(policy: FlowPolicy) -> dict[str, Any]:
 
 
 def _largest_error(graph: Any, policy: FlowPolicy) -> float:
-    """Return how far a file's actions are from a policy's, in units of the box's width; refuse more than rounding."""
+    """Return the largest difference between a file's and a policy's actions, in units of the action range."""
     layout = policy.layout
     inputs = _inputs(policy, CHECKED_ROWS, seed=1)  # not those that were traced
     names = [value.name for value in graph.graph.input]
@@ -234,10 +234,10 @@ def _largest_error(graph: Any, policy: FlowPolicy) -> float:
     )
     rows = _as_rows(layout, list(inputs.values())[: len(layout.parts)])
     noise = {name: inputs[name][None] for name in policy.method.candidate_noise()}
-    planned_actions = policy.plan(rows[None].numpy(), noise)[0]
-    width = policy.action_space.high - policy.action_space.low
-    error = float(np.max(np.abs(exported_actions - planned_actions) / width))
-    if not error <= TOLERANCE:  # also where it is NaN
+    policy_actions = policy.plan(rows[None].numpy(), noise)[0]
+    span = policy.action_space.high - policy.action_space.low
+    error = float(np.max(np.abs(exported_actions - policy_actions) / span))
+    if not error <= TOLERANCE:  # true for NaN too
         raise ArithmeticError(
             f"expected the file's actions within {TOLERANCE:g} of PyTorch's over {CHECKED_ROWS} observations, got "
             f"{error:.2g}"
@@ -246,7 +246,7 @@ def _largest_error(graph: Any, policy: FlowPolicy) -> float:
 
 
 def run_onnx(file: bytes | str, inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-    """Return the actions that an exported policy plans, (B, H, *action shape).
+    """Return the actions of an exported policy, (B, H, *action shape).
 
     :param file: its content or its name.
     :param inputs: by their names.

@@ -1,4 +1,4 @@
-"""Check an algorithm's hooks by one update on a small made-up batch, before training starts.
+"""Check an algorithm's hooks by one update on a small random batch, before training starts.
 
 A loss of the wrong shape or a missing hook would otherwise show after thousands of updates, or never. The check builds
 its own tiny networks for two replicas on the CPU; it changes neither the model nor any random generator.
@@ -30,11 +30,11 @@ PER_REPLICA = "(S,), one number per replica: take the mean over everything but t
 
 
 class AgentError(ValueError):
-    """A hook of an algorithm does not keep its contract; the message names the hook and says what it should return."""
+    """A hook of an algorithm breaks its contract; the message names the hook and its expected result."""
 
 
 class Trial(NamedTuple):
-    """The algorithm with tiny networks, its batch and its draws, those of `act` too, and all that an update logs."""
+    """The algorithm with tiny networks, a batch, the noise of an update and of `act`, and everything that is logged."""
 
     policy: FlowPolicy
     batch: Batch
@@ -46,12 +46,12 @@ class Trial(NamedTuple):
 def check_first_update(
     method: Method, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
 ) -> Trial:
-    """Try an algorithm's hooks as an update and acting will use them; the method remembers that it was tried.
+    """Call an algorithm's hooks as an update and acting do, and note in the method that they were checked.
 
-    :param method: the algorithm; it stays as it is.
+    :param method: the algorithm; nothing else of it changes.
     :param observation_space: of its networks' input, a Box of one axis.
     :param action_space: of its environment.
-    :return: what was tried, to try more of it.
+    :return: the inputs and networks of the check, for further checks.
     :raises AgentError: if a hook is missing, fails, or returns another type, name, shape or NaN.
     """
     tiny = type(method)(**{**method.settings(), **TINY})
@@ -97,7 +97,7 @@ def check_first_update(
     with calling(tiny, "loss_weights"):
         for name in tiny.loss_weights().keys() - losses.keys():
             raise AgentError(f"names an {unknown_name_message('loss', name, losses)}")
-    # what the trainer adds before `after_update` gets it
+    # the trainer adds these before `after_update`
     info |= {f"{name}_loss": loss for name, loss in losses.items()}
     info |= dict.fromkeys(("total_loss", "grad_norm"), torch.ones(REPLICAS, dtype=torch.float32))
     info = {name: value.detach() for name, value in info.items()}
@@ -156,7 +156,7 @@ def calling(method: Method, hook: str) -> Iterator[None]:
 def require(
     label: str, value: Any, shape: tuple[int, ...] | None = None, meaning: str = ""
 ) -> None:
-    """Refuse NaN and infinity in a value and, if a shape is given, anything but a tensor of that shape."""
+    """Raise an error for NaN and infinity in a value and, if a shape is given, unless it is a tensor of that shape."""
     if shape is not None and (not isinstance(value, Tensor) or tuple(value.shape) != shape):
         received = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise AgentError(f"must give {label} of shape {shape} here, {meaning}; got {received}")

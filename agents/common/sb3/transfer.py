@@ -1,4 +1,4 @@
-"""What takes the place of pretraining: a network of the user's own, or the flow of a saved model; whether it fits."""
+"""Replacements of pretraining: a custom network, or the flow of a saved model, with checks that they fit."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, torch_generator
 
 MAX_MISMATCHES = 3
-"""Differences between two networks that a message names."""
+"""Number of differences between two networks that a message names."""
 SAMPLED_ROWS, CALLED_ROWS = 256, 64
 """Rows of the comparison with a dataset, and of the calls before training."""
 
 
-# -- a network of the user's own --------------------------------------------------------------------------------------
+# -- a custom network --------------------------------------------------------------------------------------------------
 
 
 def check_fit(flow: PretrainedFlow, method: Method, normalizes: bool = False) -> None:
-    """Refuse a flow that the algorithm and its settings cannot take.
+    """Raise an error for a flow that the algorithm and its settings cannot use.
 
-    :param flow: the user's.
+    :param flow: the custom flow.
     :param method: the algorithm.
     :param normalizes: whether `VecNormalize` changes observations.
     :raises ValueError: for the first reason.
@@ -60,14 +60,14 @@ def check_fit(flow: PretrainedFlow, method: Method, normalizes: bool = False) ->
 
 
 def check_outputs(policy: FlowPolicy) -> None:
-    """Call a policy's own flow; refuse one that is no differentiable function of each row of its inputs.
+    """Call a policy's custom flow; raise an error unless it is a differentiable function of each row of its inputs.
 
     :param policy: with the flow among its networks.
     :raises ValueError: if it fails, changes its inputs, mixes rows, or returns another shape, NaN, other numbers each
         time or no gradient.
     """
     networks = _own_flows(policy)
-    # one that is trained, if there is any: all begin with the same weights
+    # one that is trained, if there is any: all start with the same weights
     network = max(networks, key=lambda net: any(part.requires_grad for part in net.parameters()))
     weights = [part for part in network.parameters() if part.requires_grad]
     chunk = policy.chunk_length, policy.action_size
@@ -83,7 +83,7 @@ def check_outputs(policy: FlowPolicy) -> None:
     sources = [part for part in inputs if part.requires_grad]
 
     def call(rows: slice, *other_times: float) -> Tensor:
-        """Return the velocities of the first replica, with whose weights all begin."""
+        """Return the velocities of the first replica; all start with the same weights."""
         x, times, observations = (part[rows].expand(policy.num_replicas, -1, -1) for part in inputs)
         return network(observations, x, *(other_times or [times]))[0]
 
@@ -96,15 +96,15 @@ def check_outputs(policy: FlowPolicy) -> None:
                 gradients = torch.autograd.grad(
                     first[-1].sum(), [*sources, *weights], allow_unused=True
                 )
-        # one row as in an episode, where a squeezed axis is missing
+        # one row as in an episode, of which a module may squeeze the axis
         call(slice(1))
         ends = [call(everything, time) for time in (0.0, 1.0)]
     except Exception as error:
-        of_x = (CALLED_ROWS, *(network.field.action_shape or [policy.chunk_size]))
+        shape_of_x = (CALLED_ROWS, *(network.field.action_shape or [policy.chunk_size]))
         raise ValueError(
-            f"`behaviour` must map x of shape {of_x}, rows of observations and times to the shape of x, and be "
-            f"differentiable, got {type(error).__name__}: {error}; let `call` convert what the module takes and "
-            "returns, leave out gradient checkpointing, and set `horizon_length` to the length of its chunks"
+            f"`behaviour` must map x of shape {shape_of_x}, rows of observations and times to the shape of x, and be "
+            f"differentiable, got {type(error).__name__}: {error}; let `call` convert inputs and outputs of "
+            "the module, leave out gradient checkpointing, and set `horizon_length` to the length of its chunks"
         ) from error
     rule = "leave its inputs as they are, got some changed in place; copy them in `call`"
     require(all(map(torch.equal, inputs, values)), rule)
@@ -113,7 +113,7 @@ def check_outputs(policy: FlowPolicy) -> None:
         require(velocity.isfinite().all(), rule)
     rule = "be a function of its inputs, got other numbers at a second call; leave out random ones"
     require(torch.equal(first, second), rule)
-    # a last layer of zeros, as of transformers that are not trained yet, passes some that are 0
+    # gradients are 0 through a last layer of zeros, as in untrained transformers
     rule = "pass gradients to x, got none; leave out `torch.no_grad` and `detach`"
     require(gradients[0] is not None, rule)
     for gradient in gradients[: len(sources)]:
@@ -124,7 +124,7 @@ def check_outputs(policy: FlowPolicy) -> None:
 
 
 def _own_flows(policy: FlowPolicy) -> list[PretrainedNetwork]:
-    """Return the networks of a policy that are the user's flow, the behaviour flow first."""
+    """Return the networks of a policy with the custom flow, the behaviour flow first."""
     return [net for net in policy.nets.values() if isinstance(net, PretrainedNetwork)]
 
 
@@ -141,7 +141,7 @@ def _inputs(policy: FlowPolicy) -> list[Tensor]:
 
 
 def check_samples(policy: FlowPolicy, buffer: SequenceReplayBuffer) -> None:
-    """Compare samples of a policy's own flow in states of the dataset with the dataset's actions and with noise.
+    """Compare samples of a policy's custom flow in states of the dataset with the dataset's actions and with noise.
 
     :param policy: with the flow among its networks.
     :param buffer: with the dataset.
@@ -160,7 +160,7 @@ def check_samples(policy: FlowPolicy, buffer: SequenceReplayBuffer) -> None:
         squares = batch.valid * (actions - batch.actions).square().mean(-1)
         return float((squares.sum() / batch.valid.sum().clamp(min=1)).sqrt())
 
-    # where the data have two modes, samples of a right flow are as far from one as noise; also where a sample is NaN
+    # with two modes in the data, samples of a right flow may be as far away as noise; true for NaN too
     if not error(samples) < 1.1 * error(noise):
         raise ValueError(
             f"samples of `behaviour` must be nearer to the data's actions than noise is, got a root mean square of "
@@ -174,11 +174,11 @@ def check_samples(policy: FlowPolicy, buffer: SequenceReplayBuffer) -> None:
 
 
 def check_saved_flow(file: ModelFile, flow: Any, is_whole: bool = True) -> None:
-    """Refuse to read a model without the flow on which it was trained, or with another one.
+    """Raise an error for a model without its custom flow, or with another one.
 
     :param file: the saved model.
-    :param flow: what is to be its `behaviour`, or None.
-    :param is_whole: whether all of the model goes on, and so trains what it trained.
+    :param flow: its future `behaviour`, or None.
+    :param is_whole: whether the whole model is used, and so trains the same networks.
     :raises ValueError: if it is missing, or the weights in the file would mean something else with it.
     """
     described = file.described.get("behaviour")
@@ -186,8 +186,8 @@ def check_saved_flow(file: ModelFile, flow: Any, is_whole: bool = True) -> None:
         return
     if not isinstance(flow, PretrainedFlow):
         raise ValueError(
-            f"a saved model holds no code, so {file.name} lacks `behaviour` (--behaviour), the network of the user's "
-            "own that it was trained on; give it as an argument or in `custom_objects`"
+            f"a saved model holds no code, so {file.name} lacks `behaviour` (--behaviour), the custom network that "
+            "it was trained with; give it as an argument or in `custom_objects`"
         )
     # as JSON has them
     conventions = json.loads(json.dumps(flow.conventions()))
@@ -227,14 +227,14 @@ def load_behaviour(policy: FlowPolicy, path: Source) -> None:
     }
     own_state = policy.nets[behaviour].state_dict()
     wrong = []
-    # what must be equal for equal parameters to mean the same
+    # equal parameters need these to be equal too
     activation, box = saved["policy_kwargs"].get("activation_fn"), saved["action_space"]
     if activation is not policy.activation_fn:
         wrong.append(f"expected activation_fn {policy.activation_fn}, got {activation}")
     if box != policy.action_space:
         wrong.append(f"expected actions in {policy.action_space}, got {box}")
     for name in ("observation_mean", "observation_factor"):
-        # means of one dataset differ in their last bits where they are summed in another order
+        # means of one dataset differ in their last bits if they are summed in another order
         if not torch.allclose(
             getattr(policy, name), state[name].to(policy.device), rtol=1e-5, atol=1e-6
         ):
@@ -243,7 +243,7 @@ def load_behaviour(policy: FlowPolicy, path: Source) -> None:
     with torch.no_grad():
         for name, value in own_state.items():
             value.copy_(flow_state[name])
-    # as pretraining would leave them
+    # as after pretraining
     start_from_behaviour(policy.nets, method.networks())
 
 
@@ -253,11 +253,11 @@ def require_fit(
     saved: Mapping[str, Tensor],
     differences: Sequence[str] = (),
 ) -> None:
-    """Refuse saved parameters of other shapes; one replica of them serves all of the model's.
+    """Raise an error for saved parameters of other shapes; one replica of them serves all replicas of the model.
 
-    :param noun: what they are of, and its file.
+    :param noun: owner of the parameters, and its file.
     :param expected: the state dict that takes them.
-    :param saved: theirs.
+    :param saved: the saved parameters.
     :param differences: further ones between the two.
     :raises ValueError: if there is any; the message has the first.
     """

@@ -55,7 +55,7 @@ MISTAKES = {
         "nets.critic_target(batch.next",
         "nets.critic(batch.next",
         "networks",
-        r"nothing depends on `nets\.critic_target`; take it, e\.g\. in the TD target",
+        r"nothing depends on `nets\.critic_target`; use it, e\.g\. in the TD target",
     ),
     "loss returning a scalar": Mistake(
         'targets["td"], batch.valid),',
@@ -117,7 +117,7 @@ MISTAKES = {
         'flow, noise["bc_x0"]',
         "flow, batch.actions.new_empty(batch.actions.shape).normal_()",
         "noise",
-        r"an update draws random numbers of its own; declare the draw in `noise`",
+        r"an update samples random numbers itself; declare them in `noise`",
     ),
     "gradient into the critic": Mistake(
         '            "bc": flow_matching_loss',
@@ -164,14 +164,14 @@ MISTAKES = {
         "        self.seen = getattr(self, 'seen', 0) + 1\n        self.beta = self.beta + self.seen\n\n"
         + HOOKS,
         "resuming",
-        r"differs after updates that went on from a checkpoint written offline; keep state in",
+        r"differs after updates from a checkpoint that was written offline; keep state in",
     ),
     "state that loading forgets": Mistake(
         HOOKS,
         "    def after_update(self, nets, info):\n        self.seen = getattr(self, 'seen', 0) + 1\n\n"
         f"{HOOKS}\n        noise = {{**noise, 'action': noise['action'] + getattr(self, 'seen', 0)}}",
         "saving",
-        r"a loaded model plans other actions than the saved one; `act` may depend on nothing but settings",
+        r"a loaded model samples other actions than the saved one; `act` may depend on settings",
     ),
     "numbers too fine for bfloat16": Mistake(
         'targets["td"], batch.valid),',
@@ -183,13 +183,13 @@ MISTAKES = {
         "td_target(batch, next_q, self.rho)",
         "batch.rewards + (batch.discounts > 0) * next_q.mean(1)",
         "values",
-        r"`score` gives (0\.[89]|1\.)\d* where the rewards are 0 and then 1, with gamma 0\.5, expected 0\.5 \+- 0\.15",
+        r"`score` gives (0\.[89]|1\.)\d* for rewards of 0 and then 1, with gamma 0\.5, expected 0\.5 \+- 0\.15",
     ),
     "climbing down": Mistake(
         "self.beta * (q",
         "-self.beta * (q",
         "actions",
-        r"the mean action is -0\.\d+ where the reward is 30 times the action .* at least 0\.08; look at the sign",
+        r"the mean action is -0\.\d+, expected at least 0\.08: the reward is 30 times the action.*; look at the sign",
     ),
     "weights drawn otherwise": Mistake(
         '        return {"critic"',

@@ -35,7 +35,7 @@ def test_first_value_outside_is_named_by_row_and_coordinate(piece, monkeypatch):
     refuse([[-1.0, 1.0], [0.0, -0.5]])
     actions = np.zeros((50, 2), np.float32)
     actions[21, 1], actions[44, 0] = 1.5, -8.0
-    message = "[-1, 1], got 1.5 in row 21, coordinate 1. The actions reach from -8.0 to 1.5: "
+    message = "[-1, 1], got 1.5 in row 21, coordinate 1. The actions are between -8.0 and 1.5: "
     with refuses(re.escape(message)):
         refuse(actions)
 
