@@ -2,7 +2,7 @@
 
 ``python zoo/benchmark.py benchmarks/suites/mini.yml``
 
-The same command again continues: what is done is skipped, what was interrupted is resumed.
+Repeat the command to continue: finished runs are skipped, interrupted ones resumed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser("benchmark", description=__doc__)
-    selection = parser.add_argument_group("what to train")
+    selection = parser.add_argument_group("runs")
     selection.add_argument(
         "suite", help="file of the suite, or the name of one that comes with the zoo"
     )
@@ -47,32 +47,36 @@ def make_parser() -> Parser:
         "--envs", nargs="+", default=[], metavar="PATTERN", help="only these environments"
     )
     selection.add_argument("--dry-run", action="store_true", help="list the jobs and their states")
-    where = parser.add_argument_group("where")
-    where.add_argument(
-        "--launcher", choices=("local", "slurm", "ray"), default="local", help="what runs the jobs"
+    execution = parser.add_argument_group("execution")
+    execution.add_argument(
+        "--launcher",
+        choices=("local", "slurm", "ray"),
+        default="local",
+        help="launcher of the jobs",
     )
-    where.add_argument(
+    execution.add_argument(
         "--workers",
         type=COUNT,
-        help="jobs at once (default: local: one per GPU, else per core; slurm: 100; ray: as there is room)",
+        help="parallel jobs (default: one per GPU or core locally, 100 on Slurm, unlimited on Ray)",
     )
-    where.add_argument(
-        "-f", "--log-folder", type=a_path, help="where run folders are made (default: logs/SUITE)"
+    execution.add_argument(
+        "-f", "--log-folder", type=a_path, help="folder of the run folders (default: logs/SUITE)"
     )
-    where.add_argument(
-        "--dataset-dir", help="where datasets live (default: the suite's, else as for `train.py`)"
+    execution.add_argument(
+        "--dataset-dir",
+        help="folder of the datasets (default: the suite's, otherwise as for zoo train)",
     )
-    where.add_argument(
+    execution.add_argument(
         "--resources",
         nargs="+",
         action="extend",
         default=[],
         metavar="KEY=VALUE",
-        help="what a job needs: for slurm submitit's parameters, e.g. timeout_min=240 slurm_partition=gpu "
-        "gpus_per_node=1; for ray num_cpus, num_gpus, memory or resources.NAME",
+        help="resources of a job: submitit's parameters on Slurm, e.g. timeout_min=240 slurm_partition=gpu "
+        "gpus_per_node=1; num_cpus, num_gpus, memory or resources.NAME on Ray",
     )
     add_flags(parser, TrainRequest, ("device",))
-    add_verbose(where)
+    add_verbose(execution)
     parser.set_defaults(command_line="", exit_code=SUCCEEDED)
     return parser
 
@@ -82,7 +86,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 
     if args.resources and args.launcher == "local":
         raise UsageError("--resources needs --launcher slurm or ray; leave it out for this machine")
-    # a misspelt name is refused before the algorithms are imported
+    # reject a misspelt name before importing the algorithms
     file = find_suite(Path(args.suite).expanduser())
     from zoo.runs.resume import warn_if_code_changed
     from zoo.suites.jobs import make_jobs, print_jobs, status_of, summarise
@@ -114,7 +118,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _launch(jobs: Sequence[Job], args: argparse.Namespace) -> None:
-    """Train jobs where the command line says."""
+    """Train jobs with the chosen launcher."""
     from zoo.runs.folder import check_log_folder  # late, since it imports NumPy
 
     check_log_folder(args.log_folder)
@@ -135,14 +139,14 @@ def _launch(jobs: Sequence[Job], args: argparse.Namespace) -> None:
 def _report(
     suite: Suite, statuses: Sequence[JobStatus], args: argparse.Namespace
 ) -> dict[str, Any]:
-    """Report on the runs of the suite, if one has finished; return the paths of log folder and report."""
+    """Write the report of the suite once a run has finished; return the paths of log folder and report."""
     os.environ.setdefault("MPLBACKEND", "agg")  # figures are files, not windows
     from zoo.report.page import run
     from zoo.report.request import CompareRequest
 
     if not any(status.state == "done" for status in statuses):
         return {"log_folder": str(args.log_folder)}
-    # The report calls an algorithm by its id, where the suite may use an alias.
+    # The report names an algorithm by its id; the suite may use an alias.
     focus_methods = {status.job.run.name: status.job.method for status in statuses}
     request = CompareRequest(
         paths=[folder.path for status in statuses if status.run for folder in status.run.folders],

@@ -29,7 +29,7 @@ def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser("compare", description=__doc__)
     groups = add_flags(parser, CompareRequest, renamed={"scores": "--with"})
-    data = groups["what to compare"]
+    data = groups["scores to compare"]
     data.add_argument(
         "paths", nargs="*", type=a_path, metavar="PATH", help="folders to search for run folders"
     )
@@ -39,8 +39,8 @@ def make_parser() -> Parser:
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
-    """Do what the command line asks for, and return the result to print."""
-    # matrices are small, so more threads only wait; NumPy reads it when it is imported, which is below
+    """Run the comparison and return the result to print."""
+    # matrices are small, so more threads only wait; set before NumPy is imported
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("MPLBACKEND", "agg")  # figures are files, not windows
     from zoo.report.page import run

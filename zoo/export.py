@@ -36,7 +36,7 @@ def make_parser() -> Parser:
 def _run(args: argparse.Namespace) -> dict[str, Any]:
     """Load the agent, export it, and return the file's description."""
     check_agent(args)
-    # refused here, since tracing takes a minute
+    # checked first, since tracing takes a minute
     check_output("-o", args.output)
     from agents.common.sb3.exporting import export_onnx
     from agents.common.sb3.policy import FlowPolicy
@@ -45,7 +45,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     agent = find_agent(args)
     if not isinstance(agent.policy, FlowPolicy):
         raise UsageError(
-            f"{agent.algo} is one of SB3's algorithms; its documentation says how to export them"
+            f"{agent.algo} is an algorithm of Stable-Baselines3; see its documentation for export"
         )
     about: dict[str, Any] = {"env": agent.env, "env_kwargs": agent.env_kwargs}
     if agent.stated is not None:

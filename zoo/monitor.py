@@ -1,4 +1,4 @@
-"""How far are my runs? Their states, steps, scores and the time left, once or until they have ended.
+"""Show state, steps, scores and time left of runs, once or until all have finished.
 
 ``python zoo/monitor.py logs/ --watch``
 """
@@ -35,7 +35,7 @@ def make_parser() -> Parser:
         type=_seconds,
         const=10.0,
         metavar="SECONDS",
-        help="show it again every so many seconds (10 if left out) until no run is running, or until Ctrl-C",
+        help="refresh every SECONDS (default 10) until all runs have finished",
     )
     add_verbose(parser)
     return parser
@@ -51,7 +51,7 @@ def _seconds(text: str) -> float:
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
-    """Show the runs once or again and again, and return how many are in each state."""
+    """Show the runs, once or repeatedly; return the number of runs in each state."""
     from rich.live import Live
 
     from zoo.report.monitoring import show_states
@@ -66,7 +66,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         raise UsageError(
             f"expected run folders below {paths}, got none; name the folder of a study for its trials"
         )
-    # Ctrl-C is the way to stop watching; the runs continue.
+    # Ctrl-C stops watching; the runs continue.
     stopped_by_user = contextlib.suppress(KeyboardInterrupt)
     with Live(show_states(tables), auto_refresh=False, console=console) as live, stopped_by_user:
         while args.watch and (tables.runs["state"] == "running").any():

@@ -17,8 +17,8 @@ from zoo.terminal.messages import log
 from zoo.terminal.parser import Parser
 
 PURPOSE = """Upload an agent to the Hugging Face hub: its policy (safetensors), settings and a model card. The policy is
-played under its run's protocol first, for the score on the card. `--from-hub` of zoo enjoy, evaluate and export plays
-what is uploaded."""
+evaluated by the protocol of its run first, for the score on the card. `--from-hub` of zoo enjoy, evaluate and export
+loads the uploaded agent."""
 
 
 def make_parser() -> Parser:
@@ -26,19 +26,22 @@ def make_parser() -> Parser:
     parser = Parser("push-to-hub", description=PURPOSE)
     add_agent(parser, is_own=True)
     parser.add_argument(
-        "--repo", required=True, metavar="NAME/AGENT", help="the repository, made if it is new"
+        "--repo",
+        required=True,
+        metavar="NAME/AGENT",
+        help="repository; created if it does not exist",
     )
     add_machine(parser)
     return parser
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
-    """Upload the agent, and return where it is."""
+    """Upload the agent and return its address."""
     check_agent(args)
     from zoo.models.agent import find_agent, hub_library
     from zoo.models.upload import upload
 
-    hub_library()  # refuses before an agent is loaded
+    hub_library()  # raises if it is missing, before an agent is loaded
     agent = find_agent(args)
     url, score = upload(agent, args.repo)
     log.info("uploaded to %s", url)

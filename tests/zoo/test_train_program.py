@@ -165,12 +165,12 @@ def test_what_ends_a_run_before_it_trains_is_in_its_status(
 def test_a_finished_run_is_named_and_not_built_again(data, tmp_path, call, monkeypatch):
     words = [*arguments(data, tmp_path, verbose=1), "--resume"]
     first, errors = call(main, *words)
-    assert "there is no unfinished run of this algorithm and environment" in errors
+    assert "no unfinished run of this algorithm and environment" in errors
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     for name in ("Evaluator", "make_model", "make_folders"):
         monkeypatch.delattr(f"zoo.training.start.{name}")
     second, errors = call(main, *words)
-    assert f"{tmp_path}/qam/{ENV}_1 (seed 3) has already finished with these settings" in errors
+    assert f"{tmp_path}/qam/{ENV}_1 (seed 3) has finished already" in errors
     of_this_time = {name: second[name] for name in ("updates_per_s", "wall_s", "already_done")}
     assert second == first | of_this_time
     assert (second["already_done"], second["updates_per_s"]) == (True, None)
@@ -211,7 +211,7 @@ def test_a_run_resumes_with_the_same_model_to_begin_with_only(data, tmp_path, cl
     for name, is_same in ((ENV, False), (ENV, True), ("best_model", False)):
         shutil.copy(clone / f"{name}.zip", tmp_path / "start.zip")
         _, errors = call(main, *words)
-        assert ("has already finished with these settings" in errors) == is_same
+        assert ("has finished already" in errors) == is_same
 
 
 def test_a_run_begins_with_no_model_of_other_action_limits(tmp_path, refusal):

@@ -78,7 +78,7 @@ class Score:
         """Return the score of one agent in an evaluation.
 
         :param returns: of its episodes, shape (episodes,).
-        :param successes: of the same episodes, as the scoring has applied them; None where there are none.
+        :param successes: successes of these episodes after scoring; None if scored by return.
         """
         if successes is None:
             return cls(RETURN.name, float(returns.mean()), *interval_of_mean(returns), len(returns))
@@ -137,7 +137,7 @@ FOLDER = Path(str(files("zoo") / "trained"))
 def find_trained(algo: str, env: str) -> Path:
     """Return the file of a trained agent.
 
-    :raises UsageError: if there is none; the message says which there are.
+    :raises UsageError: if there is none; the message lists the existing ones.
     """
     file = FOLDER / algo / f"{file_name_of(env)}{ENDING}"
     if not file.is_file():
@@ -174,7 +174,7 @@ def hub_library() -> Any:
 
 @contextlib.contextmanager
 def hub_errors(repo: str) -> Iterator[None]:
-    """Turn what the hub's library raises into one sentence that says what to do."""
+    """Convert errors of the hub's library to a UsageError of one sentence."""
     errors = importlib.import_module("huggingface_hub.errors")  # an optional package
     try:
         yield
@@ -183,17 +183,18 @@ def hub_errors(repo: str) -> Iterator[None]:
         # the library's own messages take several lines, with links and the HTTP request
         reason = one_line(error.__cause__ or error)
         if isinstance(error, errors.RemoteEntryNotFoundError):
-            reason = f"it holds no agent of this library: expected the file {POLICY}"
+            reason = f"it contains no agent of this library: expected the file {POLICY}"
         raise UsageError(
-            f"the hub refuses {repo}, or cannot be reached ({reason}); check the name, the revision, the connection, "
-            f"HF_ENDPOINT and HF_HUB_OFFLINE, and for what is private, and to upload, {LOG_IN}"
+            f"cannot access {repo} on the hub ({reason}); check the name, the revision, the connection, "
+            f"HF_ENDPOINT and HF_HUB_OFFLINE; for private repositories and uploads, {LOG_IN}"
         ) from error
 
 
 def download_policy(name: str) -> Path:
     """Return the policy of a repository, downloaded or from the hub's cache.
 
-    :param name: ``my-name/my-agent``, with ``@`` and a branch, tag or commit where it is not the newest.
+    :param name: ``my-name/my-agent``, followed by ``@`` and a branch, tag or commit to load another version than the
+        newest.
     :raises UsageError: if there is none, or the hub cannot be reached.
     """
     repo, _, revision = name.partition("@")
@@ -207,7 +208,7 @@ def download_policy(name: str) -> Path:
 # -- agents -----------------------------------------------------------------------------------------------------------
 
 DEFAULT_EPISODES = RunSettings().eval_episodes
-"""Episodes of an evaluation in the report's protocol, for a model that does not say."""
+"""Number of evaluation episodes for a model without a recorded protocol."""
 
 
 @dataclass
@@ -215,17 +216,17 @@ class Agent:
     """A policy, and how it is evaluated.
 
     :param algo: id of its algorithm.
-    :param policy: plans the actions.
+    :param policy: the policy.
     :param source: file that it was loaded from.
     :param env: name of the environment, as runs have it.
     :param env_kwargs: arguments of `zoo.envs.make.make_env`; the policy's stacked frames are added.
     :param episodes: of an evaluation.
-    :param seed: decides the starts and the noise.
-    :param replica: the number that stands for it in its noise; the seed that it was trained with.
-    :param scoring: what its episodes are scored by.
-    :param stated: the score that its file states; None where it states none.
-    :param run: folder of its run; None where it is of none, or plays in another environment.
-    :param versions: of the packages that trained it, as far as they are known.
+    :param seed: seed of initial states and noise.
+    :param replica: index of its noise stream: the seed of its training.
+    :param scoring: rule that scores its episodes.
+    :param stated: score recorded in its file; None if there is none.
+    :param run: its run folder; None for a single file or in another environment.
+    :param versions: package versions of its training, as far as they are known.
     :param trust: whether the name of its environment, which is from a file, may choose a module to import.
     """
 
@@ -261,8 +262,8 @@ class Agent:
         for module, noun, flag in imports:
             if module and module not in sys.modules and not self.trust:
                 raise UsageError(
-                    f"{self.source} plays in {noun}, which a file cannot select to import: give {flag}, from the "
-                    f"folder that holds {module.partition('.')[0]}, or, if you trust its author, --trust"
+                    f"{self.source} needs {noun}, which a file may not import: give {flag}, from the folder "
+                    f"that contains {module.partition('.')[0]}, or, if you trust its author, --trust"
                 )
         return gym_id(self.env)
 
@@ -275,7 +276,7 @@ class Agent:
         )
 
     def check_spaces(self, spaces: tuple[gymnasium.Space[Any], gymnasium.Space[Any]]) -> None:
-        """Refuse an environment with other spaces than those that the policy was trained with.
+        """Reject an environment whose spaces differ from the policy's training spaces.
 
         :param spaces: the environment's observation and action space.
         """
@@ -286,12 +287,12 @@ class Agent:
 def find_agent(args: argparse.Namespace) -> Agent:
     """Return the agent that the flags of :mod:`zoo.models.agent_flags` name.
 
-    What the user names there is imported; what a file names must be imported then, or trusted.
+    Modules named by the user are imported; modules named by a file must be imported already, or trusted.
     """
-    # first: files may then name what these have registered
+    # first, so that files may name environments registered there
     import_environments(args.gym_packages)
     with as_usage_error(RuntimeError):
-        get_device(args.device)  # refuses what names no device
+        get_device(args.device)  # raises for an unknown device
     if ":" in (args.env or ""):  # importing its module is allowed, since the user names it
         find_spec(args.env)
     algo = ALIASES.get(args.algo, args.algo)
@@ -318,7 +319,7 @@ def find_agent(args: argparse.Namespace) -> Agent:
         agent = agent_of_file(path, args.env, args.device, behaviour=behaviour, trust=args.trust)
     if algo not in (None, agent.algo):
         raise UsageError(
-            f"`--algo` must be that of {agent.source}, which is of {agent.algo}, got {algo}; leave it out"
+            f"{agent.source} is an agent of {agent.algo}, got --algo {algo}; leave it out"
         )
     if args.env in (None, agent.env):
         return agent
@@ -338,7 +339,7 @@ def agent_of_run(
     behaviour: PretrainedFlow | None = None,
     trust: bool = False,
 ) -> Agent:
-    """Return the agent of a run folder; it plays the environment of the run, by the run's protocol.
+    """Return the agent of a run folder, with the environment and the protocol of the run.
 
     :param name: of the file in the folder to take instead of the final model, e.g. its best one.
     :param step: of the checkpoint to take instead; -1 takes the last.
@@ -351,7 +352,7 @@ def agent_of_run(
             f"expected the folder of a run, such as logs/qam/ENV_1, got {path} without config.yml"
         )
     config = folder.read_config()
-    scoring = ScoringRule.of_run(config)
+    scoring = ScoringRule.from_run(config)
     if folder.has_successes():
         scoring = scoring.with_success()
     env_kwargs = parse_overrides(config.evaluation_env_kwargs, "--env-kwargs")
@@ -367,9 +368,9 @@ def agent_of_run(
         file = path / name
         if not file.is_file():
             raise UsageError(f"`--load-best` needs {file}, which does not exist; leave it out")
-    plug_in = config.agent or {}  # empty for a built-in algorithm, whose id says enough
+    plug_in = config.agent or {}  # empty for built-in algorithms
     algo = config.algo
-    # an id is known here only where its package is installed, or its class registered
+    # the id is registered only if its package is installed
     if algo not in algorithm_ids():
         algo = plug_in.get("class", algo)
     entry = find_named_by_file(algo, path, plug_in.get("package"), trust=trust)
@@ -377,8 +378,8 @@ def agent_of_run(
         function = config.behaviour["function"]
         if not trust:
             raise UsageError(
-                f"{path} was trained on the flow of {function}, which a file cannot select to import: give --behaviour "
-                f"{function}, or, if you trust its author, --trust"
+                f"{path} was trained on the flow of {function}, which a file may not import: give "
+                f"--behaviour {function}, or, if you trust its author, --trust"
             )
         behaviour = load_flow(function)
     return Agent(
@@ -414,7 +415,7 @@ def _load_policy(
         policy: BasePolicy = model.policy
         if replica is not None:
             policy = model.policy.replica(replica)
-    # evaluations play in environments that are not normalised
+    # evaluation environments are not normalised
     policy.normalization = model.normalization
     return policy
 
@@ -429,9 +430,9 @@ def agent_of_file(
 ) -> Agent:
     """Return the agent of a file in a run folder, of a saved model or of a policy that was saved for acting.
 
-    :param env: the environment, where the file does not say.
+    :param env: the environment, if the file does not name one.
     :param behaviour: as for :func:`agent_of_run`.
-    :raises UsageError: if it cannot be read, or nothing says where it plays.
+    :raises UsageError: if it cannot be read or its environment is unknown.
     """
     if path.suffix not in (".zip", ENDING) or not path.exists():
         problem = "is no such file" if path.exists() else "does not exist"
@@ -440,15 +441,13 @@ def agent_of_file(
         )
     if path.suffix == ENDING:
         return _agent_of_policy(path, env, device, trust)
-    # the model of a run plays by the run's protocol, whatever its name
+    # a model in a run folder uses the run's protocol
     if (path.parent / "config.yml").exists():
         return agent_of_run(path.parent, device, name=path.name, behaviour=behaviour, trust=trust)
     with as_usage_error(ValueError, OSError):
         file = read_model_file(path)
     if file.algorithm_id is None:
-        raise UsageError(
-            f"{path} does not say which algorithm it is of, as models of Stable-Baselines3 do not"
-        )
+        raise UsageError(f"{path} does not record its algorithm, like models of Stable-Baselines3")
     entry = find_named_by_file(file.algorithm_id, path, trust=trust)
     policy = _load_policy(entry, file, device, behaviour)
     return Agent(entry.id, policy, path, _required(env, path))
@@ -486,7 +485,7 @@ def _agent_of_policy(path: Path, env: str | None, device: str, trust: bool) -> A
 
 
 def require_plain_arguments(path: Path, env_kwargs: object) -> None:
-    """Refuse what a file may not pass to the constructors of an environment and its wrappers: places and modules.
+    """Reject paths and modules that a file would pass to an environment and its wrappers.
 
     :raises UsageError: if it is not a mapping of names to numbers, booleans and words, or lists and mappings of these.
     """
@@ -516,7 +515,7 @@ def find_run(logs: Path, algo: str, env: str) -> Path:
     """Return the newest folder of a run.
 
     :param logs: folder of runs.
-    :raises UsageError: if there is none; the message says which there are.
+    :raises UsageError: if there is none; the message lists the existing ones.
     """
     folders = numbered_folders(logs / algo, env)
     if not folders:
@@ -530,16 +529,16 @@ def find_run(logs: Path, algo: str, env: str) -> Path:
 
 def _required(env: str | None, path: Path) -> str:
     if env is None:
-        raise UsageError(f"{path} does not say in which environment it plays; give --env")
+        raise UsageError(f"{path} names no environment; give --env")
     return env
 
 
 def _find_checkpoint(path: Path, step: int, config: RunRecord) -> tuple[Path, int | None]:
-    """Return the model of a checkpoint, and which of its replicas is the run's; None where there is one.
+    """Return the model of a checkpoint and the index of the run's replica; None for a single replica.
 
     It has the replicas of all seeds, and is in the folder of the first.
     """
-    path = path.resolve()  # its name is among those that the run knows
+    path = path.resolve()  # its name is in the record of the run
     folders = config.folders or [path.name]
     replica = folders.index(path.name) if len(folders) > 1 else None
     models = {}

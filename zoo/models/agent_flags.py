@@ -1,4 +1,4 @@
-"""Flags that select an agent, shared by the programs that load one."""
+"""Command-line flags that select an agent, shared by the programs that load one."""
 
 import argparse
 from pathlib import Path
@@ -14,7 +14,7 @@ LAST_CHECKPOINT = -1
 def add_agent(parser: Parser, is_own: bool = False) -> None:
     """Add the flags that name an agent.
 
-    :param is_own: whether it is one of the user's own: the final or the best model of a run, or a file.
+    :param is_own: only agents of the user: the final or the best model of a run, or a file.
     """
     group = parser.add_argument_group("which agent")
     source = group.add_mutually_exclusive_group()
@@ -35,7 +35,7 @@ def add_agent(parser: Parser, is_own: bool = False) -> None:
             help="an agent on the Hugging Face hub, e.g. my-name/qam-maze@main",
         )
     group.add_argument(
-        "--algo", help="algorithm id, e.g. qam, or module:Class of your own, also beside MODEL"
+        "--algo", help="algorithm id, e.g. qam, or module:Class of your own, also with MODEL"
     )
     group.add_argument("--env", help="environment, e.g. cube-double-play-singletask-task2-v0")
     group.add_argument(
@@ -64,10 +64,10 @@ def add_agent(parser: Parser, is_own: bool = False) -> None:
         group.add_argument(
             "--behaviour",
             metavar="FILE.py:FUNCTION",
-            help="makes the flow that it was fine-tuned from, as in training",
+            help="function that returns the flow it was fine-tuned from, as in training",
         )
     group.add_argument("--trust", action="store_true", help=TRUST)
-    # programs read all of these, whichever flags their parser has
+    # programs read these even without the flags
     parser.set_defaults(trained=False, from_hub=None, load_checkpoint=None, behaviour=None)
     parser.set_defaults(device="auto")
 
@@ -83,7 +83,7 @@ def add_machine(parser: Parser, *names: str) -> None:
 
 
 def check_agent(args: argparse.Namespace) -> None:
-    """Refuse a command line that names no agent, or one of a run's models where there is no run."""
+    """Reject a command line without an agent, and flags of a run's models without a run."""
     is_file = args.model is not None or args.from_hub is not None
     if not is_file and not (args.algo and args.env):
         raise UsageError(

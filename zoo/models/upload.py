@@ -36,13 +36,13 @@ _KEPT_SETTINGS = (
 
 
 def upload(agent: Agent, repo: str) -> tuple[str, Score]:
-    """Upload an agent in one commit, into a new repository if there is none; return its address and the score.
+    """Upload an agent in one commit, creating the repository if needed; return its address and the score.
 
     Files of an earlier upload are replaced; other files stay.
     """
     api = hub_library().HfApi()
     with hub_errors(repo):
-        # first, so that a name or a token is refused before the episodes are played
+        # first, so that a wrong name or token is rejected before the evaluation
         url = api.create_repo(repo, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         score = write_upload(agent, Path(folder), repo)
@@ -58,7 +58,7 @@ def upload(agent: Agent, repo: str) -> tuple[str, Score]:
 def write_upload(agent: Agent, folder: Path, repo: str) -> Score:
     """Write the files of an upload, which hold no path of this machine, and return the score of the policy.
 
-    The policy is played under its protocol for that; a file that states its score, as those of trained agents do, is
+    The policy is evaluated by its protocol; a file with a recorded score, such as a trained agent, is
     copied as it is.
 
     :param repo: the repository, ``name/agent``.
@@ -74,7 +74,7 @@ def write_upload(agent: Agent, folder: Path, repo: str) -> Score:
         about = read_about(agent.source)
         score = agent.stated
     else:
-        log.info("playing %s for the score on the card", count(agent.episodes, "episode"))
+        log.info("running %s for the score on the card", count(agent.episodes, "episode"))
         _, score = play(agent)
         about = describe_agent(agent) | {"score": asdict(score)}
         agent.policy.save(folder / POLICY, agent.policy.acting_networks(), about)
@@ -86,7 +86,7 @@ def write_upload(agent: Agent, folder: Path, repo: str) -> Score:
 
 
 def describe_agent(agent: Agent) -> dict[str, Any]:
-    """Return what the file of a policy says about it, besides its settings and spaces, which the policy says."""
+    """Return the description in a policy's file: protocol, training and versions."""
     training: dict[str, Any] = {}
     if agent.run is not None:
         config = RunFolder(agent.run).read_config().plain()
@@ -107,7 +107,7 @@ def describe_agent(agent: Agent) -> dict[str, Any]:
 def model_card(agent: Agent, about: dict[str, Any], score: Score, repo: str) -> Any:
     """Return the card, with the metadata that the hub understands.
 
-    :param about: the entries of :func:`describe_agent`, and ``settings``.
+    :param about: result of :func:`describe_agent`, with ``settings``.
     """
     library = hub_library()
     result = library.EvalResult(
@@ -115,7 +115,7 @@ def model_card(agent: Agent, about: dict[str, Any], score: Score, repo: str) -> 
         task_name="reinforcement learning",
         dataset_type=agent.env,
         dataset_name=agent.env,
-        # names that the hub's leaderboards know
+        # metric names of the hub's leaderboards
         metric_type="mean_reward" if score.kind == RETURN.name else "success_rate",
         metric_name=f"{score.kind}, mean of {count(score.episodes, 'episode')}",
         metric_value=score.mean,
@@ -128,7 +128,7 @@ def model_card(agent: Agent, about: dict[str, Any], score: Score, repo: str) -> 
         model_name=repo.rpartition("/")[2],
         eval_results=[result],
     )
-    # a file may not select what is imported, so the command that plays it does
+    # a file may not select imports, so the command names them
     words = ["--from-hub", repo]
     algorithm_name = name_of(type(agent.policy.method))
     if ":" in algorithm_name:

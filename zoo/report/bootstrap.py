@@ -1,7 +1,7 @@
 """Bootstrap intervals by rliable (Agarwal et al. 2021, arXiv 2108.13264).
 
 Runs are resampled with replacement inside each task. rliable takes a matrix of runs and tasks. Here it gets a third
-axis, of methods with equal numbers of runs, which are resampled independently. Where tasks have unequal numbers of
+axis, of methods with equal numbers of runs, which are resampled independently. If tasks have unequal numbers of
 runs, there is such an array for each number, a block.
 """
 
@@ -20,10 +20,10 @@ from zoo.report.statistics import MIN_SEEDS, Array, Curve, Estimate, Scores
 def interquartile_means(scores: Mapping[str, Scores], reps: int) -> dict[str, Estimate]:
     """Return method -> the mean of the middle half of all its runs, with its interval.
 
-    Tasks count equally, so a run of a task with more of them has less weight.
+    Tasks have equal weights, so a run of a task with more runs has less weight.
     """
 
-    def of_blocks(*blocks: Array) -> Array:
+    def statistic(*blocks: Array) -> Array:
         runs = [_runs_of(block) for block in blocks]
         if len(blocks) == 1:  # `rliable.metrics.aggregate_iqm` of each method
             return stats.trim_mean(runs[0], 0.25, axis=0)
@@ -32,7 +32,7 @@ def interquartile_means(scores: Mapping[str, Scores], reps: int) -> dict[str, Es
         )
         return _middle_mean(np.concatenate(runs), weights)
 
-    curves = _estimated(scores, of_blocks, reps)
+    curves = _estimated(scores, statistic, reps)
     return {name: curve.estimate() for name, curve in curves.items()}
 
 
@@ -41,42 +41,42 @@ def performance_profiles(
 ) -> dict[str, Curve]:
     """Return method -> the fraction of its runs whose score is above each threshold, with point-wise intervals.
 
-    Tasks count equally. Put the thresholds, shape (K,), between the values that a score can take: with 50 episodes,
+    Tasks have equal weights. Thresholds, shape (K,), should lie between possible scores: for 50 episodes, at
     (k + 0.5) / 50.
     """
 
-    def of_blocks(*blocks: Array) -> Array:
-        # `rliable.library.score_distributions`, which looks at all runs again for each threshold
+    def statistic(*blocks: Array) -> Array:
+        # `rliable.library.score_distributions`, without its loop over thresholds
         tasks = sum(block.shape[1] for block in blocks)
         fractions = np.zeros(len(thresholds) * blocks[0].shape[2])
         for block in blocks:
-            # sorted once, all thresholds are found by bisection
+            # sort once, then bisect for all thresholds
             runs = np.sort(_runs_of(block), axis=0)
             counts = [np.searchsorted(column, thresholds, "right") for column in runs.T]
             fractions += block.shape[1] / tasks * (1 - np.concatenate(counts) / len(runs))
         return fractions
 
-    return _estimated(scores, of_blocks, reps)
+    return _estimated(scores, statistic, reps)
 
 
 def probabilities_of_improvement(
     x: Scores, rivals: Mapping[str, Scores], reps: int
 ) -> dict[str, Estimate]:
-    """Return method Y -> P(X > Y), ties counted half, averaged over tasks that count equally.
+    """Return method Y -> P(X > Y), ties counted half, averaged over tasks with equal weights.
 
     It is `rliable.metrics.probability_of_improvement`, which calls SciPy's test of ranks for each task and resample.
     """
 
-    def of_blocks(*blocks: Array) -> Array:
-        half = len(blocks) // 2  # the blocks of X, then those of a rival, on the same tasks
+    def statistic(*blocks: Array) -> Array:
+        half = len(blocks) // 2  # the blocks of X, then of a rival, on the same tasks
         total = np.zeros(blocks[-1].shape[2])
-        for of_x, of_y in zip(blocks[:half], blocks[half:], strict=True):
-            above = np.count_nonzero(of_x[:, None] > of_y, axis=(0, 1, 2))
-            not_below = np.count_nonzero(of_x[:, None] >= of_y, axis=(0, 1, 2))
-            total += (above + not_below) / (2 * len(of_x) * len(of_y))
+        for runs_x, runs_y in zip(blocks[:half], blocks[half:], strict=True):
+            above = np.count_nonzero(runs_x[:, None] > runs_y, axis=(0, 1, 2))
+            not_below = np.count_nonzero(runs_x[:, None] >= runs_y, axis=(0, 1, 2))
+            total += (above + not_below) / (2 * len(runs_x) * len(runs_y))
         return total / len(x)
 
-    curves = _estimated(rivals, of_blocks, reps, beside=x)
+    curves = _estimated(rivals, statistic, reps, beside=x)
     return {name: curve.estimate() for name, curve in curves.items()}
 
 
@@ -104,12 +104,12 @@ def _estimated(
     reps: int,
     beside: Scores | None = None,
 ) -> dict[str, Curve]:
-    """Return method -> a function of its blocks, with intervals where each task has at least `MIN_SEEDS` runs.
+    """Return method -> a statistic of its blocks, with intervals if each task has at least `MIN_SEEDS` runs.
 
-    Without repetitions there are none either.
+    Without repetitions there are no intervals.
 
-    :param function: the blocks of methods to K numbers of each method, shape (methods * K,).
-    :param beside: scores of one more method, whose blocks come first.
+    :param function: maps the blocks of methods to K numbers of each method, shape (methods * K,).
+    :param beside: scores of another method, whose blocks come first.
     """
     groups: dict[tuple[int, ...], list[str]] = {}
     for name, runs in scores.items():
@@ -127,7 +127,7 @@ def _estimated(
         points = function(*blocks)
         bounds = np.full((2, len(points)), np.nan)
         if reps and min(map(len, blocks)) >= MIN_SEEDS:
-            # rliable draws from NumPy's global generator, whatever random state it is given
+            # rliable uses NumPy's global generator and ignores its random state
             with seeded():
                 _, intervals = library.get_interval_estimates({"": blocks}, function, reps=reps)
             bounds = intervals[""]
@@ -143,7 +143,7 @@ def _block(methods: list[Scores], tasks: list[str]) -> Array:
 
 @contextmanager
 def seeded() -> Iterator[None]:
-    """Seed NumPy's global generator, which libraries draw from, and give it its state back afterwards."""
+    """Seed NumPy's global generator, which libraries use, and restore its state afterwards."""
     state = np.random.get_state()
     np.random.seed(0)
     try:

@@ -1,7 +1,7 @@
-"""What a comparison is: its methods, its phases, and every number that a report shows.
+"""Data model of a comparison: methods, phases and all reported numbers.
 
-Two phases are compared: after the offline steps, and after the online steps that follow. A comparison has scores of one
-kind: runs that are scored by success and runs that are scored by their return are compared apart.
+The two phases are offline training and the subsequent online training. A comparison has scores of one
+kind: runs scored by success and runs scored by return are compared separately.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from zoo.runs.scores import SUCCESS, ScoreKind
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 OWN_RUNS = "own"
-"""The source of own runs, in tables and of methods."""
+"""Source of the user's runs, in tables and methods."""
 
 MEAN_COLUMNS = ("method", "phase", "step", "environment", "domain", "mean", "seeds")
 """Columns of a table of published means of methods without single runs."""
 CURVE_COLUMNS = ("method", "kind", "phase", "where", "step", "value", "low", "high", "seeds")
 PROFILE_COLUMNS = ("method", "kind", "phase", "tau", "fraction", "low", "high", "seeds")
 ALL_TASKS = "all"
-"""What learning curves call the tasks that all methods with single runs have."""
+"""Name of the tasks of all methods with single runs, in learning curves."""
 MARGIN = 0.03
-"""Two methods are equal whose means surely differ by less: 3 points."""
+"""Margin of equality: 3 points."""
 
 
 class Outcome(StrEnum):
-    """How one method compares with another."""
+    """Result of a comparison of two methods."""
 
     BETTER = "better"
     WORSE = "worse"
@@ -47,7 +47,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Tally:
-    """How many runs of a method were started, and what became of them."""
+    """Number of started, finished and failed runs of a method."""
 
     started: int = 0
     finished: int = 0
@@ -74,11 +74,11 @@ class ComparedMethod:
     """One row of a comparison.
 
     :param algorithm: published name of the algorithm, or its id.
-    :param source: `OWN_RUNS` or the name of a set of published scores.
-    :param protocols: environment (own runs) or domain (published) -> fields of `zoo.runs.read.PROTOCOL`.
-    :param departures: environment -> setting of own runs -> its value and that of the protocol of their profile.
-    :param scoring: how its scores were taken, or None if they are those of the last evaluation.
-    :param tallies: environment -> what became of its own runs there.
+    :param source: `OWN_RUNS` or the name of a published set.
+    :param protocols: environment (user's runs) or domain (published) -> fields of `zoo.runs.read.PROTOCOL`.
+    :param departures: environment -> setting -> value in the user's runs and in the protocol of their profile.
+    :param scoring: definition of its scores; None for the last evaluation.
+    :param tallies: environment -> tally of the user's runs.
     """
 
     name: str
@@ -90,13 +90,13 @@ class ComparedMethod:
     tallies: Mapping[str, Tally] = field(default_factory=dict)
 
     def tally(self, tasks: Iterable[str] | None = None) -> Tally:
-        """Return what became of its runs on some tasks, by default on all; none were started of published methods."""
+        """Return the tally of its runs on some tasks, by default on all; zero for published methods."""
         if tasks is None:
             tasks = self.tallies
         return sum((self.tallies.get(task, Tally()) for task in tasks), Tally())
 
     def only(self, places: Collection[str]) -> ComparedMethod:
-        """Return the method as it is known on some environments and domains."""
+        """Return the method restricted to some environments and domains."""
         parts: dict[str, Any] = {}
         for name, values in vars(self).items():
             if isinstance(values, Mapping):
@@ -104,19 +104,19 @@ class ComparedMethod:
         return replace(self, **parts)
 
     def protocol_on(self, environment: str) -> Mapping[str, Any]:
-        """Return how its runs on an environment were made; empty where that is not known."""
-        # own runs know it for each environment, published sets for a whole domain
+        """Return the protocol of its runs on an environment; empty if unknown."""
+        # stored by environment for the user's runs, by domain for published sets
         by_domain = self.protocols.get(split_environment(environment)[1], {})
         return self.protocols.get(environment, by_domain)
 
     @cached_property
     def title(self) -> str:
-        """Its name, marked where runs failed."""
+        """Its name, with a marker if runs failed."""
         return self.name + ("‡" if self.tally().failed else "")
 
     @property
     def is_own(self) -> bool:
-        """Whether its runs are own runs, not published ones."""
+        """Whether its runs are the user's, not published ones."""
         return self.source == OWN_RUNS
 
 
@@ -128,10 +128,10 @@ Methods = Mapping[str, ComparedMethod]
 class Cell:
     """One method on some tasks.
 
-    :param mean: with its 95% interval, where it is known.
-    :param iqm: the same, or None where only a mean is published or asked for.
+    :param mean: mean, with its 95% interval if known.
+    :param iqm: IQM, likewise; None if only the mean is published or needed.
     :param seeds: the smallest and the largest number of runs of a task.
-    :param tally: what became of its runs there; none were started of published scores.
+    :param tally: tally of its runs; zero for published scores.
     """
 
     mean: Estimate
@@ -143,15 +143,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How the method that the verdicts of a phase are about compares with another one.
+    """Verdict on the subject of a phase against another method.
 
-    A method that is not comparable has an outcome and nothing else.
+    If the method is not comparable, only the outcome is set.
 
     :param method: the other one.
-    :param difference: of means, with its interval at the level of `Decision.level`; None where there are no means.
-    :param over_tasks: the difference with its 95% interval where tasks are drawn anew too.
-    :param probability: of improvement, with its 95% interval.
-    :param p_value: after Holm's correction; None where the pair cannot be tested.
+    :param difference: difference of means, with its interval at `Decision.level`; None without means.
+    :param over_tasks: difference with its 95% interval over tasks.
+    :param probability: probability of improvement, with its 95% interval.
+    :param p_value: p value after Holm's correction; None if the pair cannot be tested.
     """
 
     method: str
@@ -171,14 +171,14 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Decision:
-    """What the numbers of one phase decide.
+    """Verdicts of one phase.
 
-    :param subject: the method that the verdicts are about; None where nothing is compared.
-    :param tested: how pairs are tested, in words; empty where none is.
-    :param level: the two-sided level of the intervals of differences: they exclude 0 where methods clearly differ.
-    :param verdicts: on the subject against each other method with single runs, in the order of `ranking`.
-    :param rival: the verdict that matters most, on the best other method.
-    :param seeds_needed: how many seeds of each would decide an undecided rival; None where nothing says so.
+    :param subject: subject of the verdicts; None without a comparison.
+    :param tested: description of the test; empty without one.
+    :param level: two-sided level of the intervals of differences, which exclude 0 for significant pairs.
+    :param verdicts: subject against the other methods with single runs, in the order of `ranking`.
+    :param rival: verdict on the best other method.
+    :param seeds_needed: seeds per method that would decide an undecided rival; None if unknown.
     """
 
     subject: str | None = None
@@ -191,12 +191,12 @@ class Decision:
 
 @dataclass(frozen=True)
 class Phase:
-    """Everything about one phase.
+    """All numbers of one phase.
 
-    Aggregates, profiles and the curves over all tasks are empty where methods have no task in common, or have several
-    whose scores are not on one scale.
+    Aggregates, profiles and the curves over all tasks are empty if methods share no task, or several tasks without a
+    common scale.
 
-    :param step_ranges: method -> the least and the largest step of its scores, since tasks may have their own.
+    :param step_ranges: method -> the least and the largest step of its scores; tasks may differ.
     :param coverage: method -> the tasks it has.
     :param tasks: the tasks that all methods have; aggregates are over these.
     :param suite: the suite that consists of `tasks`, or None.
@@ -207,7 +207,7 @@ class Phase:
     :param per_task: task -> method -> its mean.
     :param profiles: the fraction of runs above each threshold ``tau``, columns `PROFILE_COLUMNS`.
     :param curves: the points of learning curves, columns `CURVE_COLUMNS`: those over the tasks of
-        `Comparison.curves_label` (``where`` is `ALL_TASKS`), then those of each domain, over the tasks that have all
+        `Comparison.curves_label` (``where`` is `ALL_TASKS`), then the curves of each domain, over the tasks with all
         phases of the domain.
     """
 
@@ -232,7 +232,7 @@ class Phase:
 
     @property
     def tasks_label(self) -> str:
-        """What aggregates are over, e.g. ``"50 tasks of qam50"`` or ``"2 common tasks"``."""
+        """Tasks of the aggregates, e.g. ``"50 tasks of qam50"`` or ``"2 common tasks"``."""
         return label_of(self.tasks, self.suite)
 
 
@@ -240,12 +240,12 @@ class Phase:
 class Comparison:
     """All phases of a comparison.
 
-    :param of_own: whether it is of own runs alone, while another one has published scores beside them.
+    :param only_own: only the user's runs, while another comparison adds published scores.
     :param methods: name -> method; some may have scores of other kinds only.
     :param phases: name -> phase; only phases that were evaluated.
-    :param curves_label: what learning curves are over: the tasks that all methods with single runs have in each phase,
-        since a curve goes on from one phase to the next.
-    :param focus: the method that the verdicts are about; without one that is the leading method of each phase.
+    :param curves_label: tasks of the learning curves: those of all methods with single runs in each phase,
+        since a curve spans both phases.
+    :param focus: subject of the verdicts; None: the leading method of each phase.
     """
 
     kind: ScoreKind
@@ -254,12 +254,12 @@ class Comparison:
     reps: int
     curves_label: str = ""
     focus: str | None = None
-    of_own: bool = False
+    only_own: bool = False
 
     @property
     def title(self) -> str:
-        """What tells it from other comparisons of a report, at the end of titles; nothing for one of success."""
-        words = ["own runs"] if self.of_own else []
+        """Suffix of titles that distinguishes the comparisons of a report; empty for success."""
+        words = ["own runs"] if self.only_own else []
         if self.kind is not SUCCESS:
             words.append(self.kind.name)
         return "".join(f", {word}" for word in words)
@@ -277,9 +277,9 @@ def phases_of(comparisons: Iterable[Comparison]) -> list[Phase]:
 
 def joined(tables: Sequence[pd.DataFrame], columns: Iterable[str]) -> pd.DataFrame:
     """Return the rows of several tables, or an empty table."""
-    # pandas takes the types of empty tables into account, which would make numbers objects
+    # the types of empty tables would turn numbers into objects
     filled = [table for table in tables if len(table)]
-    if not filled:  # nothing to concatenate is an error to pandas
+    if not filled:  # pandas raises for an empty list
         return pd.DataFrame(columns=columns)
     return pd.concat(filled, ignore_index=True)
 
@@ -291,19 +291,19 @@ def by_domain(environments: Iterable[str]) -> dict[str, list[str]]:
 
 def places_of(environments: Iterable[str]) -> list[str]:
     """Return environments in words, several tasks of a domain together."""
-    places = []
+    texts = []
     for domain, names in by_domain(environments).items():
-        place = short_name(names[0])
+        text = short_name(names[0])
         if len(names) > 1:
-            place = f"{len(names)} tasks of {domain}"
-        places.append(place)
-    return places
+            text = f"{len(names)} tasks of {domain}"
+        texts.append(text)
+    return texts
 
 
 def by_place(
     table: pd.DataFrame, value: Callable[[pd.DataFrame], Value]
 ) -> dict[str, dict[str, Value]]:
-    """Return method -> environment -> what a function makes of their rows."""
+    """Return method -> environment -> a function of their rows."""
     result: dict[str, dict[str, Value]] = {}
     for (method, environment), rows in table.groupby(["method", "environment"]):
         result.setdefault(method, {})[environment] = value(rows)
@@ -319,7 +319,7 @@ def by_value(mapping: Mapping[Key, Value]) -> dict[Value, list[Key]]:
 
 
 def label_of(tasks: Sequence[str], suite: str | None) -> str:
-    """Return tasks that methods have in common in short, by the name of their suite if they are one."""
+    """Return common tasks as text, by the name of their suite if they form one."""
     if suite is None:
         return count(len(tasks), "common task")
     return f"{count(len(tasks), 'task')} of {suite}"
@@ -328,8 +328,8 @@ def label_of(tasks: Sequence[str], suite: str | None) -> str:
 def ranking(comparison: Comparison, phase: Phase | None = None) -> list[str]:
     """Return the methods in the order of tables and figures: the best mean of a phase first, by default of the first.
 
-    Methods that this phase lacks follow by their mean in the next one, and methods without any aggregate in the order
-    of `Comparison.methods`.
+    Then methods without a mean in this phase, by their mean in the next one, and methods without any aggregate in the
+    order of `Comparison.methods`.
     """
     phases = list(comparison.phases.values())
     if phase is not None:  # stable: the other phases keep their order
@@ -337,9 +337,9 @@ def ranking(comparison: Comparison, phase: Phase | None = None) -> list[str]:
     names: list[str] = []
     for ordering_phase in phases:
         means = ordering_phase.means
-        # ties by name, so that a report's bytes do not depend on the order of its input
+        # ties by name, so that a report does not depend on the order of its input
         names += sorted(means, key=lambda name: (-means[name], name))
-    # a name keeps its first place below, so that these come after those with a mean
+    # duplicates keep their first position, so methods without a mean come last
     covered = set().union(*(ordering_phase.coverage for ordering_phase in phases))
     names += [name for name in comparison.methods if name in covered]
     return list(dict.fromkeys(names))

@@ -1,6 +1,6 @@
 """Compute every number of a comparison from the scores of runs and from published means.
 
-The score of a run is that of its last evaluation in the phase, never its best one.
+The score of a run is its last evaluation in the phase, never its best one.
 """
 
 from __future__ import annotations
@@ -50,20 +50,20 @@ _COLUMNS = ["method", "environment", "domain", "seed", "phase", "step", "episode
 def compare_kinds(scores: ScoreTables, reps: int, **choices: Any) -> list[Comparison]:
     """Compute the comparisons of each kind of scores, in the order of `SCORE_KINDS`; arguments as in `compare`.
 
-    Several methods of one's own are compared first among themselves, on all tasks that they share: published scores
-    beside them may have fewer.
+    Several methods of the user are first compared among themselves, on all common tasks; published scores may have
+    fewer.
     """
     own_methods = {name: method for name, method in scores.methods.items() if method.is_own}
     comparisons = []
     means = scores.means  # success rates, which are the first kind
     for kind in SCORE_KINDS.values():
-        # of hundreds of thousands of rows, only the columns that are used are copied
+        # copy only the used columns of hundreds of thousands of rows
         runs = scores.evaluations.loc[scores.evaluations["kind"] == kind.name, _COLUMNS]
         own_runs = runs[runs["method"].isin(own_methods)]
         has_others = len(means) + len(runs) > len(own_runs)
         if has_others and own_runs["method"].nunique() > 1:
             comparison = compare(own_methods, own_runs, means.iloc[:0], reps, kind=kind, **choices)
-            comparisons.append(replace(comparison, of_own=True))
+            comparisons.append(replace(comparison, only_own=True))
         if len(runs) or len(means):
             comparisons.append(compare(scores.methods, runs, means, reps, kind=kind, **choices))
         means = means.iloc[:0]
@@ -92,10 +92,10 @@ def compare(
         published = means[means["phase"] == name]
         if len(runs) or len(published):
             parts[name] = PhaseScores(name, runs, published, methods, kind, reps)
-    # a curve goes on from one phase to the next, so it is over the tasks that all methods have in each
+    # a curve spans both phases, so it is over the tasks of all methods in each phase
     curve_tasks = _shared(chain.from_iterable(part.single.values() for part in parts.values()))
     label = label_of(curve_tasks, _suite(curve_tasks, kind))
-    # phases first: the order of methods, which decisions need, depends on all of them
+    # phases first: verdicts need the order of methods, which depends on all phases
     phases = {name: scores.phase() for name, scores in parts.items()}
     comparison = Comparison(kind, methods, phases, reps, label, focus)
     incomplete_tasks = _tasks_missing_a_phase(evaluations) if kind is SUCCESS else set()
@@ -112,7 +112,7 @@ def final_scores(evaluations: pd.DataFrame) -> dict[str, dict[str, Array]]:
 
 
 def episodes_of(runs: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """Return method -> environment -> the number of episodes of its evaluations, the fewest where they differ.
+    """Return method -> environment -> the number of episodes of its evaluations, the fewest if they differ.
 
     :param runs: one row for each evaluation of a run, columns `zoo.runs.read.EVALUATION_COLUMNS`.
     """
@@ -121,7 +121,7 @@ def episodes_of(runs: pd.DataFrame) -> dict[str, dict[str, int]]:
 
 @dataclass(frozen=True)
 class PhaseScores:
-    """The scores of one phase, and what is averaged over tasks.
+    """The scores of one phase and their averages over tasks.
 
     :param runs: evaluations of single runs.
     :param means: published means of methods without single runs, which are points without intervals.
@@ -145,7 +145,7 @@ class PhaseScores:
                 left_out[task] = sorted(name for name in coverage if task not in coverage[name])
         averages = {}
         if _can_average(tasks, self.kind):
-            # of aggregates alone: an IQM of the runs of one task or domain says little, and its bootstrap takes time
+            # only of aggregates: an IQM of one task or domain is uninformative, and its bootstrap is slow
             averages = self.cells(tasks, with_iqm=True)
         domain_tasks = self.domain_tasks()
         domains = {}
@@ -161,13 +161,13 @@ class PhaseScores:
             aggregates=averages,
             domains=domains,
             domain_tasks=domain_tasks,
-            # of a domain's mean no task is known
+            # no cells if only a domain mean is published
             per_task={task: cells for task, cells in per_task.items() if cells},
             suite=_suite(tasks, self.kind),
         )
 
     def evidence(self, phase: Phase) -> Evidence:
-        """Return what decides the phase."""
+        """Return the evidence for the verdicts of the phase."""
         scores = self.having(phase.tasks)
         means = {}
         # without aggregates, scores of tasks have no common scale, and ranks are tested
@@ -176,7 +176,7 @@ class PhaseScores:
         return Evidence(scores, means)
 
     def mean_of(self, method: str, scores: Scores) -> Mean:
-        """Return the mean of a method over some tasks, with what is known of its error."""
+        """Return the mean of a method over some tasks, with its error."""
         return mean(scores, self.episodes.get(method))
 
     def with_curves(
@@ -184,8 +184,8 @@ class PhaseScores:
     ) -> Phase:
         """Return the phase with its profiles and learning curves.
 
-        :param curve_tasks: what the curves over all tasks are over.
-        :param incomplete_tasks: tasks that the curves of their domain leave out.
+        :param curve_tasks: tasks of the curves over all tasks.
+        :param incomplete_tasks: tasks excluded from the curves of their domain.
         """
         profiles: list[pd.DataFrame] = []
         curves: list[pd.DataFrame] = []
@@ -214,14 +214,14 @@ class PhaseScores:
 
     @cached_property
     def scores_by_step(self) -> dict[str, dict[str, Array]]:
-        """Method -> task -> the score of each run at every step of any run, (runs, steps), NaN where it lacks one."""
+        """Method -> task -> the score of each run at every step of any run, (runs, steps), NaN if missing."""
         run = ["method", "environment", "seed"]
         table = self.runs.pivot(index=run, columns="step", values="score")
         return by_place(table, pd.DataFrame.to_numpy)
 
     @cached_property
     def episodes(self) -> Mapping[str, Episodes]:
-        """Method -> task -> the episodes behind a success rate; empty for what is no rate."""
+        """Method -> task -> the number of episodes of a success rate; empty for returns."""
         if self.kind.limits != FRACTION:
             return {}
         return episodes_of(self.runs)
@@ -234,7 +234,7 @@ class PhaseScores:
     def coverage(self) -> dict[str, list[str]]:
         """Return the tasks of each method.
 
-        A domain's mean stands for those of its tasks that others have, or for all of them if nobody has a single one.
+        A domain mean covers the tasks of the domain that other methods have, or all tasks if no method has single ones.
         """
         result = {method: sorted(tasks) for method, tasks in self.single.items()}
         evaluated = {*self.runs["environment"], *self.means["environment"]}
@@ -248,7 +248,7 @@ class PhaseScores:
     def step_ranges(self) -> dict[str, tuple[int, int]]:
         """Return the least and the largest step of each method's scores."""
         columns = ["method", "step"]
-        # means have one step each, that of their source
+        # published means have one step each
         last = joined([last_evaluations(self.runs)[columns], self.means[columns]], columns)
         ranges = {}
         for method, steps in last.groupby("method")["step"]:
@@ -256,10 +256,9 @@ class PhaseScores:
         return ranges
 
     def domain_tasks(self) -> dict[str, list[str]]:
-        """Return domain -> the tasks of it that were run; where scores are no success, each task is one.
+        """Return domain -> its evaluated tasks; for returns, each task is a domain.
 
-        Where only some were run and a method has a mean over all of them, that is an entry of its own: means over
-        different tasks share no column, and neither hides the other.
+        If only some tasks were run and a method has a mean over all of them, the whole domain is a separate entry.
         """
         is_whole = self.means["environment"] == self.means["domain"]
         tasks = {*self.runs["environment"], *self.means.loc[~is_whole, "environment"]}
@@ -284,7 +283,7 @@ class PhaseScores:
         """Return the averages over some tasks of each method that has all of them, published means last."""
         result = {}
         having = self.having(tasks)
-        # all methods at once: those with equal numbers of runs are resampled side by side
+        # all methods together: equal numbers of runs share their resampling
         iqms = interquartile_means(having, self.reps) if with_iqm else {}
         for name, scores in having.items():
             average = self.mean_of(name, scores).curve(self.kind.limits).estimate()
@@ -299,7 +298,7 @@ class PhaseScores:
         result = {}
         for method, means in self.published.items():
             rows = means.reindex(tasks)
-            # a mean over a domain stands for its tasks only where they are all of them
+            # a domain mean is usable only for all of its tasks
             if rows["mean"].hasnans and len(tasks) == NUM_TASKS * len(domains):
                 rows = means.reindex(domains)
             if not rows["mean"].hasnans:
@@ -326,11 +325,11 @@ class PhaseScores:
         steps = np.unique(self.runs["step"])
         for name in self.having(tasks):
             scores = {task: self.scores_by_step[name][task] for task in tasks}
-            # a step that some run lacks would be a mean over others
+            # a step that a run lacks would average other runs
             is_shared = ~np.isnan(np.concatenate(list(scores.values()))).any(axis=0)
             if not is_shared.any():
                 continue
-            # in one order in memory, on which the last bits of sums depend, whatever steps other methods have
+            # a fixed memory order, since the last bits of sums depend on it
             scores = {task: np.asfortranarray(runs[:, is_shared]) for task, runs in scores.items()}
             table = self.mean_of(name, scores).curve(self.kind.limits).table()
             about = {"method": name, "where": where, "step": steps[is_shared]}
@@ -339,7 +338,7 @@ class PhaseScores:
 
 
 def _suite(tasks: Sequence[str], kind: ScoreKind) -> str | None:
-    """Return the suite that consists of tasks; suites are of success rates."""
+    """Return the suite that consists of tasks; suites have success rates."""
     if kind is not SUCCESS:
         return None
     return suite_of(tasks)
@@ -359,14 +358,14 @@ def _can_average(tasks: Sequence[str], kind: ScoreKind) -> bool:
 
 
 def _tasks_missing_a_phase(evaluations: pd.DataFrame) -> set[str]:
-    """Return the tasks that lack a phase of their domain, whose curve would go on about other tasks."""
+    """Return the tasks that lack a phase of their domain: its curve would continue on other tasks."""
     phases_of_task = evaluations.groupby("environment")["phase"].transform("nunique")
     phases_of_domain = evaluations.groupby("domain")["phase"].transform("nunique")
     return set(evaluations.loc[phases_of_task < phases_of_domain, "environment"])
 
 
 def _thresholds(runs: pd.DataFrame, scores: Mapping[str, Scores], kind: ScoreKind) -> Array:
-    """Return where to evaluate profiles: between all possible success rates, or over the range of other scores."""
+    """Return thresholds of profiles: between possible success rates, or over the range of returns."""
     if kind is SUCCESS:
         # rates of m episodes lie on k / m: halfway between them no rounding decides
         episodes = 1
@@ -376,6 +375,6 @@ def _thresholds(runs: pd.DataFrame, scores: Mapping[str, Scores], kind: ScoreKin
     values = np.concatenate([np.concatenate([*by_task.values()]) for by_task in scores.values()])
     low = values.min()
     high = values.max()
-    # from where all runs are above to where none is
+    # from all runs above to no run above
     margin = 0.02 * (high - low or abs(high) or 1.0)
     return np.linspace(low - margin, high + margin, 201)

@@ -38,7 +38,7 @@ from zoo.runs.folder import PHASES, short_name
 from zoo.runs.scores import SUCCESS
 
 MAX_LINES = 7
-"""The most methods that a figure of lines shows: seaborn's palette has so many colours before its grey."""
+"""Largest number of lines in a figure: colours of seaborn's palette before its grey."""
 WIDTH = 4.8
 """The width of a figure with one panel, in inches."""
 DPI = 150
@@ -49,8 +49,8 @@ _STYLE: dict[Any, Any] = {
     "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib; others are not on every machine
     "lines.markersize": 3,
     "legend.frameon": False,
-    "text.parse_math": False,  # names of runs hold no formulas
-    "pdf.fonttype": 42,  # TrueType: conferences refuse the Type 3 fonts that are matplotlib's default
+    "text.parse_math": False,  # names of runs contain no formulas
+    "pdf.fonttype": 42,  # TrueType: conferences reject Type 3 fonts, matplotlib's default
     "svg.fonttype": "none",
     "svg.hashsalt": "figure",
 }
@@ -61,14 +61,14 @@ _TEXTS = {"labelsize": "medium", "ticklabelsize": "medium"}
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure and what it shows."""
+    """A figure and its caption."""
 
     figure: Figure
     caption: str
 
 
 def all_figures(comparison: Comparison, only: str = "*") -> dict[str, Drawing]:
-    """Return every figure of a comparison that has something to show: name -> figure.
+    """Return every non-empty figure of a comparison: name -> figure.
 
     :param only: a pattern of the names of the figures to draw.
     """
@@ -89,7 +89,7 @@ def all_figures(comparison: Comparison, only: str = "*") -> dict[str, Drawing]:
 
 
 def _style() -> AbstractContextManager[None]:
-    """Return the style of all figures, whatever the user's `matplotlibrc` says: TeX need not be installed."""
+    """Return the style of all figures, independent of the user's `matplotlibrc`: TeX may be missing."""
     return matplotlib.style.context(["default", sns.axes_style("ticks") | _STYLE])
 
 
@@ -116,7 +116,7 @@ class _Artist:
         last = list(about.phases.values())[-1]
         best = ranking(about, last)
         own_methods = [name for name in best if about.methods[name].is_own]
-        # whatever their scores, the report is about these
+        # these are the subject of the report, whatever their scores
         first = [about.focus] if about.focus in best else []
         names = list(dict.fromkeys([*first, *own_methods, *best]))[:MAX_LINES]
         return dict(zip(names, sns.color_palette("colorblind"), strict=False))
@@ -166,8 +166,8 @@ class _Artist:
             return None
         figure = Figure((WIDTH, 0.62 * WIDTH))
         end = self.draw_curves(figure.subplots(), curves)
-        where = only_task(self.comparison) or self.comparison.curves_label
-        return Drawing(figure, f"Mean after so many steps, over {where}.{end}")
+        tasks = only_task(self.comparison) or self.comparison.curves_label
+        return Drawing(figure, f"Mean score against training steps, over {tasks}.{end}")
 
     def domains(self) -> Drawing | None:
         """Draw the learning curves over the tasks of each domain; of one task alone it is that over all tasks."""
@@ -187,12 +187,12 @@ class _Artist:
             ax.set_title(short_name(domain))
             handles, labels = ax.get_legend_handles_labels()
             names |= dict(zip(labels, handles, strict=True))
-        # the last row may have room left
+        # hide unused axes of the last row
         for ax in axes[len(domains) :]:
             ax.set_axis_off()
         figure.legend(names.values(), names, loc="outside lower center", ncols=2 * columns)
-        place = "domain" if self.comparison.kind is SUCCESS else "environment"
-        return Drawing(figure, f"Mean on each {place}.{end}")
+        noun = "domain" if self.comparison.kind is SUCCESS else "environment"
+        return Drawing(figure, f"Mean on each {noun}.{end}")
 
     def curves(self) -> pd.DataFrame:
         """Return the points of the learning curves of all phases, in the unit of the axis."""
@@ -202,11 +202,11 @@ class _Artist:
         return curves.assign(**(scale * curves[["value", "low", "high"]].astype(float)))
 
     def draw_curves(self, ax: Axes, curves: pd.DataFrame, legend: bool = True) -> str:
-        """Draw learning curves of one place over all phases; return the end of the caption."""
+        """Draw learning curves over all phases in one panel; return the end of the caption."""
         kind = self.comparison.kind
         parts, end = self.lines_of(curves)
         border = _end_of_offline(curves)
-        # axes are prepared before rliable draws, since nothing that it draws is changed afterwards
+        # axes are prepared before rliable draws; its drawing is not changed afterwards
         if border:
             ax.axvspan(0, border, color="#f1f2f4", zorder=0)
             end = f" Shaded: the offline phase.{end}"
@@ -215,7 +215,7 @@ class _Artist:
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 1.5M, 5k
         for name, curve in parts.items():
             steps = curve["step"].to_numpy(int)
-            # without an offline phase, steps begin with 0, unless who published them put them behind that phase
+            # without an offline phase, steps start at 0, unless the published steps include that phase
             if border and steps.min() < border and PHASES[0] not in set(curve["phase"]):
                 steps = steps + border
             plot_utils.plot_sample_efficiency_curve(
@@ -257,7 +257,7 @@ class _Artist:
             xticklabels=True,
             yticklabels=True,
         )
-        ax.set(xlabel="", ylabel="", facecolor="#f1f2f4")  # the face is what is missing
+        ax.set(xlabel="", ylabel="", facecolor="#f1f2f4")  # the face colour marks missing cells
         ax.tick_params("x", rotation=90)
         caption = (
             f"Mean on each task, {phase.name}, {kind.unit}; the stronger the colour, the higher."
@@ -267,7 +267,7 @@ class _Artist:
     # -- estimates with their intervals, a row for each method --------------------------------------------------------
 
     def verdict(self, phase: Phase) -> Drawing | None:
-        """Draw how far the subject of a phase's verdict is ahead of each other method."""
+        """Draw the differences between the subject of the verdicts and the other methods."""
         palette = sns.color_palette("colorblind")
         words = {Outcome.BETTER: palette[0], Outcome.WORSE: palette[1]}
         colours = {}
@@ -280,13 +280,13 @@ class _Artist:
             return None
         unit = "points" if self.comparison.kind is SUCCESS else self.comparison.kind.unit
         figure = self.intervals({"": differences}, f"difference of means, {unit}", colours)
-        # where the two are equal
+        # equality
         figure.axes[0].axvline(0, color="black", linewidth=0.8, linestyle=":")
         subject = self.named(str(phase.decision.subject))
         level = 100 * (1 - phase.decision.level)
         return Drawing(
             figure,
-            f"{subject} minus each other method, {phase.name}, with {level:.4g}% t-intervals. Blue: {subject} is "
+            f"{subject} minus the other methods, {phase.name}, with {level:.4g}% t-intervals. Blue: {subject} is "
             "better; orange: worse.",
         )
 
@@ -294,7 +294,7 @@ class _Artist:
         """Draw the mean and the IQM of each method; published means have no IQM."""
         cells = phase.aggregates
         names = [name for name in ranking(self.comparison, phase) if name in cells]
-        if len(names) < 2:  # one bar compares nothing
+        if len(names) < 2:  # a single method is no comparison
             return None
         columns: dict[str, dict[str, Estimate | None]] = {}
         columns["mean"] = {name: cells[name].mean for name in names}
@@ -302,8 +302,8 @@ class _Artist:
             columns["IQM"] = {name: cells[name].iqm for name in names}
         colours = {name: self.colours.get(name, GREY) for name in names}
         figure = self.intervals(columns, self.comparison.kind.unit, colours)
-        where = only_task(self.comparison) or phase.tasks_label
-        caption = f"{phase.name}, over {where}, with 95% intervals"
+        tasks = only_task(self.comparison) or phase.tasks_label
+        caption = f"{phase.name}, over {tasks}, with 95% intervals"
         if "IQM" in columns:
             caption += f": t for the mean, {_BOOTSTRAP} for the IQM"
         return Drawing(figure, f"{caption}.")
@@ -318,7 +318,7 @@ class _Artist:
 
         :param columns: title of a panel -> method, the first one on top -> its estimate.
         """
-        names = list(colours)[::-1]  # rliable begins at the bottom
+        names = list(colours)[::-1]  # rliable starts at the bottom
         scale = self.comparison.kind.scale
         rows = {}
         for name in names:
@@ -333,14 +333,14 @@ class _Artist:
                 subfigure_width=0.6 * WIDTH,
                 row_height=0.2 * (1 + max(name.count("\n") for name in rows)),
                 xlabel=unit,
-                # as far below few rows as below many: rliable's panels begin at 0.11 of the height
+                # constant distance below the rows: rliable's panels start at 0.11 of the height
                 xlabel_y_coordinate=0.11 - 1.75 / len(names),
             )
         plt.close(figure)  # pyplot forgets it; the figure stays
         return figure
 
     def improvement(self, phase: Phase) -> Drawing | None:
-        """Draw the probability that a run of the verdict's subject is better than one of each other method."""
+        """Draw the probability that a run of the subject is better than a run of another method."""
         verdicts = [v for v in phase.decision.verdicts[::-1] if v.probability]
         if not verdicts:
             return None

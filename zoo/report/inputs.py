@@ -1,4 +1,4 @@
-"""Collect what a comparison is made from: own runs, published scores and their methods."""
+"""Collect the inputs of a comparison: the user's runs, published scores and their methods."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ References = dict[str, tuple[float, float]]
 
 @dataclass(frozen=True)
 class Inputs(ScoreTables):
-    """What was found to compare.
+    """The scores to compare.
 
-    :param own_runs: own runs, those that do not count included; their evaluations are among `evaluations`.
+    :param own_runs: the user's runs, including those that do not count; their evaluations are in `evaluations`.
     """
 
     own_runs: RunTables
@@ -44,9 +44,9 @@ class Inputs(ScoreTables):
     references: References
 
     def focus(self, wished: str) -> str | None:
-        """Return the method that the verdicts are about, or None for the leading one of each phase.
+        """Return the subject of the verdicts, or None for the leading method of each phase.
 
-        It is the one that is wished for, if it is there; else one's own, if there is exactly one beside others.
+        It is the requested method if it exists, otherwise the only method of the user beside published ones.
         """
         if wished in self.methods:
             return wished
@@ -59,13 +59,13 @@ class Inputs(ScoreTables):
 def collect(request: CompareRequest) -> Inputs:
     """Read runs and published scores, each method under a unique name; raises UsageError if there are none.
 
-    Runs that do not count are named on standard error.
+    Runs that do not count are logged.
     """
     sets = [load_set(name) for name in dict.fromkeys(request.published)]
     own_runs = read_runs(request.paths)
     for entry in own_runs.skipped():
         log.info("skipped %s: %s", entry["path"], entry["reason"])
-    # before runs are counted: a normalised return is another kind of score than the return
+    # before counting runs: a normalised return is another kind of score
     references = read_references(request.reference_scores, own_runs)
     own_runs = normalise_returns(own_runs, references)
     counted = own_runs.counted()
@@ -78,16 +78,14 @@ def collect(request: CompareRequest) -> Inputs:
     counted = joined([counted, _failed_scores(own_runs)], EVALUATION_COLUMNS)
     parts = {published.name: published.pooled for published in sets}
     for path in request.scores:
-        parts[str(path)] = _read_file(
-            path
-        )  # by its path: two reports may both be called scores.csv
+        parts[str(path)] = _read_file(path)  # by path: several reports have a scores.csv
     if request.paths:
         parts = {source: _beside(counted, part) for source, part in parts.items()}
     for source, part in parts.items():
         if not part.methods:
-            log.warning("%s covers none of your environments", source)
+            log.warning("%s has no scores for your environments", source)
     methods = _own_methods(own_runs, counted)
-    # One's own methods keep their names; others get their source where a name is taken.
+    # methods of the user keep their names; others get their source if a name is taken
     times = Counter(chain(methods, *(part.methods for part in parts.values())))
     evaluations = [counted]
     means = []
@@ -99,21 +97,21 @@ def collect(request: CompareRequest) -> Inputs:
         means.append(renamed.means)
     table = joined(evaluations, EVALUATION_COLUMNS)
     means_table = joined(means, MEAN_COLUMNS)
-    # many runs have evaluations of hundreds of megabytes, of which one table is enough
+    # evaluations may take hundreds of megabytes, so keep one table
     own_runs = replace(own_runs, evaluations=table.iloc[:0])
     inputs = Inputs(methods, table, means_table, own_runs, sets, references)
     return _chosen(inputs, request)
 
 
 def _own_methods(tables: RunTables, counted: pd.DataFrame) -> dict[str, ComparedMethod]:
-    """Return the methods of the runs that count, with the protocol on each environment."""
+    """Return the methods of the counted runs, with the protocol on each environment."""
     runs = tables.runs[tables.runs["run"].isin(counted["run"])]
     algorithms = runs.groupby("method")["algorithm"].first().replace(published_names())
-    # runs of a method on an environment have the same settings
+    # runs of a method on an environment share their settings
     first_runs = runs.drop_duplicates(["method", "environment"])
     protocols = by_place(first_runs, lambda part: {name: _value(part, name) for name in PROTOCOL})
     departures = by_place(first_runs, lambda part: part["departures"].iloc[0])
-    tallies_by_method = _tallies(tables)  # also of runs that do not count
+    tallies_by_method = _tallies(tables)  # includes runs that do not count
     methods = {}
     for name, algorithm in algorithms.items():
         methods[name] = ComparedMethod(
@@ -137,7 +135,7 @@ def _value(run: pd.DataFrame, field: str) -> Any:
 
 
 def _read_file(path: Path) -> ScoreTables:
-    """Return the scores of a file, with what its rows tell of a method: steps and episodes."""
+    """Return the scores of a file, with steps and episodes of each method."""
     scores = read_scores(path, str(path))
     methods = dict(scores.methods)
     for name, protocols in by_place(scores.evaluations, _protocol_of_rows).items():
@@ -155,26 +153,26 @@ def _protocol_of_rows(evaluations: pd.DataFrame) -> dict[str, int]:
 
 
 def _beside(own_scores: pd.DataFrame, scores: ScoreTables) -> ScoreTables:
-    """Return the scores of others on the environments of own runs, where both are of one kind."""
+    """Return other scores, restricted to the environments and kinds of the user's runs."""
     pairs = own_scores[["environment", "kind"]].drop_duplicates()
-    runs = scores.evaluations.merge(pairs)  # a return never stands beside a success rate
-    rated = places_of_scores(pairs.loc[pairs["kind"] == SUCCESS.name, "environment"])
-    means = scores.means[scores.means["environment"].isin(rated)]
+    runs = scores.evaluations.merge(pairs)  # never compare a return with a success rate
+    names = places_of_scores(pairs.loc[pairs["kind"] == SUCCESS.name, "environment"])
+    means = scores.means[scores.means["environment"].isin(names)]
     return ScoreTables(scores.methods, runs, means).restricted(pairs["environment"])
 
 
 def _chosen(inputs: Inputs, request: CompareRequest) -> Inputs:
-    """Keep the methods and environments that were asked for."""
+    """Keep the requested methods and environments."""
     for name in request.methods:
         if name not in inputs.methods:
             raise UsageError(unknown_name_message("method", name, inputs.methods))
     chosen = inputs
-    # methods first: what is left of them decides which environments and phases there are
+    # methods first: environments and phases depend on them
     if request.methods:
         chosen = chosen.only("method", request.methods)
     patterns = request.envs or ["*"]
     evaluated = {*chosen.evaluations["environment"], *chosen.means["environment"]}
-    # also where no run counts yet: a method says how many of its runs there have finished
+    # also environments without a finished run, for the tally of a method
     evaluated |= {*inputs.own_runs.runs["environment"].dropna()}
     environments = set()
     for pattern in patterns:
@@ -183,7 +181,7 @@ def _chosen(inputs: Inputs, request: CompareRequest) -> Inputs:
     table = chosen.evaluations
     is_success = table["kind"] == SUCCESS.name
     phases = table.loc[is_success & (table["source"] == OWN_RUNS), "phase"].unique()
-    if len(phases):  # a phase that no own run has reached says nothing about own runs
+    if len(phases):  # skip phases that no run of the user has reached
         means = chosen.means
         table = table[table["phase"].isin(phases) | ~is_success]
         chosen = replace(chosen, evaluations=table, means=means[means["phase"].isin(phases)])
@@ -199,9 +197,9 @@ def _chosen(inputs: Inputs, request: CompareRequest) -> Inputs:
 
 
 def _tallies(tables: RunTables) -> dict[str, dict[str, Tally]]:
-    """Return method -> environment -> how many of its runs were started, finished and failed.
+    """Return method -> environment -> the number of its started, finished and failed runs.
 
-    A run that another one of the same seed replaces is not counted.
+    Replaced runs are not counted.
     """
 
     def tally(runs: pd.DataFrame) -> Tally:
@@ -214,10 +212,9 @@ def _tallies(tables: RunTables) -> dict[str, dict[str, Tally]]:
 def _failed_scores(tables: RunTables) -> pd.DataFrame:
     """Return the evaluations of failed runs, carried to the end of each phase, columns `EVALUATION_COLUMNS`.
 
-    Without them, a method whose bad runs die would look better.
-    A failed run keeps its last score at each later step at which finished runs of its method on its environment were
-    evaluated, and at the end of each phase. At step 0 nothing is trained, so a run without a later evaluation has no
-    score to keep.
+    Without them, a method with failed runs would look better.
+    A failed run keeps its last score at each later step of the finished runs of its method on its environment, and at
+    the end of each phase. At step 0 nothing is trained, so a run without a later evaluation has no score.
     """
     runs = tables.runs
     failed = runs[runs["replaced_by"].isna() & _has_failed(runs)]
@@ -246,20 +243,20 @@ def _has_failed(runs: pd.DataFrame) -> pd.Series:
     return runs["problem"].notna() & (runs["state"] == "failed")
 
 
-# -- what a random and an expert policy return, which puts environments on one scale ----------------------------------
+# -- returns of a random and an expert policy, which put environments on one scale -----------------------------------
 
 
 def read_references(words: Sequence[str], tables: RunTables) -> References:
-    """Return the references that runs record, and those of the command line, which win.
+    """Return the references recorded by runs, overridden by the command line.
 
     :param words: ``ENV=RANDOM,EXPERT``.
     """
     environments = {*tables.runs["environment"].dropna()}
-    of_user: References = {}
+    from_user: References = {}
     for word in words:
         name, _, values = word.rpartition("=")
         environment = split_environment(name)[0]
-        # before the first run begins, nothing says which environments there will be
+        # without runs, the environments are unknown
         if environments and environment not in environments:
             message = unknown_name_message("environment", name, environments)
             raise UsageError(
@@ -267,29 +264,29 @@ def read_references(words: Sequence[str], tables: RunTables) -> References:
             )
         with as_usage_error():
             numbers = [load_yaml(part, f"`{word}`") for part in values.split(",")]
-            of_user[environment] = checked_pair(f"--reference-scores {word}", numbers)
-    return _recorded(tables, of_user) | of_user
+            from_user[environment] = checked_pair(f"--reference-scores {word}", numbers)
+    return _recorded(tables, from_user) | from_user
 
 
-def _recorded(tables: RunTables, of_user: References) -> References:
-    """Return the references that runs record, of environments for which the user states none."""
+def _recorded(tables: RunTables, from_user: References) -> References:
+    """Return the references recorded by runs, for environments without a reference of the user."""
     result: References = {}
-    is_known = tables.runs["reference_scores"].notna() & ~tables.runs["environment"].isin(of_user)
+    is_known = tables.runs["reference_scores"].notna() & ~tables.runs["environment"].isin(from_user)
     for name, pairs_of_runs in tables.runs[is_known].groupby("environment")["reference_scores"]:
         pairs = sorted({(float(random), float(expert)) for random, expert in pairs_of_runs})
         if len(pairs) > 1:
             raise UsageError(
-                f"runs on `{name}` record different reference scores, {pairs}; give `--reference-scores` for it"
+                f"runs on `{name}` have different reference scores, {pairs}; give `--reference-scores` for it"
             )
         result[name] = pairs[0]
     return result
 
 
 def normalise_returns(tables: RunTables, references: References) -> RunTables:
-    """Return the same runs, their returns normalised where there is a reference.
+    """Return the runs with returns normalised if there is a reference.
 
-    A normalised return is (return - random) / (expert - random): 0 for the random policy, 1 for the expert. Runs that
-    are scored by success stay as they are.
+    A normalised return is (return - random) / (expert - random): 0 for the random policy, 1 for the expert. Runs
+    scored by success are unchanged.
     """
 
     def normalised(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""What the terminal shows of runs under way: their states and how far they are."""
+"""Table of runs in the terminal: states, steps, time left and scores."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from zoo.runs.scores import SCORE_KINDS
 from zoo.terminal.tables import make_table
 
 _MAX_PROBLEMS = 10
-_PLACE = ["method", "environment"]
+_KEY = ["method", "environment"]
 _HEADER = ("method", "environment", "runs", "step", "left", "score", "at")
 
 
 def show_states(tables: RunTables) -> RenderableType:
-    """Return a table with one row for each method and environment, and what is wrong with single runs.
+    """Return a table with one row for each method and environment, and the problems of single runs.
 
-    A row has the states of its runs, their steps, the time left, and their score at the last step that all reached.
+    A row has states, steps and time left of its runs, and their score at the last common step.
     """
     evaluated = tables.evaluations.groupby("run")["step"].max().to_dict()
     scores = _shared_scores(tables)
     rows = []
-    for place, runs in tables.runs.groupby(_PLACE):
+    for key, runs in tables.runs.groupby(_KEY):
         states = runs["state"].value_counts()
         shown = ", ".join(f"{states[name]} {name}" for name in SHOWN_STATES if name in states)
-        score = scores.get(place, ("-", "-"))
-        rows.append([place[0], short_name(place[1]), shown, *_progress(runs, evaluated), *score])
-    # numbers are never broken; names and states are
+        score = scores.get(key, ("-", "-"))
+        rows.append([key[0], short_name(key[1]), shown, *_progress(runs, evaluated), *score])
+    # wrap names and states, not numbers
     return Group(make_table("", _HEADER, rows, unbroken=_HEADER[3:]), *_problems(tables.runs))
 
 
 def _shared_scores(tables: RunTables) -> dict[tuple[str, str], tuple[str, str]]:
-    """Return the mean score of a method on an environment at the last step that all its runs reached, and that step."""
+    """Return the mean score of a method on an environment at the last step common to its runs, and this step."""
     runs = tables.runs[tables.runs["replaced_by"].isna()]
     evaluations = tables.evaluations[tables.evaluations["run"].isin(runs["run"])]
-    # a phase may begin with an evaluation at the step at which the one before it ended
+    # a phase may start with an evaluation at the last step of the previous phase
     evaluations = evaluations.drop_duplicates(["run", "step"], keep="last")
-    started = runs.groupby(_PLACE).size()
+    started = runs.groupby(_KEY).size()
     result = {}
-    for (method, environment, step), rows in evaluations.groupby([*_PLACE, "step"]):
+    for (method, environment, step), rows in evaluations.groupby([*_KEY, "step"]):
         if len(rows) == started[method, environment]:  # later steps come later
             kind = SCORE_KINDS[rows["kind"].iloc[0]]
             score = rows["score"].mean()
@@ -56,9 +56,9 @@ def _shared_scores(tables: RunTables) -> dict[tuple[str, str], tuple[str, str]]:
 
 
 def _progress(runs: pd.DataFrame, evaluated: Mapping[str, int]) -> tuple[str, str]:
-    """Return the step of the run that is furthest behind, and the time until the last one has ended.
+    """Return the step of the slowest run, and the time until all have finished.
 
-    Runs that have ended are looked at only where none is running.
+    Finished runs count only if none is running.
 
     :param evaluated: run -> the step of its last evaluation.
     """
@@ -67,10 +67,10 @@ def _progress(runs: pd.DataFrame, evaluated: Mapping[str, int]) -> tuple[str, st
     seconds = [0.0]
     for run in (runs[is_running] if is_running.any() else runs).to_dict("records"):
         end = int(run["offline_steps"] + run["online_steps"])
-        # Status and last evaluation may each be older than the other, and than the log.
+        # status, last evaluation and log may each be the newest
         step = max(int(run["offline_step"] + run["online_step"]), evaluated.get(run["run"], 0))
         logged = read_speed(RunFolder(Path(run["run"]))) if run["state"] == "running" else None
-        left = math.inf  # where the time of one run is not known
+        left = math.inf  # if the speed of a run is unknown
         if logged is not None:
             now, speed = logged
             if not run["pretrained_actor"]:
@@ -88,7 +88,7 @@ def _progress(runs: pd.DataFrame, evaluated: Mapping[str, int]) -> tuple[str, st
 
 
 def _problems(runs: pd.DataFrame) -> Iterator[Text]:
-    """Yield a line for each of the first runs that failed, are dead or cannot be read, unless another replaces them."""
+    """Yield a line for each of the first failed, dead or unreadable runs that no other run replaces."""
     has_ended = runs["state"].isin(["failed", DEAD, "unknown"])
     broken_runs = runs[has_ended & runs["problem"].notna() & runs["replaced_by"].isna()]
     for row in broken_runs.head(_MAX_PROBLEMS).itertuples():
@@ -97,7 +97,7 @@ def _problems(runs: pd.DataFrame) -> Iterator[Text]:
 
 def _short(steps: float) -> str:
     """Return a number of steps with three digits, e.g. ``1.25M``."""
-    if steps < 999.5:  # what three digits round to the next unit has that
+    if steps < 999.5:  # larger values round to the next unit
         return str(int(steps))
     if steps < 999_500:
         return f"{steps / 1e3:.3g}k"

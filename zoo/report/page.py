@@ -1,7 +1,7 @@
-"""Make a comparison: its page, tables and figures, and what the terminal shows.
+"""Run a comparison and write its page, tables and figures, or print it.
 
 A report is a function of its input: the same runs give the same bytes, so two reports can be compared with `diff`.
-Only the line below the title says when and how it was made.
+Only the line below the title has the date and the command.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ from zoo.terminal.tables import make_table
 
 TEMPLATES = Path(__file__).parent / "templates"
 MARKER = "results.json"
-"""The file by which a folder is known as that of a report."""
+"""File that marks a folder as a report."""
 _FOLDERS = ("tables", "figures")
 _IN_FILES = ("profiles", "curves")
 _PACKAGES = ("flow-rl-zoo", "rliable", "numpy", "scipy", "pandas", "matplotlib", "seaborn")
@@ -73,10 +73,10 @@ LARGEST_CSV = 10_000_000
 
 @dataclass(frozen=True)
 class Content:
-    """The input of a report, and what its page says.
+    """The content of a report.
 
-    :param request: what was asked for.
-    :param origin: when and with which code the report is made.
+    :param request: the request.
+    :param origin: date and commit of the report.
     """
 
     inputs: Inputs
@@ -86,12 +86,12 @@ class Content:
 
     @cached_property
     def verdicts(self) -> list[str]:
-        """First sentences of the report: the verdict of each phase."""
+        """The verdict of each phase."""
         return verdict_sentences(self.comparisons)
 
     @cached_property
     def notes(self) -> list[str]:
-        """What a reader must know before trusting a number."""
+        """Warnings about the comparison."""
         return [*warnings(self.inputs, self.comparisons)]
 
     @cached_property
@@ -108,8 +108,8 @@ class Content:
     def results(self) -> str:
         """Every number, as the text of a JSON file, with the names that `zoo.report.comparison` gives them.
 
-        The phases of success rates come first (None where nothing was evaluated); those of other comparisons are under
-        their names: ``return``, ``normalised_return``, and ``own_runs`` for one's own without published scores.
+        The phases of success rates come first (None without evaluations); other comparisons are under their names:
+        ``return``, ``normalised_return``, and ``own_runs`` for the user's runs without published scores.
         """
         result: dict[str, Any] = dict.fromkeys(PHASES)
         for comparison in self.comparisons:
@@ -124,12 +124,12 @@ class Content:
         result |= {"methods": methods, "reference_scores": self.inputs.references}
         result["left_out"] = left_out_of_sets(self.inputs, self.comparisons)
         result |= {"skipped": self.inputs.own_runs.skipped(), "repetitions": self.request.reps}
-        # sorted: two files of the same scores can be compared with `diff`
+        # sorted, so that `diff` compares two files
         return json.dumps(result, indent=1, default=vars, sort_keys=True) + "\n"
 
 
 def _plain_phase(phase: Phase) -> dict[str, Any]:
-    """Return the numbers of a phase, without the curves, which have files of their own."""
+    """Return the numbers of a phase without its curves, which have separate files."""
     return {name: value for name, value in vars(phase).items() if name not in _IN_FILES}
 
 
@@ -142,14 +142,13 @@ class Image(NamedTuple):
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder with files that is not that of an earlier report.
+    """Reject a non-empty folder without an earlier report.
 
-    :raises UsageError: if it is none.
+    :raises UsageError: if it has other files.
     """
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).is_file():
         raise UsageError(
-            f"`--output` must be a new folder or that of an earlier report, got {folder}, which has files but no "
-            f"{MARKER}; choose another folder"
+            f"{folder} is not empty and not a report; choose another folder for --output"
         )
 
 
@@ -160,16 +159,16 @@ def write_report(folder: Path, content: Content) -> Path:
 
     :raises UsageError: if the folder has files, but no report.
     """
-    check_folder(folder)  # again, since making the comparison took a while
+    check_folder(folder)  # again, since the comparison took a while
     inputs = content.inputs
     phases = phases_of(content.comparisons)
-    # first: a report that is interrupted while it is written can be replaced by the next one
+    # first, so that an interrupted report can be replaced
     files: dict[str, str | bytes] = {MARKER: content.results}
     files |= csv_file("evaluations", scores_table(inputs.evaluations))
     files |= csv_file("curves", joined([phase.curves for phase in phases], CURVE_COLUMNS))
     files |= csv_file("profiles", joined([phase.profiles for phase in phases], PROFILE_COLUMNS))
     files |= csv_file("scores", scores_table(last_evaluations(inputs.evaluations)))
-    # `config.yml` of each run has its settings
+    # settings are in `config.yml` of each run
     files |= csv_file("runs", inputs.own_runs.runs.drop(columns="settings"))
     for table in content.tables:
         files[f"tables/{table.name}.csv"] = to_csv(table)
@@ -182,18 +181,18 @@ def write_report(folder: Path, content: Content) -> Path:
             files[f"figures/{name}.png"] = image
             if content.request.latex:
                 files[f"figures/{name}.pdf"] = to_file(drawing.figure, "pdf")
-            # the header of a PNG has its width in dots
+            # the header of a PNG contains its width in pixels
             width = int.from_bytes(image[16:20], "big") / DPI
             images[name] = Image(base64.b64encode(image).decode(), width, drawing.caption)
     files["report.html"] = to_html(content, images)
     with explaining_write_errors(folder):
-        # an earlier report may have tables and figures of methods that are gone
+        # an earlier report may have other tables and figures
         for name in _FOLDERS:
             shutil.rmtree(folder / name, ignore_errors=True)
         for name, data in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(folder / name) as temporary:
-                # not as text, whose line ends differ between systems
+                # bytes: line ends of text depend on the system
                 temporary.write_bytes(data.encode() if isinstance(data, str) else data)
     return folder / "report.html"
 
@@ -211,11 +210,11 @@ def to_html(content: Content, images: Mapping[str, Image]) -> str:
     """Return the page with everything inside."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,  # names come from run folders and files of others
+        autoescape=True,  # names come from files
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,  # a name that the template misspells is an error
+        undefined=jinja2.StrictUndefined,  # misspelt names are errors
     )
     versions = [f"{name} {version(name)}" for name in _PACKAGES]
     versions.append(f"Python {platform.python_version()}")
@@ -239,10 +238,10 @@ def in_phases(comparison: Comparison, name: str) -> list[str]:
 
 
 def run(request: CompareRequest) -> dict[str, Any]:
-    """Make a comparison, write and print what is asked for, and return the program's result."""
+    """Run a comparison, write or print it, and return the result of the program."""
     request.check()
     if request.output:
-        check_folder(request.output)  # before minutes of work
+        check_folder(request.output)  # before a long computation
     inputs = collect(request)
     comparisons = compare_kinds(
         inputs,
@@ -271,7 +270,7 @@ def run(request: CompareRequest) -> dict[str, Any]:
 
 
 def _print_sentences(content: Content) -> None:
-    """Print the verdicts, and what a reader must know before believing a number."""
+    """Print verdicts and warnings."""
     console = Console(markup=False, highlight=False)
     for verdict in content.verdicts:
         console.print(verdict)
@@ -280,7 +279,7 @@ def _print_sentences(content: Content) -> None:
 
 
 def _print_tables(content: Content) -> None:
-    """Print sentences, verdicts and aggregates; where nothing can be averaged, the means of the tasks instead."""
+    """Print sentences, verdicts and aggregates; the means of the tasks if nothing can be averaged."""
     console = Console(markup=False)
     _print_sentences(content)
     has_aggregates = any(table.name.startswith("aggregates") for table in content.tables)

@@ -1,7 +1,7 @@
-"""Published scores: which sets there are, how their runs were made, and their scores as tables.
+"""Published scores: the available sets, their protocols, and their scores as tables.
 
-They are in ``results/published``, in a checkout and in an installed package: ``sets.yml`` describes them, and the file
-of scores of a set has single runs, which give intervals, or means where no more was published.
+They are in ``results/published``, in a checkout and in an installed package: ``sets.yml`` describes them. The scores
+of a set are single runs, which give intervals, or means if only these were published.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _INSTALL_AGAIN = "install the package again"
 class PublishedSet:
     """A set of published scores, the fields of its entry in ``sets.yml``.
 
-    :param suite: name of the tasks that its scores are about.
+    :param suite: name of its list of tasks.
     :param protocol: fields of `zoo.runs.read.PROTOCOL` on most domains.
-    :param scoring: how its scores were taken, or None if they are those of the last evaluation.
-    :param domains: domain -> the fields that differ there.
-    :param methods: method -> the fields that differ for it, and under ``domains`` those that differ on a domain.
-    :param equal_settings: method -> domain -> methods whose runs there are runs of it too, since settings are equal.
+    :param scoring: definition of its scores; None for the last evaluation.
+    :param domains: domain -> its different fields.
+    :param methods: method -> its different fields, and under ``domains`` the fields that differ on a domain.
+    :param equal_settings: method -> domain -> methods with equal settings, whose runs are shared.
     """
 
     name: str
@@ -54,7 +54,7 @@ class PublishedSet:
     equal_settings: dict[str, dict[str, list[str]]] = field(default_factory=dict)
 
     def protocol_of(self, method: str, domain: str) -> dict[str, Any]:
-        """Return the fields of `zoo.runs.read.PROTOCOL` of a method on a domain; None where the source does not say."""
+        """Return the fields of `zoo.runs.read.PROTOCOL` of a method on a domain; None if not stated."""
         protocol = self.protocol | self.domains.get(domain, {})
         protocol |= self.methods.get(method, {})
         protocol |= protocol.pop("domains", {}).get(domain, {})
@@ -67,7 +67,7 @@ class PublishedSet:
     def scores(self) -> ScoreTables:
         """Its scores, with the protocol of each method; raises UsageError if its file is damaged.
 
-        Seeds pair nothing: those of different tasks and methods are in different orders.
+        Seeds are not paired: their order differs between tasks and methods.
         """
         path = FOLDER / f"{self.name}.csv"
         if not path.exists():
@@ -82,21 +82,21 @@ class PublishedSet:
 
     @property
     def pooled(self) -> ScoreTables:
-        """Its scores, where a method has the runs of those with equal settings too."""
+        """Its scores, with the runs of methods with equal settings shared."""
         runs = self.scores.evaluations
         parts = [runs]
         for method, domains in self.equal_settings.items():
             for domain, equal_methods in domains.items():
                 for number, equal_method in enumerate(equal_methods, start=1):
                     same = runs[(runs["method"] == equal_method) & (runs["domain"] == domain)]
-                    # each is a run of its own, though seeds have the same numbers
+                    # separate runs, although the seeds have the same numbers
                     seeds = same["seed"] + number * (1 + runs["seed"].max())
                     parts.append(same.assign(method=method, algorithm=method, seed=seeds))
         return replace(self.scores, evaluations=joined(parts, runs.columns))
 
 
 def load_set(name: str) -> PublishedSet:
-    """Return what is known about a set of published scores; raises UsageError if there is no such set."""
+    """Return a set of published scores; raises UsageError if there is no such set."""
     sets = _metadata()["sets"]
     if name not in sets:
         raise UsageError(unknown_name_message("set of published scores", name, sets))
@@ -129,11 +129,11 @@ def published_names() -> dict[str, str]:
     return dict(_metadata()["methods"])
 
 
-def tasks_of(place: str) -> list[str]:
-    """Return the environments of the tasks of a domain, e.g. of ``"scene-play"``; a task's name is that of one."""
-    if "-singletask-" in place:
-        return [place]
-    return single_task_names(f"{place}-v0")[1:]  # the first one is another name of one of them
+def tasks_of(name: str) -> list[str]:
+    """Return the tasks of a domain, e.g. ``"scene-play"``; the name of a task stands for itself."""
+    if "-singletask-" in name:
+        return [name]
+    return single_task_names(f"{name}-v0")[1:]  # the first name is an alias
 
 
 def _metadata() -> dict[str, Any]:
@@ -145,7 +145,7 @@ def _metadata() -> dict[str, Any]:
     return _parsed(read_text(path), str(path))
 
 
-# by the text and not the path, so that a file that has changed is read anew
+# cached by text, so that a changed file is read again
 @cache
 def _parsed(text: str, name: str) -> dict[str, Any]:
     return dict(load_yaml(text, name))

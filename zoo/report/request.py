@@ -1,4 +1,4 @@
-"""What a comparison is asked for, by a command line, a suite or a page of the documentation."""
+"""The request for a comparison, from a command line, a suite or a page of the documentation."""
 
 # ruff: noqa: RUF009  # `flag` declares a field
 
@@ -14,19 +14,19 @@ from zoo.terminal.parser import check_output, flag
 
 @dataclass(frozen=True)
 class CompareRequest:
-    """What to compare, how, and what to make of it, as the flags of ``zoo compare`` ask for it.
+    """Scores to compare, method of comparison and output: the flags of ``zoo compare``.
 
     :param paths: folders to search for run folders.
-    :param focus: the method that a suite's file puts into focus, which may have no run yet.
-    :param command_line: what the report names as its command.
+    :param focus: method in focus, from the file of a suite; it may have no runs yet.
+    :param command_line: command line printed in the report.
     """
 
     paths: Sequence[Path] = ()
     published: Sequence[str] = flag(
-        "published scores, e.g. qam2026", default=(), metavar="SET", section="what to compare"
+        "published scores, e.g. qam2026", default=(), metavar="SET", section="scores to compare"
     )
     scores: Sequence[Path] = flag(
-        "scores.csv of other reports, whose runs stand beside",
+        "scores.csv of other reports to include",
         default=(),
         action="extend",
         metavar="FILE",
@@ -38,7 +38,7 @@ class CompareRequest:
         "only these, e.g. 'scene-*' (default: all)", default=(), metavar="PATTERN"
     )
     reference_scores: Sequence[str] = flag(
-        "returns of a random and an expert policy, which normalise returns",
+        "returns of a random and an expert policy, to normalise returns",
         default=(),
         action="extend",
         metavar="ENV=RANDOM,EXPERT",
@@ -48,7 +48,7 @@ class CompareRequest:
         "report.html, tables and figures",
         "-o",
         metavar="DIR",
-        section="what to make (default: tables in the terminal)",
+        section="output (default: tables in the terminal)",
     )
     latex: bool = flag(
         "also figures as PDF and tables as LaTeX in the report, for a paper", default=False
@@ -58,7 +58,7 @@ class CompareRequest:
     command_line: str = ""
 
     def check(self) -> None:
-        """Raise UsageError if there is nothing to compare, or a value makes no sense."""
+        """Raise UsageError if there is nothing to compare or an output path is invalid."""
         if not (self.paths or self.published or self.scores):
             raise UsageError(
                 "expected folders of runs, --published SET or --with FILE, got none; see --help"

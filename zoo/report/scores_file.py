@@ -1,7 +1,7 @@
-"""Files of scores: one tidy CSV format for published sets and for what one report writes and another reads.
+"""Files of scores: one tidy CSV format for published sets and for exchange between reports.
 
-A row is an evaluation of a run. A row without a seed is a published mean over several seeds, whose number is in a
-further column ``seeds``. Scores are fractions, or returns where a column ``kind`` says so; other columns are not read.
+A row is an evaluation of a run. A row without a seed is a published mean over several seeds, with their number in
+the column ``seeds``. Scores are fractions, or returns according to the column ``kind``; other columns are ignored.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class ScoreTables:
     means: pd.DataFrame
 
     def only(self, column: str, values: Collection[str]) -> Self:
-        """Return the scores whose value in a column is one of some values."""
+        """Return the scores with one of some values in a column."""
         runs = self.evaluations
         means = self.means
         return replace(
@@ -61,7 +61,7 @@ class ScoreTables:
         )
 
     def restricted(self, environments: Iterable[str]) -> Self:
-        """Return the scores with only the methods that have some, restricted to some environments."""
+        """Return the scores without empty methods, with methods restricted to some environments."""
         with_scores = {*self.evaluations["method"], *self.means["method"]}
         places = places_of_scores(environments)
         methods = {}
@@ -77,7 +77,7 @@ def with_names(table: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
 
 
 def places_of_scores(environments: Iterable[str]) -> set[str]:
-    """Return environments and their domains, by which published scores are known."""
+    """Return environments and their domains, the keys of published scores."""
     places: set[str] = set()
     for name in environments:
         places.update(split_environment(name)[:2])
@@ -90,18 +90,18 @@ def last_evaluations(evaluations: pd.DataFrame) -> pd.DataFrame:
 
 
 def scores_table(evaluations: pd.DataFrame) -> pd.DataFrame:
-    """Return evaluations as a file of scores has them, and two columns more that are not read."""
-    # the order in which folders are read may not show: a report has the same bytes on every machine
+    """Return evaluations in the columns of a file of scores, and two columns that are not read."""
+    # independent of the order of folders: a report has the same bytes on every machine
     table = evaluations.sort_values([*_RUN, "step"], kind="stable")
     table = table.rename(columns={"environment": "env"})
     return table.reindex(columns=[*COLUMNS, "kind", "return", "length"])
 
 
 def read_scores(path: Path, source: str) -> ScoreTables:
-    """Return the scores of a file, of which nothing but steps and episodes is known.
+    """Return the scores of a file.
 
-    :param path: a CSV file, compressed where it ends in ``.gz``.
-    :param source: what tables call it.
+    :param path: a CSV file, compressed if it ends in ``.gz``.
+    :param source: its name in tables.
     :raises UsageError: if it cannot be read, or a row is no score; the text names the file and the line.
     """
     table = _read_rows(path)
@@ -126,7 +126,7 @@ def with_places(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _read_rows(path: Path) -> pd.DataFrame:
-    """Return the rows of a file with the columns `COLUMNS`, ``seeds`` and ``kind``; NaN where a number is missing."""
+    """Return the rows of a file with the columns `COLUMNS`, ``seeds`` and ``kind``; NaN for missing numbers."""
     try:
         content = path.read_bytes()
         if path.suffix == ".gz":
@@ -154,7 +154,7 @@ def _read_rows(path: Path) -> pd.DataFrame:
 
 def _check_rows(table: pd.DataFrame, path: Path) -> None:
     """Raise UsageError for the first row that is no score, or that repeats one."""
-    # an unknown kind has no limits, so its rows are refused
+    # an unknown kind has no limits, so its rows are rejected
     limits = pd.DataFrame({name: kind.limits for name, kind in SCORE_KINDS.items()})
     lowest, highest = limits.reindex(columns=table["kind"]).to_numpy()
     counts = table[["seed", "step", "episodes"]].assign(seed=table["seed"].fillna(table["seeds"]))

@@ -1,7 +1,4 @@
-"""The sentences of a report: the verdict of each phase, and warnings before trusting a number.
-
-`zoo.report.significance` decides; this module words it.
-"""
+"""The sentences of a report: the verdict of each phase, and warnings."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ from zoo.report.comparison import (
 )
 from zoo.report.inputs import Inputs
 from zoo.report.published_scores import suite_tasks
-from zoo.report.statistics import FRACTION, MAX_PLANNED_SEEDS, MIN_SEEDS
+from zoo.report.statistics import FRACTION, MAX_SEEDS, MIN_SEEDS
 from zoo.report.tables import digits_of, number_entry
 from zoo.runs.folder import short_name
 from zoo.runs.protocol import protocol_differences, shortened, show
@@ -31,23 +28,23 @@ from zoo.runs.read import split_environment
 from zoo.runs.scores import SUCCESS
 
 _SHOULD_AGREE = {
-    "success_return": "the return that is a success",
+    "success_return": "the return of a success",
     "dataset_fingerprint": "their data",
-    "mujoco": "versions of MuJoCo, which move the robot otherwise",
-    "played": "the arguments of the environment that played",
+    "mujoco": "versions of MuJoCo, which simulate the robot differently",
+    "played": "the arguments of the evaluation environment",
 }
-"""Column of runs that should agree on an environment -> the column in words."""
+"""Column of runs that should agree on an environment -> its description."""
 _WORDS = {
     Outcome.BETTER: "better than",
     Outcome.EQUAL: "equal to",
     Outcome.WORSE: "worse than",
     Outcome.UNDECIDED: "undecided against",
-    Outcome.NOT_COMPARABLE: "not comparable, since own runs are shorter, with",
+    Outcome.NOT_COMPARABLE: "not comparable, since your runs are shorter, with",
 }
 
 
 def verdict_sentences(comparisons: Sequence[Comparison]) -> list[str]:
-    """Return the answer for the first screen, for each kind of scores and phase."""
+    """Return the verdict for each kind of scores and phase."""
     verdicts = []
     for comparison in comparisons:
         for phase in comparison.phases.values():
@@ -61,13 +58,13 @@ def _verdict(comparison: Comparison, phase: Phase) -> Iterator[str]:
     kind = comparison.kind
     means = phase.means
     decision = phase.decision
-    # sorted: of equal means the same one leads, whatever the order of the methods
+    # sorted, so that ties do not depend on the order of methods
     subject = decision.subject or max(sorted(means), key=means.__getitem__)
     tasks = count(len(phase.tasks), "task")
     if kind.limits == FRACTION and len(means) > 1 and not any(means.values()):
         yield f"No method solves any task, {phase.name}{comparison.title}, {tasks}."
         return
-    # a focus need not lead, and a method alone leads nobody
+    # a focus may not lead, and a single method does not lead
     leads = subject != comparison.focus and len(means) != 1
     opening = f"{comparison.methods[subject].title}{' leads' if leads else ','} {phase.name}{comparison.title}"
     opening += f", {tasks}:"
@@ -89,7 +86,7 @@ def _verdict(comparison: Comparison, phase: Phase) -> Iterator[str]:
 
 
 def _rival(comparison: Comparison, phase: Phase) -> Iterator[str]:
-    """Yield how the subject compares with the method that matters most."""
+    """Yield the comparison of the subject with its rival."""
     kind = comparison.kind
     rival = phase.decision.rival
     if rival is None:
@@ -107,11 +104,11 @@ def _rival(comparison: Comparison, phase: Phase) -> Iterator[str]:
     yield f"{text}probability of improvement {number_entry(rival.probability, 1, 2).plain}."
     needed = phase.decision.seeds_needed
     if needed is not None:
-        seeds = "more than" if needed > MAX_PLANNED_SEEDS else "about"
-        number = f"{min(needed, MAX_PLANNED_SEEDS):,}"
-        yield f"If that stays the difference, {seeds} {number} seeds of each decide it."
+        seeds = "more than" if needed > MAX_SEEDS else "about"
+        number = f"{min(needed, MAX_SEEDS):,}"
+        yield f"With this difference and spread, {seeds} {number} seeds per method would decide it."
     elif rival.outcome == Outcome.UNDECIDED and rival.p_value is None:
-        yield f"It takes at least {MIN_SEEDS} seeds to decide that."
+        yield f"At least {MIN_SEEDS} seeds are needed to decide this."
 
 
 def _mean(comparison: Comparison, phase: Phase, subject: str) -> str:
@@ -124,14 +121,14 @@ def _mean(comparison: Comparison, phase: Phase, subject: str) -> str:
     return f"{entry.text}% {entry.detail}".strip() + " success"
 
 
-# -- what was compared ------------------------------------------------------------------------------------------------
+# -- omitted scores of published sets ---------------------------------------------------------------------------------
 
 
 def left_out_of_sets(
     inputs: Inputs, comparisons: Sequence[Comparison]
 ) -> dict[str, dict[str, list[str]]]:
-    """Return published set -> its methods and its tasks that are not compared, which can make a verdict."""
-    beside_sets = [comparison for comparison in comparisons if not comparison.of_own]
+    """Return published set -> its omitted methods and tasks, which may decide a verdict."""
+    beside_sets = [comparison for comparison in comparisons if not comparison.only_own]
     tasks = set().union(*(phase.tasks for phase in phases_of(beside_sets)))
     left_out = {}
     for published in inputs.sets:
@@ -147,7 +144,7 @@ def left_out_of_sets(
 
 
 def warnings(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]:
-    """Yield warnings that a reader needs before trusting a number."""
+    """Yield warnings about the comparison."""
     methods = inputs.methods
     runs = inputs.own_runs.runs
     places = set().union(*(method.protocols for method in methods.values() if method.is_own))
@@ -159,8 +156,8 @@ def warnings(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]
             yield f"Of {name}, left out are {_enumerated(missing['methods']) or 'no methods'} and {tasks}."
     yield from _departures(inputs, comparisons)
     skipped = inputs.own_runs.skipped()
-    if skipped:  # the page lists them with their reasons
-        yield f"{len(skipped)} of {len(runs)} run folders are unfinished or do not count."
+    if skipped:  # listed on the page
+        yield f"{len(skipped)} of {len(runs)} run folders are unfinished or excluded."
     if any(method.tally().failed for method in methods.values()):
         yield (
             "Failed runs (‡) count with their last evaluation after step 0, kept to the end; one that failed before it "
@@ -171,14 +168,14 @@ def warnings(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]
         for phase in comparison.phases.values():
             for text in _left_out(comparison, phase):
                 yield f"{phase.name}{comparison.title}: {text}"
-    yield from _few_seeds(comparisons, methods)  # last, since it is in most reports
+    yield from _few_seeds(comparisons, methods)  # last, since most reports have it
 
 
 def _departures(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]:
-    """Yield how own methods depart from the protocol of their profile, or from that of published scores beside them."""
-    last_phase = list(comparisons[-1].phases)[-1]  # offline scores do not depend on online steps
+    """Yield departures of the user's methods from their profile's protocol, or from published protocols."""
+    last_phase = list(comparisons[-1].phases)[-1]  # offline scores are independent of online steps
     shown_sets = {method.source for method in inputs.methods.values()}
-    alike: dict[str, list[str]] = {}  # methods that depart alike share a sentence
+    alike: dict[str, list[str]] = {}  # methods with equal departures share a sentence
     for name, method in inputs.methods.items():
         if not method.is_own:
             continue
@@ -187,7 +184,9 @@ def _departures(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[s
             phrases[task] = [_readable(*item) for item in departures.items()]
         if any(phrases.values()):
             is_quick = any(protocol["profile"] == "quick" for protocol in method.protocols.values())
-            opening = "trained with `--quick`" if is_quick else "not by the protocol of the profile"
+            opening = (
+                "trained with `--quick`" if is_quick else "differs from the protocol of its profile"
+            )
             alike.setdefault(f"{opening}: {_gathered(phrases)}.", []).append(name)
         for published in inputs.sets:
             phrases = {}
@@ -195,7 +194,7 @@ def _departures(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[s
                 expected = published.protocol_of(method.algorithm, split_environment(task)[1])
                 phrases[task] = protocol_differences(last_phase, protocol, expected)
             if published.name in shown_sets and any(phrases.values()):
-                text = f"not run as {published.name} was: {_gathered(phrases)}."
+                text = f"differs from the protocol of {published.name}: {_gathered(phrases)}."
                 alike.setdefault(text, []).append(name)
     for text, names in alike.items():
         yield f"{_enumerated(names)}: {text}"
@@ -204,24 +203,24 @@ def _departures(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[s
 def _readable(name: str, values: Sequence[Any]) -> str:
     """Return a departure from a protocol as a phrase, e.g. ``offline_steps 3,000 instead of 1,000,000``."""
     value, expected = values
-    # None: the protocol does not set it
+    # None: not in the protocol
     ending = "" if expected is None else f" instead of {show(expected)}"
     return f"{name} {show(value)}{ending}"
 
 
 def _left_out(comparison: Comparison, phase: Phase) -> Iterator[str]:
-    """Yield which methods and tasks the aggregates of a phase leave out."""
+    """Yield the methods and tasks missing from the aggregates of a phase."""
     if not phase.tasks:
         coverage = sorted(phase.coverage.items())
         texts = shortened(f"{name} has {_listed(tasks)}" for name, tasks in coverage)
-        yield f"no aggregates, because no environment was run by all methods: {'; '.join(texts)}."
+        yield f"no aggregates: no environment was run with every method: {'; '.join(texts)}."
     elif phase.left_out:
         lacking = by_value({task: tuple(names) for task, names in phase.left_out.items()})
         missing = [f"{_listed(tasks)} ({_enumerated(names)})" for names, tasks in lacking.items()]
-        yield f"aggregates leave out tasks that some methods lack: {'; '.join(missing)}."
+        yield f"aggregates cover only tasks that all methods have; missing: {'; '.join(missing)}."
     without = sorted(set(phase.coverage) - set(phase.aggregates))
     if phase.aggregates and without:
-        yield f"no aggregate of {_enumerated(without)}: only means of whole domains were published."
+        yield f"no aggregate for {_enumerated(without)}: only domain means were published."
     if not comparison.kind.is_comparable and len(phase.tasks) > 1:
         yield (
             f"returns are not averaged over {len(phase.tasks)} environments with different scales; normalise them with "
@@ -230,12 +229,12 @@ def _left_out(comparison: Comparison, phase: Phase) -> Iterator[str]:
 
 
 def _unlike_runs(runs: pd.DataFrame) -> Iterator[str]:
-    """Yield where runs that stand side by side were scored, played or trained on something else."""
+    """Yield differences in scoring, evaluation or data between compared runs."""
     silent = runs[runs["never_reported"].eq(True)]
     for environment, group in silent.groupby("environment"):
         yield (
             f"{short_name(environment)}: no episode of {_enumerated(group['method'].unique())} reported a success, "
-            "while others did; each counts as a failure."
+            "although other runs did; its episodes count as failures."
         )
     for column, words in _SHOULD_AGREE.items():
         for environment, part in runs.dropna(subset=column).groupby("environment"):
@@ -243,15 +242,15 @@ def _unlike_runs(runs: pd.DataFrame) -> Iterator[str]:
                 yield f"{short_name(environment)}: runs differ in {words}, which may explain differences in score."
     for name, codes in runs.groupby("method")["code"].nunique().items():
         if codes > 1:
-            yield f"{name}: runs were trained with {codes} versions of the algorithm's file."
+            yield f"{name}: runs were trained with {codes} versions of the algorithm's source file."
 
 
 def _few_seeds(comparisons: Sequence[Comparison], methods: Methods) -> Iterator[str]:
-    """Yield which methods have too few seeds."""
+    """Yield a warning of methods with few seeds."""
     seeds: dict[str, int] = {}
     for phase in phases_of(comparisons):
         for name, cell in chain.from_iterable(cells.items() for cells in phase.per_task.values()):
-            # published means without an interval have no seeds that could be too few
+            # published means without intervals cannot be improved by seeds
             if methods[name].is_own or cell.mean.interval is not None:
                 seeds[name] = min(seeds.get(name, cell.seeds[0]), cell.seeds[0])
     few = [f"{name} ({number})" for name, number in seeds.items() if number < MIN_SEEDS]
@@ -264,16 +263,16 @@ def _few_seeds(comparisons: Sequence[Comparison], methods: Methods) -> Iterator[
 
 
 def _gathered(phrases: Mapping[str, Collection[str]]) -> str:
-    """Return the phrases of environments, each once, with the environments that it is about."""
-    where: dict[str, tuple[str, ...]] = {}
-    for place, phrases_there in phrases.items():
-        for phrase in phrases_there:
-            where[phrase] = (*where.get(phrase, ()), place)
+    """Return each phrase once, with its environments."""
+    environments_of: dict[str, tuple[str, ...]] = {}
+    for environment, its_phrases in phrases.items():
+        for phrase in its_phrases:
+            environments_of[phrase] = (*environments_of.get(phrase, ()), environment)
     texts = []
-    for places, alike in by_value(where).items():
-        listed = _listed(places)
-        if 1 < len(places) == len(phrases):
-            # a list of all environments would say less than that it is all of them
+    for environments, alike in by_value(environments_of).items():
+        listed = _listed(environments)
+        if 1 < len(environments) == len(phrases):
+            # shorter than a list of all environments
             listed = f"all {len(phrases)} environments"
         texts.append(f"{', '.join(shortened(alike, 12))} ({listed})")
     return "; ".join(texts)

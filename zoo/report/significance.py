@@ -1,9 +1,9 @@
-"""What the numbers of a phase decide: which methods clearly differ, and the verdicts on one of them.
+"""Significance tests and verdicts of one phase.
 
-A phase has one family of tests: those of the method in focus against each other one, or without a focus all pairs of
+A phase has one family of tests: the method in focus against the other methods, or without a focus all pairs of
 methods. Holm's correction keeps the chance of any false "better" or "worse" at 5%. Intervals of differences have the
-level of Holm's last step, so that an interval excludes 0 exactly where its pair is clear. "Equal" is tested at 5%
-divided by the number of tests, one side of which can fail: the chance of any false one is 2.5%.
+level of Holm's last step, so that an interval excludes 0 exactly if its pair is significant. "Equal" is tested at 5%
+divided by the number of tests; only one side can fail, so the chance of any false "equal" is 2.5%.
 """
 
 from __future__ import annotations
@@ -42,22 +42,22 @@ from zoo.report.statistics import (
 
 @dataclass(frozen=True)
 class Evidence:
-    """What decides a phase.
+    """The evidence for the verdicts of a phase.
 
-    :param scores: method with single runs -> task -> (runs,), on the tasks that all have.
-    :param means: method -> its mean over these tasks; empty where scores cannot be averaged.
+    :param scores: method with single runs -> task -> (runs,), on the common tasks.
+    :param means: method -> its mean over these tasks; empty if scores cannot be averaged.
     """
 
     scores: Mapping[str, Scores]
     means: Mapping[str, Mean]
 
     def difference(self, pair: Pair) -> Mean | None:
-        """Return the difference of means of X and Y, or None where scores cannot be averaged."""
+        """Return the difference of means of X and Y, or None if scores cannot be averaged."""
         x, y = pair
         return self.means[x] - self.means[y] if self.means else None
 
     def p_value(self, pair: Pair) -> float | None:
-        """Return the two-sided p value of X and Y scoring alike; None where nothing says how runs vary."""
+        """Return the two-sided p value of equal scores of X and Y; None if the variance of runs is unknown."""
         x, y = pair
         difference = self.difference(pair)
         if difference is None:
@@ -66,15 +66,15 @@ class Evidence:
 
 
 def decide(comparison: Comparison, phase: Phase, evidence: Evidence) -> Phase:
-    """Return a phase with what its numbers decide."""
+    """Return a phase with its decision."""
     subject = _subject(comparison, evidence)
     if subject is None or len(evidence.scores) < 2:
         return replace(phase, decision=Decision(subject))
     p_values = _p_values(comparison, phase, evidence)
-    # Holm rejects up to this level, and nothing that it does not reject is below: intervals agree with the words
+    # level of Holm's last step, so that intervals agree with the verdicts
     level = SIGNIFICANT / max(1, sum(p > SIGNIFICANT for p in p_values.values()))
     ranked = [name for name in ranking(comparison, phase) if name in evidence.scores]
-    # sorted: resamples are drawn in this order, whatever the scores
+    # sorted, so that resamples do not depend on the scores
     fair = {
         name: evidence.scores[name]
         for name in sorted(ranked)
@@ -101,19 +101,19 @@ def _p_values(comparison: Comparison, phase: Phase, evidence: Evidence) -> dict[
     """Return the p values of the family of tests, after Holm's correction; pairs are sorted by name."""
     family = list(combinations(sorted(evidence.scores), 2))
     family = [pair for pair in family if are_comparable(phase, comparison.methods, *pair)]
-    # a leader is chosen by its scores, so that all pairs belong to its family; a focus is chosen before
+    # a leader is chosen by its scores, so its family has all pairs; a focus is chosen beforehand
     if comparison.focus in evidence.scores:
         family = [pair for pair in family if comparison.focus in pair]
     p_values = {pair: evidence.p_value(pair) for pair in family}
-    # a test that cannot be made is none of the family, whose size the correction depends on
+    # impossible tests do not belong to the family, whose size the correction uses
     tested = {pair: p for pair, p in p_values.items() if p is not None}
     return dict(zip(tested, holm([*tested.values()]).tolist(), strict=True))
 
 
 def _subject(comparison: Comparison, evidence: Evidence) -> str | None:
-    """Return what the verdict of a phase is about: the focus, or else the leading one of the methods with single runs.
+    """Return the subject of the verdicts: the focus, otherwise the leading method with single runs.
 
-    Where scores cannot be averaged, the one leads whose runs are most often better.
+    If scores cannot be averaged, the method with the highest probabilities of improvement leads.
     """
     if comparison.focus in evidence.scores:
         return comparison.focus
@@ -124,7 +124,7 @@ def _subject(comparison: Comparison, evidence: Evidence) -> str | None:
         chances = probabilities_of_improvement(evidence.scores[name], evidence.scores, reps=0)
         return sum(chance.point for chance in chances.values())
 
-    # of equal scores the first by name leads, in whatever order the methods were read
+    # ties by name, independent of the order of methods
     return max(sorted(evidence.scores), key=score, default=None)
 
 
@@ -139,9 +139,9 @@ def _verdict(
 ) -> Verdict:
     """Return the verdict on a pair.
 
-    :param level: of the difference's interval.
-    :param p_values: of the family of tests, after Holm's correction.
-    :param chance: the probability of improvement; None where the two are not comparable.
+    :param level: level of the interval of the difference.
+    :param p_values: p values of the family of tests, after Holm's correction.
+    :param chance: probability of improvement; None if the two are not comparable.
     """
     if chance is None:
         return Verdict(rival, Outcome.NOT_COMPARABLE)
@@ -157,7 +157,7 @@ def _verdict(
         difference = mean.curve(limits, level).estimate()
         tasks = over_tasks(np.array([x[t].mean() - y[t].mean() for t in x]), limits).estimate()
         verdict = replace(verdict, difference=difference, over_tasks=tasks)
-        # not at `level`, which grows with each difference that is clear: then a false "equal" would be more likely
+        # not at `level`, which grows with each significant difference and would make a false "equal" more likely
         reach = abs(difference.point) + mean.half_widths(SIGNIFICANT / max(1, len(p_values)))[0]
         is_equal = comparison.kind.is_comparable and bool(reach < MARGIN)
     if verdict.p_value is not None and verdict.p_value <= SIGNIFICANT:
@@ -169,33 +169,33 @@ def _verdict(
 def _seeds_needed(
     comparison: Comparison, evidence: Evidence, pair: Pair, level: float
 ) -> int | None:
-    """Return how many seeds of each method would decide a pair; None where ranks are tested."""
+    """Return the number of seeds per method that would decide a pair; None for rank tests."""
     difference = evidence.difference(pair)
     if difference is None:
         return None
-    # the fewest runs of a task say how many there are today
+    # the fewest runs of a task count
     runs = [len(scores) for name in pair for scores in evidence.scores[name].values()]
     margin = MARGIN if comparison.kind.is_comparable else None
     return seeds_needed(difference, min(runs), margin, level)
 
 
 def are_comparable(phase: Phase, methods: Methods, x: str, y: str) -> bool:
-    """Return whether a comparison is fair: own runs of fewer steps than published ones would lose for that alone."""
+    """Return whether a comparison is fair: runs shorter than the published ones would lose for that reason."""
     steps: dict[bool, int] = {}
     for name in (x, y):
         protocol = methods[name].protocol_on(phase.tasks[0])
         steps[methods[name].is_own] = protocol.get(f"{phase.name}_steps") or 0
     if len(steps) == 1 or not all(steps.values()):
-        return True  # both are own, or both are published, or one does not say
+        return True  # both of the user, both published, or unknown
     return steps[True] >= steps[False]
 
 
 def rank_p_value(x: Scores, y: Scores) -> float | None:
-    """Return the two-sided p value of runs of two methods scoring alike; None where a task has one run.
+    """Return the two-sided p value of equal scores of two methods; None if a task has one run.
 
-    It is the Wilcoxon-Mann-Whitney test with ties, summed over tasks that count equally: P(X > Y) minus one half, over
-    its standard deviation where every division of a task's runs into two groups is equally likely. Unlike the bootstrap
-    it takes no variance from the few seeds that there are. The normal distribution stands in for the exact one.
+    It is the Wilcoxon-Mann-Whitney test with ties, summed over tasks with equal weights: P(X > Y) minus one half,
+    divided by its standard deviation under random permutations of each task's runs. Unlike the bootstrap, it estimates
+    no variance from few seeds. The normal distribution approximates the exact one.
     """
     away = 0.0
     variance = 0.0
@@ -205,7 +205,7 @@ def rank_p_value(x: Scores, y: Scores) -> float | None:
         if min(count_x, count_y) < 2:
             return None
         ranks = stats.rankdata(np.append(runs, y[task]))
-        # the mean rank of x among all runs, less that among its own, is the number of runs of y below one of x
+        # mean rank of x among all runs minus among its own: the number of runs of y below a run of x
         away += (ranks[:count_x].mean() - (count_x + 1) / 2) / count_y - 0.5
         variance += ranks.var(ddof=1) / ((count_x + count_y) * count_x * count_y)
     return 2 * float(special.ndtr(-abs(away) / np.sqrt(variance))) if variance else 1.0

@@ -1,6 +1,6 @@
 """Scores of runs, and their means with t-intervals.
 
-These cover the truth more often than the bootstrap at any number of seeds (``benchmarks/results/history/coverage.md``).
+Their coverage is better than the bootstrap's at any number of seeds (``benchmarks/results/history/coverage.md``).
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ Range = tuple[float, float]
 """The lower and the upper end."""
 
 SIGNIFICANT = 0.05
-"""The largest p value, after a correction for many tests, that says that two methods differ."""
+"""Largest significant p value, after correction for multiple tests."""
 MIN_SEEDS = 5
 """With fewer seeds the percentile bootstrap is too narrow (coverage 0.87 at three seeds instead of 0.95)."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and its interval, or None where the data allow none."""
+    """A number and its interval; None if the data allow none."""
 
     point: float
     interval: Range | None = None
@@ -40,14 +40,14 @@ class Curve:
     """Estimates along an axis, e.g. one for each evaluation.
 
     :param points: the estimates, shape (K,).
-    :param bounds: lower and upper bounds, shape (2, K), NaN where the data allow none.
+    :param bounds: lower and upper bounds, shape (2, K), NaN if the data allow none.
     """
 
     points: Array
     bounds: Array
 
     def estimate(self, index: int = 0) -> Estimate:
-        """Return one point with its interval, or without one that has no width: it would look certain."""
+        """Return one point with its interval, without an interval of no width, which would look certain."""
         point = float(self.points[index])
         low, high = self.bounds[:, index].tolist()
         if math.isnan(low) or math.isclose(low, high):
@@ -55,7 +55,7 @@ class Curve:
         return Estimate(point, (low, high))
 
     def table(self) -> pd.DataFrame:
-        """Return the points, ``value``, with their intervals from ``low`` to ``high``, NaN where there is none."""
+        """Return the points, ``value``, with their intervals from ``low`` to ``high``, or NaN."""
         low, high = self.bounds
         has_width = ~np.isclose(low, high, rtol=1e-9, atol=0)  # as `math.isclose` in `estimate`
         low, high = np.where(has_width, self.bounds, np.nan)
@@ -78,24 +78,24 @@ def holm(p_values: Sequence[float] | Array) -> Array:
 Scores = Mapping[str, Array]
 """Scores of one method: task -> (runs,), or (runs, evaluations) for a curve.
 
-A run counts once per task: average the episodes of an evaluation first. Methods that are compared have the same tasks
+One value per run and task: average over episodes first. Methods that are compared have the same tasks
 in the same order.
 """
 
 Episodes = Mapping[str, int]
-"""Task -> the number of episodes behind each of its success rates, the fewest where runs differ."""
+"""Task -> the number of episodes of its success rates, the fewest if runs differ."""
 
 FRACTION = (0.0, 1.0)
 """The limits of a success rate."""
-MAX_PLANNED_SEEDS = 1 << 20
-"""The largest number of seeds that is planned."""
+MAX_SEEDS = 1 << 20
+"""Upper limit of the number of needed seeds."""
 
 
 @dataclass(frozen=True)
 class Mean:
-    """Means over tasks, or differences of two, at every evaluation, and how well they are known.
+    """Means over tasks, or differences of two means, at every evaluation, with their errors.
 
-    All arrays have the shape (evaluations,), and are NaN where a task has one run.
+    All arrays have shape (evaluations,), and are NaN if a task has one run.
 
     :param points: the means.
     :param errors: their standard errors.
@@ -109,21 +109,21 @@ class Mean:
     def __sub__(self, subtrahend: Mean) -> Mean:
         """Return the difference of two independent means.
 
-        Its degrees of freedom are the smaller ones of the two: Welch's are more, and with three seeds beside twelve
-        on one task find a difference of equal methods in up to 22% of all cases.
+        Its degrees of freedom are the smaller of the two. Welch's are more: with three against twelve seeds on one
+        task, up to 22% of equal methods would differ significantly.
         """
         errors = np.hypot(self.errors, subtrahend.errors)
         freedom = np.minimum(self.freedom, subtrahend.freedom)
         return Mean(self.points - subtrahend.points, errors, freedom)
 
     def half_widths(self, level: float = SIGNIFICANT) -> Array:
-        """Return half the widths of the t-intervals that belong to two-sided tests at a level."""
+        """Return half the widths of the t-intervals of two-sided tests at a level."""
         return special.stdtrit(self.freedom, 1 - level / 2) * self.errors
 
     def curve(self, limits: Range, level: float = SIGNIFICANT) -> Curve:
         """Return the means with their point-wise intervals.
 
-        :param limits: the least and the greatest value that a mean can have.
+        :param limits: the lowest and the highest possible mean.
         """
         half = self.half_widths(level)
         return Curve(self.points, np.clip([self.points - half, self.points + half], *limits))
@@ -131,7 +131,7 @@ class Mean:
     def p_value(self) -> float | None:
         """Return the two-sided p value of the first mean being zero.
 
-        None where its error is not known, or is zero: runs that agree exactly say nothing about other seeds.
+        None if its error is unknown or zero: exactly equal runs carry no information about other seeds.
         """
         error = self.errors[0]
         if not error > 0:
@@ -142,33 +142,33 @@ class Mean:
 def mean(scores: Scores, episodes: Episodes | None = None) -> Mean:
     """Return the mean over tasks of the means over runs, at every evaluation.
 
-    The degrees of freedom are Satterthwaite's for the sample variances: the least variance of `seed_variances` makes
-    intervals wider, and never claims that their width is better known.
+    The degrees of freedom are Satterthwaite's for the sample variances; the lower bound in `seed_variances` widens
+    intervals without adding degrees of freedom.
 
-    :param episodes: the number of episodes behind each success rate, see `seed_variances`.
+    :param episodes: number of episodes of each success rate, see `seed_variances`.
     """
-    # a column, since each task has as many runs at all evaluations
+    # a column: the number of runs of a task is constant over evaluations
     runs = np.array([*map(len, scores.values())])[:, None]
     points = np.mean([np.atleast_1d(values.mean(axis=0)) for values in scores.values()], axis=0)
     errors = np.sqrt((seed_variances(scores, episodes) / runs).sum(axis=0)) / len(scores)
-    # without the least variance, which is no sample and has no degrees of freedom
+    # without the lower bound, which has no degrees of freedom
     parts = seed_variances(scores) / runs
     divisor = (parts**2 / np.maximum(runs - 1, 1)).sum(axis=0)
-    # where all runs agree, as many as the task with the fewest runs has
+    # if all runs agree: those of the task with the fewest runs
     fewest = np.full(points.shape, max(runs.min() - 1.0, 1.0))
     freedom = np.divide(parts.sum(axis=0) ** 2, divisor, out=fewest, where=divisor > 0)
     return Mean(points, errors, freedom)
 
 
 def seed_variances(scores: Scores, episodes: Episodes | None = None) -> Array:
-    """Return the variance of one run of each task, shape (tasks, evaluations); NaN where a task has one run.
+    """Return the variance of one run of each task, shape (tasks, evaluations); NaN if a task has one run.
 
-    It is the sample variance over runs. The success rate of m episodes has a variance of at least p (1 - p) / m even
-    if all seeds are equally good, so that is the least it can be: runs that agree by chance are not exact. For p, two
+    It is the sample variance over runs. The success rate of m episodes has a variance of at least p (1 - p) / m
+    even for equally good seeds, which is a lower bound: runs that agree by chance are not exact. For p, two
     successes and two failures are added to all episodes of the task (Agresti and Coull 1998), since a rate of 0 or 1
-    would claim to be exact again.
+    would look exact again.
 
-    :param episodes: task -> the number of episodes behind each of its scores; without them there is no least variance.
+    :param episodes: task -> the number of episodes of its scores; None: no lower bound.
     """
     variances = []
     for task, values in scores.items():
@@ -185,9 +185,9 @@ def seed_variances(scores: Scores, episodes: Episodes | None = None) -> Array:
 
 
 def over_tasks(differences: Array, limits: Range) -> Curve:
-    """Return the mean of the differences of tasks with its t-interval for other tasks like these, shape (1,)."""
+    """Return the mean of the differences of tasks with its t-interval over tasks, shape (1,)."""
     count = len(differences)
-    error = np.full(1, np.nan)  # one task says nothing about others
+    error = np.full(1, np.nan)  # undefined for one task
     if count > 1:
         error[:] = differences.std(ddof=1) / np.sqrt(count)
     points = differences.mean(keepdims=True)
@@ -195,28 +195,27 @@ def over_tasks(differences: Array, limits: Range) -> Curve:
 
 
 def seeds_needed(difference: Mean, seeds: int, margin: float | None, level: float) -> int:
-    """Return how many seeds of each of two methods would decide between them; more than `MAX_PLANNED_SEEDS` if none do.
+    """Return the number of seeds per method that would decide between two methods; above `MAX_SEEDS` if none.
 
-    It assumes that the difference stays as it is and that runs go on to vary as they do: then its interval excludes 0,
-    or lies within the margin.
+    With an unchanged difference and spread, its interval then excludes 0 or lies within the margin.
 
-    :param difference: of the means of the two methods; its error is known.
-    :param seeds: how many runs the tasks have today; the fewest, where they differ.
-    :param margin: less than which counts as equal, or None where scores have no scale for one.
-    :param level: of the two-sided test.
+    :param difference: difference of the two means, with a known error.
+    :param seeds: current number of runs of a task; the fewest if tasks differ.
+    :param margin: margin of equality, or None for scores without a scale.
+    :param level: level of the two-sided test.
     """
     lead = abs(difference.points[0])
     # better or worse once the interval is narrower than the lead, equal once it fits between lead and margin
-    room = lead if margin is None else max(lead, margin - lead)
+    distance = lead if margin is None else max(lead, margin - lead)
 
-    def is_enough(planned: int) -> bool:
+    def is_enough(number: int) -> bool:
         # errors fall with the root of the number of runs, degrees of freedom grow with it
-        at_plan = replace(
+        expected = replace(
             difference,
-            errors=difference.errors * np.sqrt(seeds / planned),
-            freedom=difference.freedom * (planned - 1) / (seeds - 1),
+            errors=difference.errors * np.sqrt(seeds / number),
+            freedom=difference.freedom * (number - 1) / (seeds - 1),
         )
-        return bool(at_plan.half_widths(level)[0] < room)
+        return bool(expected.half_widths(level)[0] < distance)
 
-    # the width falls with the number of seeds, so the first one that is enough can be bisected for
-    return bisect_left(range(MAX_PLANNED_SEEDS + 1), True, lo=2, key=is_enough)
+    # the width decreases with the number of seeds, so bisect
+    return bisect_left(range(MAX_SEEDS + 1), True, lo=2, key=is_enough)

@@ -27,19 +27,19 @@ from zoo.runs.protocol import PROTOCOL, shortened, show
 from zoo.runs.scores import ScoreKind
 
 NOT_KNOWN = "-"
-"""An entry that is not known."""
+"""Text of an unknown entry."""
 _NOT_STATED = "not stated"
 LONGEST_NAME = 40
-"""The most letters in a line of a name: that of a method may list many settings."""
+"""Longest line of a name, in characters: the name of a method may list many settings."""
 
 
 @dataclass(frozen=True)
 class TableEntry:
     """One entry of a table.
 
-    :param detail: an interval, or what else is set smaller.
-    :param numbers: what stands in the CSV file in place of the text: the ending of the column's name -> a number as it
-        is, scores as fractions.
+    :param detail: an interval, or other small print.
+    :param numbers: content of the CSV file in place of the text: suffix of the column name -> unrounded number, scores
+        as fractions.
     """
 
     text: str
@@ -54,15 +54,15 @@ class TableEntry:
 
     @property
     def written(self) -> Mapping[str, Any]:
-        """What stands in the CSV file: the ending of the column's name -> its content."""
+        """Content of the CSV file: suffix of the column name -> value."""
         if self.numbers is not None:
             return self.numbers
-        # programs read an empty field as a missing value
+        # an empty field is a missing value
         return {} if self.text == NOT_KNOWN else {"": self.text}
 
 
 Row = Mapping[str, Any]
-"""Heading -> a `TableEntry`, a text, or None for what is not known."""
+"""Heading -> a `TableEntry`, a text, or None if unknown."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _entry(content: TableEntry | str | None) -> TableEntry:
 
 
 def digits_of(kind: ScoreKind, estimates: Iterable[Estimate | None]) -> int:
-    """Return how many decimals to show of estimates that stand side by side."""
+    """Return the number of decimals of estimates shown together."""
     values = []
     for estimate in filter(None, estimates):
         values += [estimate.point, *(estimate.interval or ())]
@@ -110,9 +110,9 @@ def digits_of(kind: ScoreKind, estimates: Iterable[Estimate | None]) -> int:
 def number_text(value: float, digits: int, sign: str = "-") -> str:
     """Return a number with some decimals and a true minus sign.
 
-    :param sign: ``"+"`` where positive numbers have a sign too.
+    :param sign: ``"+"`` to show the sign of positive numbers.
     """
-    # a tie is decided by its value, not by the order in which it was summed; z: zero has no sign
+    # rounded first, so that ties do not depend on the order of a sum; z: zero has no sign
     return f"{round(value, 9):{sign}z,.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
@@ -139,9 +139,9 @@ def _interval_entry(estimate: Estimate | None, scale: float, digits: int) -> Tab
 def _score_entries(
     comparison: Comparison, cells: Mapping[str, Cell], field: str = "mean"
 ) -> dict[str, TableEntry]:
-    """Return scores that are compared with one another, the best in bold; methods with unfinished runs never are.
+    """Return scores of a row or column, with the best in bold unless its method has unfinished runs.
 
-    Only the best one, so that bold never contradicts a test that finds another method better.
+    Only the best is bold, so that bold never contradicts a test.
 
     :param field: of `Cell`.
     """
@@ -152,7 +152,7 @@ def _score_entries(
     entries = {}
     for name, estimate in estimates.items():
         entry = number_entry(estimate, kind.scale, digits)
-        # where all are equal, such as one alone, none is the best
+        # if all are equal, none is the best
         if estimate and cells[name].tally.is_complete and min(points) < max(points):
             entry = replace(entry, is_bold=math.isclose(estimate.point, max(points)))
         entries[name] = entry
@@ -160,7 +160,7 @@ def _score_entries(
 
 
 def _range_text(ends: tuple[int, int]) -> str:
-    """Return the smallest and the largest of some whole numbers as text, e.g. ``"1,000"`` or ``"3 to 12"``."""
+    """Return the range of integers as text, e.g. ``"1,000"`` or ``"3 to 12"``."""
     return " to ".join(f"{end:,}" for end in dict.fromkeys(ends))
 
 
@@ -174,7 +174,7 @@ def p_text(p_value: float | None) -> str:
 
 
 def only_task(comparison: Comparison) -> str:
-    """Return in short the one task that all scores are of, which leaves nothing to average over; else ``""``."""
+    """Return the short name of the only task of all scores; ``""`` for several tasks."""
     tasks = set().union(*(phase.per_task for phase in comparison.phases.values()))
     if len(tasks) > 1:
         return ""
@@ -185,7 +185,7 @@ def only_task(comparison: Comparison) -> str:
 
 
 def verdict_table(comparison: Comparison, phase: Phase) -> Table:
-    """Return how the subject of a phase compares with each other method; without rows where nothing is compared."""
+    """Return the verdicts on the other methods; without rows if nothing is compared."""
     kind = comparison.kind
     decision = phase.decision
     digits = digits_of(kind, [v.difference for v in decision.verdicts])
@@ -203,28 +203,28 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
     sentences = []
     if any(v.difference for v in decision.verdicts):
         sentences.append(
-            f"Difference: the mean of {subject} minus the other's, with a {100 * (1 - decision.level):.4g}% t-interval "
-            f"over seeds, which excludes 0 where p is at most {SIGNIFICANT:g}."
+            f"Difference: mean of {subject} minus mean of the other method, with a {100 * (1 - decision.level):.4g}% "
+            f"t-interval over seeds, which excludes 0 if p is at most {SIGNIFICANT:g}."
         )
     if any(v.over_tasks and v.over_tasks.interval for v in decision.verdicts):
-        sentences.append("Over tasks: its 95% t-interval for other tasks like these.")
+        sentences.append("Over tasks: its 95% t-interval for similar tasks.")
     if decision.tested:
         sentences.append(f"p and verdict: {decision.tested}.")
     if any(v.outcome == Outcome.EQUAL for v in decision.verdicts):
-        sentences.append(f"Equal: surely less than {100 * MARGIN:g} points apart.")
+        sentences.append(f"Equal: significantly less than {100 * MARGIN:g} points apart.")
     if any(v.outcome == Outcome.NOT_COMPARABLE for v in decision.verdicts):
-        sentences.append("Not comparable: own runs are shorter than the published ones.")
+        sentences.append("Not comparable: your runs are shorter than the published ones.")
     sentences.append(
-        f"P(better): probability that a run of {subject} beats one of the other on the same task."
+        f"P(better): probability that a run of {subject} beats a run of the other method on the same task."
     )
-    title = f"{subject} against each other method"
+    title = f"{subject} against the other methods"
     return _phase_table(
         "verdict", title, comparison, phase, " ".join(sentences), rows, heading="against"
     )
 
 
 def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
-    """Return the aggregates of methods in one phase; without rows where nothing can be averaged."""
+    """Return the aggregates of methods in one phase; without rows if nothing can be averaged."""
     kind = comparison.kind
     cells = phase.aggregates
     means = _score_entries(comparison, cells)
@@ -238,12 +238,12 @@ def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
             "finished": None if cell.tally.is_complete else str(cell.tally),
             "steps": _range_text(phase.step_ranges[name]),
         }
-    where = only_task(comparison) or phase.tasks_label
-    # a suite's name says which tasks there are
+    tasks = only_task(comparison) or phase.tasks_label
+    # the name of a suite defines its tasks
     if not only_task(comparison) and phase.suite is None:
-        where += f" ({', '.join(places_of(phase.tasks))})"
+        tasks += f" ({', '.join(places_of(phase.tasks))})"
     caption = (
-        f"{kind.caption} on {where}, with 95% intervals over seeds: t for the mean, bootstrap for the IQM (the mean of "
+        f"{kind.caption} on {tasks}, with 95% intervals over seeds: t for the mean, bootstrap for the IQM (the mean of "
         f"the middle half of all runs) from {MIN_SEEDS} seeds on. Bold: the best; this is not a test."
     )
     title = "Scores" if only_task(comparison) else "Aggregates"
@@ -251,7 +251,7 @@ def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
 
 
 def domains_table(comparison: Comparison, phase: Phase) -> Table:
-    """Return the mean of each method on each domain; without rows where all scores are of one task."""
+    """Return the mean of each method on each domain; without rows for a single task."""
     columns = {
         f"{domain} ({len(phase.domain_tasks[domain])})": _score_entries(comparison, cells)
         for domain, cells in sorted(phase.domains.items())
@@ -260,13 +260,13 @@ def domains_table(comparison: Comparison, phase: Phase) -> Table:
     rows = pd.DataFrame(columns, dtype=object).fillna(NOT_KNOWN).to_dict("index")
     caption = (
         "Success in %, mean over the tasks of a domain (their number in brackets), with 95% t-intervals over seeds; "
-        "-: not all of them were run. Bold: the best of the column."
+        "-: not all of them were run. Bold: best of the column."
     )
     return _phase_table("domains", "Domains", comparison, phase, caption, rows)
 
 
 def tasks_table(comparison: Comparison, phase: Phase) -> Table:
-    """Return the mean of each method on each task; without rows where all scores are of one task."""
+    """Return the mean of each method on each task; without rows for a single task."""
     rows = []
     tasks = {} if only_task(comparison) else phase.per_task
     for task, cells in tasks.items():
@@ -280,29 +280,29 @@ def tasks_table(comparison: Comparison, phase: Phase) -> Table:
 
 
 def protocol_table(methods: Methods) -> Table:
-    """Return how each score was made, one row for each protocol; fields that nobody states are left out."""
+    """Return the protocol of each score, one row for each protocol, without fields that are never stated."""
     merged: dict[tuple[str, str, tuple[Any, ...]], list[str]] = {}
     for name, method in methods.items():
-        fields_by_place = {}
-        for place, protocol in method.protocols.items():
-            # a set may say otherwise, such as the mean of the last three evaluations
+        fields_by_environment = {}
+        for environment, protocol in method.protocols.items():
+            # a set may use another score, such as the mean of the last three evaluations
             scoring = method.scoring or "the last evaluation"
-            fields_by_place[place] = (*map(protocol.get, PROTOCOL), scoring)
-        for fields, places in by_value(fields_by_place).items():
-            key = (method.source, ", ".join(places_of(places)), fields)
+            fields_by_environment[environment] = (*map(protocol.get, PROTOCOL), scoring)
+        for fields, environments in by_value(fields_by_environment).items():
+            key = (method.source, ", ".join(places_of(environments)), fields)
             merged.setdefault(key, []).append(name)
     rows = []
-    for (source, where, fields), names in sorted(
+    for (source, location, fields), names in sorted(
         merged.items(), key=lambda item: (item[0][:2], item[1][0])
     ):
         entry = TableEntry(", ".join(shortened(names)), numbers={"": ", ".join(names)})
-        row: dict[str, Any] = {"source": source, "methods": entry, "where": where}
+        row: dict[str, Any] = {"source": source, "methods": entry, "where": location}
         for field, value in zip((*PROTOCOL, "score"), fields, strict=True):
             text = _NOT_STATED if value is None else show(value)
             row[field.replace("_", " ")] = TableEntry(text, numbers={"": value})
         rows.append(row)
-    caption = "How each score was made."
-    # what all rows share is said once, below the table
+    caption = "Protocol of each score."
+    # values shared by all rows are in the caption
     for heading in list(rows[0])[3:] if rows else ():
         texts = {row[heading].text for row in rows}
         if len(texts) > 1 or (len(rows) == 1 and texts != {_NOT_STATED}):
@@ -325,8 +325,8 @@ def _phase_table(
 ) -> Table:
     """Return a table about one phase and kind of scores.
 
-    :param rows: the rows, or method -> the rest of its row, which are put into the order of the ranking.
-    :param heading: what the column of methods is called.
+    :param rows: the rows, or method -> the other entries of its row, sorted by the ranking.
+    :param heading: heading of the column of methods.
     """
     if isinstance(rows, Mapping):
         ordered = [method for method in ranking(comparison, phase) if method in rows]
@@ -380,5 +380,5 @@ _LATEX = str.maketrans({
 
 
 def latex(text: str) -> str:
-    """Return a text as LaTeX sets it: pandas knows no minus sign."""
+    """Return a text escaped for LaTeX, with a true minus sign, unlike pandas."""
     return text.translate(_LATEX)

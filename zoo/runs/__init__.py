@@ -1,1 +1,1 @@
-"""The run folder: what is written into it and read from it."""
+"""Run folders: their files, written and read."""

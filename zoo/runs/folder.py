@@ -1,4 +1,4 @@
-"""A run folder: who owns it, and the only code that knows the names and formats of its files."""
+"""A run folder: ownership, and the names and formats of its files."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from zoo.settings.record import RunRecord
 from zoo.terminal.errors import CannotResume, Interrupted, UsageError
 
 PHASES = ("offline", "online")
-"""Names of the values 0 and 1 of ``phase``."""
+"""Phase names, indexed by the value of ``phase``."""
 OFFLINE, ONLINE = range(2)
 COLUMNS = ("timesteps", "phase", "results", "ep_lengths", "episode_seeds")
-"""What every evaluation has; ``successes`` is there where the environment knows success."""
+"""Arrays of every evaluation; ``successes`` is added if the environment reports success."""
 Evaluations = dict[str, np.ndarray]
 """The evaluations of one seed so far, see :func:`with_evaluation`."""
 EVALUATION = np.dtype(
@@ -47,9 +47,9 @@ EVALUATION = np.dtype(
         ("length", np.float64),
     ]
 )
-"""An evaluation in short: phase, step, numbers of episodes and of successes, mean return and mean length."""
+"""Summary of an evaluation: phase, step, number of episodes and successes, mean return and length."""
 NO_SUCCESS = -1
-"""The successes of an evaluation that is not scored by success."""
+"""Value of ``successes`` of an evaluation that is scored by return."""
 STUDY = "study.yml"
 """File that marks the folder of a tuning study."""
 VERSIONS = "versions.json"
@@ -62,7 +62,7 @@ _STATUS_TYPES = {
 }
 STATES = ("running", "done", "failed", "interrupted")
 DIVERGED = "diverged"
-"""The ``failure`` of a failed run whose values became useless; other failures have none."""
+"""The ``failure`` of a run that diverged; other failures have none."""
 DEAD = "dead"
 SHOWN_STATES = (*STATES, DEAD)
 DEAD_RUN_HINT = "its process is gone; --resume continues it"
@@ -76,14 +76,14 @@ PROGRESS = {
     "time/updates_per_s": "speed",
     "time/fps": "online_speed",
 }
-"""Columns of ``progress.csv`` -> what `RunFolder.read_progress` calls them."""
+"""Columns of ``progress.csv`` -> columns of `RunFolder.read_progress`."""
 _SEED = re.compile(r"^seed: (0|[1-9]\d*)$", re.MULTILINE)
 
 
 class UnreadableRun(UsageError):
     """A file of a run folder is missing or damaged.
 
-    :param problem: what is wrong with it, to follow its name.
+    :param problem: text that follows the name of the file.
     """
 
     def __init__(self, file: Path, problem: str) -> None:
@@ -93,7 +93,7 @@ class UnreadableRun(UsageError):
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Name a file in what is raised while it is read."""
+    """Convert errors while reading a file to an error that names it."""
     try:
         yield
     except FileNotFoundError as error:
@@ -140,7 +140,7 @@ class RunFolder:
             except FileExistsError:
                 continue
             break
-        folder.lock.take()  # nobody else wants it: nothing says yet what the run is
+        folder.lock.take()  # always free: the run has no record yet
         folder.write_status("running", seed, 0, 0)
         return folder
 
@@ -159,13 +159,13 @@ class RunFolder:
             "updated": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         if state == "running":
-            status["host"] = HOST  # where the lock can be tested, see `state_now`
+            status["host"] = HOST  # the host on which the lock can be tested, see `state_now`
         write_text(self.status, json.dumps(status) + "\n")
 
     def read_status(self) -> dict[str, Any]:
-        """Return what ``status.json`` says; its ``state`` is one of `STATES`.
+        """Return the content of ``status.json``; its ``state`` is one of `STATES`.
 
-        :raises UnreadableRun: if it cannot be read, or lacks what every status has.
+        :raises UnreadableRun: if it cannot be read or lacks an entry.
         """
         # not every status has these
         status: dict[str, Any] = {"pretraining_step": 0, "reason": "", **_read_json(self.status)}
@@ -180,32 +180,32 @@ class RunFolder:
                 raise ValueError(f"`updated` must have a time zone, got {status['updated']}")
         return status
 
-    # -- config.yml and what else is known before training ------------------------------------------------------------
+    # -- config.yml and other files written before training ------------------------------------------------------------
 
     def write_config(self, record: RunRecord) -> None:
-        """Write what the run is, seed included."""
+        """Write the record of the run, seed included."""
         write_text(self.config, dump_yaml(record.plain()))
 
     def read_config(self) -> RunRecord:
-        """Return what the run is.
+        """Return the record of the run.
 
-        :raises UnreadableRun: if ``config.yml`` cannot be read, lacks what every run has, or has a wrong value.
+        :raises UnreadableRun: if ``config.yml`` cannot be read, lacks an entry or has a wrong value.
         """
         with reading(self.config):
             text = read_text(self.config)
-            # seeds share the rest of the text, and parsing YAML takes longer than all else that is read of a run
+            # seeds share the remaining text, and parsing YAML is the slowest part of reading a run
             record = _read_record(_SEED.sub("seed: 0", text))
-            for seed in _SEED.findall(text):  # none in a file that `write_config` has not written
+            for seed in _SEED.findall(text):  # no match in a file not written by `write_config`
                 record = replace(record, seed=int(seed))
         return record
 
     def write_origin(self, versions: Mapping[str, Any]) -> None:
-        """Record the command line, and what software and data are used."""
+        """Record the command line and the versions of software and data."""
         write_text(self.path / "command.txt", shlex.join(sys.orig_argv) + "\n")
         write_text(self.path / VERSIONS, json.dumps(versions, indent=1) + "\n")
 
     def read_versions(self) -> dict[str, Any]:
-        """Return what software and data the run has used, as ``zoo.runs.versions.describe_versions`` gave it.
+        """Return the versions of software and data, as ``zoo.runs.versions.describe_versions`` returned them.
 
         :raises UnreadableRun: if it cannot be read.
         """
@@ -216,7 +216,7 @@ class RunFolder:
         return versions
 
     def known_versions(self) -> dict[str, Any]:
-        """Return the same as far as it can be read, for what goes on without."""
+        """Return the same, empty if it cannot be read."""
         try:
             return self.read_versions()
         except UnreadableRun:
@@ -258,10 +258,10 @@ class RunFolder:
                     raise ValueError(f"`{name}` cannot hold {values[~is_valid][0]}")
         return arrays
 
-    # -- summary.json: what reports read of a run that has finished --------------------------------------------------
+    # -- summary.json: evaluations of a finished run, for reports ----------------------------------------------------
 
     def write_summary(self) -> None:
-        """Write the evaluations of a finished run in short; call it before its status says ``done``."""
+        """Write the summary of a finished run; call it before its status is ``done``."""
         rows = []
         if self.evaluations.exists():
             for row in self.summarise_evaluations().tolist():
@@ -269,7 +269,7 @@ class RunFolder:
         write_text(self.summary, json.dumps({"evaluations": rows}) + "\n")
 
     def read_summary(self) -> np.ndarray:
-        """Return what `write_summary` wrote, rows of `EVALUATION`.
+        """Return the evaluations in the summary, rows of `EVALUATION`.
 
         :raises UnreadableRun: if the file is damaged.
         """
@@ -310,8 +310,8 @@ class RunFolder:
     def read_progress(self) -> pd.DataFrame:
         """Return the rows of ``progress.csv`` with a time: steps, seconds, and steps per second as ``speed``.
 
-        Speed is that of updates offline, and of environment steps online. Steps and seconds count from the beginning
-        of the run, pretraining included. A last line that is not whole is left out.
+        Speed counts updates offline and environment steps online. Steps and seconds count from the start
+        of the run, pretraining included. An incomplete last line is ignored.
 
         :raises UnreadableRun: if the file is missing or damaged.
         """
@@ -348,10 +348,10 @@ def with_evaluation(
     ``results`` (returns), ``ep_lengths``, ``episode_seeds`` and, once success is the score, ``successes``, each
     (T, episodes).
 
-    :param history: the earlier ones; empty before the first.
-    :param timesteps: when it was made: gradient steps since the end of pretraining, then environment steps on top.
+    :param history: earlier evaluations; empty before the first.
+    :param timesteps: gradient steps since the end of pretraining, plus environment steps.
     :param results: as `zoo.runs.scores.ScoringRule.apply` returns them.
-    :param replica: whose episodes to keep, from 0 to S - 1.
+    :param replica: index of the replica, from 0 to S - 1.
     """
     row = {
         "timesteps": np.array(timesteps, np.int64),
@@ -371,12 +371,12 @@ def with_evaluation(
 
 
 def file_name_of(env: str) -> str:
-    """Return how an environment's id stands in names of files: ``module:ns/Name-v0`` as ``module__ns__Name-v0``."""
+    """Return the name of an environment in file names: ``module__ns__Name-v0`` for ``module:ns/Name-v0``."""
     return env.replace("/", "__").replace(":", "__")
 
 
 def short_name(environment: str) -> str:
-    """Return an environment's name without the parts that all of them share, e.g. ``scene-play task1``."""
+    """Return the short name of an environment, e.g. ``scene-play task1``."""
     return environment.replace("-singletask-", " ").removesuffix("-v0")
 
 
@@ -386,7 +386,7 @@ def numbered_folders(parent: Path, env: str) -> dict[int, Path]:
     folders = {}
     for path in parent.glob(f"{prefix}*"):
         number = path.name.removeprefix(prefix)
-        # The name of another environment may begin alike.
+        # The name of another environment may have the same prefix.
         if number.isdecimal():
             folders[int(number)] = path
     return folders
@@ -395,7 +395,7 @@ def numbered_folders(parent: Path, env: str) -> dict[int, Path]:
 def find_run_folders(paths: Iterable[Path]) -> list[Path]:
     """Return the path of every run folder at or below some paths, sorted, each once.
 
-    Symbolic links are followed. A folder that several paths lead to is taken by the first of them. The trials of a
+    Symbolic links are followed. A folder with several paths is returned once, by the first. The trials of a
     study are not results: they are found only if its folder, or one inside it, is among the paths.
     """
     run_folders: list[str] = []
@@ -418,21 +418,21 @@ def find_run_folders(paths: Iterable[Path]) -> list[Path]:
                 run_folders.append(folder)
             if is_run or is_study:
                 names.clear()
-            # What is no link comes first, and gives a folder its name; those with a dot are being made.
+            # real folders before links, so that they determine the path; a leading dot marks an incomplete folder
             names[:] = [name for name in names if not name.startswith(".")]
             names.sort(key=lambda name: (os.path.islink(f"{folder}/{name}"), name))
     return [Path(folder) for folder in sorted(run_folders, key=lambda path: path.split(os.sep))]
 
 
 def check_log_folder(folder: Path, name: str = "log folder", flag: str = "-f/--log-folder") -> None:
-    """Raise UsageError if a file of 64 KiB cannot be written where a folder for runs is, or will be made.
+    """Raise UsageError if a file of 64 KiB cannot be written to a log folder, which may not exist yet.
 
-    :param name: what to call it.
-    :param flag: what it was chosen with.
+    :param name: its name in the message.
+    :param flag: flag that selects it.
     """
     existing = folder.absolute()
     try:
-        # The folder is not made here: what is refused after this check must leave none behind.
+        # The folder is not created here: a rejected command must leave nothing behind.
         while not existing.exists():
             existing = existing.parent
         with tempfile.NamedTemporaryFile(dir=existing) as file:
@@ -441,14 +441,13 @@ def check_log_folder(folder: Path, name: str = "log folder", flag: str = "-f/--l
             os.fsync(file.fileno())
     except OSError as error:
         raise UsageError(
-            f"the {name} must be writable with free space, got {error.strerror} for {folder}; "
-            f"choose another with {flag}"
+            f"cannot write to the {name} {folder}: {error.strerror}; choose another with {flag}"
         ) from error
 
 
 @contextlib.contextmanager
 def ending_recorded(folders: Sequence[RunFolder]) -> Iterator[None]:
-    """Record in the status of runs how they end, if an exception ends them here.
+    """Record an exception in the status of the runs that it ends.
 
     :param folders: the run folders; more may be appended meanwhile.
     """
@@ -461,7 +460,7 @@ def ending_recorded(folders: Sequence[RunFolder]) -> Iterator[None]:
         if isinstance(error, KeyboardInterrupt | Interrupted):
             ending = "interrupted"
         for folder in folders:
-            # Recording often fails for the same reason as the run, whose error says more.
+            # Recording often fails for the same reason as the run; its error is more useful.
             with contextlib.suppress(OSError, UnreadableRun):
                 status = folder.read_status()
                 if status["state"] not in ("done", "failed"):  # it had ended before
@@ -471,18 +470,18 @@ def ending_recorded(folders: Sequence[RunFolder]) -> Iterator[None]:
 
 
 def describe_error(error: BaseException) -> str:
-    """Return an exception as the reason of a run's end."""
+    """Return an exception as text for a status."""
     return f"{type(error).__name__}: {error}"
 
 
 def state_now(folder: RunFolder, status: Mapping[str, Any]) -> str:
-    """Return a run's state: the one in its ``status.json``, or ``dead`` if its process is gone and could not say so.
+    """Return a run's state: the one in its ``status.json``, or ``dead`` if its process is gone.
 
-    A run that says ``running`` is dead if nobody holds its lock and its status was written on this host. Locks need not
-    reach other hosts, and copies of a folder have none. So a run of another host counts as dead only when its status is
-    more than a day old. Where locks cannot be tested the status is believed.
+    A ``running`` run is dead if its lock is free and its status was written on this host. Locks may not
+    reach other hosts, and copied folders have none. So a run of another host is dead only if its status is more than a
+    day old. If locks cannot be tested, the status is returned.
 
-    :param status: what ``status.json`` says.
+    :param status: content of ``status.json``.
     """
     age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(status["updated"])
     is_of_here = status.get("host") == HOST

@@ -1,4 +1,4 @@
-"""How a run was made: the fields of its protocol, its settings, where two runs differ, and what methods are called."""
+"""Protocols and settings of runs, differences between protocols, and names of methods."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -13,22 +13,22 @@ PROTOCOL = (
     "profile", "offline_steps", "online_steps", "eval_episodes", "sparse", "dataset_size", "dataset_fingerprint",
     "net_arch", "pretraining_steps", "pretrained_actor", "success_return", "action_range", "mujoco",
 )  # fmt: skip
-"""What must agree before two runs of an algorithm may share a row.
+"""Fields that are equal for all runs of a method.
 
-Runs that began with a saved behaviour flow are set apart from others and by its number of updates, but not by the
-file, since each seed may have its own.
+Runs that started from a saved behaviour flow are separate by its number of updates, but not by its file, since each
+seed may have another one.
 """
 
 _NOT_SHOWN = {*PROTOCOL} & CommonSettings.declared().keys() | {*CommonSettings.with_role("machine")}
 
 
 def describe_settings(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return the settings of an algorithm that may change a score, flat and as texts; `PROTOCOL` has the others."""
+    """Return the settings of an algorithm that may change a score, flat and as texts, without `PROTOCOL`."""
     texts = {}
     for name, value in sorted(flatten(settings).items()):
-        # What is nested in a setting is shown where the setting is; an empty mapping sets nothing.
+        # Nested settings follow their parent; empty mappings are skipped.
         if name.partition(".")[0] not in _NOT_SHOWN and value != {}:
-            # an algorithm of one's own may have a setting with the name of a field of the protocol
+            # a custom algorithm may have a setting with the name of a protocol field
             texts[f"settings.{name}" if name in PROTOCOL else name] = show(value)
     return texts
 
@@ -36,15 +36,15 @@ def describe_settings(settings: Mapping[str, Any]) -> dict[str, str]:
 def protocol_differences(
     phase: str, protocol: Mapping[str, Any], reference: Mapping[str, Any]
 ) -> list[str]:
-    """Return where two protocols differ, e.g. ``["offline_steps 10,000 against 1,000,000"]``.
+    """Return the differences between two protocols, e.g. ``["offline_steps 10,000 against 1,000,000"]``.
 
-    A field of `PROTOCOL` that one of them does not state is not compared, nor are online steps for offline scores.
+    Fields that one of them does not state are not compared, nor are online steps for offline scores.
     """
     differences = []
     for field in PROTOCOL:
         value = protocol.get(field)
         expected = reference.get(field)
-        # Published scores and runs of older releases leave fields out.
+        # Published scores lack fields.
         if value is None or expected is None or value == expected:
             continue
         if phase == "offline" and field == "online_steps":
@@ -73,15 +73,15 @@ def phase_ends(protocol: Mapping[str, Any]) -> dict[str, int]:
 
 
 def describe_layers(value: Any) -> str | None:
-    """Return layer widths in short, e.g. ``512x4``; None where nothing is stated.
+    """Return layer sizes as text, e.g. ``512x4``; None if they are not stated.
 
-    :param value: a list of widths, a mapping of such lists, or None.
+    :param value: a list of layer sizes, a mapping of such lists, or None.
     """
     if value is None:
         return None
     if isinstance(value, Mapping):
         return ", ".join(
-            f"{name} {describe_layers(widths)}" for name, widths in sorted(value.items())
+            f"{name} {describe_layers(sizes)}" for name, sizes in sorted(value.items())
         )
     if isinstance(value, list | tuple) and value:
         if len(set(map(str, value))) == 1:
@@ -98,10 +98,10 @@ def show(value: Any) -> str:
 
 
 def shortened(phrases: Iterable[str], limit: int = 6) -> list[str]:
-    """Return the first phrases, and how many more there are."""
+    """Return the first phrases, and the number of remaining ones."""
     phrases = list(phrases)
     rest_count = len(phrases) - limit
-    if rest_count <= 1:  # the last one is as long as saying that there is one
+    if rest_count <= 1:  # listing one more is as short as counting it
         return phrases
     return [*phrases[:limit], f"and {rest_count} more"]
 
@@ -117,7 +117,7 @@ def name_methods(runs: pd.DataFrame) -> pd.Series:
 
     :param runs: the table of `zoo.runs.read.RunTables`; its column ``problem`` is missing for finished runs.
     """
-    methods = runs["label"].astype(object)  # floats where no run can be read
+    methods = runs["label"].astype(object)  # floats if no run can be read
     kinds = kinds_of(runs)
     for label, group in runs[methods.notna()].groupby("label"):
         table = pd.DataFrame([*group["settings"]], group.index).assign(score=kinds).fillna("None")
@@ -132,12 +132,12 @@ def name_methods(runs: pd.DataFrame) -> pd.Series:
             texts = [f"{field}={value}" for field, value in zip(fields, variant, strict=True)]
             names[variant] = f"{label} ({', '.join(texts)})"
         finished = variants[group["problem"].isna()].unique()
-        if len(finished) == 1:  # runs that did not finish give way to those that did
+        if len(finished) == 1:  # finished runs have precedence over unfinished ones
             names[finished[0]] = str(label)
         methods[group.index] = variants.map(names)
     return methods
 
 
 def kinds_of(runs: pd.DataFrame) -> pd.Series:
-    """Return the kind of each run's scores; without evaluations, that of other runs on its environment."""
+    """Return the kind of each run's scores; without evaluations, the kind of other runs on its environment."""
     return runs["kind"].fillna(runs.groupby("environment")["kind"].transform("first"))

@@ -1,7 +1,7 @@
 """Finished and unfinished runs, read back as tables.
 
 `read_runs` finds run folders below any folder and returns one table of runs and one of evaluations. A run that cannot
-be counted stays in the table with the reason: it is unfinished, unreadable, or an older run of the same seed.
+be counted stays in the table with the reason: unfinished, unreadable, or an older run of the same seed.
 """
 
 import datetime
@@ -97,8 +97,8 @@ def split_environment(name: str) -> tuple[str, str, str]:
     (``scene-play-singletask-v0`` is ``scene-play-singletask-task2-v0``), and a larger dataset adds its size
     (``scene-play-100m-...``). All of them meet in one row; the size of the data is part of the protocol.
 
-    :return: full name, domain (``cube-double-play``), task (``task2``); a name that no benchmark
-        knows is its own domain, without a task.
+    :return: full name, domain (``cube-double-play``), task (``task2``); an unknown name
+        is also its domain, without a task.
     """
     if name in D4RL:
         return name, D4RL[name].domain, ""
@@ -116,18 +116,18 @@ def read_runs(paths: Iterable[Path], finished: dict[Path, ReadRun] | None = None
     Runs of one label on one environment that differ in a setting or in the kind of their scores are different methods,
     see `zoo.runs.protocol.name_methods`.
 
-    :param finished: what earlier calls have read of finished runs, which are not read again; this call adds its own.
+    :param finished: cache of finished runs, by path; it is updated.
     """
-    rows_of_finished = {} if finished is None else finished
+    cache = {} if finished is None else finished
     rows = []
     evaluations = []
     for path in find_run_folders(paths):
-        row, rows_of_run = rows_of_finished.get(path) or _read_run(path)
+        row, rows_of_run = cache.get(path) or _read_run(path)
         if row["state"] == "done":
-            rows_of_finished[path] = row, rows_of_run
+            cache[path] = row, rows_of_run
         rows.append(dict(row))
         evaluations.append(rows_of_run)
-    # Many environments put success into an info only when it is true. So where any run reports success, the others on
+    # Many environments put success into an info only if it is true. So if any run reports success, the other runs on
     # its environment never succeeded.
     reporting = {row["environment"] for row in rows if row.get("kind") == SUCCESS.name}
     for row, rows_of_run in zip(rows, evaluations, strict=True):
@@ -189,9 +189,9 @@ def _describe(folder: RunFolder, record: RunRecord, mujoco: str | None) -> dict[
 
 
 def _simulators(folder: RunFolder, environment: str) -> str | None:
-    """Return the side of MuJoCo 3.5.0 that a run was played on, and that of its data if it is the other."""
+    """Return the simulator group of a run, with the group of its data if they differ; see `simulator`."""
     name = split_environment(environment)[0]
-    if simulator(name, "3.5") is None:  # all versions move this robot alike
+    if simulator(name, "3.5") is None:  # all versions simulate this robot equally
         return None
     versions = folder.known_versions()
     played = simulator(name, versions["packages"].get("mujoco"))
@@ -206,7 +206,7 @@ def _columns_of(record: RunRecord) -> dict[str, Any]:
     environment, domain, task = split_environment(record.env)
     run = record.run
     values = run.settings()
-    rule = ScoringRule.of_run(record)
+    rule = ScoringRule.from_run(record)
     dataset = record.dataset or {}
     actor = record.pretrained_actor or {}
     cloned = integer("pretrained_actor.updates", actor.get("updates", 0), at_least=0)
@@ -217,7 +217,7 @@ def _columns_of(record: RunRecord) -> dict[str, Any]:
         "trained_agent": record.trained_agent is not None,  # each seed may have its own file
     }
     n_envs = (record.n_envs or 1) // len(record.all_seeds)
-    if n_envs > 1 and run.online_steps:  # one update follows a step of all of them
+    if n_envs > 1 and run.online_steps:  # they share one update a step
         besides["n_envs"] = n_envs
     return {
         **values,
@@ -268,8 +268,8 @@ def _evaluation_table(runs: pd.DataFrame, evaluations: Sequence[np.ndarray]) -> 
 
 
 def _find_missing_evaluation(row: Mapping[str, Any], evaluations: np.ndarray) -> str | None:
-    """Return which phase of a finished run lacks an evaluation at its end."""
-    # A later evaluation of a phase takes the place of an earlier one.
+    """Return the phase of a finished run without an evaluation at its end, as a reason."""
+    # later evaluations of a phase overwrite earlier ones
     last_steps = dict(zip(evaluations["phase"].tolist(), evaluations["step"].tolist(), strict=True))
     for phase, end in phase_ends(row).items():
         last = last_steps.get(PHASES.index(phase), 0)
@@ -279,10 +279,10 @@ def _find_missing_evaluation(row: Mapping[str, Any], evaluations: np.ndarray) ->
 
 
 def _unfinished(row: Mapping[str, Any], status: Mapping[str, Any]) -> str:
-    """Return why a run does not count that has not reached its end."""
+    """Return the reason why an unfinished run does not count."""
     places = []
     for phase in PHASES:
-        if row[f"{phase}_steps"] != 0:  # NaN where it is unknown
+        if row[f"{phase}_steps"] != 0:  # NaN if it is unknown
             steps = show(row[f"{phase}_steps"])
             places.append(f"{phase} step {row[f'{phase}_step']:,} of {steps}")
     cloned = status["pretraining_step"]
@@ -293,7 +293,7 @@ def _unfinished(row: Mapping[str, Any], status: Mapping[str, Any]) -> str:
 
 
 def _mark_duplicates(runs: pd.DataFrame) -> None:
-    """Let one run of a method, environment and seed stand for all: the newest that is finished, or else the newest."""
+    """Select one run for each method, environment and seed: the newest finished one, otherwise the newest."""
     key = ["method", "environment", "seed"]
     best_last = runs.assign(is_done=runs["problem"].isna()).dropna(subset=key)
     # The path breaks ties, so that the order of folders does not matter.

@@ -1,4 +1,4 @@
-"""What ``--resume`` finds and restores: a run to resume, one that is done already, or none, and why."""
+"""Search for the run to resume, and results of finished runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,8 +30,8 @@ class StoredRun:
     """A run as its folders describe it.
 
     :param folders: one for each replica.
-    :param record: that of the first replica.
-    :param statuses: what ``status.json`` says, of each replica.
+    :param record: record of the first replica.
+    :param statuses: content of ``status.json`` of each replica.
     """
 
     folders: list[RunFolder]
@@ -45,13 +45,13 @@ class StoredRun:
 
     @property
     def is_done(self) -> bool:
-        """Whether it has reached its end; replicas that failed on the way do not change that."""
+        """Whether it has finished, with or without failed replicas."""
         states = {status["state"] for status in self.statuses}
         return "done" in states and states <= {"done", "failed"}
 
     @property
     def has_diverged(self) -> bool:
-        """Whether every replica has diverged; any other failure, such as a full disk, may be the machine's."""
+        """Whether every replica has diverged; other failures, such as a full disk, may be the machine's."""
         return all(status.get("failure") == DIVERGED for status in self.statuses)
 
     def __str__(self) -> str:
@@ -65,7 +65,7 @@ def matching_runs(
 ) -> list[StoredRun]:
     """Return the runs of the same settings and seeds, in their order.
 
-    :param settings: what :meth:`RunRecord.identity` returned for the same roles `besides`.
+    :param settings: result of :meth:`RunRecord.identity` for the same roles `besides`.
     """
     return [
         run
@@ -77,7 +77,7 @@ def matching_runs(
 def closest_run(
     settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence[StoredRun]
 ) -> str:
-    """Return which run differs in the fewest settings, and how."""
+    """Return the run with the fewest different settings, and its differences, as text."""
     differences_of_runs = []
     for run in runs:
         stored = {**run.record.identity(), "seeds": run.seeds}
@@ -88,29 +88,29 @@ def closest_run(
 
 
 def differences(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
-    """Return how two sets of settings with dotted names differ, one phrase for each setting."""
+    """Return the differences between two sets of settings, one phrase for each dotted name."""
     phrases = []
     for name in dict.fromkeys([*stored, *current]):
         old = stored.get(name, "not set")
         new = current.get(name, "not set")
         if old != new:
-            phrases.append(f"{name.removeprefix('settings.')}: {old} there, {new} now")
+            phrases.append(f"{name.removeprefix('settings.')}: {old} (stored), {new} (now)")
     return phrases
 
 
 def find_run(log_folder: Path, record: RunRecord, seeds: list[int] | None) -> StoredRun | None:
-    """Return the run to resume, locked for this process, or the same one if it is done; say which, or why none.
+    """Return the run to resume, locked for this process, or the finished one; None if there is neither.
 
     :raises UsageError: if another process is training it.
     """
     settings = record.identity()
     runs, unreadable = stored_runs(log_folder, record.algo, record.env)
-    # An unfinished one if possible: False comes first, and of equals `min` takes the first, which is the newest.
+    # prefer unfinished runs (False < True); among equals `min` returns the first, which is the newest
     run = min(matching_runs(settings, seeds, runs), key=lambda run: run.is_done, default=None)
-    if run is None and unreadable:  # a new run beside it would cost days that are not needed
+    if run is None and unreadable:  # a new run would repeat its training
         raise UsageError(
-            f"--resume: {unreadable[0]}; its folder has checkpoints and may be the run to resume: put back a copy of "
-            "the file, or move the folder away to start a new run"
+            f"--resume: {unreadable[0]}; its folder contains checkpoints and may be the run to resume: restore the "
+            "file, or move the folder away to start a new run"
         )
     if run is None:
         unfinished = [stored for stored in runs if not stored.is_done]
@@ -118,30 +118,25 @@ def find_run(log_folder: Path, record: RunRecord, seeds: list[int] | None) -> St
             closest = closest_run(settings, seeds, unfinished)
             log.warning("no unfinished run matches: %s; starting a new run", closest)
         else:
-            log.info(
-                "there is no unfinished run of this algorithm and environment; starting a new run"
-            )
+            log.info("no unfinished run of this algorithm and environment; starting a new run")
         return None
     warn_if_code_changed([(run, record.code)])
     if run.is_done:
-        log.info(
-            "%s has already finished with these settings; leave out --resume to train again", run
-        )
+        log.info("%s has finished already; leave out --resume to train again", run)
         return run
     for folder in run.folders:
-        if not folder.lock.take():  # held until this process ends, however it ends
+        if not folder.lock.take():  # held until this process ends
             raise UsageError(
-                f"{folder.path} is being trained by {folder.lock.describe_holder()}; wait for its end, or stop it, "
-                "before --resume"
+                f"{folder.path} is being trained by {folder.lock.describe_holder()}; wait for it or stop it first"
             )
     _warn_if_packages_changed(run)
     steps = [*map(step_of, find_checkpoints(run.folders[0].checkpoints)), 0]
-    log.info("resuming %s from step %d, which counts over all phases", run, steps[0])
+    log.info("resuming %s from step %d of all phases", run, steps[0])
     return run
 
 
 def _warn_if_packages_changed(run: StoredRun) -> None:
-    """Warn of other versions of packages, whose kernels may round differently."""
+    """Warn of changed package versions, whose kernels may round differently."""
     recorded = run.folders[0].known_versions()["packages"]
     changed = differences(recorded, describe_versions("")["packages"])
     if recorded and changed:
@@ -152,9 +147,9 @@ def _warn_if_packages_changed(run: StoredRun) -> None:
 
 
 def warn_if_code_changed(runs: Sequence[tuple[StoredRun, str | None]]) -> None:
-    """Warn of runs that were started with another version of their algorithm's file than there is now.
+    """Warn of runs that started with another version of their algorithm's file.
 
-    :param runs: each with the hash of the file as it is now.
+    :param runs: runs, each with the current hash of the file.
     """
     changed = []
     for run, code in runs:
@@ -162,8 +157,7 @@ def warn_if_code_changed(runs: Sequence[tuple[StoredRun, str | None]]) -> None:
             changed.append(str(run.folders[0].path))
     if changed:
         log.warning(
-            "%s: were started with another version of the algorithm's file; they are pooled with this one; move them "
-            "away to train anew",
+            "%s: started with another version of the algorithm's file; move them away to train anew",
             ", ".join(shortened(changed)),
         )
 
@@ -173,7 +167,7 @@ def stored_runs(
 ) -> tuple[list[StoredRun], list[UnreadableRun]]:
     """Return an algorithm's runs on an environment, newest first; several seeds trained at once are one run.
 
-    :return: the runs; and why others cannot be read that have checkpoints.
+    :return: the runs, and the errors of unreadable ones with checkpoints.
     """
     runs = []
     unreadable = []
@@ -181,7 +175,7 @@ def stored_runs(
         folder = RunFolder(path)
         try:
             record = folder.read_config()
-            if record.seed == record.all_seeds[0]:  # the first replica stands for the others
+            if record.seed == record.all_seeds[0]:  # the first replica represents the run
                 names = record.folders or [path.name]
                 folders = [RunFolder(path.with_name(name)) for name in names]
                 statuses = [replica.read_status() for replica in folders]
@@ -193,13 +187,13 @@ def stored_runs(
 
 
 def result_of_done(run: StoredRun) -> dict[str, Any]:
-    """Return what a finished run printed when it ended, except for its speed, and ``already_done``."""
+    """Return the printed result of a finished run, without its speed, and ``already_done``."""
     results = []
     for folder, seed, status in zip(run.folders, run.seeds, run.statuses, strict=True):
         failure = None
         if status["state"] == "failed":
             failure = {"reason": status["reason"], "step": status.get("step")}
-        results.append(result_of(folder, seed, ScoringRule.of_run(run.record), failure))
+        results.append(result_of(folder, seed, ScoringRule.from_run(run.record), failure))
     joint = joint_result(run.record, None, results)
     return {**joint, "already_done": True}
 
@@ -210,9 +204,9 @@ def result_of_done(run: StoredRun) -> dict[str, Any]:
 def result_of(
     folder: RunFolder, seed: int, scoring: ScoringRule, failure: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """Return the result of one finished run: success and return of its last evaluation, None where there is none.
+    """Return the result of one finished run: success and return of its last evaluation, or None.
 
-    :param scoring: adds the normalised return where it knows the returns of a random and an expert policy.
+    :param scoring: adds the normalised return if it has reference scores.
     :param failure: reason and step of a replica that failed while others continued.
     """
     result: dict[str, Any] = {"run": str(folder.path), "seed": seed}
@@ -221,7 +215,7 @@ def result_of(
         return {**result, "steps": failure["step"], **failure}
     try:
         rows = folder.summarise_evaluations().tolist() if folder.evaluations.exists() else []
-    except UnreadableRun as error:  # the run is done all the same
+    except UnreadableRun as error:  # the run is done anyway
         log.warning(error)
         rows = []
     if rows:
@@ -237,7 +231,7 @@ def result_of(
 def joint_result(
     record: RunRecord, updates_per_second: float | None, results: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Return what the training program prints: the result of its only seed, or those of all seeds as ``runs``."""
+    """Return the printed result of training: the result of a single seed, or of all seeds as ``runs``."""
     if updates_per_second is not None:
         updates_per_second = round(updates_per_second, 2)
     head = {"algo": record.algo, "env": record.env, "updates_per_s": updates_per_second}
@@ -253,9 +247,9 @@ def describe_evaluation(
     seeds: Sequence[int],
     scoring: ScoringRule = REPORTED,
 ) -> str:
-    """Return an evaluation in one line: success where it is the score, mean return and mean length.
+    """Return an evaluation in one line: success if it is the score, mean return and mean length.
 
-    Several seeds have the mean over all of them, and the score of each.
+    For several seeds: the mean over all seeds and the score of each.
     """
     played = np.flatnonzero(results.played).tolist()
     returns = results.returns[played]
@@ -270,10 +264,10 @@ def describe_evaluation(
     episodes = count(returns.shape[1], "episode")
     text = f"evaluation at step {step} ({phase}): {name} {scores.mean():{digits}} over {episodes}"
     if len(seeds) > 1:
-        of_seeds = []
+        seed_texts = []
         for replica, mean in zip(played, scores.mean(axis=1), strict=True):
-            of_seeds.append(f"seed {seeds[replica]}: {mean:{digits}}")
-        text += f" ({', '.join(of_seeds)})"
+            seed_texts.append(f"seed {seeds[replica]}: {mean:{digits}}")
+        text += f" ({', '.join(seed_texts)})"
     if results.successes is not None:
         text += f", mean return {returns.mean():.2f}"
     elif scoring.reference_scores is not None:

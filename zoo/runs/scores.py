@@ -1,7 +1,7 @@
-"""Results of played episodes, the rule by which they are scored, and the kinds of scores.
+"""Results of evaluation episodes, their scoring rule, and the kinds of scores.
 
-A run is scored by its success where its environment knows success, and by its return elsewhere or where it was asked
-to be. Success may also be a return above a threshold. Scores of two kinds never meet in one column, figure or average.
+Runs are scored by success if the environment reports it, otherwise (or on request) by return. Success may also be a
+return above a threshold. Scores of two kinds never share a column, figure or average.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ import numpy as np
 from zoo.settings.record import RunRecord
 
 UNREPORTED = -1
-"""The success of a step, or of an episode, that reports none."""
+"""Success of a step or an episode that reports none."""
 
 
 @dataclass(frozen=True)
 class EpisodeResults:
     """Results of S replicas in the same episodes.
 
-    :param successes: success of each episode's last step, 0, 1 or `UNREPORTED`, shape (S, episodes); None where no
-        episode reported any. After `ScoringRule.apply`: the success that counts, 0 or 1, or None for another score.
+    :param successes: success of each episode's last step, 0, 1 or `UNREPORTED`, shape (S, episodes); None if no
+        episode reported any. After `ScoringRule.apply`: the success that counts, 0 or 1, or None if scored by return.
     :param returns: undiscounted sums of rewards, shape (S, episodes).
     :param lengths: environment steps, shape (S, episodes).
     :param seeds: reset seeds, shape (episodes,).
-    :param played: whether a replica played all its episodes, shape (S,). One that did not take part, or that planned
-        NaN or infinity, has zeros in its rows.
+    :param played: whether a replica finished all its episodes, shape (S,). A replica that did not take part, or whose
+        actions were NaN or infinite, has zeros in its rows.
     :param any_successes: as `successes`, of any step of an episode.
     """
 
@@ -41,19 +41,19 @@ class EpisodeResults:
     any_successes: np.ndarray | None = None
 
     def successes_of(self, replica: int) -> np.ndarray | None:
-        """Return the success of a replica's episodes, or None where the score is another."""
+        """Return the success of a replica's episodes, or None if scored by return."""
         return None if self.successes is None else self.successes[replica]
 
 
 @dataclass(frozen=True)
 class ScoringRule:
-    """How played episodes are scored.
+    """Rule that scores episodes.
 
-    Many environments put ``success`` into an info only when it is true. So success is the score of an environment as
-    soon as one of its episodes reports any, and an episode that reports none is a failure there.
+    Many environments put ``success`` into an info only if it is true. So success is the score as soon as one episode
+    reports it, and an episode that reports none is a failure.
 
-    :param score: ``"success"`` or ``"return"``; None is success where the environment reports it, else the return.
-    :param success_return: the return from which an episode is a success.
+    :param score: ``"success"`` or ``"return"``; None: success if the environment reports it, otherwise the return.
+    :param success_return: lowest return of a successful episode.
     :param success_at: ``"any"`` for success at any step of an episode; None for its last step.
     :param reference_scores: returns of a random and of an expert policy.
     """
@@ -64,7 +64,7 @@ class ScoringRule:
     reference_scores: tuple[float, float] | None = None
 
     @classmethod
-    def of_run(cls, record: RunRecord) -> ScoringRule:
+    def from_run(cls, record: RunRecord) -> ScoringRule:
         """Return the rule of a run."""
         settings = record.run.settings()
         dataset = record.dataset or {}
@@ -78,7 +78,7 @@ class ScoringRule:
         """Return the rule of a mapping, e.g. of :meth:`plain`."""
         entries = {entry.name: content.get(entry.name) for entry in fields(cls)}
         references = entries["reference_scores"]
-        if references is not None:  # a list, where it is from a file
+        if references is not None:  # a list if it is from a file
             entries["reference_scores"] = tuple(references)
         return cls(**entries)
 
@@ -88,15 +88,15 @@ class ScoringRule:
 
     @property
     def follows_environment(self) -> bool:
-        """Whether the environment decides between success and return, by what it reports."""
+        """Whether the score depends on the reports of the environment."""
         return self.score is None and self.success_return is None
 
     def with_success(self) -> ScoringRule:
-        """Return this rule for an environment that is known to report success."""
+        """Return this rule for an environment that reports success."""
         return replace(self, score="success") if self.follows_environment else self
 
     def apply(self, results: EpisodeResults, is_reported: bool = False) -> EpisodeResults:
-        """Return results with the successes that count: None where another score does.
+        """Return results with the successes that count; None if scored by return.
 
         :param is_reported: whether the environment has reported success in other episodes.
         """
@@ -105,14 +105,16 @@ class ScoringRule:
         successes = results.any_successes if self.success_at == "any" else results.successes
         if self.success_return is not None:
             successes = (results.returns >= self.success_return).astype(np.int64)
-        elif successes is not None:  # where one episode reports success, silence is a failure
+        elif (
+            successes is not None
+        ):  # if one episode reports success, the other episodes are failures
             successes = np.where(successes == UNREPORTED, 0, successes)
         elif is_reported or self.score == "success":
             successes = np.zeros(results.returns.shape, np.int64)
         return replace(results, successes=successes)
 
     def normalised(self, episode_return: float) -> float | None:
-        """Return a return normalised by those of a random (0) and of an expert policy (1), or None without these."""
+        """Return a return normalised to 0 for a random and 1 for an expert policy; None without references."""
         if self.reference_scores is None:
             return None
         random, expert = self.reference_scores
@@ -120,7 +122,7 @@ class ScoringRule:
 
     @property
     def success(self) -> str:
-        """Name of the success in a line of text."""
+        """Name of the success in a message."""
         if self.success_return is not None:
             return f"success (return >= {self.success_return:g})"
         return "success at any step" if self.success_at == "any" else "success"
@@ -135,11 +137,11 @@ REPORTED = ScoringRule()
 
 @dataclass(frozen=True)
 class ScoreKind:
-    """What a score is and how it is shown.
+    """A kind of score and its format.
 
-    :param limits: the lowest and the highest possible score, infinite where there is none.
-    :param scale: what a score is multiplied by before it is shown.
-    :param is_comparable: whether scores of different environments share a scale, so that they may be averaged.
+    :param limits: the lowest and the highest possible score, infinite if there is none.
+    :param scale: factor of displayed scores.
+    :param is_comparable: whether scores of different environments share a scale and may be averaged.
     """
 
     name: str
@@ -150,16 +152,16 @@ class ScoreKind:
 
     @property
     def unit(self) -> str:
-        """What axes and headings call it."""
+        """Its name in axes and headings."""
         if self.scale == 100:
             return f"{self.name} (%)"
         return self.name
 
     def digits(self, scores: Iterable[float]) -> int:
-        """Return how many decimals to show of scores side by side.
+        """Return the number of decimals of scores shown together.
 
-        A percentage has one; returns have four significant digits of the largest, and more where that is not enough to
-        tell them apart.
+        A percentage has one; returns have four significant digits of the largest, and more if scores would
+        look equal.
         """
         if self.is_comparable:
             return 1
@@ -171,7 +173,7 @@ class ScoreKind:
 
 
 def spread_digits(scores: Iterable[float]) -> int:
-    """Return with how many decimals two digits differ between the lowest and the highest of some scores.
+    """Return the number of decimals at which the lowest and the highest score differ in two digits.
 
     Equal scores have two significant digits. NaN and infinity do not count.
     """

@@ -1,4 +1,4 @@
-"""Versions of the software and hardware that produced a run, and on which side of a change of MuJoCo they are."""
+"""Versions of software and hardware of a run, and its simulator group (before or from MuJoCo 3.5.0)."""
 
 import contextlib
 import os
@@ -16,13 +16,13 @@ RECORDED_PACKAGES = (
     "flow-rl-zoo", "torch", "stable-baselines3", "sb3-contrib", "gymnasium", "ogbench", "mujoco", "numpy",
 )  # fmt: skip
 _MOVED = re.compile(r"(visual-)?(cube|scene|puzzle|antmaze|antsoccer)-")
-"""Environments whose robots move otherwise from MuJoCo 3.5.0 on: docs/datasets.md has by how much."""
+"""Environments that MuJoCo simulates differently from 3.5.0 on; see docs/datasets.md."""
 
 
 def simulator(environment: str, mujoco: str | None) -> str | None:
-    """Return on which side of MuJoCo 3.5.0 a version is; None if both move the robot alike, or it is not known.
+    """Return the group of a MuJoCo version, before or from 3.5.0; None if they agree or it is unknown.
 
-    :param environment: its name, or that of a domain.
+    :param environment: name of an environment or a domain.
     """
     numbers = [int(number) for number in re.findall(r"\d+", str(mujoco or ""))]
     if not numbers or not _MOVED.match(environment):
@@ -31,15 +31,15 @@ def simulator(environment: str, mujoco: str | None) -> str | None:
 
 
 def warn_of_simulator(environment: str, noun: str, mujoco: str | None) -> None:
-    """Warn if the robot of an environment moves otherwise here than where something was made.
+    """Warn if the installed MuJoCo simulates an environment differently from the recorded version.
 
-    :param noun: the thing that was made, in the plural.
-    :param mujoco: the version in which it was made; None if that is not known.
+    :param noun: the recorded data or scores, plural.
+    :param mujoco: the recorded version; None if it is unknown.
     """
     installed = version("mujoco")
     if simulator(environment, mujoco) not in (None, simulator(environment, installed)):
         log.warning(
-            "%s were made in MuJoCo %s; %s, which is installed, moves this robot otherwise (docs/datasets.md)",
+            "%s were recorded with MuJoCo %s; the installed %s simulates this robot differently (docs/datasets.md)",
             noun,
             mujoco,
             installed,
@@ -47,7 +47,7 @@ def warn_of_simulator(environment: str, noun: str, mujoco: str | None) -> None:
 
 
 def processor() -> str | None:
-    """Return the name of this machine's processor, or None where the system does not say."""
+    """Return the name of this machine's processor, or None if it is unknown."""
     return cpuinfo("model name") or platform.processor() or None
 
 

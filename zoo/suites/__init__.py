@@ -1,4 +1,4 @@
-"""Suites: many runs said in one file, trained by workers on any machine, reported together."""
+"""Suites: many runs described in one file, trained on any machine, reported together."""
 
 from pathlib import Path
 

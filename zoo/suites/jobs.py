@@ -1,6 +1,6 @@
-"""Jobs: starts of ``zoo train --resume`` for a suite, and what their run folders and locks say of each.
+"""Jobs: starts of ``zoo train --resume`` for a suite, and their states from run folders and locks.
 
-A job keeps no state of its own. Whoever starts it takes its lock, which the training process inherits.
+A job has no state besides these. The launcher takes its lock, which the training process inherits.
 """
 
 import hashlib
@@ -31,11 +31,11 @@ from zoo.training.plan import plan_run
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ROOT / "zoo" / "train.py"
 JOBS = ".jobs"
-"""Folder, in a log folder, of the locks of jobs and of what their training processes have said."""
+"""Folder, in a log folder, of the locks and logs of jobs."""
 MAX_METHOD_BYTES = 60
 """Longest method in a job's name: file systems take 255 bytes, and an environment's id may be long too."""
 NOT_COMPARED = ("machine", "data")
-"""Roles of settings that are known only where a run is trained."""
+"""Roles of settings that are known only on the training machine."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Job:
     """One start of the training program. It can be pickled and started on another machine.
 
     :param words: its command line.
-    :param config: what its run folders must say.
+    :param config: expected record of its run folders.
     """
 
     run: Run
@@ -63,20 +63,20 @@ class Job:
 
     @cached_property
     def name(self) -> str:
-        """A name that no other job in the log folder has, fit for a file."""
+        """A file name that is unique in the log folder."""
         method = re.sub(r"[^\w.-]", "_", self.method).encode()[:MAX_METHOD_BYTES]
-        # A suite whose settings have changed has other jobs, with logs and locks of their own.
+        # changed settings make other jobs, with other logs and locks
         values = json.dumps([self.settings, self.run.seeds], sort_keys=True)
         digest = hashlib.sha256(values.encode()).hexdigest()[:12]
         return f"{method.decode(errors='ignore')}-{file_name_of(self.run.env)}-{digest}"
 
     @property
     def log_file(self) -> Path:
-        """What its training processes have said."""
+        """Log of its training processes."""
         return self.log_folder / JOBS / f"{self.name}.log"
 
     def make_lock(self) -> Lock:
-        """Return a new handle of the lock that whoever trains the job has."""
+        """Return a new handle of the lock of its training process."""
         return Lock(self.log_folder / JOBS / f"{self.name}.lock")
 
     def start(
@@ -84,8 +84,8 @@ class Job:
     ) -> subprocess.Popen[bytes]:
         """Start the training program.
 
-        :param lock: of the job, taken; the process has it too, in case that this one is killed.
-        :param variables: environment variables besides those of this process.
+        :param lock: lock of the job, taken; the process inherits it, in case this one is killed.
+        :param variables: additional environment variables.
         :param new_session: keep Ctrl-C in the terminal from the process.
         """
         with self.log_file.open("ab") as file:
@@ -130,20 +130,20 @@ def make_jobs(
             gym_packages=tuple(suite.gym_packages),
             log_folder=log_folder,
             device=device,
-            resume=True,  # so that another start of the suite continues the run
+            resume=True,  # a second start of the suite continues the run
         )
         try:
             config = plan_run(request).config
         except UsageError as error:
             raise UsageError(f"{run}: {error}") from error
-        # Without the method, whose class another machine may not be able to import.
+        # another machine may not be able to import the class of the method
         config = replace(config, method=None)
         jobs.append(Job(run, tuple(request.command_line()), config, log_folder))
     return jobs
 
 
 def python_path() -> str:
-    """Return where Python looks for modules here, apart from the current folder and its own libraries."""
+    """Return the search path of modules, without the current folder and Python's libraries."""
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     return os.pathsep.join([str(ROOT), *filter(None, paths)])
 
@@ -156,7 +156,7 @@ class State(StrEnum):
 
     FINISHED = "done"
     DIVERGED = "diverged"
-    """Every replica has diverged: a result too, and the same again with the same seeds."""
+    """Every replica has diverged; with equal seeds it would diverge again."""
     FAILED = "failed"
     RUNNING = "running"
     INTERRUPTED = "interrupted"
@@ -168,7 +168,7 @@ class JobStatus:
     """A job and its state.
 
     :param run: its run folders; None if there are none yet.
-    :param reason: why it is not done, as far as that is known.
+    :param reason: reason why it is not done, if known.
     """
 
     job: Job
@@ -187,11 +187,11 @@ def status_of(job: Job) -> JobStatus:
     stored, _ = stored_runs(job.log_folder, job.config.algo, job.run.env)
     runs = [run for run in stored if tuple(run.seeds) == job.run.seeds]
     same = matching_runs(job.settings, None, runs, *NOT_COMPARED)
-    # Without --resume, a user may have trained the same settings and seeds twice; a finished one needs no other.
+    # the same settings and seeds may have been trained twice; prefer a finished run
     run = min(same, key=lambda run: not (run.is_done or run.has_diverged), default=None)
     statuses = run.statuses if run else []
     reason = next(filter(None, (str(status.get("reason", "")) for status in statuses)), "")
-    # What was trained counts first: it stays so whoever has the lock.
+    # a finished run stays finished, whoever has the lock
     if run is not None and run.is_done:
         return JobStatus(job, State.FINISHED, run)
     if run is not None and run.has_diverged:
@@ -216,7 +216,7 @@ def print_jobs(statuses: Sequence[JobStatus]) -> None:
 
 
 def summarise(statuses: Sequence[JobStatus]) -> dict[str, Any]:
-    """Return how many jobs and runs (one per seed) a suite has, and how many jobs are in each state."""
+    """Return the number of jobs, of runs (one per seed), and of jobs in each state."""
     counts = Counter(status.state for status in statuses)
     runs = sum(len(status.job.run.seeds) for status in statuses)
     return {

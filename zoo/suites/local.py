@@ -1,4 +1,4 @@
-"""Run jobs on this machine, several at once."""
+"""Run jobs on this machine, several in parallel."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ from zoo.terminal.messages import log, say_once
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 120.0
-"""How long training processes have for their checkpoints after they were asked to stop."""
+"""Time for a training process to write its checkpoint after it was asked to stop."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class Training:
     lock: Lock
     worker: Worker
     process: subprocess.Popen[bytes]
-    begin: float
+    start: float
 
     def report(self) -> None:
-        """Log how the process has ended."""
-        seconds = time.monotonic() - self.begin
+        """Log the end of the process."""
+        seconds = time.monotonic() - self.start
         if self.process.returncode == 0:
             log.info("done: %s, after %.0f s", self.job.run, seconds)
             return
@@ -58,9 +58,9 @@ class Training:
 def run_locally(jobs: Sequence[Job], workers: int | None, device: str) -> None:
     """Run jobs on this machine, and wait for their ends.
 
-    :param workers: how many at once; None: one per GPU, without one a worker per core.
+    :param workers: number of parallel jobs; None: one per GPU, otherwise one per core.
     :param device: as for the training program.
-    :raises Interrupted: when a signal asked for the end; every run has written a checkpoint then.
+    :raises Interrupted: after a signal; every run has written a checkpoint.
     """
     waiting = list(jobs)
     running: list[Training] = []
@@ -76,12 +76,12 @@ def run_locally(jobs: Sequence[Job], workers: int | None, device: str) -> None:
                     if lock.take(0):
                         waiting.remove(job)
                         worker = free.pop()
-                        # Ctrl-C is for this program, which asks the process to stop, once.
+                        # Ctrl-C is handled by this program, which asks the process to stop once
                         process = job.start(lock, worker.variables, new_session=True)
                         running.append(Training(job, lock, worker, process, time.monotonic()))
                         if worker.cores:
                             os.sched_setaffinity(process.pid, worker.cores)
-                    else:  # the others go on meanwhile
+                    else:  # the other jobs continue
                         say_once(f"{job.run} is being trained by {lock.describe_holder()}; waiting")
                 time.sleep(POLL_SECONDS)
                 for training in list(running):
@@ -98,7 +98,7 @@ def run_locally(jobs: Sequence[Job], workers: int | None, device: str) -> None:
 
 def _stop(running: Sequence[Training]) -> None:
     """Ask training processes to stop, and kill those that have not written a checkpoint in time."""
-    # all of them before the first wait, so that they write their checkpoints at the same time
+    # terminate all before the first wait, so that checkpoints are written in parallel
     for training in running:
         training.process.terminate()
     end = time.monotonic() + STOP_SECONDS
@@ -117,13 +117,13 @@ def _stop(running: Sequence[Training]) -> None:
 def share_machine(workers: int | None, jobs: int, device: str) -> list[Worker]:
     """Return workers that share the machine's cores and GPUs.
 
-    :param workers: how many; None: one per GPU, without one a worker per core. There are never more than jobs.
+    :param workers: number; None: one per GPU, otherwise one per core. At most one per job.
     """
     gpus: list[str] = []
     if device != "cpu":
         gpus = list(map(str, range(torch.cuda.device_count())))
         names = os.environ.get("CUDA_VISIBLE_DEVICES", "").replace(" ", "").split(",")
-        # the variable may name GPUs by other numbers than PyTorch counts them by
+        # the variable may use other numbers than PyTorch
         gpus = list(filter(None, names))[: len(gpus)] or gpus
     cores: list[int] = []
     limit = available_cores()
@@ -133,13 +133,13 @@ def share_machine(workers: int | None, jobs: int, device: str) -> list[Worker]:
         cores
     ):  # a container may use a part of all cores, and other containers are on them too
         cores = []
-    # Jobs need nothing of each other, so one for each device keeps all devices busy.
+    # jobs are independent, so one per device keeps all devices busy
     count = min(workers or len(gpus) or limit, jobs)
     shares = []
     for number in range(count):
         first = number * limit // count
         end = max((number + 1) * limit // count, first + 1)  # there may be more workers than cores
-        # Numerical libraries would start a thread for each core of the machine, whatever their process may use.
+        # numerical libraries would start a thread for each core of the machine
         variables = {"OMP_NUM_THREADS": str(end - first)}
         if gpus:
             variables["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]

@@ -21,10 +21,10 @@ POLL_SECONDS = 0.5
 def run_on_ray(jobs: Sequence[Job], workers: int | None, resources: Sequence[str]) -> None:
     """Run jobs on the Ray cluster of this machine or of ``RAY_ADDRESS``, and wait for their ends.
 
-    :param workers: how many at once; None: as many as there is room for.
-    :param resources: what a job needs, as ``key=value``: ``num_cpus``, ``num_gpus``, ``memory``, ``resources.NAME``.
+    :param workers: number of parallel jobs; None: as many as the cluster can run.
+    :param resources: resources of a job, as ``key=value``: ``num_cpus``, ``num_gpus``, ``memory``, ``resources.NAME``.
     :raises UsageError: if there is no cluster, or as `make_task`.
-    :raises Interrupted: when a signal asked for the end; every run has written a checkpoint then.
+    :raises Interrupted: after a signal; every run has written a checkpoint.
     """
     ray, task = make_task(resources)
     environment = {"env_vars": {"PYTHONPATH": python_path()}}
@@ -38,7 +38,7 @@ def run_on_ray(jobs: Sequence[Job], workers: int | None, resources: Sequence[str
     running: dict[Any, Job] = {}
 
     def collect() -> None:
-        """Wait until a task has ended, or for a moment; log how it ended."""
+        """Wait briefly for a task to end, and log its result."""
         ended, _ = ray.wait(list(running), timeout=POLL_SECONDS)
         for reference in ended:
             job = running.pop(reference)
@@ -50,7 +50,7 @@ def run_on_ray(jobs: Sequence[Job], workers: int | None, resources: Sequence[str
 
     try:
         while waiting or running:
-            # Ray would queue all of them, and run as many as its cluster has room for.
+            # Ray would queue all of them and run as many as fit on its cluster
             while waiting and len(running) < (workers or len(jobs)):
                 job = waiting.pop(0)
                 running[task.remote(job, os.getcwd())] = job
@@ -69,9 +69,9 @@ def run_on_ray(jobs: Sequence[Job], workers: int | None, resources: Sequence[str
 
 
 def make_task(resources: Sequence[str]) -> tuple[Any, Any]:
-    """Return the module `ray`, and `train` as a task for its cluster, which is not asked yet.
+    """Return the module `ray`, and `train` as a task; the cluster is not contacted yet.
 
-    :raises UsageError: if Ray is not installed, or does not know a resource.
+    :raises UsageError: if Ray is not installed or a resource is unknown.
     """
     ray = import_optional("ray", "Ray", "`--launcher ray`", "flow-rl-zoo[ray]")
     # Ray starts a task again whose node or process has died.
@@ -83,9 +83,9 @@ def make_task(resources: Sequence[str]) -> tuple[Any, Any]:
 def train(job: Job, folder: str) -> None:
     """Train a job on a node, in the folder of the program that has started it."""
     os.chdir(folder)
-    with job.make_lock() as lock:  # a process of a node that Ray believes dead may have it still
+    with job.make_lock() as lock:  # a process on a node that Ray considers dead may still have it
         process = job.start(lock)
-        # Ray cancels a task as if by Ctrl-C, again every two seconds.
+        # Ray cancels a task as Ctrl-C would, repeatedly every two seconds
         previous = signal.signal(signal.SIGINT, lambda number, frame: process.terminate())
         while process.poll() is None:
             # a long wait would not notice a cancellation, as it would a signal

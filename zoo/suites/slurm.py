@@ -1,4 +1,4 @@
-"""Run jobs as an array of Slurm jobs, which submitit submits and puts back into the queue at a time limit."""
+"""Run jobs as an array of Slurm jobs, which submitit submits and requeues at a time limit."""
 
 import json
 import os
@@ -21,17 +21,17 @@ from zoo.terminal.errors import INTERRUPTED, Interrupted, UsageError, as_usage_e
 from zoo.terminal.messages import log
 
 submitit = import_optional("submitit", "submitit", "`--launcher slurm`", "flow-rl-zoo[slurm]")
-from submitit.core.utils import FailedJobError, FailedSubmissionError  # noqa: E402  only where submitit is
+from submitit.core.utils import FailedJobError, FailedSubmissionError  # noqa: E402  if submitit is installed
 
 DEFAULTS: dict[str, Any] = {"timeout_min": 240, "slurm_signal_delay_s": 180, "name": "zoo"}
-"""Parameters of submitit in place of its defaults, which are 5 minutes for a job and 90 s for its checkpoint."""
+"""Parameters of submitit; its defaults are 5 minutes for a job and 90 s for its checkpoint."""
 MAX_TIMEOUTS = 1000
-"""How often a job that reaches its time limit continues in another one; every time it has written a checkpoint."""
+"""Number of continuations after a time limit; each starts from a checkpoint."""
 SECONDS_TO_BE_KILLED = 600.0
-"""How long a job that was stopped waits for Slurm to end it."""
+"""Time that a stopped job waits to be killed by Slurm."""
 POLL_SECONDS = 10.0
 DEFAULT_WORKERS = 100
-"""Jobs at once where the user has not said how many."""
+"""Default number of parallel jobs."""
 SUBMITTED = "submitted.json"
 """File of the jobs that were submitted: name of the job -> its id in Slurm."""
 
@@ -41,7 +41,7 @@ def run_on_slurm(
 ) -> None:
     """Submit jobs, and wait for their ends. Jobs that Slurm has of an earlier program are waited for.
 
-    :param workers: how many at once; None: 100.
+    :param workers: number of parallel jobs; None: 100.
     :param resources: parameters of submitit's ``AutoExecutor``, as ``key=value``.
     :raises Interrupted: after Ctrl-C, which leaves the Slurm jobs as they are.
     """
@@ -79,9 +79,7 @@ def _queued_jobs(file: Path) -> dict[str, str]:
         return {}
     queue = _queue()
     if queue is None:
-        raise UsageError(
-            f"squeue must say whether the jobs of {file} still run, got no answer; try again later"
-        )
+        raise UsageError(f"no answer from squeue about the jobs of {file}; try again later")
     earlier = json.loads(file.read_bytes())
     return {name: job for name, job in earlier.items() if job in queue}
 
@@ -100,10 +98,10 @@ def _queue() -> set[str] | None:
 
 
 def _submit(executor: Any, jobs: Sequence[Job]) -> dict[str, str]:
-    """Submit jobs as one array; return name of the job -> its id in Slurm. A refused submission leaves no files."""
+    """Submit jobs as one array; return name of the job -> its id in Slurm. A rejected submission leaves no files."""
     executor.folder.mkdir(parents=True, exist_ok=True)
     earlier_files = set(executor.folder.iterdir())
-    # inside of another job, sbatch would take that job's variables for options of these
+    # inside another job, sbatch would read its variables as options
     names = [name for name in os.environ if name.startswith("SLURM_") and name != "SLURM_CONF"]
     variables = {name: os.environ.pop(name) for name in names}
     try:
@@ -112,7 +110,7 @@ def _submit(executor: Any, jobs: Sequence[Job]) -> dict[str, str]:
         for file in set(executor.folder.iterdir()) - earlier_files:
             file.unlink()
         raise UsageError(
-            f"Slurm refuses the jobs: {str(error).strip()}; see --resources"
+            f"Slurm rejected the jobs: {str(error).strip()}; see --resources"
         ) from error
     finally:
         os.environ.update(variables)
@@ -130,7 +128,7 @@ def _submit(executor: Any, jobs: Sequence[Job]) -> dict[str, str]:
 class SlurmTask:
     """A job on its node, called by submitit.
 
-    Before a time limit, and for a preemption, submitit calls :meth:`checkpoint` and puts the task back into the queue.
+    At a time limit or a preemption, submitit calls :meth:`checkpoint` and requeues the task.
     """
 
     job: Job
@@ -142,8 +140,8 @@ class SlurmTask:
         lock = self.job.make_lock()
         if not lock.take():
             log.info("%s is being trained by %s; waiting", self.job.run, lock.describe_holder())
-        with lock:  # a process that Slurm believes dead may have it still
-            # Slurm sends a signal to every process of a job; these would end the training without a checkpoint.
+        with lock:  # a process that Slurm considers dead may still have it
+            # Slurm signals every process of a job, which would end the training without a checkpoint
             signals = (signal.SIGUSR1, signal.SIGUSR2)
             previous = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
             self.process = self.job.start(lock)
@@ -157,10 +155,10 @@ class SlurmTask:
             raise RuntimeError(f"training has ended with exit code {code}; see {self.job.log_file}")
 
     def checkpoint(self) -> Any:
-        """Stop, after a checkpoint of what is being trained; return what continues."""
+        """Stop after a checkpoint; return the task that continues."""
         if self.process is not None and self.process.returncode is None:
             self.process.terminate()
-            # not `wait`, which the signal has interrupted and which cannot be nested
+            # not `wait`, which this signal has interrupted and which is not reentrant
             os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
         # a new task, since submitit pickles it and a process cannot be pickled
         return submitit.helpers.DelayedSubmission(SlurmTask(self.job))
@@ -169,20 +167,20 @@ class SlurmTask:
 def make_executor(folder: Path, resources: Sequence[str], workers: int | None) -> Any:
     """Return submitit's executor for jobs that run in the current folder and import the modules of this process.
 
-    :param folder: of what submitit and Slurm write, on shared storage; it is made with the first job.
-    :raises UsageError: without Slurm's commands, or for parameters that submitit does not know.
+    :param folder: folder of submitit's and Slurm's files, on shared storage; created with the first job.
+    :raises UsageError: without Slurm's commands, or for unknown parameters.
     """
     if shutil.which("sbatch") is None or shutil.which("srun") is None:
         raise UsageError(
             "`--launcher slurm` starts jobs with Slurm's commands, but `sbatch` and `srun` are not on the PATH; "
-            "start it where they are, which is usually a login node of the cluster, or use --launcher local"
+            "run it on a login node of the cluster, or use --launcher local"
         )
     parameters = DEFAULTS | {"slurm_array_parallelism": workers or DEFAULT_WORKERS}
     parameters |= parse_overrides(resources, "--resources")
     parameters["slurm_setup"] = [
         f"cd {shlex.quote(os.getcwd())}",
         f"export PYTHONPATH={shlex.quote(python_path())}",
-        # Since Slurm 22.05, srun does not look at what sbatch was told.
+        # since Slurm 22.05, srun ignores the options of sbatch
         'export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-$SLURM_CPUS_ON_NODE}"',
         *parameters.get("slurm_setup", ()),
     ]

@@ -23,17 +23,17 @@ KINDS: Mapping[Any, tuple[type, str]] = {
     str: (str, "text"),
     bool: (bool, "true or false"),
 }
-"""Annotation of a key -> what its value must be in a file; keys of other types are checked where they are used."""
+"""Annotation of a key -> expected type in a file; other keys are checked on use."""
 
 
 @dataclass(frozen=True)
 class Run:
     """One start of the training program: an algorithm on an environment, with one seed or several at once.
 
-    Without an environment, it is a method of a suite: an algorithm with the settings and the label that make it one.
+    Without an environment, it is a method of a suite: an algorithm with settings and a label.
 
     :param label: name of its row in the report; empty: the algorithm's.
-    :param params: settings over those of the profile, nested.
+    :param params: settings that override the profile, nested.
     """
 
     algo: str
@@ -66,12 +66,12 @@ class Suite:
     :param seeds_at_once: how many seeds a run trains together, or ``all``. Part of the suite, since seeds that are
         trained together draw other batches than each alone.
     :param params: settings of all runs; a variant's own win over them.
-    :param dataset: what to do about a missing dataset: ``auto``, ``download`` or ``generate``.
+    :param dataset: source of a missing dataset: ``auto``, ``download`` or ``generate``.
     :param dataset_dir: folder of the datasets; empty: OGBench's.
     :param env_kwargs: arguments of the environments.
     :param gym_packages: packages to import, for their environments.
     :param published: sets of published scores that the report shows beside the runs.
-    :param focus: the algorithm, by its label or id, that the report gives a verdict on.
+    :param focus: label or id of the method of the verdicts.
     """
 
     algorithms: Sequence[Any]
@@ -90,7 +90,7 @@ class Suite:
     focus: str = ""
 
     def runs(self) -> list[Run]:
-        """Return every run, environment by environment, so that a suite that is stopped has finished some of them."""
+        """Return every run, environment by environment, so that an interrupted suite has finished some environments."""
         methods = self._methods()
         runs = []
         for env in self._environments():
@@ -102,7 +102,7 @@ class Suite:
         return runs
 
     def _seed_groups(self, algo: str) -> list[tuple[int, ...]]:
-        """Return the seeds that an algorithm trains together; SB3's algorithms train none together."""
+        """Return groups of seeds that are trained together; single seeds for algorithms of SB3."""
         words = self.seeds if isinstance(self.seeds, list | tuple) else [self.seeds]
         seeds = parse_seeds(list(map(str, words)), "seeds")
         size = self.seeds_at_once
@@ -115,7 +115,7 @@ class Suite:
         return [tuple(seeds[first : first + size]) for first in range(0, len(seeds), size)]
 
     def _environments(self) -> list[str]:
-        """Return the environments, those of each domain in place of it."""
+        """Return the environments, with domains expanded to their tasks."""
         environments: list[str] = []
         for name in self.environments:
             tasks = [task.name for task in TASKS.values() if task.domain == name]
@@ -126,7 +126,7 @@ class Suite:
         return list(dict.fromkeys(environments))  # a domain and one of its tasks may both be named
 
     def _methods(self) -> list[Run]:
-        """Return the methods of the suite; refuse two of one name, and a focus that is none of them."""
+        """Return the methods of the suite; reject duplicate names and an unknown focus."""
         methods = list(map(_read_method, self.algorithms))
         names = [method.name for method in methods]
         counts = Counter(ALIASES.get(name, name) for name in names)
@@ -164,13 +164,11 @@ def read_suite(path: Path) -> Suite:
         value = content.get(entry.name)
         if entry.name in content and not isinstance(value, kind):
             raise UsageError(f"`{entry.name}` of the suite {path} must be {noun}, got {value!r}")
-    # A suite's `quick` is a profile of its own, as on the command line.
+    # `quick` is a profile, as on the command line
     if content.get("quick") and "profile" in content:
-        raise UsageError(
-            f"`quick` and `profile` of the suite {path} both say which settings; give one of them"
-        )
+        raise UsageError(f"the suite {path} has both `quick` and `profile`; remove one")
     for name in content.get("published", ()):
-        load_set(name)  # refused now, not when the report is written
+        load_set(name)  # rejected now, not when the report is written
     return Suite(**content)
 
 
@@ -179,7 +177,7 @@ def select(
 ) -> list[Run]:
     """Return the runs whose method and environment match one of some patterns; no patterns match all.
 
-    :raises UsageError: if a pattern matches none of the runs.
+    :raises UsageError: if a pattern matches no run.
     """
     methods = _expand(algorithms, {run.name for run in runs})
     envs = _expand(environments, {run.env for run in runs})
@@ -192,7 +190,7 @@ def _expand(patterns: Sequence[str], names: set[str]) -> set[str]:
         return names
     matching: set[str] = set()
     for pattern in patterns:
-        # A label may hold brackets, which stand for a set of letters in a pattern.
+        # a label may contain brackets, which are special in patterns
         matches = names & {pattern} or fnmatch.filter(names, pattern)
         if not matches:
             raise UsageError(
@@ -203,7 +201,7 @@ def _expand(patterns: Sequence[str], names: set[str]) -> set[str]:
 
 
 def _check_keys(values: Any, keys: Sequence[str], noun: str) -> None:
-    """Refuse values that are no mapping or have unknown keys, and settings that are no mapping."""
+    """Reject values and settings that are no mapping, and unknown keys."""
     if not isinstance(values, Mapping):
         raise UsageError(f"{noun} must be a mapping, got {values!r}")
     for key, value in values.items():

@@ -45,7 +45,7 @@ class Recorder:
         observe: Observer | None = None,
     ) -> None:
         self.config = config
-        self.scoring = ScoringRule.of_run(config)
+        self.scoring = ScoringRule.from_run(config)
         self.model = model
         self.evaluator = evaluator
         self.replicas = replicas

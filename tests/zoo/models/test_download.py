@@ -87,7 +87,7 @@ def test_what_its_episodes_are_scored_by_is_part_of_the_protocol(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("me/private", "for what is private, .* log in with `hf auth login`"),
+        ("me/private", "for private repositories and uploads, log in with `hf auth login`"),
         ("me/empty", "expected the file policy.safetensors"),
     ],
 )

@@ -61,7 +61,7 @@ def html(content):
 def test_folder_with_files_that_no_report_has_written_is_refused(content, tmp_path, draw):
     draw("none")
     (tmp_path / "scores.csv").write_text("mine")
-    with refuses("must be a new folder or that of an earlier report"):
+    with refuses("is not empty and not a report"):
         report.write_report(tmp_path, content)
     assert [path.name for path in tmp_path.iterdir()] == ["scores.csv"]
 
@@ -178,7 +178,7 @@ def test_departures_name_their_environments():
     protocols = {env: {"profile": "qam"} for env in departures}
     methods = {"qam": ComparedMethod("qam", "QAM", "own", protocols, departures)}
     content = content_of(scene_runs([[0.5] * 6] * 3), methods)
-    (sentence,) = (text for text in content.notes if "protocol of the profile" in text)
+    (sentence,) = (text for text in content.notes if "protocol of its profile" in text)
     assert "offline_steps 3,000 instead of 1,000,000 (2 tasks of scene-play)" in sentence
     assert "gamma 0.9 instead of 0.99 (scene-play task1)" in sentence
 

@@ -76,7 +76,7 @@ def test_the_nearest_run_differs_in_the_fewest_settings():
     ]
     settings = record(settings=SETTINGS | {"tau": 0.1}).identity()
     assert matching_runs(settings, [3], runs) == []
-    assert closest_run(settings, [3], runs[1:]) == "b differs in tau: 0.3 there, 0.1 now"
+    assert closest_run(settings, [3], runs[1:]) == "b differs in tau: 0.3 (stored), 0.1 (now)"
 
 
 # -- the folders ------------------------------------------------------------------------------------------------------
@@ -110,7 +110,7 @@ def test_a_run_with_checkpoints_is_not_passed_over_in_silence(tmp_path, name):
     folder = written(tmp_path, "running")
     with_checkpoint(10, folder)
     (folder.path / name).write_text("{")
-    with refuses(f"{folder.path / name} .*; its folder has checkpoints"):
+    with refuses(f"{folder.path / name} .*; its folder contains checkpoints"):
         find_run(tmp_path, RECORD, [3])
     sound = written(tmp_path, "running")
     assert names(find_run(tmp_path, RECORD, [3])) == [sound.path.name]
@@ -138,7 +138,7 @@ def test_other_software_is_named(tmp_path, capsys):
     versions["packages"]["mujoco"] = "2.0"
     folder.write_origin(versions)
     assert find_run(tmp_path, RECORD, [3]) is not None
-    assert re.search("package versions changed .* mujoco: 2.0 there", capsys.readouterr().err)
+    assert re.search("package versions changed .* mujoco: 2.0 .stored.", capsys.readouterr().err)
 
 
 def test_other_code_of_an_algorithm_of_ones_own_is_told(tmp_path, capsys):

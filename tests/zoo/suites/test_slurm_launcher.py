@@ -119,7 +119,7 @@ def test_what_slurm_still_has_is_not_submitted_again(tmp_path, bin_folder):
         launch(tmp_path)
     assert "--array" not in (tmp_path / "logs" / ".jobs" / "slurm" / "9_submission.sh").read_text()
     write(bin_folder, "squeue", "exit 1")
-    with refuses("squeue must say"):
+    with refuses("no answer from squeue"):
         launch(tmp_path)
 
 

@@ -85,7 +85,9 @@ def test_a_run_whose_file_has_other_settings_is_refused(tmp_path, capsys):
     config.write_text(config.read_text().replace("noise_std: 0.2", "noise_std: 0.3"))
     train(tmp_path, "sac", NOISY.replace("0.2", "0.3"), code=2)
     errors = capsys.readouterr().err
-    assert "config.yml was changed after the run began: noise_std: 0.2 there, 0.3 now" in errors
+    assert (
+        "config.yml was changed after the run began: noise_std: 0.2 (stored), 0.3 (now)" in errors
+    )
     assert "none of the checkpoints" not in errors
 
 

@@ -137,7 +137,7 @@ def test_bad_input_that_a_trial_finds_ends_the_study(fake):
 def test_other_settings_are_another_study(fake):
     fake.tune("--n-trials 1")
     for flags, difference in (
-        ("-params rho=0", "rho: 0.5 there, 0.0 now"),
+        ("-params rho=0", "rho: 0.5 (stored), 0.0 (now)"),
         ("--search inverse_temperature=1:2", "'inverse_temperature': '1.0:2.0'"),
     ):
         assert difference in fake.tune(f"--n-trials 2 {flags}", code=2)[1]
