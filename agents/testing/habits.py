@@ -162,7 +162,7 @@ def find_misled_gradients(trial: Trial) -> Findings:
 
 
 def find_side_effects(trial: Trial) -> Findings:
-    """Find random numbers that an update draws itself, and tensors that it changes in place."""
+    """Find random numbers that an update samples itself, and tensors that it changes in place."""
     method, nets = trial.policy.method, trial.policy.nets
     batch, noise, action_noise = copies(trial)
     weights = copy.deepcopy(nets.state_dict())

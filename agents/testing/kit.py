@@ -88,7 +88,7 @@ def check_low_precision(subject: Subject, number: int) -> str:
     for precision in ("fp32", "bf16"):
         model = subject.make_model(number, precision=precision)
         if not any(isinstance(part, StackedMLP) for part in model.policy.nets.modules()):
-            raise NotApplicable("no network has layers of the zoo, which alone follow `precision`")
+            raise NotApplicable("no network has layers of the zoo, and `precision` is of these")
         norms.append(model.trainer.update(ROWS)["grad_norm"].item())
     change = abs(norms[1] - norms[0])
     if not change <= BF16_TOLERANCE * norms[0]:

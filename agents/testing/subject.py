@@ -30,13 +30,13 @@ ROUNDS = 200
 """Times that the dataset visits all states, CHOICE twice each time."""
 
 
-def make_dataset(box: Any) -> dict[str, NDArray[np.float32]]:
+def make_dataset(space: Any) -> dict[str, NDArray[np.float32]]:
     """Return transitions of one action, in OGBench's regular layout.
 
     The values are 1 in CONSTANT and SECOND, whatever the action, GAMMA in FIRST, and SLOPE times the action in CHOICE.
     Trajectories have ten steps, so that there are chunks, and ends of returns inside of them.
 
-    :param box: space of the actions, which are in its units.
+    :param space: of the actions, which are in its units.
     :return: array name -> array.
     """
     modes = np.where(np.arange(ROUNDS) % 2, MODE, -MODE)
@@ -49,7 +49,7 @@ def make_dataset(box: Any) -> dict[str, NDArray[np.float32]]:
     arrays = {
         "observations": one_hot[states],
         "next_observations": one_hot[np.roll(states, -1)],
-        "actions": box.low + (actions + 1) / 2 * (box.high - box.low),
+        "actions": space.low + (actions + 1) / 2 * (space.high - space.low),
         "rewards": rewards,
         "masks": states == FIRST,
         "terminals": np.arange(len(states)) % 10 == 9,
@@ -62,8 +62,8 @@ class ProbeEnv(DataOnly):
 
     def __init__(self, actions: int = 1) -> None:
         # not [-1, 1], so that an action in the wrong units shows
-        box = spaces.Box(-3.0, 2.0, (actions,))
-        super().__init__(spaces.Box(-np.inf, np.inf, (STATES,), seed=0), box)
+        space = spaces.Box(-3.0, 2.0, (actions,))
+        super().__init__(spaces.Box(-np.inf, np.inf, (STATES,), seed=0), space)
 
     def step(self, action: NDArray[Any]) -> Any:
         """Take a step."""

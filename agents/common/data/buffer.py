@@ -57,6 +57,11 @@ class SequenceReplayBuffer(TransitionStore):
         Single frames are stored; a dataset has them too.
     :param shorten_returns: whether returns end with their episode, as SB3's n-step returns do, and every transition
         starts one; else a sequence that crosses a trajectory's end is not valid. For single actions.
+
+    >>> model = agents.QAM("MlpPolicy", "Pendulum-v1", horizon_length=5, net_arch=[32])
+    >>> model = model.learn(total_timesteps=20)
+    >>> model.replay_buffer.sample(batch_size=8).actions.shape  # chunks of five actions
+    torch.Size([8, 5])
     """
 
     with_steps = False

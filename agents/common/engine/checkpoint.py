@@ -55,6 +55,11 @@ def save_checkpoint(model: StoredModel, folder: Path, **values: Any) -> Path:
     :param folder: of the run's checkpoints.
     :param values: plain values to save with it.
     :return: the new checkpoint's folder.
+
+    >>> model = agents.QAM("MlpPolicy", "Pendulum-v1", horizon_length=1, net_arch=[32])
+    >>> checkpoint = save_checkpoint(model, Path("checkpoints"), best_score=3.5)
+    >>> load_checkpoint(model, checkpoint)
+    {'best_score': 3.5}
     """
     with explaining_write_errors(folder):  # a run folder that was deleted is not made again
         folder.mkdir(exist_ok=True)

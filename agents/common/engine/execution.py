@@ -47,6 +47,9 @@ class Mode:
     :param compiled: whether the losses are compiled.
     :param captured: whether updates are replayed from a CUDA graph.
     :param reason: why, for the log.
+
+    >>> print(Mode(compiled=True, captured=False, reason="`compile` is on"))
+    compiled (`compile` is on)
     """
 
     compiled: bool

@@ -62,6 +62,12 @@ class Trainer:
 
     :param model: with the replay buffer, the policy that is trained, and the count of updates.
     :param seeds: of all replicas; batches and noise depend on all of them, since they are sampled together.
+
+    >>> model = agents.QAM("MlpPolicy", "Pendulum-v1", horizon_length=1, net_arch=[32])
+    >>> model = model.learn(total_timesteps=20)
+    >>> info = model.trainer.update(batch_size=8)
+    >>> sorted(info)[:3]
+    ['adjoint_max', 'adjoint_mean', 'adjoint_std']
     """
 
     mode = Mode(False, False, "no update yet")

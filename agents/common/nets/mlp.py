@@ -92,6 +92,9 @@ def linear(
     :param bias: ``(*stack, out)``, or None.
     :param dtype: lower precision of the factors, e.g. bfloat16; None: the precision of the weight.
     :return: ``(*stack, ..., out)``, in the precision of the weight.
+
+    >>> linear(torch.ones(1, 4, 3), torch.ones(1, 3, 2)).shape
+    torch.Size([1, 4, 2])
     """
     lead = weight.ndim - 2
     stack = weight.shape[:lead]
@@ -180,16 +183,20 @@ class StackedMLP(nn.Module):
     """Independent MLPs with stacked parameters: dense, GELU (tanh form), then LayerNorm if it is enabled.
 
     :param stack: leading axes of the parameters, (S,) or (S, E).
-    :param widths: layer sizes from the input to the output.
+    :param layer_sizes: from the input to the output.
     :param layer_norm: whether every hidden activation is normalised.
     :param activate_final: whether the last layer is activated (and normalised) too.
     :param activation: elementwise function applied after the dense layers; None: GELU.
+
+    >>> ensemble = StackedMLP((1, 2), [3, 16, 1])  # one replica, two members
+    >>> ensemble(torch.zeros(1, 8, 3)).shape
+    torch.Size([1, 2, 8, 1])
     """
 
     def __init__(
         self,
         stack: Sequence[int],
-        widths: Sequence[int],
+        layer_sizes: Sequence[int],
         layer_norm: bool = False,
         activate_final: bool = False,
         activation: Callable[[Tensor], Tensor] | None = None,
@@ -197,14 +204,14 @@ class StackedMLP(nn.Module):
         super().__init__()
         self.stack = tuple(stack)
         self.matmul_dtype: torch.dtype | None = None  # None: the dtype of the parameters
-        self.hidden_layers = len(widths) - 2
+        self.hidden_layers = len(layer_sizes) - 2
         self.activated = self.hidden_layers + activate_final
         self.activation = activation
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
         self.norm_scales = nn.ParameterList()
         self.norm_biases = nn.ParameterList()
-        for inputs, outputs in itertools.pairwise(widths):
+        for inputs, outputs in itertools.pairwise(layer_sizes):
             self.weights.append(torch.zeros(*stack, inputs, outputs))
             self.biases.append(torch.zeros(*stack, outputs))
             if layer_norm and len(self.weights) <= self.activated:

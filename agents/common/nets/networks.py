@@ -152,8 +152,10 @@ class CriticEnsemble(ObservingNetwork):
 
     def __init__(self, sizes: Sizes, width: int, time: bool = False) -> None:
         super().__init__()
-        widths = [sizes.observations + width + time, *sizes.critic_arch, 1]
-        self.mlp = StackedMLP((sizes.replicas, sizes.ensemble), widths, sizes.critic_layer_norm)
+        layer_sizes = [sizes.observations + width + time, *sizes.critic_arch, 1]
+        self.mlp = StackedMLP(
+            (sizes.replicas, sizes.ensemble), layer_sizes, sizes.critic_layer_norm
+        )
 
     def forward(
         self, observations: Tensor, actions: Tensor, t: Time | None = None, frozen: bool = False
@@ -170,8 +172,8 @@ class StateValue(ObservingNetwork):
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
-        widths = [sizes.observations, *sizes.critic_arch, 1]
-        self.mlp = StackedMLP((sizes.replicas,), widths, sizes.critic_layer_norm)
+        layer_sizes = [sizes.observations, *sizes.critic_arch, 1]
+        self.mlp = StackedMLP((sizes.replicas,), layer_sizes, sizes.critic_layer_norm)
 
     def forward(self, observations: Tensor, frozen: bool = False) -> Tensor:
         """Return the values, (S, B)."""
@@ -184,8 +186,8 @@ class VelocityField(ObservingNetwork):
     def __init__(self, sizes: Sizes, time: bool = True, noise_size: int | None = None) -> None:
         super().__init__()
         self.split = [sizes.observations, noise_size or sizes.actions, *[1] * time]
-        widths = [sum(self.split), *sizes.actor_arch, sizes.actions]
-        self.mlp = StackedMLP((sizes.replicas,), widths, sizes.actor_layer_norm)
+        layer_sizes = [sum(self.split), *sizes.actor_arch, sizes.actions]
+        self.mlp = StackedMLP((sizes.replicas,), layer_sizes, sizes.actor_layer_norm)
 
     def forward(
         self, observations: Tensor, x: Tensor, t: Time | None = None, frozen: bool = False
@@ -242,6 +244,11 @@ def vjp_at_points(velocity: Velocity, x: Tensor, t: Tensor) -> Callable[[int, Te
     :param x: the points, (S, K, B, D).
     :param t: their times, (K, 1, 1).
     :return: function of a point's index and a vector (S, B, D) that returns the product, (S, B, D).
+
+    >>> points, times = torch.zeros(1, 5, 8, 2), torch.zeros(5, 1, 1)
+    >>> product = vjp_at_points(lambda x, t: -3 * x, points, times)
+    >>> product(4, torch.ones(1, 8, 2)).unique()
+    tensor([-3.])
     """
     if not isinstance(velocity, ConditionedVelocity):
         # a custom module, point by point
@@ -401,9 +408,9 @@ class TanhGaussian(ObservingNetwork):
 
     def __init__(self, sizes: Sizes, given_action: bool = False) -> None:
         super().__init__()
-        widths = [sizes.observations + given_action * sizes.actions, *sizes.actor_arch]
-        self.trunk = StackedMLP((sizes.replicas,), widths, activate_final=True)
-        ends = [widths[-1], sizes.actions]
+        layer_sizes = [sizes.observations + given_action * sizes.actions, *sizes.actor_arch]
+        self.trunk = StackedMLP((sizes.replicas,), layer_sizes, activate_final=True)
+        ends = [layer_sizes[-1], sizes.actions]
         self.mean = StackedMLP((sizes.replicas,), ends)
         self.log_std = StackedMLP((sizes.replicas,), ends)
 
@@ -424,11 +431,11 @@ class GaussianMean(ObservingNetwork):
 
     def __init__(self, sizes: Sizes, head_scale: float = 0.01) -> None:
         super().__init__()
-        widths = [sizes.observations, *sizes.actor_arch]
+        layer_sizes = [sizes.observations, *sizes.actor_arch]
         self.trunk = StackedMLP(
-            (sizes.replicas,), widths, sizes.actor_layer_norm, activate_final=True
+            (sizes.replicas,), layer_sizes, sizes.actor_layer_norm, activate_final=True
         )
-        ends = [widths[-1], sizes.actions]
+        ends = [layer_sizes[-1], sizes.actions]
         self.mean = StackedMLP((sizes.replicas,), ends)
         self.head_bound = math.sqrt(6 * head_scale / sum(ends))
 
@@ -474,12 +481,12 @@ class NoisePredictor(ObservingNetwork):
     def __init__(self, sizes: Sizes, time_features: int = 64) -> None:
         super().__init__()
         stack = (sizes.replicas,)
-        time_widths = [time_features, *sizes.actor_arch]
-        self.split = [sizes.actions, sizes.observations, time_widths[-1]]
+        time_sizes = [time_features, *sizes.actor_arch]
+        self.split = [sizes.actions, sizes.observations, time_sizes[-1]]
         self.frequencies = nn.Parameter(torch.zeros(*stack, time_features // 2, 1))
-        self.time_mlp = StackedMLP(stack, time_widths, activation=F.mish)
-        widths = [sum(self.split), *sizes.actor_arch, sizes.actions]
-        self.mlp = StackedMLP(stack, widths, sizes.actor_layer_norm, activation=F.mish)
+        self.time_mlp = StackedMLP(stack, time_sizes, activation=F.mish)
+        layer_sizes = [sum(self.split), *sizes.actor_arch, sizes.actions]
+        self.mlp = StackedMLP(stack, layer_sizes, sizes.actor_layer_norm, activation=F.mish)
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
         """Draw one replica's weights, and its frequencies from N(0, 0.2^2)."""

@@ -52,8 +52,8 @@ class ExportedPolicy(nn.Module):
         super().__init__()
         self.policy = policy
         self.draws = policy.method.candidate_noise()
-        box = policy.action_space
-        low, high = (torch.as_tensor(np.float32(bound)) for bound in (box.low, box.high))
+        space = policy.action_space
+        low, high = (torch.as_tensor(np.float32(bound)) for bound in (space.low, space.high))
         self.register_buffer("low", low)
         self.register_buffer("span", high - low)
 
@@ -205,7 +205,7 @@ def _convert(sampler: ExportedPolicy) -> Any:
 
 def _describe(policy: FlowPolicy) -> dict[str, Any]:
     """Return the metadata of the file."""
-    box = policy.action_space
+    space = policy.action_space
     draws = policy.method.candidate_noise()
     inputs = {
         name: {"dtype": str(value.dtype).removeprefix("torch."), "shape": list(value.shape[1:])}
@@ -218,8 +218,8 @@ def _describe(policy: FlowPolicy) -> dict[str, Any]:
         "chunk_length": policy.chunk_length,
         "played_actions": policy.played_length,
         "observations": {name: value for name, value in inputs.items() if name not in draws},
-        "action_low": box.low.tolist(),
-        "action_high": box.high.tolist(),
+        "action_low": space.low.tolist(),
+        "action_high": space.high.tolist(),
         "noise": {name: {**inputs[name], "kind": draw.kind} for name, draw in draws.items()},
     }
 

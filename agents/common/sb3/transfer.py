@@ -228,11 +228,11 @@ def load_behaviour(policy: FlowPolicy, path: Source) -> None:
     own_state = policy.nets[behaviour].state_dict()
     wrong = []
     # equal parameters need these to be equal too
-    activation, box = saved["policy_kwargs"].get("activation_fn"), saved["action_space"]
+    activation, space = saved["policy_kwargs"].get("activation_fn"), saved["action_space"]
     if activation is not policy.activation_fn:
         wrong.append(f"expected activation_fn {policy.activation_fn}, got {activation}")
-    if box != policy.action_space:
-        wrong.append(f"expected actions in {policy.action_space}, got {box}")
+    if space != policy.action_space:
+        wrong.append(f"expected actions in {policy.action_space}, got {space}")
     for name in ("observation_mean", "observation_factor"):
         # means of one dataset differ in their last bits if they are summed in another order
         if not torch.allclose(
