@@ -22,8 +22,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from agents.registry import BUILT_IN
 from tools import ROOT
-from zoo.algorithms.baselines import find_algorithm, settings_of
-from zoo.algorithms.catalogue import SB3, describe_algorithms
+from zoo.algorithms.catalogue import SB3, describe_algorithms, find_algorithm, settings_of
 from zoo.list_agents import readable_type
 from zoo.settings.config import known_settings
 from zoo.settings.layers import DEFAULT_PROFILE, ENTRY_NOTES, describe_profiles, merge

@@ -10,7 +10,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 import agents
 from agents.common.streams import Purpose, seed_for, seeds_of_replicas, torch_generator
-from zoo.algorithms.baselines import find_algorithm
+from zoo.algorithms.catalogue import find_algorithm
 from zoo.evaluation.evaluator import seeds_of_starts
 
 TINY = {"learning_starts": 8, "net_arch": [8], "buffer_size": 100, "gradient_steps": 0}

@@ -81,7 +81,7 @@ def _list(args: argparse.Namespace) -> dict[str, Any]:
 def _show(args: argparse.Namespace) -> dict[str, Any]:
     """Print an algorithm's description, its settings with default, type and meaning, and its profiles."""
     # late, here and below, since these import PyTorch, which takes seconds
-    from zoo.algorithms.baselines import find_algorithm, settings_of
+    from zoo.algorithms.catalogue import find_algorithm, settings_of
     from zoo.settings.config import known_settings
     from zoo.settings.layers import describe_profiles
 
@@ -112,7 +112,7 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
 def _check(args: argparse.Namespace) -> dict[str, Any]:
     """Check an algorithm, and print the outcomes as a table; the exit code is 1 if a check fails."""
     from agents.testing.kit import CHECKS, PAGE, require_names, run_checks
-    from zoo.algorithms.baselines import find_algorithm
+    from zoo.algorithms.catalogue import find_algorithm
     from zoo.settings.layers import parse_overrides
 
     entry = find_algorithm(args.algo)

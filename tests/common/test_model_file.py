@@ -28,7 +28,7 @@ from tests.common.toys import (
     toy_dataset,
     warns,
 )
-from zoo.algorithms import baselines
+from zoo.algorithms.catalogue import SB3, find_algorithm
 
 ran = []
 
@@ -80,9 +80,9 @@ def test_a_saved_model_holds_no_pickle_and_every_attribute(tmp_path):
     np.testing.assert_array_equal(loaded.action_noise._sigma, noise._sigma)
 
 
-@pytest.mark.parametrize("id", baselines.BASELINES)
+@pytest.mark.parametrize("id", SB3)
 def test_models_of_sb3s_algorithms_are_saved_without_code_too(tmp_path, id):
-    algorithm = baselines.BASELINES[id]
+    algorithm = find_algorithm(id).algorithm
     settings = {"net_arch": [8], "learning_starts": 5, "batch_size": 4}
     model = algorithm("MlpPolicy", SpacesEnv(), seeds=[1], **settings)
     model.learn(12)

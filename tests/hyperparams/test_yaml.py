@@ -6,8 +6,7 @@ import pytest
 
 import agents
 from agents.fql import FQL
-from zoo.algorithms.baselines import find_algorithm
-from zoo.algorithms.catalogue import algorithm_ids
+from zoo.algorithms.catalogue import algorithm_ids, find_algorithm
 from zoo.datasets.names import DATASETS
 from zoo.envs import tasks
 from zoo.settings.config import PROTOCOL_SETTINGS, Benchmark, known_settings, load_config

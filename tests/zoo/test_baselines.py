@@ -12,7 +12,7 @@ from tests.envs import SpacesEnv
 from tests.zoo.helpers import ENV, EVALUATIONS
 from tests.zoo.outcomes import config_of, refuses, status_of
 from zoo.algorithms import baselines
-from zoo.algorithms.baselines import BASELINES
+from zoo.algorithms.catalogue import SB3, find_algorithm
 from zoo.settings.config import load_config
 from zoo.settings.request import TrainRequest
 from zoo.train import main
@@ -21,12 +21,13 @@ from zoo.train import main
 def small(id):
     """Return a small model that logs nothing."""
     settings = {"net_arch": [16, 16], "buffer_size": 50, "learning_starts": 5, "batch_size": 8}
-    model = BASELINES[id]("MlpPolicy", SpacesEnv(4, 2), seeds=[0], device="cpu", **settings)
+    algorithm = find_algorithm(id).algorithm
+    model = algorithm("MlpPolicy", SpacesEnv(4, 2), seeds=[0], device="cpu", **settings)
     model.set_logger(Logger(None, []))
     return model
 
 
-@pytest.mark.parametrize("id", BASELINES)
+@pytest.mark.parametrize("id", SB3)
 def test_a_baseline_learns_with_a_dataset_in_its_buffer(id, tmp_path):
     first, second = toy_dataset(seed=1), toy_dataset(seed=2)
     model = small(id)

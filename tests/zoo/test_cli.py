@@ -18,8 +18,7 @@ import pytest
 from tests import ROOT
 from tests.zoo.outcomes import refuses
 from zoo import list_agents
-from zoo.algorithms.baselines import find_algorithm, settings_of
-from zoo.algorithms.catalogue import algorithm_ids
+from zoo.algorithms.catalogue import algorithm_ids, find_algorithm, settings_of
 from zoo.algorithms.packages import import_environments
 from zoo.terminal.cli import PROGRAMS, main, run_program
 from zoo.terminal.errors import BAD_INPUT, FAILED, SUCCEEDED, UsageError

@@ -7,16 +7,14 @@ They train online. The dataset is loaded into their replay buffer first (``prelo
 import inspect
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import sb3_contrib
 import stable_baselines3
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
@@ -27,7 +25,6 @@ from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.shards import Shards
 from agents.common.sb3.constructor import with_named_classes
 from agents.common.sb3.environments import available_device, find_divergence
-from agents.common.sb3.policy import FlowPolicy
 from agents.common.sb3.stored_model import StoredModel
 from agents.common.settings import (
     Check,
@@ -38,10 +35,7 @@ from agents.common.settings import (
     log_range,
     setting,
 )
-from agents.common.validation import integer, number, unknown_name_message
-from agents.models import get
-from zoo.algorithms.catalogue import SB3, algorithm_ids
-from zoo.terminal.errors import UsageError
+from agents.common.validation import integer, number
 
 # constructor arguments that are no settings here: objects, and options of SB3's replay buffer
 NOT_SETTINGS = {
@@ -86,37 +80,6 @@ class TransitionReplayBuffer(SequenceReplayBuffer):
             dones=1 - batch.discounts.unsqueeze(1),
             rewards=batch.rewards.unsqueeze(1),
         )
-
-
-@dataclass
-class SingleStepPolicy:
-    """Samples single actions from an SB3 policy, deterministically."""
-
-    policy: BasePolicy
-    chunk_length = 1
-    num_replicas = 1
-
-    def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        """Return no noise: the policy is deterministic."""
-        return {}
-
-    def plan(self, observations: NDArray[Any], noise: Mapping[str, torch.Tensor]) -> NDArray[Any]:
-        """Return the next action in every row, (1, B, 1, A), for observations (1, B, O)."""
-        rows = observations[0]
-        normalization = getattr(self.policy, "normalization", None)
-        if normalization is not None:
-            rows = normalization.observations(rows)
-        actions, _ = self.policy.predict(rows, deterministic=True)
-        action_space: Any = self.policy.action_space
-        # SB3's scaling rounds, so a scaled action may exceed the bounds
-        return actions.clip(action_space.low, action_space.high).astype(action_space.dtype)[
-            None, :, None
-        ]
-
-
-def as_chunk_policy(policy: BasePolicy) -> FlowPolicy | SingleStepPolicy:
-    """Return a policy of this zoo as it is, and another one wrapped as a :class:`SingleStepPolicy`."""
-    return policy if isinstance(policy, FlowPolicy) else SingleStepPolicy(policy)
 
 
 class OwnSettings(Configurable):
@@ -270,56 +233,3 @@ class CrossQ(Baseline, sb3_contrib.CrossQ):
 
     :param policy_delay: updates of the critics for each of the actor, >= 1.
     """
-
-
-BASELINES: dict[str, type[Baseline]] = {"sac": SAC, "td3": TD3, "tqc": TQC, "crossq": CrossQ}
-
-
-def find_algorithm(id: str) -> registry.Entry:
-    """Return the entry of an algorithm of this zoo, or of one of SB3's.
-
-    :param id: an id, an alias or ``"module:Class"``.
-    :raises UsageError: for an unknown id; the message names the closest.
-    """
-    if id in BASELINES:
-        name, paper = SB3[id]
-        return registry.Entry(id, None, paper, name, algorithm=BASELINES[id])
-    ids = algorithm_ids()
-    # the name of a class, `module:Class`, is looked up by importing it
-    if ":" not in id and id not in (*ids, *registry.ALIASES):
-        message = unknown_name_message("algorithm", id, ids, "zoo agents list")
-        raise UsageError(f"{message}; write an algorithm that is not installed as module:Class")
-    try:
-        entry = get(id)
-    except KeyError as error:
-        raise UsageError(str(error.args[0])) from error
-    except Exception as error:  # whatever a module of the user's raises when it is imported
-        raise UsageError(f"`{id}` cannot be imported: {type(error).__name__}: {error}") from error
-    if entry.id in BASELINES:
-        raise UsageError(
-            f"algorithm id `{entry.id}` is taken by SB3's; register {id} with another id"
-        )
-    return entry
-
-
-def find_named_by_file(
-    name: str, file: object, package: str | None = None, *, trust: bool = False
-) -> registry.Entry:
-    """Return the entry of an algorithm that a file names; see :func:`agents.registry.find_named_by_file`.
-
-    :raises UsageError: if it is unknown, or only an import that the user has not allowed would find it.
-    """
-    sb3 = {registry.name_of(algorithm): id for id, algorithm in BASELINES.items()}
-    id = sb3.get(name, name)
-    if id not in algorithm_ids():
-        try:
-            id = registry.find_named_by_file(id, file, package, trust=trust).id
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-    return find_algorithm(id)
-
-
-def settings_of(algorithm: type[Any]) -> dict[str, Setting]:
-    """Return the declared settings of an algorithm or of its model class, by name."""
-    settings: dict[str, Setting] = getattr(algorithm, "method_class", algorithm).declared()
-    return settings

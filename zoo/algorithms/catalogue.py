@@ -1,8 +1,8 @@
-"""All algorithms side by side: description, published scores, operations of an update, and when to use it.
+"""All algorithms: found by id, and side by side with published scores, operations of an update, and when to use them.
 
 The numbers come from committed files: ``overview.csv``, which ``docs/make_tables.py`` writes from the published
 scores, and ``update_work.csv``, which ``benchmarks/throughput.py --work`` counts. Neither PyTorch nor pandas is
-imported.
+imported before an algorithm is looked up.
 """
 
 import csv
@@ -11,7 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import agents
 from agents import registry
+from agents.common.settings import Setting
+from agents.common.validation import unknown_name_message
+from zoo.terminal.errors import UsageError
 
 SB3 = {
     "sac": ("SAC", "Soft Actor-Critic, Haarnoja et al., arXiv 1801.01290"),
@@ -21,8 +25,9 @@ SB3 = {
             "Critics, Kuznetsov et al., arXiv 2005.04269"),
     "crossq": ("CrossQ", "CrossQ: Batch Normalization in Deep Reinforcement Learning, Bhatt et al., arXiv 1902.05605"),
 }  # fmt: skip
-"""id -> published name and paper."""
-
+"""id -> published name, also of its class, and paper."""
+BASELINES = "zoo.algorithms.baselines"
+"""Module of these classes."""
 
 FOLDER = Path(__file__).resolve().parents[2] / "results" / "published"
 START_WITH = {"offline": "sqam", "offline to online": "fql", "online": "rlpd", "baseline": "bc"}
@@ -34,6 +39,58 @@ NUMBERS = (*SCORES, "work")
 def algorithm_ids() -> list[str]:
     """Return the ids of all algorithms that can be trained: first of this zoo, then of SB3."""
     return [*registry.algorithm_ids(), *SB3]
+
+
+def find_algorithm(id: str) -> registry.Entry:
+    """Return the entry of an algorithm of this zoo, or of one of SB3's.
+
+    :param id: an id, an alias or ``"module:Class"``.
+    :raises UsageError: for an unknown id; the message names the closest.
+    """
+    if id in SB3:
+        name, paper = SB3[id]
+        # imported by name like any other algorithm: most programs need none of SB3's
+        algorithm = getattr(registry.import_named(BASELINES), name)
+        return registry.Entry(id, None, paper, name, algorithm=algorithm)
+    ids = algorithm_ids()
+    # the name of a class, `module:Class`, is looked up by importing it
+    if ":" not in id and id not in (*ids, *registry.ALIASES):
+        message = unknown_name_message("algorithm", id, ids, "zoo agents list")
+        raise UsageError(f"{message}; write an algorithm that is not installed as module:Class")
+    try:
+        entry = agents.get(id)
+    except KeyError as error:
+        raise UsageError(str(error.args[0])) from error
+    except Exception as error:  # whatever a module of the user's raises when it is imported
+        raise UsageError(f"`{id}` cannot be imported: {type(error).__name__}: {error}") from error
+    if entry.id in SB3:
+        raise UsageError(
+            f"algorithm id `{entry.id}` is taken by SB3's; register {id} with another id"
+        )
+    return entry
+
+
+def find_named_by_file(
+    name: str, file: object, package: str | None = None, *, trust: bool = False
+) -> registry.Entry:
+    """Return the entry of an algorithm that a file names; see :func:`agents.registry.find_named_by_file`.
+
+    :raises UsageError: if it is unknown, or only an import that the user has not allowed would find it.
+    """
+    sb3 = {f"{BASELINES}:{title}": id for id, (title, _) in SB3.items()}
+    id = sb3.get(name, name)
+    if id not in algorithm_ids():
+        try:
+            id = registry.find_named_by_file(id, file, package, trust=trust).id
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+    return find_algorithm(id)
+
+
+def settings_of(algorithm: type[Any]) -> dict[str, Setting]:
+    """Return the declared settings of an algorithm or of its model class, by name."""
+    settings: dict[str, Setting] = getattr(algorithm, "method_class", algorithm).declared()
+    return settings
 
 
 def describe_algorithms() -> dict[str, dict[str, Any]]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
 from gymnasium.envs.registration import EnvSpec
+from stable_baselines3.common.policies import BasePolicy
 
 from agents.common.observations import Array
+from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, seed_for, torch_generator
 from zoo.envs.checks import stack
 from zoo.envs.make import find_spec
@@ -47,6 +50,37 @@ class ChunkPolicy(Protocol):
         :param noise: name to noise, each of shape (S, B, ...).
         :return: actions in the environment's units, clipped to its action space, shape (S, B, H, A).
         """
+
+
+@dataclass
+class SingleStepPolicy:
+    """Samples single actions from an SB3 policy, deterministically."""
+
+    policy: BasePolicy
+    chunk_length = 1
+    num_replicas = 1
+
+    def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        """Return no noise: the policy is deterministic."""
+        return {}
+
+    def plan(self, observations: Array, noise: Mapping[str, torch.Tensor]) -> Array:
+        """Return the next action in every row, (1, B, 1, A), for observations (1, B, O)."""
+        rows = observations[0]
+        normalization = getattr(self.policy, "normalization", None)
+        if normalization is not None:
+            rows = normalization.observations(rows)
+        actions, _ = self.policy.predict(rows, deterministic=True)
+        action_space: Any = self.policy.action_space
+        # SB3's scaling rounds, so a scaled action may exceed the bounds
+        return actions.clip(action_space.low, action_space.high).astype(action_space.dtype)[
+            None, :, None
+        ]
+
+
+def as_chunk_policy(policy: BasePolicy) -> FlowPolicy | SingleStepPolicy:
+    """Return a policy of this zoo as it is, and another one wrapped as a :class:`SingleStepPolicy`."""
+    return policy if isinstance(policy, FlowPolicy) else SingleStepPolicy(policy)
 
 
 class Evaluator:

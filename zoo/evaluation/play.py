@@ -11,11 +11,16 @@ import numpy as np
 from gymnasium.error import DependencyNotInstalled
 
 from agents.common.validation import count
-from zoo.algorithms.baselines import as_chunk_policy
 from zoo.envs.make import find_spec, is_ogbench, make_env, observes_images
 from zoo.envs.rendering import WHAT_TO_INSTALL, prepare_drawing
 from zoo.envs.repeatable import RepeatableEnv
-from zoo.evaluation.evaluator import BatchPlanner, Evaluator, results_of, seeds_of_starts
+from zoo.evaluation.evaluator import (
+    BatchPlanner,
+    Evaluator,
+    as_chunk_policy,
+    results_of,
+    seeds_of_starts,
+)
 from zoo.evaluation.pool import EpisodeTotals
 from zoo.evaluation.video import STEPS_BETWEEN, open_video
 from zoo.models.agent import Agent, Score

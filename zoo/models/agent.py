@@ -33,8 +33,7 @@ from agents.common.nets.pretrained import PretrainedFlow
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.validation import unknown_name_message
 from agents.registry import ALIASES, Entry, name_of
-from zoo.algorithms.baselines import find_algorithm, find_named_by_file
-from zoo.algorithms.catalogue import algorithm_ids
+from zoo.algorithms.catalogue import algorithm_ids, find_algorithm, find_named_by_file
 from zoo.algorithms.packages import import_environments, import_optional, load_flow
 from zoo.datasets.names import gym_id
 from zoo.envs.checks import check_same_spaces

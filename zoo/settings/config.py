@@ -12,7 +12,7 @@ from agents.common.sb3.environments import available_device
 from agents.common.settings import Setting
 from agents.common.validation import unknown_name_message
 from agents.registry import BUILT_IN, Entry
-from zoo.algorithms.baselines import find_algorithm, settings_of
+from zoo.algorithms.catalogue import find_algorithm, settings_of
 from zoo.settings.layers import (
     DEFAULT_PROFILE,
     Layer,

@@ -9,7 +9,7 @@ from typing import Any, get_origin
 
 from agents.common.validation import unknown_name_message
 from agents.registry import ALIASES
-from zoo.algorithms.baselines import Baseline, find_algorithm
+from zoo.algorithms.catalogue import SB3, find_algorithm
 from zoo.datasets.names import DATASETS, single_task_names
 from zoo.envs.tasks import TASKS
 from zoo.report.published_scores import load_set
@@ -110,7 +110,7 @@ class Suite:
             size = len(seeds)
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             raise UsageError(f"`seeds_at_once` must be a number of seeds or `{ALL}`, got {size!r}")
-        if issubclass(find_algorithm(algo).algorithm, Baseline):
+        if find_algorithm(algo).id in SB3:
             size = 1
         return [tuple(seeds[first : first + size]) for first in range(0, len(seeds), size)]
 

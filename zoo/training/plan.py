@@ -11,7 +11,7 @@ from agents.common.model_file import find_model, read_model_file
 from agents.common.nets.specs import require_behaviour
 from agents.common.sb3.transfer import check_fit, check_saved_flow
 from agents.registry import BUILT_IN, origin_of
-from zoo.algorithms.baselines import find_algorithm
+from zoo.algorithms.catalogue import find_algorithm
 from zoo.algorithms.packages import import_environments, load_flow
 from zoo.datasets.custom import (
     dataset_only_id,

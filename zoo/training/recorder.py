@@ -11,8 +11,7 @@ from agents.common.engine.checkpoint import write_model
 from agents.common.files import atomic_path
 from agents.common.normalization import raw_observations
 from agents.common.sb3.model import FlowAlgorithm
-from zoo.algorithms.baselines import as_chunk_policy
-from zoo.evaluation.evaluator import Evaluator
+from zoo.evaluation.evaluator import Evaluator, as_chunk_policy
 from zoo.evaluation.held_out import HeldOutLosses
 from zoo.runs.folder import PHASES, Evaluations, with_evaluation
 from zoo.runs.resume import describe_evaluation, result_of

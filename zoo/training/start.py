@@ -28,7 +28,7 @@ from agents.common.sb3.policy import POLICIES
 from agents.common.sb3.transfer import check_outputs
 from agents.registry import BUILT_IN
 from agents.testing.habits import find_habits
-from zoo.algorithms.baselines import find_algorithm
+from zoo.algorithms.catalogue import find_algorithm
 from zoo.datasets.formats.base import Dataset
 from zoo.envs.checks import check_same_spaces, policy_name
 from zoo.envs.make import find_spec, make_env

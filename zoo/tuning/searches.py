@@ -8,7 +8,7 @@ from optuna.trial import Trial
 from agents.common.method import Method
 from agents.common.settings import Choice, Range, Search, Setting
 from agents.registry import Entry
-from zoo.algorithms.baselines import settings_of
+from zoo.algorithms.catalogue import settings_of
 from zoo.settings.config import require_setting
 from zoo.settings.layers import load_yaml
 from zoo.terminal.errors import UsageError, as_usage_error

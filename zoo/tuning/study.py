@@ -27,7 +27,7 @@ from agents.common.files import write_text
 from agents.common.sb3.environments import DivergedError
 from agents.common.settings import Search
 from agents.common.streams import Purpose, seed_for
-from zoo.algorithms.baselines import find_algorithm
+from zoo.algorithms.catalogue import find_algorithm
 from zoo.runs.folder import (
     STUDY,
     Evaluations,

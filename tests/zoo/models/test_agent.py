@@ -14,8 +14,9 @@ from agents.common.engine.checkpoint import save_checkpoint
 from tests.zoo.envs import toys  # noqa: F401  registers the toys
 from tests.zoo.models.conftest import ENV, STEPS, maze_model, save_policy, save_run
 from tests.zoo.outcomes import refuses
-from zoo.algorithms.baselines import as_chunk_policy, find_algorithm
+from zoo.algorithms.catalogue import find_algorithm
 from zoo.envs.make import make_env
+from zoo.evaluation.evaluator import as_chunk_policy
 from zoo.evaluation.play import play, record
 from zoo.models.agent import Score, agent_of_file, agent_of_run, find_agent, find_run
 from zoo.models.agent_flags import add_agent, add_machine, check_agent

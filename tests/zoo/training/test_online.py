@@ -11,7 +11,7 @@ from agents.common.model_file import find_checkpoints, step_of
 from tests.zoo.envs import toys  # noqa: F401  registers the environments
 from tests.zoo.helpers import stopped_at_an_evaluation
 from tests.zoo.outcomes import refuses
-from zoo.algorithms.baselines import find_algorithm
+from zoo.algorithms.catalogue import find_algorithm
 from zoo.evaluation.play import play
 from zoo.models.agent import agent_of_run
 from zoo.runs.folder import RunFolder

@@ -7,7 +7,7 @@ import pytest
 
 from agents.common.settings import Choice, Range, linear_range, log_range
 from tests.zoo.outcomes import refuses
-from zoo.algorithms.baselines import find_algorithm
+from zoo.algorithms.catalogue import find_algorithm
 from zoo.tuning.searches import params_of, read_searches, suggest
 
 
