@@ -54,8 +54,8 @@ def test_a_run_with_an_environment_is_fitted_to_data_of_others(tmp_path, call):
     ("flags", "reason"),
     {
         "--fitted-q --episodes 5": "plays no episodes, got --episodes",
-        "--fitted-q --dataset auto": "stands for data of your own",
-        f"--fitted-q --env {ENV}": "needs the folder of a run",
+        "--fitted-q --dataset auto": "is named after your data",
+        f"--fitted-q --env {ENV}": "needs a run folder",
         "--fitted-q --dataset single.npz": "needs two trajectories",
     }.items(),
 )  # fmt: skip

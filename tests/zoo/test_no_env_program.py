@@ -77,8 +77,8 @@ def test_a_killed_run_ends_as_one_that_never_was_and_is_exported(tmp_path, call)
 @pytest.mark.parametrize(
     ("flags", "trajectories", "reason"),
     [
-        ("--online-steps 5", 2, "cannot train online or evaluate"),
-        ("--dataset auto", 2, "needs data of your own"),
+        ("--online-steps 5", 2, "does not support online training"),
+        ("--dataset auto", 2, "needs your data"),
         ("", 1, "got one trajectory"),
     ],
 )

@@ -64,10 +64,10 @@ def test_paths_are_below_the_commands_folder(tmp_path, call, monkeypatch):
         "--success-return 1 --score return": "give one of the two",
         "--action-range -1,1": "`actions` must lie in [-1, 1], got -1.836",
         "--dataset-size 1000": "exceeds the 59",
-        "sparse=true": "`sparse` belongs to OGBench's rewards",
+        "sparse=true": "`sparse` applies to OGBench's rewards",
         "--env Pendulum-v1": "shape (3,) as in Pendulum-v1, got float32 and (4,)",
         "--offline-steps 0 --online-steps 5": "npz would not be used",
-        "--reward-from success --online-steps 5": "may give others online",
+        "--reward-from success --online-steps 5": "may differ online",
     }.items(),
 )  # fmt: skip
 def test_what_contradicts_a_set_is_refused_before_any_work(tmp_path, refusal, flags, text):

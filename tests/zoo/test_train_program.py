@@ -80,7 +80,7 @@ REFUSED = {
     "--device xpu": "`device` is 'xpu', on which PyTorch cannot compute in float64 here",
     # an online phase without updates, of which one is warned before anything else is done
     "-f /proc/nowhere --env Pendulum-v1 --offline-steps 0 --online-steps 5 -params learning_starts=5 --verbose 1": (
-        "the online phase will make no update: `learning_starts` is 5"
+        "the online phase will not perform any update: `learning_starts` is 5"
     ),
     "--pretrained-actor CLONE --pretraining-steps 3": "got 3 of them; set them to 0 (--pretraining-",
     "--pretrained-actor CLONE/config.yml": "cannot be read: File is not a zip file",

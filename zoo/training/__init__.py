@@ -1,1 +1,1 @@
-"""From a configuration to a run: model, data, callbacks, logs."""
+"""Runs of a configuration: model, data, loop, logs."""

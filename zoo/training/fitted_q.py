@@ -20,23 +20,23 @@ STEPS = 20_000
 def fit_value(agent: Agent, dataset: str | None, seed: int | None) -> dict[str, Any]:
     """Estimate the discounted value of a run's policy, and return it.
 
-    :param dataset: as `--dataset` names it; None is that of the run.
-    :param seed: of the critics; None is that of the run's evaluations.
-    :raises UsageError: if it is no run of this library's algorithms, or there are too few data.
+    :param dataset: value of `--dataset`; None is the dataset of the run.
+    :param seed: seed of the critics; None is the seed of the run's evaluations.
+    :raises UsageError: if it is no run of this library's algorithms, or its dataset is too small.
     """
     if agent.run is None:
         raise UsageError(
-            f"`--fitted-q` needs the folder of a run, whose settings say how data are read, got {agent.source}; give "
-            "MODEL as that folder, without another --env"
+            f"`--fitted-q` needs a run folder, whose settings determine how data are read, got {agent.source}; give "
+            "it as MODEL, without another --env"
         )
     policy = agent.policy
     if not isinstance(policy, FlowPolicy):
         raise UsageError(
-            f"`--fitted-q` evaluates policies of this zoo's algorithms, got {agent.algo} of Stable-Baselines3; play it"
+            f"`--fitted-q` needs an algorithm of this zoo, got {agent.algo} of Stable-Baselines3; omit the flag"
         )
     folder = RunFolder(agent.run)
     config = folder.read_config()
-    # the folder of the run's datasets need not have another dataset
+    # another dataset need not be in the folder of the run's dataset
     trained_on = folder.read_versions() if dataset is None else {}
     dataset = dataset or trained_on.get("dataset", "auto")
     if config.no_env:
@@ -54,8 +54,8 @@ def fit_value(agent: Agent, dataset: str | None, seed: int | None) -> dict[str, 
     log.info("discounted value of the policy: %.4g [%.4g, %.4g]", fitted.value, low, high)
     if fitted.action_distance > 1:
         log.warning(
-            "the policy's actions differ from the data's more than two actions of the data do (%.2g times), so the "
-            "data cannot tell its value",
+            "the policy's actions are %.2g times as far from the data's as these are from each other, so the value is "
+            "not reliable",
             fitted.action_distance,
         )
     return {

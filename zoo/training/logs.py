@@ -1,7 +1,6 @@
-"""Status and logs of a run's replicas, and the replicas that have failed.
+"""Status, logs and failures of a run's replicas.
 
-``progress.csv`` and TensorBoard's events are always written, and continue after an interruption without repeating a
-row.
+``progress.csv`` and TensorBoard's events are always written; after an interruption they continue without repeated rows.
 """
 
 from __future__ import annotations
@@ -25,17 +24,17 @@ from zoo.terminal.messages import log
 
 STEP = "time/total_timesteps"
 ELAPSED = "time/time_elapsed"
-"""Seconds of a phase in one process, as SB3 has them."""
+"""SB3's seconds of a phase in one process."""
 
 
 @dataclass
 class Replicas:
-    """The replicas, their run folders, and which of them have failed.
+    """The replicas of a run, their folders and their failures.
 
-    A replica that diverges keeps its slot; its results are ignored and the others never see its values. Its run has
-    ended with the state ``failed``: its evaluations stay; there are no others and no final model.
+    A replica that diverges keeps its index; its results are ignored, and no other replica depends on its values. Its
+    run ends with the state ``failed``, keeps its evaluations and has no final model.
 
-    :param folders: one run folder for each replica; the first holds the checkpoint of all.
+    :param folders: one run folder for each replica; the first one contains the checkpoint of all.
     """
 
     folders: Sequence[RunFolder]
@@ -45,11 +44,11 @@ class Replicas:
 
     @property
     def active(self) -> list[int]:
-        """The replicas that have not failed."""
+        """Indices of the replicas that have not failed."""
         return [replica for replica in range(len(self.folders)) if replica not in self.failed]
 
     def check(self, model: FlowAlgorithm) -> None:
-        """End the runs of replicas with NaN or infinity; waits for the device."""
+        """Fail the runs of replicas with NaN or infinity; waits for the device."""
         step = model.num_timesteps
         reasons = model.find_divergence()
         self.fail(
@@ -57,9 +56,9 @@ class Replicas:
         )
 
     def fail(self, model: FlowAlgorithm, reasons: Mapping[int, str]) -> None:
-        """End the runs of replicas that have not ended yet; raise DivergedError if no replica is left.
+        """Fail the runs of active replicas; raise DivergedError if no replica is left.
 
-        :param reasons: replica -> the value that diverged, and its step.
+        :param reasons: replica -> the diverged value and its step.
         """
         step = model.num_timesteps
         for replica in sorted(set(reasons) - set(self.failed)):
@@ -75,7 +74,7 @@ class Replicas:
             )
 
     def finish(self, model: FlowAlgorithm) -> None:
-        """Record that the runs of all replicas that have not failed are done, with a summary for reports."""
+        """Write the status ``done`` and the summary of all runs that have not failed."""
         for replica in self.active:
             self.folders[replica].write_summary()
         self.write_status(model, "done")
@@ -87,7 +86,7 @@ class Replicas:
         replicas: Sequence[int] | None = None,
         **entries: Any,
     ) -> None:
-        """Write the status of runs, by default of those that have not failed.
+        """Write the status of runs, by default of all that have not failed.
 
         :param entries: further entries of the status.
         """
@@ -97,7 +96,7 @@ class Replicas:
             "online_step": model.num_timesteps - model.offline_steps,
             "pretraining_step": pretrained,
         }
-        if isinstance(model, FlowAlgorithm):  # not one of SB3's
+        if isinstance(model, FlowAlgorithm):  # SB3's algorithms have no trainer
             entries["updates"] = str(model.trainer.mode)
         if replicas is None:
             replicas = self.active
@@ -109,7 +108,7 @@ class Replicas:
 class ProgressTable(CSVOutputFormat):
     """SB3's CSV with the step as its first column.
 
-    :param text: its content at the checkpoint; later rows in the file are dropped.
+    :param text: content at the checkpoint; later rows in the file are dropped.
     """
 
     def __init__(self, path: Path, text: str) -> None:
@@ -121,22 +120,22 @@ class ProgressTable(CSVOutputFormat):
 
 
 class Events(TensorBoardOutputFormat):
-    """SB3's TensorBoard events, which go on after a step.
+    """SB3's TensorBoard events, continued after a step.
 
-    :param step: TensorBoard drops events of an earlier process after it.
+    :param step: TensorBoard drops later events of an earlier process.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
-        # in place of SB3's constructor, which takes no `purge_step`
+        # SB3's constructor has no `purge_step`
         self.writer = SummaryWriter(str(folder), purge_step=step + 1)
         self._is_closed = False
 
 
 class ReplicaLogger(Logger):
-    """Writes ``progress.csv`` and TensorBoard events for each replica that has not failed, with its own values.
+    """Writes ``progress.csv`` and TensorBoard events for each active replica, with its values.
 
-    :param log_state: the :meth:`state` of a checkpoint, to continue from there; `EMPTY_LOG` starts anew.
-    :param replica_values: gives the values of each replica that stand for their mean, by name.
+    :param log_state: the :meth:`state` in a checkpoint; `EMPTY_LOG` for a new run.
+    :param replica_values: returns values by name, each (S,), which replace their recorded means.
     """
 
     def __init__(
@@ -155,7 +154,7 @@ class ReplicaLogger(Logger):
         super().__init__(str(replicas.folders[0].path), [*self._tables, *self._events])
 
     def dump(self, step: int = 0) -> None:
-        """Write what was recorded."""
+        """Write the recorded values."""
         self.write({**self.name_to_value, **self._replica_values()}, step, self.name_to_excluded)
         self.name_to_value.clear()
         self.name_to_count.clear()
@@ -167,28 +166,28 @@ class ReplicaLogger(Logger):
         step: int,
         excluded: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
-        """Write a row, apart from what is recorded; its step is a column of ``progress.csv``.
+        """Write a row, independently of recorded values; its step is a column of ``progress.csv``.
 
-        :param excluded: name -> formats that leave the value out.
+        :param excluded: name -> formats without the value.
         """
         values = {**values, STEP: step}
         if ELAPSED in values:  # SB3's clock restarts in each phase and process
             values[TOTAL_SECONDS] = round(time.monotonic() - self._begin, 1)
         excluded = {STEP: ("tensorboard",), **(excluded or {})}
-        left_out = {name: excluded.get(name, ("",)) for name in values}
+        formats = {name: excluded.get(name, ("",)) for name in values}
         for replica in self._replicas.active:
             row = dict(values)
             for name, value in values.items():
                 if isinstance(value, np.ndarray):
                     row[name] = float(value[replica])
             with explaining_write_errors(self._replicas.folders[replica].path):
-                self._tables[replica].write(row, left_out, step)
-                self._events[replica].write(row, left_out, step)
+                self._tables[replica].write(row, formats, step)
+                self._events[replica].write(row, formats, step)
 
     def state(self, step: int) -> dict[str, Any]:
         """Return the state of the logs: step, the text of each ``progress.csv``, and seconds so far."""
         for table in self._tables:
-            table.file.seek(0)  # reading it whole puts the position at its end again
+            table.file.seek(0)  # `read` moves the position back to the end
         return {
             "step": step,
             "tables": [table.file.read() for table in self._tables],

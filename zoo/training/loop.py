@@ -1,6 +1,6 @@
-"""The loop of a run: its phases, and between their steps evaluations, checkpoints, progress and the end.
+"""The loop of a run: phases, and between steps evaluations, checkpoints, progress and the end.
 
-Checkpoints are restored from the newest one that is whole.
+A run is resumed from its newest intact checkpoint.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ LINE_SECONDS = 30.0
 
 
 class Checkpoints:
-    """Saves and restores the state of a run; the folder of its first replica holds that of all."""
+    """Saves and restores the state of a run, in the folder of its first replica."""
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
@@ -51,19 +51,19 @@ class Checkpoints:
         return self.model.num_timesteps // interval > self._last_step // interval
 
     def save(self, state: str) -> None:
-        """Write a checkpoint and the status now.
+        """Write a checkpoint and the status.
 
-        :param state: of the run, for its status.
+        :param state: state of the run, for its status.
         """
         model = self.model
-        self.replicas.check(model)  # NaN must not replace the last sound checkpoints
+        self.replicas.check(model)  # no checkpoint may contain NaN
         for replica in self.replicas.active:
             folder = self.replicas.folders[replica]
-            # Writing the status would make a run folder again that somebody has taken away.
+            # writing the status would make a removed run folder again
             with explaining_write_errors(folder.status):
                 folder.path.stat()
         self._last_step = model.num_timesteps
-        # Also what has files of its own, since a kill may come between two of them.
+        # it also contains data that have files, since a kill may come between two files
         assert isinstance(model.logger, ReplicaLogger)
         save_checkpoint(
             model,
@@ -76,40 +76,40 @@ class Checkpoints:
         self.replicas.write_status(model, state)
 
     def restore(self) -> dict[str, Any]:
-        """Continue from the newest checkpoint, or from the start if the run was stopped before its first.
+        """Continue from the newest checkpoint, or from the start if there is none.
 
-        :return: the state of the log, for `zoo.training.logs.ReplicaLogger`.
-        :raises UsageError: if the settings of the run were changed since, or no checkpoint can be used.
+        :return: state of the log, for `zoo.training.logs.ReplicaLogger`.
+        :raises UsageError: if the settings of the run were changed since, or all checkpoints are damaged.
         """
         damaged: dict[Path, str] = {}
         for checkpoint in find_checkpoints(self.folder):
             try:
                 log_state = self._load(checkpoint)
-            except UsageError:  # of the run's file, which says nothing against a checkpoint
+            except UsageError:  # about the run's settings, not about the checkpoint
                 raise
-            except Exception as error:  # whatever it is, the checkpoint before may still be whole
+            except Exception as error:  # the checkpoint before may still be intact
                 if is_transient(error):
                     raise CannotResume(
-                        f"--resume: {checkpoint} cannot be read just now ({describe_error(error)}), and may be whole; "
-                        "start the same command again, or move it away to go on from the one before it"
+                        f"--resume: {checkpoint} cannot be read right now ({describe_error(error)}) but may be intact; "
+                        "repeat the command, or move the checkpoint away to resume from the one before it"
                     ) from error
                 damaged[checkpoint] = describe_error(error)
-                log.warning("%s cannot be used (%s)", checkpoint, damaged[checkpoint])
+                log.warning("%s is damaged (%s)", checkpoint, damaged[checkpoint])
             else:
                 for path in damaged:
-                    log.warning("%s is set aside as %s", path, set_aside(path).name)
+                    log.warning("%s is renamed %s", path, set_aside(path).name)
                 self.replicas.write_status(self.model, "running")
                 return log_state
         if damaged:
             newest, reason = next(iter(damaged.items()))
             raise CannotResume(
-                f"--resume: none of the checkpoints in {self.folder} can be used, {newest.name} because of {reason}; "
-                "put back a copy of one, or train again without --resume"
+                f"--resume: all checkpoints in {self.folder} are damaged, {newest.name} because of {reason}; restore a "
+                "copy, or train again without --resume"
             )
         return EMPTY_LOG
 
     def _load(self, checkpoint: Path) -> dict[str, Any]:
-        """Put model and recorder into the state of a checkpoint; return the state of the log then.
+        """Restore model and recorder from a checkpoint; return the state of its log.
 
         :raises UsageError: if the settings of the run were changed since.
         """
@@ -118,8 +118,8 @@ class Checkpoints:
         changed = differences(saved["config"], self.config.identity())
         if changed:
             raise UsageError(
-                f"{self.replicas.folders[0].config} was changed after the run began: {'; '.join(shortened(changed))} "
-                "(there: in the checkpoint); put the file back, or train a new run"
+                f"{self.replicas.folders[0].config} was changed after the start: {'; '.join(shortened(changed))}; "
+                "restore the file, or train a new run"
             )
         self.replicas.failed = saved["failed"]
         self.recorder.restore(saved["recorder"])
@@ -127,12 +127,12 @@ class Checkpoints:
 
 
 class Loop(BaseCallback):
-    """Trains a model through the phases of a run, and makes between steps what is due.
+    """Trains a model through the phases of a run; between steps it evaluates, saves or stops if that is due.
 
-    Evaluations, best models and checkpoints of a step all have the weights after its updates: offline they are made
-    after an update, online before a rollout, whose predecessor's updates follow its last step. (Within a rollout, when
-    SB3 calls `_on_step`, the transition is not stored and the updates are not made yet.) So an evaluation that becomes
-    due within a rollout of several steps is made, and recorded, at the rollout's last step.
+    Evaluation, best model and checkpoint of a step have the weights after its updates: offline they follow an update,
+    online they precede the next rollout. (When SB3 calls `_on_step` within a rollout, the transition is not stored and
+    the updates are not made yet.) So an evaluation that becomes due within a rollout of several steps is made, and
+    recorded, at the rollout's last step.
     """
 
     model: FlowAlgorithm
@@ -146,11 +146,11 @@ class Loop(BaseCallback):
         self.stop = recorder.stop
 
     def run(self) -> dict[str, Any]:
-        """Train to the end, write the final files and return what to print: one result, or one per seed.
+        """Train to the end, write the final files and return the result to print: one, or one per seed.
 
-        Whatever happens, the run folders say how far it came.
+        The status in the run folders is correct also after an error.
 
-        :raises Interrupted: when a signal stopped the run, after its checkpoint was written.
+        :raises Interrupted: if a signal stopped the run, after its checkpoint was written.
         """
         model = self.recorder.model
         updates_before = model._n_updates
@@ -165,22 +165,22 @@ class Loop(BaseCallback):
             speed = (model._n_updates - updates_before) / seconds
             return joint_result(self.config, speed, self.recorder.finish())
         except BaseException:
-            with contextlib.suppress(OSError):  # often for the same reason
+            with contextlib.suppress(OSError):  # often the same error again
                 # `ending_recorded` adds the reason
                 self.replicas.write_status(model, "running")
             raise
 
     def _learn(self) -> None:
-        """Run what is left of the phases, each with an evaluation at its end."""
+        """Run the remaining phases, each with an evaluation at its end."""
         run = self.config.run
         model = self.recorder.model
         recorder = self.recorder
         gradient_steps = run.pretraining_steps + run.offline_steps
         offline_ends = {run.pretraining_steps, gradient_steps} - {0}
         try:
-            begins = run.eval_at_start and model.num_timesteps == 0 and not run.pretraining_steps
-            # an evaluation that a signal ended is made again
-            if begins or recorder.is_due:
+            is_first = run.eval_at_start and model.num_timesteps == 0 and not run.pretraining_steps
+            # an evaluation that a signal has stopped is repeated
+            if is_first or recorder.is_due:
                 recorder.evaluate(
                     ONLINE if model.num_timesteps > gradient_steps or not offline_ends else OFFLINE
                 )
@@ -188,19 +188,19 @@ class Loop(BaseCallback):
                 if end > model.offline_steps:
                     steps = end - model.offline_steps
                     model.learn_offline(steps, self, log_interval=run.log_interval)
-                if model.num_timesteps == end:  # a resumed run may be beyond it
+                if model.num_timesteps == end:  # a resumed run may have passed it
                     recorder.evaluate(OFFLINE)
             online_steps = gradient_steps + run.online_steps - model.num_timesteps
-            if online_steps > 0:  # both phases count on one axis, so SB3 must not begin at 0
+            if online_steps > 0:  # both phases share one count, so SB3 must not start at 0
                 model.learn(online_steps, self, reset_num_timesteps=False)
-            if run.online_steps:  # the updates of the last rollout came after its evaluation
+            if run.online_steps:  # after the updates of the last rollout
                 recorder.evaluate(ONLINE)
-        except Abandoned:  # where a phase begins or ends
+        except Abandoned:  # by an evaluation at the start or end of a phase
             self._stop_run()
-        except (EOFError, ConnectionError) as error:  # of the pipes of SB3's environments
+        except (EOFError, ConnectionError) as error:  # of pipes of SubprocVecEnv
             raise WorkerError(
-                "the process of a training environment has ended, and says why above; --resume continues from the last "
-                "checkpoint"
+                "the process of a training environment has ended, see the error above; --resume continues from the "
+                "last checkpoint"
             ) from error
 
     def _on_training_start(self) -> None:
@@ -219,12 +219,14 @@ class Loop(BaseCallback):
         self._last_check = self.model.num_timesteps
         interval = self.config.run.log_interval
         if self._last_check // interval > previous // interval:
-            self.replicas.check(self.model)  # the log waits for the device anyway
+            self.replicas.check(self.model)  # logging waits for the device anyway
         now = time.perf_counter()
         if now - self._last_shown >= LINE_SECONDS:
             self._last_shown = now
             log.info(self._describe(now))
-        if self.model.num_timesteps == self.model.offline_steps:  # all steps so far were updates
+        if (
+            self.model.num_timesteps == self.model.offline_steps
+        ):  # there were no environment steps yet
             self._between_steps(OFFLINE)
         return True
 
@@ -232,7 +234,7 @@ class Loop(BaseCallback):
         log.info(self._describe(time.perf_counter()))
 
     def _describe(self, now: float) -> str:
-        """Return one line about the training so far; the speed leaves out the time spent on evaluation."""
+        """Return the progress in one line; its speed excludes evaluations."""
         evaluation_seconds = self.recorder.seconds - self._evaluation_seconds
         training_seconds = max(now - self._begin - evaluation_seconds, 1e-9)
         step = self.model.num_timesteps
@@ -252,9 +254,9 @@ class Loop(BaseCallback):
         return text
 
     def _between_steps(self, phase: int) -> None:
-        """Evaluate and save if it is time to; end the run if it is to stop."""
+        """Evaluate and save if that is due; stop the run after a signal."""
         if self.recorder.is_due:
-            with contextlib.suppress(Abandoned):  # the next process makes it again
+            with contextlib.suppress(Abandoned):  # the next process repeats it
                 self.recorder.evaluate(phase)
         if self.stop.requested:
             self._stop_run()
@@ -262,11 +264,9 @@ class Loop(BaseCallback):
             self.checkpoints.save("running")
 
     def _stop_run(self) -> NoReturn:
-        """Write a checkpoint and end the run; before the first step there is nothing to keep."""
+        """Stop the run after writing a checkpoint, unless it is still at step 0."""
         if self.recorder.model.num_timesteps == 0:
-            raise Interrupted(
-                "stopped by a signal before the first step; start again with --resume"
-            )
+            raise Interrupted("stopped by a signal before the first step; repeat the command")
         self.checkpoints.save("interrupted")
         raise Interrupted(
             f"stopped by a signal; checkpoint in {self.checkpoints.folder}; continue with --resume"

@@ -34,7 +34,7 @@ from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.terminal.messages import log
 
 DataKind = Literal["ogbench", "rewards"]
-"""OGBench's files, which are relabelled for a task; or data with rewards, of a benchmark or the user's own."""
+"""OGBench's files, which are relabelled for a task; or data with rewards, of a benchmark or of the user."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class RunPlan:
     """A checked run, ready to be trained.
 
     :param data_kind: None for a run without data.
-    :param config: everything that decides its outcome besides its seeds and data; runs that agree in it are the same.
-    :param content: the dataset, if it was read already for its spaces.
+    :param config: everything that determines its outcome besides seeds and data.
+    :param content: the dataset, if its spaces were needed already.
     :param env_id: Gymnasium's id of the environment.
     :param env_kwargs: arguments of `make_env`: its constructor's, wrappers and stacked frames.
     """
@@ -59,16 +59,16 @@ class RunPlan:
 
     @property
     def has_success(self) -> bool:
-        """Whether its score is known to be success before it starts: the environments of the benchmarks report it."""
+        """Whether its score is known to be success: environments of benchmarks report it."""
         run = self.config.run
         if run.score is not None:
             return run.score == "success"
         return run.success_return is not None or self.benchmark != NO_BENCHMARK
 
     def load_data(self, env: gymnasium.Env[Any, Any]) -> Dataset | None:
-        """Return the dataset, made or fetched first if need be; None for a run without data.
+        """Return the dataset, generated or downloaded if necessary; None for a run without data.
 
-        :param env: the environment that the run trains in, whose spaces the data must fit.
+        :param env: the training environment, whose spaces the data must fit.
         """
         if self.data_kind is None:
             return None
@@ -87,9 +87,9 @@ class RunPlan:
             )
         if settings.get("sparse"):
             raise UsageError(
-                "`sparse` belongs to OGBench's rewards, and --dataset has its own; set it to false"
+                "`sparse` applies to OGBench's rewards, and --dataset has other ones; set it to false"
             )
-        if source in SOURCES:  # without a path: the benchmark's own set
+        if source in SOURCES:  # the dataset of the benchmark
             generate = source == "generate"
             source = find_data(TASKS[self.request.env], dataset_dir, generate=generate)
         return load_custom(
@@ -102,7 +102,7 @@ class RunPlan:
         )
 
     def describe(self, data: Dataset | None) -> RunRecord:
-        """Return the record of the run with the dataset that it trains on, once that is loaded."""
+        """Return the record of the run with its loaded dataset."""
         if data is None:
             return self.config
         departures = dict(self.config.departures)
@@ -123,19 +123,18 @@ class RunPlan:
 
 
 def plan_run(request: TrainRequest) -> RunPlan:
-    """Check a request; raise UsageError if flags contradict each other or a setting is wrong."""
+    """Check a request; raise UsageError for contradicting flags and wrong settings."""
     if request.no_env:
         if request.dataset in SOURCES or not has_rewards(request.dataset):
             raise UsageError(
-                f"`--no-env` needs data of your own with rewards, got --dataset {request.dataset}; name a file or "
-                "folder"
+                f"`--no-env` needs your data with rewards, got --dataset {request.dataset}; give a file or folder"
             )
         request = replace(request, env=dataset_only_id(name_of(request.dataset)))
     # a package may register the environment
     import_environments(request.gym_packages)
-    # first: settings depend on the benchmark, and phases on whether there are data
+    # first, since settings depend on the benchmark, and phases on the data
     data_kind, benchmark, env_id = find_source(request)
-    # profiles have steps for both phases, and this run may lack an environment or data
+    # profiles have steps for both phases, but this run may lack an environment or data
     phases = {}
     if request.no_env:
         phases["online_steps"] = 0
@@ -174,16 +173,16 @@ def plan_run(request: TrainRequest) -> RunPlan:
 def load_data_of_run(
     config: RunRecord, dataset: str, dataset_dir: str | None, env: gymnasium.Env[Any, Any]
 ) -> Dataset:
-    """Return a dataset as a run reads it: with its rewards, and in the units of its actions.
+    """Return a dataset with the rewards and the action units of a run.
 
-    :param config: of the run.
-    :param dataset: as `--dataset` names it.
-    :param env: whose spaces the data must fit.
+    :param config: record of the run.
+    :param dataset: value of `--dataset`.
+    :param env: environment whose spaces the data must fit.
     :raises UsageError: if it cannot be read, has no rewards or other spaces.
     """
     if config.no_env and dataset in SOURCES:
         raise UsageError(
-            f"`{config.env}` stands for data of your own, got --dataset {dataset}; name a file or folder"
+            f"`{config.env}` is named after your data, got --dataset {dataset}; give a file or folder"
         )
     request = TrainRequest(
         algo=config.algo,
@@ -195,7 +194,7 @@ def load_data_of_run(
     data_kind, benchmark, env_id = find_source(request)
     if data_kind is None:
         raise UsageError(
-            f"`{config.env}` has no dataset with rewards, got --dataset {dataset}; name one of your own (docs/data.md)"
+            f"`{config.env}` has no dataset with rewards, got --dataset {dataset}; give your data (docs/data.md)"
         )
     plan = RunPlan(request, config, benchmark, data_kind, None, env_id, {}, {})
     data = plan.load_data(env)
@@ -215,11 +214,11 @@ def find_source(request: TrainRequest) -> tuple[DataKind | None, Benchmark, str]
         has_own_rewards = has_rewards(request.dataset, request.env)
     kind: DataKind | None = "rewards" if has_own_rewards else None
     if task is not None:
-        find_spec(env_id)  # refuses it if its simulator is not installed
+        find_spec(env_id)  # rejects it if its simulator is not installed
         return kind, Benchmark(task.domain, task.entries), env_id
     if request.no_env:
         return kind, NO_BENCHMARK, env_id
-    # Gymnasium need not know OGBench's names.
+    # OGBench's names need not be registered
     must_be_known = ":" in request.env or kind == "rewards"
     spec = find_spec(env_id) if must_be_known else gymnasium.registry.get(request.env)
     if spec is not None and not is_ogbench(spec):
@@ -232,64 +231,61 @@ def find_source(request: TrainRequest) -> tuple[DataKind | None, Benchmark, str]
 def _takes_data(request: TrainRequest, config: RunRecord, data_kind: DataKind | None) -> bool:
     """Return whether a run trains on data.
 
-    :raises UsageError: for settings that do not fit the data or need data where there are none, and for data that no
-        setting uses.
+    :raises UsageError: for settings that do not fit the data or need missing data, and for unused data.
     """
     run = config.run
     if run.pretraining_steps + run.offline_steps and data_kind is None:
         if request.dataset not in SOURCES:
             raise UsageError(
-                f"{request.dataset} has no rewards, and `{request.env}` is no task of OGBench, which would give them "
-                "to its states; add `rewards` to it, or choose such a task"
+                f"{request.dataset} has no rewards, and `{request.env}` is no task of OGBench, which would add them; "
+                "add `rewards`, or choose such a task"
             )
         raise UsageError(
-            f"`{request.env}` has no dataset to train on offline; give your own with --dataset (docs/data.md), or "
-            "leave --offline-steps and --pretraining-steps at 0"
+            f"`{request.env}` has no dataset to train on offline; give yours with --dataset (docs/data.md), or set "
+            "--offline-steps and --pretraining-steps to 0"
         )
     if data_kind != "rewards" and (run.action_range, run.reward_from) != (None, None):
         raise UsageError(
-            "`--action-range` and `--reward-from` belong to a dataset of your own; name it with --dataset, or leave "
-            "them out"
+            "`--action-range` and `--reward-from` need your dataset; give it with --dataset, or omit them"
         )
-    follow_success = run.reward_from is not None  # of the data's rewards
+    has_success_rewards = run.reward_from is not None
     if data_kind == "rewards" and request.env not in TASKS:
-        follow_success |= require_format(request.dataset)[1].rewards_follow_success
-    if follow_success and run.online_steps and not request.no_env:
+        has_success_rewards |= require_format(request.dataset)[1].rewards_follow_success
+    if has_success_rewards and run.online_steps and not request.no_env:
         raise UsageError(
-            "the dataset's rewards follow from success, -1 a step and 0 where the task is achieved, and "
-            f"`{request.env}` may give others online; set --online-steps to 0, or give data with the environment's own "
-            "rewards"
+            "the dataset's rewards are -1 a step and 0 when the task is achieved, and the rewards of "
+            f"`{request.env}` may differ online; set --online-steps to 0, or give data with the environment's rewards"
         )
     if request.no_env and (
         run.online_steps or run.score is not None or run.success_return is not None
     ):
         raise UsageError(
-            "`--no-env` cannot train online or evaluate: set --online-steps to 0, and leave out --score, "
+            "`--no-env` does not support online training or evaluation: set --online-steps to 0, and omit --score, "
             "--success-return and --reference-scores"
         )
     if run.offline_data is not None:
         return run.offline_data != "none"
-    # balanced sampling draws from them online too
+    # balanced sampling also uses them online
     if run.pretraining_steps + run.offline_steps > 0 or config.settings["balanced_sampling"]:
         return True
     if request.dataset not in SOURCES:
         raise UsageError(
-            f"`--dataset` {request.dataset} would not be used: there are no offline steps, and `{config.algo}` takes "
-            "no data online; give `--offline-data preload` or `balanced`, or leave out the dataset"
+            f"`--dataset` {request.dataset} would not be used: there are no offline steps, and `{config.algo}` uses no "
+            "data online; add `--offline-data preload` or `balanced`, or omit --dataset"
         )
     return False
 
 
 def _find_start(request: TrainRequest, config: RunRecord) -> dict[str, Any]:
-    """Return what a run's record says of its start; a network of the user's own becomes its method's flow.
+    """Return the entries of a run's record about its initial model; set the method's custom flow.
 
-    :raises UsageError: if a model or a flow to start from is missing or does not fit.
+    :raises UsageError: if an initial model or flow is missing or does not fit.
     """
     method = config.method
     starts: dict[str, Any] = {}
     if method is None and (request.behaviour or request.pretrained_actor):
         raise UsageError(
-            f"`{config.algo}` has no behaviour flow to start from; leave out --behaviour and --pretrained-actor"
+            f"`{config.algo}` has no behaviour flow to start from; omit --behaviour and --pretrained-actor"
         )
     with as_usage_error(OSError, KeyError, TypeError, ValueError):
         if method is not None and request.pretrained_actor is not None:

@@ -1,4 +1,4 @@
-"""Evaluations of a run: made between steps, written to the run folders, with the best and the final models."""
+"""Evaluations of a run, its best and its final models, written to the run folders."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -25,13 +25,13 @@ Observer = Callable[[Sequence[Evaluations]], None]
 
 
 class Recorder:
-    """Evaluates the model of a run, and writes what its run folders keep of it.
+    """Evaluates the model of a run, and writes scores and models to the run folders.
 
-    An evaluation that lasts when the run is asked to stop is abandoned; the next process makes it again.
+    A signal abandons a running evaluation; the next process repeats it.
 
-    :param config: what the run is, as its ``config.yml`` says.
-    :param stop: whether the run is to stop.
-    :param observe: called with the histories of all replicas after each evaluation; what it raises ends the run.
+    :param config: record of the run.
+    :param stop: the signal that asks for the end.
+    :param observe: called with the histories of all replicas after each evaluation; its exception ends the run.
     """
 
     def __init__(
@@ -52,12 +52,12 @@ class Recorder:
         self.observe = observe
         self.histories: list[Evaluations] = [{} for _ in replicas.folders]
         self.best = [(-1.0, -float("inf"), False)] * len(replicas.folders)
-        self.last_step = -1  # of the last evaluation
-        self.seconds = 0.0  # of all evaluations
+        self.last_step = -1  # step of the last evaluation
+        self.seconds = 0.0  # duration of all evaluations
 
     @property
     def step(self) -> int:
-        """Position on the curve: steps since the end of pretraining, negative before it."""
+        """Step on the learning curve, counted from the end of pretraining."""
         return self.model.num_timesteps - self.config.run.pretraining_steps
 
     @property
@@ -67,9 +67,9 @@ class Recorder:
         return self.step // interval > max(self.last_step, 0) // interval
 
     def evaluate(self, phase: int) -> None:
-        """Evaluate the model as it is now, unless that was just done.
+        """Evaluate the model, unless that was done at this step.
 
-        :raises Abandoned: if the run is to stop.
+        :raises Abandoned: if a signal has come.
         """
         if self.last_step == self.step:
             return
@@ -77,7 +77,7 @@ class Recorder:
         begin = time.perf_counter()
         try:
             self.stop.check()
-            # the environments of the evaluation are not normalised
+            # evaluation environments are not normalised
             with raw_observations(self.model) as policy:
                 if isinstance(self.evaluator, HeldOutLosses):
                     self._record_losses(self.evaluator.losses(policy))
@@ -93,7 +93,7 @@ class Recorder:
             self.seconds += time.perf_counter() - begin
 
     def _record(self, phase: int, results: EpisodeResults) -> None:
-        """Write the results of each replica, and its model if that is its best; end the runs of diverged replicas."""
+        """Write results and best models of all replicas; fail the runs of diverged ones."""
         step = self.model.num_timesteps
         diverged = []
         for replica in self.replicas.active:
@@ -107,7 +107,7 @@ class Recorder:
             success = 0.0
             if "successes" in history:
                 success = float(history["successes"][-1].mean())
-            # Where all is equal, e.g. nothing succeeds, a trained model is better than an untrained one.
+            # if nothing succeeds, a trained model is better than an untrained one
             score = (success, float(history["results"][-1].mean()), step > 0)
             if score > self.best[replica]:
                 self.best[replica] = score
@@ -128,7 +128,7 @@ class Recorder:
             self.observe(self.histories)
 
     def _record_losses(self, losses: dict[str, np.ndarray]) -> None:
-        """Log losses by name, each (S,); they are no scores."""
+        """Log held-out losses by name, each (S,)."""
         self._log(losses)
         means = [
             f"{name.replace('_', ' ')} {values[self.replicas.active].mean():.4g}"
@@ -139,11 +139,11 @@ class Recorder:
     def _log(self, values: dict[str, np.ndarray]) -> None:
         """Write values of an evaluation by name, each (S,), to the logs of each replica."""
         assert isinstance(self.model.logger, ReplicaLogger)
-        row = {f"eval/{name}": of_replicas for name, of_replicas in values.items()}
+        row = {f"eval/{name}": array for name, array in values.items()}
         self.model.logger.write(row, self.model.num_timesteps)
 
     def finish(self) -> list[dict[str, Any]]:
-        """Write the final model of each replica that has not failed; return the results of all."""
+        """Write the final models of active replicas; return the results of all."""
         results = []
         for replica, folder in enumerate(self.replicas.folders):
             seed = self.replicas.seeds[replica]
@@ -154,20 +154,20 @@ class Recorder:
         return results
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps of it."""
+        """Return the state for a checkpoint."""
         return {"last_step": self.last_step, "best": self.best, "histories": self.histories}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from the :meth:`state` of a checkpoint."""
+        """Continue from the :meth:`state` in a checkpoint."""
         self.last_step = state["last_step"]
         self.best = [tuple(score) for score in state["best"]]
         self.histories = state["histories"]
         for folder, history in zip(self.replicas.folders, self.histories, strict=True):
-            if history:  # the file may have later evaluations, which are made again
+            if history:  # the file may contain later evaluations, which are repeated
                 folder.write_evaluations(history)
 
 
 def save_model(model: FlowAlgorithm, path: Path) -> None:
-    """Save a model whole or not at all."""
+    """Save a model atomically."""
     with atomic_path(path) as temporary:
         write_model(model, temporary)

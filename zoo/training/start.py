@@ -53,7 +53,7 @@ from zoo.training.recorder import Observer, Recorder
 def train(request: TrainRequest, observe: Observer | None = None) -> dict[str, Any]:
     """Train a run, and return the result to print.
 
-    :param observe: called with the evaluations so far after each of them; what it raises ends the run.
+    :param observe: called with all evaluations after each of them; its exception ends the run.
     """
     begin = time.perf_counter()
     log.log(LOG_FILE_ONLY, shlex.join(sys.orig_argv))
@@ -68,7 +68,7 @@ def train(request: TrainRequest, observe: Observer | None = None) -> dict[str, A
     learning_starts = config.settings["learning_starts"]
     if 0 < online_steps <= learning_starts:
         log.warning(
-            "the online phase will make no update: `learning_starts` is %d and --online-steps %d; change one of them",
+            "the online phase will not perform any update: `learning_starts` is %d and --online-steps %d; change one",
             learning_starts,
             online_steps,
         )
@@ -83,9 +83,9 @@ def train(request: TrainRequest, observe: Observer | None = None) -> dict[str, A
 
 
 def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None) -> dict[str, Any]:
-    """Train, or find that this was done already; the stack closes what is opened."""
+    """Train the run unless it has finished already; the stack closes all resources."""
     request = plan.request
-    # An environment decides whether algorithm and data fit, before anything is loaded or written.
+    # algorithm and data are checked against the environment before anything is loaded or written
     with contextlib.closing(make_env(plan.env_id, **plan.env_kwargs)) as env:
         check_method_on_env(plan, env)
         data = plan.load_data(env)
@@ -104,7 +104,7 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     stop = StopSignal()
     evaluator: Evaluator | HeldOutLosses | None = held_out
     if evaluator is None:
-        # Processes start now, and build their environments while the model is made.
+        # its processes build their environments while the model is made
         evaluator = stack.enter_context(
             Evaluator(
                 plan.env_id,
@@ -116,26 +116,26 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
             )
         )
     folders = run.folders if run else []
-    # The list is empty for a new run; a failure ends the folders that `make_folders` appends too.
+    # empty for a new run, until `make_folders` adds its folders
     stack.enter_context(ending_recorded(folders))
     if run:
         log_to_folders(folder.path for folder in folders)
         seeds = run.seeds
-    # Drawn only now: --resume without seeds goes on with those of the run.
+    # sampled only now, since --resume without seeds takes the seeds of the run
     seeds = seeds or [secrets.randbelow(100_000)]
     if request.num_threads is not None:
         torch.set_num_threads(request.num_threads)
-        os.environ["OMP_NUM_THREADS"] = str(request.num_threads)  # by which it stays
+        os.environ["OMP_NUM_THREADS"] = str(request.num_threads)  # else it would be changed
     envs = make_environments(plan, len(seeds), stack)
     model = make_model(plan, seeds, data, envs)
     if not run:
         if isinstance(evaluator, Evaluator):
-            _ = evaluator.spaces  # wait: the environment may yet be refused
+            _ = evaluator.spaces  # wait, since the environment may be rejected
         make_folders(folders, record, seeds, model, data, request)
     replicas = Replicas(folders, seeds)
     recorder = Recorder(record, model, evaluator, replicas, stop, observe)
     checkpoints = Checkpoints(recorder)
-    # The logs go on from the checkpoint, so it is loaded before they are opened.
+    # logs continue from the checkpoint, so it is loaded first
     log_state = checkpoints.restore() if run else EMPTY_LOG
     logger = ReplicaLogger(replicas, log_state, model.replica_values)
     model.set_logger(stack.enter_context(contextlib.closing(logger)))
@@ -145,7 +145,7 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
 
 
 def _close(envs: Env[Any, Any] | VecEnv) -> None:
-    """Close what was trained in; the run is done whatever it does then."""
+    """Close training environments; a failure does not change the result of the run."""
     try:
         envs.close()
     except Exception as error:
@@ -160,9 +160,9 @@ def make_folders(
     data: Dataset | None,
     request: TrainRequest,
 ) -> None:
-    """Make and lock one run folder for each replica, and write what is known before training.
+    """Make and lock one run folder for each replica, and write its record.
 
-    :param folders: takes each folder as soon as it exists, so that a failure finds those to end.
+    :param folders: gets each folder as soon as it exists, for the status of a failure.
     """
     device = model.device
     device_name = device.type
@@ -187,9 +187,9 @@ def make_folders(
 
 
 def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
-    """Refuse an algorithm that cannot learn in an environment, before data are loaded and a folder is made.
+    """Reject an algorithm that cannot learn in an environment, before data are loaded and a folder is made.
 
-    An algorithm that is not built in is checked by one update on a made-up batch.
+    A custom algorithm is checked by one update on a dummy batch.
 
     :param env: the first training environment; it is not stepped.
     """
@@ -204,11 +204,11 @@ def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
         check_same_spaces(
             trained_agent, (saved["observation_space"], saved["action_space"]), plan.env_id, spaces
         )
-    if method is None:  # SB3's own
+    if method is None:  # an algorithm of SB3
         if policy != "MlpPolicy":
             raise UsageError(
-                f"`{config.algo}` is one of Stable-Baselines3's, which take vectors here, got "
-                f"{env.observation_space} in {plan.env_id}; use an algorithm of this zoo, e.g. --algo qam"
+                f"`{config.algo}` of Stable-Baselines3 takes vectors here, got {env.observation_space} in "
+                f"{plan.env_id}; use an algorithm of this zoo, e.g. --algo qam"
             )
         return
     features: Any = env.observation_space
@@ -236,13 +236,13 @@ def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
                 faults += findings[check]
     if faults:
         raise UsageError(
-            f"{config.algo}: {'; '.join(faults)} (`zoo agents check {config.algo}` tries all); correct that, or say in "
-            "`fails_by_design` why it is meant"
+            f"{config.algo}: {'; '.join(faults)} (`zoo agents check {config.algo}` tries all); correct it, or give the "
+            "reason in `fails_by_design`"
         )
 
 
 def make_model(plan: RunPlan, seeds: list[int], data: Dataset | None, env: VecEnv) -> FlowAlgorithm:
-    """Return the run's model with its data loaded."""
+    """Return the model of a run with its data."""
     config = plan.config
     request = plan.request
     settings = config.settings
@@ -263,14 +263,14 @@ def make_model(plan: RunPlan, seeds: list[int], data: Dataset | None, env: VecEn
             verbose=max(request.verbose - 1, 0),
         )
         if config.run.online_steps:
-            model.replay_buffer.require_room()  # now, and not after the offline phase
+            model.replay_buffer.require_room()  # now, not after the offline phase
         if config.action_noise is not None:
             model.action_noise = named_action_noise(*config.action_noise, model.action_space)
         if data is not None:
             model.load_dataset(data.content)
-        if request.trained_agent:  # after the dataset: it has observation statistics of its own
+        if request.trained_agent:  # after the dataset, whose observation statistics it replaces
             _start_from(model, read_model_file(find_model(request.trained_agent)))
-        if request.pretrained_actor:  # after the dataset, which gives the observation statistics
+        if request.pretrained_actor:  # after the dataset, for its observation statistics
             model.load_pretrained_actor(request.pretrained_actor)
         if isinstance(model, FlowAlgorithm) and config.run.online_steps:  # now, as above
             model.require_statistics()
@@ -282,9 +282,9 @@ def make_model(plan: RunPlan, seeds: list[int], data: Dataset | None, env: VecEn
 
 
 def _start_from(model: FlowAlgorithm, saved: ModelFile) -> None:
-    """Give a model the parameters of a saved one, variables such as SAC's entropy coefficient and statistics too.
+    """Copy parameters, variables such as SAC's entropy coefficient, and statistics of a saved model.
 
-    :raises ValueError: if the saved one saw normalised observations, and this one does not.
+    :raises ValueError: if only the saved model has normalised observations.
     """
     model.read_parameters(saved)
     statistics = saved.attributes({"behaviour"}).get("_saved_normalization")
@@ -292,24 +292,21 @@ def _start_from(model: FlowAlgorithm, saved: ModelFile) -> None:
         return
     normalize = model.get_vec_normalize_env()
     if normalize is None:
-        raise ValueError(
-            f"{saved.name} was trained on normalised observations; add -params normalize=true"
-        )
+        raise ValueError(f"{saved.name} has normalised observations; add -params normalize=true")
     Normalization(**statistics).copy_to(normalize)
 
 
 def make_environments(plan: RunPlan, replicas: int, stack: contextlib.ExitStack) -> VecEnv:
     """Return the training environments, the same number for each replica.
 
-    :param stack: closes each of them once, also if another one cannot be built or closed.
+    :param stack: closes each environment once, even if another one raises.
     """
     request = plan.request
     run = plan.config.run
     n_envs = request.n_envs or (replicas if run.online_steps else 1)
     if run.online_steps and n_envs % replicas:
         raise UsageError(
-            f"`--n-envs` must be a multiple of the {replicas} seeds, got {n_envs}; each seed trains online with "
-            "environments of its own"
+            f"`--n-envs` must be a multiple of the {replicas} seeds, got {n_envs}; no seeds share an environment"
         )
     train_freq = plan.config.settings["train_freq"]
     if (
@@ -319,9 +316,9 @@ def make_environments(plan: RunPlan, replicas: int, stack: contextlib.ExitStack)
         and train_freq[1] == "episode"
     ):
         raise UsageError(
-            f"`train_freq` = {list(train_freq)} counts episodes of one environment, got {n_envs}; give it in steps"
+            f"`train_freq` = {list(train_freq)} needs one environment, got {n_envs}; give it in steps"
         )
-    # found here, since processes of their own have not imported the user's packages
+    # found here, since other processes have not imported the user's packages
     spec = find_spec(plan.env_id, **plan.env_kwargs)
 
     def make_here() -> Env[Any, Any]:
@@ -330,8 +327,8 @@ def make_environments(plan: RunPlan, replicas: int, stack: contextlib.ExitStack)
         return env
 
     def make_in_process() -> Env[Any, Any]:
-        leave_to_parent(*{*STOP_SIGNALS} - {signal.SIGTERM})  # by which Python ends them
-        np.random.seed()  # all processes have been forked with the same global generator
+        leave_to_parent(*{*STOP_SIGNALS} - {signal.SIGTERM})  # which ends them
+        np.random.seed()  # all forked processes have the same global generator
         return make_env(spec, **plan.env_kwargs)
 
     make: Callable[[], Env[Any, Any]] = make_here

@@ -39,6 +39,6 @@ def test_a_checkpoint_not_readable_just_now_is_not_set_aside(tmp_path, error):
     (tmp_path / "step_000000010.0").mkdir()
     (tmp_path / "step_000000020.0").mkdir()
     checkpoints = mock.Mock(folder=tmp_path, _load=mock.Mock(side_effect=error))
-    with pytest.raises(CannotResume, match=r"step_000000020\.0 cannot be read just now"):
+    with pytest.raises(CannotResume, match=r"step_000000020\.0 cannot be read right now"):
         Checkpoints.restore(checkpoints)
     assert len(list(tmp_path.glob("step_*"))) == 2
