@@ -30,7 +30,7 @@ from scipy import signal, stats
 from agents.common.files import write_text
 from tools import ROOT
 from tools.tables import merge_tables, read_table, to_markdown, write_table
-from zoo.report.published_scores import load_set, published_names
+from zoo.report.scores import load_set, published_names
 from zoo.runs.folder import RunFolder
 from zoo.runs.read import read_runs
 from zoo.terminal.cli import as_program

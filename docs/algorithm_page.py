@@ -12,7 +12,7 @@ from sphinx.application import Sphinx
 import agents
 from docs.directives import ROOT, code, described, escaped, table
 from docs.make_tables import domain_means
-from zoo.report.published_scores import load_set, published_names, set_names
+from zoo.report.scores import load_set, published_names, set_names
 from zoo.runs.folder import PHASES
 
 REPORTS = ("qam2026", "mini")

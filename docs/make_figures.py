@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from zoo.report.compute import compare_kinds
 from zoo.report.figures import all_figures, to_file
 from zoo.report.inputs import collect
-from zoo.report.published_scores import published_names
 from zoo.report.request import CompareRequest
+from zoo.report.scores import published_names
 
 ROOT = Path(__file__).resolve().parents[1]
 FIGURES = ROOT / "docs" / "figures"

@@ -35,14 +35,14 @@ from zoo.datasets.names import NUM_TASKS  # noqa: E402
 from zoo.report import statistics  # noqa: E402
 from zoo.report.compute import episodes_of, final_scores  # noqa: E402
 from zoo.report.inputs import Inputs, collect  # noqa: E402
-from zoo.report.published_scores import (  # noqa: E402
+from zoo.report.request import CompareRequest  # noqa: E402
+from zoo.report.scores import (  # noqa: E402
     FOLDER,
+    last_evaluations,
     load_set,
     published_names,
     suite_tasks,
 )
-from zoo.report.request import CompareRequest  # noqa: E402
-from zoo.report.scores_file import last_evaluations  # noqa: E402
 from zoo.report.statistics import Estimate  # noqa: E402
 from zoo.report.tables import number_entry  # noqa: E402
 from zoo.runs.folder import PHASES  # noqa: E402

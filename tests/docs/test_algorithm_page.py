@@ -8,8 +8,7 @@ pytest.importorskip("sphinx")
 
 from docs import algorithm_page
 from docs.make_tables import domain_means
-from zoo.report.published_scores import load_set
-from zoo.report.scores_file import last_evaluations
+from zoo.report.scores import last_evaluations, load_set
 
 
 def test_scores_are_those_of_the_published_set_with_their_rank():

@@ -18,7 +18,7 @@ from tests.zoo.report.samples import (
 from tests.zoo.runs.helpers import write_run
 from zoo import compare
 from zoo.report.compute import compare_kinds
-from zoo.report.published_scores import suite_tasks
+from zoo.report.scores import suite_tasks
 
 SMALL = ["--reps", "200"]
 pytestmark = pytest.mark.usefixtures("figures_on_demand")

@@ -453,7 +453,7 @@ def agent_of_file(
 
 
 def _agent_of_policy(path: Path, env: str | None, device: str, trust: bool) -> Agent:
-    """Return the agent of a policy that was saved for acting; the arguments are those of :func:`agent_of_file`."""
+    """Return the agent of a policy that was saved for acting; for the arguments see :func:`agent_of_file`."""
     with as_usage_error(ValueError, OSError):
         policy = FlowPolicy.load(path, device, trust=trust)
         about = read_about(path)

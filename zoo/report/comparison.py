@@ -243,7 +243,7 @@ class Comparison:
     :param only_own: only the user's runs, while another comparison adds published scores.
     :param methods: name -> method; some may have scores of other kinds only.
     :param phases: name -> phase; only phases that were evaluated.
-    :param curves_label: tasks of the learning curves: those of all methods with single runs in each phase,
+    :param curves_label: tasks of the learning curves, which all methods with single runs have in each phase,
         since a curve spans both phases.
     :param focus: subject of the verdicts; None: the leading method of each phase.
     """

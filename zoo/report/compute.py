@@ -29,8 +29,7 @@ from zoo.report.comparison import (
     joined,
     label_of,
 )
-from zoo.report.published_scores import suite_of, tasks_of
-from zoo.report.scores_file import ScoreTables, last_evaluations
+from zoo.report.scores import ScoreTables, last_evaluations, suite_of, tasks_of
 from zoo.report.significance import Evidence, decide
 from zoo.report.statistics import (
     FRACTION,

@@ -14,13 +14,15 @@ import pandas as pd
 
 from agents.common.validation import checked_pair, unknown_name_message
 from zoo.report.comparison import MEAN_COLUMNS, OWN_RUNS, ComparedMethod, Tally, by_place, joined
-from zoo.report.published_scores import (
-    PublishedSet,
-    load_set,
-    published_names,
-)
 from zoo.report.request import CompareRequest
-from zoo.report.scores_file import ScoreTables, places_of_scores, read_scores
+from zoo.report.scores import (
+    PublishedSet,
+    ScoreTables,
+    load_set,
+    places_of_scores,
+    published_names,
+    read_scores,
+)
 from zoo.runs.protocol import PROTOCOL, phase_ends
 from zoo.runs.read import EVALUATION_COLUMNS, RunTables, read_runs, split_environment
 from zoo.runs.scores import NORMALISED_RETURN, RETURN, SUCCESS

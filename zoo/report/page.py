@@ -39,7 +39,7 @@ from zoo.report.compute import compare_kinds
 from zoo.report.figures import DPI, all_figures, to_file
 from zoo.report.inputs import Inputs, collect
 from zoo.report.request import CompareRequest
-from zoo.report.scores_file import last_evaluations, scores_table
+from zoo.report.scores import last_evaluations, scores_table
 from zoo.report.sentences import left_out_of_sets, verdict_sentences, warnings
 from zoo.report.statistics import MIN_SEEDS
 from zoo.report.tables import (

@@ -19,7 +19,7 @@ from zoo.report.comparison import (
     places_of,
 )
 from zoo.report.inputs import Inputs
-from zoo.report.published_scores import suite_tasks
+from zoo.report.scores import suite_tasks
 from zoo.report.statistics import FRACTION, MAX_SEEDS, MIN_SEEDS
 from zoo.report.tables import digits_of, number_entry
 from zoo.runs.folder import short_name

@@ -154,7 +154,7 @@ def mean(scores: Scores, episodes: Episodes | None = None) -> Mean:
     # without the lower bound, which has no degrees of freedom
     parts = seed_variances(scores) / runs
     divisor = (parts**2 / np.maximum(runs - 1, 1)).sum(axis=0)
-    # if all runs agree: those of the task with the fewest runs
+    # if all runs agree: from the task with the fewest runs
     fewest = np.full(points.shape, max(runs.min() - 1.0, 1.0))
     freedom = np.divide(parts.sum(axis=0) ** 2, divisor, out=fewest, where=divisor > 0)
     return Mean(points, errors, freedom)

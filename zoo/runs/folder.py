@@ -299,7 +299,7 @@ class RunFolder:
         return rows
 
     def has_successes(self) -> bool:
-        """Return whether the run was scored by success; False where its evaluations cannot be read."""
+        """Return whether the run was scored by success; False if its evaluations cannot be read."""
         try:
             return "successes" in self.read_evaluations()
         except UnreadableRun:

@@ -191,7 +191,7 @@ def status_of(job: Job) -> JobStatus:
     run = min(same, key=lambda run: not (run.is_done or run.has_diverged), default=None)
     statuses = run.statuses if run else []
     reason = next(filter(None, (str(status.get("reason", "")) for status in statuses)), "")
-    # a finished run stays finished, whoever has the lock
+    # a finished run stays finished, even while its lock is held
     if run is not None and run.is_done:
         return JobStatus(job, State.FINISHED, run)
     if run is not None and run.has_diverged:

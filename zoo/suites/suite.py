@@ -12,7 +12,7 @@ from agents.registry import ALIASES
 from zoo.algorithms.catalogue import SB3, find_algorithm
 from zoo.datasets.names import DATASETS, single_task_names
 from zoo.envs.tasks import TASKS
-from zoo.report.published_scores import load_set
+from zoo.report.scores import load_set
 from zoo.settings.layers import DEFAULT_PROFILE, merge, read_yaml
 from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import parse_seeds
@@ -164,9 +164,6 @@ def read_suite(path: Path) -> Suite:
         value = content.get(entry.name)
         if entry.name in content and not isinstance(value, kind):
             raise UsageError(f"`{entry.name}` of the suite {path} must be {noun}, got {value!r}")
-    # `quick` is a profile, as on the command line
-    if content.get("quick") and "profile" in content:
-        raise UsageError(f"the suite {path} has both `quick` and `profile`; remove one")
     for name in content.get("published", ()):
         load_set(name)  # rejected now, not when the report is written
     return Suite(**content)

@@ -7,13 +7,13 @@ import pandas as pd
 import yaml
 
 from tests.zoo.runs.helpers import write_run
-from zoo.report import published_scores as published
+from zoo.report import scores as published
 from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod
 from zoo.report.compute import compare, compare_kinds
 from zoo.report.inputs import Inputs, collect
 from zoo.report.page import Content
 from zoo.report.request import CompareRequest
-from zoo.report.scores_file import COLUMNS
+from zoo.report.scores import COLUMNS
 from zoo.runs.read import EVALUATION_COLUMNS, RunTables
 from zoo.runs.scores import RETURN, SUCCESS
 

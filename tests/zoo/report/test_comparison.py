@@ -13,7 +13,7 @@ from tests.zoo.report.samples import (
 )
 from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, ranking
 from zoo.report.compute import compare_kinds
-from zoo.report.scores_file import ScoreTables
+from zoo.report.scores import ScoreTables
 
 
 def test_curves_of_a_domain_leave_out_a_task_that_lacks_a_phase():

@@ -14,7 +14,7 @@ from zoo.report.comparison import Tally
 from zoo.report.figures import all_figures
 from zoo.report.page import Content
 from zoo.report.request import CompareRequest
-from zoo.report.scores_file import last_evaluations
+from zoo.report.scores import last_evaluations
 
 
 def write_method(folder, algo, ends, failed=(), **config):

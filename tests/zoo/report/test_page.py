@@ -23,8 +23,8 @@ from zoo.report import page as report
 from zoo.report.comparison import ComparedMethod
 from zoo.report.figures import all_figures
 from zoo.report.page import MARKER, TEMPLATES, Content
-from zoo.report.published_scores import load_set
 from zoo.report.request import CompareRequest
+from zoo.report.scores import load_set
 from zoo.report.sentences import warnings
 
 

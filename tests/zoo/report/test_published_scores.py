@@ -2,8 +2,8 @@ import pytest
 import yaml
 
 from tests import code_blocks
-from zoo.report import published_scores as published
-from zoo.report.scores_file import last_evaluations
+from zoo.report import scores as published
+from zoo.report.scores import last_evaluations
 from zoo.runs.protocol import phase_ends
 
 OVERALL_OF_QAM = (

@@ -8,7 +8,7 @@ import pytest
 from tests.zoo.outcomes import refuses
 from tests.zoo.report.samples import SCENE, collected, compared, write_runs
 from tests.zoo.runs.helpers import write_run
-from zoo.report.scores_file import COLUMNS, last_evaluations, read_scores, scores_table
+from zoo.report.scores import COLUMNS, last_evaluations, read_scores, scores_table
 
 
 @pytest.fixture
