@@ -4,7 +4,6 @@
 shapes of their spaces.
 """
 
-import inspect
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -43,7 +42,7 @@ class ReturnError(ValueError):
 
 
 def check_spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
-    """Reject spaces that cannot be trained on, and resets without a seed.
+    """Reject spaces that cannot be trained on.
 
     :raises UsageError: for the first of these.
     """
@@ -81,15 +80,6 @@ def check_spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
                 "a wrapper: gymnasium.wrappers.FlattenObservation makes a vector, and "
                 "`(255 * image).round().astype(np.uint8)` an image of numbers from 0 to 1"
             )
-    # Gymnasium and SB3 pass both; an environment without a seed cannot be repeated.
-    signature = inspect.signature(env.unwrapped.reset)
-    try:
-        signature.bind_partial(seed=None, options=None)
-    except TypeError as error:
-        raise UsageError(
-            f"`{env_id}` must have `reset(self, *, seed=None, options=None)`, got `reset{signature}`; add the "
-            f"arguments and call `super().reset(seed=seed)`, or {OLD_API}"
-        ) from error
 
 
 def check_same_spaces(

@@ -222,11 +222,10 @@ def try_env(env: RepeatableEnv) -> None:
     except EnvironmentApiFault as error:
         raise UsageError(str(error)) from error
     except Exception as error:
-        # raised by a wrapper of Gymnasium below the checks, without the name of the environment
-        if isinstance(error, ValueError) and "values to unpack" in str(error):
+        # raised below the checks: a reset without a seed, or a wrapper of Gymnasium around a step of another form
+        if isinstance(error, TypeError) or "values to unpack" in str(error):
             raise UsageError(
-                f"`step` of `{name}` must return (observation, reward, terminated, truncated, info), got {error}; "
-                f"correct the environment, or {OLD_API}"
+                f"`{name}` must follow Gymnasium's API, got {error}; correct it, or {OLD_API}"
             ) from error
         # Random actions may be unlike any policy's; a fault that matters occurs again during the run.
         return
