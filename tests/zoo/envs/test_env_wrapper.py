@@ -89,7 +89,7 @@ def test_a_file_selects_no_package_to_import(tmp_path):
     protocol = {"env_kwargs": {"env_wrapper": ["not_imported:Wrapper"]}}
     path = save_policy(tmp_path, env="Spring-v0", protocol=protocol)
     agent = agent_of_file(path, None, "cpu")
-    with refuses("wrapper not_imported:Wrapper, which a file cannot select"):
+    with refuses("wrapper not_imported:Wrapper, which a file may not import"):
         play(agent)
 
 

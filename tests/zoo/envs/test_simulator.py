@@ -34,7 +34,7 @@ def test_data_of_a_simulator_that_moves_robot_otherwise_are_told(
     made_in = recorded_origin(file).get("mujoco")
     for environment in ("cube-single-play-singletask-task1-v0", "pointmaze-medium-navigate-v0"):
         versions.warn_of_simulator(environment, "the data", made_in)
-    assert capsys.readouterr().err.count("moves this robot otherwise") == is_told
+    assert capsys.readouterr().err.count("simulates this robot differently") == is_told
 
 
 @needs_pinned("mujoco")
