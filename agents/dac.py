@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.common_settings import OF_NETWORKS
+from agents.common.common_settings import BUILT_INTO_NETWORKS
 from agents.common.maths.flow import (
     BetaSchedule,
     Sampler,
@@ -57,7 +57,9 @@ class DAC(Method):
     """
 
     beta_schedule: BetaSchedule = setting(
-        default="vp", fixed=OF_NETWORKS, doc="Variances of the forward steps, see `noise_schedule`."
+        default="vp",
+        fixed=BUILT_INTO_NETWORKS,
+        doc="Variances of the forward steps, see `noise_schedule`.",
     )
     flow_steps: int = setting(
         default=10,
@@ -91,7 +93,7 @@ class DAC(Method):
     time_features: int = setting(
         default=64,
         reference="time_dim",
-        fixed=OF_NETWORKS,
+        fixed=BUILT_INTO_NETWORKS,
         check=_even,
         doc="Fourier features of the step, even.",
     )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import rms_norm
 
-from agents.common.common_settings import OF_NETWORKS
+from agents.common.common_settings import BUILT_INTO_NETWORKS
 from agents.core import (
     Batch,
     Draw,
@@ -74,7 +74,7 @@ class DriftQL(Method):
         default=None,
         reference="noise_dim",
         at_least=1,
-        fixed=OF_NETWORKS,
+        fixed=BUILT_INTO_NETWORKS,
         doc="Numbers of noise that the policy sees; None: as many as its actions.",
     )
     ensemble_size: int = setting(default=2)

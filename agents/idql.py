@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.common_settings import OF_NETWORKS
+from agents.common.common_settings import BUILT_INTO_NETWORKS
 from agents.common.maths.critic import implicit_targets, implicit_value_loss
 from agents.common.maths.flow import BetaSchedule, add_noise, denoise
 from agents.common.nets.specs import diffusion_schedule
@@ -54,7 +54,9 @@ class IDQL(Method):
         doc="Kappa of the value loss.",
     )
     beta_schedule: BetaSchedule = setting(
-        default="vp", fixed=OF_NETWORKS, doc="Variances of the forward steps, see `noise_schedule`."
+        default="vp",
+        fixed=BUILT_INTO_NETWORKS,
+        doc="Variances of the forward steps, see `noise_schedule`.",
     )
     policy_tau: float = setting(
         default=0.001,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.common_settings import OF_NETWORKS
+from agents.common.common_settings import BUILT_INTO_NETWORKS
 from agents.common.maths.critic import mean_magnitude
 from agents.core import (
     Batch,
@@ -64,7 +64,7 @@ class ReBRAC(Method):
         default=0.01,
         reference="actor_fc_scale",
         above=0,
-        fixed=OF_NETWORKS,
+        fixed=BUILT_INTO_NETWORKS,
         doc="Variance scale of the actor's last layer at the start.",
     )
 

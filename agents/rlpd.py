@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.common_settings import OF_NETWORKS
+from agents.common.common_settings import BUILT_INTO_NETWORKS
 from agents.common.maths.edit import tanh_gaussian_log_prob, temperature_loss
 from agents.core import (
     Batch,
@@ -51,7 +51,11 @@ class RLPD(Method):
         default=None, doc="Entropy that the temperature aims at; None: -D/2."
     )
     initial_temperature: float = setting(
-        default=1.0, reference="init_temp", above=0, fixed=OF_NETWORKS, doc="Alpha at the start."
+        default=1.0,
+        reference="init_temp",
+        above=0,
+        fixed=BUILT_INTO_NETWORKS,
+        doc="Alpha at the start.",
     )
     balanced_sampling: bool = setting(default=True)
 

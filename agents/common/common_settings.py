@@ -1,4 +1,4 @@
-"""Settings of all algorithms, what a network may have of its own in training, and step sizes that change."""
+"""Settings shared by all algorithms, per-network training options, and learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -11,27 +11,30 @@ from agents.common.validation import integer, number, one_of
 
 DECAYS: dict[str, Callable[[float, float], float]] = {
     "": lambda start, done: start,
-    # written as SB3's `LinearSchedule`, whose last bits it has
+    # written like SB3's `LinearSchedule`, to equal it to the last bit
     "lin_": lambda start, done: start + done * (0.0 - start),
     "cos_": lambda start, done: start * (1 + math.cos(math.pi * done)) / 2,
 }
-"""Beginning of a learning rate's text -> rate, by where it starts and the part of training that is done."""
-# one class for both, since one optimiser holds the groups of all networks
+"""Prefix of a learning rate -> learning rate, given its start value and the completed fraction of training."""
+# one class for both, since one optimiser holds the parameter groups of all networks
 OPTIMIZERS: dict[str | None, dict[str, Any]] = {
     None: {},
     "adam": {"decoupled_weight_decay": False, "weight_decay": 0.0},
     "adamw": {"decoupled_weight_decay": True, "weight_decay": 0.01},
 }
-"""Name -> what `torch.optim.Adam` is told to be it, with the weight decay that PyTorch gives it."""
+"""Name -> options of `torch.optim.Adam`, with PyTorch's default weight decay."""
 
 
 class LearningRateSchedule:
-    """A step size as a pure function of how far training is, so that it is resumed without a state of its own.
+    """Learning rate as a pure function of training progress, so that resuming needs no state.
 
-    :param value: a number > 0; ``"lin_1e-3"`` or ``"cos_1e-3"``, which fall to 0 along a line or half a cosine; or a
-        function of the part of the phase that is left, from 1 to 0.
+    :param value: a number > 0; ``"lin_1e-3"`` or ``"cos_1e-3"``, which decays to 0 linearly or along half a cosine; or
+        a function of the remaining fraction of the phase, from 1 to 0.
     :raises TypeError: for another type.
     :raises ValueError: for another text, or a number out of range.
+
+    >>> LearningRateSchedule("lin_1e-3")(0.5)
+    0.0005
     """
 
     def __init__(self, value: float | str | Callable[[float], float]) -> None:
@@ -43,22 +46,23 @@ class LearningRateSchedule:
                 value = float(text.removeprefix(self.decay))
             except ValueError:
                 raise ValueError(
-                    f"`learning_rate` must be a number > 0, or one after `lin_` or `cos_`, e.g. cos_1e-3; got {text!r}"
+                    "`learning_rate` must be a number > 0, optionally with the prefix `lin_` or `cos_`, e.g. cos_1e-3; "
+                    f"got {text!r}"
                 ) from None
         self.start = value if callable(value) else number("learning_rate", value, above=0)
 
     def __call__(self, remaining: float) -> float:
-        """Return the step size for the part of the phase that is left, from 1 to 0."""
+        """Return the learning rate for the remaining fraction of the phase, from 1 to 0."""
         if callable(self.start):
             return float(self.start(remaining))
-        # a phase may pass its last step, as all environments step together
+        # environments step together, so a phase may exceed its last step
         return DECAYS[self.decay](self.start, 1 - max(remaining, 0.0))
 
 
 def checked_rate(name: str, value: Any) -> Any:
-    """Check a learning rate; return it as it was given, so that a run's settings read as they were written.
+    """Validate a learning rate; return it unchanged, so that a run records it as written.
 
-    :param name: of the setting.
+    :param name: name of the setting.
     :param value: see :class:`LearningRateSchedule`.
     :return: the same.
     """
@@ -67,12 +71,16 @@ def checked_rate(name: str, value: Any) -> Any:
 
 
 class NetworkOptions(Configurable):
-    """What a network may have of its own in training; None is what all networks have."""
+    """Per-network training options; None means the value shared by all networks.
+
+    >>> NetworkOptions(learning_rate=1e-4, max_grad_norm=1.0).options()
+    {'lr': 0.0001}
+    """
 
     learning_rate: float | str | Callable[[float], float] | None = setting(
         default=None,
         check=lambda name, value: value if value is None else checked_rate(name, value),
-        doc="Its step size, as in the setting of that name.",
+        doc="Learning rate, in the form of the setting of that name.",
     )
     optimizer: Literal["adam", "adamw"] | None = setting(
         default=None, doc="`adam` or `adamw`, as in PyTorch."
@@ -80,42 +88,44 @@ class NetworkOptions(Configurable):
     weight_decay: float | None = setting(
         default=None,
         at_least=0,
-        doc="Its weight decay, in the optimiser's sense.",
+        doc="Weight decay, as the optimiser defines it.",
     )
     max_grad_norm: float | None = setting(
         default=None,
         above=0,
-        doc="Bound on the norm of its gradient, which then does not count for that of the others.",
+        doc="Maximum gradient norm of this network, which is then clipped separately.",
     )
-    train_every: int = setting(default=1, at_least=1, doc="N: it is trained at every N-th update.")
+    train_every: int = setting(
+        default=1, at_least=1, doc="N: train the network in every N-th update."
+    )
     tau: float | None = setting(
-        default=None, at_least=0, at_most=1, doc="Weight of its target; 1 copies."
+        default=None, at_least=0, at_most=1, doc="Polyak weight of its target network; 1 copies."
     )
     target_every: int = setting(
-        default=1, at_least=1, doc="N: its target moves at every N-th update."
+        default=1, at_least=1, doc="N: update its target network in every N-th update."
     )
 
     def options(self) -> dict[str, Any]:
-        """Return what its group of parameters in the optimiser has of its own; empty where it is in that of all."""
+        """Return the options of this network's parameter group; empty if it is in the shared group."""
         options = dict(OPTIMIZERS[self.optimizer])
         if self.weight_decay is not None:
             options["weight_decay"] = self.weight_decay
         if self.learning_rate is not None:
-            # where it begins: the trainer sets it before every update
+            # the initial value: the trainer sets it before every update
             options["lr"] = LearningRateSchedule(self.learning_rate)(1.0)
         return options
 
 
-OF_NETWORKS = "networks are built with it"
-OF_BUFFER = "the replay buffer is built with it"
+BUILT_INTO_NETWORKS = "networks are built with it"
+BUILT_INTO_BUFFER = "the replay buffer is built with it"
 
 
 def checked_frequency(name: str, value: Any) -> Any:
-    """Return how often updates follow, a pair as the tuple that SB3 asks for, which YAML lacks.
+    """Validate `train_freq`; a YAML list becomes the tuple that SB3 expects.
 
-    :param name: of the setting, for the message.
+    :param name: name of the setting, for messages.
     :param value: a number of steps, or a number and its unit.
-    :return: the same.
+    :return: the number, or the pair as a tuple.
     :raises ValueError: if the number is not an int of at least 1, or the unit unknown, as in SB3.
     """
     is_pair = isinstance(value, list | tuple) and len(value) == 2
@@ -123,36 +133,36 @@ def checked_frequency(name: str, value: Any) -> Any:
     try:
         steps = integer(name, steps, at_least=1)
     except TypeError as error:
-        raise ValueError(str(error)) from error  # SB3's kind of error
-    # SB3 has an enumeration of the units
+        raise ValueError(str(error)) from error  # the type that SB3 raises
+    # SB3's units are an enumeration
     unit = one_of(name, getattr(unit, "value", unit), ("step", "episode"))
     return (steps, unit) if is_pair else steps
 
 
 def _net_arch(name: str, value: Any) -> list[int] | dict[str, Any]:
-    """Check hidden widths; None stands for the default."""
+    """Validate hidden layer sizes; None is the default."""
     if value is None:
         return [512] * 4
     if isinstance(value, list):
-        return [integer(name, width, at_least=1) for width in value]
-    # SB3's names of the actor's and the critics' widths
+        return [integer(name, size, at_least=1) for size in value]
+    # SB3's names for the actor's and the critics' layer sizes
     parts = value if isinstance(value, dict) else {}
-    if set(parts) != {"pi", "qf"} or not all(isinstance(widths, list) for widths in parts.values()):
+    if set(parts) != {"pi", "qf"} or not all(isinstance(sizes, list) for sizes in parts.values()):
         raise ValueError(
-            f"`{name}` must be a list of hidden widths or {{'pi': [...], 'qf': [...]}}, got {value!r}"
+            f"`{name}` must be a list of hidden layer sizes or {{'pi': [...], 'qf': [...]}}, got {value!r}"
         )
-    return {part: _net_arch(name, widths) for part, widths in parts.items()}
+    return {part: _net_arch(name, sizes) for part, sizes in parts.items()}
 
 
 def _observation_scale(name: str, value: Any) -> float | Literal["range"] | None:
-    """Check how observations are scaled."""
+    """Validate the scale of observations."""
     if value is None or value == "range":
         return value
     return number(name, value, above=0)
 
 
 class CommonSettings(Configurable):
-    """What every algorithm can be set to, and what these settings must keep to together."""
+    """Settings shared by all algorithms."""
 
     learning_rate: float | str | Callable[[float], float] = setting(
         default=3e-4,
@@ -160,30 +170,30 @@ class CommonSettings(Configurable):
         kw_only=False,
         check=checked_rate,
         search=log_range(3e-5, 3e-3),
-        doc='Step size of Adam, > 0; "lin_1e-3" or "cos_1e-3" falls from there to 0, once offline and once online; '
-        "or a function of the part of a phase that is left, from 1 to 0.",
+        doc='Learning rate of Adam, > 0; "lin_1e-3" or "cos_1e-3" decays to 0 linearly or along a cosine, once '
+        "offline and once online; or a function of the remaining fraction of a phase, from 1 to 0.",
     )
     buffer_size: int = setting(
         default=1_000_000,
         kw_only=False,
         at_least=1,
-        fixed=OF_BUFFER,
-        doc="Online transitions to keep.",
+        fixed=BUILT_INTO_BUFFER,
+        doc="Capacity of the replay buffer in online transitions.",
     )
     learning_starts: int = setting(
         default=5_000,
         reference="start_training",
         kw_only=False,
         at_least=0,
-        doc="Online environment steps before the first online update. Without an offline phase the actions before it "
-        "are uniform, as in SB3; after one the policy acts from the start.",
+        doc="Online environment steps before the first online update. Until then actions are uniform, as in SB3, or "
+        "the policy's after an offline phase.",
     )
     batch_size: int = setting(
         default=256,
         kw_only=False,
         at_least=1,
         search=choice(128, 256, 512, 1024),
-        doc="Sequences per update and replica.",
+        doc="Sequences per update, for each replica.",
     )
     tau: float = setting(
         default=0.005,
@@ -191,8 +201,8 @@ class CommonSettings(Configurable):
         at_least=0,
         at_most=1,
         search=log_range(0.001, 0.05),
-        doc="Polyak weight of the target networks; with 0 they stay as they began. Targets follow the weights from "
-        "before the step.",
+        doc="Polyak weight of target networks; 0 freezes them at their initial weights. Targets track the weights "
+        "from before the gradient step.",
     )
     gamma: float = setting(
         role="protocol",
@@ -201,7 +211,7 @@ class CommonSettings(Configurable):
         kw_only=False,
         at_least=0,
         at_most=1,
-        fixed=OF_BUFFER,
+        fixed=BUILT_INTO_BUFFER,
         doc="Discount per environment step.",
     )
     train_freq: int | tuple[int, str] = setting(
@@ -221,153 +231,154 @@ class CommonSettings(Configurable):
         role="protocol",
         default=5,
         at_least=1,
-        fixed=OF_NETWORKS,
-        doc="H, actions per chunk and steps of the n-step return.",
+        fixed=BUILT_INTO_NETWORKS,
+        doc="H: actions per chunk, and steps of the n-step return.",
     )
     action_chunking: bool = setting(
         default=True,
-        fixed=OF_NETWORKS,
-        doc="Plan all H actions at once; without, H is only the length of the return.",
+        fixed=BUILT_INTO_NETWORKS,
+        doc="Sample chunks of H actions; if False, single actions, and H is only the length of the return.",
     )
     played_actions: int | None = setting(
         default=None,
         at_least=1,
-        doc="Actions of a chunk that are played before the next one is planned, in training, evaluation and `predict`; "
-        "None plays all H.",
+        doc="Actions of a chunk to execute before the next one is sampled, in training, evaluation and `predict`; None "
+        "executes all H.",
     )
     shorten_returns: bool = setting(
         default=False,
-        fixed=OF_BUFFER,
-        doc="End a return where its episode ends, and discount it by its true length, as SB3's `n_steps` does; else a "
-        "start less than H steps before the end is left out, as in the reference. For single actions.",
+        fixed=BUILT_INTO_BUFFER,
+        doc="Truncate returns at the end of the episode and discount them by their length, like SB3's `n_steps`; "
+        "otherwise transitions fewer than H steps from the end are masked, as in the reference. Without chunking only.",
     )
-    ensemble_size: int = setting(default=10, at_least=1, fixed=OF_NETWORKS, doc="E, critics.")
+    ensemble_size: int = setting(
+        default=10, at_least=1, fixed=BUILT_INTO_NETWORKS, doc="E: number of critics."
+    )
     rho: float = setting(
         default=0.5,
         at_least=0,
         search=linear_range(0.0, 1.0),
-        doc="Pessimism: standard deviations over the ensemble subtracted from its mean.",
+        doc="Pessimism: the TD target is the ensemble's mean minus rho standard deviations.",
     )
     flow_steps: int = setting(
         default=10,
         at_least=1,
         search=choice(5, 10, 20),
-        doc="K, Euler steps of a flow (or diffusion steps).",
+        doc="K: Euler steps of the flow, or diffusion steps.",
     )
     best_of_n: int = setting(
         default=1,
         at_least=1,
         search=choice(1, 4, 8, 16),
-        doc="Candidates per state, of which the one with the highest mean Q is played.",
+        doc="N: candidates per state; the one with the highest mean Q is executed.",
     )
     max_grad_norm: float | None = setting(
         default=None,
         above=0,
-        doc="Bound on the norm of each replica's whole gradient, all networks together; None for no bound.",
+        doc="Maximum gradient norm of each replica, over all networks; None for no clipping.",
     )
     net_arch: list[int] | dict[str, list[int]] | None = setting(
         default=None,
         check=_net_arch,
-        fixed=OF_NETWORKS,
-        doc='Hidden widths of all networks, or `{"pi": [...], "qf": [...]}`; None for four layers of 512.',
+        fixed=BUILT_INTO_NETWORKS,
+        doc='Hidden layer sizes of all networks, or `{"pi": [...], "qf": [...]}`; None for four layers of 512.',
     )
     actor_layer_norm: bool = setting(
         default=False,
-        fixed=OF_NETWORKS,
+        fixed=BUILT_INTO_NETWORKS,
         doc="Apply LayerNorm after each hidden activation of velocity fields.",
     )
     critic_layer_norm: bool = setting(
         default=True,
         reference="value_layer_norm",
-        fixed=OF_NETWORKS,
-        doc="Apply LayerNorm after each hidden activation of critics and values.",
+        fixed=BUILT_INTO_NETWORKS,
+        doc="Apply LayerNorm after each hidden activation of critics and value networks.",
     )
     observation_scale: float | Literal["range"] | None = setting(
         default=None,
         above=0,
         check=_observation_scale,
-        fixed="the statistics are taken when the dataset is loaded",
-        doc="Centre observations by the dataset's mean and scale each coordinate to this standard deviation; or, with "
-        '`"range"`, bring the range of each coordinate in it to [-1, 1]; None for raw observations. The statistics are '
-        "stored with the model, and stay once it is trained.",
+        fixed="the statistics are computed when the dataset is loaded",
+        doc="Standard deviation to which each observation coordinate is scaled, centred at the dataset's mean; "
+        '`"range"` scales its range to [-1, 1]; None for raw observations. The statistics are stored with the model, '
+        "and fixed once it is trained.",
     )
     random_crop: float = setting(
         default=0.0,
         at_least=0,
         at_most=1,
-        doc="Probability with which the images of an update are shifted by up to 3 pixels each way, each pair of an "
-        "observation and the next one alike; the edges are repeated.",
+        doc="Probability that the images of an update are shifted by up to 3 pixels, with repeated edges; an "
+        "observation and its next observation are shifted alike.",
     )
     frame_stack: int = setting(
         default=1,
         at_least=1,
-        fixed=OF_BUFFER,
-        doc="k, the frames that an observation of images stacks along its channels, the newest last. The replay buffer "
-        "stores each once. The environment must stack them too: `agents.FrameStack(env, k)`.",
+        fixed=BUILT_INTO_BUFFER,
+        doc="k: image frames stacked along the channels, newest last. The replay buffer stores each frame once. The "
+        "environment must stack them too: `agents.FrameStack(env, k)`.",
     )
     encoder: Literal["impala_small"] | None = setting(
         default=None,
-        fixed=OF_NETWORKS,
-        doc="What sees images: `impala_small`, as OGBench and FQL name it; None for the policy's own extractor, or "
-        "that of `policy_kwargs`.",
+        fixed=BUILT_INTO_NETWORKS,
+        doc="Image encoder: `impala_small`, the name in OGBench and FQL; None for the features extractor of the "
+        "policy or `policy_kwargs`.",
     )
     sparse: bool = setting(
         role="protocol",
         default=False,
-        fixed="rewards are changed when they are stored",
-        doc="Make online rewards -1 where they are not zero (the dataset's are changed on loading).",
+        fixed="rewards are converted when they are stored",
+        doc="Set nonzero online rewards to -1; those of the dataset are converted on loading.",
     )
     balanced_sampling: bool = setting(
         default=False,
-        fixed=OF_BUFFER,
-        doc="Draw half of every batch from the dataset and half from online transitions, as long as there are both; "
-        "without, batches are uniform over all of them. Needs an even `batch_size`.",
+        fixed=BUILT_INTO_BUFFER,
+        doc="Sample half of every batch from the dataset and half from online transitions, if there are both; "
+        "otherwise uniformly from all. Needs an even `batch_size`.",
     )
     pretraining_steps: int = setting(
         default=0,
         at_least=0,
-        doc="First updates, which clone the behaviour flow and leave the rest alone, except for networks that begin at "
-        "it and moving averages: these are its copies meanwhile.",
+        doc="Initial updates that train only the behaviour flow. Networks initialised from it and target networks are "
+        "kept equal to it meanwhile.",
     )
     precision: Literal["fp32", "tf32", "bf16"] = setting(
         role="machine",
         default="fp32",
-        fixed=OF_NETWORKS,
-        doc="`fp32`; `tf32` (fast float32 products of CUDA); `bf16` (products of hidden layers in bfloat16).",
+        fixed=BUILT_INTO_NETWORKS,
+        doc="`fp32`; `tf32`: TF32 matrix products on CUDA; `bf16`: hidden-layer products in bfloat16.",
     )
     compile: Literal["auto", "on", "off"] = setting(
         role="machine",
         default="auto",
-        doc="Compile the losses and, on CUDA, record whole updates and replay them; `auto` decides by device "
-        "and planned number of updates. What fails falls back to plain execution with a warning that says why.",
+        doc="Compile the losses and, on CUDA, capture whole updates in CUDA graphs; `auto` decides by device and "
+        "number of updates. On failure, warn with the reason and run eagerly.",
     )
 
     def check_together(self) -> None:
-        """Refuse odd batches of two halves, shorter returns of chunks, and playing more actions than are planned."""
-        # the two halves of a batch are of equal size
+        """Check: balanced batches are even; `shorten_returns` has no chunks; `played_actions` <= chunk length."""
         if self.balanced_sampling and self.batch_size % 2:
             raise ValueError(
-                f"`batch_size` must be even with `balanced_sampling`, got {self.batch_size}; use an even number"
+                f"`batch_size` must be even with `balanced_sampling`, got {self.batch_size}"
             )
         if self.shorten_returns and self.chunk_length > 1:
             raise ValueError(
-                f"`shorten_returns` is for single actions, got chunks of {self.chunk_length}, which cannot be shorter; "
-                "set `action_chunking` to False too"
+                f"`shorten_returns` needs single actions, got chunks of {self.chunk_length}; set `action_chunking` to "
+                "False"
             )
         if self.played_actions is not None and self.played_actions > self.chunk_length:
             raise ValueError(
-                f"`played_actions` must be at most the {self.chunk_length} actions of a chunk, got "
-                f"{self.played_actions}; leave it out to play all, or plan more (`horizon_length`)"
+                f"`played_actions` must be at most the chunk length {self.chunk_length}, got {self.played_actions}; "
+                "lower it or raise `horizon_length`"
             )
 
     @property
     def played_length(self) -> int:
-        """Number of actions of a plan that are played before the next one."""
+        """Number of actions of a chunk that are executed before the next one is sampled."""
         return self.played_actions or self.chunk_length
 
     @property
     def chunk_length(self) -> int:
-        """Number of actions that one plan holds: H, or 1 without action chunking."""
+        """Number of actions in a chunk: H, or 1 without action chunking."""
         if self.action_chunking:
             return self.horizon_length
         return 1

@@ -1,6 +1,6 @@
-"""Frames of images stacked along their channels: an environment that stacks them, and the space of one of them.
+"""Image frames stacked along the channels: an environment wrapper, and the space of single frames.
 
-An observation is its newest k frames, oldest first; at an episode's start the first frame stands in for those before.
+An observation contains the k newest frames, oldest first; an episode starts with k copies of its first frame.
 Source: ``FrameStackWrapper`` in ``envs/env_utils.py`` and ``sample`` in ``utils/datasets.py`` of FQL's implementation.
 """
 
@@ -19,9 +19,9 @@ Array = NDArray[Any]
 
 
 def is_image(space: spaces.Space[Any]) -> bool:
-    """Return whether observations are images as SB3 recognises them; unlike its own function this needs no PyTorch.
+    """Return whether SB3 treats observations as images; unlike its function this needs no PyTorch.
 
-    :param space: of observations.
+    :param space: observation space.
     :return: True for a Box of uint8 from 0 to 255 with three axes.
     """
     is_bytes = isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) == 3
@@ -29,10 +29,10 @@ def is_image(space: spaces.Space[Any]) -> bool:
 
 
 def channel_axis(shape: tuple[int, ...]) -> int:
-    """Return where SB3 takes an image's channels to be: first, if no other axis is shorter, else last.
+    """Return the channel axis by SB3's rule: first if no other axis is shorter, else last.
 
-    :param shape: of an image.
-    :return: the axis, counted from the end: -3 or -1.
+    :param shape: shape of an image.
+    :return: -3 or -1.
     """
     if np.argmin(shape) == 0:
         return -3
@@ -40,13 +40,13 @@ def channel_axis(shape: tuple[int, ...]) -> int:
 
 
 class FrameStack(gymnasium.Wrapper[Array, Array, Array, Array]):
-    """Environment whose observation is its k newest frames, stacked along the channels, the newest last.
+    """Wrapper that stacks the k newest frames along the channels, newest last.
 
-    A model with ``frame_stack=k`` stores single frames, and takes a dataset of single frames.
+    A model with ``frame_stack=k`` stores single frames, and expects datasets of single frames.
 
-    :param env: environment with images, whose channels are first or last.
+    :param env: environment with image observations, channels first or last.
     :param frames: k, at least 1.
-    :raises ValueError: if observations are not images, or have no more pixels a side than the stack has channels.
+    :raises ValueError: if observations are not images, or a side of the images is not longer than the stacked channels.
 
     >>> class Camera(gymnasium.Env):
     ...     observation_space = spaces.Box(0, 255, (64, 64, 3), np.uint8)
@@ -61,17 +61,17 @@ class FrameStack(gymnasium.Wrapper[Array, Array, Array, Array]):
         space = env.observation_space
         if not isinstance(space, spaces.Box) or not is_image(space):
             raise ValueError(
-                f"frames are stacked of images, uint8 from 0 to 255 of shape (H, W, C) or (C, H, W), got observations "
-                f"in {space}; leave `frame_stack` at 1"
+                f"`frame_stack` needs images, uint8 from 0 to 255 of shape (H, W, C) or (C, H, W), got {space}; leave "
+                "it 1"
             )
         self._axis = channel_axis(space.shape)
         self._channels = space.shape[self._axis]
         stacked_channels = self.frames * self._channels
-        # SB3 takes the shortest axis for the channels
+        # SB3 treats the shortest axis as the channels
         if stacked_channels >= np.delete(space.shape, self._axis).min():
             raise ValueError(
-                f"images must have more pixels a side than the {stacked_channels} channels of {frames} frames, got "
-                f"{space.shape}; stack fewer"
+                f"the sides of images must be longer than the {stacked_channels} channels of {frames} frames, got "
+                f"shape {space.shape}; stack fewer frames"
             )
         shape = np.array(space.shape)
         shape[self._axis] = stacked_channels
@@ -83,21 +83,21 @@ class FrameStack(gymnasium.Wrapper[Array, Array, Array, Array]):
     ) -> tuple[Array, dict[str, Any]]:
         """Start an episode; its first frame fills the stack.
 
-        :param seed: of the environment.
-        :param options: of the environment.
-        :return: the frames, and the environment's info.
+        :param seed: seed of the environment.
+        :param options: options of the environment.
+        :return: stacked frames, and the environment's info.
         """
         frame, info = self.env.reset(seed=seed, options=options)
-        # as in the reference, which repeats the first frame and does not pad with zeros
+        # as in the reference: repeats the first frame instead of padding with zeros
         self._stacked = np.concatenate([frame] * self.frames, self._axis)
-        # the caller may write into it
+        # a copy, as the caller may modify it
         return self._stacked.copy(), info
 
     def step(self, action: Array) -> tuple[Array, Any, bool, bool, dict[str, Any]]:
-        """Take a step; its frame takes the place of the oldest.
+        """Step the environment, and replace the oldest frame by the new one.
 
-        :param action: of the environment.
-        :return: as the environment does, with the frames as the observation.
+        :param action: action of the environment.
+        :return: the environment's values, with stacked frames as the observation.
         """
         frame, reward, terminated, truncated, info = self.env.step(action)
         frames = np.concatenate([self._stacked, frame], self._axis)
@@ -107,9 +107,9 @@ class FrameStack(gymnasium.Wrapper[Array, Array, Array, Array]):
 
 
 def frames_of(model: Any) -> int:
-    """Return how many frames a model or policy sees at a time.
+    """Return the number of stacked frames in observations of a model or policy.
 
-    :param model: of any library; those of others see one.
+    :param model: model of any library; 1 for other libraries.
     :return: k.
     """
     return getattr(getattr(model, "method", None), "frame_stack", 1)
@@ -118,14 +118,14 @@ def frames_of(model: Any) -> int:
 def frame_space(space: spaces.Space[Any], frames: int) -> spaces.Space[Any]:
     """Return the space of one frame.
 
-    :param space: of k frames stacked along the channels, (k * channels, height, width).
+    :param space: space of k stacked frames, (k * channels, height, width).
     :param frames: k, above 1.
-    :return: images (channels, height, width).
-    :raises ValueError: if observations are not images, or their channels are no multiple of k.
+    :return: space of images (channels, height, width).
+    :raises ValueError: if observations are not images, or the number of channels is not a multiple of k.
     """
     if not isinstance(space, spaces.Box) or not is_image(space) or space.shape[0] % frames:
         raise ValueError(
-            f"`frame_stack` = {frames} expects images that are {frames} frames stacked along the channels, got "
-            f"observations in {space}; wrap the environment in `agents.FrameStack(env, {frames})`"
+            f"`frame_stack` = {frames} needs {frames} image frames stacked along the channels, got {space}; wrap the "
+            f"environment in `agents.FrameStack(env, {frames})`"
         )
     return spaces.Box(0, 255, (space.shape[0] // frames, *space.shape[1:]), np.uint8)

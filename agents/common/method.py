@@ -1,4 +1,4 @@
-"""What an algorithm is: settings, networks, noise, sampler, targets and losses. Stable-Baselines3 is not known here."""
+"""Base class of algorithms: settings, networks, noise, sampler, targets and losses, independent of SB3."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ AXES = "B (rows), N (candidates), K (flow steps), D (flattened chunk) and O (obs
 
 @dataclass(frozen=True)
 class Draw:
-    """Declaration of one random tensor of an update; :func:`normal`, :func:`uniform` and :func:`integers` make it.
+    """Declaration of a random tensor; create it with :func:`normal`, :func:`uniform` or :func:`integers`.
 
     :param kind: standard normal, uniform in [0, 1), or integers 1..K stored as floats.
     :param axes: letters of the axes after the leading S: B rows, N candidates, K flow steps, D flattened chunk, O
         observation.
-    :param sizes: size of each further axis, by its letter.
+    :param sizes: size of each additional axis, by its letter.
     :raises ValueError: for an unknown letter.
 
     >>> {"bc_x0": normal(), "bc_t": uniform()}["bc_t"]
@@ -46,7 +46,7 @@ class Draw:
     def __post_init__(self) -> None:
         if not {*self.axes} <= {*"BNKDO", *self.sizes}:
             raise ValueError(
-                f"unknown axis in {self.axes!r}; use {AXES}. S is added automatically. For a further axis give its "
+                f"unknown axis in {self.axes!r}; use {AXES}. S is added automatically. For another axis pass its "
                 'size, e.g. normal("BL", L=16)'
             )
 
@@ -56,16 +56,16 @@ class Draw:
         generator: torch.Generator | None,
         device: torch.device | str,
     ) -> Tensor:
-        """Draw the tensor.
+        """Sample the tensor.
 
-        :param sizes: size of every axis letter that is not its own, with ``S``.
+        :param sizes: sizes of ``S`` and the standard axes, by letter.
         :param generator: on ``device``; None uses PyTorch's global one.
-        :param device: where the tensor lives.
+        :param device: device of the tensor.
         :return: (S, *axes).
         """
         all_sizes = {**sizes, **self.sizes}
         shape = [all_sizes[letter] for letter in "S" + self.axes]
-        # in float32 whatever PyTorch's default dtype, on which a seed's numbers must not depend
+        # always float32, so that a seed's numbers do not depend on PyTorch's default dtype
         if self.kind == "integer":
             steps = torch.randint(1, sizes["K"] + 1, shape, generator=generator, device=device)
             return steps.float()
@@ -74,20 +74,20 @@ class Draw:
 
     @property
     def row_axis(self) -> int:
-        """Place of the axis B, where S is 0."""
+        """Index of the axis B; S has index 0."""
         return 1 + self.axes.index("B")
 
     def centre(self, flow_steps: int) -> float:
-        """Return what stands for each number of the draw in a deterministic plan: the middle of where it is drawn.
+        """Return the value used in place of the noise in deterministic mode: the centre of its distribution.
 
         :param flow_steps: K.
-        :return: 0 for normal, 0.5 for uniform draws, and a whole number for integers.
+        :return: 0 for normal and 0.5 for uniform noise, a whole number for integers.
         """
         return {"normal": 0.0, "uniform": 0.5, "integer": float((flow_steps + 1) // 2)}[self.kind]
 
     def with_candidates(self) -> Draw:
-        """Return the draw for N candidates of every row: the same with the axis N after B."""
-        # side by side, so that candidates become rows without a copy
+        """Return the declaration for N candidates per row, with the axis N after B."""
+        # N follows B, so flattening (B, N) into rows needs no copy
         return Draw(self.kind, self.axes.replace("B", "BN"), self.sizes)
 
 
@@ -95,7 +95,7 @@ def normal(axes: str = "BD", **sizes: int) -> Draw:
     """Declare a standard normal random tensor.
 
     :param axes: letters of the axes after S, see :class:`Draw`.
-    :param sizes: size of each further axis, by its letter.
+    :param sizes: size of each additional axis, by its letter.
     :return: the declaration.
 
     >>> normal("BLD", L=16)({"S": 1, "B": 256, "D": 5}, None, "cpu").shape
@@ -108,7 +108,7 @@ def uniform(axes: str = "B", **sizes: int) -> Draw:
     """Declare a random tensor of uniform times in [0, 1).
 
     :param axes: letters of the axes after S, see :class:`Draw`.
-    :param sizes: size of each further axis, by its letter.
+    :param sizes: size of each additional axis, by its letter.
     :return: the declaration.
 
     >>> uniform()({"S": 1, "B": 256}, None, "cpu").shape
@@ -129,17 +129,17 @@ def integers(axes: str = "B") -> Draw:
     return Draw("integer", axes)
 
 
-# made once: tables of draws are asked for in every plan
+# created once, as the noise declarations are read whenever actions are sampled
 STANDARD_NORMAL = normal()
 
 
 class Method(CommonSettings):
-    """An algorithm: a subclass names networks and noise and writes sampler (:meth:`act`), targets and losses.
+    """An algorithm: a subclass declares networks and noise, and defines sampler (:meth:`act`), targets and losses.
 
-    One object serves a model for training and acting. Shapes: S replicas, B rows, O observation size, D flattened
+    A model uses one instance for both training and acting. Shapes: S replicas, B rows, O observation size, D flattened
     chunk. Defaults are those of the reference implementation of Q-learning with Adjoint Matching (arXiv 2601.14234).
 
-    Behaviour cloning with a flow, as an algorithm of its own:
+    Behaviour cloning with a flow, as a custom algorithm:
 
     >>> from agents.core import cloning_loss, integrate_flow, normal, register, uniform, velocity_field
     >>> @register("my_bc", paper="My paper", published_name="MyBC")
@@ -162,49 +162,49 @@ class Method(CommonSettings):
     """
 
     unmasked_losses: ClassVar[frozenset[str]] = frozenset()
-    """Losses that read the batch's actions or rewards and deliberately include rows with ``batch.valid`` 0."""
+    """Losses on the batch's actions or rewards that deliberately include rows with ``batch.valid == 0``."""
     trains: ClassVar[Mapping[str, frozenset[str]]] = {}
-    """Loss -> the networks that it trains; a loss that is not named trains one network."""
+    """Loss -> the networks that it trains; a loss that is missing here trains one network."""
     _without_positional = (
-        "it says what an algorithm is, and a model is another class: `agents.QAM` of `agents.qam.QAM`, or in general "
+        "this class defines the algorithm; models have their own, e.g. `agents.QAM` for `agents.qam.QAM`, in general "
         "`agents.get(id).algorithm`"
     )
     fails_by_design: ClassVar[Mapping[str, str]] = {}
-    """Checks of the conformance kit that the algorithm fails as it is meant to -> the reason."""
+    """Conformance checks that the algorithm is expected to fail -> the reason."""
     step_observations: ClassVar[bool] = False
-    """Whether batches hold the states inside of chunks, ``batch.step_observations`` and those after them."""
+    """Whether batches hold the states inside chunks: ``step_observations`` and ``step_next_observations``."""
     pretrained: PretrainedFlow | None = None
-    """A network of the user's own in place of the behaviour flow."""
+    """Externally trained policy that replaces the behaviour flow."""
     trains_behaviour: ClassVar[bool] = False
-    """Whether the behaviour flow is the policy itself, which more than cloning trains."""
+    """Whether the behaviour flow is the policy itself, trained by other losses besides cloning."""
     samples_next_action: ClassVar[bool] = True
-    """Whether an update draws the noise of a next action, besides the draws of :meth:`noise`."""
+    """Whether an update samples next actions, whose noise is added to that of :meth:`noise`."""
     hooks_checked = False
-    """Whether its hooks have been tried, as they are once before training."""
+    """Whether the hooks have been validated; done once, before training."""
 
-    # -- what an algorithm defines ------------------------------------------------------------------------------------
+    # -- hooks that an algorithm defines ------------------------------------------------------------------------------
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return the algorithm's networks by name, in the order in which they are initialised."""
         raise NotImplementedError(
-            'must be defined; it returns {"critic": critic(target=True), ...}, every network by name (docs/register.md)'
+            'must be defined; it returns {"critic": critic(target=True), ...}, all networks by name (docs/register.md)'
         )
 
     def noise(self) -> dict[str, Draw]:
-        """Return every random draw of an update by name, besides those of the next action."""
+        """Return the noise of an update by name, without the noise of next actions."""
         raise NotImplementedError(
-            'must be defined; it returns {"bc_x0": normal(), ...}, every random draw by name (docs/register.md)'
+            'must be defined; it returns {"bc_x0": normal(), ...}, all noise by name (docs/register.md)'
         )
 
     def action_noise_table(self) -> dict[str, Draw]:
-        """Return the random draws of one call of :meth:`act` by name."""
+        """Return the noise of one call of :meth:`act` by name."""
         return {"action": STANDARD_NORMAL}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
-        """Sample chunks, one candidate a row: for TD targets, collection and evaluation.
+        """Sample one chunk per row, for TD targets, data collection and evaluation.
 
-        :param observations: as the networks see them, (S, B, O).
-        :param noise: the draws of :meth:`action_noise_table`.
+        :param observations: network inputs, (S, B, O).
+        :param noise: noise declared by :meth:`action_noise_table`.
         :param nets: the networks.
         :return: actions in [-1, 1], (S, B, D).
         """
@@ -213,12 +213,12 @@ class Method(CommonSettings):
         )
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Compute what the losses regress to, by default the TD target; no gradient is recorded here.
+        """Compute the regression targets of the losses, by default the TD target; gradients are disabled here.
 
         :param batch: the batch.
-        :param noise: all draws of the update.
+        :param noise: all noise of the update.
         :param nets: the networks.
-        :param info: to add diagnostics to, each (S,).
+        :param info: dict to add diagnostics to, each (S,).
         :return: tensors by name.
         """
         return self.td_targets(batch, noise, nets)
@@ -226,13 +226,13 @@ class Method(CommonSettings):
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
-        """Compute the losses, unscaled; each is a mean over rows, so that replicas never mix.
+        """Compute the unweighted losses; each is a mean over rows, per replica.
 
         :param batch: the batch.
         :param targets: from :meth:`targets`.
-        :param noise: all draws of the update.
+        :param noise: all noise of the update.
         :param nets: the networks.
-        :param info: to add diagnostics to, each (S,).
+        :param info: dict to add diagnostics to, each (S,).
         :return: name -> (S,).
         """
         raise NotImplementedError(
@@ -240,11 +240,11 @@ class Method(CommonSettings):
         )
 
     def loss_weights(self) -> dict[str, float]:
-        """Return the weights of the losses, by the settings; those not named weigh 1."""
+        """Return the weights of the losses under the current settings; missing losses have weight 1."""
         return {}
 
     def pretraining_loss(self, flow: Any, batch: Batch, noise: Noise) -> Tensor:
-        """Compute the loss of cloning, which pretraining minimises alone and unweighted.
+        """Compute the cloning loss, the only loss of pretraining, unweighted.
 
         :param flow: the behaviour flow.
         :param batch: the batch.
@@ -254,7 +254,7 @@ class Method(CommonSettings):
         return cloning_loss(flow, batch, noise)
 
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
-        """Rate candidate actions for best-of-n: the online critics' plain mean.
+        """Score candidate actions for best-of-n, by default with the mean of the online critics.
 
         :param observations: (S, B, O).
         :param actions: (S, B, D).
@@ -264,29 +264,29 @@ class Method(CommonSettings):
         return nets.critic(observations, actions).mean(1)
 
     def skipped_networks(self) -> frozenset[str]:
-        """Return the names of the networks that are not updated, by the settings; those of targets end in ``_target``.
+        """Return the networks to skip in the next update; a target network is named ``<name>_target``.
 
-        They take no part in the gradient's norm, and their optimiser state stays.
+        Skipped networks are excluded from the gradient norm, and their optimiser state is not updated.
         """
         return frozenset()
 
     def after_update(self, nets: Networks, info: Info) -> None:
-        """Update state that is not trained by gradient, e.g. a multiplier.
+        """Update state that gradients do not train, e.g. a Lagrange multiplier.
 
         :param nets: the networks.
         :param info: the update's losses and diagnostics.
         """
 
     def before_online(self, nets: Networks) -> None:
-        """Prepare for online training, e.g. change a budget.
+        """Prepare for online training, e.g. change a trust-region budget.
 
         :param nets: the networks.
         """
 
-    # -- what follows from it -----------------------------------------------------------------------------------------
+    # -- derived from the hooks ---------------------------------------------------------------------------------------
 
     def specs(self) -> dict[str, NetworkSpec]:
-        """Return the networks by name, with a network of the user's own in place of the behaviour flow."""
+        """Return the networks by name; a pretrained network replaces the behaviour flow."""
         specs = self.networks()
         if self.pretrained is not None:
             specs = self.pretrained.in_place_of(specs)
@@ -294,31 +294,31 @@ class Method(CommonSettings):
 
     @property
     def rates_actions(self) -> bool:
-        """Whether it has a value: a network named ``critic``, which :meth:`score` asks, or a `score` of its own."""
+        """Whether actions can be scored: there is a network named ``critic``, or :meth:`score` is overridden."""
         return "critic" in self.networks() or type(self).score is not Method.score
 
     def candidate_noise(self) -> dict[str, Draw]:
-        """Return the draws of one action choice, with an axis N when several candidates compete."""
+        """Return the noise of one sampled action, with an axis N if ``best_of_n`` > 1."""
         table = self.action_noise_table()
         if self.best_of_n > 1:
             table = {name: draw.with_candidates() for name, draw in table.items()}
         return table
 
     def with_rows_in_place(self, noise: Noise) -> dict[str, Tensor]:
-        """Return noise (S, B, ...), as plans are given it, with the rows where the axes of its draws have them."""
+        """Move the row axis of noise (S, B, ...) to its declared position."""
         draws = self.candidate_noise()
         return {name: draw.movedim(1, draws[name].row_axis) for name, draw in noise.items()}
 
     def update_noise(self) -> dict[str, Draw]:
-        """Return every draw that the losses of one update read: the next action's, prefixed ``td_``, and its own."""
+        """Return all noise of an update: that of next actions, with the prefix ``td_``, and :meth:`noise`."""
         if not self.samples_next_action:
             return self.noise()
-        of_actions = {f"td_{name}": draw for name, draw in self.candidate_noise().items()}
-        # draws follow each other in this order: another one would change a seed's numbers
-        return {**of_actions, **self.noise()}
+        next_action_noise = {f"td_{name}": draw for name, draw in self.candidate_noise().items()}
+        # the order matters: it fixes the random stream of a seed
+        return {**next_action_noise, **self.noise()}
 
     def crop_noise(self) -> dict[str, Draw]:
-        """Return the draws of random crops: none without them, or whether they are done, and where images begin."""
+        """Return the noise of random crops: whether to crop, and the y and x offsets. Empty if cropping is off."""
         if not self.random_crop:
             return {}
         return {"crop": uniform(""), "crop_y": uniform(), "crop_x": uniform()}
@@ -327,7 +327,7 @@ class Method(CommonSettings):
         """Sample chunks, choosing the best of n candidates by :meth:`score` when ``best_of_n`` > 1.
 
         :param observations: (S, B, O).
-        :param noise: the draws of :meth:`candidate_noise`.
+        :param noise: noise declared by :meth:`candidate_noise`.
         :param nets: the networks.
         :return: (S, B, D).
         """
@@ -338,31 +338,35 @@ class Method(CommonSettings):
         for name, draw in self.candidate_noise().items():
             axis = draw.row_axis
             row_noise[name] = noise[name].flatten(axis, axis + 1)  # each candidate becomes a row
-        # encoders see each observation once, not once for every candidate
+        # encoders process each observation once, not once per candidate
         with nets.repeating(observations, n) as repeated:
             candidates = self.act(repeated, row_noise, nets)
             scores = self.score(repeated, candidates, nets)
         return pick_best(candidates.unflatten(1, (-1, n)), scores.unflatten(1, (-1, n)))
 
     def next_actions(self, batch: Batch, noise: Noise, nets: Networks) -> Tensor:
-        """Sample the next state's action of the TD target, the best of n candidates as in acting.
+        """Sample the next actions of the TD target, as in acting: the best of n candidates.
 
         :param batch: the batch.
-        :param noise: all draws of the update.
+        :param noise: all noise of the update.
         :param nets: the networks.
         :return: (S, B, D).
         """
-        of_update = noise.items()
-        action_noise = {name[3:]: draw for name, draw in of_update if name.startswith("td_")}
+        prefix = "td_"
+        action_noise = {
+            name.removeprefix(prefix): value
+            for name, value in noise.items()
+            if name.startswith(prefix)
+        }
         return self.sample_actions(batch.next_observations, action_noise, nets)
 
     def critic_loss(self, batch: Batch, targets: Targets, nets: Networks, info: Info) -> Tensor:
-        """Compute the TD loss of the critics at the batch's actions, and note statistics of their predictions.
+        """Compute the TD loss of the critics at the batch's actions, and add statistics of Q to ``info``.
 
         :param batch: the batch.
         :param targets: ``td``, (S, B).
         :param nets: the networks.
-        :param info: gets ``q_mean``, ``q_max`` and ``q_min``.
+        :param info: receives ``q_mean``, ``q_max`` and ``q_min``.
         :return: (S,).
         """
         q = nets.critic(batch.observations, batch.actions)
@@ -370,10 +374,10 @@ class Method(CommonSettings):
         return td_loss(q, targets["td"], batch.valid)
 
     def td_targets(self, batch: Batch, noise: Noise, nets: Networks) -> Targets:
-        """Sample the next actions, and return them with the TD target, which the target critics give.
+        """Sample the next actions, and compute the TD target with the target critics.
 
         :param batch: the batch.
-        :param noise: all draws of the update.
+        :param noise: all noise of the update.
         :param nets: the networks.
         :return: ``next_actions``, (S, B, D), and ``td``, (S, B).
         """

@@ -1,12 +1,11 @@
-"""Statistics of Stable-Baselines3's `VecNormalize`, kept with a model, and action noise by name.
+"""Statistics of Stable-Baselines3's `VecNormalize`, stored with a model, and action noise by name.
 
-A model that trains in a normalised environment saves the statistics as plain values. ``load(path, env)`` normalises the
-environment by them, and a policy that is saved for acting applies them itself. A program that trains with normalised
-environments or with action noise makes them here:
+A model trained in a normalised environment saves the statistics as plain values. ``load(path, env)`` normalises the
+environment by them, and a policy saved with ``save_policy`` applies them itself:
 
     env = normalized_env(vec_env, {"norm_reward": False}, gamma=model_settings["gamma"])
     model = agents.FQL("MlpPolicy", env, action_noise=named_action_noise("normal", 0.1, env.action_space))
-    with raw_observations(model) as policy:  # an evaluation in environments that are not normalised
+    with raw_observations(model) as policy:  # evaluation in environments without normalisation
         policy.plan(observations, noise)
 """
 
@@ -39,12 +38,18 @@ NOISES: dict[str, type[NormalActionNoise | OrnsteinUhlenbeckActionNoise]] = {
     "normal": NormalActionNoise,
     "ornstein-uhlenbeck": OrnsteinUhlenbeckActionNoise,
 }
-"""RL Zoo's names of SB3's action noise."""
+"""RL Zoo's names for SB3's action noise."""
 
 
 @dataclass(frozen=True)
 class Normalization:
-    """What `VecNormalize` does to observations and rewards; the fields have its names."""
+    """Statistics and options of `VecNormalize`, with its attribute names.
+
+    >>> model = agents.FQL("MlpPolicy", "Pendulum-v1", net_arch=[32])
+    >>> vec_env = VecNormalize(model.get_env())
+    >>> Normalization.of(vec_env).observations(np.zeros(3)).dtype
+    dtype('float32')
+    """
 
     obs_rms: RunningMeanStd | dict[str, RunningMeanStd] | None
     ret_rms: RunningMeanStd
@@ -58,34 +63,34 @@ class Normalization:
 
     @classmethod
     def of(cls, env: VecNormalize) -> Self:
-        """Return a copy of an environment's present statistics and options."""
+        """Return a copy of the current statistics and options of an environment."""
         values = {name: getattr(env, name) for name in (*OPTIONS, "ret_rms")}
         values["obs_rms"] = env.obs_rms if env.norm_obs else None
-        # the environment goes on to change its own
+        # the environment continues to update its statistics
         return cls(**copy.deepcopy(values))
 
     def copy_to(self, env: VecNormalize) -> None:
-        """Give an environment these statistics, which it goes on to gather; its options stay."""
+        """Set the statistics of an environment, which continues to update them; its options are unchanged."""
         if self.norm_obs and env.norm_obs:
             env.obs_rms = copy.deepcopy(self.obs_rms)  # type: ignore[arg-type]  # SB3 declares a dict
         env.ret_rms = copy.deepcopy(self.ret_rms)
 
     def observations(self, observations: Any) -> Any:
-        """Return observations of the environment, by name in a Dict space, as `VecNormalize` returns them."""
+        """Normalise observations, an array or a dict of arrays, as `VecNormalize` does."""
         if isinstance(observations, dict):
             return {key: self._normalized(key, values) for key, values in observations.items()}
         return self._normalized("", observations)
 
     def _normalized(self, key: str, values: NDArray[Any]) -> NDArray[Any]:
-        """Return one part of an observation; in a Dict space it has a name."""
+        """Normalise one part of an observation; the key is empty outside Dict spaces."""
         mean, std, clip = self._scale_of(key)
-        # not normalised, so its dtype stays too
+        # not normalised: the dtype is unchanged too
         if np.isinf(clip):
             return values
         return np.clip((values - mean) / std, -clip, clip).astype(np.float32)
 
     def _scale_of(self, key: str) -> tuple[Any, Any, float]:
-        """Return mean, standard deviation and clip of one part; 0, 1 and infinity where it is not normalised."""
+        """Return mean, standard deviation and clipping bound of one part; 0, 1 and infinity if it is not normalised."""
         statistics: Any = self.obs_rms
         if isinstance(statistics, dict):
             statistics = statistics.get(key)
@@ -94,27 +99,27 @@ class Normalization:
         return statistics.mean, np.sqrt(statistics.var + self.epsilon), self.clip_obs
 
     def columns(self, layout: ObservationLayout) -> Tensor:
-        """Return mean, standard deviation and clip of each column of a layout's rows, (3, O), in float64."""
+        """Return mean, standard deviation and clipping bound of each column of rows, float64 (3, O)."""
         columns = []
         for part in layout.parts:
             size = math.prod(part.shape)
             scale = self._scale_of(part.key)
             columns.append([np.broadcast_to(np.ravel(value), size) for value in scale])
-        # as VecNormalize computes
+        # the precision of VecNormalize
         return torch.as_tensor(np.concatenate(columns, -1), dtype=torch.float64)
 
 
 OPTIONS = [field.name for field in fields(Normalization) if not field.name.endswith("_rms")]
-"""Arguments of `VecNormalize` besides its environment and ``training``."""
+"""Arguments of `VecNormalize` except the environment and ``training``."""
 
 
 def normalized_env(env: VecEnv, normalize: bool | Mapping[str, Any], gamma: float) -> VecEnv:
-    """Return an environment that is normalised as RL Zoo's setting `normalize` says.
+    """Normalise an environment according to RL Zoo's setting `normalize`.
 
-    :param env: of any number of environments.
-    :param normalize: False for none, True for observations and rewards, or options of `VecNormalize`.
-    :param gamma: discount of the algorithm, with which returns are gathered; an option of that name comes first.
-    :return: the environment, inside a `VecNormalize` unless there is none to be.
+    :param env: vectorised environment.
+    :param normalize: False, True for observations and rewards, or options of `VecNormalize`.
+    :param gamma: discount of the algorithm, for the return statistics; an option `gamma` overrides it.
+    :return: the environment, inside a `VecNormalize` unless `normalize` is False.
     :raises TypeError: for another type, or an unknown option; the closest are named.
     """
     if normalize is False:
@@ -124,10 +129,10 @@ def normalized_env(env: VecEnv, normalize: bool | Mapping[str, Any], gamma: floa
 
 
 def checked_normalize(value: object) -> Any:
-    """Return a value of the setting `normalize`.
+    """Validate a value of the setting `normalize`.
 
-    :param value: what was given.
-    :return: the same.
+    :param value: the value.
+    :return: the value.
     :raises TypeError: for another type, or an unknown option; the closest are named.
     """
     if not isinstance(value, Mapping):
@@ -135,19 +140,19 @@ def checked_normalize(value: object) -> Any:
     for option in value:
         if option not in OPTIONS:
             raise TypeError(
-                f"`normalize` must hold options of VecNormalize, got `{option}`; {suggestion(option, OPTIONS)}"
+                f"unknown option `{option}` of VecNormalize in `normalize`; {suggestion(option, OPTIONS)}"
             )
     return value
 
 
 def named_action_noise(noise_type: str, noise_std: float, action_space: spaces.Box) -> ActionNoise:
-    """Return SB3's noise on executed actions, which are scaled to [-1, 1].
+    """Return SB3's action noise, which is added to actions scaled to [-1, 1].
 
-    :param noise_type: ``normal`` or ``ornstein-uhlenbeck``, as RL Zoo's setting.
-    :param noise_std: its standard deviation, > 0.
-    :param action_space: of one environment; a model draws for each of several.
-    :return: the noise, with mean 0, for the argument `action_noise` of a model.
-    :raises ValueError: for another name or number.
+    :param noise_type: ``normal`` or ``ornstein-uhlenbeck``, as in RL Zoo.
+    :param noise_std: standard deviation, > 0.
+    :param action_space: action space of one environment; a model samples noise for each of several.
+    :return: noise with mean 0, for the argument `action_noise` of a model.
+    :raises ValueError: for an unknown name, or a standard deviation out of range.
     """
     kind = NOISES[one_of("noise_type", noise_type, NOISES)]
     sigma = np.full(action_space.shape, number("noise_std", noise_std, above=0))
@@ -155,14 +160,14 @@ def named_action_noise(noise_type: str, noise_std: float, action_space: spaces.B
 
 
 def normalized_as_saved(env: VecEnv, values: Mapping[str, Any]) -> VecEnv:
-    """Return an environment that goes on with the statistics of a saved model.
+    """Return an environment with the statistics of a saved model.
 
-    One that is in a `VecNormalize` stays in it, and keeps the statistics that it has gathered or was given.
+    A `VecNormalize` that has statistics already keeps them.
     """
     normalizer = unwrap_vec_normalize(env)
     if normalizer is None:
         normalizer = env = VecNormalize(env, **{name: values[name] for name in OPTIONS})
-    if normalizer.ret_rms.count >= 1:  # it begins with 1e-4 and counts steps
+    if normalizer.ret_rms.count >= 1:  # the count starts at 1e-4 and increases by 1 per step
         return env
     Normalization(**values).copy_to(normalizer)
     return env
@@ -170,9 +175,9 @@ def normalized_as_saved(env: VecEnv, values: Mapping[str, Any]) -> VecEnv:
 
 @contextmanager
 def raw_observations(model: Any) -> Iterator[Any]:
-    """Yield the policy of a model, which takes raw observations inside the block.
+    """Yield the policy of a model, which accepts raw observations inside the block.
 
-    :param model: a model of :class:`~agents.common.sb3.stored_model.StoredModel`, with or without `VecNormalize`.
+    :param model: a :class:`~agents.common.sb3.stored_model.StoredModel`, with or without `VecNormalize`.
     :yields: its policy.
     """
     policy = model.policy

@@ -1,4 +1,4 @@
-"""Observations as rows of numbers: how images, dicts and choices are stored, and what a features extractor gets."""
+"""Observations as rows of numbers: layout of images, dicts and discrete values, and inputs of features extractors."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from agents.common.batch import Batch
 Array = NDArray[Any]
 
 ROUNDING = 2.0**-22
-"""Two units in the last place of a float32, relative to its size."""
+"""Two units in the last place of a float32, relative to its magnitude."""
 CROP_PIXELS = 3
-"""By how many pixels random crops shift images at most, as in FQL's implementation."""
+"""Largest shift of random crops, in pixels, as in FQL's implementation."""
 PARTS = spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
 
 
 class SpaceSlice(NamedTuple):
-    """One space of an observation, and which columns of a row hold it.
+    """One space of an observation, and its columns in a row.
 
-    :param key: its name in a Dict space; empty where the observation is this space alone.
+    :param key: name in a Dict space; empty if the observation is not a dict.
     :param space: the space.
-    :param shape: of its values in an environment's observation, and in a features extractor's input if it is a Box.
-    :param columns: where it is in a row.
-    :param is_image: whether SB3 takes it for an image.
-    :param count: number of values of each choice or pixel, which are whole numbers from 0 on; None for other numbers.
+    :param shape: shape of an observation in the environment and, for a Box, of the extractor's input.
+    :param columns: its columns in a row.
+    :param is_image: whether SB3 treats it as an image.
+    :param count: number of values of each discrete variable or pixel, which are 0..count-1; None for real numbers.
     """
 
     key: str
@@ -45,13 +45,17 @@ class SpaceSlice(NamedTuple):
 
 
 class ObservationLayout:
-    """How observations of a space become rows (B, O) for the replay buffer and the networks, and what becomes of them.
+    """Conversion of observations to rows (B, O) for replay buffer and networks, and back.
 
-    Rows hold the values as the environment gives them: a Box flattened, a choice as its number, the parts of a Dict one
-    after the other. Images stay uint8 if there is nothing else in the observation; other rows are float32.
+    Rows store unscaled values: a flattened Box, the index of a discrete value, the concatenated parts of a Dict. Rows
+    of images alone are uint8, others float32.
 
     :param space: a Box, Discrete, MultiDiscrete or MultiBinary space, or a Dict of such spaces.
-    :param normalize_images: whether a features extractor gets images in [0, 1].
+    :param normalize_images: whether features extractors receive images in [0, 1].
+
+    >>> layout = ObservationLayout(spaces.Box(0, 255, (3, 64, 64), np.uint8))
+    >>> layout.size, layout.dtype
+    (12288, torch.uint8)
     """
 
     def __init__(self, space: spaces.Space[Any], normalize_images: bool = True) -> None:
@@ -73,27 +77,27 @@ class ObservationLayout:
             self.parts.append(SpaceSlice(key, part, shape, columns, is_image, count))
             self.size = columns.stop
         self.holds_images = all(part.is_image for part in self.parts)
-        """Whether there is nothing else in a row."""
+        """Whether rows consist of images alone."""
         self.dtype = torch.uint8 if self.holds_images else torch.float32
         self.numpy_dtype = np.uint8 if self.holds_images else np.float32
         self.is_plain = isinstance(space, spaces.Box) and not self.holds_images
-        """Whether rows are what networks see, so that nothing needs to be extracted."""
+        """Whether networks read rows directly, without a features extractor."""
 
     def _by_key(self, values: Any) -> Mapping[str, Any]:
-        """Return what an observation has for each part."""
+        """Return the values of an observation by part."""
         if self.is_dict:
             return values
         return {"": values}
 
     def _from_keys(self, values: dict[str, Any]) -> Any:
-        """Return the observation whose parts have these values."""
+        """Return the observation with the given values by part."""
         if self.is_dict:
             return values
         return values[""]
 
     @property
     def row_shape(self) -> tuple[int, ...]:
-        """Shape of one observation in a dataset's array: its own, or (O,) where a Dict is made a row."""
+        """Shape of one observation in a dataset's array: (O,) for a Dict, else that of the space."""
         if self.is_dict:
             return (self.size,)
         return self.parts[0].shape
@@ -101,7 +105,7 @@ class ObservationLayout:
     def flatten(self, observations: Any) -> Array:
         """Return observations as rows.
 
-        :param observations: arrays or tensors (B, ...), by name in a Dict space; the channels of images first or last.
+        :param observations: arrays or tensors (B, ...), or a dict of them; channels of images are first or last.
         :return: (B, O).
         """
         values = self._by_key(observations)
@@ -115,11 +119,11 @@ class ObservationLayout:
                 array = channels_first(array, part.shape)
             rows.append(array.reshape(-1, math.prod(part.shape)))
         if len(rows) == 1:
-            return rows[0]  # without a copy: a dataset of images is large
+            return rows[0]  # without a copy, as datasets of images are large
         return np.concatenate(rows, -1)
 
     def observations(self, rows: Any) -> Any:
-        """Return rows (..., O), an array or a tensor, as the environment's observations (..., *shape)."""
+        """Convert rows (..., O), an array or a tensor, to observations (..., *shape)."""
         leading = rows.shape[:-1]
         return self._from_keys(
             {
@@ -129,26 +133,26 @@ class ObservationLayout:
         )
 
     def sample(self, count: int, seed: int = 0) -> Any:
-        """Return random observations of the space: arrays (count, *shape), by name in a Dict space."""
+        """Sample observations of the space: arrays (count, *shape), or a dict of them."""
         values = {}
         for part in self.parts:
             space = copy.deepcopy(part.space)
-            space.seed(seed + part.columns.start)  # others than those of another part
-            drawn = np.stack([space.sample() for _ in range(count)])
-            # some spaces name the largest floats as their bounds
-            values[part.key] = np.where(np.abs(drawn) > 1e6, np.sign(drawn), drawn)
+            space.seed(seed + part.columns.start)  # a different seed for each part
+            samples = np.stack([space.sample() for _ in range(count)])
+            # some spaces have the largest floats as bounds
+            values[part.key] = np.where(np.abs(samples) > 1e6, np.sign(samples), samples)
         return self._from_keys(values)
 
     def to_extractor_input(self, rows: Tensor) -> Any:
-        """Return rows (B, O) as SB3's features extractors take them: images in [0, 1], choices one-hot, in float32."""
+        """Convert rows (B, O) to inputs of SB3's features extractors, in float32: images in [0, 1], one-hot vectors."""
         return preprocess_obs(self.observations(rows), self.space, self.normalize_images)
 
     def shifted(self, rows: Tensor, shift_y: Tensor, shift_x: Tensor) -> Tensor:
-        """Return rows whose images are shifted, with their edges repeated; what is not an image stays as it is.
+        """Shift the images in rows, with repeated edges; other parts are unchanged.
 
         :param rows: (..., O).
-        :param shift_y: rows of pixels by which each image begins later, integers (...).
-        :param shift_x: likewise for columns.
+        :param shift_y: vertical offsets into each image in pixels, integers (...).
+        :param shift_x: horizontal offsets.
         :return: (..., O).
         """
         columns = []
@@ -160,11 +164,11 @@ class ObservationLayout:
         return torch.cat(columns, -1)
 
     def refuse_unknown_values(self, observations: Any, noun: str = "an observation") -> None:
-        """Refuse choices and pixels that are not in their space, which a cast would change without a word.
+        """Raise for discrete values and pixels outside their space, which a cast would change silently.
 
-        :param observations: arrays (n, ...), by name in a Dict space.
-        :param noun: what they are, for the message.
-        :raises ValueError: for the first of them.
+        :param observations: arrays (n, ...), or a dict of them.
+        :param noun: their name in the message.
+        :raises ValueError: for the first invalid value.
         """
         for part in self.parts:
             array = self._by_key(observations)[part.key]
@@ -175,15 +179,14 @@ class ObservationLayout:
             if wrong.any():
                 row, column = np.argwhere(wrong)[0]
                 raise ValueError(
-                    f"{noun} must hold values of {part.space}, got {values[row, column]:g} in row {row}; give them as "
-                    "the environment does"
+                    f"{noun} must be in {part.space}, got {values[row, column]:g} in row {row}"
                 )
 
     def with_rows(self, dataset: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return a dataset whose observations, dicts of arrays in a Dict space, are rows.
+        """Convert dict observations of a dataset to rows.
 
-        :param dataset: arrays by name.
-        :return: the same with `observations` and `next_observations` as (n, O), where they were dicts.
+        :param dataset: arrays by name, or dicts of arrays for Dict observations.
+        :return: the dataset, with dicts replaced by arrays (n, O).
         :raises ValueError: if a part is missing or has the wrong shape.
         """
         arrays = dict(dataset)
@@ -195,13 +198,13 @@ class ObservationLayout:
                 array = np.asarray(parts.get(part.key))
                 has_kind = True
                 if part.is_image:
-                    has_kind = array.dtype == np.uint8  # nothing says the scale of other images
+                    has_kind = array.dtype == np.uint8  # the scale of other dtypes is unknown
                     array = channels_first(array, part.shape)
                 has_shape = array.shape[1:] in (part.shape, part.space.shape) and array.ndim
                 if not (has_kind and has_shape):
                     raise ValueError(
-                        f"dataset array `{name}` must hold `{part.key}` with the shape (n, *{part.shape}), images as "
-                        f"uint8, got {array.dtype} of shape {array.shape}; the environment's space is {part.space}"
+                        f"dataset array `{name}` must contain `{part.key}` of shape (n, *{part.shape}), uint8 for "
+                        f"images, got {array.dtype} of shape {array.shape}; the environment's space is {part.space}"
                     )
             arrays[name] = self.flatten(parts)
         return arrays
@@ -210,33 +213,33 @@ class ObservationLayout:
 def centre_and_factor(
     observations: Tensor, scale: float | Literal["range"]
 ) -> tuple[Tensor, Tensor]:
-    """Return what to subtract from observations and what to multiply them with then, for each coordinate.
+    """Return the centre and the scaling factor of each observation coordinate.
 
     :param observations: (B, O).
-    :param scale: their standard deviation after scaling; with ``"range"`` they then reach from -1 to 1.
-    :return: both of shape (O,); a coordinate that never changes, or by rounding errors only, has the factor 1.
+    :param scale: standard deviation after scaling; ``"range"`` scales to [-1, 1].
+    :return: centre and factor, (O,) each; the factor of a constant coordinate is 1.
     """
     low, high = torch.aminmax(observations, dim=0)
     largest = torch.maximum(low.abs(), high.abs())
     if scale == "range":
-        # halved first: the difference of the largest numbers would be infinite
+        # halved first, as the difference of the largest floats overflows
         spread, centre, target = high / 2 - low / 2, low / 2 + high / 2, 1.0
     else:
         spread, centre = torch.std_mean(observations, dim=0, correction=0)
         target = scale
-    # a spread of a unit in the last place is rounding; a factor beyond 1e30 would be infinite at once
+    # a spread of a unit in the last place is rounding; a factor above 1e30 would overflow
     changes = spread > (ROUNDING * largest).clamp(min=1e-30)
     return centre, torch.where(changes, target / torch.where(changes, spread, 1.0), 1.0)
 
 
 def channels_first(images: Array, shape: tuple[int, ...]) -> Array:
-    """Return a view of images (n, height, width, channels) with the channels first; others unchanged.
+    """Return a view of images (n, height, width, channels) with the channels first; other shapes are unchanged.
 
-    :param images: of a dataset.
-    :param shape: of one image, (channels, height, width).
-    :return: (n, channels, height, width) if they fit.
+    :param images: images of a dataset.
+    :param shape: shape of one image, (channels, height, width).
+    :return: (n, channels, height, width) if the shapes match.
     """
-    # a cube of pixels fits both ways, and stays as it is
+    # images whose channels equal their sides match both layouts, and are unchanged
     if images.shape[1:] != shape and images.shape[1:] == (*shape[1:], shape[0]):
         return np.moveaxis(images, -1, 1)
     return images
@@ -248,10 +251,10 @@ def crop_images(
     """Shift the images of a batch at random.
 
     :param batch: the batch.
-    :param noise: uniform draws: ``crop`` (S,) decides whether, ``crop_y`` and ``crop_x`` (S, B) where to.
-    :param probability: of a shift.
-    :param layout: of the observations.
-    :return: the batch with other observations.
+    :param noise: uniform noise: ``crop`` (S,) selects updates, ``crop_y`` and ``crop_x`` (S, B) offsets.
+    :param probability: probability of a shift.
+    :param layout: layout of the observations.
+    :return: the batch with shifted observations.
     """
     is_cropped = (noise["crop"] < probability).unsqueeze(-1)  # (S, 1)
     positions = 2 * CROP_PIXELS + 1
@@ -259,7 +262,7 @@ def crop_images(
     shift_x = ((noise["crop_x"] * positions).long() - CROP_PIXELS) * is_cropped
 
     def shift(rows: Tensor) -> Tensor:
-        # all states of a chunk are shifted as its first one
+        # all states of a chunk share the shift of the first
         over_steps = (..., *[None] * (rows.ndim - 3))
         return layout.shifted(rows, shift_y[over_steps], shift_x[over_steps])
 
@@ -271,7 +274,7 @@ def _shift(images: Tensor, shift_y: Tensor, shift_x: Tensor) -> Tensor:
     height, width = images.shape[-2:]
     lines = torch.arange(height, device=images.device) + shift_y.unsqueeze(-1)
     columns = torch.arange(width, device=images.device) + shift_x.unsqueeze(-1)
-    # a pixel beyond an edge is that of the edge
+    # pixels beyond an edge repeat the edge
     y = lines.clamp(0, height - 1)[..., None, :, None]
     x = columns.clamp(0, width - 1)[..., None, None, :]
     return images.take_along_dim(y, -2).take_along_dim(x, -1)

@@ -1,4 +1,4 @@
-"""The machine: the signals that stop a program on it, and the processor as Linux describes it."""
+"""The machine: signals that stop a program, and the contents of /proc/cpuinfo."""
 
 import signal
 from pathlib import Path
@@ -6,11 +6,11 @@ from pathlib import Path
 STOP_SIGNALS = (
     signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU,
 )  # fmt: skip
-"""Signals that ask a program to stop: Ctrl-C, a cluster, a closed terminal, and a queue before a time limit."""
+"""Signals that request a stop: Ctrl-C, a scheduler, a closed terminal, or a time limit."""
 
 
 def cpuinfo(key: str) -> str:
-    """Return the first value of a key in Linux's description of the processor, empty where there is none."""
+    """Return the first value of a key in /proc/cpuinfo; empty if there is none, e.g. on other systems."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

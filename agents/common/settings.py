@@ -1,8 +1,8 @@
-"""Settings: each is declared once, as a typed attribute of the class that it belongs to.
+"""Settings: each is declared once, as a typed attribute of its class.
 
-``distill_weight: float = setting(default=100.0, above=0, doc="Weight of the distillation.")`` is all there is to
-write: the constructor, its check, the check of YAML files, help texts and documentation read that declaration. Where
-tuning looks for a value stands beside it, e.g. ``search=log_range(0.1, 100)``.
+``distill_weight: float = setting(default=100.0, above=0, doc="Weight of the distillation.")`` is enough: constructor,
+validation, YAML files, help texts and documentation use this declaration. The search range of tuning is part of it,
+e.g. ``search=log_range(0.1, 100)``.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Range:
 
     :param low: lower bound.
     :param high: upper bound, above it.
-    :param log: whether every order of magnitude gets the same share of the search.
+    :param log: whether values are sampled uniformly in the logarithm.
     """
 
     low: float
@@ -54,16 +54,16 @@ class Range:
     def __post_init__(self) -> None:
         if not self.low < self.high:
             raise ValueError(
-                f"a range must go from a lower to a higher bound, got {self.low!r} and {self.high!r}"
+                f"the lower bound of a range must be below the upper one, got {self.low!r} and {self.high!r}"
             )
         if self.log and self.low <= 0:
             raise ValueError(
-                f"a logarithmic range must begin above 0, got {self.low!r}; choose a linear one"
+                f"a logarithmic range must start above 0, got {self.low!r}; use a linear one"
             )
 
     @property
     def ends(self) -> tuple[float, ...]:
-        """Values to check: where these are allowed, so are all."""
+        """Extreme values: if these are valid, so is everything between them."""
         return self.low, self.high
 
     def __str__(self) -> str:
@@ -76,7 +76,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Choice:
-    """A few values without an order.
+    """An unordered set of values.
 
     :param values: at least two, all different.
     """
@@ -84,7 +84,7 @@ class Choice:
     values: tuple[Any, ...]
 
     def __post_init__(self) -> None:
-        # by their texts, since 1, 1.0 and True are equal in Python
+        # compared as texts, since 1, 1.0 and True are equal in Python
         if len(self.values) < 2 or len(set(map(repr, self.values))) < len(self.values):
             raise ValueError(
                 f"a choice must have at least two different values, got {list(self.values)!r}"
@@ -92,7 +92,7 @@ class Choice:
 
     @property
     def ends(self) -> tuple[Any, ...]:
-        """Values to check: where these are allowed, so are all."""
+        """Values to validate: all of them."""
         return self.values
 
     def __str__(self) -> str:
@@ -146,27 +146,27 @@ T = TypeVar("T")
 Check = Callable[[str, Any], Any]
 Role = Literal["", "protocol", "machine", "output", "note"]
 
-_CHECKS_OF_TYPES: dict[Any, Callable[..., Any]] = {
+_TYPE_CHECKS: dict[Any, Callable[..., Any]] = {
     bool: boolean,
     int: integer,
     float: number,
 }
-"""Type of a setting -> what checks its values; the numbers take bounds too."""
+"""Type of a setting -> function that checks its values; those of numbers take bounds too."""
 
 
 @dataclass(eq=False)
 class Setting:
     """The declaration of one setting.
 
-    :param default: value where none is given.
-    :param doc: what it means, in one line or two.
-    :param reference: its name in the paper or the authors' code, where that is another one.
-    :param fixed: why it cannot be changed on a finished model; empty if it can.
-    :param check: function of name and value that returns the value or raises; None follows from type and bounds.
+    :param default: default value.
+    :param doc: description, in one line or two.
+    :param reference: its name in the paper or the authors' code, if different.
+    :param fixed: why the setting is read-only after construction; empty if it is not.
+    :param check: function of name and value that returns the value or raises; None checks type and bounds.
     :param kw_only: whether the constructor takes it by name only.
-    :param search: where tuning looks for its value; None where it does not.
-    :param role: what it decides; see :func:`setting`.
-    :param bounds: what a number must keep to.
+    :param search: search range of tuning; None excludes it from tuning.
+    :param role: see :func:`setting`.
+    :param bounds: bounds of a number.
     """
 
     default: Any
@@ -182,28 +182,28 @@ class Setting:
     type: Any = field(init=False)
     """Resolved annotation."""
     annotation: str = field(init=False)
-    """Annotation as it is written."""
+    """Annotation as in the source."""
 
     def inherit(self, inherited: Setting) -> None:
-        """Fill the empty fields of this declaration from that of the base class, which always decides `kw_only`.
+        """Fill empty fields from the declaration in the base class; `kw_only` is always inherited.
 
         :param inherited: the declaration of the same setting in a base class.
         """
-        if self.check is None:  # else it may refuse what the base class searches
+        if self.check is None:  # a custom check may reject values of the inherited search range
             self.search = self.search or inherited.search
         self.kw_only = inherited.kw_only
         for name in ("doc", "fixed", "reference", "check", "bounds", "role"):
             setattr(self, name, getattr(self, name) or getattr(inherited, name))
 
     def checked(self, value: Any) -> Any:
-        """Return a value that this setting may have, or raise.
+        """Validate a value.
 
-        :param value: as the user gives it.
-        :return: the value; a number has the setting's type.
+        :param value: as the user passed it.
+        :return: the value; a number is converted to the setting's type.
         :raises TypeError: if an int, a float or a bool has another type.
         :raises ValueError: if it is out of range.
         """
-        if self.check is not None:  # it may turn None into something else
+        if self.check is not None:  # it may replace None by a default
             return self.check(self.name, value)
         parts = {self.type}
         if get_origin(self.type) in (Union, UnionType):
@@ -211,27 +211,27 @@ class Setting:
         if value is None and NoneType in parts:
             return value
         kind, *alternatives = parts - {NoneType}
-        if alternatives:  # a union of several types, of which none is checked
+        if alternatives:  # unions of several types are not checked
             kind = None
         if get_origin(kind) is Literal:
             return one_of(self.name, value, get_args(kind))
         if self.bounds and kind not in (int, float):
             raise TypeError(
-                f"bounds of setting `{self.name}` must be those of an int or a float, got type `{self.annotation}`; "
-                "declare one of the two, or give a `check`"
+                f"setting `{self.name}` has bounds, but its type `{self.annotation}` is neither int nor float; change "
+                "the type or pass a `check`"
             )
-        if kind in _CHECKS_OF_TYPES:
-            return _CHECKS_OF_TYPES[kind](self.name, value, **self.bounds)
-        return value  # of another type, or of several: whoever uses it checks it
+        if kind in _TYPE_CHECKS:
+            return _TYPE_CHECKS[kind](self.name, value, **self.bounds)
+        return value  # values of other types are checked by the code that uses them
 
     @cached_property
     def checked_default(self) -> Any:
-        """The default as a setting holds it; it is checked once, since nothing changes it."""
+        """The validated default, which never changes."""
         return self.checked(self.default)
 
     @property
     def meaning(self) -> str:
-        """What it means, the range that it must keep to, and what others call it."""
+        """Description, valid range, and name in the reference."""
         meaning = self.doc
         if self.bounds:
             meaning += f" Must be{describe_bounds(**self.bounds)}."
@@ -252,18 +252,18 @@ def setting(
     role: Role = "",
     **bounds: Unpack[Bounds],
 ) -> T:
-    """Declare a setting; in a subclass, another default of an inherited one.
+    """Declare a setting or, in a subclass, change the default of an inherited one.
 
-    :param default: value where none is given.
-    :param doc: what it means; the range is added by itself. Inherited where it is empty, as is the rest.
-    :param reference: its name in the paper or the authors' code, where that is another one.
-    :param fixed: why it cannot be changed on a finished model, e.g. because networks have that size.
-    :param check: function of name and value that returns the value or raises; without one, type and bounds are checked.
+    :param default: default value.
+    :param doc: description; the valid range is appended automatically. Empty fields are inherited.
+    :param reference: its name in the paper or the authors' code, if different.
+    :param fixed: why the setting is read-only after construction, e.g. because it determines layer sizes.
+    :param check: function of name and value that returns the value or raises; by default type and bounds are checked.
     :param kw_only: whether the constructor takes it by name only.
-    :param search: where tuning looks for its value, e.g. ``log_range(0.1, 10)``.
-    :param role: what a setting that all algorithms have, or one of a run, decides: empty: the numbers of a run;
-        ``protocol``: these too, and a benchmark fixes it for all algorithms; ``machine``: how a machine computes;
-        ``output``: what is saved and shown on the way; ``note``: nothing of what comes after.
+    :param search: search range of tuning, e.g. ``log_range(0.1, 10)``.
+    :param role: effect of a setting that all algorithms or runs share. Empty: changes results; ``protocol``: changes
+        results, and a benchmark fixes it for all algorithms; ``machine``: device and numerics; ``output``: files and
+        logs; ``note``: no effect.
     :param bounds: ``above``, ``at_least``, ``at_most``, ``below``; ``above`` and ``below`` are exclusive.
     :return: the declaration; type checkers see the default.
 
@@ -277,10 +277,10 @@ def setting(
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(setting,))
 class Configurable:
-    """A class whose settings are declared as attributes; every assignment to one is checked.
+    """A class whose settings are declared as attributes; every assignment to a setting is validated.
 
-    :param unnamed: none; arguments without a name are refused.
-    :param values: settings by name; the others have their defaults.
+    :param unnamed: positional arguments, which raise TypeError.
+    :param values: settings by name; missing ones have their defaults.
     :raises TypeError: for a name that is not a setting; the closest are named.
     """
 
@@ -288,12 +288,12 @@ class Configurable:
     changes = 0
     """Assignment counter. State derived from settings is stale once it has increased."""
     is_locked = False
-    """Whether fixed settings can be changed no more."""
+    """Whether fixed settings are read-only."""
     _without_positional: ClassVar[str] = "give settings by their names"
-    """What to do in place of arguments without a name."""
+    """Hint for callers that pass positional arguments."""
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Collect the settings of the class and of its bases, those of the bases first."""
+        """Collect the settings of the bases, then those of the class."""
         super().__init_subclass__(**options)
         inherited: dict[str, Setting] = {}
         # a base that comes earlier in the order overrides a later one
@@ -302,7 +302,7 @@ class Configurable:
         declared_here = _settings_in(cls)
         for name in inherited.keys() & vars(cls).keys() - declared_here.keys():
             raise TypeError(
-                f"`{name}` is a setting, whose default {cls.__name__} would not change so; write "
+                f"assigning `{name}` in {cls.__name__} does not change the default of this setting; write "
                 f"`{name}: {inherited[name].annotation} = setting(default=...)`"
             )
         for name, declaration in declared_here.items():
@@ -315,7 +315,7 @@ class Configurable:
                 callable(getattr(base, name, None)) for base in cls.__bases__
             ):
                 raise TypeError(
-                    f"setting `{name}` of {cls.__name__} has the name of something else there; rename it"
+                    f"setting `{name}` of {cls.__name__} clashes with an existing attribute or method; rename it"
                 )
             declaration.annotation = cls.__annotations__[name]
             if not isinstance(declaration.annotation, str):
@@ -342,13 +342,13 @@ class Configurable:
         self.check_together()
 
     def check_together(self) -> None:
-        """Refuse values that are right by themselves and do not fit together; raise ValueError."""
+        """Validate combinations of settings; raise ValueError if they are inconsistent."""
 
     @classmethod
     @cache
     def declared(cls) -> dict[str, Setting]:
         """Return all settings by name, those of base classes first."""
-        # not when the class is made: its annotations may name what comes later in its module
+        # not when the class is created: annotations may name classes that its module defines later
         types = get_type_hints(cls)
         for name, declaration in cls._declared.items():
             declaration.type = types[name]
@@ -356,15 +356,15 @@ class Configurable:
 
     @classmethod
     def with_role(cls, role: Role) -> list[str]:
-        """Return the names of the settings that have a role."""
+        """Return the names of the settings with a given role."""
         return [name for name, declaration in cls._declared.items() if declaration.role == role]
 
     @classmethod
     def refuse_unknown(cls, names: Iterable[str], also: Mapping[str, Any] | None = None) -> None:
-        """Refuse names that are not settings.
+        """Raise for names that are not settings.
 
-        :param names: to check.
-        :param also: further names that are allowed.
+        :param names: names to check.
+        :param also: other names that are allowed.
         :raises TypeError: for the first unknown name; the closest are named.
         """
         known_names = {**cls.declared(), **(also or {})}
@@ -375,15 +375,15 @@ class Configurable:
                 )
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Check a setting before it is kept, by itself and beside the others; other attributes are not checked."""
+        """Validate a setting, alone and with the others, before it is assigned; other attributes are not checked."""
         if name in self._declared:
             declaration = self.declared()[name]
             value = declaration.checked(value)
-            # the same value again is no change: SB3 assigns its arguments
+            # SB3 assigns its arguments again, with equal values
             if self.is_locked and declaration.fixed and value != getattr(self, name):
                 raise ValueError(
                     f"`{name}` of a finished model cannot be changed from {getattr(self, name)!r} to {value!r}: "
-                    f"{declaration.fixed}; make a new model with it"
+                    f"{declaration.fixed}; create a new model"
                 )
             changed = copy.copy(self)
             vars(changed)[name] = value
@@ -397,7 +397,7 @@ class Configurable:
         super().__setattr__(name, value)
 
     def settings(self) -> dict[str, Any]:
-        """Return the values of all settings, as they are recorded with a run."""
+        """Return the values of all settings by name, as recorded with a run."""
         return {name: getattr(self, name) for name in self.declared()}
 
     @classmethod
@@ -409,5 +409,5 @@ class Configurable:
 
 
 def _settings_in(cls: type) -> dict[str, Setting]:
-    """Return the settings that a class declares itself."""
+    """Return the settings declared in a class, without inherited ones."""
     return {name: value for name, value in vars(cls).items() if isinstance(value, Setting)}

@@ -80,7 +80,7 @@ def test_a_datasets_dicts_become_rows_with_channels_first():
 @pytest.mark.parametrize("array", [None, np.zeros((6, 3))])
 def test_a_part_that_is_missing_or_has_another_shape_is_named(array):
     samples = {**sampled(SPACES["all"]), "vector": array}
-    with pytest.raises(ValueError, match=r"`vector` with the shape \(n, \*\(2,\)\), .*got "):
+    with pytest.raises(ValueError, match=r"`vector` of shape \(n, \*\(2,\)\), .*got "):
         ObservationLayout(SPACES["all"]).with_rows({"observations": samples})
 
 

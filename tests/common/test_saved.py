@@ -23,7 +23,7 @@ def test_a_run_folder_offers_its_final_model_or_the_newest(tmp_path, monkeypatch
     folder = tmp_path / "maze-task1-v0_3"
     folder.mkdir()
     (folder / "best_model.zip").touch()
-    with refuses("expected a saved model", FileNotFoundError):
+    with refuses("no saved model at", FileNotFoundError):
         find_model(folder)
     files = [
         "checkpoint/step_000000010.0/model.zip",

@@ -66,7 +66,7 @@ def test_choices_that_the_space_has_not_are_refused(name, value):
     dataset = dataset_of(SPACES["choices"][1])
     dataset[name] = dataset[name].astype(np.float32)
     dataset[name][-1, 0] = value
-    with refuses(f"values of MultiDiscrete.*, got {value:g} in row"):
+    with refuses(f"must be in MultiDiscrete.*, got {value:g} in row"):
         model_of("choices").load_dataset(dataset)
 
 
@@ -79,7 +79,7 @@ def test_observations_that_a_cast_would_change_are_refused(name, value):
         changed = np.full(np.shape(part), value)
         if not np.issubdtype(np.asarray(part).dtype, np.floating):
             observation = {**parts, key: changed} if name == "mixed" else changed
-            with refuses(f"an observation must hold values of .*, got {value:g}"):
+            with refuses(f"an observation must be in .*, got {value:g}"):
                 model_of(name).predict(observation)
 
 
@@ -125,7 +125,7 @@ def test_a_dataset_of_images_in_other_units_is_refused():
         model_of("image").load_dataset(dataset)
     dataset = dataset_of(MIXED)
     dataset["observations"]["image"] = dataset["observations"]["image"] / 255
-    with refuses("`image` with .* images as uint8, got float64"):
+    with refuses("`image` of shape .* uint8 for images, got float64"):
         model_of("mixed").load_dataset(dataset)
 
 

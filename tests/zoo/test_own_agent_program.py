@@ -52,8 +52,8 @@ def test_a_run_folder_is_a_model_to_start_from(data, tmp_path, call):
     call(main, "--algo", "fql", "-i", run, *words)
     call(main, "--algo", "qam", "--pretrained-actor", run, *words)
     for path, message in (
-        ("nofile.zip", "expected a saved model (.zip) or the folder of a run that has saved one"),
-        (run, "task1-v0.zip is a model of fql, expected one of QAM;"),
+        ("nofile.zip", "no saved model at"),
+        (run, "task1-v0.zip is a model of fql, not of QAM;"),
     ):
         _, errors = call(main, "--algo", "qam", "-i", path, *words, code=2)
         assert message in errors

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, checksums, and errors that name a damaged file."""
+"""Atomic file writes, checksums, and errors that name a damaged file."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_OF_PATHS = (errno.ENOENT, errno.ENOTDIR)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_MISSING = (errno.ENOENT, errno.ENOTDIR)
 
 
 class DamagedFileError(ValueError):
-    """A file is damaged, or is not what its place asks for.
+    """A file is damaged or has an unexpected format.
 
-    :param file: its path, or what else names it.
-    :param problem: what is wrong with it, and what was expected.
-    :param remedy: what to do.
+    :param file: its path or name.
+    :param problem: the problem, as the end of a sentence.
+    :param remedy: advice to the user.
     """
 
-    def __init__(self, file: str, problem: str, remedy: str = "get or make the file again") -> None:
+    def __init__(
+        self, file: str, problem: str, remedy: str = "download or create it again"
+    ) -> None:
         super().__init__(file, problem, remedy)
         self.file = file
         self.problem = problem
@@ -37,39 +39,39 @@ class DamagedFileError(ValueError):
 
 @contextlib.contextmanager
 def raising_damaged_file(name: str) -> Iterator[None]:
-    """Turn whatever a library raises over a damaged file into `DamagedFileError`.
+    """Convert any error over a damaged file to `DamagedFileError`.
 
-    :param name: of the file.
+    :param name: name of the file.
     :yields: nothing.
-    :raises DamagedFileError: if the content is at fault.
-    :raises OSError: if storage is.
-    :raises MemoryError: if there is too little memory to read it.
+    :raises DamagedFileError: if the content is invalid.
+    :raises OSError: if storage failed.
+    :raises MemoryError: if there is too little memory to read the file.
     """
     try:
         yield
     except DamagedFileError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and (is_transient(error) or error.errno in _OF_PATHS):
+        if isinstance(error, OSError) and (is_transient(error) or error.errno in _MISSING):
             raise
         if is_transient(error):
             raise MemoryError(
-                f"{name} could not be read, memory ran out: {error}; free some and try again"
+                f"not enough memory to read {name}: {error}; free some and try again"
             ) from error
         problem = " ".join(str(error).split())
         raise DamagedFileError(name, problem or type(error).__name__) from error
 
 
 def is_transient(error: BaseException) -> bool:
-    """Return whether storage or memory stopped the reading of a file, which says nothing against the file."""
-    # damage can send a reader to a position before the beginning: EINVAL
-    of_damage = (None, errno.EINVAL, errno.EISDIR, *_OF_PATHS)
+    """Return whether reading failed for a transient reason (I/O, memory) and not because the file is damaged."""
+    # a damaged file can make a reader seek before the start: EINVAL
+    damage_codes = (None, errno.EINVAL, errno.EISDIR, *_MISSING)
     cause: BaseException | None = error
     while cause is not None:
-        # PyTorch has RuntimeErrors for memory
+        # PyTorch raises RuntimeError if memory is exhausted
         if isinstance(cause, MemoryError) or "allocate" in str(cause):
             return True
-        if isinstance(cause, OSError) and cause.errno not in of_damage:
+        if isinstance(cause, OSError) and cause.errno not in damage_codes:
             return True
         cause = cause.__cause__
     return False
@@ -78,42 +80,42 @@ def is_transient(error: BaseException) -> bool:
 def read_text(path: Path) -> str:
     """Return the text of a file.
 
-    :param path: of the file.
-    :return: its text, which is UTF-8.
-    :raises DamagedFileError: if it is not text, or is a folder.
-    :raises OSError: if there is no such file, or it may not be read.
+    :param path: path of a UTF-8 file.
+    :return: its text.
+    :raises DamagedFileError: if it is not text, or a folder.
+    :raises OSError: if it is missing or unreadable.
     """
     with raising_damaged_file(str(path)):
         return path.read_text(encoding="utf-8")
 
 
 class WriteError(OSError):
-    """A file could not be written; the message says which, why, and how to go on."""
+    """A file could not be written; the message contains path, reason and remedy."""
 
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path, with the ending of ``path``, that becomes ``path`` or, on failure, is removed.
+    """Yield a temporary path with the suffix of ``path``, renamed to ``path`` on success and removed on failure.
 
-    :param path: of the file; a symbolic link stays, and what it leads to is replaced.
-    :yields: where to write it.
+    :param path: path of the file; for a symbolic link, its target is replaced.
+    :yields: path to write to.
     """
     target = Path(os.path.realpath(path))
     temporary = _temporary_path(target)
     try:
         with explaining_write_errors(path):
             yield temporary
-            sync(temporary)  # before the name, which must not appear without the content
+            sync(temporary)  # before the rename, so that the file never appears without its content
             os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all.
+    """Write a text file atomically.
 
-    :param path: of the file.
-    :param text: what it is to hold.
+    :param path: path of the file.
+    :param text: its content.
     """
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -121,14 +123,14 @@ def write_text(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a new folder that becomes ``path`` or, on failure, is removed.
+    """Yield a new folder, renamed to ``path`` on success and removed on failure.
 
-    What is put into it must be written without making missing folders above. A folder that is not empty keeps its
-    name: two processes can ask for one name, and only one gets it.
+    Files must be written into it without creating parent folders. An existing non-empty folder is never replaced, so
+    that only one of two processes obtains a name.
 
-    :param path: of the folder.
-    :yields: where to fill it.
-    :raises FileExistsError: if ``path`` is a folder that holds something, or a file.
+    :param path: path of the folder.
+    :yields: folder to fill.
+    :raises FileExistsError: if ``path`` is a file or a non-empty folder.
     """
     temporary = _temporary_path(path)
     try:
@@ -144,7 +146,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                 if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
                     raise FileExistsError(error.errno, error.strerror, str(path)) from error
                 raise
-            sync(path.parent)  # else a power cut may take the new name away
+            sync(path.parent)  # a power failure could otherwise undo the rename
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -160,10 +162,10 @@ def remove_folder(folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file or folder is on disk; some storage cannot do that for folders.
+    """Flush a file or folder to disk; file systems that cannot flush folders are ignored.
 
-    :param path: of the file or folder.
-    :raises OSError: if a file cannot be synced; it names the file.
+    :param path: path of the file or folder.
+    :raises OSError: if a file cannot be flushed; it names the file.
     """
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -176,34 +178,34 @@ def sync(path: Path) -> None:
 
 
 def _temporary_path(path: Path) -> Path:
-    """Return a hidden path, used by nobody else, from which a rename to ``path`` is possible."""
-    # in the same folder: a rename does not cross file systems
+    """Return a unique hidden path that can be renamed to ``path``."""
+    # in the same folder, as a rename cannot cross file systems
     return path.parent / f".{path.stem}.{uuid.uuid4().hex}{path.suffix}"
 
 
 @contextlib.contextmanager
 def explaining_write_errors(path: Path) -> Iterator[None]:
-    """Name the file that a full disk or a lost folder keeps from being written, and say what to do.
+    """Convert errors of a full disk or a deleted folder to `WriteError`, with the path and advice.
 
-    :param path: of the file or folder that is to appear.
+    :param path: path of the file or folder to write.
     :yields: nothing.
-    :raises WriteError: if there is no room for the file, or its folder is gone.
+    :raises WriteError: if the disk is full, or the parent folder is missing.
     """
     try:
         yield
     except Exception as error:
         cause: BaseException | None = error
-        while cause is not None:  # libraries raise errors of their own from that of the system
-            if isinstance(cause, OSError) and cause.errno in _NO_ROOM:
+        while cause is not None:  # libraries wrap the system's error
+            if isinstance(cause, OSError) and cause.errno in _DISK_FULL:
                 raise WriteError(
-                    f"{path} could not be written: {cause.strerror}; free space or raise the limit, then try again; a "
-                    "run continues with --resume"
+                    f"{path} could not be written: {cause.strerror}; free space or raise the limit, then try again (a "
+                    "run: --resume)"
                 ) from error
             cause = cause.__cause__ or cause.__context__
         if isinstance(error, FileNotFoundError) and not path.parent.is_dir():
             raise WriteError(
-                f"{path.name} could not be written: its folder {path.parent} is gone; it was deleted or moved while it "
-                "was in use, and what is not saved elsewhere is lost"
+                f"{path.name} could not be written: its folder {path.parent} was deleted or moved while in use; "
+                "unsaved data are lost"
             ) from error
         raise
 
@@ -214,7 +216,7 @@ MANIFEST = "manifest.json"
 def digest_of(path: Path) -> str:
     """Return the SHA-256 of a file.
 
-    :param path: the file.
+    :param path: path of the file.
     :return: 64 hexadecimal digits.
     """
     with path.open("rb") as file:
@@ -222,10 +224,10 @@ def digest_of(path: Path) -> str:
 
 
 def write_manifest(folder: Path, **values: Any) -> None:
-    """Write the checksum of every file of a folder.
+    """Write a manifest with the checksums of all files in a folder.
 
-    :param folder: with files only, which do not change any more.
-    :param values: plain values to keep beside the checksums.
+    :param folder: folder of finished files, without subfolders.
+    :param values: plain values to store beside the checksums.
     """
     files = {path.name: digest_of(path) for path in sorted(folder.iterdir())}
     text = json.dumps({**values, "files": files}, indent=1)
@@ -233,10 +235,10 @@ def write_manifest(folder: Path, **values: Any) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Compare the files of a folder with their checksums, and return what :func:`write_manifest` kept beside them.
+    """Verify the files of a folder by their checksums, and return its manifest.
 
-    :param folder: the folder.
-    :return: the values, with ``files``.
+    :param folder: a folder with the manifest of :func:`write_manifest`.
+    :return: the stored values, with ``files``.
     :raises DamagedFileError: if there is no manifest, or if a file is missing or differs; the message names it.
     """
     path = folder / MANIFEST
@@ -250,5 +252,5 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if not path.is_file():
             raise DamagedFileError(str(path), "it is missing")
         if digest_of(path) != digest:
-            raise DamagedFileError(str(path), "its SHA-256 is not that of what was written")
+            raise DamagedFileError(str(path), "its SHA-256 does not match the manifest")
     return manifest

@@ -1,7 +1,7 @@
-"""Values in files: plain ones and descriptions of objects as JSON, tensors by PyTorch's ``weights_only``.
+"""Values in files: plain values and descriptions of objects as JSON, tensors with PyTorch's ``weights_only``.
 
-Reading imports nothing and calls only what is listed here. A file names classes of policies, layers and optimisers by
-their path; such a class is found only if its module is imported already.
+Reading imports nothing, and calls only the functions listed here. Classes of policies, layers and optimisers are stored
+by their path, and found only if their module is already imported.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from torch import nn
 from agents.common.validation import path_of
 
 _NAMED = (BasePolicy, BaseBuffer, nn.Module, torch.optim.Optimizer, np.generic)
-"""Classes that a file may name, with those that derive from them."""
+"""Classes that a file may name, including subclasses."""
 _OBJECTS = (RunningMeanStd, ActionNoise)
-"""Classes of objects that are no more than their attributes."""
+"""Classes of objects that are stored by their attributes."""
 
 
 def imported_class(path: str, bases: Collection[type]) -> type | None:
-    """Return a class that a text names, if its module is imported already and it derives from one of some classes.
+    """Return the class with a given path, if its module is already imported and it is a subclass of a base.
 
     :param path: ``"package.module:Class"``.
-    :param bases: the classes.
-    :return: the class; None if there is no such class in the modules of this process.
+    :param bases: allowed base classes.
+    :return: the class; None if there is none in the imported modules.
     """
     module, _, name = path.partition(":")
     member: Any = sys.modules.get(module)
     for part in name.split("."):
-        # not by `getattr`: a module or class may run code to find an attribute
+        # not with `getattr`, which can execute code of a module or class
         member = getattr(member, "__dict__", {}).get(part)
     if isinstance(member, type) and issubclass(member, tuple(bases)):
         return member
@@ -54,10 +54,10 @@ def imported_class(path: str, bases: Collection[type]) -> type | None:
 
 
 def to_json(value: Any) -> Any:
-    """Return a value as JSON holds it, objects as ``{":form:": parts}``; :func:`from_json` gives it back.
+    """Convert a value to JSON form, with objects as ``{":form:": parts}``; :func:`from_json` is the inverse.
 
     :param value: plain values, arrays, spaces, classes and objects of `_FORMS`, nested in lists, tuples and dicts.
-    :return: what `json.dumps` takes.
+    :return: input for `json.dumps`.
     :raises TypeError: for anything else.
     """
     if isinstance(value, Enum):
@@ -68,22 +68,22 @@ def to_json(value: Any) -> Any:
         return value
     if isinstance(value, list):
         return [to_json(part) for part in value]
-    if isinstance(value, dict):  # also of a class that keeps order, as SB3 has observations
+    if isinstance(value, dict):  # includes the OrderedDict of SB3's observations
         if all(isinstance(key, str) for key in value):
             return {key: to_json(part) for key, part in value.items()}
         return {":pairs:": [[to_json(key), to_json(part)] for key, part in value.items()]}
     for form, (kind, write, _) in _FORMS.items():
         if isinstance(value, kind):
             return {f":{form}:": to_json(write(value))}
-    raise TypeError(f"it is a {path_of(type(value))}, which is neither a plain value nor an array")
+    raise TypeError(f"{path_of(type(value))} is neither a plain value nor an array")
 
 
 def from_json(value: Any) -> Any:
-    """Return the value that :func:`to_json` wrote.
+    """Invert :func:`to_json`.
 
-    :param value: what `json.loads` returned.
+    :param value: output of `json.loads`.
     :return: the value.
-    :raises ValueError: if it names a class that is not imported, or is no such value.
+    :raises ValueError: if it contains an unknown form, or a class that is not imported.
     """
     if isinstance(value, list):
         return [from_json(part) for part in value]
@@ -96,7 +96,7 @@ def from_json(value: Any) -> Any:
     if name == ":pairs:":
         return {key: part for key, part in parts}  # lists of two
     if name[1:-1] not in _FORMS:
-        raise ValueError(f"it holds a {name}, which this version does not know")
+        raise ValueError(f"unknown form {name}")
     return _FORMS[name[1:-1]][2](parts)
 
 
@@ -109,13 +109,13 @@ def _class(path: str, bases: Collection[type] = _NAMED) -> type[Any]:
     named_class = imported_class(path, bases)
     if named_class is None:
         raise ValueError(
-            f"it needs the class `{path}`, which is not imported; if it is your own, import its module first"
+            f"class `{path}` is not imported; if it is your own, import its module first"
         )
     return named_class
 
 
 def _object(parts: list[Any]) -> Any:
-    """Return an object with its attributes, for which nothing of its class is called."""
+    """Create an object from its attributes without calling its class."""
     path, attributes = parts
     kind = _class(path, _OBJECTS)
     restored = object.__new__(kind)
@@ -124,7 +124,7 @@ def _object(parts: list[Any]) -> Any:
 
 
 def _bound(bound: NDArray[Any]) -> Any:
-    """Return a bound of a Box, one number where all are equal, as in images."""
+    """Return a bound of a Box, as a single number if all are equal."""
     return bound.flat[0] if bound.size and (bound == bound.flat[0]).all() else bound.tolist()
 
 
@@ -163,25 +163,25 @@ _FORMS: dict[str, tuple[Any, Callable[[Any], Any], Callable[[Any], Any]]] = {
     "dict": (spaces.Dict, lambda space: [*space.spaces.items()], lambda parts: spaces.Dict(parts)),
     "object": (_OBJECTS, lambda value: [path_of(type(value)), vars(value)], _object),
 }  # fmt: skip
-"""Form -> the type of its objects, their parts, and what makes an object of its parts."""
+"""Form -> type of its objects, function from an object to its parts, and the inverse function."""
 
 
 # -- tensors ----------------------------------------------------------------------------------------------------------
 
 
 def load(file: str | Path | bytes, device: torch.device | str | None = None) -> Any:
-    """Read tensors and plain values, nested in each other, that ``torch.save`` wrote.
+    """Read nested tensors and plain values written by ``torch.save``.
 
-    :param file: a path, or the content of a file.
-    :param device: where its tensors go; None: where they were.
+    :param file: path or content of a file.
+    :param device: device of the tensors; None for the device that they were saved from.
     :return: the value.
-    :raises ValueError: if it needs anything else; for damage, whatever PyTorch raises.
+    :raises ValueError: if it contains other objects; for damaged files, the error of PyTorch.
     """
     source = io.BytesIO(file) if isinstance(file, bytes) else file
     try:
         return torch.load(source, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
-        # what follows is advice to trust the file
+        # PyTorch's message continues with advice to trust the file
         reason = str(error).rpartition("WeightsUnpickler error: ")[2].partition(" Please use")[0]
         problem = " ".join(reason.split())
-        raise ValueError(f"it needs more than it may use: {problem}") from error
+        raise ValueError(f"it contains unsupported objects: {problem}") from error

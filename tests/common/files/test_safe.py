@@ -74,7 +74,7 @@ class Calls:
 
 @pytest.mark.parametrize("value", [Trap(), lambda: 1, {1, 2}])
 def test_what_can_only_be_written_as_code_is_refused(value):
-    with refuses("which is neither a plain value nor an array", TypeError):
+    with refuses("is neither a plain value nor an array", TypeError):
         safe.to_json(value)
 
 
@@ -82,13 +82,13 @@ def test_what_can_only_be_written_as_code_is_refused(value):
 def test_a_file_calls_nothing_that_is_not_listed(value):
     file = io.BytesIO()
     torch.save(value, file)
-    with refuses("more than it may use"):
+    with refuses("unsupported objects"):
         safe.load(file.getvalue())
     assert ran == []
 
 
 @pytest.mark.parametrize("path", ["antigravity:Policy", "subprocess:Popen", "os:system"])
 def test_a_class_is_found_only_if_imported_and_asked_for(path):
-    with refuses(f"needs the class `{path}`"):
+    with refuses(f"class `{path}` is not imported"):
         safe.from_json({":class:": path})
     assert "antigravity" not in sys.modules

@@ -44,7 +44,7 @@ def test_returns_with_reference_are_normalised_and_nothing_else(tables):
     {
         "Pendulum-v1": "must be ENV=RANDOM,EXPERT",
         "Pendulum-v1=.inf,2": "must be two finite numbers",
-        "Pendulum-v1=3,3": "must be a number and a higher one",
+        "Pendulum-v1=3,3": "must be in increasing order",
         "Pendulum-v0=1,2": "unknown environment",
     }.items(),
 )
