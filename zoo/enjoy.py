@@ -18,11 +18,11 @@ from zoo.terminal.cli import as_program
 from zoo.terminal.messages import log
 from zoo.terminal.parser import COUNT, SEED, Parser, a_path
 
-PURPOSE = """Watch an agent play in the environment of its run, with the chunks and the protocol of its run. The first
-episodes are those of the run's evaluations.
+PURPOSE = """Watch an agent in the environment of its run, with the chunks and the protocol of its run. The first
+episodes are the same as in the run's evaluations.
 
 --video records it, with EGL, OSMesa or a screen, whichever works. Without it the environment opens a window if there is
-a screen, and otherwise the episodes are only played."""
+a screen; otherwise the episodes are only run."""
 DEFAULT_EPISODES = 5
 
 
@@ -45,11 +45,11 @@ def make_parser() -> Parser:
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
-    """Play, record or show, and return the score."""
+    """Run, record or show episodes, and return the score."""
     check_agent(args)
     can_draw = True
     why_not_shown = None
-    # MuJoCo reads how it is to draw when it is imported
+    # MuJoCo chooses its renderer when it is imported
     if args.video is not None:
         from zoo.evaluation.video import check_video
 

@@ -1,4 +1,4 @@
-"""Play a model under the report's protocol, and print its score with an interval.
+"""Evaluate a model under the report's protocol, and print its score with an interval.
 
 ``python zoo/evaluate.py --algo fql --env pointmaze-medium-navigate-singletask-task1-v0 --trained``
 """
@@ -20,13 +20,13 @@ from zoo.terminal.errors import FAILED, UsageError
 from zoo.terminal.messages import log
 from zoo.terminal.parser import COUNT, SEED, Parser
 
-PURPOSE = """Play a model under the report's protocol: the environment, episodes and start states of its run's
+PURPOSE = """Evaluate a model under the report's protocol: the environment, episodes and initial states of its run's
 evaluations. Print its success (or return) with a 95% interval over the episodes.
 
-If the file of the agent states a score, as those of trained agents do, it is called reproduced if the score found here
-lies in the stated interval. Otherwise the exit code is 1.
+If the file of the agent contains a score, as the files of trained agents do, and the new score is outside its interval,
+the exit code is 1.
 
-With --fitted-q nothing is played: critics learn from a dataset what the policy of a run is worth."""
+With --fitted-q no episode is run: critics learn the value of the policy from a dataset."""
 
 
 def make_parser() -> Parser:
@@ -42,7 +42,7 @@ def make_parser() -> Parser:
         type=SEED,
         help="seed for initial states and policy noise (default: the run's, or 0)",
     )
-    fitted = parser.add_argument_group("without playing")
+    fitted = parser.add_argument_group("without episodes")
     fitted.add_argument(
         "--fitted-q",
         action="store_true",
@@ -50,20 +50,19 @@ def make_parser() -> Parser:
     )
     fitted.add_argument(
         "--dataset",
-        help="dataset to fit: auto, download, generate, the path of a file or folder, or minari:ID (default: that of "
-        "the run)",
+        help="dataset to fit: auto, download, generate, a file, a folder, or minari:ID (default: the run's dataset)",
     )
     add_machine(parser, "device")
     return parser
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
-    """Play or estimate, log the score and return it."""
+    """Evaluate or estimate, log the score and return it."""
     check_agent(args)
     if args.dataset is not None and not args.fitted_q:
-        raise UsageError("`--dataset` belongs to --fitted-q; add it, or leave the flag out")
+        raise UsageError("`--dataset` needs --fitted-q; add it, or omit the flag")
     if args.episodes is not None and args.fitted_q:
-        raise UsageError("`--fitted-q` plays no episodes, got --episodes; leave one of them out")
+        raise UsageError("`--fitted-q` runs no episodes, got --episodes; omit one of them")
     prepare_pictures(args.env, args.model)
     from zoo.evaluation.play import describe, play
     from zoo.models.agent import find_agent
@@ -83,12 +82,12 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     stated = agent.stated
     if stated is None:
         return result
-    # a flag that repeats the protocol changes nothing
+    # flags may repeat the protocol
     if (player.episodes, player.seed) != (agent.episodes, agent.seed):
         message = "stated: %s; not compared, because this is not its protocol"
         log.info(message, stated.interval_text)
         return result
-    # the point estimate decides: two intervals that overlap would call too much reproduced
+    # by the point estimate, since overlapping intervals would accept too much
     reproduced = stated.kind == score.kind and stated.low <= score.mean <= stated.high
     args.exit_code = 0 if reproduced else FAILED
     log.info("stated: %s; %sreproduced", stated.interval_text, "" if reproduced else "not ")

@@ -25,17 +25,17 @@ def make_parser() -> Parser:
 
 
 def _prepare_process() -> None:
-    """Set what makes updates on a CPU faster."""
-    # An update makes and frees arrays of some megabytes again and again. Returning them to the system each time, and
-    # getting them back cleared page by page, took 8% of an update.
+    """Configure malloc for faster updates on a CPU."""
+    # An update allocates and frees arrays of some megabytes many times. Returning them to the system, and getting them
+    # back zeroed page by page, took 8% of an update.
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):  # glibc
-        libc.mallopt(M_MMAP_THRESHOLD, 1 << 25)  # the highest value that glibc takes
+        libc.mallopt(M_MMAP_THRESHOLD, 1 << 25)  # the maximum of glibc
         libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def _train(args: argparse.Namespace) -> dict[str, Any]:
-    """Do what the command line asks for; PyTorch is imported only here."""
+    """Train the requested run; PyTorch is imported only here."""
     _prepare_process()
     request = read_request(args)
     prepare_pictures(request.env)

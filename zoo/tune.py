@@ -1,7 +1,7 @@
 """Search for an algorithm's best settings on an environment with Optuna; every trial is a training run.
 
-The score of a trial is that of its last evaluation, never the best one, and the mean over its seeds. Seeds and
-evaluation episodes are others than those of a report: compare methods with new seeds and the default --eval-seed.
+The score of a trial is the mean over its seeds in the last evaluation, never in the best one. Seeds and evaluation
+episodes differ from a report's: compare methods with new seeds and the default --eval-seed.
 """
 
 import argparse
@@ -23,7 +23,7 @@ TRAINING = (
     "dataset_dir", "env_kwargs", "gym_packages", "device", "num_threads", "log_folder",
     "offline_steps", "online_steps", "eval_freq", "eval_episodes", "dataset_size",
 )  # fmt: skip
-"""Flags of ``zoo train`` for the trials; ``-params`` takes the other settings of a run."""
+"""Flags of ``zoo train`` for the trials; ``-params`` sets the remaining settings of a run."""
 
 
 def make_parser() -> Parser:
@@ -36,7 +36,7 @@ def make_parser() -> Parser:
 
 
 def _tune(args: argparse.Namespace) -> dict[str, Any]:
-    """Do what the command line asks for; PyTorch and Optuna are imported only here."""
+    """Run the requested study; PyTorch and Optuna are imported only here."""
     import_optional("optuna", "Optuna", "`zoo tune`", "optuna>=5")
     prepare_pictures(args.env)
     from zoo.tuning.study import tune

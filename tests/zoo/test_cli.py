@@ -130,7 +130,7 @@ def test_a_flag_is_declared_by_the_field_of_a_request(capsys):
 def test_a_text_that_says_nothing_is_refused(line, capsys):
     with pytest.raises(SystemExit, match=str(BAD_INPUT)):
         main(shlex.split(line))
-    assert "expected a text that is not empty, got '" in capsys.readouterr().err
+    assert "expected a non-empty text, got '" in capsys.readouterr().err
 
 
 def failing(error):

@@ -53,7 +53,7 @@ def test_a_run_with_an_environment_is_fitted_to_data_of_others(tmp_path, call):
 @pytest.mark.parametrize(
     ("flags", "reason"),
     {
-        "--fitted-q --episodes 5": "plays no episodes, got --episodes",
+        "--fitted-q --episodes 5": "runs no episodes, got --episodes",
         "--fitted-q --dataset auto": "is named after your data",
         f"--fitted-q --env {ENV}": "needs a run folder",
         "--fitted-q --dataset single.npz": "needs two trajectories",

@@ -1,1 +1,1 @@
-"""What the programs share at the terminal: command lines, messages, tables."""
+"""Shared code of programs: command lines, messages, tables."""

@@ -1,4 +1,4 @@
-"""What every program shares: dispatch, exit codes, error text and the last line of JSON."""
+"""Shared code of programs: dispatch, exit codes, error messages and the last line of JSON."""
 
 import argparse
 import importlib
@@ -31,25 +31,25 @@ PROGRAMS = {
     "train": "train an algorithm on an environment's dataset, then online",
     "tune": "search for an algorithm's best settings",
     "benchmark": "train every run of a suite, here or on a cluster, and compare",
-    "enjoy": "watch an agent play, and record it",
+    "enjoy": "watch or record an agent",
     "export": "write a policy as an ONNX file, for programs without PyTorch",
-    "evaluate": "play any model under the report's protocol, and print its score",
+    "evaluate": "evaluate any model under the report's protocol, and print its score",
     "push-to-hub": "upload an agent to the Hugging Face hub, with a model card",
     "compare": "tables, statistics and plots of runs and published scores",
     "monitor": "state, scores and time left of runs, once or until they have ended",
     "dataset": "list, generate, download, check and convert datasets",
-    "agents": "show algorithms and settings, check or begin one of your own",
+    "agents": "show algorithms and settings, create or check your own",
 }
 
 
 def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> int:
-    """Run a program's body, print its result, and turn its failures into exit codes.
+    """Run a program's body, print its result, and turn its errors into exit codes.
 
-    :param verbose: 0 shows errors only, 2 or more their tracebacks too.
+    :param verbose: 0 shows errors only, 2 or more also their tracebacks.
     :return: 0 done, 2 bad input, 3 stopped by a signal, 1 anything else.
     """
     for number in heard_signals():
-        if number != signal.SIGINT:  # for which Python has a handler
+        if number != signal.SIGINT:  # handled by Python
             signal.signal(number, _interrupt)
     with messages(verbose), warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: log.warning(message)  # no line of code
@@ -70,7 +70,7 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
             else:
                 log.log(LOG_FILE_ONLY, trace)
                 frame = traceback.extract_tb(error.__traceback__)[-1]
-                # e.g. `raise NotImplementedError` says nothing but where it stands
+                # an error without text, e.g. `raise NotImplementedError`, needs its location
                 text = str(error) or f"raised by `{frame.name}` in {frame.filename}:{frame.lineno}"
                 log.error("%s: %s%s", type(error).__name__, text, TRACEBACK_HINT)
             return BAD_INPUT if is_known else FAILED
@@ -80,13 +80,13 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
 def as_program(
     make_parser: Callable[[], Parser], body: Callable[[argparse.Namespace], dict[str, Any] | None]
 ) -> Callable[..., int]:
-    """Return the ``main`` of a program, whose body may leave an exit code of its own in its arguments.
+    """Return the ``main`` of a program, whose body may set ``exit_code`` in its arguments.
 
-    A parser with a default of ``command_line`` has the words that were typed there.
+    If the parser has a default of ``command_line``, the arguments contain the command line there.
     """
 
     def main(arguments: Sequence[str] | None = None) -> int:
-        """Run the program on the words after its name, by default those of the command line; return its exit code."""
+        """Run the program on its words, by default of the command line; return its exit code."""
         parser = make_parser()
         words = list(sys.argv[1:] if arguments is None else arguments)
         args = parser.parse_args(words)
@@ -99,7 +99,7 @@ def as_program(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``zoo PROGRAM ...`` on the words after ``zoo``, by default those typed; return its exit code."""
+    """Run ``zoo PROGRAM ...`` on its words, by default of the command line; return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         lines = ["usage: zoo PROGRAM [arguments], zoo --version; programs:"]

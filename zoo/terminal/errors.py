@@ -1,4 +1,4 @@
-"""Errors and signals that end a program early, and the exit codes of programs."""
+"""Errors and signals that stop a program, and the exit codes of programs."""
 
 import contextlib
 import logging
@@ -15,7 +15,7 @@ TRACEBACK_HINT = " (run with --verbose 2 for the traceback)"
 
 
 def heard_signals() -> list[signal.Signals]:
-    """Return the signals of `STOP_SIGNALS`, without SIGHUP where the process was started with ``nohup``."""
+    """Return the signals of `STOP_SIGNALS`, without SIGHUP in a process started with ``nohup``."""
     signals = list(STOP_SIGNALS)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # the program outlives its terminal
         signals.remove(signal.SIGHUP)
@@ -24,7 +24,7 @@ def heard_signals() -> list[signal.Signals]:
 
 @contextlib.contextmanager
 def handling_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Give :func:`heard_signals` a handler inside the block."""
+    """Handle :func:`heard_signals` inside the block."""
     with contextlib.ExitStack() as stack:
         for number in heard_signals():
             stack.callback(signal.signal, number, signal.signal(number, handler))
@@ -33,10 +33,10 @@ def handling_signals(handler: Callable[[int, FrameType | None], None]) -> Iterat
 
 @dataclass
 class StopSignal:
-    """Turns the signals of `STOP_SIGNALS` into a request to stop, which work meets after its current step.
+    """Turns the signals of `STOP_SIGNALS` into a request to stop after the current step.
 
-    A second Ctrl-C interrupts at once. Other signals may come twice, from a cluster and from the parent process, so
-    they do not.
+    A second Ctrl-C interrupts immediately. Other signals do not, as both a cluster and the parent process may send
+    them.
 
     :param message: logged at the first signal.
     """
@@ -58,31 +58,31 @@ class StopSignal:
 
 
 class UsageError(Exception):
-    """Bad arguments, settings or data, found before any work starts; the program exits with code 2."""
+    """Wrong arguments, settings or data, found before any work starts; exit code 2."""
 
 
 class CannotResume(UsageError):
-    """No checkpoint of a run can be used; its folder stays as it is."""
+    """No checkpoint of a run can be used; its folder is not changed."""
 
 
 class Interrupted(Exception):
-    """The run was stopped by a signal after its checkpoint was written; the program exits with code 3."""
+    """The run was stopped by a signal after its checkpoint was written; exit code 3."""
 
 
 class Abandoned(Exception):
-    """An evaluation was given up in the middle because the run is to stop; it is made again when the run goes on."""
+    """An evaluation was aborted by a signal; --resume repeats it."""
 
 
 class EnvironmentFault(Exception):
-    """An environment returned a value that training cannot use, e.g. NaN; the message names environment and step."""
+    """An environment returned an invalid value, e.g. NaN; the message contains environment and step."""
 
 
 class EnvironmentApiFault(EnvironmentFault):
-    """An environment returned another type or shape than Gymnasium's API asks for, whatever its actions."""
+    """An environment returned another type or shape than Gymnasium's API requires."""
 
 
 def one_line(error: BaseException) -> str:
-    """Return the text of a library's exception on one line; its type where it has none."""
+    """Return the text of a library's exception, or its type, on one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 

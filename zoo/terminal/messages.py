@@ -1,4 +1,4 @@
-"""Messages of a program: on standard error, and in the ``run.log`` of the runs that it trains."""
+"""Messages of a program, on standard error and in the ``run.log`` of its runs."""
 
 import contextlib
 import functools
@@ -11,7 +11,7 @@ from pathlib import Path
 
 RUN_LOG = "run.log"
 LOG_FILE_ONLY = logging.DEBUG
-"""Level of messages that only a run's log shows."""
+"""Level of messages that are written to ``run.log`` only."""
 
 log = logging.getLogger("zoo")
 log.setLevel(logging.INFO)
@@ -20,13 +20,13 @@ log.propagate = False
 
 @functools.cache
 def say_once(text: str) -> None:
-    """Log a warning the first time that it is given."""
+    """Log a warning only once."""
     log.warning(text)
 
 
 @contextlib.contextmanager
 def messages(verbose: int) -> Iterator[None]:
-    """Show messages on standard error (errors only where ``verbose`` is 0), and keep them for the logs of runs."""
+    """Show messages on standard error, only errors if ``verbose`` is 0, and keep them for the logs of runs."""
     level = log.level
     handlers = log.handlers
     log.setLevel(LOG_FILE_ONLY)
@@ -44,7 +44,7 @@ def messages(verbose: int) -> Iterator[None]:
 
 
 def log_to_folders(folders: Iterable[Path]) -> None:
-    """Append the messages so far, and all later ones, to the ``run.log`` of run folders."""
+    """Append all earlier and later messages to the ``run.log`` of run folders."""
     backlogs = [handler for handler in log.handlers if isinstance(handler, BufferingHandler)]
     records = [record for backlog in backlogs for record in backlog.buffer]
     for backlog in backlogs:
@@ -63,7 +63,7 @@ class _Text(logging.Formatter):
     converter = staticmethod(time.gmtime)
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """Return a message as it is written."""
+        """Return the text of a message."""
         if record.levelno == logging.WARNING:
             record.message = f"warning: {record.message}"
         return super().formatMessage(record)
@@ -76,9 +76,9 @@ class _Terminal(logging.Handler):
     """Prints messages on the current standard error, which a progress bar replaces to stay below them."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a message; work goes on where the terminal has gone."""
+        """Print a message; a closed terminal is no error."""
         with contextlib.suppress(OSError):
             print(_TEXT.format(record), file=sys.stderr, flush=True)
 
 
-log.addHandler(_Terminal())  # outside a program too, e.g. where a script loads a dataset
+log.addHandler(_Terminal())  # for scripts, e.g. one that loads a dataset

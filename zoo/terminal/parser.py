@@ -16,15 +16,15 @@ from zoo.terminal.errors import BAD_INPUT, UsageError
 from zoo.terminal.messages import log
 
 MAX_SEED = 2**32 - 1
-"""The largest seed that NumPy takes."""
+"""The largest seed of NumPy."""
 MAX_PLANNED_SEEDS = 1000
-"""Most seeds of one command line; more are taken for a typing error."""
+"""Upper limit on seeds of a command line; more are assumed to be a typing error."""
 
 
 class Parser(argparse.ArgumentParser):
-    """Parses a command line: flags are written out, unknown ones name the closest, help states each default once.
+    """ArgumentParser without abbreviations; suggests the closest flag, and shows each default once.
 
-    :param program: a name in :data:`PROGRAMS`; None takes ``prog`` from the options.
+    :param program: a name in :data:`PROGRAMS`; None uses ``prog`` of the options.
     """
 
     def __init__(self, program: str | None = None, **options: Any) -> None:
@@ -33,36 +33,36 @@ class Parser(argparse.ArgumentParser):
         options.setdefault("formatter_class", partial(_HelpFormatter, max_help_position=32))
         # an abbreviation could mean another flag in a later release
         super().__init__(allow_abbrev=False, **options)
-        # the type of an argument that names none
+        # the default type of an argument
         self.register("type", None, a_text)
-        # Two numbers with a comma are a value too: `--action-range -1,1`.
+        # two numbers with a comma are a value too, e.g. `--action-range -1,1`
         self._negative_number_matcher = re.compile(r"-\.?\d[\d.,eE+-]*$")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
-        """Parse arguments; refuse unknown ones by the name of the sub-command that they were given to."""
+        """Parse arguments; reject unknown ones with the name of their sub-command."""
         parsed, unknown = super().parse_known_args(args, namespace)
         if unknown and unknown[0].startswith("-"):
             flag = unknown[0].partition("=")[0]
             message = f"unknown flag {flag}; {suggestion(flag, self._option_string_actions)}"
             if "-params" in self._option_string_actions:
-                message += "; settings of the algorithm are given as `-params gamma=0.99`"
+                message += "; set algorithm settings with `-params gamma=0.99`"
             self.error(message)
         if unknown:
             self.error(f"unexpected argument {unknown[0]!r}")
-        # now: an environment may change the working folder
+        # now, since an environment may change the working folder
         for name, value in vars(parsed).items():
             if isinstance(value, Path):
                 setattr(parsed, name, value.absolute())
         return parsed, unknown
 
     def error(self, message: str) -> NoReturn:
-        """Exit with one line that says what is wrong."""
+        """Exit with the error on one line."""
         log.error("%s: %s; see %s --help", self.prog, message, self.prog)
         self.exit(BAD_INPUT)
 
 
 class _HelpFormatter(argparse.HelpFormatter):
-    """Adds a default to a help text, except an empty one, and keeps paragraphs of a description apart."""
+    """Adds non-empty defaults to help texts, and keeps the paragraphs of a description."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""
@@ -78,7 +78,7 @@ class _HelpFormatter(argparse.HelpFormatter):
 
 @dataclass(frozen=True)
 class Number:
-    """The type of an argument: a number within bounds, e.g. ``1000``, ``100_000`` or ``1e5``.
+    """Type of an argument: a number within bounds, e.g. ``1000``, ``100_000`` or ``1e5``.
 
     :param is_whole: whether it is a whole number.
     """
@@ -88,7 +88,7 @@ class Number:
     is_whole: bool = True
 
     def __call__(self, text: str) -> float:
-        """Read a number."""
+        """Parse a number."""
         try:
             value = float(text)
         except ValueError:
@@ -117,23 +117,23 @@ REAL = Number(is_whole=False)
 
 
 def a_path(text: str) -> Path:
-    """Read a path, `~` standing for the home folder; no text at all would be the current folder."""
+    """Parse a path with `~` for the home folder; empty text would be the current folder."""
     if not text:
         raise argparse.ArgumentTypeError("expected a path, e.g. `.` for the current folder, got ''")
     try:
-        return Path(text).expanduser()  # a shell leaves `~` as it is in quotes and behind `=`
+        return Path(text).expanduser()  # shells do not expand `~` in quotes and after `=`
     except RuntimeError:
         raise argparse.ArgumentTypeError(
-            f"no home folder is known for {text!r}; write the path out"
+            f"unknown home folder in {text!r}; write the full path"
         ) from None
 
 
 def check_output(
     flag: str, path: Path, kind: Literal["file", "folder"] = "file", makes_folders: bool = False
 ) -> None:
-    """Refuse a file or folder that cannot be written; it is called before the work whose result is written there.
+    """Reject a file or folder that cannot be written, before the work for it starts.
 
-    :param makes_folders: whether missing folders are made when it is written.
+    :param makes_folders: whether missing folders are created for it.
     """
     folder = path.absolute()
     expected = f"a {kind} in a folder that exists and can be written to"
@@ -151,14 +151,14 @@ def check_output(
 
 
 def a_text(text: str) -> str:
-    """Read a text that says something."""
+    """Parse a non-empty text."""
     if not text.strip():
-        raise argparse.ArgumentTypeError(f"expected a text that is not empty, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a non-empty text, got {text!r}")
     return text
 
 
 def two_numbers(text: str) -> list[float]:
-    """Read two numbers with a comma between them, e.g. ``"-1,1"``."""
+    """Parse two numbers with a comma between them, e.g. ``"-1,1"``."""
     try:
         low, high = map(float, text.split(","))
     except ValueError:
@@ -168,25 +168,25 @@ def two_numbers(text: str) -> list[float]:
     return [low, high]
 
 
-# -- flags that are declared as the fields of a request ---------------------------------------------------------------
+# -- flags declared as fields of a request ----------------------------------------------------------------------------
 
 
 def flag(doc: str, *aliases: str, default: Any = None, **options: Any) -> Any:
-    """Declare a field of a dataclass that is also a flag of its name.
+    """Declare a field of a dataclass that is also a flag of the same name.
 
-    :param doc: its help.
+    :param doc: help of the flag.
     :param aliases: further names, e.g. ``-f``.
-    :param default: of the field; ``MISSING`` where there is none.
-    :param options: of argparse, over those that follow from the field's type. Besides, ``section`` begins a group of
-        flags with that title, and of the flags with the same ``either`` only one can be given.
+    :param default: default of the field, or ``MISSING``.
+    :param options: options of argparse, which override the options of the field's type; ``section``, the title of a
+        group of flags that starts here; ``either``, a name shared by mutually exclusive flags.
     """
     return field(default=default, metadata={"aliases": aliases, "help": doc, **options})
 
 
 def options_of(kind: Any, minimum: float = 1) -> dict[str, Any]:
-    """Return how argparse reads a value of a type; None stands for a flag that is left out.
+    """Return the options of argparse for a type; a type with None is an optional flag.
 
-    :param minimum: of an int.
+    :param minimum: lower bound of an int.
     """
     origin = get_origin(kind)
     if origin in (Union, UnionType):
@@ -197,13 +197,13 @@ def options_of(kind: Any, minimum: float = 1) -> dict[str, Any]:
         return {"type": two_numbers, "metavar": "LOW,HIGH"}
     if origin in (list, Sequence):
         return {"nargs": "+", **options_of(get_args(kind)[0])}
-    of_types: dict[Any, dict[str, Any]] = {
+    options: dict[Any, dict[str, Any]] = {
         bool: {"action": "store_true"},
         int: {"type": Number(minimum)},
         float: {"type": REAL},
         Path: {"type": a_path},
     }
-    return of_types.get(kind, {})
+    return options.get(kind, {})
 
 
 def add_flags(
@@ -212,10 +212,10 @@ def add_flags(
     names: Collection[str] | None = None,
     renamed: Mapping[str, str] | None = None,
 ) -> dict[str, argparse._ArgumentGroup]:
-    """Add the flags that the fields of a request declare; return their groups by title.
+    """Add the flags declared by the fields of a request; return their groups by title.
 
-    :param names: of the fields; None takes all.
-    :param renamed: field -> its flag, where that has another name.
+    :param names: names of the fields; None adds all.
+    :param renamed: field -> its flag, if that has another name.
     """
     kinds = get_type_hints(request)
     groups: dict[str, argparse._ArgumentGroup] = {}
@@ -245,7 +245,7 @@ def add_flags(
 
 
 def given_flags(args: argparse.Namespace, request: type[Any]) -> dict[str, Any]:
-    """Return the fields of a request whose flags are on a command line, or have a default of the parser's."""
+    """Return the fields of a request that are set by flags or by defaults of the parser."""
     values = {}
     for entry in fields(request):
         value = getattr(args, entry.name, None)
@@ -260,20 +260,20 @@ def add_verbose(parser: argparse._ActionsContainer) -> None:
         "--verbose",
         type=ZERO_OR_MORE,
         default=1,
-        help="0 errors only, 1 what happens, 2 tracebacks too",
+        help="0: errors only; 1: progress messages; 2: also tracebacks",
     )
 
 
 def module_of(program: str) -> str:
-    """Return the name of the module of the package ``zoo`` that holds a program."""
-    # a file zoo/agents.py would hide the package `agents` from the files beside it when they are run by path
+    """Return the name of a program's module in the package ``zoo``."""
+    # zoo/agents.py would hide the package `agents` from programs that are run as files
     return "list_agents" if program == "agents" else program.replace("-", "_")
 
 
 def parse_seeds(words: Sequence[str], name: str) -> list[int]:
     """Return the seeds of words such as ``["0-2", "7"]``.
 
-    :param name: of the flag or key, for messages.
+    :param name: name of the flag or key, for messages.
     """
     seeds: list[int] = []
     for word in words:
@@ -284,7 +284,7 @@ def parse_seeds(words: Sequence[str], name: str) -> list[int]:
             low, high = 0, -1
         if high < low:
             raise UsageError(f"`{name}` expects numbers or ranges such as 0-11, got {word!r}")
-        # before the list is made: 0-4000000000 would fill the memory
+        # before the list is made, since 0-4000000000 would fill the memory
         if len(seeds) + high - low >= MAX_PLANNED_SEEDS:
             raise UsageError(
                 f"`{name}` expects at most {MAX_PLANNED_SEEDS} seeds, got {' '.join(words)}"

@@ -1,4 +1,4 @@
-"""Tables in the terminal, on standard error: standard output is for the result."""
+"""Tables in the terminal, on standard error, since standard output is for the result."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from rich.text import Text
 
 
 def terminal() -> Console:
-    """Return the terminal that tables are printed on; without one it is 80 columns wide."""
+    """Return the console for tables, 80 columns wide without a terminal."""
     return Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
@@ -20,12 +20,12 @@ def make_table(
     unbroken: Sequence[str],
     wrapped: Sequence[str] = (),
 ) -> Table:
-    """Return a table with as little decoration as possible: terminals are narrow.
+    """Return a table with little decoration, since terminals are narrow.
 
-    :param unbroken: the columns whose text is never broken.
-    :param wrapped: the columns that share the width which the others leave.
+    :param unbroken: columns whose text is never wrapped.
+    :param wrapped: columns that share the remaining width.
     """
-    # No lines: in a narrow terminal they would take the room of the numbers.
+    # without lines, which would take the space of numbers in a narrow terminal
     table = Table(
         title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False
     )
@@ -43,13 +43,13 @@ def print_table(
 ) -> None:
     """Print a table as wide as the terminal.
 
-    :param wrapped: the columns that share the width which the others leave, and whose text is wrapped.
+    :param wrapped: columns that share the remaining width, with wrapped text.
     """
     console = terminal()
     unbroken = [name for name in header if name not in wrapped]
     table = make_table(title, header, rows, unbroken, wrapped)
     if not wrapped:
-        # Rich cuts off the ends of numbers where a line is too long; a narrow terminal breaks the line instead
+        # Rich would truncate numbers in a line that is too long; a narrow terminal wraps it instead
         unlimited = console.options.update(max_width=1000)
         console.width = max(console.width, console.measure(table, options=unlimited).maximum)
     table.expand = bool(wrapped)

@@ -1,1 +1,1 @@
-"""Tuning of an algorithm's settings: studies, their trials, and what they found."""
+"""Tuning of an algorithm's settings: studies, trials and results."""

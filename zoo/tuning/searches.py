@@ -1,4 +1,4 @@
-"""Which settings a study searches, and where: words of ``--search``, declared ranges, and what Optuna proposes."""
+"""Search space of a study: words of ``--search``, declared ranges, and Optuna's suggestions."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -15,11 +15,11 @@ from zoo.terminal.errors import UsageError, as_usage_error
 
 
 def suggest(trial: Trial, searches: Mapping[str, Search]) -> dict[str, Any]:
-    """Return values of all settings that are searched for a trial."""
+    """Return a trial's values of all searched settings."""
     settings: dict[str, Any] = {}
     for name, search in searches.items():
         if isinstance(search, Choice):
-            # by its text: Optuna stores plain values only, and some values are lists
+            # by its text, since Optuna stores scalars only, and some values are lists
             values = {str(value): value for value in search.values}
             settings[name] = values[trial.suggest_categorical(name, list(values))]
         elif isinstance(search.low, int) and isinstance(search.high, int):
@@ -30,7 +30,7 @@ def suggest(trial: Trial, searches: Mapping[str, Search]) -> dict[str, Any]:
 
 
 def params_of(settings: Mapping[str, Any], searches: Mapping[str, Search]) -> dict[str, Any]:
-    """Return the searched settings of a trial with these settings, without values outside their search."""
+    """Return the parameters of a trial with these settings, without values outside the search space."""
     params: dict[str, Any] = {}
     for name, search in searches.items():
         value = settings.get(name)
@@ -43,10 +43,10 @@ def params_of(settings: Mapping[str, Any], searches: Mapping[str, Search]) -> di
 
 
 def read_searches(entry: Entry, words: Sequence[str], fixed: Collection[str]) -> dict[str, Search]:
-    """Return the searches of ``--search``; without a word, those that the algorithm declares.
+    """Return the search space of ``--search``, by default the one declared by the algorithm.
 
     :param words: ``NAME``, ``NAME=low:high``, ``NAME=low:high:log`` or ``NAME=[a,b,c]``.
-    :param fixed: settings that ``-params`` fixes, which are not searched.
+    :param fixed: settings fixed by ``-params``, which are not searched.
     :raises UsageError: for an unknown setting, a range outside its bounds, or if nothing is left to search.
     """
     declared = settings_of(entry.algorithm)
@@ -54,25 +54,23 @@ def read_searches(entry: Entry, words: Sequence[str], fixed: Collection[str]) ->
     for word in words:
         name, search = _read_word(entry, declared, word)
         if name in fixed:
-            raise UsageError(
-                f"`{name}` is both searched and fixed by -params; leave out one of the two"
-            )
+            raise UsageError(f"`{name}` is both searched and fixed by -params; omit one of the two")
         searches[name] = search
     if not words:
-        # without settings that all algorithms share: a search over ten settings needs hundreds of trials
+        # without settings shared by all algorithms, since ten settings need hundreds of trials
         searches = declared_searches(declared)
         for name in fixed:
             searches.pop(name, None)
     if not searches:
         raise UsageError(
-            f"there is no setting to search: `{entry.id}` declares none, or -params fixes all; name settings, e.g. "
+            f"there is no setting to search: `{entry.id}` declares none, or -params fixes all; add settings, e.g. "
             "`--search learning_rate weight=0.1:10:log`"
         )
     return {name: _checked(declared[name], search) for name, search in searches.items()}
 
 
 def declared_searches(declared: Mapping[str, Setting]) -> dict[str, Search]:
-    """Return the searches that an algorithm declares itself, without those that all algorithms share."""
+    """Return the searches declared by an algorithm itself, without the shared ones."""
     shared = Method.declared()
     searches = {}
     for name, setting in declared.items():
@@ -83,7 +81,7 @@ def declared_searches(declared: Mapping[str, Setting]) -> dict[str, Search]:
 
 
 def _read_word(entry: Entry, declared: Mapping[str, Setting], word: str) -> tuple[str, Search]:
-    """Return the setting that a word of ``--search`` names, and where to search."""
+    """Return the setting and the search of a word of ``--search``."""
     name, equals, text = word.partition("=")
     require_setting(entry.id, name, declared)
     if equals:
@@ -113,7 +111,7 @@ def _read_search(name: str, text: str) -> Search:
 
 
 def _checked(setting: Setting, search: Search) -> Search:
-    """Return a search whose values have the type of the setting; refuse one outside the setting's bounds."""
+    """Return a search with values of the setting's type; reject one outside the setting's bounds."""
     with as_usage_error(TypeError, ValueError):
         values = [setting.checked(value) for value in search.ends]
         if isinstance(search, Choice):

@@ -1,4 +1,4 @@
-"""A study: Optuna proposes settings, each trial is a training run, and several starts may share one study."""
+"""A study: Optuna suggests settings, each trial is a training run, and several processes may share one study."""
 
 import contextlib
 import math
@@ -52,18 +52,18 @@ STUDIES = "studies"
 DATABASE = "study.db"
 HEARTBEAT_SECONDS = 10
 GRACE_SECONDS = 60
-"""Time without a heartbeat after which a running trial counts as killed."""
+"""Seconds without a heartbeat after which a running trial is assumed to be killed."""
 LOCK_SECONDS = 60
-"""How long to wait for a SQLite file that another start is writing; SQLite's own 5 s are short for a slow disk."""
+"""Timeout for a SQLite file that another process is writing; SQLite's default of 5 s is short for a slow disk."""
 MAX_RETRIES = 5
-"""How often a killed trial is repeated: its settings may kill it again."""
+"""Number of repetitions of a killed trial, since its settings may kill it again."""
 STARTUP_TRIALS = 10
-"""Trials before TPE and the median pruner begin."""
+"""Trials before TPE and the median pruner start."""
 
 DEFINITION = "definition"
-"""Attribute of a study: the settings that all of its trials share."""
+"""Attribute of a study: the settings shared by its trials."""
 STARTS = "starts"
-"""Attribute of a study: how many calls have opened it."""
+"""Attribute of a study: number of processes that have opened it."""
 SETTINGS = "settings"
 """Attribute of a trial: its settings."""
 
@@ -73,8 +73,8 @@ class Plan:
     """A checked study.
 
     :param run: the plan of its training runs, without the settings of a trial.
-    :param searches: setting -> where to search for its value.
-    :param storage: URL of its database.
+    :param searches: setting -> search of its value.
+    :param storage: URL of the database.
     """
 
     request: StudyRequest
@@ -86,7 +86,7 @@ class Plan:
 
     @property
     def definition(self) -> dict[str, Any]:
-        """Settings that all trials of the study share; two calls must agree in them."""
+        """Settings shared by all trials, which all processes of the study must have."""
         shared = {}
         for name, value in self.run.config.identity("machine", "output").items():
             if name.removeprefix("settings.") not in self.searches:  # a trial has its own value
@@ -102,7 +102,7 @@ class Plan:
 
     @property
     def score(self) -> ScoreKind:
-        """What is searched for."""
+        """Score to maximise."""
         return SUCCESS if self.run.has_success else RETURN
 
     @property
@@ -114,7 +114,7 @@ class Plan:
 def tune(request: StudyRequest) -> dict[str, Any]:
     """Run the trials of a study, and return the result to print."""
     begin = time.monotonic()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # this program has messages of its own
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # this program logs trials itself
     warnings.filterwarnings("ignore", category=ExperimentalWarning)  # heartbeats
     plan = plan_study(request)
     check_log_folder(plan.folder)
@@ -124,12 +124,12 @@ def tune(request: StudyRequest) -> dict[str, Any]:
     finally:
         result = summarise(study, plan)
     if result["best"] is None:
-        raise RuntimeError("no trial has been completed; the messages above say why")
+        raise RuntimeError("no trial has been completed, see the messages above")
     return {**result, "wall_s": round(time.monotonic() - begin, 1)}
 
 
 def plan_study(request: StudyRequest) -> Plan:
-    """Check the flags of a study; raise UsageError if one is wrong or two contradict each other."""
+    """Check the flags of a study; raise UsageError for wrong and contradicting ones."""
     run = plan_run(request.run)
     entry = find_algorithm(request.run.algo)
     fixed = parse_overrides(request.run.hyperparams, "-params")
@@ -137,7 +137,7 @@ def plan_study(request: StudyRequest) -> Plan:
     name = request.study_name or f"{entry.id}_{file_name_of(request.run.env)}"
     if not re.fullmatch(r"[^/.][^/]*", name):
         raise UsageError(
-            f"`--study-name` names a folder, without `/` or a leading dot, got {name!r}; choose another"
+            f"`--study-name` must be a folder name without `/` or a leading dot, got {name!r}"
         )
     folder = request.run.log_folder.resolve() / STUDIES / name
     storage = request.study_storage or f"sqlite:///{folder / DATABASE}"
@@ -149,7 +149,7 @@ def plan_study(request: StudyRequest) -> Plan:
 
 @contextlib.contextmanager
 def _opening(storage: str) -> Iterator[None]:
-    """Name a database that cannot be opened in the block."""
+    """Turn errors of a database that cannot be opened into UsageError."""
     try:
         yield
     except (SQLAlchemyError, ImportError, RuntimeError, AssertionError) as error:
@@ -158,11 +158,11 @@ def _opening(storage: str) -> Iterator[None]:
 
 
 def open_study(plan: Plan) -> optuna.Study:
-    """Return the study, made if need be; refuse one whose trials differ in more than what is searched."""
+    """Return the study, created if necessary; reject one with other shared settings."""
     options: dict[str, Any] = {}
     if plan.storage.startswith("sqlite"):
         options["connect_args"] = {"timeout": LOCK_SECONDS}
-    with Lock(plan.folder / ".lock"):  # one of several simultaneous calls makes the study
+    with Lock(plan.folder / ".lock"):  # only one process creates the study
         with _opening(plan.storage):
             storage = RDBStorage(
                 plan.storage,
@@ -177,20 +177,20 @@ def open_study(plan: Plan) -> optuna.Study:
         stored = study.user_attrs.get(DEFINITION)
         if stored is None:
             study.set_user_attr(DEFINITION, plan.definition)
-            # The untuned settings come first: what the search finds is to be better than these.
+            # the untuned settings come first, as the baseline
             study.enqueue_trial(params_of(plan.run.config.settings, plan.searches))
         elif changes := differences(stored, plan.definition):
             raise UsageError(
-                f"study `{plan.name}` exists and its trials differ: {'; '.join(changes)}; repeat its command, or "
-                "choose another --study-name"
+                f"study `{plan.name}` exists with other settings: {'; '.join(changes)}; repeat its command, or choose "
+                "another --study-name"
             )
         starts = study.user_attrs.get(STARTS, 0)
         study.set_user_attr(STARTS, starts + 1)
     write_text(plan.folder / STUDY, dump_yaml({"study": plan.name, **plan.definition}))
-    # Two calls that run at once must not propose the same.
+    # two processes must not suggest the same values
     seed = seed_for(Purpose.TRIALS, plan.seeds, starts)
     study.sampler = TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, constant_liar=True)
-    # No trial is pruned in its first third, where scores rank trials badly.
+    # no trial is pruned in its first third, since early scores rank trials badly
     evaluations = plan.steps // plan.run.config.run.eval_freq
     study.pruner = MedianPruner(STARTUP_TRIALS, n_warmup_steps=evaluations // 3)
     return study
@@ -199,26 +199,26 @@ def open_study(plan: Plan) -> optuna.Study:
 def run_trials(study: optuna.Study, plan: Plan) -> None:
     """Run trials one after the other until the study has enough.
 
-    :raises UsageError: if a trial finds its settings, data or environment wrong.
-    :raises Interrupted: after a signal; the trial in training is in the queue again.
+    :raises UsageError: if settings, data or environment of a trial are wrong.
+    :raises Interrupted: after a signal; the interrupted trial is queued again.
     """
     trainer = TrialTrainer(plan, StopSignal())
     with handling_signals(trainer.stop.handle):
         while True:
-            fail_stale_trials(study)  # puts killed ones into the queue
+            fail_stale_trials(study)  # queues killed trials again
             trials = study.get_trials(deepcopy=False)
             states = Counter(trial.state for trial in trials)
-            begun = {first_number(trial) for trial in trials if trial.state != TrialState.WAITING}
-            if len(begun) >= plan.request.n_trials and not states[TrialState.WAITING]:
+            started = {first_number(trial) for trial in trials if trial.state != TrialState.WAITING}
+            if len(started) >= plan.request.n_trials and not states[TrialState.WAITING]:
                 break
-            # one at a time: other processes may begin trials meanwhile, which count too
+            # one at a time, since trials of other processes count too
             study.optimize(trainer, n_trials=1, catch=TrialFailed, callbacks=[trainer.finish])
             if trainer.stop.requested:
                 raise Interrupted("stopped by a signal; the same command continues the study")
 
 
 def first_number(trial: FrozenTrial) -> int:
-    """Return the number of the first attempt at a trial, which counts as one with its repetitions."""
+    """Return the number of the first attempt at a trial; all its repetitions count as one trial."""
     first = RetryHeartbeatStaleTrialCallback.retried_trial_number(trial)
     return trial.number if first is None else first
 
@@ -227,18 +227,18 @@ def first_number(trial: FrozenTrial) -> int:
 
 
 class Pruned(Interrupted, optuna.TrialPruned):
-    """The pruner ended a trial early; its run ends as ``interrupted``."""
+    """The pruner stopped a trial; its run ends as ``interrupted``."""
 
 
 class TrialFailed(Exception):
-    """Training was stopped by a signal, or failed in a way that other settings may not; Optuna does not raise it."""
+    """Training was stopped by a signal, or failed perhaps because of its settings; Optuna catches this error."""
 
 
 @dataclass
 class TrialTrainer:
-    """The objective of a study: trains the settings that Optuna proposes, or continues the trial that is repeated.
+    """The objective of a study: trains the settings suggested by Optuna, or continues a repeated trial.
 
-    :param stop: whether a signal has asked for the end.
+    :param stop: signal that asks for the end.
     """
 
     plan: Plan
@@ -247,14 +247,14 @@ class TrialTrainer:
     def __call__(self, trial: Trial) -> float:
         """Return the mean score over the seeds in the last evaluation.
 
-        :raises Pruned: if the pruner ended the trial.
+        :raises Pruned: if the pruner stopped the trial.
         :raises TrialFailed: if training failed, or after a signal.
-        :raises UsageError: for bad input, which the next trial would find too.
+        :raises UsageError: for bad input, which all trials share.
         """
         settings = suggest(trial, self.plan.searches)
         trial.set_user_attr(SETTINGS, settings)
         log.info("trial %d: %s", trial.number, " ".join(as_words(settings)))
-        # A repetition continues the runs of the first attempt.
+        # a repetition continues the runs of the first attempt
         number = first_number(trial.study.get_trials(deepcopy=False)[trial.number])
         folder = self.plan.folder / f"trial_{number}"
         try:
@@ -262,7 +262,7 @@ class TrialTrainer:
         except (Pruned, UsageError):
             raise
         except (Interrupted, KeyboardInterrupt) as error:
-            self.stop.requested = True  # the training has heard the signal in place of this program
+            self.stop.requested = True  # training has handled the signal
             raise TrialFailed(str(error)) from error
         except Exception as error:
             log.log(LOG_FILE_ONLY, "".join(traceback.format_exception(error)).rstrip())
@@ -273,20 +273,20 @@ class TrialTrainer:
             trial.set_user_attr("runs", list(map(str, find_run_folders([folder]))))
 
     def finish(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Log the score of a trial; put one that a signal has stopped into the queue again."""
+        """Log the score of a trial; queue an interrupted one again."""
         if trial.state == TrialState.COMPLETE:
             message = "trial %d: score %.4g, best %.4g"
             log.info(message, trial.number, trial.value, study.best_value)
         elif trial.state == TrialState.PRUNED:
             log.info("trial %d: pruned", trial.number)
         elif self.stop.requested:
-            # what Optuna does with a trial that was killed, here at once
+            # like Optuna for a killed trial, but immediately
             RetryHeartbeatStaleTrialCallback()(study, trial)
 
 
 def train_trial(plan: Plan, trial: Trial, folder: Path) -> float:
-    """Train the settings of a trial; return the mean score over its seeds; one that diverges has the worst."""
-    # The study logs its trials; messages of a run stay in the run's own log.
+    """Train the settings of a trial; return the mean score over its seeds, the worst score for diverged ones."""
+    # messages of a run are in the run's log
     verbose = max(0, plan.request.run.verbose - 1)
     request = with_settings(plan.request.run, trial.user_attrs[SETTINGS])
     request = replace(request, log_folder=folder, resume=folder.exists(), verbose=verbose)
@@ -302,16 +302,16 @@ def train_trial(plan: Plan, trial: Trial, folder: Path) -> float:
 
 
 def with_settings(request: TrainRequest, settings: Mapping[str, Any]) -> TrainRequest:
-    """Return a run with the settings of a trial."""
+    """Return the request of a run with the settings of a trial."""
     return replace(request, hyperparams=(*request.hyperparams, *as_words(settings)))
 
 
 @dataclass
 class Reporter:
-    """Reports every evaluation of a run to its study, and ends the run if the study's pruner says so.
+    """Reports every evaluation of a run to its study, and stops the run for the study's pruner.
 
-    Evaluations are numbered from 1; that of step 0 is not reported, since it does not depend on the trial. A run that
-    continues from a checkpoint reports its earlier evaluations too.
+    Evaluations are numbered from 1, without the one at step 0, which does not depend on the trial. A resumed run also
+    reports earlier evaluations.
     """
 
     trial: Trial
@@ -319,8 +319,8 @@ class Reporter:
     reported: int = 0
 
     def __call__(self, histories: Sequence[Evaluations]) -> None:
-        """Report the evaluations that are new."""
-        # A replica that has diverged has fewer evaluations than the others.
+        """Report new evaluations."""
+        # a diverged replica has fewer evaluations than other ones
         steps = max((history.get("timesteps", np.empty(0)) for history in histories), key=len)
         trained = np.flatnonzero(steps)
         if len(trained) == self.reported:
@@ -334,7 +334,7 @@ class Reporter:
 
 
 def mean_score(histories: Sequence[Evaluations], row: int, kind: ScoreKind) -> float:
-    """Return the mean score of replicas in an evaluation; one without that evaluation has the worst score."""
+    """Return the mean score of replicas in an evaluation, the worst score for replicas without it."""
     scores = [kind.limits[0]] * len(histories)
     for index, history in enumerate(histories):
         values = history.get("successes" if kind is SUCCESS else "results", ())
@@ -343,11 +343,11 @@ def mean_score(histories: Sequence[Evaluations], row: int, kind: ScoreKind) -> f
     return float(np.mean(scores))
 
 
-# -- what a study has found ------------------------------------------------------------------------------------------
+# -- results of a study ----------------------------------------------------------------------------------------------
 
 
 def summarise(study: optuna.Study, plan: Plan) -> dict[str, Any]:
-    """Write the best settings so far to the study's folder, and return the program's result."""
+    """Write the best settings to the study's folder, and return the result of the program."""
     states = Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False))
     result = {"study": plan.name, "folder": str(plan.folder), "trials": dict(states), "best": None}
     if not states["complete"]:
@@ -355,7 +355,7 @@ def summarise(study: optuna.Study, plan: Plan) -> dict[str, Any]:
     best = study.best_trial
     write_best(best, plan)
     settings_and_runs = {name: best.user_attrs[name] for name in (SETTINGS, "runs")}
-    # where every trial has diverged it is infinite, which JSON cannot hold
+    # infinite if every trial has diverged, which JSON does not allow
     score = best.value if math.isfinite(best.value or 0.0) else None
     return result | {
         "best": {"trial": best.number, "score": score, **settings_and_runs},
@@ -365,7 +365,7 @@ def summarise(study: optuna.Study, plan: Plan) -> dict[str, Any]:
 
 
 def write_best(best: FrozenTrial, plan: Plan) -> None:
-    """Write the settings of the best trial as a file that ``-conf`` accepts."""
+    """Write the settings of the best trial as a file for ``-conf``."""
     source = f"study {plan.name}, trial {best.number}: mean score {best.value:.4g} of seeds "
     source += ", ".join(map(str, plan.seeds))
     entry = {"source": source, "status": "tuned here", **best.user_attrs[SETTINGS]}
@@ -375,7 +375,7 @@ def write_best(best: FrozenTrial, plan: Plan) -> None:
 def command_with(best: FrozenTrial, plan: Plan) -> str:
     """Return the command line that trains the best settings with new seeds, under the protocol of a report."""
     run = dict(plan.request.run.run)
-    run.pop("eval_freq", None)  # an interval for the pruner
+    run.pop("eval_freq", None)  # chosen for the pruner
     request = replace(plan.request.run, seeds=None, eval_seed=0, run=run)
     words = with_settings(request, best.user_attrs[SETTINGS]).command_line()
     return f"zoo train {shlex.join(words)}"
