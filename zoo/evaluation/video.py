@@ -12,7 +12,7 @@ import numpy as np
 
 from agents.common.files import atomic_path
 from zoo.algorithms.packages import import_optional
-from zoo.terminal.errors import UsageError
+from zoo.terminal.errors import UsageError, one_line
 from zoo.terminal.parser import check_output
 
 SPEEDS = {".mp4": 30, ".gif": 20}
@@ -33,7 +33,17 @@ def check_video(path: Path) -> None:
     check_output("--video", path)
     if path.suffix == ".mp4":
         gif = f", or record a GIF: {path.with_suffix('.gif')}"
-        import_optional("imageio_ffmpeg", "imageio-ffmpeg", "an MP4", "imageio-ffmpeg", gif)
+        ffmpeg = import_optional(
+            "imageio_ffmpeg", "imageio-ffmpeg", "an MP4", "imageio-ffmpeg", gif
+        )
+        try:
+            ffmpeg.get_ffmpeg_version()
+        except (
+            OSError
+        ) as error:  # IMAGEIO_FFMPEG_EXE names a program that is not there or does not start
+            raise UsageError(
+                f"ffmpeg does not start: {one_line(error)}; correct IMAGEIO_FFMPEG_EXE{gif}"
+            ) from error
 
 
 @contextlib.contextmanager
