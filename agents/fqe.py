@@ -98,10 +98,6 @@ class FQE(Method):
         executed = policy.played_length * policy.action_size
         return chunks[..., :executed].reshape(*observations.shape[:2], executed)
 
-    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the TD targets."""
-        return self.td_targets(batch, noise, nets)
-
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:

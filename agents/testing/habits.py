@@ -21,7 +21,6 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from agents.common.batch import Batch
 from agents.common.method import Method
 from agents.common.sb3.first_update import TINY, Trial, calling, check_first_update
 from agents.common.validation import suggestion
@@ -52,13 +51,6 @@ def find_habits(
     return findings
 
 
-def copies(trial: Trial) -> tuple[Batch, dict[str, Tensor], dict[str, Tensor]]:
-    """Return copies of the batch, the noise and the noise of acting, which hooks may change."""
-    noise = {name: draw.clone() for name, draw in trial.noise.items()}
-    action_noise = {name: draw.clone() for name, draw in trial.action_noise.items()}
-    return trial.batch.map(Tensor.clone), noise, action_noise
-
-
 def evaluate(trial: Trial, **changes: Tensor) -> dict[str, Tensor]:
     """Return the losses by name, with their graphs, and as ``act`` the actions.
 
@@ -68,7 +60,7 @@ def evaluate(trial: Trial, **changes: Tensor) -> dict[str, Tensor]:
     """
     method, nets = trial.policy.method, trial.policy.nets
     # copies, so that every call has the same input
-    batch, noise, action_noise = copies(trial)
+    batch, noise, action_noise = copy.deepcopy((trial.batch, trial.noise, trial.action_noise))
     batch = replace(batch, **changes)
     with torch.no_grad():
         targets = method.targets(batch, noise, nets, {})
@@ -164,7 +156,7 @@ def find_misled_gradients(trial: Trial) -> Findings:
 def find_side_effects(trial: Trial) -> Findings:
     """Find random numbers that an update samples itself, and tensors that it changes in place."""
     method, nets = trial.policy.method, trial.policy.nets
-    batch, noise, action_noise = copies(trial)
+    batch, noise, action_noise = copy.deepcopy((trial.batch, trial.noise, trial.action_noise))
     weights = copy.deepcopy(nets.state_dict())
     drawn = _global_generators()
     with torch.no_grad():
