@@ -63,7 +63,7 @@ class Score:
     :param mean: over the episodes.
     :param low: lower end of the 95% interval; Wilson's for success, Student's for returns.
     :param high: its upper end.
-    :param episodes: how many.
+    :param episodes: number of episodes.
     """
 
     kind: str
@@ -89,7 +89,7 @@ class Score:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Both ends; None for the return of one episode, whose interval is infinite, which JSON cannot hold."""
+        """Both ends; None for the return of one episode: JSON has no infinite numbers."""
         return (self.low, self.high) if math.isfinite(self.low) else None
 
     @property
@@ -179,7 +179,7 @@ def hub_errors(repo: str) -> Iterator[None]:
         yield
     # the hub's HTTP error derives from the base class of its HTTP library, which network errors share
     except (errors.HFValidationError, errors.HfHubHTTPError.__mro__[1], OSError) as error:
-        # the library's own messages take several lines, with links and the HTTP request
+        # messages of the library have several lines, with links and the HTTP request
         reason = one_line(error.__cause__ or error)
         if isinstance(error, errors.RemoteEntryNotFoundError):
             reason = f"it contains no agent of this library: expected the file {POLICY}"
@@ -342,7 +342,7 @@ def agent_of_run(
 
     :param name: of the file in the folder to take instead of the final model, e.g. its best one.
     :param step: of the checkpoint to take instead; -1 takes the last.
-    :param behaviour: the flow of the user's own that the model was trained on.
+    :param behaviour: custom flow that the model was trained on.
     :raises UsageError: if the folder or its model cannot be read, or there is no such model.
     """
     folder = RunFolder(path)
@@ -406,7 +406,7 @@ def _load_policy(
 ) -> BasePolicy:
     """Return the policy of a saved model, or of one of its replicas.
 
-    :param behaviour: a flow of the user's own is an argument of the zoo's own algorithms alone.
+    :param behaviour: custom flow, only for algorithms of this library.
     """
     flow = {} if behaviour is None else {"behaviour": behaviour}
     with as_usage_error(ValueError, TypeError, OSError):

@@ -35,7 +35,8 @@ def add_agent(parser: Parser, is_own: bool = False) -> None:
             help="an agent on the Hugging Face hub, e.g. my-name/qam-maze@main",
         )
     group.add_argument(
-        "--algo", help="algorithm id, e.g. qam, or module:Class of your own, also with MODEL"
+        "--algo",
+        help="algorithm id, e.g. qam, or module:Class of a custom algorithm, also with MODEL",
     )
     group.add_argument("--env", help="environment, e.g. cube-double-play-singletask-task2-v0")
     group.add_argument(

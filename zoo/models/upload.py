@@ -56,7 +56,7 @@ def upload(agent: Agent, repo: str) -> tuple[str, Score]:
 
 
 def write_upload(agent: Agent, folder: Path, repo: str) -> Score:
-    """Write the files of an upload, which hold no path of this machine, and return the score of the policy.
+    """Write the files of an upload, without paths of this machine, and return the score of the policy.
 
     The policy is evaluated by its protocol; a file with a recorded score, such as a trained agent, is
     copied as it is.

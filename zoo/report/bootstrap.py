@@ -76,7 +76,7 @@ def probabilities_of_improvement(
             total += (above + not_below) / (2 * len(runs_x) * len(runs_y))
         return total / len(x)
 
-    curves = _estimated(rivals, statistic, reps, beside=x)
+    curves = _estimated(rivals, statistic, reps, first=x)
     return {name: curve.estimate() for name, curve in curves.items()}
 
 
@@ -102,14 +102,14 @@ def _estimated(
     scores: Mapping[str, Scores],
     function: Callable[..., Array],
     reps: int,
-    beside: Scores | None = None,
+    first: Scores | None = None,
 ) -> dict[str, Curve]:
     """Return method -> a statistic of its blocks, with intervals if each task has at least `MIN_SEEDS` runs.
 
     Without repetitions there are no intervals.
 
     :param function: maps the blocks of methods to K numbers of each method, shape (methods * K,).
-    :param beside: scores of another method, whose blocks come first.
+    :param first: scores of another method, whose blocks come first.
     """
     groups: dict[tuple[int, ...], list[str]] = {}
     for name, runs in scores.items():
@@ -117,8 +117,8 @@ def _estimated(
     result = {}
     for names in groups.values():
         members = [scores[name] for name in names]
-        sources = [members] if beside is None else [[beside], members]
-        # a block has equally many runs of each of its tasks, and so has the block beside it
+        sources = [members] if first is None else [[first], members]
+        # all tasks of a block, and of its partner of the other method, have equally many runs
         tasks_of: dict[tuple[int, ...], list[str]] = {}
         for task in members[0]:
             counts = tuple(len(source[0][task]) for source in sources)

@@ -129,7 +129,7 @@ class Cell:
     """One method on some tasks.
 
     :param mean: mean, with its 95% interval if known.
-    :param iqm: IQM, likewise; None if only the mean is published or needed.
+    :param iqm: IQM, with its 95% interval; None if only the mean is published or needed.
     :param seeds: the smallest and the largest number of runs of a task.
     :param tally: tally of its runs; zero for published scores.
     """
@@ -200,13 +200,13 @@ class Phase:
     :param coverage: method -> the tasks it has.
     :param tasks: the tasks that all methods have; aggregates are over these.
     :param suite: the suite that consists of `tasks`, or None.
-    :param left_out: task that some methods lack -> those methods.
+    :param left_out: task -> the methods that lack it.
     :param aggregates: method -> its aggregates.
     :param domains: domain -> method -> its mean over the domain's tasks; empty for returns.
-    :param domain_tasks: domain -> its tasks; for returns each environment is its own domain.
+    :param domain_tasks: domain -> its tasks; for returns each environment is a domain.
     :param per_task: task -> method -> its mean.
     :param profiles: the fraction of runs above each threshold ``tau``, columns `PROFILE_COLUMNS`.
-    :param curves: the points of learning curves, columns `CURVE_COLUMNS`: those over the tasks of
+    :param curves: the points of learning curves, columns `CURVE_COLUMNS`: curves over the tasks of
         `Comparison.curves_label` (``where`` is `ALL_TASKS`), then the curves of each domain, over the tasks with all
         phases of the domain.
     """

@@ -46,7 +46,7 @@ DPI = 150
 GREY = "#8f8f8f"
 _STYLE: dict[Any, Any] = {
     "font.size": 8,
-    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib; others are not on every machine
+    "font.sans-serif": ["DejaVu Sans"],  # part of matplotlib; other fonts may be missing
     "lines.markersize": 3,
     "legend.frameon": False,
     "text.parse_math": False,  # names of runs contain no formulas
@@ -111,7 +111,7 @@ class _Artist:
 
     @cached_property
     def colours(self) -> dict[str, Any]:
-        """The colour of each method that lines show: the focus, own ones, then the best."""
+        """The colour of each method in figures of lines: the focus, the user's methods, then the best."""
         about = self.comparison
         last = list(about.phases.values())[-1]
         best = ranking(about, last)
@@ -314,7 +314,7 @@ class _Artist:
         unit: str,
         colours: Mapping[str, Any],
     ) -> Figure:
-        """Draw estimates in panels beside one another.
+        """Draw estimates in adjacent panels.
 
         :param columns: title of a panel -> method, the first one on top -> its estimate.
         """

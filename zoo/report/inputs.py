@@ -48,7 +48,7 @@ class Inputs(ScoreTables):
     def focus(self, wished: str) -> str | None:
         """Return the subject of the verdicts, or None for the leading method of each phase.
 
-        It is the requested method if it exists, otherwise the only method of the user beside published ones.
+        It is the requested method if it exists, otherwise the only method of the user among published ones.
         """
         if wished in self.methods:
             return wished
@@ -75,7 +75,7 @@ def collect(request: CompareRequest) -> Inputs:
         reasons = [f"{entry['path']}: {entry['reason']}" for entry in own_runs.skipped()]
         raise UsageError(
             f"expected finished runs below {', '.join(map(str, request.paths))}, got "
-            f"{reasons[0] if reasons else 'no run folder'}; `zoo monitor` shows how far they are"
+            f"{reasons[0] if reasons else 'no run folder'}; `zoo monitor` shows their states"
         )
     counted = joined([counted, _failed_scores(own_runs)], EVALUATION_COLUMNS)
     parts = {published.name: published.pooled for published in sets}
@@ -87,7 +87,7 @@ def collect(request: CompareRequest) -> Inputs:
         if not part.methods:
             log.warning("%s has no scores for your environments", source)
     methods = _own_methods(own_runs, counted)
-    # methods of the user keep their names; others get their source if a name is taken
+    # methods of the user keep their names; published ones get their source if a name is taken
     times = Counter(chain(methods, *(part.methods for part in parts.values())))
     evaluations = [counted]
     means = []
@@ -132,7 +132,7 @@ def _value(run: pd.DataFrame, field: str) -> Any:
     (value,) = run[field].tolist()  # as Python's numbers
     if pd.isna(value):
         return None
-    # pandas makes floats of whole numbers beside missing ones
+    # pandas converts integers to floats in columns with missing values
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -227,10 +227,10 @@ def _failed_scores(tables: RunTables) -> pd.DataFrame:
         evaluations = evaluations.sort_values(["phase", "step"])
         if not (evaluations["step"] > 0).any():
             continue
-        alike = counted[
+        finished = counted[
             (counted["method"] == row["method"]) & (counted["environment"] == row["environment"])
         ]
-        due = {*phase_ends(row).items(), *zip(alike["phase"], alike["step"], strict=True)}
+        due = {*phase_ends(row).items(), *zip(finished["phase"], finished["step"], strict=True)}
         last = evaluations.iloc[-1].to_dict()
         carried = [
             {**last, "phase": phase, "step": step}

@@ -175,7 +175,7 @@ def _departures(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[s
     """Yield departures of the user's methods from their profile's protocol, or from published protocols."""
     last_phase = list(comparisons[-1].phases)[-1]  # offline scores are independent of online steps
     shown_sets = {method.source for method in inputs.methods.values()}
-    alike: dict[str, list[str]] = {}  # methods with equal departures share a sentence
+    methods_by_text: dict[str, list[str]] = {}  # methods with equal departures share a sentence
     for name, method in inputs.methods.items():
         if not method.is_own:
             continue
@@ -187,7 +187,7 @@ def _departures(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[s
             opening = (
                 "trained with `--quick`" if is_quick else "differs from the protocol of its profile"
             )
-            alike.setdefault(f"{opening}: {_gathered(phrases)}.", []).append(name)
+            methods_by_text.setdefault(f"{opening}: {_gathered(phrases)}.", []).append(name)
         for published in inputs.sets:
             phrases = {}
             for task, protocol in method.protocols.items():
@@ -195,8 +195,8 @@ def _departures(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[s
                 phrases[task] = protocol_differences(last_phase, protocol, expected)
             if published.name in shown_sets and any(phrases.values()):
                 text = f"differs from the protocol of {published.name}: {_gathered(phrases)}."
-                alike.setdefault(text, []).append(name)
-    for text, names in alike.items():
+                methods_by_text.setdefault(text, []).append(name)
+    for text, names in methods_by_text.items():
         yield f"{_enumerated(names)}: {text}"
 
 
@@ -269,12 +269,12 @@ def _gathered(phrases: Mapping[str, Collection[str]]) -> str:
         for phrase in its_phrases:
             environments_of[phrase] = (*environments_of.get(phrase, ()), environment)
     texts = []
-    for environments, alike in by_value(environments_of).items():
+    for environments, shared_phrases in by_value(environments_of).items():
         listed = _listed(environments)
         if 1 < len(environments) == len(phrases):
             # shorter than a list of all environments
             listed = f"all {len(phrases)} environments"
-        texts.append(f"{', '.join(shortened(alike, 12))} ({listed})")
+        texts.append(f"{', '.join(shortened(shared_phrases, 12))} ({listed})")
     return "; ".join(texts)
 
 

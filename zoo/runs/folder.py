@@ -149,7 +149,7 @@ class RunFolder:
     def write_status(
         self, state: str, seed: int, offline_step: int, online_step: int, **entries: Any
     ) -> None:
-        """Record how far the run is, in gradient steps offline and environment steps online."""
+        """Record the progress of the run, in gradient steps offline and environment steps online."""
         status = {
             "state": state,
             "seed": seed,
@@ -255,7 +255,7 @@ class RunFolder:
                 if name in ("phase", "successes"):
                     is_valid = np.isin(values, (0, 1))
                 if not is_valid.all():
-                    raise ValueError(f"`{name}` cannot hold {values[~is_valid][0]}")
+                    raise ValueError(f"`{name}` has the invalid value {values[~is_valid][0]}")
         return arrays
 
     # -- summary.json: evaluations of a finished run, for reports ----------------------------------------------------
@@ -320,15 +320,15 @@ class RunFolder:
             table = pd.read_csv(io.StringIO(text[: text.rfind("\n") + 1]))
             table = table.reindex(columns=list(PROGRESS)).rename(columns=PROGRESS).astype(float)
         table["speed"] = table["speed"].fillna(table["online_speed"])
-        return table.dropna(subset="seconds")  # others are evaluations
+        return table.dropna(subset="seconds")  # rows without a time are evaluations
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """Return the mapping that a file of a run folder holds."""
+    """Return the mapping in a JSON file of a run folder."""
     with reading(path):
         content = json.loads(read_text(path))
         if not isinstance(content, dict):
-            raise ValueError(f"it must hold a mapping, got {shorten(repr(content), 60)}")
+            raise ValueError(f"it must be a mapping, got {shorten(repr(content), 60)}")
     return content
 
 
@@ -449,7 +449,7 @@ def check_log_folder(folder: Path, name: str = "log folder", flag: str = "-f/--l
 def ending_recorded(folders: Sequence[RunFolder]) -> Iterator[None]:
     """Record an exception in the status of the runs that it ends.
 
-    :param folders: the run folders; more may be appended meanwhile.
+    :param folders: the run folders; more may be appended later.
     """
     try:
         yield

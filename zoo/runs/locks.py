@@ -1,4 +1,4 @@
-"""Locks between processes; the operating system frees the lock of a process that ends, even if it is killed."""
+"""Locks between processes; the operating system releases the lock of a process that ends, even if killed."""
 
 import datetime
 import errno
@@ -15,15 +15,15 @@ from zoo.terminal.messages import say_once
 
 HOST = socket.gethostname()
 SECONDS_TO_TRY = 0.2
-"""How long to try: :meth:`Lock.is_held` of another process takes the lock for an instant."""
+"""Time to try: :meth:`Lock.is_held` of another process takes the lock for an instant."""
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
-"""Error numbers of storage that has no locks."""
+"""Error numbers of storage without locks."""
 
 
 class Lock:
     """A lock on a regular file, which names its holder; network storage shares such a lock between machines.
 
-    Storage that has no locks gives everybody the lock, with a warning.
+    Storage without locks grants the lock to every process, with a warning.
 
     :param path: of the file, which stays when the lock is free.
     """
@@ -31,8 +31,8 @@ class Lock:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.descriptors: list[int] = []
-        """File descriptors that a child process inherits to hold the lock too, until it ends; empty without a lock."""
-        # one lock for all threads, and none that is a mere file, which a killed process would leave behind
+        """File descriptors for a child process, which then shares the lock until it ends; empty without a lock."""
+        # one lock for all threads; no fallback to a lock file, which a killed process would leave behind
         self._lock = FileLock(
             path, thread_local=False, fallback_to_soft=False, on_acquired=self.descriptors.append
         )
@@ -40,7 +40,7 @@ class Lock:
     def take(self, seconds: float = SECONDS_TO_TRY) -> bool:
         """Take the lock, unless this object has it; return False if another process has it.
 
-        :param seconds: how long to try; -1: until it is free.
+        :param seconds: time to try; -1: until it is free.
         """
         if self._lock.is_locked:
             return True
@@ -53,10 +53,10 @@ class Lock:
             if error.errno not in NO_LOCKS:
                 raise
             say_once(
-                f"the storage of {self.path.parent} has no locks ({error.strerror}), so nothing keeps two processes "
-                "from working on the same; see to it that only one is started"
+                f"the storage of {self.path.parent} has no locks ({error.strerror}), so two processes may train "
+                "the same run; start only one"
             )
-        # only the holder writes; others read whom they wait for
+        # written by the holder, read by waiting processes
         since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self.path.write_text(
             json.dumps({"host": HOST, "pid": os.getpid(), "since": since}) + "\n", encoding="utf-8"
@@ -85,7 +85,9 @@ class Lock:
         except OSError:
             return None
         try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # others may look at the same time
+            fcntl.flock(
+                handle, fcntl.LOCK_SH | fcntl.LOCK_NB
+            )  # shared, since several processes may test it
         except BlockingIOError:
             return True
         except OSError:
@@ -95,7 +97,7 @@ class Lock:
         return False
 
     def describe_holder(self) -> str:
-        """Return in words which process took the lock last."""
+        """Return the last holder of the lock as text."""
         try:
             holder = json.loads(self.path.read_bytes())
             return f"process {holder['pid']} on {holder['host']}, since {holder['since']}"

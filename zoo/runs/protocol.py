@@ -113,7 +113,7 @@ def name_methods(runs: pd.DataFrame) -> pd.Series:
     """Return the method of each run: its label, and in brackets all settings in which runs of that label differ.
 
     Settings are compared on each environment, since the papers have other ones for each; the algorithm on all of them.
-    If all finished runs of a label are alike, they keep the label as it is.
+    If all finished runs of a label are equal, the label is their name.
 
     :param runs: the table of `zoo.runs.read.RunTables`; its column ``problem`` is missing for finished runs.
     """

@@ -70,7 +70,7 @@ class RunTables:
         names), ``played`` (arguments of the environment of its evaluations), ``code`` (hash of the algorithm's file, or
         None), ``problem`` (why the run does not count, or None), ``replaced_by`` (the run that stands for its method,
         environment and seed instead, or None) and ``never_reported``
-        (whether it counts as without success because only others on its environment report any).
+        (whether it has no success only because other runs on its environment report it).
     :param evaluations: one row an evaluation of a readable run, columns `EVALUATION_COLUMNS`.
     """
 

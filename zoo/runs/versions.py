@@ -73,7 +73,7 @@ def describe_versions(device: str, data: Any = None) -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """Return the commit of the zoo's own checkout, with ``-dirty`` if files differ; None for an installed package."""
+    """Return the commit of the checkout, with ``-dirty`` if files differ; None for an installed package."""
     root = Path(__file__).resolve().parents[2]  # of zoo/runs/versions.py
     if not (root / ".git").exists():  # there may be a repository around an installed package
         return None

@@ -178,7 +178,7 @@ class JobStatus:
 
     @property
     def is_final(self) -> bool:
-        """Whether there is nothing left to train."""
+        """Whether it needs no more training."""
         return self.state in (State.FINISHED, State.DIVERGED)
 
 

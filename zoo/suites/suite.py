@@ -63,14 +63,14 @@ class Suite:
     :param algorithms: ids, ``module:Class``, or mappings with ``algo`` and, for a variant, ``label`` and ``params``.
     :param environments: environments, or domains for all of their tasks.
     :param seeds: numbers or ranges, e.g. ``0-11``.
-    :param seeds_at_once: how many seeds a run trains together, or ``all``. Part of the suite, since seeds that are
-        trained together draw other batches than each alone.
-    :param params: settings of all runs; a variant's own win over them.
+    :param seeds_at_once: number of seeds that a run trains together, or ``all``. Part of the suite, since seeds that
+        are trained together draw other batches than each alone.
+    :param params: settings of all runs, overridden by a variant's.
     :param dataset: source of a missing dataset: ``auto``, ``download`` or ``generate``.
     :param dataset_dir: folder of the datasets; empty: OGBench's.
     :param env_kwargs: arguments of the environments.
     :param gym_packages: packages to import, for their environments.
-    :param published: sets of published scores that the report shows beside the runs.
+    :param published: published sets in the report.
     :param focus: label or id of the method of the verdicts.
     """
 

@@ -178,8 +178,8 @@ def test_a_bad_status_is_named(tmp_path, text, reason):
     [
         ("results", np.zeros(3), "`results` must be"),
         ("timesteps", np.full(3, np.nan), "`timesteps` must be numbers of shape (3,)"),
-        ("results", np.full((3, 50), np.nan), "`results` cannot hold nan"),
-        ("phase", np.full(3, 7), "`phase` cannot hold 7"),
+        ("results", np.full((3, 50), np.nan), "`results` has the invalid value nan"),
+        ("phase", np.full(3, 7), "`phase` has the invalid value 7"),
     ],
 )
 def test_evaluations_of_another_form_are_named(tmp_path, name, values, reason):
