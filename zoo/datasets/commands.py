@@ -115,7 +115,7 @@ def check(
 
 
 def _source_of(name: str, folder: Folder) -> str:
-    """Return the path of the data of a task of robomimic or D4RL; other names as they are."""
+    """Return the path of the data of a task of robomimic or D4RL; other names unchanged."""
     return find_data(TASKS[name], folder) if name in TASKS else name
 
 

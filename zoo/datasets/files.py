@@ -87,7 +87,7 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise UsageError(
-            f"data are kept in {folder}, which must be a folder that can be written to; make it one, or choose another"
+            f"datasets cannot be written to {folder}; make it a writable folder, or choose another"
         )
 
 
@@ -106,7 +106,7 @@ def locked_for_writing(path: Path) -> Iterator[None]:
 
 
 def keep_existing(train: Path, existing: str) -> bool:
-    """Return whether a dataset is kept as it is; its training file is written last, so it shows that all is there.
+    """Return whether an existing dataset is kept; the training file is written last, so a dataset with it is complete.
 
     :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
     :raises UsageError: if it exists and ``existing`` is ``"refuse"``.
@@ -172,7 +172,7 @@ def check_checksum(path: Path) -> str:
     expected = recorded_sha256(path)
     if expected not in (None, digest):
         raise UsageError(
-            f"expected the recorded sha256 {expected} of {path}, got {digest}; make it again",
+            f"{path} is damaged: its sha256 is {digest}, not {expected} as recorded; get or make it again",
         )
     return digest
 

@@ -98,7 +98,7 @@ def generate_dataset(
         jobs = _jobs(spec, seed, counts, parts)
         missing = [job for job in jobs if not job[2].exists()]
         log.info(
-            "generating %s: %d episodes, %d of them are there",
+            "generating %s: %d episodes, %d done already",
             spec.name,
             len(jobs),
             len(jobs) - len(missing),

@@ -83,7 +83,7 @@ class DatasetSpec:
 
     @property
     def family(self) -> str:
-        """The environment whose oracles, tasks and settings it has: the same with images and without."""
+        """The environment without the prefix `visual-`, which has the same oracles, tasks and settings."""
         return self.environment.removeprefix(VISUAL)
 
     @property
@@ -218,7 +218,7 @@ def is_single_task(name: str) -> bool:
 
 
 def gym_id(name: str) -> str:
-    """Return the Gymnasium id of an environment, given its name here: OGBench's and D4RL's datasets are part of it."""
+    """Return the Gymnasium id of an environment's name, which contains the dataset for OGBench and D4RL."""
     if name in TASKS:
         return TASKS[name].env_id
     parts = _parse(name)

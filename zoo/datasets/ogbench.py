@@ -45,7 +45,7 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def make_labelling_env(env_id: str) -> Any:
-    """Return the environment by which :func:`relabel` labels a task's data; it draws no images."""
+    """Return the environment by which :func:`relabel` labels a task's data; it renders no images."""
     return make_raw_env(env_id.removeprefix(VISUAL))
 
 
@@ -113,7 +113,7 @@ def check_dataset(path: Path, spec: DatasetSpec) -> dict[str, Any]:
     # A task that no state achieves has rewards of -1 only: there is nothing but cloning to learn.
     unsolved = [task for task, share in shares.items() if not share]
     if unsolved:
-        message = f"expected a state that achieves each task, got none for {', '.join(unsolved)}"
+        message = f"no state achieves task {', '.join(unsolved)}"
         warnings.warn(message, stacklevel=2)
     return {"success_states": shares}
 

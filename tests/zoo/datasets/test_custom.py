@@ -79,7 +79,7 @@ def test_a_set_is_checked_without_an_environment(tmp_path, call):
         "check a.npz --action-range 0,1": "needs `--env`",
         "convert a.npz -o a.csv": "`--output` must name an .npz file",
         "convert a.npz -o {folder}": "`--output` must be a file in a folder that exists",
-        "check nothing.csv": "expected a dataset at nothing.csv, got nothing",
+        "check nothing.csv": "there is no dataset at nothing.csv",
     }.items(),
 )
 def test_flags_and_places_that_cannot_be_used_are_refused(tmp_path, refusal, words, text):

@@ -98,7 +98,7 @@ def test_stopped_generation_goes_on_where_it_was(uninterrupted, tmp_path, monkey
     # Three are missing, and this writer makes no more.
     monkeypatch.setattr(generate, "write_episode", StoppingWriter())
     files = generate_dataset(NAME, tmp_path, num_episodes=5, num_workers=1)
-    assert f"generating {NAME}: 6 episodes, 3 of them are there" in capsys.readouterr().err
+    assert f"generating {NAME}: 6 episodes, 3 done already" in capsys.readouterr().err
     assert digests(files) == digests(uninterrupted)
 
 

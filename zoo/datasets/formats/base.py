@@ -55,14 +55,12 @@ class Dataset:
 
     @property
     def transitions(self) -> Transitions:
-        """The content of a dataset that is read at once.
+        """The content of a dataset in one file.
 
         :raises UsageError: if it is in several files.
         """
         if isinstance(self.content, Shards):
-            raise UsageError(
-                f"expected a dataset that is read at once, got several files in {self.path}; name one of them"
-            )
+            raise UsageError(f"{self.path} has several files; name one of them")
         return self.content
 
 
@@ -151,7 +149,7 @@ def episode_of(
 
 
 def joined(name: str, episodes: Mapping[str, Arrays]) -> Transitions:
-    """Return the transitions of all episodes; those without any are left out with a warning.
+    """Return the transitions of all episodes; empty episodes are left out with a warning.
 
     :param episodes: arrays of each from :func:`episode_of`, by name.
     """
@@ -373,8 +371,8 @@ def transitions_of_rows(name: str, rows: Arrays, ends: Array, masks: Array) -> T
     if not is_kept.any():
         raise UsageError(f"{name} {NO_TRANSITION}")
     log.info(
-        "%s has no observation after the last action: the last one is repeated in %s, as a "
-        "termination is not bootstrapped; of trajectories that were cut off, the last transition is dropped",
+        "%s lacks the observation after the last action of each trajectory: the last transition is dropped, "
+        "except in %s that terminated",
         name,
         count(is_terminated.sum(), "trajectory"),
     )

@@ -118,8 +118,8 @@ def find_minari(source: str) -> Path:
         except Exception as error:  # whatever its hosts raise
             raise UsageError(
                 f"there is no Minari dataset {name} at {folder}, and its download failed "
-                f"({one_line(error)}); check the id with `minari list remote`, or run `minari download {name}` where "
-                "there is internet, and copy it there or set MINARI_DATASETS_PATH"
+                f"({one_line(error)}); check the id with `minari list remote`, or copy the dataset there from "
+                "a machine with internet"
             ) from error
     return folder
 

@@ -84,7 +84,7 @@ def _parquet_files(path: Path) -> list[Path]:
 
 
 def _read_rows(path: Path) -> Arrays:
-    """Return the columns of a parquet file, or of all below a folder in the order of their names.
+    """Return the columns of a parquet file, or of all files below a folder, ordered by name.
 
     :return: columns in `COLUMNS` that the files have, (rows, ...), and ``file``, the number of the file of each row.
     """

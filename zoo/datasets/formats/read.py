@@ -133,8 +133,8 @@ def require_format(source: str | Path) -> tuple[Path, Format]:
         path = find_minari(str(source))
     if not path.exists():
         raise UsageError(
-            f"expected a dataset at {path}, got nothing; check the path, or give `{MINARI}ID`, or, for a task of a "
-            "benchmark, auto, download or generate"
+            f"there is no dataset at {path}; check the path, or give `{MINARI}ID`, or auto, download or generate for a "
+            "benchmark's task"
         )
     if not (path.is_dir() or path.is_file()):  # reading a pipe would wait for ever
         raise UsageError(f"a dataset must be a file or a folder, got {path}, which is neither")
