@@ -209,12 +209,6 @@ def example():
     return code
 
 
-def own_network():
-    """Return the page's network of one's own."""
-    (code,) = code_blocks("docs/register.md", "py\n# my_networks.py")
-    return code
-
-
 def with_mistake(name):
     """Return the example with one mistake."""
     mistake, code = MISTAKES[name], example()

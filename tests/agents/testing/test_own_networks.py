@@ -11,16 +11,34 @@ from torch import nn
 from torch.testing import assert_close
 
 import agents
+from agents.common.nets.mlp import fill_uniform, maybe_detach
+from agents.common.nets.networks import ObservingNetwork
 from agents.common.nets.specs import NetworkSpec, Sizes
 from agents.core import from_module
 from agents.testing.kit import CHECKS, run_checks
 from tests import code_blocks
-from tests.agents.testing.mistakes import own_network
 from tests.common.toys import refuses, seeded, tiny_model, toy_batch
 
 SIZES = Sizes(2, 4, 3, 2, 5, [8], [8], False, False)
-PAGE = {}
-exec(own_network(), PAGE)  # the page's code
+
+
+class Actor(ObservingNetwork):
+    """Two layers, actions in (-1, 1); weights are (S, out, in)."""
+
+    def __init__(self, replicas, observations, actions, width):
+        super().__init__()
+        self.first = nn.Parameter(torch.zeros(replicas, width, observations))
+        self.last = nn.Parameter(torch.zeros(replicas, actions, width))
+
+    def initialise(self, replica, generator):  # as a run of that seed alone draws it
+        for weight in (self.first, self.last):
+            fill_uniform(weight, replica, weight.shape[-1] ** -0.5, generator)
+
+    # (S, B, O) -> (S, B, D); `nets.frozen` calls it with frozen=True
+    def forward(self, observations, frozen=False):
+        first, last = maybe_detach(self.first, frozen), maybe_detach(self.last, frozen)
+        hidden = torch.tanh(self.features(observations, frozen) @ first.mT)
+        return torch.tanh(hidden @ last.mT)
 
 
 class Imitation(agents.Method):
@@ -50,7 +68,7 @@ def with_actor(actor, **networks):
 # -- layers of one's own ----------------------------------------------------------------------------------------------
 
 
-class Transposed(PAGE["Actor"]):
+class Transposed(Actor):
     """Holds its weights transposed, so that they are not contiguous."""
 
     def __init__(self, *sizes):
@@ -60,7 +78,7 @@ class Transposed(PAGE["Actor"]):
             setattr(self, name, nn.Parameter(weight.detach().mT.contiguous().mT))
 
 
-@pytest.mark.parametrize("network", [PAGE["Actor"], Transposed])
+@pytest.mark.parametrize("network", [Actor, Transposed])
 @pytest.mark.parametrize("settings", [{}, {"max_grad_norm": 1e3}, {"seeds": [0, 1]}], ids=str)
 @pytest.mark.few(6)
 @pytest.mark.parametrize("compile", ["off", "on"])
