@@ -29,7 +29,7 @@ def test_the_snippet_is_short_and_runs_with_a_progress_bar(snippet, tmp_path, mo
 
 
 def test_it_is_short():
-    assert len((ROOT / "README.md").read_text().split()) <= 750
+    assert len((ROOT / "README.md").read_text().split()) <= 700
 
 
 @pytest.mark.usefixtures("own_agents")
