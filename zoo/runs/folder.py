@@ -107,7 +107,13 @@ def reading(path: Path) -> Iterator[None]:
 
 
 class RunFolder:
-    """One run of one seed: ``{log}/{algo}/{env}_{k}/``. Every file in it is written whole or not at all."""
+    """One run of one seed: ``{log}/{algo}/{env}_{k}/``. Every file in it is written whole or not at all.
+
+    >>> run = RunFolder(Path("logs/qam/pointmaze-medium-navigate-singletask-task1-v0_1"))
+    >>> run.read_status()["state"]
+    'done'
+    >>> run.read_evaluations()["results"].mean(axis=1)  # mean return of each evaluation
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -117,6 +117,10 @@ def read_runs(paths: Iterable[Path], finished: dict[Path, ReadRun] | None = None
     see `zoo.runs.protocol.name_methods`.
 
     :param finished: cache of finished runs, by path; it is updated.
+
+    >>> tables = read_runs([Path("logs")])
+    >>> last = tables.counted().groupby(["method", "environment", "seed"]).last()
+    >>> last.groupby("method")["score"].mean()
     """
     cache = {} if finished is None else finished
     rows = []
