@@ -62,7 +62,7 @@ class FQE(Method):
         # the policy was built with these
         shared = ("gamma", "flow_steps", "frame_stack", "encoder", "precision")
         values = {name: getattr(evaluated, name) for name in shared}
-        values["horizon_length"] = evaluated.played_length
+        values["horizon_length"] = evaluated.executed_length
         method = cls(**{**values, **settings})
         method.policy = policy
         return method
@@ -95,7 +95,7 @@ class FQE(Method):
             draws[name] = draw.movedim(0, row - 1).flatten(row - 1, row).unsqueeze(0)
         rows = observations.flatten(0, 1).unsqueeze(0)
         chunks = policy.method.sample_actions(rows, draws, policy.nets).clamp(-1, 1)
-        executed = policy.played_length * policy.action_size
+        executed = policy.executed_length * policy.action_size
         return chunks[..., :executed].reshape(*observations.shape[:2], executed)
 
     def losses(

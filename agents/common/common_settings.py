@@ -239,7 +239,7 @@ class CommonSettings(Configurable):
         fixed=BUILT_INTO_NETWORKS,
         doc="Sample chunks of H actions; if False, single actions, and H is only the length of the return.",
     )
-    played_actions: int | None = setting(
+    execution_horizon: int | None = setting(
         default=None,
         at_least=1,
         doc="Actions of a chunk to execute before the next one is sampled, in training, evaluation and `predict`; None "
@@ -355,7 +355,7 @@ class CommonSettings(Configurable):
     )
 
     def check_together(self) -> None:
-        """Check: balanced batches are even; `shorten_returns` has no chunks; `played_actions` <= chunk length."""
+        """Check: balanced batches are even; `shorten_returns` has no chunks; `execution_horizon` <= chunk length."""
         if self.balanced_sampling and self.batch_size % 2:
             raise ValueError(
                 f"`batch_size` must be even with `balanced_sampling`, got {self.batch_size}"
@@ -365,16 +365,16 @@ class CommonSettings(Configurable):
                 f"`shorten_returns` needs single actions, got chunks of {self.chunk_length}; set `action_chunking` to "
                 "False"
             )
-        if self.played_actions is not None and self.played_actions > self.chunk_length:
+        if self.execution_horizon is not None and self.execution_horizon > self.chunk_length:
             raise ValueError(
-                f"`played_actions` must be at most the chunk length {self.chunk_length}, got {self.played_actions}; "
+                f"`execution_horizon` is {self.execution_horizon}, and a chunk has {self.chunk_length} actions; "
                 "lower it or raise `horizon_length`"
             )
 
     @property
-    def played_length(self) -> int:
+    def executed_length(self) -> int:
         """Number of actions of a chunk that are executed before the next one is sampled."""
-        return self.played_actions or self.chunk_length
+        return self.execution_horizon or self.chunk_length
 
     @property
     def chunk_length(self) -> int:

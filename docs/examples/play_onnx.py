@@ -23,7 +23,7 @@ for episode in range(5):
             inputs = {"observations": observation[None].astype(dtype)}
             for name, noise in about["noise"].items():  # standard normal for every algorithm
                 inputs[name] = generator.standard_normal((1, *noise["shape"]), dtype=np.float32)
-            chunk = session.run(None, inputs)[0][0][: about["played_actions"]]
+            chunk = session.run(None, inputs)[0][0][: about["execution_horizon"]]
         observation, reward, terminated, truncated, info = env.step(chunk[0])
         chunk, total, done = chunk[1:], total + reward, terminated or truncated
     scores.append(info.get("success", total))  # not every environment reports success

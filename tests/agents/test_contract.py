@@ -212,12 +212,12 @@ def test_policy_acts_from_the_first_step_after_offline_training(plans):
 
 
 @pytest.mark.parametrize(
-    ("played_actions", "expected"),
+    ("execution_horizon", "expected"),
     [(None, [1, 1, 1, 2, 3, 3, 3, 4]), (2, [1, 1, 2, 2, 3, 3, 4, 4])],
 )
-def test_collection_plans_again_after_played_actions(played_actions, expected, plans):
+def test_collection_samples_again_after_the_execution_horizon(execution_horizon, expected, plans):
     env = SpacesEnv(episode_length=4)
-    model = tiny_model(env=env, learning_starts=0, played_actions=played_actions).learn(8)
+    model = tiny_model(env=env, learning_starts=0, execution_horizon=execution_horizon).learn(8)
     played = model.replay_buffer.actions[:8, 0] * 100
     assert played.round().tolist() == expected
 

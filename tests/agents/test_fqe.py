@@ -22,7 +22,7 @@ POLICIES = {
     "fql": {},
     "ifql": {"best_of_n": 3},
     "rebrac": {"horizon_length": 1},
-    "qam": {"played_actions": 2},
+    "qam": {"execution_horizon": 2},
 }
 
 
@@ -45,7 +45,7 @@ def test_it_values_the_actions_that_the_policy_plays(id):
         draws = {name: noise[f"td_{name}"][replica : replica + 1] for name in table}
         rows = batch.next_observations[replica : replica + 1]
         plans = policy.method.sample_actions(rows, draws, policy.nets).clamp(-1, 1)
-        played = plans.unflatten(-1, (policy.chunk_length, 2))[:, :, : policy.played_length]
+        played = plans.unflatten(-1, (policy.chunk_length, 2))[:, :, : policy.executed_length]
         torch.testing.assert_close(actions[replica], played.flatten(-2)[0])
     targets = model.method.targets(batch, noise, model.policy.nets, {})
     next_q = model.policy.nets.critic_target(batch.next_observations, actions).mean(1)
@@ -96,7 +96,7 @@ def test_numbers_follow_the_seed():
     assert len(first.critics) == 5
 
 
-@pytest.mark.parametrize("settings", [{"played_actions": 2}, {"observation_scale": 1.0}])
+@pytest.mark.parametrize("settings", [{"execution_horizon": 2}, {"observation_scale": 1.0}])
 def test_rewards_of_any_size_are_worth_their_geometric_series(monkeypatch, settings):
     model = tiny_model("qam", horizon_length=3, gamma=0.5, **settings)
     arrays = toy_dataset(600)

@@ -73,16 +73,16 @@ def test_an_observation_that_is_not_of_the_space_is_refused(observation, text):
 
 
 @pytest.mark.parametrize(
-    ("played_actions", "expected"),
+    ("execution_horizon", "expected"),
     [(None, [1.0, 1.1, 1.2, 2.0, 2.1]), (2, [1.0, 1.1, 2.0, 2.1, 3.0]), (1, [1, 2, 3, 4, 5])],
 )
-def test_a_plan_is_played_open_loop_until_the_next_one(numbered, played_actions, expected):
+def test_a_chunk_is_executed_open_loop_until_the_next_one(numbered, execution_horizon, expected):
     policy, planned = numbered
-    policy.method.played_actions = played_actions
+    policy.method.execution_horizon = execution_horizon
     played, state = play(policy, 5)
     assert [action[0] for action in played] == pytest.approx(expected)
     assert planned == [4] * int(expected[-1])
-    assert (state is None) == (played_actions == 1)
+    assert (state is None) == (execution_horizon == 1)
 
 
 def test_start_of_an_episode_drops_the_chunk_of_that_row_only(numbered):

@@ -34,7 +34,7 @@ class ChunkPolicy(Protocol):
 
     @property
     def chunk_length(self) -> int:
-        """H, the actions in a chunk; of these, ``played_length`` are executed if the policy has that attribute."""
+        """H, the actions in a chunk; of these, ``executed_length`` are executed if the policy has that attribute."""
 
     @property
     def num_replicas(self) -> int:
@@ -240,7 +240,7 @@ class BatchPlanner:
         self, policy: ChunkPolicy, spaces: Spaces, seed: int, names: Sequence[int], episodes: int
     ) -> None:
         self._policy = policy
-        self._played_length = getattr(policy, "played_length", policy.chunk_length)
+        self._executed_length = getattr(policy, "executed_length", policy.chunk_length)
         self._observation_space, self._action_space = spaces
         self._rows: Array | None = None  # the last observation of each episode, (S, episodes, O)
         self._shape = (len(names), episodes)
@@ -257,8 +257,8 @@ class BatchPlanner:
         """Sample the chunks of some rows.
 
         :param observations: one of each row, as environments return them.
-        :return: actions to execute, (len(rows), `played_length`, A), the centre of the action space in place of NaN and
-            infinity; and the replicas that sampled these.
+        :return: actions to execute, (len(rows), `executed_length`, A), the centre of the action space in place of NaN
+            and infinity; and the replicas that sampled these.
         """
         policy = self._policy
         space = self._observation_space
@@ -277,7 +277,7 @@ class BatchPlanner:
         for replica, episode in np.argwhere(self._used == NOISE_PLANS):
             self._fill(replica, episode)
         sampled = np.asarray(policy.plan(self._rows, noise))
-        chunks = sampled[rows][:, : self._played_length]
+        chunks = sampled[rows][:, : self._executed_length]
         is_bad = ~np.isfinite(chunks).all(axis=(1, 2))
         chunks[is_bad] = np.mean([self._action_space.low, self._action_space.high], axis=0)
         return chunks, set(rows[0][is_bad].tolist())

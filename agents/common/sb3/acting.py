@@ -50,9 +50,9 @@ class ActingPolicy(BasePolicy):
         return self.observation_mean.device
 
     @property
-    def played_length(self) -> int:
+    def executed_length(self) -> int:
         """Number of actions of a plan that are played before the next one."""
-        return self.method.played_length
+        return self.method.executed_length
 
     def set_observation_statistics(
         self, observations: Tensor, scale: float | Literal["range"]
@@ -247,7 +247,7 @@ class ActingPolicy(BasePolicy):
         :return: actions in the environment's units, (B, A), and the state for the next call (None where each action is
             planned anew).
         """
-        if self.method.played_length == 1:
+        if self.method.executed_length == 1:
             return self._plan_rows(rows, generators)[:, 0], None
         count = len(rows)
         shape = self._chunks_shape(count)
@@ -264,7 +264,7 @@ class ActingPolicy(BasePolicy):
         chunks, used = map(np.copy, state)
         if episode_start is not None:
             used[np.asarray(episode_start, dtype=bool)] = self.chunk_length  # nothing is left of it
-        due = used >= self.method.played_length
+        due = used >= self.method.executed_length
         if due.any():
             chunks[due] = self._plan_rows(rows, generators, due)
             used[due] = 0

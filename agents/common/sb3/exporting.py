@@ -216,7 +216,7 @@ def _describe(policy: FlowPolicy) -> dict[str, Any]:
         "algorithm": name_of(type(policy.method)),
         "settings": policy.method.settings(),
         "chunk_length": policy.chunk_length,
-        "played_actions": policy.played_length,
+        "execution_horizon": policy.executed_length,
         "observations": {name: value for name, value in inputs.items() if name not in draws},
         "action_low": space.low.tolist(),
         "action_high": space.high.tolist(),

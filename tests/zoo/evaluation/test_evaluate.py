@@ -94,7 +94,7 @@ def numbers_of(results, replica):
 
 def test_a_policy_that_plays_fewer_actions_plans_more_often(single):
     class Replanning(ElementwisePolicy):
-        played_length = 1
+        executed_length = 1
 
     expected = single.evaluate(ElementwisePolicy(chunk_length=1))
     policy = Replanning(chunk_length=3)
