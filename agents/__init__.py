@@ -1,8 +1,7 @@
 """Flow-policy algorithms with the Stable-Baselines3 interface.
 
-``import agents; model = agents.QAM("MlpPolicy", env)``. Everything is imported on first use, so that importing the
-package costs nothing; type checkers read ``__init__.pyi``. ``agents.Method`` and ``agents.setting`` are what an
-algorithm of one's own is made of.
+``import agents; model = agents.QAM("MlpPolicy", env)``. Names are imported on first use, to keep the import of the
+package fast; type checkers read ``__init__.pyi``. Custom algorithms use ``agents.Method`` and ``agents.setting``.
 """
 
 from __future__ import annotations
@@ -13,11 +12,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-if Path(__file__).with_name("run.py").exists():  # of openai-agents, whose package has our name
+if (
+    Path(__file__).with_name("run.py").exists()
+):  # from openai-agents, whose package has the same name
     raise ImportError(
-        "expected the package `agents` of flow-rl-zoo alone, got files of openai-agents among its own: each of the two "
-        "overwrites the other's. Run `pip uninstall openai-agents flow-rl-zoo`, then install one of them here, and the "
-        "other in another virtual environment"
+        "openai-agents and flow-rl-zoo both install a package `agents`, and overwrite each other's files. Run `pip "
+        "uninstall openai-agents flow-rl-zoo`, then install them in separate virtual environments"
     )
 
 if sys.platform not in ("linux", "darwin"):
@@ -27,8 +27,8 @@ if sys.platform not in ("linux", "darwin"):
 
 from agents.registry import BUILT_IN
 
-# PyTorch reads this when it is imported: how long its threads spin while they wait for each other. Beside another
-# program they took three times as long for an update as threads that yield, which lose a quarter on an idle machine.
+# PyTorch reads on import how long waiting threads spin. Beside another program, spinning threads took three times as
+# long for an update as yielding ones, which take a quarter longer on an idle machine.
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 __version__ = "1.0.0"
@@ -54,7 +54,7 @@ __all__ = [*_LOCATIONS, *_ALGORITHMS]
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is first asked for, and keep it."""
+    """Import a name on first use, and cache it."""
     if name in _LOCATIONS:
         value = getattr(importlib.import_module(_LOCATIONS[name]), name)
     elif name in _ALGORITHMS:

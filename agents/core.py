@@ -1,7 +1,7 @@
-"""The public names for writing algorithms, wherever in the package they are defined.
+"""The public names for writing algorithms.
 
-An algorithm of your own needs no other import of this package (docs/register.md); built-in algorithms also import
-their formulas from `agents.common.maths`.
+Custom algorithms need no other import from this package (docs/register.md); built-in ones also import formulas from
+`agents.common.maths`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Algorithms as Stable-Baselines3 models: found by id, and loaded from a file whoever wrote it."""
+"""Algorithms as Stable-Baselines3 models, by id or from a saved file."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from agents.common.validation import path_of
 from agents.registry import Entry
 
 
-@cache  # one class for each method, since a loaded model must be an instance of it
+@cache  # one class per method, so that `isinstance` works for loaded models
 def model_class(method: type[Method]) -> type[FlowAlgorithm]:
-    """Return the class of models of a method, always the same one.
+    """Return the model class of a method.
 
     :param method: the method.
-    :return: a subclass of :class:`FlowAlgorithm` of the method's name, documented with its settings.
-    :raises ValueError: if a setting has the name of another argument of models.
+    :return: a subclass of :class:`FlowAlgorithm` with the method's name, documented with its settings.
+    :raises ValueError: if a setting has the name of an argument of models.
     """
     for name in method.declared().keys() & Arguments.declared().keys():
         raise ValueError(
-            f"setting `{name}` of {method.__name__} has the name of an argument of every model; rename it, e.g. "
+            f"setting `{name}` of {method.__name__} clashes with an argument of models; rename it, e.g. "
             f"`own_{name}`"
         )
     is_built_in = registry.name_of(method) in registry.BUILT_IN
@@ -38,14 +38,14 @@ def model_class(method: type[Method]) -> type[FlowAlgorithm]:
     attributes = {
         "method_class": method,
         "__doc__": f"{inspect.getdoc(method) or ''}\n\n{settings}",
-        # where users import it from
+        # the module that users import it from
         "__module__": "agents" if is_built_in else __name__,
     }
-    return ModelType(method.__name__, (FlowAlgorithm,), attributes)  # type: ignore[return-value]  # it is one
+    return ModelType(method.__name__, (FlowAlgorithm,), attributes)  # type: ignore[return-value]  # it is a subclass
 
 
 def _reduced(kind: ModelType) -> Any:
-    """Return how a class of models is pickled: one that was made here by its method, others by their name."""
+    """Pickle a model class created here by its method, and others by name."""
     if kind.__module__ == __name__:
         return model_class, (kind.method_class,)
     return kind.__qualname__
@@ -57,7 +57,7 @@ copyreg.pickle(ModelType, _reduced)
 def get(id: str) -> Entry:
     """Return an algorithm, importing it if needed.
 
-    :param id: an id, an alias, or ``"package.module:Class"`` for a registered class of one's own.
+    :param id: an id, an alias, or ``"package.module:Class"`` for a custom registered class.
     :return: its entry.
     :raises KeyError: if there is no such algorithm; the message names the closest.
 
@@ -78,17 +78,16 @@ def load(
     trust: bool = False,
     **kwargs: Any,
 ) -> FlowAlgorithm:
-    """Load a saved model of any algorithm; the file knows whose it is.
+    """Load a saved model of any algorithm.
 
-    :param path: what ``save`` wrote, or the folder of a run.
-    :param env: environment to go on with.
-    :param device: where to; as in SB3, one that is not there stands for the CPU.
-    :param trust: whether the file may name a module to import.
+    :param path: a saved model, or the folder of a run.
+    :param env: environment for further training.
+    :param device: device of the model; as in SB3, the CPU replaces an unavailable one.
+    :param trust: whether to import the module that the file names.
     :param kwargs: see ``load`` of the algorithm.
     :return: the model.
     :raises FileNotFoundError: if there is no model.
-    :raises ValueError: if the file does not say whose it is, its algorithm is not there, or it is damaged or must be
-        trusted.
+    :raises ValueError: if the file is damaged, or its algorithm is missing, unknown or not trusted.
 
     >>> model = agents.BC("MlpPolicy", "Pendulum-v1", net_arch=[32], buffer_size=1_000)
     >>> model.save("model")
@@ -101,16 +100,16 @@ def load(
     name = saved.algorithm_id
     if name is None:
         raise ValueError(
-            f"{file} does not say which algorithm it is of, as those of Stable-Baselines3 do not; "
-            "load it with the class, e.g. `agents.QAM.load(path)`"
+            f"{file} does not contain the name of its algorithm, like files of Stable-Baselines3; load it with the "
+            "class, e.g. `agents.QAM.load(path)`"
         )
-    # nothing is imported that the file alone names
+    # imports no module that only the file names
     entry = registry.find_named_by_file(name, file, trust=trust)
     algorithm, kind = model_class(entry.method), saved.described.get("class", "")
     saved_class: Any = imported_class(kind, (algorithm,))
     if saved_class is None and kind not in ("", path_of(algorithm)):
         warnings.warn(
-            f"{file} is of the class {kind}, which is not imported; it becomes one of {name}",
+            f"{file} was saved by the class {kind}, which is not imported; loading it as {name}",
             stacklevel=2,
         )
     return (saved_class or algorithm).load(saved, env, device, **kwargs)

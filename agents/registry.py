@@ -1,4 +1,4 @@
-"""Which algorithms exist: a table of those of this package, and those registered elsewhere, imported when used."""
+"""Registry of algorithms: a table of built-in ones, plug-ins, and registered classes, imported on use."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BuiltIn:
-    """What is known of an algorithm of this package without importing it.
+    """Metadata of a built-in algorithm, available without importing it.
 
-    :param class_name: of its method in ``agents.<id>``, and of its model in ``agents``.
-    :param published_name: the name in the papers' tables.
-    :param paper: where it is from.
+    :param class_name: name of its method in ``agents.<id>``, and of its model in ``agents``.
+    :param published_name: name in the papers' tables.
+    :param paper: its source.
     :param when: when to use it, in one sentence.
     """
 
@@ -59,7 +59,7 @@ BUILT_IN = {
         "TRQAM",
         "TRQAM",
         "Trust Region Q Adjoint Matching (arXiv 2605.27079)",
-        "When you can bound how far the policy may move, but not weigh Q.",
+        "When a bound on the change of the policy is easier to choose than a weight of Q.",
     ),
     "sqam": BuiltIn(
         "SQAM",
@@ -71,7 +71,7 @@ BUILT_IN = {
         "BAM",
         "BAM",
         "ablation of Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234)",
-        "An ablation: what QAM's adjoint regression adds.",
+        "An ablation: measures the contribution of QAM's adjoint regression.",
     ),
     "fbrac": BuiltIn(
         "FBRAC",
@@ -83,7 +83,7 @@ BUILT_IN = {
         "FQL",
         "FQL",
         "Flow Q-Learning (Park, Li and Levine, arXiv 2502.02538)",
-        "Simple, acts in one network evaluation, and gains much online.",
+        "Simple, acts in one network evaluation, and improves much online.",
     ),
     "fawac": BuiltIn(
         "FAWAC",
@@ -97,7 +97,7 @@ BUILT_IN = {
         "IFQL",
         "Flow Q-Learning (Park, Li and Levine, arXiv 2502.02538), after IDQL (Hansen-Estruch "
         "et al., 2304.10573)",
-        "Simple, and stays in the data's support; acting costs 32 flows.",
+        "Simple, and stays in the data's support; each action costs 32 flow samples.",
     ),
     "cgql": BuiltIn(
         "CGQL",
@@ -111,7 +111,7 @@ BUILT_IN = {
         "CGQL-M",
         "Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234), classifier- "
         "guidance baseline",
-        "To study guidance by a critic that knows noisy actions.",
+        "To study guidance by a critic of noisy actions.",
     ),
     "cgql_linex": BuiltIn(
         "CGQLLinex",
@@ -137,7 +137,7 @@ BUILT_IN = {
         "DSRL",
         "DSRL",
         "Steering Your Diffusion Policy with Latent Space RL (Wagenmaker et al., arXiv 2506.15799)",
-        "To keep a cloned flow as it is and learn its noise alone.",
+        "To keep a cloned flow frozen and learn only its noise.",
     ),
     "fedit": BuiltIn(
         "FEDIT",
@@ -184,13 +184,13 @@ BUILT_IN = {
         "FAN",
         "Towards Efficient and Expressive Offline RL via Flow-Anchored Noise-conditioned "
         "Q-Learning (Lee et al., arXiv 2605.01663)",
-        "Where FQL's update is too expensive.",
+        "When FQL's update is too expensive.",
     ),
     "value_flows": BuiltIn(
         "ValueFlows",
         "Value Flows",
         "Value Flows (Dong et al., arXiv 2510.07650)",
-        "Where the whole distribution of returns matters.",
+        "When the whole distribution of returns matters.",
     ),
     "gfp": BuiltIn(
         "GFP",
@@ -210,20 +210,20 @@ BUILT_IN = {
         "IQL",
         "Offline Reinforcement Learning with Implicit Q-Learning (Kostrikov, Nair and Levine, "
         "arXiv 2110.06169)",
-        "The baseline without a flow that every table has: values of data actions alone.",
+        "Standard Gaussian baseline: its values use only actions of the data.",
     ),
     "idql": BuiltIn(
         "IDQL",
         "IDQL",
         "IDQL: Implicit Q-Learning as an Actor-Critic Method with Diffusion Policies (Hansen- "
         "Estruch et al., arXiv 2304.10573)",
-        "IFQL's ancestor: the same values, and a diffusion policy in place of the flow.",
+        "IFQL's ancestor: the same value functions, with a diffusion policy instead of the flow.",
     ),
     "bc": BuiltIn(
         "BC",
         "BC",
         "Flow Matching for Generative Modeling (Lipman et al., arXiv 2210.02747), on actions",
-        "The baseline for every other; clones a flow once for several of them.",
+        "Behaviour-cloning baseline; its flow can also pretrain other algorithms.",
     ),
 }
 ALIASES: dict[str, str] = {"bptt": "fbrac", "guidance": "cgql"}
@@ -237,11 +237,14 @@ class Entry:
     """An algorithm; see :func:`register`.
 
     :param id: name on the command line and of its YAML file.
-    :param method: what it is, a subclass of ``agents.Method``; None for one of Stable-Baselines3's.
-    :param paper: where it is from.
-    :param published_name: the name in the papers' tables.
+    :param method: subclass of ``agents.Method``; None for algorithms of Stable-Baselines3.
+    :param paper: its source.
+    :param published_name: name in the papers' tables.
     :param when: when to use it, in one sentence.
-    :param algorithm: class of its models; :func:`agents.get` gives it.
+    :param algorithm: model class, set by :func:`agents.get`.
+
+    >>> agents.get("fql").paper
+    'Flow Q-Learning (Park, Li and Levine, arXiv 2502.02538)'
     """
 
     id: str
@@ -258,15 +261,15 @@ _entries: dict[str, Entry] = {}
 def register(
     id: str, *, paper: str, published_name: str, when: str = ""
 ) -> Callable[[MethodT], MethodT]:
-    """Return a class decorator that makes a method known as an algorithm under an id.
+    """Return a class decorator that registers a method as an algorithm.
 
     :param id: name on the command line and of its YAML file, lower case with underscores.
     :param paper: title, authors and arXiv id.
-    :param published_name: the name in published tables, e.g. ``"QAM-E"``.
+    :param published_name: name in published tables, e.g. ``"QAM-E"``.
     :param when: when to use it, in one sentence.
     :return: the decorator.
     :raises TypeError: if the class is not a method.
-    :raises ValueError: if the id is that of another class, built in or registered, or an alias.
+    :raises ValueError: if the id belongs to another class, or is an alias.
 
     >>> @register("my_iql", paper="My paper", published_name="MyIQL")
     ... class MyIQL(agents.IQL.method_class):
@@ -276,21 +279,21 @@ def register(
     """
 
     def decorate(method: MethodT) -> MethodT:
-        # by its attributes: importing `Method` here would import PyTorch
+        # checks attributes, as importing `Method` would import PyTorch
         if not hasattr(method, "losses") or hasattr(method, "learn"):
             raise TypeError(
-                f"{method.__name__} must be a subclass of `agents.Method`, which says what an algorithm is; models are "
-                "made of it (docs/register.md)"
+                f"{method.__name__} must be a subclass of `agents.Method`, which models are created from "
+                "(docs/register.md)"
             )
         owner = ""
         if ALIASES.get(id, id) in BUILT_IN:
             owner = f"agents.{BUILT_IN[ALIASES.get(id, id)].class_name}"
         elif id in _entries:
             owner = path_of(_entries[id].method)
-        # the same class may come again, e.g. when its module is reloaded
+        # the same class may be registered again, e.g. when its module is reloaded
         if owner not in ("", path_of(method)):
             raise ValueError(
-                f"algorithm id `{id}` is taken by {owner}; register {path_of(method)} by another, e.g. `my_{id}`"
+                f"algorithm id `{id}` is taken by {owner}; register {path_of(method)} with another, e.g. `my_{id}`"
             )
         _entries[id] = Entry(id, method, paper, published_name, when)
         return method
@@ -299,24 +302,24 @@ def register(
 
 
 def name_of(method: type[Any]) -> str:
-    """Return the name by which :func:`find` finds a class, registered or not: an id or ``"package.module:Class"``."""
+    """Return the name of a class for :func:`find`: its id, or ``"package.module:Class"``."""
     path = path_of(method)
     built_in = {f"agents.{id}:{entry.class_name}": id for id, entry in BUILT_IN.items()}
     return built_in.get(path) or _installed().get(path, path)
 
 
 def origin_of(method: type[Any]) -> dict[str, str]:
-    """Return a plug-in class's path, code hash and package, so that whoever finds a run of it can find the class.
+    """Return the provenance of a plug-in class, to find it again for a run: path, code hash and package.
 
     :param method: the class.
-    :return: ``class`` (``"package.module:Class"``), ``code`` (a hash of its file) if it has one, and, where an
-        installed package offers it, ``package`` (``"name==version"``).
+    :return: ``class`` (``"package.module:Class"``); ``code`` (a hash of its file) if it has a file; ``package``
+        (``"name==version"``) if an installed package provides it.
     """
     path = path_of(method)
     origin = {"class": path}
     file = _file_of(method)
     if file is not None:
-        # of the whole file, since helpers beside the class change what it does
+        # of the whole file, as the class may use other functions in it
         origin["code"] = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
     if path in _installed():
         distribution = _plugins()[_installed()[path]].dist
@@ -325,7 +328,7 @@ def origin_of(method: type[Any]) -> dict[str, str]:
 
 
 def algorithm_ids() -> list[str]:
-    """Return the sorted ids of all algorithms: built in, from installed packages, and registered in this process.
+    """Return the sorted ids of all algorithms: built-in, from installed packages, and registered in this process.
 
     >>> algorithm_ids()[:3]
     ['bam', 'bc', 'cgql']
@@ -339,7 +342,7 @@ def find(id: str) -> Entry:
     :param id: an id, an alias, or ``"package.module:Class"`` for your own registered class.
     :return: its entry.
     :raises KeyError: if there is no such algorithm; the message names the closest.
-    :raises ImportError: if an installed package offers it and cannot be imported.
+    :raises ImportError: if the package that provides it cannot be imported.
     """
     if ":" in id:
         return _by_path(id)
@@ -351,11 +354,11 @@ def find(id: str) -> Entry:
     if id not in _entries and id in _plugins():
         point = _plugins()[id]
         try:
-            point.load()  # its decorator registers it
-        except Exception as error:  # whatever a module of the user's raises
+            point.load()  # its decorator registers the class
+        except Exception as error:  # custom modules may raise anything
             raise ImportError(
-                f"the package {point.dist.name} offers `{id}`, but {point.value} is not there; update or uninstall it "
-                f"({type(error).__name__}: {error})"
+                f"package {point.dist.name} provides `{id}`, but {point.value} cannot be imported; update or uninstall "
+                f"it ({type(error).__name__}: {error})"
             ) from error
     if id not in _entries:
         raise KeyError(unknown_name_message("algorithm", id, algorithm_ids()))
@@ -363,7 +366,7 @@ def find(id: str) -> Entry:
 
 
 def describe(id: str) -> dict[str, str]:
-    """Return ``published_name``, ``paper`` and ``when`` of an algorithm; one that is built in is not imported.
+    """Return ``published_name``, ``paper`` and ``when`` of an algorithm, without importing built-in ones.
 
     :param id: its id.
     :return: texts by name.
@@ -375,19 +378,19 @@ def describe(id: str) -> dict[str, str]:
 def find_named_by_file(
     name: str, file: object, package: str | None = None, *, trust: bool = False
 ) -> Entry:
-    """Return the entry of an algorithm that a file names; its author does not choose what is imported.
+    """Return the entry of an algorithm that a file names, without importing modules chosen by its author.
 
-    :param name: what :func:`name_of` returned.
-    :param file: that names it, for messages.
-    :param package: that offers it, as the file says.
-    :param trust: whether the file may name a module to import.
+    :param name: a name from :func:`name_of`.
+    :param file: the file, for messages.
+    :param package: package of the algorithm according to the file.
+    :param trust: whether to import the module that the file names.
     :return: its entry.
     :raises ValueError: if there is no such algorithm; the message names the closest.
-    :raises UntrustedError: if it is neither built in, nor of an installed package, nor imported already.
+    :raises UntrustedError: if it is neither built-in, nor from an installed package, nor already imported.
     """
     if name in BUILT_IN:
         return find(name)
-    # imported already, so nothing of the file's choice runs
+    # already imported, so no code is chosen by the file
     for entry in _entries.values():
         if name == path_of(entry.method):
             return entry
@@ -396,14 +399,12 @@ def find_named_by_file(
         try:
             return find(name)
         except KeyError as error:
-            raise ValueError(
-                f"{file} is of `{name}`, which is not there: {error.args[0]}"
-            ) from error
+            raise ValueError(f"{file} needs `{name}`: {error.args[0]}") from error
     module = name.partition(":")[0]
     install = f"install {package}, or " if package else ""
     raise UntrustedError(
-        f"{file} is of `{name}`, and a file cannot select a package to import: {install}give --algo {name}, from the "
-        f"folder that holds {module.partition('.')[0]}; in Python, import {module} first; or, if you trust its author, "
+        f"{file} needs `{name}`, whose module is not imported automatically: {install}add --algo {name} in the "
+        f"folder of {module.partition('.')[0]}; in Python, import {module} first; or, if you trust its author, add "
         "--trust (`trust=True`)"
     )
 
@@ -411,19 +412,19 @@ def find_named_by_file(
 def import_named(module: str) -> ModuleType:
     """Import a module that the user names, from the current folder too.
 
-    :param module: its name.
+    :param module: name of the module.
     :return: the module.
-    :raises ImportError: if there is none, or it fails.
+    :raises ImportError: if it is missing or fails.
     """
-    # installed programs do not have the current folder on their path
+    # installed programs do not search the current folder
     if not {"", os.getcwd()} & set(sys.path):
-        # last, so that a file there hides no installed package
+        # last, so that local files do not hide installed packages
         sys.path.append(os.getcwd())
     try:
         return importlib.import_module(module)
     except ImportError:
         raise
-    except Exception as error:  # whatever a module of the user's raises
+    except Exception as error:  # custom modules may raise anything
         raise ImportError(f"{module} failed: {type(error).__name__}: {error}") from error
 
 
@@ -440,19 +441,19 @@ def _by_path(path: str) -> Entry:
 
 
 def _file_of(method: type[Any]) -> Path | None:
-    """Return the file that a class is from; None for one that was typed in."""
+    """Return the source file of a class; None for interactive code."""
     file = getattr(sys.modules.get(method.__module__), "__file__", None)
-    # without links, so that one file has one name
+    # links are resolved, so that the path is unique
     return Path(file).resolve() if file else None
 
 
 def _installed() -> dict[str, str]:
-    """Return the ids of the algorithms that installed packages offer, by ``"package.module:Class"``."""
+    """Return the ids of algorithms from installed packages, by ``"package.module:Class"``."""
     return {point.value: id for id, point in _plugins().items()}
 
 
-# once, since it reads the metadata of every installed package
+# cached, as it reads the metadata of all installed packages
 @cache
 def _plugins() -> dict[str, Any]:
-    """Return the algorithms that installed packages offer: entry points named by id."""
+    """Return the entry points of algorithms from installed packages, by id."""
     return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}

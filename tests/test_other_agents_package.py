@@ -27,5 +27,5 @@ def test_a_mixture_of_the_two_is_refused_with_the_way_on(tmp_path, ours_last, co
     if not ours_last:
         (tmp_path / "agents" / "__init__.py").write_text("import openai_of_theirs")
     message = error_of(code, tmp_path)
-    assert message.startswith("ImportError: expected the package `agents` of flow-rl-zoo")
+    assert message.startswith("ImportError: openai-agents and flow-rl-zoo both install")
     assert "pip uninstall openai-agents flow-rl-zoo" in message

@@ -6,7 +6,7 @@ from pathlib import Path
 _agents = find_spec("agents")
 if _agents is not None and _agents.origin and Path(_agents.origin).with_name("run.py").exists():
     raise ImportError(
-        f"expected the package `agents` of flow-rl-zoo, got openai-agents' in {Path(_agents.origin).parent}: each of "
-        "the two overwrites the other's. Run `pip uninstall openai-agents flow-rl-zoo`, then install one of them "
-        "here, and the other in another virtual environment"
+        f"openai-agents and flow-rl-zoo both install a package `agents` ({Path(_agents.origin).parent}), and overwrite "
+        "each other's files. Run `pip uninstall openai-agents flow-rl-zoo`, then install them in separate virtual "
+        "environments"
     )

@@ -15,7 +15,7 @@ DECAYS: dict[str, Callable[[float, float], float]] = {
     "lin_": lambda start, done: start + done * (0.0 - start),
     "cos_": lambda start, done: start * (1 + math.cos(math.pi * done)) / 2,
 }
-"""Prefix of a learning rate -> learning rate, given its start value and the completed fraction of training."""
+"""Prefix in `learning_rate` -> learning rate at a completed fraction of training, given its start value."""
 # one class for both, since one optimiser holds the parameter groups of all networks
 OPTIMIZERS: dict[str | None, dict[str, Any]] = {
     None: {},
@@ -80,7 +80,7 @@ class NetworkOptions(Configurable):
     learning_rate: float | str | Callable[[float], float] | None = setting(
         default=None,
         check=lambda name, value: value if value is None else checked_rate(name, value),
-        doc="Learning rate, in the form of the setting of that name.",
+        doc="Learning rate, like the setting of that name.",
     )
     optimizer: Literal["adam", "adamw"] | None = setting(
         default=None, doc="`adam` or `adamw`, as in PyTorch."

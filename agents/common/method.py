@@ -78,7 +78,7 @@ class Draw:
         return 1 + self.axes.index("B")
 
     def centre(self, flow_steps: int) -> float:
-        """Return the value used in place of the noise in deterministic mode: the centre of its distribution.
+        """Return the value that replaces noise in deterministic mode: the centre of its distribution.
 
         :param flow_steps: K.
         :return: 0 for normal and 0.5 for uniform noise, a whole number for integers.
@@ -137,7 +137,7 @@ class Method(CommonSettings):
     """An algorithm: a subclass declares networks and noise, and defines sampler (:meth:`act`), targets and losses.
 
     A model uses one instance for both training and acting. Shapes: S replicas, B rows, O observation size, D flattened
-    chunk. Defaults are those of the reference implementation of Q-learning with Adjoint Matching (arXiv 2601.14234).
+    chunk. Defaults are taken from the reference implementation of Q-learning with Adjoint Matching (arXiv 2601.14234).
 
     Behaviour cloning with a flow, as a custom algorithm:
 
@@ -310,7 +310,7 @@ class Method(CommonSettings):
         return {name: draw.movedim(1, draws[name].row_axis) for name, draw in noise.items()}
 
     def update_noise(self) -> dict[str, Draw]:
-        """Return all noise of an update: that of next actions, with the prefix ``td_``, and :meth:`noise`."""
+        """Return all noise of an update: for next actions, with the prefix ``td_``, and :meth:`noise`."""
         if not self.samples_next_action:
             return self.noise()
         next_action_noise = {f"td_{name}": draw for name, draw in self.candidate_noise().items()}

@@ -151,7 +151,7 @@ _TYPE_CHECKS: dict[Any, Callable[..., Any]] = {
     int: integer,
     float: number,
 }
-"""Type of a setting -> function that checks its values; those of numbers take bounds too."""
+"""Type of a setting -> function that checks its values; numbers have bounds too."""
 
 
 @dataclass(eq=False)
@@ -293,7 +293,7 @@ class Configurable:
     """Hint for callers that pass positional arguments."""
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Collect the settings of the bases, then those of the class."""
+        """Collect inherited settings and those of the class."""
         super().__init_subclass__(**options)
         inherited: dict[str, Setting] = {}
         # a base that comes earlier in the order overrides a later one
@@ -347,7 +347,7 @@ class Configurable:
     @classmethod
     @cache
     def declared(cls) -> dict[str, Setting]:
-        """Return all settings by name, those of base classes first."""
+        """Return all settings by name, inherited ones first."""
         # not when the class is created: annotations may name classes that its module defines later
         types = get_type_hints(cls)
         for name, declaration in cls._declared.items():

@@ -119,7 +119,7 @@ def test_observations_are_scaled_by_a_loaded_buffers_dataset(tmp_path):
     ("observations", "actions", "message"),
     [
         (spaces.Dict({"x": spaces.Dict({"y": OBSERVATIONS})}), None, "Dicts of these, got Dict("),
-        (spaces.Box(-1, 1, (0,)), None, "and Dicts of these, got Box("),
+        (spaces.Box(-1, 1, (0,)), None, "or Dicts of these, got Box("),
         (OBSERVATIONS, spaces.Box(-1, 1, (0,)), "finite bounds low < high in float32, got Box("),
         (OBSERVATIONS, spaces.Discrete(3), "got Discrete(3)"),
         (OBSERVATIONS, spaces.Box(-np.inf, np.inf, (2,)), "got Box(-inf, inf"),
@@ -155,7 +155,7 @@ def test_a_bad_setting_is_refused_by_name(id, settings):
         tiny_model(id, **settings)
 
 
-# -- the shared loop, on the example of one algorithm ------------------------------------------------------------------
+# -- the shared loop, on the example of one algorithm -----------------------------------------------------------------
 
 
 def test_offline_training_from_zero_leaves_online_training_alone():
@@ -187,7 +187,7 @@ def test_online_only_training_plays_uniform_actions_first():
 
 
 def test_episodes_that_are_shorter_than_a_chunk_are_told():
-    with warns("shorter than a chunk .* 3 .*, the longest has 2"):
+    with warns("`horizon_length` = 3 .* longest has 2"):
         tiny_model(env=SpacesEnv(episode_length=2)).learn(12)
 
 

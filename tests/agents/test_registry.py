@@ -78,7 +78,7 @@ def test_an_id_that_is_taken_is_refused_with_its_owner(id, owner, write_agent):
 def test_a_setting_that_a_model_would_overwrite_is_refused(name):
     attributes = {name: agents.setting(default=1), "__annotations__": {name: "int"}}
     method = type("Mine", (QAM,), {**attributes, "__module__": __name__})
-    with refuses(f"setting `{name}` of Mine has the name of an argument"):
+    with refuses(f"setting `{name}` of Mine clashes with an argument"):
         model_class(method)
 
 
@@ -124,5 +124,5 @@ def test_the_class_of_models_of_an_algorithm_pickles(write_agent):
 
 
 def test_a_setting_beside_a_method_that_has_it_is_refused():
-    with refuses("`gamma` is a setting of `method`, which was given too", TypeError):
+    with refuses("got both `method` and its setting `gamma`", TypeError):
         agents.QAM("MlpPolicy", None, method=QAM(), gamma=1)

@@ -66,9 +66,9 @@ def test_a_flipped_bit_is_found(tmp_path):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"format": "another"}, "expected a policy as `save_policy` writes it, got 'another'"),
+        ({"format": "another"}, "its format is 'another'"),
         ({"policy": "["}, r"policy\.safetensors cannot be read"),
-        ({"method": "os:system"}, "of `os:system`"),
+        ({"method": "os:system"}, "needs `os:system`"),
         ({"settings": {"flow_stepz": 3}}, "cannot be read: QAM.*'flow_stepz'; closest: flow_steps"),
     ],
 )

@@ -135,10 +135,10 @@ def test_an_archive_without_model_is_refused_with_what_it_lacks(tmp_path):
 def test_what_cannot_be_loaded_is_not_written(tmp_path):
     model = tiny_model(learning_rate=lambda left: 1e-3 * left)
     model.own = lambda: None
-    with warns("`learning_rate` is 0.001") as warned:
+    with warns("`learning_rate` is replaced by its current value 0.001") as warned:
         model.save(tmp_path / "model.zip", include=["replay_buffer"])
-    left_out = [str(warning.message) for warning in warned if "left out" in str(warning.message)]
-    assert ["`own`" in left_out[0], "`replay_buffer`" in left_out[1]] == [True, True]
+    omitted = [str(warning.message) for warning in warned if "omitted" in str(warning.message)]
+    assert ["`own`" in omitted[0], "`replay_buffer`" in omitted[1]] == [True, True]
     # one that the file has not is not added, as in SB3
     loaded = agents.load(tmp_path / "model.zip", custom_objects={"dummy": 1})
     assert loaded.learning_rate == 0.001

@@ -68,12 +68,12 @@ def test_model_of_class_of_ones_own_is_loaded_as_that_or_told_of(tmp_path, monke
     Logged("MlpPolicy", SpacesEnv(), **TINY).save(tmp_path / "model")
     assert type(agents.load(tmp_path / "model")) is Logged
     monkeypatch.delitem(sys.modules, __name__)
-    with warns(":Logged, which is not imported; it becomes one of fql"):
+    with warns(":Logged, which is not imported; loading it as fql"):
         assert type(agents.load(tmp_path / "model")) is agents.FQL
 
 
 def test_an_attribute_that_no_such_model_has_is_refused(fql):
-    with refuses("got 'gama', .* closest: gamma", TypeError):
+    with refuses("unknown attribute 'gama'; closest: gamma", TypeError):
         agents.load(fql, gama=1)
     assert agents.load(fql, gamma=0.5).replay_buffer.gamma == 0.5
 

@@ -183,7 +183,7 @@ def test_n_critics_is_another_name_of_the_ensemble_size(tmp_path):
 def test_policies_of_other_kinds_are_refused():
     with refuses("`policy` must be one of"):
         agents.FQL(SACPolicy, SpacesEnv())
-    with refuses("`MultiInputPolicy` is for Dict observations, got Box"):
+    with refuses("`MultiInputPolicy` needs Dict observations, got Box"):
         agents.FQL("MultiInputPolicy", SpacesEnv())
 
 
@@ -307,7 +307,7 @@ def test_a_buffer_of_ones_own_draws_rows():
     assert (batch.observations == model.replay_buffer.observations[7]).all()
 
 
-# -- logs and clocks -------------------------------------------------------------------------------------------------
+# -- logs and clocks --------------------------------------------------------------------------------------------------
 
 
 def test_a_loaded_model_goes_on_in_the_newest_folder_of_logs(
@@ -334,7 +334,7 @@ class OwnArrayEnv(SpacesEnv):
 
 
 def test_an_environment_that_returns_its_own_array_is_warned_of():
-    with warns("Let it return copies"):
+    with warns("let it return copies"):
         tiny_model(env=OwnArrayEnv(), learning_starts=100).learn(12)
 
 
@@ -374,7 +374,7 @@ def test_a_model_is_trained_on_data_alone_from_spaces_or_a_file(tmp_path):
     model.save(tmp_path / "model")
     loaded = agents.load(tmp_path / "model").learn_offline(2, dataset=toy_dataset())
     assert loaded.num_timesteps == 4
-    with refuses("give it an environment"):
+    with refuses("without an environment"):
         loaded.learn(2)
     loaded.set_env(SpacesEnv())
     loaded.learn(2)

@@ -7,7 +7,7 @@ from typing import Any
 from agents.common.common_settings import CommonSettings
 from agents.common.method import Method
 from agents.common.normalization import checked_normalize
-from agents.common.sb3.constructor import SETTINGS_OF_POLICY, read_arguments, with_named_classes
+from agents.common.sb3.constructor import POLICY_SETTINGS, read_arguments, with_named_classes
 from agents.common.sb3.environments import available_device
 from agents.common.settings import Setting
 from agents.common.validation import unknown_name_message
@@ -226,7 +226,7 @@ def _check(
     settings = method.settings()
     # the other arguments are settings of the method, see above
     policy_kwargs = {
-        name: value for name, value in policy_kwargs.items() if name not in SETTINGS_OF_POLICY
+        name: value for name, value in policy_kwargs.items() if name not in POLICY_SETTINGS
     }
     if policy_kwargs:
         settings["policy_kwargs"] = policy_kwargs

@@ -152,12 +152,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder and what is in it, so that it disappears at once.
+    """Remove a folder atomically.
 
-    :param folder: the folder.
+    :param folder: path of the folder.
     """
     temporary = _temporary_path(folder)
-    os.rename(folder, temporary)  # one that is half removed would pass for a whole one
+    os.rename(folder, temporary)  # a partly removed folder could be mistaken for a complete one
     shutil.rmtree(temporary)
 
 

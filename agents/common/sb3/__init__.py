@@ -1,1 +1,1 @@
-"""Models and policies as Stable-Baselines3 knows them."""
+"""Models and policies with the Stable-Baselines3 interface."""

@@ -16,20 +16,19 @@ from agents.common.nets.mlp import StackedMLP, fill_uniform
 from agents.common.nets.networks import ReplicatedExtractor
 
 ONE_BY_ONE = {"cpu"}
-"""Devices on which replicas are encoded one after the other, so that values between two layers stay in the cache; a GPU
-wants few and large kernels."""
+"""Devices that encode replicas one by one, to keep activations in the cache; GPUs prefer few large kernels."""
 
 
 class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
     """The residual convolutional network of IMPALA, then one dense layer with GELU.
 
     Each stage is a convolution, a max-pooling that halves the sides, and a residual block of two convolutions. The
-    defaults are `impala_small`, with which OGBench's visual datasets are trained on.
+    defaults are `impala_small`, the encoder of OGBench's visual tasks.
 
     Source: Espeholt et al., "IMPALA", arXiv 1802.01561, Figure 3; ``impls/utils/encoders.py`` of OGBench, which
-    ``utils/encoders.py`` of FQL equals. Differs in: images are brought to [0, 1] before, not here.
+    ``utils/encoders.py`` of FQL equals. Differs in: images are scaled to [0, 1] before the encoder.
 
-    :param observation_space: images, (channels, height, width).
+    :param observation_space: space of images (channels, height, width).
     :param features_dim: size of the output.
     :param widths: channels of each stage.
     :param replicas: S, set by the policy.
@@ -39,7 +38,7 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
     >>> ImpalaEncoder(camera)(torch.zeros(2, 3, 64, 64)).shape
     torch.Size([2, 512])
 
-    It is chosen with ``encoder="impala_small"``, or with other sizes by SB3's ``policy_kwargs``:
+    Select it with ``encoder="impala_small"`` or, for other sizes, with SB3's ``policy_kwargs``:
 
     >>> options = {"features_extractor_class": ImpalaEncoder, "features_extractor_kwargs": {"features_dim": 256}}
     """
@@ -53,9 +52,7 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
     ) -> None:
         super().__init__(observation_space, features_dim)
         if not is_image_space(observation_space, normalized_image=True):
-            raise ValueError(
-                f"`ImpalaEncoder` expects images (C, H, W), got observations in {observation_space}"
-            )
+            raise ValueError(f"`ImpalaEncoder` needs images (C, H, W), got {observation_space}")
         self.replicas = replicas
         channels, *sides = observation_space.shape
         self.weights = nn.ParameterList()
@@ -65,22 +62,22 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
                 self.weights.append(nn.Parameter(torch.zeros(replicas, width, inputs, 3, 3)))
                 self.biases.append(nn.Parameter(torch.zeros(replicas, width)))
             channels = width
-            # rounded up, as the pooling rounds
+            # rounded up, like the pooling
             sides = [-(-side // 2) for side in sides]
         self.mlp = StackedMLP(
             (replicas,), [channels * math.prod(sides), features_dim], activate_final=True
         )
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
-        """Draw one replica's weights, Xavier-uniform; biases stay zero."""
+        """Initialise one replica's weights, Xavier-uniform; biases are zero."""
         for weight in self.weights:
-            # inputs and outputs, each times the kernel's area, as Flax counts them
+            # fan-in plus fan-out, with the kernel's area, as in Flax
             fans = weight[0, :, 0].numel() + weight[0, 0].numel()
             fill_uniform(weight, replica, math.sqrt(6.0 / fans), generator)
         self.mlp.initialise(replica, generator)
 
     def forward(self, observations: Tensor) -> Tensor:
-        """Return the features of images in [0, 1], (S * B, channels, height, width), as (S * B, F)."""
+        """Encode images in [0, 1], (S * B, channels, height, width), to features (S * B, F)."""
         together = 1 if observations.device.type in ONE_BY_ONE else self.replicas
         # (S, B, channels, height, width)
         images = observations.unflatten(0, (self.replicas, -1)).split(together)
@@ -94,9 +91,9 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
     def _convolve(
         self, images: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]
     ) -> Tensor:
-        """Return the convolutions of some replicas' images (S, B, channels, height, width), flattened after S and B."""
+        """Apply the convolutions to images (S, B, channels, height, width); return (S, B, features)."""
         groups = len(images)
-        # replicas side by side in the channels, (B, S * channels, height, width)
+        # replicas become groups of channels, (B, S * channels, height, width)
         x = images.transpose(0, 1).flatten(1, 2)
         layers = iter(zip(weights, biases, strict=True))
 
@@ -106,7 +103,7 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
 
         for _ in range(len(weights) // 3):  # stages
             x = convolve(x)
-            # the references' padding: one row before an odd side, and what is missing after any side
+            # padding of the references: one row before an odd side, the remainder after it
             x = F.max_pool2d(x, 3, 2, padding=(x.shape[-2] % 2, x.shape[-1] % 2), ceil_mode=True)
             x = x + convolve(convolve(x.relu()).relu())
         return x.relu().unflatten(1, (groups, -1)).transpose(0, 1).flatten(2)

@@ -1,4 +1,4 @@
-"""The policy: all networks of an algorithm, built, copied and saved; it acts as its base class does."""
+"""The policy: builds, copies and saves the networks of an algorithm; acting is in the base class."""
 
 from __future__ import annotations
 
@@ -39,32 +39,37 @@ from agents.registry import find_named_by_file, name_of
 
 
 class FlowPolicy(ActingPolicy):
-    """Plans a chunk of H actions at once and plays it open loop.
+    """Samples chunks of H actions, and executes them open loop.
 
-    With H > 1 the rest of the chunk is the recurrent ``state`` of :meth:`predict`; without it, every step is planned
-    again. ``deterministic=True`` plans from fixed noise; published scores use sampled noise.
+    With H > 1 the remaining actions of a chunk are the recurrent ``state`` of :meth:`predict`; without it, each call
+    samples a new chunk. ``deterministic=True`` uses fixed noise; published scores use sampled noise.
+
+    >>> policy = agents.FQL("MlpPolicy", "Pendulum-v1", net_arch=[32]).policy
+    >>> action, state = policy.predict(np.zeros(3, np.float32))  # the first action of a chunk of H = 5
+    >>> action, state = policy.predict(np.zeros(3, np.float32), state)  # the second
 
     :param observation_space: Box, Discrete, MultiDiscrete or MultiBinary, or Dict of these.
     :param action_space: bounded Box.
     :param lr_schedule: learning rate as a function of the remaining progress.
-    :param method: what the algorithm is: networks, sampler and settings. A model shares it with its policy.
-    :param seeds: one seed per replica; None draws one from PyTorch's global generator.
-    :param activation_fn: hidden activation of all networks, e.g. ``torch.nn.ReLU``; None: each network's own.
-    :param normalize_images: whether features extractors get images in [0, 1].
-    :param features_extractor_class: SB3's. Every network that sees observations has its own extractor, and a target
-        network a copy; ``FlattenExtractor`` passes vectors on unchanged, and has choices one-hot.
+    :param method: the algorithm with its settings, shared with the model.
+    :param seeds: one seed per replica; None samples one from PyTorch's global generator.
+    :param activation_fn: hidden activation of all networks, e.g. ``torch.nn.ReLU``; None for the default of each.
+    :param normalize_images: whether features extractors receive images in [0, 1].
+    :param features_extractor_class: SB3's features extractor. Each network with observations has a separate one.
+        ``FlattenExtractor`` keeps vectors unchanged, and encodes discrete values as one-hot vectors.
     :param features_extractor_kwargs: its arguments besides the observation space.
-    :param optimizer_class: the one optimiser over all networks.
+    :param optimizer_class: optimiser of all networks.
     :param optimizer_kwargs: its arguments besides the learning rate.
-    :raises ValueError: if the activation has parameters, or observations that are not vectors are to be scaled.
-    :raises NotImplementedError: if several seeds at once are to have a features extractor.
+    :raises ValueError: if the activation has parameters, or `observation_scale` is set for other observations than
+        vectors.
+    :raises NotImplementedError: if the features extractor does not support several seeds.
     """
 
     optimizer: torch.optim.Optimizer
     own_extractor: ClassVar[type[BaseFeaturesExtractor]] = FlattenExtractor
-    """The features extractor where none is given."""
+    """Default features extractor."""
     keeps_statistics = False
-    """Whether its statistics came with its parameters, so that no dataset replaces them."""
+    """Whether its statistics were loaded with its parameters, so that no dataset replaces them."""
 
     def __init__(
         self,
@@ -83,7 +88,7 @@ class FlowPolicy(ActingPolicy):
         if method.encoder is not None:
             if features_extractor_class not in (None, ImpalaEncoder):
                 raise ValueError(
-                    "`encoder` and `features_extractor_class` both say what sees images; give one of them"
+                    "got both `encoder` and `features_extractor_class`; pass one of them"
                 )
             features_extractor_class = ImpalaEncoder
         super().__init__(
@@ -101,14 +106,11 @@ class FlowPolicy(ActingPolicy):
         self.layout = ObservationLayout(observation_space, normalize_images)
         if method.observation_scale is not None and not self.layout.is_plain:
             raise ValueError(
-                f"`observation_scale` is for vectors of numbers, got observations in {observation_space}; give None "
-                "(where a profile sets it, `-params observation_scale=null`): images are made [0, 1], and choices are "
-                "one-hot"
+                f"`observation_scale` needs vectors of numbers, got {observation_space}; set it to None "
+                "(`-params observation_scale=null`): images are scaled to [0, 1], discrete values are one-hot"
             )
         if method.random_crop and not any(part.is_image for part in self.layout.parts):
-            raise ValueError(
-                f"`random_crop` is for images, got observations in {observation_space}; leave it 0"
-            )
+            raise ValueError(f"`random_crop` needs images, got {observation_space}; leave it 0")
         self.seeds = list(seeds or [int(torch.randint(2**31, ()))])
         self.num_replicas = len(self.seeds)
         self.activation_fn = activation_fn
@@ -118,7 +120,7 @@ class FlowPolicy(ActingPolicy):
         mean = torch.zeros(self.layout.size, dtype=torch.float32)
         self.register_buffer("observation_mean", mean)
         self.register_buffer("observation_factor", torch.ones_like(mean))
-        # extractors draw their weights from the global generator, in the default precision
+        # extractors sample their weights from the global generator, in the default dtype
         with undisturbed(), torch.random.fork_rng(devices=[]):
             torch.set_rng_state(torch_generator(Purpose.EXTRACTOR, self.seeds[0]).get_state())
             self.features_extractor = self.make_features_extractor()
@@ -136,22 +138,22 @@ class FlowPolicy(ActingPolicy):
 
     @property
     def features_space(self) -> spaces.Box:
-        """A space of what networks see: observations, or their features."""
+        """Space of the networks' inputs: observations or their features."""
         return spaces.Box(-1, 1, (self.features_extractor.features_dim,))
 
     def _build_networks(self) -> Networks:
-        """Make all networks; replica k starts as a single run with its seed would."""
+        """Build all networks; replica k is initialised like a single run with its seed."""
         if self.activation_fn is not None and list(self.activation_fn().parameters()):
             raise ValueError(
-                "`activation_fn` must have no parameters, which replicas would share, got "
-                f"{self.activation_fn.__name__}; use e.g. torch.nn.ReLU"
+                f"`activation_fn` must have no parameters, got {self.activation_fn.__name__}; use e.g. torch.nn.ReLU"
             )
         method = self.method
         specs = method.specs()
-        of_actors, of_critics = get_actor_critic_arch(method.net_arch)  # type: ignore[arg-type]  # None has become the default
+        # the setting's check has replaced None by the default
+        actor_sizes, critic_sizes = get_actor_critic_arch(method.net_arch)  # type: ignore[arg-type]
         sizes = Sizes(
             self.num_replicas, self.features_extractor.features_dim, self.chunk_size,
-            method.ensemble_size, method.flow_steps, of_actors, of_critics,
+            method.ensemble_size, method.flow_steps, actor_sizes, critic_sizes,
             method.actor_layer_norm, method.critic_layer_norm,
         )  # fmt: skip
         nets = Networks({name: spec.build(sizes) for name, spec in specs.items()})
@@ -160,11 +162,11 @@ class FlowPolicy(ActingPolicy):
             if isinstance(network, PretrainedNetwork):
                 network.field.read_rows = self.layout.observations
             elif isinstance(network, ObservingNetwork) and not is_flat:
-                # each has an extractor of its own; SB3's attribute ends as the last one
+                # each network has a separate extractor; SB3's attribute is the last one
                 self.features_extractor = self.make_features_extractor()
                 network.extract_with(self.features_extractor, self.layout.to_extractor_input)
         self._initialise(nets)
-        # after the weights are drawn, which a target network begins with
+        # after initialisation, as target networks copy the weights
         nets.add_targets([name for name, spec in specs.items() if spec.target])
         for name, module in nets.named_modules():
             if isinstance(module, StackedMLP):
@@ -175,9 +177,9 @@ class FlowPolicy(ActingPolicy):
         return nets.train()
 
     def _initialise(self, nets: Networks) -> None:
-        """Draw the weights of every replica from a generator of its own."""
+        """Initialise the weights of each replica from a separate generator."""
         for parameter in nets.parameters():
-            # optimisers that walk memory, and saved moments, need one layout
+            # fused optimisers and saved moments need the same memory layout
             parameter.data = parameter.data.contiguous()
         for replica, seed in enumerate(self.seeds):
             generator = torch_generator(Purpose.WEIGHTS, seed)
@@ -189,85 +191,84 @@ class FlowPolicy(ActingPolicy):
                     extractor.initialise(replica, generator)
 
     def make_features_extractor(self) -> BaseFeaturesExtractor:
-        """Return a new features extractor, of all replicas where it can hold several; else refuse several."""
+        """Create a features extractor; raise if it has parameters and does not support several replicas."""
         arguments = dict(self.features_extractor_kwargs)
         is_combined = issubclass(self.features_extractor_class, CombinedExtractor)
         if is_combined and not isinstance(self.observation_space, spaces.Dict):
             raise ValueError(
-                f"`MultiInputPolicy` is for Dict observations, got {self.observation_space}; use MlpPolicy"
+                f"`MultiInputPolicy` needs Dict observations, got {self.observation_space}; use MlpPolicy"
             )
         if issubclass(self.features_extractor_class, ReplicatedExtractor):
             arguments["replicas"] = self.num_replicas
         extractor = self.features_extractor_class(self.observation_space, **arguments)
         if self.num_replicas > 1 and extractor.state_dict() and "replicas" not in arguments:
             raise NotImplementedError(
-                f"`features_extractor_class` must be FlattenExtractor or ImpalaEncoder for {self.num_replicas} seeds "
-                f"at once, got {type(extractor).__name__}, whose layers hold only one replica; train each seed by "
-                "itself"
+                f"`features_extractor_class` must be FlattenExtractor or ImpalaEncoder to train {self.num_replicas} "
+                f"seeds in parallel, got {type(extractor).__name__}; train each seed separately"
             )
         return extractor
 
     def set_random_seed(self, seed: int | Sequence[int]) -> None:
-        """Seed the noise of actions with one seed for each replica, or with one that theirs follow from."""
+        """Seed action noise with one seed per replica, or with one seed to derive them from."""
         if not isinstance(seed, Sequence):
             seed = seeds_of_replicas(seed, self.num_replicas)
         self.generators = []
         self.prediction_generators = []
-        # drawn on the CPU whatever the device; what one replica draws does not depend on the others
-        for of_replica in seed:
-            self.generators.append(torch_generator(Purpose.ACTING, of_replica))
-            self.prediction_generators.append(torch_generator(Purpose.PREDICTION, of_replica))
+        # sampled on the CPU, separately per replica, so that neither device nor other replicas change the noise
+        for replica_seed in seed:
+            self.generators.append(torch_generator(Purpose.ACTING, replica_seed))
+            self.prediction_generators.append(torch_generator(Purpose.PREDICTION, replica_seed))
 
     def load_optimizer_state(self, saved: Mapping[str, Any]) -> None:
-        """Load the state of an optimiser; weight decays and the like stay those of this policy's settings.
+        """Load the state of an optimiser; options such as weight decay are those of this policy.
 
-        :param saved: its state dict.
-        :raises ValueError: if other networks have a group of parameters of their own.
+        :param saved: state dict of an optimiser.
+        :raises ValueError: if its parameter groups differ.
         """
         groups, saved_groups = self.optimizer.param_groups, saved["param_groups"]
         networks = [group.get("network", "all others") for group in groups]
         saved_networks = [group.get("network", "all others") for group in saved_groups]
         if saved_networks != networks:
             raise ValueError(
-                f"the optimiser's state must have the groups {', '.join(networks)}, got {', '.join(saved_networks)}; "
-                'give both models the same, or load the parameters alone: `set_parameters({"policy": ...}, '
-                "exact_match=False)`"
+                f"the optimiser's parameter groups are {', '.join(networks)}, but the saved ones are "
+                f"{', '.join(saved_networks)}; use the same per-network options, or load the parameters alone: "
+                '`set_parameters({"policy": ...}, exact_match=False)`'
             )
         merged = [
-            # the rate goes on from where it was
+            # the learning rate continues from its saved value
             {**group, "params": saved_group["params"], "lr": saved_group["lr"]}
             for group, saved_group in zip(groups, saved_groups, strict=True)
         ]
         self.optimizer.load_state_dict({"state": saved["state"], "param_groups": merged})
 
     def replica(self, index: int) -> FlowPolicy:
-        """Return one replica, 0..S-1, as a separate policy with its parameters and optimiser state."""
+        """Copy one replica, 0..S-1, to a new policy, with its parameters and optimiser state."""
         replaced = {"method": copy.copy(self.method), "seeds": [self.seeds[index]]}
         parameters = self._get_constructor_parameters() | replaced
         single = type(self)(**parameters).to(self.device)
         single.normalization = self.normalization
-        is_stacked = self.num_replicas > 1  # a lone replica's extractor may have no axis S
+        is_stacked = self.num_replicas > 1  # the extractor of a single replica may have no axis S
 
-        def of_one(value: Tensor) -> Tensor:
+        def select_replica(value: Tensor) -> Tensor:
             if is_stacked and value.ndim:
                 value = value[index : index + 1]
-            return value.clone()  # an optimiser would go on with the tensors that it loads
+            return value.clone()  # an optimiser would share the tensors that it loads
 
         state = self.state_dict()
         for name, value in state.items():
             if name.startswith(("nets.", "features_extractor.")):
-                state[name] = of_one(value)
+                state[name] = select_replica(value)
         single.load_state_dict(state)
         steps = self.optimizer.state_dict()
         for key, moments in steps["state"].items():
-            steps["state"][key] = {name: of_one(value) for name, value in moments.items()}
+            steps["state"][key] = {name: select_replica(value) for name, value in moments.items()}
         single.optimizer.load_state_dict(steps)
         return single
 
     # -- saving -------------------------------------------------------------------------------------------------------
 
     def acting_networks(self) -> set[str]:
-        """Return the names of the networks that acting uses, and of those by which the algorithm rates actions."""
+        """Return the names of the networks used to act and to score actions."""
         self.set_training_mode(False)
         names: set[str] = set()
         nets = self.nets.recording(names)
@@ -286,16 +287,16 @@ class FlowPolicy(ActingPolicy):
         networks: Collection[str] | None = None,
         about: Mapping[str, Any] | None = None,
     ) -> None:
-        """Save the policy by itself, with a checksum.
+        """Save the policy alone, with a checksum.
 
-        :param path: file, usually with the ending ``.safetensors``.
-        :param networks: names of those to keep, e.g. :meth:`acting_networks`; None keeps all.
-        :param about: what else is to be said about it, e.g. its environment and score: values that JSON takes.
+        :param path: file, usually with the suffix ``.safetensors``.
+        :param networks: names of the networks to save, e.g. :meth:`acting_networks`; None saves all.
+        :param about: metadata in plain JSON values, e.g. environment and score.
         """
         if self.method.pretrained is not None:
             raise ValueError(
-                "a policy's file holds networks of this library alone, got `behaviour`, a module of your own; save the "
-                "model (`model.save`), or export it (`agents.export_onnx`)"
+                "a policy with a custom `behaviour` network cannot be saved alone; save the model (`model.save`), or "
+                "export it (`agents.export_onnx`)"
             )
         owners = {"observation_mean", "observation_factor", *(networks or self.nets)}
         tensors = {}
@@ -305,7 +306,7 @@ class FlowPolicy(ActingPolicy):
         write_policy(path, self.describe(), tensors, about or {})
 
     def describe(self) -> dict[str, Any]:
-        """Return what makes an equal policy but for its parameters; :meth:`load` makes it."""
+        """Return class, settings and arguments, from which :meth:`load` builds an equal policy."""
         description = self._get_constructor_parameters()
         del description["method"], description["lr_schedule"]
         if self.normalization is not None:
@@ -320,14 +321,14 @@ class FlowPolicy(ActingPolicy):
     def load(
         cls, path: str | Path, device: torch.device | str = "auto", *, trust: bool = False
     ) -> Self:
-        """Load a policy that acts to the last bit as the saved one; nothing in the file is run.
+        """Load a policy, which acts identically to the saved one, without executing code from the file.
 
-        :param path: what :meth:`save` wrote.
-        :param device: where to; one that is not there stands for the CPU.
-        :param trust: whether the file may name a module to import.
-        :return: the policy, with the networks that were kept; if these are not all, it cannot be trained.
-        :raises FileNotFoundError: if there is no such file.
-        :raises ValueError: if it is damaged, something else, or of an algorithm that is not there or must be trusted.
+        :param path: a saved policy.
+        :param device: device of the policy; the CPU replaces an unavailable one.
+        :param trust: whether to import the module that the file names.
+        :return: the policy with the saved networks; it cannot be trained unless all were saved.
+        :raises FileNotFoundError: if the file does not exist.
+        :raises ValueError: if it is damaged or not a policy, or its algorithm is unknown or not trusted.
 
         >>> agents.BC("MlpPolicy", "Pendulum-v1", net_arch=[32]).save_policy("policy.safetensors")
         >>> action, state = agents.load_policy("policy.safetensors").predict(np.zeros(3, np.float32))
@@ -343,10 +344,11 @@ class FlowPolicy(ActingPolicy):
             owners = {_owner_of(name) for name in tensors}
             saved_networks = {name: net for name, net in policy.nets.items() if name in owners}
             if len(saved_networks) < len(policy.nets):
-                # its groups hold networks that are not in the file
+                # its parameter groups contain networks that are not in the file
                 del policy.optimizer
                 policy.nets = Networks(saved_networks)
-            # SB3 expects this attribute: the policy has its last extractor twice, and a file once, in its network
+            # the policy has its last extractor twice, as SB3 expects this attribute; the file has it once, in its
+            # network
             for name, value in policy.state_dict().items():
                 if name.startswith("features_extractor."):
                     tensors.setdefault(name, value)
@@ -356,20 +358,20 @@ class FlowPolicy(ActingPolicy):
         return policy.to(device=get_device(device))
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        """Return what makes an equal policy."""
+        """Return the constructor arguments of an equal policy."""
         names = set(inspect.signature(FlowPolicy).parameters) - {"lr_schedule"}
         parameters = {name: getattr(self, name) for name in sorted(names)}
         return {"lr_schedule": self._dummy_schedule, **parameters}
 
 
 class CnnFlowPolicy(FlowPolicy):
-    """A policy of images: each network sees them through SB3's ``NatureCNN``, unless another extractor is given."""
+    """Policy for images; the default features extractor is SB3's ``NatureCNN``."""
 
     own_extractor = NatureCNN
 
 
 class MultiInputFlowPolicy(FlowPolicy):
-    """A policy of Dict observations: each network sees them through SB3's ``CombinedExtractor`` or a given one."""
+    """Policy for Dict observations; the default features extractor is SB3's ``CombinedExtractor``."""
 
     own_extractor = CombinedExtractor
 
@@ -379,11 +381,11 @@ POLICIES: dict[str, type[BasePolicy]] = {
     "CnnPolicy": CnnFlowPolicy,
     "MultiInputPolicy": MultiInputFlowPolicy,
 }
-"""By SB3's names."""
+"""SB3's name -> policy class."""
 
 
 def _owner_of(tensor: str) -> str:
-    """Return the network that a tensor of a policy belongs to, else the attribute of the policy."""
+    """Return the network that a tensor belongs to, or else the policy's attribute."""
     return tensor.removeprefix("nets.").partition(".")[0]
 
 

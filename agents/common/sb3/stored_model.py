@@ -1,4 +1,4 @@
-"""Saving and loading of models, parts of them and replay buffers, in files that run nothing when they are read."""
+"""Saving and loading of models, parameters and replay buffers, in files without code."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from agents.common.model_file import (
     write_archive,
 )
 from agents.common.normalization import normalized_as_saved
-from agents.common.sb3.constructor import SETTINGS_OF_POLICY
+from agents.common.sb3.constructor import POLICY_SETTINGS
 from agents.common.sb3.environments import TrainedModel
 from agents.common.sb3.transfer import check_saved_flow, require_fit
 from agents.common.settings import Configurable
@@ -38,10 +38,10 @@ from agents.common.validation import path_of, suggestion
 
 
 class StoredModel(TrainedModel):
-    """The part of a model that saves and loads it; SB3's programs read what it writes."""
+    """The part of a model that saves and loads it, in a format that SB3's programs can read."""
 
     unsaved: ClassVar[tuple[str, ...]] = ("lr_schedule", "n_steps", "_other_action_spaces")
-    """Attributes that are not saved: they follow from others, or checkpoints keep them."""
+    """Attributes that are not saved: they are derived from others, or stored in checkpoints."""
 
     def save(
         self,
@@ -51,30 +51,32 @@ class StoredModel(TrainedModel):
     ) -> None:
         """Save the model as a zip archive in SB3's layout, with its checksum.
 
-        Nothing of it is code. A function as the learning rate is replaced by its present value, and an attribute of the
-        user's own that JSON cannot hold is left out, both with a warning.
+        The file contains no code. A learning-rate function is replaced by its current value, and custom attributes that
+        cannot be written as JSON are omitted, both with a warning.
 
         :param path: file, with or without ``.zip``, or an open binary file.
-        :param exclude: names of attributes to leave out besides those that are always left out.
-        :param include: names of attributes to keep that are left out otherwise.
-        :raises TypeError: if `policy_kwargs` holds what can only be written as code.
+        :param exclude: names of attributes to omit besides the defaults.
+        :param include: names of attributes to save that are omitted by default.
+        :raises TypeError: if `policy_kwargs` contains values that cannot be written without code.
         """
         names, variables = self._get_torch_save_params()
         left_out = {*(exclude or ()), *self._excluded_save_params(), *self.unsaved}
         left_out -= {*(include or ())}
         left_out |= {name.partition(".")[0] for name in (*names, *variables)}
         attributes = {**vars(self), **self._saved_settings()}
-        described: dict[str, Any] = {"class": path_of(type(self))}  # no setting can have that name
+        described: dict[str, Any] = {
+            "class": path_of(type(self))
+        }  # a keyword, so no setting has this name
         for name in sorted(attributes.keys() - left_out):
             try:
                 described[name] = safe.to_json(attributes[name])
             except TypeError as error:
                 if name == "policy_kwargs":
                     raise TypeError(
-                        f"a saved model holds no code, got `{name}`: {error}"
+                        f"saved models contain no code, got `{name}`: {error}"
                     ) from error
                 warnings.warn(
-                    f"a saved model holds no code, so `{name}` is left out: {error}", stacklevel=2
+                    f"saved models contain no code, so `{name}` is omitted: {error}", stacklevel=2
                 )
         members = {
             ATTRIBUTES: json.dumps(described, indent=1).encode(),
@@ -90,7 +92,7 @@ class StoredModel(TrainedModel):
             file.write(content)
 
     def _saved_settings(self) -> dict[str, Any]:
-        """Return what a file holds besides the attributes, or in place of them: the statistics of `VecNormalize`."""
+        """Return values to save besides the attributes or instead of them: the statistics of `VecNormalize`."""
         if self.normalization is None:
             return {}
         return {"_saved_normalization": vars(self.normalization)}
@@ -106,22 +108,22 @@ class StoredModel(TrainedModel):
         force_reset: bool = True,
         **kwargs: Any,
     ) -> Self:
-        """Load a model; as in SB3, a device that is not there stands for the CPU.
+        """Load a model.
 
-        :param path: what :meth:`save` wrote, the folder of a run, or a file that was read, of this algorithm.
-        :param env: environment to go on with. Where the model was trained in a `VecNormalize`, it is normalised by the
-            saved statistics, unless it is in a `VecNormalize` that has statistics of its own.
-        :param device: where to.
-        :param custom_objects: stands for saved attributes.
-        :param print_system_info: whether to print versions, of then and now.
-        :param force_reset: whether training begins with a reset.
-        :param kwargs: attributes that stand for saved ones.
+        :param path: a saved model of this algorithm, the folder of a run, or a :class:`ModelFile`.
+        :param env: environment for further training. If the model was trained in a `VecNormalize`, it is normalised
+            with the saved statistics, unless it is in a `VecNormalize` with statistics already.
+        :param device: device of the model; as in SB3, the CPU replaces an unavailable one.
+        :param custom_objects: values that replace saved attributes, which are then not read.
+        :param print_system_info: whether to print saved and current versions.
+        :param force_reset: whether training starts with a reset.
+        :param kwargs: override saved attributes.
         :return: the model.
         :raises FileNotFoundError: if there is no model.
-        :raises TypeError: for an attribute that the model has not; the closest are named.
-        :raises ValueError: if it is damaged, or the model of another algorithm.
+        :raises TypeError: for an unknown attribute; the closest are named.
+        :raises ValueError: if the file is damaged, or contains a model of another algorithm.
         """
-        if isinstance(path, ModelFile):  # its algorithm has led to this class
+        if isinstance(path, ModelFile):  # the caller chose the class by its algorithm
             saved = path
         else:
             saved = read_model_file(path)
@@ -132,16 +134,16 @@ class StoredModel(TrainedModel):
             print(saved.members["system_info.txt"].decode())
             get_system_info()
         if env is not None:
-            env = cls._environment_to_go_on_with(env, attributes)
-            if force_reset:  # another environment would not be in that state
+            env = cls._environment_for(env, attributes)
+            if force_reset:  # the saved observation is not from this environment
                 attributes["_last_obs"] = None
-        # the method's, which only the constructor can set; SB3's algorithms have none
+        # settings of the method, which only the constructor sets; SB3's algorithms have none
         settings = getattr(cls, "method_class", Configurable).declared().keys() & attributes
         model = cls(
             attributes.pop("policy_class"),
-            env,  # type: ignore[arg-type]  # the model may do without
+            env,  # type: ignore[arg-type]  # None is allowed
             device=device,
-            _init_setup_model=False,  # type: ignore[call-arg]  # of SB3's algorithms, not of their base class
+            _init_setup_model=False,  # type: ignore[call-arg]  # only SB3's subclasses declare it
             **{name: attributes.pop(name) for name in settings},
         )
         vars(model).update(attributes)
@@ -149,7 +151,7 @@ class StoredModel(TrainedModel):
         try:
             model.read_parameters(saved)
         except RuntimeError:
-            # PyTorch names every tensor
+            # PyTorch's message lists all tensors
             parameters, _ = saved.parameters()
             require_fit(f"the model {saved.name}", model.policy.state_dict(), parameters["policy"])
             raise
@@ -159,15 +161,15 @@ class StoredModel(TrainedModel):
     def _read_attributes(
         cls, saved: ModelFile, custom_objects: Mapping[str, Any], replacements: dict[str, Any]
     ) -> dict[str, Any]:
-        """Return the attributes of a saved model and what stands for them; the arguments are those of :meth:`load`."""
+        """Return the attributes of a saved model with their replacements, see :meth:`load`."""
         if "policy_kwargs" in replacements:
             _require_same_policy_kwargs(replacements.pop("policy_kwargs"), saved)
         for name in replacements:
             if name not in saved.described and not hasattr(cls, name):
                 raise TypeError(
-                    f"{cls.__name__}.load() got '{name}', which no such model has; {suggestion(name, saved.described)}"
+                    f"{cls.__name__}.load() got an unknown attribute '{name}'; {suggestion(name, saved.described)}"
                 )
-        # as in SB3, an attribute that the file has not is not added
+        # as in SB3, attributes that are not in the file are ignored
         names = saved.described.keys() & custom_objects
         replaced = {name: custom_objects[name] for name in names} | replacements
         attributes = saved.attributes(replaced.keys()) | replaced
@@ -176,22 +178,22 @@ class StoredModel(TrainedModel):
         return attributes
 
     @classmethod
-    def _environment_to_go_on_with(cls, env: GymEnv, attributes: dict[str, Any]) -> VecEnv:
-        """Return the environment for a model of these attributes; refuse one of other spaces."""
+    def _environment_for(cls, env: GymEnv, attributes: dict[str, Any]) -> VecEnv:
+        """Wrap an environment for a model with saved attributes; raise if its spaces differ."""
         wrapped = cls._wrap_env(env)
         if "_saved_normalization" in attributes:
             wrapped = normalized_as_saved(wrapped, attributes["_saved_normalization"])
         check_for_correct_spaces(
             wrapped, attributes["observation_space"], attributes["action_space"]
         )
-        # the buffer has a ring for each environment
+        # the buffer has one ring per environment
         attributes["n_envs"] = wrapped.num_envs
         return wrapped
 
     def read_parameters(self, saved: ModelFile) -> None:
-        """Load the parameters of a saved model, and SB3's variables, such as an entropy coefficient.
+        """Load parameters and SB3's variables, such as an entropy coefficient, from a saved model.
 
-        :param saved: the model.
+        :param saved: the saved model.
         """
         parameters, variables = saved.parameters()
         self.set_parameters(parameters, device=self.device)
@@ -204,9 +206,9 @@ class StoredModel(TrainedModel):
     ) -> None:
         """Load parameters and optimiser state; see Stable-Baselines3.
 
-        :param load_path_or_dict: a saved model, which is checked before anything changes, or state dicts by name.
-        :param exact_match: whether nothing may be missing.
-        :param device: where to.
+        :param load_path_or_dict: a saved model, which is verified first, or state dicts by name.
+        :param exact_match: whether all names must be present.
+        :param device: device of the tensors.
         :raises ValueError: if the file is damaged.
         """
         parameters = load_path_or_dict
@@ -215,7 +217,7 @@ class StoredModel(TrainedModel):
         super().set_parameters(parameters, exact_match, device)
 
     def save_replay_buffer(self, path: Source) -> None:
-        """Save the replay buffer, dataset and online transitions, as arrays.
+        """Save the replay buffer as arrays, with dataset and online transitions.
 
         :param path: file, with or without ``.npz``, or an open binary file.
         """
@@ -223,22 +225,22 @@ class StoredModel(TrainedModel):
             write_buffer(self.replay_buffer, file)
 
     def load_replay_buffer(self, path: Source, truncate_last_traj: bool = True) -> None:
-        """Load a replay buffer, dataset and online transitions, to the model's device.
+        """Load a replay buffer with dataset and online transitions.
 
-        :param path: what :meth:`save_replay_buffer` wrote.
-        :param truncate_last_traj: of hindsight replay, which there is none of here.
-        :raises ValueError: if it is damaged or something else such as a pickle, or of a buffer of other spaces, number
-            of environments or replicas, frames or kind of rewards; the model's buffer is then as it was.
+        :param path: file written by :meth:`save_replay_buffer`.
+        :param truncate_last_traj: ignored; SB3 uses it for hindsight replay.
+        :raises ValueError: if the file is damaged or not a buffer (e.g. a pickle), or its spaces, number of
+            environments or replicas, stacked frames or `sparse` differ; the model's buffer is then unchanged.
         """
         with _opened(path, "r", "npz", self.verbose) as file:
             read_buffer(file, self.replay_buffer, str(getattr(file, "name", "the file")))
-        self.replay_buffer.device = self.device  # batches go there, as in SB3
+        self.replay_buffer.device = self.device  # device of batches, as in SB3
 
 
 @contextlib.contextmanager
 def _opened(path: Source, mode: str, suffix: str, verbose: int = 0) -> Iterator[Any]:
-    """Open a file as SB3 does, and close it again; one that the caller has opened stays open."""
-    file = open_path(path, mode, verbose, suffix)  # type: ignore[arg-type]  # SB3 names fewer files
+    """Open a file like SB3, and close it at the end; a file object of the caller stays open."""
+    file = open_path(path, mode, verbose, suffix)  # type: ignore[arg-type]  # SB3 declares fewer types
     try:
         yield file
     finally:
@@ -247,12 +249,12 @@ def _opened(path: Source, mode: str, suffix: str, verbose: int = 0) -> Iterator[
 
 
 def _require_same_policy_kwargs(policy_kwargs: Mapping[str, Any], saved: ModelFile) -> None:
-    """Refuse other arguments of the policy than those of a saved model, which SB3's users give again on loading."""
-    written = {name: saved.described.get(setting) for name, setting in SETTINGS_OF_POLICY.items()}
+    """Raise if `policy_kwargs`, which SB3's users pass again on loading, differ from the saved ones."""
+    written = {name: saved.described.get(setting) for name, setting in POLICY_SETTINGS.items()}
     written |= saved.described.get("policy_kwargs") or {}
     for name, value in policy_kwargs.items():
         if safe.to_json(value) != written.get(name):
             raise ValueError(
-                f"`policy_kwargs.{name}` of a saved model cannot be changed from {written.get(name)} to {value}; make "
-                "a new model with it"
+                f"`policy_kwargs.{name}` of a saved model cannot be changed from {written.get(name)} to {value}; "
+                "create a new model"
             )
