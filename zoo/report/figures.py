@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fnmatch import filter as matching
@@ -324,6 +324,7 @@ class _Artist:
         for name in names:
             ends = [_ends(estimates[name]) for estimates in columns.values()]
             rows[self.named(name)] = scale * np.transpose(ends)
+        lines = _lines(rows)
         with matplotlib.rc_context({"font.size": 5}):  # rliable sets texts for slides
             figure, _ = plot_utils.plot_interval_estimates(
                 {name: values[0] for name, values in rows.items()},
@@ -331,10 +332,10 @@ class _Artist:
                 list(columns),
                 colors={self.named(name): colour for name, colour in colours.items()},
                 subfigure_width=0.6 * WIDTH,
-                row_height=0.2 * (1 + max(name.count("\n") for name in rows)),
+                row_height=0.2 * lines,
                 xlabel=unit,
                 # constant distance below the rows: rliable's panels start at 0.11 of the height
-                xlabel_y_coordinate=0.11 - 1.75 / len(names),
+                xlabel_y_coordinate=0.11 - 1.75 / (lines * len(names)),
             )
         plt.close(figure)  # pyplot forgets it; the figure stays
         return figure
@@ -353,7 +354,10 @@ class _Artist:
             point, *interval = _ends(v.probability)
             points[pair] = point
             intervals[pair] = interval
-        figure = Figure((0.6 * WIDTH, 0.25 * len(verdicts) + 0.3))
+        lines = _lines(
+            map(self.named, [str(phase.decision.subject), *(v.method for v in verdicts)])
+        )
+        figure = Figure((0.6 * WIDTH, 0.25 * lines * len(verdicts) + 0.3))
         ax = plot_utils.plot_probability_of_improvement(
             points,
             intervals,
@@ -368,6 +372,11 @@ class _Artist:
             f"Probability that a run of {subject} (X) beats one of the other (Y) on the same task, {phase.name}, with "
             f"95% {_BOOTSTRAP}.",
         )
+
+
+def _lines(names: Iterable[str]) -> int:
+    """Return the number of lines of the longest name."""
+    return 1 + max(name.count("\n") for name in names)
 
 
 def _ends(estimate: Estimate | None) -> tuple[float, float, float]:
