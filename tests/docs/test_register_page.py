@@ -15,7 +15,7 @@ def _folder(write_agent):
     np.savez("my.npz", **toy_dataset(400, 3, 1, length=200))
 
 
-@pytest.mark.parametrize("name", ["in_python", "by_hand"])
+@pytest.mark.parametrize("name", ["in_python"])
 def test_the_code_of_the_page_runs(name):
     (code,) = code_blocks("docs/register.md", f"py\n# {name}.py")
     fewer = code.replace("(200, ", "(20, ").replace("(300, ", "(30, ")
