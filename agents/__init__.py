@@ -12,9 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-if (
-    Path(__file__).with_name("run.py").exists()
-):  # from openai-agents, whose package has the same name
+# openai-agents, whose package has the same name, has this file
+if Path(__file__).with_name("run.py").exists():
     raise ImportError(
         "openai-agents and flow-rl-zoo both install a package `agents`, and overwrite each other's files. Run `pip "
         "uninstall openai-agents flow-rl-zoo`, then install them in separate virtual environments"

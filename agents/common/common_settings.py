@@ -126,7 +126,10 @@ def checked_frequency(name: str, value: Any) -> Any:
     :param name: name of the setting, for messages.
     :param value: a number of steps, or a number and its unit.
     :return: the number, or the pair as a tuple.
-    :raises ValueError: if the number is not an int of at least 1, or the unit unknown, as in SB3.
+    :raises ValueError: if the number is not an int >= 1, or the unit is unknown, as in SB3.
+
+    >>> checked_frequency("train_freq", [1, "episode"])
+    (1, 'episode')
     """
     is_pair = isinstance(value, list | tuple) and len(value) == 2
     steps, unit = value if is_pair else (value, "step")
@@ -162,7 +165,12 @@ def _observation_scale(name: str, value: Any) -> float | Literal["range"] | None
 
 
 class CommonSettings(Configurable):
-    """Settings shared by all algorithms."""
+    """Settings shared by all algorithms.
+
+    >>> method = agents.QAM.method_class(horizon_length=4, batch_size=128)
+    >>> method.chunk_length, method.batch_size, method.gamma
+    (4, 128, 0.99)
+    """
 
     learning_rate: float | str | Callable[[float], float] = setting(
         default=3e-4,

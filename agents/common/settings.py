@@ -45,6 +45,9 @@ class Range:
     :param low: lower bound.
     :param high: upper bound, above it.
     :param log: whether values are sampled uniformly in the logarithm.
+
+    >>> print(Range(16, 512, log=True))
+    16:512:log
     """
 
     low: float
@@ -79,6 +82,9 @@ class Choice:
     """An unordered set of values.
 
     :param values: at least two, all different.
+
+    >>> print(Choice((128, 256)))
+    [128, 256]
     """
 
     values: tuple[Any, ...]
@@ -282,6 +288,12 @@ class Configurable:
     :param unnamed: positional arguments, which raise TypeError.
     :param values: settings by name; missing ones have their defaults.
     :raises TypeError: for a name that is not a setting; the closest are named.
+
+    >>> class Sampler(Configurable):
+    ...     steps: int = setting(default=10, at_least=1)
+    ...     clip: bool = setting(default=False)
+    >>> Sampler(clip=True).settings()
+    {'steps': 10, 'clip': True}
     """
 
     _declared: ClassVar[dict[str, Setting]] = {}

@@ -212,11 +212,11 @@ def test_a_saved_model_is_loaded_with_the_flow_and_runs_no_code(data, tmp_path, 
     loaded = agents.TRQAM.load(tmp_path / "model", behaviour=agents.PretrainedFlow(GaussianFlow()))
     assert_same_parameters(model, loaded)
     assert np.array_equal(act(loaded, np.zeros(3)), act(model, np.zeros(3)))
-    with refuses("holds networks of this library alone"):
+    with refuses("cannot be saved alone"):
         model.save_policy(tmp_path / "policy.safetensors")
 
 
-# -- what the module is given, and what is refused of it ---------------------------------------------------------------
+# -- what the module is given, and what is refused of it --------------------------------------------------------------
 
 
 def test_a_dict_reaches_the_module_as_the_environment_gives_it(data):

@@ -58,7 +58,7 @@ def test_replica_that_is_taken_out_learns_by_itself_and_is_saved(tmp_path):
 def test_a_replica_without_a_buffer_is_refused_before_a_step():
     single = tiny_model(seeds=[11, 22]).replica(0)
     for train in (single.learn, single.learn_offline):
-        with refuses(r"needs a replay buffer, got a replica .* save the replica"):
+        with refuses(r"has no replay buffer and cannot be trained; save it"):
             train(3)
     assert single.num_timesteps == 0
 

@@ -70,8 +70,8 @@ def test_dicts_are_trained_on_online_evaluated_and_watched(tmp_path, call):
 @pytest.mark.parametrize(
     ("flags", "params", "message"),
     [
-        ("", ("observation_scale=4",), "`observation_scale` is for vectors"),
-        ("--seeds 1 2 --env-kwargs side=36", (), "ImpalaEncoder for 2 seeds at once"),
+        ("", ("observation_scale=4",), "`observation_scale` needs vectors"),
+        ("--seeds 1 2 --env-kwargs side=36", (), "ImpalaEncoder to train 2 seeds in parallel"),
         ("--dataset other.npz", OF_IMAGES, "must have rows of uint8 and shape (16, 16, 3) as"),
     ],
 )

@@ -64,9 +64,8 @@ class StoredModel(TrainedModel):
         left_out -= {*(include or ())}
         left_out |= {name.partition(".")[0] for name in (*names, *variables)}
         attributes = {**vars(self), **self._saved_settings()}
-        described: dict[str, Any] = {
-            "class": path_of(type(self))
-        }  # a keyword, so no setting has this name
+        # no setting has this name, as it is a keyword
+        described: dict[str, Any] = {"class": path_of(type(self))}
         for name in sorted(attributes.keys() - left_out):
             try:
                 described[name] = safe.to_json(attributes[name])

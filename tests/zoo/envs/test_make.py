@@ -135,7 +135,7 @@ def test_fixed_actions_and_unknown_arguments_are_refused(monkeypatch):
 def test_an_environment_that_is_refused_is_closed(monkeypatch):
     closed = []
     monkeypatch.setattr(toys.ToyEnv, "close", lambda self: closed.append(self))
-    with refuses("frames are stacked of images"):
+    with refuses("`frame_stack` needs images"):
         make_env("Toy-v0", frame_stack=2)
     assert len(closed) == 1
 

@@ -92,7 +92,7 @@ def test_a_profile_that_the_algorithm_does_not_have_is_refused(conf):
     ("word", "message"),
     {
         "horizon_length=0": "`horizon_length` must be an int >= 1, got 0",
-        "net_arch=wide": "`net_arch` must be a list of hidden widths",
+        "net_arch=wide": "`net_arch` must be a list of hidden layer sizes",
         "train_freq=[0,episode]": "`train_freq` must be an int >= 1, got 0",
         "offline_steps=0": "`offline_steps` and `online_steps` are both 0",
         "inverse_temprature=3": "unknown setting of qam `inverse_temprature`; closest: inverse_temperature",
