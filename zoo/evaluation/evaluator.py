@@ -86,6 +86,11 @@ def as_chunk_policy(policy: BasePolicy) -> FlowPolicy | SingleStepPolicy:
 class Evaluator:
     """Runs the same episodes with any policy, in a pool of environments that stays alive between evaluations.
 
+    >>> with Evaluator("Pendulum-v1", episodes=10, n_envs=2, seed=0) as evaluator:  # doctest: +SKIP
+    ...     results = evaluator.evaluate(agents.load("model.zip").policy)
+    >>> results.returns.shape  # doctest: +SKIP
+    (1, 10)
+
     Episode e starts from the same state for every policy and replica. Its noise depends only on the seed, the replica
     and e, and it always is row e of a batch of ``episodes`` rows, because a matrix product rounds differently at
     another batch size. So the number of environments changes the time taken and nothing else.

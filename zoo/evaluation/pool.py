@@ -240,7 +240,7 @@ class Worker:
 
 
 def _close_all(workers: list[Worker]) -> None:
-    """Close the connections of processes, wait for all of them together, and kill the rest."""
+    """Close the connections of processes, wait for all of them together, and kill any that remain."""
     for worker in workers:
         worker.connection.close()
     end = time.monotonic() + CLOSE_SECONDS
@@ -276,7 +276,7 @@ class EnvGroup:
     """The environments of one process, stepped one after the other.
 
     :param numbers: of the environments in the pool; the process of number 0 tries it for all.
-    :raises UsageError: if the trial refuses it.
+    :raises UsageError: if the trial rejects it.
     """
 
     def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], numbers: range) -> None:

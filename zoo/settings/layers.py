@@ -195,7 +195,7 @@ def _check_entries(file: Path, location: str, entries: Any) -> None:
 
 
 def _with_notes(entries: Entries) -> Entries:
-    """Return entries, each with a source and a status, by default those of ``default``."""
+    """Return entries, each with a source and a status, by default the notes of ``default``."""
     default = entries.get("default", {})
     notes = {note: default[note] for note in ENTRY_NOTES if note in default}
     return {name: notes | entry for name, entry in entries.items()}

@@ -169,7 +169,7 @@ class RunSettings(Configurable):
         doc="standard deviation of that noise, relative to half the action range",
     )
     action_range: tuple[float, float] | None = _optional(
-        doc="action bounds of your dataset, mapped to those of the environment",
+        doc="action bounds of your dataset, mapped to the bounds of the environment",
     )
     reward_from: Literal["success"] | None = _optional(
         doc="take rewards from your dataset's `success` flags: -1 a step, 0 when the task is achieved",

@@ -88,7 +88,7 @@ class TrainRequest:
         default="auto",
         section="data",
     )
-    dataset_dir: str | None = flag("folder of datasets (default: that of each benchmark)")
+    dataset_dir: str | None = flag("folder of datasets (default: by benchmark)")
     storage: Literal["auto", "device", "host"] = flag(
         "location of the replay buffer: auto (on the device if it fits), device or host",
         default="auto",
@@ -176,7 +176,7 @@ def _flag(name: str, value: Any) -> Iterator[str]:
         for item in value:
             yield json.dumps(item) if isinstance(item, Mapping) else str(item)
     else:
-        yield f"{word}={value}"  # in one word, since a value may begin with a dash
+        yield f"{word}={value}"  # in one word, since a value may start with a dash
 
 
 def add_training(

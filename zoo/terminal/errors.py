@@ -88,7 +88,7 @@ def one_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def as_usage_error(*kinds: type[Exception]) -> Iterator[None]:
-    """Turn exceptions of some kinds, by default those of bad values, into a UsageError of the same text."""
+    """Turn exceptions of some kinds, by default TypeError and ValueError, into a UsageError of the same text."""
     caught = kinds or (TypeError, ValueError)
     try:
         yield

@@ -129,10 +129,10 @@ class Checkpoints:
 class Loop(BaseCallback):
     """Trains a model through the phases of a run; between steps it evaluates, saves or stops if that is due.
 
-    Evaluation, best model and checkpoint of a step have the weights after its updates: offline they follow an update,
-    online they precede the next rollout. (When SB3 calls `_on_step` within a rollout, the transition is not stored and
-    the updates are not made yet.) So an evaluation that becomes due within a rollout of several steps is made, and
-    recorded, at the rollout's last step.
+    Evaluation, best model and checkpoint of a step have the weights after its updates: offline they come after an
+    update, online they precede the next rollout. (When SB3 calls `_on_step` within a rollout, the transition is not
+    stored and the updates are not made yet.) So an evaluation that becomes due within a rollout of several steps is
+    made, and recorded, at the rollout's last step.
     """
 
     model: FlowAlgorithm
