@@ -30,5 +30,5 @@ def test_a_package_that_cannot_be_imported_is_named_beside_rest(monkeypatch):
     point = EntryPoint("vwfc", "json:Vwfc", "flow_rl_zoo.agents")._for(SimpleNamespace(name="mine"))
     monkeypatch.setattr("agents.registry._plugins", lambda: {"vwfc": point})
     rows = describe_algorithms()
-    assert "package mine offers `vwfc`, but json:Vwfc is not there" in rows["vwfc"]["when"]
+    assert "json:Vwfc cannot be imported" in rows["vwfc"]["when"]
     assert rows["fql"]["mini"]
