@@ -77,7 +77,7 @@ BUILT_IN = {
         "FBRAC",
         "FBRAC",
         "baseline of Flow Q-Learning (Park, Li and Levine, arXiv 2502.02538)",
-        "A baseline: the gradient through all steps of the flow.",
+        "A baseline: backpropagates through all steps of the flow.",
     ),
     "fql": BuiltIn(
         "FQL",
@@ -102,22 +102,19 @@ BUILT_IN = {
     "cgql": BuiltIn(
         "CGQL",
         "CGQL",
-        "Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234), classifier- "
-        "guidance baseline",
+        "Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234), classifier-guidance baseline",
         "To study guidance without training a policy.",
     ),
     "cgql_mse": BuiltIn(
         "CGQLMSE",
         "CGQL-M",
-        "Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234), classifier- "
-        "guidance baseline",
+        "Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234), classifier-guidance baseline",
         "To study guidance by a critic of noisy actions.",
     ),
     "cgql_linex": BuiltIn(
         "CGQLLinex",
         "CGQL-L",
-        "Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234), classifier- "
-        "guidance baseline",
+        "Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234), classifier-guidance baseline",
         "To study guidance that is exact in theory.",
     ),
     "qsm": BuiltIn(
@@ -177,7 +174,7 @@ BUILT_IN = {
         "MeanFlowQL",
         "One-Step Generative Policies with Q-Learning: A Reformulation of MeanFlow (Wang et "
         "al., arXiv 2511.13035)",
-        "One stage of training and few evaluations for an action.",
+        "One training stage, and few network evaluations per action.",
     ),
     "fan": BuiltIn(
         "FAN",
@@ -197,13 +194,13 @@ BUILT_IN = {
         "GFP",
         "Guided Flow Policy: Learning from High-Value Actions in Offline Reinforcement "
         "Learning (Tiofack et al., arXiv 2512.03973)",
-        "Data that mix good and bad actions.",
+        "When the data mix good and bad actions.",
     ),
     "driftql": BuiltIn(
         "DriftQL",
         "DriftQL",
         "Drift Q-Learning (arXiv 2606.00350)",
-        "One network and one stage of training: cloning without a flow's time.",
+        "One network and one training stage: clones without the time input of a flow.",
     ),
     "iql": BuiltIn(
         "IQL",
@@ -215,8 +212,8 @@ BUILT_IN = {
     "idql": BuiltIn(
         "IDQL",
         "IDQL",
-        "IDQL: Implicit Q-Learning as an Actor-Critic Method with Diffusion Policies (Hansen- "
-        "Estruch et al., arXiv 2304.10573)",
+        "IDQL: Implicit Q-Learning as an Actor-Critic Method with Diffusion Policies "
+        "(Hansen-Estruch et al., arXiv 2304.10573)",
         "IFQL's ancestor: the same value functions, with a diffusion policy instead of the flow.",
     ),
     "bc": BuiltIn(
@@ -410,7 +407,7 @@ def find_named_by_file(
 
 
 def import_named(module: str) -> ModuleType:
-    """Import a module that the user names, from the current folder too.
+    """Import a module by name, also from the current folder.
 
     :param module: name of the module.
     :return: the module.

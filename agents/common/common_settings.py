@@ -257,7 +257,7 @@ class CommonSettings(Configurable):
         default=False,
         fixed=BUILT_INTO_BUFFER,
         doc="Truncate returns at the end of the episode and discount them by their length, like SB3's `n_steps`; "
-        "otherwise transitions fewer than H steps from the end are masked, as in the reference. Without chunking only.",
+        "if False, transitions fewer than H steps from the end are masked, as in the reference. Only without chunking.",
     )
     ensemble_size: int = setting(
         default=10, at_least=1, fixed=BUILT_INTO_NETWORKS, doc="E: number of critics."
@@ -340,14 +340,14 @@ class CommonSettings(Configurable):
     balanced_sampling: bool = setting(
         default=False,
         fixed=BUILT_INTO_BUFFER,
-        doc="Sample half of every batch from the dataset and half from online transitions, if there are both; "
-        "otherwise uniformly from all. Needs an even `batch_size`.",
+        doc="Sample half of every batch from the dataset and half from online transitions, if there are both; if "
+        "False, uniformly from all. Needs an even `batch_size`.",
     )
     pretraining_steps: int = setting(
         default=0,
         at_least=0,
-        doc="Initial updates that train only the behaviour flow. Networks initialised from it and target networks are "
-        "kept equal to it meanwhile.",
+        doc="Number of initial updates that train only the behaviour flow. Networks initialised from it and target "
+        "networks are kept equal to it meanwhile.",
     )
     precision: Literal["fp32", "tf32", "bf16"] = setting(
         role="machine",

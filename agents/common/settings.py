@@ -40,7 +40,7 @@ from agents.common.validation import (
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers between two bounds, both included.
+    """A closed interval of numbers.
 
     :param low: lower bound.
     :param high: upper bound, above it.
