@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from agents.common.batch import Batch
+from agents.common.engine import kernels
 from agents.common.engine.onednn import compiler_options
 from agents.common.method import Info, Method, Noise
 from agents.common.nets.networks import Networks
@@ -109,15 +110,16 @@ def first_lines(text: str) -> str:
 
 
 @contextlib.contextmanager
-def holding_signals() -> Iterator[None]:
-    """Let signals that stop a run wait until the end.
+def compiling() -> Iterator[None]:
+    """Let signals that stop a run wait until the end, and graphs that are compiled inside have one C++ file each.
 
     The compiler's processes inherit the mask. Slurm and terminals send a signal to the whole process group: it would
     end them, and the update would run uncompiled, with other last digits than in the resumed run.
     """
     callers_mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
-        yield
+        with kernels.joining():
+            yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, callers_mask)
 
@@ -139,8 +141,9 @@ def compiled(losses: Evaluate) -> Evaluate:
         without_limit = torch._dynamo.config.patch(
             recompile_limit=NO_LIMIT, accumulated_recompile_limit=NO_LIMIT
         )
+        options = compiler_options() | kernels.compiler_options()
         compiled_losses: Evaluate = without_limit(
-            torch.compile(losses, dynamic=False, fullgraph=True, options=compiler_options())
+            torch.compile(losses, dynamic=False, fullgraph=True, options=options)
         )
         return compiled_losses
 

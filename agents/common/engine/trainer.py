@@ -19,8 +19,8 @@ from agents.common.engine.execution import (
     Mode,
     choose_mode,
     compiled,
+    compiling,
     first_lines,
-    holding_signals,
     limit_threads,
 )
 from agents.common.method import Draw, Info, Method, Noise, normal, uniform
@@ -212,7 +212,7 @@ class Trainer:
         parameters = self.plan.parameters
         gradients: Sequence[Tensor | None] = []
         try:
-            with matmul_precision(self.method.precision, self.device), self.holding_signals():
+            with matmul_precision(self.method.precision, self.device), self.compiling():
                 total, info = self.evaluate(replace(batch, updates=self.update_count), noise)
                 if parameters:  # else all networks are skipped
                     gradients = torch.autograd.grad(
@@ -323,7 +323,7 @@ class Trainer:
     def _use(self, mode: Mode) -> None:
         self.mode = mode
         self.evaluate = compiled(self.losses) if mode.compiled else self.losses
-        self.holding_signals = holding_signals if mode.compiled else nullcontext
+        self.compiling = compiling if mode.compiled else nullcontext
         self.graphs = GraphCache(self) if mode.captured else None
 
     def fall_back(self, feature: Literal["compiled", "captured"], error: str) -> None:

@@ -1,0 +1,113 @@
+"""One C++ file for all kernels of a compiled graph.
+
+PyTorch's compiler writes a file for each kernel. Headers and linking are most of the time that g++ takes for one, so
+one file of 60 kernels takes a sixth of it. The functions, and therefore the numbers, stay the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.util
+from collections.abc import Callable, Iterator
+from importlib.machinery import ExtensionFileLoader, ModuleSpec
+from typing import Any
+
+INCLUDES = ("Python.h", "sstream", "cstdlib", "cerrno", "torch/csrc/inductor/cpp_prefix.h")
+"""All headers of kernels and bindings; included again inside a namespace, they are empty."""
+
+
+class Pending(str):
+    """Name of a kernel that is not compiled yet."""
+
+
+def compiler_options() -> dict[str, Any]:
+    """Return the options of `torch.compile` for graphs of one file each."""
+    if joined_compile() is None:
+        return {}
+    return {
+        # the file reads the headers once; precompiling them takes longer
+        "cpp_cache_precompile_headers": False,
+        # believe the processor's flags, and compile no program for each
+        "cpp.vec_isa_ok": True,
+    }
+
+
+@contextlib.contextmanager
+def joining() -> Iterator[None]:
+    """Let each graph that is compiled inside, or read from the compiler's cache, have one C++ file."""
+    from torch._inductor import async_compile
+
+    original = async_compile.AsyncCompile
+    async_compile.AsyncCompile = joined_compile() or original  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        async_compile.AsyncCompile = original  # type: ignore[misc]
+
+
+@functools.cache  # importing the compiler takes seconds, which only training needs
+def joined_compile() -> Any:
+    """Return the class that a compiled graph's program asks for its kernels; None in versions with other bindings."""
+    from torch._inductor.async_compile import AsyncCompile
+    from torch._inductor.codecache import CppPythonBindingsCodeCache
+
+    if "{call_entry_func}" not in CppPythonBindingsCodeCache.suffix_template:
+        return None
+
+    class JoinedCache(CppPythonBindingsCodeCache):
+        """Compiles a file of several kernels, and loads the first."""
+
+        entry_function = "kernel_0"
+
+    class JoinedCompile(AsyncCompile):
+        """Collects a graph's kernels, and compiles them when its program waits for them."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.sources: list[str] = []
+
+        def cpp_pybinding(self, argtypes: list[str], source_code: str) -> Pending:
+            """Add a kernel.
+
+            :param argtypes: types of its arguments in C++.
+            :param source_code: a function named `kernel`.
+            :return: its name until it is compiled.
+            """
+            name = Pending(f"kernel_{len(self.sources)}")
+            types = [argtype.replace("const ", "") for argtype in argtypes]
+            arguments = [f"parse_arg<{type}>(args, {index})" for index, type in enumerate(types)]
+            binding = JoinedCache.suffix_template.format(
+                entry_func=name,
+                arg_len=len(types),
+                call_entry_func=f"{name}({', '.join(arguments)}); Py_RETURN_NONE;",
+                extra_parse_arg="",
+            )
+            # each binding has the same helpers
+            kernel = source_code.replace(" kernel(", f" {name}(")
+            self.sources.append(f"namespace {name} {{\n{kernel}{binding}}}\n")
+            return name
+
+        def wait(self, scope: dict[str, Any]) -> None:
+            """Compile the kernels, and put each in place of its name.
+
+            :param scope: the program's variables.
+            """
+            if self.sources:
+                includes = "".join(f"#include <{header}>\n" for header in INCLUDES)
+                path = JoinedCache.load_async(includes + "".join(self.sources))().__file__
+                for variable, value in scope.items():
+                    if isinstance(value, Pending):
+                        scope[variable] = load_kernel(path, value)
+            super().wait(scope)
+
+    return JoinedCompile
+
+
+def load_kernel(path: str, name: str) -> Callable[..., None]:
+    """Return a kernel of a compiled file, which is a module for each of its kernels."""
+    loader = ExtensionFileLoader(name, path)
+    module = importlib.util.module_from_spec(ModuleSpec(name, loader, origin=path))
+    loader.exec_module(module)
+    kernel: Callable[..., None] = getattr(module, name)
+    return kernel
