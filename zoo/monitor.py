@@ -46,7 +46,7 @@ def _seconds(text: str) -> float:
         return float(number("--watch", float(text), above=0))
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"expected seconds > 0, got {text!r}; give paths before --watch"
+            f"expected seconds > 0, got {text!r}; pass paths before --watch"
         ) from None
 
 

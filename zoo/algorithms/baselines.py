@@ -37,7 +37,7 @@ from agents.common.settings import (
 )
 from agents.common.validation import integer, number
 
-# constructor arguments that are no settings here: objects, and options of SB3's replay buffer
+# constructor arguments that are not settings here: objects, and options of SB3's replay buffer
 NOT_SETTINGS = {
     "policy", "env", "replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage", "n_steps",
     "action_noise", "use_sde", "sde_sample_freq", "use_sde_at_warmup", "stats_window_size", "tensorboard_log",
@@ -90,7 +90,7 @@ class OwnSettings(Configurable):
     )
     sparse: bool = setting(
         default=False,
-        doc="Make nonzero online rewards -1 (the dataset's are changed on loading).",
+        doc="Make nonzero online rewards -1 (rewards of the dataset are changed on loading).",
     )
     balanced_sampling: bool = setting(
         default=False, doc="Draw half of every batch from the dataset."
@@ -117,7 +117,7 @@ class Baseline(StoredModel):
     ) -> None:
         if seeds is not None and len(seeds) > 1:
             raise ValueError(
-                f"`{type(self).__name__}` trains one seed at a time, got {len(seeds)}; give one with --seed"
+                f"`{type(self).__name__}` trains one seed at a time, got {len(seeds)}; pass one with --seed"
             )
         self._recorded = self.checked(settings)
         # others stay SB3's defaults

@@ -82,7 +82,7 @@ def load_flow(name: str) -> Any:
 def _import_file(file: Path) -> ModuleType:
     """Return the module of a file, whatever its name."""
     path = file.expanduser().resolve()
-    # at the end, so that files beside it hide no installed module
+    # at the end, so that its neighbours cannot shadow installed modules
     sys.path.append(str(path.parent))
     # `test.py` or `flow.v2.py` would find other modules, or none, by their own names
     name = f"flow_{hashlib.sha256(bytes(path)).hexdigest()[:16]}"

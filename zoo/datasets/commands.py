@@ -30,7 +30,7 @@ Result = dict[str, Any]
 
 
 def list_datasets(folder: Folder) -> dict[str, list[Result]]:
-    """Return a row for every dataset of each benchmark.
+    """Return, for each benchmark, a table with one row per dataset.
 
     :param folder: folder of datasets; None takes the default of each benchmark.
     """
@@ -59,7 +59,7 @@ def convert(name: str, folder: Folder, path: Path, reward_from: str | None) -> R
     source = _source_of(name, folder)
     if not is_custom(source):
         raise UsageError(
-            f"{name} is read as it is; only other formats than OGBench's are converted"
+            f"{name} needs no conversion; only datasets in other formats than OGBench's are converted"
         )
     content = read_source(source, reward_from)
     write_set(path, content)

@@ -45,7 +45,7 @@ def find_data(task: Task, dataset_dir: Folder = None, *, generate: bool = False)
             url = f"{HOST}/{task.domain.replace('-', '/')}/{FILE}"
             raise UsageError(
                 f"there are no demonstrations of {task.name} at {path}; download them with "
-                f"`curl -L --create-dirs -o {path} {url}`, or give a file elsewhere with `--dataset PATH`"
+                f"`curl -L --create-dirs -o {path} {url}`, or pass another file with `--dataset PATH`"
             )
         return str(path)
     if dataset_dir is None:
@@ -128,7 +128,8 @@ def spaces_for(source: str | Path, env: Env[Any, Any]) -> tuple[Space[Any], Any]
             if sorted(flattened) == sorted(recorded) and flattened != recorded:
                 raise UsageError(
                     f"{source} has the parts of an observation in the order {', '.join(recorded)}, and {env_id} "
-                    f"flattens {', '.join(flattened)}: columns would be exchanged; give both the same observation space"
+                    f"flattens {', '.join(flattened)}: columns would be exchanged; use the same observation space for "
+                    "both"
                 )
         layer = layer.env
     return observations, env.action_space

@@ -1,4 +1,4 @@
-"""Download OGBench's datasets: resumable, checked, and visible only when complete."""
+"""Download OGBench's datasets: downloads resume, are checked, and are written atomically."""
 
 import math
 import zipfile
@@ -43,9 +43,9 @@ def download_dataset(
 ) -> list[Path]:
     """Download a dataset's training and validation file, or its several training files; return the training files.
 
-    Of several files, those that exist stay, also those that are only converted.
+    In a dataset of several files, files that exist are kept, even if only their converted form exists.
 
-    :param transitions: of several files, the first that hold so many; None takes all.
+    :param transitions: in a dataset of several files, download the first ones with this many; None: all.
     :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
     """
     spec = parse_name(name).spec
@@ -72,7 +72,7 @@ def download_dataset(
 
 
 def _download_file(file: Path, spec: DatasetSpec) -> None:
-    """Download a file, resuming a partial one; it appears when it is complete and valid."""
+    """Download a file, resuming a partial one; it gets its name once it is complete and valid."""
     folder = f"/{spec.name}" if spec.files > 1 else ""
     make_folder(file.parent)
     part = file.with_name(f"{file.name}.part")
@@ -98,7 +98,7 @@ def _download_file(file: Path, spec: DatasetSpec) -> None:
             return
     raise UsageError(
         f"{'; '.join(dict.fromkeys(problems))}; try again (the download resumes), put the file at {file}, or "
-        "give other data with `--dataset PATH`"
+        "pass other data with `--dataset PATH`"
     )
 
 

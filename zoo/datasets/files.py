@@ -23,13 +23,13 @@ from zoo.terminal.tables import terminal
 Item = TypeVar("Item")
 
 DEFAULT_DATASET_DIR = "~/.ogbench/data"
-"""OGBench's own default, so that both find each other's files."""
+"""OGBench's default, so that OGBench and the zoo share downloaded files."""
 ARRAYS = "arrays"
-"""The folder of the converted arrays of a dataset of several files, beside these."""
+"""Folder of the converted arrays of a dataset of several files, next to these files."""
 RECORD = "shard.json"
 """Metadata file in a folder of converted arrays."""
 OFFICIAL = "3.4.0 or older"
-"""MuJoCo in which OGBench's own data were made."""
+"""MuJoCo version in which OGBench's datasets were generated."""
 Folder: TypeAlias = str | Path | None
 """A folder of datasets; None is the default one."""
 
@@ -93,7 +93,7 @@ def make_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def locked_for_writing(path: Path) -> Iterator[None]:
-    """Hold the lock of a file or folder while it is made; create its parent if it is missing.
+    """Hold the lock of a file or folder while it is created; create its parent if it is missing.
 
     The operating system frees the lock of a process that dies, so a killed process blocks no other.
     """
@@ -120,11 +120,11 @@ def keep_existing(train: Path, existing: str) -> bool:
 
 @contextlib.contextmanager
 def dataset_file(path: Path, origin: str = "") -> Iterator[Path]:
-    """Yield a temporary path for a dataset file, which is renamed when it is complete; write its checksum beside it.
+    """Yield a temporary path to write a dataset file to; then rename it, and write its checksum next to it.
 
     The old checksum is removed first and the new one is written last, so a crash never leaves a wrong one.
 
-    :param origin: how the file was made, for :func:`recorded_origin`; a comment to `sha256sum -c`.
+    :param origin: how the file was created, for :func:`recorded_origin`; a comment to `sha256sum -c`.
     """
     with atomic_path(path) as temporary:
         yield temporary
@@ -149,9 +149,9 @@ def recorded_sha256(path: Path) -> str | None:
 
 
 def recorded_origin(path: Path, otherwise: str | None = None) -> dict[str, Any]:
-    """Return the ``mujoco`` and ``seed`` that are written next to a file, as far as they are.
+    """Return the ``mujoco`` and ``seed`` of a file's metadata, those that are recorded.
 
-    :param otherwise: the version of MuJoCo that made it if nothing is written there.
+    :param otherwise: MuJoCo version to assume if the file has no record.
     """
     try:
         text = read_text(checksum_file(path))
@@ -178,7 +178,7 @@ def check_checksum(path: Path) -> str:
 
 
 def settings_sha256(settings: Mapping[str, Any]) -> str:
-    """Return the sha256 of plain settings, in hexadecimal; the order of their names does not matter."""
+    """Return the hexadecimal sha256 of settings with JSON-serialisable values, in any order."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 

@@ -87,7 +87,7 @@ def generate_dataset(
         episodes = math.ceil(dataset_size / steps)
     spec = replace(spec, steps=steps, episodes=episodes)
     if dataset_dir is None and spec != official:
-        # in OGBench's own folder other programs take a file of this name for OGBench's
+        # not in OGBench's folder, where other programs would take a file of this name for OGBench's
         dataset_dir = dataset_files(spec.name)[0].parent / f"{episodes}-episodes-of-{steps}"
     files = dataset_files(spec.name, dataset_dir)
     with locked_for_writing(files[0]):
@@ -174,7 +174,7 @@ def _simulate(spec: DatasetSpec, seed: int, jobs: Sequence[Job], num_workers: in
 
 
 def write_episode(spec: DatasetSpec, seed: int, split: str, episode: int, file: Path) -> None:
-    """Simulate an episode and write it to a file, which appears when it is complete."""
+    """Simulate an episode, and write it atomically to a file."""
     arrays = make_collector(spec, seed).collect(split, episode)
     with atomic_path(file) as temporary:
         np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]

@@ -67,7 +67,7 @@ def load_dataset(
         "sparse": sparse,
         "split": "train",
     }
-    # OGBench keeps no record beside the files that it downloads
+    # OGBench writes no record next to the files that it downloads
     origin = recorded_origin(path, OFFICIAL if dataset in SOURCES else None)
     if path.is_dir():
         shards = load_shards(env_name, path, settings, replace_interval)
@@ -127,7 +127,7 @@ def _find_files(
     if may_generate:
         return generate_dataset(spec.name, dataset_dir, dataset_size=size, existing="keep")[0]
     raise UsageError(
-        f"{path} lacks {missing[0].name}, which `--dataset {dataset}` cannot make; put it there, or give other data "
+        f"{path} lacks {missing[0].name}, which `--dataset {dataset}` cannot create; put it there, or pass other data "
         "with `--dataset PATH`"
     )
 
@@ -218,7 +218,7 @@ def load_shards(
 
 
 def shard_names(folder: Path) -> list[str]:
-    """Return the names, without ending, of the training files that exist, as they came or converted, in order."""
+    """Return the sorted names, without extension, of the original and converted training files."""
     originals = {path.stem for path in folder.glob("*.npz") if not path.stem.endswith("-val")}
     converted = {path.parent.name for path in folder.glob(f"{ARRAYS}/*/{RECORD}")}
     return sorted(originals | converted)
@@ -232,7 +232,7 @@ def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None) -> list
     names = shard_names(folder)
     if not names:
         raise UsageError(
-            f"expected a folder of .npz files of {spec.name}, got none in {folder}; give another folder"
+            f"expected a folder of .npz files of {spec.name}, got none in {folder}; use another folder"
         )
     shards: list[ConvertedShard] = []
     tasks: Tasks = {}
@@ -266,7 +266,7 @@ def _converting(folder: Path, spec: DatasetSpec) -> Iterator[Tasks]:
 
 
 def find_converted(folder: Path, name: str, spec: DatasetSpec) -> ConvertedShard | None:
-    """Return a converted file if it exists, is whole, and was made from the original beside it for this environment."""
+    """Return a converted file if it exists, is intact, and comes from the original next to it for this environment."""
     target = folder / ARRAYS / name
     source = folder / f"{name}.npz"
     try:
@@ -285,7 +285,7 @@ def find_converted(folder: Path, name: str, spec: DatasetSpec) -> ConvertedShard
 
 
 def _convert(folder: Path, name: str, spec: DatasetSpec, tasks: Tasks) -> ConvertedShard:
-    """Convert one file; its folder appears when it is whole."""
+    """Convert one file; its folder is written atomically."""
     source = folder / f"{name}.npz"
     target = folder / ARRAYS / name
     state = source.stat()
@@ -301,7 +301,7 @@ def _convert(folder: Path, name: str, spec: DatasetSpec, tasks: Tasks) -> Conver
         observations = arrays.pop("observations")
         np.save(temporary / "final_observations", observations[~valid])
         np.save(temporary / "observations", observations[valid])
-        del observations  # the largest array, before the arrays of every task are made
+        del observations  # the largest array, before the arrays of every task are created
         solved = {}
         for task, env in tasks.items():
             rewards, masks = relabel(arrays, env)

@@ -60,7 +60,7 @@ _VISUAL_FAMILIES = ("antmaze", "humanoidmaze", "cube", "scene", "puzzle")
 class DatasetSpec:
     """OGBench's description of one dataset.
 
-    :param name: file name without ending, e.g. ``"cube-double-play-v0"``.
+    :param name: file name without extension, e.g. ``"cube-double-play-v0"``.
     :param environment: environment without version, e.g. ``"cube-double"``.
     :param kind: how it was collected: ``"play"``, ``"noisy"``, ``"navigate"``, ``"stitch"`` or ``"explore"``.
     :param episodes: training episodes a file; the ``-val`` file has a tenth of them.
@@ -120,7 +120,7 @@ class DatasetName:
 
     :param spec: OGBench's description of its dataset.
     :param env_id: gymnasium id of the environment, e.g. ``"cube-double-singletask-task2-v0"``.
-    :param task: the task, 1 to 5, OGBench's default if the name gives none; None in a plain dataset name.
+    :param task: the task, 1 to 5 (OGBench's default if the name contains none); None in a dataset name without a task.
     """
 
     spec: DatasetSpec
@@ -162,7 +162,7 @@ def single_task_names(dataset: str) -> list[str]:
 def parse_name(name: str, kind: str = "dataset", registered: Iterable[str] = ()) -> DatasetName:
     """Parse a dataset name or a single-task environment name.
 
-    ``env_id`` of a plain dataset name is the goal-conditioned environment.
+    The ``env_id`` of a dataset name without a task is the goal-conditioned environment.
 
     :param kind: kind of name, for the message.
     :param registered: names of further environments, for the message.
@@ -185,7 +185,7 @@ def parse_name(name: str, kind: str = "dataset", registered: Iterable[str] = ())
 def parse_env_name(name: str, registered: Iterable[str] = ()) -> DatasetName:
     """Parse a single-task environment name, the kind that has rewards.
 
-    :raises UsageError: if the name is unknown, or is a plain dataset name.
+    :raises UsageError: if the name is unknown, or is a dataset name without a task.
     """
     parts = parse_name(name, "environment", registered)
     if parts.task is None:

@@ -54,7 +54,7 @@ def check_headers(path: Path, spec: DatasetSpec) -> None:
 
     Reads a few kilobytes, whatever the size of the file.
 
-    :raises DamagedFileError: if the file is not whole.
+    :raises DamagedFileError: if the file is corrupt.
     :raises UsageError: for the first array that is wrong.
     """
     headers = read_npz_headers(path)

@@ -176,7 +176,7 @@ class ManipulationCollector(EpisodeCollector):
             done = terminated or truncated
             rows.append(_row(observation, action, done, info))
             if oracle.done:
-                # The new target changes the oracle's goal, not the state: `info` above stays that step's.
+                # The new target changes the oracle's goal, but not the state, so `info` above is still valid.
                 oracle = self.start_oracle(*self.env.unwrapped.set_new_target(p_stack=stacking))
             observation = next_observation
         arrays = to_arrays(rows)
@@ -203,7 +203,7 @@ class ManipulationCollector(EpisodeCollector):
             return np.array(self.action_space.sample())
         action = np.array(oracle.select_action(observation, info), dtype=np.float64)
         if noise > 0.0:
-            # Of the position, the yaw and the gripper, as in OGBench's script.
+            # noise of the position, the yaw and the gripper, as in OGBench's script
             action += np.random.normal(0.0, noise * np.array([1.0, 1.0, 1.0, 3.0, 10.0]))
         return action.clip(-1.0, 1.0)
 

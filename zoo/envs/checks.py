@@ -101,7 +101,7 @@ def check_same_spaces(
         if _signature(model_space) != _signature(env_space):
             raise UsageError(
                 f"{source} was trained with {noun} {_describe(model_space)}, got {_describe(env_space)} in {env_id}; "
-                "give the environment that it was trained in"
+                "use the environment that it was trained in"
             )
     model_space, env_space = trained[1], env_spaces[1]
     limits = [model_space.low.tolist(), model_space.high.tolist()]
@@ -109,7 +109,7 @@ def check_same_spaces(
     if not np.allclose(limits, env_limits):
         raise UsageError(
             f"{source} was trained with actions from {limits[0]} to {limits[1]}, got {env_limits[0]} to "
-            f"{env_limits[1]} in {env_id}; give the environment that it was trained in, or wrap this one in "
+            f"{env_limits[1]} in {env_id}; use the environment that it was trained in, or wrap this one in "
             "gymnasium.wrappers.RescaleAction"
         )
 
@@ -228,7 +228,7 @@ def read_success(info: Info) -> int | None:
     :raises ReturnError: if it is neither 0 nor 1.
     """
     success = info.get("success")
-    if success is None:  # also if it is None beside the other name
+    if success is None:  # also if the key exists and its value is None
         success = info.get("is_success")
     if success is None:
         return None

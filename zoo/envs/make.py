@@ -307,8 +307,8 @@ def no_startup_noise() -> Iterator[None]:
 def building() -> Iterator[None]:
     """Ignore these warnings, and remove temporary files that a construction leaves behind, such as OGBench's mazes.
 
-    They are made in multiprocessing's temporary folder, which the main process removes when it ends: so nothing is
-    left of a process that is killed meanwhile.
+    They are created in multiprocessing's temporary folder, because the main process removes this folder when it ends,
+    even if the process that created them was killed.
     """
     configured = tempfile.tempdir
     with (

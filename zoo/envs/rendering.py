@@ -35,7 +35,7 @@ _SCREENS = ("DISPLAY", "WAYLAND_DISPLAY")
 VISUAL = "visual-"
 """Prefix of OGBench's environments and datasets with images."""
 _IMAGES = re.compile(rf"(^|/){VISUAL}[^/]*-v\d+(_\d+)?(/|$)")
-"""Such a name, or the folder of its run anywhere in a path."""
+"""An environment or dataset with images, or the folder of its run anywhere in a path."""
 
 
 def prepare_pictures(*names: object) -> None:
@@ -120,7 +120,7 @@ def _works(name: str) -> bool:
 def prepare_drawing(env: Any) -> None:
     """Draw without shadows and smoothed edges, which take up to 30 times as long without a GPU.
 
-    The settings take effect with the first picture. OGBench's scenes have a model only after the first reset.
+    The settings take effect with the first rendered image. OGBench's scenes have a model only after the first reset.
 
     :param env: one of Gymnasium without wrappers, of MuJoCo or not.
     """

@@ -66,7 +66,7 @@ class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     All random numbers are drawn in ``reset``, and depend on its seed.
 
     :param scene: robosuite's name, e.g. ``"Lift"``.
-    :param render_mode: ``"rgb_array"`` to make pictures, (256, 256, 3).
+    :param render_mode: ``"rgb_array"`` to render images, shape (256, 256, 3).
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": ENV_ARGS["control_freq"]}  # noqa: RUF012  gymnasium's
@@ -105,7 +105,7 @@ class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         )
 
     def render(self) -> np.ndarray | None:
-        """Return a picture from the front, (256, 256, 3); None without a render mode."""
+        """Return an image from the front, shape (256, 256, 3); None without a render mode."""
         if self.render_mode is None:
             return None
         if self._renderer is None:

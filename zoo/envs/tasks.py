@@ -15,11 +15,11 @@ class Task:
     """A task of another benchmark than OGBench.
 
     :param benchmark: ``"robomimic"`` or ``"D4RL"``.
-    :param name: the benchmark's: of the environment, or in D4RL of the dataset, e.g. ``"D4RL/pen/human-v2"``.
+    :param name: name in the benchmark: of the environment, or in D4RL of the dataset, e.g. ``"D4RL/pen/human-v2"``.
     :param domain: its environment and variant in settings files and reports, e.g. ``"lift-mh"``.
     :param env_id: Gymnasium id of the environment.
-    :param steps: time limit of an episode; None: the environment's.
-    :param entries: entries of settings files that apply besides its domain and name.
+    :param steps: time limit of an episode; None: that of the environment.
+    :param entries: further entries of settings files that apply to the task, in addition to its domain and name.
     """
 
     benchmark: str

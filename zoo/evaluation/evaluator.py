@@ -269,7 +269,7 @@ class BatchPlanner:
         space = self._observation_space
         if len(space.shape or ()) == 1:
             batch = np.stack(observations)
-        else:  # a layout makes rows of pictures, numbers and Dicts
+        else:  # a layout flattens images, scalars and Dicts into rows
             batch = policy.layout.flatten(stack(space, observations))  # type: ignore[attr-defined]
         if self._rows is None:
             # rows that are not due are sampled too: they need a real observation, as zeros may be outside the space

@@ -29,7 +29,7 @@ def hold_out(data: Transitions, seed: int) -> tuple[Transitions, HeldOutLosses]:
     if count == 1:
         raise UsageError(
             "`--no-env` holds out a tenth of the trajectories, at least one, and needs another to train on; got one "
-            "trajectory: mark its ends (docs/datasets.md), or give more"
+            "trajectory: mark its ends (docs/datasets.md), or add more"
         )
     # every tenth, not the last tenth: recordings often change over time
     is_held_out = np.arange(count) % HELD_OUT == 0

@@ -117,16 +117,16 @@ def record(agent: Agent, path: Path, can_draw: bool = True) -> EpisodeResults:
             raise UsageError(f"MuJoCo cannot draw {agent.env} here; {WHAT_TO_INSTALL}")
         steps = 0
 
-        def add_picture(is_last: bool) -> None:
+        def add_frame(is_last: bool) -> None:
             nonlocal steps
             if steps % STEPS_BETWEEN[path.suffix] == 0 or is_last:
                 # OGBench's scenes have a model only after their first reset
                 prepare_drawing(env.unwrapped)
                 add(env.render(), is_last)
-            # counted anew in each episode, whose start is always in the picture
+            # counted anew in each episode, so that its first frame is always recorded
             steps = 0 if is_last else steps + 1
 
-        return _run_step_by_step(agent, env, add_picture)
+        return _run_step_by_step(agent, env, add_frame)
 
 
 @contextlib.contextmanager
@@ -143,7 +143,7 @@ def _drawn_env(agent: Agent, **camera: Any) -> Iterator[RepeatableEnv]:
 def _run_step_by_step(
     agent: Agent, env: RepeatableEnv, after_step: Callable[[bool], None]
 ) -> EpisodeResults:
-    """Run all episodes one by one in this process, with the results of :func:`play`, bit for bit.
+    """Run all episodes one by one in this process; the results are bitwise identical to those of :func:`play`.
 
     :param after_step: called after each reset and step with whether the episode has ended.
     """

@@ -3,4 +3,5 @@
 import zoo.evaluation.pool  # noqa: F401  for every environment process
 from zoo.envs.make import ignore_startup_warnings
 
-ignore_startup_warnings()  # for the server and the processes forked from it; nothing else runs there
+# in the fork server and all processes forked from it; no environment runs in the server itself
+ignore_startup_warnings()

@@ -1,4 +1,4 @@
-"""Write pictures as a video, MP4 or GIF."""
+"""Write frames to a video, MP4 or GIF."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from zoo.terminal.errors import UsageError, one_line
 from zoo.terminal.parser import check_output
 
 SPEEDS = {".mp4": 30, ".gif": 20}
-"""Endings of files -> pictures in a second."""
+"""File extension -> frames per second."""
 STEPS_BETWEEN = {".mp4": 1, ".gif": 2}
-"""Environment steps from one picture to the next: a GIF is larger and slower to write."""
+"""File extension -> environment steps per frame; GIF has fewer frames, because it is larger and slower to write."""
 LAST_SECONDS = 0.8
-"""How long the last picture of an episode stays."""
+"""Duration of the last frame of an episode, in seconds."""
 
 
 def check_video(path: Path) -> None:
     """Reject a video that cannot be written.
 
-    :raises UsageError: if the ending is unknown, MP4 needs a missing package, or the folder cannot be written to.
+    :raises UsageError: if the extension is unknown, MP4 needs a missing package, or the folder cannot be written to.
     """
     if path.suffix not in SPEEDS:
         raise UsageError(f"`--video` must end in {' or '.join(SPEEDS)}, got {path}")
@@ -48,9 +48,9 @@ def check_video(path: Path) -> None:
 
 @contextlib.contextmanager
 def open_video(path: Path) -> Iterator[Callable[[Any, bool], None]]:
-    """Yield a function that adds a picture, (height, width, 3), for longer if it is the last of an episode.
+    """Yield a function that adds a frame, shape (height, width, 3), which is held if it is the last of an episode.
 
-    The file appears when it is whole.
+    The file is written atomically.
     """
     speed = SPEEDS[path.suffix]
     # MP4 needs even sizes, and old players this format of pixels
@@ -62,13 +62,13 @@ def open_video(path: Path) -> Iterator[Callable[[Any, bool], None]]:
         imageio.get_writer(temporary, None, "I", **options) as writer,
     ):
 
-        def add(picture: Any, is_last: bool) -> None:
-            if np.ndim(picture) != 3:
+        def add(frame: Any, is_last: bool) -> None:
+            if np.ndim(frame) != 3:
                 raise UsageError(
-                    "`render` must return a picture of the shape (height, width, 3), got "
-                    f"{type(picture).__name__}; correct it, or omit --video"
+                    "`render` must return an image of shape (height, width, 3), got "
+                    f"{type(frame).__name__}; correct it, or omit --video"
                 )
             for _ in range(1 + is_last * round(LAST_SECONDS * speed)):
-                writer.append_data(picture)  # type: ignore[attr-defined]  # a writer in a `with` is one
+                writer.append_data(frame)  # type: ignore[attr-defined]  # a writer in a `with` is one
 
         yield add

@@ -59,7 +59,7 @@ from zoo.terminal.messages import log
 class Score:
     """A score of one agent.
 
-    :param kind: the name of success or return in `zoo.runs.scores`.
+    :param kind: kind of score, success rate or return, by its name in `zoo.runs.scores`.
     :param mean: over the episodes.
     :param low: lower end of the 95% interval; Wilson's for success, Student's for returns.
     :param high: its upper end.
@@ -261,7 +261,7 @@ class Agent:
         for module, noun, flag in imports:
             if module and module not in sys.modules and not self.trust:
                 raise UsageError(
-                    f"{self.source} needs {noun}, which a file may not import: give {flag}, from the folder "
+                    f"{self.source} needs {noun}, which a file may not import: pass {flag}, from the folder "
                     f"that contains {module.partition('.')[0]}, or, if you trust its author, --trust"
                 )
         return gym_id(self.env)
@@ -377,7 +377,7 @@ def agent_of_run(
         function = config.behaviour["function"]
         if not trust:
             raise UsageError(
-                f"{path} was trained on the flow of {function}, which a file may not import: give "
+                f"{path} was trained on the flow of {function}, which a file may not import: pass "
                 f"--behaviour {function}, or, if you trust its author, --trust"
             )
         behaviour = load_flow(function)
@@ -434,7 +434,7 @@ def agent_of_file(
     :raises UsageError: if it cannot be read or its environment is unknown.
     """
     if path.suffix not in (".zip", ENDING) or not path.exists():
-        problem = "is no such file" if path.exists() else "does not exist"
+        problem = "is none of these" if path.exists() else "does not exist"
         raise UsageError(
             f"expected a saved model (.zip), a policy ({ENDING}) or the folder of a run, got {path}, which {problem}"
         )
@@ -520,15 +520,15 @@ def find_run(logs: Path, algo: str, env: str) -> Path:
     if not folders:
         find_algorithm(algo)  # an unknown one is the better reason
         raise UsageError(
-            f"expected a run of {algo} on {env} in {logs}, found none; train one, give -f or --trained, or give the "
-            "run's folder as MODEL, whatever it is called"
+            f"expected a run of {algo} on {env} in {logs}, found none; train one, pass -f or --trained, or pass the "
+            "run's folder as MODEL, whatever its name"
         )
     return folders[max(folders)]
 
 
 def _required(env: str | None, path: Path) -> str:
     if env is None:
-        raise UsageError(f"{path} names no environment; give --env")
+        raise UsageError(f"{path} names no environment; pass --env")
     return env
 
 

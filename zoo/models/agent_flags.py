@@ -95,6 +95,6 @@ def check_agent(args: argparse.Namespace) -> None:
     # 0 is a step too
     if not is_run and (args.load_best or args.load_checkpoint is not None):
         raise UsageError(
-            "`--load-best` and `--load-checkpoint` choose among the models of a run; give a run's folder, or leave "
-            "them out"
+            "`--load-best` and `--load-checkpoint` choose among the models of a run; pass a run's folder, or omit "
+            "them"
         )

@@ -111,12 +111,12 @@ class ComparedMethod:
 
     @cached_property
     def title(self) -> str:
-        """Its name, with a marker if runs failed."""
+        """Name of the method, with a marker if runs failed."""
         return self.name + ("‡" if self.tally().failed else "")
 
     @property
     def is_own(self) -> bool:
-        """Whether its runs are the user's, not published ones."""
+        """Whether the runs are the user's, not published ones."""
         return self.source == OWN_RUNS
 
 
@@ -197,10 +197,10 @@ class Phase:
     common scale.
 
     :param step_ranges: method -> the least and the largest step of its scores; tasks may differ.
-    :param coverage: method -> the tasks it has.
-    :param tasks: the tasks that all methods have; aggregates are over these.
+    :param coverage: method -> the tasks on which it has scores.
+    :param tasks: tasks on which every method has scores; aggregates use only these.
     :param suite: the suite that consists of `tasks`, or None.
-    :param left_out: task -> the methods that lack it.
+    :param left_out: task -> the methods without scores on it.
     :param aggregates: method -> its aggregates.
     :param domains: domain -> method -> its mean over the domain's tasks; empty for returns.
     :param domain_tasks: domain -> its tasks; for returns each environment is a domain.

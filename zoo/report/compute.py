@@ -160,7 +160,7 @@ class PhaseScores:
             aggregates=averages,
             domains=domains,
             domain_tasks=domain_tasks,
-            # no cells if only a domain mean is published
+            # tasks without per-task results are omitted, e.g. if only a domain mean was published
             per_task={task: cells for task, cells in per_task.items() if cells},
             suite=_suite(tasks, self.kind),
         )

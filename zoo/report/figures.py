@@ -40,9 +40,9 @@ from zoo.runs.scores import SUCCESS
 MAX_LINES = 7
 """Largest number of lines in a figure: colours of seaborn's palette before its grey."""
 WIDTH = 4.8
-"""The width of a figure with one panel, in inches."""
+"""Width of a figure with one panel, in inches."""
 DPI = 150
-"""The dots of a picture to an inch."""
+"""DPI of PNG figures."""
 GREY = "#8f8f8f"
 _STYLE: dict[Any, Any] = {
     "font.size": 8,

@@ -48,7 +48,7 @@ class Inputs(ScoreTables):
     def focus(self, wished: str) -> str | None:
         """Return the subject of the verdicts, or None for the leading method of each phase.
 
-        It is the requested method if it exists, otherwise the only method of the user among published ones.
+        This is the requested method if it exists; otherwise the user's method, if it is the only one.
         """
         if wished in self.methods:
             return wished
@@ -82,7 +82,7 @@ def collect(request: CompareRequest) -> Inputs:
     for path in request.scores:
         parts[str(path)] = _read_file(path)  # by path: several reports have a scores.csv
     if request.paths:
-        parts = {source: _beside(counted, part) for source, part in parts.items()}
+        parts = {source: _restricted_to(counted, part) for source, part in parts.items()}
     for source, part in parts.items():
         if not part.methods:
             log.warning("%s has no scores for your environments", source)
@@ -154,7 +154,7 @@ def _protocol_of_rows(evaluations: pd.DataFrame) -> dict[str, int]:
     return {"offline_steps": offline, "online_steps": online, "eval_episodes": episodes}
 
 
-def _beside(own_scores: pd.DataFrame, scores: ScoreTables) -> ScoreTables:
+def _restricted_to(own_scores: pd.DataFrame, scores: ScoreTables) -> ScoreTables:
     """Return other scores, restricted to the environments and kinds of the user's runs."""
     pairs = own_scores[["environment", "kind"]].drop_duplicates()
     runs = scores.evaluations.merge(pairs)  # never compare a return with a success rate
@@ -278,7 +278,7 @@ def _recorded(tables: RunTables, from_user: References) -> References:
         pairs = sorted({(float(random), float(expert)) for random, expert in pairs_of_runs})
         if len(pairs) > 1:
             raise UsageError(
-                f"runs on `{name}` have different reference scores, {pairs}; give `--reference-scores` for it"
+                f"runs on `{name}` have different reference scores, {pairs}; set `--reference-scores` for it"
             )
         result[name] = pairs[0]
     return result

@@ -113,7 +113,7 @@ def read_scores(path: Path, source: str) -> ScoreTables:
 
     :param path: a CSV file, compressed if it ends in ``.gz``.
     :param source: its name in tables.
-    :raises UsageError: if it cannot be read, or a row is no score; the text names the file and the line.
+    :raises UsageError: if it cannot be read, or a row is not a score; the message names the file and the line.
     """
     table = _read_rows(path)
     _check_rows(table, path)
@@ -164,7 +164,7 @@ def _read_rows(path: Path) -> pd.DataFrame:
 
 
 def _check_rows(table: pd.DataFrame, path: Path) -> None:
-    """Raise UsageError for the first row that is no score, or that repeats one."""
+    """Raise UsageError for the first row that is not a score, or repeats one."""
     # an unknown kind has no limits, so its rows are rejected
     limits = pd.DataFrame({name: kind.limits for name, kind in SCORE_KINDS.items()})
     lowest, highest = limits.reindex(columns=table["kind"]).to_numpy()
@@ -230,7 +230,7 @@ class PublishedSet:
 
     @cached_property
     def scores(self) -> ScoreTables:
-        """Its scores, with the protocol of each method; raises UsageError if its file is damaged.
+        """Scores of the publication, with each method's protocol; raises UsageError if its file is damaged.
 
         Seeds are not paired: their order differs between tasks and methods.
         """
@@ -247,7 +247,7 @@ class PublishedSet:
 
     @property
     def pooled(self) -> ScoreTables:
-        """Its scores, with the runs of methods with equal settings shared."""
+        """The scores, pooling the runs of methods whose settings are identical."""
         runs = self.scores.evaluations
         parts = [runs]
         for method, domains in self.equal_settings.items():

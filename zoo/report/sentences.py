@@ -128,8 +128,8 @@ def left_out_of_sets(
     inputs: Inputs, comparisons: Sequence[Comparison]
 ) -> dict[str, dict[str, list[str]]]:
     """Return published set -> its omitted methods and tasks, which may decide a verdict."""
-    beside_sets = [comparison for comparison in comparisons if not comparison.only_own]
-    tasks = set().union(*(phase.tasks for phase in phases_of(beside_sets)))
+    with_sets = [comparison for comparison in comparisons if not comparison.only_own]
+    tasks = set().union(*(phase.tasks for phase in phases_of(with_sets)))
     left_out = {}
     for published in inputs.sets:
         chosen = {m.algorithm for m in inputs.methods.values() if m.source == published.name}
@@ -153,7 +153,7 @@ def warnings(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]
     for name, missing in left_out_of_sets(inputs, comparisons).items():
         if any(missing.values()):
             tasks = count(len(missing["tasks"]), "task")
-            yield f"Of {name}, left out are {_enumerated(missing['methods']) or 'no methods'} and {tasks}."
+            yield f"{name}: excluded are {_enumerated(missing['methods']) or 'no methods'} and {tasks}."
     yield from _departures(inputs, comparisons)
     skipped = inputs.own_runs.skipped()
     if skipped:  # listed on the page

@@ -109,8 +109,8 @@ class Mean:
     def __sub__(self, subtrahend: Mean) -> Mean:
         """Return the difference of two independent means.
 
-        Its degrees of freedom are the smaller of the two. Welch's are more: with three against twelve seeds on one
-        task, up to 22% of equal methods would differ significantly.
+        The difference has the smaller of the two degrees of freedom, because with the larger number of Welch's test up
+        to 22% of equal methods would differ significantly (three against twelve seeds on one task).
         """
         errors = np.hypot(self.errors, subtrahend.errors)
         freedom = np.minimum(self.freedom, subtrahend.freedom)

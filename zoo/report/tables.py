@@ -84,12 +84,12 @@ class Table:
 
     @property
     def header(self) -> list[str]:
-        """Its headings."""
+        """Headings of the columns."""
         return list(self.frame)
 
     @cached_property
     def rows(self) -> list[list[TableEntry]]:
-        """Its entries."""
+        """Entries of the table, row by row."""
         return self.frame.to_numpy().tolist()
 
 

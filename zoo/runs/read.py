@@ -49,7 +49,7 @@ _OF_RUNS = ("run", "method", "algorithm", "environment", "domain", "task", "seed
 _MAY_CHANGE_SCORES = (
     "offline_data", "env_wrapper", "normalize", "noise_type", "noise_std", "success_at",
 )  # fmt: skip
-"""Settings of a run that are no field of `PROTOCOL`."""
+"""Settings of a run that are not fields of `PROTOCOL`."""
 _RUN_COLUMNS = (
     "run", "state", "method", "algorithm", "label", "environment", "domain", "task", "seed", "kind", "offline_step",
     "online_step", "updated", *PROTOCOL, "reference_scores", "departures", "settings", "played", "code",

@@ -75,7 +75,7 @@ class ScoringRule:
 
     @classmethod
     def read(cls, content: Mapping[str, Any]) -> ScoringRule:
-        """Return the rule of a mapping, e.g. of :meth:`plain`."""
+        """Return the rule stored in a mapping, such as the result of :meth:`plain`."""
         entries = {entry.name: content.get(entry.name) for entry in fields(cls)}
         references = entries["reference_scores"]
         if references is not None:  # a list if it is from a file
@@ -83,7 +83,7 @@ class ScoringRule:
         return cls(**entries)
 
     def plain(self) -> dict[str, Any]:
-        """Return the entries that differ from :data:`REPORTED` as plain values."""
+        """Return the entries that differ from :data:`REPORTED`, as JSON-serialisable values."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     @property
@@ -92,7 +92,7 @@ class ScoringRule:
         return self.score is None and self.success_return is None
 
     def with_success(self) -> ScoringRule:
-        """Return this rule for an environment that reports success."""
+        """Return this rule with success as the score if it follows the environment; otherwise unchanged."""
         return replace(self, score="success") if self.follows_environment else self
 
     def apply(self, results: EpisodeResults, is_reported: bool = False) -> EpisodeResults:
@@ -152,7 +152,7 @@ class ScoreKind:
 
     @property
     def unit(self) -> str:
-        """Its name in axes and headings."""
+        """Name of the score in axes and headings."""
         if self.scale == 100:
             return f"{self.name} (%)"
         return self.name

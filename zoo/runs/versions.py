@@ -52,7 +52,7 @@ def processor() -> str | None:
 
 
 def describe_versions(device: str, data: Any = None) -> dict[str, Any]:
-    """Return the software, device and data of a run, as plain values for ``versions.json``.
+    """Return the software, device and data of a run, as JSON-serialisable values for ``versions.json``.
 
     :param data: a `zoo.datasets.formats.base.Dataset`, or None.
     """

@@ -190,7 +190,7 @@ def _check(
     entry: Entry, values: Mapping[str, Any], device: str
 ) -> tuple[RunSettings, Method | None, dict[str, Any]]:
     """Return the settings of the run, the algorithm and all its settings, after checking every type and range."""
-    remaining = dict(values)  # settings of the algorithm, once the run's are removed
+    remaining = dict(values)  # settings of the algorithm, after those of the run are removed
     with as_usage_error(TypeError, ValueError, RuntimeError):
         declared = settings_of(entry.algorithm)
         names = RunSettings.declared().keys() - (declared.keys() - _SHARED_NAMES)
@@ -205,7 +205,7 @@ def _check(
             remaining["pretraining_steps"] = run.pretraining_steps
         checked_normalize(run.normalize)
         refuse_conflicts({
-            f"`noise_type` = {run.noise_type} needs `noise_std` > 0, got {run.noise_std}; give both or none":
+            f"`noise_type` = {run.noise_type} needs `noise_std` > 0, got {run.noise_std}; set both or neither":
                 run.noise_type and not run.noise_std,
             "`noise_std` acts on actions that are executed online, and `online_steps` is 0; leave it out":
                 run.noise_std and not run.online_steps,

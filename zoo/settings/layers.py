@@ -81,7 +81,7 @@ _Loader.add_constructor("!exponent", _Loader.construct_exponent)
 
 
 def load_yaml(text: str, name: str) -> Any:
-    """Read YAML of plain values; it cannot contain code.
+    """Read YAML with JSON-serialisable values only, so it cannot contain code.
 
     :param name: name of the text in messages, e.g. its file.
     :raises UsageError: if it is not valid.
@@ -97,7 +97,7 @@ _parse = functools.lru_cache(maxsize=256)(functools.partial(yaml.load, Loader=_L
 
 
 def dump_yaml(values: Any) -> str:
-    """Return plain values as YAML, mappings in their order."""
+    """Return JSON-serialisable values as YAML, mappings in their order."""
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False)
 
 

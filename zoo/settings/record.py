@@ -95,13 +95,13 @@ def refuse_conflicts(conflicts: Mapping[str, object]) -> None:
 
 
 class RunSettings(Configurable):
-    """Settings of a run besides the algorithm's settings; each is also a flag of the training program."""
+    """Settings of a run that are not the algorithm's; each is also a flag of the training program."""
 
     pretraining_steps: int = setting(
         default=0,
         at_least=0,
         role="protocol",
-        doc="gradient steps before the offline phase that clone the behaviour",
+        doc="gradient steps of behaviour cloning before the offline phase",
     )
     offline_steps: int = setting(
         default=1_000_000,
@@ -186,12 +186,12 @@ class RunSettings(Configurable):
                 has_no_data and self.pretraining_steps,
             f"`offline_data` is none, but `offline_steps` = {self.offline_steps} need data; drop one":
                 has_no_data and self.offline_steps,
-            "`offline_steps` and `online_steps` are both 0; give one of them, offline ones with a `dataset`":
+            "`offline_steps` and `online_steps` are both 0; set one of them; offline steps need a `dataset`":
                 self.offline_steps + self.online_steps == 0,
-            "`reference_scores` normalise returns, but `score` = success; give one of the two":
+            "`reference_scores` normalise returns, but `score` = success; set only one of the two":
                 normalises and self.score == "success",
             "`success_return` scores episodes by success, and `score` = return or `reference_scores` by their return; "
-            "give one of the two":
+            "set only one of the two":
                 self.success_return is not None and (normalises or self.score),
             "`success_at` applies to success reported by the environment, but another score is set; omit one of the "
             "two":
@@ -252,7 +252,7 @@ class RunRecord:
 
     @classmethod
     def read(cls, content: Mapping[str, Any]) -> Self:
-        """Return the record of the output of :meth:`plain`; missing entries have their defaults.
+        """Return the record stored in a mapping of :meth:`plain`; missing entries have their defaults.
 
         :raises TypeError: if an entry has another type.
         :raises ValueError: if it has another format, lacks a required entry, or a setting is out of range.
@@ -277,7 +277,7 @@ class RunRecord:
         return cls(run=RunSettings(**run), **entries)
 
     def plain(self) -> dict[str, Any]:
-        """Return the record as plain values for ``config.yml``, without entries that are None."""
+        """Return the record as JSON-serialisable values for ``config.yml``, without entries that are None."""
         # a key keeps the position of its first assignment, and readers look for these first
         values: dict[str, Any] = {"format": FORMAT, **dict.fromkeys(("algo", "env", "profile"))}
         values |= _without_tuples(self.run.settings())
@@ -354,4 +354,4 @@ _ENTRIES = {
     for name, hint in get_type_hints(RunRecord, localns={"Method": Any}).items()
     if name not in ("run", "method")
 }
-"""Entries of ``config.yml`` besides settings of a run -> the classes of their values."""
+"""Entries of ``config.yml`` that are not settings of the run -> classes of their values."""

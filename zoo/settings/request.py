@@ -125,7 +125,8 @@ class TrainRequest:
         """Return the words after ``zoo train`` for this run, e.g. for a process on another machine."""
         words: list[str] = []
         derived = {"run"}
-        if self.no_env:  # `env` is made from the data's name, and argparse takes one of the two
+        # `env` is derived from the dataset's name then, and argparse accepts only one of --env and --no-env
+        if self.no_env:
             derived.add("env")
         for entry in fields(self):
             value = getattr(self, entry.name)

@@ -133,7 +133,7 @@ class Suite:
         name, count = counts.most_common(1)[0]
         if count > 1:
             raise UsageError(
-                f"algorithms of a suite must have different names, got {name} twice; give a `label`"
+                f"algorithms of a suite must have different names, got {name} twice; add a `label`"
             )
         if self.focus and self.focus not in names:
             raise UsageError(
@@ -198,7 +198,7 @@ def _expand(patterns: Sequence[str], names: set[str]) -> set[str]:
 
 
 def _check_keys(values: Any, keys: Sequence[str], noun: str) -> None:
-    """Reject values and settings that are no mapping, and unknown keys."""
+    """Reject unknown keys, and values that are not a mapping."""
     if not isinstance(values, Mapping):
         raise UsageError(f"{noun} must be a mapping, got {values!r}")
     for key, value in values.items():

@@ -76,7 +76,7 @@ class _Terminal(logging.Handler):
     """Prints messages on the current standard error, which a progress bar replaces to stay below them."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a message; a closed terminal is no error."""
+        """Print a message; a closed terminal is not an error."""
         with contextlib.suppress(OSError):
             print(_TEXT.format(record), file=sys.stderr, flush=True)
 

@@ -284,7 +284,7 @@ def parse_seeds(words: Sequence[str], name: str) -> list[int]:
             low, high = 0, -1
         if high < low:
             raise UsageError(f"`{name}` expects numbers or ranges such as 0-11, got {word!r}")
-        # before the list is made, since 0-4000000000 would fill the memory
+        # before the list is created, because a list of 0-4000000000 would exhaust the memory
         if len(seeds) + high - low >= MAX_PLANNED_SEEDS:
             raise UsageError(
                 f"`{name}` expects at most {MAX_PLANNED_SEEDS} seeds, got {' '.join(words)}"

@@ -22,12 +22,12 @@ def fit_value(agent: Agent, dataset: str | None, seed: int | None) -> dict[str, 
 
     :param dataset: value of `--dataset`; None is the dataset of the run.
     :param seed: seed of the critics; None is the seed of the run's evaluations.
-    :raises UsageError: if it is no run of this library's algorithms, or its dataset is too small.
+    :raises UsageError: if it is not a run of this library's algorithms, or its dataset is too small.
     """
     if agent.run is None:
         raise UsageError(
-            f"`--fitted-q` needs a run folder, whose settings determine how data are read, got {agent.source}; give "
-            "it as MODEL, without another --env"
+            f"`--fitted-q` needs a run folder, whose settings determine how data are read, got {agent.source}; pass "
+            "the folder as MODEL, without another --env"
         )
     policy = agent.policy
     if not isinstance(policy, FlowPolicy):
@@ -54,8 +54,8 @@ def fit_value(agent: Agent, dataset: str | None, seed: int | None) -> dict[str, 
     log.info("discounted value of the policy: %.4g [%.4g, %.4g]", fitted.value, low, high)
     if fitted.action_distance > 1:
         log.warning(
-            "the policy's actions are %.2g times as far from the data's as these are from each other, so the value is "
-            "not reliable",
+            "the distance of the policy's actions from dataset actions is %.2g times the distance between dataset "
+            "actions, so the value is not reliable",
             fitted.action_distance,
         )
     return {

@@ -130,9 +130,9 @@ class Loop(BaseCallback):
     """Trains a model through the phases of a run; between steps it evaluates, saves or stops if that is due.
 
     Evaluation, best model and checkpoint of a step have the weights after its updates: offline they come after an
-    update, online they precede the next rollout. (When SB3 calls `_on_step` within a rollout, the transition is not
-    stored and the updates are not made yet.) So an evaluation that becomes due within a rollout of several steps is
-    made, and recorded, at the rollout's last step.
+    update, online they precede the next rollout. (When SB3 calls `_on_step` within a rollout, it has not yet stored the
+    transition or updated the weights.) So an evaluation that becomes due within a rollout of several steps takes place,
+    and is recorded, at the rollout's last step.
     """
 
     model: FlowAlgorithm

@@ -127,7 +127,7 @@ def plan_run(request: TrainRequest) -> RunPlan:
     if request.no_env:
         if request.dataset in SOURCES or not has_rewards(request.dataset):
             raise UsageError(
-                f"`--no-env` needs your data with rewards, got --dataset {request.dataset}; give a file or folder"
+                f"`--no-env` needs your data with rewards, got --dataset {request.dataset}; pass a file or folder"
             )
         request = replace(request, env=dataset_only_id(name_of(request.dataset)))
     # a package may register the environment
@@ -178,11 +178,11 @@ def load_data_of_run(
     :param config: record of the run.
     :param dataset: value of `--dataset`.
     :param env: environment whose spaces the data must fit.
-    :raises UsageError: if it cannot be read, has no rewards or other spaces.
+    :raises UsageError: if it cannot be read, lacks rewards, or has other spaces than the environment.
     """
     if config.no_env and dataset in SOURCES:
         raise UsageError(
-            f"`{config.env}` is named after your data, got --dataset {dataset}; give a file or folder"
+            f"`{config.env}` is named after your data, got --dataset {dataset}; pass a file or folder"
         )
     request = TrainRequest(
         algo=config.algo,
@@ -194,7 +194,7 @@ def load_data_of_run(
     data_kind, benchmark, env_id = find_source(request)
     if data_kind is None:
         raise UsageError(
-            f"`{config.env}` has no dataset with rewards, got --dataset {dataset}; give your data (docs/data.md)"
+            f"`{config.env}` has no dataset with rewards, got --dataset {dataset}; pass your data (docs/data.md)"
         )
     plan = RunPlan(request, config, benchmark, data_kind, None, env_id, {}, {})
     data = plan.load_data(env)
@@ -237,16 +237,17 @@ def _takes_data(request: TrainRequest, config: RunRecord, data_kind: DataKind | 
     if run.pretraining_steps + run.offline_steps and data_kind is None:
         if request.dataset not in SOURCES:
             raise UsageError(
-                f"{request.dataset} has no rewards, and `{request.env}` is no task of OGBench, which would add them; "
-                "add `rewards`, or choose such a task"
+                f"{request.dataset} has no rewards, and they can be computed only for OGBench tasks, which "
+                f"`{request.env}` is not; add a `rewards` array, or choose an OGBench task"
             )
         raise UsageError(
-            f"`{request.env}` has no dataset to train on offline; give yours with --dataset (docs/data.md), or set "
+            f"`{request.env}` has no dataset to train on offline; pass yours with --dataset (docs/data.md), or set "
             "--offline-steps and --pretraining-steps to 0"
         )
     if data_kind != "rewards" and (run.action_range, run.reward_from) != (None, None):
         raise UsageError(
-            "`--action-range` and `--reward-from` need your dataset; give it with --dataset, or omit them"
+            "`--action-range` and `--reward-from` apply only to custom datasets; pass one with --dataset, or drop "
+            "these flags"
         )
     has_success_rewards = run.reward_from is not None
     if data_kind == "rewards" and request.env not in TASKS:
@@ -254,7 +255,7 @@ def _takes_data(request: TrainRequest, config: RunRecord, data_kind: DataKind | 
     if has_success_rewards and run.online_steps and not request.no_env:
         raise UsageError(
             "the dataset's rewards are -1 a step and 0 when the task is achieved, and the rewards of "
-            f"`{request.env}` may differ online; set --online-steps to 0, or give data with the environment's rewards"
+            f"`{request.env}` may differ online; set --online-steps to 0, or use data with the environment's rewards"
         )
     if request.no_env and (
         run.online_steps or run.score is not None or run.success_return is not None

@@ -104,7 +104,7 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     stop = StopSignal()
     evaluator: Evaluator | HeldOutLosses | None = held_out
     if evaluator is None:
-        # its processes build their environments while the model is made
+        # its processes create their environments while the model is built
         evaluator = stack.enter_context(
             Evaluator(
                 plan.env_id,
@@ -187,7 +187,7 @@ def make_folders(
 
 
 def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
-    """Reject an algorithm that cannot learn in an environment, before data are loaded and a folder is made.
+    """Reject an algorithm that cannot learn in an environment, before data are loaded and a folder is created.
 
     A custom algorithm is checked by one update on a dummy batch.
 
@@ -236,8 +236,8 @@ def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
                 faults += findings[check]
     if faults:
         raise UsageError(
-            f"{config.algo}: {'; '.join(faults)} (`zoo agents check {config.algo}` tries all); correct it, or give the "
-            "reason in `fails_by_design`"
+            f"{config.algo}: {'; '.join(faults)} (`zoo agents check {config.algo}` tries all); correct it, or state "
+            "the reason in `fails_by_design`"
         )
 
 
@@ -316,7 +316,7 @@ def make_environments(plan: RunPlan, replicas: int, stack: contextlib.ExitStack)
         and train_freq[1] == "episode"
     ):
         raise UsageError(
-            f"`train_freq` = {list(train_freq)} needs one environment, got {n_envs}; give it in steps"
+            f"`train_freq` = {list(train_freq)} needs one environment, got {n_envs}; set it in steps"
         )
     # found here, since other processes have not imported the user's packages
     spec = find_spec(plan.env_id, **plan.env_kwargs)

@@ -89,7 +89,7 @@ def _read_word(entry: Entry, declared: Mapping[str, Setting], word: str) -> tupl
     search = declared[name].search
     if search is None:
         raise UsageError(
-            f"`{name}` has no declared range; give one, e.g. --search {name}=low:high or {name}=[a,b]"
+            f"`{name}` has no declared range; set one, e.g. --search {name}=low:high or {name}=[a,b]"
         )
     return name, search
 

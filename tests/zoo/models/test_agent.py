@@ -89,7 +89,7 @@ def test_policy_file_states_its_score_for_its_environment_alone(tmp_path, model)
 
 def test_a_model_by_itself_needs_an_environment(tmp_path, model):
     model.save(tmp_path / "model.zip")
-    with refuses("give --env"):
+    with refuses("pass --env"):
         agent_of_file(tmp_path / "model.zip", None)
     agent = agent_of_file(tmp_path / "model.zip", ENV)
     assert (agent.algo, agent.episodes, agent.seed) == ("qam", 50, 0)

@@ -39,7 +39,7 @@ class Dataset:
     :param content: argument of an algorithm's ``load_dataset``; rewards belong to the state before the action.
     :param fingerprint: sha256 of the files' content and of the settings.
     :param reference_scores: returns of a random and of an expert policy, if the files contain them.
-    :param origin: ``sha256`` of its file, and as far as they are known the ``mujoco`` that made it and the ``seed``.
+    :param origin: ``sha256`` of its file, and, if known, the ``mujoco`` version and the ``seed`` that generated it.
     """
 
     path: Path
@@ -250,7 +250,7 @@ def compact(transitions: Transitions) -> Arrays:
 
 
 def write_set(path: Path, transitions: Transitions) -> None:
-    """Write a dataset as an ``.npz`` file, which appears when it is whole, and its checksum beside it."""
+    """Write a dataset atomically as an ``.npz`` file, and its checksum next to it."""
     with as_usage_error(OSError), dataset_file(path) as temporary:
         np.savez(temporary, allow_pickle=False, **compact(transitions))
 
@@ -297,7 +297,7 @@ def require_keys(
     """
     missing = [key for key in required if key not in keys]
     if missing == ["rewards"] and "success" in keys:
-        advice += ", or give `--reward-from success`"
+        advice += ", or pass `--reward-from success`"
     if missing:
         raise UsageError(
             f"{name} must have the arrays {', '.join(required)}; missing: {', '.join(missing)}, got "
@@ -329,7 +329,7 @@ def masks_of(name: str, terminated: Array, steps: int) -> Array:
     if ends[:-1].any():
         raise UsageError(
             f"{name}: `terminated` is 1 in row {int(np.argmax(ends))}, but the episode continues to row {steps - 1}; "
-            "split it there, or, if it continues after success, give `masks` instead"
+            "split it there, or, if it continues after success, use `masks` instead"
         )
     return 1 - ends
 

@@ -32,7 +32,7 @@ _ignoring_damage = contextlib.suppress(
 
 
 class Minari(Format):
-    """A Minari dataset in any format that Minari reads. Its environment is never made."""
+    """A Minari dataset in any format that Minari reads. Its environment is never created."""
 
     def matches(self, path: Path) -> bool:
         """Return whether it is the folder of a dataset."""
@@ -43,7 +43,7 @@ class Minari(Format):
         content = _read_metadata(path)
         metadata = self.metadata(path)
         part_names = metadata.parts
-        # Minari would make the environment to learn a space that is missing.
+        # Minari would create the environment to find a missing space.
         if not part_names or not isinstance(content.get("action_space"), str):
             raise UsageError(
                 f"{path} must record the spaces of observations and actions; write it again with Minari"

@@ -49,7 +49,7 @@ class Parquet(Format):
         if "episode" in rows and len(np.unique(rows["episode"])) <= episode.iloc[-1]:
             raise UsageError(
                 f"{name}: the rows of an episode must be consecutive, got them mixed or in several files; sort "
-                "them, and give each episode a unique index"
+                "them, and use a unique index for each episode"
             )
         expected = episode.groupby(episode).cumcount().to_numpy()
         wrong = np.flatnonzero(rows.get("frame", expected) != expected)

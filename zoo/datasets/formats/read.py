@@ -89,7 +89,7 @@ def npz_files(path: Path) -> list[Path]:
     files = [
         file for file in sorted(path.iterdir()) if file.suffix.lower() == ".npz" and file.is_file()
     ]
-    # macOS leaves hidden files such as `._000.npz` beside those that it copies to other disks.
+    # macOS leaves hidden files such as `._000.npz` next to files that it copies to other disks.
     return [file for file in files if not (file.name.startswith(".") or file.stem.endswith("-val"))]
 
 
@@ -133,8 +133,8 @@ def require_format(source: str | Path) -> tuple[Path, Format]:
         path = find_minari(str(source))
     if not path.exists():
         raise UsageError(
-            f"there is no dataset at {path}; check the path, or give `{MINARI}ID`, or auto, download or generate for a "
-            "benchmark's task"
+            f"there is no dataset at {path}; check the path, or pass `{MINARI}ID` or, for a benchmark's task, auto, "
+            "download or generate"
         )
     if not (path.is_dir() or path.is_file()):  # reading a pipe would wait for ever
         raise UsageError(f"a dataset must be a file or a folder, got {path}, which is neither")
@@ -189,7 +189,7 @@ def metadata_of(source: str | Path) -> Metadata:
 def read_source(source: str | Path, reward_from: str | None = None) -> Transitions:
     """Return a dataset's transitions, checked independently of an environment.
 
-    Nothing in it is executed or unpickled, and no environment is made.
+    Nothing in it is executed or unpickled, and no environment is created.
 
     :raises UsageError: if it cannot be read or trained on, with a remedy.
     """

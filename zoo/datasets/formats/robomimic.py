@@ -29,7 +29,7 @@ HOST = "https://huggingface.co/datasets/robomimic/robomimic_datasets/resolve/mai
 
 
 def demonstrations_file(task: Task, dataset_dir: Folder = None) -> Path:
-    """Return the path of a task's file, by default in Q-chunking's folder."""
+    """Return the path of a task's file, by default in ``~/.robomimic``, where the Q-chunking code keeps it."""
     root = Path(dataset_dir or "~/.robomimic").expanduser()
     return root / task.domain.replace("-", "/") / FILE
 
@@ -70,10 +70,10 @@ class Robomimic(Format):
 def demonstration(name: str, group: Stored) -> Arrays:
     """Return a demonstration.
 
-    As in Q-chunking (arXiv 2507.07969, ``envs/robomimic_utils.py`` and ``main.py``), the reward is 0 if the file's is
-    1, and -1 if it is 0; a step that is ``done`` ends a trajectory, and the rest of the demonstration is another one.
-    Nothing comes after one that succeeds. Unlike there, a demonstration that ends without success was cut off: else
-    failing would avoid later rewards of -1.
+    As in Q-chunking (arXiv 2507.07969, ``envs/robomimic_utils.py`` and ``main.py``), rewards of 1 become 0, and rewards
+    of 0 become -1. A ``done`` step ends a trajectory, and the remaining steps form another one. The trajectory of a
+    success is terminal. Unlike there, a demonstration that ends without success counts as truncated, because a terminal
+    failure would avoid later rewards of -1.
     """
     sensors = [f"obs/{sensor}" for sensor in OBSERVATIONS]
     next_sensors = []
@@ -87,7 +87,7 @@ def demonstration(name: str, group: Stored) -> Arrays:
     require_keys(name, group, required, advice)
     actions = read_array(name, group, "actions")
     steps = len(actions)
-    if not steps:  # left out when episodes are joined
+    if not steps:  # dropped when episodes are joined
         return episode_of(name, np.zeros((1, 1)), actions, np.zeros(0), np.zeros(0))
     dones = require_flags(name, "dones", read_array(name, group, "dones"), steps)
     is_achieved = require_flags(name, "rewards", read_array(name, group, "rewards"), steps)
@@ -107,14 +107,14 @@ def demonstration(name: str, group: Stored) -> Arrays:
 
 
 def _join_sensors(name: str, group: Stored, sensors: list[str]) -> Array:
-    """Return the readings of sensors side by side, (T, O)."""
+    """Return the concatenated readings of sensors, shape (T, O)."""
     return np.concatenate([read_array(name, group, sensor) for sensor in sensors], axis=1)
 
 
 def _recorded_text(path: Path, key: bytes) -> str | None:
     """Return the ``env_name`` or ``env_version`` in a file of robomimic, if there is one.
 
-    It is sought as text: reading the attribute that has it, HDF5's library never ends in some damaged files.
+    The file is searched as text, because HDF5's library hangs when it reads this attribute of some damaged files.
     """
     if not path.stat().st_size:  # an empty file cannot be mapped
         return None
