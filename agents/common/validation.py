@@ -35,7 +35,7 @@ OTHER_NAMES = {
     "policy_delay": "none: actor and critics are updated together",
     "q_agg": "rho",
     "sde_sample_freq": "none: flows explore by their initial noise",
-    "target_update_interval": "none: target networks are updated in every update, with rate `tau`",
+    "target_update_interval": "none: target networks are updated at every gradient step, with rate `tau`",
     "tensorboard_log": "log_folder",
     "total_timesteps": "offline_steps online_steps",
     "use_sde": "none: flows explore by their initial noise",
