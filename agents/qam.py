@@ -39,13 +39,13 @@ from agents.core import (
 
 
 class AdjointMatching(Method):
-    r"""A behaviour flow clones the data, and a second flow is trained by adjoint matching towards it tilted by Q.
+    r"""A behaviour flow is trained by flow matching, and a second one, fine-tuned by adjoint matching, is tilted by Q.
 
-    The second, fine-tuned flow :math:`v_f` is rolled out as a memoryless SDE (1), whose last step is that of the
-    behaviour flow without noise. The gradient of Q at its end, :math:`a_K`, is carried back by the behaviour flow (2),
-    and
-    :math:`v_f` regresses to :math:`\bar v_\beta - \frac{\sigma^2}{2} a` (3). :math:`\bar v_\beta` is the moving average
-    of the behaviour flow :math:`v_\beta`, K is ``flow_steps``, h = 1/K, :math:`t_i = i h`, and E the mean over rows:
+    The fine-tuned flow :math:`v_f` is simulated as a memoryless SDE (1), whose last step is a deterministic Euler step
+    of the prior :math:`\bar v_\beta`, the moving average of the behaviour flow :math:`v_\beta`. The terminal adjoint
+    :math:`a_K`, minus the weighted gradient of Q, is propagated backwards through the Jacobian of the prior (2), and
+    :math:`v_f` regresses to :math:`\bar v_\beta - \frac{\sigma^2}{2} a` (3). K is ``flow_steps``, h = 1/K,
+    :math:`t_i = i h`, and E the mean over rows:
 
     .. math::
         x_{i+1} &= x_i + h\left(2 v_f(x_i, t_i) - \tfrac{x_i}{t_i + h}\right) + \sqrt h\,\sigma_i\epsilon_i,
@@ -55,19 +55,25 @@ class AdjointMatching(Method):
         L_{AM} &= \mathbb{E}\sum_{i,d}\left[\tfrac{2}{\sigma_i}(v_f - \bar v_\beta)(x_i, t_i) + \sigma_i a_i\right]^2,
         \qquad \sigma_i^2 = \tfrac{2(1 - t_i + h)}{t_i + h} \qquad (3)
 
-    In (2) the state is that of time t_i and the time is t_i + h, as in the authors' code.
+    (2) evaluates the Jacobian at the state x_i, but at the time t_i + h, and its last step has the drift of (1)
+    although that of the rollout is the prior's alone; both are as in the authors' code.
+
+    As in every algorithm here, `targets` is computed without gradients, and the TD target samples the next action as in
+    acting, with noise of its own. One optimiser minimises the sum of the losses. Each loss trains one network: TD the
+    critics, flow matching the behaviour flow, adjoint matching the fine-tuned flow. Then the target networks are
+    averaged with rate ``tau``. During ``pretraining_steps`` flow matching is minimised alone.
 
     Source: Domingo-Enrich et al., Adjoint Matching, arXiv 2409.08861; with Q: Li and Levine, arXiv 2601.14234.
     """
 
     inverse_temperature = 1.0
-    """Weight of Q against the behaviour flow."""
+    """Weight of Q against the behaviour flow, tau in the papers; it is not the rate ``tau`` of target networks."""
 
     max_grad_norm: float | None = setting(default=1.0, reference="clip_grad")
     target_behaviour: bool = setting(
         default=True,
         reference="target_actor",
-        doc="Hold the policy to the moving average of the behaviour flow.",
+        doc="Take the moving average of the behaviour flow as the prior, not the behaviour flow.",
     )
     target_gradient: bool = setting(
         default=True, reference="use_target_grad", doc="Take Q's gradient from the target critics."
@@ -77,7 +83,7 @@ class AdjointMatching(Method):
     )
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return critics, behaviour flow and fine-tuned flow, which starts as a copy of it only after pretraining."""
+        """Return critics, behaviour flow and fine-tuned flow; pretraining makes the last a copy of the second."""
         return {
             "critic": critic(target=True),
             "behaviour": velocity_field(target=True, role="behaviour"),
@@ -85,7 +91,7 @@ class AdjointMatching(Method):
         }
 
     def noise(self) -> dict[str, Draw]:
-        """Return the draws of flow matching and of the rollout: its start, and the noise of its K steps."""
+        """Return noise and times of flow matching (``bc``), and start and step noise of the rollout (``am``)."""
         return {
             "bc_x0": normal(),
             "bc_t": uniform(),
@@ -95,43 +101,43 @@ class AdjointMatching(Method):
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Integrate the fine-tuned flow, or the behaviour flow if Q has no weight."""
-        # the fine-tuned flow would only imitate that one
+        # without Q the fine-tuned flow would only imitate the behaviour flow
         policy = nets.fine_tuned if self.inverse_temperature > 0 else nets.behaviour
         flow = policy.at(observations)
         return integrate_flow(flow, noise["action"], self.flow_steps).clamp(-1, 1)
 
     def prior(self, nets: Networks) -> Any:
-        """Return the behaviour flow that the policy is held to, with constant weights."""
+        """Return the prior, whose weights are frozen."""
         # a target network is never trained by gradient
         return nets.behaviour_target if self.target_behaviour else nets.frozen.behaviour
 
-    def end_adjoint(self, observations: Tensor, end: Tensor, nets: Networks) -> Tensor:
-        """Return a_K, minus the weighted gradient of the critics' mean at the ends of rollouts, (S, B, D)."""
+    def terminal_adjoint(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
+        """Return the terminal adjoint a_K = -tau dQ/dx, with the critics' mean at terminal states x_K, (S, B, D)."""
         critic = nets.critic_target if self.target_gradient else nets.frozen.critic
-        # clipped inside the gradient: coordinates outside the action bounds get none
+        # clipped inside the gradient: coordinates outside the action bounds get zero gradient
         bound = 1.0 if self.clip_adjoint else math.inf
-        # (2) is linear in its end, so the weight scales all adjoints
+        # (2) is linear in a_K, so the weight scales every a_i
         return -self.inverse_temperature * action_gradient(
-            lambda actions: critic(observations, actions.clamp(-bound, bound)).mean(1), end
+            lambda x: critic(observations, x.clamp(-bound, bound)).mean(1), actions
         )
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the TD target, the rollout's states, their adjoints and the behaviour flow's velocities there."""
+        """Return the TD target, and the rollout's states with their adjoints and the prior's velocities."""
         prior = self.prior(nets).at(batch.observations)
         fine_tuned = nets.fine_tuned.at(batch.observations)
         # (1)
-        states, prior_velocities, end = memoryless_rollout(
+        states, prior_velocities, terminal_state = memoryless_rollout(
             fine_tuned, prior, noise["am_x0"], noise["am_eps"]
         )
-        end_adjoint = self.end_adjoint(batch.observations, end, nets)
-        info |= adjoint_statistics(end_adjoint)
+        terminal_adjoint = self.terminal_adjoint(batch.observations, terminal_state, nets)
+        info |= adjoint_statistics(terminal_adjoint)
         # (2); one forward pass at all (x_i, t_i + h), then a vector-Jacobian product for each step
-        times = step_times(self.flow_steps, states, right_ends=True)
+        times = step_times(self.flow_steps, states, end_times=True)
         prior_vjp = vjp_at_points(prior, states, times)
         return {
             **self.td_targets(batch, noise, nets),
             "states": states,
-            "adjoints": lean_adjoint(prior_vjp, end_adjoint, self.flow_steps),
+            "adjoints": lean_adjoint(prior_vjp, terminal_adjoint, self.flow_steps),
             "prior_velocities": prior_velocities,
         }
 
@@ -148,7 +154,7 @@ class AdjointMatching(Method):
         return {
             "td": td,
             "bc_flow": bc_flow,
-            # no action of the batch is in it, so it is not weighted by `valid`
+            # it uses no dataset actions, so it is not weighted by `valid`
             "am": self.matching_loss(velocities, targets, sigmas, nets, info),
         }
 
@@ -157,9 +163,9 @@ class AdjointMatching(Method):
     ) -> Tensor:
         """Return the adjoint-matching loss (3), (S,).
 
-        :param velocities: of the fine-tuned flow at the states x_0..x_{K-1}, (S, K, B, D).
-        :param targets: ``prior_velocities``, those of the behaviour flow, and ``adjoints``, of the same shape.
-        :param sigmas: noise scales of the steps, broadcastable to that shape.
+        :param velocities: velocities of the fine-tuned flow at x_0..x_{K-1}, (S, K, B, D).
+        :param targets: ``prior_velocities`` at the same states, and ``adjoints``, both (S, K, B, D).
+        :param sigmas: noise scales of the steps, broadcastable to (S, K, B, D).
         :param nets: the networks.
         :param info: to add diagnostics to, each (S,).
         :return: the loss.
@@ -178,8 +184,8 @@ class QAM(AdjointMatching):
     with the adjoint-matching loss (3) of :class:`AdjointMatching` and the mean of the target critics,
     :math:`\bar Q'`. Only the critics' action gradient is used.
 
-    Source: Li and Levine, arXiv 2601.14234; adjoint matching: Domingo-Enrich et al., arXiv 2409.08861. Differs in:
-    nothing; the defaults are the behaviour of the authors' code.
+    Source: Li and Levine, arXiv 2601.14234; adjoint matching: Domingo-Enrich et al., arXiv 2409.08861. There are no
+    differences from the authors' code, whose behaviour the defaults are.
     """
 
     inverse_temperature: float = setting(
@@ -187,6 +193,6 @@ class QAM(AdjointMatching):
         reference="tau",
         at_least=0,
         search=log_range(0.1, 100.0),
-        doc="Weight of Q against the behaviour flow, which acts itself if this is 0. With fewer `flow_steps` the same "
+        doc="Weight of Q against the behaviour flow; 0 acts with the behaviour flow. With fewer `flow_steps` the same "
         "weight moves the policy further, relative to the spread of its samples.",
     )

@@ -71,11 +71,11 @@ class SQAM(TRQAM):
         endpoint = integrate_flow(
             nets.fine_tuned.at(batch.observations), noise["endpoint_z"], self.flow_steps
         )
-        times = step_times(self.bridge_states, endpoint, right_ends=True)
+        times = step_times(self.bridge_states, endpoint, end_times=True)
         # to the end itself, of which the critics see the clipped action
         states = interpolate(noise["bridge_eps"], endpoint.unsqueeze(1), times)  # (S, M, B, D)
         # in closed form: no gradient is carried back through the prior
-        adjoints = times * self.end_adjoint(batch.observations, endpoint, nets).unsqueeze(1)
+        adjoints = times * self.terminal_adjoint(batch.observations, endpoint, nets).unsqueeze(1)
         info |= adjoint_statistics(adjoints)
         return {
             **self.td_targets(batch, noise, nets),
@@ -94,7 +94,7 @@ class SQAM(TRQAM):
         policy_q = nets.critic(batch.observations, targets["endpoint"])
         info |= q_statistics(q)
         states = targets["states"]
-        times = step_times(self.bridge_states, states, right_ends=True)
+        times = step_times(self.bridge_states, states, end_times=True)
         velocities = nets.fine_tuned(batch.observations, states, times)
         return {
             "td": td_loss(q, targets["td"], batch.valid),

@@ -95,7 +95,11 @@ PLANTS = {
     "exponent of a weight": ("fawac", squared_weight, "loss actor"),
     "late targets": ("qam", targets_after_the_step, "targets after update 1"),
     "misspelt hook": ("qam", misspelt("score"), "reads `scores`; closest: score"),
-    "misspelt hook of a base": ("qam", misspelt("end_adjoint"), "`end_adjoints`; closest: end_adj"),
+    "misspelt hook of a base": (
+        "qam",
+        misspelt("terminal_adjoint"),
+        "`terminal_adjoints`; closest: terminal_adj",
+    ),
     "misspelt helper": ("qam", misspelt("critic_loss"), "`critic_losss`; closest: critic_loss"),
 }
 

@@ -45,18 +45,18 @@ def memoryless_sigmas(flow_steps: int, like: Tensor) -> Tensor:
     >>> memoryless_sigmas(2, like=torch.zeros(())).flatten()
     tensor([2.4495, 1.4142])
     """
-    # made on the device: copying numbers from the host would stall it
+    # created on the device, which avoids a host-to-device copy that waits
     steps = torch.arange(flow_steps, dtype=torch.float64, device=like.device)
     return memoryless_variance(steps, flow_steps).sqrt().view(-1, 1, 1).to(like.dtype)
 
 
-def step_times(flow_steps: int, like: Tensor, right_ends: bool = False) -> Tensor:
+def step_times(flow_steps: int, like: Tensor, end_times: bool = False) -> Tensor:
     """Return the times at which the K equal steps start, or at which they end, (K, 1, 1).
 
     >>> step_times(2, like=torch.zeros(())).flatten()
     tensor([0.0000, 0.5000])
     """
-    first = int(right_ends)
+    first = int(end_times)
     steps = torch.arange(first, first + flow_steps, dtype=like.dtype, device=like.device)
     return steps.view(-1, 1, 1) / flow_steps
 
@@ -69,21 +69,21 @@ def memoryless_step(
     ``x`` is x_i, ``velocity`` v(x_i, t_i) and ``noise`` standard normal, all (S, B, D), as is the result.
     """
     h = 1.0 / flow_steps
-    decay = step / (step + 1)  # 1 - h / (t_i + h)
+    decay = step / (step + 1)  # 1 - h / (t_i + h): 0 in the first step, which forgets x_0
     scale = math.sqrt(h * memoryless_variance(step, flow_steps))
     return (decay * x).add(velocity, alpha=2 * h).add(noise, alpha=scale)
 
 
 def memoryless_rollout(
-    fine_tuned: Velocity, base: Velocity, x_0: Tensor, noise: Tensor
+    fine_tuned: Velocity, prior: Velocity, x_0: Tensor, noise: Tensor
 ) -> tuple[Tensor, ...]:
-    """Simulate the memoryless SDE of the fine-tuned flow; the last step is that of the base flow, without noise.
+    """Simulate the memoryless SDE of the fine-tuned flow; the last step is a deterministic Euler step of the prior.
 
     :param fine_tuned: fine-tuned flow v_f.
-    :param base: base flow v_beta.
+    :param prior: the prior flow v_beta, which is not trained here.
     :param x_0: standard normal start, (S, B, D).
     :param noise: standard normal step noise, (S, K, B, D); the last entry is not used.
-    :return: states x_0..x_{K-1} and the base's velocities there, (S, K, B, D) each, and the end x_K, (S, B, D).
+    :return: states x_0..x_{K-1} and the prior's velocities at them, (S, K, B, D) each, and the end x_K, (S, B, D).
     """
     flow_steps = noise.shape[1]
     h = 1.0 / flow_steps
@@ -92,7 +92,7 @@ def memoryless_rollout(
         velocity = fine_tuned(path[-1], i * h)
         path.append(memoryless_step(path[-1], velocity, noise[:, i], i, flow_steps))
     states = torch.stack(path, 1)
-    velocities = base(states, step_times(flow_steps, states))
+    velocities = prior(states, step_times(flow_steps, states))
     return states, velocities, torch.add(states[:, -1], velocities[:, -1], alpha=h)
 
 
@@ -107,13 +107,13 @@ def adjoint_statistics(adjoints: Tensor) -> dict[str, Tensor]:
 
 
 def lean_adjoint(
-    base_vjp: Callable[[int, Tensor], Tensor], terminal: Tensor, flow_steps: int
+    prior_vjp: Callable[[int, Tensor], Tensor], terminal: Tensor, flow_steps: int
 ) -> Tensor:
-    r"""Integrate the lean adjoint backwards along a rollout, with the Jacobian of the base flow alone.
+    r"""Integrate the lean adjoint backwards along a rollout, with the Jacobian of the prior alone.
 
     :math:`a_i = a_{i+1} + h\,\nabla_x[2 v_\beta(x, t_i + h) - x/(t_i + h)]^\top a_{i+1}` at x = x_i.
 
-    :param base_vjp: function of i and a vector (S, B, D) that returns its product with the Jacobian of v_beta in x, at
+    :param prior_vjp: function of i and a vector (S, B, D) that returns its product with the Jacobian of v_beta in x, at
         x_i and t_i + h.
     :param terminal: a_K, (S, B, D).
     :param flow_steps: K.
@@ -128,20 +128,20 @@ def lean_adjoint(
     adjoint = terminal
     for i in reversed(range(flow_steps)):
         decay = i / (i + 1)  # 1 - h / (t_i + h)
-        adjoint = (decay * adjoint).add(base_vjp(i, adjoint), alpha=2 * h)
+        adjoint = (decay * adjoint).add(prior_vjp(i, adjoint), alpha=2 * h)
         adjoints.append(adjoint)
     return torch.stack(adjoints[::-1], dim=1)
 
 
 def adjoint_matching_loss(
-    fine_tuned: Tensor, base: Tensor, adjoints: Tensor, sigmas: Tensor
+    fine_tuned: Tensor, prior: Tensor, adjoints: Tensor, sigmas: Tensor
 ) -> Tensor:
     r"""Return the adjoint-matching loss of every replica, summed over steps and dimensions.
 
     :math:`L = \frac1B\sum_b\sum_{i,d}[\frac{2}{\sigma_i}(v_f - v_\beta) + \sigma_i a_i]^2`
 
-    :param fine_tuned: v_f at the rollout's states, (S, K, B, D); the only input with gradient.
-    :param base: v_beta at the same states, (S, K, B, D).
+    :param fine_tuned: v_f at the rollout's states, (S, K, B, D); the only differentiable argument.
+    :param prior: v_beta at the same states, (S, K, B, D).
     :param adjoints: lean adjoints, (S, K, B, D).
     :param sigmas: noise scales.
     :return: (S,).
@@ -150,11 +150,11 @@ def adjoint_matching_loss(
     >>> adjoint_matching_loss(v_f, v_beta, adjoints=v_beta, sigmas=torch.tensor(2.0))
     tensor([1.])
     """
-    residual = (2 / sigmas) * (fine_tuned - base) + sigmas * adjoints
+    residual = (2 / sigmas) * (fine_tuned - prior) + sigmas * adjoints
     return residual.square().sum((1, 3)).mean(-1)
 
 
-def path_kl(fine_tuned: Tensor, base: Tensor, sigmas: Tensor) -> Tensor:
+def path_kl(fine_tuned: Tensor, prior: Tensor, sigmas: Tensor) -> Tensor:
     r"""Return the estimated KL divergence between the memoryless processes of two flows, along a rollout of the first.
 
     :math:`\frac1B\sum_b\sum_i \frac{2h}{\sigma_i^2}\lVert v_f - v_\beta\rVert^2`, h = 1/K (Girsanov's theorem), (S,).
@@ -164,11 +164,11 @@ def path_kl(fine_tuned: Tensor, base: Tensor, sigmas: Tensor) -> Tensor:
     tensor([0.5000])
     """
     h = 1.0 / fine_tuned.shape[1]
-    return ((2 * h / sigmas.square()) * (fine_tuned - base).square()).sum((1, 3)).mean(-1)
+    return ((2 * h / sigmas.square()) * (fine_tuned - prior).square()).sum((1, 3)).mean(-1)
 
 
 def bridge_sigmas(times: Tensor) -> Tensor:
-    r"""Return :math:`\sigma_k = \sqrt{2(1 - \tau_k + h)/(\tau_k + h)}`, for the M times of a bridge, h = 1/M.
+    r"""Return :math:`\sigma_k = \sqrt{2(1 - u_k + h)/(u_k + h)}` at the M times u_k of SQAM's noise bridge, h = 1/M.
 
     >>> bridge_sigmas(torch.tensor([0.0, 0.5]))
     tensor([2.4495, 1.4142])

@@ -34,7 +34,7 @@ def test_lean_adjoint_matches_autograd_of_the_base_rollout():
     start = normals(1, 4, size).double()
     states = torch.stack(onwards(start, 0)[:-1], 1)
     terminal = normals(1, 4, size, seed=1).double()
-    times = step_times(flow_steps, states, right_ends=True)
+    times = step_times(flow_steps, states, end_times=True)
     adjoints = lean_adjoint(vjp_at_points(field, states, times), terminal, flow_steps)
     for i in range(flow_steps):
         x = states[:, i].clone().requires_grad_()
