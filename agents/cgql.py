@@ -32,7 +32,7 @@ from agents.core import (
 
 
 class CGQL(Method):
-    r"""A behaviour flow is cloned from the data and guided by the action gradient of Q while it is sampled.
+    r"""A behaviour flow, trained by flow matching, is guided by the action gradient of Q at sampling time.
 
     .. math:: \dot x = v_\beta(s, x, t) + \frac{w}{t}\left[(1-t)\,\tau\,\nabla_x \bar Q(s, x, 1) + x\right], \qquad
         L = L_{TD} + L_{FM}(v_\beta)

@@ -51,7 +51,7 @@ class CGQLMSE(CGQL):
         return t
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return CGQL's target and the target critics' values of the clean data actions, member by member."""
+        """Return CGQL's target and the target critics' values of the clean dataset actions, member by member."""
         targets = super().targets(batch, noise, nets, info)
         # member by member, so that the ensemble's spread is distilled too
         return {**targets, "clean_q": nets.critic_target(batch.observations, batch.actions, 1.0)}

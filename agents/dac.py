@@ -44,7 +44,7 @@ def _even(name: str, value: object) -> int:
 class DAC(Method):
     r"""A diffusion policy is cloned from the data while its noise prediction is pushed against the gradient of Q.
 
-    At noisy data actions :math:`x_t`, with :math:`g = \nabla_x \bar Q'(s, x_t)`:
+    At noisy dataset actions :math:`x_t`, with :math:`g = \nabla_x \bar Q'(s, x_t)`:
 
     .. math:: L = L_{TD} + w\,\mathbb{E}\lVert\epsilon_\theta(s, x_t, t) - \epsilon\rVert^2 / D
         + \mathbb{E}\sqrt{1-\bar\alpha_t}\;g^\top\epsilon_\theta(s, x_t, t) / D
@@ -132,10 +132,10 @@ class DAC(Method):
         )
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the TD target, noisy data actions, and Q's gradient there."""
+        """Return the TD target, noisy dataset actions, and Q's gradient there."""
         alpha_bar = nets.schedule.alpha_bar(noise["diffusion_t"])
         noisy = add_noise(batch.actions, noise["diffusion_eps"], alpha_bar)
-        # at noisy actions, and of the plain mean: only the TD target is pessimistic
+        # at noisy actions, and of the mean without the penalty: only the TD target is pessimistic
         guide = nets.critic_target if self.target_gradient else nets.frozen.critic
         gradient = action_gradient(
             lambda actions: guide(batch.observations, actions).mean(1), noisy
@@ -151,7 +151,7 @@ class DAC(Method):
     def actor_losses(self, predicted: Tensor, targets: Targets) -> Tensor:
         """Return the linear Q terms.
 
-        :param predicted: noise that the policy sees in the noisy data actions, (S, B, D).
+        :param predicted: noise that the policy sees in the noisy dataset actions, (S, B, D).
         :param targets: from :meth:`targets`.
         :return: (S, B, D).
         """

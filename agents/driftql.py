@@ -31,7 +31,7 @@ FAR = 1e6  # its kernel is 0 at every width
 
 
 class DriftQL(Method):
-    r"""A one-step policy moves along a drift, to the data action and away from its own samples, and maximises Q.
+    r"""A one-step policy moves along a drift, to the dataset action and away from its own samples, and maximises Q.
 
     .. math:: L = L_{TD} + w\,\mathbb{E}\lVert x_i - \mathrm{clip}(x_i + \eta\,\Delta_i)\rVert^2 / D
         - \mathbb{E}\,\bar Q(s, \mathrm{clip}\,\mu(s, z)), \qquad
@@ -42,7 +42,7 @@ class DriftQL(Method):
     :math:`\sqrt D`. Only the policy acts.
 
     Source: Drift Q-Learning, arXiv 2606.00350, and the authors' code (github.com/DT6A/driftql, ``agents/driftql.py``).
-    Differs in: action chunks; the drift is of all rows of a batch; a state has one data action, so attraction has no
+    Differs in: action chunks; the drift is of all rows of a batch; a state has one dataset action, so attraction has no
     kernel.
     """
 
@@ -68,7 +68,9 @@ class DriftQL(Method):
         default=False, reference="drift_normalize", doc="Divide a state's drift by its rms."
     )
     normalize_q: bool = setting(
-        default=False, reference="normalize_q_loss", doc="Divide the Q term by the mean size of Q."
+        default=False,
+        reference="normalize_q_loss",
+        doc="Divide the Q term by the mean absolute value of Q.",
     )
     noise_size: int | None = setting(
         default=None,
@@ -111,7 +113,7 @@ class DriftQL(Method):
         return nets.policy(observations, noise["action"]).clamp(-1, 1)
 
     def drift(self, samples: Tensor, actions: Tensor) -> Tensor:
-        """Return the drift of a state's samples: attraction to its data action minus repulsion among themselves.
+        """Return the drift of a state's samples: attraction to its dataset action minus repulsion among themselves.
 
         :param samples: (S, B, M, D).
         :param actions: of the data, (S, B, D).

@@ -34,9 +34,10 @@ class FAWAC(Method):
     .. math:: L = L_{TD} + \mathbb{E}\,(Q'(s, a) - V(s))^2
         + \mathbb{E}\,\min(e^{\tau(\bar Q(s, a) - V(s))}, w_{max})\,\lVert v(s, x_t, t) - (x_1 - x_0)\rVert^2 / D
 
-    with data actions a. The policy's gradient never passes a critic. Source: Nair et al., AWAC, arXiv 2006.09359; its
-    form with a flow is the baseline of Li and Levine, arXiv 2601.14234. Differs in: nothing; like that baseline's, the
-    weights are not normalised, so that the flow's effective learning rate varies with the state and the temperature.
+    with dataset actions a. The policy's gradient never passes a critic. Source: Nair et al., AWAC, arXiv 2006.09359;
+    its form with a flow is the baseline of Li and Levine, arXiv 2601.14234. Differs in: nothing; like that baseline's,
+    the weights are not normalised, so that the flow's effective learning rate varies with the state and the
+    temperature.
     """
 
     trains_behaviour = True
@@ -68,13 +69,13 @@ class FAWAC(Method):
         return integrate_flow(flow, noise["action"], self.flow_steps).clamp(-1, 1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the TD target, the target critics' values of the data actions and the weights of those actions."""
-        # computed here, without gradient: the weight of a row is a constant of the flow's loss
+        """Return the TD target, the target critics' values of the dataset actions and the weights of those actions."""
+        # computed here, under `no_grad`: the weight of a row is a constant of the flow's loss
         value = nets.value(batch.observations)
         advantage = nets.critic(batch.observations, batch.actions).mean(1) - value
         weight = advantage_weight(advantage, self.inverse_temperature, self.max_weight)
         info |= {"advantage_mean": advantage.mean(1), "weight_mean": weight.mean(1)}
-        # rows at the cap are cloned alike: a large share asks for a smaller `inverse_temperature`
+        # rows at the cap have equal weights: a large share calls for a smaller `inverse_temperature`
         info["weight_at_max"] = (weight == self.max_weight).float().mean(1)
         return {
             **self.td_targets(batch, noise, nets),

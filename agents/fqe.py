@@ -288,7 +288,7 @@ def _action_distance(model: Any, seed: int) -> float:
     generator = torch_generator(Purpose.EVALUATION_START, seed)
     starts = torch.randint(model.replay_buffer.dataset_size, (ROWS,), generator=generator)
     batch = _batch(model, starts.to(model.replay_buffer.dones.device))
-    is_whole = batch.valid > 0  # else a part of the actions is another trajectory's
+    is_whole = batch.valid > 0  # the other chunks contain actions of the next trajectory
     data = batch.actions[is_whole]
     distances = (_actions(model, batch, seed)[is_whole] - data).square()
     return float(distances.mean() / (2 * data.var(0).mean()))

@@ -54,7 +54,7 @@ class GFP(FQL):
         reference="eta_temperature",
         above=0,
         search=log_range(1e-6, 1.0),
-        doc="Eta, relative to Q's mean magnitude; small values clone only better actions, large ones all.",
+        doc="Eta, relative to the mean absolute value of Q; small values clone only better actions, large ones all.",
     )
     target: Literal["policy", "mean"] = setting(
         default="policy",

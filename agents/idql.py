@@ -30,7 +30,7 @@ from agents.core import (
 
 
 class IDQL(Method):
-    r"""Values are learnt from data actions alone; the best of N samples of a cloned diffusion policy is executed.
+    r"""Values are learnt from dataset actions alone; the best of N samples of a cloned diffusion policy is executed.
 
     .. math:: L = \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + \mathbb{E}\,(Q(s, a) - R - \gamma^H M V(s'))^2
         + \mathbb{E}\lVert\epsilon_\theta(s, x_t, t) - \epsilon\rVert^2, \qquad u = Q'_{min}(s, a) - V(s)
@@ -117,7 +117,7 @@ class IDQL(Method):
         return nets.critic_target(observations, actions).amin(1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the critics' target from V at the next state, and V's from the target critics at the data actions."""
+        """Return the target of the critics, from V at the next state, and of V, from the target critics at a."""
         return implicit_targets(batch, nets, self.rho)
 
     def losses(

@@ -29,7 +29,7 @@ from agents.core import (
 
 
 class IFQL(Method):
-    r"""Values are learnt from data actions alone; the policy is the best of N samples of a cloned flow.
+    r"""Values are learnt from dataset actions alone; the policy is the best of N samples of a cloned flow.
 
     .. math:: L = \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + \mathbb{E}\,(Q(s, a) - R - \gamma^H M V(s'))^2 + L_{FM}(v),
         \qquad u = Q'_{pess}(s, a) - V(s)
@@ -82,7 +82,7 @@ class IFQL(Method):
         return nets.critic(observations, actions).amin(1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the critics' target from V at the next state, and V's from the target critics at the data actions."""
+        """Return the target of the critics, from V at the next state, and of V, from the target critics at a."""
         return implicit_targets(batch, nets, self.rho)
 
     def losses(

@@ -11,7 +11,7 @@ from agents.common.maths.critic import (
     advantage_weight,
     implicit_targets,
     implicit_value_loss,
-    mean_magnitude,
+    mean_absolute,
 )
 from agents.core import (
     Batch,
@@ -39,13 +39,13 @@ LARGEST_WEIGHT = 100.0
 
 
 class IQL(Method):
-    r"""Values are learnt from data actions alone; a Gaussian policy clones the data, weighted by the advantage.
+    r"""Values are learnt from dataset actions alone; a Gaussian policy is cloned, weighted by the advantage.
 
     .. math:: L = \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + \sum_j \mathbb{E}\,(Q_j(s, a) - R - \gamma^H M V(s'))^2
         - \mathbb{E}\,\min(e^{\alpha A}, 100)\,\log\pi(a|s), \qquad u = Q'_{min}(s, a) - V(s),\quad A = Q_{min} - V
 
-    The standard deviation is 1. With ``actor_loss="ddpgbc"`` the mean maximises Q, divided by its mean magnitude, and
-    clones the data with the weight alpha.
+    The standard deviation is 1. With ``actor_loss="ddpgbc"`` the mean maximises Q, divided by its mean absolute value,
+    and behaviour cloning has the weight alpha.
 
     Source: Kostrikov, Nair and Levine, Implicit Q-Learning, arXiv 2110.06169; as in Flow Q-Learning, arXiv 2502.02538,
     whose code is github.com/seohongpark/fql (``agents/iql.py``). Differs in: action chunks; the mean is executed, in
@@ -125,8 +125,8 @@ class IQL(Method):
         else:
             policy_q = nets.frozen.critic(batch.observations, mean.clamp(-1, 1))
             policy_q = pessimistic_value(policy_q, self.rho)
-            # divided by Q's magnitude, so that the weight of cloning need not scale with rewards
-            improvement = policy_q.mean(-1) / mean_magnitude(policy_q)
+            # normalised, so that the weight of cloning need not scale with rewards
+            improvement = policy_q.mean(-1) / mean_absolute(policy_q)
             actor = -improvement - self.actor_weight * (batch.valid * log_prob).mean(-1)
         info["advantage"] = targets["advantage"].mean(1)
         return {"value": value, "td": td, "actor": actor}

@@ -32,9 +32,9 @@ SMALLEST = 1e-4  # c of the adaptive weight
 class MeanFlowQL(Method):
     r"""One network maps noise to actions in one step, is fitted to the data as a mean flow, and maximises Q.
 
-    Here x runs from the data action at time 0 to noise e at time 1. If u is the mean velocity of that path back to time
-    0, the network is g(x, t) = x - u(x, t), so that g(e, 1) is an action; it regresses to a target given by its own
-    slope along the path, with weights that shrink large errors:
+    Here x runs from the dataset action at time 0 to noise e at time 1. If u is the mean velocity of that path back to
+    time 0, the network is g(x, t) = x - u(x, t), so that g(e, 1) is an action; it regresses to a target given by its
+    own slope along the path, with weights that shrink large errors:
 
     .. math:: L = L_{TD} + w\,\mathbb{E}\,\frac{\lVert g(s, x, t) - y\rVert^2}{(\lVert g - y\rVert^2 + c)^{1-\gamma}}
         - \mathbb{E}\,\bar Q(s, \mathrm{clip}\,g(s, e, 1)) + L_{bound}, \quad y = x + (t-1)(e-a) - t\,\tfrac{dg}{dt}
@@ -94,7 +94,7 @@ class MeanFlowQL(Method):
         return nets.critic_target(observations, actions).mean(1)
 
     def on_the_way(self, actions: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
-        """Return points between data actions and noise (S, B, D), and their times (S, B, 1)."""
+        """Return points between dataset actions and noise (S, B, D), and their times (S, B, 1)."""
         t = noise["flow_t"].unsqueeze(-1)
         if self.time_steps is not None:
             # from 1/T to 1: acting asks at time 1, and at time 0 there is only the data

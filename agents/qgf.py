@@ -128,7 +128,7 @@ class QGF(Method):
         return pessimistic_value(nets.critic_target(observations, actions), self.rho)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the critics' target from V at the next state, and V's from the target critics at the data actions."""
+        """Return the target of the critics, from V at the next state, and of V, from the target critics at a."""
         return implicit_targets(batch, nets, self.rho)
 
     def losses(

@@ -16,7 +16,7 @@ from agents.dac import DAC
 class QSM(DAC):
     r"""A diffusion policy regresses its noise prediction to the scaled action gradient of Q, and to the data's noise.
 
-    At noisy data actions :math:`x_t`, with :math:`g = \nabla_x \bar Q'(s, x_t)`:
+    At noisy dataset actions :math:`x_t`, with :math:`g = \nabla_x \bar Q'(s, x_t)`:
 
     .. math:: L = L_{TD} + w\,\mathbb{E}\lVert\epsilon_\theta(s, x_t, t) - \epsilon\rVert^2 / D
         + \mathbb{E}\lVert\epsilon_\theta(s, x_t, t) + \tau g\rVert^2 / D

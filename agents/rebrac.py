@@ -1,11 +1,11 @@
-"""ReBRAC: a deterministic actor held to the data by a squared distance."""
+"""ReBRAC: a deterministic actor, regularised towards dataset actions by a squared distance."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 from agents.common.common_settings import BUILT_INTO_NETWORKS
-from agents.common.maths.critic import mean_magnitude
+from agents.common.maths.critic import mean_absolute
 from agents.core import (
     Batch,
     Draw,
@@ -108,12 +108,12 @@ class ReBRAC(Method):
         actions = nets.actor(batch.observations)
         value = pessimistic_value(nets.frozen.critic(batch.observations, actions), self.rho)
         # a constant, which makes the weight of cloning independent of the size of rewards
-        scale = 1 / mean_magnitude(value)
+        scale = 1 / mean_absolute(value)
         error = (actions - batch.actions).square()
         info |= {"q_scale": scale, "action_mse": error.mean((1, 2))}
         return {
             "td": td,
             "actor": -scale * value.mean(-1),
-            # a sum over coordinates, so that longer chunks are held to the data more strongly
+            # a sum over coordinates, so that longer chunks are regularised towards the data more strongly
             "bc": (batch.valid * error.sum(-1)).mean(-1),
         }

@@ -1,4 +1,4 @@
-"""RQL: Reversal Q-learning, values of partly generated actions found by following the flow backwards."""
+"""RQL: Reversal Q-learning, values of intermediate flow states, found by integrating the flow backwards."""
 
 from __future__ import annotations
 
@@ -38,8 +38,9 @@ from agents.core import (
 class RQL(Method):
     r"""Each step of a flow is an action, trained to maximise the value of the state that it reaches.
 
-    The critics value partly generated actions x at flow time f. They learn at points on the flow's own path to a data
-    action, which the flow backwards finds, from the value of a flow that has not started at the next state:
+    The critics estimate the value of intermediate flow states x at flow time f. Training points come from integrating
+    the flow backwards in time from a dataset action, and targets bootstrap from :math:`Q'(s', z, 0)`, the value of pure
+    noise at the next state:
 
     .. math:: L = \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + w L_{FM}(v)
         - \mathbb{E}\,\bar Q(s, x_t + h v, t + h), \qquad u = R + \gamma^H M\,Q'_{pess}(s', z, 0) - Q(s, x, f)
@@ -79,7 +80,7 @@ class RQL(Method):
     )
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return critics of partly generated actions and the flow, whose target network has its own tau."""
+        """Return critics of intermediate flow states and the flow, whose target network has its own tau."""
         flow = velocity_field(target=True, role="behaviour", tau=self.policy_tau)
         return {"critic": critic(target=True, time=True), "flow": flow}
 
@@ -118,7 +119,7 @@ class RQL(Method):
         :param velocity: the flow's field.
         :param actions: start, (S, B, D).
         :param draws: uniform (S, B): end times of the first half of the rows; of the other half, in whole steps.
-        :return: partly generated actions (S, B, D), and their flow times (S, B, 1).
+        :return: intermediate flow states (S, B, D), and their flow times (S, B, 1).
         """
         # at any time, for the Q term; the grid has both ends, 0 for targets and 1 for candidates
         anywhere, on_grid = draws.tensor_split([draws.shape[-1] // 2], -1)
@@ -129,7 +130,7 @@ class RQL(Method):
         return x, time
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the value's target, and the partly generated actions that it belongs to."""
+        """Return the value's target, and the intermediate flow states that it belongs to."""
         # of a flow that has not started: the value of the state itself
         next_q = nets.critic_target(batch.next_observations, noise["next_x0"], 0.0)
         partial, time = self.reverse(

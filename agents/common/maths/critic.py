@@ -20,7 +20,7 @@ def pessimistic_value(q: Tensor, rho: float) -> Tensor:
     r"""Return mean minus ``rho`` standard deviations over the ensemble.
 
     :math:`\bar Q - \rho\,\mathrm{std}_j Q_j` with the population standard deviation. If all members are equal
-    to the last bit, the gradient of the deviation is zero.
+    bitwise, the gradient of the deviation is zero.
 
     :param q: (S, E, ...).
     :param rho: pessimism, >= 0.
@@ -33,13 +33,13 @@ def pessimistic_value(q: Tensor, rho: float) -> Tensor:
     return q.mean(1) - rho * q.std(1, correction=0)
 
 
-def mean_magnitude(q: Tensor) -> Tensor:
-    """Return the mean magnitude of Q over rows, without gradient, by which losses divide Q; 1 if all values are 0.
+def mean_absolute(q: Tensor) -> Tensor:
+    """Return the mean absolute value of Q over rows, detached, used to normalise Q in losses; 1 if all values are 0.
 
     :param q: (S, B).
     :return: (S,).
 
-    >>> mean_magnitude(torch.tensor([[1.0, -3.0], [0.0, 0.0]]))
+    >>> mean_absolute(torch.tensor([[1.0, -3.0], [0.0, 0.0]]))
     tensor([2., 1.])
     """
     magnitude = q.detach().abs().mean(-1)
@@ -64,7 +64,7 @@ def td_target(batch: Batch, next_q: Tensor, rho: float) -> Tensor:
 
 
 def td_loss(q: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """Return the squared error to a shared target, averaged over members and rows; the divisor counts every row.
+    """Return the squared error to a shared target, averaged over members and rows; divided by B, invalid rows included.
 
     :param q: predictions, (S, E, B).
     :param target: (S, B).
@@ -96,9 +96,9 @@ def expectile_loss(error: Tensor, expectile: float) -> Tensor:
 
 
 def implicit_targets(batch: Batch, nets: Any, rho: float) -> dict[str, Tensor]:
-    r"""Return the targets of implicit Q-learning, which evaluate no action outside of the data.
+    r"""Return the targets of implicit Q-learning, which never query actions outside the data.
 
-    :math:`y = R + \gamma^H M\,V(s')` of the critics, and of the value :math:`Q'_{pess}(s, a)` at the data actions.
+    :math:`y = R + \gamma^H M\,V(s')` of the critics, and of the value :math:`Q'_{pess}(s, a)` at the dataset actions.
     Source: Kostrikov, Nair and Levine, Implicit Q-Learning, arXiv 2110.06169.
 
     :param batch: the batch.
@@ -121,7 +121,7 @@ def implicit_value_loss(
     expectile: float,
     info: dict[str, Tensor],
 ) -> Tensor:
-    """Return the expectile loss of implicit Q-learning's state value, (S,), and log statistics of its predictions.
+    """Return the expectile loss of implicit Q-learning's state value, (S,), and record statistics of its predictions.
 
     :param batch: the batch.
     :param target: target of the value, (S, B).
@@ -141,7 +141,7 @@ def advantage_weight(advantage: Tensor, inverse_temperature: float, largest: flo
     r"""Return the weights of advantage-weighted regression, :math:`\min(\exp(\tau A), w_{max})`, elementwise.
 
     Weights below `SMALLEST_WEIGHT` become 0: their gradients would be denormal numbers, which slow processors down
-    several times. Their step of Adam, at most w / 1e-8 learning rates, is smaller than a rounding error.
+    several times. Adam's step is at most w / 1e-8 learning rates, below float32 rounding.
 
     :param advantage: A, any shape.
     :param inverse_temperature: tau.

@@ -96,7 +96,7 @@ def edit_losses(
     Source: Li and Levine, arXiv 2601.14234, edit variant.
 
     :param batch: only its observations are used.
-    :param flow_actions: actions of the flow, without gradient, (S, B, D).
+    :param flow_actions: actions of the flow, detached, (S, B, D).
     :param noise: standard normal, (S, B, D).
     :param nets: ``edit``, ``temperature`` and ``critic``.
     :param edit_scale: bound of the edit.

@@ -47,7 +47,7 @@ def flow_matching_loss(
 
     :param velocity: velocity field v.
     :param x_0: noise, (S, B, D).
-    :param x_1: data actions, (S, B, D).
+    :param x_1: dataset actions, (S, B, D).
     :param t: times in [0, 1], (S, B).
     :param weight: weight of each row, e.g. the validity of the sequence, (S, B).
     :return: (S,).
@@ -59,7 +59,7 @@ def flow_matching_loss(
     """
     t = t.unsqueeze(-1)
     error = velocity(torch.lerp(x_0, x_1, t), t) - (x_1 - x_0)
-    # divided by B and not by the sum of weights, so that a valid row counts alike in every batch
+    # divided by B and not by the sum of weights, so that a valid row has the same weight in every batch
     return (weight * error.square().mean(-1)).mean(-1)
 
 
@@ -215,7 +215,7 @@ def denoise(
 
 
 def weighted_mean(losses: Tensor, weight: Tensor) -> Tensor:
-    """Return the mean of losses (S, B, D) over coordinates and rows, weighted by row (S, B); the divisor is B.
+    """Return the mean over coordinates and rows of losses (S, B, D), times row weights (S, B).
 
     >>> weighted_mean(torch.ones(1, 2, 3), weight=torch.tensor([[1.0, 0.0]]))
     tensor([0.5000])
