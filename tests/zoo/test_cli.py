@@ -71,7 +71,7 @@ def test_every_program_names_the_closest_flag(name, capsys):
         "--batch-size 64": "`-params gamma=0.99`",
         "--use-sde": "there is none: ",
         "-params inv_temp=3": "closest: inverse_temperature",
-        "-params target_update_interval=3": "there is none: target networks are updated in every step",
+        "-params target_update_interval=3": "there is none: target networks are updated at every gradient step",
     }.items(),
 )
 def test_a_name_of_other_programs_is_answered_with_ours(words, answer, capsys):
