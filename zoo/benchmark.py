@@ -41,10 +41,10 @@ def make_parser() -> Parser:
         nargs="+",
         default=[],
         metavar="PATTERN",
-        help="only these, by label or algorithm",
+        help="run only these algorithms, by label or id",
     )
     selection.add_argument(
-        "--envs", nargs="+", default=[], metavar="PATTERN", help="only these environments"
+        "--envs", nargs="+", default=[], metavar="PATTERN", help="run only in these environments"
     )
     selection.add_argument("--dry-run", action="store_true", help="list the jobs and their states")
     execution = parser.add_argument_group("execution")
@@ -60,11 +60,11 @@ def make_parser() -> Parser:
         help="parallel jobs (default: one per GPU or core locally, 100 on Slurm, unlimited on Ray)",
     )
     execution.add_argument(
-        "-f", "--log-folder", type=a_path, help="folder of the run folders (default: logs/SUITE)"
+        "-f", "--log-folder", type=a_path, help="folder of run folders (default: logs/SUITE)"
     )
     execution.add_argument(
         "--dataset-dir",
-        help="folder of the datasets (default: the suite's, otherwise as for zoo train)",
+        help="folder of datasets (default: from the suite, or as for zoo train)",
     )
     execution.add_argument(
         "--resources",
@@ -119,7 +119,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _launch(jobs: Sequence[Job], args: argparse.Namespace) -> None:
     """Train jobs with the chosen launcher."""
-    from zoo.runs.folder import check_log_folder  # late, since it imports NumPy
+    from zoo.runs.folder import check_log_folder  # late, because it imports NumPy
 
     check_log_folder(args.log_folder)
     if args.launcher == "slurm":

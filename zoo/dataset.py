@@ -29,7 +29,7 @@ from zoo.terminal.tables import print_table
 
 def _list(args: argparse.Namespace) -> dict[str, Any]:
     """Print all datasets, and return the names of those on disk."""
-    # late, here and below, since these imports take seconds
+    # late, here and below, because these imports take seconds
     from zoo.datasets.commands import list_datasets
 
     on_disk = []
@@ -164,7 +164,7 @@ def make_parser() -> Parser:
         command.add_argument(
             "--dataset-dir",
             metavar="DIR",
-            help="folder of datasets (default: the benchmark's)",
+            help="folder of datasets (default: by benchmark)",
         )
         if word != "list":
             _add_arguments(command, word)
@@ -182,13 +182,13 @@ def _add_arguments(command: Parser, word: str) -> None:
         add(
             "--dataset-size",
             type=COUNT,
-            help="of a dataset of several files, those with the first N transitions",
+            help="download only the first files with this many transitions, if the dataset has several files",
         )
     if word != "check":
         add("--force", action="store_true", help="replace existing files")
     if word == "generate":
-        add("--episodes", type=COUNT, help="training episodes (default: as OGBench)")
-        add("--episode-steps", type=COUNT, help="transitions per episode (default: as OGBench)")
+        add("--episodes", type=COUNT, help="training episodes (default: as in OGBench)")
+        add("--episode-steps", type=COUNT, help="transitions per episode (default: as in OGBench)")
         add("--seed", type=SEED, default=0, help="random seed")
     if word == "check":
         _add_environment(command)
@@ -212,7 +212,7 @@ def _add_environment(command: Parser) -> None:
         "--action-range",
         type=two_numbers,
         metavar="LOW,HIGH",
-        help="values in the data that correspond to the limits of the actions",
+        help="action bounds of your dataset, mapped to those of the environment",
     )
 
 

@@ -18,11 +18,11 @@ from zoo.terminal.cli import as_program
 from zoo.terminal.messages import log
 from zoo.terminal.parser import COUNT, SEED, Parser, a_path
 
-PURPOSE = """Watch an agent in the environment of its run, with the chunks and the protocol of its run. The first
-episodes are the same as in the run's evaluations.
+PURPOSE = """Watch an agent in the environment of its run, under the protocol of its run. The first episodes are the
+same as in the run's evaluations.
 
---video records it, with EGL, OSMesa or a screen, whichever works. Without it the environment opens a window if there is
-a screen; otherwise the episodes are only run."""
+--video records the episodes, with EGL, OSMesa or a screen, whichever works. Without --video the environment opens a
+window if there is a screen; otherwise the program only runs the episodes."""
 DEFAULT_EPISODES = 5
 
 
@@ -37,9 +37,11 @@ def make_parser() -> Parser:
     episodes.add_argument(
         "--seed",
         type=SEED,
-        help="seed for initial states and policy noise (default: the run's, or 0)",
+        help="seed of initial states and policy noise (default: as in the run, or 0)",
     )
-    episodes.add_argument("--video", type=a_path, metavar="FILE", help="record to .mp4 or .gif")
+    episodes.add_argument(
+        "--video", type=a_path, metavar="FILE", help="record the episodes to a file, .mp4 or .gif"
+    )
     add_machine(parser, "device")
     return parser
 

@@ -20,11 +20,11 @@ from zoo.terminal.errors import FAILED, UsageError
 from zoo.terminal.messages import log
 from zoo.terminal.parser import COUNT, SEED, Parser
 
-PURPOSE = """Evaluate a model under the report's protocol: the environment, episodes and initial states of its run's
-evaluations. Print its success (or return) with a 95% interval over the episodes.
+PURPOSE = """Evaluate a model under the report's protocol, with the environment, episodes and initial states of its
+run's evaluations. Print its success rate (or return) with a 95% interval over the episodes.
 
-If the file of the agent contains a score, as the files of trained agents do, and the new score is outside its interval,
-the exit code is 1.
+If the agent's file contains a score (as for trained agents) and the new score is outside its interval, the exit code
+is 1.
 
 With --fitted-q no episode is run: critics learn the value of the policy from a dataset."""
 
@@ -40,7 +40,7 @@ def make_parser() -> Parser:
     protocol.add_argument(
         "--seed",
         type=SEED,
-        help="seed for initial states and policy noise (default: the run's, or 0)",
+        help="seed of initial states and policy noise (default: as in the run, or 0)",
     )
     fitted = parser.add_argument_group("without episodes")
     fitted.add_argument(
@@ -50,7 +50,7 @@ def make_parser() -> Parser:
     )
     fitted.add_argument(
         "--dataset",
-        help="dataset to fit: auto, download, generate, a file, a folder, or minari:ID (default: the run's dataset)",
+        help="dataset to fit: auto, download, generate, a file, a folder, or minari:ID (default: dataset of the run)",
     )
     add_machine(parser, "device")
     return parser
@@ -87,7 +87,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         message = "stated: %s; not compared, because this is not its protocol"
         log.info(message, stated.interval_text)
         return result
-    # by the point estimate, since overlapping intervals would accept too much
+    # by the point estimate, because a test of overlapping intervals would accept too much
     reproduced = stated.kind == score.kind and stated.low <= score.mean <= stated.high
     args.exit_code = 0 if reproduced else FAILED
     log.info("stated: %s; %sreproduced", stated.interval_text, "" if reproduced else "not ")

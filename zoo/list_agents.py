@@ -38,22 +38,26 @@ def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser("agents", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    list_all = commands.add_parser("list", help="every algorithm: scores, work, and when to use it")
+    list_all = commands.add_parser(
+        "list", help="list all algorithms: scores, work, and when to use them"
+    )
     list_all.set_defaults(run=_list)
-    show = commands.add_parser("show", help="one algorithm: settings, defaults, meanings")
-    show.add_argument("algo", help="id or alias, e.g. qam")
+    show = commands.add_parser(
+        "show", help="show an algorithm: settings, defaults and their meaning"
+    )
+    show.add_argument("algo", help="algorithm id or alias, e.g. qam")
     show.set_defaults(run=_show)
     check = commands.add_parser(
-        "check", help="try everything that training, saving and reporting need of an algorithm"
+        "check", help="test an algorithm for all requirements of training, saving and reports"
     )
-    check.add_argument("algo", help="id, or module:Class")
+    check.add_argument("algo", help="algorithm id, or module:Class")
     check.add_argument(
         "--skip", nargs="+", default=[], metavar="CHECK", help="checks to leave out, e.g. compiled"
     )
     add_flags(check, TrainRequest, ("hyperparams",))
     check.set_defaults(run=_check)
     new = commands.add_parser("new", help="write a package with an algorithm to start from")
-    new.add_argument("name", help="of the package and the algorithm, e.g. my_agent")
+    new.add_argument("name", help="name of the package and the algorithm, e.g. my_agent")
     new.add_argument("--folder", type=a_path, default=Path(), help="parent folder of the package")
     new.set_defaults(run=_new)
     return parser
@@ -80,7 +84,7 @@ def _list(args: argparse.Namespace) -> dict[str, Any]:
 
 def _show(args: argparse.Namespace) -> dict[str, Any]:
     """Print an algorithm's description, its settings with default, type and meaning, and its profiles."""
-    # late, here and below, since these import PyTorch, which takes seconds
+    # late, here and below, because these import PyTorch, which takes seconds
     from zoo.algorithms.catalogue import find_algorithm, settings_of
     from zoo.settings.config import known_settings
     from zoo.settings.layers import describe_profiles

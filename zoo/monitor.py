@@ -35,7 +35,7 @@ def make_parser() -> Parser:
         type=_seconds,
         const=10.0,
         metavar="SECONDS",
-        help="refresh every SECONDS (default 10) until all runs have finished",
+        help="refresh every SECONDS (default: 10) until all runs have finished",
     )
     add_verbose(parser)
     return parser

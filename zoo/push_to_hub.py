@@ -16,9 +16,9 @@ from zoo.terminal.cli import as_program
 from zoo.terminal.messages import log
 from zoo.terminal.parser import Parser
 
-PURPOSE = """Upload an agent to the Hugging Face hub: its policy (safetensors), settings and a model card. The policy is
-evaluated by the protocol of its run first, for the score on the card. `--from-hub` of zoo enjoy, evaluate and export
-loads the uploaded agent."""
+PURPOSE = """Upload an agent to the Hugging Face hub: its policy (safetensors), settings and a model card. First the
+policy is evaluated under the protocol of its run, for the score on the card. zoo enjoy, evaluate and export load the
+uploaded agent with `--from-hub`."""
 
 
 def make_parser() -> Parser:

@@ -76,7 +76,7 @@ class TransitionReplayBuffer(SequenceReplayBuffer):
             observations=batch.observations,
             actions=batch.actions,
             next_observations=batch.next_observations,
-            # made with gamma 1, so a batch's discount is the mask alone
+            # computed with gamma 1, so that a batch's discount is only the mask
             dones=1 - batch.discounts.unsqueeze(1),
             rewards=batch.rewards.unsqueeze(1),
         )

@@ -104,7 +104,7 @@ def check(
                 )
                 result = _counts(data.transitions)
     elif action_range:
-        raise UsageError("`--action-range` needs `--env`, whose limits it stands for")
+        raise UsageError("`--action-range` needs `--env`, to whose action bounds it is mapped")
     else:
         with _recording(findings):
             content = read_source(source, reward_from)

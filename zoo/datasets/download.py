@@ -77,7 +77,7 @@ def _download_file(file: Path, spec: DatasetSpec) -> None:
     make_folder(file.parent)
     part = file.with_name(f"{file.name}.part")
     problems = []
-    for host in HOSTS * ATTEMPTS:  # a connection that broke off is taken up by the next
+    for host in HOSTS * ATTEMPTS:  # the next host resumes a download that was interrupted
         url = f"{host}{folder}/{file.name}"
         try:
             _transfer(url, part)

@@ -149,7 +149,7 @@ def recorded_sha256(path: Path) -> str | None:
 
 
 def recorded_origin(path: Path, otherwise: str | None = None) -> dict[str, Any]:
-    """Return the ``mujoco`` and ``seed`` of a file's metadata, those that are recorded.
+    """Return those of ``mujoco`` and ``seed`` that are recorded next to a file.
 
     :param otherwise: MuJoCo version to assume if the file has no record.
     """

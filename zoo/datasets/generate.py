@@ -1,7 +1,7 @@
 """Generate OGBench's datasets: child processes simulate the episodes, which are then joined.
 
-The child processes use the numerical kernels that all x86-64 processors with AVX2 share, so a dataset has the same
-bytes whatever the processor and the number of processes.
+The child processes use the numerical kernels that all x86-64 processors with AVX2 share, so datasets are bitwise
+identical on all of these processors and for any number of processes.
 """
 
 import functools
@@ -152,7 +152,7 @@ def _join(parts: Sequence[Path], file: Path, origin: str) -> None:
 def _simulate(spec: DatasetSpec, seed: int, jobs: Sequence[Job], num_workers: int) -> None:
     """Simulate episodes in child processes."""
     earlier_children = set(multiprocessing.active_children())
-    # spawned, since NumPy reads the variables when it is imported
+    # spawned, because a forked process has imported NumPy already, which reads the variables only then
     context = multiprocessing.get_context("spawn")
     variables = {}
     if "avx2" in cpuinfo("flags").split():  # else these kernels would crash

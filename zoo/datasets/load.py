@@ -45,7 +45,7 @@ def load_dataset(
     sparse: bool = False,
     replace_interval: int = 1000,
 ) -> Dataset:
-    """Load the dataset of a single-task environment, making its files first when they are missing.
+    """Load the dataset of a single-task environment, creating missing files first.
 
     A dataset of several files is converted at its first use to arrays that are mapped, see
     :func:`load_shards`.
@@ -106,8 +106,8 @@ def _find_files(
         if path.is_dir() or (path.suffix.lower() == ".npz" and path.is_file()):
             return path
         raise UsageError(
-            f"`--dataset` must be {', '.join(SOURCES)} or the path of an .npz file that exists, or of a folder of "
-            f"them, got {str(path)!r}"
+            f"`--dataset` must be {', '.join(SOURCES)} or the path of an existing .npz file or folder of .npz files, "
+            f"got {str(path)!r}"
         )
     path = data_path(spec, dataset_dir)
     missing = missing_files(spec, dataset_dir, size)
@@ -143,9 +143,9 @@ Tasks = dict[int, Any]
 class ConvertedShard:
     """One file of a dataset as the raw arrays for training, with the rewards of every task.
 
-    ``solved`` counts the states that achieve each task, by its number as text, and ``sizes`` are the bytes of the
-    arrays' files. ``sha256``, ``bytes`` and ``modified`` (nanoseconds) describe the original file;
-    ``environment`` and the version of ``ogbench`` decide the rewards.
+    ``solved`` maps the number of a task, as text, to the number of states that achieve it. ``sizes`` maps a file of
+    arrays to its size in bytes. ``sha256``, ``bytes`` and ``modified`` (nanoseconds) describe the original file;
+    ``environment`` and the version of ``ogbench`` determine the rewards.
     """
 
     folder: Path
@@ -206,7 +206,7 @@ def load_shards(
     # Shards take turns in training, so each keeps its own end.
     parts = []
     for shard in converted:
-        # Only the last one may be cut: `convert_shards` gives no more files than the size needs.
+        # only the last file may be cut, because `convert_shards` returns no more files than the size needs
         parts.append(shard.shard(task, remaining))
         remaining -= shard.transitions
     files = {"files": [shard.sha256 for shard in converted], "replace_interval": replace_interval}

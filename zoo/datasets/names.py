@@ -202,7 +202,7 @@ def is_custom(name: str) -> bool:
     if name in DATASETS:
         return False
     path = Path(name)
-    # A name that looks like a path is taken for one, so that the message is about a path.
+    # a name that looks like a path counts as one, so that the message is about a path
     return (
         name.startswith("minari:")
         or len(path.parts) > 1

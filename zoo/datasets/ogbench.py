@@ -45,14 +45,14 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def make_labelling_env(env_id: str) -> Any:
-    """Return the environment by which :func:`relabel` labels a task's data; it renders no images."""
+    """Return the environment with which :func:`relabel` computes a task's rewards; it renders no images."""
     return make_raw_env(env_id.removeprefix(VISUAL))
 
 
 def check_headers(path: Path, spec: DatasetSpec) -> None:
     """Check that the arrays, dtypes and lengths of a file fit together.
 
-    Reads a few kilobytes, whatever the size of the file.
+    Reads only a few kilobytes, even of a large file.
 
     :raises DamagedFileError: if the file is corrupt.
     :raises UsageError: for the first array that is wrong.
@@ -131,8 +131,8 @@ def read_arrays(path: Path, spec: DatasetSpec) -> tuple[str, dict[str, Array]]:
         if arrays[name].ndim < 4:  # images stay bytes
             arrays[name] = arrays[name].astype(np.float32, copy=False)
     check_values(arrays)
-    # In OGBench's files `terminals` is 1 at a trajectory's last row, whose action leads nowhere; in the compact
-    # layout also in the row before, which is the last transition.
+    # In OGBench's files `terminals` is 1 in a trajectory's last row, whose action has no next state. The compact
+    # layout has a 1 also in the row before, which is the last transition.
     ends = arrays["terminals"]
     arrays["valids"] = 1 - ends
     arrays["terminals"] = np.minimum(ends + np.append(ends[1:], np.float32(1)), 1)

@@ -44,7 +44,7 @@ class EpisodeCollector:
     def collect(self, split: str, episode: int) -> Arrays:
         """Return an episode's arrays.
 
-        The global NumPy generator, from which oracles draw, is left as it was.
+        The global NumPy generator, from which oracles draw, is restored afterwards.
 
         :param split: ``"train"`` or ``"val"``.
         """
@@ -66,7 +66,7 @@ class MazeCollector(EpisodeCollector):
 
     def __init__(self, spec: DatasetSpec, seed: int) -> None:
         super().__init__(spec, seed)
-        # Every episode has the same number of steps, whatever it reaches; one row more holds the last state.
+        # Every episode has the same number of steps, with or without success; one more row holds the last state.
         self.env = make_raw_env(
             spec.env_id, terminate_at_goal=False, max_episode_steps=spec.steps + 1
         )

@@ -178,8 +178,8 @@ def unpack_step(result: Any) -> tuple[Any, float, bool, bool, Info]:
 def read_observation(space: spaces.Space[Any], observation: Any, name: str = "observation") -> Any:
     """Return a copy of an observation in the dtype of its space, unaffected by later steps of the environment.
 
-    A space of floating-point numbers takes numbers of any type, since networks compute in float32; other spaces take
-    values that convert to their dtype without loss.
+    A space of floating-point numbers accepts numbers of any type, because networks compute in float32. Other spaces
+    accept values that convert to their dtype without loss.
 
     :param name: its name in messages.
     :raises ReturnError: for another type or shape, a choice that does not exist, or a number that float32 cannot hold.

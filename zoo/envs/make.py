@@ -55,7 +55,7 @@ def make_env(
     """Return an environment whose random numbers all depend on the seed given to ``reset``.
 
     ``info`` has ``success`` (0 or 1) and SB3's ``is_success`` if the environment reports success; OGBench's
-    other entries are dropped, since they are a hundred times the size of the observation.
+    other entries are dropped, because they are a hundred times as large as the observation.
 
     :param env_id: Gymnasium id (``cube-double-singletask-task2-v0``, ``Pendulum-v1``, ``my_package:Mine-v0``) or spec.
     :param env_wrapper: wrappers around it, see `zoo.settings.record`.
@@ -154,7 +154,7 @@ def require_simulator(env_id: str) -> None:
     :raises UsageError: if the package is not installed.
     """
     if env_id in ROBOMIMIC and importlib.util.find_spec("robosuite") is None:
-        # robosuite itself is not imported yet, which takes seconds
+        # robosuite itself is not imported yet, because its import takes seconds
         install = "`pip install 'flow-rl-zoo[robomimic]'`"
         raise UsageError(f"`{env_id}` is simulated by robosuite, which is not installed; {install}")
     if env_id in ROBOTICS:
@@ -288,7 +288,7 @@ def env_spaces(env: Any) -> tuple[Any, Any]:
 
 
 def ignore_startup_warnings() -> None:
-    """Ignore the warnings that OGBench causes whatever the user does."""
+    """Ignore warnings of OGBench that no user can avoid."""
     # MuJoCo's viewer is imported, and there may be no display.
     warnings.filterwarnings("ignore", module="glfw")
     # OGBench gives bounds of actions in float64.

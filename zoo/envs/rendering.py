@@ -122,7 +122,7 @@ def prepare_drawing(env: Any) -> None:
 
     The settings take effect with the first rendered image. OGBench's scenes have a model only after the first reset.
 
-    :param env: one of Gymnasium without wrappers, of MuJoCo or not.
+    :param env: a Gymnasium environment without wrappers; other simulators than MuJoCo are left unchanged.
     """
     model = getattr(env, "model", None) or getattr(env, "_model", None)
     if model is None:

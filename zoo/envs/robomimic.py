@@ -88,12 +88,12 @@ class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         super().reset(seed=seed)
         with global_numpy_seed(self._seed()):
             self._scene.reset()
-        self._close_renderer()  # the scene is another one: the size of the cube differs
+        self._close_renderer()  # it belongs to the old scene, whose cube has another size
         # as in robomimic: in the observation of `reset`, sensors that depend on other sensors are still 0
         return _vector(self._scene._get_observations(force_update=True)), {"success": 0}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Take one step of a twentieth of a second."""
+        """Take one step of 50 ms."""
         sensors, reward, _, _ = self._scene.step(action)
         is_achieved = bool(reward > 0)
         return (

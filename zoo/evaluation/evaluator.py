@@ -97,7 +97,7 @@ class Evaluator:
 
     :param n_envs: environments of the pool; None: as many as are fastest on this machine.
     :param seed: of initial states and noise.
-    :param check_in: called again and again while environments are waited for; its exception ends the evaluation.
+    :param check_in: called repeatedly during waits for environments; its exception ends the evaluation.
     """
 
     def __init__(

@@ -37,7 +37,7 @@ def hold_out(data: Transitions, seed: int) -> tuple[Transitions, HeldOutLosses]:
 
 
 class HeldOutLosses:
-    """The losses of an update, without its step, on the same held-out transitions each time.
+    """Losses of an update on fixed held-out transitions, without an optimiser step.
 
     :param data: held-out trajectories, actions in the units of the action space.
     :param seed: of the sampled transitions and the noise, which are the same for all replicas.

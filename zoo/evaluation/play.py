@@ -101,7 +101,7 @@ def show(agent: Agent) -> EpisodeResults:
 def record(agent: Agent, path: Path, can_draw: bool = True) -> EpisodeResults:
     """Run an agent's episodes and record them as a video.
 
-    :param path: of an .mp4 or .gif.
+    :param path: path of an .mp4 or .gif file.
     :param can_draw: whether MuJoCo can draw in this process.
     :raises UsageError: if the environment needs MuJoCo to draw, and it cannot.
     """

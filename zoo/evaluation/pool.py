@@ -161,7 +161,7 @@ class EnvPool:
         :raises WorkerError: if one has ended or hangs.
         """
         waiting = [worker.connection for worker in workers]
-        polls = 0  # no clock is read, since the whole program may have been suspended
+        polls = 0  # counted instead of timed, because a clock also counts while the program is suspended
         while waiting:
             answered = multiprocessing.connection.wait(waiting, POLL_SECONDS)
             waiting = [connection for connection in waiting if connection not in answered]
@@ -192,7 +192,7 @@ class Worker:
         self.connection, child_end = context.Pipe()
         build = CloudpickleWrapper(functools.partial(EnvGroup, spec, env_kwargs, numbers))  # type: ignore[type-var]
         arguments = (child_end, dict(os.environ), build)
-        # no daemon, since an environment may start processes
+        # not a daemon, because an environment may start processes
         self.process = context.Process(target=_serve, args=arguments, daemon=False)
         start_server()
         # a script without `if __name__ == "__main__"` must not run again, unless it defines the environment

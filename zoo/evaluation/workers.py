@@ -40,7 +40,7 @@ def temp_folder() -> str:
         return multiprocessing.util.get_temp_dir()
     except OSError as error:
         raise UsageError(
-            f"`TMPDIR` must be at most {MAX_TEMP_PATH} letters long, as it holds the sockets of processes, got "
+            f"`TMPDIR` must be at most {MAX_TEMP_PATH} characters long, because it contains sockets of processes, got "
             f"{configured}; set a shorter one"
         ) from error
     finally:
@@ -68,14 +68,14 @@ def start_server() -> None:
 
 @contextlib.contextmanager
 def environment_of_children(imports_main: bool = True, **variables: str) -> Iterator[None]:
-    """Give the processes started in the block the import path of this one.
+    """Set the import path of this process for processes started in the block.
 
     Python starts them with ``-c``, which would import from the current folder first.
 
     :param imports_main: whether multiprocessing has them import the main module of this process.
     :param variables: further environment variables for them.
     """
-    temp_folder()  # children use it too, since a killed child cannot remove a folder
+    temp_folder()  # children use it too, because a killed child cannot remove its own
     path = os.pathsep.join(filter(None, sys.path))
     changed = {"PYTHONSAFEPATH": "1", "PYTHONPATH": path, **variables}
     previous = {name: os.environ[name] for name in changed if name in os.environ}

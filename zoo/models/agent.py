@@ -76,7 +76,7 @@ class Score:
     def of(cls, returns: np.ndarray, successes: np.ndarray | None) -> Score:
         """Return the score of one agent in an evaluation.
 
-        :param returns: of its episodes, shape (episodes,).
+        :param returns: returns of its episodes, shape (episodes,).
         :param successes: successes of these episodes after scoring; None if scored by return.
         """
         if successes is None:
@@ -225,7 +225,7 @@ class Agent:
     :param scoring: rule that scores its episodes.
     :param stated: score recorded in its file; None if there is none.
     :param run: its run folder; None for a single file or in another environment.
-    :param versions: package versions of its training, as far as they are known.
+    :param versions: known package versions of its training.
     :param trust: whether the name of its environment, which is from a file, may choose a module to import.
     """
 
@@ -292,7 +292,7 @@ def find_agent(args: argparse.Namespace) -> Agent:
     import_environments(args.gym_packages)
     with as_usage_error(RuntimeError):
         get_device(args.device)  # raises for an unknown device
-    if ":" in (args.env or ""):  # importing its module is allowed, since the user names it
+    if ":" in (args.env or ""):  # importing its module is allowed, because the user names it
         find_spec(args.env)
     algo = ALIASES.get(args.algo, args.algo)
     if ":" in (algo or ""):  # as above; its id is known once it is imported

@@ -27,12 +27,12 @@ def add_agent(parser: Parser, is_own: bool = False) -> None:
     )
     if not is_own:
         source.add_argument(
-            "--trained", action="store_true", help="the trained agent that comes with the package"
+            "--trained", action="store_true", help="trained agent that comes with the package"
         )
         source.add_argument(
             "--from-hub",
             metavar="REPO[@REVISION]",
-            help="an agent on the Hugging Face hub, e.g. my-name/qam-maze@main",
+            help="agent on the Hugging Face hub, e.g. my-name/qam-maze@main",
         )
     group.add_argument(
         "--algo",
@@ -45,27 +45,30 @@ def add_agent(parser: Parser, is_own: bool = False) -> None:
         "--log-folder",
         type=a_path,
         default=Path("logs"),
-        help="folder of runs, of which the newest is taken",
+        help="folder of runs; the newest run is used",
     )
     which = group.add_mutually_exclusive_group()
     which.add_argument(
-        "--load-best", action="store_true", help="the best model instead of the final one"
+        "--load-best", action="store_true", help="best model instead of the final model"
     )
     if not is_own:
         which.add_argument(
             "--load-checkpoint",
             type=_checkpoint,
             metavar="STEP",
-            help="the checkpoint of that step instead, or the `last` one",
+            help="checkpoint of this step, or `last`, instead of the final model",
         )
     group.add_argument(
-        "--gym-packages", nargs="+", default=[], help="packages to import, for their environments"
+        "--gym-packages",
+        nargs="+",
+        default=[],
+        help="packages to import that register environments",
     )
     if not is_own:
         group.add_argument(
             "--behaviour",
             metavar="FILE.py:FUNCTION",
-            help="function that returns the flow it was fine-tuned from, as in training",
+            help="function that returns the pretrained flow, as in training",
         )
     group.add_argument("--trust", action="store_true", help=TRUST)
     # programs read these even without the flags

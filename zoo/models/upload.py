@@ -59,7 +59,7 @@ def write_upload(agent: Agent, folder: Path, repo: str) -> Score:
     """Write the files of an upload, without paths of this machine, and return the score of the policy.
 
     The policy is evaluated by its protocol; a file with a recorded score, such as a trained agent, is
-    copied as it is.
+    copied unchanged.
 
     :param repo: the repository, ``name/agent``.
     :raises UsageError: if it is not an agent of this library, or its environment needs a file of this machine.

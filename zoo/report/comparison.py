@@ -243,8 +243,8 @@ class Comparison:
     :param only_own: only the user's runs, while another comparison adds published scores.
     :param methods: name -> method; some may have scores of other kinds only.
     :param phases: name -> phase; only phases that were evaluated.
-    :param curves_label: tasks of the learning curves, which all methods with single runs have in each phase,
-        since a curve spans both phases.
+    :param curves_label: tasks of the learning curves: those that all methods with single runs have in every phase,
+        because a curve spans both phases.
     :param focus: subject of the verdicts; None: the leading method of each phase.
     """
 
@@ -303,7 +303,7 @@ def places_of(environments: Iterable[str]) -> list[str]:
 def by_place(
     table: pd.DataFrame, value: Callable[[pd.DataFrame], Value]
 ) -> dict[str, dict[str, Value]]:
-    """Return method -> environment -> a function of their rows."""
+    """Return method -> environment -> value of a function of their rows."""
     result: dict[str, dict[str, Value]] = {}
     for (method, environment), rows in table.groupby(["method", "environment"]):
         result.setdefault(method, {})[environment] = value(rows)

@@ -328,7 +328,7 @@ class PhaseScores:
             is_shared = ~np.isnan(np.concatenate(list(scores.values()))).any(axis=0)
             if not is_shared.any():
                 continue
-            # a fixed memory order, since the last bits of sums depend on it
+            # a fixed memory order, because the last bits of sums depend on it
             scores = {task: np.asfortranarray(runs[:, is_shared]) for task, runs in scores.items()}
             table = self.mean_of(name, scores).curve(self.kind.limits).table()
             about = {"method": name, "where": where, "step": steps[is_shared]}

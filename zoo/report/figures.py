@@ -170,7 +170,7 @@ class _Artist:
         return Drawing(figure, f"Mean score against training steps, over {tasks}.{end}")
 
     def domains(self) -> Drawing | None:
-        """Draw the learning curves over the tasks of each domain; of one task alone it is that over all tasks."""
+        """Draw the learning curves of each domain; a single task has only the figure over all tasks."""
         curves = self.curves()
         curves = curves[curves["where"] != ALL_TASKS]
         if curves.empty or only_task(self.comparison):
@@ -245,7 +245,9 @@ class _Artist:
         means = cells.map(lambda cell: kind.scale * cell.mean.point, na_action="ignore")
         means = means.astype(float).rename(columns=self.named)
         figure = Figure((2.5 + 0.36 * len(names), 1 + 0.18 * len(means)))
-        FigureCanvasAgg(figure)  # else each label that seaborn measures leaves a renderer of 2 MB
+        FigureCanvasAgg(
+            figure
+        )  # otherwise each label that seaborn measures leaks a renderer of 2 MB
         ax = sns.heatmap(
             means,
             ax=figure.subplots(),

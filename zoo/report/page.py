@@ -68,7 +68,7 @@ _IN_FILES = ("profiles", "curves")
 _PACKAGES = ("flow-rl-zoo", "rliable", "numpy", "scipy", "pandas", "matplotlib", "seaborn")
 _PHASE_TABLES = (verdict_table, aggregates_table, domains_table, tasks_table)
 LARGEST_CSV = 10_000_000
-"""The most bytes of a CSV file; a larger table is compressed, to about a thirtieth."""
+"""Largest size of a CSV file in bytes; a larger table is compressed, to about a thirtieth."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def write_report(folder: Path, content: Content) -> Path:
 
     :raises UsageError: if the folder has files, but no report.
     """
-    check_folder(folder)  # again, since the comparison took a while
+    check_folder(folder)  # again, because the folder may have changed during the comparison
     inputs = content.inputs
     phases = phases_of(content.comparisons)
     # first, so that an interrupted report can be replaced
@@ -192,7 +192,7 @@ def write_report(folder: Path, content: Content) -> Path:
         for name, data in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(folder / name) as temporary:
-                # bytes: line ends of text depend on the system
+                # as bytes, because line ends of text depend on the system
                 temporary.write_bytes(data.encode() if isinstance(data, str) else data)
     return folder / "report.html"
 

@@ -32,10 +32,12 @@ class CompareRequest:
         metavar="FILE",
     )
     methods: Sequence[str] = flag(
-        "only these, e.g. qam QAM-E (default: all)", default=(), metavar="NAME"
+        "compare only these methods, e.g. qam QAM-E (default: all)", default=(), metavar="NAME"
     )
     envs: Sequence[str] = flag(
-        "only these, e.g. 'scene-*' (default: all)", default=(), metavar="PATTERN"
+        "compare only in these environments, e.g. 'scene-*' (default: all)",
+        default=(),
+        metavar="PATTERN",
     )
     reference_scores: Sequence[str] = flag(
         "returns of a random and an expert policy, to normalise returns",
@@ -45,15 +47,17 @@ class CompareRequest:
     )
     reps: int = flag("bootstrap repetitions", default=2_000, section="how")
     output: Path | None = flag(
-        "report.html, tables and figures",
+        "write report.html, tables and figures to this folder",
         "-o",
         metavar="DIR",
         section="output (default: tables in the terminal)",
     )
     latex: bool = flag(
-        "also figures as PDF and tables as LaTeX in the report, for a paper", default=False
+        "add figures as PDF and tables as LaTeX to the report, for a paper", default=False
     )
-    json: Path | None = flag("every number, for other programs", metavar="FILE")
+    json: Path | None = flag(
+        "write every number to a JSON file, for other programs", metavar="FILE"
+    )
     focus: str = ""
     command_line: str = ""
 

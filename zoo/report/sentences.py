@@ -39,7 +39,7 @@ _WORDS = {
     Outcome.EQUAL: "equal to",
     Outcome.WORSE: "worse than",
     Outcome.UNDECIDED: "undecided against",
-    Outcome.NOT_COMPARABLE: "not comparable, since your runs are shorter, with",
+    Outcome.NOT_COMPARABLE: "not comparable (because your runs are shorter) with",
 }
 
 
@@ -79,7 +79,7 @@ def _verdict(comparison: Comparison, phase: Phase) -> Iterator[str]:
                 titles = [comparison.methods[name].title for name in names]
                 clauses.append(f"{words} {_enumerated(titles)}")
         text = "; ".join(clauses)
-        yield f"{text[0].upper()}{text[1:]}."  # `capitalize` would make names of methods small
+        yield f"{text[0].upper()}{text[1:]}."  # `capitalize` would write names of methods in lower case
     elif len(means) > 1:
         yield "Means without single runs cannot be tested."
     yield from _rival(comparison, phase)
@@ -168,7 +168,7 @@ def warnings(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]
         for phase in comparison.phases.values():
             for text in _left_out(comparison, phase):
                 yield f"{phase.name}{comparison.title}: {text}"
-    yield from _few_seeds(comparisons, methods)  # last, since most reports have it
+    yield from _few_seeds(comparisons, methods)  # last, because most reports contain it
 
 
 def _departures(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]:

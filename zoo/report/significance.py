@@ -205,7 +205,7 @@ def rank_p_value(x: Scores, y: Scores) -> float | None:
         if min(count_x, count_y) < 2:
             return None
         ranks = stats.rankdata(np.append(runs, y[task]))
-        # mean rank of x among all runs minus among its own: the number of runs of y below a run of x
+        # mean rank of x among all runs minus its mean rank among its own runs: the number of runs of y below a run of x
         away += (ranks[:count_x].mean() - (count_x + 1) / 2) / count_y - 0.5
         variance += ranks.var(ddof=1) / ((count_x + count_y) * count_x * count_y)
     return 2 * float(special.ndtr(-abs(away) / np.sqrt(variance))) if variance else 1.0

@@ -165,8 +165,8 @@ def seed_variances(scores: Scores, episodes: Episodes | None = None) -> Array:
 
     It is the sample variance over runs. The success rate of m episodes has a variance of at least p (1 - p) / m
     even for equally good seeds, which is a lower bound: runs that agree by chance are not exact. For p, two
-    successes and two failures are added to all episodes of the task (Agresti and Coull 1998), since a rate of 0 or 1
-    would look exact again.
+    successes and two failures are added to all episodes of the task (Agresti and Coull 1998), because otherwise
+    a rate of 0 or 1 would look exact.
 
     :param episodes: task -> the number of episodes of its scores; None: no lower bound.
     """

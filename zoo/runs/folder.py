@@ -107,7 +107,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 class RunFolder:
-    """One run of one seed: ``{log}/{algo}/{env}_{k}/``. Every file in it is written whole or not at all.
+    """One run of one seed: ``{log}/{algo}/{env}_{k}/``. Every file in it is written atomically.
 
     >>> run = RunFolder(Path("logs/qam/pointmaze-medium-navigate-singletask-task1-v0_1"))
     >>> run.read_status()["state"]
@@ -401,7 +401,7 @@ def numbered_folders(parent: Path, env: str) -> dict[int, Path]:
 def find_run_folders(paths: Iterable[Path]) -> list[Path]:
     """Return the path of every run folder at or below some paths, sorted, each once.
 
-    Symbolic links are followed. A folder with several paths is returned once, by the first. The trials of a
+    Symbolic links are followed. A folder with several paths is returned once, under the first path. The trials of a
     study are not results: they are found only if its folder, or one inside it, is among the paths.
     """
     run_folders: list[str] = []

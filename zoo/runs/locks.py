@@ -64,7 +64,7 @@ class Lock:
         return True
 
     def release(self) -> None:
-        """Free the lock, if this process has it."""
+        """Release the lock if this process holds it."""
         self._lock.release(force=True)
         self.descriptors.clear()
 
@@ -85,9 +85,8 @@ class Lock:
         except OSError:
             return None
         try:
-            fcntl.flock(
-                handle, fcntl.LOCK_SH | fcntl.LOCK_NB
-            )  # shared, since several processes may test it
+            # shared, because several processes may test it
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
         except OSError:

@@ -15,8 +15,8 @@ PROTOCOL = (
 )  # fmt: skip
 """Fields that are equal for all runs of a method.
 
-Runs that started from a saved behaviour flow are separate by its number of updates, but not by its file, since each
-seed may have another one.
+Runs that started from a saved behaviour flow are distinguished by its number of updates, but not by its file, because
+each seed may have another file.
 """
 
 _NOT_SHOWN = {*PROTOCOL} & CommonSettings.declared().keys() | {*CommonSettings.with_role("machine")}
@@ -112,7 +112,7 @@ def shortened(phrases: Iterable[str], limit: int = 6) -> list[str]:
 def name_methods(runs: pd.DataFrame) -> pd.Series:
     """Return the method of each run: its label, and in brackets all settings in which runs of that label differ.
 
-    Settings are compared on each environment, since the papers have other ones for each; the algorithm on all of them.
+    Settings are compared per environment, because the papers' settings differ between environments; algorithms overall.
     If all finished runs of a label are equal, the label is their name.
 
     :param runs: the table of `zoo.runs.read.RunTables`; its column ``problem`` is missing for finished runs.

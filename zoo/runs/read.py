@@ -179,7 +179,7 @@ def _read_run(path: Path) -> ReadRun:
 
 
 def _describe(folder: RunFolder, record: RunRecord, mujoco: str | None) -> dict[str, Any]:
-    """Return the columns that the record of a run gives; raise UnreadableRun if it gives none."""
+    """Return the columns of a run from its record; raise UnreadableRun if the record is invalid."""
     try:
         columns = _columns_of(record) | {"mujoco": mujoco}
         for name in PROTOCOL:
@@ -206,7 +206,7 @@ def _simulators(folder: RunFolder, environment: str) -> str | None:
 
 
 def _columns_of(record: RunRecord) -> dict[str, Any]:
-    """Return the columns of a run that ``config.yml`` gives, and the other settings of the run."""
+    """Return the columns of a run from ``config.yml``, and its other settings."""
     environment, domain, task = split_environment(record.env)
     run = record.run
     values = run.settings()

@@ -27,7 +27,7 @@ from zoo.terminal.messages import log
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run as its folders describe it.
+    """A run, as read from its folders.
 
     :param folders: one for each replica.
     :param record: record of the first replica.

@@ -30,7 +30,7 @@ class EpisodeResults:
     :param seeds: reset seeds, shape (episodes,).
     :param played: whether a replica finished all its episodes, shape (S,). A replica that did not take part, or whose
         actions were NaN or infinite, has zeros in its rows.
-    :param any_successes: as `successes`, of any step of an episode.
+    :param any_successes: as `successes`, for success at any step of an episode.
     """
 
     successes: np.ndarray | None

@@ -92,7 +92,7 @@ def load_yaml(text: str, name: str) -> Any:
         raise UsageError(f"{name} must be valid YAML: {error}") from error
 
 
-# cached, since thousands of jobs of a suite share a few files
+# cached, because thousands of jobs of a suite share a few files
 _parse = functools.lru_cache(maxsize=256)(functools.partial(yaml.load, Loader=_Loader))
 
 
@@ -282,7 +282,7 @@ def read_files(
         for values in shared.values():
             for key in values.keys() - keys:  # settings of other algorithms
                 del values[key]
-        # the algorithm's file is more specific, so it overrides the protocol for all
+        # the algorithm's file is more specific, so it overrides the protocol shared by all algorithms
         shipped_files.append((f"hyperparams/{PROFILES}/{name}.yml", shared))
         shipped_files.append((f"hyperparams/{algo}.yml{suffix}", profiles.get(name, {})))
         user_files.append((f"{conf}{suffix}", users.get(name, {})))

@@ -144,18 +144,18 @@ class RunSettings(Configurable):
         doc="score of an episode (default: success if the environment ever reports it, otherwise the return)",
     )
     success_return: float | None = _optional(
-        doc="return from which an episode is a success, regardless of what the environment reports",
+        doc="lowest return of a successful episode; overrides the environment's report of success",
     )
     success_at: Literal["any"] | None = _optional(
         role="protocol",
         doc="any: an episode is a success if any of its steps is (default: its last step)",
     )
     reference_scores: tuple[float, float] | None = _optional(
-        doc="returns of a random and an expert policy, by which comparisons normalise returns",
+        doc="returns of a random and an expert policy, to normalise returns in comparisons",
     )
     env_wrapper: list[Any] | None = _optional(
         check=checked_wrappers,
-        doc="wrappers around the environment, module:Class or {module:Class: {argument: value}}, the innermost first",
+        doc="wrappers around the environment, module:Class or {module:Class: {argument: value}}, innermost first",
     )
     normalize: bool | dict[str, Any] = setting(
         default=False,
@@ -172,7 +172,7 @@ class RunSettings(Configurable):
         doc="action bounds of your dataset, mapped to the bounds of the environment",
     )
     reward_from: Literal["success"] | None = _optional(
-        doc="take rewards from your dataset's `success` flags: -1 a step, 0 when the task is achieved",
+        doc="take rewards from your dataset's `success` flags: -1 per step, 0 once the task is achieved",
     )
 
     def check_together(self) -> None:

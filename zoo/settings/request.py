@@ -64,17 +64,21 @@ class TrainRequest:
     )
     quick: bool = flag("the algorithm's small settings, for a laptop", default=False)
     hyperparams: Sequence[str] = flag(
-        "settings, repeatable", "-params", default=(), metavar="KEY=VALUE", action="extend"
+        "settings of the algorithm or the run; repeatable",
+        "-params",
+        default=(),
+        metavar="KEY=VALUE",
+        action="extend",
     )
     conf_file: Path | None = flag("YAML file that overrides the shipped settings", "-conf")
     trained_agent: Path | None = flag(
-        "model (.zip), or folder of a run, to start from", "-i", either="start"
+        "model (.zip) or run folder to start from", "-i", either="start"
     )
     pretrained_actor: Path | None = flag(
-        "model (.zip), or folder of a run, with the behaviour flow to start from", either="start"
+        "model (.zip) or run folder with the behaviour flow to start from", either="start"
     )
     behaviour: str | None = flag(
-        "function that makes the behaviour flow, an agents.PretrainedFlow of your network (docs/pretrained.md)",
+        "function that returns the behaviour flow, an agents.PretrainedFlow of your network (docs/pretrained.md)",
         metavar="FILE.py:FUNCTION",
     )
     resume: bool = flag(
@@ -177,7 +181,7 @@ def _flag(name: str, value: Any) -> Iterator[str]:
         for item in value:
             yield json.dumps(item) if isinstance(item, Mapping) else str(item)
     else:
-        yield f"{word}={value}"  # in one word, since a value may start with a dash
+        yield f"{word}={value}"  # in one word, because a value may start with a dash
 
 
 def add_training(
@@ -201,9 +205,7 @@ def add_training(
         seed_help += "; -1 samples one"
     seeds = groups["run"].add_mutually_exclusive_group()
     seeds.add_argument("--seed", type=kind, default=seed, help=seed_help)
-    seeds.add_argument(
-        "--seeds", nargs="+", help="several seeds in one process, e.g. 0-11 or 3 7 9"
-    )
+    seeds.add_argument("--seeds", nargs="+", help="several seeds in one process: 0-11 or 3 7 9")
     title = "steps, data, evaluations and checkpoints (default: from YAML)"
     flags = {
         name: declared

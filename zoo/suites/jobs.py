@@ -53,7 +53,7 @@ class Job:
 
     @property
     def method(self) -> str:
-        """Name of its row in the report."""
+        """Name of the job's row in the report."""
         return self.run.label or self.config.algo
 
     @cached_property  # reading the declarations of an algorithm takes milliseconds, and a suite has a thousand jobs

@@ -69,7 +69,7 @@ def run_on_ray(jobs: Sequence[Job], workers: int | None, resources: Sequence[str
 
 
 def make_task(resources: Sequence[str]) -> tuple[Any, Any]:
-    """Return the module `ray`, and `train` as a task; the cluster is not contacted yet.
+    """Return the module `ray`, and `train` as a Ray task, without contacting the cluster.
 
     :raises UsageError: if Ray is not installed or a resource is unknown.
     """
@@ -88,7 +88,7 @@ def train(job: Job, folder: str) -> None:
         # Ray cancels a task as Ctrl-C would, repeatedly every two seconds
         previous = signal.signal(signal.SIGINT, lambda number, frame: process.terminate())
         while process.poll() is None:
-            # a long wait would not notice a cancellation, as it would a signal
+            # short waits, because Ray's cancellation does not interrupt a long one
             time.sleep(POLL_SECONDS)
         signal.signal(signal.SIGINT, previous)
     if process.returncode:

@@ -87,7 +87,7 @@ def _queued_jobs(file: Path) -> dict[str, str]:
 def _queue() -> set[str] | None:
     """Return the ids of this user's jobs that wait or run; None if Slurm does not answer just now.
 
-    Asked of ``squeue``, since not every cluster has the accounting that ``sacct``, and with it submitit, needs.
+    The answer is from ``squeue``, because ``sacct``, which submitit uses, needs accounting, and some clusters lack it.
     """
     words = f"squeue --user {os.getuid()} --array --noheader --format=%F_%K"
     answer = subprocess.run(words.split(), capture_output=True, text=True)
@@ -148,8 +148,8 @@ class SlurmTask:
             signal.pthread_sigmask(signal.SIG_SETMASK, previous)
             code = self.process.wait()
         if code == INTERRUPTED:
-            # By SIGTERM. If the job was preempted, Slurm kills it and puts it back into the queue; one that ends by
-            # itself stays away.
+            # Interrupted by SIGTERM: wait for Slurm to kill a preempted job, because Slurm requeues only jobs that it
+            # kills itself.
             time.sleep(SECONDS_TO_BE_KILLED)
         if code:
             raise RuntimeError(f"training has ended with exit code {code}; see {self.job.log_file}")
@@ -160,7 +160,7 @@ class SlurmTask:
             self.process.terminate()
             # not `wait`, which this signal has interrupted and which is not reentrant
             os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
-        # a new task, since submitit pickles it and a process cannot be pickled
+        # a new task, because submitit pickles it and a process cannot be pickled
         return submitit.helpers.DelayedSubmission(SlurmTask(self.job))
 
 

@@ -32,7 +32,7 @@ class Run:
 
     Without an environment, it is a method of a suite: an algorithm with settings and a label.
 
-    :param label: name of its row in the report; empty: the algorithm's.
+    :param label: name of its row in the report; empty: name of the algorithm.
     :param params: settings that override the profile, nested.
     """
 
@@ -63,8 +63,8 @@ class Suite:
     :param algorithms: ids, ``module:Class``, or mappings with ``algo`` and, for a variant, ``label`` and ``params``.
     :param environments: environments, or domains for all of their tasks.
     :param seeds: numbers or ranges, e.g. ``0-11``.
-    :param seeds_at_once: number of seeds that a run trains together, or ``all``. Part of the suite, since seeds that
-        are trained together draw other batches than each alone.
+    :param seeds_at_once: number of seeds that a run trains together, or ``all``. This is part of the suite, because
+        seeds that are trained together sample other batches than each seed alone.
     :param params: settings of all runs, overridden by a variant's.
     :param dataset: source of a missing dataset: ``auto``, ``download`` or ``generate``.
     :param dataset_dir: folder of the datasets; empty: OGBench's.

@@ -35,8 +35,8 @@ PROGRAMS = {
     "export": "write a policy as an ONNX file, for programs without PyTorch",
     "evaluate": "evaluate any model under the report's protocol, and print its score",
     "push-to-hub": "upload an agent to the Hugging Face hub, with a model card",
-    "compare": "tables, statistics and plots of runs and published scores",
-    "monitor": "state, scores and time left of runs, once or until they have ended",
+    "compare": "compare runs and published scores: tables, statistics and plots",
+    "monitor": "show the state, scores and remaining time of runs",
     "dataset": "list, generate, download, check and convert datasets",
     "agents": "show algorithms and settings, create or check your own",
 }

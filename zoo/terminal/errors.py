@@ -35,8 +35,8 @@ def handling_signals(handler: Callable[[int, FrameType | None], None]) -> Iterat
 class StopSignal:
     """Turns the signals of `STOP_SIGNALS` into a request to stop after the current step.
 
-    A second Ctrl-C interrupts immediately. Other signals do not, as both a cluster and the parent process may send
-    them.
+    A second Ctrl-C interrupts immediately. Other signals do not, because a cluster and the parent process may
+    both send them.
 
     :param message: logged at the first signal.
     """

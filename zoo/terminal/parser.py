@@ -4,6 +4,7 @@ import argparse
 import math
 import os
 import re
+import textwrap
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from functools import partial
@@ -49,7 +50,7 @@ class Parser(argparse.ArgumentParser):
             self.error(message)
         if unknown:
             self.error(f"unexpected argument {unknown[0]!r}")
-        # now, since an environment may change the working folder
+        # now, because an environment may change the working folder later
         for name, value in vars(parsed).items():
             if isinstance(value, Path):
                 setattr(parsed, name, value.absolute())
@@ -70,6 +71,10 @@ class _HelpFormatter(argparse.HelpFormatter):
         if default is False or default in (None, "", [], argparse.SUPPRESS) or "(default:" in text:
             return text
         return f"{text} (default: %(default)s)"
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        # names such as cube-double-play-v0 stay on one line
+        return textwrap.wrap(text, width, break_on_hyphens=False)
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         fill = super()._fill_text

@@ -1,4 +1,4 @@
-"""Tables in the terminal, on standard error, since standard output is for the result."""
+"""Tables in the terminal, on standard error, because standard output is for the result."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ def make_table(
     unbroken: Sequence[str],
     wrapped: Sequence[str] = (),
 ) -> Table:
-    """Return a table with little decoration, since terminals are narrow.
+    """Return a table with little decoration, because terminals are narrow.
 
     :param unbroken: columns whose text is never wrapped.
     :param wrapped: columns that share the remaining width.

@@ -63,7 +63,7 @@ class Checkpoints:
             with explaining_write_errors(folder.status):
                 folder.path.stat()
         self._last_step = model.num_timesteps
-        # it also contains data that have files, since a kill may come between two files
+        # it repeats data of other files, because a kill may come between two files
         assert isinstance(model.logger, ReplicaLogger)
         save_checkpoint(
             model,
@@ -79,7 +79,7 @@ class Checkpoints:
         """Continue from the newest checkpoint, or from the start if there is none.
 
         :return: state of the log, for `zoo.training.logs.ReplicaLogger`.
-        :raises UsageError: if the settings of the run were changed since, or all checkpoints are damaged.
+        :raises UsageError: if the settings of the run have changed, or all checkpoints are damaged.
         """
         damaged: dict[Path, str] = {}
         for checkpoint in find_checkpoints(self.folder):
@@ -111,7 +111,7 @@ class Checkpoints:
     def _load(self, checkpoint: Path) -> dict[str, Any]:
         """Restore model and recorder from a checkpoint; return the state of its log.
 
-        :raises UsageError: if the settings of the run were changed since.
+        :raises UsageError: if the settings of the run have changed.
         """
         saved = load_checkpoint(self.model, checkpoint)
         self._last_step = self.model.num_timesteps

@@ -45,7 +45,7 @@ class RunPlan:
     :param config: everything that determines its outcome besides seeds and data.
     :param content: the dataset, if its spaces were needed already.
     :param env_id: Gymnasium's id of the environment.
-    :param env_kwargs: arguments of `make_env`: its constructor's, wrappers and stacked frames.
+    :param env_kwargs: arguments of `make_env`: constructor arguments, wrappers and stacked frames.
     """
 
     request: TrainRequest
@@ -132,7 +132,7 @@ def plan_run(request: TrainRequest) -> RunPlan:
         request = replace(request, env=dataset_only_id(name_of(request.dataset)))
     # a package may register the environment
     import_environments(request.gym_packages)
-    # first, since settings depend on the benchmark, and phases on the data
+    # first, because settings depend on the benchmark, and phases on the data
     data_kind, benchmark, env_id = find_source(request)
     # profiles have steps for both phases, but this run may lack an environment or data
     phases = {}
@@ -254,7 +254,7 @@ def _takes_data(request: TrainRequest, config: RunRecord, data_kind: DataKind | 
         has_success_rewards |= require_format(request.dataset)[1].rewards_follow_success
     if has_success_rewards and run.online_steps and not request.no_env:
         raise UsageError(
-            "the dataset's rewards are -1 a step and 0 when the task is achieved, and the rewards of "
+            "the dataset's rewards are -1 per step and 0 once the task is achieved, and the rewards of "
             f"`{request.env}` may differ online; set --online-steps to 0, or use data with the environment's rewards"
         )
     if request.no_env and (

@@ -69,7 +69,7 @@ class Recorder:
     def evaluate(self, phase: int) -> None:
         """Evaluate the model, unless that was done at this step.
 
-        :raises Abandoned: if a signal has come.
+        :raises Abandoned: if a signal was received.
         """
         if self.last_step == self.step:
             return

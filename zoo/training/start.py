@@ -121,7 +121,7 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     if run:
         log_to_folders(folder.path for folder in folders)
         seeds = run.seeds
-    # sampled only now, since --resume without seeds takes the seeds of the run
+    # sampled only now, because --resume without seeds uses the seeds of the run
     seeds = seeds or [secrets.randbelow(100_000)]
     if request.num_threads is not None:
         torch.set_num_threads(request.num_threads)
@@ -130,7 +130,9 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     model = make_model(plan, seeds, data, envs)
     if not run:
         if isinstance(evaluator, Evaluator):
-            _ = evaluator.spaces  # wait, since the environment may be rejected
+            _ = (
+                evaluator.spaces
+            )  # wait before any folder is created, because the environment may be rejected
         make_folders(folders, record, seeds, model, data, request)
     replicas = Replicas(folders, seeds)
     recorder = Recorder(record, model, evaluator, replicas, stop, observe)
@@ -263,7 +265,7 @@ def make_model(plan: RunPlan, seeds: list[int], data: Dataset | None, env: VecEn
             verbose=max(request.verbose - 1, 0),
         )
         if config.run.online_steps:
-            model.replay_buffer.require_room()  # now, not after the offline phase
+            model.replay_buffer.require_room()  # now, because a failure after the offline phase would waste it
         if config.action_noise is not None:
             model.action_noise = named_action_noise(*config.action_noise, model.action_space)
         if data is not None:
@@ -318,7 +320,7 @@ def make_environments(plan: RunPlan, replicas: int, stack: contextlib.ExitStack)
         raise UsageError(
             f"`train_freq` = {list(train_freq)} needs one environment, got {n_envs}; set it in steps"
         )
-    # found here, since other processes have not imported the user's packages
+    # found here, because other processes have not imported the user's packages
     spec = find_spec(plan.env_id, **plan.env_kwargs)
 
     def make_here() -> Env[Any, Any]:

@@ -19,7 +19,7 @@ def suggest(trial: Trial, searches: Mapping[str, Search]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for name, search in searches.items():
         if isinstance(search, Choice):
-            # by its text, since Optuna stores scalars only, and some values are lists
+            # by its text, because Optuna stores only scalars, and some values are lists
             values = {str(value): value for value in search.values}
             settings[name] = values[trial.suggest_categorical(name, list(values))]
         elif isinstance(search.low, int) and isinstance(search.high, int):
@@ -57,7 +57,7 @@ def read_searches(entry: Entry, words: Sequence[str], fixed: Collection[str]) ->
             raise UsageError(f"`{name}` is both searched and fixed by -params; omit one of the two")
         searches[name] = search
     if not words:
-        # without settings shared by all algorithms, since ten settings need hundreds of trials
+        # without settings shared by all algorithms, because ten settings need hundreds of trials
         searches = declared_searches(declared)
         for name in fixed:
             searches.pop(name, None)

@@ -56,7 +56,7 @@ GRACE_SECONDS = 60
 LOCK_SECONDS = 60
 """Timeout for a SQLite file that another process is writing; SQLite's default of 5 s is short for a slow disk."""
 MAX_RETRIES = 5
-"""Number of repetitions of a killed trial, since its settings may kill it again."""
+"""Number of repetitions of a killed trial; limited, because its settings may kill it again."""
 STARTUP_TRIALS = 10
 """Trials before TPE and the median pruner start."""
 
@@ -190,7 +190,7 @@ def open_study(plan: Plan) -> optuna.Study:
     # two processes must not suggest the same values
     seed = seed_for(Purpose.TRIALS, plan.seeds, starts)
     study.sampler = TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, constant_liar=True)
-    # no trial is pruned in its first third, since early scores rank trials badly
+    # no trial is pruned in its first third, because early scores rank trials badly
     evaluations = plan.steps // plan.run.config.run.eval_freq
     study.pruner = MedianPruner(STARTUP_TRIALS, n_warmup_steps=evaluations // 3)
     return study
@@ -211,7 +211,7 @@ def run_trials(study: optuna.Study, plan: Plan) -> None:
             started = {first_number(trial) for trial in trials if trial.state != TrialState.WAITING}
             if len(started) >= plan.request.n_trials and not states[TrialState.WAITING]:
                 break
-            # one at a time, since trials of other processes count too
+            # one at a time, because trials of other processes count too
             study.optimize(trainer, n_trials=1, catch=TrialFailed, callbacks=[trainer.finish])
             if trainer.stop.requested:
                 raise Interrupted("stopped by a signal; the same command continues the study")

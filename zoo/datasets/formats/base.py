@@ -70,7 +70,7 @@ class Metadata:
 
     :param environment: id of the environment that it was recorded in.
     :param reference_scores: returns of a random and of an expert policy.
-    :param parts: names of the arrays of an observation, in the order of its space; empty without one.
+    :param parts: names of the arrays of an observation, in the order of its Dict space; empty for other spaces.
     """
 
     environment: str | None = None
@@ -257,7 +257,7 @@ def write_set(path: Path, transitions: Transitions) -> None:
 
 @contextlib.contextmanager
 def explaining_damage(path: Path, kind: str) -> Iterator[None]:
-    """Turn whatever a library raises over a damaged file into a UsageError that names it.
+    """Turn any exception that a library raises for a damaged file into a UsageError that names the file.
 
     :param kind: the format of the file.
     """
@@ -323,7 +323,7 @@ def masks_of(name: str, terminated: Array, steps: int) -> Array:
     """Return an episode's masks, given whether it terminated: one flag, or one for each step, shape (T,)."""
     if not steps:
         return np.zeros(0)
-    if terminated.size == 1:  # a single flag is of the last step
+    if terminated.size == 1:  # a single flag belongs to the last step
         terminated = np.append(np.zeros(steps - 1, terminated.dtype), terminated.reshape(-1))
     ends = require_flags(name, "terminated", terminated, steps)
     if ends[:-1].any():
