@@ -28,7 +28,7 @@ def compiler_options() -> dict[str, Any]:
     return {
         # the file reads the headers once; precompiling them takes longer
         "cpp_cache_precompile_headers": False,
-        # believe the processor's flags, and compile no program for each
+        # by the processor's flags, without a test program for each instruction set
         "cpp.vec_isa_ok": True,
     }
 
