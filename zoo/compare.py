@@ -33,7 +33,7 @@ def make_parser() -> Parser:
     data.add_argument(
         "paths", nargs="*", type=a_path, metavar="PATH", help="folders to search for run folders"
     )
-    add_verbose(groups["how"])
+    add_verbose(groups["computation"])
     parser.set_defaults(command_line="")
     return parser
 

@@ -61,7 +61,7 @@ def find_algorithm(id: str) -> registry.Entry:
         entry = agents.get(id)
     except KeyError as error:
         raise UsageError(str(error.args[0])) from error
-    except Exception as error:  # whatever a module of the user's raises when it is imported
+    except Exception as error:  # any error of a user's module during its import
         raise UsageError(f"`{id}` cannot be imported: {type(error).__name__}: {error}") from error
     if entry.id in SB3:
         raise UsageError(

@@ -19,7 +19,7 @@ def import_optional(
 ) -> Any:
     """Return a module of a package that is not always installed.
 
-    :param title: of the package, for the message.
+    :param title: title of the package, for the message.
     :param needed_by: feature that needs it.
     :param install: name of the package for pip.
     :param otherwise: alternative to installing it, for the message.
@@ -80,7 +80,7 @@ def load_flow(name: str) -> Any:
 
 
 def _import_file(file: Path) -> ModuleType:
-    """Return the module of a file, whatever its name."""
+    """Return the module of a file with any name."""
     path = file.expanduser().resolve()
     # at the end, so that its neighbours cannot shadow installed modules
     sys.path.append(str(path.parent))

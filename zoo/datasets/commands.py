@@ -54,7 +54,7 @@ def list_datasets(folder: Folder) -> dict[str, list[Result]]:
 def convert(name: str, folder: Folder, path: Path, reward_from: str | None) -> Result:
     """Write a dataset in any format as an npz file, and return a summary of its content.
 
-    :param path: of the npz file.
+    :param path: path of the npz file.
     """
     source = _source_of(name, folder)
     if not is_custom(source):
@@ -92,7 +92,7 @@ def check(
         # as in training, so that the same environments are registered
         import_environments(gym_packages)
         kwargs = parse_overrides(env_kwargs, "--env-kwargs")
-        # a wrong environment is a wrong command, no finding
+        # a wrong environment is an error of the command line, not a finding about the dataset
         with contextlib.closing(make_env(gym_id(env or name), **kwargs)) as built:
             try_env(built)
             with _recording(findings):

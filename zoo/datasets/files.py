@@ -55,7 +55,7 @@ def training_files(
 ) -> list[Path]:
     """Return the paths of a dataset's training files, one or several, in order, whether they exist or not.
 
-    :param transitions: of several files, the first that hold so many; None: all.
+    :param transitions: for several files, use only the first files with this many; None: all.
     """
     path = data_path(spec, dataset_dir)
     if spec.files == 1:

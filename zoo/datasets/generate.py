@@ -63,7 +63,7 @@ def generate_dataset(
     Finished episodes are kept next to the file until it is complete, so a stopped generation can be continued.
     A dataset of fewer episodes is the beginning of one of more.
 
-    :param name: of a dataset of OGBench.
+    :param name: name of an OGBench dataset.
     :param dataset_dir: None takes OGBench's folder, and for another size than OGBench's a separate folder below it.
     :param num_episodes: training episodes; the validation file gets a tenth of them, at least one.
     :param dataset_size: training transitions instead of episodes, rounded up to whole episodes; None for both takes

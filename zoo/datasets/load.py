@@ -96,7 +96,7 @@ def load_dataset(
 def _find_files(
     spec: DatasetSpec, dataset_dir: Folder, dataset: str | Path, size: int | None
 ) -> Path:
-    """Return the path of the file to read, or of the folder of files, after making them if needed.
+    """Return the path of the file to read, or of the folder of files, after creating them if needed.
 
     :param dataset: one of `SOURCES`, or a path.
     :param size: how many transitions are needed; None: all.
@@ -203,7 +203,7 @@ def load_shards(
     remaining = total
     if size is not None:
         remaining = size
-    # Shards take turns in training, so each keeps its own end.
+    # training uses one shard after the other, so each shard keeps its own end
     parts = []
     for shard in converted:
         # only the last file may be cut, because `convert_shards` returns no more files than the size needs

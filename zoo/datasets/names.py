@@ -63,8 +63,8 @@ class DatasetSpec:
     :param name: file name without extension, e.g. ``"cube-double-play-v0"``.
     :param environment: environment without version, e.g. ``"cube-double"``.
     :param kind: how it was collected: ``"play"``, ``"noisy"``, ``"navigate"``, ``"stitch"`` or ``"explore"``.
-    :param episodes: training episodes a file; the ``-val`` file has a tenth of them.
-    :param steps: transitions an episode; an episode has one row more.
+    :param episodes: training episodes per file; the ``-val`` file has a tenth of them.
+    :param steps: transitions per episode; an episode has one more row.
     :param files: training files; above 1 the dataset is a folder of shards.
     """
 

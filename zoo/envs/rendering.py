@@ -41,7 +41,7 @@ _IMAGES = re.compile(rf"(^|/){VISUAL}[^/]*-v\d+(_\d+)?(/|$)")
 def prepare_pictures(*names: object) -> None:
     """Choose a rendering backend if a name is one of OGBench's with images; before MuJoCo is imported.
 
-    :param names: of environments, datasets, and paths of run folders, which are named after environments.
+    :param names: names of environments and datasets, and paths of run folders, which are named after environments.
     :raises UsageError: if no backend works.
     """
     named = next((str(name) for name in names if _IMAGES.search(str(name))), None)
@@ -78,7 +78,7 @@ def _has_screen() -> bool:
 def _nothing_draws(name: str) -> str:
     advice = WHAT_TO_INSTALL
     platform = os.environ.get("PYOPENGL_PLATFORM")
-    if platform:  # it rules out the other backends, whatever is installed
+    if platform:  # it rules out all other backends, even installed ones
         advice = f"unset PYOPENGL_PLATFORM={platform}, or {advice}"
     return (
         f"`{name}` needs rendering, but no MuJoCo rendering backend works on this machine; {advice}. A program of "

@@ -25,7 +25,7 @@ Array: TypeAlias = np.ndarray
 
 @contextlib.contextmanager
 def global_numpy_seed(seed: int | Array) -> Iterator[None]:
-    """Seed NumPy's global generator, which OGBench and robosuite draw from, and put it back afterwards.
+    """Seed NumPy's global generator, from which OGBench and robosuite draw, and restore it afterwards.
 
     :param seed: one or more unsigned 32-bit words.
     """

@@ -96,7 +96,7 @@ class Evaluator:
     another batch size. So the number of environments changes the time taken and nothing else.
 
     :param n_envs: environments of the pool; None: as many as are fastest on this machine.
-    :param seed: of initial states and noise.
+    :param seed: seed of initial states and noise.
     :param check_in: called repeatedly during waits for environments; its exception ends the evaluation.
     """
 
@@ -238,7 +238,7 @@ class BatchPlanner:
     The noise of an episode comes from its generator, for a few chunks in advance.
 
     :param spaces: observation and action space.
-    :param seed: of the noise, together with `names`, the number of each replica.
+    :param seed: seed of the noise, together with `names`, the number of each replica.
     """
 
     def __init__(

@@ -22,7 +22,7 @@ ROWS = 512  # held-out sequences whose losses are computed
 def hold_out(data: Transitions, seed: int) -> tuple[Transitions, HeldOutLosses]:
     """Split data into trajectories to train on, and the losses on the others.
 
-    :param seed: of :class:`HeldOutLosses`.
+    :param seed: seed of :class:`HeldOutLosses`.
     :raises UsageError: for a single trajectory.
     """
     count = len(data.final_observations)
@@ -40,7 +40,7 @@ class HeldOutLosses:
     """Losses of an update on fixed held-out transitions, without an optimiser step.
 
     :param data: held-out trajectories, actions in the units of the action space.
-    :param seed: of the sampled transitions and the noise, which are the same for all replicas.
+    :param seed: seed of the sampled transitions and the noise, which are the same for all replicas.
     """
 
     def __init__(self, data: Transitions, *, seed: int) -> None:

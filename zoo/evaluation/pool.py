@@ -180,7 +180,7 @@ class EnvPool:
 class Worker:
     """A process with some environments of a pool; it never outlives its parent.
 
-    :param numbers: of the environments.
+    :param numbers: numbers of the environments.
     """
 
     def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], numbers: range) -> None:
@@ -260,7 +260,7 @@ def modules_to_preload(entry_point: str) -> list[str]:
     Only modules that start no threads and make no random generators when they are imported: a fork would copy the
     generators, so that all processes draw the same numbers, and would lose the threads. Others are imported after it.
 
-    :param entry_point: of the environment.
+    :param entry_point: entry point of the environment.
     """
     modules = ["zoo.evaluation.preload"]
     module = entry_point.partition(":")[0]
@@ -275,7 +275,7 @@ def modules_to_preload(entry_point: str) -> list[str]:
 class EnvGroup:
     """The environments of one process, stepped one after the other.
 
-    :param numbers: of the environments in the pool; the process of number 0 tries it for all.
+    :param numbers: numbers of the environments in the pool; the process of number 0 tries the environment for all.
     :raises UsageError: if the trial rejects it.
     """
 

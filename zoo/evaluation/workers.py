@@ -23,7 +23,7 @@ CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 CLOSE_SECONDS = 10.0
 """Time for a child to finish: an environment may execute a chunk, write files or end its processes."""
 
-# a socket's path has 103 letters on macOS and 107 on Linux; multiprocessing adds 32
+# a socket's path has at most 103 characters on macOS and 107 on Linux; multiprocessing adds 32
 MAX_TEMP_PATH = 70
 
 

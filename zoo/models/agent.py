@@ -219,7 +219,7 @@ class Agent:
     :param source: file that it was loaded from.
     :param env: name of the environment, as runs have it.
     :param env_kwargs: arguments of `zoo.envs.make.make_env`; the policy's stacked frames are added.
-    :param episodes: of an evaluation.
+    :param episodes: episodes of an evaluation.
     :param seed: seed of initial states and noise.
     :param replica: index of its noise stream: the seed of its training.
     :param scoring: rule that scores its episodes.
@@ -340,8 +340,8 @@ def agent_of_run(
 ) -> Agent:
     """Return the agent of a run folder, with the environment and the protocol of the run.
 
-    :param name: of the file in the folder to take instead of the final model, e.g. its best one.
-    :param step: of the checkpoint to take instead; -1 takes the last.
+    :param name: name of the file in the folder to load instead of the final model, e.g. the best model.
+    :param step: step of the checkpoint to load instead; -1 loads the last.
     :param behaviour: custom flow that the model was trained on.
     :raises UsageError: if the folder or its model cannot be read, or there is no such model.
     """

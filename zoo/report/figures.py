@@ -116,7 +116,7 @@ class _Artist:
         last = list(about.phases.values())[-1]
         best = ranking(about, last)
         own_methods = [name for name in best if about.methods[name].is_own]
-        # these are the subject of the report, whatever their scores
+        # these are the subject of the report, regardless of their scores
         first = [about.focus] if about.focus in best else []
         names = list(dict.fromkeys([*first, *own_methods, *best]))[:MAX_LINES]
         return dict(zip(names, sns.color_palette("colorblind"), strict=False))

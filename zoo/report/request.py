@@ -45,7 +45,7 @@ class CompareRequest:
         action="extend",
         metavar="ENV=RANDOM,EXPERT",
     )
-    reps: int = flag("bootstrap repetitions", default=2_000, section="how")
+    reps: int = flag("bootstrap repetitions", default=2_000, section="computation")
     output: Path | None = flag(
         "write report.html, tables and figures to this folder",
         "-o",

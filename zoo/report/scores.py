@@ -43,8 +43,8 @@ _RUN = ["method", "environment", "seed", "phase"]
 class ScoreTables:
     """Scores of one source.
 
-    :param evaluations: of single runs, columns `zoo.runs.read.EVALUATION_COLUMNS`.
-    :param means: of methods without single runs, columns `zoo.report.comparison.MEAN_COLUMNS`.
+    :param evaluations: evaluations of single runs, columns `zoo.runs.read.EVALUATION_COLUMNS`.
+    :param means: means of methods without single runs, columns `zoo.report.comparison.MEAN_COLUMNS`.
     """
 
     methods: Methods

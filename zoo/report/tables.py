@@ -143,7 +143,7 @@ def _score_entries(
 
     Only the best is bold, so that bold never contradicts a test.
 
-    :param field: of `Cell`.
+    :param field: field of `Cell`.
     """
     kind = comparison.kind
     estimates = {name: getattr(cell, field) for name, cell in cells.items()}

@@ -25,7 +25,7 @@ class Lock:
 
     Storage without locks grants the lock to every process, with a warning.
 
-    :param path: of the file, which stays when the lock is free.
+    :param path: path of the file, which remains when the lock is released.
     """
 
     def __init__(self, path: Path) -> None:

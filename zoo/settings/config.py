@@ -36,7 +36,7 @@ PROTOCOL_SETTINGS = (*CommonSettings.with_role("protocol"), *RunSettings.with_ro
 class Benchmark:
     """Defaults of a benchmark for an environment.
 
-    :param domain: the environment's domain, e.g. ``"cube-double-play"``; None for an environment of no benchmark.
+    :param domain: the environment's domain, e.g. ``"cube-double-play"``; None if it has no benchmark.
     :param groups: entries for several domains, e.g. ``["visual"]``, which the domain's entry overrides. For quick
         settings, ``visual-quick`` overrides ``quick``.
     :param dataset: the dataset of the environment's name.

@@ -212,7 +212,7 @@ class RunRecord:
     :param run: settings of the run.
     :param settings: settings of the algorithm, with defaults, and arguments of its policy.
     :param method: the algorithm with its settings; None for an algorithm of SB3 and in a record that was read.
-    :param sources: sources of the values, one line a layer.
+    :param sources: sources of the values, one line per layer.
     :param departures: setting -> its value and its value in the protocol, if they differ.
     :param no_env: whether it trains on data alone, after which `env` is named.
     :param env_kwargs: words ``KEY=VALUE``, like `eval_env_kwargs`.

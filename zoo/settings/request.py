@@ -53,7 +53,10 @@ class TrainRequest:
 
     algo: str = flag("algorithm id, e.g. qam", default=MISSING, required=True, section="run")
     env: str = flag(
-        "e.g. cube-double-play-singletask-task2-v0", default="", either="where", required=True
+        "environment, e.g. cube-double-play-singletask-task2-v0",
+        default="",
+        either="where",
+        required=True,
     )
     no_env: bool = flag(
         "train and evaluate on --dataset alone (docs/no_env.md)", default=False, either="where"
@@ -64,7 +67,7 @@ class TrainRequest:
     )
     quick: bool = flag("the algorithm's small settings, for a laptop", default=False)
     hyperparams: Sequence[str] = flag(
-        "settings of the algorithm or the run; repeatable",
+        "settings by name; repeatable",
         "-params",
         default=(),
         metavar="KEY=VALUE",

@@ -39,7 +39,7 @@ SUBMITTED = "submitted.json"
 def run_on_slurm(
     jobs: Sequence[Job], log_folder: Path, workers: int | None, resources: Sequence[str]
 ) -> None:
-    """Submit jobs, and wait for their ends. Jobs that Slurm has of an earlier program are waited for.
+    """Submit jobs, and wait until they finish. Jobs that Slurm has of an earlier program are waited for.
 
     :param workers: number of parallel jobs; None: 100.
     :param resources: parameters of submitit's ``AutoExecutor``, as ``key=value``.

@@ -34,7 +34,7 @@ NO_TRANSITION = "contains no transitions"
 
 @dataclass(frozen=True)
 class Dataset:
-    """Transitions of one task, read at once or in several files that take turns.
+    """Transitions of one task, loaded together, or in several files that training uses in turn.
 
     :param content: argument of an algorithm's ``load_dataset``; rewards belong to the state before the action.
     :param fingerprint: sha256 of the files' content and of the settings.
@@ -85,7 +85,7 @@ class Format:
     """Whether its files may have an array `success`, from which rewards can be taken."""
 
     rewards_follow_success = False
-    """Whether its rewards are derived from success, whatever the environment's rewards are."""
+    """Whether its rewards are derived from success, regardless of the environment's rewards."""
 
     def matches(self, path: Path) -> bool:
         """Return whether a file of its extension, or a folder, is of this format; nothing of its content is trusted."""
@@ -153,7 +153,7 @@ def joined(name: str, episodes: Mapping[str, Arrays]) -> Transitions:
 
     :param episodes: arrays of each from :func:`episode_of`, by name.
     """
-    # A recording that was stopped immediately is common, and no reason to reject the dataset.
+    # Recordings that were stopped immediately are common, so they do not make the dataset invalid.
     parts = {key: arrays for key, arrays in episodes.items() if len(arrays["actions"])}
     if not parts:
         raise UsageError(f"{name} {NO_TRANSITION}")
@@ -200,7 +200,7 @@ def transitions_of(name: str, arrays: Arrays) -> Transitions:
         raise UsageError(f"{name} cannot be used: {error}") from error
     for note in transitions.warnings:
         warn(name, note)
-    # In the types that training stores, so that a dataset has one fingerprint whatever the types of its files.
+    # In the dtypes that training stores, so that the fingerprint does not depend on the dtypes in the files.
     observation_kind = np.uint8 if is_image else np.float32
     stored = {}
     for key, array in transitions.arrays.items():
@@ -225,7 +225,7 @@ def refuse_bad_values(name: str, arrays: Arrays, steps: Array | None = None) -> 
 def warn(name: str, message: str) -> None:
     """Warn of something in a dataset.
 
-    :param name: of the dataset.
+    :param name: name of the dataset.
     """
     warnings.warn(f"{name}: {message}", stacklevel=3)
 

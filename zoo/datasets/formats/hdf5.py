@@ -53,7 +53,7 @@ def opened(path: Path) -> Iterator[Stored]:
 def groups_of(stored: Stored, pattern: str) -> dict[int, Stored]:
     """Return the arrays of numbered groups, by number and name.
 
-    :param pattern: of paths, which finds the two.
+    :param pattern: pattern of paths that matches the two.
     """
     groups: dict[int, Stored] = {}
     for path, entry in stored.items():

@@ -115,7 +115,7 @@ def find_minari(source: str) -> Path:
         minari = import_extra("minari", f"downloading {source}")
         try:
             minari.download_dataset(name)
-        except Exception as error:  # whatever its hosts raise
+        except Exception as error:  # any error of its hosts
             raise UsageError(
                 f"there is no Minari dataset {name} at {folder}, and its download failed "
                 f"({one_line(error)}); check the id with `minari list remote`, or copy the dataset there from "
@@ -142,8 +142,8 @@ def parts_of(space: Any, name: str = "observations") -> Iterator[str]:
 def _episode(name: str, part: Any, part_names: Sequence[str]) -> Arrays:
     """Return one of Minari's episodes.
 
-    :param part_names: of the arrays of an observation. Gymnasium sorts the keys of a Dict that is read back, so only
-        these keep the order in which the environment flattened it.
+    :param part_names: names of the arrays of an observation. Gymnasium sorts the keys of a Dict that is read back, so
+        only these keep the order in which the environment flattened it.
     """
     parts: list[Array] = []
     for path in part_names:

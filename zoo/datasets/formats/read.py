@@ -153,7 +153,7 @@ def require_format(source: str | Path) -> tuple[Path, Format]:
 def has_rewards(source: str | Path, env: str = "") -> bool:
     """Return whether a dataset has rewards; OGBench's files have none, since they serve several tasks.
 
-    :param env: for a task of OGBench, the task defines the rewards, whatever a file of its states contains.
+    :param env: a task of OGBench defines the rewards itself, regardless of the rewards in a file of its states.
     :raises UsageError: if there is no dataset, or its file is damaged.
     """
     if str(source).startswith(MINARI):
