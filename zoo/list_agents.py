@@ -125,7 +125,7 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
             f"`{args.algo}` is one of SB3's algorithms; the checks are for subclasses of `agents.Method`"
         )
     settings = parse_overrides(args.hyperparams or (), "-params")
-    # The kit would count a wrong setting as a failure of every check.
+    # Otherwise a wrong setting would count as a failure of every check.
     with as_usage_error():
         require_names([*args.skip, *entry.method.fails_by_design])
         entry.method.refuse_unknown(settings)

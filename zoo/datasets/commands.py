@@ -139,7 +139,9 @@ def _recording(findings: list[Result], **columns: str) -> Iterator[None]:
     :param columns: further columns of the findings.
     """
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")  # else only the first file that has a warning shows it
+        warnings.simplefilter(
+            "always"
+        )  # otherwise only the first file with a warning would show it
         try:
             yield
         except BROKEN as error:

@@ -172,7 +172,7 @@ def check_checksum(path: Path) -> str:
     expected = recorded_sha256(path)
     if expected not in (None, digest):
         raise UsageError(
-            f"{path} is damaged: its sha256 is {digest}, not {expected} as recorded; get or make it again",
+            f"{path} is damaged: its sha256 is {digest}, not {expected} as recorded; download or create it again",
         )
     return digest
 

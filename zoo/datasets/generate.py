@@ -64,7 +64,7 @@ def generate_dataset(
     A dataset of fewer episodes is the beginning of one of more.
 
     :param name: name of an OGBench dataset.
-    :param dataset_dir: None takes OGBench's folder, and for another size than OGBench's a separate folder below it.
+    :param dataset_dir: None: OGBench's folder, or a folder in it if the size differs from OGBench's.
     :param num_episodes: training episodes; the validation file gets a tenth of them, at least one.
     :param dataset_size: training transitions instead of episodes, rounded up to whole episodes; None for both takes
         OGBench's size.

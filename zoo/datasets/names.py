@@ -110,7 +110,7 @@ class DatasetSpec:
 
     @property
     def is_generatable(self) -> bool:
-        """Whether OGBench has a scripted oracle for it and it is one file."""
+        """Whether OGBench has a scripted oracle for the dataset, and the dataset is a single file."""
         return self.files == 1 and self.family.startswith(_ORACLE_FAMILIES)
 
 

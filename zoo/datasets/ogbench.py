@@ -41,7 +41,9 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except BROKEN as error:
         problem = getattr(error, "problem", error)
-        raise UsageError(f"{path} cannot be used: {problem}; get or make it again") from error
+        raise UsageError(
+            f"{path} cannot be used: {problem}; download or create it again"
+        ) from error
 
 
 def make_labelling_env(env_id: str) -> Any:
@@ -119,7 +121,7 @@ def check_dataset(path: Path, spec: DatasetSpec) -> dict[str, Any]:
 
 
 def read_arrays(path: Path, spec: DatasetSpec) -> tuple[str, dict[str, Array]]:
-    """Return a file's sha256, and the arrays needed for training and relabelling, checked, with actions clipped.
+    """Return a file's sha256, and its checked arrays for training and relabelling, with clipped actions.
 
     :return: arrays by name, in OGBench's compact layout, each of shape (rows, ...).
     :raises DamagedFileError: if the file is damaged.

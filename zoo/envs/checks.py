@@ -44,7 +44,7 @@ class ReturnError(ValueError):
 def check_spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
     """Reject spaces that cannot be trained on.
 
-    :raises UsageError: for the first of these.
+    :raises UsageError: for the first unsuitable space.
     """
     actions = env.action_space
     observations = env.observation_space
@@ -228,7 +228,7 @@ def read_success(info: Info) -> int | None:
     :raises ReturnError: if it is neither 0 nor 1.
     """
     success = info.get("success")
-    if success is None:  # also if the key exists and its value is None
+    if success is None:  # the key is missing, or its value is None
         success = info.get("is_success")
     if success is None:
         return None

@@ -1,4 +1,4 @@
-"""Run evaluation episodes in batches, open loop within a chunk; the number of environments changes no result."""
+"""Run evaluation episodes in batches, open loop within a chunk; results do not depend on the number of environments."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Evaluator:
     and e, and it always is row e of a batch of ``episodes`` rows, because a matrix product rounds differently at
     another batch size. So the number of environments changes the time taken and nothing else.
 
-    :param n_envs: environments of the pool; None: as many as are fastest on this machine.
+    :param n_envs: environments of the pool; None: the fastest number on this machine.
     :param seed: seed of initial states and noise.
     :param check_in: called repeatedly during waits for environments; its exception ends the evaluation.
     """

@@ -280,9 +280,9 @@ class EnvGroup:
     """
 
     def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], numbers: range) -> None:
-        np.random.seed()  # anew: all processes were forked with the same global generator
+        np.random.seed()  # seeded anew, because all processes were forked with the same global generator
         self._envs: dict[int, RepeatableEnv] = {}
-        # each is closed once, also if a later one cannot be built or closed
+        # each is closed once, even if a later one cannot be created or closed
         with contextlib.ExitStack() as stack:
             for number in numbers:
                 env = make_env(spec, **env_kwargs)

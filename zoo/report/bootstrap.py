@@ -68,7 +68,9 @@ def probabilities_of_improvement(
     """
 
     def statistic(*blocks: Array) -> Array:
-        half = len(blocks) // 2  # the blocks of X, then of a rival, on the same tasks
+        half = (
+            len(blocks) // 2
+        )  # the blocks of X, followed by the blocks of a rival, on the same tasks
         total = np.zeros(blocks[-1].shape[2])
         for runs_x, runs_y in zip(blocks[:half], blocks[half:], strict=True):
             above = np.count_nonzero(runs_x[:, None] > runs_y, axis=(0, 1, 2))

@@ -332,7 +332,7 @@ def ranking(comparison: Comparison, phase: Phase | None = None) -> list[str]:
     order of `Comparison.methods`.
     """
     phases = list(comparison.phases.values())
-    if phase is not None:  # stable: the other phases keep their order
+    if phase is not None:  # a stable sort, so that the other phases keep their order
         phases.sort(key=lambda candidate: candidate.name != phase.name)
     names: list[str] = []
     for ordering_phase in phases:

@@ -296,7 +296,7 @@ class _Artist:
         """Draw the mean and the IQM of each method; published means have no IQM."""
         cells = phase.aggregates
         names = [name for name in ranking(self.comparison, phase) if name in cells]
-        if len(names) < 2:  # a single method is no comparison
+        if len(names) < 2:  # a comparison needs two methods
             return None
         columns: dict[str, dict[str, Estimate | None]] = {}
         columns["mean"] = {name: cells[name].mean for name in names}

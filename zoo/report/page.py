@@ -1,6 +1,6 @@
 """Run a comparison and write its page, tables and figures, or print it.
 
-A report is a function of its input: the same runs give the same bytes, so two reports can be compared with `diff`.
+A report is a function of its input: the same runs produce the same bytes, so two reports can be compared with `diff`.
 Only the line below the title has the date and the command.
 """
 
@@ -155,7 +155,7 @@ def check_folder(folder: Path) -> None:
 def write_report(folder: Path, content: Content) -> Path:
     """Write ``report.html``, tables, figures, CSV files of runs and curves, and ``results.json``; return the page.
 
-    An earlier report is replaced, its folders of tables and figures as a whole.
+    An earlier report is replaced, including its complete folders of tables and figures.
 
     :raises UsageError: if the folder has files, but no report.
     """
@@ -230,7 +230,7 @@ def to_html(content: Content, images: Mapping[str, Image]) -> str:
 
 
 def in_phases(comparison: Comparison, name: str) -> list[str]:
-    """Return the names of a table, or of a figure, about each phase."""
+    """Return the name of a table or figure for each phase."""
     return [f"{name}_{phase}{comparison.suffix}" for phase in comparison.phases]
 
 

@@ -234,7 +234,7 @@ def _unlike_runs(runs: pd.DataFrame) -> Iterator[str]:
     for environment, group in silent.groupby("environment"):
         yield (
             f"{short_name(environment)}: no episode of {_enumerated(group['method'].unique())} reported a success, "
-            "although other runs did; its episodes count as failures."
+            "although other runs did; these episodes count as failures."
         )
     for column, words in _SHOULD_AGREE.items():
         for environment, part in runs.dropna(subset=column).groupby("environment"):

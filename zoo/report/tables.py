@@ -280,7 +280,7 @@ def tasks_table(comparison: Comparison, phase: Phase) -> Table:
 
 
 def protocol_table(methods: Methods) -> Table:
-    """Return the protocol of each score, one row for each protocol, without fields that are never stated."""
+    """Return the protocols of scores, one row per protocol, without fields that no protocol states."""
     merged: dict[tuple[str, str, tuple[Any, ...]], list[str]] = {}
     for name, method in methods.items():
         fields_by_environment = {}
@@ -344,7 +344,7 @@ def _phase_table(
 
 
 def to_csv(table: Table) -> str:
-    """Return a table as CSV, its numbers unrounded, scores as fractions, intervals in two further columns."""
+    """Return a table as CSV with unrounded numbers, scores as fractions, and intervals in two more columns."""
     columns: dict[str, list[Any]] = {}
     for name, entries in table.frame.items():
         for ending in dict.fromkeys(ending for entry in entries for ending in entry.written):

@@ -231,7 +231,7 @@ class RunFolder:
     # -- evaluations.npz ----------------------------------------------------------------------------------------------
 
     def write_evaluations(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Write the evaluations so far; equal arrays give equal bytes."""
+        """Write the evaluations so far; equal arrays are written as equal bytes."""
         with atomic_path(self.evaluations) as temporary:
             np.savez(temporary, allow_pickle=False, **arrays)
 

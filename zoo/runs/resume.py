@@ -136,7 +136,7 @@ def find_run(log_folder: Path, record: RunRecord, seeds: list[int] | None) -> St
 
 
 def _warn_if_packages_changed(run: StoredRun) -> None:
-    """Warn of changed package versions, whose kernels may round differently."""
+    """Warn of changed package versions, because their kernels may round differently."""
     recorded = run.folders[0].known_versions()["packages"]
     changed = differences(recorded, describe_versions("")["packages"])
     if recorded and changed:

@@ -91,7 +91,7 @@ class Job:
         with self.log_file.open("ab") as file:
             return subprocess.Popen(
                 [sys.executable, str(TRAIN), *self.words],
-                stdout=subprocess.DEVNULL,  # the result, which the run folders have too
+                stdout=subprocess.DEVNULL,  # the result, which is also in the run folders
                 stderr=file,
                 env={**os.environ, **(variables or {})},
                 pass_fds=lock.descriptors,

@@ -59,7 +59,7 @@ class Suite:
 
     :param profile: protocol of the settings, as for ``zoo train``.
     :param quick: use the algorithms' small settings.
-    :param conf: file of settings over the shipped ones, as for ``zoo train``.
+    :param conf: file of settings that override the shipped ones, as for ``zoo train``.
     :param algorithms: ids, ``module:Class``, or mappings with ``algo`` and, for a variant, ``label`` and ``params``.
     :param environments: environments, or domains for all of their tasks.
     :param seeds: numbers or ranges, e.g. ``0-11``.

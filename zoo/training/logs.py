@@ -185,7 +185,7 @@ class ReplicaLogger(Logger):
                 self._events[replica].write(row, formats, step)
 
     def state(self, step: int) -> dict[str, Any]:
-        """Return the state of the logs: step, the text of each ``progress.csv``, and seconds so far."""
+        """Return the state of the logs: the step, the text of each ``progress.csv``, and the elapsed seconds."""
         for table in self._tables:
             table.file.seek(0)  # `read` moves the position back to the end
         return {

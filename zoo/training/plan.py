@@ -42,7 +42,7 @@ class RunPlan:
     """A checked run, ready to be trained.
 
     :param data_kind: None for a run without data.
-    :param config: everything that determines its outcome besides seeds and data.
+    :param config: everything that determines its outcome, except seeds and data.
     :param content: the dataset, if its spaces were needed already.
     :param env_id: Gymnasium's id of the environment.
     :param env_kwargs: arguments of `make_env`: constructor arguments, wrappers and stacked frames.

@@ -162,7 +162,7 @@ def test_no_file_and_no_way_to_get_one_is_refused(tmp_path, monkeypatch):
     for name in ("antmaze-large-navigate", "cube-single-play"):
         with refuses("no network"):
             load_dataset(f"{name}-singletask-v0", dataset_dir=tmp_path, dataset="download")
-    with refuses("antmaze-large-navigate-v0.npz, which `--dataset generate` cannot make"):
+    with refuses("antmaze-large-navigate-v0.npz, which `--dataset generate` cannot create"):
         load_dataset(
             "antmaze-large-navigate-singletask-v0", dataset_dir=tmp_path, dataset="generate"
         )

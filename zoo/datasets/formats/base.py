@@ -267,7 +267,7 @@ def explaining_damage(path: Path, kind: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise UsageError(
-            f"{path} cannot be read as {kind}: {one_line(error)}; if it is damaged, get or make it again"
+            f"{path} cannot be read as {kind}: {one_line(error)}; if it is damaged, download or create it again"
         ) from error
 
 

@@ -177,7 +177,7 @@ def _terminated(name: str, rows: Arrays, ends: Array) -> Array:
         warn(
             name,
             f"{len(lost):,} of {int(ends.sum()):,} episodes succeed before their last row and not in it: they count as "
-            "cut off there, and their successes are left out; end them at the success, or add a "
+            "truncated there, and their successes are left out; end them at the success, or add a "
             "column `next.terminated`",
         )
     return flags & ends

@@ -45,7 +45,9 @@ class ArrayFile(Format):
         arrays = _read(path, KNOWN_ARRAYS, reward_from)
         if "next_observations" in arrays or "valids" in arrays:
             return transitions_of(name, arrays)
-        advice = "trajectories run into one another without them; add them, or `next_observations`"
+        advice = (
+            "without them the ends of trajectories are unknown; add them, or `next_observations`"
+        )
         require_keys(name, arrays, ("terminals", "timeouts"), advice)
         flags = {}
         for key in ("terminals", "timeouts", "masks"):
@@ -126,7 +128,7 @@ FORMATS: dict[str, tuple[Format, ...]] = {
 def require_format(source: str | Path) -> tuple[Path, Format]:
     """Return the path and the format of a dataset.
 
-    :raises UsageError: if there is nothing, or nothing that can be read.
+    :raises UsageError: if the dataset does not exist or cannot be read.
     """
     path = Path(source).expanduser()
     if str(source).startswith(MINARI):

@@ -160,7 +160,9 @@ def test_a_sound_set_is_converted_with_the_same_fingerprint(tmp_path, kind, recw
 def test_a_changed_converted_file_is_refused(tmp_path):
     path = write_npz(tmp_path)
     write_set(path, read_source(path))
-    assert "as recorded; get or make it again" in refusal(write_npz(tmp_path, episodes(seed=1)))
+    assert "as recorded; download or create it again" in refusal(
+        write_npz(tmp_path, episodes(seed=1))
+    )
 
 
 @pytest.mark.parametrize("kind", ["npz", "folder", "parquet", "d4rl"])
