@@ -293,7 +293,7 @@ class Method(CommonSettings):
         return specs
 
     @property
-    def rates_actions(self) -> bool:
+    def can_score(self) -> bool:
         """Whether actions can be scored: there is a network named ``critic``, or :meth:`score` is overridden."""
         return "critic" in self.networks() or type(self).score is not Method.score
 
@@ -304,7 +304,7 @@ class Method(CommonSettings):
             table = {name: draw.with_candidates() for name, draw in table.items()}
         return table
 
-    def with_rows_in_place(self, noise: Noise) -> dict[str, Tensor]:
+    def move_row_axes(self, noise: Noise) -> dict[str, Tensor]:
         """Move the row axis of noise (S, B, ...) to its declared position."""
         draws = self.candidate_noise()
         return {name: draw.movedim(1, draws[name].row_axis) for name, draw in noise.items()}

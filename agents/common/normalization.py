@@ -6,7 +6,7 @@ environment by them, and a policy saved with ``save_policy`` applies them itself
     env = normalized_env(vec_env, {"norm_reward": False}, gamma=model_settings["gamma"])
     model = agents.FQL("MlpPolicy", env, action_noise=named_action_noise("normal", 0.1, env.action_space))
     with raw_observations(model) as policy:  # evaluation in environments without normalisation
-        policy.plan(observations, noise)
+        policy.sample_chunks(observations, noise)
 """
 
 from __future__ import annotations

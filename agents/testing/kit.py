@@ -55,7 +55,7 @@ def check_hooks(subject: Subject, number: int) -> str:
     """Check that every hook exists and returns the right shapes, and that searches stay within bounds of settings."""
     for sizes in subject.accepted_sizes():
         check_first_update(*subject.example(**sizes))
-    if subject.rates_actions:
+    if subject.can_score:
         check_first_update(*subject.example(best_of_n=4))
     for name, setting in subject.method.declared().items():
         for value in setting.search.ends if setting.search else ():
@@ -145,7 +145,7 @@ SAMPLES = 256
 
 def check_values(subject: Subject, number: int) -> str:
     """Check the learnt values of a constant reward, of a reward one step later, and of two actions."""
-    if not subject.rates_actions:
+    if not subject.can_score:
         raise NotApplicable("it has no critic and no `score`, so it learns no value")
     model = subject.learnt(number)
     for state, expected, rewards in (
@@ -171,7 +171,7 @@ def check_values(subject: Subject, number: int) -> str:
 def check_actions(subject: Subject, number: int) -> str:
     """Check that better actions are preferred, or, without a value, that both modes of the data are cloned."""
     model = subject.learnt(number)
-    if subject.rates_actions:
+    if subject.can_score:
         mean = _sample(model, CHOICE).mean()
         if not mean >= MIN_IMPROVEMENT:
             raise ViolationError(

@@ -161,9 +161,9 @@ class Subject:
         return find_habits(*self.example())
 
     @property
-    def rates_actions(self) -> bool:
+    def can_score(self) -> bool:
         """Whether it has a value; plain cloning has none."""
-        return self.method(**self.settings).rates_actions
+        return self.method(**self.settings).can_score
 
     def accepted_sizes(self) -> list[dict[str, Any]]:
         """Return the SIZES that the algorithm accepts."""

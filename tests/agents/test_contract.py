@@ -196,11 +196,11 @@ def plans(monkeypatch):
     """Let the n-th plan of a policy be actions of n/100; return the plans' numbers."""
     plans = []
 
-    def plan(policy, rows, noise):
+    def sample_chunks(policy, rows, noise):
         plans.append(len(plans) + 1)
         return np.full((*rows.shape[:2], 3, 2), len(plans) / 100, np.float32)
 
-    monkeypatch.setattr(FlowPolicy, "plan", plan)
+    monkeypatch.setattr(FlowPolicy, "sample_chunks", sample_chunks)
     return plans
 
 

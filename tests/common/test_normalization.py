@@ -85,7 +85,7 @@ def test_a_policy_for_acting_takes_raw_observations(trained, file, tmp_path):
     draws = policy.draw_action_noise(5, torch.Generator())
     exported = ExportedPolicy(policy)(torch.as_tensor(OBSERVATIONS), *draws.values())
     noise = {name: draw[None] for name, draw in draws.items()}
-    planned = policy.plan(OBSERVATIONS[None], noise)[0]
+    planned = policy.sample_chunks(OBSERVATIONS[None], noise)[0]
     assert_allclose(exported.detach(), planned, atol=1e-6)
 
 

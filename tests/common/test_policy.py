@@ -40,12 +40,12 @@ def numbered(monkeypatch):
     policy = policy_of(spaces.Box(-10, 10, (2,), np.float32))
     planned = []
 
-    def plan(rows, noise):
+    def sample_chunks(rows, noise):
         planned.append(rows.shape[1])
         steps = len(planned) + np.arange(HORIZON, dtype=np.float32)[:, None] / 10
         return np.broadcast_to(steps, (*rows.shape[:2], HORIZON, 2)).copy()
 
-    monkeypatch.setattr(policy, "plan", plan)
+    monkeypatch.setattr(policy, "sample_chunks", sample_chunks)
     return policy, planned
 
 
@@ -111,10 +111,10 @@ def test_a_deterministic_plan_has_centre_of_each_kind_of_draw(monkeypatch):
     policy = policy_of(flow_steps=5)
     table = {"x": normal(), "t": uniform(), "k": integers()}
     monkeypatch.setattr(policy.method, "action_noise_table", lambda: table)
-    plan = Mock(return_value=np.zeros((4, HORIZON, 2)))
-    monkeypatch.setattr(policy, "plan", plan)
+    sample_chunks = Mock(return_value=np.zeros((4, HORIZON, 2)))
+    monkeypatch.setattr(policy, "sample_chunks", sample_chunks)
     act(policy, observations())
-    _, noise = plan.call_args.args
+    _, noise = sample_chunks.call_args.args
     centres = {name: draw.unique().tolist() for name, draw in noise.items()}
     assert centres == {"x": [0], "t": [0.5], "k": [3]}
 

@@ -43,7 +43,7 @@ class ChunkPolicy(Protocol):
     def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
         """Sample the noise of chunks of one replica on the CPU: name to noise of shape (rows, ...)."""
 
-    def plan(self, observations: Array, noise: dict[str, torch.Tensor]) -> Array:
+    def sample_chunks(self, observations: Array, noise: dict[str, torch.Tensor]) -> Array:
         """Return the action chunk of every row; a row's actions depend on that row alone.
 
         :param observations: shape (S, B, O).
@@ -64,7 +64,7 @@ class SingleStepPolicy:
         """Return no noise: the policy is deterministic."""
         return {}
 
-    def plan(self, observations: Array, noise: Mapping[str, torch.Tensor]) -> Array:
+    def sample_chunks(self, observations: Array, noise: Mapping[str, torch.Tensor]) -> Array:
         """Return the next action in every row, (1, B, 1, A), for observations (1, B, O)."""
         rows = observations[0]
         normalization = getattr(self.policy, "normalization", None)
@@ -174,7 +174,7 @@ class Evaluator:
         :return: the `EpisodeTotals` of each episode, (4, S, episodes); zeros for replicas without results.
         """
         totals = np.zeros((4, len(names), self.episodes))
-        planner = BatchPlanner(policy, self.spaces, self.seed, names, self.episodes)
+        sampler = BatchSampler(policy, self.spaces, self.seed, names, self.episodes)
         queue = list(itertools.product(active, range(self.episodes)))
         running: dict[int, Job] = {}  # by number of the environment
         due: list[int] = []  # environments that need a chunk
@@ -193,7 +193,7 @@ class Evaluator:
             due = list(observations)
             if due:
                 rows = tuple(np.array([running[number] for number in due]).T)
-                chunks, not_finite = planner.plan(rows, list(observations.values()))
+                chunks, not_finite = sampler.sample_chunks(rows, list(observations.values()))
                 diverged |= not_finite  # their running episodes are finished
                 queue = [job for job in queue if job[0] not in diverged]
         totals[:, list(diverged)] = 0
@@ -232,7 +232,7 @@ def seeds_of_starts(seed: int, episodes: int) -> Array:
     )
 
 
-class BatchPlanner:
+class BatchSampler:
     """Samples chunks for some rows, always in a batch of all S * episodes rows: rounding depends on the batch size.
 
     The noise of an episode comes from its generator, for a few chunks in advance.
@@ -258,7 +258,7 @@ class BatchPlanner:
             )
             self._fill(*job)
 
-    def plan(self, rows: Rows, observations: Sequence[Any]) -> tuple[Array, set[int]]:
+    def sample_chunks(self, rows: Rows, observations: Sequence[Any]) -> tuple[Array, set[int]]:
         """Sample the chunks of some rows.
 
         :param observations: one of each row, as environments return them.
@@ -281,7 +281,7 @@ class BatchPlanner:
         self._used[rows] += 1
         for replica, episode in np.argwhere(self._used == NOISE_PLANS):
             self._fill(replica, episode)
-        sampled = np.asarray(policy.plan(self._rows, noise))
+        sampled = np.asarray(policy.sample_chunks(self._rows, noise))
         chunks = sampled[rows][:, : self._executed_length]
         is_bad = ~np.isfinite(chunks).all(axis=(1, 2))
         chunks[is_bad] = np.mean([self._action_space.low, self._action_space.high], axis=0)

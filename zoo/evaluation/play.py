@@ -15,7 +15,7 @@ from zoo.envs.make import find_spec, is_ogbench, make_env, observes_images
 from zoo.envs.rendering import WHAT_TO_INSTALL, prepare_drawing
 from zoo.envs.repeatable import RepeatableEnv
 from zoo.evaluation.evaluator import (
-    BatchPlanner,
+    BatchSampler,
     Evaluator,
     as_chunk_policy,
     results_of,
@@ -149,7 +149,7 @@ def _run_step_by_step(
     """
     spaces: Any = env.observation_space, env.action_space
     policy = as_chunk_policy(agent.policy)
-    planner = BatchPlanner(policy, spaces, agent.seed, [agent.replica], agent.episodes)
+    sampler = BatchSampler(policy, spaces, agent.seed, [agent.replica], agent.episodes)
     seeds = seeds_of_starts(agent.seed, agent.episodes)
     totals = np.zeros((4, 1, agent.episodes))
     for number, seed in enumerate(seeds.tolist()):
@@ -159,7 +159,7 @@ def _run_step_by_step(
         after_step(is_over)
         while not is_over:
             rows = np.array([0]), np.array([number])
-            chunks, diverged = planner.plan(rows, [observation])
+            chunks, diverged = sampler.sample_chunks(rows, [observation])
             if diverged:
                 raise _diverged(agent)
             for action in chunks[0]:

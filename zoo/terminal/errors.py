@@ -4,7 +4,6 @@ import contextlib
 import logging
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from types import FrameType
 
 from agents.common.processor import STOP_SIGNALS
@@ -31,25 +30,35 @@ def handling_signals(handler: Callable[[int, FrameType | None], None]) -> Iterat
         yield
 
 
-@dataclass
 class StopSignal:
     """Turns the signals of `STOP_SIGNALS` into a request to stop after the current step.
 
     A second Ctrl-C interrupts immediately. Other signals do not, because a cluster and the parent process may
     both send them.
 
-    :param message: logged at the first signal.
+    :param message: logged when the request is first seen.
     """
 
-    message: str = "stopping after this step; press Ctrl-C again to stop immediately"
-    requested: bool = False
+    def __init__(
+        self, message: str = "stopping after this step; press Ctrl-C again to stop immediately"
+    ) -> None:
+        self.message = message
+        self._signals = 0
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal, in a block of :func:`handling_signals`."""
-        if self.requested and number == signal.SIGINT:
+        if self._signals and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.requested = True
-        logging.getLogger("zoo").info(self.message)
+        # no message from here: the signal may have come while a message was being written, which cannot be re-entered
+        self._signals += 1
+
+    @property
+    def requested(self) -> bool:
+        """Whether a signal has come."""
+        if self._signals and self.message:
+            logging.getLogger("zoo").info(self.message)
+            self.message = ""
+        return self._signals > 0
 
     def check(self) -> None:
         """Raise Abandoned if a signal has come."""

@@ -265,7 +265,7 @@ def make_model(plan: RunPlan, seeds: list[int], data: Dataset | None, env: VecEn
             verbose=max(request.verbose - 1, 0),
         )
         if config.run.online_steps:
-            model.replay_buffer.require_room()  # now, because a failure after the offline phase would waste it
+            model.replay_buffer.require_capacity()  # now, because a failure after the offline phase would waste it
         if config.action_noise is not None:
             model.action_noise = named_action_noise(*config.action_noise, model.action_space)
         if data is not None:

@@ -4,6 +4,7 @@ import contextlib
 import math
 import re
 import shlex
+import signal
 import time
 import traceback
 import warnings
@@ -202,7 +203,7 @@ def run_trials(study: optuna.Study, plan: Plan) -> None:
     :raises UsageError: if settings, data or environment of a trial are wrong.
     :raises Interrupted: after a signal; the interrupted trial is queued again.
     """
-    trainer = TrialTrainer(plan, StopSignal())
+    trainer = TrialTrainer(plan, StopSignal("stopping the study"))
     with handling_signals(trainer.stop.handle):
         while True:
             fail_stale_trials(study)  # queues killed trials again
@@ -262,7 +263,9 @@ class TrialTrainer:
         except (Pruned, UsageError):
             raise
         except (Interrupted, KeyboardInterrupt) as error:
-            self.stop.requested = True  # training has handled the signal
+            self.stop.handle(
+                signal.SIGTERM, None
+            )  # training has handled the signal; the study stops too
             raise TrialFailed(str(error)) from error
         except Exception as error:
             log.log(LOG_FILE_ONLY, "".join(traceback.format_exception(error)).rstrip())

@@ -106,7 +106,7 @@ class SequenceReplayBuffer(TransitionStore):
 
     # -- sampling -----------------------------------------------------------------------------------------------------
 
-    def require_room(self) -> None:
+    def require_capacity(self) -> None:
         """Raise an error if the transitions of an environment cannot contain a sequence.
 
         :raises ValueError: if `buffer_size` is too small.

@@ -103,7 +103,7 @@ class ActingPolicy(BasePolicy):
             noise[name] = draw(sizes, generator, generator.device).movedim(draw.row_axis, 1)[0]
         return noise
 
-    def plan(self, observations: Array, noise: Noise) -> Array:
+    def sample_chunks(self, observations: Array, noise: Noise) -> Array:
         """Sample one chunk per observation, in the environment's units.
 
         :param observations: raw observations of all replicas as rows of :attr:`layout`, (S, B, O).
@@ -112,7 +112,7 @@ class ActingPolicy(BasePolicy):
         """
         if self.training:
             self.set_training_mode(False)
-        draws = self.method.with_rows_in_place(noise)
+        draws = self.method.move_row_axes(noise)
         scaled = self.sample(observations, draws, self.nets).cpu().numpy()
         shape = (*scaled.shape[:-1], self.chunk_length, *self.action_space.shape)
         return self.unscale_action(scaled.reshape(shape)).astype(
@@ -183,7 +183,7 @@ class ActingPolicy(BasePolicy):
         :return: one value, or (B,); with several replicas (S,) or (S, B).
         :raises ValueError: if the algorithm has no critic, or the shapes do not fit.
         """
-        if not self.method.rates_actions:
+        if not self.method.can_score:
             raise ValueError(f"{type(self.method).__name__} has no critic")
         rows, is_batch = self.read_observations(observation)
         actions = np.asarray(action).reshape(-1, *self.action_space.shape)
@@ -294,7 +294,7 @@ class ActingPolicy(BasePolicy):
                 torch.ones(len(rows), dtype=torch.bool) if due is None else torch.from_numpy(due)
             )
             noise = self._draw_due_noise(is_due.view(replicas, count), generators)
-        chunks = self.plan(grouped, noise).reshape(self._chunks_shape(len(rows)))
+        chunks = self.sample_chunks(grouped, noise).reshape(self._chunks_shape(len(rows)))
         return chunks if due is None else chunks[due]
 
     def _chunks_shape(self, rows: int) -> tuple[int, ...]:

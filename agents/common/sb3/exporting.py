@@ -69,7 +69,7 @@ class ExportedPolicy(nn.Module):
         parts = len(policy.layout.parts)
         observations = _as_rows(policy.layout, inputs[:parts])
         values = [value.unsqueeze(0) for value in inputs[parts:]]
-        noise = method.with_rows_in_place(dict(zip(self.draws, values, strict=True)))
+        noise = method.move_row_axes(dict(zip(self.draws, values, strict=True)))
         rows = policy.preprocess_raw(observations[None])
         scaled = method.sample_actions(rows, noise, policy.nets)[0].clamp(-1, 1)
         chunks = scaled.unflatten(-1, (policy.chunk_length, *self.low.shape))
@@ -234,7 +234,7 @@ def _largest_error(graph: Any, policy: FlowPolicy) -> float:
     )
     rows = _as_rows(layout, list(inputs.values())[: len(layout.parts)])
     noise = {name: inputs[name][None] for name in policy.method.candidate_noise()}
-    policy_actions = policy.plan(rows[None].numpy(), noise)[0]
+    policy_actions = policy.sample_chunks(rows[None].numpy(), noise)[0]
     span = policy.action_space.high - policy.action_space.low
     error = float(np.max(np.abs(exported_actions - policy_actions) / span))
     if not error <= TOLERANCE:  # true for NaN too

@@ -505,7 +505,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         total_timesteps = integer("total_timesteps", total_timesteps, at_least=0)
         self._check_first_update()
         buffer = self.replay_buffer
-        buffer.require_room()
+        buffer.require_capacity()
         require_own_environments(self.policy.num_replicas, self.get_env(), self.action_noise)
         self.require_statistics()
         if self.method.balanced_sampling and not buffer.dataset_size:

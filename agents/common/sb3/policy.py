@@ -273,9 +273,9 @@ class FlowPolicy(ActingPolicy):
         names: set[str] = set()
         nets = self.nets.recording(names)
         rows = self.layout.flatten(self.layout.sample(self.num_replicas))[:, None]
-        noise = self.method.with_rows_in_place(self._fixed_noise(1))
+        noise = self.method.move_row_axes(self._fixed_noise(1))
         actions = self.sample(rows, noise, nets)
-        if self.method.rates_actions:
+        if self.method.can_score:
             with torch.no_grad():
                 scaled = self.preprocess_raw(torch.as_tensor(rows, device=self.device))
                 self.method.score(scaled, actions, nets)

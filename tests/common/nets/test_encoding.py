@@ -72,9 +72,9 @@ def test_actions_are_those_of_repeated_observations(id, monkeypatch):
     noise = model.policy.draw_action_noise(ROWS, seeded(1))
     rows = normals(1, ROWS, 4).numpy()
     placed = {name: draw[None] for name, draw in noise.items()}
-    values = model.policy.plan(rows, placed)
+    values = model.policy.sample_chunks(rows, placed)
     monkeypatch.setattr(Networks, "with_extractor", lambda self: [])
-    assert_close(values, model.policy.plan(rows, placed), rtol=1e-5, atol=1e-6)
+    assert_close(values, model.policy.sample_chunks(rows, placed), rtol=1e-5, atol=1e-6)
 
 
 def test_frozen_features_bear_no_gradient_of_the_extractor():

@@ -24,7 +24,7 @@ class ElementwisePolicy:
         shape = (rows, self.chunk_length, self.action_size)
         return {"noise": torch.rand(shape, generator=generator)}
 
-    def plan(self, observations, noise):
+    def sample_chunks(self, observations, noise):
         self.batches.append(observations.copy())
         return plan_rows(observations, noise["noise"].numpy())
 

@@ -191,9 +191,9 @@ def test_global_generators_are_left_as_they_were(single):
         return random.random(), np.random.random(), torch.rand(1).item()
 
     class Careless(ElementwisePolicy):
-        def plan(self, observations, noise):
+        def sample_chunks(self, observations, noise):
             draw()
-            return super().plan(observations, noise)
+            return super().sample_chunks(observations, noise)
 
     draws = []
     for plays in (False, True):
@@ -257,12 +257,12 @@ def test_an_evaluation_of_stopped_processes_is_abandoned(monkeypatch, cores):
             raise Abandoned
 
     class Stopping(ElementwisePolicy):
-        def plan(self, observations, noise):
+        def sample_chunks(self, observations, noise):
             nonlocal is_asked
             is_asked = True
             for pid in worker_pids() - earlier:
                 os.kill(pid, signal.SIGSTOP)
-            return super().plan(observations, noise)
+            return super().sample_chunks(observations, noise)
 
     with evaluator_of(check_in=check_in) as evaluator:
         with pytest.raises(Abandoned):
@@ -277,8 +277,8 @@ class Diverging(ElementwisePolicy):
         super().__init__(num_replicas)
         self.lost = lost
 
-    def plan(self, observations, noise):
-        actions = super().plan(observations, noise)
+    def sample_chunks(self, observations, noise):
+        actions = super().sample_chunks(observations, noise)
         if len(self.batches) > 2:
             actions[self.lost, :, 1] = np.nan
         return actions

@@ -195,11 +195,13 @@ def test_agent_of_normalised_environment_takes_raw_observations(id, tmp_path):
     model = find_algorithm(id).algorithm("MlpPolicy", env, seeds=[0], **settings)
     model.learn(20).save(tmp_path / "model.zip")
     raw = np.array([[0.5, 0.1, 7.0]], np.float32)
-    planner = as_chunk_policy(agent_of_file(tmp_path / "model.zip", "Pendulum-v1").policy)
-    draws = planner.draw_action_noise(1, torch.Generator())
+    sampler = as_chunk_policy(agent_of_file(tmp_path / "model.zip", "Pendulum-v1").policy)
+    draws = sampler.draw_action_noise(1, torch.Generator())
     noise = {name: 0 * draw[None] for name, draw in draws.items()}
     expected, _ = model.predict(env.normalize_obs(raw), deterministic=True)
-    np.testing.assert_allclose(planner.plan(raw[None], noise)[0, :, 0], expected, atol=1e-6)
+    np.testing.assert_allclose(
+        sampler.sample_chunks(raw[None], noise)[0, :, 0], expected, atol=1e-6
+    )
 
 
 def test_an_agent_plays_no_other_spaces(agent, tmp_path):

@@ -25,6 +25,15 @@ def test_the_first_signal_asks_for_the_end(first):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+def test_a_signal_is_logged_once_and_outside_of_its_handler(caplog):
+    caplog.set_level("INFO", "zoo")
+    stop = StopSignal()
+    stop.handle(signal.SIGTERM, None)
+    assert not caplog.records
+    assert [stop.requested, stop.requested] == [True, True]
+    assert caplog.messages == [StopSignal().message]
+
+
 def test_nohup_keeps_a_closed_terminal_from_being_heard():
     handler = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     stop = StopSignal()
