@@ -18,7 +18,7 @@ def observations(policy):
 def planned(policy):
     draws = policy.draw_action_noise(3, seeded(1))
     noise = {name: draw.expand(policy.num_replicas, *draw.shape) for name, draw in draws.items()}
-    return policy.plan(observations(policy), noise)
+    return policy.sample_chunks(observations(policy), noise)
 
 
 def saved(folder, **settings):

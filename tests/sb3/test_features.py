@@ -76,6 +76,6 @@ def test_acting_neither_drops_features_nor_moves_statistics():
     draws = model.policy.draw_action_noise(5, torch.Generator())
     noise = {name: draw.unsqueeze(0) for name, draw in draws.items()}
     model.policy.set_training_mode(True)
-    assert_array_equal(*(model.policy.plan(OBSERVATIONS[None], noise) for _ in range(2)))
+    assert_array_equal(*(model.policy.sample_chunks(OBSERVATIONS[None], noise) for _ in range(2)))
     assert old_statistics
     assert_same(statistics_of(model), old_statistics)
