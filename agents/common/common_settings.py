@@ -161,6 +161,8 @@ def _observation_scale(name: str, value: Any) -> float | Literal["range"] | None
     """Validate the scale of observations."""
     if value is None or value == "range":
         return value
+    if isinstance(value, str):
+        raise ValueError(f'`{name}` must be a number > 0, "range" or None, got {value!r}')
     return number(name, value, above=0)
 
 
