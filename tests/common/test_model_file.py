@@ -135,7 +135,7 @@ def test_an_archive_without_model_is_refused_with_what_it_lacks(tmp_path):
 def test_what_cannot_be_loaded_is_not_written(tmp_path):
     model = tiny_model(learning_rate=lambda left: 1e-3 * left)
     model.own = lambda: None
-    with warns("`learning_rate` is replaced by its current value 0.001") as warned:
+    with warns("`learning_rate` is replaced by its value 0.001") as warned:
         model.save(tmp_path / "model.zip", include=["replay_buffer"])
     omitted = [str(warning.message) for warning in warned if "omitted" in str(warning.message)]
     assert ["`own`" in omitted[0], "`replay_buffer`" in omitted[1]] == [True, True]
@@ -143,6 +143,15 @@ def test_what_cannot_be_loaded_is_not_written(tmp_path):
     loaded = agents.load(tmp_path / "model.zip", custom_objects={"dummy": 1})
     assert loaded.learning_rate == 0.001
     assert not hasattr(loaded, "dummy")
+
+
+@pytest.mark.parametrize("remaining", [0.0, -0.1])
+def test_a_learning_rate_that_has_fallen_to_zero_is_saved_as_its_first_value(tmp_path, remaining):
+    model = tiny_model(learning_rate=lambda left: 1e-3 * left)
+    model._current_progress_remaining = remaining
+    with warns("its value 0.001"):
+        model.save(tmp_path / "model.zip")
+    assert agents.load(tmp_path / "model.zip").learning_rate == 0.001
 
 
 def flipped(path, positions):

@@ -280,9 +280,11 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         settings["algorithm_id"] = name_of(self.method_class)
         settings["behaviour_flow"] = find_behaviour(self.method.networks())
         if callable(self.learning_rate):
-            rate = LearningRateSchedule(self.learning_rate)(self._current_progress_remaining)
+            schedule = LearningRateSchedule(self.learning_rate)
+            current = schedule(self._current_progress_remaining)
+            rate = current if current > 0 else schedule(1.0)  # a constant rate is above 0
             warnings.warn(
-                f"saved models contain no code: the function `learning_rate` is replaced by its current value {rate:g}",
+                f"saved models contain no code: the function `learning_rate` is replaced by its value {rate:g}",
                 stacklevel=3,
             )
             settings["learning_rate"] = rate
