@@ -264,7 +264,7 @@ class Method(CommonSettings):
         return nets.critic(observations, actions).mean(1)
 
     def skipped_networks(self) -> frozenset[str]:
-        """Return the networks to skip in the next update; a target network is named ``<name>_target``.
+        """Return the networks to skip under the current settings; a target network is named ``<name>_target``.
 
         Skipped networks are excluded from the gradient norm, and their optimiser state is not updated.
         """

@@ -31,6 +31,7 @@ OTHER_NAMES = {
     "n_timesteps": "offline_steps online_steps episodes",
     "num_qs": "ensemble_size",
     "num_samples": "best_of_n",
+    "optimize_memory_usage": "none: each observation is stored once anyway",
     "p_aug": "random_crop",
     "policy_delay": "none: actor and critics are updated together",
     "q_agg": "rho",
