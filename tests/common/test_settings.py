@@ -124,5 +124,5 @@ def test_a_change_that_does_not_fit_leaves_the_model_as_it_was():
 
 
 def test_a_misspelt_observation_scale_is_answered_with_all_that_it_takes():
-    with refuses('`observation_scale` must be a number > 0, "range" or None, got \'rang\''):
+    with refuses("`observation_scale` must be a number > 0, \"range\" or None, got 'rang'"):
         agents.QAM.method_class(observation_scale="rang")

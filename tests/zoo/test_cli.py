@@ -184,3 +184,14 @@ def test_every_setting_has_a_meaning(algo, call):
 def test_a_package_of_environments_that_is_not_found_is_named():
     with refuses("`--gym-packages`"):
         import_environments(["no_such_envs"])
+
+
+def test_a_closed_standard_output_undoes_no_work():
+    read, write = os.pipe()
+    os.close(read)
+    code = "import sys; from zoo.terminal.cli import run_program; sys.exit(run_program(dict))"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, text=True
+    )
+    os.close(write)
+    assert (ended.returncode, "closed" in ended.stderr) == (0, True)

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import json
+import os
 import shlex
 import signal
 import sys
@@ -56,7 +57,7 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
         try:
             result = body()
             if result is not None:
-                print(json.dumps(result), flush=True)
+                print_result(result)
         except (KeyboardInterrupt, Interrupted) as error:
             log.error(str(error) or "stopped by a signal")
             return INTERRUPTED
@@ -75,6 +76,16 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
                 log.error("%s: %s%s", type(error).__name__, text, TRACEBACK_HINT)
             return BAD_INPUT if is_known else FAILED
     return SUCCEEDED
+
+
+def print_result(result: dict[str, Any]) -> None:
+    """Print the result of a program as one line of JSON, unless its reader has gone, which undoes no work."""
+    try:
+        print(json.dumps(result), flush=True)
+    except BrokenPipeError:
+        log.warning("the result was not printed, because standard output is closed")
+        # Python flushes standard output again at exit, and would fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def as_program(
