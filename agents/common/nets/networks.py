@@ -219,15 +219,19 @@ class ConditionedVelocity:
 
     def __call__(self, x: Tensor, t: Time | None = None) -> Tensor:
         """Return the velocities at x; ``t`` is None for a one-step map."""
+        return evaluate(self.layers, x, self.offset(x, t))
+
+    def offset(self, x: Tensor, t: Time | None) -> Tensor:
+        """Return the part of the first layer's product that observations and time contribute."""
         parts = [self.shared, *self.time_weight]
         if x.ndim == 4:  # the same for all K states of a row
             parts = [part.unsqueeze(1) for part in parts]
-        offset, *time_weight = parts
+        shared, *time_weight = parts
         if isinstance(t, Tensor):
-            offset = torch.addcmul(offset, t, time_weight[0])
-        elif t:
-            offset = torch.add(offset, time_weight[0], alpha=t)
-        return evaluate(self.layers, x, offset)
+            return torch.addcmul(shared, t, time_weight[0])
+        if t:
+            return torch.add(shared, time_weight[0], alpha=t)
+        return shared
 
 
 def vjp_at_points(velocity: Velocity, x: Tensor, t: Tensor) -> Callable[[int, Tensor], Tensor]:
@@ -252,9 +256,7 @@ def vjp_at_points(velocity: Velocity, x: Tensor, t: Tensor) -> Callable[[int, Te
             lambda y: (velocity(y, t[point]) * vector).sum(-1), x[:, point]
         )
     first = velocity.layers[0]
-    shared, time_weight = velocity.shared.unsqueeze(1), velocity.time_weight[0].unsqueeze(1)
-    offset = torch.addcmul(shared, t, time_weight)
-    products = [linear(x, first.weight, None, first.dtype).add_(offset)]
+    products = [linear(x, first.weight, None, first.dtype).add_(velocity.offset(x, t))]
     for layer, following in itertools.pairwise(velocity.layers[:-1]):
         rows = layer.epilogue(products[-1])
         products.append(linear(rows, following.weight, following.bias, following.dtype))
