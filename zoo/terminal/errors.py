@@ -43,22 +43,22 @@ class StopSignal:
         self, message: str = "stopping after this step; press Ctrl-C again to stop immediately"
     ) -> None:
         self.message = message
-        self._signals = 0
+        self._is_received = False
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal, in a block of :func:`handling_signals`."""
-        if self._signals and number == signal.SIGINT:
+        if self._is_received and number == signal.SIGINT:
             raise KeyboardInterrupt
         # no message from here: the signal may have come while a message was being written, which cannot be re-entered
-        self._signals += 1
+        self._is_received = True
 
     @property
     def requested(self) -> bool:
         """Whether a signal has come."""
-        if self._signals and self.message:
+        if self._is_received and self.message:
             logging.getLogger("zoo").info(self.message)
             self.message = ""
-        return self._signals > 0
+        return self._is_received
 
     def check(self) -> None:
         """Raise Abandoned if a signal has come."""
