@@ -38,9 +38,7 @@ def check_video(path: Path) -> None:
         )
         try:
             ffmpeg.get_ffmpeg_version()
-        except (
-            OSError
-        ) as error:  # IMAGEIO_FFMPEG_EXE names a program that is not there or does not start
+        except OSError as error:  # IMAGEIO_FFMPEG_EXE may name another program
             raise UsageError(
                 f"ffmpeg does not start: {one_line(error)}; correct IMAGEIO_FFMPEG_EXE{gif}"
             ) from error
