@@ -244,7 +244,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
             parameters, _ = read_model_file(parameters).parameters()
         names = {"policy", "policy.optimizer"}
         if (exact_match and parameters.keys() != names) or parameters.keys() - names:
-            raise ValueError(f"parameters must be {names}, got {[*parameters]}")
+            raise ValueError(f"parameters must be {sorted(names)}, got {[*parameters]}")
         # the call that may raise goes first, so that an error changes nothing
         if "policy.optimizer" in parameters:
             self.policy.load_optimizer_state(parameters["policy.optimizer"])
