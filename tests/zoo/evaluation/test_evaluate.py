@@ -139,7 +139,7 @@ class Sharing(gymnasium.Env):
         draw = POOL.submit(np.random.random).result(10) + GENERATOR.random()
         return np.zeros(1, np.float32), draw, True, False, {}
 
-gymnasium.register("Sharing-v0", entry_point="sharing:Sharing", max_episode_steps=3)
+gymnasium.register("Sharing-v0", entry_point="sharing:Sharing", max_episode_steps=3, nondeterministic=True)
 """
 PLAY = """
 import os
