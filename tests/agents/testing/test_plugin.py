@@ -21,7 +21,7 @@ BROKEN = (
 )
 
 
-def test_each_check_of_a_marked_agent_is_a_test(pytester, own_agents):
+def test_each_check_of_a_marked_agent_is_a_test(pytester):
     tests = [
         f"{mark}\ndef test_{name}(agent_check):\n    agent_check()\n"
         for name, mark in CASES.items()
@@ -30,9 +30,9 @@ def test_each_check_of_a_marked_agent_is_a_test(pytester, own_agents):
     pytester.makepyfile(
         an_agent=example(), broken=BROKEN, test_mine="import pytest\n\n" + "\n".join(tests)
     )
-    pytester.syspathinsert()
     chosen_checks = "bounds or (marked and networks) or (cloning and values)"
-    output = pytester.runpytest_inprocess(
+    # a process of its own, because pytester forgets what it has imported, and PyTorch's libraries load once
+    output = pytester.runpytest_subprocess(
         "-v", "--strict-markers", "-k", chosen_checks, "-rs", "-p", "no:cacheprovider"
     ).outlines
     output = "\n".join(output)
