@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
@@ -34,6 +35,8 @@ class CrossingError(RuntimeError):
 def the_device():
     """Return the device; PyTorch learns of it at the first call."""
     _setup_privateuseone_for_python_backend("elsewhere")
+    # PyTorch keeps the device, and later asks for this in checkpointed forward passes on the CPU too
+    torch.elsewhere.get_amp_supported_dtype = list
     return torch.device("elsewhere", 0)
 
 
@@ -146,6 +149,20 @@ class Generator(torch._C.Generator):
         return self._device
 
 
+class ByWayOfTheCPU(TorchFunctionMode):
+    """Makes tensors from numbers on the CPU and moves them, since no operation that could be run tells of them.
+
+    A mode, because functions put in place of PyTorch's would stay in the compiler's table of what it can trace.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func not in (torch.tensor, torch.as_tensor):
+            return func(*args, **kwargs)
+        device = kwargs.get("device") or "cpu"
+        return func(*args, **{**kwargs, "device": "cpu"}).to(device)
+
+
 @contextmanager
 def emulation():
     """Let the device exist inside the block.
@@ -154,12 +171,6 @@ def emulation():
     """
     device = the_device()
 
-    def by_way_of_the_cpu(make):
-        def make_by_way(*args, device="cpu", **kwargs):
-            return make(*args, device="cpu", **kwargs).to(device or "cpu")
-
-        return make_by_way
-
     def load(*args, map_location=None, **kwargs):
         loaded = from_file(*args, map_location="cpu", **kwargs)
         return tree_map_only(Tensor, lambda tensor: tensor.to(map_location or "cpu"), loaded)
@@ -167,11 +178,10 @@ def emulation():
     from_file = torch.load
     # differentiation has threads for the devices that it knew when it was first used; here it does without
     single = torch.autograd.set_multithreading_enabled(False)
-    with single, pytest.MonkeyPatch.context() as patch, Dispatch(may_cross=True):
+    modes = ByWayOfTheCPU(), Dispatch(may_cross=True)
+    with single, pytest.MonkeyPatch.context() as patch, modes[0], modes[1]:
         patch.setattr(torch, "Generator", Generator)
         patch.setattr(torch, "load", load)
-        for name in ("tensor", "as_tensor"):
-            patch.setattr(torch, name, by_way_of_the_cpu(getattr(torch, name)))
         # a module that moves keeps its parameters, as it does on the way to a GPU: an optimiser may hold them already
         patch.setattr(torch.__future__, "_swap_module_params_on_conversion", True)
         yield device
