@@ -87,8 +87,8 @@ def test_only_a_fused_adam_is_captured(captured):
 @pytest.mark.parametrize(
     ("case", "device", "planned", "expected"),
     [
-        ("auto", "cpu", 9_999, "eager"),
-        ("auto", "cpu", 10_000, "compiled"),
+        ("auto", "cpu", 4_999, "eager"),
+        ("auto", "cpu", 5_000, "compiled"),
         ("auto", "cuda", 50_000, "compiled and captured"),
         ("on", "cpu", 0, "compiled"),
         ("off", "cuda", 50_000, "eager"),
