@@ -46,7 +46,9 @@ def make_parser() -> Parser:
     selection.add_argument(
         "--envs", nargs="+", default=[], metavar="PATTERN", help="run only in these environments"
     )
-    selection.add_argument("--dry-run", action="store_true", help="list the jobs and their states")
+    selection.add_argument(
+        "--dry-run", action="store_true", help="list jobs, states and remaining work"
+    )
     execution = parser.add_argument_group("execution")
     execution.add_argument(
         "--launcher",
@@ -89,7 +91,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     # reject a misspelt name before importing the algorithms
     file = find_suite(Path(args.suite).expanduser())
     from zoo.runs.resume import warn_if_code_changed
-    from zoo.suites.jobs import make_jobs, print_jobs, status_of, summarise
+    from zoo.suites.jobs import make_jobs, print_jobs, remaining_work, status_of, summarise
     from zoo.suites.suite import read_suite, select
 
     suite = read_suite(file)
@@ -104,7 +106,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     )
     if args.dry_run:
         print_jobs(statuses)
-        return summarise(statuses)
+        return summarise(statuses) | remaining_work(statuses)
     left = [status.job for status in statuses if not status.is_final]
     log.info("%d of %d jobs are left", len(left), len(jobs))
     if left:

@@ -89,6 +89,10 @@ def test_every_shipped_suite_can_be_planned(plan, tmp_path, call):
     pytest.importorskip(NEEDED.get(plan.split("_")[0], "zoo"))
     result, _ = call(main, *plan.split(), *f"--dry-run -f {tmp_path / 'logs'} --device cpu".split())
     assert result["waiting"] == result["jobs"]
+    if plan == "ogbench50_qam":
+        # 50 tasks with 12 seeds; RLPD has no offline phase
+        assert result["steps_left"] == 50 * 12 * (16 * 1_500_000 + 500_000)
+        assert result["episodes_left"] == 50 * 12 * (16 * 30 + 10) * 50
     assert not (tmp_path / "logs").exists()
 
 

@@ -224,3 +224,19 @@ def summarise(statuses: Sequence[JobStatus]) -> dict[str, Any]:
         "runs": runs,
         **{str(state): counts[state] for state in State},
     }
+
+
+def remaining_work(statuses: Sequence[JobStatus]) -> dict[str, int]:
+    """Return the training steps and evaluation episodes of unfinished jobs, with interrupted ones counted whole."""
+    steps = episodes = 0
+    for status in statuses:
+        if not status.is_final:
+            run = status.job.config.run
+            offline_end = run.pretraining_steps + run.offline_steps
+            end = offline_end + run.online_steps
+            # each phase also ends with an evaluation
+            evaluated = {*range(0, end, run.eval_freq), run.pretraining_steps, offline_end, end}
+            evaluations = len(evaluated if run.eval_at_start else evaluated - {0})
+            steps += len(status.job.run.seeds) * end
+            episodes += len(status.job.run.seeds) * evaluations * run.eval_episodes
+    return {"steps_left": steps, "episodes_left": episodes}
