@@ -75,11 +75,23 @@ def train(request: TrainRequest, observe: Observer | None = None) -> dict[str, A
     check_log_folder(request.log_folder)
     with contextlib.ExitStack() as stack:
         result = _train(plan, stack, observe)
+    _log_end(result, request)
+    return {**result, "wall_s": round(time.perf_counter() - begin, 1)}
+
+
+def _log_end(result: dict[str, Any], request: TrainRequest) -> None:
+    """Log the mean final score of all seeds, the first seed's folder, and the next commands."""
     if request.no_env:
         log.info("next: zoo evaluate RUN --fitted-q")
-    else:
-        log.info("next: zoo compare %s -o report/", shlex.quote(str(request.log_folder)))
-    return {**result, "wall_s": round(time.perf_counter() - begin, 1)}
+        return
+    if runs := [run for run in result.get("runs", [result]) if run["return"] is not None]:
+        score = f"mean return {np.mean([run['return'] for run in runs]):.2f}"
+        if runs[0]["success"] is not None:
+            score = f"{np.mean([run['success'] for run in runs]):.1%} success"
+        folder = shlex.quote(runs[0]["run"])
+        log.info("%s reached %s; TensorBoard curve and models: %s", result["algo"], score, folder)
+        log.info("next: zoo enjoy %s --video run.gif", folder)
+    log.info("next: zoo compare %s -o report/", shlex.quote(str(request.log_folder)))
 
 
 def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None) -> dict[str, Any]:
