@@ -26,7 +26,7 @@ EVENTS = {
     "evaluation": "zoo.runs.folder:RunFolder.write_evaluations",
     "play": "zoo.evaluation.pool:EnvPool.advance",  # chunks of an evaluation
     "status": "zoo.training.logs:Replicas.write_status",
-    "model": "zoo.training.recorder:save_model",
+    "model": "zoo.training.recorder:Recorder._save_model",
 }
 """Where a program can be killed."""
 

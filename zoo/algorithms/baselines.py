@@ -14,7 +14,6 @@ import sb3_contrib
 import stable_baselines3
 import torch
 from numpy.typing import ArrayLike
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 
@@ -189,11 +188,6 @@ class Baseline(StoredModel):
         return find_divergence(
             {"parameters of policy are": [p.unsqueeze(0) for p in self.policy.parameters()]}
         )
-
-    def replica(self, index: int) -> OffPolicyAlgorithm:
-        """Return the model itself, which is its only replica."""
-        assert index == 0
-        return self
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
         """Update, on the part of the dataset whose turn it is."""

@@ -23,9 +23,10 @@ from zoo.report.scores import suite_tasks
 from zoo.report.statistics import FRACTION, MAX_SEEDS, MIN_SEEDS
 from zoo.report.tables import digits_of, number_entry
 from zoo.runs.folder import short_name
-from zoo.runs.protocol import protocol_differences, shortened, show
+from zoo.runs.protocol import protocol_differences, show
 from zoo.runs.read import split_environment
 from zoo.runs.scores import SUCCESS
+from zoo.terminal.errors import shortened
 
 _SHOULD_AGREE = {
     "success_return": "the return of a success",

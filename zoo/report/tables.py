@@ -23,8 +23,9 @@ from zoo.report.comparison import (
 )
 from zoo.report.statistics import MIN_SEEDS, SIGNIFICANT, Estimate
 from zoo.runs.folder import short_name
-from zoo.runs.protocol import PROTOCOL, shortened, show
+from zoo.runs.protocol import PROTOCOL, show
 from zoo.runs.scores import ScoreKind
+from zoo.terminal.errors import shortened
 
 NOT_KNOWN = "-"
 """Text of an unknown entry."""

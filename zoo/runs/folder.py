@@ -25,7 +25,7 @@ import pandas as pd
 from agents.common.files import DamagedFileError, atomic_path, read_text, write_text
 from agents.common.files.npz import read_npz
 from zoo.runs.locks import HOST, Lock
-from zoo.runs.scores import EpisodeResults
+from zoo.runs.scores import EVALUATION, NO_SUCCESS, EpisodeResults
 from zoo.settings.layers import dump_yaml, load_yaml
 from zoo.settings.record import RunRecord
 from zoo.terminal.errors import CannotResume, Interrupted, UsageError
@@ -37,19 +37,6 @@ COLUMNS = ("timesteps", "phase", "results", "ep_lengths", "episode_seeds")
 """Arrays of every evaluation; ``successes`` is added if the environment reports success."""
 Evaluations = dict[str, np.ndarray]
 """The evaluations of one seed so far, see :func:`with_evaluation`."""
-EVALUATION = np.dtype(
-    [
-        ("phase", np.int8),
-        ("step", np.int64),
-        ("episodes", np.int64),
-        ("successes", np.int64),
-        ("return", np.float64),
-        ("length", np.float64),
-    ]
-)
-"""Summary of an evaluation: phase, step, number of episodes and successes, mean return and length."""
-NO_SUCCESS = -1
-"""Value of ``successes`` of an evaluation that is scored by return."""
 STUDY = "study.yml"
 """File that marks the folder of a tuning study."""
 VERSIONS = "versions.json"
@@ -266,13 +253,13 @@ class RunFolder:
 
     # -- summary.json: evaluations of a finished run, for reports ----------------------------------------------------
 
-    def write_summary(self) -> None:
-        """Write the summary of a finished run; call it before its status is ``done``."""
-        rows = []
-        if self.evaluations.exists():
-            for row in self.summarise_evaluations().tolist():
-                rows.append(dict(zip(EVALUATION.names or (), row, strict=True)))
-        write_text(self.summary, json.dumps({"evaluations": rows}) + "\n")
+    def write_summary(self, rows: np.ndarray) -> None:
+        """Write the summary of a finished run; call it before its status is ``done``.
+
+        :param rows: its evaluations, of `EVALUATION`.
+        """
+        evaluations = [dict(zip(EVALUATION.names or (), row, strict=True)) for row in rows.tolist()]
+        write_text(self.summary, json.dumps({"evaluations": evaluations}) + "\n")
 
     def read_summary(self) -> np.ndarray:
         """Return the evaluations in the summary, rows of `EVALUATION`.
@@ -286,23 +273,6 @@ class RunFolder:
                 for row in content["evaluations"]
             ]
             return np.array(rows, EVALUATION)
-
-    def summarise_evaluations(self) -> np.ndarray:
-        """Return the evaluations so far as rows of `EVALUATION`, without the single episodes.
-
-        :raises UnreadableRun: as `read_evaluations`.
-        """
-        arrays = self.read_evaluations()
-        rows = np.empty(len(arrays["results"]), EVALUATION)
-        rows["phase"] = arrays["phase"]
-        rows["step"] = arrays["timesteps"]
-        rows["episodes"] = arrays["results"].shape[1]
-        rows["successes"] = NO_SUCCESS
-        if "successes" in arrays:
-            rows["successes"] = arrays["successes"].sum(axis=1)
-        rows["return"] = arrays["results"].mean(axis=1)
-        rows["length"] = arrays["ep_lengths"].mean(axis=1)
-        return rows
 
     def has_successes(self) -> bool:
         """Return whether the run was scored by success; False if its evaluations cannot be read."""
@@ -374,6 +344,22 @@ def with_evaluation(
         # The environment reports success only when it is true, so the episodes until now were failures.
         history = {**history, "successes": np.zeros(history["results"].shape, np.int64)}
     return {name: np.concatenate([history[name], values[None]]) for name, values in row.items()}
+
+
+def summarise(history: Evaluations) -> np.ndarray:
+    """Return the evaluations of one seed as rows of `EVALUATION`, without the single episodes."""
+    if not history:
+        return np.empty(0, EVALUATION)
+    rows = np.empty(len(history["results"]), EVALUATION)
+    rows["phase"] = history["phase"]
+    rows["step"] = history["timesteps"]
+    rows["episodes"] = history["results"].shape[1]
+    rows["successes"] = NO_SUCCESS
+    if "successes" in history:
+        rows["successes"] = history["successes"].sum(axis=1)
+    rows["return"] = history["results"].mean(axis=1)
+    rows["length"] = history["ep_lengths"].mean(axis=1)
+    return rows
 
 
 def file_name_of(env: str) -> str:

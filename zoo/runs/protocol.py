@@ -1,6 +1,6 @@
 """Protocols and settings of runs, differences between protocols, and names of methods."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -95,15 +95,6 @@ def show(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):  # for isinstance, `True` is an int
         return f"{value:,}"
     return str(value)
-
-
-def shortened(phrases: Iterable[str], limit: int = 6) -> list[str]:
-    """Return the first phrases, and the number of remaining ones."""
-    phrases = list(phrases)
-    rest_count = len(phrases) - limit
-    if rest_count <= 1:  # listing one more is as short as counting it
-        return phrases
-    return [*phrases[:limit], f"and {rest_count} more"]
 
 
 # -- names of methods -------------------------------------------------------------------------------------------------

@@ -20,14 +20,13 @@ from zoo.envs.tasks import D4RL
 from zoo.runs.folder import (
     DEAD,
     DEAD_RUN_HINT,
-    EVALUATION,
-    NO_SUCCESS,
     PHASES,
     RunFolder,
     UnreadableRun,
     describe_error,
     find_run_folders,
     state_now,
+    summarise,
 )
 from zoo.runs.protocol import (
     PROTOCOL,
@@ -37,7 +36,7 @@ from zoo.runs.protocol import (
     phase_ends,
     show,
 )
-from zoo.runs.scores import RETURN, SUCCESS, ScoringRule
+from zoo.runs.scores import EVALUATION, NO_SUCCESS, RETURN, SUCCESS, ScoringRule
 from zoo.runs.versions import simulator
 from zoo.settings.record import RunRecord
 
@@ -56,7 +55,7 @@ _RUN_COLUMNS = (
     "problem", "replaced_by", "never_reported",
 )  # fmt: skip
 ReadRun: TypeAlias = tuple[dict[str, Any], np.ndarray]
-"""Row of a run, and its evaluations as rows of `zoo.runs.folder.EVALUATION`."""
+"""Row of a run, and its evaluations as rows of `zoo.runs.scores.EVALUATION`."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +164,7 @@ def _read_run(path: Path) -> ReadRun:
         if is_done and folder.summary.exists():
             evaluations = folder.read_summary()
         elif is_done or folder.evaluations.exists():
-            evaluations = folder.summarise_evaluations()
+            evaluations = summarise(folder.read_evaluations())
     except UnreadableRun as error:
         return row | {"problem": error.reason}, no_evaluations
     if len(evaluations):

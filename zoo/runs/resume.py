@@ -1,4 +1,4 @@
-"""Search for the run to resume, and results of finished runs."""
+"""Search for the run to resume, and the result of one that has finished."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,20 +8,17 @@ from typing import Any
 import numpy as np
 
 from agents.common.model_file import find_checkpoints, step_of
-from agents.common.validation import count
 from zoo.runs.folder import (
     DIVERGED,
-    EVALUATION,
-    NO_SUCCESS,
     RunFolder,
     UnreadableRun,
     numbered_folders,
+    summarise,
 )
-from zoo.runs.protocol import shortened
-from zoo.runs.scores import REPORTED, EpisodeResults, ScoringRule
+from zoo.runs.scores import EVALUATION, ScoringRule, joint_result, result_of
 from zoo.runs.versions import describe_versions
-from zoo.settings.record import RunRecord
-from zoo.terminal.errors import UsageError
+from zoo.settings.record import RunRecord, differences
+from zoo.terminal.errors import UsageError, shortened
 from zoo.terminal.messages import log
 
 
@@ -85,17 +82,6 @@ def closest_run(
         differences_of_runs.append((differences(stored, current), run.folders[0].path))
     named, path = min(differences_of_runs, key=lambda pair: len(pair[0]))
     return f"{path} differs in {'; '.join(shortened(named))}"
-
-
-def differences(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
-    """Return the differences between two sets of settings, one phrase for each dotted name."""
-    phrases = []
-    for name in dict.fromkeys([*stored, *current]):
-        old = stored.get(name, "not set")
-        new = current.get(name, "not set")
-        if old != new:
-            phrases.append(f"{name.removeprefix('settings.')}: {old} (stored), {new} (now)")
-    return phrases
 
 
 def find_run(log_folder: Path, record: RunRecord, seeds: list[int] | None) -> StoredRun | None:
@@ -188,88 +174,18 @@ def stored_runs(
 
 def result_of_done(run: StoredRun) -> dict[str, Any]:
     """Return the printed result of a finished run, without its speed, and ``already_done``."""
+    scoring = ScoringRule.from_run(run.record)
     results = []
     for folder, seed, status in zip(run.folders, run.seeds, run.statuses, strict=True):
         failure = None
         if status["state"] == "failed":
             failure = {"reason": status["reason"], "step": status.get("step")}
-        results.append(result_of(folder, seed, ScoringRule.from_run(run.record), failure))
+        rows = np.empty(0, EVALUATION)
+        try:
+            if folder.evaluations.exists():
+                rows = summarise(folder.read_evaluations())
+        except UnreadableRun as error:  # the run is done anyway
+            log.warning(error)
+        results.append(result_of(folder.path, seed, scoring, rows, failure))
     joint = joint_result(run.record, None, results)
     return {**joint, "already_done": True}
-
-
-# -- the result of a run that a program prints ------------------------------------------------------------------------
-
-
-def result_of(
-    folder: RunFolder, seed: int, scoring: ScoringRule, failure: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """Return the result of one finished run: success and return of its last evaluation, or None.
-
-    :param scoring: adds the normalised return if it has reference scores.
-    :param failure: reason and step of a replica that failed while others continued.
-    """
-    result: dict[str, Any] = {"run": str(folder.path), "seed": seed}
-    result |= {"success": None, "return": None, "episodes": 0, "steps": None}
-    if failure is not None:
-        return {**result, "steps": failure["step"], **failure}
-    try:
-        rows = folder.summarise_evaluations().tolist() if folder.evaluations.exists() else []
-    except UnreadableRun as error:  # the run is done anyway
-        log.warning(error)
-        rows = []
-    if rows:
-        last = dict(zip(EVALUATION.names or (), rows[-1], strict=True))
-        result |= {"return": last["return"], "episodes": last["episodes"], "steps": last["step"]}
-        if last["successes"] != NO_SUCCESS:
-            result["success"] = last["successes"] / last["episodes"]
-        elif scoring.reference_scores is not None:
-            result["normalised_return"] = scoring.normalised(last["return"])
-    return result
-
-
-def joint_result(
-    record: RunRecord, updates_per_second: float | None, results: list[dict[str, Any]]
-) -> dict[str, Any]:
-    """Return the printed result of training: the result of a single seed, or of all seeds as ``runs``."""
-    if updates_per_second is not None:
-        updates_per_second = round(updates_per_second, 2)
-    head = {"algo": record.algo, "env": record.env, "updates_per_s": updates_per_second}
-    if len(results) == 1:
-        return head | results[0]
-    return {**head, "runs": results}
-
-
-def describe_evaluation(
-    step: int,
-    phase: str,
-    results: EpisodeResults,
-    seeds: Sequence[int],
-    scoring: ScoringRule = REPORTED,
-) -> str:
-    """Return an evaluation in one line: success if it is the score, mean return and mean length.
-
-    For several seeds: the mean over all seeds and the score of each.
-    """
-    played = np.flatnonzero(results.played).tolist()
-    returns = results.returns[played]
-    scores = returns
-    digits = ".2f"
-    if results.successes is not None:
-        name = scoring.success
-        scores = results.successes[played]
-        digits = ".1%"
-    else:
-        name = "mean return"
-    episodes = count(returns.shape[1], "episode")
-    text = f"evaluation at step {step} ({phase}): {name} {scores.mean():{digits}} over {episodes}"
-    if len(seeds) > 1:
-        seed_texts = []
-        for replica, mean in zip(played, scores.mean(axis=1), strict=True):
-            seed_texts.append(f"seed {seeds[replica]}: {mean:{digits}}")
-        text += f" ({', '.join(seed_texts)})"
-    if results.successes is not None:
-        text += f", mean return {returns.mean():.2f}"
-    elif scoring.reference_scores is not None:
-        text += f", normalised return {scoring.normalised(float(returns.mean())):.1%}"
-    return f"{text}, mean length {results.lengths[played].mean():.1f}"

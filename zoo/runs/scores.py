@@ -7,14 +7,29 @@ return above a threshold. Scores of two kinds never share a column, figure or av
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from agents.common.validation import count
 from zoo.settings.record import RunRecord
 
+EVALUATION = np.dtype(
+    [
+        ("phase", np.int8),
+        ("step", np.int64),
+        ("episodes", np.int64),
+        ("successes", np.int64),
+        ("return", np.float64),
+        ("length", np.float64),
+    ]
+)
+"""Summary of an evaluation: phase, step, number of episodes and successes, mean return and length."""
+NO_SUCCESS = -1
+"""Value of ``successes`` of an evaluation that is scored by return."""
 UNREPORTED = -1
 """Success of a step or an episode that reports none."""
 
@@ -130,6 +145,84 @@ class ScoringRule:
 
 REPORTED = ScoringRule()
 """Success as the environment reports it, else the return."""
+
+
+# -- results that a program prints -----------------------------------------------------------------------------------
+
+
+def result_of(
+    run: Path,
+    seed: int,
+    scoring: ScoringRule,
+    rows: np.ndarray,
+    failure: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Return the result of one finished run: success and return of its last evaluation, or None.
+
+    :param run: its folder.
+    :param scoring: adds the normalised return if it has reference scores.
+    :param rows: its evaluations, of `EVALUATION`.
+    :param failure: reason and step of a replica that failed while others continued.
+    """
+    result: dict[str, Any] = {"run": str(run), "seed": seed}
+    result |= {"success": None, "return": None, "episodes": 0, "steps": None}
+    if failure is not None:
+        return {**result, "steps": failure["step"], **failure}
+    if len(rows):
+        last = dict(zip(EVALUATION.names or (), rows[-1].item(), strict=True))
+        result |= {"return": last["return"], "episodes": last["episodes"], "steps": last["step"]}
+        if last["successes"] != NO_SUCCESS:
+            result["success"] = last["successes"] / last["episodes"]
+        elif scoring.reference_scores is not None:
+            result["normalised_return"] = scoring.normalised(last["return"])
+    return result
+
+
+def joint_result(
+    record: RunRecord, updates_per_second: float | None, results: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Return the printed result of training: the result of a single seed, or of all seeds as ``runs``."""
+    if updates_per_second is not None:
+        updates_per_second = round(updates_per_second, 2)
+    head = {"algo": record.algo, "env": record.env, "updates_per_s": updates_per_second}
+    if len(results) == 1:
+        return head | results[0]
+    return {**head, "runs": results}
+
+
+def describe_evaluation(
+    step: int,
+    phase: str,
+    results: EpisodeResults,
+    seeds: Sequence[int],
+    scoring: ScoringRule = REPORTED,
+) -> str:
+    """Return an evaluation in one line: success if it is the score, mean return and mean length.
+
+    For several seeds: the mean over all seeds and the score of each.
+    """
+    played = np.flatnonzero(results.played).tolist()
+    returns = results.returns[played]
+    scores = returns
+    digits = ".2f"
+    if results.successes is not None:
+        name = scoring.success
+        scores = results.successes[played]
+        digits = ".1%"
+    else:
+        name = "mean return"
+    episodes = count(returns.shape[1], "episode")
+    text = f"evaluation at step {step} ({phase}): {name} {scores.mean():{digits}} over {episodes}"
+    if len(seeds) > 1:
+        seed_texts = []
+        for replica, mean in zip(played, scores.mean(axis=1), strict=True):
+            seed_texts.append(f"seed {seeds[replica]}: {mean:{digits}}")
+        text += f" ({', '.join(seed_texts)})"
+    if results.successes is not None:
+        text += f", mean return {returns.mean():.2f}"
+    elif scoring.reference_scores is not None:
+        text += f", normalised return {scoring.normalised(float(returns.mean())):.1%}"
+    return f"{text}, mean length {results.lengths[played].mean():.1f}"
 
 
 # -- kinds of scores -------------------------------------------------------------------------------------------------

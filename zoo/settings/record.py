@@ -332,6 +332,17 @@ class RunRecord:
         )  # without `agent` it is built in, and the release identifies it
 
 
+def differences(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
+    """Return the differences between two sets of settings, one phrase for each dotted name."""
+    phrases = []
+    for name in dict.fromkeys([*stored, *current]):
+        old = stored.get(name, "not set")
+        new = current.get(name, "not set")
+        if old != new:
+            phrases.append(f"{name.removeprefix('settings.')}: {old} (stored), {new} (now)")
+    return phrases
+
+
 def _without_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings with lists in place of tuples, which YAML lacks."""
     plain = dict(values)

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 
 from agents.common.processor import STOP_SIGNALS
@@ -93,6 +93,15 @@ class EnvironmentApiFault(EnvironmentFault):
 def one_line(error: BaseException) -> str:
     """Return the text of a library's exception, or its type, on one line."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def shortened(phrases: Iterable[str], limit: int = 6) -> list[str]:
+    """Return the first phrases, and the number of remaining ones."""
+    phrases = list(phrases)
+    rest_count = len(phrases) - limit
+    if rest_count <= 1:  # listing one more is as short as counting it
+        return phrases
+    return [*phrases[:limit], f"and {rest_count} more"]
 
 
 @contextlib.contextmanager

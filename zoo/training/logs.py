@@ -50,10 +50,12 @@ class Replicas:
     def check(self, model: FlowAlgorithm) -> None:
         """Fail the runs of replicas with NaN or infinity; waits for the device."""
         step = model.num_timesteps
-        reasons = model.find_divergence()
-        self.fail(
-            model, {replica: f"{reason} at step {step}" for replica, reason in reasons.items()}
-        )
+        reasons = {}
+        for replica, reason in model.find_divergence().items():
+            if replica not in self.failed:
+                reasons[replica] = f"{reason} at step {step}"
+        if reasons:
+            self.fail(model, reasons)
 
     def fail(self, model: FlowAlgorithm, reasons: Mapping[int, str]) -> None:
         """Fail the runs of active replicas; raise DivergedError if no replica is left.
@@ -61,7 +63,7 @@ class Replicas:
         :param reasons: replica -> the diverged value and its step.
         """
         step = model.num_timesteps
-        for replica in sorted(set(reasons) - set(self.failed)):
+        for replica in sorted(reasons):
             reason = f"training diverged: {reasons[replica]}"
             failure = {"failure": DIVERGED, "reason": reason, "step": step}
             self.write_status(model, "failed", [replica], **failure)
@@ -72,12 +74,6 @@ class Replicas:
             raise DivergedError(
                 f"all replicas have diverged ({'; '.join(causes)}); a smaller `learning_rate` may help"
             )
-
-    def finish(self, model: FlowAlgorithm) -> None:
-        """Write the status ``done`` and the summary of all runs that have not failed."""
-        for replica in self.active:
-            self.folders[replica].write_summary()
-        self.write_status(model, "done")
 
     def write_status(
         self,

@@ -17,14 +17,15 @@ from agents.common.model_file import find_checkpoints
 from agents.common.sb3.model import FlowAlgorithm
 from zoo.evaluation.pool import WorkerError
 from zoo.runs.folder import OFFLINE, ONLINE, PHASES, describe_error
-from zoo.runs.protocol import shortened
-from zoo.runs.resume import differences, joint_result
+from zoo.runs.scores import joint_result
+from zoo.settings.record import differences
 from zoo.terminal.errors import (
     Abandoned,
     CannotResume,
     Interrupted,
     UsageError,
     handling_signals,
+    shortened,
 )
 from zoo.terminal.messages import log
 from zoo.training.logs import EMPTY_LOG, ReplicaLogger

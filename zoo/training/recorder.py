@@ -13,9 +13,8 @@ from agents.common.normalization import raw_observations
 from agents.common.sb3.model import FlowAlgorithm
 from zoo.evaluation.evaluator import Evaluator, as_chunk_policy
 from zoo.evaluation.held_out import HeldOutLosses
-from zoo.runs.folder import PHASES, Evaluations, with_evaluation
-from zoo.runs.resume import describe_evaluation, result_of
-from zoo.runs.scores import EpisodeResults, ScoringRule
+from zoo.runs.folder import PHASES, Evaluations, summarise, with_evaluation
+from zoo.runs.scores import EpisodeResults, ScoringRule, describe_evaluation, result_of
 from zoo.settings.record import RunRecord
 from zoo.terminal.errors import StopSignal
 from zoo.terminal.messages import log
@@ -111,7 +110,7 @@ class Recorder:
             score = (success, float(history["results"][-1].mean()), step > 0)
             if score > self.best[replica]:
                 self.best[replica] = score
-                save_model(self.model.replica(replica), folder.best_model)
+                self._save_model(replica, folder.best_model)
         if diverged:
             reason = f"sampled actions of the evaluation at step {step} are not finite"
             self.replicas.fail(self.model, dict.fromkeys(diverged, reason))
@@ -143,15 +142,26 @@ class Recorder:
         self.model.logger.write(row, self.model.num_timesteps)
 
     def finish(self) -> list[dict[str, Any]]:
-        """Write the final models of active replicas; return the results of all."""
+        """Write final models and summaries of active replicas, and their status `done`; return the results of all."""
         results = []
         for replica, folder in enumerate(self.replicas.folders):
             seed = self.replicas.seeds[replica]
             failure = self.replicas.failed.get(replica)
+            rows = summarise(self.histories[replica])
             if failure is None:
-                save_model(self.model.replica(replica), folder.model)
-            results.append(result_of(folder, seed, self.scoring, failure))
+                self._save_model(replica, folder.model)
+                folder.write_summary(rows)
+            results.append(result_of(folder.path, seed, self.scoring, rows, failure))
+        self.replicas.write_status(self.model, "done")
         return results
+
+    def _save_model(self, replica: int, path: Path) -> None:
+        """Write the model of a replica atomically."""
+        model = self.model
+        if len(self.replicas.folders) > 1:
+            model = model.replica(replica)
+        with atomic_path(path) as temporary:
+            write_model(model, temporary)
 
     def state(self) -> dict[str, Any]:
         """Return the state for a checkpoint."""
@@ -165,9 +175,3 @@ class Recorder:
         for folder, history in zip(self.replicas.folders, self.histories, strict=True):
             if history:  # the file may contain later evaluations, which are repeated
                 folder.write_evaluations(history)
-
-
-def save_model(model: FlowAlgorithm, path: Path) -> None:
-    """Save a model atomically."""
-    with atomic_path(path) as temporary:
-        write_model(model, temporary)

@@ -111,8 +111,8 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     run = None
     if request.resume:
         run = find_run(request.log_folder, record, seeds or None)
-    if run is not None and run.is_done:
-        return result_of_done(run)
+        if run is not None and run.is_done:
+            return result_of_done(run)
     stop = StopSignal()
     evaluator: Evaluator | HeldOutLosses | None = held_out
     if evaluator is None:
@@ -153,9 +153,7 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     log_state = checkpoints.restore() if run else EMPTY_LOG
     logger = ReplicaLogger(replicas, log_state, model.replica_values)
     model.set_logger(stack.enter_context(contextlib.closing(logger)))
-    result = Loop(recorder, checkpoints).run()
-    replicas.finish(model)
-    return result
+    return Loop(recorder, checkpoints).run()
 
 
 def _close(envs: Env[Any, Any] | VecEnv) -> None:

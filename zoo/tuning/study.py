@@ -38,9 +38,9 @@ from zoo.runs.folder import (
     find_run_folders,
 )
 from zoo.runs.locks import Lock
-from zoo.runs.resume import differences
 from zoo.runs.scores import RETURN, SUCCESS, ScoreKind
 from zoo.settings.layers import as_words, dump_yaml, parse_overrides
+from zoo.settings.record import differences
 from zoo.settings.request import StudyRequest, TrainRequest
 from zoo.terminal.errors import Interrupted, StopSignal, UsageError, handling_signals
 from zoo.terminal.messages import LOG_FILE_ONLY, log, messages

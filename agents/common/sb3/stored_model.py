@@ -64,21 +64,19 @@ class StoredModel(TrainedModel):
         left_out -= {*(include or ())}
         left_out |= {name.partition(".")[0] for name in (*names, *variables)}
         attributes = {**vars(self), **self._saved_settings()}
-        # no setting has this name, as it is a keyword
-        described: dict[str, Any] = {"class": path_of(type(self))}
-        for name in sorted(attributes.keys() - left_out):
-            try:
-                described[name] = safe.to_json(attributes[name])
-            except TypeError as error:
-                if name == "policy_kwargs":
-                    raise TypeError(
-                        f"saved models contain no code, got `{name}`: {error}"
-                    ) from error
-                warnings.warn(
-                    f"saved models contain no code, so `{name}` is omitted: {error}", stacklevel=2
-                )
+        described, problems = safe.to_json_by_name(
+            {name: value for name, value in attributes.items() if name not in left_out}
+        )
+        for name, problem in problems.items():
+            if name == "policy_kwargs":
+                raise TypeError(f"saved models contain no code, got `{name}`: {problem}")
+            warnings.warn(
+                f"saved models contain no code, so `{name}` is omitted: {problem}", stacklevel=2
+            )
+        # no setting is called `class`, as it is a keyword
+        content = {"class": path_of(type(self)), **described}
         members = {
-            ATTRIBUTES: json.dumps(described, indent=1).encode(),
+            ATTRIBUTES: json.dumps(content, indent=1).encode(),
             "_stable_baselines3_version": stable_baselines3.__version__.encode(),
             "system_info.txt": get_system_info(print_info=False)[1].encode(),
             **tensor_members(
@@ -86,9 +84,9 @@ class StoredModel(TrainedModel):
                 {name: recursive_getattr(self, name) for name in variables},
             ),
         }
-        content = write_archive(members)
+        archive = write_archive(members)
         with _opened(path, "w", "zip") as file:
-            file.write(content)
+            file.write(archive)
 
     def _saved_settings(self) -> dict[str, Any]:
         """Return values to save besides the attributes or instead of them: the statistics of `VecNormalize`."""
