@@ -29,7 +29,7 @@ def test_a_trained_agent_of_the_hub_plays_without_pytorch(hub, tmp_path, call, m
     monkeypatch.setattr(sys, "argv", ["", str(file), "pointmaze-medium-singletask-task1-v0"])
     monkeypatch.setattr(sys, "path", [*sys.path])  # which the example changes
     monkeypatch.setitem(sys.modules, "torch", None)
-    runpy.run_path(str(example))
+    runpy.run_path(str(example), run_name="__main__")
     output = capsys.readouterr().out
     assert output.startswith("sqam: mean success ")
     assert float(output.split()[3]) >= 0.8  # its score is above 90%
