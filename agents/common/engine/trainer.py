@@ -92,7 +92,6 @@ class Trainer:
         self.device = model.device
         self.method: Method = self.policy.method
         self.optimizer: torch.optim.Optimizer = self.policy.optimizer
-        self.has_extractors = bool(self.policy.nets.with_extractor())
         self.update_count = torch.zeros(
             self.policy.num_replicas, dtype=torch.float32, device=self.device
         )
@@ -101,8 +100,6 @@ class Trainer:
         """Why an update of this model could not be captured: there is no second attempt."""
         self.keeps_rates_on_device = self.device.type == "cuda"
         """Whether learning rates are tensors on the device; a captured step would repeat a number."""
-        self.pretraining = model._n_updates < self.method.pretraining_steps
-        self.loss_weights = self.method.loss_weights()
         self.seed(seeds)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -236,6 +233,8 @@ class Trainer:
         :param noise: all draws of the update.
         :return: the weighted total of every replica with its graph, (S,), and losses and diagnostics without.
         """
+        if not self.is_prepared:  # called by the user
+            self.prepare()
         info: Info = {}
         method = self.method
         nets = self.policy.nets
@@ -299,6 +298,7 @@ class Trainer:
         self.is_prepared = True
         self._compile_read = self.method.compile
         self._read_settings()
+        self.has_extractors = bool(self.policy.nets.with_extractor())
         limit_threads(self.policy.nets, self.method.batch_size)
         for group in self.optimizer.param_groups:
             group["lr"] = float(group["lr"])  # a file may contain a tensor of another device

@@ -161,12 +161,8 @@ class TrainedModel(OffPolicyAlgorithm):
     """Losses and diagnostics of the last update."""
     _saved_normalization: dict[str, Any] | None = None
     """Fields of the :class:`Normalization` from a file or a checkpoint."""
-    _other_action_spaces: Sequence[spaces.Space[Any]] = ()
-
-    @property
-    def action_spaces(self) -> list[spaces.Space[Any]]:
-        """Action space of each replica, for sampling uniform actions; the first is that of the model."""
-        return [self.action_space, *self._other_action_spaces]
+    action_spaces: list[spaces.Space[Any]]
+    """Action space of each replica, for sampling uniform actions; the first is that of the model."""
 
     @property
     def normalization(self) -> Normalization | None:
@@ -211,13 +207,15 @@ class TrainedModel(OffPolicyAlgorithm):
 
         :param seed: 0 to 2^32 - 1; None changes nothing.
         """
-        if seed is not None:
-            self._seed_everything([seed])
+        self._seed_everything([] if seed is None else [seed])
 
     def _seed_everything(self, seeds: Sequence[int]) -> None:
-        """Seed like SB3; the start of an environment depends only on the seed of its replica."""
+        """Seed like SB3, unless there are no seeds; an environment's start depends only on the seed of its replica."""
+        other_spaces = [copy.deepcopy(self.action_space) for _ in seeds[1:]]
+        self.action_spaces = [self.action_space, *other_spaces]
+        if not seeds:
+            return
         set_random_seed(seed_for(Purpose.GLOBALS, seeds), using_cuda=self.device.type == "cuda")
-        self._other_action_spaces = [copy.deepcopy(self.action_space) for _ in seeds[1:]]
         for space, seed in zip(self.action_spaces, seeds, strict=True):
             space.seed(seed_for(Purpose.WARM_UP, seed))
         if self.env is not None:

@@ -166,8 +166,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         spaces = self.observation_space, self.action_space
         check_spaces(*spaces)
         seeds = self.seeds or ([] if self.seed is None else [self.seed])
-        if seeds:
-            self._seed_everything(seeds)
+        self._seed_everything(seeds)
         if self.replay_buffer is None:
             self.replay_buffer = self._make_buffer()
         if self.behaviour is not None:
@@ -266,7 +265,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         single.seed = single.seeds[0]
         single.trainer = Trainer(single, single.seeds)
         single.action_space = self.action_spaces[index]
-        single._other_action_spaces = ()
+        single.action_spaces = [single.action_space]
         # shared by all replicas, so not copied
         single.replay_buffer = None  # type: ignore[assignment]
         single._last_obs = single._chunk_state = None
@@ -541,7 +540,8 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
     def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
         """Count from the start of the phase, so that a learning rate decays once in each."""
         start = self._phase_start
-        super()._update_current_progress_remaining(num_timesteps - start, total_timesteps - start)
+        done = (num_timesteps - start) / (total_timesteps - start)
+        self._current_progress_remaining = 1.0 - done
 
     def require_statistics(self) -> None:
         """Raise if `observation_scale` is set and there are no statistics.

@@ -29,7 +29,7 @@ from agents.common.model_file import read_policy, write_policy
 from agents.common.nets.mlp import StackedMLP, undisturbed
 from agents.common.nets.networks import Networks, ObservingNetwork, ReplicatedExtractor
 from agents.common.nets.pretrained import PretrainedNetwork
-from agents.common.nets.specs import Sizes, parameter_groups
+from agents.common.nets.specs import NetworkSpec, Sizes, parameter_groups
 from agents.common.normalization import Normalization
 from agents.common.observations import ObservationLayout
 from agents.common.sb3.acting import ActingPolicy
@@ -124,14 +124,15 @@ class FlowPolicy(ActingPolicy):
         with undisturbed(), torch.random.fork_rng(devices=[]):
             torch.set_rng_state(torch_generator(Purpose.EXTRACTOR, self.seeds[0]).get_state())
             self.features_extractor = self.make_features_extractor()
-            self.nets = self._build_networks()
+            specs = method.specs()
+            self.nets = self._build_networks(specs)
         self.set_random_seed(self.seeds)
         arguments = dict(self.optimizer_kwargs)
         is_adam = optimizer_class in (torch.optim.Adam, torch.optim.AdamW)
         if is_adam and not arguments.get("foreach"):
             arguments.setdefault("fused", True)  # one pass over all parameters
         self.optimizer = optimizer_class(
-            parameter_groups(self.nets, method.specs(), optimizer_class),
+            parameter_groups(self.nets, specs, optimizer_class),
             lr=lr_schedule(1),
             **arguments,
         )  # type: ignore[call-arg]
@@ -141,14 +142,13 @@ class FlowPolicy(ActingPolicy):
         """Space of the networks' inputs: observations or their features."""
         return spaces.Box(-1, 1, (self.features_extractor.features_dim,))
 
-    def _build_networks(self) -> Networks:
+    def _build_networks(self, specs: Mapping[str, NetworkSpec]) -> Networks:
         """Build all networks; replica k is initialised like a single run with its seed."""
         if self.activation_fn is not None and list(self.activation_fn().parameters()):
             raise ValueError(
                 f"`activation_fn` must have no parameters, got {self.activation_fn.__name__}; use e.g. torch.nn.ReLU"
             )
         method = self.method
-        specs = method.specs()
         # the setting's check has replaced None by the default
         actor_sizes, critic_sizes = get_actor_critic_arch(method.net_arch)  # type: ignore[arg-type]
         sizes = Sizes(

@@ -40,7 +40,7 @@ from agents.common.validation import path_of, suggestion
 class StoredModel(TrainedModel):
     """The part of a model that saves and loads it, in a format that SB3's programs can read."""
 
-    unsaved: ClassVar[tuple[str, ...]] = ("lr_schedule", "n_steps", "_other_action_spaces")
+    unsaved: ClassVar[tuple[str, ...]] = ("lr_schedule", "n_steps", "action_spaces")
     """Attributes that are not saved: they are derived from others, or stored in checkpoints."""
 
     def save(
