@@ -317,12 +317,6 @@ class Method(CommonSettings):
         # the order matters: it fixes the random stream of a seed
         return {**next_action_noise, **self.noise()}
 
-    def crop_noise(self) -> dict[str, Draw]:
-        """Return the noise of random crops: whether to crop, and the y and x offsets. Empty if cropping is off."""
-        if not self.random_crop:
-            return {}
-        return {"crop": uniform(""), "crop_y": uniform(), "crop_x": uniform()}
-
     def sample_actions(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Sample chunks, choosing the best of n candidates by :meth:`score` when ``best_of_n`` > 1.
 

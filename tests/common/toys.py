@@ -12,6 +12,7 @@ from torch import nn
 
 import agents
 from agents.common.data.shards import Shard, Shards
+from agents.common.engine.trainer import CROP_NOISE
 from agents.common.sb3.first_update import random_batch
 from agents.models import model_class
 from tests.envs import SpacesEnv
@@ -78,7 +79,7 @@ def toy_batch(model, seed=0, rows=16):
 
 def toy_noise(model, seed=0, rows=16):
     """Return all draws of one update."""
-    table = model.method.update_noise() | model.method.crop_noise()
+    table = model.method.update_noise() | CROP_NOISE
     return model.policy.draw_noise(table, rows, seeded(seed))
 
 

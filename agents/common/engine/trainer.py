@@ -32,6 +32,8 @@ from agents.common.validation import unknown_name_message
 
 CLONING_NOISE = {"bc_x0": normal(), "bc_t": uniform()}
 """All noise of an update while pretraining."""
+CROP_NOISE = {"crop": uniform(""), "crop_y": uniform(), "crop_x": uniform()}
+"""Further noise of an update that crops images: whether it does, and the offsets."""
 
 ClipGroups = list[tuple[float | None, list[int]]]
 """Bound on the norm of a group of gradients (None: no bound), and the indices of its gradients."""
@@ -391,7 +393,8 @@ class Trainer:
             polyak_pairs.append((weight, list(online.parameters()), list(target.parameters())))
             buffers += zip(online.buffers(), target.buffers(), strict=True)
         noise = CLONING_NOISE if self.pretraining else self.method.update_noise()
-        noise = noise | self.method.crop_noise()
+        if self.method.random_crop:
+            noise = noise | CROP_NOISE
         sizes = self.policy.noise_sizes(self.policy.num_replicas, 0)
         return UpdatePlan(noise, sizes, trained, self._clip_groups(trained), polyak_pairs, buffers)
 

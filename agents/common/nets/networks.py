@@ -106,15 +106,12 @@ class ObservingNetwork(Network):
     def __init__(self) -> None:
         super().__init__()
         self.features_extractor: nn.Module | None = None
-        self._prepare: Callable[[Tensor], Any] | None = None
+        self.prepare_rows: Callable[[Tensor], Any] | None = None
+        """Makes the extractor's input from rows (B, O)."""
         self.cached_features: list[tuple[Tensor, Tensor]] | None = None
         """Observations and their features, while these are cached."""
         self.repeats: list[tuple[Tensor, Tensor, int]] = []
         """Triples of repeated observations, the original ones, and the number of repeats."""
-
-    def extract_with(self, extractor: nn.Module, prepare: Callable[[Tensor], Any]) -> None:
-        """Put an extractor that no other network uses in front; ``prepare`` makes its input from rows (B, O)."""
-        self.features_extractor, self._prepare = extractor, prepare
 
     def features(self, observations: Tensor, frozen: bool) -> Tensor:
         """Return the input of the first layer, (S, B, F): features, or without an extractor the observations."""
@@ -138,8 +135,8 @@ class ObservingNetwork(Network):
 
     def _extract(self, observations: Tensor, frozen: bool) -> Tensor:
         assert self.features_extractor is not None
-        assert self._prepare is not None
-        rows = self._prepare(observations.flatten(0, -2))
+        assert self.prepare_rows is not None
+        rows = self.prepare_rows(observations.flatten(0, -2))
         parameters = self.features_extractor.named_parameters()
         # empty for trained ones, which the extractor holds itself
         constants = {name: value.detach() for name, value in parameters if frozen}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from agents.common.method import Draw, Method, Noise
 from agents.common.nets.mlp import matmul_precision
 from agents.common.nets.networks import Networks
 from agents.common.normalization import Normalization
-from agents.common.observations import Array, ObservationLayout, centre_and_factor
+from agents.common.observations import Array, ObservationLayout
 from agents.common.streams import Purpose, torch_generator
 
 ChunkState = tuple[Array, ...]
@@ -53,17 +53,6 @@ class ActingPolicy(BasePolicy):
     def executed_length(self) -> int:
         """Number of actions of a chunk that are executed before the next one is sampled."""
         return self.method.executed_length
-
-    def set_observation_statistics(
-        self, observations: Tensor, scale: float | Literal["range"]
-    ) -> None:
-        """Set centre and scale of each observation coordinate from the statistics of observations (B, O).
-
-        ``scale`` is the standard deviation after scaling; ``"range"`` scales to [-1, 1].
-        """
-        centre, factor = centre_and_factor(observations, scale)
-        self.observation_mean.copy_(centre)
-        self.observation_factor.copy_(factor)
 
     def preprocess(self, observations: Tensor) -> Tensor:
         """Scale observations (..., O) for the networks."""

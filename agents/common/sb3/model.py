@@ -36,7 +36,7 @@ from agents.common.model_file import Source, read_model_file
 from agents.common.nets.mlp import undisturbed
 from agents.common.nets.specs import find_behaviour
 from agents.common.normalization import raw_observations
-from agents.common.observations import Array
+from agents.common.observations import Array, centre_and_factor
 from agents.common.sb3.acting import ChunkState
 from agents.common.sb3.constructor import read_arguments
 from agents.common.sb3.environments import (
@@ -170,8 +170,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         if self.replay_buffer is None:
             self.replay_buffer = self._make_buffer()
         if self.behaviour is not None:
-            normalizes = getattr(self._vec_normalize_env, "norm_obs", False)
-            check_fit(self.behaviour, self.method, normalizes)
+            check_fit(self.behaviour, self.method, self._vec_normalize_env)
             self.method.pretrained = self.behaviour
         method = self.method
         rate = LearningRateSchedule(method.learning_rate)
@@ -369,7 +368,9 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         scale = self.method.observation_scale
         keeps_statistics = self.policy.keeps_statistics or self._n_updates > 0
         if scale is not None and len(rows) and not keeps_statistics:
-            self.policy.set_observation_statistics(rows, scale)
+            centre, factor = centre_and_factor(rows, scale)
+            self.policy.observation_mean.copy_(centre)
+            self.policy.observation_factor.copy_(factor)
 
     def _check_first_update(self) -> None:
         """Validate hook output shapes once, before training; skipped for built-in algorithms, which are tested.
@@ -381,9 +382,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
                 "a model from `replica` has no replay buffer and cannot be trained; save it, and train the loaded model"
             )
         if self.behaviour is not None:  # the environment may have changed
-            check_fit(
-                self.behaviour, self.method, getattr(self._vec_normalize_env, "norm_obs", False)
-            )
+            check_fit(self.behaviour, self.method, self._vec_normalize_env)
         if not self.method.hooks_checked and name_of(type(self.method)) not in BUILT_IN:
             check_first_update(self.method, self.policy.features_space, self.action_space)
 

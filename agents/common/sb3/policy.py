@@ -164,7 +164,8 @@ class FlowPolicy(ActingPolicy):
             elif isinstance(network, ObservingNetwork) and not is_flat:
                 # each network has a separate extractor; SB3's attribute is the last one
                 self.features_extractor = self.make_features_extractor()
-                network.extract_with(self.features_extractor, self.layout.to_extractor_input)
+                network.features_extractor = self.features_extractor
+                network.prepare_rows = self.layout.to_extractor_input
         self._initialise(nets)
         # after initialisation, as target networks copy the weights
         nets.add_targets([name for name, spec in specs.items() if spec.target])

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
 from agents.common.data.buffer import SequenceReplayBuffer
@@ -27,12 +28,12 @@ SAMPLED_ROWS, CALLED_ROWS = 256, 64
 # -- a custom network --------------------------------------------------------------------------------------------------
 
 
-def check_fit(flow: PretrainedFlow, method: Method, normalizes: bool = False) -> None:
+def check_fit(flow: PretrainedFlow, method: Method, normalizer: VecNormalize | None = None) -> None:
     """Raise an error for a flow that the algorithm and its settings cannot use.
 
     :param flow: the custom flow.
     :param method: the algorithm.
-    :param normalizes: whether `VecNormalize` changes observations.
+    :param normalizer: of the environment, or None.
     :raises ValueError: for the first reason.
     """
     if not isinstance(flow, PretrainedFlow):
@@ -52,6 +53,7 @@ def check_fit(flow: PretrainedFlow, method: Method, normalizes: bool = False) ->
             f"{type(method).__name__} has one flow, which it trains, got a frozen one; give `PretrainedFlow(..., "
             "train=True)`, or take an algorithm that fine-tunes a copy, such as QAM or TRQAM"
         )
+    normalizes = normalizer is not None and normalizer.norm_obs
     if normalizes or method.observation_scale is not None:
         raise ValueError(
             "`behaviour` gets observations as the environment returns them, got `observation_scale` = "
