@@ -52,15 +52,15 @@ def find_algorithm(id: str) -> registry.Entry:
         # imported by name like any other algorithm: most programs need none of SB3's
         algorithm = getattr(registry.import_named(BASELINES), name)
         return registry.Entry(id, None, paper, name, algorithm=algorithm)
-    ids = algorithm_ids()
-    # the name of a class, `module:Class`, is looked up by importing it
-    if ":" not in id and id not in (*ids, *registry.ALIASES):
-        message = unknown_name_message("algorithm", id, ids, "zoo agents list")
-        raise UsageError(f"{message}; write an algorithm that is not installed as module:Class")
     try:
         entry = agents.get(id)
     except KeyError as error:
-        raise UsageError(str(error.args[0])) from error
+        if ":" in id:
+            raise UsageError(str(error.args[0])) from error
+        message = unknown_name_message("algorithm", id, algorithm_ids(), "zoo agents list")
+        raise UsageError(
+            f"{message}; write an algorithm that is not installed as module:Class"
+        ) from error
     except Exception as error:  # any error of a user's module during its import
         raise UsageError(f"`{id}` cannot be imported: {type(error).__name__}: {error}") from error
     if entry.id in SB3:

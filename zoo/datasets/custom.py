@@ -19,7 +19,7 @@ from agents.common.data.arrays import (
 )
 from agents.common.frames import FrameStack, is_image
 from zoo.datasets.files import Folder
-from zoo.datasets.formats.base import COMPACT, Dataset, compact, first_trajectories
+from zoo.datasets.formats.base import COMPACT, Dataset, Metadata, compact, first_trajectories
 from zoo.datasets.formats.minari import MINARI, minari_folder, parts_of
 from zoo.datasets.formats.read import metadata_of, name_of, read_source
 from zoo.datasets.formats.robomimic import FILE, HOST, demonstrations_file
@@ -79,7 +79,8 @@ def load_custom(
     :param reward_from: ``success`` takes rewards from successes: -1 per step, and 0 once the task is achieved.
     :param content: the dataset, if it was read before.
     """
-    spaces = spaces_for(source, env)
+    metadata = metadata_of(source)
+    spaces = spaces_for(source, metadata, env)
     content = content or read_source(source, reward_from)
     if size is not None:
         content = first_trajectories(content, size, Path(name_of(source)))
@@ -99,24 +100,27 @@ def load_custom(
     for key in COMPACT:
         digest.update(f"{key} {arrays[key].shape} ".encode())
         digest.update(np.ascontiguousarray(arrays[key]).data)  # of the bytes, without a copy
-    return Dataset(file, content, digest.hexdigest(), metadata_of(source).reference_scores)
+    return Dataset(file, content, digest.hexdigest(), metadata.reference_scores)
 
 
-def spaces_for(source: str | Path, env: Env[Any, Any]) -> tuple[Space[Any], Any]:
+def spaces_for(
+    source: str | Path, metadata: Metadata, env: Env[Any, Any]
+) -> tuple[Space[Any], Any]:
     """Return the observation and the action space of an environment; warn if a dataset names another one.
 
+    :param metadata: metadata of the dataset.
     :param env: the environment; data hold single images, which it may stack.
     :raises UsageError: if it flattens the parts of an observation in another order than they are recorded in.
     """
-    metadata = metadata_of(source)
     recorded_in = metadata.environment
     env_id = env_name(env)
-    names = {env_id, dataset_only_id(name_of(source))}
-    # The module before the colon only names the package of the environment.
-    if recorded_in is not None and recorded_in.rpartition(":")[2] not in names:
-        warnings.warn(
-            f"{source} was recorded in {recorded_in}, and --env is {env_id}", stacklevel=3
-        )
+    if recorded_in is not None:
+        names = {env_id, dataset_only_id(name_of(source))}
+        # The module before the colon only names the package of the environment.
+        if recorded_in.rpartition(":")[2] not in names:
+            warnings.warn(
+                f"{source} was recorded in {recorded_in}, and --env is {env_id}", stacklevel=3
+            )
     observations = env.observation_space
     layer: Any = env
     while isinstance(layer, Wrapper):

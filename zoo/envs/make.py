@@ -71,7 +71,8 @@ def make_env(
     with building():
         env: Any = _build(spec, env_kwargs)
         try:
-            env = wrap(env, env_wrapper)
+            if env_wrapper:
+                env = wrap(env, env_wrapper)
             check_spaces(spec.id, env)
             if frame_stack != 1:
                 with as_usage_error():

@@ -205,22 +205,19 @@ def results_of(totals: Array, seeds: Array) -> EpisodeResults:
 
     :param totals: the `EpisodeTotals` of each episode, (4, S, episodes), zeros for missing ones.
     """
-    lengths, at_end, at_any = totals[1:].astype(np.int64)
+    lengths, *flags = totals[1:].astype(np.int64)
     is_run = lengths > 0
-
-    def reported(successes: Array) -> Array | None:
-        """Return successes, or None if no episode has reported any."""
-        if (successes[is_run] == UNREPORTED).all():
-            return None
-        return successes
-
+    # None if no episode has reported any
+    at_end, at_any = (
+        None if (successes[is_run] == UNREPORTED).all() else successes for successes in flags
+    )
     return EpisodeResults(
-        successes=reported(at_end),
+        successes=at_end,
         returns=totals[0],
         lengths=lengths,
         seeds=seeds,
         played=is_run.all(axis=1),
-        any_successes=reported(at_any),
+        any_successes=at_any,
     )
 
 

@@ -308,13 +308,6 @@ class RunRecord:
         return identity
 
     @property
-    def action_noise(self) -> tuple[str, float] | None:
-        """Type and standard deviation of the noise on actions executed online."""
-        if not self.run.noise_std:
-            return None
-        return self.run.noise_type or "normal", self.run.noise_std
-
-    @property
     def evaluation_env_kwargs(self) -> list[str]:
         """Arguments of evaluation environments, by default the arguments of training."""
         return self.eval_env_kwargs or self.env_kwargs or []

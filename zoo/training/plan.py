@@ -106,18 +106,20 @@ class RunPlan:
         if data is None:
             return self.config
         departures = dict(self.config.departures)
+        size = data.content.num_transitions
         dataset: dict[str, Any] = {
             "name": data.path.stem,
-            "size": data.num_transitions,
+            "size": size,
             "fingerprint": data.fingerprint,
         }
         if data.reference_scores is not None:
             dataset["reference_scores"] = list(data.reference_scores)
-        warn_of_simulator(self.request.env, "the data", data.origin.get("mujoco"))
+        if "mujoco" in data.origin:
+            warn_of_simulator(self.request.env, "the data", data.origin["mujoco"])
         official = DATASETS.get(data.path.stem)
         is_whole = self.config.run.dataset_size is None
-        if is_whole and official and data.num_transitions < 0.99 * official.transitions:
-            departures["dataset_size"] = [data.num_transitions, official.transitions]
+        if is_whole and official and size < 0.99 * official.transitions:
+            departures["dataset_size"] = [size, official.transitions]
             log.warning("dataset of %d transitions instead of %d", *departures["dataset_size"])
         return replace(self.config, dataset=dataset, departures=departures)
 

@@ -45,7 +45,7 @@ from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import StopSignal, UsageError, as_usage_error
 from zoo.terminal.messages import LOG_FILE_ONLY, log, log_to_folders
 from zoo.training.logs import EMPTY_LOG, ReplicaLogger, Replicas
-from zoo.training.loop import Checkpoints, Loop
+from zoo.training.loop import Loop
 from zoo.training.plan import RunPlan, plan_run
 from zoo.training.recorder import Observer, Recorder
 
@@ -148,12 +148,12 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
         make_folders(folders, record, seeds, model, data, request)
     replicas = Replicas(folders, seeds)
     recorder = Recorder(record, model, evaluator, replicas, stop, observe)
-    checkpoints = Checkpoints(recorder)
+    loop = Loop(recorder)
     # logs continue from the checkpoint, so it is loaded first
-    log_state = checkpoints.restore() if run else EMPTY_LOG
+    log_state = loop.restore() if run else EMPTY_LOG
     logger = ReplicaLogger(replicas, log_state, model.replica_values)
     model.set_logger(stack.enter_context(contextlib.closing(logger)))
-    return Loop(recorder, checkpoints).run()
+    return loop.run()
 
 
 def _close(envs: Env[Any, Any] | VecEnv) -> None:
@@ -256,6 +256,7 @@ def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
 def make_model(plan: RunPlan, seeds: list[int], data: Dataset | None, env: VecEnv) -> FlowAlgorithm:
     """Return the model of a run with its data."""
     config = plan.config
+    run = config.run
     request = plan.request
     settings = config.settings
     if config.method is not None:
@@ -274,17 +275,19 @@ def make_model(plan: RunPlan, seeds: list[int], data: Dataset | None, env: VecEn
             device=request.device,
             verbose=max(request.verbose - 1, 0),
         )
-        if config.run.online_steps:
+        if run.online_steps:
             model.replay_buffer.require_capacity()  # now, because a failure after the offline phase would waste it
-        if config.action_noise is not None:
-            model.action_noise = named_action_noise(*config.action_noise, model.action_space)
+        if run.noise_std:
+            model.action_noise = named_action_noise(
+                run.noise_type or "normal", run.noise_std, model.action_space
+            )
         if data is not None:
             model.load_dataset(data.content)
         if request.trained_agent:  # after the dataset, whose observation statistics it replaces
             _start_from(model, read_model_file(find_model(request.trained_agent)))
         if request.pretrained_actor:  # after the dataset, for its observation statistics
             model.load_pretrained_actor(request.pretrained_actor)
-        if isinstance(model, FlowAlgorithm) and config.run.online_steps:  # now, as above
+        if isinstance(model, FlowAlgorithm) and run.online_steps:  # now, as above
             model.require_statistics()
             require_own_environments(len(seeds), env, model.action_noise)
     log.info(model.replay_buffer.placement.text)

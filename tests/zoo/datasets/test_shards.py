@@ -68,7 +68,7 @@ def test_size_takes_first_files_and_cuts_last_behind_trajectory(folder, size, tr
     assert [(part.transitions, part.trajectories) for part in parts] == [
         (count, count // 10) for count in transitions
     ]
-    assert dataset.num_transitions == sum(transitions)
+    assert dataset.content.num_transitions == sum(transitions)
     buffer = buffer_of(dataset.content)
     for updates in range(0, 3000, 1000):
         buffer.rotate_dataset(updates)
@@ -140,7 +140,7 @@ def test_a_stopped_conversion_keeps_what_is_done_and_goes_on(folder, monkeypatch
     (folder / ARRAYS / ".half").mkdir()  # of a process that was killed
     last = None
     labelled.clear()
-    assert load_all(folder).num_transitions == 100
+    assert load_all(folder).content.num_transitions == 100
     assert len(labelled) == 5 * (3 - number)
     assert sorted(path.name for path in (folder / ARRAYS).iterdir()) == shard_names(folder)
 

@@ -49,11 +49,6 @@ class Dataset:
     origin: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def num_transitions(self) -> int:
-        """Number of transitions in all files."""
-        return self.content.num_transitions
-
-    @property
     def transitions(self) -> Transitions:
         """The content of a dataset in one file.
 
