@@ -8,7 +8,11 @@ from urllib.parse import urlsplit
 import requests
 from ogbench.utils import DATASET_URL
 
-from agents.common.files import DamagedFileError, raising_damaged_file
+from agents.common.files import (
+    DamagedFileError,
+    explaining_write_errors,
+    raising_damaged_file,
+)
 from zoo.datasets.files import (
     OFFICIAL,
     Folder,
@@ -115,6 +119,7 @@ def _transfer(url: str, part: Path) -> None:
         response.raise_for_status()
         count = math.ceil(int(response.headers.get("Content-Length", 0)) / CHUNK_BYTES)
         # Without status 206 this is the whole file again.
-        with part.open("ab" if response.status_code == 206 else "wb") as target:
+        mode = "ab" if response.status_code == 206 else "wb"
+        with explaining_write_errors(part), part.open(mode) as target:
             for chunk in track(response.iter_content(CHUNK_BYTES), part.stem, count or None):
                 target.write(chunk)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import imageio.v2 as imageio
 import numpy as np
 
-from agents.common.files import atomic_path
+from agents.common.files import WriteError, atomic_path
 from zoo.algorithms.packages import import_optional
 from zoo.terminal.errors import UsageError, one_line
 from zoo.terminal.parser import check_output
@@ -55,10 +56,10 @@ def open_video(path: Path) -> Iterator[Callable[[Any, bool], None]]:
     options = {"fps": speed, "macro_block_size": 2, "pixelformat": "yuv420p"}
     if path.suffix == ".gif":
         options = {"duration": 1000 / speed, "loop": 0}
-    with (
-        atomic_path(path) as temporary,
-        imageio.get_writer(temporary, None, "I", **options) as writer,
-    ):
+    with atomic_path(path) as temporary:
+        # a GIF in memory, because its writer would try a full disk again when it is deleted
+        target = io.BytesIO() if path.suffix == ".gif" else temporary
+        writer = imageio.get_writer(target, path.suffix, "I", **options)
 
         def add(frame: Any, is_last: bool) -> None:
             if np.ndim(frame) != 3:
@@ -66,7 +67,23 @@ def open_video(path: Path) -> Iterator[Callable[[Any, bool], None]]:
                     "`render` must return an image of shape (height, width, 3), got "
                     f"{type(frame).__name__}; correct it, or omit --video"
                 )
-            for _ in range(1 + is_last * round(LAST_SECONDS * speed)):
-                writer.append_data(frame)  # type: ignore[attr-defined]  # a writer in a `with` is one
+            with _explaining_ffmpeg(path):
+                for _ in range(1 + is_last * round(LAST_SECONDS * speed)):
+                    writer.append_data(frame)
 
-        yield add
+        with writer:
+            yield add
+        if isinstance(target, io.BytesIO):
+            temporary.write_bytes(target.getvalue())
+        else:
+            with _explaining_ffmpeg(path):  # whether ffmpeg failed at the end only the file tells
+                imageio.get_reader(temporary).close()
+
+
+@contextlib.contextmanager
+def _explaining_ffmpeg(path: Path) -> Iterator[None]:
+    """Convert errors of ffmpeg, which prints the cause itself."""
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(f"{path} could not be written because of ffmpeg's error above") from error

@@ -11,6 +11,7 @@ from typing import Self
 
 from filelock import FileLock, Timeout
 
+from agents.common.files import explaining_write_errors
 from zoo.terminal.messages import say_once
 
 HOST = socket.gethostname()
@@ -56,11 +57,11 @@ class Lock:
                 f"the storage of {self.path.parent} has no locks ({error.strerror}), so two processes may train "
                 "the same run; start only one"
             )
-        # written by the holder, read by waiting processes
+        # written by the holder, read by waiting processes; not atomically, because the lock is on this very file
         since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        self.path.write_text(
-            json.dumps({"host": HOST, "pid": os.getpid(), "since": since}) + "\n", encoding="utf-8"
-        )
+        text = json.dumps({"host": HOST, "pid": os.getpid(), "since": since})
+        with explaining_write_errors(self.path):
+            self.path.write_text(text + "\n", encoding="utf-8")
         return True
 
     def release(self) -> None:

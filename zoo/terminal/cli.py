@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
 
-from agents.common.files import DamagedFileError
+from agents.common.files import DamagedFileError, WriteError
 from agents.common.validation import unknown_name_message
 from zoo.terminal.errors import (
     BAD_INPUT,
@@ -66,7 +66,7 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
             trace = "".join(traceback.format_exception(error)).rstrip()
             if verbose >= 2:
                 log.error(trace)
-            elif is_known:
+            elif is_known or isinstance(error, WriteError):
                 log.error(error)
             else:
                 log.log(LOG_FILE_ONLY, trace)

@@ -50,7 +50,7 @@ def log_to_folders(folders: Iterable[Path]) -> None:
     for backlog in backlogs:
         log.removeHandler(backlog)
     for folder in folders:
-        file = logging.FileHandler(folder / RUN_LOG, encoding="utf-8", errors="backslashreplace")
+        file = _RunLog(folder / RUN_LOG, encoding="utf-8", errors="backslashreplace")
         file.setFormatter(_Text("%(asctime)s %(message)s", "%Y-%m-%dT%H:%M:%SZ"))
         for record in records:
             file.handle(record)
@@ -79,6 +79,27 @@ class _Terminal(logging.Handler):
         """Print a message; a closed terminal is not an error."""
         with contextlib.suppress(OSError):
             print(_TEXT.format(record), file=sys.stderr, flush=True)
+
+
+class _RunLog(logging.FileHandler):
+    """Appends messages to a ``run.log``; a full disk costs lines of it, and is reported once."""
+
+    failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Report that a message could not be written; the message is on standard error."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self.failed:
+            self.failed = True  # before the warning, which this handler gets too
+            log.warning("%s could not be written: %s", self.baseFilename, error.strerror)
+
+    def close(self) -> None:
+        """Close the file."""
+        # lines that no retry could write are reported already
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 log.addHandler(_Terminal())  # for scripts, e.g. one that loads a dataset

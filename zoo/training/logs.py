@@ -180,6 +180,11 @@ class ReplicaLogger(Logger):
                 self._tables[replica].write(row, formats, step)
                 self._events[replica].write(row, formats, step)
 
+    def close(self) -> None:
+        """Close all files."""
+        with explaining_write_errors(self._replicas.folders[0].path):
+            super().close()
+
     def state(self, step: int) -> dict[str, Any]:
         """Return the state of the logs: the step, the text of each ``progress.csv``, and the elapsed seconds."""
         for table in self._tables:

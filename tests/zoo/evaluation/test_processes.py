@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
+from agents.common.files import WriteError
 from tests import ROOT
 from tests.zoo.envs.toys import TOY
 from zoo.runs import versions
@@ -150,6 +152,15 @@ def test_storage_without_locks_is_worked_on_with_a_warning(tmp_path, monkeypatch
         assert Lock(tmp_path / "lock").take()
     assert Lock(tmp_path / "lock").is_held() is None
     assert caplog.text.count(f"{tmp_path} has no locks") == 1
+
+
+def test_a_full_disk_refuses_a_lock_by_its_path(tmp_path, monkeypatch):
+    def refuse(*arguments, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    with pytest.raises(WriteError, match="lock could not be written: No space left"):
+        Lock(tmp_path / "lock").take()
 
 
 # -- what is recorded of the software ---------------------------------------------------------------------------------

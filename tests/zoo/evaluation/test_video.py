@@ -1,5 +1,7 @@
 """Videos hold what they are given, and appear whole or not at all."""
 
+import gc
+import resource
 import sys
 
 import imageio.v2 as imageio
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
+from agents.common.files import WriteError
 from tests.zoo.outcomes import refuses
 from zoo.evaluation.video import check_video, open_video
 
@@ -35,6 +38,34 @@ def length_of(path, speed):
             return reader.count_frames() / speed
     with Image.open(path) as image:
         return sum(frame.info["duration"] for frame in ImageSequence.Iterator(image)) / 1000
+
+
+@pytest.fixture
+def small_files():
+    """Let no file become longer than 1,000 bytes, as on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def record(path, frames):
+    with open_video(path) as add:
+        for frame in frames:
+            add(frame, False)
+
+
+@pytest.mark.parametrize(
+    # a writer that tries again when it is deleted prints a traceback, of which pytest makes a warning
+    "ending",
+    [pytest.param("gif", marks=pytest.mark.filterwarnings("error")), "mp4"],
+)
+def test_half_a_video_does_not_appear(ending, tmp_path, small_files):
+    frames = np.random.default_rng(0).integers(0, 255, (3, 48, 64, 3), np.uint8)
+    with pytest.raises(WriteError, match="could not be written"):
+        record(tmp_path / f"video.{ending}", frames)
+    gc.collect()
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize("name", ["video", "missing/video.gif"])

@@ -30,3 +30,14 @@ def test_what_is_for_the_file_is_not_on_the_terminal(tmp_path, capsys):
         log.info("news")
     assert capsys.readouterr().err == "news\n"
     assert lines_of(tmp_path) == ["details", "news"]
+
+
+def test_a_full_disk_costs_a_runs_log_and_nothing_else(tmp_path, capsys):
+    (tmp_path / "run.log").symlink_to("/dev/full")
+    with messages(1):
+        log_to_folders([tmp_path])
+        log.info("first")
+        log.info("second")
+    first, warning, second = capsys.readouterr().err.splitlines()
+    assert (first, second) == ("first", "second")
+    assert warning.endswith("run.log could not be written: No space left on device")
