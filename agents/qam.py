@@ -15,7 +15,7 @@ from agents.common.maths.adjoint import (
     memoryless_sigmas,
     step_times,
 )
-from agents.common.nets.networks import vjp_at_points
+from agents.common.nets.mlp import vjp_at_points
 from agents.core import (
     Batch,
     Draw,

@@ -1,4 +1,4 @@
-"""Multi-layer perceptrons with stacked parameters, and the precision of their products.
+"""Multi-layer perceptrons with stacked parameters, the precision of their products, and velocity fields made of them.
 
 Many independent networks live in one set of tensors. Parameters have leading axes, called ``stack`` below: (S,) for one
 network per replica, (S, E) for an ensemble of E members per replica. Inputs have the same leading axes; one of size 1
@@ -11,11 +11,15 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from agents.common.batch import Time, Velocity
+from agents.common.maths.critic import action_gradient
 
 LAYER_NORM_EPS = 1e-6  # Flax's default; PyTorch's 1e-5 is another network
 GELU_SLOPE, GELU_CUBIC = 2 * math.sqrt(2 / math.pi), 0.044715
@@ -117,17 +121,13 @@ def linear(
     return product if bias is None else product.add_(bias.unsqueeze(-2))
 
 
-def evaluate(layers: Sequence[Layer], x: Tensor, offset: Tensor | None = None) -> Tensor:
+def evaluate(layers: Sequence[Layer], x: Tensor) -> Tensor:
     """Evaluate layers one after the other.
 
     :param layers: from the input to the output; without any, x is returned.
     :param x: ``(*stack, ..., in)``.
-    :param offset: added to the first layer's product in place of its bias, ``(*stack, ..., out)``.
     :return: ``(*stack, ..., out)``.
     """
-    if offset is not None:
-        first, *layers = layers
-        x = first.epilogue(linear(x, first.weight, None, first.dtype).add_(offset))
     for layer in layers:
         x = layer.epilogue(linear(x, layer.weight, layer.bias, layer.dtype))
     return x
@@ -264,3 +264,85 @@ def maybe_detach(parameter: Tensor, frozen: bool) -> Tensor:
     if frozen:
         return parameter.detach()
     return parameter
+
+
+# -- velocity fields at fixed observations ----------------------------------------------------------------------------
+
+
+@dataclass
+class ConditionedVelocity:
+    """A velocity field at fixed observations: a function (x, t) -> velocity, both (S, B, D) or (S, K, B, D).
+
+    :param layers: its layers; the first one contains the weight of x alone.
+    :param shared: the first layer's product of the observations, with its bias.
+    :param time_weight: the first layer's weight of t; empty for a one-step map.
+    """
+
+    layers: list[Layer]
+    shared: Tensor
+    time_weight: list[Tensor]
+
+    def __call__(self, x: Tensor, t: Time | None = None) -> Tensor:
+        """Return the velocities at x; ``t`` is None for a one-step map."""
+        first, *later = self.layers
+        return evaluate(later, first.epilogue(self.first_product(x, t)))
+
+    def first_product(self, x: Tensor, t: Time | None) -> Tensor:
+        """Return the first layer's product of x, observations and time, with its bias."""
+        parts = [self.shared, *self.time_weight]
+        if x.ndim == 4:  # the same for all K states of a row
+            parts = [part.unsqueeze(1) for part in parts]
+        offset, *time_weight = parts
+        if isinstance(t, Tensor):
+            offset = torch.addcmul(offset, t, time_weight[0])
+        elif t:
+            offset = torch.add(offset, time_weight[0], alpha=t)
+        first = self.layers[0]
+        return linear(x, first.weight, None, first.dtype).add_(offset)
+
+
+def vjp_at_points(velocity: Velocity, x: Tensor, t: Tensor) -> Callable[[int, Tensor], Tensor]:
+    """Return the vector-Jacobian products in x of a velocity field at K points of every row.
+
+    A chain of such products along the points, such as a lean adjoint, needs one forward pass for all of them.
+    Parameters are constants here.
+
+    :param velocity: the field.
+    :param x: the points, (S, K, B, D).
+    :param t: their times, (K, 1, 1).
+    :return: function of a point's index and a vector (S, B, D) that returns the product, (S, B, D).
+
+    >>> points, times = torch.zeros(1, 5, 8, 2), torch.zeros(5, 1, 1)
+    >>> product = vjp_at_points(lambda x, t: -3 * x, points, times)
+    >>> product(4, torch.ones(1, 8, 2)).unique()
+    tensor([-3.])
+    """
+    if not isinstance(velocity, ConditionedVelocity):
+        # a custom module, point by point
+        return lambda point, vector: action_gradient(
+            lambda y: (velocity(y, t[point]) * vector).sum(-1), x[:, point]
+        )
+    products = [velocity.first_product(x, t)]
+    for layer, following in itertools.pairwise(velocity.layers[:-1]):
+        rows = layer.epilogue(products[-1])
+        products.append(linear(rows, following.weight, following.bias, following.dtype))
+    # the compiler differentiates GELU itself, and fuses the result
+    is_compiling = torch.compiler.is_compiling()
+    transposed = []
+    for layer in velocity.layers:
+        weight = layer.weight.detach().to(layer.dtype or layer.weight.dtype)
+        transposed.append(weight.transpose(-2, -1))
+
+    def product(point: int, vector: Tensor) -> Tensor:
+        for i in reversed(range(len(transposed))):
+            layer = velocity.layers[i]
+            if i < len(products):
+                at_point = products[i].select(-3, point)
+                if layer.activation is gelu and layer.norm_scale is None and not is_compiling:
+                    vector = torch.ops.aten.gelu_backward(vector, at_point, approximate="tanh")
+                else:
+                    (vector,) = torch.func.vjp(layer.epilogue, at_point)[1](vector)
+            vector = linear(vector, transposed[i]).to(vector.dtype)
+        return vector
+
+    return product

@@ -11,7 +11,6 @@ arguments:
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -25,14 +24,12 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from agents.common.batch import Time, Velocity
-from agents.common.maths.critic import action_gradient
 from agents.common.maths.flow import BetaSchedule, noise_schedule
 from agents.common.nets.mlp import (
-    Layer,
+    ConditionedVelocity,
     StackedMLP,
     evaluate,
     fill_uniform,
-    gelu,
     linear,
     maybe_detach,
 )
@@ -199,84 +196,6 @@ class VelocityField(ObservingNetwork):
         features = self.features(observations, frozen)
         shared = linear(features, state_weight, first.bias, first.dtype)
         return ConditionedVelocity([first._replace(weight=x_weight), *later], shared, time_weight)
-
-
-@dataclass
-class ConditionedVelocity:
-    """A velocity field at fixed observations: a function (x, t) -> velocity, both (S, B, D) or (S, K, B, D).
-
-    :param layers: its layers; the first one contains the weight of x alone.
-    :param shared: the first layer's product of the observations, with its bias.
-    :param time_weight: the first layer's weight of t; empty for a one-step map.
-    """
-
-    layers: list[Layer]
-    shared: Tensor
-    time_weight: list[Tensor]
-
-    def __call__(self, x: Tensor, t: Time | None = None) -> Tensor:
-        """Return the velocities at x; ``t`` is None for a one-step map."""
-        return evaluate(self.layers, x, self.offset(x, t))
-
-    def offset(self, x: Tensor, t: Time | None) -> Tensor:
-        """Return the part of the first layer's product that observations and time contribute."""
-        parts = [self.shared, *self.time_weight]
-        if x.ndim == 4:  # the same for all K states of a row
-            parts = [part.unsqueeze(1) for part in parts]
-        shared, *time_weight = parts
-        if isinstance(t, Tensor):
-            return torch.addcmul(shared, t, time_weight[0])
-        if t:
-            return torch.add(shared, time_weight[0], alpha=t)
-        return shared
-
-
-def vjp_at_points(velocity: Velocity, x: Tensor, t: Tensor) -> Callable[[int, Tensor], Tensor]:
-    """Return the vector-Jacobian products in x of a velocity field at K points of every row.
-
-    A chain of such products along the points, such as a lean adjoint, needs one forward pass for all of them.
-    Parameters are constants here.
-
-    :param velocity: the field.
-    :param x: the points, (S, K, B, D).
-    :param t: their times, (K, 1, 1).
-    :return: function of a point's index and a vector (S, B, D) that returns the product, (S, B, D).
-
-    >>> points, times = torch.zeros(1, 5, 8, 2), torch.zeros(5, 1, 1)
-    >>> product = vjp_at_points(lambda x, t: -3 * x, points, times)
-    >>> product(4, torch.ones(1, 8, 2)).unique()
-    tensor([-3.])
-    """
-    if not isinstance(velocity, ConditionedVelocity):
-        # a custom module, point by point
-        return lambda point, vector: action_gradient(
-            lambda y: (velocity(y, t[point]) * vector).sum(-1), x[:, point]
-        )
-    first = velocity.layers[0]
-    products = [linear(x, first.weight, None, first.dtype).add_(velocity.offset(x, t))]
-    for layer, following in itertools.pairwise(velocity.layers[:-1]):
-        rows = layer.epilogue(products[-1])
-        products.append(linear(rows, following.weight, following.bias, following.dtype))
-    # the compiler differentiates GELU itself, and fuses the result
-    is_compiling = torch.compiler.is_compiling()
-    transposed = []
-    for layer in velocity.layers:
-        weight = layer.weight.detach().to(layer.dtype or layer.weight.dtype)
-        transposed.append(weight.transpose(-2, -1))
-
-    def product(point: int, vector: Tensor) -> Tensor:
-        for i in reversed(range(len(transposed))):
-            layer = velocity.layers[i]
-            if i < len(products):
-                at_point = products[i].select(-3, point)
-                if layer.activation is gelu and layer.norm_scale is None and not is_compiling:
-                    vector = torch.ops.aten.gelu_backward(vector, at_point, approximate="tanh")
-                else:
-                    (vector,) = torch.func.vjp(layer.epilogue, at_point)[1](vector)
-            vector = linear(vector, transposed[i]).to(vector.dtype)
-        return vector
-
-    return product
 
 
 class NetworkViews:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 from torch.utils._pytree import tree_leaves
 
+from agents.common.nets.mlp import vjp_at_points
 from agents.common.nets.networks import (
     CriticEnsemble,
     NoisePredictor,
@@ -18,7 +19,6 @@ from agents.common.nets.networks import (
     TanhActor,
     TanhGaussian,
     VelocityField,
-    vjp_at_points,
 )
 from agents.core import from_module, tanh_gaussian_sample
 from tests.common.toys import filled, normals, seeded
