@@ -204,7 +204,7 @@ def find_lost_state(trial: Trial, untouched: Method) -> Findings:
                 "networks" if isinstance(value, nn.Module) else "purity",
                 f"a hook changes `self.{name}`, a {type(value).__name__} that is neither trained nor saved; declare "
                 "networks in `networks`, leave settings to the user, and keep state in a network's buffer "
-                "(docs/register.md#state-of-your-own)",
+                "(docs/register.md#state)",
             )
 
 
