@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 from torch.testing import assert_close
 
@@ -64,7 +65,6 @@ def test_pretraining_clones_the_behaviour_flow_and_nothing_else(id):
     clone = small_model("bc", **rates)
     clone.policy.nets.behaviour.load_state_dict(old_states[name_of_flow(model)])
     for seed in range(3):
-        assert model.trainer.pretraining
         batch, noise = toy_batch(model, seed=seed), toy_noise(model, seed=seed)
         expected = clone.trainer.update_on(batch, noise)
         info = model.trainer.update_on(batch, noise)
@@ -192,3 +192,12 @@ def test_observation_statistics_must_be_those_of_the_source(tmp_path):
         model.load_pretrained_actor(path)
     model.load_dataset(toy_dataset())
     model.load_pretrained_actor(path)
+
+
+@pytest.mark.parametrize("normalized", [0, 1])
+def test_a_flow_of_normalised_observations_is_not_taken_alone(tmp_path, normalized):
+    models = [tiny_model("bc"), tiny_model("qam")]
+    models[normalized].set_env(VecNormalize(models[normalized].get_env()))
+    models[0].save(tmp_path / "source.zip")
+    with refuses("normalised while training"):
+        models[1].load_pretrained_actor(tmp_path / "source.zip")

@@ -394,9 +394,9 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
 
         :param path: a saved model, or the folder of a run. If observations are scaled, load the dataset first.
         :raises ValueError: if a model has no behaviour flow, `pretraining_steps` is set, or layer sizes, action space,
-            chunk length or observation statistics differ; the model is then unchanged.
+            chunk length or statistics of observations differ; the model is then unchanged.
         """
-        load_behaviour(self.policy, path)
+        load_behaviour(self.policy, path, self.normalization)
 
     @undisturbed()
     def learn_offline(

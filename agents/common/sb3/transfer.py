@@ -16,6 +16,7 @@ from agents.common.method import Method
 from agents.common.model_file import ModelFile, Source, read_model_file
 from agents.common.nets.pretrained import PretrainedFlow, PretrainedNetwork
 from agents.common.nets.specs import require_behaviour, start_from_behaviour
+from agents.common.normalization import Normalization
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, torch_generator
 
@@ -201,13 +202,14 @@ def check_saved_flow(file: ModelFile, flow: Any, is_whole: bool = True) -> None:
             )
 
 
-def load_behaviour(policy: FlowPolicy, path: Source) -> None:
+def load_behaviour(policy: FlowPolicy, path: Source, normalization: Normalization | None) -> None:
     """Copy a saved model's behaviour flow into the policy's; see :meth:`FlowAlgorithm.load_pretrained_actor`.
 
     A policy that scales observations must have their statistics already.
 
     :param policy: whose flow is replaced.
     :param path: of the saved model.
+    :param normalization: the `VecNormalize` of the model.
     :raises ValueError: if one of the two has no such flow, or they do not fit together.
     """
     method = policy.method
@@ -241,6 +243,9 @@ def load_behaviour(policy: FlowPolicy, path: Source) -> None:
             getattr(policy, name), state[name].to(policy.device), rtol=1e-5, atol=1e-6
         ):
             wrong.append(f"got another `{name}`: load its dataset first, with the same scale")
+    statistics = saved.get("_saved_normalization") or {"norm_obs": False}
+    if statistics["norm_obs"] or (normalization is not None and normalization.norm_obs):
+        wrong.append("got observations normalised while training: load the whole model, e.g. by -i")
     require_fit(f"the behaviour flow of {file.name}", own_state, flow_state, wrong)
     with torch.no_grad():
         for name, value in own_state.items():
