@@ -83,18 +83,6 @@ class ObservationLayout:
         self.is_plain = isinstance(space, spaces.Box) and not self.holds_images
         """Whether networks read rows directly, without a features extractor."""
 
-    def _by_key(self, values: Any) -> Mapping[str, Any]:
-        """Return the values of an observation by part."""
-        if self.is_dict:
-            return values
-        return {"": values}
-
-    def _from_keys(self, values: dict[str, Any]) -> Any:
-        """Return the observation with the given values by part."""
-        if self.is_dict:
-            return values
-        return values[""]
-
     @property
     def row_shape(self) -> tuple[int, ...]:
         """Shape of one observation in a dataset's array: (O,) for a Dict, else that of the space."""
@@ -108,7 +96,7 @@ class ObservationLayout:
         :param observations: arrays or tensors (B, ...), or a dict of them; channels of images are first or last.
         :return: (B, O).
         """
-        values = self._by_key(observations)
+        values = observations if self.is_dict else {"": observations}
         rows = []
         for part in self.parts:
             value = values[part.key]
@@ -125,12 +113,10 @@ class ObservationLayout:
     def observations(self, rows: Any) -> Any:
         """Convert rows (..., O), an array or a tensor, to observations (..., *shape)."""
         leading = rows.shape[:-1]
-        return self._from_keys(
-            {
-                part.key: rows[..., part.columns].reshape(*leading, *part.shape)
-                for part in self.parts
-            }
-        )
+        values = {}
+        for part in self.parts:
+            values[part.key] = rows[..., part.columns].reshape(*leading, *part.shape)
+        return values if self.is_dict else values[""]
 
     def sample(self, count: int, seed: int = 0) -> Any:
         """Sample observations of the space: arrays (count, *shape), or a dict of them."""
@@ -141,7 +127,7 @@ class ObservationLayout:
             samples = np.stack([space.sample() for _ in range(count)])
             # some spaces have the largest floats as bounds
             values[part.key] = np.where(np.abs(samples) > 1e6, np.sign(samples), samples)
-        return self._from_keys(values)
+        return values if self.is_dict else values[""]
 
     def to_extractor_input(self, rows: Tensor) -> Any:
         """Convert rows (B, O) to inputs of SB3's features extractors, in float32: images in [0, 1], one-hot vectors."""
@@ -170,8 +156,9 @@ class ObservationLayout:
         :param noun: their name in the message.
         :raises ValueError: for the first invalid value.
         """
+        arrays = observations if self.is_dict else {"": observations}
         for part in self.parts:
-            array = self._by_key(observations)[part.key]
+            array = arrays[part.key]
             if part.count is None or (part.is_image and array.dtype == np.uint8):
                 continue
             values = array.reshape(len(array), -1)

@@ -198,21 +198,6 @@ class StoredModel(TrainedModel):
             if value is not None:  # e.g. an entropy coefficient that is not tuned
                 recursive_setattr(self, f"{name}.data", value.to(self.device))
 
-    def set_parameters(
-        self, load_path_or_dict: Any, exact_match: bool = True, device: Any = "auto"
-    ) -> None:
-        """Load parameters and optimiser state; see Stable-Baselines3.
-
-        :param load_path_or_dict: a saved model, which is verified first, or state dicts by name.
-        :param exact_match: whether all names must be present.
-        :param device: device of the tensors.
-        :raises ValueError: if the file is damaged.
-        """
-        parameters = load_path_or_dict
-        if not isinstance(parameters, dict):
-            parameters, _ = read_model_file(parameters).parameters()
-        super().set_parameters(parameters, exact_match, device)
-
     def save_replay_buffer(self, path: Source) -> None:
         """Save the replay buffer as arrays, with dataset and online transitions.
 
