@@ -89,7 +89,7 @@ def test_where_nothing_draws_a_video_is_refused(policy, tmp_path, monkeypatch, r
 def test_a_recorded_episode_is_that_of_an_evaluation(tmp_path, monkeypatch):
     agent = agent_of_file(save_policy(tmp_path), None)
     grey = np.full((48, 64, 3), 120, np.uint8)
-    monkeypatch.setattr("zoo.envs.repeatable.RepeatableEnv.render", lambda env: grey)
+    monkeypatch.setattr("zoo.envs.checks.RepeatableEnv.render", lambda env: grey)
     results = record(agent, tmp_path / "maze.gif")
     expected, _ = play(agent)
     assert results.returns.tolist() == expected.returns.tolist()

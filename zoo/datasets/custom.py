@@ -23,7 +23,7 @@ from zoo.datasets.formats.base import COMPACT, Dataset, Metadata, compact, first
 from zoo.datasets.formats.minari import MINARI, minari_folder, parts_of
 from zoo.datasets.formats.read import metadata_of, name_of, read_source
 from zoo.datasets.formats.robomimic import FILE, HOST, demonstrations_file
-from zoo.envs.repeatable import env_name
+from zoo.envs.checks import env_name
 from zoo.envs.tasks import Task
 from zoo.terminal.errors import UsageError, as_usage_error
 

@@ -14,9 +14,9 @@ from agents.common.files import DamagedFileError
 from agents.common.files.npz import read_npz, read_npz_headers
 from zoo.datasets.files import check_checksum
 from zoo.datasets.names import DatasetSpec
+from zoo.envs.checks import global_numpy_seed
 from zoo.envs.make import make_raw_env, no_startup_noise
 from zoo.envs.rendering import VISUAL
-from zoo.envs.repeatable import global_numpy_seed
 from zoo.terminal.errors import UsageError, as_usage_error
 
 BROKEN = (UsageError, DamagedFileError, OSError)

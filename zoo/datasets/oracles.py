@@ -13,9 +13,8 @@ from agents.common.data.arrays import Array
 from agents.common.streams import Purpose, stream
 from zoo.datasets.formats.base import Arrays
 from zoo.datasets.names import DatasetSpec
-from zoo.envs.checks import Info
-from zoo.envs.make import env_spaces, make_raw_env
-from zoo.envs.repeatable import global_numpy_seed
+from zoo.envs.checks import Info, global_numpy_seed
+from zoo.envs.make import make_raw_env, no_startup_noise
 
 Cell: TypeAlias = tuple[int, int]
 PURPOSES = {"train": Purpose.TRAINING_DATA, "val": Purpose.VALIDATION_DATA}
@@ -137,7 +136,8 @@ class ManipulationCollector(EpisodeCollector):
             mode="data_collection",
             max_episode_steps=spec.steps + 1,
         )
-        _, self.action_space = env_spaces(self.env)
+        with no_startup_noise():  # OGBench builds the space at each access
+            self.action_space = self.env.action_space
         if spec.kind == "play":  # open-loop oracles that plan
             kind = "plan"
             options = {"noise": 0.1, "noise_smoothing": 0.5}

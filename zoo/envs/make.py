@@ -20,9 +20,8 @@ from agents.common.streams import Purpose, seed_for
 from agents.common.validation import unknown_name_message
 from agents.registry import import_named
 from zoo.algorithms.packages import import_optional, import_user_object
-from zoo.envs.checks import OLD_API, check_spaces
+from zoo.envs.checks import OLD_API, RepeatableEnv, check_spaces, env_name
 from zoo.envs.rendering import require_pictures
-from zoo.envs.repeatable import RepeatableEnv, env_name
 from zoo.envs.tasks import MAZES, ROBOMIMIC, ROBOTICS, SCENES, TASKS, UNKNOWN_ENV_ADVICE
 from zoo.evaluation.workers import temp_folder
 from zoo.settings.record import Wrappers, named_wrappers
@@ -277,12 +276,6 @@ def make_raw_env(env_id: str, **settings: Any) -> Any:
     """Return an OGBench environment with Gymnasium's time limit and no rendering context."""
     with building():
         return gymnasium.make(env_id, disable_env_checker=True, **settings)
-
-
-def env_spaces(env: Any) -> tuple[Any, Any]:
-    """Return observation and action space; OGBench's manipulation environments build new ones at each access."""
-    with no_startup_noise():
-        return env.observation_space, env.action_space
 
 
 # -- side effects of their construction ------------------------------------------------------------------------------

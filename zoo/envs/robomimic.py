@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium import spaces
 from robosuite.environments.base import REGISTERED_ENVS
 
-from zoo.envs.repeatable import global_numpy_seed
+from zoo.envs.checks import global_numpy_seed
 from zoo.envs.tasks import OBSERVATIONS
 from zoo.settings.layers import load_yaml
 

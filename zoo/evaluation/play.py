@@ -11,9 +11,9 @@ import numpy as np
 from gymnasium.error import DependencyNotInstalled
 
 from agents.common.validation import count
+from zoo.envs.checks import RepeatableEnv
 from zoo.envs.make import find_spec, is_ogbench, make_env, observes_images
 from zoo.envs.rendering import WHAT_TO_INSTALL, prepare_drawing
-from zoo.envs.repeatable import RepeatableEnv
 from zoo.evaluation.evaluator import (
     BatchSampler,
     Evaluator,

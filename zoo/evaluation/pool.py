@@ -28,8 +28,8 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector.utils import CloudpickleWrapper
 
+from zoo.envs.checks import RepeatableEnv
 from zoo.envs.make import make_env, try_env
-from zoo.envs.repeatable import RepeatableEnv
 from zoo.evaluation.workers import (
     CLOSE_SECONDS,
     available_cores,

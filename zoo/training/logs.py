@@ -37,6 +37,7 @@ class Replicas:
     :param folders: one run folder for each replica; the first one contains the checkpoint of all.
     """
 
+    model: FlowAlgorithm
     folders: Sequence[RunFolder]
     seeds: Sequence[int]
     failed: dict[int, dict[str, Any]] = field(default_factory=dict)
@@ -47,26 +48,26 @@ class Replicas:
         """Indices of the replicas that have not failed."""
         return [replica for replica in range(len(self.folders)) if replica not in self.failed]
 
-    def check(self, model: FlowAlgorithm) -> None:
+    def check(self) -> None:
         """Fail the runs of replicas with NaN or infinity; waits for the device."""
-        step = model.num_timesteps
+        step = self.model.num_timesteps
         reasons = {}
-        for replica, reason in model.find_divergence().items():
+        for replica, reason in self.model.find_divergence().items():
             if replica not in self.failed:
                 reasons[replica] = f"{reason} at step {step}"
         if reasons:
-            self.fail(model, reasons)
+            self.fail(reasons)
 
-    def fail(self, model: FlowAlgorithm, reasons: Mapping[int, str]) -> None:
+    def fail(self, reasons: Mapping[int, str]) -> None:
         """Fail the runs of active replicas; raise DivergedError if no replica is left.
 
         :param reasons: replica -> the diverged value and its step.
         """
-        step = model.num_timesteps
+        step = self.model.num_timesteps
         for replica in sorted(reasons):
             reason = f"training diverged: {reasons[replica]}"
             failure = {"failure": DIVERGED, "reason": reason, "step": step}
-            self.write_status(model, "failed", [replica], **failure)
+            self.write_status("failed", [replica], **failure)
             self.failed[replica] = {"reason": reason, "step": step}
             log.error("seed %s failed: %s", self.seeds[replica], reason)
         if not self.active:
@@ -77,7 +78,6 @@ class Replicas:
 
     def write_status(
         self,
-        model: FlowAlgorithm,
         state: str,
         replicas: Sequence[int] | None = None,
         **entries: Any,
@@ -86,6 +86,7 @@ class Replicas:
 
         :param entries: further entries of the status.
         """
+        model = self.model
         pretrained = min(model.offline_steps, model.pretraining_steps)
         steps = {
             "offline_step": model.offline_steps - pretrained,

@@ -77,7 +77,7 @@ class Loop(BaseCallback):
         except BaseException:
             with contextlib.suppress(OSError):  # often the same error again
                 # `ending_recorded` adds the reason
-                self.replicas.write_status(model, "running")
+                self.replicas.write_status("running")
             raise
 
     def _learn(self) -> None:
@@ -129,7 +129,7 @@ class Loop(BaseCallback):
         self._last_check = self.model.num_timesteps
         interval = self.config.run.log_interval
         if self._last_check // interval > previous // interval:
-            self.replicas.check(self.model)  # logging waits for the device anyway
+            self.replicas.check()  # logging waits for the device anyway
         now = time.perf_counter()
         if now - self._last_shown >= LINE_SECONDS:
             self._last_shown = now
@@ -191,7 +191,7 @@ class Loop(BaseCallback):
         :param state: state of the run, for its status.
         """
         model = self.model
-        self.replicas.check(model)  # no checkpoint may contain NaN
+        self.replicas.check()  # no checkpoint may contain NaN
         for replica in self.replicas.active:
             folder = self.replicas.folders[replica]
             # writing the status would make a removed run folder again
@@ -208,7 +208,7 @@ class Loop(BaseCallback):
             log=model.logger.state(model.num_timesteps),
             config=self.config.identity(),
         )
-        self.replicas.write_status(model, state)
+        self.replicas.write_status(state)
 
     def restore(self) -> dict[str, Any]:
         """Continue from the newest checkpoint, or from the start if there is none.
@@ -233,7 +233,7 @@ class Loop(BaseCallback):
             else:
                 for path in damaged:
                     log.warning("%s is renamed %s", path, set_aside(path).name)
-                self.replicas.write_status(self.model, "running")
+                self.replicas.write_status("running")
                 return log_state
         if damaged:
             newest, reason = next(iter(damaged.items()))

@@ -10,9 +10,7 @@ import numpy as np
 from agents.common.engine.checkpoint import write_model
 from agents.common.files import atomic_path
 from agents.common.normalization import raw_observations
-from agents.common.sb3.model import FlowAlgorithm
-from zoo.evaluation.evaluator import Evaluator, as_chunk_policy
-from zoo.evaluation.held_out import HeldOutLosses
+from zoo.evaluation.evaluator import Evaluator, HeldOutLosses, as_chunk_policy
 from zoo.runs.folder import PHASES, Evaluations, summarise, with_evaluation
 from zoo.runs.scores import EpisodeResults, ScoringRule, describe_evaluation, result_of
 from zoo.settings.record import RunRecord
@@ -36,7 +34,6 @@ class Recorder:
     def __init__(
         self,
         config: RunRecord,
-        model: FlowAlgorithm,
         evaluator: Evaluator | HeldOutLosses,
         replicas: Replicas,
         stop: StopSignal,
@@ -44,7 +41,7 @@ class Recorder:
     ) -> None:
         self.config = config
         self.scoring = ScoringRule.from_run(config)
-        self.model = model
+        self.model = replicas.model
         self.evaluator = evaluator
         self.replicas = replicas
         self.stop = stop
@@ -72,7 +69,7 @@ class Recorder:
         """
         if self.last_step == self.step:
             return
-        self.replicas.check(self.model)  # the scores of a diverged replica must not be recorded
+        self.replicas.check()  # the scores of a diverged replica must not be recorded
         begin = time.perf_counter()
         try:
             self.stop.check()
@@ -113,7 +110,7 @@ class Recorder:
                 self._save_model(replica, folder.best_model)
         if diverged:
             reason = f"sampled actions of the evaluation at step {step} are not finite"
-            self.replicas.fail(self.model, dict.fromkeys(diverged, reason))
+            self.replicas.fail(dict.fromkeys(diverged, reason))
         means = {
             "mean_reward": results.returns.mean(axis=1),
             "mean_ep_length": results.lengths.mean(axis=1),
@@ -152,7 +149,7 @@ class Recorder:
                 self._save_model(replica, folder.model)
                 folder.write_summary(rows)
             results.append(result_of(folder.path, seed, self.scoring, rows, failure))
-        self.replicas.write_status(self.model, "done")
+        self.replicas.write_status("done")
         return results
 
     def _save_model(self, replica: int, path: Path) -> None:

@@ -30,11 +30,9 @@ from agents.registry import BUILT_IN
 from agents.testing.habits import find_habits
 from zoo.algorithms.catalogue import find_algorithm
 from zoo.datasets.formats.base import Dataset
-from zoo.envs.checks import check_same_spaces, policy_name
+from zoo.envs.checks import RepeatableEnv, check_same_spaces, policy_name
 from zoo.envs.make import find_spec, make_env
-from zoo.envs.repeatable import RepeatableEnv
-from zoo.evaluation.evaluator import Evaluator
-from zoo.evaluation.held_out import HeldOutLosses, hold_out
+from zoo.evaluation.evaluator import Evaluator, HeldOutLosses, hold_out
 from zoo.evaluation.workers import leave_to_parent, start_server
 from zoo.runs.folder import RunFolder, check_log_folder, describe_error, ending_recorded
 from zoo.runs.resume import find_run, result_of_done
@@ -146,8 +144,8 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
                 evaluator.spaces
             )  # wait before any folder is created, because the environment may be rejected
         make_folders(folders, record, seeds, model, data, request)
-    replicas = Replicas(folders, seeds)
-    recorder = Recorder(record, model, evaluator, replicas, stop, observe)
+    replicas = Replicas(model, folders, seeds)
+    recorder = Recorder(record, evaluator, replicas, stop, observe)
     loop = Loop(recorder)
     # logs continue from the checkpoint, so it is loaded first
     log_state = loop.restore() if run else EMPTY_LOG
@@ -319,10 +317,6 @@ def make_environments(plan: RunPlan, replicas: int, stack: contextlib.ExitStack)
     request = plan.request
     run = plan.config.run
     n_envs = request.n_envs or (replicas if run.online_steps else 1)
-    if run.online_steps and n_envs % replicas:
-        raise UsageError(
-            f"`--n-envs` must be a multiple of the {replicas} seeds, got {n_envs}; no seeds share an environment"
-        )
     train_freq = plan.config.settings["train_freq"]
     if (
         run.online_steps

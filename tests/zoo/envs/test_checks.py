@@ -12,13 +12,13 @@ from tests.zoo.envs.toys import TOY, SpringEnv
 from tests.zoo.helpers import TINY
 from tests.zoo.outcomes import refuses, status_of
 from zoo.envs.checks import (
+    RepeatableEnv,
     check_same_spaces,
     check_spaces,
     policy_name,
     read_observation,
 )
 from zoo.envs.make import make_env, try_env
-from zoo.envs.repeatable import RepeatableEnv
 from zoo.terminal.errors import EnvironmentFault
 from zoo.train import main
 

@@ -10,8 +10,8 @@ from gymnasium.wrappers import RecordEpisodeStatistics, TimeLimit
 from tests.zoo.envs import toys
 from tests.zoo.envs.toys import SpringEnv
 from tests.zoo.outcomes import refuses
+from zoo.envs.checks import RepeatableEnv
 from zoo.envs.make import try_env
-from zoo.envs.repeatable import RepeatableEnv
 from zoo.evaluation.evaluator import Evaluator
 
 CHANGING = "tests.zoo.envs.test_trial:Changing-v0"

@@ -8,7 +8,7 @@ from tests.common.toys import tiny_model
 from tests.zoo.datasets.samples import episodes, write_npz
 from tests.zoo.envs.toys import SpringEnv
 from zoo.datasets.formats.read import read_source
-from zoo.evaluation.held_out import hold_out
+from zoo.evaluation.evaluator import hold_out
 
 
 @pytest.fixture(scope="module")

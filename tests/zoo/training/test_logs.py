@@ -1,5 +1,7 @@
 """One log for each replica, and how it goes on."""
 
+from unittest import mock
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +13,8 @@ from zoo.training.logs import EMPTY_LOG, ReplicaLogger, Replicas
 
 @pytest.fixture
 def replicas(tmp_path):
-    return Replicas([RunFolder.create(tmp_path, "qam", "some-v0", 3) for _ in range(2)], [3, 4])
+    folders = [RunFolder.create(tmp_path, "qam", "some-v0", 3) for _ in range(2)]
+    return Replicas(mock.Mock(), folders, [3, 4])
 
 
 def logger_of(replicas, log_state=EMPTY_LOG):

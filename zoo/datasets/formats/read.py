@@ -110,7 +110,8 @@ def _read(path: Path, names: Collection[str], reward_from: str | None) -> Arrays
         arrays = read_npz(path, names)
     for key in ("observations", "actions"):
         arrays[key] = np.atleast_1d(arrays[key])  # a scalar is rejected later because of its shape
-    add_rewards(name, arrays, reward_from)
+    if reward_from:
+        add_rewards(name, arrays, reward_from)
     return arrays
 
 

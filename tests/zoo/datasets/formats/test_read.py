@@ -175,7 +175,7 @@ def test_successes_become_rewards_and_ends_of_the_task(tmp_path, kind):
     source = WRITERS[kind](tmp_path, parts)
     assert "`--reward-from success`" in refusal(source)
     dataset = load_custom(source, gymnasium.make(ENV), reward_from="success")
-    success = joined(parts, "success")[: dataset.num_transitions]
+    success = joined(parts, "success")[: dataset.content.num_transitions]
     assert_array_equal(dataset.content.arrays["rewards"], np.where(success, 0, -1))
     assert_array_equal(dataset.content.arrays["masks"], ~success)
 
