@@ -186,15 +186,9 @@ class Worker:
     def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], numbers: range) -> None:
         self._name = spec.id
         entry_point = spec.entry_point if isinstance(spec.entry_point, str) else ""
-        # Forked from a server that has the imports, never from this process's threads. The server imports only modules
-        # that start no threads and make no random generators: a fork would lose the threads, and copy the
-        # generators, so that all processes draw the same numbers. Others are imported after it.
-        modules = ["zoo.evaluation.preload"]
-        module = entry_point.partition(":")[0]
-        if module.partition(".")[0] in SIMULATORS:
-            modules.append(module)
+        # forked from a server that has the imports, never from this process's threads
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(modules)
+        context.set_forkserver_preload(modules_to_preload(entry_point))
         self.connection, child_end = context.Pipe()
         build = CloudpickleWrapper(functools.partial(EnvGroup, spec, env_kwargs, numbers))  # type: ignore[type-var]
         arguments = (child_end, dict(os.environ), build)
@@ -258,6 +252,21 @@ def _close_all(workers: list[Worker]) -> None:
         with contextlib.suppress(ValueError):  # a busy system is still ending it
             worker.process.close()
     workers.clear()
+
+
+def modules_to_preload(entry_point: str) -> list[str]:
+    """Return the modules that the server imports before it forks the processes of environments.
+
+    Only modules that start no threads and make no random generators when they are imported: a fork would copy the
+    generators, so that all processes draw the same numbers, and would lose the threads. Others are imported after it.
+
+    :param entry_point: entry point of the environment.
+    """
+    modules = ["zoo.evaluation.preload"]
+    module = entry_point.partition(":")[0]
+    if module.partition(".")[0] in SIMULATORS:
+        modules.append(module)
+    return modules
 
 
 # -- in a child process -----------------------------------------------------------------------------------------------

@@ -34,6 +34,99 @@ from zoo.training.recorder import Recorder
 LINE_SECONDS = 30.0
 
 
+class Checkpoints:
+    """Saves and restores the state of a run, in the folder of its first replica."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
+        self.config = recorder.config
+        self.model = recorder.model
+        self.replicas = recorder.replicas
+        self.folder = self.replicas.folders[0].checkpoints
+        self._last_step = 0
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a checkpoint has become due since the last one."""
+        interval = self.config.run.save_freq
+        return self.model.num_timesteps // interval > self._last_step // interval
+
+    def save(self, state: str) -> None:
+        """Write a checkpoint and the status.
+
+        :param state: state of the run, for its status.
+        """
+        model = self.model
+        self.replicas.check()  # no checkpoint may contain NaN
+        for replica in self.replicas.active:
+            folder = self.replicas.folders[replica]
+            # writing the status would make a removed run folder again
+            with explaining_write_errors(folder.status):
+                folder.path.stat()
+        self._last_step = model.num_timesteps
+        # it repeats data of other files, because a kill may come between two files
+        assert isinstance(model.logger, ReplicaLogger)
+        save_checkpoint(
+            model,
+            self.folder,
+            failed=self.replicas.failed,
+            recorder=self.recorder.state(),
+            log=model.logger.state(model.num_timesteps),
+            config=self.config.identity(),
+        )
+        self.replicas.write_status(state)
+
+    def restore(self) -> dict[str, Any]:
+        """Continue from the newest checkpoint, or from the start if there is none.
+
+        :return: state of the log, for `zoo.training.logs.ReplicaLogger`.
+        :raises UsageError: if the settings of the run have changed, or all checkpoints are damaged.
+        """
+        damaged: dict[Path, str] = {}
+        for checkpoint in find_checkpoints(self.folder):
+            try:
+                log_state = self._load(checkpoint)
+            except UsageError:  # about the run's settings, not about the checkpoint
+                raise
+            except Exception as error:  # the checkpoint before may still be intact
+                if is_transient(error):
+                    raise CannotResume(
+                        f"--resume: {checkpoint} cannot be read right now ({describe_error(error)}) but may be intact; "
+                        "repeat the command, or move the checkpoint away to resume from the one before it"
+                    ) from error
+                damaged[checkpoint] = describe_error(error)
+                log.warning("%s is damaged (%s)", checkpoint, damaged[checkpoint])
+            else:
+                for path in damaged:
+                    log.warning("%s is renamed %s", path, set_aside(path).name)
+                self.replicas.write_status("running")
+                return log_state
+        if damaged:
+            newest, reason = next(iter(damaged.items()))
+            raise CannotResume(
+                f"--resume: all checkpoints in {self.folder} are damaged, {newest.name} because of {reason}; restore a "
+                "copy, or train again without --resume"
+            )
+        return EMPTY_LOG
+
+    def _load(self, checkpoint: Path) -> dict[str, Any]:
+        """Restore model and recorder from a checkpoint; return the state of its log.
+
+        :raises UsageError: if the settings of the run have changed.
+        """
+        saved = load_checkpoint(self.model, checkpoint)
+        self._last_step = self.model.num_timesteps
+        changed = differences(saved["config"], self.config.identity())
+        if changed:
+            raise UsageError(
+                f"{self.replicas.folders[0].config} was changed after the start: {'; '.join(shortened(changed))}; "
+                "restore the file, or train a new run"
+            )
+        self.replicas.failed = saved["failed"]
+        self.recorder.restore(saved["recorder"])
+        return dict(saved["log"])
+
+
 class Loop(BaseCallback):
     """Trains a model through the phases of a run; between steps it evaluates, saves or stops if that is due.
 
@@ -45,15 +138,14 @@ class Loop(BaseCallback):
 
     model: FlowAlgorithm
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, checkpoints: Checkpoints) -> None:
         super().__init__()
         self.recorder = recorder
+        self.checkpoints = checkpoints
         self.model = recorder.model
         self.config = recorder.config
         self.replicas = recorder.replicas
         self.stop = recorder.stop
-        self.checkpoints = self.replicas.folders[0].checkpoints
-        self._last_saved = 0  # step of the last checkpoint
 
     def run(self) -> dict[str, Any]:
         """Train to the end, write the final files and return the result to print: one, or one per seed.
@@ -71,7 +163,7 @@ class Loop(BaseCallback):
                 self._learn()
                 evaluated = self.recorder.seconds - seconds_before
                 seconds = time.perf_counter() - begin - evaluated
-                self.save("running")
+                self.checkpoints.save("running")
             speed = (model._n_updates - updates_before) / seconds
             return joint_result(self.config, speed, self.recorder.finish())
         except BaseException:
@@ -170,92 +262,14 @@ class Loop(BaseCallback):
                 self.recorder.evaluate(phase)
         if self.stop.requested:
             self._stop_run()
-        interval = self.config.run.save_freq
-        if self.model.num_timesteps // interval > self._last_saved // interval:
-            self.save("running")
+        if self.checkpoints.is_due:
+            self.checkpoints.save("running")
 
     def _stop_run(self) -> NoReturn:
         """Stop the run after writing a checkpoint, unless it is still at step 0."""
         if self.model.num_timesteps == 0:
             raise Interrupted("stopped by a signal before the first step; repeat the command")
-        self.save("interrupted")
+        self.checkpoints.save("interrupted")
         raise Interrupted(
-            f"stopped by a signal; checkpoint in {self.checkpoints}; continue with --resume"
+            f"stopped by a signal; checkpoint in {self.checkpoints.folder}; continue with --resume"
         )
-
-    # -- checkpoints --------------------------------------------------------------------------------------------------
-
-    def save(self, state: str) -> None:
-        """Write a checkpoint and the status.
-
-        :param state: state of the run, for its status.
-        """
-        model = self.model
-        self.replicas.check()  # no checkpoint may contain NaN
-        for replica in self.replicas.active:
-            folder = self.replicas.folders[replica]
-            # writing the status would make a removed run folder again
-            with explaining_write_errors(folder.status):
-                folder.path.stat()
-        self._last_saved = model.num_timesteps
-        # it repeats data of other files, because a kill may come between two files
-        assert isinstance(model.logger, ReplicaLogger)
-        save_checkpoint(
-            model,
-            self.checkpoints,
-            failed=self.replicas.failed,
-            recorder=self.recorder.state(),
-            log=model.logger.state(model.num_timesteps),
-            config=self.config.identity(),
-        )
-        self.replicas.write_status(state)
-
-    def restore(self) -> dict[str, Any]:
-        """Continue from the newest checkpoint, or from the start if there is none.
-
-        :return: state of the log, for `zoo.training.logs.ReplicaLogger`.
-        :raises UsageError: if the settings of the run have changed, or all checkpoints are damaged.
-        """
-        damaged: dict[Path, str] = {}
-        for checkpoint in find_checkpoints(self.checkpoints):
-            try:
-                log_state = self._load(checkpoint)
-            except UsageError:  # about the run's settings, not about the checkpoint
-                raise
-            except Exception as error:  # the checkpoint before may still be intact
-                if is_transient(error):
-                    raise CannotResume(
-                        f"--resume: {checkpoint} cannot be read right now ({describe_error(error)}) but may be intact; "
-                        "repeat the command, or move the checkpoint away to resume from the one before it"
-                    ) from error
-                damaged[checkpoint] = describe_error(error)
-                log.warning("%s is damaged (%s)", checkpoint, damaged[checkpoint])
-            else:
-                for path in damaged:
-                    log.warning("%s is renamed %s", path, set_aside(path).name)
-                self.replicas.write_status("running")
-                return log_state
-        if damaged:
-            newest, reason = next(iter(damaged.items()))
-            raise CannotResume(
-                f"--resume: all checkpoints in {self.checkpoints} are damaged, {newest.name} because of {reason}; "
-                "restore a copy, or train again without --resume"
-            )
-        return EMPTY_LOG
-
-    def _load(self, checkpoint: Path) -> dict[str, Any]:
-        """Restore model and recorder from a checkpoint; return the state of its log.
-
-        :raises UsageError: if the settings of the run have changed.
-        """
-        saved = load_checkpoint(self.model, checkpoint)
-        self._last_saved = self.model.num_timesteps
-        changed = differences(saved["config"], self.config.identity())
-        if changed:
-            raise UsageError(
-                f"{self.replicas.folders[0].config} was changed after the start: {'; '.join(shortened(changed))}; "
-                "restore the file, or train a new run"
-            )
-        self.replicas.failed = saved["failed"]
-        self.recorder.restore(saved["recorder"])
-        return dict(saved["log"])

@@ -43,7 +43,7 @@ from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import StopSignal, UsageError, as_usage_error
 from zoo.terminal.messages import LOG_FILE_ONLY, log, log_to_folders
 from zoo.training.logs import EMPTY_LOG, ReplicaLogger, Replicas
-from zoo.training.loop import Loop
+from zoo.training.loop import Checkpoints, Loop
 from zoo.training.plan import RunPlan, plan_run
 from zoo.training.recorder import Observer, Recorder
 
@@ -146,12 +146,12 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
         make_folders(folders, record, seeds, model, data, request)
     replicas = Replicas(model, folders, seeds)
     recorder = Recorder(record, evaluator, replicas, stop, observe)
-    loop = Loop(recorder)
+    checkpoints = Checkpoints(recorder)
     # logs continue from the checkpoint, so it is loaded first
-    log_state = loop.restore() if run else EMPTY_LOG
+    log_state = checkpoints.restore() if run else EMPTY_LOG
     logger = ReplicaLogger(replicas, log_state, model.replica_values)
     model.set_logger(stack.enter_context(contextlib.closing(logger)))
-    return loop.run()
+    return Loop(recorder, checkpoints).run()
 
 
 def _close(envs: Env[Any, Any] | VecEnv) -> None:

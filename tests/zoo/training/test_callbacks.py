@@ -9,7 +9,7 @@ import pytest
 
 from agents.common.processor import STOP_SIGNALS
 from zoo.terminal.errors import CannotResume, StopSignal, handling_signals
-from zoo.training.loop import Loop
+from zoo.training.loop import Checkpoints
 
 
 @pytest.mark.parametrize("first", STOP_SIGNALS)
@@ -47,7 +47,7 @@ def test_nohup_keeps_a_closed_terminal_from_being_heard():
 def test_a_checkpoint_not_readable_just_now_is_not_set_aside(tmp_path, error):
     (tmp_path / "step_000000010.0").mkdir()
     (tmp_path / "step_000000020.0").mkdir()
-    loop = mock.Mock(checkpoints=tmp_path, _load=mock.Mock(side_effect=error))
+    checkpoints = mock.Mock(folder=tmp_path, _load=mock.Mock(side_effect=error))
     with pytest.raises(CannotResume, match=r"step_000000020\.0 cannot be read right now"):
-        Loop.restore(loop)
+        Checkpoints.restore(checkpoints)
     assert len(list(tmp_path.glob("step_*"))) == 2
