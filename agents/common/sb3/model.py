@@ -148,7 +148,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
             raise AttributeError(
                 f"`{name}` is a setting of {self.method_class.__name__}; assign `model.method.{name}`"
             )
-        else:  # SB3's constructor and users assign these
+        elif value != getattr(self.method, name):  # SB3's constructor assigns them again
             setattr(self.method, name, value)
 
     @property
