@@ -216,6 +216,18 @@ def test_a_saved_model_is_loaded_with_the_flow_and_runs_no_code(data, tmp_path, 
         model.save_policy(tmp_path / "policy.safetensors")
 
 
+@pytest.mark.parametrize(("id", "train"), [("qam", True), ("trqam", False)])
+def test_pairs_of_conventions_are_equal_as_tuple_and_as_list(id, train, tmp_path):
+    def make_flow(kind):
+        return agents.PretrainedFlow(Untrained(), train=train, action_shape=kind([3, 2]))
+
+    for kind, other in ((tuple, tuple), (list, tuple)):
+        model = tiny_model(id, SpacesEnv(3, 2), behaviour=make_flow(kind))
+        model.save(tmp_path / "model")
+        loaded = agents.load(tmp_path / "model", device="cpu", behaviour=make_flow(other))
+        assert_same_parameters(model, loaded)
+
+
 # -- what the module is given, and what is refused of it --------------------------------------------------------------
 
 

@@ -24,12 +24,16 @@ class Flow(nn.Module):
         return 0.01 * self.layer(observations) - x / (1.05 - times[:, None])
 
 
+def call(flow, observations, x, times):
+    return flow(observations, x[..., 0], times)[..., None]
+
+
 def make_flow():
-    return agents.PretrainedFlow(Flow())
+    return agents.PretrainedFlow(Flow(), call, action_shape=(3, 1))
 
 
 def make_untrained():
-    return agents.PretrainedFlow(Flow(), train=True)
+    return agents.PretrainedFlow(Flow(), call, action_shape=(3, 1), train=True)
 
 
 def make_reversed():

@@ -11,6 +11,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
 from agents.common.data.buffer import SequenceReplayBuffer
+from agents.common.files import safe
 from agents.common.maths.flow import integrate_flow
 from agents.common.method import Method
 from agents.common.model_file import ModelFile, Source, read_model_file
@@ -192,9 +193,12 @@ def check_saved_flow(file: ModelFile, flow: Any, is_whole: bool = True) -> None:
             f"a saved model holds no code, so {file.name} lacks `behaviour` (--behaviour), the custom network that "
             "it was trained with; give it as an argument or in `custom_objects`"
         )
-    # as JSON has them
-    conventions = json.loads(json.dumps(flow.conventions()))
-    for name, expected in described["conventions"].items():
+    # a tuple may be written as a list, and the other way round
+    saved, conventions = (
+        json.loads(json.dumps(values))
+        for values in (safe.from_json(described["conventions"]), flow.conventions())
+    )
+    for name, expected in saved.items():
         if conventions[name] != expected and (is_whole or name != "train"):
             raise ValueError(
                 f"`behaviour` must be that of {file.name}, with `{name}` = {expected!s:.60}, got "
