@@ -380,6 +380,18 @@ def test_a_model_is_trained_on_data_alone_from_spaces_or_a_file(tmp_path):
     loaded.learn(2)
 
 
+def test_a_model_of_data_alone_goes_to_an_environment_with_bounds(tmp_path):
+    model = tiny_model().learn_offline(2, dataset=toy_dataset())
+    bounded = space_env_of(spaces.Box(-10, 10, (4,), np.float32))
+    loaded = reloaded(model, tmp_path, bounded)
+    loaded.set_env(bounded)
+    loaded.learn(12, reset_num_timesteps=False)
+    assert loaded.observation_space == model.observation_space
+    for space in (spaces.Box(-10, 10, (5,)), spaces.Box(-10, 10, (4,), np.float64)):
+        with refuses("Observation spaces do not match"):
+            model.set_env(space_env_of(space))
+
+
 def test_callbacks_that_watch_episodes_work_offline():
     model = agents.FQL(
         "MlpPolicy", None, observation_space=SPACES[0], action_space=SPACES[1], **TINY

@@ -67,6 +67,23 @@ def check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) ->
         )
 
 
+def bounded_like(env: VecEnv, observations: spaces.Space[Any]) -> spaces.Space[Any]:
+    """Return an environment's observation space for a model of the same shape and dtype without bounds.
+
+    The space of a model that was trained on data alone has none.
+
+    :param env: the environment.
+    :param observations: the model's space, which is returned if it has bounds or does not fit.
+    """
+    space = env.observation_space
+    is_unbounded = isinstance(observations, spaces.Box) and not (
+        observations.bounded_below.any() or observations.bounded_above.any()
+    )
+    if is_unbounded and (space.shape, space.dtype) == (observations.shape, observations.dtype):
+        return space
+    return observations
+
+
 def available_device(device: torch.device | str) -> torch.device:
     """Return a device; raise if it is not available.
 
@@ -198,9 +215,15 @@ class TrainedModel(OffPolicyAlgorithm):
         :param env: environment, with as many copies as the previous one.
         :param force_reset: whether training starts with a reset.
         """
+        env = self._wrap_env(env)
         if self.normalization is not None:
-            env = normalized_as_saved(self._wrap_env(env), vars(self.normalization))
-        super().set_env(env, force_reset)
+            env = normalized_as_saved(env, vars(self.normalization))
+        own_space = self.observation_space
+        self.observation_space = bounded_like(env, own_space)  # SB3 compares it
+        try:
+            super().set_env(env, force_reset)
+        finally:
+            self.observation_space = own_space
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed Python, NumPy, PyTorch, the action space and the environments' next reset.

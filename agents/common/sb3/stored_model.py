@@ -31,7 +31,7 @@ from agents.common.model_file import (
 )
 from agents.common.normalization import normalized_as_saved
 from agents.common.sb3.constructor import POLICY_SETTINGS
-from agents.common.sb3.environments import TrainedModel
+from agents.common.sb3.environments import TrainedModel, bounded_like
 from agents.common.sb3.transfer import check_saved_flow, require_fit
 from agents.common.settings import Configurable
 from agents.common.validation import path_of, suggestion
@@ -180,9 +180,8 @@ class StoredModel(TrainedModel):
         wrapped = cls._wrap_env(env)
         if "_saved_normalization" in attributes:
             wrapped = normalized_as_saved(wrapped, attributes["_saved_normalization"])
-        check_for_correct_spaces(
-            wrapped, attributes["observation_space"], attributes["action_space"]
-        )
+        observations = bounded_like(wrapped, attributes["observation_space"])
+        check_for_correct_spaces(wrapped, observations, attributes["action_space"])
         # the buffer has one ring per environment
         attributes["n_envs"] = wrapped.num_envs
         return wrapped
