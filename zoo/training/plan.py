@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import gymnasium
+from gymnasium.envs.registration import EnvSpec
 
 from agents.common.data.arrays import Transitions
 from agents.common.files import digest_of
@@ -44,7 +45,7 @@ class RunPlan:
     :param data_kind: None for a run without data.
     :param config: everything that determines its outcome, except seeds and data.
     :param content: the dataset, if its spaces were needed already.
-    :param env_id: Gymnasium's id of the environment.
+    :param spec: Gymnasium's description of the environment.
     :param env_kwargs: arguments of `make_env`: constructor arguments, wrappers and stacked frames.
     """
 
@@ -53,7 +54,7 @@ class RunPlan:
     benchmark: Benchmark
     data_kind: DataKind | None
     content: Transitions | None
-    env_id: str
+    spec: EnvSpec
     env_kwargs: dict[str, Any]
     eval_env_kwargs: dict[str, Any]
 
@@ -64,42 +65,6 @@ class RunPlan:
         if run.score is not None:
             return run.score == "success"
         return run.success_return is not None or self.benchmark != NO_BENCHMARK
-
-    def load_data(self, env: gymnasium.Env[Any, Any]) -> Dataset | None:
-        """Return the dataset, generated or downloaded if necessary; None for a run without data.
-
-        :param env: the training environment, whose spaces the data must fit.
-        """
-        if self.data_kind is None:
-            return None
-        run = self.config.run
-        settings = self.config.settings
-        source = self.request.dataset
-        dataset_dir = self.request.dataset_dir
-        if self.data_kind == "ogbench":
-            return load_dataset(
-                self.config.env,
-                dataset_dir=dataset_dir,
-                dataset=source,
-                dataset_size=run.dataset_size,
-                sparse=settings["sparse"],
-                replace_interval=run.dataset_replace_interval,
-            )
-        if settings.get("sparse"):
-            raise UsageError(
-                "`sparse` applies to OGBench's rewards, and --dataset has other ones; set it to false"
-            )
-        if source in SOURCES:  # the dataset of the benchmark
-            generate = source == "generate"
-            source = find_data(TASKS[self.request.env], dataset_dir, generate=generate)
-        return load_custom(
-            source,
-            env,
-            size=run.dataset_size,
-            action_range=run.action_range,
-            reward_from=run.reward_from,
-            content=self.content,
-        )
 
     def describe(self, data: Dataset | None) -> RunRecord:
         """Return the record of the run with its loaded dataset."""
@@ -160,15 +125,60 @@ def plan_run(request: TrainRequest) -> RunPlan:
         wrapping["frame_stack"] = config.settings["frame_stack"]
     if config.run.env_wrapper:
         wrapping["env_wrapper"] = config.run.env_wrapper
+    env_kwargs |= wrapping
     return RunPlan(
         request,
         config,
         benchmark,
         data_kind,
         content,
-        env_id,
-        env_kwargs | wrapping,
+        find_spec(env_id, **env_kwargs),
+        env_kwargs,
         eval_env_kwargs | wrapping,
+    )
+
+
+def load_data(
+    request: TrainRequest,
+    config: RunRecord,
+    data_kind: DataKind | None,
+    env: gymnasium.Env[Any, Any],
+    content: Transitions | None = None,
+) -> Dataset | None:
+    """Return the dataset, generated or downloaded if necessary; None for a run without data.
+
+    :param env: the training environment, whose spaces the data must fit.
+    :param content: the dataset, if it was read before.
+    """
+    if data_kind is None:
+        return None
+    run = config.run
+    settings = config.settings
+    source = request.dataset
+    dataset_dir = request.dataset_dir
+    if data_kind == "ogbench":
+        return load_dataset(
+            config.env,
+            dataset_dir=dataset_dir,
+            dataset=source,
+            dataset_size=run.dataset_size,
+            sparse=settings["sparse"],
+            replace_interval=run.dataset_replace_interval,
+        )
+    if settings.get("sparse"):
+        raise UsageError(
+            "`sparse` applies to OGBench's rewards, and --dataset has other ones; set it to false"
+        )
+    if source in SOURCES:  # the dataset of the benchmark
+        generate = source == "generate"
+        source = find_data(TASKS[request.env], dataset_dir, generate=generate)
+    return load_custom(
+        source,
+        env,
+        size=run.dataset_size,
+        action_range=run.action_range,
+        reward_from=run.reward_from,
+        content=content,
     )
 
 
@@ -193,13 +203,12 @@ def load_data_of_run(
         dataset=dataset,
         dataset_dir=dataset_dir,
     )
-    data_kind, benchmark, env_id = find_source(request)
+    data_kind, _, _ = find_source(request)
     if data_kind is None:
         raise UsageError(
             f"`{config.env}` has no dataset with rewards, got --dataset {dataset}; pass your data (docs/data.md)"
         )
-    plan = RunPlan(request, config, benchmark, data_kind, None, env_id, {}, {})
-    data = plan.load_data(env)
+    data = load_data(request, config, data_kind, env)
     assert data is not None  # its kind is known
     return data
 
@@ -216,7 +225,6 @@ def find_source(request: TrainRequest) -> tuple[DataKind | None, Benchmark, str]
         has_own_rewards = has_rewards(request.dataset, request.env)
     kind: DataKind | None = "rewards" if has_own_rewards else None
     if task is not None:
-        find_spec(env_id)  # rejects it if its simulator is not installed
         return kind, Benchmark(task.domain, task.entries), env_id
     if request.no_env:
         return kind, NO_BENCHMARK, env_id
@@ -251,10 +259,10 @@ def _takes_data(request: TrainRequest, config: RunRecord, data_kind: DataKind | 
             "`--action-range` and `--reward-from` apply only to custom datasets; pass one with --dataset, or drop "
             "these flags"
         )
-    has_success_rewards = run.reward_from is not None
-    if data_kind == "rewards" and request.env not in TASKS:
-        has_success_rewards |= require_format(request.dataset)[1].rewards_follow_success
-    if has_success_rewards and run.online_steps and not request.no_env:
+    follow_success = run.reward_from is not None
+    if run.online_steps and data_kind == "rewards" and request.env not in TASKS:
+        follow_success |= require_format(request.dataset)[1].rewards_follow_success
+    if follow_success and run.online_steps and not request.no_env:
         raise UsageError(
             "the dataset's rewards are -1 per step and 0 once the task is achieved, and the rewards of "
             f"`{request.env}` may differ online; set --online-steps to 0, or use data with the environment's rewards"

@@ -31,7 +31,7 @@ from agents.testing.habits import find_habits
 from zoo.algorithms.catalogue import find_algorithm
 from zoo.datasets.formats.base import Dataset
 from zoo.envs.checks import RepeatableEnv, check_same_spaces, policy_name
-from zoo.envs.make import find_spec, make_env
+from zoo.envs.make import make_env
 from zoo.evaluation.evaluator import Evaluator, HeldOutLosses, hold_out
 from zoo.evaluation.workers import leave_to_parent, start_server
 from zoo.runs.folder import RunFolder, check_log_folder, describe_error, ending_recorded
@@ -44,7 +44,7 @@ from zoo.terminal.errors import StopSignal, UsageError, as_usage_error
 from zoo.terminal.messages import LOG_FILE_ONLY, log, log_to_folders
 from zoo.training.logs import EMPTY_LOG, ReplicaLogger, Replicas
 from zoo.training.loop import Checkpoints, Loop
-from zoo.training.plan import RunPlan, plan_run
+from zoo.training.plan import RunPlan, load_data, plan_run
 from zoo.training.recorder import Observer, Recorder
 
 
@@ -96,9 +96,9 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     """Train the run unless it has finished already; the stack closes all resources."""
     request = plan.request
     # algorithm and data are checked against the environment before anything is loaded or written
-    with contextlib.closing(make_env(plan.env_id, **plan.env_kwargs)) as env:
+    with contextlib.closing(make_env(plan.spec, **plan.env_kwargs)) as env:
         check_method_on_env(plan, env)
-        data = plan.load_data(env)
+        data = load_data(request, plan.config, plan.data_kind, env, plan.content)
     held_out = None
     if request.no_env:
         assert data is not None  # a plan without an environment has data
@@ -117,7 +117,7 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
         # its processes create their environments while the model is built
         evaluator = stack.enter_context(
             Evaluator(
-                plan.env_id,
+                plan.spec,
                 episodes=plan.config.run.eval_episodes,
                 n_envs=request.n_eval_envs,
                 seed=request.eval_seed,
@@ -212,13 +212,13 @@ def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
         with as_usage_error(OSError, ValueError):
             saved = read_model_file(trained_agent).attributes()
         check_same_spaces(
-            trained_agent, (saved["observation_space"], saved["action_space"]), plan.env_id, spaces
+            trained_agent, (saved["observation_space"], saved["action_space"]), plan.spec.id, spaces
         )
     if method is None:  # an algorithm of SB3
         if policy != "MlpPolicy":
             raise UsageError(
                 f"`{config.algo}` of Stable-Baselines3 takes vectors here, got {env.observation_space} in "
-                f"{plan.env_id}; use an algorithm of this zoo, e.g. --algo qam"
+                f"{plan.spec.id}; use an algorithm of this zoo, e.g. --algo qam"
             )
         return
     features: Any = env.observation_space
@@ -327,18 +327,19 @@ def make_environments(plan: RunPlan, replicas: int, stack: contextlib.ExitStack)
         raise UsageError(
             f"`train_freq` = {list(train_freq)} needs one environment, got {n_envs}; set it in steps"
         )
-    # found here, because other processes have not imported the user's packages
-    spec = find_spec(plan.env_id, **plan.env_kwargs)
+
+    # other processes get these, not the plan with its data
+    spec, env_kwargs = plan.spec, plan.env_kwargs
 
     def make_here() -> Env[Any, Any]:
-        env = make_env(spec, **plan.env_kwargs)
+        env = make_env(spec, **env_kwargs)
         stack.callback(_close, env)
         return env
 
     def make_in_process() -> Env[Any, Any]:
         leave_to_parent(*{*STOP_SIGNALS} - {signal.SIGTERM})  # which ends them
         np.random.seed()  # all forked processes have the same global generator
-        return make_env(spec, **plan.env_kwargs)
+        return make_env(spec, **env_kwargs)
 
     make: Callable[[], Env[Any, Any]] = make_here
     vec_env: type[VecEnv] = DummyVecEnv
