@@ -87,7 +87,7 @@ def load(
     :param kwargs: see ``load`` of the algorithm.
     :return: the model.
     :raises FileNotFoundError: if there is no model.
-    :raises ValueError: if the file is damaged, or its algorithm is missing, unknown or not trusted.
+    :raises ValueError: if the file is damaged, or its algorithm is unknown or not trusted.
 
     >>> model = agents.BC("MlpPolicy", "Pendulum-v1", net_arch=[32], buffer_size=1_000)
     >>> model.save("model")
@@ -96,20 +96,13 @@ def load(
     (1,)
     """
     saved = read_model_file(path)
-    file = saved.name
-    name = saved.algorithm_id
-    if name is None:
-        raise ValueError(
-            f"{file} does not contain the name of its algorithm, like files of Stable-Baselines3; load it with the "
-            "class, e.g. `agents.QAM.load(path)`"
-        )
     # imports no module that only the file names
-    entry = registry.find_named_by_file(name, file, trust=trust)
+    entry = registry.find_named_by_file(saved.algorithm_id, saved.name, trust=trust)
     algorithm, kind = model_class(entry.method), saved.described.get("class", "")
     saved_class: Any = imported_class(kind, (algorithm,))
     if saved_class is None and kind not in ("", path_of(algorithm)):
         warnings.warn(
-            f"{file} was saved by the class {kind}, which is not imported; loading it as {name}",
+            f"{saved.name} was saved by the class {kind}, which is not imported; loading it as {entry.id}",
             stacklevel=2,
         )
     return (saved_class or algorithm).load(saved, env, device, **kwargs)

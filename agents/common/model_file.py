@@ -42,27 +42,21 @@ class ModelFile:
     :param name: name of the file, for messages.
     :param members: contents of the archive's members by name.
     :param described: the attributes in JSON form.
+    :param algorithm_id: the algorithm, as :func:`agents.get` takes it.
     """
 
     name: str
     members: dict[str, bytes]
     described: dict[str, Any]
-
-    @property
-    def algorithm_id(self) -> str | None:
-        """The algorithm, as :func:`agents.get` takes it; None if the file does not contain it."""
-        id = self.described.get("algorithm_id")
-        return id if isinstance(id, str) else None
+    algorithm_id: str
 
     def require_algorithm(self, algorithm: type[Any]) -> None:
-        """Raise unless the model is of an algorithm; a file without an algorithm passes.
+        """Raise unless the model is of an algorithm.
 
         :param algorithm: the method or its model class, or a subclass of the class that saved the file.
         :raises ValueError: for a model of another algorithm.
         """
         saved = self.algorithm_id
-        if saved is None:
-            return
         algorithm = getattr(algorithm, "method_class", algorithm)
         for cls in algorithm.__mro__:
             if saved == name_of(cls) or saved.rpartition(":")[2] == cls.__qualname__:
@@ -172,7 +166,10 @@ def read_model_file(source: Source) -> ModelFile:
         if content[-_DIGITS:] != digest:
             raise DamagedFileError(name, "its SHA-256 does not match its content")
         members = {member: archive.read(member) for member in archive.namelist()}
-        return ModelFile(name, members, dict(json.loads(archive.read(ATTRIBUTES))))
+        described = dict(json.loads(archive.read(ATTRIBUTES)))
+        if not isinstance(described.get("algorithm_id"), str):
+            raise DamagedFileError(name, "it names no algorithm")
+        return ModelFile(name, members, described, described["algorithm_id"])
 
 
 # -- paths of saved models --------------------------------------------------------------------------------------------

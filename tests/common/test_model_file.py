@@ -119,6 +119,11 @@ def test_code_among_the_tensors_is_not_run(tmp_path):
     assert ran == []
 
 
+def test_a_model_that_names_no_algorithm_is_refused(tmp_path):
+    with refuses("it names no algorithm"):
+        agents.load(rewrite(saved(tmp_path), algorithm_id=None))
+
+
 def test_a_model_names_no_module_to_import(tmp_path):
     with refuses("import antigravity first"):
         agents.load(rewrite(saved(tmp_path), algorithm_id="antigravity:Fly"))
