@@ -90,9 +90,10 @@ class StoredModel(TrainedModel):
 
     def _saved_settings(self) -> dict[str, Any]:
         """Return values to save besides the attributes or instead of them: the statistics of `VecNormalize`."""
-        if self.normalization is None:
+        normalization = self.normalization
+        if normalization is None:
             return {}
-        return {"_saved_normalization": vars(self.normalization)}
+        return {"_saved_normalization": vars(normalization)}
 
     @classmethod
     def load(
