@@ -49,6 +49,12 @@ def test_a_run_logs_held_out_losses_and_has_no_score(tmp_path, call, refusal, al
     assert "trained without an environment" in refusal(compare, logs, "-o", tmp_path / "report")
 
 
+def test_held_out_trajectories_without_a_chunk_are_refused(tmp_path, refusal):
+    data = write_npz(tmp_path, [*episodes(1, steps=2), *episodes(4)])
+    assert "held-out trajectories" in refusal(main, *words(tmp_path / "logs", data))
+    assert not (tmp_path / "logs" / "qam").exists()
+
+
 def test_rewards_and_limits_of_actions_can_be_told(tmp_path):
     arrays = regular(episodes(12))
     del arrays["rewards"]
@@ -58,7 +64,7 @@ def test_rewards_and_limits_of_actions_can_be_told(tmp_path):
     plan = plan_run(read_request(make_parser().parse_args(line)))
     assert plan.config.plain()["reward_from"] == "success"
     assert set(plan.content.arrays["rewards"]) == {-1, 0}
-    assert gymnasium.make(plan.env_id).action_space == Box(-3, 5, (2,))
+    assert gymnasium.make(plan.spec).action_space == Box(-3, 5, (2,))
 
 
 @pytest.mark.slow

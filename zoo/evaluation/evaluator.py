@@ -13,6 +13,7 @@ import torch
 from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.policies import BasePolicy
 
+from agents.common.batch import Batch
 from agents.common.data.arrays import Transitions
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.nets.mlp import matmul_precision
@@ -333,9 +334,11 @@ class HeldOutLosses:
         self._data = data
         self._seed = seed
 
-    def losses(self, policy: FlowPolicy) -> dict[str, Array]:
-        """Return losses by name, e.g. ``held_out_td_loss``, and their weighted total ``held_out_loss``, each (S,)."""
-        policy.set_training_mode(False)  # dropout and batch statistics would depend on the batch
+    def draw(self, policy: FlowPolicy) -> Batch:
+        """Return the batch, on the policy's device.
+
+        :raises UsageError: if no sequence fits in a held-out trajectory.
+        """
         method = policy.method
         buffer = SequenceReplayBuffer(
             1,
@@ -348,9 +351,17 @@ class HeldOutLosses:
             frame_stack=method.frame_stack,
         )
         buffer.with_steps = method.step_observations
-        buffer.load_dataset(self._data)
+        try:
+            buffer.load_dataset(self._data)
+        except ValueError as error:
+            raise UsageError(f"of the held-out trajectories, every tenth: {error}") from error
         generator = torch_generator(Purpose.EVALUATION_START, self._seed, device=policy.device)
-        batch = buffer.draw(ROWS, generator=generator).with_observations(policy.preprocess)
+        return buffer.draw(ROWS, generator=generator).with_observations(policy.preprocess)
+
+    def losses(self, policy: FlowPolicy) -> dict[str, Array]:
+        """Return losses by name, e.g. ``held_out_td_loss``, and their weighted total ``held_out_loss``, each (S,)."""
+        policy.set_training_mode(False)  # dropout and batch statistics would depend on the batch
+        method = policy.method
         generator = torch_generator(Purpose.EVALUATION_NOISE, self._seed)
         sizes = policy.noise_sizes(1, ROWS)
 
@@ -358,7 +369,7 @@ class HeldOutLosses:
             """Return the same values for every replica."""
             return values.to(policy.device).expand(policy.num_replicas, *values.shape[1:])
 
-        batch = batch.map(for_all)
+        batch = self.draw(policy).map(for_all)
         noise = {}
         for name, draw in method.update_noise().items():
             noise[name] = for_all(draw(sizes, generator, "cpu"))

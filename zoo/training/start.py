@@ -139,10 +139,11 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     envs = make_environments(plan, len(seeds), stack)
     model = make_model(plan, seeds, data, envs)
     if not run:
+        # before any folder is created, because the environment or the held-out data may be rejected
         if isinstance(evaluator, Evaluator):
-            _ = (
-                evaluator.spaces
-            )  # wait before any folder is created, because the environment may be rejected
+            _ = evaluator.spaces
+        else:
+            evaluator.draw(model.policy)
         make_folders(folders, record, seeds, model, data, request)
     replicas = Replicas(model, folders, seeds)
     recorder = Recorder(record, evaluator, replicas, stop, observe)
