@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fnmatch import filter as matching
 from functools import cached_property, partial
+from itertools import chain
 from typing import Any
 
 import matplotlib
@@ -27,26 +28,27 @@ from zoo.report.comparison import (
     ALL_TASKS,
     CURVE_COLUMNS,
     Comparison,
-    Outcome,
     Phase,
     joined,
     ranking,
 )
 from zoo.report.statistics import MIN_SEEDS, Estimate
-from zoo.report.tables import LONGEST_NAME, only_task
+from zoo.report.tables import LONGEST_NAME, only_task, range_text
 from zoo.runs.folder import PHASES, short_name
 from zoo.runs.scores import SUCCESS
 
-MAX_LINES = 7
-"""Largest number of lines in a figure: colours of seaborn's palette before its grey."""
-WIDTH = 4.8
-"""Width of a figure with one panel, in inches."""
-DPI = 150
-"""DPI of PNG figures."""
+COLOURS: list[Any] = sns.color_palette("colorblind")
+"""Colours of methods."""
+COLOURS[7] = "#882255"  # instead of grey, which stands for all other methods
 GREY = "#8f8f8f"
+WIDTH = 3.4
+"""Width of a figure with one panel, in inches: a column of a paper."""
+DPI = 200
+"""DPI of PNG figures."""
 _STYLE: dict[Any, Any] = {
     "font.size": 8,
     "font.sans-serif": ["DejaVu Sans"],  # part of matplotlib; other fonts may be missing
+    "axes.titlesize": "medium",
     "lines.markersize": 3,
     "legend.frameon": False,
     "text.parse_math": False,  # names of runs contain no formulas
@@ -111,23 +113,25 @@ class _Artist:
 
     @cached_property
     def colours(self) -> dict[str, Any]:
-        """The colour of each method in figures of lines: the focus, the user's methods, then the best."""
+        """The colours of the focus, the user's methods and the best of any phase, in all figures."""
         about = self.comparison
-        last = list(about.phases.values())[-1]
-        best = ranking(about, last)
+        rankings = [ranking(about, phase) for phase in about.phases.values()]
+        best = sorted(rankings[-1], key=lambda name: min(order.index(name) for order in rankings))
         own_methods = [name for name in best if about.methods[name].is_own]
         # these are the subject of the report, regardless of their scores
         first = [about.focus] if about.focus in best else []
-        names = list(dict.fromkeys([*first, *own_methods, *best]))[:MAX_LINES]
-        return dict(zip(names, sns.color_palette("colorblind"), strict=False))
+        names = dict.fromkeys([*first, *own_methods, *best])
+        return dict(zip(names, COLOURS, strict=False))
 
     def lines_of(self, table: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], str]:
         """Return the parts of a table that lines show, by method, and the end of the caption."""
         parts = dict(iter(table.groupby("method")))
         shown = {name: parts[name] for name in self.colours if name in parts}
+        numbers = table.loc[table["method"].isin(shown), "seeds"]
+        seeds = _seeds(numbers)
         if len(shown) < len(parts):
-            return shown, f" {len(shown)} of {len(parts)} methods."
-        return shown, ""
+            return shown, f" {len(shown)} of {len(parts)} methods, {seeds}."
+        return shown, f" {seeds}."
 
     def named(self, name: str) -> str:
         """Return the name of a method, on several lines if it has many settings."""
@@ -142,7 +146,7 @@ class _Artist:
         if not parts:
             return None
         thresholds = kind.scale * next(iter(parts.values()))["tau"].to_numpy()
-        figure = Figure((WIDTH, 0.62 * WIDTH))
+        figure = Figure((WIDTH, 0.8 * WIDTH), layout="constrained")
         plot_utils.plot_performance_profiles(
             {self.named(name): part["fraction"].to_numpy() for name, part in parts.items()},
             thresholds,
@@ -151,10 +155,9 @@ class _Artist:
             colors={self.named(name): colour for name, colour in self.colours.items()},
             xlabel=f"threshold τ, {kind.unit}",
             ylabel="fraction of runs above τ",
-            legend=True,
-            legendsize="small",
             **_TEXTS,
         )
+        _add_legend(figure)
         caption = f"Fraction of runs above a threshold, {phase.name}.{end} Bands: point-wise 95% {_BOOTSTRAP}."
         return Drawing(figure, caption)
 
@@ -164,8 +167,9 @@ class _Artist:
         curves = curves[curves["where"] == ALL_TASKS]
         if curves.empty:
             return None
-        figure = Figure((WIDTH, 0.62 * WIDTH))
+        figure = Figure((WIDTH, 0.8 * WIDTH), layout="constrained")
         end = self.draw_curves(figure.subplots(), curves)
+        _add_legend(figure)
         tasks = only_task(self.comparison) or self.comparison.curves_label
         return Drawing(figure, f"Mean score against training steps, over {tasks}.{end}")
 
@@ -176,21 +180,18 @@ class _Artist:
         if curves.empty or only_task(self.comparison):
             return None
         domains = dict(iter(curves.groupby("where")))
-        columns = min(len(domains), 4)  # more would be unreadable across a page
+        columns = min(len(domains), 3)  # more would be unreadable across a page
         rows = -(-len(domains) // columns)
-        figure = Figure((2.6 * columns, 2.1 * rows), layout="constrained")
+        figure = Figure((2.2 * columns, 1.9 * rows), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         end = ""
-        names: dict[str, Any] = {}
         for ax, (domain, points) in zip(axes, domains.items(), strict=False):
-            end = self.draw_curves(ax, points, legend=False)
+            end = self.draw_curves(ax, points)
             ax.set_title(short_name(domain))
-            handles, labels = ax.get_legend_handles_labels()
-            names |= dict(zip(labels, handles, strict=True))
         # hide unused axes of the last row
         for ax in axes[len(domains) :]:
             ax.set_axis_off()
-        figure.legend(names.values(), names, loc="outside lower center", ncols=2 * columns)
+        _add_legend(figure)
         noun = "domain" if self.comparison.kind is SUCCESS else "environment"
         return Drawing(figure, f"Mean on each {noun}.{end}")
 
@@ -201,7 +202,7 @@ class _Artist:
         scale = self.comparison.kind.scale
         return curves.assign(**(scale * curves[["value", "low", "high"]].astype(float)))
 
-    def draw_curves(self, ax: Axes, curves: pd.DataFrame, legend: bool = True) -> str:
+    def draw_curves(self, ax: Axes, curves: pd.DataFrame) -> str:
         """Draw learning curves over all phases in one panel; return the end of the caption."""
         kind = self.comparison.kind
         parts, end = self.lines_of(curves)
@@ -226,8 +227,6 @@ class _Artist:
                 xlabel="steps",
                 ylabel=kind.unit,
                 ax=ax,
-                legend=legend,
-                legendsize="small",
                 linewidth=1.5,
                 **_TEXTS,
             )
@@ -244,10 +243,9 @@ class _Artist:
         cells = pd.DataFrame(phase.per_task, names).T.rename(short_name)
         means = cells.map(lambda cell: kind.scale * cell.mean.point, na_action="ignore")
         means = means.astype(float).rename(columns=self.named)
-        figure = Figure((2.5 + 0.36 * len(names), 1 + 0.18 * len(means)))
-        FigureCanvasAgg(
-            figure
-        )  # otherwise each label that seaborn measures leaks a renderer of 2 MB
+        figure = Figure((0.35 * len(names), 0.24 * len(means)))
+        # otherwise each label that seaborn measures leaks a renderer of 2 MB
+        FigureCanvasAgg(figure)
         ax = sns.heatmap(
             means,
             ax=figure.subplots(),
@@ -270,26 +268,22 @@ class _Artist:
 
     def verdict(self, phase: Phase) -> Drawing | None:
         """Draw the differences between the subject of the verdicts and the other methods."""
-        palette = sns.color_palette("colorblind")
-        words = {Outcome.BETTER: palette[0], Outcome.WORSE: palette[1]}
-        colours = {}
-        differences: dict[str, Estimate | None] = {}
-        for verdict in phase.decision.verdicts:
-            if verdict.difference:
-                colours[verdict.method] = words.get(verdict.outcome, GREY)
-                differences[verdict.method] = verdict.difference
+        verdicts = phase.decision.verdicts
+        differences = {v.method: v.difference for v in verdicts if v.difference}
         if not differences:
             return None
         unit = "points" if self.comparison.kind is SUCCESS else self.comparison.kind.unit
-        figure = self.intervals({"": differences}, f"difference of means, {unit}", colours)
+        figure = self.intervals(
+            {"": differences}, f"difference of means, {unit}", list(differences)
+        )
         # equality
         figure.axes[0].axvline(0, color="black", linewidth=0.8, linestyle=":")
         subject = self.named(str(phase.decision.subject))
         level = 100 * (1 - phase.decision.level)
         return Drawing(
             figure,
-            f"{subject} minus the other methods, {phase.name}, with {level:.4g}% t-intervals. Blue: {subject} is "
-            "better; orange: worse.",
+            f"{subject} minus the other methods, {phase.name}, {self.seeds(phase)}, with {level:.4g}% t-intervals. "
+            f"Right of 0, {subject} is better.",
         )
 
     def aggregates(self, phase: Phase) -> Drawing | None:
@@ -302,25 +296,25 @@ class _Artist:
         columns["mean"] = {name: cells[name].mean for name in names}
         if any(cells[name].iqm for name in names):
             columns["IQM"] = {name: cells[name].iqm for name in names}
-        colours = {name: self.colours.get(name, GREY) for name in names}
-        figure = self.intervals(columns, self.comparison.kind.unit, colours)
+        figure = self.intervals(columns, self.comparison.kind.unit, names)
         tasks = only_task(self.comparison) or phase.tasks_label
-        caption = f"{phase.name}, over {tasks}, with 95% intervals"
+        caption = f"Scores, {phase.name}, over {tasks}, {self.seeds(phase)}, with 95% intervals"
         if "IQM" in columns:
-            caption += f": t for the mean, {_BOOTSTRAP} for the IQM"
+            caption += f": t-intervals of the mean, {_BOOTSTRAP} of the IQM"
         return Drawing(figure, f"{caption}.")
 
     def intervals(
         self,
         columns: Mapping[str, Mapping[str, Estimate | None]],
         unit: str,
-        colours: Mapping[str, Any],
+        methods: Sequence[str],
     ) -> Figure:
         """Draw estimates in adjacent panels.
 
-        :param columns: title of a panel -> method, the first one on top -> its estimate.
+        :param columns: title of a panel -> method -> its estimate.
+        :param methods: the first one is on top.
         """
-        names = list(colours)[::-1]  # rliable starts at the bottom
+        names = methods[::-1]  # rliable starts at the bottom
         scale = self.comparison.kind.scale
         rows = {}
         for name in names:
@@ -332,8 +326,8 @@ class _Artist:
                 {name: values[0] for name, values in rows.items()},
                 {name: values[1:] for name, values in rows.items()},
                 list(columns),
-                colors={self.named(name): colour for name, colour in colours.items()},
-                subfigure_width=0.6 * WIDTH,
+                colors={self.named(name): self.colours.get(name, GREY) for name in names},
+                subfigure_width=0.7 * WIDTH,
                 row_height=0.2 * lines,
                 xlabel=unit,
                 # constant distance below the rows: rliable's panels start at 0.11 of the height
@@ -359,7 +353,7 @@ class _Artist:
         lines = _lines(
             map(self.named, [str(phase.decision.subject), *(v.method for v in verdicts)])
         )
-        figure = Figure((0.6 * WIDTH, 0.25 * lines * len(verdicts) + 0.3))
+        figure = Figure((0.7 * WIDTH, 0.25 * lines * len(verdicts) + 0.3))
         ax = plot_utils.plot_probability_of_improvement(
             points,
             intervals,
@@ -371,9 +365,40 @@ class _Artist:
         ax.axvline(0.5, color="black", linewidth=0.8, linestyle=":")
         return Drawing(
             figure,
-            f"Probability that a run of {subject} (X) beats one of the other (Y) on the same task, {phase.name}, with "
-            f"95% {_BOOTSTRAP}.",
+            f"Probability that a run of {subject} (X) beats one of the other (Y) on the same task, {phase.name}, "
+            f"{self.seeds(phase)}, with 95% {_BOOTSTRAP}.",
         )
+
+    def seeds(self, phase: Phase) -> str:
+        """Return the number of seeds of the methods in a phase."""
+        cells = chain.from_iterable(row.values() for row in phase.per_task.values())
+        return _seeds(chain.from_iterable(cell.seeds for cell in cells))
+
+
+def _add_legend(figure: Figure) -> None:
+    """Add a legend of all panels below them, because ten names would cover lines."""
+    handles: dict[str, Any] = {}
+    for ax in figure.axes:
+        lines, names = ax.get_legend_handles_labels()
+        handles |= zip(names, lines, strict=True)
+    longest = max(map(len, handles))
+    columns = int(20 * figure.get_figwidth() / (longest + 8))
+    figure.legend(
+        handles.values(),
+        handles,
+        loc="outside lower center",
+        ncols=max(columns, 1),
+        fontsize="small",
+    )
+    # one layout for all files, because each drawing would refine it
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
+def _seeds(numbers: Iterable[int]) -> str:
+    """Return the number of seeds of methods, e.g. ``"3 to 12 seeds"``."""
+    ends = sorted(numbers)
+    return f"{range_text((ends[0], ends[-1]))} seeds"
 
 
 def _lines(names: Iterable[str]) -> int:

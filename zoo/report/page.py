@@ -36,7 +36,7 @@ from zoo.report.comparison import (
     phases_of,
 )
 from zoo.report.compute import compare_kinds
-from zoo.report.figures import DPI, all_figures, to_file
+from zoo.report.figures import all_figures, to_file
 from zoo.report.inputs import Inputs, collect
 from zoo.report.request import CompareRequest
 from zoo.report.scores import last_evaluations, scores_table
@@ -134,10 +134,10 @@ def _plain_phase(phase: Phase) -> dict[str, Any]:
 
 
 class Image(NamedTuple):
-    """A figure of the page: a PNG in base64, its width in inches, and its caption."""
+    """A figure of the page: a PNG in base64, its width on the page in pixels, and its caption."""
 
     data: str
-    width: float
+    width: int
     caption: str
 
 
@@ -181,8 +181,8 @@ def write_report(folder: Path, content: Content) -> Path:
             files[f"figures/{name}.png"] = image
             if content.request.latex:
                 files[f"figures/{name}.pdf"] = to_file(drawing.figure, "pdf")
-            # the header of a PNG contains its width in pixels
-            width = int.from_bytes(image[16:20], "big") / DPI
+            # the header of a PNG contains its width; three of its pixels on two of the page look sharp
+            width = int.from_bytes(image[16:20], "big") * 2 // 3
             images[name] = Image(base64.b64encode(image).decode(), width, drawing.caption)
     files["report.html"] = to_html(content, images)
     with explaining_write_errors(folder):

@@ -186,7 +186,7 @@ def _departures(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[s
         if any(phrases.values()):
             is_quick = any(protocol["profile"] == "quick" for protocol in method.protocols.values())
             opening = (
-                "trained with `--quick`" if is_quick else "differs from the protocol of its profile"
+                "trained with --quick" if is_quick else "differs from the protocol of its profile"
             )
             methods_by_text.setdefault(f"{opening}: {_gathered(phrases)}.", []).append(name)
         for published in inputs.sets:

@@ -160,7 +160,7 @@ def _score_entries(
     return entries
 
 
-def _range_text(ends: tuple[int, int]) -> str:
+def range_text(ends: tuple[int, int]) -> str:
     """Return the range of integers as text, e.g. ``"1,000"`` or ``"3 to 12"``."""
     return " to ".join(f"{end:,}" for end in dict.fromkeys(ends))
 
@@ -235,9 +235,9 @@ def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
         rows[name] = {
             "mean": means[name],
             "IQM": iqms[name],
-            "seeds": _range_text(cell.seeds),
+            "seeds": range_text(cell.seeds),
             "finished": None if cell.tally.is_complete else str(cell.tally),
-            "steps": _range_text(phase.step_ranges[name]),
+            "steps": range_text(phase.step_ranges[name]),
         }
     tasks = only_task(comparison) or phase.tasks_label
     # the name of a suite defines its tasks
@@ -302,17 +302,17 @@ def protocol_table(methods: Methods) -> Table:
             text = _NOT_STATED if value is None else show(value)
             row[field.replace("_", " ")] = TableEntry(text, numbers={"": value})
         rows.append(row)
-    caption = "Protocol of each score."
+    sentence = ["Protocol of each score"]
     # values shared by all rows are in the caption
     for heading in list(rows[0])[3:] if rows else ():
         texts = {row[heading].text for row in rows}
         if len(texts) > 1 or (len(rows) == 1 and texts != {_NOT_STATED}):
             continue
         if texts != {_NOT_STATED}:
-            caption += f" All: {heading} {texts.pop()}."
+            sentence.append(f"{heading} {texts.pop()}")
         for row in rows:
             del row[heading]
-    return Table.of("protocol", "Protocol", caption, rows)
+    return Table.of("protocol", "Protocol", f"{'; '.join(sentence)}.", rows)
 
 
 def _phase_table(

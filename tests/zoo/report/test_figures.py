@@ -14,7 +14,7 @@ from tests.zoo.report.samples import (
     scene_runs,
 )
 from zoo.report.comparison import ComparedMethod
-from zoo.report.figures import MAX_LINES, all_figures, to_file
+from zoo.report.figures import COLOURS, all_figures, to_file
 from zoo.runs.scores import RETURN
 
 
@@ -58,16 +58,26 @@ def test_curves_and_profiles_have_the_comparisons_numbers():
 
 
 def test_lines_show_the_focus_and_the_best():
-    names = [f"agent{k}" for k in range(MAX_LINES + 2)]
+    names = [f"agent{k}" for k in range(len(COLOURS) + 2)]
     methods = {name: ComparedMethod(name, name, "a_set") for name in names}
     worst = evaluations(names)
     worst.loc[worst["method"] == names[0], "score"] = 0.0
     comparison = comparison_of_runs(worst, methods=methods, focus=names[0])
     (drawing,) = all_figures(comparison, only="sample_efficiency").values()
     shown = [line.get_label() for line in drawing.figure.axes[0].lines]
-    assert len(shown) == MAX_LINES
+    assert len(shown) == len(COLOURS)
     assert shown[0] == names[0]
-    assert f"{MAX_LINES} of {len(names)} methods" in drawing.caption
+    assert f"{len(COLOURS)} of {len(names)} methods" in drawing.caption
+
+
+def test_best_methods_of_each_phase_have_colours():
+    early = [f"offline{k}" for k in range(len(COLOURS))]
+    late = [f"online{k}" for k in range(len(COLOURS))]
+    offline = evaluations(early, steps=((500, "offline"), (1000, "offline")))
+    online = evaluations(late, steps=((500, "online"), (1000, "online")))
+    comparison = comparison_of_runs(pd.concat([offline, online]))
+    for phase in ("offline", "online"):
+        assert len(axes_of(comparison, f"profiles_{phase}").lines) == len(COLOURS) / 2
 
 
 def test_bars_of_a_verdict_are_its_intervals():

@@ -72,7 +72,7 @@ def test_protocol_table_has_one_row_for_each_protocol():
     methods["c"] = ComparedMethod("c", "c", "own", longer)
     table = tables.protocol_table(methods)
     assert table.header == ["source", "methods", "where", "offline steps"]
-    assert "All: sparse True." in table.caption
+    assert "sparse True" in table.caption
     assert [[entry.text for entry in row] for row in table.rows] == [
         ["own", "a, b", "5 tasks of scene-play", "1,000"],
         ["own", "c", "scene-play task1", "2,000"],
