@@ -1,6 +1,6 @@
 """Train every run of a suite, on this machine or a cluster, and report the comparison.
 
-``python zoo/benchmark.py benchmarks/suites/mini.yml``
+`python zoo/benchmark.py benchmarks/suites/mini.yml`
 
 Repeat the command to continue: finished runs are skipped, interrupted ones resumed.
 """

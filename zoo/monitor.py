@@ -1,6 +1,6 @@
 """Show state, steps, scores and time left of runs, once or until all have finished.
 
-``python zoo/monitor.py logs/ --watch``
+`python zoo/monitor.py logs/ --watch`
 """
 
 from __future__ import annotations

@@ -251,7 +251,7 @@ def _has_failed(runs: pd.DataFrame) -> pd.Series:
 def read_references(words: Sequence[str], tables: RunTables) -> References:
     """Return the references recorded by runs, overridden by the command line.
 
-    :param words: ``ENV=RANDOM,EXPERT``.
+    :param words: ``ENV=LOW,HIGH``.
     """
     environments = {*tables.runs["environment"].dropna()}
     from_user: References = {}
@@ -261,9 +261,7 @@ def read_references(words: Sequence[str], tables: RunTables) -> References:
         # without runs, the environments are unknown
         if environments and environment not in environments:
             message = unknown_name_message("environment", name, environments)
-            raise UsageError(
-                f"`--reference-scores` must be ENV=RANDOM,EXPERT, got `{word}`: {message}"
-            )
+            raise UsageError(f"`--reference-scores` must be ENV=LOW,HIGH, got `{word}`: {message}")
         with as_usage_error():
             numbers = [load_yaml(part, f"`{word}`") for part in values.split(",")]
             from_user[environment] = checked_pair(f"--reference-scores {word}", numbers)

@@ -43,7 +43,7 @@ class CompareRequest:
         "returns of a random and an expert policy, to normalise returns",
         default=(),
         action="extend",
-        metavar="ENV=RANDOM,EXPERT",
+        metavar="ENV=LOW,HIGH",
     )
     reps: int = flag("bootstrap repetitions", default=2_000, section="computation")
     output: Path | None = flag(
