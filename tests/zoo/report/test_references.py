@@ -42,7 +42,7 @@ def test_returns_with_reference_are_normalised_and_nothing_else(tables):
 @pytest.mark.parametrize(
     ("word", "problem"),
     {
-        "Pendulum-v1": "must be ENV=RANDOM,EXPERT",
+        "Pendulum-v1": "must be ENV=LOW,HIGH",
         "Pendulum-v1=.inf,2": "must be two finite numbers",
         "Pendulum-v1=3,3": "must be in increasing order",
         "Pendulum-v0=1,2": "unknown environment",
