@@ -65,10 +65,11 @@ rank. Another run of the same distribution has each rank equally often, so the f
 may be chance.
 
 One test combines all scores. A group is a method on a task after the same updates. If our seeds were from the same
-distribution as the published ones, each choice of as many seeds of a group would be equally likely to be ours. The test
-(van Elteren's, of ranks, two-sided, exact) compares the sum of our ranks with all these choices, ties included. A method
-counts once on a task: after the most updates that all its runs share with published ones. A low p would not show
-whether data, simulator or code differ. The test was chosen when three scores of task 1 were known, of FQL and IFQL.
+distribution as the published ones, each choice of as many seeds of a group would be equally likely to be ours. The
+test (van Elteren's, of ranks, two-sided, exact) compares the sum of our ranks with all these choices, ties included. A
+method counts once on a task: after the most updates that all its runs share with published ones. A low p would not
+show whether data, simulator or code differ. The test was chosen when three scores of task 1 were known, of FQL and
+IFQL.
 
 No scores are published before 50,000 updates. Hours are for the updates up to then at the run's median speed, on CPUs
 with one or two threads and other work on the machine. Seeds that train in parallel share them equally.
