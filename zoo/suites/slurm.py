@@ -94,7 +94,8 @@ def _queue() -> set[str] | None:
     if answer.returncode != 0:
         log.warning("no answer from squeue: %s", answer.stderr.strip())
         return None
-    return set(answer.stdout.split())
+    # a job without an array has no index
+    return {job.removesuffix("_N/A") for job in answer.stdout.split()}
 
 
 def _submit(executor: Any, jobs: Sequence[Job]) -> dict[str, str]:
