@@ -1,6 +1,6 @@
 """Is my agent better? Tables, intervals, figures and one page from run folders and published scores.
 
-`python zoo/compare.py logs/ --published qam2026 -o report/`
+`zoo compare logs/ --published qam2026 -o report/`
 """
 
 from __future__ import annotations

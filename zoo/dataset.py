@@ -1,4 +1,4 @@
-"""List, generate, download, check and convert datasets: ``python zoo/dataset.py COMMAND ...``."""
+"""List, generate, download, check and convert datasets: `zoo dataset COMMAND ...`."""
 
 import argparse
 import sys

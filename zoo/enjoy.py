@@ -1,6 +1,6 @@
 """Watch an agent: record a video, or show it in its environment's window.
 
-``python zoo/enjoy.py --algo fql --env pointmaze-medium-navigate-singletask-task1-v0 --trained --video fql.gif``
+`zoo enjoy --algo fql --env pointmaze-medium-navigate-singletask-task1-v0 --trained --video fql.gif`
 """
 
 import argparse

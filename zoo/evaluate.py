@@ -1,6 +1,6 @@
 """Evaluate a model under the report's protocol, and print its score with an interval.
 
-``python zoo/evaluate.py --algo fql --env pointmaze-medium-navigate-singletask-task1-v0 --trained``
+`zoo evaluate --algo fql --env pointmaze-medium-navigate-singletask-task1-v0 --trained`
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Write a policy as an ONNX file, which programs without PyTorch run.
 
-``python zoo/export.py --algo fql --env pointmaze-medium-navigate-singletask-task1-v0 --trained -o policy.onnx``
+`zoo export --algo fql --env pointmaze-medium-navigate-singletask-task1-v0 --trained -o policy.onnx`
 """
 
 import argparse

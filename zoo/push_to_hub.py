@@ -1,6 +1,6 @@
 """Upload an agent to the Hugging Face hub, with a model card that states its score and how it was trained.
 
-``python zoo/push_to_hub.py --algo qam --env pointmaze-medium-navigate-singletask-task1-v0 --repo my-name/qam-maze``
+`zoo push-to-hub --algo qam --env pointmaze-medium-navigate-singletask-task1-v0 --repo my-name/qam-maze`
 """
 
 import argparse
