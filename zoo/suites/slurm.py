@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.common.files import write_text
-from agents.common.validation import count
+from agents.common.validation import count, unknown_name_message
 from zoo.algorithms.packages import import_optional
 from zoo.settings.layers import parse_overrides
 from zoo.suites.jobs import JOBS, Job, python_path
@@ -177,7 +177,15 @@ def make_executor(folder: Path, resources: Sequence[str], workers: int | None) -
             "run it on a login node of the cluster, or use --launcher local"
         )
     parameters = DEFAULTS | {"slurm_array_parallelism": workers or DEFAULT_WORKERS}
-    parameters |= parse_overrides(resources, "--resources")
+    given = parse_overrides(resources, "--resources")
+    shared = {*submitit.AutoExecutor._typed_parameters()}
+    known = shared | {
+        f"slurm_{name}" for name in shared | submitit.SlurmExecutor._valid_parameters()
+    }
+    for name in given:
+        if name not in known:
+            raise UsageError(unknown_name_message("key of --resources", name, known))
+    parameters |= given
     parameters["slurm_setup"] = [
         f"cd {shlex.quote(os.getcwd())}",
         f"export PYTHONPATH={shlex.quote(python_path())}",
@@ -187,6 +195,6 @@ def make_executor(folder: Path, resources: Sequence[str], workers: int | None) -
     ]
     parameters.setdefault("slurm_additional_parameters", {}).setdefault("requeue", True)
     executor = submitit.AutoExecutor(folder, cluster="slurm", slurm_max_num_timeout=MAX_TIMEOUTS)
-    with as_usage_error(AssertionError, TypeError, ValueError, NameError):
+    with as_usage_error(AssertionError, TypeError, ValueError):
         executor.update_parameters(**parameters)
     return executor

@@ -64,7 +64,7 @@ def read_searches(entry: Entry, words: Sequence[str], fixed: Collection[str]) ->
     if not searches:
         raise UsageError(
             f"there is no setting to search: `{entry.id}` declares none, or -params fixes all; add settings, e.g. "
-            "`--search learning_rate weight=0.1:10:log`"
+            "`--search learning_rate gamma=0.9:0.999`"
         )
     return {name: _checked(declared[name], search) for name, search in searches.items()}
 

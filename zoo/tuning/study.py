@@ -131,10 +131,10 @@ def tune(request: StudyRequest) -> dict[str, Any]:
 
 def plan_study(request: StudyRequest) -> Plan:
     """Check the flags of a study; raise UsageError for wrong and contradicting ones."""
-    run = plan_run(request.run)
     entry = find_algorithm(request.run.algo)
     fixed = parse_overrides(request.run.hyperparams, "-params")
     searches = read_searches(entry, request.search, fixed)
+    run = plan_run(request.run)  # the slowest check last
     name = request.study_name or f"{entry.id}_{file_name_of(request.run.env)}"
     if not re.fullmatch(r"[^/.][^/]*", name):
         raise UsageError(

@@ -73,7 +73,7 @@ def launch(tmp_path, *resources):
 
 
 def test_a_wrong_resource_is_refused(bin_folder, run):
-    assert "slurm_partiton" in run("--resources", "slurm_partiton=gpu")
+    assert "closest: slurm_partition" in run("--resources", "slurm_partiton=gpu")
 
 
 def test_jobs_run_in_this_folder_with_these_modules(tmp_path, bin_folder, monkeypatch):
