@@ -1,6 +1,6 @@
 """Train every run of a suite, on this machine or a cluster, and report the comparison.
 
-`python zoo/benchmark.py benchmarks/suites/mini.yml`
+`zoo benchmark benchmarks/suites/mini.yml`
 
 Repeat the command to continue: finished runs are skipped, interrupted ones resumed.
 """
@@ -113,8 +113,9 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         _launch(left, args)
         statuses = list(map(status_of, jobs))
     result = summarise(statuses)
-    if not all(status.is_final for status in statuses):
+    if result["done"] < result["jobs"]:
         print_jobs([status for status in statuses if status.state != "done"])
+    if not all(status.is_final for status in statuses):
         args.exit_code = FAILED
     return _report(suite, statuses, args) | result
 
@@ -147,6 +148,7 @@ def _report(
     from zoo.report.request import CompareRequest
 
     if not any(status.state == "done" for status in statuses):
+        log.info("no report: no run has finished")
         return {"log_folder": str(args.log_folder)}
     # The report names an algorithm by its id; the suite may use an alias.
     focus_methods = {status.job.run.name: status.job.method for status in statuses}

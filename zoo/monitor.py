@@ -1,6 +1,6 @@
 """Show state, steps, scores and time left of runs, once or until all have finished.
 
-`python zoo/monitor.py logs/ --watch`
+`zoo monitor logs/ --watch`
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     from rich.live import Live
 
     from zoo.report.monitoring import show_states
+    from zoo.runs.folder import DEAD
     from zoo.runs.read import ReadRun, read_runs
     from zoo.terminal.tables import terminal
 
@@ -77,6 +78,8 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         console.line()  # Rich ends the last line only in a terminal
     states = tables.runs["state"].value_counts().to_dict()
     hint = f"zoo compare {paths} -o report/"
+    if states.get(DEAD):
+        hint = "repeat the command of each dead run with --resume"
     if states.get("running"):
         hint = f"zoo monitor {paths} --watch"
     log.info("next: %s", hint)

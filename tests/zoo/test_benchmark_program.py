@@ -72,7 +72,7 @@ def test_the_plan_of_a_new_suite_makes_nothing(tmp_path, data, call):
     logs = tmp_path / "my logs"
     result, errors = call(main, file, "-f", logs, "--algos", "fql", "--dry-run")
     assert result == result | {"jobs": 1, "runs": 2, "waiting": 1}
-    assert "pointmaze-medium-navigate-singletask-task1-v0" in errors
+    assert "pointmaze-medium-navigate task1" in errors
     assert not logs.exists()
 
 
@@ -99,6 +99,10 @@ def test_every_shipped_suite_can_be_planned(plan, tmp_path, call):
 def test_bad_input_is_refused_before_anything_is_made(tmp_path, refusal):
     for change, message in (
         ({"environments": ["pointmaze-medum-navigate-singletask-task1-v0"]}, "closest"),
+        (
+            {"environments": ["pointmaze-medium"]},
+            "domains: pointmaze-medium-stitch, pointmaze-medium-navigate",
+        ),
         ({"profile": "qaam", "quick": False}, "qaam"),
     ):
         suite = write_suite(tmp_path, tmp_path, ["fql"], **change)

@@ -34,10 +34,25 @@ def test_states_are_shown_once_and_a_dead_run_is_named(tmp_path, run, monkeypatc
     write_run(tmp_path / "running", seed=1, offline=(25,), state="running")
     folder = write_run(tmp_path / "dead", seed=2, offline=(25,), state="running")
     change_status(folder, updated="2026-11-01T00:00:00+00:00")
+    for name in ("diverged", "again"):
+        folder = write_run(tmp_path / name, seed=3, offline=(25,), state="failed")
+        change_status(folder, failure="diverged", reason="actor_loss is not finite")
     result, lines = run(tmp_path)
-    assert result == {"runs": 3, "done": 1, "running": 1, "dead": 1}
+    assert result == {"runs": 5, "done": 1, "running": 1, "dead": 1, "diverged": 2}
+    assert " ".join(lines).count("diverged: at offline step 1,000 of 1,000") == 2
     assert "method environment runs step left score at" in lines
     assert "its process is gone; --resume continues it" in " ".join(lines)
+
+
+def test_a_narrow_terminal_breaks_names_between_words(tmp_path, run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    env = "pointmaze-medium-navigate-singletask-task1-v0"
+    for seed, weight in enumerate((6.512033213640301, 1.0)):
+        settings = {"distill_weight": weight}
+        write_run(tmp_path / str(seed), env=env, seed=seed, offline=(25,), settings=settings)
+    _, lines = run(tmp_path)
+    words = {word for line in lines for word in line.replace("-", " ").split()}
+    assert words >= {"pointmaze", "medium", "navigate", "task1", "(distill_weight=6.512)"}
 
 
 def test_the_run_that_is_furthest_behind_says_the_step(tmp_path, run):

@@ -23,6 +23,7 @@ from zoo.report.scores import (
     published_names,
     read_scores,
 )
+from zoo.runs.folder import DIVERGED
 from zoo.runs.protocol import PROTOCOL, phase_ends
 from zoo.runs.read import EVALUATION_COLUMNS, RunTables, read_runs, split_environment
 from zoo.runs.scores import NORMALISED_RETURN, RETURN, SUCCESS
@@ -242,7 +243,7 @@ def _failed_scores(tables: RunTables) -> pd.DataFrame:
 
 
 def _has_failed(runs: pd.DataFrame) -> pd.Series:
-    return runs["problem"].notna() & (runs["state"] == "failed")
+    return runs["problem"].notna() & runs["state"].isin(["failed", DIVERGED])
 
 
 # -- returns of a random and an expert policy, which put environments on one scale -----------------------------------

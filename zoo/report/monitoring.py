@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -10,10 +11,10 @@ import pandas as pd
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from zoo.runs.folder import DEAD, SHOWN_STATES, RunFolder, short_name
+from zoo.runs.folder import DEAD, DIVERGED, SHOWN_STATES, RunFolder, short_name
 from zoo.runs.read import RunTables, read_speed
 from zoo.runs.scores import SCORE_KINDS
-from zoo.terminal.tables import make_table
+from zoo.terminal.tables import Name, make_table
 
 _MAX_PROBLEMS = 10
 _KEY = ["method", "environment"]
@@ -27,12 +28,13 @@ def show_states(tables: RunTables) -> RenderableType:
     """
     evaluated = tables.evaluations.groupby("run")["step"].max().to_dict()
     scores = _shared_scores(tables)
-    rows = []
+    rows: list[list[str | Name]] = []
     for key, runs in tables.runs.groupby(_KEY):
         states = runs["state"].value_counts()
         shown = ", ".join(f"{states[name]} {name}" for name in SHOWN_STATES if name in states)
         score = scores.get(key, ("-", "-"))
-        rows.append([key[0], short_name(key[1]), shown, *_progress(runs, evaluated), *score])
+        names = Name(_with_four_digits(key[0])), Name(short_name(key[1]))
+        rows.append([*names, shown, *_progress(runs, evaluated), *score])
     # wrap names and states, not numbers
     return Group(make_table("", _HEADER, rows, unbroken=_HEADER[3:]), *_problems(tables.runs))
 
@@ -88,11 +90,15 @@ def _progress(runs: pd.DataFrame, evaluated: Mapping[str, int]) -> tuple[str, st
 
 
 def _problems(runs: pd.DataFrame) -> Iterator[Text]:
-    """Yield a line for each of the first failed, dead or unreadable runs that no other run replaces."""
-    has_ended = runs["state"].isin(["failed", DEAD, "unknown"])
-    broken_runs = runs[has_ended & runs["problem"].notna() & runs["replaced_by"].isna()]
+    """Yield a line for each of the first failed, diverged, dead or unreadable runs."""
+    broken_runs = runs[runs["state"].isin(["failed", DIVERGED, DEAD, "unknown"])]
     for row in broken_runs.head(_MAX_PROBLEMS).itertuples():
         yield Text(f"! {row.run}: {row.problem}")
+
+
+def _with_four_digits(method: str) -> str:
+    """Return the name of a method with shorter numbers, e.g. of settings that a study has suggested."""
+    return re.sub(r"\d+\.\d{4,}(e-?\d+)?", lambda match: f"{float(match[0]):.4g}", method)
 
 
 def _short(steps: float) -> str:

@@ -51,7 +51,7 @@ STATES = ("running", "done", "failed", "interrupted")
 DIVERGED = "diverged"
 """The ``failure`` of a run that diverged; other failures have none."""
 DEAD = "dead"
-SHOWN_STATES = (*STATES, DEAD)
+SHOWN_STATES = (*STATES, DIVERGED, DEAD)
 DEAD_RUN_HINT = "its process is gone; --resume continues it"
 STALE_AFTER = datetime.timedelta(days=1)
 """Age of the status at which a run of another host counts as dead."""
@@ -467,7 +467,7 @@ def describe_error(error: BaseException) -> str:
 
 
 def state_now(folder: RunFolder, status: Mapping[str, Any]) -> str:
-    """Return a run's state: the one in its ``status.json``, or ``dead`` if its process is gone.
+    """Return a run's state: the one in its ``status.json``, ``diverged``, or ``dead`` if its process is gone.
 
     A ``running`` run is dead if its lock is free and its status was written on this host. Locks may not
     reach other hosts, and copied folders have none. So a run of another host is dead only if its status is more than a
@@ -481,4 +481,4 @@ def state_now(folder: RunFolder, status: Mapping[str, Any]) -> str:
     # None: the storage cannot tell.
     if may_be_dead and folder.lock.is_held() is False:
         return DEAD
-    return str(status["state"])
+    return str(status.get("failure", status["state"]))

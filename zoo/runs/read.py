@@ -291,8 +291,11 @@ def _unfinished(row: Mapping[str, Any], status: Mapping[str, Any]) -> str:
     cloned = status["pretraining_step"]
     if cloned < row["pretraining_steps"] and not row["pretrained_actor"]:
         places = [f"pretraining step {cloned:,} of {row['pretraining_steps']:,}"]
-    reason = DEAD_RUN_HINT if row["state"] == DEAD else " ".join(status["reason"].split())
-    return f"{row['state']}: at {' and '.join(places)}" + (f"; {reason}" if reason else "")
+    reason = " ".join(status["reason"].split())
+    at = "at"
+    if row["state"] == DEAD:  # its status is of its last checkpoint
+        at, reason = "last checkpoint:", DEAD_RUN_HINT
+    return f"{row['state']}: {at} {' and '.join(places)}" + (f"; {reason}" if reason else "")
 
 
 def _mark_duplicates(runs: pd.DataFrame) -> None:

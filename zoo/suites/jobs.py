@@ -3,6 +3,7 @@
 A job has no state besides these. The launcher takes its lock, which the training process inherits.
 """
 
+import difflib
 import hashlib
 import json
 import os
@@ -17,15 +18,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from zoo.runs.folder import file_name_of
+from zoo.runs.folder import file_name_of, short_name
 from zoo.runs.locks import Lock
 from zoo.runs.resume import StoredRun, matching_runs, stored_runs
 from zoo.settings.layers import as_words
 from zoo.settings.record import RunRecord
 from zoo.settings.request import TrainRequest
-from zoo.suites.suite import Run, Suite
+from zoo.suites.suite import Run, Suite, tasks_of_domains
 from zoo.terminal.errors import TRACEBACK_HINT, UsageError
-from zoo.terminal.tables import print_table
+from zoo.terminal.messages import log
+from zoo.terminal.tables import Name, make_table, terminal
 from zoo.training.plan import plan_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -135,7 +137,11 @@ def make_jobs(
         try:
             config = plan_run(request).config
         except UsageError as error:
-            raise UsageError(f"{run}: {error}") from error
+            text = f"{run}: {error}"
+            domains = difflib.get_close_matches(run.env, tasks_of_domains())
+            if domains and not re.search(r"-v\d+$", run.env):
+                text += f"; domains: {', '.join(domains)}"
+            raise UsageError(text) from error
         # another machine may not be able to import the class of the method
         config = replace(config, method=None)
         jobs.append(Job(run, tuple(request.command_line()), config, log_folder))
@@ -158,6 +164,7 @@ class State(StrEnum):
     DIVERGED = "diverged"
     """Every replica has diverged; with equal seeds it would diverge again."""
     FAILED = "failed"
+    """Tried again at the next start."""
     RUNNING = "running"
     INTERRUPTED = "interrupted"
     WAITING = "waiting"
@@ -202,17 +209,33 @@ def status_of(job: Job) -> JobStatus:
         has_failed = any(status["state"] == "failed" for status in statuses)
         state = State.FAILED if has_failed else State.INTERRUPTED
         return JobStatus(job, state, run, reason or job.last_message())
-    return JobStatus(job, State.WAITING, None, job.last_message())
+    # a process that has written a log and no run folder failed before its first step
+    state = State.FAILED if job.log_file.exists() else State.WAITING
+    return JobStatus(job, state, None, job.last_message())
+
+
+def warn_of_failure(job: Job, problem: str) -> None:
+    """Log the failure of a training process, or the divergence of its replicas."""
+    status = status_of(job)
+    if status.state == State.DIVERGED:
+        log.warning("diverged: %s: %s", job.run, status.reason)
+    else:
+        log.warning("failed: %s: %s; see %s", job.run, problem, job.log_file)
 
 
 def print_jobs(statuses: Sequence[JobStatus]) -> None:
-    """Print a line for each job."""
+    """Print a line for each job, and the reasons below."""
     rows = []
+    reasons = []
     for status in statuses:
         run = status.job.run
         seeds = ", ".join(map(str, run.seeds))
-        rows.append((status.state, status.job.method, run.env, seeds, status.reason))
-    print_table("Jobs", ("state", "method", "environment", "seeds", "reason"), rows)
+        method = status.job.method
+        rows.append((status.state, Name(method), Name(short_name(run.env)), seeds))
+        if status.reason:
+            reasons.append(f"! {status.state}: {run}: {status.reason}")
+    header = ("state", "method", "environment", "seeds")
+    terminal().print(make_table("Jobs", header, rows, unbroken=header[:1]), *reasons, sep="\n")
 
 
 def summarise(statuses: Sequence[JobStatus]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch
 
 from zoo.evaluation.workers import available_cores
 from zoo.runs.locks import Lock
-from zoo.suites.jobs import Job
+from zoo.suites.jobs import Job, warn_of_failure
 from zoo.terminal.errors import Interrupted, StopSignal, handling_signals
 from zoo.terminal.messages import log, say_once
 
@@ -39,20 +39,13 @@ class Training:
 
     def report(self) -> None:
         """Log the end of the process."""
-        seconds = time.monotonic() - self.start
         if self.process.returncode == 0:
-            log.info("done: %s, after %.0f s", self.job.run, seconds)
+            log.info("done: %s, after %.0f s", self.job.run, time.monotonic() - self.start)
             return
         reason = self.job.last_message()
         if self.process.returncode < 0:
             reason = f"killed by signal {-self.process.returncode} after: {reason}"
-        log.warning(
-            "failed: %s, after %.0f s: %s; see %s",
-            self.job.run,
-            seconds,
-            reason,
-            self.job.log_file,
-        )
+        warn_of_failure(self.job, reason)
 
 
 def run_locally(jobs: Sequence[Job], workers: int | None, device: str) -> None:

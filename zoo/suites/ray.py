@@ -10,7 +10,7 @@ from typing import Any
 
 from zoo.algorithms.packages import import_optional
 from zoo.settings.layers import parse_overrides
-from zoo.suites.jobs import Job, python_path
+from zoo.suites.jobs import Job, python_path, warn_of_failure
 from zoo.suites.local import STOP_SECONDS
 from zoo.terminal.errors import Interrupted, UsageError, as_usage_error
 from zoo.terminal.messages import log
@@ -46,7 +46,7 @@ def run_on_ray(jobs: Sequence[Job], workers: int | None, resources: Sequence[str
                 ray.get(reference)
                 log.info("done: %s", job.run)
             except ray.exceptions.RayError as error:
-                log.warning("failed: %s: %s", job.run, str(error).strip().splitlines()[-1])
+                warn_of_failure(job, str(error).strip().splitlines()[-1])
 
     try:
         while waiting or running:

@@ -4,6 +4,7 @@ import fnmatch
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -116,13 +117,8 @@ class Suite:
 
     def _environments(self) -> list[str]:
         """Return the environments, with domains expanded to their tasks."""
-        environments: list[str] = []
-        for name in self.environments:
-            tasks = [task.name for task in TASKS.values() if task.domain == name]
-            if f"{name}-v0" in DATASETS:
-                # without the first, an alias of the default task
-                tasks = single_task_names(f"{name}-v0")[1:]
-            environments += tasks or [name]
+        tasks = tasks_of_domains()
+        environments = chain.from_iterable(tasks.get(name, [name]) for name in self.environments)
         return list(dict.fromkeys(environments))  # a domain and one of its tasks may both be named
 
     def _methods(self) -> list[Run]:
@@ -140,6 +136,17 @@ class Suite:
                 unknown_name_message("algorithm of the suite as its `focus`", self.focus, names)
             )
         return methods
+
+
+def tasks_of_domains() -> dict[str, list[str]]:
+    """Return the names of the tasks of each domain."""
+    domains: dict[str, list[str]] = {}
+    for task in TASKS.values():
+        domains.setdefault(task.domain, []).append(task.name)
+    for name in DATASETS:
+        # without the first, an alias of the default task
+        domains[name.removesuffix("-v0")] = single_task_names(name)[1:]
+    return domains
 
 
 def _read_method(entry: Any) -> Run:

@@ -1,9 +1,12 @@
 """Tables in the terminal, on standard error, because standard output is for the result."""
 
+import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich.box import SIMPLE
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -13,10 +16,25 @@ def terminal() -> Console:
     return Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
+@dataclass(frozen=True)
+class Name:
+    """A name in a table; a narrow column breaks it at spaces and hyphens, which Rich's text does not."""
+
+    text: str
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the lines."""
+        yield Text(textwrap.fill(self.text, options.max_width))
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        """Return the least and the full width."""
+        return Measurement(1, len(self.text))
+
+
 def make_table(
     title: str,
     header: Sequence[str],
-    rows: Sequence[Sequence[str | Text]],
+    rows: Sequence[Sequence[str | Text | Name]],
     unbroken: Sequence[str],
     wrapped: Sequence[str] = (),
 ) -> Table:

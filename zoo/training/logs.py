@@ -65,11 +65,11 @@ class Replicas:
         """
         step = self.model.num_timesteps
         for replica in sorted(reasons):
-            reason = f"training diverged: {reasons[replica]}"
+            reason = reasons[replica]
             failure = {"failure": DIVERGED, "reason": reason, "step": step}
             self.write_status("failed", [replica], **failure)
             self.failed[replica] = {"reason": reason, "step": step}
-            log.error("seed %s failed: %s", self.seeds[replica], reason)
+            log.error("seed %s diverged: %s", self.seeds[replica], reason)
         if not self.active:
             causes = [f"seed {self.seeds[k]}: {self.failed[k]['reason']}" for k in self.failed]
             raise DivergedError(

@@ -71,7 +71,7 @@ def test_a_run_is_running_while_its_process_holds_the_lock(tmp_path):
         process.wait()
     assert state(folder) == "dead"
     (reason,) = read_runs([tmp_path]).runs["problem"]
-    assert reason.startswith("dead: at offline step 0 of 10")
+    assert reason.startswith("dead: last checkpoint: offline step 0 of 10")
     assert reason.endswith("; its process is gone; --resume continues it")
 
 

@@ -61,7 +61,7 @@ def make_job(tmp_path, outcome):
     ("outcome", "message"),
     {
         "prints": "done: prints on some-v0, seed 0",
-        "fails": "failed: fails on some-v0, seed 0, after 0 s: the reason; see ",
+        "fails": "failed: fails on some-v0, seed 0: the reason; see ",
         "killed": "killed by signal 9",
     }.items(),
 )

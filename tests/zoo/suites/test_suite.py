@@ -6,10 +6,10 @@ from itertools import product
 import pytest
 import yaml
 
-from tests.zoo.outcomes import refuses
+from tests.zoo.outcomes import change_status, refuses
 from tests.zoo.runs.helpers import write_run
 from zoo.settings.layers import merge
-from zoo.suites.jobs import State, make_jobs, status_of, summarise
+from zoo.suites.jobs import State, make_jobs, print_jobs, status_of, summarise, warn_of_failure
 from zoo.suites.suite import Suite, read_suite, select
 
 MAZE = "pointmaze-medium-navigate-singletask-task1-v0"
@@ -121,8 +121,28 @@ def test_run_folders_and_locks_tell_the_state_of_each_job(jobs):
     jobs[1].log_file.write_text("some warning\nthe reason\n")
     status = status_of(jobs[1])
     assert (status.state, status.reason) == (State.FAILED, "the reason")
+    jobs[2].log_file.write_text("no run folder\n")
+    status = status_of(jobs[2])
+    assert (status.state, status.reason) == (State.FAILED, "no run folder")
     result = summarise(list(map(status_of, jobs)))
-    assert result == result | {"jobs": 3, "runs": 6, "done": 1, "failed": 1, "waiting": 1}
+    assert result == result | {"jobs": 3, "runs": 6, "done": 1, "failed": 2, "waiting": 0}
+
+
+def test_a_diverged_job_is_called_so(jobs, caplog, capsys, monkeypatch):
+    write_runs(jobs[2], "failed")
+    for folder in (jobs[2].log_folder / "qam").iterdir():
+        change_status(folder, failure="diverged", reason="critic_loss is not finite at step 100")
+    text = f"diverged: qam on {MAZE}, seeds 0, 1: critic_loss is not finite at step 100"
+    warn_of_failure(jobs[2], "DivergedError")
+    assert caplog.messages == [text]
+    capsys.readouterr()
+    monkeypatch.setenv("COLUMNS", "60")
+    print_jobs([status_of(jobs[2])])
+    shown = capsys.readouterr().err
+    assert max(map(len, shown.splitlines())) <= 60
+    words = " ".join(shown.split())
+    assert "diverged qam pointmaze-medium-navigate task1 0, 1" in words
+    assert f"! {text}" in words
 
 
 def test_settings_of_a_file_are_those_of_the_jobs(tmp_path):

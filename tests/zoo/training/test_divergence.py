@@ -84,7 +84,8 @@ def test_a_replica_that_diverges_fails_and_others_are_untouched(
     failed = folder_of(tmp_path, 2)
     status = status_of(failed)
     assert (status["state"], status["seed"], status["step"]) == ("failed", 5, step)
-    assert status["reason"].startswith("training diverged: ")
+    assert status["failure"] == "diverged"
+    assert status["reason"] == f"total_loss is not finite at step {step}"
     with np.load(failed / "evaluations.npz") as history:
         assert history["timesteps"].tolist() == evaluated
     assert not (failed / f"{ENV}.zip").exists()
@@ -149,7 +150,7 @@ def test_a_run_ends_at_once_when_every_replica_has_failed(
 ):
     break_after(monkeypatch, update, [0, 1])
     _, errors = call(main, *arguments(data, tmp_path, "--seeds", "4", "5"), code=1)
-    assert "all replicas have diverged (seed 4: training diverged: " in errors
+    assert "all replicas have diverged (seed 4: " in errors
     for number in (1, 2):
         status = status_of(folder_of(tmp_path, number))
         assert (status["state"], status["offline_step"]) == ("failed", step)
