@@ -414,9 +414,10 @@ class Configurable:
 
     @classmethod
     def documentation(cls) -> str:
-        """Return one ``:param:`` line for every setting."""
+        """Return one ``:param:`` line for every setting, with its default."""
         return "\n".join(
-            f":param {name}: {declaration.meaning}" for name, declaration in cls.declared().items()
+            f":param {name}: {declaration.meaning} Default: {declaration.default!r}."
+            for name, declaration in cls.declared().items()
         )
 
 
