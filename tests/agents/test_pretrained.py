@@ -296,6 +296,11 @@ def test_statistics_dropout_and_second_names_are_taken(part, seeds, data):
     assert all(map(torch.equal, model.policy.nets.behaviour.buffers(), buffers))
 
 
+def test_a_flow_over_chunks_without_action_shape_is_told_of_it():
+    with refuses(r"or give `action_shape=\(1, 2\)` if its actions are \(B, H, A\)"):
+        make_model(flow=agents.PretrainedFlow(Untrained(), train=True))
+
+
 def test_a_flow_is_called_with_observations_of_the_space():
     env = space_env_of(Box(0.5, 1, (3,)))
     flow = agents.PretrainedFlow(GaussianFlow(), lambda flow, s, x, t: flow(1 / s + s.log(), x, t))

@@ -2,6 +2,7 @@
 
 import contextlib
 import pickle
+import warnings
 from functools import partial
 
 import numpy as np
@@ -101,6 +102,24 @@ def test_updates_follow_train_freq_and_gradient_steps(train_freq, gradient_steps
     assert (model.num_timesteps, model._n_updates) == (steps, updates)
 
 
+def test_a_phase_without_updates_is_warned_of():
+    model = tiny_model(learning_starts=10)
+    with warns("no update will be performed: `learning_starts` is 10"):
+        model.learn(10)
+    with warnings.catch_warnings(action="error"):
+        model.learn(4, reset_num_timesteps=False)
+    assert model._n_updates == 4
+
+
+def test_train_without_learn_takes_what_the_buffer_holds():
+    model = tiny_model()
+    with refuses("the replay buffer is empty"):
+        model.train(3, 16)
+    model.load_dataset(toy_dataset())
+    model.train(3, 16)
+    assert model._n_updates == 3
+
+
 def test_environment_whose_reset_takes_no_options_is_given_none():
     env = SpacesEnv()
     original = env.reset
@@ -189,7 +208,7 @@ def test_policies_of_other_kinds_are_refused():
 
 @pytest.mark.parametrize("env", [None, SpacesEnv])
 def test_what_is_no_environment_is_refused(env):
-    with refuses("`env` must be a Gymnasium or vectorised environment", TypeError):
+    with refuses("`env` must be a Gymnasium.*or give `observation_space`", TypeError):
         agents.FQL("MlpPolicy", env)
 
 
@@ -198,6 +217,11 @@ def test_what_is_no_environment_is_refused(env):
     [
         ({"activation_fn": "os.system"}, TypeError, "got 'os.system'"),
         ({"features_extractor_class": "NatureCNN"}, TypeError, "features_extractor_class"),
+        (
+            {"net_archs": [8]},
+            TypeError,
+            "`net_archs` in `policy_kwargs`; allowed are activation_fn",
+        ),
         ({"activation_fn": torch.nn.PReLU}, ValueError, "`activation_fn` must have no parameters"),
     ],
 )
@@ -287,6 +311,7 @@ def test_sb3s_callbacks_run_in_both_phases(tmp_path):
     with np.load(tmp_path / "evaluations.npz") as evaluations:
         assert evaluations["timesteps"].tolist() == [10, 20, 30, 40, 50]
         assert (evaluations["results"] == -5).all()
+    model.load_replay_buffer(tmp_path / "saved" / "rl_model_replay_buffer_45_steps")
     names = {path.name for path in (tmp_path / "saved").glob("*.zip")}
     assert names == {f"rl_model_{step}_steps.zip" for step in (15, 30, 45)}
     assert agents.QAM.load(tmp_path / "best_model", device="cpu").num_timesteps == 10
@@ -352,7 +377,7 @@ def test_predicted_values_are_those_of_the_critics():
         model.predict_value(observations, units), expected.detach(), rtol=1e-4, atol=1e-6
     )
     assert model.predict_value(observations[0], units[0]).shape == ()
-    with refuses("expected 3 actions for each of 5 observations"):
+    with refuses("expected 3 actions for each of 5 observations, as `horizon_length` is 3"):
         model.predict_value(observations, units[:, 0])
     several = tiny_model(env=env, seeds=[0, 1])
     assert several.predict_value(observations, units).shape == (2, 5)

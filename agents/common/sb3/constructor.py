@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,6 +43,8 @@ def _buffer_class(name: str, value: Any) -> Any:
 
 POLICY_SETTINGS = {"n_critics": "ensemble_size", "net_arch": "net_arch"}
 """SB3's policy arguments that are settings of the method -> name of the setting."""
+FROM_MODEL = {"observation_space", "action_space", "lr_schedule", "method", "seeds"}
+"""Policy arguments that the model gives."""
 POLICY_CLASSES: dict[str, tuple[type, Any]] = {
     "activation_fn": (nn.Module, nn),
     "optimizer_class": (torch.optim.Optimizer, torch.optim),
@@ -79,6 +82,24 @@ def with_named_classes(name: str, value: Any) -> dict[str, Any] | None:
             )
         arguments[argument] = kind
     return arguments
+
+
+def check_policy_kwargs(policy: type[Any], arguments: Mapping[str, Any]) -> None:
+    """Raise for arguments that a policy does not take.
+
+    :param policy: class of the policy.
+    :param arguments: its arguments besides those that the model gives.
+    :raises TypeError: for an unknown argument; the message names the allowed ones.
+    """
+    parameters = inspect.signature(policy).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return  # of a subclass
+    allowed = {*parameters, *POLICY_SETTINGS} - FROM_MODEL
+    for name in arguments:
+        if name not in allowed:
+            raise TypeError(
+                f"unknown argument `{name}` in `policy_kwargs`; allowed are {', '.join(sorted(allowed))}"
+            )
 
 
 EXTRA_ARGUMENTS = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from textwrap import shorten
@@ -26,7 +27,8 @@ from agents.common.observations import PARTS, Array
 from agents.common.streams import Purpose, seed_for
 
 NO_ENVIRONMENT = (
-    "`env` must be a Gymnasium or vectorised environment, got {}; create one with `gymnasium.make`"
+    "`env` must be a Gymnasium or vectorised environment, got {}; create one with `gymnasium.make`, or "
+    "give `observation_space` and `action_space` to train on data alone"
 )
 
 
@@ -252,6 +254,36 @@ class TrainedModel(OffPolicyAlgorithm):
             self.env.seed(starts[0])  # for vector environments that override `seed`
             # SB3 uses consecutive seeds, which other runs may use too
             self.env.unwrapped._seeds = starts
+
+    def _warn_of_no_effect(self, online_steps: int) -> None:
+        """Warn of an online phase that trains nothing, and of `balanced_sampling` without a dataset.
+
+        :param online_steps: environment steps at the end of the phase.
+        """
+        learning_starts = self.method.learning_starts
+        if self._n_updates == 0 and 0 < online_steps <= learning_starts:
+            warnings.warn(
+                f"no update will be performed: `learning_starts` is {learning_starts}, and there are {online_steps} "
+                "steps; change one",
+                stacklevel=4,
+            )
+        if self.method.balanced_sampling and not self.replay_buffer.dataset_size:
+            warnings.warn(
+                "`balanced_sampling` has no effect without a dataset; call `load_dataset`",
+                stacklevel=4,
+            )
+
+    def _warn_of_short_episodes(self) -> None:
+        """Warn if no episode so far is long enough to be learnt from."""
+        lengths = [episode["l"] for episode in self.ep_info_buffer or ()]
+        min_length = self.replay_buffer.min_length
+        # a short episode in one environment does not imply short ones in the others
+        if len(lengths) > self.n_envs and max(lengths) < min_length:
+            warnings.warn(
+                f"no episode so far reaches `horizon_length` = {min_length} transitions (the longest has "
+                f"{max(lengths)}), so nothing is learnt from them; lower it",
+                stacklevel=3,
+            )
 
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: Array | None = None) -> None:
         """Store finished episodes like SB3, with replica and, if reported, success."""

@@ -38,7 +38,7 @@ from agents.common.nets.specs import find_behaviour
 from agents.common.normalization import raw_observations
 from agents.common.observations import Array, centre_and_factor
 from agents.common.sb3.acting import ChunkState
-from agents.common.sb3.constructor import read_arguments
+from agents.common.sb3.constructor import check_policy_kwargs, read_arguments
 from agents.common.sb3.environments import (
     DataOnly,
     DivergedError,
@@ -174,6 +174,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
             self.method.pretrained = self.behaviour
         method = self.method
         rate = LearningRateSchedule(method.learning_rate)
+        check_policy_kwargs(self.policy_class, self.policy_kwargs)
         policy: Any = self.policy_class(*spaces, rate, method, seeds, **self.policy_kwargs)
         self.policy = policy.to(self.device)
         if self.behaviour is not None:
@@ -457,23 +458,22 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         return self
 
     def train(self, gradient_steps: int, batch_size: int) -> None:
-        """Run updates after environment steps, once there are more than `learning_starts`.
+        """Run updates, after an offline phase only once there are more online steps than `learning_starts`.
 
         :param gradient_steps: number of updates.
         :param batch_size: B.
+        :raises ValueError: if the replay buffer is empty.
         """
+        buffer = self.replay_buffer
+        if not buffer.size() and not buffer.dataset_size:
+            raise ValueError("the replay buffer is empty; call `learn`, or `load_dataset` first")
         online = self.num_timesteps - self.offline_steps
-        if online <= self.method.learning_starts or not self.replay_buffer.count_starts():
+        # without an offline phase, SB3's `learn` counts the steps
+        waits = self.offline_steps and online <= self.method.learning_starts
+        if waits or not buffer.count_starts():
             return
-        lengths = [episode["l"] for episode in self.ep_info_buffer or ()]
-        min_length = self.replay_buffer.min_length
-        # a short episode in one environment does not imply short ones in the others
-        if self._n_updates == 0 and len(lengths) > self.n_envs and max(lengths) < min_length:
-            warnings.warn(
-                f"no episode so far reaches `horizon_length` = {min_length} transitions (the longest has "
-                f"{max(lengths)}), so nothing is learnt from them; lower it",
-                stacklevel=2,
-            )
+        if self._n_updates == 0:
+            self._warn_of_short_episodes()
         for _ in range(gradient_steps):
             self._last_info = self.trainer.update(batch_size)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
@@ -504,15 +504,11 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         """
         total_timesteps = integer("total_timesteps", total_timesteps, at_least=0)
         self._check_first_update()
-        buffer = self.replay_buffer
-        buffer.require_capacity()
+        self.replay_buffer.require_capacity()
         require_own_environments(self.policy.num_replicas, self.get_env(), self.action_noise)
         self.require_statistics()
-        if self.method.balanced_sampling and not buffer.dataset_size:
-            warnings.warn(
-                "`balanced_sampling` has no effect without a dataset; call `load_dataset`",
-                stacklevel=2,
-            )
+        steps_before = 0 if reset_num_timesteps else self.num_timesteps - self.offline_steps
+        self._warn_of_no_effect(steps_before + total_timesteps)
         self._begin_phase(reset_num_timesteps, is_online=True)
         return super().learn(
             total_timesteps,

@@ -6,6 +6,7 @@ import contextlib
 import json
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import stable_baselines3
@@ -209,12 +210,16 @@ class StoredModel(TrainedModel):
     def load_replay_buffer(self, path: Source, truncate_last_traj: bool = True) -> None:
         """Load a replay buffer with dataset and online transitions.
 
-        :param path: file written by :meth:`save_replay_buffer`.
+        :param path: file written by :meth:`save_replay_buffer`, with or without ``.npz``; SB3's `CheckpointCallback`
+            calls it ``.pkl``.
         :param truncate_last_traj: ignored; SB3 uses it for hindsight replay.
         :raises ValueError: if the file is damaged or not a buffer (e.g. a pickle), or its spaces, number of
             environments or replicas, stacked frames or `sparse` differ; the model's buffer is then unchanged.
         """
-        with _opened(path, "r", "npz", self.verbose) as file:
+        suffix = "npz"
+        if isinstance(path, str | Path) and not Path(f"{path}.npz").exists():
+            suffix = "pkl" if Path(f"{path}.pkl").exists() else suffix
+        with _opened(path, "r", suffix, self.verbose) as file:
             read_buffer(file, self.replay_buffer, str(getattr(file, "name", "the file")))
         self.replay_buffer.device = self.device  # device of batches, as in SB3
 

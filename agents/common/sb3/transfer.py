@@ -105,10 +105,13 @@ def check_outputs(policy: FlowPolicy) -> None:
         ends = [call(everything, time) for time in (0.0, 1.0)]
     except Exception as error:
         shape_of_x = (CALLED_ROWS, *(network.field.action_shape or [policy.chunk_size]))
+        is_flat = network.field.action_shape is None
+        advice = f", or give `action_shape={chunk}` if its actions are (B, H, A)" if is_flat else ""
         raise ValueError(
             f"`behaviour` must map x of shape {shape_of_x}, rows of observations and times to the shape of x, and be "
             f"differentiable, got {type(error).__name__}: {error}; let `call` convert inputs and outputs of "
-            "the module, leave out gradient checkpointing, and set `horizon_length` to the length of its chunks"
+            f"the module{advice}, leave out gradient checkpointing, and set `horizon_length` to the length of its "
+            "chunks"
         ) from error
     rule = "leave its inputs as they are, got some changed in place; copy them in `call`"
     require(all(map(torch.equal, inputs, values)), rule)
