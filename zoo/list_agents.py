@@ -14,6 +14,7 @@ if not __package__:  # run as a file: let `import agents` find the package, not 
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from agents.common.files import atomic_folder
+from agents.common.validation import count
 from agents.registry import ALIASES
 from zoo.algorithms.catalogue import (
     NUMBERS,
@@ -137,8 +138,10 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
     )
     outcomes = list(run_checks(entry.method, settings, args.skip))
     states = {outcome.check: outcome.state for outcome in outcomes}
-    failed = [name for name, state in states.items() if state in ("fails", "not tried")]
+    failed = [name for name, state in states.items() if state == "fails"]
     verdict = f"fails: {', '.join(failed)}" if failed else "conforms"
+    if untried := [*states.values()].count("not tried"):
+        verdict += f"; {count(untried, 'check')} not tried"
     header = ("check", "outcome", "found")
     print_table(f"{entry.id} {verdict}", header, outcomes, wrapped=("found",))
     if failed:

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -158,17 +159,23 @@ def find_side_effects(trial: Trial) -> Findings:
     method, nets = trial.policy.method, trial.policy.nets
     batch, noise, action_noise = copy.deepcopy((trial.batch, trial.noise, trial.action_noise))
     weights = copy.deepcopy(nets.state_dict())
-    drawn = _global_generators()
+    drawn = [_global_generators()]
     with torch.no_grad():
         targets = method.targets(batch, noise, nets, {})
+        drawn.append(_global_generators())
         method.act(batch.observations, action_noise, nets)
+        drawn.append(_global_generators())
     old_targets = {name: target.clone() for name, target in targets.items()}
     method.losses(batch, targets, noise, nets, {})
-    if _global_generators() != drawn:
-        yield (
-            "noise",
-            "an update samples random numbers itself; declare them in `noise` and take them from there",
-        )
+    drawn.append(_global_generators())
+    for hook, before, after in zip(("targets", "act", "losses"), drawn, drawn[1:], strict=False):
+        if before != after:
+            code = inspect.unwrap(getattr(type(method), hook)).__code__
+            yield (
+                "noise",
+                f"`{hook}` samples random numbers itself; declare them in `noise` and take them from there "
+                f"({Path(code.co_filename).name}:{code.co_firstlineno})",
+            )
     for shown, old, new in (
         ("batch.{}", trial.batch.tensors(), batch.tensors()),
         ('noise["{}"]', trial.noise, noise),

@@ -117,7 +117,7 @@ MISTAKES = {
         'flow, noise["bc_x0"]',
         "flow, batch.actions.new_empty(batch.actions.shape).normal_()",
         "noise",
-        r"an update samples random numbers itself; declare them in `noise`",
+        r"`losses` samples random numbers itself; declare them in `noise`.*\(an_agent\.py:\d+\)",
     ),
     "gradient into the critic": Mistake(
         '            "bc": flow_matching_loss',

@@ -108,7 +108,9 @@ def test_a_mistake_stops_training_before_data(write_agent, capsys):
     np.savez("empty.npz", observations=np.zeros((0, 2)))
     words = f"--algo {agent} --env {ENV} --quick --dataset empty.npz --device cpu"
     assert main(words.split()) == 2
-    assert len(re.findall(MISTAKES["in-place change"].message, capsys.readouterr().err)) == 1
+    shown = capsys.readouterr().err
+    assert len(re.findall(MISTAKES["in-place change"].message, shown)) == 1
+    assert f"(`zoo agents check {agent}` tries all)" in shown
 
 
 def test_a_check_that_fails_by_design_is_shown_with_why(write_agent):

@@ -3,7 +3,7 @@
 import pytest
 
 from agents.testing.kit import CHECKS
-from tests.agents.testing.mistakes import example
+from tests.agents.testing.mistakes import example, with_mistake
 from zoo.list_agents import main
 
 # the other checks train, which takes seconds for each
@@ -23,6 +23,12 @@ def test_what_does_not_hold_is_shown_with_why_and_where_to_look(write_agent, cal
     result, messages = call(main, "check", unbounded, "--skip", *SLOW, code=1)
     assert [name for name, state in result["checks"].items() if state == "fails"] == ["bounds"]
     assert "`act` returns actions up to" in " ".join(messages.split())
+
+
+def test_checks_that_were_not_tried_are_not_said_to_fail(write_agent, call):
+    broken = write_agent(with_mistake("forgotten hook"))
+    _, messages = call(main, "check", broken, code=1)
+    assert f"fails: hooks; {len(CHECKS) - 1} checks not tried" in " ".join(messages.split())
 
 
 @pytest.mark.parametrize(
