@@ -17,6 +17,7 @@ def test_list_names_what_is_on_disk(call, tmp_path):
     result, output = call(main, "list", "--dataset-dir", tmp_path)
     assert result == {"here": [NAME]}
     assert "antmaze-giant-navigate-v0" in output
+    assert max(map(len, output.splitlines())) <= 80
 
 
 def test_generate_then_check(call, tmp_path):

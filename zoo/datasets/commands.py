@@ -38,8 +38,6 @@ def list_datasets(folder: Folder) -> dict[str, list[Result]]:
     for spec in DATASETS.values():
         row = {
             "name": spec.name,
-            "files": spec.files,
-            "episodes": spec.files * spec.episodes,
             "transitions": spec.transitions,
             "download": spec.hosted,
             "generate": spec.is_generatable,
