@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from stable_baselines3.common.type_aliases import MaybeCallback
 from torch import Tensor
 
 from agents.common.data.arrays import Transitions
@@ -140,6 +141,7 @@ def fitted_q(
     *,
     steps: int = 20_000,
     seed: int = 0,
+    callback: MaybeCallback = None,
     **settings: Any,
 ) -> FittedValue:
     """Estimate the discounted value of a policy from data that somebody else has collected.
@@ -150,6 +152,7 @@ def fitted_q(
     :param data: transitions with the rewards of the task.
     :param steps: gradient steps.
     :param seed: of networks, batches, trajectories and noise.
+    :param callback: SB3 callback, e.g. for progress.
     :param settings: settings of :class:`FQE` that override its defaults.
     :return: the value, its interval, and the numbers behind them.
     :raises ValueError: if there are too few trajectories.
@@ -163,7 +166,7 @@ def fitted_q(
     last_quarter = -(-steps // 4)
     means = []
     for stage in (steps - last_quarter, last_quarter):
-        model.learn_offline(stage, log_interval=None)
+        model.learn_offline(stage, callback, log_interval=None)
         actions = _actions(model, first, seed)
         with torch.no_grad():
             q = model.policy.nets.critic(first.observations, actions).mean(1)

@@ -6,6 +6,7 @@ import pytest
 from tests.zoo.datasets.samples import ENV, episodes, regular, write_npz
 from tests.zoo.helpers import TINY
 from zoo.evaluate import main as evaluate
+from zoo.monitor import main as monitor
 from zoo.train import main as train
 
 
@@ -32,8 +33,12 @@ def run(tmp_path_factory):
     return trained(folder, lambda program, *words: program(list(map(str, words))))
 
 
-def test_a_run_without_an_environment_has_a_value(run, call):
-    result, _ = call(evaluate, run, "--fitted-q")
+def test_a_run_without_an_environment_has_a_value(run, call, refusal, monkeypatch):
+    monkeypatch.setattr("zoo.training.fitted_q.LINE_SECONDS", 0.0)
+    result, shown = call(evaluate, run, "--fitted-q")
+    assert "updates 2/3, 0:00:0" in shown
+    assert "--fitted-q` estimates the value" in refusal(evaluate, run, "--env", "data-other")
+    assert f"next: zoo evaluate {run} --fitted-q" in call(monitor, run)[1].replace("\n", " ")
     assert len(result["critics"]) == 5
     low, high = result["interval"]
     assert low < result["value"] < high

@@ -34,12 +34,13 @@ def words(logs, data, *flags):
 @pytest.mark.parametrize("algo", ["qam", "bc"])
 def test_a_run_logs_held_out_losses_and_has_no_score(tmp_path, call, refusal, algo):
     data, logs = write_npz(tmp_path, episodes(12)), tmp_path / "logs"
-    line = words(logs, data, "--algo", algo)
+    line = words(logs, data, "--algo", algo, "--verbose", "1")
     if algo == "bc":
         line = [word for word in line if not word.startswith("ensemble")]
-    result, _ = call(main, *line)
+    result, shown = call(main, *line)
     assert result["success"] is result["return"] is None
     folder = Path(result["run"])
+    assert f"next: zoo evaluate {folder} --fitted-q" in shown
     assert config_of(folder)["dataset"]["size"] == 200  # of 12 trajectories two are held out
     rows = pd.read_csv(folder / "progress.csv")
     assert rows["eval/held_out_loss"].notna().sum() == 2

@@ -131,8 +131,10 @@ def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
             spec = gymnasium.spec(name)
         except (gymnasium.error.Error, ModuleNotFoundError) as error:
             if env_id.startswith("data-"):
-                message = f"`{env_id}` is a placeholder for data without environment, and cannot be simulated"
-                raise UsageError(message) from error
+                raise UsageError(
+                    f"`{env_id}` is a placeholder for data without environment, and cannot be simulated; `zoo evaluate "
+                    "RUN --fitted-q` estimates the value of its policies"
+                ) from error
             names = [*gymnasium.registry, *TASKS]
             message = unknown_name_message("environment", env_id, names) + UNKNOWN_ENV_ADVICE
             raise UsageError(f"{message} ({error})") from error

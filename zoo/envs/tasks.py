@@ -80,6 +80,7 @@ D4RL = {task.name: task for task in (*_HANDS, *_ROBOTS, *_ANTS)}
 TASKS = {**ROBOMIMIC, **D4RL}
 """Tasks of other benchmarks than OGBench, by name; their data have rewards."""
 UNKNOWN_ENV_ADVICE = (
-    "; write your environment as module:Id, or name its package by `--gym-packages`"
+    "; write your environment as module:Id and set PYTHONPATH to its folder, or name its package by "
+    "`--gym-packages`"
 )
 """End of the message about an unknown environment."""

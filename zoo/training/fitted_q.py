@@ -2,6 +2,9 @@
 
 import contextlib
 import dataclasses
+import time
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from agents.common.sb3.environments import DataOnly
@@ -12,9 +15,27 @@ from zoo.models.agent import Agent
 from zoo.runs.folder import RunFolder
 from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.terminal.messages import log
+from zoo.training.loop import LINE_SECONDS
 from zoo.training.plan import load_data_of_run
 
 STEPS = 20_000
+
+
+def _show_progress() -> Callable[[dict[str, Any], dict[str, Any]], bool]:
+    """Return a callback that logs a line from time to time, as training does."""
+    begin = shown = time.perf_counter()
+
+    def show(local_variables: dict[str, Any], _: dict[str, Any]) -> bool:
+        nonlocal shown
+        now = time.perf_counter()
+        if now - shown >= LINE_SECONDS:
+            shown = now
+            done = local_variables["self"].num_timesteps
+            left = timedelta(seconds=round((STEPS - done) * (now - begin) / done))
+            log.info("updates %d/%d, %s left", done, STEPS, left)
+        return True
+
+    return show
 
 
 def fit_value(agent: Agent, dataset: str | None, seed: int | None) -> dict[str, Any]:
@@ -49,7 +70,9 @@ def fit_value(agent: Agent, dataset: str | None, seed: int | None) -> dict[str, 
     seed = agent.seed if seed is None else seed
     log.info("five critics learn the policy's value in %d updates", STEPS)
     with as_usage_error(ValueError):
-        fitted = fitted_q(policy, data.transitions, steps=STEPS, seed=seed)
+        fitted = fitted_q(
+            policy, data.transitions, steps=STEPS, seed=seed, callback=_show_progress()
+        )
     low, high = fitted.interval
     log.info("discounted value of the policy: %.4g [%.4g, %.4g]", fitted.value, low, high)
     if fitted.action_distance > 1:

@@ -79,10 +79,11 @@ def train(request: TrainRequest, observe: Observer | None = None) -> dict[str, A
 
 def _log_end(result: dict[str, Any], request: TrainRequest) -> None:
     """Log the mean final score of all seeds, the first seed's folder, and the next commands."""
+    runs = result.get("runs", [result])
     if request.no_env:
-        log.info("next: zoo evaluate RUN --fitted-q")
+        log.info("next: zoo evaluate %s --fitted-q", shlex.quote(runs[0]["run"]))
         return
-    if runs := [run for run in result.get("runs", [result]) if run["return"] is not None]:
+    if runs := [run for run in runs if run["return"] is not None]:
         score = f"mean return {np.mean([run['return'] for run in runs]):.2f}"
         if runs[0]["success"] is not None:
             score = f"{np.mean([run['success'] for run in runs]):.1%} success"
@@ -247,8 +248,8 @@ def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
                 faults += findings[check]
     if faults:
         raise UsageError(
-            f"{config.algo}: {'; '.join(faults)} (`zoo agents check {config.algo}` tries all); correct it, or state "
-            "the reason in `fails_by_design`"
+            f"{config.algo}: {'; '.join(faults)} (`zoo agents check {plan.request.algo}` tries all); correct it, or "
+            "state the reason in `fails_by_design`"
         )
 
 
