@@ -59,7 +59,7 @@ class GFP(FQL):
     target: Literal["policy", "mean"] = setting(
         default="policy",
         reference="target_agg",
-        doc="Value in the TD target: that of the `policy`'s next action, or the `mean` of its and the flow's.",
+        doc="Value in the TD target: of the `policy`'s next action, or the `mean` of the policy's and the flow's.",
     )
     rival: Literal["policy", "smaller"] = setting(
         default="policy",

@@ -56,7 +56,7 @@ class MeanFlowQL(Method):
         reference="adaptive_gamma",
         at_least=0,
         at_most=1,
-        doc="Gamma; 1 weighs all errors alike.",
+        doc="Gamma; 1 weights all errors equally.",
     )
     bound_weight: float = setting(
         default=1.0,
@@ -67,7 +67,7 @@ class MeanFlowQL(Method):
     time_steps: int | None = setting(
         default=None,
         at_least=1,
-        doc="Draw times from 1/T, 2/T, ..., 1 of T steps; None for uniform times.",
+        doc="Sample times from 1/T, 2/T, ..., 1 of T steps; None for uniform times.",
     )
     best_of_n: int = setting(default=5, reference="num_candidates")
     ensemble_size: int = setting(default=2)

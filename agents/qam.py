@@ -194,5 +194,5 @@ class QAM(AdjointMatching):
         at_least=0,
         search=log_range(0.1, 100.0),
         doc="Weight of Q against the behaviour flow; 0 acts with the behaviour flow. With fewer `flow_steps` the same "
-        "weight moves the policy further, relative to the spread of its samples.",
+        "weight changes the policy more, relative to the spread of its samples.",
     )

@@ -55,10 +55,10 @@ class ReBRAC(Method):
         default=0.5, at_least=0, doc="Bound of that noise in every coordinate."
     )
     policy_delay: int = setting(
-        default=2, reference="actor_freq", at_least=1, doc="Updates per move of the targets."
+        default=2, reference="actor_freq", at_least=1, doc="Updates between target updates."
     )
     true_delay: bool = setting(
-        default=False, doc="Move the actor, too, at every `policy_delay`-th update only."
+        default=False, doc="Also update the actor only at every `policy_delay`-th update."
     )
     head_scale: float = setting(
         default=0.01,

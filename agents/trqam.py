@@ -76,7 +76,7 @@ class TRQAM(AdjointMatching):
     )
     freeze_base: bool = setting(
         default=False,
-        doc="Freeze the behaviour flow after pretraining; otherwise flow matching continues, as in the authors' "
+        doc="Freeze the behaviour flow after pretraining; else flow matching continues, as in the authors' "
         "code.",
     )
     gamma: float = setting(default=0.995, reference="discount")

@@ -74,7 +74,7 @@ class ValueFlows(Method):
     """
 
     fails_by_design: ClassVar[dict[str, str]] = {
-        "values": "velocities also agree with the next state's at the end of an episode, which draws values together"
+        "values": "velocities also agree with the next state's at the end of an episode, which makes values similar"
     }
 
     bootstrap_weight: float = setting(

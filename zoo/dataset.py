@@ -212,7 +212,7 @@ def _add_environment(command: Parser) -> None:
         "--action-range",
         type=two_numbers,
         metavar="LOW,HIGH",
-        help="action bounds of your dataset, mapped to those of the environment",
+        help="action bounds of your dataset, mapped to the environment's",
     )
 
 

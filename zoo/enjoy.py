@@ -22,7 +22,7 @@ PURPOSE = """Watch an agent in the environment of its run, under the protocol of
 same as in the run's evaluations.
 
 --video records the episodes, with EGL, OSMesa or a screen, whichever works. Without --video the environment opens a
-window if there is a screen; otherwise the program only runs the episodes."""
+window if there is a screen; without one the program only runs the episodes."""
 DEFAULT_EPISODES = 5
 
 

@@ -318,7 +318,7 @@ class CommonSettings(Configurable):
         at_least=0,
         at_most=1,
         doc="Probability that the images of an update are shifted by up to 3 pixels, with repeated edges; an "
-        "observation and its next observation are shifted alike.",
+        "observation and its next observation are shifted equally.",
     )
     frame_stack: int = setting(
         default=1,

@@ -260,7 +260,9 @@ def _opened(path: str | Path) -> Iterator[tuple[Any, dict[str, str]]]:
     with raising_damaged_file(str(path)), safe_open(path, framework="pt") as file:
         header = dict(file.metadata() or {})
         if header.get("format") != FORMAT:
-            problem = f"its format is {header.get('format')!r}, not that of `save_policy`"
+            problem = (
+                f"its format is {header.get('format')!r}, expected the format of `save_policy`"
+            )
             raise DamagedFileError(str(path), problem)
         yield file, header
 

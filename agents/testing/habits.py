@@ -114,7 +114,7 @@ def find_other_start(trial: Trial) -> Findings:
         yield (
             "replicas",
             f"`{name}` of seed 1 does not start as in a run of that seed alone; give every parameter the leading "
-            "axis S and draw it in `initialise(replica, generator)`",
+            "axis S and sample it in `initialise(replica, generator)`",
         )
 
 

@@ -185,7 +185,7 @@ def check_actions(subject: Subject, number: int) -> str:
     if not share >= MIN_MODE_SHARE:
         raise ViolationError(
             f"of the sampled actions {share:.0%} are near one of the two modes of the data, expected at least "
-            f"{MIN_MODE_SHARE:.0%}; a flow clones both, a mean lies between them"
+            f"{MIN_MODE_SHARE:.0%}; a flow clones both, a mean is between them"
         )
     return f"at least {share:.0%} near each mode of the data (at least {MIN_MODE_SHARE:.0%})"
 

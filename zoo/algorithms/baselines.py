@@ -92,7 +92,7 @@ class OwnSettings(Configurable):
         doc="Make nonzero online rewards -1 (rewards of the dataset are changed on loading).",
     )
     balanced_sampling: bool = setting(
-        default=False, doc="Draw half of every batch from the dataset."
+        default=False, doc="Sample half of every batch from the dataset."
     )
 
 

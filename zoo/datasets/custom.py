@@ -158,7 +158,7 @@ def check_fit(
     warn_of_constant_rewards(source, content)
     if isinstance(observation_space, Dict):
         raise UsageError(
-            f"`observations` must be a Dict as in {env_id}, which no file holds; load it in Python (docs/pixels.md)",
+            f"`observations` must be a Dict as in {env_id}, which no file contains; load it in Python (docs/pixels.md)",
         )
     for key, space in zip(("observations", "actions"), spaces, strict=True):
         expected = space.shape or ()

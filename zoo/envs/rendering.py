@@ -64,9 +64,9 @@ def why_no_window() -> str | None:
         return f"there is no screen ({' and '.join(_SCREENS)} are not set)"
     configured = os.environ.get(VARIABLE) or _IN_WINDOWS
     if configured != _IN_WINDOWS:
-        return f"{VARIABLE}={configured} draws without windows"
+        return f"{VARIABLE}={configured} renders without windows"
     if not _works(_IN_WINDOWS):
-        return "GLFW cannot draw in a window on this screen"
+        return "GLFW cannot render in a window on this screen"
     os.environ[VARIABLE] = _IN_WINDOWS
     return None
 
@@ -81,8 +81,8 @@ def _nothing_draws(name: str) -> str:
     if platform:  # it rules out all other backends, even installed ones
         advice = f"unset PYOPENGL_PLATFORM={platform}, or {advice}"
     return (
-        f"`{name}` needs rendering, but no MuJoCo rendering backend works on this machine; {advice}. A program of "
-        f"your own sets {VARIABLE}=egl or osmesa before MuJoCo is imported"
+        f"`{name}` needs rendering, but no MuJoCo rendering backend works on this machine; {advice}. In your "
+        f"programs, set {VARIABLE}=egl or osmesa before MuJoCo is imported"
     )
 
 

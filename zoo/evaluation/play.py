@@ -114,7 +114,7 @@ def record(agent: Agent, path: Path, can_draw: bool = True) -> EpisodeResults:
     with _drawn_env(agent, **camera) as env, open_video(path) as add:
         classes = type(env.unwrapped).__mro__
         if not can_draw and any(kind.__module__.startswith(MUJOCO_MODULES) for kind in classes):
-            raise UsageError(f"MuJoCo cannot draw {agent.env} here; {WHAT_TO_INSTALL}")
+            raise UsageError(f"MuJoCo cannot render {agent.env} here; {WHAT_TO_INSTALL}")
         steps = 0
 
         def add_frame(is_last: bool) -> None:

@@ -434,7 +434,7 @@ def agent_of_file(
     :raises UsageError: if it cannot be read or its environment is unknown.
     """
     if path.suffix not in (".zip", ENDING) or not path.exists():
-        problem = "is none of these" if path.exists() else "does not exist"
+        problem = "is something else" if path.exists() else "does not exist"
         raise UsageError(
             f"expected a saved model (.zip), a policy ({ENDING}) or the folder of a run, got {path}, which {problem}"
         )
@@ -519,7 +519,7 @@ def find_run(logs: Path, algo: str, env: str) -> Path:
         find_algorithm(algo)  # an unknown one is the better reason
         raise UsageError(
             f"expected a run of {algo} on {env} in {logs}, found none; train one, pass -f or --trained, or pass the "
-            "run's folder as MODEL, whatever its name"
+            "folder of a run as MODEL"
         )
     return folders[max(folders)]
 

@@ -141,7 +141,7 @@ class RunSettings(Configurable):
         doc="use of the dataset online: preload it into the buffer, sample half of every batch from it, or none",
     )
     score: Literal["success", "return"] | None = _optional(
-        doc="score of an episode (default: success if the environment ever reports it, otherwise the return)",
+        doc="score of an episode (default: success if the environment ever reports it, else the return)",
     )
     success_return: float | None = _optional(
         doc="lowest return of a successful episode; overrides the environment's report of success",

@@ -49,7 +49,7 @@ MIN_CHUNK_FRACTION = 0.01  # of the rows must start a chunk within one trajector
 
 MEANING_OF_MASKS = (
     "`terminals` is 1 if a trajectory ends for any reason; `masks` is 0 if the task terminates, so that the "
-    "value after it is zero, and 1 otherwise, at a time limit too. If `terminals` is 1 only for terminations, "
+    "value after it is zero, and else 1, also at a time limit. If `terminals` is 1 only for terminations, "
     "make `masks = 1 - terminals`, or add `timeouts`, which is 1 at the time limits, and that is done for you"
 )
 
@@ -85,7 +85,7 @@ class Transitions:
         trajectories = len(self.final_observations)
         return (
             f"dataset: {count(self.num_transitions, 'transition')}, {count(trajectories, 'trajectory')}; ends by "
-            f"termination: {terminated:,}, otherwise: {trajectories - terminated:,}, of which marked nowhere: "
+            f"termination: {terminated:,}, by truncation: {trajectories - terminated:,}, of which unmarked: "
             f"{self.broken:,}"
         )
 
@@ -356,13 +356,13 @@ def check_timeouts(timeouts: Array, masks: Array, is_derived: bool) -> str:
         raise ValueError(
             "`masks` can be derived as 1 - terminals only if `terminals` is 0 at time limits, got "
             "`terminals` = 1 in every row whose `timeouts` is 1; give `masks`, e.g. "
-            "`masks = 1 - terminals * (1 - timeouts)` if these trajectories were only cut off"
+            "`masks = 1 - terminals * (1 - timeouts)` if these trajectories were only truncated"
         )
     if not terminated_limits:
         return ""
     return (
-        f"{terminated_limits:,} of {num_limits:,} time limits are marked as terminations too, so that no value follows "
-        "them; correct that if these trajectories were only cut off"
+        f"{terminated_limits:,} of {num_limits:,} time limits are also marked as terminations, so that no value "
+        "follows them; correct that if these trajectories were only truncated"
     )
 
 

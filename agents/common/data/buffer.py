@@ -289,7 +289,7 @@ def write_buffer(buffer: SequenceReplayBuffer, file: IO[bytes]) -> None:
     """
     if buffer.loader is not None:
         raise ValueError(
-            "a replay buffer with a dataset of several parts is not saved, since it holds one of them at a time; load "
+            "a replay buffer with a dataset of several files cannot be saved, since it has one of them at a time; load "
             "the dataset again"
         )
     text = json.dumps(safe.to_json(buffer.describe())).encode()

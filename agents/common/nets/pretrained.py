@@ -90,7 +90,7 @@ class PretrainedFlow:
             object.__setattr__(self, name, _plain(name, getattr(self, name)))
         if self.noise_at not in (0, 1) or (self.noise_at and self.alpha_bar is not None):
             raise ValueError(
-                "`noise_at` must be 0 or 1, and left out beside `alpha_bar`, got "
+                "`noise_at` must be 0 or 1, and omitted with `alpha_bar`, got "
                 f"{self.noise_at}; let `call` convert times"
             )
         if (self.predicts == "velocity") != (self.alpha_bar is None):

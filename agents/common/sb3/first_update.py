@@ -162,5 +162,5 @@ def require(
         raise AgentError(f"must give {label} of shape {shape} here, {meaning}; got {received}")
     if isinstance(value, Tensor) and not value.isfinite().all():
         raise AgentError(
-            f"gives {label} that holds NaN or infinity, for standard normal observations and actions in [-1, 1]"
+            f"gives {label} with NaN or infinity, for standard normal observations and actions in [-1, 1]"
         )

@@ -124,7 +124,7 @@ def check_outputs(policy: FlowPolicy) -> None:
     rule = "pass gradients to x, got none; leave out `torch.no_grad` and `detach`"
     require(gradients[0] is not None, rule)
     for gradient in gradients[: len(sources)]:
-        rule = "treat each row by itself; leave out statistics of the batch, and let attention be `batch_first`"
+        rule = "treat each row separately; omit statistics of the batch, and let attention be `batch_first`"
         require(gradient is None or not gradient[:-1].any(), rule)
     is_used = any(gradient is not None for gradient in gradients[len(sources) :])
     require(is_used or not weights, "use the module that `call` is given, got no gradient to it")
@@ -193,8 +193,8 @@ def check_saved_flow(file: ModelFile, flow: Any, is_whole: bool = True) -> None:
         return
     if not isinstance(flow, PretrainedFlow):
         raise ValueError(
-            f"a saved model holds no code, so {file.name} lacks `behaviour` (--behaviour), the custom network that "
-            "it was trained with; give it as an argument or in `custom_objects`"
+            f"a saved model contains no code, so {file.name} lacks `behaviour` (--behaviour), the custom network that "
+            "it was trained with; pass it as an argument or in `custom_objects`"
         )
     # a tuple may be written as a list, and the other way round
     saved, conventions = (
@@ -204,7 +204,7 @@ def check_saved_flow(file: ModelFile, flow: Any, is_whole: bool = True) -> None:
     for name, expected in saved.items():
         if conventions[name] != expected and (is_whole or name != "train"):
             raise ValueError(
-                f"`behaviour` must be that of {file.name}, with `{name}` = {expected!s:.60}, got "
+                f"`behaviour` must equal the flow of {file.name}, with `{name}` = {expected!s:.60}, got "
                 f"{conventions[name]!s:.60}; make it as in training"
             )
 

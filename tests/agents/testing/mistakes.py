@@ -43,7 +43,7 @@ MISTAKES = {
         'targets["td"], batch.valid),',
         'targets["td"], batch.valid) + (0 * q).square().mean((1, 2)).sqrt(),',
         "hooks",
-        r"WeightedBC\.losses gives a gradient of `critic\.\S*` that holds NaN",
+        r"WeightedBC\.losses gives a gradient of `critic\.\S*` with NaN",
     ),
     "moving average that is not declared": Mistake(
         "critic(target=True)",

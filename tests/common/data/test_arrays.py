@@ -40,7 +40,7 @@ def test_trajectories_end_by_terminals_and_by_timeouts():
     transitions = prepared(limited_dataset())
     assert np.flatnonzero(transitions.ends).tolist() == [11, 23, 35, 47, 59]
     assert transitions.description == (
-        "dataset: 60 transitions, 5 trajectories; ends by termination: 0, otherwise: 5, of which marked nowhere: 0"
+        "dataset: 60 transitions, 5 trajectories; ends by termination: 0, by truncation: 5, of which unmarked: 0"
     )
     assert transitions.warnings == ()
     first = transitions.keep(np.arange(5) == 0)
@@ -56,7 +56,7 @@ def test_trajectory_ends_where_the_next_row_does_not_follow(piece, monkeypatch):
     ends = np.flatnonzero(transitions.ends)
     assert ends.tolist() == [11, 23, 25, 35, 40, 47, 59]
     assert_array_equal(transitions.final_observations, dataset["next_observations"][ends])
-    assert transitions.description.endswith("of which marked nowhere: 2")
+    assert transitions.description.endswith("of which unmarked: 2")
     assert_array_equal(transitions.arrays["masks"], dataset["masks"])
     with warns("2 of 7 trajectories end only because"):
         buffer = loaded_buffer(dataset)
