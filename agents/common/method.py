@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -84,11 +84,6 @@ class Draw:
         :return: 0 for normal and 0.5 for uniform noise, a whole number for integers.
         """
         return {"normal": 0.0, "uniform": 0.5, "integer": float((flow_steps + 1) // 2)}[self.kind]
-
-    def with_candidates(self) -> Draw:
-        """Return the declaration for N candidates per row, with the axis N after B."""
-        # N follows B, so flattening (B, N) into rows needs no copy
-        return Draw(self.kind, self.axes.replace("B", "BN"), self.sizes)
 
 
 def normal(axes: str = "BD", **sizes: int) -> Draw:
@@ -301,7 +296,11 @@ class Method(CommonSettings):
         """Return the noise of one sampled action, with an axis N if ``best_of_n`` > 1."""
         table = self.action_noise_table()
         if self.best_of_n > 1:
-            table = {name: draw.with_candidates() for name, draw in table.items()}
+            # N follows B, so flattening (B, N) into rows needs no copy
+            table = {
+                name: replace(draw, axes=draw.axes.replace("B", "BN"))
+                for name, draw in table.items()
+            }
         return table
 
     def move_row_axes(self, noise: Noise) -> dict[str, Tensor]:
