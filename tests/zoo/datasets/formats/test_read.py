@@ -360,7 +360,7 @@ ENDS_OF_THREE = np.isin(np.arange(59), (18, 58))
 
 
 @pytest.mark.parametrize(("make", "changes", "text"), [
-    (three_of_d4rl, {"terminals": ENDS_OF_THREE}, "1 of 2 time limits are marked as terminations"),
+    (three_of_d4rl, {"terminals": ENDS_OF_THREE}, "1 of 2 time limits are also marked as terminations"),
     (rows_of, {"changes": {"next.success": np.arange(39) == 7}}, "1 of 2 episodes succeed before"),
 ])  # fmt: skip
 def test_what_is_probably_a_mistake_is_warned_of(tmp_path, make, changes, text):
