@@ -1,7 +1,7 @@
-"""Checks of environments, and the wrapper of all of them, whose random numbers depend on the seed of ``reset`` alone.
+"""Check the spaces and returned values of environments, and make each episode depend on its seed and actions alone.
 
-:func:`zoo.envs.make.make_env` wraps all environments in it: observations that pass its checks have the dtypes and
-shapes of their spaces.
+:func:`zoo.envs.make.make_env` wraps every environment in a :class:`RepeatableEnv`. Observations that pass the checks
+have the dtypes and shapes of their spaces.
 """
 
 import contextlib
@@ -312,7 +312,7 @@ def stack(space: spaces.Space[Any], observations: Sequence[Any]) -> Any:
     return concatenate(space, observations, batch)
 
 
-# -- the wrapper of all environments ----------------------------------------------------------------------------------
+# -- environment wrapper -----------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Measure a policy: by episodes, run in batches and open loop within a chunk, or by losses on held-out trajectories."""
+"""Evaluate a policy by episodes or by losses on held-out trajectories."""
 
 from __future__ import annotations
 
@@ -126,18 +126,13 @@ class Evaluator:
                 "%s has no time limit (`max_episode_steps`), so an episode may never end", spec.id
             )
         self.n_envs = n_envs or count_environments(spec, episodes)
-        self._pool = EnvPool(spec, env_kwargs, self.n_envs, check_in)
+        self.pool = EnvPool(spec, env_kwargs, self.n_envs, check_in)
 
     def __enter__(self) -> Evaluator:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._pool.close()
-
-    @property
-    def spaces(self) -> Spaces:
-        """Observation and action space; waits until the environments are built or rejected."""
-        return self._pool.spaces
+        self.pool.close()
 
     def evaluate(
         self,
@@ -165,7 +160,7 @@ class Evaluator:
         try:
             totals = self._run(policy, replicas, sorted(active))
         except BaseException:
-            self._pool.close()
+            self.pool.close()
             raise
         finally:
             random.setstate(python_state)
@@ -179,7 +174,7 @@ class Evaluator:
         :return: the `EpisodeTotals` of each episode, (4, S, episodes); zeros for replicas without results.
         """
         totals = np.zeros((4, len(names), self.episodes))
-        sampler = BatchSampler(policy, self.spaces, self.seed, names, self.episodes)
+        sampler = BatchSampler(policy, self.pool.spaces, self.seed, names, self.episodes)
         queue = list(itertools.product(active, range(self.episodes)))
         running: dict[int, Job] = {}  # by number of the environment
         due: list[int] = []  # environments that need a chunk
@@ -192,7 +187,7 @@ class Evaluator:
             running |= started
             # `reset` takes Python's integers only
             seeds = {number: int(self.episode_seeds[job[1]]) for number, job in started.items()}
-            observations, endings = self._pool.advance(due, chunks, seeds)
+            observations, endings = self.pool.advance(due, chunks, seeds)
             for number, ending in endings.items():
                 totals[:, *running.pop(number)] = ending
             due = list(observations)
@@ -299,7 +294,7 @@ class BatchSampler:
         self._used[replica, episode] = 0
 
 
-# -- training without an environment ----------------------------------------------------------------------------------
+# -- losses, in training without an environment ----------------------------------------------------------------------
 
 HELD_OUT = 10
 """One in ten trajectories is held out, the first among them."""

@@ -41,7 +41,7 @@ def play(agent: Agent) -> tuple[EpisodeResults, Score]:
         seed=agent.seed,
         env_kwargs=agent.env_kwargs,
     ) as evaluator:
-        agent.check_spaces(evaluator.spaces)
+        agent.check_spaces(evaluator.pool.spaces)
         results = evaluator.evaluate(as_chunk_policy(agent.policy), [agent.replica])
     if not results.played[0]:  # its episodes are missing
         raise _diverged(agent)

@@ -256,7 +256,7 @@ class RunFolder:
     def write_summary(self, rows: np.ndarray) -> None:
         """Write the summary of a finished run; call it before its status is ``done``.
 
-        :param rows: its evaluations, of `EVALUATION`.
+        :param rows: evaluations of the run, rows of `EVALUATION`.
         """
         evaluations = [dict(zip(EVALUATION.names or (), row, strict=True)) for row in rows.tolist()]
         write_text(self.summary, json.dumps({"evaluations": evaluations}) + "\n")

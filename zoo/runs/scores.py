@@ -159,9 +159,9 @@ def result_of(
 ) -> dict[str, Any]:
     """Return the result of one finished run: success and return of its last evaluation, or None.
 
-    :param run: its folder.
+    :param run: folder of the run.
     :param scoring: adds the normalised return if it has reference scores.
-    :param rows: its evaluations, of `EVALUATION`.
+    :param rows: evaluations of the run, rows of `EVALUATION`.
     :param failure: reason and step of a replica that failed while others continued.
     """
     result: dict[str, Any] = {"run": str(run), "seed": seed}
@@ -195,7 +195,7 @@ def describe_evaluation(
     phase: str,
     results: EpisodeResults,
     seeds: Sequence[int],
-    scoring: ScoringRule = REPORTED,
+    scoring: ScoringRule,
 ) -> str:
     """Return an evaluation in one line: success if it is the score, mean return and mean length.
 

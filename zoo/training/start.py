@@ -142,7 +142,7 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     if not run:
         # before any folder is created, because the environment or the held-out data may be rejected
         if isinstance(evaluator, Evaluator):
-            _ = evaluator.spaces
+            _ = evaluator.pool.spaces
         else:
             evaluator.draw(model.policy)
         make_folders(folders, record, seeds, model, data, request)
@@ -330,7 +330,7 @@ def make_environments(plan: RunPlan, replicas: int, stack: contextlib.ExitStack)
             f"`train_freq` = {list(train_freq)} needs one environment, got {n_envs}; set it in steps"
         )
 
-    # other processes get these, not the plan with its data
+    # not the plan itself, which contains data: processes get copies of everything that the functions below use
     spec, env_kwargs = plan.spec, plan.env_kwargs
 
     def make_here() -> Env[Any, Any]:

@@ -82,7 +82,7 @@ def to_json_by_name(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str
     """Convert named values to JSON form, in the order of their names; :func:`from_json` is the inverse.
 
     :param values: anything, by name.
-    :return: input for `json.dumps`, and the reason by name of each value that has no such form.
+    :return: input for `json.dumps`; and by name, why a value cannot be converted.
     """
     converted = {}
     problems = {}

@@ -104,4 +104,4 @@ def test_an_evaluation_refuses_it_first():
         refuses("must depend on its reset seed"),
         Evaluator(CHANGING, episodes=2, n_envs=2, seed=0) as evaluator,
     ):
-        _ = evaluator.spaces
+        _ = evaluator.pool.spaces

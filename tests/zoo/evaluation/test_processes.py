@@ -22,7 +22,7 @@ from zoo.train import main
 PLAY = """
 from zoo.evaluation.evaluator import Evaluator
 with Evaluator("Pendulum-v1", episodes=1, n_envs=1, seed=0) as evaluator:
-    assert evaluator.spaces[1].shape == (1,)
+    assert evaluator.pool.spaces[1].shape == (1,)
 """
 
 
