@@ -186,8 +186,9 @@ def test_a_package_of_environments_that_is_not_found_is_named():
         import_environments(["no_such_envs"])
 
 
-def test_a_closed_standard_output_undoes_no_work():
-    read, write = os.pipe()
+@pytest.mark.parametrize("opened", [os.pipe, os.openpty])
+def test_a_closed_standard_output_undoes_no_work(opened):
+    read, write = opened()
     os.close(read)
     code = "import sys; from zoo.terminal.cli import run_program; sys.exit(run_program(dict))"
     ended = subprocess.run(

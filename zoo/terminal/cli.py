@@ -1,6 +1,7 @@
 """Shared code of programs: dispatch, exit codes, error messages and the last line of JSON."""
 
 import argparse
+import errno
 import importlib
 import json
 import os
@@ -82,7 +83,9 @@ def print_result(result: dict[str, Any]) -> None:
     """Print the result of a program as one line of JSON, unless its reader has gone, which undoes no work."""
     try:
         print(json.dumps(result), flush=True)
-    except BrokenPipeError:
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EIO):  # of a pipe, and of a terminal
+            raise
         log.warning("the result was not printed, because standard output is closed")
         # Python flushes standard output again at exit, and would fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
