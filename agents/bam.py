@@ -30,7 +30,7 @@ class BAM(AdjointMatching):
 
     With kappa = 1 the control cost lacks the step size h = 1/K of the path KL: the optimum is the tilt of the behaviour
     by :math:`e^{\tau h Q}`, so that tuned values of tau are about K times QAM's. The velocity at the last grid
-    time gets no gradient, but the sampler uses it: there the fine-tuned flow is extrapolated from nearby times.
+    time receives no gradient, but the sampler uses it; the fine-tuned flow is extrapolated to it from nearby times.
 
     Source: Li and Levine, Q-learning with Adjoint Matching, arXiv 2601.14234, ablation. Differs in: the gradient
     where all critics agree, see ``pessimistic_value``.

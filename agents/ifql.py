@@ -38,7 +38,7 @@ class IFQL(Method):
     executed. Source: Kostrikov, Nair and Levine, Implicit Q-Learning, arXiv 2110.06169; Hansen-Estruch et al., IDQL,
     arXiv 2304.10573; with a flow: Park, Li and Levine, Flow Q-Learning, arXiv 2502.02538; here as the baseline of Li
     and Levine, arXiv 2601.14234. Differs in: ``q_mean`` and the like are of predictions, whereas that baseline logs the
-    TD target's; many states are acted on at once.
+    TD target's; actions are sampled for batches of states.
     """
 
     samples_next_action = False

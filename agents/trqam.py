@@ -26,10 +26,10 @@ class TRQAM(AdjointMatching):
         \lambda \leftarrow \mathrm{clip}(\lambda + \eta (m - \epsilon)) \qquad (3)
 
     For equal rollouts the last loss is :math:`\lambda_e` times QAM's with inverse temperature :math:`1/\lambda_e`. The
-    average m starts at zero, so that lambda falls at first whatever the KL, and it moves by at most eta epsilon an
+    average m starts at zero, so that lambda first falls regardless of the KL, and it changes by at most eta epsilon an
     update.
 
-    Source: Dong et al., Trust Region Q Adjoint Matching, arXiv 2605.27079. The defaults are those of the authors' code,
+    Source: Dong et al., Trust Region Q Adjoint Matching, arXiv 2605.27079. The defaults are the authors',
     in which the base continues cloning (``freeze_base`` stops it). While pretraining, the policy that acts is the
     behaviour flow.
     """

@@ -1,4 +1,4 @@
-"""The programs of the zoo and what they share."""
+"""The programs of the zoo and their shared code."""
 
 from importlib.util import find_spec
 from pathlib import Path

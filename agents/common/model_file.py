@@ -200,7 +200,7 @@ def step_of(checkpoint: Path) -> int:
 def find_model(path: str | Path) -> Path:
     """Return the file of a saved model, given by its path with or without ``.zip``, or by the folder of a run.
 
-    For a folder this is the final model, or else that of the newest checkpoint. The best model must be named.
+    For a folder this is the final model, or else the newest checkpoint's. The best model must be named.
     """
     path = Path(path)
     for file in (path, Path(f"{path}.zip")):

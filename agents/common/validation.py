@@ -61,7 +61,7 @@ def suggestion(name: object, choices: Iterable[str], command: str = "") -> str:
         for choice, declared in choices.items():
             if name in getattr(declared, "reference", "").split(", "):
                 similar.append(choice)
-    # sorted, so that ties are resolved alike in all processes; case is ignored
+    # sorted, so that ties have the same order in all processes; case is ignored
     names_in_order = sorted(set(choices))
     if not similar:
         if other_name.startswith("none"):

@@ -56,7 +56,7 @@ def evaluate(trial: Trial, **changes: Tensor) -> dict[str, Tensor]:
     """Return the losses by name, with their graphs, and as ``act`` the actions.
 
     :param trial: the algorithm, its batch and its noise.
-    :param changes: tensors that replace those of the batch.
+    :param changes: tensors that replace the batch's.
     :return: name -> losses (S,), and the actions.
     """
     method, nets = trial.policy.method, trial.policy.nets
@@ -85,7 +85,7 @@ def _other_weights(module: nn.Module, replicas: slice) -> Iterator[None]:
     module.load_state_dict(state)
 
 
-# -- hooks by themselves ----------------------------------------------------------------------------------------------
+# -- hooks alone ----------------------------------------------------------------------------------------------
 
 
 def find_uncalled(trial: Trial) -> Findings:
@@ -104,7 +104,7 @@ def find_uncalled(trial: Trial) -> Findings:
 
 
 def find_other_start(trial: Trial) -> Findings:
-    """Find parameters of seed 1 that start otherwise than in a run of seed 1 alone."""
+    """Find parameters of seed 1 that start differently from a run of seed 1 alone."""
     policy = trial.policy
     start = policy._get_constructor_parameters()
     together, alone = [

@@ -328,7 +328,7 @@ def require_names(names: Collection[str]) -> None:
 def run_checks(
     method: type[Method], settings: Mapping[str, Any] | None = None, skip: Collection[str] = ()
 ) -> Iterator[Outcome]:
-    """Run every check, one after the other; the rest is not tried after a failure of one of `NEEDED`.
+    """Run every check, one after the other; the remaining ones are skipped after a failure of one of `NEEDED`.
 
     :param method: the algorithm.
     :param settings: over the small ones that the checks choose.

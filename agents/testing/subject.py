@@ -33,7 +33,7 @@ ROUNDS = 200
 def make_dataset(space: Any) -> dict[str, NDArray[np.float32]]:
     """Return transitions of one action, in OGBench's regular layout.
 
-    The values are 1 in CONSTANT and SECOND, whatever the action, GAMMA in FIRST, and SLOPE times the action in CHOICE.
+    The values are 1 in CONSTANT and SECOND, for any action, GAMMA in FIRST, and SLOPE times the action in CHOICE.
     Trajectories have ten steps, so that there are chunks, and ends of returns inside of them.
 
     :param space: of the actions, which are in its units.

@@ -149,7 +149,7 @@ def recorded_sha256(path: Path) -> str | None:
 
 
 def recorded_origin(path: Path, otherwise: str | None = None) -> dict[str, Any]:
-    """Return those of ``mujoco`` and ``seed`` that are recorded next to a file.
+    """Return the recorded ones of ``mujoco`` and ``seed`` of a file.
 
     :param otherwise: MuJoCo version to assume if the file has no record.
     """

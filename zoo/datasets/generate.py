@@ -65,7 +65,7 @@ def generate_dataset(
 
     :param name: name of an OGBench dataset.
     :param dataset_dir: None: OGBench's folder, or a folder in it if the size differs from OGBench's.
-    :param num_episodes: training episodes; the validation file gets a tenth of them, at least one.
+    :param num_episodes: training episodes; the validation file has a tenth of them, at least one.
     :param dataset_size: training transitions instead of episodes, rounded up to whole episodes; None for both takes
         OGBench's size.
     :param episode_steps: transitions of an episode; None takes OGBench's number.

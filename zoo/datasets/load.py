@@ -321,6 +321,6 @@ def _convert(folder: Path, name: str, spec: DatasetSpec, tasks: Tasks) -> Conver
             ogbench=version("ogbench"),
         )
         record = asdict(shard)
-        del record["folder"]  # the record lies in it, and it may move
+        del record["folder"]  # the record is in this folder, which may move
         (temporary / RECORD).write_text(json.dumps(record) + "\n", encoding="utf-8")
     return shard

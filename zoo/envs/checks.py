@@ -215,7 +215,7 @@ def read_observation(space: spaces.Space[Any], observation: Any, name: str = "ob
             "`gymnasium.wrappers.TransformObservation` anything",
         )
     if array.dtype.kind == "f":
-        # The maximum of an array with NaN is NaN, so one number stands for all.
+        # The maximum of an array with NaN is NaN, so one number represents all.
         require_finite(name, np.abs(array).max(initial=0))
     elif not isinstance(space, spaces.Box) and not space.contains(array):
         raise ReturnError(

@@ -18,7 +18,7 @@ class Task:
     :param name: name in the benchmark: of the environment, or in D4RL of the dataset, e.g. ``"D4RL/pen/human-v2"``.
     :param domain: its environment and variant in settings files and reports, e.g. ``"lift-mh"``.
     :param env_id: Gymnasium id of the environment.
-    :param steps: time limit of an episode; None: that of the environment.
+    :param steps: time limit of an episode; None: the environment's.
     :param entries: further entries of settings files that apply to the task, in addition to its domain and name.
     """
 

@@ -1,6 +1,6 @@
 """Bootstrap intervals by rliable (Agarwal et al. 2021, arXiv 2108.13264).
 
-Runs are resampled with replacement inside each task. rliable takes a matrix of runs and tasks. Here it gets a third
+Runs are resampled with replacement inside each task. rliable takes a matrix of runs and tasks. Here it has a third
 axis, of methods with equal numbers of runs, which are resampled independently. If tasks have unequal numbers of
 runs, there is such an array for each number, a block.
 """

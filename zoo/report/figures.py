@@ -39,7 +39,7 @@ from zoo.runs.scores import SUCCESS
 
 COLOURS: list[Any] = sns.color_palette("colorblind")
 """Colours of methods."""
-COLOURS[7] = "#882255"  # instead of grey, which stands for all other methods
+COLOURS[7] = "#882255"  # instead of grey, the colour of all other methods
 GREY = "#8f8f8f"
 WIDTH = 3.4
 """Width of a figure with one panel, in inches: a column of a paper."""

@@ -292,7 +292,7 @@ def published_names() -> dict[str, str]:
 
 
 def tasks_of(name: str) -> list[str]:
-    """Return the tasks of a domain, e.g. ``"scene-play"``; the name of a task stands for itself."""
+    """Return the tasks of a domain, e.g. ``"scene-play"``; the name of a task is returned."""
     if "-singletask-" in name:
         return [name]
     return single_task_names(f"{name}-v0")[1:]  # the first name is an alias

@@ -197,7 +197,7 @@ def over_tasks(differences: Array, limits: Range) -> Curve:
 def seeds_needed(difference: Mean, seeds: int, margin: float | None, level: float) -> int:
     """Return the number of seeds per method that would decide between two methods; above `MAX_SEEDS` if none.
 
-    With an unchanged difference and spread, its interval then excludes 0 or lies within the margin.
+    With an unchanged difference and spread, its interval then excludes 0 or is within the margin.
 
     :param difference: difference of the two means, with a known error.
     :param seeds: current number of runs of a task; the fewest if tasks differ.

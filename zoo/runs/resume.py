@@ -151,7 +151,7 @@ def warn_if_code_changed(runs: Sequence[tuple[StoredRun, str | None]]) -> None:
 def stored_runs(
     log_folder: Path, algo: str, env: str
 ) -> tuple[list[StoredRun], list[UnreadableRun]]:
-    """Return an algorithm's runs on an environment, newest first; several seeds trained at once are one run.
+    """Return an algorithm's runs on an environment, newest first; several seeds trained together are one run.
 
     :return: the runs, and the errors of unreadable ones with checkpoints.
     """

@@ -29,7 +29,7 @@ KINDS: Mapping[Any, tuple[type, str]] = {
 
 @dataclass(frozen=True)
 class Run:
-    """One start of the training program: an algorithm on an environment, with one seed or several at once.
+    """One start of the training program: an algorithm on an environment, with one seed or several together.
 
     Without an environment, it is a method of a suite: an algorithm with settings and a label.
 

@@ -92,7 +92,7 @@ class _RunLog(logging.FileHandler):
         if not isinstance(error, OSError):
             super().handleError(record)
         elif not self.failed:
-            self.failed = True  # before the warning, which this handler gets too
+            self.failed = True  # before the warning, which this handler receives too
             log.warning("%s could not be written: %s", self.baseFilename, error.strerror)
 
     def close(self) -> None:

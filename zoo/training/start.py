@@ -174,7 +174,7 @@ def make_folders(
 ) -> None:
     """Make and lock one run folder for each replica, and write its record.
 
-    :param folders: gets each folder as soon as it exists, for the status of a failure.
+    :param folders: receives each folder as soon as it exists, for the status of a failure.
     """
     device = model.device
     device_name = device.type

@@ -320,7 +320,7 @@ def refuse_bad(name: str, array: Array, rows: Flags | None = None) -> None:
 def first_bad(
     array: Array, is_bad: Callable[[Array], Array], rows: Flags | None
 ) -> tuple[int, int] | None:
-    """Return row and column of an array's first bad value, in some rows (None: in all), or None if there is none."""
+    """Return row and column of an array's first bad value, in some rows (None: in all), or None without one."""
     for piece in pieces(len(array)):
         part = array[piece]
         bad = is_bad(part.reshape(len(part), -1))

@@ -1,6 +1,6 @@
 """Checkpoints of a training run: written whole or not at all, the last two are kept.
 
-A checkpoint is a saved model, and beside it everything that its file leaves out: the online part of the replay buffer,
+A checkpoint is a saved model, with everything that its file omits: the online part of the replay buffer,
 all random states, the losses of the last update. Environments are not included: they start new episodes, so offline
 training continues bit for bit, and online training with every transition, counter and statistic. Reading a checkpoint
 executes no code from it. A manifest holds the checksum of every file, so damage is found before anything is

@@ -263,7 +263,7 @@ class Trainer:
         """Clip gradients, move the targets towards the weights from before the step, and take the step.
 
         :param gradients: one per parameter; a parameter without one is skipped, weight decay included, as in PyTorch.
-        :param info: gets ``grad_norm``, each replica's norm before clipping, (S,).
+        :param info: receives ``grad_norm``, each replica's norm before clipping, (S,).
         """
         plan = self.plan
         # without a gradient, the optimiser skips a parameter and its moments

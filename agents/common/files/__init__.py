@@ -227,7 +227,7 @@ def write_manifest(folder: Path, **values: Any) -> None:
     """Write a manifest with the checksums of all files in a folder.
 
     :param folder: folder of finished files, without subfolders.
-    :param values: plain values to store beside the checksums.
+    :param values: plain values to store with the checksums.
     """
     files = {path.name: digest_of(path) for path in sorted(folder.iterdir())}
     text = json.dumps({**values, "files": files}, indent=1)

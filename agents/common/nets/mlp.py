@@ -162,7 +162,7 @@ def matmul_precision(precision: str, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Compute in float32 and with gradients inside the block, or function, whatever PyTorch's modes are outside.
+    """Compute in float32 and with gradients inside the block, or function, regardless of PyTorch's modes outside.
 
     They include ``no_grad``, ``inference_mode``, ``autocast`` and the default dtype.
     """

@@ -119,7 +119,7 @@ class ActingPolicy(BasePolicy):
         device = self.device
         draws = {name: draw.to(device) for name, draw in noise.items()}
         rows = torch.from_numpy(observations).to(device, self.layout.dtype)
-        # the precision of training, so that targets and executed actions round alike
+        # the precision of training, so that targets and executed actions have equal rounding
         with torch.no_grad(), matmul_precision(self.method.precision, device):
             return self.method.sample_actions(self.preprocess_raw(rows), draws, nets)
 

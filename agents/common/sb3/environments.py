@@ -181,7 +181,7 @@ class TrainedModel(OffPolicyAlgorithm):
     _saved_normalization: dict[str, Any] | None = None
     """Fields of the :class:`Normalization` from a file or a checkpoint."""
     action_spaces: list[spaces.Space[Any]]
-    """Action space of each replica, for sampling uniform actions; the first is that of the model."""
+    """Action space of each replica, for sampling uniform actions; the first is the model's."""
 
     @property
     def normalization(self) -> Normalization | None:

@@ -1,6 +1,6 @@
 """Policies as ONNX files, for programs without PyTorch.
 
-The sampler is recorded operation by operation, including gradients of Q, so every algorithm is exported alike. One file
+The sampler is recorded operation by operation, including gradients of Q, so any algorithm can be exported. One file
 maps raw observations to a chunk of actions in the environment's units.
 """
 
@@ -143,7 +143,7 @@ def _in_float32(policy: FlowPolicy) -> FlowPolicy:
 
 
 def _as_rows(layout: ObservationLayout, values: Sequence[Tensor]) -> Tensor:
-    """Return observations, part by part as the file gets them, as rows (B, O)."""
+    """Return observations, part by part as the file receives them, as rows (B, O)."""
     rows = []
     for part, value in zip(layout.parts, values, strict=True):
         if part.is_image:

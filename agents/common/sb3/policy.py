@@ -221,7 +221,7 @@ class FlowPolicy(ActingPolicy):
             self.prediction_generators.append(torch_generator(Purpose.PREDICTION, replica_seed))
 
     def load_optimizer_state(self, saved: Mapping[str, Any]) -> None:
-        """Load the state of an optimiser; options such as weight decay are those of this policy.
+        """Load the state of an optimiser; options such as weight decay remain this policy's.
 
         :param saved: state dict of an optimiser.
         :raises ValueError: if its parameter groups differ.

@@ -138,7 +138,7 @@ def _own_flows(policy: FlowPolicy) -> list[PretrainedNetwork]:
 def _inputs(policy: FlowPolicy) -> list[Tensor]:
     """Return rows of actions (B, D), times (B, 1) and observations (B, O) of the policy's space."""
     rows = policy.layout.flatten(policy.layout.sample(CALLED_ROWS))
-    # no two coordinates alike, so that one cannot stand for another
+    # no two coordinates are equal, so that one cannot replace another
     x = torch.linspace(-1, 1, CALLED_ROWS * policy.chunk_size, dtype=torch.float32)
     times = torch.full((CALLED_ROWS, 1), 0.5, dtype=torch.float32)
     inputs = [

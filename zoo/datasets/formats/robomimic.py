@@ -29,7 +29,7 @@ HOST = "https://huggingface.co/datasets/robomimic/robomimic_datasets/resolve/mai
 
 
 def demonstrations_file(task: Task, dataset_dir: Folder = None) -> Path:
-    """Return the path of a task's file, by default in ``~/.robomimic``, where the Q-chunking code keeps it."""
+    """Return the path of a task's file, by default in ``~/.robomimic``, the folder of the Q-chunking code."""
     root = Path(dataset_dir or "~/.robomimic").expanduser()
     return root / task.domain.replace("-", "/") / FILE
 
