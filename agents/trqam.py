@@ -29,9 +29,8 @@ class TRQAM(AdjointMatching):
     average m starts at zero, so that lambda first falls regardless of the KL, and it changes by at most eta epsilon an
     update.
 
-    Source: Dong et al., Trust Region Q Adjoint Matching, arXiv 2605.27079. The defaults are the authors',
-    in which the base continues cloning (``freeze_base`` stops it). While pretraining, the policy that acts is the
-    behaviour flow.
+    Source: Dong et al., Trust Region Q Adjoint Matching, arXiv 2605.27079. As in the authors' code, the base continues
+    cloning (``freeze_base`` stops it). While pretraining, the policy that acts is the behaviour flow.
     """
 
     kl_budget: float = setting(
