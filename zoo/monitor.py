@@ -78,7 +78,8 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         console.line()  # Rich ends the last line only in a terminal
     states = tables.runs["state"].value_counts().to_dict()
     hint = f"zoo compare {paths} -o report/"
-    if tables.runs["environment"].str.startswith("data-").all():  # trained without an environment
+    # data without an environment are named so; an unreadable run names none
+    if tables.runs["environment"].astype(str).str.startswith("data-").all():
         hint = f"zoo evaluate {shlex.quote(tables.runs['run'].iloc[0])} --fitted-q"
     if states.get(DEAD):
         hint = "repeat the command of each dead run with --resume"

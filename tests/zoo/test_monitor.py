@@ -67,6 +67,13 @@ def test_the_run_that_is_furthest_behind_says_the_step(tmp_path, run):
     assert "2:30:00" in line  # 900,000 steps at 100 per second, not 1,200,000 at 200
 
 
+def test_a_run_that_cannot_be_read_is_shown(tmp_path, run):
+    (write_run(tmp_path / "a") / "config.yml").write_text("{")
+    result, lines = run(tmp_path)
+    assert result == {"runs": 1, "unknown": 1}
+    assert f"next: zoo compare {tmp_path} -o report/" in lines
+
+
 def test_a_score_is_a_success_rate_or_a_return(tmp_path, run):
     write_run(tmp_path / "a", offline=(25,))
     write_run(tmp_path / "b", online=(-1500.0,), **RETURNS)
