@@ -1,8 +1,8 @@
 """Bootstrap intervals by rliable (Agarwal et al. 2021, arXiv 2108.13264).
 
-Runs are resampled with replacement inside each task. rliable takes a matrix of runs and tasks. Here it has a third
-axis, of methods with equal numbers of runs, which are resampled independently. If tasks have unequal numbers of
-runs, there is such an array for each number, a block.
+Runs are resampled with replacement within each task. rliable expects a matrix, (runs, tasks). Here it receives arrays
+(runs, tasks, methods), so that methods with equal numbers of runs are resampled in one call. All tasks of an array, a
+block, have the same number of runs; tasks with another number are in another block.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from zoo.report.statistics import MIN_SEEDS, Array, Curve, Estimate, Scores
 def interquartile_means(scores: Mapping[str, Scores], reps: int) -> dict[str, Estimate]:
     """Return method -> the mean of the middle half of all its runs, with its interval.
 
-    Tasks have equal weights, so a run of a task with more runs has less weight.
+    Tasks have equal weights, so each run has less weight on a task with more runs.
     """
 
     def statistic(*blocks: Array) -> Array:
@@ -41,16 +41,16 @@ def performance_profiles(
 ) -> dict[str, Curve]:
     """Return method -> the fraction of its runs whose score is above each threshold, with point-wise intervals.
 
-    Tasks have equal weights. Thresholds, shape (K,), should lie between possible scores: for 50 episodes, at
-    (k + 0.5) / 50.
+    Tasks have equal weights. Thresholds, shape (K,), should be midpoints between possible scores: (k + 0.5) / 50 for
+    50 episodes.
     """
 
     def statistic(*blocks: Array) -> Array:
-        # `rliable.library.score_distributions`, without its loop over thresholds
+        # the same as `rliable.library.score_distributions`, but without a loop over thresholds
         tasks = sum(block.shape[1] for block in blocks)
         fractions = np.zeros(len(thresholds) * blocks[0].shape[2])
         for block in blocks:
-            # sort once, then bisect for all thresholds
+            # sort once, then find all thresholds by bisection
             runs = np.sort(_runs_of(block), axis=0)
             counts = [np.searchsorted(column, thresholds, "right") for column in runs.T]
             fractions += block.shape[1] / tasks * (1 - np.concatenate(counts) / len(runs))
@@ -62,9 +62,10 @@ def performance_profiles(
 def probabilities_of_improvement(
     x: Scores, rivals: Mapping[str, Scores], reps: int
 ) -> dict[str, Estimate]:
-    """Return method Y -> P(X > Y), ties counted half, averaged over tasks with equal weights.
+    """Return method Y -> P(X > Y), where a tie counts one half, averaged over tasks with equal weights.
 
-    It is `rliable.metrics.probability_of_improvement`, which calls SciPy's test of ranks for each task and resample.
+    The values are those of `rliable.metrics.probability_of_improvement`, which is slow: it calls SciPy's rank test for
+    each task and resample.
     """
 
     def statistic(*blocks: Array) -> Array:
@@ -88,7 +89,7 @@ def _runs_of(block: Array) -> Array:
 
 
 def _middle_mean(runs: Array, weights: Array) -> Array:
-    """Return the mean of the middle half by weight of runs, shape (methods,).
+    """Return the weighted mean of the runs between the weighted quartiles, shape (methods,).
 
     :param runs: (runs, methods).
     :param weights: (runs,).
@@ -108,10 +109,9 @@ def _estimated(
 ) -> dict[str, Curve]:
     """Return method -> a statistic of its blocks, with intervals if each task has at least `MIN_SEEDS` runs.
 
-    Without repetitions there are no intervals.
-
-    :param function: maps the blocks of methods to K numbers of each method, shape (methods * K,).
-    :param first: scores of another method, whose blocks come first.
+    :param function: maps blocks to K numbers for each method, shape (methods * K,).
+    :param reps: bootstrap repetitions; 0 for no intervals.
+    :param first: scores of another method, whose blocks precede the others.
     """
     groups: dict[tuple[int, ...], list[str]] = {}
     for name, runs in scores.items():
@@ -120,7 +120,7 @@ def _estimated(
     for names in groups.values():
         members = [scores[name] for name in names]
         sources = [members] if first is None else [[first], members]
-        # all tasks of a block, and of its partner of the other method, have equally many runs
+        # all tasks of a block have the same number of runs; so do those of the first method's block
         tasks_of: dict[tuple[int, ...], list[str]] = {}
         for task in members[0]:
             counts = tuple(len(source[0][task]) for source in sources)
@@ -139,13 +139,13 @@ def _estimated(
 
 
 def _block(methods: list[Scores], tasks: list[str]) -> Array:
-    """Return the scores of some tasks with equally many runs, shape (runs, tasks, methods)."""
+    """Return the scores on tasks that have the same number of runs, shape (runs, tasks, methods)."""
     return np.stack([np.stack([scores[t] for t in tasks], axis=1) for scores in methods], axis=2)
 
 
 @contextmanager
 def seeded() -> Iterator[None]:
-    """Seed NumPy's global generator, which libraries use, and restore its state afterwards."""
+    """Seed NumPy's global generator for libraries that use it, and restore its state afterwards."""
     state = np.random.get_state()
     np.random.seed(0)
     try:

@@ -1,7 +1,7 @@
 """Data model of a comparison: methods, phases and all reported numbers.
 
-The two phases are offline training and the subsequent online training. A comparison has scores of one
-kind: runs scored by success and runs scored by return are compared separately.
+The two phases are offline training and the online training after it. All scores of a comparison are of one kind:
+runs scored by success and runs scored by return are compared separately.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from zoo.runs.scores import SUCCESS, ScoreKind
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 OWN_RUNS = "own"
-"""Source of the user's runs, in tables and methods."""
+"""Value of the column ``source`` and of `ComparedMethod.source` for the user's runs."""
 
 MEAN_COLUMNS = ("method", "phase", "step", "environment", "domain", "mean", "seeds")
-"""Columns of a table of published means of methods without single runs."""
+"""Columns of the published means, for methods whose single runs are not published."""
 CURVE_COLUMNS = ("method", "kind", "phase", "where", "step", "value", "low", "high", "seeds")
 PROFILE_COLUMNS = ("method", "kind", "phase", "tau", "fraction", "low", "high", "seeds")
 ALL_TASKS = "all"
-"""Name of the tasks of all methods with single runs, in learning curves."""
+"""``where`` of the learning curves over the tasks that all methods with single runs share."""
 MARGIN = 0.03
-"""Margin of equality: 3 points."""
+"""Equality margin: means less than 3 points apart can be tested as equal."""
 
 
 class Outcome(StrEnum):
@@ -73,11 +73,11 @@ class Tally:
 class ComparedMethod:
     """One row of a comparison.
 
-    :param algorithm: published name of the algorithm, or its id.
+    :param algorithm: the algorithm's published name, or its id.
     :param source: `OWN_RUNS` or the name of a published set.
     :param protocols: environment (user's runs) or domain (published) -> fields of `zoo.runs.read.PROTOCOL`.
-    :param departures: environment -> setting -> value in the user's runs and in the protocol of their profile.
-    :param scoring: definition of its scores; None for the last evaluation.
+    :param departures: environment -> setting -> its value in the user's runs and in their profile's protocol.
+    :param scoring: how a run is scored; None if by its last evaluation.
     :param tallies: environment -> tally of the user's runs.
     """
 
@@ -90,7 +90,7 @@ class ComparedMethod:
     tallies: Mapping[str, Tally] = field(default_factory=dict)
 
     def tally(self, tasks: Iterable[str] | None = None) -> Tally:
-        """Return the tally of its runs on some tasks, by default on all; zero for published methods."""
+        """Return the tally of the method's runs on some tasks (default: all); zero for published methods."""
         if tasks is None:
             tasks = self.tallies
         return sum((self.tallies.get(task, Tally()) for task in tasks), Tally())
@@ -104,8 +104,8 @@ class ComparedMethod:
         return replace(self, **parts)
 
     def protocol_on(self, environment: str) -> Mapping[str, Any]:
-        """Return the protocol of its runs on an environment; empty if unknown."""
-        # stored by environment for the user's runs, by domain for published sets
+        """Return the protocol of the method's runs on an environment; empty if unknown."""
+        # keys are environments for the user's runs, domains for published sets
         by_domain = self.protocols.get(split_environment(environment)[1], {})
         return self.protocols.get(environment, by_domain)
 
@@ -126,12 +126,12 @@ Methods = Mapping[str, ComparedMethod]
 
 @dataclass(frozen=True)
 class Cell:
-    """One method on some tasks.
+    """Average score of one method over some tasks.
 
     :param mean: mean, with its 95% interval if known.
     :param iqm: IQM, with its 95% interval; None if only the mean is published or needed.
-    :param seeds: the smallest and the largest number of runs of a task.
-    :param tally: tally of its runs; zero for published scores.
+    :param seeds: the smallest and the largest number of runs per task.
+    :param tally: tally of the method's runs; zero for published scores.
     """
 
     mean: Estimate
@@ -145,11 +145,11 @@ class Cell:
 class Verdict:
     """Verdict on the subject of a phase against another method.
 
-    If the method is not comparable, only the outcome is set.
+    If the two are not comparable, only the outcome is set.
 
-    :param method: the other one.
-    :param difference: difference of means, with its interval at `Decision.level`; None without means.
-    :param over_tasks: difference with its 95% interval over tasks.
+    :param method: the other method.
+    :param difference: difference of means, with its interval at `Decision.level`; None if scores are not averaged.
+    :param over_tasks: the same difference, with its 95% interval over tasks.
     :param probability: probability of improvement, with its 95% interval.
     :param p_value: p value after Holm's correction; None if the pair cannot be tested.
     """
@@ -163,7 +163,7 @@ class Verdict:
 
     @property
     def lead(self) -> float:
-        """Lead of the subject: the difference of means, or without one the probability above one half."""
+        """Lead of the subject: the difference of means or, without means, P(improvement) - 0.5."""
         if self.difference is not None:
             return self.difference.point
         return self.probability.point - 0.5 if self.probability else 0.0
@@ -173,12 +173,12 @@ class Verdict:
 class Decision:
     """Verdicts of one phase.
 
-    :param subject: subject of the verdicts; None without a comparison.
-    :param tested: description of the test; empty without one.
-    :param level: two-sided level of the intervals of differences, which exclude 0 for significant pairs.
-    :param verdicts: subject against the other methods with single runs, in the order of `ranking`.
-    :param rival: verdict on the best other method.
-    :param seeds_needed: seeds per method that would decide an undecided rival; None if unknown.
+    :param subject: the method that the verdicts are about; None if nothing is compared.
+    :param tested: description of the test; empty if none was made.
+    :param level: two-sided level of the intervals of differences; they exclude 0 for significant pairs.
+    :param verdicts: the subject against each other method with single runs, in the order of `ranking`.
+    :param rival: the verdict against the best other method.
+    :param seeds_needed: seeds per method that would settle an undecided verdict against the rival; None if unknown.
     """
 
     subject: str | None = None
@@ -193,22 +193,22 @@ class Decision:
 class Phase:
     """All numbers of one phase.
 
-    Aggregates, profiles and the curves over all tasks are empty if methods share no task, or several tasks without a
-    common scale.
+    Aggregates, profiles and the curves over all tasks are empty if the methods share no task, or if the tasks they
+    share have different scales.
 
-    :param step_ranges: method -> the least and the largest step of its scores; tasks may differ.
+    :param step_ranges: method -> the smallest and largest step of its scores; tasks may differ.
     :param coverage: method -> the tasks on which it has scores.
     :param tasks: tasks on which every method has scores; aggregates use only these.
     :param suite: the suite that consists of `tasks`, or None.
     :param left_out: task -> the methods without scores on it.
     :param aggregates: method -> its aggregates.
     :param domains: domain -> method -> its mean over the domain's tasks; empty for returns.
-    :param domain_tasks: domain -> its tasks; for returns each environment is a domain.
+    :param domain_tasks: domain -> its tasks; for returns, each environment is a domain of its own.
     :param per_task: task -> method -> its mean.
     :param profiles: the fraction of runs above each threshold ``tau``, columns `PROFILE_COLUMNS`.
-    :param curves: the points of learning curves, columns `CURVE_COLUMNS`: curves over the tasks of
-        `Comparison.curves_label` (``where`` is `ALL_TASKS`), then the curves of each domain, over the tasks with all
-        phases of the domain.
+    :param curves: the points of learning curves, columns `CURVE_COLUMNS`: first the curves over the tasks of
+        `Comparison.curves_label` (``where`` is `ALL_TASKS`), then each domain's curves, over the domain's tasks that
+        were evaluated in all phases of the domain.
     """
 
     name: str
@@ -232,7 +232,7 @@ class Phase:
 
     @property
     def tasks_label(self) -> str:
-        """Tasks of the aggregates, e.g. ``"50 tasks of qam50"`` or ``"2 common tasks"``."""
+        """Description of the aggregates' tasks, e.g. ``"50 tasks of qam50"`` or ``"2 common tasks"``."""
         return label_of(self.tasks, self.suite)
 
 
@@ -240,12 +240,12 @@ class Phase:
 class Comparison:
     """All phases of a comparison.
 
-    :param only_own: only the user's runs, while another comparison adds published scores.
-    :param methods: name -> method; some may have scores of other kinds only.
+    :param only_own: whether it contains only the user's runs, because another comparison adds published scores.
+    :param methods: name -> method; some may only have scores of other kinds.
     :param phases: name -> phase; only phases that were evaluated.
-    :param curves_label: tasks of the learning curves: those that all methods with single runs have in every phase,
-        because a curve spans both phases.
-    :param focus: subject of the verdicts; None: the leading method of each phase.
+    :param curves_label: tasks of the learning curves. A curve spans both phases, so these are the tasks that all
+        methods with single runs share in every phase.
+    :param focus: subject of the verdicts; None for the leading method of each phase.
     """
 
     kind: ScoreKind
@@ -266,7 +266,7 @@ class Comparison:
 
     @property
     def suffix(self) -> str:
-        """The same at the end of the names of files."""
+        """Suffix of file names, with the words of `title`."""
         return self.title.replace(", ", "_").replace(" ", "_")
 
 
@@ -277,7 +277,7 @@ def phases_of(comparisons: Iterable[Comparison]) -> list[Phase]:
 
 def joined(tables: Sequence[pd.DataFrame], columns: Iterable[str]) -> pd.DataFrame:
     """Return the rows of several tables, or an empty table."""
-    # the types of empty tables would turn numbers into objects
+    # concatenating an empty table would turn numeric columns into dtype object
     filled = [table for table in tables if len(table)]
     if not filled:  # pandas raises for an empty list
         return pd.DataFrame(columns=columns)
@@ -290,7 +290,7 @@ def by_domain(environments: Iterable[str]) -> dict[str, list[str]]:
 
 
 def places_of(environments: Iterable[str]) -> list[str]:
-    """Return environments in words, several tasks of a domain together."""
+    """Return a text for each domain: the name of its only environment, or the number of its tasks."""
     texts = []
     for domain, names in by_domain(environments).items():
         text = short_name(names[0])
@@ -303,7 +303,7 @@ def places_of(environments: Iterable[str]) -> list[str]:
 def by_place(
     table: pd.DataFrame, value: Callable[[pd.DataFrame], Value]
 ) -> dict[str, dict[str, Value]]:
-    """Return method -> environment -> value of a function of their rows."""
+    """Return method -> environment -> ``value`` applied to the rows of the two."""
     result: dict[str, dict[str, Value]] = {}
     for (method, environment), rows in table.groupby(["method", "environment"]):
         result.setdefault(method, {})[environment] = value(rows)
@@ -319,17 +319,19 @@ def by_value(mapping: Mapping[Key, Value]) -> dict[Value, list[Key]]:
 
 
 def label_of(tasks: Sequence[str], suite: str | None) -> str:
-    """Return common tasks as text, by the name of their suite if they form one."""
+    """Return a description of common tasks, with the name of the suite that they form, if any."""
     if suite is None:
         return count(len(tasks), "common task")
     return f"{count(len(tasks), 'task')} of {suite}"
 
 
 def ranking(comparison: Comparison, phase: Phase | None = None) -> list[str]:
-    """Return the methods in the order of tables and figures: the best mean of a phase first, by default of the first.
+    """Return the methods in the order of tables and figures: by their mean in a phase, best first.
 
-    Then methods without a mean in this phase, by their mean in the next one, and methods without any aggregate in the
-    order of `Comparison.methods`.
+    Next come the methods without a mean in this phase, by their mean in the next one, and last the methods without any
+    aggregate, in the order of `Comparison.methods`.
+
+    :param phase: None for the first phase.
     """
     phases = list(comparison.phases.values())
     if phase is not None:  # a stable sort, so that the other phases keep their order
@@ -337,9 +339,9 @@ def ranking(comparison: Comparison, phase: Phase | None = None) -> list[str]:
     names: list[str] = []
     for ordering_phase in phases:
         means = ordering_phase.means
-        # ties by name, so that a report does not depend on the order of its input
+        # break ties by name, so that a report does not depend on the order of its input
         names += sorted(means, key=lambda name: (-means[name], name))
-    # duplicates keep their first position, so methods without a mean come last
+    # `dict.fromkeys` keeps the first position of duplicates, so methods without a mean come last
     covered = set().union(*(ordering_phase.coverage for ordering_phase in phases))
     names += [name for name in comparison.methods if name in covered]
     return list(dict.fromkeys(names))

@@ -47,16 +47,18 @@ _COLUMNS = ["method", "environment", "domain", "seed", "phase", "step", "episode
 
 
 def compare_kinds(scores: ScoreTables, reps: int, **choices: Any) -> list[Comparison]:
-    """Compute the comparisons of each kind of scores, in the order of `SCORE_KINDS`; arguments as in `compare`.
+    """Compute the comparisons of each kind of scores, in the order of `SCORE_KINDS`.
 
-    Several methods of the user are first compared among themselves, on all common tasks; published scores may have
-    fewer.
+    If there are several methods of the user, they are first compared with each other, because published methods may
+    share fewer tasks with them.
+
+    :param choices: other arguments of `compare`.
     """
     own_methods = {name: method for name, method in scores.methods.items() if method.is_own}
     comparisons = []
     means = scores.means  # success rates, which are the first kind
     for kind in SCORE_KINDS.values():
-        # copy only the used columns of hundreds of thousands of rows
+        # tables have hundreds of thousands of rows, so copy only the columns that are used
         runs = scores.evaluations.loc[scores.evaluations["kind"] == kind.name, _COLUMNS]
         own_runs = runs[runs["method"].isin(own_methods)]
         has_others = len(means) + len(runs) > len(own_runs)
@@ -78,7 +80,7 @@ def compare(
     kind: ScoreKind = SUCCESS,
     focus: str | None = None,
 ) -> Comparison:
-    """Compute every number of a comparison of scores of one kind.
+    """Compute every number of a comparison whose scores are of one kind.
 
     :param evaluations: one row for each evaluation of a run, columns `zoo.runs.read.EVALUATION_COLUMNS`.
     :param means: published means of methods without single runs, columns `zoo.report.comparison.MEAN_COLUMNS`.
@@ -91,10 +93,10 @@ def compare(
         published = means[means["phase"] == name]
         if len(runs) or len(published):
             parts[name] = PhaseScores(name, runs, published, methods, kind, reps)
-    # a curve spans both phases, so it is over the tasks of all methods in each phase
+    # a curve spans both phases, so its tasks are those that all methods share in every phase
     curve_tasks = _shared(chain.from_iterable(part.single.values() for part in parts.values()))
     label = label_of(curve_tasks, _suite(curve_tasks, kind))
-    # phases first: verdicts need the order of methods, which depends on all phases
+    # all phases before any verdict: verdicts need the ranking of methods, which depends on all phases
     phases = {name: scores.phase() for name, scores in parts.items()}
     comparison = Comparison(kind, methods, phases, reps, label, focus)
     incomplete_tasks = _tasks_missing_a_phase(evaluations) if kind is SUCCESS else set()
@@ -106,7 +108,7 @@ def compare(
 
 
 def final_scores(evaluations: pd.DataFrame) -> dict[str, dict[str, Array]]:
-    """Return the last scores of the runs of one phase: method -> environment -> (runs,), in the order of the seeds."""
+    """Return method -> environment -> the final score of each run in one phase, (runs,), sorted by seed."""
     return by_place(last_evaluations(evaluations), lambda runs: runs["score"].to_numpy())
 
 
@@ -123,7 +125,7 @@ class PhaseScores:
     """The scores of one phase and their averages over tasks.
 
     :param runs: evaluations of single runs.
-    :param means: published means of methods without single runs, which are points without intervals.
+    :param means: published means of methods without single runs; they have no intervals.
     """
 
     name: str
@@ -134,7 +136,7 @@ class PhaseScores:
     reps: int
 
     def phase(self) -> Phase:
-        """Compute every number of the phase but its profiles, curves and decisions."""
+        """Compute every number of the phase except its profiles, curves and decision."""
         coverage = self.coverage()
         all_tasks = sorted(set().union(*coverage.values()))
         tasks = _shared(coverage.values())
@@ -144,11 +146,11 @@ class PhaseScores:
                 left_out[task] = sorted(name for name in coverage if task not in coverage[name])
         averages = {}
         if _can_average(tasks, self.kind):
-            # only of aggregates: an IQM of one task or domain is uninformative, and its bootstrap is slow
+            # IQM only for aggregates: for one task or domain it is uninformative, and its bootstrap is slow
             averages = self.cells(tasks, with_iqm=True)
         domain_tasks = self.domain_tasks()
         domains = {}
-        if self.kind is SUCCESS:  # other scores have no domains of several tasks
+        if self.kind is SUCCESS:  # for other scores, each task is a domain
             domains = {domain: self.cells(own_tasks) for domain, own_tasks in domain_tasks.items()}
         per_task = {task: self.cells([task]) for task in all_tasks}
         return Phase(
@@ -160,7 +162,7 @@ class PhaseScores:
             aggregates=averages,
             domains=domains,
             domain_tasks=domain_tasks,
-            # tasks without per-task results are omitted, e.g. if only a domain mean was published
+            # a task has no cells if, for example, only its domain's mean was published
             per_task={task: cells for task, cells in per_task.items() if cells},
             suite=_suite(tasks, self.kind),
         )
@@ -169,13 +171,13 @@ class PhaseScores:
         """Return the evidence for the verdicts of the phase."""
         scores = self.having(phase.tasks)
         means = {}
-        # without aggregates, scores of tasks have no common scale, and ranks are tested
+        # without aggregates, tasks have different scales, so ranks are tested instead of means
         if phase.aggregates:
             means = {name: self.mean_of(name, runs) for name, runs in scores.items()}
         return Evidence(scores, means)
 
     def mean_of(self, method: str, scores: Scores) -> Mean:
-        """Return the mean of a method over some tasks, with its error."""
+        """Return the mean of a method over some tasks, with its standard error."""
         return mean(scores, self.episodes.get(method))
 
     def with_curves(
@@ -188,7 +190,9 @@ class PhaseScores:
         """
         profiles: list[pd.DataFrame] = []
         curves: list[pd.DataFrame] = []
-        if phase.aggregates:  # a profile pools runs of all tasks, so these need one scale
+        if (
+            phase.aggregates
+        ):  # a profile pools the runs of all tasks, which therefore need a common scale
             profiles = self.profiles(self.having(phase.tasks))
         if _can_average(curve_tasks, self.kind):
             curves = self.curves(ALL_TASKS, curve_tasks)
@@ -202,7 +206,7 @@ class PhaseScores:
         )
 
     def table(self, parts: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
-        """Return rows of several tables with their kind of scores and phase."""
+        """Return the rows of several tables, with the kind of scores and the phase as columns."""
         about = {"kind": self.kind.name, "phase": self.name}
         return joined(parts, columns).assign(**about)[list(columns)]
 
@@ -213,27 +217,28 @@ class PhaseScores:
 
     @cached_property
     def scores_by_step(self) -> dict[str, dict[str, Array]]:
-        """Method -> task -> the score of each run at every step of any run, (runs, steps), NaN if missing."""
+        """Method -> task -> scores, (runs, steps), NaN for missing ones; steps are those of all runs together."""
         run = ["method", "environment", "seed"]
         table = self.runs.pivot(index=run, columns="step", values="score")
         return by_place(table, pd.DataFrame.to_numpy)
 
     @cached_property
     def episodes(self) -> Mapping[str, Episodes]:
-        """Method -> task -> the number of episodes of a success rate; empty for returns."""
+        """Method -> task -> the number of episodes behind a success rate; empty for returns."""
         if self.kind.limits != FRACTION:
             return {}
         return episodes_of(self.runs)
 
     @cached_property
     def published(self) -> dict[str, pd.DataFrame]:
-        """Method -> its published means, a row for each task or domain."""
+        """Method -> its published means, one row for each task or domain."""
         return dict(iter(self.means.set_index("environment").groupby("method", sort=False)))
 
     def coverage(self) -> dict[str, list[str]]:
-        """Return the tasks of each method.
+        """Return method -> the tasks on which it has scores.
 
-        A domain mean covers the tasks of the domain that other methods have, or all tasks if no method has single ones.
+        The published mean of a domain counts for those of its tasks that other methods have, or for all of its tasks
+        if no method has scores of single tasks.
         """
         result = {method: sorted(tasks) for method, tasks in self.single.items()}
         evaluated = {*self.runs["environment"], *self.means["environment"]}
@@ -245,9 +250,9 @@ class PhaseScores:
         return result
 
     def step_ranges(self) -> dict[str, tuple[int, int]]:
-        """Return the least and the largest step of each method's scores."""
+        """Return method -> the smallest and the largest step of its scores."""
         columns = ["method", "step"]
-        # published means have one step each
+        # a published mean has one step
         last = joined([last_evaluations(self.runs)[columns], self.means[columns]], columns)
         ranges = {}
         for method, steps in last.groupby("method")["step"]:
@@ -257,7 +262,8 @@ class PhaseScores:
     def domain_tasks(self) -> dict[str, list[str]]:
         """Return domain -> its evaluated tasks; for returns, each task is a domain.
 
-        If only some tasks were run and a method has a mean over all of them, the whole domain is a separate entry.
+        If only some tasks of a domain were run, but a mean over all of them was published, the whole domain is a
+        separate entry.
         """
         is_whole = self.means["environment"] == self.means["domain"]
         tasks = {*self.runs["environment"], *self.means.loc[~is_whole, "environment"]}
@@ -271,7 +277,7 @@ class PhaseScores:
         return result
 
     def having(self, tasks: Collection[str]) -> dict[str, Scores]:
-        """Return the single runs on some tasks of each method that has all of them."""
+        """Return the single runs on some tasks, for each method that has runs on all of these tasks."""
         result: dict[str, Scores] = {}
         for name, scores in self.single.items():
             if tasks and scores.keys() >= set(tasks):
@@ -279,10 +285,10 @@ class PhaseScores:
         return result
 
     def cells(self, tasks: Sequence[str], with_iqm: bool = False) -> dict[str, Cell]:
-        """Return the averages over some tasks of each method that has all of them, published means last."""
+        """Return method -> its average over some tasks, if it has scores on all of them; published means come last."""
         result = {}
         having = self.having(tasks)
-        # all methods together: equal numbers of runs share their resampling
+        # one call for all methods, because methods with equal numbers of runs are resampled together
         iqms = interquartile_means(having, self.reps) if with_iqm else {}
         for name, scores in having.items():
             average = self.mean_of(name, scores).curve(self.kind.limits).estimate()
@@ -292,12 +298,12 @@ class PhaseScores:
         return result | self._published_cells(tasks)
 
     def _published_cells(self, tasks: Sequence[str]) -> dict[str, Cell]:
-        """Return the published mean over some tasks of each method that has all, task by task or in whole domains."""
+        """Return method -> its published mean over some tasks, from means of all tasks or of all their domains."""
         domains = sorted(by_domain(tasks))
         result = {}
         for method, means in self.published.items():
             rows = means.reindex(tasks)
-            # a domain mean is usable only for all of its tasks
+            # the mean of a domain can be used only if all tasks of the domain are requested
             if rows["mean"].hasnans and len(tasks) == NUM_TASKS * len(domains):
                 rows = means.reindex(domains)
             if not rows["mean"].hasnans:
@@ -316,19 +322,19 @@ class PhaseScores:
         return parts
 
     def curves(self, where: str, tasks: Sequence[str]) -> list[pd.DataFrame]:
-        """Return the learning curves over some tasks of the methods that have them all, without kind and phase.
+        """Return learning curves over some tasks, for methods that have all of them; columns without kind and phase.
 
-        A curve has the steps at which all runs of the method on these tasks were evaluated.
+        A curve contains the steps at which all runs of the method on these tasks were evaluated.
         """
         parts = []
         steps = np.unique(self.runs["step"])
         for name in self.having(tasks):
             scores = {task: self.scores_by_step[name][task] for task in tasks}
-            # a step that a run lacks would average other runs
+            # at a step without one of the runs, the mean would be over different runs
             is_shared = ~np.isnan(np.concatenate(list(scores.values()))).any(axis=0)
             if not is_shared.any():
                 continue
-            # a fixed memory order, because the last bits of sums depend on it
+            # fix the memory layout, because the last bits of a sum depend on it
             scores = {task: np.asfortranarray(runs[:, is_shared]) for task, runs in scores.items()}
             table = self.mean_of(name, scores).curve(self.kind.limits).table()
             about = {"method": name, "where": where, "step": steps[is_shared]}
@@ -337,14 +343,14 @@ class PhaseScores:
 
 
 def _suite(tasks: Sequence[str], kind: ScoreKind) -> str | None:
-    """Return the suite that consists of tasks; suites have success rates."""
+    """Return the suite that consists of the tasks; only success rates have suites."""
     if kind is not SUCCESS:
         return None
     return suite_of(tasks)
 
 
 def _shared(coverage: Iterable[Iterable[str]]) -> tuple[str, ...]:
-    """Return the tasks that all methods have."""
+    """Return the tasks that all methods share, sorted."""
     task_sets = [*map(set, coverage)]
     if not task_sets:
         return ()
@@ -352,21 +358,21 @@ def _shared(coverage: Iterable[Iterable[str]]) -> tuple[str, ...]:
 
 
 def _can_average(tasks: Sequence[str], kind: ScoreKind) -> bool:
-    """Return whether there are tasks, and their scores are on one scale."""
+    """Return whether there are tasks, and their scores have a common scale."""
     return len(tasks) == 1 or (kind.is_comparable and len(tasks) > 0)
 
 
 def _tasks_missing_a_phase(evaluations: pd.DataFrame) -> set[str]:
-    """Return the tasks that lack a phase of their domain: its curve would continue on other tasks."""
+    """Return the tasks that lack a phase of their domain; with them, a curve would change its tasks between phases."""
     phases_of_task = evaluations.groupby("environment")["phase"].transform("nunique")
     phases_of_domain = evaluations.groupby("domain")["phase"].transform("nunique")
     return set(evaluations.loc[phases_of_task < phases_of_domain, "environment"])
 
 
 def _thresholds(runs: pd.DataFrame, scores: Mapping[str, Scores], kind: ScoreKind) -> Array:
-    """Return thresholds of profiles: between possible success rates, or over the range of returns."""
+    """Return the thresholds of profiles: midpoints between possible success rates, or the range of returns."""
     if kind is SUCCESS:
-        # rates of m episodes lie on k / m: halfway between them no rounding decides
+        # success rates are multiples of 1 / m for m episodes; at their midpoints, rounding does not matter
         episodes = 1
         if len(runs):
             episodes = int(runs["episodes"].max())
@@ -374,6 +380,6 @@ def _thresholds(runs: pd.DataFrame, scores: Mapping[str, Scores], kind: ScoreKin
     values = np.concatenate([np.concatenate([*by_task.values()]) for by_task in scores.values()])
     low = values.min()
     high = values.max()
-    # from all runs above to no run above
+    # from below the lowest score to above the highest
     margin = 0.02 * (high - low or abs(high) or 1.0)
     return np.linspace(low - margin, high + margin, 201)

@@ -39,7 +39,7 @@ from zoo.runs.scores import SUCCESS
 
 COLOURS: list[Any] = sns.color_palette("colorblind")
 """Colours of methods."""
-COLOURS[7] = "#882255"  # instead of grey, the colour of all other methods
+COLOURS[7] = "#882255"  # instead of grey, the colour of methods without their own
 GREY = "#8f8f8f"
 WIDTH = 3.4
 """Width of a figure with one panel, in inches: a column of a paper."""
@@ -70,9 +70,9 @@ class Drawing:
 
 
 def all_figures(comparison: Comparison, only: str = "*") -> dict[str, Drawing]:
-    """Return every non-empty figure of a comparison: name -> figure.
+    """Return name -> figure, for every non-empty figure of a comparison.
 
-    :param only: a pattern of the names of the figures to draw.
+    :param only: a pattern for the names of the figures to draw.
     """
     artist = _Artist(comparison)
     makers: dict[str, Callable[[], Drawing | None]] = {}
@@ -91,7 +91,7 @@ def all_figures(comparison: Comparison, only: str = "*") -> dict[str, Drawing]:
 
 
 def _style() -> AbstractContextManager[None]:
-    """Return the style of all figures, independent of the user's `matplotlibrc`: TeX may be missing."""
+    """Return the style of all figures; it ignores the user's `matplotlibrc`, which may require TeX."""
     return matplotlib.style.context(["default", sns.axes_style("ticks") | _STYLE])
 
 
@@ -113,18 +113,18 @@ class _Artist:
 
     @cached_property
     def colours(self) -> dict[str, Any]:
-        """The colours of the focus, the user's methods and the best of any phase, in all figures."""
+        """Method -> its colour in all figures, for the focus, the user's methods and the best of any phase."""
         about = self.comparison
         rankings = [ranking(about, phase) for phase in about.phases.values()]
         best = sorted(rankings[-1], key=lambda name: min(order.index(name) for order in rankings))
         own_methods = [name for name in best if about.methods[name].is_own]
-        # these are the subject of the report, regardless of their scores
+        # the focus and the user's methods are the subject of the report, whatever their scores
         first = [about.focus] if about.focus in best else []
         names = dict.fromkeys([*first, *own_methods, *best])
         return dict(zip(names, COLOURS, strict=False))
 
     def lines_of(self, table: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], str]:
-        """Return the parts of a table that lines show, by method, and the end of the caption."""
+        """Return method -> the rows of its line, for the methods with colours, and the end of the caption."""
         parts = dict(iter(table.groupby("method")))
         shown = {name: parts[name] for name in self.colours if name in parts}
         numbers = table.loc[table["method"].isin(shown), "seeds"]
@@ -134,13 +134,13 @@ class _Artist:
         return shown, f" {seeds}."
 
     def named(self, name: str) -> str:
-        """Return the name of a method, on several lines if it has many settings."""
+        """Return the title of a method, wrapped onto several lines if it lists many settings."""
         return textwrap.fill(self.comparison.methods[name].title, LONGEST_NAME)
 
     def profiles(self, phase: Phase) -> Drawing | None:
         """Draw the performance profiles."""
         kind = self.comparison.kind
-        if phase.profiles.empty:  # scores of several environments without one scale
+        if phase.profiles.empty:  # environments without a common scale
             return None
         parts, end = self.lines_of(phase.profiles)
         if not parts:
@@ -174,13 +174,13 @@ class _Artist:
         return Drawing(figure, f"Mean score against training steps, over {tasks}.{end}")
 
     def domains(self) -> Drawing | None:
-        """Draw the learning curves of each domain; a single task has only the figure over all tasks."""
+        """Draw the learning curves of each domain; for a single task, `sample_efficiency` shows the same curve."""
         curves = self.curves()
         curves = curves[curves["where"] != ALL_TASKS]
         if curves.empty or only_task(self.comparison):
             return None
         domains = dict(iter(curves.groupby("where")))
-        columns = min(len(domains), 3)  # more would be unreadable across a page
+        columns = min(len(domains), 3)  # more panels would be unreadable on the width of a page
         rows = -(-len(domains) // columns)
         figure = Figure((2.2 * columns, 1.9 * rows), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -196,7 +196,7 @@ class _Artist:
         return Drawing(figure, f"Mean on each {noun}.{end}")
 
     def curves(self) -> pd.DataFrame:
-        """Return the points of the learning curves of all phases, in the unit of the axis."""
+        """Return the points of all phases' learning curves, in the unit of the axis."""
         tables = [phase.curves for phase in self.comparison.phases.values()]
         curves = joined(tables, CURVE_COLUMNS)
         scale = self.comparison.kind.scale
@@ -207,16 +207,16 @@ class _Artist:
         kind = self.comparison.kind
         parts, end = self.lines_of(curves)
         border = _end_of_offline(curves)
-        # axes are prepared before rliable draws; its drawing is not changed afterwards
+        # set up the axes before rliable draws on them; nothing is changed afterwards
         if border:
             ax.axvspan(0, border, color="#f1f2f4", zorder=0)
             end = f" Shaded: the offline phase.{end}"
         if kind is SUCCESS:
-            ax.set_ylim(0, 102)  # a curve at 100% is not cut in half
+            ax.set_ylim(0, 102)  # so that a curve at 100% is not clipped to half its width
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 1.5M, 5k
         for name, curve in parts.items():
             steps = curve["step"].to_numpy(int)
-            # without an offline phase, steps start at 0, unless the published steps include that phase
+            # online steps start at 0 without an offline phase, but published steps may include that phase
             if border and steps.min() < border and PHASES[0] not in set(curve["phase"]):
                 steps = steps + border
             plot_utils.plot_sample_efficiency_curve(
@@ -235,7 +235,7 @@ class _Artist:
         return end
 
     def heat_map(self, phase: Phase) -> Drawing | None:
-        """Draw the mean of each method on each task; returns of several tasks have no common scale of colours."""
+        """Draw the mean of each method on each task, unless scores of different tasks lack a common colour scale."""
         kind = self.comparison.kind
         names = [name for name in ranking(self.comparison, phase) if name in phase.coverage]
         if len(phase.per_task) < 2 or not kind.is_comparable:
@@ -244,7 +244,7 @@ class _Artist:
         means = cells.map(lambda cell: kind.scale * cell.mean.point, na_action="ignore")
         means = means.astype(float).rename(columns=self.named)
         figure = Figure((0.35 * len(names), 0.24 * len(means)))
-        # otherwise each label that seaborn measures leaks a renderer of 2 MB
+        # without a canvas, each label that seaborn measures leaks a renderer of 2 MB
         FigureCanvasAgg(figure)
         ax = sns.heatmap(
             means,
@@ -257,14 +257,14 @@ class _Artist:
             xticklabels=True,
             yticklabels=True,
         )
-        ax.set(xlabel="", ylabel="", facecolor="#f1f2f4")  # the face colour marks missing cells
+        ax.set(xlabel="", ylabel="", facecolor="#f1f2f4")  # the face colour fills missing cells
         ax.tick_params("x", rotation=90)
         caption = (
             f"Mean on each task, {phase.name}, {kind.unit}; the stronger the colour, the higher."
         )
         return Drawing(figure, caption)
 
-    # -- estimates with their intervals, a row for each method --------------------------------------------------------
+    # -- estimates with their intervals, one row for each method ------------------------------------------------------
 
     def verdict(self, phase: Phase) -> Drawing | None:
         """Draw the differences between the subject of the verdicts and the other methods."""
@@ -276,7 +276,7 @@ class _Artist:
         figure = self.intervals(
             {"": differences}, f"difference of means, {unit}", list(differences)
         )
-        # equality
+        # line of equality
         figure.axes[0].axvline(0, color="black", linewidth=0.8, linestyle=":")
         subject = self.named(str(phase.decision.subject))
         level = 100 * (1 - phase.decision.level)
@@ -287,7 +287,7 @@ class _Artist:
         )
 
     def aggregates(self, phase: Phase) -> Drawing | None:
-        """Draw the mean and the IQM of each method; published means have no IQM."""
+        """Draw the mean and the IQM of each method; methods with published means only have no IQM."""
         cells = phase.aggregates
         names = [name for name in ranking(self.comparison, phase) if name in cells]
         if len(names) < 2:  # a comparison needs two methods
@@ -312,16 +312,16 @@ class _Artist:
         """Draw estimates in adjacent panels.
 
         :param columns: title of a panel -> method -> its estimate.
-        :param methods: the first one is on top.
+        :param methods: methods from top to bottom.
         """
-        names = methods[::-1]  # rliable starts at the bottom
+        names = methods[::-1]  # rliable draws from bottom to top
         scale = self.comparison.kind.scale
         rows = {}
         for name in names:
             ends = [_ends(estimates[name]) for estimates in columns.values()]
             rows[self.named(name)] = scale * np.transpose(ends)
         lines = _lines(rows)
-        with matplotlib.rc_context({"font.size": 5}):  # rliable sets texts for slides
+        with matplotlib.rc_context({"font.size": 5}):  # rliable's font sizes are meant for slides
             figure, _ = plot_utils.plot_interval_estimates(
                 {name: values[0] for name, values in rows.items()},
                 {name: values[1:] for name, values in rows.items()},
@@ -330,10 +330,10 @@ class _Artist:
                 subfigure_width=0.7 * WIDTH,
                 row_height=0.2 * lines,
                 xlabel=unit,
-                # constant distance below the rows: rliable's panels start at 0.11 of the height
+                # a constant distance from the rows: rliable's panels start at 0.11 of the height
                 xlabel_y_coordinate=0.11 - 1.75 / (lines * len(names)),
             )
-        plt.close(figure)  # pyplot forgets it; the figure stays
+        plt.close(figure)  # only removes it from pyplot; the figure itself remains usable
         return figure
 
     def improvement(self, phase: Phase) -> Drawing | None:
@@ -341,7 +341,7 @@ class _Artist:
         verdicts = [v for v in phase.decision.verdicts[::-1] if v.probability]
         if not verdicts:
             return None
-        separator = "\t"  # in no name
+        separator = "\t"  # names do not contain it
         subject = self.named(str(phase.decision.subject))
         points = {}
         intervals = {}
@@ -370,13 +370,13 @@ class _Artist:
         )
 
     def seeds(self, phase: Phase) -> str:
-        """Return the number of seeds of the methods in a phase."""
+        """Return the range of the methods' numbers of seeds in a phase, as text."""
         cells = chain.from_iterable(row.values() for row in phase.per_task.values())
         return _seeds(chain.from_iterable(cell.seeds for cell in cells))
 
 
 def _add_legend(figure: Figure) -> None:
-    """Add a legend of all panels below them, because ten names would cover lines."""
+    """Add a legend for all panels below the panels; inside them, ten names would cover lines."""
     handles: dict[str, Any] = {}
     for ax in figure.axes:
         lines, names = ax.get_legend_handles_labels()
@@ -390,31 +390,31 @@ def _add_legend(figure: Figure) -> None:
         ncols=max(columns, 1),
         fontsize="small",
     )
-    # one layout for all files, because each drawing would refine it
+    # fix the layout, because each drawing would change it a little and files would differ
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
 
 
 def _seeds(numbers: Iterable[int]) -> str:
-    """Return the number of seeds of methods, e.g. ``"3 to 12 seeds"``."""
+    """Return the range of numbers of seeds as text, e.g. ``"3 to 12 seeds"``."""
     ends = sorted(numbers)
     return f"{range_text((ends[0], ends[-1]))} seeds"
 
 
 def _lines(names: Iterable[str]) -> int:
-    """Return the number of lines of the longest name."""
+    """Return the largest number of lines of a name."""
     return 1 + max(name.count("\n") for name in names)
 
 
 def _ends(estimate: Estimate | None) -> tuple[float, float, float]:
-    """Return the point, the low and the high end of an estimate, NaN for None."""
+    """Return the point, the lower and the upper end of an estimate; NaN for None."""
     if estimate is None:
         return (np.nan, np.nan, np.nan)
     return (estimate.point, *(estimate.interval or (estimate.point, estimate.point)))
 
 
 def _end_of_offline(curves: pd.DataFrame) -> int | None:
-    """Return the last offline step if an online phase follows and all methods share it."""
+    """Return the last offline step, or None if methods differ in it or no online phase follows."""
     ends = curves[curves["phase"] == PHASES[0]].groupby("method")["step"].max()
     if curves["phase"].nunique() == 2 and ends.nunique() == 1:
         return int(ends.iloc[0])

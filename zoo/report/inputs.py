@@ -1,4 +1,4 @@
-"""Collect the inputs of a comparison: the user's runs, published scores and their methods."""
+"""Collect the inputs of a comparison: the user's runs, published scores, and the methods of both."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ References = dict[str, tuple[float, float]]
 class Inputs(ScoreTables):
     """The scores to compare.
 
-    :param own_runs: the user's runs, including those that do not count; their evaluations are in `evaluations`.
+    :param own_runs: the user's runs, including skipped ones; its table of evaluations is empty, see `evaluations`.
     """
 
     own_runs: RunTables
@@ -49,7 +49,7 @@ class Inputs(ScoreTables):
     def focus(self, wished: str) -> str | None:
         """Return the subject of the verdicts, or None for the leading method of each phase.
 
-        This is the requested method if it exists; otherwise the user's method, if it is the only one.
+        The subject is the requested method if it exists, otherwise the user's method if there is only one.
         """
         if wished in self.methods:
             return wished
@@ -62,13 +62,13 @@ class Inputs(ScoreTables):
 def collect(request: CompareRequest) -> Inputs:
     """Read runs and published scores, each method under a unique name; raises UsageError if there are none.
 
-    Runs that do not count are logged.
+    Skipped runs are logged.
     """
     sets = [load_set(name) for name in dict.fromkeys(request.published)]
     own_runs = read_runs(request.paths)
     for entry in own_runs.skipped():
         log.info("skipped %s: %s", entry["path"], entry["reason"])
-    # before counting runs: a normalised return is another kind of score
+    # before runs are counted, because a normalised return is another kind of score
     references = read_references(request.reference_scores, own_runs)
     own_runs = normalise_returns(own_runs, references)
     counted = own_runs.counted()
@@ -81,14 +81,14 @@ def collect(request: CompareRequest) -> Inputs:
     counted = joined([counted, _failed_scores(own_runs)], EVALUATION_COLUMNS)
     parts = {published.name: published.pooled for published in sets}
     for path in request.scores:
-        parts[str(path)] = _read_file(path)  # by path: several reports have a scores.csv
+        parts[str(path)] = _read_file(path)  # by path, because every report has a scores.csv
     if request.paths:
         parts = {source: _restricted_to(counted, part) for source, part in parts.items()}
     for source, part in parts.items():
         if not part.methods:
             log.warning("%s has no scores for your environments", source)
     methods = _own_methods(own_runs, counted)
-    # methods of the user keep their names; published ones get their source if a name is taken
+    # the user's methods keep their names; if a name is taken, a published method is named with its source
     times = Counter(chain(methods, *(part.methods for part in parts.values())))
     evaluations = [counted]
     means = []
@@ -100,21 +100,21 @@ def collect(request: CompareRequest) -> Inputs:
         means.append(renamed.means)
     table = joined(evaluations, EVALUATION_COLUMNS)
     means_table = joined(means, MEAN_COLUMNS)
-    # evaluations may take hundreds of megabytes, so keep one table
+    # evaluations may take hundreds of megabytes, so do not keep a second copy
     own_runs = replace(own_runs, evaluations=table.iloc[:0])
     inputs = Inputs(methods, table, means_table, own_runs, sets, references)
     return _chosen(inputs, request)
 
 
 def _own_methods(tables: RunTables, counted: pd.DataFrame) -> dict[str, ComparedMethod]:
-    """Return the methods of the counted runs, with the protocol on each environment."""
+    """Return the methods of the counted runs, with their protocol on each environment."""
     runs = tables.runs[tables.runs["run"].isin(counted["run"])]
     algorithms = runs.groupby("method")["algorithm"].first().replace(published_names())
-    # runs of a method on an environment share their settings
+    # all runs of a method on an environment have the same settings
     first_runs = runs.drop_duplicates(["method", "environment"])
     protocols = by_place(first_runs, lambda part: {name: _value(part, name) for name in PROTOCOL})
     departures = by_place(first_runs, lambda part: part["departures"].iloc[0])
-    tallies_by_method = _tallies(tables)  # includes runs that do not count
+    tallies_by_method = _tallies(tables)  # includes unfinished runs
     methods = {}
     for name, algorithm in algorithms.items():
         methods[name] = ComparedMethod(
@@ -129,8 +129,8 @@ def _own_methods(tables: RunTables, counted: pd.DataFrame) -> dict[str, Compared
 
 
 def _value(run: pd.DataFrame, field: str) -> Any:
-    """Return a field of the only row of a table, or None."""
-    (value,) = run[field].tolist()  # as Python's numbers
+    """Return a field of a table with one row, or None if missing."""
+    (value,) = run[field].tolist()  # `tolist` returns Python numbers
     if pd.isna(value):
         return None
     # pandas converts integers to floats in columns with missing values
@@ -138,7 +138,7 @@ def _value(run: pd.DataFrame, field: str) -> Any:
 
 
 def _read_file(path: Path) -> ScoreTables:
-    """Return the scores of a file, with steps and episodes of each method."""
+    """Return the scores of a file, with the steps and episodes of each method as its protocol."""
     scores = read_scores(path, str(path))
     methods = dict(scores.methods)
     for name, protocols in by_place(scores.evaluations, _protocol_of_rows).items():
@@ -156,7 +156,7 @@ def _protocol_of_rows(evaluations: pd.DataFrame) -> dict[str, int]:
 
 
 def _restricted_to(own_scores: pd.DataFrame, scores: ScoreTables) -> ScoreTables:
-    """Return other scores, restricted to the environments and kinds of the user's runs."""
+    """Return scores restricted to the environments and kinds of the user's scores."""
     pairs = own_scores[["environment", "kind"]].drop_duplicates()
     runs = scores.evaluations.merge(pairs)  # never compare a return with a success rate
     names = places_of_scores(pairs.loc[pairs["kind"] == SUCCESS.name, "environment"])
@@ -175,7 +175,7 @@ def _chosen(inputs: Inputs, request: CompareRequest) -> Inputs:
         chosen = chosen.only("method", request.methods)
     patterns = request.envs or ["*"]
     evaluated = {*chosen.evaluations["environment"], *chosen.means["environment"]}
-    # also environments without a finished run, for the tally of a method
+    # include environments without a finished run, for the tallies
     evaluated |= {*inputs.own_runs.runs["environment"].dropna()}
     environments = set()
     for pattern in patterns:
@@ -184,7 +184,7 @@ def _chosen(inputs: Inputs, request: CompareRequest) -> Inputs:
     table = chosen.evaluations
     is_success = table["kind"] == SUCCESS.name
     phases = table.loc[is_success & (table["source"] == OWN_RUNS), "phase"].unique()
-    if len(phases):  # skip phases that no run of the user has reached
+    if len(phases):  # omit phases that none of the user's runs has reached
         means = chosen.means
         table = table[table["phase"].isin(phases) | ~is_success]
         chosen = replace(chosen, evaluations=table, means=means[means["phase"].isin(phases)])
@@ -213,11 +213,12 @@ def _tallies(tables: RunTables) -> dict[str, dict[str, Tally]]:
 
 
 def _failed_scores(tables: RunTables) -> pd.DataFrame:
-    """Return the evaluations of failed runs, carried to the end of each phase, columns `EVALUATION_COLUMNS`.
+    """Return the evaluations of failed runs, with the last one carried forward, columns `EVALUATION_COLUMNS`.
 
     Without them, a method with failed runs would look better.
-    A failed run keeps its last score at each later step of the finished runs of its method on its environment, and at
-    the end of each phase. At step 0 nothing is trained, so a run without a later evaluation has no score.
+    The last score is repeated at the end of each phase, and at each later step at which finished runs of the same
+    method on the same environment were evaluated. A run has no score if it was only evaluated at step 0, before any
+    training.
     """
     runs = tables.runs
     failed = runs[runs["replaced_by"].isna() & _has_failed(runs)]
@@ -246,13 +247,13 @@ def _has_failed(runs: pd.DataFrame) -> pd.Series:
     return runs["problem"].notna() & runs["state"].isin(["failed", DIVERGED])
 
 
-# -- returns of a random and an expert policy, which put environments on one scale -----------------------------------
+# -- returns of a random and an expert policy, which give environments a common scale --------------------------------
 
 
 def read_references(words: Sequence[str], tables: RunTables) -> References:
-    """Return the references recorded by runs, overridden by the command line.
+    """Return the references that the runs recorded, overridden by those of the command line.
 
-    :param words: ``ENV=LOW,HIGH``.
+    :param words: references of the command line, each ``ENV=LOW,HIGH``.
     """
     environments = {*tables.runs["environment"].dropna()}
     from_user: References = {}
@@ -270,7 +271,7 @@ def read_references(words: Sequence[str], tables: RunTables) -> References:
 
 
 def _recorded(tables: RunTables, from_user: References) -> References:
-    """Return the references recorded by runs, for environments without a reference of the user."""
+    """Return the references that the runs recorded, for environments without a reference from the user."""
     result: References = {}
     is_known = tables.runs["reference_scores"].notna() & ~tables.runs["environment"].isin(from_user)
     for name, pairs_of_runs in tables.runs[is_known].groupby("environment")["reference_scores"]:
@@ -284,7 +285,7 @@ def _recorded(tables: RunTables, from_user: References) -> References:
 
 
 def normalise_returns(tables: RunTables, references: References) -> RunTables:
-    """Return the runs with returns normalised if there is a reference.
+    """Return the runs, with returns normalised on environments that have a reference.
 
     A normalised return is (return - random) / (expert - random): 0 for the random policy, 1 for the expert. Runs
     scored by success are unchanged.

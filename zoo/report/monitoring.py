@@ -1,4 +1,4 @@
-"""Table of runs in the terminal: states, steps, time left and scores."""
+"""Terminal table of runs: states, steps, time left and scores."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _HEADER = ("method", "environment", "runs", "step", "left", "score", "at")
 
 
 def show_states(tables: RunTables) -> RenderableType:
-    """Return a table with one row for each method and environment, and the problems of single runs.
+    """Return a table with one row for each method and environment, followed by the problems of single runs.
 
-    A row has states, steps and time left of its runs, and their score at the last common step.
+    A row contains the states, steps and time left of its runs, and their mean score at the last common step.
     """
     evaluated = tables.evaluations.groupby("run")["step"].max().to_dict()
     scores = _shared_scores(tables)
@@ -40,15 +40,15 @@ def show_states(tables: RunTables) -> RenderableType:
 
 
 def _shared_scores(tables: RunTables) -> dict[tuple[str, str], tuple[str, str]]:
-    """Return the mean score of a method on an environment at the last step common to its runs, and this step."""
+    """Return (method, environment) -> the mean score at the last step that all runs have evaluated, and this step."""
     runs = tables.runs[tables.runs["replaced_by"].isna()]
     evaluations = tables.evaluations[tables.evaluations["run"].isin(runs["run"])]
-    # a phase may start with an evaluation at the last step of the previous phase
+    # a phase may start with an evaluation at the last step of the preceding phase
     evaluations = evaluations.drop_duplicates(["run", "step"], keep="last")
     started = runs.groupby(_KEY).size()
     result = {}
     for (method, environment, step), rows in evaluations.groupby([*_KEY, "step"]):
-        if len(rows) == started[method, environment]:  # later steps come later
+        if len(rows) == started[method, environment]:  # steps are sorted, so the last one remains
             kind = SCORE_KINDS[rows["kind"].iloc[0]]
             score = rows["score"].mean()
             unit = "%" if kind.scale == 100 else ""
@@ -58,9 +58,9 @@ def _shared_scores(tables: RunTables) -> dict[tuple[str, str], tuple[str, str]]:
 
 
 def _progress(runs: pd.DataFrame, evaluated: Mapping[str, int]) -> tuple[str, str]:
-    """Return the step of the slowest run, and the time until all have finished.
+    """Return the step of the slowest run, and the time until all runs finish.
 
-    Finished runs count only if none is running.
+    If some runs are running, only these count.
 
     :param evaluated: run -> the step of its last evaluation.
     """
@@ -69,10 +69,10 @@ def _progress(runs: pd.DataFrame, evaluated: Mapping[str, int]) -> tuple[str, st
     seconds = [0.0]
     for run in (runs[is_running] if is_running.any() else runs).to_dict("records"):
         end = int(run["offline_steps"] + run["online_steps"])
-        # status, last evaluation and log may each be the newest
+        # any of the status, the last evaluation and the log may be the newest
         step = max(int(run["offline_step"] + run["online_step"]), evaluated.get(run["run"], 0))
         logged = read_speed(RunFolder(Path(run["run"]))) if run["state"] == "running" else None
-        left = math.inf  # if the speed of a run is unknown
+        left = math.inf  # if the run's speed is unknown
         if logged is not None:
             now, speed = logged
             if not run["pretrained_actor"]:
@@ -90,14 +90,14 @@ def _progress(runs: pd.DataFrame, evaluated: Mapping[str, int]) -> tuple[str, st
 
 
 def _problems(runs: pd.DataFrame) -> Iterator[Text]:
-    """Yield a line for each of the first failed, diverged, dead or unreadable runs."""
+    """Yield a line for each failed, diverged, dead or unreadable run, up to `_MAX_PROBLEMS`."""
     broken_runs = runs[runs["state"].isin(["failed", DIVERGED, DEAD, "unknown"])]
     for row in broken_runs.head(_MAX_PROBLEMS).itertuples():
         yield Text(f"! {row.run}: {row.problem}")
 
 
 def _with_four_digits(method: str) -> str:
-    """Return the name of a method with shorter numbers, e.g. of settings that a study has suggested."""
+    """Return a method's name with its numbers rounded, because those sampled by a study are long."""
     return re.sub(r"\d+\.\d{4,}(e-?\d+)?", lambda match: f"{float(match[0]):.4g}", method)
 
 

@@ -1,7 +1,7 @@
-"""Run a comparison and write its page, tables and figures, or print it.
+"""Run a comparison, and write its page, tables and figures or print it.
 
-A report is a function of its input: the same runs produce the same bytes, so two reports can be compared with `diff`.
-Only the line below the title has the date and the command.
+A report is deterministic: the same runs produce the same bytes, so two reports can be compared with `diff`. Only the
+line below the title, with the date and the command, differs.
 """
 
 from __future__ import annotations
@@ -68,15 +68,14 @@ _IN_FILES = ("profiles", "curves")
 _PACKAGES = ("flow-rl-zoo", "rliable", "numpy", "scipy", "pandas", "matplotlib", "seaborn")
 _PHASE_TABLES = (verdict_table, aggregates_table, domains_table, tasks_table)
 LARGEST_CSV = 10_000_000
-"""Largest size of a CSV file in bytes; a larger table is compressed, to about a thirtieth."""
+"""Largest size of a CSV file in bytes; a larger file is compressed, to about a thirtieth of its size."""
 
 
 @dataclass(frozen=True)
 class Content:
     """The content of a report.
 
-    :param request: the request.
-    :param origin: date and commit of the report.
+    :param origin: date and commit of the report, as text.
     """
 
     inputs: Inputs
@@ -106,10 +105,10 @@ class Content:
 
     @property
     def results(self) -> str:
-        """Every number, as the text of a JSON file, with the names that `zoo.report.comparison` gives them.
+        """Every number as JSON text; keys are the field names of `zoo.report.comparison`.
 
-        The phases of success rates come first (None without evaluations); other comparisons are under their names:
-        ``return``, ``normalised_return``, and ``own_runs`` for the user's runs without published scores.
+        The phases of success rates are at the top level (None without evaluations). Other comparisons are under their
+        names: ``return``, ``normalised_return``, and ``own_runs`` for the user's runs without published scores.
         """
         result: dict[str, Any] = dict.fromkeys(PHASES)
         for comparison in self.comparisons:
@@ -124,7 +123,7 @@ class Content:
         result |= {"methods": methods, "reference_scores": self.inputs.references}
         result["left_out"] = left_out_of_sets(self.inputs, self.comparisons)
         result |= {"skipped": self.inputs.own_runs.skipped(), "repetitions": self.request.reps}
-        # sorted, so that `diff` compares two files
+        # sort keys, so that two files can be compared with `diff`
         return json.dumps(result, indent=1, default=vars, sort_keys=True) + "\n"
 
 
@@ -142,10 +141,7 @@ class Image(NamedTuple):
 
 
 def check_folder(folder: Path) -> None:
-    """Reject a non-empty folder without an earlier report.
-
-    :raises UsageError: if it has other files.
-    """
+    """Raise UsageError if a folder is not empty and does not contain an earlier report."""
     if folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).is_file():
         raise UsageError(
             f"{folder} is not empty and not a report; choose another folder for --output"
@@ -153,22 +149,23 @@ def check_folder(folder: Path) -> None:
 
 
 def write_report(folder: Path, content: Content) -> Path:
-    """Write ``report.html``, tables, figures, CSV files of runs and curves, and ``results.json``; return the page.
+    """Write ``report.html``, tables, figures, CSV files of runs and curves, and ``results.json``.
 
-    An earlier report is replaced, including its complete folders of tables and figures.
+    An earlier report is replaced, including everything in its folders of tables and figures.
 
-    :raises UsageError: if the folder has files, but no report.
+    :return: the path of ``report.html``.
+    :raises UsageError: if the folder contains files but no report.
     """
     check_folder(folder)  # again, because the folder may have changed during the comparison
     inputs = content.inputs
     phases = phases_of(content.comparisons)
-    # first, so that an interrupted report can be replaced
+    # write the marker first, so that an interrupted report can be replaced
     files: dict[str, str | bytes] = {MARKER: content.results}
     files |= csv_file("evaluations", scores_table(inputs.evaluations))
     files |= csv_file("curves", joined([phase.curves for phase in phases], CURVE_COLUMNS))
     files |= csv_file("profiles", joined([phase.profiles for phase in phases], PROFILE_COLUMNS))
     files |= csv_file("scores", scores_table(last_evaluations(inputs.evaluations)))
-    # settings are in `config.yml` of each run
+    # without settings, which are in each run's `config.yml`
     files |= csv_file("runs", inputs.own_runs.runs.drop(columns="settings"))
     for table in content.tables:
         files[f"tables/{table.name}.csv"] = to_csv(table)
@@ -181,36 +178,36 @@ def write_report(folder: Path, content: Content) -> Path:
             files[f"figures/{name}.png"] = image
             if content.request.latex:
                 files[f"figures/{name}.pdf"] = to_file(drawing.figure, "pdf")
-            # the header of a PNG contains its width; three of its pixels on two of the page look sharp
+            # bytes 16 to 19 of a PNG are its width; three image pixels on two page pixels look sharp
             width = int.from_bytes(image[16:20], "big") * 2 // 3
             images[name] = Image(base64.b64encode(image).decode(), width, drawing.caption)
     files["report.html"] = to_html(content, images)
     with explaining_write_errors(folder):
-        # an earlier report may have other tables and figures
+        # an earlier report may contain tables and figures that this one lacks
         for name in _FOLDERS:
             shutil.rmtree(folder / name, ignore_errors=True)
         for name, data in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(folder / name) as temporary:
-                # as bytes, because line ends of text depend on the system
+                # write bytes, because line endings of text depend on the system
                 temporary.write_bytes(data.encode() if isinstance(data, str) else data)
     return folder / "report.html"
 
 
 def csv_file(name: str, table: pd.DataFrame) -> dict[str, bytes]:
-    """Return the name of a table's CSV file -> its content, compressed if it is large."""
+    """Return the name of a table's CSV file -> its content, compressed if large."""
     content = table.to_csv(index=False).encode()
     if len(content) > LARGEST_CSV:
-        # `mtime=0`: the time of writing would change the bytes
+        # `mtime=0`, because the current time would change the bytes
         return {f"{name}.csv.gz": gzip.compress(content, 3, mtime=0)}
     return {f"{name}.csv": content}
 
 
 def to_html(content: Content, images: Mapping[str, Image]) -> str:
-    """Return the page with everything inside."""
+    """Return the page as one self-contained HTML file."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,  # names come from files
+        autoescape=True,  # names are read from files, so they are not trusted
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -238,7 +235,7 @@ def in_phases(comparison: Comparison, name: str) -> list[str]:
 
 
 def run(request: CompareRequest) -> dict[str, Any]:
-    """Run a comparison, write or print it, and return the result of the program."""
+    """Run a comparison, write or print it, and return the program's JSON result."""
     request.check()
     if request.output:
         check_folder(request.output)  # before a long computation
@@ -279,7 +276,7 @@ def _print_sentences(content: Content) -> None:
 
 
 def _print_tables(content: Content) -> None:
-    """Print sentences, verdicts and aggregates; the means of the tasks if nothing can be averaged."""
+    """Print sentences, verdicts and aggregates, or the means of single tasks if nothing can be averaged."""
     console = Console(markup=False)
     _print_sentences(content)
     has_aggregates = any(table.name.startswith("aggregates") for table in content.tables)

@@ -14,11 +14,11 @@ from zoo.terminal.parser import check_output, flag
 
 @dataclass(frozen=True)
 class CompareRequest:
-    """Scores to compare, method of comparison and output: the flags of ``zoo compare``.
+    """Scores to compare, options of the comparison, and outputs: the flags of ``zoo compare``.
 
     :param paths: folders to search for run folders.
-    :param focus: method in focus, from the file of a suite; it may have no runs yet.
-    :param command_line: command line printed in the report.
+    :param focus: the method in focus, from a suite's file; it may have no runs yet.
+    :param command_line: the command line to print in the report.
     """
 
     paths: Sequence[Path] = ()

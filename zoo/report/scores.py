@@ -1,9 +1,11 @@
 """Scores in files: one tidy CSV format for published sets and for exchange between reports.
 
-A row is an evaluation of a run. A row without a seed is a published mean over several seeds, with their number in
-the column ``seeds``. Scores are fractions, or returns according to the column ``kind``; other columns are ignored.
+A row is an evaluation of a run, or, without a seed, a published mean over several seeds, whose number is in the column
+``seeds``. Scores are success rates as fractions, unless the column ``kind`` says otherwise; unknown columns are
+ignored.
 
-Published sets are in ``results/published``, in a checkout and in an installed package; ``sets.yml`` describes them.
+Published sets are in ``results/published``, both in a checkout and in an installed package; ``sets.yml`` describes
+them.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ class ScoreTables:
     means: pd.DataFrame
 
     def only(self, column: str, values: Collection[str]) -> Self:
-        """Return the scores with one of some values in a column."""
+        """Return the scores whose value in a column is one of ``values``."""
         runs = self.evaluations
         means = self.means
         return replace(
@@ -62,7 +64,10 @@ class ScoreTables:
         )
 
     def renamed(self, names: Mapping[str, str]) -> Self:
-        """Return the scores of methods under other names."""
+        """Return the scores with renamed methods.
+
+        :param names: old name -> new name.
+        """
         methods = {}
         for name, method in self.methods.items():
             methods[names[name]] = replace(method, name=names[name])
@@ -72,7 +77,7 @@ class ScoreTables:
         )
 
     def restricted(self, environments: Iterable[str]) -> Self:
-        """Return the scores without empty methods, with methods restricted to some environments."""
+        """Return the scores without methods that have none, and restrict the other methods to some environments."""
         with_scores = {*self.evaluations["method"], *self.means["method"]}
         places = places_of_scores(environments)
         methods = {}
@@ -83,12 +88,12 @@ class ScoreTables:
 
 
 def with_names(table: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
-    """Return a table whose methods have other names."""
+    """Return a table with methods renamed according to ``names``: old name -> new name."""
     return table.assign(method=table["method"].map(names).fillna(table["method"]))
 
 
 def places_of_scores(environments: Iterable[str]) -> set[str]:
-    """Return environments and their domains, the keys of published scores."""
+    """Return the environments and their domains, under which published scores are stored."""
     places: set[str] = set()
     for name in environments:
         places.update(split_environment(name)[:2])
@@ -96,13 +101,13 @@ def places_of_scores(environments: Iterable[str]) -> set[str]:
 
 
 def last_evaluations(evaluations: pd.DataFrame) -> pd.DataFrame:
-    """Return the last evaluation of each run in each phase, in the order of methods, environments and seeds."""
+    """Return the last evaluation of each run in each phase, sorted by method, environment and seed."""
     return evaluations.sort_values([*_RUN, "step"]).drop_duplicates(_RUN, keep="last")
 
 
 def scores_table(evaluations: pd.DataFrame) -> pd.DataFrame:
-    """Return evaluations in the columns of a file of scores, and two columns that are not read."""
-    # independent of the order of folders: a report has the same bytes on every machine
+    """Return evaluations with the columns of a score file, and with return and length, which are not read back."""
+    # sorted, so that a report has the same bytes whatever the order of folders
     table = evaluations.sort_values([*_RUN, "step"], kind="stable")
     table = table.rename(columns={"environment": "env"})
     return table.reindex(columns=[*COLUMNS, "kind", "return", "length"])
@@ -111,9 +116,9 @@ def scores_table(evaluations: pd.DataFrame) -> pd.DataFrame:
 def read_scores(path: Path, source: str) -> ScoreTables:
     """Return the scores of a file.
 
-    :param path: a CSV file, compressed if it ends in ``.gz``.
-    :param source: its name in tables.
-    :raises UsageError: if it cannot be read, or a row is not a score; the message names the file and the line.
+    :param path: a CSV file, compressed if its name ends in ``.gz``.
+    :param source: name of the file's scores in tables.
+    :raises UsageError: if the file cannot be read or a row is invalid; the message names the file and the line.
     """
     table = _read_rows(path)
     _check_rows(table, path)
@@ -128,22 +133,22 @@ def read_scores(path: Path, source: str) -> ScoreTables:
 
 
 def with_places(table: pd.DataFrame) -> pd.DataFrame:
-    """Return scores with the full name of each environment, its domain and its task."""
+    """Return scores with each environment's full name, domain and task."""
     columns = ["environment", "domain", "task"]
-    # each name is split once: a set has hundreds of thousands of rows
+    # split each name only once, because a set has hundreds of thousands of rows
     places = {name: split_environment(name) for name in table["environment"].unique()}
     rows = pd.DataFrame.from_dict(places, "index", columns=columns).loc[table["environment"]]
     return table.assign(**rows.set_index(table.index))
 
 
 def _read_rows(path: Path) -> pd.DataFrame:
-    """Return the rows of a file with the columns `COLUMNS`, ``seeds`` and ``kind``; NaN for missing numbers."""
+    """Return the rows of a file, with columns `COLUMNS`, ``seeds`` and ``kind``; NaN for missing numbers."""
     try:
         content = path.read_bytes()
         if path.suffix == ".gz":
             content = gzip.decompress(content)
         texts = dict.fromkeys(("method", "env", "phase", "source", "kind"), str)
-        # a method may be called `NA`; `round_trip` reads the very numbers that were written
+        # no default NA values: a method may be called `NA`; `round_trip` reads exactly the numbers that were written
         table = pd.read_csv(
             io.BytesIO(content), dtype=texts, keep_default_na=False, float_precision="round_trip"
         )
@@ -152,7 +157,7 @@ def _read_rows(path: Path) -> pd.DataFrame:
             raise ValueError(f"it lacks {', '.join(missing)}")
         if table.empty:
             raise ValueError("it has no rows")
-    # also errors of pandas and broken UTF-8
+    # ValueError includes parser errors of pandas and invalid UTF-8
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise UsageError(
             f"`{path}` cannot be read ({error}); expected a file of scores, such as `scores.csv` of a report"
@@ -164,8 +169,8 @@ def _read_rows(path: Path) -> pd.DataFrame:
 
 
 def _check_rows(table: pd.DataFrame, path: Path) -> None:
-    """Raise UsageError for the first row that is not a score, or repeats one."""
-    # an unknown kind has no limits, so its rows are rejected
+    """Raise UsageError for the first row that is not a valid score, or repeats another row."""
+    # an unknown kind has NaN as limits, so its rows are rejected
     limits = pd.DataFrame({name: kind.limits for name, kind in SCORE_KINDS.items()})
     lowest, highest = limits.reindex(columns=table["kind"]).to_numpy()
     counts = table[["seed", "step", "episodes"]].assign(seed=table["seed"].fillna(table["seeds"]))
@@ -194,14 +199,15 @@ def _check_rows(table: pd.DataFrame, path: Path) -> None:
 
 @dataclass(frozen=True)
 class PublishedSet:
-    """A set of published scores, the fields of its entry in ``sets.yml``.
+    """A set of published scores, with the fields of its entry in ``sets.yml``.
 
     :param suite: name of its list of tasks.
-    :param protocol: fields of `zoo.runs.read.PROTOCOL` on most domains.
-    :param scoring: definition of its scores; None for the last evaluation.
-    :param domains: domain -> its different fields.
-    :param methods: method -> its different fields, and under ``domains`` the fields that differ on a domain.
-    :param equal_settings: method -> domain -> methods with equal settings, whose runs are shared.
+    :param protocol: fields of `zoo.runs.read.PROTOCOL` that hold for most domains.
+    :param scoring: how a run is scored; None if by its last evaluation.
+    :param domains: domain -> the fields that differ from ``protocol``.
+    :param methods: method -> the fields that differ from ``protocol``; under ``domains``, those that differ on a
+        domain.
+    :param equal_settings: method -> domain -> other methods with the same settings, whose runs it shares.
     """
 
     name: str
@@ -219,7 +225,7 @@ class PublishedSet:
     equal_settings: dict[str, dict[str, list[str]]] = field(default_factory=dict)
 
     def protocol_of(self, method: str, domain: str) -> dict[str, Any]:
-        """Return the fields of `zoo.runs.read.PROTOCOL` of a method on a domain; None if not stated."""
+        """Return the protocol of a method on a domain, fields of `zoo.runs.read.PROTOCOL`; None if not stated."""
         protocol = self.protocol | self.domains.get(domain, {})
         protocol |= self.methods.get(method, {})
         protocol |= protocol.pop("domains", {}).get(domain, {})
@@ -230,9 +236,9 @@ class PublishedSet:
 
     @cached_property
     def scores(self) -> ScoreTables:
-        """Scores of the publication, with each method's protocol; raises UsageError if its file is damaged.
+        """Published scores, with each method's protocol; raises UsageError if the file is damaged.
 
-        Seeds are not paired: their order differs between tasks and methods.
+        Seeds are not paired, because their order differs between tasks and methods.
         """
         path = FOLDER / f"{self.name}.csv"
         if not path.exists():
@@ -247,21 +253,21 @@ class PublishedSet:
 
     @property
     def pooled(self) -> ScoreTables:
-        """The scores, pooling the runs of methods whose settings are identical."""
+        """The scores, where methods with the same settings share their runs."""
         runs = self.scores.evaluations
         parts = [runs]
         for method, domains in self.equal_settings.items():
             for domain, equal_methods in domains.items():
                 for number, equal_method in enumerate(equal_methods, start=1):
                     same = runs[(runs["method"] == equal_method) & (runs["domain"] == domain)]
-                    # separate runs, although the seeds have the same numbers
+                    # renumber the seeds, because these runs differ from the method's runs with the same seeds
                     seeds = same["seed"] + number * (1 + runs["seed"].max())
                     parts.append(same.assign(method=method, algorithm=method, seed=seeds))
         return replace(self.scores, evaluations=joined(parts, runs.columns))
 
 
 def load_set(name: str) -> PublishedSet:
-    """Return a set of published scores; raises UsageError if there is no such set."""
+    """Return a set of published scores; raises UsageError if it does not exist."""
     sets = _metadata()["sets"]
     if name not in sets:
         raise UsageError(unknown_name_message("set of published scores", name, sets))
@@ -287,12 +293,12 @@ def suite_of(tasks: Collection[str]) -> str | None:
 
 
 def published_names() -> dict[str, str]:
-    """Return the name under which each algorithm is published, e.g. ``"qam_e"`` -> ``"QAM-E"``."""
+    """Return algorithm -> its name in published scores, e.g. ``"qam_e"`` -> ``"QAM-E"``."""
     return dict(_metadata()["methods"])
 
 
 def tasks_of(name: str) -> list[str]:
-    """Return the tasks of a domain, e.g. ``"scene-play"``; the name of a task is returned."""
+    """Return the tasks of a domain, e.g. ``"scene-play"``; for the name of a task, the task alone."""
     if "-singletask-" in name:
         return [name]
     return single_task_names(f"{name}-v0")[1:]  # the first name is an alias

@@ -45,7 +45,7 @@ _WORDS = {
 
 
 def verdict_sentences(comparisons: Sequence[Comparison]) -> list[str]:
-    """Return the verdict for each kind of scores and phase."""
+    """Return one verdict, as text, for each kind of scores and phase."""
     verdicts = []
     for comparison in comparisons:
         for phase in comparison.phases.values():
@@ -59,13 +59,13 @@ def _verdict(comparison: Comparison, phase: Phase) -> Iterator[str]:
     kind = comparison.kind
     means = phase.means
     decision = phase.decision
-    # sorted, so that ties do not depend on the order of methods
+    # sorted, so that the order of methods does not break ties
     subject = decision.subject or max(sorted(means), key=means.__getitem__)
     tasks = count(len(phase.tasks), "task")
     if kind.limits == FRACTION and len(means) > 1 and not any(means.values()):
         yield f"No method solves any task, {phase.name}{comparison.title}, {tasks}."
         return
-    # a focus may not lead, and a single method does not lead
+    # a method in focus may not be the best, and a single method cannot lead
     leads = subject != comparison.focus and len(means) != 1
     opening = f"{comparison.methods[subject].title}{' leads' if leads else ','} {phase.name}{comparison.title}"
     opening += f", {tasks}:"
@@ -80,7 +80,7 @@ def _verdict(comparison: Comparison, phase: Phase) -> Iterator[str]:
                 titles = [comparison.methods[name].title for name in names]
                 clauses.append(f"{words} {_enumerated(titles)}")
         text = "; ".join(clauses)
-        yield f"{text[0].upper()}{text[1:]}."  # `capitalize` would write names of methods in lower case
+        yield f"{text[0].upper()}{text[1:]}."  # `capitalize` would put names of methods in lower case
     elif len(means) > 1:
         yield "Means without single runs cannot be tested."
     yield from _rival(comparison, phase)
@@ -128,7 +128,7 @@ def _mean(comparison: Comparison, phase: Phase, subject: str) -> str:
 def left_out_of_sets(
     inputs: Inputs, comparisons: Sequence[Comparison]
 ) -> dict[str, dict[str, list[str]]]:
-    """Return published set -> its omitted methods and tasks, which may decide a verdict."""
+    """Return published set -> the methods and tasks that were not compared; leaving them out may change a verdict."""
     with_sets = [comparison for comparison in comparisons if not comparison.only_own]
     tasks = set().union(*(phase.tasks for phase in phases_of(with_sets)))
     left_out = {}
@@ -157,7 +157,7 @@ def warnings(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]
             yield f"{name}: excluded are {_enumerated(missing['methods']) or 'no methods'} and {tasks}."
     yield from _departures(inputs, comparisons)
     skipped = inputs.own_runs.skipped()
-    if skipped:  # listed on the page
+    if skipped:  # the page lists them
         yield f"{len(skipped)} of {len(runs)} run folders are unfinished or excluded."
     if any(method.tally().failed for method in methods.values()):
         yield (
@@ -173,10 +173,10 @@ def warnings(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]
 
 
 def _departures(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]:
-    """Yield departures of the user's methods from their profile's protocol, or from published protocols."""
-    last_phase = list(comparisons[-1].phases)[-1]  # offline scores are independent of online steps
+    """Yield how the user's methods depart from their profile's protocol and from published protocols."""
+    last_phase = list(comparisons[-1].phases)[-1]  # offline scores do not depend on online steps
     shown_sets = {method.source for method in inputs.methods.values()}
-    methods_by_text: dict[str, list[str]] = {}  # methods with equal departures share a sentence
+    methods_by_text: dict[str, list[str]] = {}  # methods with the same departures share a sentence
     for name, method in inputs.methods.items():
         if not method.is_own:
             continue
@@ -204,7 +204,7 @@ def _departures(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[s
 def _readable(name: str, values: Sequence[Any]) -> str:
     """Return a departure from a protocol as a phrase, e.g. ``offline_steps 3,000 instead of 1,000,000``."""
     value, expected = values
-    # None: not in the protocol
+    # None if the protocol does not contain the setting
     ending = "" if expected is None else f" instead of {show(expected)}"
     return f"{name} {show(value)}{ending}"
 
@@ -230,7 +230,7 @@ def _left_out(comparison: Comparison, phase: Phase) -> Iterator[str]:
 
 
 def _unlike_runs(runs: pd.DataFrame) -> Iterator[str]:
-    """Yield differences in scoring, evaluation or data between compared runs."""
+    """Yield differences between compared runs in scoring, evaluation or data."""
     silent = runs[runs["never_reported"].eq(True)]
     for environment, group in silent.groupby("environment"):
         yield (
@@ -247,11 +247,11 @@ def _unlike_runs(runs: pd.DataFrame) -> Iterator[str]:
 
 
 def _few_seeds(comparisons: Sequence[Comparison], methods: Methods) -> Iterator[str]:
-    """Yield a warning of methods with few seeds."""
+    """Yield a warning if methods have few seeds."""
     seeds: dict[str, int] = {}
     for phase in phases_of(comparisons):
         for name, cell in chain.from_iterable(cells.items() for cells in phase.per_task.values()):
-            # published means without intervals cannot be improved by seeds
+            # the user cannot add seeds to published means without intervals
             if methods[name].is_own or cell.mean.interval is not None:
                 seeds[name] = min(seeds.get(name, cell.seeds[0]), cell.seeds[0])
     few = [f"{name} ({number})" for name, number in seeds.items() if number < MIN_SEEDS]
@@ -264,7 +264,10 @@ def _few_seeds(comparisons: Sequence[Comparison], methods: Methods) -> Iterator[
 
 
 def _gathered(phrases: Mapping[str, Collection[str]]) -> str:
-    """Return each phrase once, with its environments."""
+    """Return a text with each phrase once, followed by its environments.
+
+    :param phrases: environment -> its phrases.
+    """
     environments_of: dict[str, tuple[str, ...]] = {}
     for environment, its_phrases in phrases.items():
         for phrase in its_phrases:
@@ -273,7 +276,7 @@ def _gathered(phrases: Mapping[str, Collection[str]]) -> str:
     for environments, shared_phrases in by_value(environments_of).items():
         listed = _listed(environments)
         if 1 < len(environments) == len(phrases):
-            # shorter than a list of all environments
+            # a number is shorter than a list of all environments
             listed = f"all {len(phrases)} environments"
         texts.append(f"{', '.join(shortened(shared_phrases, 12))} ({listed})")
     return "; ".join(texts)

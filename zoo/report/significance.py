@@ -1,9 +1,9 @@
 """Significance tests and verdicts of one phase.
 
-A phase has one family of tests: the method in focus against the other methods, or without a focus all pairs of
-methods. Holm's correction keeps the chance of any false "better" or "worse" at 5%. Intervals of differences have the
-level of Holm's last step, so that an interval excludes 0 exactly if its pair is significant. "Equal" is tested at 5%
-divided by the number of tests; only one side can fail, so the chance of any false "equal" is 2.5%.
+A phase has one family of tests: the method in focus against each other method or, without a focus, all pairs of
+methods. Holm's correction keeps the probability of any false "better" or "worse" at 5%. Intervals of differences have
+the level of Holm's last step, so that an interval excludes 0 exactly if its pair is significant. "Equal" is tested at
+5% divided by the number of tests. A false "equal" is an error on one side only, so the probability of any is 2.5%.
 """
 
 from __future__ import annotations
@@ -44,20 +44,20 @@ from zoo.report.statistics import (
 class Evidence:
     """The evidence for the verdicts of a phase.
 
-    :param scores: method with single runs -> task -> (runs,), on the common tasks.
-    :param means: method -> its mean over these tasks; empty if scores cannot be averaged.
+    :param scores: method with single runs -> common task -> scores, (runs,).
+    :param means: method -> its mean over the common tasks; empty if scores cannot be averaged.
     """
 
     scores: Mapping[str, Scores]
     means: Mapping[str, Mean]
 
     def difference(self, pair: Pair) -> Mean | None:
-        """Return the difference of means of X and Y, or None if scores cannot be averaged."""
+        """Return the mean of X minus the mean of Y, or None if scores cannot be averaged."""
         x, y = pair
         return self.means[x] - self.means[y] if self.means else None
 
     def p_value(self, pair: Pair) -> float | None:
-        """Return the two-sided p value of equal scores of X and Y; None if the variance of runs is unknown."""
+        """Return the two-sided p value for X and Y having equal scores; None if the variance of runs is unknown."""
         x, y = pair
         difference = self.difference(pair)
         if difference is None:
@@ -71,10 +71,10 @@ def decide(comparison: Comparison, phase: Phase, evidence: Evidence) -> Phase:
     if subject is None or len(evidence.scores) < 2:
         return replace(phase, decision=Decision(subject))
     p_values = _p_values(comparison, phase, evidence)
-    # level of Holm's last step, so that intervals agree with the verdicts
+    # the level of Holm's last step, so that intervals agree with verdicts
     level = SIGNIFICANT / max(1, sum(p > SIGNIFICANT for p in p_values.values()))
     ranked = [name for name in ranking(comparison, phase) if name in evidence.scores]
-    # sorted, so that resamples do not depend on the scores
+    # sorted by name, so that resamples do not depend on the ranking
     fair = {
         name: evidence.scores[name]
         for name in sorted(ranked)
@@ -98,14 +98,14 @@ def decide(comparison: Comparison, phase: Phase, evidence: Evidence) -> Phase:
 
 
 def _p_values(comparison: Comparison, phase: Phase, evidence: Evidence) -> dict[Pair, float]:
-    """Return the p values of the family of tests, after Holm's correction; pairs are sorted by name."""
+    """Return pair -> p value after Holm's correction, for the family of tests; names in a pair are sorted."""
     family = list(combinations(sorted(evidence.scores), 2))
     family = [pair for pair in family if are_comparable(phase, comparison.methods, *pair)]
-    # a leader is chosen by its scores, so its family has all pairs; a focus is chosen beforehand
+    # a leader is chosen by the scores, so its family contains all pairs; a focus is chosen before seeing them
     if comparison.focus in evidence.scores:
         family = [pair for pair in family if comparison.focus in pair]
     p_values = {pair: evidence.p_value(pair) for pair in family}
-    # impossible tests do not belong to the family, whose size the correction uses
+    # tests that are impossible do not count towards the family's size, which the correction uses
     tested = {pair: p for pair, p in p_values.items() if p is not None}
     return dict(zip(tested, holm([*tested.values()]).tolist(), strict=True))
 
@@ -113,7 +113,7 @@ def _p_values(comparison: Comparison, phase: Phase, evidence: Evidence) -> dict[
 def _subject(comparison: Comparison, evidence: Evidence) -> str | None:
     """Return the subject of the verdicts: the focus, otherwise the leading method with single runs.
 
-    If scores cannot be averaged, the method with the highest probabilities of improvement leads.
+    If scores cannot be averaged, the leading method has the highest sum of probabilities of improvement.
     """
     if comparison.focus in evidence.scores:
         return comparison.focus
@@ -124,7 +124,7 @@ def _subject(comparison: Comparison, evidence: Evidence) -> str | None:
         chances = probabilities_of_improvement(evidence.scores[name], evidence.scores, reps=0)
         return sum(chance.point for chance in chances.values())
 
-    # ties by name, independent of the order of methods
+    # break ties by name, not by the order of methods
     return max(sorted(evidence.scores), key=score, default=None)
 
 
@@ -139,8 +139,8 @@ def _verdict(
 ) -> Verdict:
     """Return the verdict on a pair.
 
-    :param level: level of the interval of the difference.
-    :param p_values: p values of the family of tests, after Holm's correction.
+    :param level: two-sided level of the difference's interval.
+    :param p_values: pair -> p value after Holm's correction, for the family of tests.
     :param chance: probability of improvement; None if the two are not comparable.
     """
     if chance is None:
@@ -153,11 +153,11 @@ def _verdict(
     if mean is not None:
         lowest, highest = comparison.kind.limits
         limits = (lowest - highest, highest - lowest)
-        # a difference of success rates is at most 100 points
+        # the limits clip intervals of differences, e.g. to 100 points for success rates
         difference = mean.curve(limits, level).estimate()
         tasks = over_tasks(np.array([x[t].mean() - y[t].mean() for t in x]), limits).estimate()
         verdict = replace(verdict, difference=difference, over_tasks=tasks)
-        # not at `level`, which grows with each significant difference and would make a false "equal" more likely
+        # not at `level`: it grows with each significant difference, which would make a false "equal" more likely
         reach = abs(difference.point) + mean.half_widths(SIGNIFICANT / max(1, len(p_values)))[0]
         is_equal = comparison.kind.is_comparable and bool(reach < MARGIN)
     if verdict.p_value is not None and verdict.p_value <= SIGNIFICANT:
@@ -173,29 +173,29 @@ def _seeds_needed(
     difference = evidence.difference(pair)
     if difference is None:
         return None
-    # the fewest runs of a task count
+    # the smallest number of runs on any task counts
     runs = [len(scores) for name in pair for scores in evidence.scores[name].values()]
     margin = MARGIN if comparison.kind.is_comparable else None
     return seeds_needed(difference, min(runs), margin, level)
 
 
 def are_comparable(phase: Phase, methods: Methods, x: str, y: str) -> bool:
-    """Return whether a comparison is fair: runs shorter than the published ones would lose for that reason."""
+    """Return whether a comparison is fair: the user's runs must be at least as long as published ones."""
     steps: dict[bool, int] = {}
     for name in (x, y):
         protocol = methods[name].protocol_on(phase.tasks[0])
         steps[methods[name].is_own] = protocol.get(f"{phase.name}_steps") or 0
     if len(steps) == 1 or not all(steps.values()):
-        return True  # both of the user, both published, or unknown
+        return True  # both are the user's, both are published, or a length is unknown
     return steps[True] >= steps[False]
 
 
 def rank_p_value(x: Scores, y: Scores) -> float | None:
-    """Return the two-sided p value of equal scores of two methods; None if a task has one run.
+    """Return the two-sided p value for two methods having equal scores; None if a task has only one run of a method.
 
-    It is the Wilcoxon-Mann-Whitney test with ties, summed over tasks with equal weights: P(X > Y) minus one half,
-    divided by its standard deviation under random permutations of each task's runs. Unlike the bootstrap, it estimates
-    no variance from few seeds. The normal distribution approximates the exact one.
+    This is the Wilcoxon-Mann-Whitney test with ties, summed over tasks with equal weights. The statistic is P(X > Y)
+    minus one half, divided by its standard deviation under random permutations of each task's runs; its distribution is
+    approximated as normal. Unlike the bootstrap, the test does not estimate a variance from few seeds.
     """
     away = 0.0
     variance = 0.0
@@ -205,7 +205,7 @@ def rank_p_value(x: Scores, y: Scores) -> float | None:
         if min(count_x, count_y) < 2:
             return None
         ranks = stats.rankdata(np.append(runs, y[task]))
-        # mean rank of x among all runs minus its mean rank among its own runs: the number of runs of y below a run of x
+        # mean rank of x's runs among all runs minus that among x's runs: the mean number of runs of y below a run of x
         away += (ranks[:count_x].mean() - (count_x + 1) / 2) / count_y - 0.5
         variance += ranks.var(ddof=1) / ((count_x + count_y) * count_x * count_y)
     return 2 * float(special.ndtr(-abs(away) / np.sqrt(variance))) if variance else 1.0

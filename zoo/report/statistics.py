@@ -1,6 +1,7 @@
 """Scores of runs, and their means with t-intervals.
 
-Their coverage is better than the bootstrap's at any number of seeds (``benchmarks/results/history/coverage.md``).
+At any number of seeds, t-intervals have better coverage than bootstrap intervals
+(``benchmarks/results/history/coverage.md``).
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ Range = tuple[float, float]
 """The lower and the upper end."""
 
 SIGNIFICANT = 0.05
-"""Largest significant p value, after correction for multiple tests."""
+"""Largest p value that is significant, after correction for multiple tests."""
 MIN_SEEDS = 5
-"""With fewer seeds the percentile bootstrap is too narrow (coverage 0.87 at three seeds instead of 0.95)."""
+"""Fewest seeds for a bootstrap interval: with fewer it is too narrow (coverage 0.87 instead of 0.95 at three seeds)."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and its interval; None if the data allow none."""
+    """A number and its interval, or None if the data do not allow one."""
 
     point: float
     interval: Range | None = None
@@ -40,14 +41,14 @@ class Curve:
     """Estimates along an axis, e.g. one for each evaluation.
 
     :param points: the estimates, shape (K,).
-    :param bounds: lower and upper bounds, shape (2, K), NaN if the data allow none.
+    :param bounds: lower and upper bounds, shape (2, K); NaN if the data do not allow an interval.
     """
 
     points: Array
     bounds: Array
 
     def estimate(self, index: int = 0) -> Estimate:
-        """Return one point with its interval, without an interval of no width, which would look certain."""
+        """Return one point with its interval; an interval of zero width is omitted, because it would look certain."""
         point = float(self.points[index])
         low, high = self.bounds[:, index].tolist()
         if math.isnan(low) or math.isclose(low, high):
@@ -55,20 +56,22 @@ class Curve:
         return Estimate(point, (low, high))
 
     def table(self) -> pd.DataFrame:
-        """Return the points, ``value``, with their intervals from ``low`` to ``high``, or NaN."""
+        """Return a table with columns ``value``, ``low`` and ``high``; bounds are NaN without an interval."""
         low, high = self.bounds
-        has_width = ~np.isclose(low, high, rtol=1e-9, atol=0)  # as `math.isclose` in `estimate`
+        has_width = ~np.isclose(
+            low, high, rtol=1e-9, atol=0
+        )  # the tolerance of `math.isclose` in `estimate`
         low, high = np.where(has_width, self.bounds, np.nan)
         return pd.DataFrame({"value": self.points, "low": low, "high": high})
 
 
 def holm(p_values: Sequence[float] | Array) -> Array:
-    """Return p values of one family of tests after Holm's step-down correction; at most 0.05 is significant at 5%."""
+    """Return the p values of one family of tests after Holm's step-down correction."""
     values = np.asarray(p_values, np.float64)
     order = np.argsort(values)
     scaled = values[order] * np.arange(len(values), 0, -1)
     adjusted = np.empty_like(values)
-    # a larger p value is never adjusted to less than a smaller one
+    # the adjusted values keep the order of the p values
     adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1)
     return adjusted
 
@@ -78,24 +81,23 @@ def holm(p_values: Sequence[float] | Array) -> Array:
 Scores = Mapping[str, Array]
 """Scores of one method: task -> (runs,), or (runs, evaluations) for a curve.
 
-One value per run and task: average over episodes first. Methods that are compared have the same tasks
-in the same order.
+Each run has one value, the mean over its episodes. Methods that are compared have the same tasks in the same order.
 """
 
 Episodes = Mapping[str, int]
-"""Task -> the number of episodes of its success rates, the fewest if runs differ."""
+"""Task -> the number of episodes behind its success rates; the smallest if runs differ."""
 
 FRACTION = (0.0, 1.0)
 """The limits of a success rate."""
 MAX_SEEDS = 1 << 20
-"""Upper limit of the number of needed seeds."""
+"""Largest number of seeds that `seeds_needed` considers."""
 
 
 @dataclass(frozen=True)
 class Mean:
-    """Means over tasks, or differences of two means, at every evaluation, with their errors.
+    """Means over tasks, or differences of two means, at every evaluation, with their standard errors.
 
-    All arrays have shape (evaluations,), and are NaN if a task has one run.
+    All arrays have shape (evaluations,). Errors are NaN if a task has one run.
 
     :param points: the means.
     :param errors: their standard errors.
@@ -109,15 +111,15 @@ class Mean:
     def __sub__(self, subtrahend: Mean) -> Mean:
         """Return the difference of two independent means.
 
-        The difference has the smaller of the two degrees of freedom, because with the larger number of Welch's test up
-        to 22% of equal methods would differ significantly (three against twelve seeds on one task).
+        The difference has the smaller of the two means' degrees of freedom. With the larger number of Welch's test, up
+        to 22% of tests of equal methods would be significant (three seeds against twelve, on one task).
         """
         errors = np.hypot(self.errors, subtrahend.errors)
         freedom = np.minimum(self.freedom, subtrahend.freedom)
         return Mean(self.points - subtrahend.points, errors, freedom)
 
     def half_widths(self, level: float = SIGNIFICANT) -> Array:
-        """Return half the widths of the t-intervals of two-sided tests at a level."""
+        """Return half the widths of the t-intervals at a two-sided level."""
         return special.stdtrit(self.freedom, 1 - level / 2) * self.errors
 
     def curve(self, limits: Range, level: float = SIGNIFICANT) -> Curve:
@@ -129,9 +131,9 @@ class Mean:
         return Curve(self.points, np.clip([self.points - half, self.points + half], *limits))
 
     def p_value(self) -> float | None:
-        """Return the two-sided p value of the first mean being zero.
+        """Return the two-sided p value for the first mean being zero, or None if its error is unknown or zero.
 
-        None if its error is unknown or zero: exactly equal runs carry no information about other seeds.
+        With an error of zero, all runs are equal, which tells nothing about other seeds.
         """
         error = self.errors[0]
         if not error > 0:
@@ -142,19 +144,19 @@ class Mean:
 def mean(scores: Scores, episodes: Episodes | None = None) -> Mean:
     """Return the mean over tasks of the means over runs, at every evaluation.
 
-    The degrees of freedom are Satterthwaite's for the sample variances; the lower bound in `seed_variances` widens
-    intervals without adding degrees of freedom.
+    The degrees of freedom are Satterthwaite's, computed from the sample variances. The lower bound in `seed_variances`
+    only widens intervals; it does not add degrees of freedom.
 
-    :param episodes: number of episodes of each success rate, see `seed_variances`.
+    :param episodes: task -> the number of episodes behind its success rates, see `seed_variances`.
     """
-    # a column: the number of runs of a task is constant over evaluations
+    # a column, because the number of runs of a task is the same at all evaluations
     runs = np.array([*map(len, scores.values())])[:, None]
     points = np.mean([np.atleast_1d(values.mean(axis=0)) for values in scores.values()], axis=0)
     errors = np.sqrt((seed_variances(scores, episodes) / runs).sum(axis=0)) / len(scores)
-    # without the lower bound, which has no degrees of freedom
+    # sample variances alone, because the lower bound has no degrees of freedom
     parts = seed_variances(scores) / runs
     divisor = (parts**2 / np.maximum(runs - 1, 1)).sum(axis=0)
-    # if all runs agree: from the task with the fewest runs
+    # if all variances are zero, the task with the fewest runs determines the degrees of freedom
     fewest = np.full(points.shape, max(runs.min() - 1.0, 1.0))
     freedom = np.divide(parts.sum(axis=0) ** 2, divisor, out=fewest, where=divisor > 0)
     return Mean(points, errors, freedom)
@@ -163,12 +165,12 @@ def mean(scores: Scores, episodes: Episodes | None = None) -> Mean:
 def seed_variances(scores: Scores, episodes: Episodes | None = None) -> Array:
     """Return the variance of one run of each task, shape (tasks, evaluations); NaN if a task has one run.
 
-    It is the sample variance over runs. The success rate of m episodes has a variance of at least p (1 - p) / m
-    even for equally good seeds, which is a lower bound: runs that agree by chance are not exact. For p, two
-    successes and two failures are added to all episodes of the task (Agresti and Coull 1998), because otherwise
-    a rate of 0 or 1 would look exact.
+    This is the sample variance over runs, but at least p (1 - p) / m for success rates of m episodes: even equally
+    good seeds have this variance, so runs that agree by chance must not look exact. To estimate p, two successes and
+    two failures are added to all episodes of the task (Agresti and Coull 1998), because otherwise a rate of 0 or 1
+    would look exact.
 
-    :param episodes: task -> the number of episodes of its scores; None: no lower bound.
+    :param episodes: task -> the number of episodes behind its success rates; None for no lower bound.
     """
     variances = []
     for task, values in scores.items():
@@ -179,13 +181,18 @@ def seed_variances(scores: Scores, episodes: Episodes | None = None) -> Array:
         if episodes is not None:
             total = len(runs) * episodes[task]
             rate = (runs.mean(axis=0) * total + 2) / (total + 4)
-            variance = np.maximum(variance, rate * (1 - rate) / episodes[task])  # NaN stays
+            variance = np.maximum(
+                variance, rate * (1 - rate) / episodes[task]
+            )  # `maximum` keeps NaN
         variances.append(variance)
     return np.array(variances)
 
 
 def over_tasks(differences: Array, limits: Range) -> Curve:
-    """Return the mean of the differences of tasks with its t-interval over tasks, shape (1,)."""
+    """Return the mean of per-task differences, shape (1,), with its t-interval over tasks.
+
+    :param differences: difference on each task, (tasks,).
+    """
     count = len(differences)
     error = np.full(1, np.nan)  # undefined for one task
     if count > 1:
@@ -195,21 +202,22 @@ def over_tasks(differences: Array, limits: Range) -> Curve:
 
 
 def seeds_needed(difference: Mean, seeds: int, margin: float | None, level: float) -> int:
-    """Return the number of seeds per method that would decide between two methods; above `MAX_SEEDS` if none.
+    """Return the number of seeds per method that would decide between two methods, or `MAX_SEEDS` + 1 if none would.
 
-    With an unchanged difference and spread, its interval then excludes 0 or is within the margin.
+    The difference and the spread are assumed to stay the same. A verdict is reached when the difference's interval
+    excludes 0 or is within the margin.
 
     :param difference: difference of the two means, with a known error.
-    :param seeds: current number of runs of a task; the fewest if tasks differ.
-    :param margin: margin of equality, or None for scores without a scale.
+    :param seeds: current number of runs per task; the smallest if tasks differ.
+    :param margin: equality margin, or None for scores without a common scale.
     :param level: level of the two-sided test.
     """
     lead = abs(difference.points[0])
-    # better or worse once the interval is narrower than the lead, equal once it fits between lead and margin
+    # a half width below the lead means better or worse, one below (margin - lead) means equal
     distance = lead if margin is None else max(lead, margin - lead)
 
     def is_enough(number: int) -> bool:
-        # errors fall with the root of the number of runs, degrees of freedom grow with it
+        # errors scale with 1 / sqrt(runs), degrees of freedom with runs - 1
         expected = replace(
             difference,
             errors=difference.errors * np.sqrt(seeds / number),
@@ -217,5 +225,5 @@ def seeds_needed(difference: Mean, seeds: int, margin: float | None, level: floa
         )
         return bool(expected.half_widths(level)[0] < distance)
 
-    # the width decreases with the number of seeds, so bisect
+    # the width decreases as the number of seeds grows, so bisection finds the first that is enough
     return bisect_left(range(MAX_SEEDS + 1), True, lo=2, key=is_enough)

@@ -1,4 +1,4 @@
-"""The tables of a comparison: texts for readers, with the numbers behind them for programs."""
+"""The tables of a comparison: texts for readers, and unrounded numbers for programs."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ NOT_KNOWN = "-"
 """Text of an unknown entry."""
 _NOT_STATED = "not stated"
 LONGEST_NAME = 40
-"""Longest line of a name, in characters: the name of a method may list many settings."""
+"""Longest line of a method's name, in characters; longer names, which list many settings, are wrapped."""
 
 
 @dataclass(frozen=True)
 class TableEntry:
     """One entry of a table.
 
-    :param detail: an interval, or other small print.
-    :param numbers: content of the CSV file in place of the text: suffix of the column name -> unrounded number, scores
-        as fractions.
+    :param detail: an interval, or other text in small print.
+    :param numbers: what the CSV file contains instead of the text: suffix of the column name -> unrounded number;
+        scores are fractions.
     """
 
     text: str
@@ -68,7 +68,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Table:
-    """One table, a `TableEntry` in each cell of its frame."""
+    """One table; each cell of its frame is a `TableEntry`."""
 
     name: str
     title: str
@@ -77,8 +77,8 @@ class Table:
 
     @classmethod
     def of(cls, name: str, title: str, caption: str, rows: Sequence[Row]) -> Table:
-        """Return a table of rows that all have the same headings; a column without any entry is left out."""
-        # objects: pandas would make NaN of None
+        """Return a table of rows with the same headings, without columns that have no known entry."""
+        # dtype object, because pandas would otherwise convert None to NaN
         frame = pd.DataFrame(rows, dtype=object).map(_entry)
         is_known = frame.map(lambda entry: entry.text != NOT_KNOWN)
         return cls(name, title, caption, frame.loc[:, is_known.any()])
@@ -113,7 +113,7 @@ def number_text(value: float, digits: int, sign: str = "-") -> str:
 
     :param sign: ``"+"`` to show the sign of positive numbers.
     """
-    # rounded first, so that ties do not depend on the order of a sum; z: zero has no sign
+    # rounded first, so that the order of a sum does not decide ties; `z` removes the sign of zero
     return f"{round(value, 9):{sign}z,.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
@@ -131,7 +131,7 @@ def number_entry(estimate: Estimate | None, scale: float, digits: int) -> TableE
 
 
 def _interval_entry(estimate: Estimate | None, scale: float, digits: int) -> TableEntry:
-    """Return the interval of an estimate alone."""
+    """Return the interval of an estimate, without its point."""
     entry = number_entry(estimate, scale, digits)
     numbers = {ending: number for ending, number in entry.written.items() if ending}
     return TableEntry(entry.detail or NOT_KNOWN, numbers=numbers)
@@ -140,11 +140,11 @@ def _interval_entry(estimate: Estimate | None, scale: float, digits: int) -> Tab
 def _score_entries(
     comparison: Comparison, cells: Mapping[str, Cell], field: str = "mean"
 ) -> dict[str, TableEntry]:
-    """Return scores of a row or column, with the best in bold unless its method has unfinished runs.
+    """Return the scores of a row or column; the best is bold, unless its method has unfinished runs.
 
     Only the best is bold, so that bold never contradicts a test.
 
-    :param field: field of `Cell`.
+    :param field: the field of `Cell` that contains the scores.
     """
     kind = comparison.kind
     estimates = {name: getattr(cell, field) for name, cell in cells.items()}
@@ -153,7 +153,7 @@ def _score_entries(
     entries = {}
     for name, estimate in estimates.items():
         entry = number_entry(estimate, kind.scale, digits)
-        # if all are equal, none is the best
+        # if all are equal, none is best
         if estimate and cells[name].tally.is_complete and min(points) < max(points):
             entry = replace(entry, is_bold=math.isclose(estimate.point, max(points)))
         entries[name] = entry
@@ -161,7 +161,7 @@ def _score_entries(
 
 
 def range_text(ends: tuple[int, int]) -> str:
-    """Return the range of integers as text, e.g. ``"1,000"`` or ``"3 to 12"``."""
+    """Return a range of integers as text, e.g. ``"1,000"`` or ``"3 to 12"``."""
     return " to ".join(f"{end:,}" for end in dict.fromkeys(ends))
 
 
@@ -169,13 +169,13 @@ def p_text(p_value: float | None) -> str:
     """Return a p value as text."""
     if p_value is None:
         return NOT_KNOWN
-    if p_value < 0.001:  # 0.000 would claim that chance is impossible
+    if p_value < 0.001:  # "0.000" would mean that chance is impossible
         return "< 0.001"
     return f"{p_value:.3f}"
 
 
 def only_task(comparison: Comparison) -> str:
-    """Return the short name of the only task of all scores; ``""`` for several tasks."""
+    """Return the short name of the task if all scores are on one task, otherwise ``""``."""
     tasks = set().union(*(phase.per_task for phase in comparison.phases.values()))
     if len(tasks) > 1:
         return ""
@@ -186,7 +186,7 @@ def only_task(comparison: Comparison) -> str:
 
 
 def verdict_table(comparison: Comparison, phase: Phase) -> Table:
-    """Return the verdicts on the other methods; without rows if nothing is compared."""
+    """Return the verdicts against the other methods; without rows if nothing is compared."""
     kind = comparison.kind
     decision = phase.decision
     digits = digits_of(kind, [v.difference for v in decision.verdicts])
@@ -195,7 +195,7 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
         rows[v.method] = {
             "difference": number_entry(v.difference, kind.scale, digits),
             "over tasks": _interval_entry(v.over_tasks, kind.scale, digits),
-            # rounded for readers, exact in the CSV file
+            # rounded in the text, exact in the CSV file
             "p": TableEntry(p_text(v.p_value), numbers={"": v.p_value}),
             "P(better)": number_entry(v.probability, 1, 2),
             "verdict": TableEntry(v.outcome, is_bold=v.outcome in (Outcome.BETTER, Outcome.WORSE)),
@@ -240,7 +240,7 @@ def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
             "steps": range_text(phase.step_ranges[name]),
         }
     tasks = only_task(comparison) or phase.tasks_label
-    # the name of a suite defines its tasks
+    # a suite's name implies its tasks
     if not only_task(comparison) and phase.suite is None:
         tasks += f" ({', '.join(places_of(phase.tasks))})"
     caption = (
@@ -281,12 +281,12 @@ def tasks_table(comparison: Comparison, phase: Phase) -> Table:
 
 
 def protocol_table(methods: Methods) -> Table:
-    """Return the protocols of scores, one row per protocol, without fields that no protocol states."""
+    """Return the protocols of scores, one row per protocol; fields that no protocol states are omitted."""
     merged: dict[tuple[str, str, tuple[Any, ...]], list[str]] = {}
     for name, method in methods.items():
         fields_by_environment = {}
         for environment, protocol in method.protocols.items():
-            # a set may use another score, such as the mean of the last three evaluations
+            # a published set may score runs differently, e.g. by the mean of the last three evaluations
             scoring = method.scoring or "the last evaluation"
             fields_by_environment[environment] = (*map(protocol.get, PROTOCOL), scoring)
         for fields, environments in by_value(fields_by_environment).items():
@@ -303,7 +303,7 @@ def protocol_table(methods: Methods) -> Table:
             row[field.replace("_", " ")] = TableEntry(text, numbers={"": value})
         rows.append(row)
     sentence = ["Protocol of each score"]
-    # values shared by all rows are in the caption
+    # move values that all rows share into the caption
     for heading in list(rows[0])[3:] if rows else ():
         texts = {row[heading].text for row in rows}
         if len(texts) > 1 or (len(rows) == 1 and texts != {_NOT_STATED}):
@@ -326,7 +326,7 @@ def _phase_table(
 ) -> Table:
     """Return a table about one phase and kind of scores.
 
-    :param rows: the rows, or method -> the other entries of its row, sorted by the ranking.
+    :param rows: the rows, or method -> its row without the column of methods; these are sorted by `ranking`.
     :param heading: heading of the column of methods.
     """
     if isinstance(rows, Mapping):
@@ -345,7 +345,7 @@ def _phase_table(
 
 
 def to_csv(table: Table) -> str:
-    """Return a table as CSV with unrounded numbers, scores as fractions, and intervals in two more columns."""
+    """Return a table as CSV: numbers are unrounded, scores are fractions, intervals have two columns of their own."""
     columns: dict[str, list[Any]] = {}
     for name, entries in table.frame.items():
         for ending in dict.fromkeys(ending for entry in entries for ending in entry.written):
@@ -354,7 +354,7 @@ def to_csv(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """Return a table in LaTeX, which needs the package booktabs."""
+    """Return a table in LaTeX; it requires the package booktabs."""
 
     def cell(entry: TableEntry) -> str:
         text = latex(entry.plain)
@@ -381,5 +381,5 @@ _LATEX = str.maketrans({
 
 
 def latex(text: str) -> str:
-    """Return a text escaped for LaTeX, with a true minus sign, unlike pandas."""
+    """Return a text escaped for LaTeX; unlike in pandas, minus signs are true ones."""
     return text.translate(_LATEX)
