@@ -325,6 +325,12 @@ def label_of(tasks: Sequence[str], suite: str | None) -> str:
     return f"{count(len(tasks), 'task')} of {suite}"
 
 
+def all_fail(comparison: Comparison, phase: Phase) -> bool:
+    """Return whether no method of several solves any task, so that none leads."""
+    scores = phase.means.values()
+    return comparison.kind is SUCCESS and len(scores) > 1 and not any(scores)
+
+
 def ranking(comparison: Comparison, phase: Phase | None = None) -> list[str]:
     """Return the methods in the order of tables and figures: by their mean in a phase, best first.
 

@@ -41,6 +41,8 @@ COLOURS: list[Any] = sns.color_palette("colorblind")
 """Colours of methods."""
 COLOURS[7] = "#882255"  # instead of grey, the colour of methods without their own
 GREY = "#8f8f8f"
+MIN_BAND = 3
+"""Smallest number of seeds with bands around learning curves."""
 WIDTH = 3.4
 """Width of a figure with one panel, in inches: a column of a paper."""
 DPI = 200
@@ -200,7 +202,10 @@ class _Artist:
         tables = [phase.curves for phase in self.comparison.phases.values()]
         curves = joined(tables, CURVE_COLUMNS)
         scale = self.comparison.kind.scale
-        return curves.assign(**(scale * curves[["value", "low", "high"]].astype(float)))
+        curves = curves.assign(**(scale * curves[["value", "low", "high"]].astype(float)))
+        # a band of two seeds would cover all lines
+        curves.loc[curves["seeds"] < MIN_BAND, ["low", "high"]] = np.nan
+        return curves
 
     def draw_curves(self, ax: Axes, curves: pd.DataFrame) -> str:
         """Draw learning curves over all phases in one panel; return the end of the caption."""
@@ -231,7 +236,7 @@ class _Artist:
                 **_TEXTS,
             )
         if curves["low"].notna().any():
-            end += " Bands: point-wise 95% t-intervals."
+            end += f" Bands: point-wise 95% t-intervals from {MIN_BAND} seeds on."
         return end
 
     def heat_map(self, phase: Phase) -> Drawing | None:
@@ -283,7 +288,7 @@ class _Artist:
         return Drawing(
             figure,
             f"{subject} minus the other methods, {phase.name}, {self.seeds(phase)}, with {level:.4g}% t-intervals. "
-            f"Right of 0, {subject} is better.",
+            f"Right of 0, {subject} is better.{self.about_grey(differences)}",
         )
 
     def aggregates(self, phase: Phase) -> Drawing | None:
@@ -301,7 +306,7 @@ class _Artist:
         caption = f"Scores, {phase.name}, over {tasks}, {self.seeds(phase)}, with 95% intervals"
         if "IQM" in columns:
             caption += f": t-intervals of the mean, {_BOOTSTRAP} of the IQM"
-        return Drawing(figure, f"{caption}.")
+        return Drawing(figure, f"{caption}.{self.about_grey(names)}")
 
     def intervals(
         self,
@@ -366,7 +371,13 @@ class _Artist:
         return Drawing(
             figure,
             f"Probability that a run of {subject} (X) beats one of the other (Y) on the same task, {phase.name}, "
-            f"{self.seeds(phase)}, with 95% {_BOOTSTRAP}.",
+            f"{self.seeds(phase)}, with 95% {_BOOTSTRAP}.{self.about_grey(v.method for v in verdicts)}",
+        )
+
+    def about_grey(self, names: Iterable[str]) -> str:
+        """Return the end of a caption that explains grey, if a method is grey."""
+        return (
+            "" if {*names} <= {*self.colours} else " Grey: methods without lines in other figures."
         )
 
     def seeds(self, phase: Phase) -> str:

@@ -14,14 +14,15 @@ from zoo.report.comparison import (
     Methods,
     Outcome,
     Phase,
+    all_fail,
     by_value,
     phases_of,
     places_of,
 )
 from zoo.report.inputs import Inputs
 from zoo.report.scores import suite_tasks
-from zoo.report.statistics import FRACTION, MAX_SEEDS, MIN_SEEDS
-from zoo.report.tables import digits_of, number_entry
+from zoo.report.statistics import MAX_SEEDS, MIN_SEEDS
+from zoo.report.tables import digits_of, digits_of_differences, number_entry
 from zoo.runs.folder import short_name
 from zoo.runs.protocol import protocol_differences, show
 from zoo.runs.read import split_environment
@@ -56,13 +57,12 @@ def verdict_sentences(comparisons: Sequence[Comparison]) -> list[str]:
 
 def _verdict(comparison: Comparison, phase: Phase) -> Iterator[str]:
     """Yield the verdict of one phase in sentences."""
-    kind = comparison.kind
     means = phase.means
     decision = phase.decision
     # sorted, so that the order of methods does not break ties
     subject = decision.subject or max(sorted(means), key=means.__getitem__)
     tasks = count(len(phase.tasks), "task")
-    if kind.limits == FRACTION and len(means) > 1 and not any(means.values()):
+    if all_fail(comparison, phase):
         yield f"No method solves any task, {phase.name}{comparison.title}, {tasks}."
         return
     # a method in focus may not be the best, and a single method cannot lead
@@ -94,7 +94,7 @@ def _rival(comparison: Comparison, phase: Phase) -> Iterator[str]:
         return
     text = f"Against {comparison.methods[rival.method].title}: "
     if rival.difference is not None:
-        digits = digits_of(kind, [rival.difference])
+        digits = digits_of_differences(kind, [rival.difference])
         sign = "+" if rival.difference.point > 0 else ""
         unit = "points" if kind is SUCCESS else kind.unit
         text += f"{sign}{number_entry(rival.difference, kind.scale, digits).plain} {unit}"

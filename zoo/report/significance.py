@@ -26,6 +26,7 @@ from zoo.report.comparison import (
     Outcome,
     Phase,
     Verdict,
+    all_fail,
     ranking,
 )
 from zoo.report.statistics import (
@@ -68,7 +69,7 @@ class Evidence:
 def decide(comparison: Comparison, phase: Phase, evidence: Evidence) -> Phase:
     """Return a phase with its decision."""
     subject = _subject(comparison, evidence)
-    if subject is None or len(evidence.scores) < 2:
+    if subject is None or len(evidence.scores) < 2 or all_fail(comparison, phase):
         return replace(phase, decision=Decision(subject))
     p_values = _p_values(comparison, phase, evidence)
     # the level of Holm's last step, so that intervals agree with verdicts

@@ -108,6 +108,15 @@ def digits_of(kind: ScoreKind, estimates: Iterable[Estimate | None]) -> int:
     return kind.digits(values)
 
 
+def digits_of_differences(kind: ScoreKind, differences: Iterable[Estimate | None]) -> int:
+    """Return the number of decimals of differences: one more if an end of an interval would be rounded to 0."""
+    known = [difference for difference in differences if difference]
+    digits = digits_of(kind, known)
+    ends = [kind.scale * end for difference in known for end in difference.interval or ()]
+    # otherwise the interval would seem to contain 0
+    return digits + any(end and not round(end, digits) for end in ends)
+
+
 def number_text(value: float, digits: int, sign: str = "-") -> str:
     """Return a number with some decimals and a true minus sign.
 
@@ -189,7 +198,7 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
     """Return the verdicts against the other methods; without rows if nothing is compared."""
     kind = comparison.kind
     decision = phase.decision
-    digits = digits_of(kind, [v.difference for v in decision.verdicts])
+    digits = digits_of_differences(kind, [v.difference for v in decision.verdicts])
     rows = {}
     for v in decision.verdicts:
         rows[v.method] = {

@@ -70,6 +70,12 @@ def test_lines_show_the_focus_and_the_best():
     assert f"{len(COLOURS)} of {len(names)} methods" in drawing.caption
 
 
+def test_two_seeds_have_no_band():
+    for seeds in (2, 3):
+        ax = axes_of(comparison_of_runs(evaluations(["A"], seeds=seeds)), "domains")
+        assert any(band.get_paths() for band in ax.collections) == (seeds == 3)
+
+
 def test_best_methods_of_each_phase_have_colours():
     early = [f"offline{k}" for k in range(len(COLOURS))]
     late = [f"online{k}" for k in range(len(COLOURS))]
