@@ -78,7 +78,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     episodes = count(score.episodes, "episode")
     log.info("%s in %s: %s over %s", agent.algo, agent.env, score.text, episodes)
     result = describe(player, results, score)
-    result["normalised return"] = agent.scoring.normalised(result["return"])
+    result["normalised_return"] = agent.scoring.normalised(result["return"])
     stated = agent.stated
     if stated is None:
         return result

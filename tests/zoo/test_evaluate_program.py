@@ -36,7 +36,7 @@ def test_a_run_is_scored_as_it_was_in_training(flags, kind, expected, data, tmp_
     assert f"in {ENV}: {kind} " in messages
     assert result[kind] == (result["return"] if expected is None else expected)
     normalised = None if expected is not None else pytest.approx(result["return"] / 100 + 1)
-    assert result["normalised return"] == normalised
+    assert result["normalised_return"] == normalised
 
 
 @pytest.mark.parametrize(("low", "high", "code"), [(0.0, 0.4, 0), (0.1, 1.0, 1)])

@@ -273,7 +273,8 @@ class TrialTrainer:
             trial.set_user_attr("reason", describe_error(error))
             raise TrialFailed(str(error)) from error
         finally:
-            trial.set_user_attr("runs", list(map(str, find_run_folders([folder]))))
+            if folder.exists():  # not after bad input
+                trial.set_user_attr("runs", list(map(str, find_run_folders([folder]))))
 
     def finish(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Log the score of a trial; queue an interrupted one again."""
@@ -378,7 +379,10 @@ def write_best(best: FrozenTrial, plan: Plan) -> None:
 def command_with(best: FrozenTrial, plan: Plan) -> str:
     """Return the command line that trains the best settings with new seeds, under the protocol of a report."""
     run = dict(plan.request.run.run)
-    run.pop("eval_freq", None)  # chosen for the pruner
-    request = replace(plan.request.run, seeds=None, eval_seed=0, run=run)
+    for name in ("eval_freq", "eval_episodes"):  # chosen for the search
+        run.pop(name, None)
+    count = len(plan.seeds)
+    seeds = [seed for seed in range(2 * count) if seed not in plan.seeds][:count]
+    request = replace(plan.request.run, seeds=tuple(seeds), eval_seed=0, run=run)
     words = with_settings(request, best.user_attrs[SETTINGS]).command_line()
     return f"zoo train {shlex.join(words)}"

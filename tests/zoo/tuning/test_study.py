@@ -78,6 +78,7 @@ def test_the_best_settings_are_a_file_and_a_command(fake):
     tau = "tau=0.01:0.1"
     result, _ = fake.tune(
         f"--n-trials 4 --search inverse_temperature {tau} --quick --offline-steps 1000 --eval-freq 100 "
+        "--eval-episodes 2 "
         "-params rho=0.1"
     )
     trials, best = fake.trials, result["best"]
@@ -94,7 +95,7 @@ def test_the_best_settings_are_a_file_and_a_command(fake):
     program, subcommand, *typed = shlex.split(result["next"])
     assert (program, subcommand) == ("zoo", "train")
     request = read_request(make_parser().parse_args(typed))
-    assert (request.seeds, request.eval_seed, request.quick) == (None, 0, True)
+    assert (request.seeds, request.eval_seed, request.quick) == ((0, 1), 0, True)
     assert request.run == {"offline_steps": 1000}
     overrides = parse_overrides(request.hyperparams)
     assert overrides == {"rho": 0.1, **best["settings"]}
@@ -126,6 +127,7 @@ def test_a_trial_that_fails_is_recorded_and_the_study_goes_on(fake):
 
 def test_bad_input_that_a_trial_finds_ends_the_study(fake):
     def refuse(request):
+        request.log_folder.rmdir()  # it is refused before its run folder is made
         raise UsageError("`--dataset` has no such file")
 
     fake.objective = refuse
