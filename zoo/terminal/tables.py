@@ -1,8 +1,11 @@
 """Tables in the terminal, on standard error, because standard output is for the result."""
 
+import contextlib
+import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rich.box import SIMPLE
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -11,9 +14,31 @@ from rich.table import Table
 from rich.text import Text
 
 
+class _StandardError:
+    """Standard error, where a closed terminal ends no work."""
+
+    def __init__(self) -> None:
+        # now, because Rich replaces it while it shows a bar
+        self.file = sys.stderr
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+    def write(self, text: str) -> None:
+        """Write a text."""
+        with contextlib.suppress(OSError):
+            self.file.write(text)
+
+    def flush(self) -> None:
+        """Flush the texts."""
+        with contextlib.suppress(OSError):
+            self.file.flush()
+
+
 def terminal() -> Console:
     """Return the console for tables, 80 columns wide without a terminal."""
-    return Console(stderr=True, highlight=False, markup=False, emoji=False)
+    file: Any = _StandardError()
+    return Console(file=file, highlight=False, markup=False, emoji=False)
 
 
 @dataclass(frozen=True)

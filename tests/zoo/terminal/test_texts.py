@@ -1,7 +1,11 @@
 """What programs say and where it is kept."""
 
+import contextlib
+import os
 import re
+import sys
 
+from zoo.datasets.files import track
 from zoo.terminal.messages import LOG_FILE_ONLY, log, log_to_folders, messages
 
 STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ "
@@ -41,3 +45,15 @@ def test_a_full_disk_costs_a_runs_log_and_nothing_else(tmp_path, capsys):
     first, warning, second = capsys.readouterr().err.splitlines()
     assert (first, second) == ("first", "second")
     assert warning.endswith("run.log could not be written: No space left on device")
+
+
+def test_a_terminal_that_goes_away_ends_no_progress_bar(monkeypatch):
+    ours, theirs = os.openpty()
+    stream = os.fdopen(theirs, "w")
+    monkeypatch.setattr(sys, "stderr", stream)
+    for number in track(range(3), "three", 3):
+        if number == 0:
+            os.close(ours)
+    assert number == 2
+    with contextlib.suppress(OSError):
+        stream.close()
