@@ -26,8 +26,8 @@ if sys.platform not in ("linux", "darwin"):
 
 from agents.registry import BUILT_IN
 
-# PyTorch reads on import how long waiting threads spin. Beside another program, spinning threads took three times as
-# long for an update as yielding ones, which take a quarter longer on an idle machine.
+# PyTorch reads on import how long waiting threads spin. While another program runs, an update took three times as long
+# with spinning threads as with yielding ones; on an idle machine, yielding takes a quarter longer.
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 __version__ = "1.0.0"

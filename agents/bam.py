@@ -23,20 +23,20 @@ from agents.qam import AdjointMatching
 
 
 class BAM(AdjointMatching):
-    r"""QAM's fine-tuned flow, whose memoryless SDE is differentiated from end to end: maximise Q at a cost of control.
+    r"""QAM's fine-tuned flow maximises Q at a control cost, by backpropagation through its memoryless SDE.
 
     .. math:: L = L_{TD} + L_{FM}(v_\beta) - \tau\,\mathbb{E}\,Q_{pess}(s, x_K)
         + \kappa\,\mathbb{E}\sum_{i<K-1}\tfrac{2}{\sigma_i^2}\lVert v_f - v_\beta\rVert^2
 
-    With kappa = 1 the control cost lacks the step size h = 1/K of the path KL: the optimum is the tilt of the behaviour
-    by :math:`e^{\tau h Q}`, so that tuned values of tau are about K times QAM's. The velocity at the last grid
-    time receives no gradient, but the sampler uses it; the fine-tuned flow is extrapolated to it from nearby times.
+    With kappa = 1 the control cost lacks the step size h = 1/K of the path KL: the optimum is the behaviour tilted by
+    :math:`e^{\tau h Q}`, so tuned values of tau are about K times QAM's. The velocity at the last grid time receives no
+    gradient, but the sampler uses it; the fine-tuned flow is extrapolated to it from nearby times.
 
-    Source: Li and Levine, Q-learning with Adjoint Matching, arXiv 2601.14234, ablation. Differs in: the gradient
-    where all critics agree, see ``pessimistic_value``.
+    Source: Li and Levine, Q-learning with Adjoint Matching, arXiv 2601.14234, ablation. Differs in: the gradient if all
+    critics agree exactly, see ``pessimistic_value``.
     """
 
-    # the authors' code takes the online critics, at actions that are not clipped
+    # the authors' code uses the online critics at unclipped actions
     target_gradient: bool = setting(default=False)
     clip_adjoint: bool = setting(default=False)
     inverse_temperature: float = setting(
@@ -44,23 +44,23 @@ class BAM(AdjointMatching):
         reference="inv_temp",
         at_least=0,
         search=log_range(0.3, 100.0),
-        doc="Weight tau of Q against the behaviour flow, which acts itself if this is 0.",
+        doc="Weight tau of Q relative to the behaviour flow; 0 acts with the behaviour flow.",
     )
     kl_scale: float = setting(
         default=1.0,
         above=0,
-        doc="Factor kappa of the control cost; `1 / flow_steps` makes it the path KL, and the optimum the tilt by tau "
-        "itself.",
+        doc="Factor kappa of the control cost; with `1 / flow_steps`, the cost is the path KL"
+        " and the optimum is tilted by tau Q.",
     )
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the TD target alone: the rollout is part of a loss."""
+        """Return only the TD target: the rollout is part of a loss."""
         return self.td_targets(batch, noise, nets)
 
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
-        """Return the TD and flow-matching losses, and the control problem's through the whole rollout."""
+        """Return the TD, flow-matching and control losses; the latter is differentiated through the whole rollout."""
         td = self.critic_loss(batch, targets, nets, info)
         bc_flow = cloning_loss(nets.behaviour, batch, noise)
         prior = self.prior(nets).at(batch.observations)
@@ -71,7 +71,8 @@ class BAM(AdjointMatching):
         # nothing is detached: the gradient goes through the whole rollout
         for i in range(self.flow_steps - 1):
             base, velocity = prior(x, i * h), fine_tuned(x, i * h)
-            # of half the square of the control, which is 2 / sigma times the difference of velocities
+            # weight of half the squared control, which is 2 / sigma times the difference of
+            # velocities
             weight = 2 / memoryless_variance(i, self.flow_steps)
             cost = cost + weight * (velocity - base).square().sum(-1)
             x = memoryless_step(x, velocity, noise["am_eps"][:, i], i, self.flow_steps)

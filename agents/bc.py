@@ -38,14 +38,14 @@ class BC(Method):
 
     .. math:: L = L_{FM}(v) = \mathbb{E}\lVert v(s, (1-t) z + t a, t) - (a - z)\rVert^2 / D
 
-    This is the behaviour flow of Q-learning with Adjoint Matching and of most other algorithms here, trained alone: the
-    baseline of pure cloning. Settings of critics have no effect.
+    This is the behaviour flow of Q-learning with Adjoint Matching and of most other algorithms here, trained alone as a
+    baseline. Critic settings have no effect.
 
     Source: Lipman et al., Flow Matching for Generative Modeling, arXiv 2210.02747, conditional flow matching with the
     straight path. Differs in: the condition is the observation; sequences that cross a trajectory end are left out.
     """
 
-    # a custom policy replaces it only if it may be trained
+    # only a trainable custom policy may replace it
     trains_behaviour = True
     samples_next_action = False
 
@@ -58,7 +58,7 @@ class BC(Method):
         return {"behaviour": velocity_field(role="behaviour")}
 
     def noise(self) -> dict[str, Draw]:
-        """Return the draws of flow matching."""
+        """Return the noise and times of flow matching."""
         return {"bc_x0": normal(), "bc_t": uniform()}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:

@@ -1,4 +1,4 @@
-"""CGQL: classifier-guided Q-learning, a behaviour flow steered by the critic while it is sampled."""
+"""CGQL: classifier-guided Q-learning, a behaviour flow guided by the critic during sampling."""
 
 from __future__ import annotations
 
@@ -37,10 +37,9 @@ class CGQL(Method):
     .. math:: \dot x = v_\beta(s, x, t) + \frac{w}{t}\left[(1-t)\,\tau\,\nabla_x \bar Q(s, x, 1) + x\right], \qquad
         L = L_{TD} + L_{FM}(v_\beta)
 
-    The first step, at t = 0, is not guided. The critic takes the flow time t too, 1 for clean actions; here it is
-    trained and asked for clean actions only. Source: the classifier-guidance baselines of Li and Levine, arXiv
-    2601.14234; classifier guidance: Dhariwal and Nichol, arXiv 2105.05233. Differs in: nothing; the defaults are the
-    behaviour of the authors' code.
+    The first step, at t = 0, is not guided. The flow time is also an input of the critic, here always 1, the time of
+    clean actions. Source: the classifier-guidance baselines of Li and Levine, arXiv 2601.14234; classifier guidance:
+    Dhariwal and Nichol, arXiv 2105.05233. Differs in: nothing; the defaults reproduce the authors' code.
     """
 
     inverse_temperature: float = setting(
@@ -64,8 +63,9 @@ class CGQL(Method):
     )
     x_term: bool = setting(
         default=True,
-        doc="Add the authors' second term to the guidance, w x / t, which widens the samples. Without it this is "
-        "classifier guidance: a score s adds (1-t)/t s to a velocity.",
+        doc="Add the authors' second term, w x / t, to the guidance, which widens the "
+        "samples. Without the term this is classifier guidance: a score s adds (1-t)/t s "
+        "to a velocity.",
     )
 
     def networks(self) -> dict[str, NetworkSpec]:
@@ -76,7 +76,7 @@ class CGQL(Method):
         }
 
     def noise(self) -> dict[str, Draw]:
-        """Return the draws of flow matching."""
+        """Return the noise and times of flow matching."""
         return {"bc_x0": normal(), "bc_t": uniform()}
 
     def guide_time(self, t: float) -> float:
@@ -87,7 +87,7 @@ class CGQL(Method):
         """Integrate the guided behaviour flow."""
         flow = nets.behaviour_target if self.target_behaviour else nets.behaviour
         behaviour: Velocity = flow.at(observations)
-        # without any weight no gradient needs to be taken
+        # if a weight is 0, no gradient is needed
         is_guided = self.inverse_temperature > 0 and self.guidance_weight > 0
 
         def velocity(x: Tensor, t: Time) -> Tensor:
@@ -96,7 +96,7 @@ class CGQL(Method):
             if not is_guided or t == 0:
                 return behaviour(x, t)
             critic_time = self.guide_time(t)
-            # frozen: the gradient is needed at actions only
+            # frozen: only the gradient with respect to actions is needed
             gradient = action_gradient(
                 lambda y: nets.frozen.critic(observations, y, critic_time).mean(1), x
             )

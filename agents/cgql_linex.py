@@ -14,14 +14,14 @@ class CGQLLinex(CGQLMSE):
 
     .. math:: \ell = e^{d} + \tau q, \qquad d = \tau\,(Q'(s, a, 1) - q),\quad q = Q(s, x_t, t)
 
-    Its optimum is :math:`\tfrac1\tau \log \mathbb{E}[e^{\tau Q'} \mid x_t]`, so that with w = 1 and without the x term
-    the guided flow ends in :math:`\pi_\beta e^{\tau Q}` as its steps shrink. Beyond a clip d > c the authors' code
-    takes :math:`\ell = d`, whose value and slope both jump. Source: Li and Levine, arXiv 2601.14234,
-    classifier-guidance baselines. Differs in: nothing; ``linear_continuation`` continues the loss at the clip instead.
+    Its optimum is :math:`\tfrac1\tau \log \mathbb{E}[e^{\tau Q'} \mid x_t]`, so with w = 1 and without the x term the
+    guided flow converges to :math:`\pi_\beta e^{\tau Q}` as its steps shrink. Beyond a clip, d > c, the authors' code
+    uses :math:`\ell = d`, where both value and slope jump. Source: Li and Levine, arXiv 2601.14234, classifier-guidance
+    baselines. Differs in: nothing; ``linear_continuation`` continues the loss at the clip instead.
     """
 
     linex_clip: float = setting(
-        default=5.0, reference="isd_clip", above=0, doc="Largest d of the exponential, c above."
+        default=5.0, reference="isd_clip", above=0, doc="Clip c, the largest d in the exponential."
     )
     linear_continuation: bool = setting(
         default=False,
@@ -38,5 +38,5 @@ class CGQLLinex(CGQLMSE):
             "noisy_gap": (clean_q - q).mean((1, 2)),
             "linex_clipped": (gap > self.linex_clip).float().mean((1, 2)),
         }
-        # both branches are computed, so the unused one must not overflow
+        # `where` computes both branches, so the unused one must not overflow
         return torch.where(gap <= self.linex_clip, clipped.exp() + scaled, beyond)

@@ -26,8 +26,8 @@ class CGQLMSE(CGQL):
 
     .. math:: L = L_{CGQL} + c\,\mathbb{E}\,(Q(s, x_t, t) - Q'(s, a, 1))^2, \qquad x_t = (1-t) x_0 + t a
 
-    Its optimum is :math:`\mathbb{E}[Q' \mid x_t]`, and the guidance at time t asks for Q at time t: right to first
-    order in tau. Source: Li and Levine, arXiv 2601.14234, classifier-guidance baselines. Differs in: nothing.
+    Its optimum is :math:`\mathbb{E}[Q' \mid x_t]`, and guidance at time t evaluates Q at time t, which is exact to
+    first order in tau. Source: Li and Levine, arXiv 2601.14234, classifier-guidance baselines. Differs in: nothing.
     """
 
     noisy_weight: float = setting(
@@ -39,7 +39,7 @@ class CGQLMSE(CGQL):
     )
 
     def noise(self) -> dict[str, Draw]:
-        """Return CGQL's draws, and time and noise of the distillation."""
+        """Return CGQL's noise, and time and noise of the distillation."""
         return {**super().noise(), "noisy_t": uniform(), "noisy_x0": normal()}
 
     def loss_weights(self) -> dict[str, float]:
@@ -62,7 +62,7 @@ class CGQLMSE(CGQL):
         """Return CGQL's losses and the distillation to noisy actions."""
         losses = super().losses(batch, targets, noise, nets, info)
         t = noise["noisy_t"].unsqueeze(-1)
-        # row by row the same time for action and critic, as guidance will ask
+        # the action's time is also the critic's, as in guidance
         noisy = interpolate(noise["noisy_x0"], batch.actions, t)
         errors = self.noisy_errors(
             nets.critic(batch.observations, noisy, t), targets["clean_q"], info

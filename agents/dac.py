@@ -37,7 +37,7 @@ from agents.core import (
 def _even(name: str, value: object) -> int:
     number = integer(name, value, at_least=2)
     if number % 2:
-        raise ValueError(f"`{name}` must be even, cosines and sines in pairs, got {value}")
+        raise ValueError(f"`{name}` must be even (pairs of cosine and sine), got {value}")
     return number
 
 
@@ -49,11 +49,11 @@ class DAC(Method):
     .. math:: L = L_{TD} + w\,\mathbb{E}\lVert\epsilon_\theta(s, x_t, t) - \epsilon\rVert^2 / D
         + \mathbb{E}\sqrt{1-\bar\alpha_t}\;g^\top\epsilon_\theta(s, x_t, t) / D
 
-    which is stationary at :math:`\epsilon_\beta - \sqrt{1-\bar\alpha_t}\,g/(2w)`, the noise of
-    :math:`\pi_\beta e^{Q/(2w)}` but for the gradient, which is taken undamped at every noise level and so overshoots.
-    Source: Fang et al., Diffusion Actor-Critic, arXiv 2405.20555; the form here is the baseline of Li and Levine, arXiv
-    2601.14234. Differs in: losses of rows are multiplied with the validity of the sequence, whereas the baseline's code
-    raises them to its power; gradients are equal. The weight w is the only temperature; the authors' default is 0.
+    which is stationary at :math:`\epsilon_\beta - \sqrt{1-\bar\alpha_t}\,g/(2w)`, the noise prediction for
+    :math:`\pi_\beta e^{Q/(2w)}` except that the gradient is not damped at high noise levels and so overshoots. Source:
+    Fang et al., Diffusion Actor-Critic, arXiv 2405.20555; the form here is the baseline of Li and Levine, arXiv
+    2601.14234. Differs in: each row's loss is multiplied by the validity of the sequence, whereas the baseline's code
+    raises the loss to that power; gradients are equal. The weight w is the only temperature; the authors' default is 0.
     """
 
     beta_schedule: BetaSchedule = setting(
@@ -64,7 +64,7 @@ class DAC(Method):
     flow_steps: int = setting(
         default=10,
         reference="diffusion_steps",
-        fixed="the noise schedule has as many steps",
+        fixed="the noise schedule is built with it",
         doc="K, diffusion steps.",
     )
     bc_weight: float = setting(
@@ -82,8 +82,9 @@ class DAC(Method):
     sampler: Sampler = setting(
         default="ddpm_clipped",
         reference="clip_sampler_before",
-        doc="Mean of a reverse step: `ddpm_clipped`, the posterior of the clipped estimate, `ddpm` without that clip, "
-        "or `jump` to the estimate; see `denoise`.",
+        doc="Mean of a reverse step: the posterior mean of the clipped estimate "
+        "(`ddpm_clipped`) or of the estimate (`ddpm`), or the estimate itself (`jump`); "
+        "see `denoise`.",
     )
     clip_states: bool = setting(
         default=False,
@@ -112,7 +113,7 @@ class DAC(Method):
         return {"action": normal(), "denoise": normal("KBD")}
 
     def noise(self) -> dict[str, Draw]:
-        """Return the draws of the denoising loss."""
+        """Return the noise and steps of the denoising loss."""
         return {"diffusion_t": integers(), "diffusion_eps": normal()}
 
     def loss_weights(self) -> dict[str, float]:
@@ -135,7 +136,7 @@ class DAC(Method):
         """Return the TD target, noisy dataset actions, and Q's gradient there."""
         alpha_bar = nets.schedule.alpha_bar(noise["diffusion_t"])
         noisy = add_noise(batch.actions, noise["diffusion_eps"], alpha_bar)
-        # at noisy actions, and of the mean without the penalty: only the TD target is pessimistic
+        # the critics' mean: only the TD target is pessimistic
         guide = nets.critic_target if self.target_gradient else nets.frozen.critic
         gradient = action_gradient(
             lambda actions: guide(batch.observations, actions).mean(1), noisy
@@ -151,17 +152,18 @@ class DAC(Method):
     def actor_losses(self, predicted: Tensor, targets: Targets) -> Tensor:
         """Return the linear Q terms.
 
-        :param predicted: noise that the policy sees in the noisy dataset actions, (S, B, D).
+        :param predicted: the policy's noise prediction at the noisy dataset actions, (S, B, D).
         :param targets: from :meth:`targets`.
         :return: (S, B, D).
         """
-        # a predicted noise is minus the score times this root, and Q's gradient adds to the score
+        # the noise prediction is minus the score times this root; Q's gradient is added to the
+        # score
         return (1 - targets["alpha_bar"]).sqrt() * targets["gradient"] * predicted
 
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
-        """Return the TD loss, the denoising loss and the policy's."""
+        """Return the TD loss, the denoising loss and the policy's Q term."""
         predicted = nets.denoiser(
             batch.observations, targets["noisy"], noise["diffusion_t"].unsqueeze(-1)
         )

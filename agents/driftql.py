@@ -27,11 +27,11 @@ from agents.core import (
     velocity_field,
 )
 
-FAR = 1e6  # its kernel is 0 at every width
+FAR = 1e6  # a distance whose kernel is 0 for every width
 
 
 class DriftQL(Method):
-    r"""A one-step policy moves along a drift, to the dataset action and away from its own samples, and maximises Q.
+    r"""A one-step policy drifts towards the dataset action and away from its other samples, and maximises Q.
 
     .. math:: L = L_{TD} + w\,\mathbb{E}\lVert x_i - \mathrm{clip}(x_i + \eta\,\Delta_i)\rVert^2 / D
         - \mathbb{E}\,\bar Q(s, \mathrm{clip}\,\mu(s, z)), \qquad
@@ -39,11 +39,11 @@ class DriftQL(Method):
 
     The n samples :math:`x_i` of a state come from the policy itself; :math:`k_{ij}` is a softmax over the other samples
     of :math:`-d_{ij}/\tau` (Laplace) or :math:`-d_{ij}^2/2\tau^2` (Gaussian), and d is the distance over
-    :math:`\sqrt D`. Only the policy acts.
+    :math:`\sqrt D`. Only this policy acts.
 
     Source: Drift Q-Learning, arXiv 2606.00350, and the authors' code (github.com/DT6A/driftql, ``agents/driftql.py``).
-    Differs in: action chunks; the drift is of all rows of a batch; a state has one dataset action, so attraction has no
-    kernel.
+    Differs in: action chunks; the drift is computed for all rows of a batch; each state has one dataset action, so
+    attraction has no kernel.
     """
 
     drift_weight: float = setting(
@@ -77,7 +77,7 @@ class DriftQL(Method):
         reference="noise_dim",
         at_least=1,
         fixed=BUILT_INTO_NETWORKS,
-        doc="Numbers of noise that the policy sees; None: as many as its actions.",
+        doc="Dimensions of the policy's noise; None: those of an action chunk.",
     )
     ensemble_size: int = setting(default=2)
     rho: float = setting(default=1.0, reference="q_agg", search=choice(0.0, 1.0))
@@ -90,7 +90,7 @@ class DriftQL(Method):
         }
 
     def policy_noise(self, axes: str = "B", **sizes: int) -> Draw:
-        """Return a draw that the policy maps to actions."""
+        """Return the shape of the noise that the policy maps to actions."""
         if self.noise_size is None:
             return normal(f"{axes}D", **sizes)
         return normal(f"{axes}Z", Z=self.noise_size, **sizes)
@@ -120,7 +120,7 @@ class DriftQL(Method):
         :return: (S, B, M, D).
         """
         scale = samples.shape[-1] ** 0.5 if self.scale_distances else 1.0
-        # a sample has no weight for itself
+        # a sample is not repelled by itself
         itself = torch.eye(samples.shape[-2], dtype=torch.bool, device=samples.device)
         distance = torch.cdist(samples, samples).masked_fill(itself, FAR) / scale
         if self.kernel == "laplace":

@@ -30,10 +30,10 @@ from agents.core import (
 
 
 class DSRL(Method):
-    r"""A soft actor-critic chooses the noise from which a cloned flow starts; the flow turns it into an action.
+    r"""A soft actor-critic selects the noise that a cloned flow maps to an action.
 
-    The latent critic Z copies the critics along the flow F, at standard normal noise, and the latent policy maximises
-    it:
+    The latent critic Z learns the critics' values of the flow's actions F(s, z) at standard normal noise z, and the
+    latent policy maximises Z:
 
     .. math:: L = L_{TD} + L_{FM}(v) + \mathbb{E}_z(Z(s, z) - Q(s, F(s, z)))^2
         + \mathbb{E}_{y\sim\pi}[\alpha\log\pi(y\mid s) - \bar Z(s, c\,y)] + \alpha\,(-\log\pi(y\mid s) - \bar H)
@@ -51,7 +51,7 @@ class DSRL(Method):
         doc="Bound c of every latent coordinate.",
     )
     target_entropy: float | None = setting(
-        default=None, doc="Entropy that the temperature aims at, of y in (-1, 1)^D; None: -D/2."
+        default=None, doc="Target entropy of y in (-1, 1)^D; None: -D/2."
     )
     target_behaviour: bool = setting(
         default=True,
@@ -70,11 +70,11 @@ class DSRL(Method):
         }
 
     def action_noise_table(self) -> dict[str, Draw]:
-        """Return the noise of the latent policy, whose sample is the start of the flow."""
+        """Return the noise of the latent policy, whose samples start the flow."""
         return {"policy": normal()}
 
     def noise(self) -> dict[str, Draw]:
-        """Return the draws of latent distillation, flow matching and latent policy."""
+        """Return the noise and times of latent distillation, flow matching and latent policy."""
         return {"latent_z": normal(), "bc_x0": normal(), "bc_t": uniform(), "policy_eps": normal()}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
@@ -84,7 +84,7 @@ class DSRL(Method):
         return self.steer(observations, self.noise_scale * latent, nets)
 
     def steer(self, observations: Tensor, z: Tensor, nets: Networks) -> Tensor:
-        """Return the end F(s, z) of the behaviour flow, clipped to the action bounds."""
+        """Return the behaviour flow's actions F(s, z), (S, B, D), clipped to the action bounds."""
         flow = (nets.behaviour_target if self.target_behaviour else nets.behaviour).at(observations)
         return integrate_flow(flow, z, self.flow_steps).clamp(-1, 1)
 
@@ -110,7 +110,7 @@ class DSRL(Method):
         info["latent_std"] = log_std.exp().mean((1, 2))
         return {
             "td": td,
-            # of drawn noise, so sequences across an end count too
+            # does not use dataset actions, so sequences that cross an end are included
             "latent": (latent_q - targets["latent_q"]).square().mean((1, 2)),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
             "actor": (info["temperature"].unsqueeze(1) * log_prob - policy_q).mean(1),

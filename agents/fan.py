@@ -36,11 +36,11 @@ from agents.core import (
 
 
 class FAN(Method):
-    r"""A one-step policy is anchored to the behaviour flow in one evaluation, and critics take noise as an input.
+    r"""A one-step policy is anchored to the behaviour flow with one evaluation, and a critic has noise as an input.
 
-    The policy's displacement, action minus noise, is regressed on the flow's velocity at a random point between the
-    two. A critic F of state, action and noise holds a distribution of returns, of which the critic Q keeps an upper
-    expectile:
+    The policy's displacement, action minus noise, regresses to the flow's velocity at a random point between noise and
+    action. A critic F of state, action and noise represents a distribution of returns, and the critic Q learns an upper
+    expectile of it:
 
     .. math:: A(s, z) = \lVert \mu(s, z) - z - v(s, x_t, t)\rVert^2,\quad x_t = (1 - t) z + t \mu(s, z)
 
@@ -51,35 +51,37 @@ class FAN(Method):
     with :math:`u = \bar F'(s, a, n) - Q(s, a)`, F' the moving average, and actions clipped except in A(s, z).
 
     Source: Lee et al., arXiv 2605.01663, and the authors' code (github.com/brianlsy98/FAN, ``agents/fan.py``). Differs
-    in: action chunks; the weights w and w' stay the same online; Q is never normalised; best-of-n is for acting alone.
+    in: action chunks; the weights w and w' stay the same online; Q is never normalised; best-of-n applies only to
+    acting.
     """
 
     fails_by_design: ClassVar[dict[str, str]] = {
         "values": "the TD target is reduced by `critic_anchor_weight` times the distance to the flow, so values are low"
     }
 
-    samples_next_action = False  # its noise is among the draws of `noise`
+    samples_next_action = False  # `noise` declares its noise
 
     anchor_weight: float = setting(
         default=10.0,
         reference="alpha1",
         above=0,
         search=log_range(1.0, 300.0),
-        doc="Weight w of the policy's anchoring. Large values stay close to cloning.",
+        doc="Weight w of the policy's anchoring. Large values keep the policy close to cloning.",
     )
     critic_anchor_weight: float = setting(
         default=10.0,
         reference="alpha2",
         at_least=0,
         search=choice(0.0, 0.3, 1.0, 3.0, 10.0),
-        doc="Weight w' of the next action's distance to the flow, a sum over the chunk, in the TD target.",
+        doc="Weight w' of the next action's distance to the flow, summed over the chunk, in "
+        "the TD target.",
     )
     expectile: float = setting(
         default=0.9,
         above=0,
         below=1,
         search=linear_range(0.5, 0.99),
-        doc="Kappa of the critic without noise.",
+        doc="Expectile kappa of the critic without noise.",
     )
     ensemble_size: int = setting(default=2)
     rho: float = setting(default=0.0, reference="z_agg")
@@ -87,7 +89,7 @@ class FAN(Method):
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics with and without noise, behaviour flow and one-step policy."""
         return {
-            # an action, and noise of its size
+            # inputs: an action chunk and noise of the same shape
             "noise_critic": critic(width=lambda actions: 2 * actions),
             # Q regresses to the moving average of F and needs no target network
             "critic": critic(target=False),
@@ -117,7 +119,7 @@ class FAN(Method):
         return nets.one_step(observations, noise["action"]).clamp(-1, 1)
 
     def distance(self, flow: Velocity, z: Tensor, actions: Tensor, t: Tensor) -> Tensor:
-        """Return squared differences of action minus noise and the flow's velocity at times (S, B), (S, B, D)."""
+        """Return squared differences of action minus noise and the flow's velocity, (S, B, D), at times (S, B)."""
         t = t.unsqueeze(-1)
         return (actions - z - flow(interpolate(z, actions, t), t)).square()
 
@@ -125,7 +127,7 @@ class FAN(Method):
         """Return the TD target, less the distance to the flow, and the target of the critic without noise."""
         next_actions = self.act(batch.next_observations, {"action": noise["next_z"]}, nets)
         flow = nets.behaviour.at(batch.next_observations)
-        # a sum over the chunk: the reduction of the target grows with the number of actions
+        # a sum over the chunk, so longer chunks reduce the target more
         penalty = self.distance(flow, noise["next_z"], next_actions, noise["next_t"]).sum(-1)
         next_q = pessimistic_value(nets.critic(batch.next_observations, next_actions), self.rho)
         noisy = torch.cat([batch.actions, noise["value_n"]], -1)
@@ -140,14 +142,14 @@ class FAN(Method):
     ) -> Losses:
         """Return the losses of both critics, flow matching, anchoring, and the policy's Q term for each critic."""
         q = nets.critic(batch.observations, batch.actions)
-        # z' drew the target's next action, and tells the critic which return this is
+        # the target's next action was sampled with z', which is therefore an input of F
         noisy = torch.cat([batch.actions, noise["next_z"]], -1)
         noisy_q = nets.noise_critic(batch.observations, noisy)
         actions = nets.one_step(batch.observations, noise["anchor_z"])
         clipped = actions.clamp(-1, 1)
         noisy = torch.cat([clipped, noise["q_n"]], -1)
         policy_q = nets.frozen.noise_critic(batch.observations, noisy)
-        # frozen: the policy is drawn to the flow, not the flow to the policy
+        # frozen: the policy is regularised towards the flow, not the flow towards the policy
         flow = nets.frozen.behaviour.at(batch.observations)
         distance = self.distance(flow, noise["anchor_z"], actions, noise["anchor_t"])
         value_losses = expectile_loss(targets["value"] - q, self.expectile)

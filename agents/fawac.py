@@ -34,10 +34,9 @@ class FAWAC(Method):
     .. math:: L = L_{TD} + \mathbb{E}\,(Q'(s, a) - V(s))^2
         + \mathbb{E}\,\min(e^{\tau(\bar Q(s, a) - V(s))}, w_{max})\,\lVert v(s, x_t, t) - (x_1 - x_0)\rVert^2 / D
 
-    with dataset actions a. The policy's gradient never passes a critic. Source: Nair et al., AWAC, arXiv 2006.09359;
-    its form with a flow is the baseline of Li and Levine, arXiv 2601.14234. Differs in: nothing; like that baseline's,
-    the weights are not normalised, so that the flow's effective learning rate varies with the state and the
-    temperature.
+    with dataset actions a. No critic is differentiated in the policy loss. Source: Nair et al., AWAC, arXiv 2006.09359;
+    its form with a flow is the baseline of Li and Levine, arXiv 2601.14234. Differs in: nothing; as in that baseline,
+    the weights are not normalised, so the flow's effective learning rate varies with the state and the temperature.
     """
 
     trains_behaviour = True
@@ -60,7 +59,7 @@ class FAWAC(Method):
         }
 
     def noise(self) -> dict[str, Draw]:
-        """Return the draws of flow matching."""
+        """Return the noise and times of flow matching."""
         return {"bc_x0": normal(), "bc_t": uniform()}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
@@ -70,12 +69,12 @@ class FAWAC(Method):
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target, the target critics' values of the dataset actions and the weights of those actions."""
-        # computed here, under `no_grad`: the weight of a row is a constant of the flow's loss
+        # computed here, under `no_grad`, since the weight of a row is constant in the flow's loss
         value = nets.value(batch.observations)
         advantage = nets.critic(batch.observations, batch.actions).mean(1) - value
         weight = advantage_weight(advantage, self.inverse_temperature, self.max_weight)
         info |= {"advantage_mean": advantage.mean(1), "weight_mean": weight.mean(1)}
-        # rows at the cap have equal weights: a large share calls for a smaller `inverse_temperature`
+        # rows at the cap all have the same weight; if many are, `inverse_temperature` is too large
         info["weight_at_max"] = (weight == self.max_weight).float().mean(1)
         return {
             **self.td_targets(batch, noise, nets),
@@ -94,7 +93,8 @@ class FAWAC(Method):
         weight = batch.valid * targets["weight"]
         return {
             "td": td,
-            # the error is symmetric: here V is trained, and the critics' values are constants
+            # the squared error is symmetric, but only V is trained; the critics' values are
+            # constants
             "value": td_loss(targets["data_q"], value, batch.valid),
             "actor": flow_matching_loss(
                 velocity, noise["bc_x0"], batch.actions, noise["bc_t"], weight

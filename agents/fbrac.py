@@ -26,12 +26,12 @@ from agents.core import (
 
 
 class FBRAC(Method):
-    r"""One flow is both the behaviour model and the policy: cloning, and Q's gradient through all its Euler steps.
+    r"""One flow is both behaviour model and policy: it clones, and Q is backpropagated through all its Euler steps.
 
     .. math:: L = L_{TD} + L_{FM}(v) - \frac1w\,\mathbb{E}\,\bar Q(s, \mathrm{ODE}(s, z; v))
 
     Source: Park, Li and Levine, Flow Q-Learning, arXiv 2502.02538, flow counterpart of behaviour-regularised
-    actor-critic; this form is the one compared in arXiv 2601.14234. Differs in: nothing from the latter.
+    actor-critic; in the form compared in arXiv 2601.14234. Differs in: nothing from the latter.
     """
 
     trains_behaviour = True
@@ -41,7 +41,7 @@ class FBRAC(Method):
         reference="alpha",
         above=0,
         search=log_range(0.01, 1000.0),
-        doc="Weight w of cloning against Q. The Q term weighs 1/w.",
+        doc="Weight w of cloning relative to Q; the loss scales the Q term by 1/w.",
     )
 
     def networks(self) -> dict[str, NetworkSpec]:
@@ -49,7 +49,7 @@ class FBRAC(Method):
         return {"critic": critic(target=True), "flow": velocity_field(role="behaviour")}
 
     def noise(self) -> dict[str, Draw]:
-        """Return the draws of flow matching and the start of the policy's actions."""
+        """Return the noise and times of flow matching, and the policy's noise."""
         return {"bc_x0": normal(), "bc_t": uniform(), "q_z": normal()}
 
     def loss_weights(self) -> dict[str, float]:
@@ -65,12 +65,12 @@ class FBRAC(Method):
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the TD and flow-matching losses, and the Q term through the whole chain."""
-        # with its graph, and before cloning: gradients of the flow are summed in this order
+        # before cloning, since the flow's gradients are summed in this order
         actions = self.act(batch.observations, {"action": noise["q_z"]}, nets)
         td = self.critic_loss(batch, targets, nets, info)
         return {
             "td": td,
             "bc_flow": cloning_loss(nets.flow, batch, noise),
-            # through every step of the flow; the one-step policy of FQL avoids this
+            # differentiated through every step of the flow, which FQL's one-step policy avoids
             "q": -nets.frozen.critic(batch.observations, actions).mean((1, 2)),
         }

@@ -35,9 +35,9 @@ class FEDIT(Method):
 
     .. math:: L = L_{TD} + L_{FM}(v) - \mathbb{E}\,\bar Q(s, a) + \alpha\,\mathbb{E}\log\pi_{edit}(e) + L_\alpha
 
-    The critic never shapes the flow. Source: Dong et al., EXPO, arXiv 2507.07986, in the form of the baseline of Li and
-    Levine, arXiv 2601.14234. Differs in: nothing; like that baseline it executes one candidate, whereas EXPO executes
-    the best of several (``best_of_n``).
+    The critics do not train the flow. Source: Dong et al., EXPO, arXiv 2507.07986, in the form of the baseline of Li
+    and Levine, arXiv 2601.14234. Differs in: nothing; like that baseline, FEDIT executes one sampled action, whereas
+    EXPO executes the best of several (``best_of_n``).
     """
 
     edit_scale: float = setting(
@@ -49,7 +49,7 @@ class FEDIT(Method):
     target_entropy: float | None = setting(
         default=None,
         reference="edit_target_entropy",
-        doc="Entropy that the temperature aims at, in the edit's unscaled space; None: -D/2.",
+        doc="Target entropy of the edit before scaling; None: -D/2.",
     )
 
     def networks(self) -> dict[str, NetworkSpec]:
@@ -66,7 +66,7 @@ class FEDIT(Method):
         return {"action": normal(), "edit": normal()}
 
     def noise(self) -> dict[str, Draw]:
-        """Return the draws of flow matching and of the edit loss."""
+        """Return the noise and times of flow matching, and the noise of the edit loss."""
         return {
             "bc_x0": normal(),
             "bc_t": uniform(),
@@ -84,7 +84,7 @@ class FEDIT(Method):
         return apply_edit(nets.edit, observations, flow_actions, noise["edit"], self.edit_scale)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the TD target, and the flow's actions, which the edit loss takes as given."""
+        """Return the TD target, and the flow's actions, which are constants in the edit loss."""
         # detached: the edit does not train the flow
         flow_actions = self.follow_flow(batch.observations, noise["edit_z"], nets)
         return {**self.td_targets(batch, noise, nets), "flow_actions": flow_actions}
@@ -95,7 +95,7 @@ class FEDIT(Method):
         """Return the losses of TD, flow matching, edit policy and temperature."""
         td = self.critic_loss(batch, targets, nets, info)
         bc_flow = cloning_loss(nets.behaviour, batch, noise)
-        # the edit's losses do not use the batch's actions, so sequences across an end count too
+        # the edit's losses do not use dataset actions, so sequences that cross an end are included
         return {"td": td, "bc_flow": bc_flow} | edit_losses(
             batch,
             targets["flow_actions"],

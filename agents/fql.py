@@ -31,11 +31,11 @@ class FQL(Method):
     .. math:: L = L_{TD} + L_{FM}(v) + w\,\mathbb{E}\lVert \mathrm{ODE}(s, z; v) - \mu(s, z)\rVert^2 / D
         - \mathbb{E}\,\bar Q(s, \mathrm{clip}\,\mu(s, z))
 
-    Only the one-step policy acts, so no gradient goes through the flow's steps.
+    Only the one-step policy acts, so no gradient flows through the flow's steps.
 
     Source: Park, Li and Levine, Flow Q-Learning, arXiv 2502.02538. Differs in, as in the comparison of arXiv
-    2601.14234: action chunks; ten critics with pessimistic targets, not two with a mean; Q is never normalised; a
-    sequence that crosses a trajectory end is left out whole.
+    2601.14234: action chunks; ten critics with pessimistic targets, not the mean of two; Q is never normalised; a
+    sequence that crosses a trajectory end is masked out completely.
     """
 
     distill_weight: float = setting(
@@ -43,7 +43,7 @@ class FQL(Method):
         reference="alpha",
         above=0,
         search=log_range(0.3, 1000.0),
-        doc="Weight w of the distillation. Large values stay close to cloning.",
+        doc="Weight w of the distillation. Large values keep the policy close to cloning.",
     )
 
     def networks(self) -> dict[str, NetworkSpec]:
@@ -55,7 +55,7 @@ class FQL(Method):
         }
 
     def noise(self) -> dict[str, Draw]:
-        """Return the draws of flow matching and the noise that teacher and student share."""
+        """Return the noise and times of flow matching, and the noise that teacher and student share."""
         return {"bc_x0": normal(), "bc_t": uniform(), "distill_z": normal()}
 
     def loss_weights(self) -> dict[str, float]:
@@ -81,8 +81,9 @@ class FQL(Method):
         return {
             "td": td,
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
-            # neither loss uses the batch's actions, so sequences across an end count too
+            # neither loss uses dataset actions, so sequences that cross an end are included
             "distill": (student - targets["teacher"]).square().mean((1, 2)),
-            # clipped for the critics, which are trained inside the bounds only; distillation keeps the student there
+            # clipped, since critics are trained only inside the bounds; the distillation keeps the
+            # student there
             "q": -nets.frozen.critic(batch.observations, student.clamp(-1, 1)).mean((1, 2)),
         }

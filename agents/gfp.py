@@ -27,7 +27,7 @@ from agents.fql import FQL
 
 
 class GFP(FQL):
-    r"""A flow clones actions with a weight that compares them with the policy's, which is distilled from that flow.
+    r"""A flow clones actions that are better than those of a one-step policy, which is distilled from the flow.
 
     .. math:: g = \mathrm{softmax}_{a,\,\mu(s, z)}\big(\tfrac\lambda\eta \bar Q'(s, \cdot)\big)_a,\qquad
         \lambda^{-1} = \mathbb{E}|\bar Q(s, \mu(s, z))|
@@ -35,26 +35,28 @@ class GFP(FQL):
     .. math:: L = L_{TD} + \mathbb{E}\,g\,\lVert v(s, x_t, t) - (a - x_0)\rVert^2 / D
         + w\,\mathbb{E}\lVert \mathrm{ODE}(s, z; v) - \mu(s, z)\rVert^2 / D - \lambda\,\mathbb{E}\,\bar Q(s, \mu(s, z))
 
-    The policy's actions are clipped except in the distillation. g and lambda are constants; Q' is the moving average.
+    The policy's actions are clipped except in the distillation. g and lambda are constants; Q' is the target network.
 
     Source: Tiofack et al., arXiv 2512.03973, and the authors' code (github.com/Simple-Robotics/guided-flow-policy,
     ``agents/gfp.py``). Differs in: action chunks; the flow time is not embedded; a target that averages over both
-    policies samples the flow at the next state, as in the paper; the code's settings take the present one.
+    policies samples the flow at the next state, as in the paper; the settings of the authors' code use the current
+    state.
     """
 
-    samples_next_action = False  # its noise is among the draws of `noise`
+    samples_next_action = False  # `noise` declares its noise
 
     distill_weight: float = setting(
         default=1.0,
         search=log_range(0.01, 30.0),
-        doc="Weight w of the distillation. Large values stay close to the flow.",
+        doc="Weight w of the distillation. Large values keep the policy close to the flow.",
     )
     guidance_temperature: float = setting(
         default=1e-3,
         reference="eta_temperature",
         above=0,
         search=log_range(1e-6, 1.0),
-        doc="Eta, relative to the mean absolute value of Q; small values clone only better actions, large ones all.",
+        doc="Temperature eta, relative to the mean absolute value of Q; small values clone "
+        "only better actions, large values all.",
     )
     target: Literal["policy", "mean"] = setting(
         default="policy",
@@ -64,13 +66,14 @@ class GFP(FQL):
     rival: Literal["policy", "smaller"] = setting(
         default="policy",
         reference="guidance_agg",
-        doc="Baseline of an action's value: the `policy`'s, or the `smaller` of its and the flow's.",
+        doc="Value that a dataset action's is compared with: the `policy`'s, or the `smaller`"
+        " of the policy's and the flow's.",
     )
     ensemble_size: int = setting(default=2)
     rho: float = setting(default=0.0, reference="q_agg")
 
     def noise(self) -> dict[str, Draw]:
-        """Return the draws of the next action, of flow matching, and the noise that flow and policy share."""
+        """Return the noise of the next action, of flow matching (with times), and of flow and policy in common."""
         return {"next_z": normal(), "bc_x0": normal(), "bc_t": uniform(), "distill_z": normal()}
 
     def follow_flow(self, observations: Tensor, z: Tensor, nets: Networks) -> Tensor:
@@ -88,7 +91,7 @@ class GFP(FQL):
         next_actions = self.act(next_obs, {"action": noise["next_z"]}, nets)
         next_q = value(next_obs, next_actions)
         if self.target == "mean":
-            # from the same noise, so that the mean is over policies and not over draws too
+            # both from the same noise, so that the mean is only over policies
             flow_actions = self.follow_flow(next_obs, noise["next_z"], nets)
             next_q = (next_q + value(next_obs, flow_actions)) / 2
         teacher = self.follow_flow(obs, z, nets)
@@ -96,7 +99,8 @@ class GFP(FQL):
         rival = value(obs, student)
         if self.rival == "smaller":
             rival = torch.minimum(rival, value(obs, teacher))
-        # of the online critics, which the policy maximises; target networks evaluate the rest
+        # from the online critics, which the policy maximises; all other values are the target
+        # networks'
         q_size = pessimistic_value(nets.critic(obs, student), self.rho).abs().mean(1)
         scale = 1 / q_size  # lambda, (S,)
         better = (value(obs, batch.actions) - rival) * scale.unsqueeze(1)
@@ -125,7 +129,7 @@ class GFP(FQL):
         return {
             "td": self.critic_loss(batch, targets, nets, info),
             "bc_flow": flow_matching_loss(flow, x_0, batch.actions, t, weight),
-            # neither of these uses the batch's actions, so sequences across an end count too
+            # neither loss uses dataset actions, so sequences that cross an end are included
             "distill": (student - targets["teacher"]).square().mean((1, 2)),
             "q": -targets["scale"] * policy_q.mean(1),
         }

@@ -39,8 +39,8 @@ class IDQL(Method):
 
     Source: Hansen-Estruch et al., IDQL, arXiv 2304.10573, and the authors' code (github.com/philippe-eecs/IDQL,
     ``jaxrl5/agents/ddpm_iql``). Differs in: action chunks; an MLP predicts the noise, whereas the authors use a
-    residual network with dropout; networks take their step together and target networks track the weights from before
-    it, whereas that code updates policy, value and critics one after the other.
+    residual network with dropout; all networks are updated together and target networks track the weights from before
+    the update, whereas that code updates policy, value and critics one after the other.
     """
 
     samples_next_action = False
@@ -51,7 +51,7 @@ class IDQL(Method):
         above=0,
         below=1,
         search=linear_range(0.5, 0.99),
-        doc="Kappa of the value loss.",
+        doc="Expectile kappa of the value loss.",
     )
     beta_schedule: BetaSchedule = setting(
         default="vp",
@@ -63,7 +63,7 @@ class IDQL(Method):
         reference="actor_tau",
         at_least=0,
         at_most=1,
-        doc="Weight of the policy in its moving average, which acts.",
+        doc="Rate at which the moving average that acts tracks the policy.",
     )
     policy_learning_rate: float | str | None = setting(
         default=None,
@@ -73,12 +73,12 @@ class IDQL(Method):
     flow_steps: int = setting(
         default=5,
         reference="T",
-        fixed="the noise schedule has as many steps",
+        fixed="the noise schedule is built with it",
         doc="K, diffusion steps.",
     )
     best_of_n: int = setting(default=64, reference="N", search=choice(16, 64, 256))
     ensemble_size: int = setting(default=2)
-    rho: float = setting(default=1.0, doc="Pessimism; 1 with two critics is their minimum.")
+    rho: float = setting(default=1.0, doc="Pessimism; with two critics, 1 takes their minimum.")
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics, state value, noise prediction with its moving average, and noise schedule."""
@@ -101,7 +101,7 @@ class IDQL(Method):
         return {"action": normal(), "denoise": normal("KBD")}
 
     def noise(self) -> dict[str, Draw]:
-        """Return the draws of the denoising loss."""
+        """Return the noise and steps of the denoising loss."""
         return {"diffusion_t": integers(), "diffusion_eps": normal()}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
@@ -113,11 +113,11 @@ class IDQL(Method):
 
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
         """Score candidates by the minimum of the target critics."""
-        # the lowest critic: the best of many candidates is else the most overrated one
+        # the minimum, since with the mean the best of many candidates would be the most overestimated one
         return nets.critic_target(observations, actions).amin(1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the target of the critics, from V at the next state, and of V, from the target critics at a."""
+        """Return the critics' target, from V at the next state, and V's target, from the target critics."""
         return implicit_targets(batch, nets, self.rho)
 
     def losses(

@@ -34,11 +34,11 @@ class IFQL(Method):
     .. math:: L = \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + \mathbb{E}\,(Q(s, a) - R - \gamma^H M V(s'))^2 + L_{FM}(v),
         \qquad u = Q'_{pess}(s, a) - V(s)
 
-    Actions are drawn from the flow ``best_of_n`` times and the one with the highest minimum over the critics is
-    executed. Source: Kostrikov, Nair and Levine, Implicit Q-Learning, arXiv 2110.06169; Hansen-Estruch et al., IDQL,
-    arXiv 2304.10573; with a flow: Park, Li and Levine, Flow Q-Learning, arXiv 2502.02538; here as the baseline of Li
-    and Levine, arXiv 2601.14234. Differs in: ``q_mean`` and the like are of predictions, whereas that baseline logs the
-    TD target's; actions are sampled for batches of states.
+    The flow is sampled ``best_of_n`` times, and the action with the highest minimum over the critics is executed.
+    Source: Kostrikov, Nair and Levine, Implicit Q-Learning, arXiv 2110.06169; Hansen-Estruch et al., IDQL, arXiv
+    2304.10573; with a flow: Park, Li and Levine, Flow Q-Learning, arXiv 2502.02538; here as the baseline of Li and
+    Levine, arXiv 2601.14234. Differs in: ``q_mean``, ``q_max`` and ``q_min`` are computed from the critics'
+    predictions, in that baseline from the TD target; actions are sampled for batches of states.
     """
 
     samples_next_action = False
@@ -50,12 +50,13 @@ class IFQL(Method):
         above=0,
         below=1,
         search=linear_range(0.5, 0.99),
-        doc="Kappa of the value loss.",
+        doc="Expectile kappa of the value loss.",
     )
     mask_value: bool = setting(
         default=False,
-        doc="Leave sequences that cross a trajectory's end out of the value loss too, as the other losses do; the "
-        "authors' code keeps them, with actions of the next trajectory in their chunk.",
+        doc="Mask sequences that cross a trajectory's end in the value loss, as in the other "
+        "losses. The authors' code includes them, with actions of the next trajectory in "
+        "their chunk.",
     )
     best_of_n: int = setting(default=32, reference="num_samples", search=choice(8, 16, 32, 64))
 
@@ -68,7 +69,7 @@ class IFQL(Method):
         }
 
     def noise(self) -> dict[str, Draw]:
-        """Return the draws of flow matching."""
+        """Return the noise and times of flow matching."""
         return {"bc_x0": normal(), "bc_t": uniform()}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
@@ -78,11 +79,11 @@ class IFQL(Method):
 
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
         """Score candidates by the minimum of the online critics."""
-        # the lowest critic: the best of many candidates is else the most overrated one
+        # the minimum, since with the mean the best of many candidates would be the most overestimated one
         return nets.critic(observations, actions).amin(1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the target of the critics, from V at the next state, and of V, from the target critics at a."""
+        """Return the critics' target, from V at the next state, and V's target, from the target critics."""
         return implicit_targets(batch, nets, self.rho)
 
     def losses(
@@ -90,7 +91,7 @@ class IFQL(Method):
     ) -> Losses:
         """Return the expectile, TD and flow-matching losses."""
         td = self.critic_loss(batch, targets, nets, info)
-        # the authors' code counts sequences across an end too
+        # the authors' code includes sequences that cross an end
         weight = batch.valid if self.mask_value else 1.0
         value = implicit_value_loss(batch, targets["value"], weight, nets, self.expectile, info)
         return {

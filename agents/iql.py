@@ -34,22 +34,22 @@ from agents.core import (
     state_value,
 )
 
-# the authors' bound of exp(alpha A)
+# the authors' upper bound on exp(alpha A)
 LARGEST_WEIGHT = 100.0
 
 
 class IQL(Method):
-    r"""Values are learnt from dataset actions alone; a Gaussian policy is cloned, weighted by the advantage.
+    r"""Values are learnt from dataset actions alone; a Gaussian policy is trained by advantage-weighted cloning.
 
     .. math:: L = \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + \sum_j \mathbb{E}\,(Q_j(s, a) - R - \gamma^H M V(s'))^2
         - \mathbb{E}\,\min(e^{\alpha A}, 100)\,\log\pi(a|s), \qquad u = Q'_{min}(s, a) - V(s),\quad A = Q_{min} - V
 
-    The standard deviation is 1. With ``actor_loss="ddpgbc"`` the mean maximises Q, divided by its mean absolute value,
-    and behaviour cloning has the weight alpha.
+    The standard deviation is 1. With ``actor_loss="ddpgbc"``, the mean maximises Q, divided by Q's mean absolute value,
+    and alpha is the weight of behaviour cloning.
 
     Source: Kostrikov, Nair and Levine, Implicit Q-Learning, arXiv 2110.06169; as in Flow Q-Learning, arXiv 2502.02538,
-    whose code is github.com/seohongpark/fql (``agents/iql.py``). Differs in: action chunks; the mean is executed, in
-    collection too, whereas that code adds noise of ``sample_std`` 1.
+    whose code is github.com/seohongpark/fql (``agents/iql.py``). Differs in: action chunks; the mean is executed in
+    collection too, whereas that code adds noise there (``sample_std`` 1).
     """
 
     samples_next_action = False
@@ -59,7 +59,7 @@ class IQL(Method):
         above=0,
         below=1,
         search=linear_range(0.5, 0.99),
-        doc="Kappa of the value loss.",
+        doc="Expectile kappa of the value loss.",
     )
     actor_loss: Literal["awr", "ddpgbc"] = setting(
         default="awr",
@@ -71,20 +71,20 @@ class IQL(Method):
         reference="alpha",
         at_least=0,
         search=log_range(0.1, 100.0),
-        doc="Alpha: of the advantage with AWR, of cloning with DDPG+BC.",
+        doc="Weight alpha: of the advantage with AWR, of cloning with DDPG+BC.",
     )
     sample_std: float = setting(
         default=0.0, at_least=0, doc="Standard deviation of executed actions around the mean."
     )
     ensemble_size: int = setting(default=2)
-    rho: float = setting(default=1.0, doc="Pessimism; 1 with two critics is their minimum.")
+    rho: float = setting(default=1.0, doc="Pessimism; with two critics, 1 takes their minimum.")
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return state value, critics and the policy's mean."""
         return {"value": state_value(), "critic": critic(), "actor": gaussian_mean()}
 
     def noise(self) -> dict[str, Draw]:
-        """Return nothing: an update draws nothing."""
+        """Return nothing: an update needs no noise."""
         return {}
 
     def action_noise_table(self) -> dict[str, Draw]:
@@ -96,26 +96,26 @@ class IQL(Method):
         return {"td": float(self.ensemble_size)}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
-        """Return the mean with noise."""
+        """Return the policy's mean plus noise, (S, B, D)."""
         return (nets.actor(observations) + self.sample_std * noise["action"]).clamp(-1, 1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the critics' target from V at the next state, V's from the target critics, and the advantage."""
         q = nets.critic(batch.observations, batch.actions)
-        # of the online critics; the value regresses to the target critics
+        # from the online critics; the value regresses to the target critics
         advantage = pessimistic_value(q, self.rho) - nets.value(batch.observations)
         return {**implicit_targets(batch, nets, self.rho), "advantage": advantage}
 
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
-        """Return the expectile and TD losses, and the actor's."""
+        """Return the expectile, TD and actor losses."""
         td = self.critic_loss(batch, targets, nets, info)
         value = implicit_value_loss(
             batch, targets["value"], batch.valid, nets, self.expectile, info
         )
         mean = nets.actor(batch.observations)
-        # of a Gaussian of standard deviation 1, regardless of the noise in acting
+        # the Gaussian's standard deviation is 1, regardless of the noise in acting
         log_prob = -0.5 * (
             (mean - batch.actions).square().sum(-1) + mean.shape[-1] * math.log(2 * math.pi)
         )
@@ -125,7 +125,7 @@ class IQL(Method):
         else:
             policy_q = nets.frozen.critic(batch.observations, mean.clamp(-1, 1))
             policy_q = pessimistic_value(policy_q, self.rho)
-            # normalised, so that the weight of cloning need not scale with rewards
+            # normalised, so that the weight of cloning does not depend on the reward scale
             improvement = policy_q.mean(-1) / mean_absolute(policy_q)
             actor = -improvement - self.actor_weight * (batch.valid * log_prob).mean(-1)
         info["advantage"] = targets["advantage"].mean(1)

@@ -43,7 +43,7 @@ class QAME(QAM):
     target_entropy: float | None = setting(
         default=None,
         reference="edit_target_entropy",
-        doc="Entropy that the temperature aims at, in the edit's unscaled space; None: -D/2.",
+        doc="Target entropy of the edit before scaling; None: -D/2.",
     )
 
     def networks(self) -> dict[str, NetworkSpec]:

@@ -57,7 +57,7 @@ class QGF(Method):
         above=0,
         below=1,
         search=linear_range(0.5, 0.99),
-        doc="Kappa of the value loss.",
+        doc="Expectile kappa of the value loss.",
     )
     guidance_weight: float = setting(
         default=0.04,
@@ -88,7 +88,7 @@ class QGF(Method):
         }
 
     def noise(self) -> dict[str, Draw]:
-        """Return the draws of flow matching."""
+        """Return the noise and times of flow matching."""
         return {"bc_x0": normal(), "bc_t": uniform()}
 
     def pretraining_loss(self, flow: Any, batch: Batch, noise: Noise) -> Tensor:
@@ -128,7 +128,7 @@ class QGF(Method):
         return pessimistic_value(nets.critic_target(observations, actions), self.rho)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the target of the critics, from V at the next state, and of V, from the target critics at a."""
+        """Return the critics' target, from V at the next state, and V's target, from the target critics."""
         return implicit_targets(batch, nets, self.rho)
 
     def losses(

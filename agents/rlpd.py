@@ -48,7 +48,7 @@ class RLPD(Method):
         doc="Weight w of the log-likelihood of the batch's actions.",
     )
     target_entropy: float | None = setting(
-        default=None, doc="Entropy that the temperature aims at; None: -D/2."
+        default=None, doc="Target entropy of the policy; None: -D/2."
     )
     initial_temperature: float = setting(
         default=1.0,
