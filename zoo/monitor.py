@@ -16,11 +16,10 @@ from typing import Any
 if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from agents.common.validation import number
 from zoo.terminal.cli import as_program
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
-from zoo.terminal.parser import Parser, a_path, add_verbose
+from zoo.terminal.parser import Number, Parser, a_path, add_verbose
 
 
 def make_parser() -> Parser:
@@ -32,22 +31,13 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--watch",
         nargs="?",
-        type=_seconds,
+        type=Number(0.1, is_whole=False),
         const=10.0,
         metavar="SECONDS",
         help="refresh every SECONDS (default: 10) until all runs have finished",
     )
     add_verbose(parser)
     return parser
-
-
-def _seconds(text: str) -> float:
-    try:
-        return float(number("--watch", float(text), above=0))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"expected seconds > 0, got {text!r}; pass paths before --watch"
-        ) from None
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:

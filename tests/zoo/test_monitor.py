@@ -74,6 +74,13 @@ def test_a_run_that_cannot_be_read_is_shown(tmp_path, run):
     assert f"next: zoo compare {tmp_path} -o report/" in lines
 
 
+def test_a_dead_run_is_as_far_as_its_last_checkpoint(tmp_path, run):
+    folder = write_run(tmp_path / "a", offline=(25,), state="running")
+    change_status(folder, updated="2026-11-01T00:00:00+00:00", offline_step=0)
+    (line,) = [line for line in run(tmp_path)[1] if line.startswith("qam")]
+    assert "1 dead 0/1k" in line
+
+
 def test_a_score_is_a_success_rate_or_a_return(tmp_path, run):
     write_run(tmp_path / "a", offline=(25,))
     write_run(tmp_path / "b", online=(-1500.0,), **RETURNS)

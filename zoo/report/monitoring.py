@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -26,7 +26,6 @@ def show_states(tables: RunTables) -> RenderableType:
 
     A row contains the states, steps and time left of its runs, and their mean score at the last common step.
     """
-    evaluated = tables.evaluations.groupby("run")["step"].max().to_dict()
     scores = _shared_scores(tables)
     rows: list[list[str | Name]] = []
     for key, runs in tables.runs.groupby(_KEY):
@@ -34,7 +33,7 @@ def show_states(tables: RunTables) -> RenderableType:
         shown = ", ".join(f"{states[name]} {name}" for name in SHOWN_STATES if name in states)
         score = scores.get(key, ("-", "-"))
         names = Name(_with_four_digits(key[0])), Name(short_name(key[1]))
-        rows.append([*names, shown, *_progress(runs, evaluated), *score])
+        rows.append([*names, shown, *_progress(runs), *score])
     # wrap names and states, not numbers
     return Group(make_table("", _HEADER, rows, unbroken=_HEADER[3:]), *_problems(tables.runs))
 
@@ -57,20 +56,18 @@ def _shared_scores(tables: RunTables) -> dict[tuple[str, str], tuple[str, str]]:
     return result
 
 
-def _progress(runs: pd.DataFrame, evaluated: Mapping[str, int]) -> tuple[str, str]:
+def _progress(runs: pd.DataFrame) -> tuple[str, str]:
     """Return the step of the slowest run, and the time until all runs finish.
 
     If some runs are running, only these count.
-
-    :param evaluated: run -> the step of its last evaluation.
     """
     is_running = runs["state"] == "running"
     steps = []
     seconds = [0.0]
     for run in (runs[is_running] if is_running.any() else runs).to_dict("records"):
         end = int(run["offline_steps"] + run["online_steps"])
-        # any of the status, the last evaluation and the log may be the newest
-        step = max(int(run["offline_step"] + run["online_step"]), evaluated.get(run["run"], 0))
+        # the status of a running run is from its last checkpoint, from which --resume continues a dead one
+        step = int(run["offline_step"] + run["online_step"])
         logged = read_speed(RunFolder(Path(run["run"]))) if run["state"] == "running" else None
         left = math.inf  # if the run's speed is unknown
         if logged is not None:

@@ -35,12 +35,11 @@ class Training:
     lock: Lock
     worker: Worker
     process: subprocess.Popen[bytes]
-    start: float
 
     def report(self) -> None:
         """Log the end of the process."""
         if self.process.returncode == 0:
-            log.info("done: %s, after %.0f s", self.job.run, time.monotonic() - self.start)
+            log.info("done: %s", self.job.run)
             return
         reason = self.job.last_message()
         if self.process.returncode < 0:
@@ -71,7 +70,7 @@ def run_locally(jobs: Sequence[Job], workers: int | None, device: str) -> None:
                         worker = free.pop()
                         # Ctrl-C is handled by this program, which asks the process to stop once
                         process = job.start(lock, worker.variables, new_session=True)
-                        running.append(Training(job, lock, worker, process, time.monotonic()))
+                        running.append(Training(job, lock, worker, process))
                         if worker.cores:
                             os.sched_setaffinity(process.pid, worker.cores)
                     else:  # the other jobs continue
