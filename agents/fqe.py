@@ -32,23 +32,23 @@ from agents.models import model_class
 
 
 class FQE(Method):
-    r"""Critics regress to the rewards of the data and to their value of the next action of a fixed policy.
+    r"""Critics regress to the data's rewards plus their own value of a fixed policy's next action.
 
     .. math:: L = \sum_j \mathbb{E}\,(Q_j(s, a) - R - \gamma^h M\,\bar Q'(s', a'))^2, \qquad a' \sim \pi(s')
 
-    with the mean of the target critics and no pessimism. The policy executes h actions of a chunk; these
-    are a, and R is the discounted sum of their rewards.
+    with the mean of the target critics and no pessimism. The policy executes the first h actions of a chunk, which are
+    a; R is the discounted sum of their rewards.
 
-    It is not registered, since it trains no policy; make it with :meth:`of`.
+    The class is not registered, since it does not train a policy; create it with :meth:`of`.
 
     Source: Le, Voloshin and Yue, Batch Policy Learning under Constraints, arXiv 1903.08738; with networks: Paine et
     al., Hyperparameter Selection for Offline Reinforcement Learning, arXiv 2007.09055. Differs in: target networks are
     moving averages.
     """
 
-    hooks_checked = True  # there is no policy for the spaces of a check
+    hooks_checked = True  # the check would need a policy for its spaces
     policy: Any
-    """The :class:`~agents.common.sb3.policy.FlowPolicy` that is evaluated, of one replica."""
+    """The evaluated :class:`~agents.common.sb3.policy.FlowPolicy`, with one replica."""
 
     buffer_size: int = setting(default=1)  # it collects nothing
     ensemble_size: int = setting(default=1)
@@ -60,7 +60,7 @@ class FQE(Method):
     def of(cls, policy: Any, **settings: Any) -> Self:
         """Return the evaluation of a policy; settings override the defaults."""
         evaluated = policy.method
-        # the policy was built with these
+        # the policy was built with these settings
         shared = ("gamma", "flow_steps", "frame_stack", "encoder", "precision")
         values = {name: getattr(evaluated, name) for name in shared}
         values["horizon_length"] = evaluated.executed_length
@@ -73,11 +73,11 @@ class FQE(Method):
         return {"critic": critic(target=True)}
 
     def noise(self) -> dict[str, Draw]:
-        """Return nothing: the loss draws nothing but the next action's noise."""
+        """Return nothing: only the next action needs noise."""
         return {}
 
     def action_noise_table(self) -> dict[str, Draw]:
-        """Return the policy's noise, for all of its candidates and for whole chunks."""
+        """Return the policy's noise for whole chunks, with all candidates."""
         policy = self.policy
         sizes = {"N": policy.method.best_of_n, "D": policy.chunk_size}
         return {
@@ -86,12 +86,12 @@ class FQE(Method):
         }
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
-        """Return the actions of the policy's chunks that it executes."""
+        """Return those actions of the policy's chunks that it executes."""
         policy = self.policy
         table = self.action_noise_table()
         draws = {}
         for name, draw in noise.items():
-            # the policy has one replica, so that ours become rows of it
+            # the policy has one replica, so the critics' replicas become rows
             row = table[name].row_axis
             draws[name] = draw.movedim(0, row - 1).flatten(row - 1, row).unsqueeze(0)
         rows = observations.flatten(0, 1).unsqueeze(0)
@@ -102,7 +102,7 @@ class FQE(Method):
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
-        """Return the TD loss; chunks in which an episode terminates count, since the rest of them is never executed."""
+        """Return the TD loss, including chunks in which an episode terminates: their later actions are not executed."""
         valid = batch.valid.maximum((batch.discounts == 0).to(batch.valid.dtype))
         return {"td": self.critic_loss(replace(batch, valid=valid), targets, nets, info)}
 
@@ -113,19 +113,19 @@ CRITICS = 5
 NORMAL_95 = 1.96
 STUDENT_95 = 2.776
 """Student's t for 95% intervals with four degrees of freedom: the spread is estimated from five critics."""
-ROWS = 512  # transitions whose actions are compared
+ROWS = 512  # transitions in the comparison of actions
 
 
 @dataclass(frozen=True)
 class FittedValue:
-    """The discounted value of a policy at the first states of trajectories.
+    """The discounted value of a policy in the first states of trajectories.
 
-    :param value: its mean over trajectories and critics.
-    :param interval: 95%, from the spread over trajectories and critics, with `drift` on both sides.
+    :param value: mean over trajectories and critics.
+    :param interval: 95% interval, from the spread over trajectories and critics, widened by `drift` on both sides.
     :param critics: the mean of each critic.
-    :param drift: how far the value moved in the last quarter of training.
-    :param action_distance: mean squared distance of the policy's actions from the data's in the same states, over that
-        of two random actions of the data. Above 1 the estimate depends on actions that the data lack.
+    :param drift: change of the value in the last quarter of training.
+    :param action_distance: mean squared distance of the policy's actions from the data's in the same states, divided by
+        that between two random actions of the data. Above 1, the estimate depends on actions that are not in the data.
     """
 
     value: float
@@ -144,21 +144,22 @@ def fitted_q(
     callback: MaybeCallback = None,
     **settings: Any,
 ) -> FittedValue:
-    """Estimate the discounted value of a policy from data that somebody else has collected.
+    """Estimate the discounted value of a policy from data collected by another policy.
 
-    Five critics learn, each from another resampling of the trajectories with replacement.
+    Five critics are trained, each on its own bootstrap sample of the trajectories.
 
-    :param policy: of one replica.
+    :param policy: the policy, with one replica.
     :param data: transitions with the rewards of the task.
     :param steps: gradient steps.
-    :param seed: of networks, batches, trajectories and noise.
+    :param seed: seed of networks, batches, trajectories and noise.
     :param callback: SB3 callback, e.g. for progress.
     :param settings: settings of :class:`FQE` that override its defaults.
     :return: the value, its interval, and the numbers behind them.
     :raises ValueError: if there are too few trajectories.
     :raises ArithmeticError: if the values diverge.
     """
-    # Adam's steps have one size: measured in returns, its jitter would hide the rewards by which states differ
+    # the magnitude of Adam's steps is fixed: in units of the return, their noise would hide the
+    # rewards by which states differ
     unit = float(np.sqrt(np.square(data.arrays["rewards"][data.valid]).mean())) or 1.0
     policy.set_training_mode(False)
     model = _make_model(FQE.of(policy, **settings), data, unit, seed)
@@ -178,7 +179,8 @@ def fitted_q(
             f"fitted Q evaluation must stay finite, got {value:g} after {steps} updates; run the policy, which may "
             "have diverged"
         )
-    # A moving average converges geometrically: if the last quarter halves the distance, the rest is at most the drift.
+    # A moving average converges geometrically: if the last quarter halves the distance, what
+    # remains is at most the drift.
     drift = abs(value - value_before)
     margin = margin_of(values) + drift
     return FittedValue(
@@ -191,21 +193,21 @@ def fitted_q(
 
 
 class ResampledBuffer(SequenceReplayBuffer):
-    """Samples the sequences of each replica from trajectories that are resampled with replacement for it.
+    """Samples each replica's sequences from a bootstrap sample of the trajectories.
 
-    So the spread of the replicas is a bootstrap estimate of the sampling error. Source: Hao et al.,
+    The spread of the replicas is therefore a bootstrap estimate of the sampling error. Source: Hao et al.,
     Bootstrapping Fitted Q-Evaluation for Off-Policy Inference, arXiv 2102.03607.
     """
 
     starts: Tensor
     """First rows of the trajectories."""
     rows: list[Tensor]
-    """Rows of each replica's trajectories, of which one that was drawn twice is there twice."""
+    """Rows of each replica's trajectories; a trajectory sampled twice is contained twice."""
 
     def resample(self, seed: int) -> None:
-        """Draw the trajectories of each replica.
+        """Sample the trajectories of each replica.
 
-        :param seed: of the draw.
+        :param seed: seed of the bootstrap samples.
         :raises ValueError: if there is one trajectory.
         """
         ends = self.dones[: self.dataset_size].cpu().nonzero().flatten() + 1
@@ -232,10 +234,10 @@ class ResampledBuffer(SequenceReplayBuffer):
 def margin_of(values: NDArray[Any]) -> float:
     """Return half the 95% interval of a mean value.
 
-    Each critic is fitted to resampled trajectories, so its distance from the fit of all data is distributed as the
-    distance of that fit from the truth. The mean of S critics has 1/S of this variance by itself.
+    Each critic is fitted to resampled trajectories, so its distance from the fit to all data is distributed like that
+    fit's distance from the true value. The mean of S critics itself adds 1/S of this variance.
 
-    :param values: in k first states by each of S critics, (S, k).
+    :param values: values of k first states by each of S critics, (S, k).
     :return: the half width, in the values' unit.
     """
     critics, count = values.shape
@@ -245,7 +247,7 @@ def margin_of(values: NDArray[Any]) -> float:
 
 
 def _make_model(method: FQE, data: Transitions, unit: float, seed: int) -> Any:
-    """Return the model whose replicas are the critics, with the data, rewards in a unit."""
+    """Return the model whose replicas are the critics, with the data and scaled rewards."""
     policy = method.policy
     model: Any = model_class(FQE)(
         type(policy),
@@ -266,7 +268,7 @@ def _make_model(method: FQE, data: Transitions, unit: float, seed: int) -> Any:
 
 
 def _batch(model: Any, starts: Tensor) -> Batch:
-    """Return the batch of the sequences with some starts, (B,), the same for each critic."""
+    """Return the batch of the sequences that start at given rows, (B,), the same for each critic."""
     buffer = model.replay_buffer
     rows = buffer.sequence_rows(starts.expand(CRITICS, -1))
     batch: Batch = buffer._get_samples(rows).map(lambda values: values.to(model.device))
@@ -277,7 +279,7 @@ def _actions(model: Any, batch: Batch, seed: int) -> Tensor:
     """Return the actions of the evaluated policy in the states of a batch, with the same noise in each call."""
     policy = model.policy
     policy.set_training_mode(False)
-    # drawn on the CPU so that a device changes no number
+    # sampled on the CPU, so that all devices use the same numbers
     generator = torch_generator(Purpose.EVALUATION_NOISE, seed)
     noise = policy.draw_noise(policy.method.candidate_noise(), batch.valid.shape[1], generator)
     draws = {name: draw.to(policy.device) for name, draw in noise.items()}
@@ -287,11 +289,11 @@ def _actions(model: Any, batch: Batch, seed: int) -> Tensor:
 
 
 def _action_distance(model: Any, seed: int) -> float:
-    """Return how far the policy's actions are from the data's, relative to two actions of the data."""
+    """Return the distance of the policy's actions from the data's, relative to that between two actions of the data."""
     generator = torch_generator(Purpose.EVALUATION_START, seed)
     starts = torch.randint(model.replay_buffer.dataset_size, (ROWS,), generator=generator)
     batch = _batch(model, starts.to(model.replay_buffer.dones.device))
-    is_whole = batch.valid > 0  # the other chunks contain actions of the next trajectory
+    is_whole = batch.valid > 0  # other chunks contain actions of the next trajectory
     data = batch.actions[is_whole]
     distances = (_actions(model, batch, seed)[is_whole] - data).square()
     return float(distances.mean() / (2 * data.var(0).mean()))

@@ -1,4 +1,4 @@
-"""MeanFlowQL: a one-step policy trained as a mean flow and to maximise Q at the same time."""
+"""MeanFlowQL: a one-step policy trained as a mean flow and, at the same time, to maximise Q."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from agents.core import (
     velocity_field,
 )
 
-# of what the policy regresses to: actions end at 1, but slopes of an untrained network do not
+# bound of the regression target: actions are at most 1, but slopes of an untrained network are not
 TARGET_BOUND = 5.0
 SMALLEST = 1e-4  # c of the adaptive weight
 
@@ -33,8 +33,8 @@ class MeanFlowQL(Method):
     r"""One network maps noise to actions in one step, is fitted to the data as a mean flow, and maximises Q.
 
     Here x runs from the dataset action at time 0 to noise e at time 1. If u is the mean velocity of that path back to
-    time 0, the network is g(x, t) = x - u(x, t), so that g(e, 1) is an action; it regresses to a target given by its
-    own slope along the path, with weights that shrink large errors:
+    time 0, the network is g(x, t) = x - u(x, t), so that g(e, 1) is an action; it regresses to a target computed from
+    its own slope along the path, with smaller weights for large errors:
 
     .. math:: L = L_{TD} + w\,\mathbb{E}\,\frac{\lVert g(s, x, t) - y\rVert^2}{(\lVert g - y\rVert^2 + c)^{1-\gamma}}
         - \mathbb{E}\,\bar Q(s, \mathrm{clip}\,g(s, e, 1)) + L_{bound}, \quad y = x + (t-1)(e-a) - t\,\tfrac{dg}{dt}
@@ -62,7 +62,7 @@ class MeanFlowQL(Method):
         default=1.0,
         reference="bound_loss_weight",
         at_least=0,
-        doc="Weight of the distance to the action bounds.",
+        doc="Weight of the penalty on actions outside the bounds.",
     )
     time_steps: int | None = setting(
         default=None,
@@ -74,7 +74,7 @@ class MeanFlowQL(Method):
     rho: float = setting(default=0.0, reference="q_agg")
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return critics and the policy, which also sees the time."""
+        """Return critics and the policy, which also has the time as an input."""
         return {"critic": critic(target=True), "policy": velocity_field()}
 
     def noise(self) -> dict[str, Draw]:
@@ -97,12 +97,12 @@ class MeanFlowQL(Method):
         """Return points between dataset actions and noise (S, B, D), and their times (S, B, 1)."""
         t = noise["flow_t"].unsqueeze(-1)
         if self.time_steps is not None:
-            # from 1/T to 1: acting asks at time 1, and at time 0 there is only the data
+            # from 1/T to 1: acting uses time 1, and at time 0 there is only the data
             t = ((t * self.time_steps).floor() + 1) / self.time_steps
         return interpolate(actions, noise["flow_e"], t), t
 
     def mean_flow_target(self, x: Tensor, t: Tensor, velocity: Tensor, slope: Tensor) -> Tensor:
-        """Return the regression target of g: its identity with its own slope along the path, bounded.
+        """Return the regression target of g, from the identity with its slope along the path, bounded.
 
         :param x: points, (S, B, D).
         :param t: their times, (S, B, 1).
@@ -128,13 +128,14 @@ class MeanFlowQL(Method):
         """Return the TD and mean-flow losses, the Q term, and the distance to the action bounds."""
         policy = nets.policy.at(batch.observations)
         error = (policy(*self.on_the_way(batch.actions, noise)) - targets["flow"]).square().mean(-1)
-        # a constant: the adaptive weight shrinks large errors without a gradient
+        # a constant: the adaptive weight reduces large errors but is not differentiated
         weight = (error.detach() + SMALLEST).pow(self.adaptive_power - 1)
         actions = policy(noise["q_z"], 1.0)
         return {
             "td": self.critic_loss(batch, targets, nets, info),
             "flow": (batch.valid * weight * error).mean(-1),
             "q": -nets.frozen.critic(batch.observations, actions.clamp(-1, 1)).mean((1, 2)),
-            # outside the bounds the clipped action has no gradient of Q, so this term brings it back
+            # outside the bounds the clipped action has no gradient of Q; this term brings the
+            # action back
             "bound": (actions.abs() - 1).clamp(min=0).mean((1, 2)),
         }

@@ -30,8 +30,8 @@ def model_class(method: type[Method]) -> type[FlowAlgorithm]:
     """
     for name in method.declared().keys() & Arguments.declared().keys():
         raise ValueError(
-            f"setting `{name}` of {method.__name__} clashes with an argument of models; rename it, e.g. "
-            f"`own_{name}`"
+            f"setting `{name}` of {method.__name__} clashes with an argument of models; rename it, "
+            f"e.g. `own_{name}`"
         )
     is_built_in = registry.name_of(method) in registry.BUILT_IN
     settings = f"{method.documentation()}\n{Arguments.documentation()}"
@@ -45,7 +45,7 @@ def model_class(method: type[Method]) -> type[FlowAlgorithm]:
 
 
 def _reduced(kind: ModelType) -> Any:
-    """Pickle a model class created here by its method, and others by name."""
+    """Pickle model classes created here by their method, and others by name."""
     if kind.__module__ == __name__:
         return model_class, (kind.method_class,)
     return kind.__qualname__
@@ -82,7 +82,7 @@ def load(
 
     :param path: a saved model, or the folder of a run.
     :param env: environment for further training.
-    :param device: device of the model; as in SB3, the CPU replaces an unavailable one.
+    :param device: device of the model; as in SB3, the CPU is used if it is not available.
     :param trust: whether to import the module that the file names.
     :param kwargs: see ``load`` of the algorithm.
     :return: the model.

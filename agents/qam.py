@@ -39,7 +39,7 @@ from agents.core import (
 
 
 class AdjointMatching(Method):
-    r"""A behaviour flow is trained by flow matching, and a second one, fine-tuned by adjoint matching, is tilted by Q.
+    r"""A behaviour flow is trained by flow matching; adjoint matching fine-tunes a second flow, tilted by Q.
 
     The fine-tuned flow :math:`v_f` is simulated as a memoryless SDE (1), whose last step is a deterministic Euler step
     of the prior :math:`\bar v_\beta`, the moving average of the behaviour flow :math:`v_\beta`. The terminal adjoint
@@ -67,13 +67,13 @@ class AdjointMatching(Method):
     """
 
     inverse_temperature = 1.0
-    """Weight of Q against the behaviour flow, tau in the papers; it is not the rate ``tau`` of target networks."""
+    """Weight of Q relative to the behaviour flow, tau in the papers; not the rate ``tau`` of target networks."""
 
     max_grad_norm: float | None = setting(default=1.0, reference="clip_grad")
     target_behaviour: bool = setting(
         default=True,
         reference="target_actor",
-        doc="Take the moving average of the behaviour flow as the prior, not the behaviour flow.",
+        doc="Use the moving average of the behaviour flow as the prior, not the flow itself.",
     )
     target_gradient: bool = setting(
         default=True, reference="use_target_grad", doc="Take Q's gradient from the target critics."
@@ -83,7 +83,7 @@ class AdjointMatching(Method):
     )
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return critics, behaviour flow and fine-tuned flow; pretraining makes the last a copy of the second."""
+        """Return critics, behaviour flow and fine-tuned flow; pretraining copies the former flow to the latter."""
         return {
             "critic": critic(target=True),
             "behaviour": velocity_field(target=True, role="behaviour"),
@@ -112,9 +112,10 @@ class AdjointMatching(Method):
         return nets.behaviour_target if self.target_behaviour else nets.frozen.behaviour
 
     def terminal_adjoint(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
-        """Return the terminal adjoint a_K = -tau dQ/dx, with the critics' mean at terminal states x_K, (S, B, D)."""
+        """Return the terminal adjoint a_K = -tau dQ/dx, (S, B, D), of the critics' mean at the terminal states x_K."""
         critic = nets.critic_target if self.target_gradient else nets.frozen.critic
-        # clipped inside the gradient: coordinates outside the action bounds get zero gradient
+        # clipped inside the gradient, which is therefore zero for coordinates outside the action
+        # bounds
         bound = 1.0 if self.clip_adjoint else math.inf
         # (2) is linear in a_K, so the weight scales every a_i
         return -self.inverse_temperature * action_gradient(
@@ -184,8 +185,8 @@ class QAM(AdjointMatching):
     with the adjoint-matching loss (3) of :class:`AdjointMatching` and the mean of the target critics,
     :math:`\bar Q'`. Only the critics' action gradient is used.
 
-    Source: Li and Levine, arXiv 2601.14234; adjoint matching: Domingo-Enrich et al., arXiv 2409.08861. There are no
-    differences from the authors' code, whose behaviour the defaults are.
+    Source: Li and Levine, arXiv 2601.14234; adjoint matching: Domingo-Enrich et al., arXiv 2409.08861. Differs in:
+    nothing; the defaults reproduce the authors' code.
     """
 
     inverse_temperature: float = setting(
@@ -193,6 +194,7 @@ class QAM(AdjointMatching):
         reference="tau",
         at_least=0,
         search=log_range(0.1, 100.0),
-        doc="Weight of Q against the behaviour flow; 0 acts with the behaviour flow. With fewer `flow_steps` the same "
-        "weight changes the policy more, relative to the spread of its samples.",
+        doc="Weight of Q relative to the behaviour flow; 0 acts with the behaviour flow. With"
+        " fewer `flow_steps`, the same weight changes the policy more, relative to the "
+        "spread of its samples.",
     )

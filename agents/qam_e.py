@@ -24,7 +24,7 @@ from agents.qam import QAM
 
 
 class QAME(QAM):
-    r"""QAM and a soft actor-critic edit of its action, bounded by a scale.
+    r"""QAM whose action is edited within a bound by a soft actor-critic.
 
     .. math:: a = \mathrm{clip}(\mathrm{ODE}(s, z; v_f) + c\,e),
         \quad e \sim \pi_{edit}(\cdot\mid s, a_{flow}) \in (-1, 1)^D
@@ -68,7 +68,7 @@ class QAME(QAM):
         return apply_edit(nets.edit, observations, flow_actions, noise["edit"], self.edit_scale)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return QAM's targets, and the flow's actions, which the edit loss takes as given."""
+        """Return QAM's targets, and the flow's actions, which are constants in the edit loss."""
         # detached: the edit does not train the flow
         flow_actions = super().act(batch.observations, {"action": noise["edit_z"]}, nets)
         return {**super().targets(batch, noise, nets, info), "flow_actions": flow_actions}
@@ -78,7 +78,7 @@ class QAME(QAM):
     ) -> Losses:
         """Return the losses of QAM, edit policy and temperature."""
         losses = super().losses(batch, targets, noise, nets, info)
-        # these losses do not use the batch's actions, so sequences across an end count too
+        # these losses do not use dataset actions, so sequences that cross an end are included
         return losses | edit_losses(
             batch,
             targets["flow_actions"],

@@ -35,7 +35,7 @@ class QAMF(QAM):
         reference="fql_alpha",
         above=0,
         search=log_range(0.3, 1000.0),
-        doc="Weight w of the distillation. Large values stay close to the flow.",
+        doc="Weight w of the distillation. Large values keep the policy close to the flow.",
     )
 
     def networks(self) -> dict[str, NetworkSpec]:
@@ -43,7 +43,7 @@ class QAMF(QAM):
         return {**super().networks(), "one_step": velocity_field(time=False)}
 
     def noise(self) -> dict[str, Draw]:
-        """Return QAM's draws and the noise that teacher and student share."""
+        """Return QAM's noise, and the noise that teacher and student share."""
         return {**super().noise(), "distill_z": normal()}
 
     def loss_weights(self) -> dict[str, float]:
@@ -55,7 +55,7 @@ class QAMF(QAM):
         return nets.one_step(observations, noise["action"]).clamp(-1, 1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return QAM's targets, and the actions to which its flow leads."""
+        """Return QAM's targets, and its flow's actions for the shared noise."""
         teacher = super().act(batch.observations, {"action": noise["distill_z"]}, nets)
         return {**super().targets(batch, noise, nets, info), "teacher": teacher}
 
@@ -67,7 +67,7 @@ class QAMF(QAM):
         student = nets.one_step(batch.observations, noise["distill_z"])
         return {
             **losses,
-            # neither of these uses the batch's actions, so sequences across an end count too
+            # neither loss uses dataset actions, so sequences that cross an end are included
             "distill": (student - targets["teacher"]).square().mean((1, 2)),
             "q": -nets.frozen.critic(batch.observations, student.clamp(-1, 1)).mean((1, 2)),
         }

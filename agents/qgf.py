@@ -1,4 +1,4 @@
-"""QGF: Q-guided flow, a cloned flow that the critic steers only while it acts."""
+"""QGF: Q-guided flow, a cloned flow that the critic guides only in acting."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ from agents.core import (
 class QGF(Method):
     r"""A flow is cloned, values are learnt from the data alone, and Q's gradient is added to the flow in acting.
 
-    The gradient is taken at the clean action that one long step would reach, and used at the current state of the flow:
+    The gradient is taken at the clean action that one long step would reach, and added at the flow's current state:
 
     .. math:: \dot x = v(s, x, t) + w\,\nabla_a Q'(s, a)|_{a = \mathrm{clip}(x + (1 - t) v(s, x, t))}, \qquad
         L = \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + \mathbb{E}\,(Q(s, a) - R - \gamma^H M V(s'))^2 + L_{FM}(v)
 
-    with :math:`u = Q'(s, a) - V(s)` and Q' the smaller of two target critics: two critics and ``rho`` 1 are that.
+    with :math:`u = Q'(s, a) - V(s)` and Q' the smaller of two target critics, selected by two critics and ``rho`` 1.
     Source: Test-Time Gradient Guidance of Flow Policies in Reinforcement Learning, arXiv 2606.11087, and the authors'
     code (github.com/zhouzypaul/qgf, ``agents/qgf.py``). Differs in: the networks are those of all algorithms here; the
     authors embed the flow time in sines and normalise before the activation.
@@ -63,18 +63,21 @@ class QGF(Method):
         default=0.04,
         at_least=0,
         search=log_range(0.004, 1.0),
-        doc="Weight w of Q's gradient; 0 samples the behaviour flow. Nothing that is trained depends on it.",
+        doc="Weight w of Q's gradient; 0 samples the behaviour flow. Training does not depend"
+        " on it.",
     )
     gradient: Literal["clean", "jacobian", "noisy"] = setting(
         default="clean",
         reference="denoised_action_approx, apply_jacobian",
-        doc="Point of Q's gradient: `clean`, the end of one long step; `jacobian`, the same, pulled back "
-        "through that step; `noisy`, at the unfinished action itself.",
+        doc="Action at which Q's gradient is taken: `clean`, the end of one long step; "
+        "`jacobian`, the same, with the gradient backpropagated through that step; "
+        "`noisy`, the flow's current state.",
     )
     mask_cloning: bool = setting(
         default=False,
-        doc="Leave sequences that cross a trajectory's end out of cloning too, as the other losses do; the authors' "
-        "code keeps them, with actions of the next trajectory in their chunk.",
+        doc="Mask sequences that cross a trajectory's end in the cloning loss, as in the "
+        "other losses. The authors' code includes them, with actions of the next "
+        "trajectory in their chunk.",
     )
     ensemble_size: int = setting(default=2, reference="num_qs")
     rho: float = setting(default=1.0, reference="q_aggregation")
@@ -93,7 +96,7 @@ class QGF(Method):
 
     def pretraining_loss(self, flow: Any, batch: Batch, noise: Noise) -> Tensor:
         """Return the loss of cloning at the times of the sampler."""
-        # the sampler asks for velocities at these times only
+        # the sampler evaluates the velocity only at these times
         t = grid_times(noise["bc_t"], self.flow_steps)
         weight = batch.valid if self.mask_cloning else torch.ones_like(batch.valid)
         return flow_matching_loss(
@@ -112,19 +115,19 @@ class QGF(Method):
 
         def guided(x: Tensor, t: Time) -> Tensor:
             v: Tensor = behaviour(x, t)
-            # the one choice whose gradient goes through the flow, at the cost of a backward pass
+            # the only choice that differentiates the flow, at the cost of a backward pass
             if self.gradient == "jacobian":
                 gradient = action_gradient(lambda y: q(ahead(y, t, behaviour(y, t))), x)
             else:
                 gradient = action_gradient(q, ahead(x, t, v) if self.gradient == "clean" else x)
             return v + self.guidance_weight * gradient
 
-        # without guidance no gradient needs to be taken
+        # without guidance, no gradient is needed
         flow = guided if self.guidance_weight > 0 else behaviour
         return integrate_flow(flow, noise["action"], self.flow_steps).clamp(-1, 1)
 
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
-        """Score candidates by the target critics' value, which also guides the flow."""
+        """Score candidates by the same target-critic value that guides the flow."""
         return pessimistic_value(nets.critic_target(observations, actions), self.rho)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:

@@ -22,9 +22,9 @@ class QSM(DAC):
         + \mathbb{E}\lVert\epsilon_\theta(s, x_t, t) + \tau g\rVert^2 / D
 
     Source: Psenka et al., Learning a Diffusion Model Policy from Rewards via Q-Score Matching, arXiv 2312.11752; the
-    form with a behaviour-cloning term is the baseline of Li and Levine, arXiv 2601.14234. Differs in: rows' losses are
-    multiplied with the validity of the sequence, whereas the baseline's code raises them to its power; gradients are
-    equal.
+    form with a behaviour-cloning term is the baseline of Li and Levine, arXiv 2601.14234. Differs in: each row's loss
+    is multiplied by the validity of the sequence, whereas the baseline's code raises the loss to that power; gradients
+    are equal.
     """
 
     inverse_temperature: float = setting(
@@ -42,12 +42,14 @@ class QSM(DAC):
     )
     sampler: Sampler = setting(
         default="jump",
-        doc="Mean of a reverse step: `jump` goes to the estimated clean action, as the baseline's code does, and gives "
-        "too little spread; `ddpm` is the textbook posterior, `ddpm_clipped` that of the clipped estimate.",
+        doc="Mean of a reverse step: the estimated clean action (`jump`, as in the baseline's"
+        " code; gives too little spread), the posterior mean (`ddpm`, the textbook "
+        "chain), or the posterior mean of the clipped estimate (`ddpm_clipped`).",
     )
     clip_states: bool = setting(default=True)
 
     def actor_losses(self, predicted: Tensor, targets: Targets) -> Tensor:
         """Return the squared errors of the regression to Q's gradient, not DAC's linear terms, (S, B, D)."""
-        # a predicted noise is minus a scaled score, whose target is tau times Q's gradient
+        # the noise prediction is minus a scaled score, and the score's target is tau times Q's
+        # gradient
         return (predicted + self.inverse_temperature * targets["gradient"]).square()

@@ -27,15 +27,15 @@ from agents.core import (
 
 
 class ReBRAC(Method):
-    r"""TD3's successor with behaviour cloning: no flow, one action per state, smoothed by clipped noise.
+    r"""TD3 with behaviour cloning: a deterministic actor without a flow, smoothed by clipped noise.
 
     .. math:: L = L_{TD} - \lambda\,\mathbb{E}\,Q_{pess}(s, \mu(s)) + w\,\mathbb{E}\lVert\mu(s) - a\rVert^2,\quad
         \lambda = 1/\mathbb{E}|Q_{pess}(s, \mu(s))|
 
     Source: Tarasov et al., Revisiting the Minimalist Approach to Offline Reinforcement Learning, arXiv 2305.09836.
     Differs in, as in the comparison of arXiv 2601.14234: no cloning penalty in the critic's target; mean minus ``rho``
-    standard deviations of ten critics, not the minimum of two; the noise stays in collection and evaluation; only the
-    targets are delayed, the actor moves at every update (``true_delay`` delays it too).
+    standard deviations of ten critics, not the minimum of two; collection and evaluation keep the noise; only the
+    target networks are delayed, and the actor is trained at every update (``true_delay`` delays it too).
     """
 
     bc_weight: float = setting(
@@ -52,7 +52,7 @@ class ReBRAC(Method):
         doc="Standard deviation of the noise on actions.",
     )
     actor_noise_clip: float = setting(
-        default=0.5, at_least=0, doc="Bound of that noise in every coordinate."
+        default=0.5, at_least=0, doc="Bound of the noise on actions, in every coordinate."
     )
     policy_delay: int = setting(
         default=2, reference="actor_freq", at_least=1, doc="Updates between target updates."
@@ -65,12 +65,12 @@ class ReBRAC(Method):
         reference="actor_fc_scale",
         above=0,
         fixed=BUILT_INTO_NETWORKS,
-        doc="Variance scale of the actor's last layer at the start.",
+        doc="Variance scale of the actor's last layer at initialisation.",
     )
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics and actor, each with its moving average."""
-        # in the comparison's code only moving averages wait; `true_delay` is TD3's delay
+        # in the comparison's code only target networks are delayed; `true_delay` is TD3's delay
         delay, actor_delay = self.policy_delay, self.policy_delay if self.true_delay else 1
         actor = tanh_actor(True, self.head_scale, train_every=actor_delay, target_every=delay)
         return {"critic": critic(target=True, target_every=delay), "actor": actor}
@@ -89,7 +89,7 @@ class ReBRAC(Method):
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Return the actor's action with clipped noise."""
-        # TD3 smooths its target so; here the smoothed action is executed too
+        # TD3 smooths only the target's action; here the smoothed action is executed too
         smooth = (self.actor_noise * noise["smooth"]).clamp(
             -self.actor_noise_clip, self.actor_noise_clip
         )
@@ -97,7 +97,7 @@ class ReBRAC(Method):
 
     def next_actions(self, batch: Batch, noise: Noise, nets: Networks) -> Tensor:
         """Sample the next state's action with the target actor."""
-        # as in TD3: the TD target does not track every step of the actor
+        # as in TD3, so that the TD target does not change with every update of the actor
         return super().next_actions(batch, noise, nets.using(actor="actor_target"))
 
     def losses(
@@ -107,7 +107,7 @@ class ReBRAC(Method):
         td = self.critic_loss(batch, targets, nets, info)
         actions = nets.actor(batch.observations)
         value = pessimistic_value(nets.frozen.critic(batch.observations, actions), self.rho)
-        # a constant, which makes the weight of cloning independent of the size of rewards
+        # a constant, which makes the weight of cloning independent of the reward scale
         scale = 1 / mean_absolute(value)
         error = (actions - batch.actions).square()
         info |= {"q_scale": scale, "action_mse": error.mean((1, 2))}

@@ -26,11 +26,11 @@ from agents.core import (
     temperature,
 )
 
-ACTION_MARGIN = 1e-5  # actions on their bounds have no finite pre-tanh value
+ACTION_MARGIN = 1e-5  # the pre-tanh value of an action on its bound is infinite
 
 
 class RLPD(Method):
-    r"""Soft actor-critic from scratch whose batches are half dataset, half online transitions.
+    r"""Soft actor-critic from scratch; half of each batch is from the dataset and half from online transitions.
 
     .. math:: L = L_{TD} + \mathbb{E}\left[sg[\alpha]\log\pi(y\mid s) - Q_{pess}(s, y)\right]
         + \alpha\,sg[-\mathbb{E}\log\pi - \bar H] - w\,\mathbb{E}\log\pi(a\mid s),\quad y\sim\pi
@@ -55,7 +55,7 @@ class RLPD(Method):
         reference="init_temp",
         above=0,
         fixed=BUILT_INTO_NETWORKS,
-        doc="Alpha at the start.",
+        doc="Initial temperature alpha.",
     )
     balanced_sampling: bool = setting(default=True)
 
@@ -87,7 +87,7 @@ class RLPD(Method):
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
-        """Return the TD loss, the soft policy loss, the temperature's and the cloning loss."""
+        """Return the TD, soft policy, temperature and cloning losses."""
         td = self.critic_loss(batch, targets, nets, info)
         mean, log_std = nets.actor(batch.observations)
         actions, log_prob = tanh_gaussian_sample(mean, log_std, noise["policy_eps"])
@@ -98,7 +98,7 @@ class RLPD(Method):
         info["policy_q"] = value.mean(-1)
         return {
             "td": td,
-            # of sampled actions, so sequences across an end count too
+            # does not use dataset actions, so sequences that cross an end are included
             "actor": (info["temperature"].unsqueeze(-1) * log_prob - value).mean(-1),
             "temperature": temperature_term,
             "bc": -(batch.valid * data_log_prob).mean(-1),

@@ -1,4 +1,4 @@
-"""RQL: Reversal Q-learning, values of intermediate flow states, found by integrating the flow backwards."""
+"""RQL: Reversal Q-learning, which learns values of intermediate flow states by integrating the flow backwards."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ class RQL(Method):
         above=0,
         below=1,
         search=linear_range(0.5, 0.95),
-        doc="Kappa of the value's loss.",
+        doc="Expectile kappa of the value loss.",
     )
     bc_weight: float = setting(
         default=1.0,
         reference="alpha",
         at_least=0,
         search=log_range(0.03, 30.0),
-        doc="Weight w of cloning against the Q term.",
+        doc="Weight w of cloning relative to the Q term.",
     )
     policy_tau: float = setting(
         default=0.001,
@@ -93,7 +93,7 @@ class RQL(Method):
         return {"bc_flow": self.bc_weight}
 
     def masked_cloning_loss(self, velocity: Tensor, batch: Batch, noise: Noise) -> Tensor:
-        """Return the loss (S,) of velocities (S, B, D); of a chunk that crosses an end, the part before it counts."""
+        """Return the loss (S,) of velocities (S, B, D); a chunk's actions beyond an end are masked."""
         error = velocity - (batch.actions - noise["bc_x0"])
         return (batch.action_valid * error.square()).mean((1, 2))
 
@@ -116,12 +116,13 @@ class RQL(Method):
     def reverse(self, velocity: Velocity, actions: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
         """Integrate a flow backwards from complete actions.
 
-        :param velocity: the flow's field.
+        :param velocity: velocity field of the flow.
         :param actions: start, (S, B, D).
-        :param draws: uniform (S, B): end times of the first half of the rows; of the other half, in whole steps.
+        :param draws: uniform samples, (S, B): end times, which are rounded to whole steps in the second half of the
+            rows.
         :return: intermediate flow states (S, B, D), and their flow times (S, B, 1).
         """
-        # at any time, for the Q term; the grid has both ends, 0 for targets and 1 for candidates
+        # any time, for the Q term; the grid contains 0, for targets, and 1, for candidates
         anywhere, on_grid = draws.tensor_split([draws.shape[-1] // 2], -1)
         far = torch.cat([anywhere, grid_times(on_grid, self.flow_steps)], -1).unsqueeze(-1)
         x, time, step = actions, torch.ones_like(far), far / self.flow_steps
@@ -130,8 +131,8 @@ class RQL(Method):
         return x, time
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the value's target, and the intermediate flow states that it belongs to."""
-        # of a flow that has not started: the value of the state itself
+        """Return the value target, and the intermediate flow states at which it is the target."""
+        # at the start of the flow: the value of the state itself
         next_q = nets.critic_target(batch.next_observations, noise["next_x0"], 0.0)
         partial, time = self.reverse(
             nets.flow.at(batch.observations), batch.actions, noise["reversal"]
@@ -148,7 +149,8 @@ class RQL(Method):
         velocity = nets.flow(batch.observations, x_t, t)
         # the last step ends at the action
         step = (1 - t).clamp(max=1 / self.flow_steps)
-        # each step is trained by the value of the state that it reaches, not by the later steps
+        # each step maximises the value of the state that it reaches; later steps are not
+        # differentiated
         policy_q = nets.frozen.critic(batch.observations, x_t + step * velocity, t + step).mean(1)
         info |= {**q_statistics(q), "climb_q_mean": policy_q.mean(1)}
         value_losses = expectile_loss(targets["td"].unsqueeze(1) - q, self.expectile)

@@ -29,7 +29,7 @@ from agents.trqam import TRQAM
 
 
 class SQAM(TRQAM):
-    r"""TRQAM with a closed form in place of the adjoint chain, and a penalty against overestimation by the critic.
+    r"""TRQAM with closed-form adjoints instead of an adjoint chain, and a penalty on overestimation by the critic.
 
     From the policy's end point :math:`\hat a = \mathrm{ODE}(s, z; v_f)`, bridge states
     :math:`x_k = (1-\tau_k)\epsilon_k + \tau_k\hat a` at :math:`\tau_k = k/M` get the adjoints
@@ -39,7 +39,7 @@ class SQAM(TRQAM):
         + \mathbb{E}\sum_{k,d}\left[\tfrac{2}{\tilde\sigma_k}(v_f - v_\beta) + \tilde\sigma_k a_k\right]^2
         + c\,\mathbb{E}\left[\bar Q(s, \mathrm{clip}\,\hat a) - \bar Q(s, a)\right]
 
-    Source: Scalar Q Adjoint Matching, arXiv 2610.10437, as its authors' code has it. Differs in: nothing.
+    Source: Scalar Q Adjoint Matching, arXiv 2610.10437, and the authors' code. Differs in: nothing.
     """
 
     # the authors' code averages the gap over all rows
@@ -53,12 +53,12 @@ class SQAM(TRQAM):
         doc="Weight c of the value gap in the critic's loss.",
     )
     bridge_states: int = setting(
-        default=10, reference="n_bridge", at_least=1, doc="M, states of the bridge."
+        default=10, reference="n_bridge", at_least=1, doc="M, number of states of the bridge."
     )
-    kl_budget: float = setting(default=0.5, doc="Path KL per action of the chunk that is aimed at.")
+    kl_budget: float = setting(default=0.5, doc="Target of the path KL per action of the chunk.")
 
     def noise(self) -> dict[str, Draw]:
-        """Return the draws of flow matching, of the end point and of the bridge."""
+        """Return the noise and times of flow matching, and the noise of the end point and of the bridge."""
         bridge = normal("MBD", M=self.bridge_states)
         return {"bc_x0": normal(), "bc_t": uniform(), "endpoint_z": normal(), "bridge_eps": bridge}
 
@@ -72,14 +72,15 @@ class SQAM(TRQAM):
             nets.fine_tuned.at(batch.observations), noise["endpoint_z"], self.flow_steps
         )
         times = step_times(self.bridge_states, endpoint, end_times=True)
-        # to the end itself, of which the critics see the clipped action
+        # the bridge leads to the unclipped end point, of which the critics evaluate the clipped
+        # action
         states = interpolate(noise["bridge_eps"], endpoint.unsqueeze(1), times)  # (S, M, B, D)
-        # in closed form: no gradient is carried back through the prior
+        # in closed form: the prior is not differentiated
         adjoints = times * self.terminal_adjoint(batch.observations, endpoint, nets).unsqueeze(1)
         info |= adjoint_statistics(adjoints)
         return {
             **self.td_targets(batch, noise, nets),
-            # clipped, since critics are trained inside the action bounds only
+            # clipped, since critics are trained only inside the action bounds
             "endpoint": endpoint.clamp(-1, 1),
             "states": states,
             "adjoints": adjoints,

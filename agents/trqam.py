@@ -13,7 +13,7 @@ from agents.qam import AdjointMatching
 
 
 class TRQAM(AdjointMatching):
-    r"""QAM whose temperature is a multiplier that keeps the policy's path KL from the behaviour flow at a budget.
+    r"""QAM with a multiplier as temperature, which keeps the path KL from the behaviour flow at a budget.
 
     The effective multiplier :math:`\lambda_e` is scale times :math:`\lambda`, and
     :math:`\tilde\sigma_i = \sigma_i/\sqrt{\lambda_e}`:
@@ -38,12 +38,12 @@ class TRQAM(AdjointMatching):
         above=0,
         fixed="the multiplier is built with it",
         search=log_range(0.05, 5.0),
-        doc="Epsilon, the path KL per action of the chunk that is aimed at.",
+        doc="Budget epsilon: target of the path KL per action of the chunk.",
     )
     kl_budget_online: float | None = setting(
         default=None,
         above=0,
-        doc="Replaces the budget when the online phase starts; None keeps it.",
+        doc="Budget in the online phase; None keeps the offline budget.",
     )
     multiplier_scale: float = setting(
         default=3.0, reference="lam_scale", above=0, doc="Factor of lambda in the loss."
@@ -65,13 +65,13 @@ class TRQAM(AdjointMatching):
         reference="kl_ema_coef",
         above=0,
         at_most=1,
-        doc="Beta, weight of the newest KL in the average.",
+        doc="Beta, weight of the newest KL in its moving average.",
     )
     kl_clip: float = setting(
         default=2.0,
         reference="kl_clip_coef",
         above=0,
-        doc="C, a single KL counts at most this many budgets.",
+        doc="C; in the average, a KL is clipped to this many budgets.",
     )
     freeze_base: bool = setting(
         default=False,
@@ -90,7 +90,7 @@ class TRQAM(AdjointMatching):
         return {**super().networks(), "multiplier": multiplier(initial=1.0, budget=self.kl_budget)}
 
     def effective_multiplier(self, nets: Networks) -> Tensor:
-        """Return lambda_e, (S,), kept above zero."""
+        """Return lambda_e, (S,), clipped above zero."""
         # away from 0, since the sigmas are divided by its root
         return (self.multiplier_scale * nets.multiplier.value).clamp(min=1e-8)
 
@@ -98,7 +98,7 @@ class TRQAM(AdjointMatching):
         self, velocities: Tensor, targets: Targets, sigmas: Tensor, nets: Networks, info: Info
     ) -> Tensor:
         """Return the loss with the multiplier (1), and note ``path_kl``, (S,) per action of the chunk."""
-        # (2), of the processes themselves: the multiplier scales the loss, not their noise
+        # (2), for the unscaled processes: the multiplier scales the loss, not the noise
         info["path_kl"] = (
             path_kl(velocities, targets["prior_velocities"], sigmas) / self.chunk_length
         )
@@ -111,14 +111,15 @@ class TRQAM(AdjointMatching):
 
     @torch.no_grad()
     def after_update(self, nets: Networks, info: Info) -> None:
-        """Move the average of the path KL, and the multiplier by a dual step (3)."""
+        """Update the moving average of the path KL, and the multiplier by a dual step (3)."""
         state, path_kl = nets.multiplier, info["path_kl"]
-        # in place, since captured updates read these buffers; an outlier counts at most c budgets
+        # in place, since captured updates read these buffers; outliers are clipped to c budgets
         state.kl_average.lerp_(
             torch.minimum(path_kl, self.kl_clip * state.budget), self.kl_average_rate
         )
         state.value.add_(self.multiplier_learning_rate * (state.kl_average - state.budget))
-        # clipped after the step, so that lambda leaves a bound as soon as the average turns
+        # clipped after the step, so that lambda leaves a bound as soon as the average crosses the
+        # budget
         state.value.clamp_(self.multiplier_min, self.multiplier_max)
         effective = self.effective_multiplier(nets)
         info |= {"multiplier": effective, "sigma_scale": effective.rsqrt()}
@@ -126,6 +127,6 @@ class TRQAM(AdjointMatching):
         info |= {"kl_average": state.kl_average.clone(), "kl_budget": state.budget.clone()}
 
     def before_online(self, nets: Networks) -> None:
-        """Hold the path KL at the online budget from now on, if there is one."""
+        """Replace the budget of the path KL by the online budget, if there is one."""
         if self.kl_budget_online is not None:
             nets.multiplier.budget.fill_(self.kl_budget_online)

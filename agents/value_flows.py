@@ -1,4 +1,4 @@
-"""Value Flows: the critic is a flow from noise to returns, and the best of several cloned actions is executed."""
+"""Value Flows: a flow from noise to returns as critic; the best of several cloned actions is executed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from agents.core import (
 
 
 class ReturnFlow(CriticEnsemble):
-    """Velocities u_j(g, t | s, a) of returns, which can be other ones for every member."""
+    """Velocities u_j(g, t | s, a) of returns, which may differ between members."""
 
     def forward(  # type: ignore[override]
         self,
@@ -57,7 +57,7 @@ class ReturnFlow(CriticEnsemble):
 
 
 class ValueFlows(Method):
-    r"""Flows sample returns, and their velocities are consistent with Bellman's equation.
+    r"""Flows sample returns, and their velocities satisfy the Bellman equation.
 
     A flow v clones actions, and the candidate with the highest mean return, u(0, 0 | s, a), is executed. With
     :math:`G_t(s, a)` the states of the return flows at time t, G their end, bars for means over the members,
@@ -69,12 +69,12 @@ class ValueFlows(Method):
     .. math:: y = R + \gamma^H M \bar G',\qquad c = \tfrac12 + \sigma(-\tau / \overline{|\partial_z G(s, a)|})
 
     Source: Dong et al., arXiv 2510.07650, and the authors' code (github.com/chongyi-zheng/value-flows). Differs in:
-    action chunks; candidates are scored at noise 0, not each at its own noise, by the members' mean; online too
-    candidates compete, and no one-step policy is distilled.
+    action chunks; candidates are scored by the members' mean at noise 0, not each at its own noise; the best candidate
+    is executed online too, and no one-step policy is distilled.
     """
 
     fails_by_design: ClassVar[dict[str, str]] = {
-        "values": "velocities also agree with the next state's at the end of an episode, which makes values similar"
+        "values": "the consistency loss also applies at the end of an episode, which makes values similar"
     }
 
     bootstrap_weight: float = setting(
@@ -82,28 +82,32 @@ class ValueFlows(Method):
         reference="bcfm_lambda",
         at_least=0,
         search=log_range(0.3, 10.0),
-        doc="Weight w_b of returns.",
+        doc="Weight w_b of the sampled returns' loss.",
     )
     consistency_weight: float = setting(
-        default=1.0, reference="dcfm_lambda", at_least=0, doc="Weight w_d."
+        default=1.0, reference="dcfm_lambda", at_least=0, doc="Weight w_d of the consistency loss."
     )
     confidence_temperature: float = setting(
         default=0.3,
         reference="confidence_weight_temp",
         at_least=0,
         search=log_range(0.01, 100.0),
-        doc="Tau of c.",
+        doc="Temperature tau of the confidence weight c.",
     )
     reward_min: float | None = setting(
-        default=None, doc="Smallest reward, which bounds returns; None for no bound."
+        default=None,
+        doc="Smallest reward, from which the lower bound of returns is computed; None: no bound.",
     )
-    reward_max: float | None = setting(default=None, doc="Largest reward, as `reward_min`.")
+    reward_max: float | None = setting(
+        default=None,
+        doc="Largest reward, from which the upper bound of returns is computed; None: no bound.",
+    )
     best_of_n: int = setting(default=16, reference="num_samples")
     ensemble_size: int = setting(default=2)
     rho: float = setting(default=0.0, reference="ret_agg")
 
     def check_together(self) -> None:
-        """Reject bounds of rewards in the wrong order."""
+        """Reject reward bounds in the wrong order."""
         super().check_together()
         if self.reward_min is not None and self.reward_max is not None:
             number("reward_max", self.reward_max, at_least=self.reward_min)
@@ -115,7 +119,7 @@ class ValueFlows(Method):
         return {"critic": returns, "behaviour": velocity_field(role="behaviour")}
 
     def noise(self) -> dict[str, Draw]:
-        """Return the draws of returns and of flow matching."""
+        """Return the noise and times of the returns' flow and of flow matching."""
         return {
             "return_z": normal("B"),
             "return_t": uniform(),
@@ -135,7 +139,7 @@ class ValueFlows(Method):
         )
 
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
-        """Score candidates by their mean return, the end of a step with the first velocity from noise 0."""
+        """Score candidates by their mean return, which is the velocity at noise 0 and time 0."""
         zero = torch.zeros_like(actions[..., 0])
         return self.bounded(nets.critic(observations, actions, zero.unsqueeze(1), zero)).mean(1)
 
@@ -143,22 +147,22 @@ class ValueFlows(Method):
         """Clip returns to the range that the bounds of rewards allow."""
         if self.reward_min is self.reward_max is None:
             return returns
-        weight = max(1 - self.gamma, 1e-6)  # of one reward in the return of rewards without end
+        weight = max(1 - self.gamma, 1e-6)  # 1 / sum of infinitely many discounts
         lowest, highest = (r and r / weight for r in (self.reward_min, self.reward_max))
         return returns.clamp(lowest, highest)
 
     def integrate(self, velocity: Velocity, z: Tensor, t: Tensor) -> Tensor:
-        """Return the states (S, E, B) of return flows from noise (S, 1, B) at times (S, B); bounds keep derivatives."""
+        """Return the return flows' states (S, E, B) from noise (S, 1, B) at times (S, B); bounds keep derivatives."""
         # one step size for each row, so that all rows take equally many steps
         returns, h = z, t / self.flow_steps
         for step in range(self.flow_steps):
             returns = returns + h.unsqueeze(1) * velocity(returns, step * h)
-            # straight through: the bound moves values and leaves derivatives as they are
+            # straight-through: the bound changes values but not derivatives
             returns = returns + (self.bounded(returns) - returns).detach()
         return returns
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return sampled returns, consistent velocities with the returns that they belong to, and weights of rows."""
+        """Return sampled returns, the target velocities with the returns at which they hold, and weights of rows."""
         next_actions = self.next_actions(batch, noise, nets)
         next_velocity = partial(nets.critic_target, batch.next_observations, next_actions)
         z = noise["return_z"].unsqueeze(1)  # (S, 1, B), the same for every member
@@ -171,7 +175,7 @@ class ValueFlows(Method):
             velocity = partial(nets.critic_target, batch.observations, batch.actions)
             return self.integrate(velocity, z, end)
 
-        # repeated, so that each member has its own slope
+        # repeated, so that each member has its own derivative
         confidence_z = noise["confidence_z"].unsqueeze(1).repeat(1, self.ensemble_size, 1)
         std = action_gradient(present_returns, confidence_z).abs().mean(1)
         info["return_std"] = std.mean(1)
