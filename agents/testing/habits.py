@@ -168,8 +168,8 @@ def find_side_effects(trial: Trial) -> Findings:
     old_targets = {name: target.clone() for name, target in targets.items()}
     method.losses(batch, targets, noise, nets, {})
     drawn.append(_global_generators())
-    for hook, before, after in zip(("targets", "act", "losses"), drawn, drawn[1:], strict=False):
-        if before != after:
+    for hook, old, new in zip(("targets", "act", "losses"), drawn, drawn[1:], strict=False):
+        if old != new:
             code = inspect.unwrap(getattr(type(method), hook)).__code__
             yield (
                 "noise",

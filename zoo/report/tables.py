@@ -110,9 +110,9 @@ def digits_of(kind: ScoreKind, estimates: Iterable[Estimate | None]) -> int:
 
 def digits_of_differences(kind: ScoreKind, differences: Iterable[Estimate | None]) -> int:
     """Return the number of decimals of differences: one more if an end of an interval would be rounded to 0."""
-    known = [difference for difference in differences if difference]
-    digits = digits_of(kind, known)
-    ends = [kind.scale * end for difference in known for end in difference.interval or ()]
+    estimates = [difference for difference in differences if difference]
+    digits = digits_of(kind, estimates)
+    ends = [kind.scale * end for difference in estimates for end in difference.interval or ()]
     # otherwise the interval would seem to contain 0
     return digits + any(end and not round(end, digits) for end in ends)
 

@@ -177,15 +177,15 @@ def make_executor(folder: Path, resources: Sequence[str], workers: int | None) -
             "run it on a login node of the cluster, or use --launcher local"
         )
     parameters = DEFAULTS | {"slurm_array_parallelism": workers or DEFAULT_WORKERS}
-    given = parse_overrides(resources, "--resources")
+    overrides = parse_overrides(resources, "--resources")
     shared = {*submitit.AutoExecutor._typed_parameters()}
-    known = shared | {
+    supported = shared | {
         f"slurm_{name}" for name in shared | submitit.SlurmExecutor._valid_parameters()
     }
-    for name in given:
-        if name not in known:
-            raise UsageError(unknown_name_message("key of --resources", name, known))
-    parameters |= given
+    for name in overrides:
+        if name not in supported:
+            raise UsageError(unknown_name_message("key of --resources", name, supported))
+    parameters |= overrides
     parameters["slurm_setup"] = [
         f"cd {shlex.quote(os.getcwd())}",
         f"export PYTHONPATH={shlex.quote(python_path())}",
