@@ -45,13 +45,13 @@ def memoryless_sigmas(flow_steps: int, like: Tensor) -> Tensor:
     >>> memoryless_sigmas(2, like=torch.zeros(())).flatten()
     tensor([2.4495, 1.4142])
     """
-    # created on the device, which avoids a host-to-device copy that waits
+    # created on the device, which avoids a synchronising host-to-device copy
     steps = torch.arange(flow_steps, dtype=torch.float64, device=like.device)
     return memoryless_variance(steps, flow_steps).sqrt().view(-1, 1, 1).to(like.dtype)
 
 
 def step_times(flow_steps: int, like: Tensor, end_times: bool = False) -> Tensor:
-    """Return the times at which the K equal steps start, or at which they end, (K, 1, 1).
+    """Return the start times, or end times, of the K equal steps, (K, 1, 1).
 
     >>> step_times(2, like=torch.zeros(())).flatten()
     tensor([0.0000, 0.5000])
@@ -66,7 +66,7 @@ def memoryless_step(
 ) -> Tensor:
     r"""Return :math:`x_{i+1} = x_i + h(2 v(x_i, t_i) - x_i/(t_i + h)) + \sqrt{h}\,\sigma_i\epsilon_i`.
 
-    ``x`` is x_i, ``velocity`` v(x_i, t_i) and ``noise`` standard normal, all (S, B, D), as is the result.
+    ``x`` is x_i, ``velocity`` is v(x_i, t_i) and ``noise`` is standard normal; they and the result are (S, B, D).
     """
     h = 1.0 / flow_steps
     decay = step / (step + 1)  # 1 - h / (t_i + h): 0 in the first step, which forgets x_0
@@ -109,7 +109,7 @@ def adjoint_statistics(adjoints: Tensor) -> dict[str, Tensor]:
 def lean_adjoint(
     prior_vjp: Callable[[int, Tensor], Tensor], terminal: Tensor, flow_steps: int
 ) -> Tensor:
-    r"""Integrate the lean adjoint backwards along a rollout, with the Jacobian of the prior alone.
+    r"""Integrate the lean adjoint, which uses only the prior's Jacobian, backwards along a rollout.
 
     :math:`a_i = a_{i+1} + h\,\nabla_x[2 v_\beta(x, t_i + h) - x/(t_i + h)]^\top a_{i+1}` at x = x_i.
 

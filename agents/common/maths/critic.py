@@ -43,7 +43,7 @@ def mean_absolute(q: Tensor) -> Tensor:
     tensor([2., 1.])
     """
     magnitude = q.detach().abs().mean(-1)
-    # a new critic returns exactly 0 for observations and actions of zeros
+    # a new critic returns exactly 0 if observations and actions are zeros
     return torch.where(magnitude == 0, 1.0, magnitude)
 
 
@@ -64,7 +64,7 @@ def td_target(batch: Batch, next_q: Tensor, rho: float) -> Tensor:
 
 
 def td_loss(q: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """Return the squared error to a shared target, averaged over members and rows; divided by B, invalid rows included.
+    """Return the squared error to a shared target; the mean over members and rows includes invalid rows as zeros.
 
     :param q: predictions, (S, E, B).
     :param target: (S, B).
@@ -79,7 +79,7 @@ def td_loss(q: Tensor, target: Tensor, valid: Tensor) -> Tensor:
 
 
 def expectile_loss(error: Tensor, expectile: float) -> Tensor:
-    r"""Return the asymmetric square whose minimiser is an expectile, elementwise.
+    r"""Return the elementwise asymmetric square, whose expectation an expectile minimises.
 
     :math:`|\kappa - 1[u < 0]|\,u^2`. Source: Kostrikov, Nair and Levine, Implicit Q-Learning, arXiv 2110.06169,
     expectile regression.
@@ -98,7 +98,7 @@ def expectile_loss(error: Tensor, expectile: float) -> Tensor:
 def implicit_targets(batch: Batch, nets: Any, rho: float) -> dict[str, Tensor]:
     r"""Return the targets of implicit Q-learning, which never query actions outside the data.
 
-    :math:`y = R + \gamma^H M\,V(s')` of the critics, and of the value :math:`Q'_{pess}(s, a)` at the dataset actions.
+    The critics' target is :math:`y = R + \gamma^H M\,V(s')`; the value's is :math:`Q'_{pess}(s, a)` at dataset actions.
     Source: Kostrikov, Nair and Levine, Implicit Q-Learning, arXiv 2110.06169.
 
     :param batch: the batch.
@@ -140,12 +140,12 @@ def implicit_value_loss(
 def advantage_weight(advantage: Tensor, inverse_temperature: float, largest: float) -> Tensor:
     r"""Return the weights of advantage-weighted regression, :math:`\min(\exp(\tau A), w_{max})`, elementwise.
 
-    Weights below `SMALLEST_WEIGHT` become 0: their gradients would be denormal numbers, which slow processors down
-    several times. Adam's step is at most w / 1e-8 learning rates, below float32 rounding.
+    Weights below `SMALLEST_WEIGHT` become 0: their gradients would be denormal numbers, with which processors are
+    several times slower. Adam's step for such a weight is at most w / 1e-8 learning rates, below float32 rounding.
 
     :param advantage: A, any shape.
     :param inverse_temperature: tau.
-    :param largest: w_max; without it a few rows of large advantage would outweigh the batch.
+    :param largest: w_max; without it, a few rows with large advantages would outweigh the batch.
     :return: same shape.
 
     >>> advantage_weight(torch.tensor([0.0, 5.0]), inverse_temperature=3.0, largest=100.0)
@@ -156,7 +156,7 @@ def advantage_weight(advantage: Tensor, inverse_temperature: float, largest: flo
 
 
 def action_gradient(value: Callable[[Tensor], Tensor], actions: Tensor) -> Tensor:
-    """Return the gradient of a value with respect to the action, inside `torch.no_grad` too.
+    """Return the gradient of a value with respect to the action, also inside `torch.no_grad`.
 
     :param value: function of actions (S, B, D) that returns values (S, B), row by row.
     :param actions: actions at which to differentiate, (S, B, D).

@@ -20,7 +20,7 @@ def tanh_gaussian_sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[
 
     :math:`y = \tanh u,\; \log\pi(y) = \sum_d \log N(u_d) - 2(\log 2 - u_d - \mathrm{softplus}(-2u_d))`
 
-    The density comes from the pre-tanh value, so that saturated samples stay finite.
+    The density is computed from the pre-tanh value, so it is finite even for saturated samples.
 
     :param mean: (..., D).
     :param log_std: (..., D).
@@ -72,7 +72,7 @@ def temperature_loss(
 def apply_edit(
     edit: Any, observations: Tensor, flow_actions: Tensor, noise: Tensor, edit_scale: float
 ) -> Tensor:
-    """Return flow actions plus an edit sampled from a squashed Gaussian given (s, a), clipped to the action box."""
+    """Return flow actions plus an edit sampled from a squashed Gaussian given (s, a), clipped to the action bounds."""
     mean, log_std = edit(observations, flow_actions)
     sample, _ = tanh_gaussian_sample(mean, log_std, noise)
     return (flow_actions + edit_scale * sample).clamp(-1, 1)
@@ -106,7 +106,7 @@ def edit_losses(
     """
     mean, log_std = nets.edit(batch.observations, flow_actions)
     sample, log_prob = tanh_gaussian_sample(mean, log_std, noise)
-    # clipped as in acting, so that the critics see no action outside of the bounds
+    # clipped as in acting, so that the critics never evaluate actions outside the bounds
     actions = (flow_actions + edit_scale * sample).clamp(-1, 1)
     return {
         "q": -nets.frozen.critic(batch.observations, actions).mean((1, 2)),

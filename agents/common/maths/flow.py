@@ -1,4 +1,4 @@
-r"""From noise to actions: flows, with interpolant, flow-matching loss and Euler sampler, and diffusions.
+r"""Maps from noise to actions: flows (interpolant, flow-matching loss, Euler sampler) and diffusions.
 
 Every function is pure and takes velocity fields as functions (x, t) -> velocity, so that closed forms can replace
 networks. Flows go from noise, t = 0, to actions, t = 1; diffusions from noise, t = K, to actions, t = 0:
@@ -59,7 +59,8 @@ def flow_matching_loss(
     """
     t = t.unsqueeze(-1)
     error = velocity(torch.lerp(x_0, x_1, t), t) - (x_1 - x_0)
-    # divided by B and not by the sum of weights, so that a valid row has the same weight in every batch
+    # divided by B, not by the sum of weights, so that a valid row has the same weight in every
+    # batch
     return (weight * error.square().mean(-1)).mean(-1)
 
 
@@ -107,7 +108,7 @@ def integrate_flow(velocity: Velocity, x_0: Tensor, flow_steps: int, clip: bool 
     h = 1.0 / flow_steps
     x = x_0
     for step in range(flow_steps):
-        # one kernel for product and sum: with small networks a GPU waits for launches
+        # one kernel for product and sum, since launches limit small networks on a GPU
         x = torch.add(x, velocity(x, step * h), alpha=h)
         if clip:
             x = x.clamp(-1, 1)
@@ -134,7 +135,7 @@ def noise_schedule(kind: BetaSchedule, steps: int) -> Tensor:
     """
     cpu = torch.device(
         "cpu"
-    )  # not the meta device, on which a policy may be built for its shapes alone
+    )  # not on the meta device, on which a policy may be built only for its shapes
     # in float64 until the end, since nearby exponentials and cosines are subtracted
     t = torch.arange(1, steps + 1, dtype=torch.float64, device=cpu)
     if kind == "vp":
@@ -143,7 +144,7 @@ def noise_schedule(kind: BetaSchedule, steps: int) -> Tensor:
         curve = torch.cos(
             (torch.cat([t[:1] - 1, t]) / steps + 0.008) / 1.008 * math.pi / 2
         ).square()
-        # clipped as in arXiv 2102.09672: the last step would remove the whole signal
+        # clipped as in arXiv 2102.09672, since the last step would remove the whole signal
         betas = (1 - curve[1:] / curve[:-1]).clamp(0, 0.999)
     else:
         betas = torch.linspace(1e-4, 2e-2, steps, dtype=torch.float64, device=cpu)
@@ -179,10 +180,10 @@ def denoise(
     r"""Sample actions with the reverse chain.
 
     With the estimate :math:`\hat a = (x_t - \sqrt{1-\bar\alpha_t}\,\epsilon(x_t, t))/\sqrt{\bar\alpha_t}` of the clean
-    action, the next state's mean is that of the posterior :math:`q(x_{t-1} | x_t, \hat a)` for ``ddpm``, the same with
-    :math:`\hat a` clipped to [-1, 1] for ``ddpm_clipped``, and :math:`\hat a` itself for ``jump``; noise of variance
-    :math:`\beta_t` is added to it, except in the last step. Source: Ho et al., Denoising Diffusion Probabilistic
-    Models, arXiv 2006.11239, sampling.
+    action, the mean of the next state is the posterior mean, of :math:`q(x_{t-1} | x_t, \hat a)`, for ``ddpm``; the
+    same with :math:`\hat a` clipped to [-1, 1] for ``ddpm_clipped``; and :math:`\hat a` itself for ``jump``. Every step
+    but the last adds noise of variance :math:`\beta_t`. Source: Ho et al., Denoising Diffusion Probabilistic Models,
+    arXiv 2006.11239, sampling.
 
     :param predict: noise prediction, (x, t) -> eps.
     :param x: standard normal start, (S, B, D).

@@ -1,8 +1,8 @@
-"""Multi-layer perceptrons with stacked parameters, the precision of their products, and velocity fields made of them.
+"""Multi-layer perceptrons with stacked parameters, the precision of their matrix products, and their velocity fields.
 
-Many independent networks live in one set of tensors. Parameters have leading axes, called ``stack`` below: (S,) for one
-network per replica, (S, E) for an ensemble of E members per replica. Inputs have the same leading axes; one of size 1
-broadcasts. ``frozen`` parameters are constants, so that gradient goes through the inputs only.
+One set of tensors contains the parameters of many independent networks. Parameters have leading axes, called ``stack``
+below: (S,) for one network per replica, (S, E) for an ensemble of E members per replica. Inputs have the same leading
+axes; one of size 1 broadcasts. ``frozen`` parameters are constants: only the inputs receive gradients.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from torch.nn import functional as F
 from agents.common.batch import Time, Velocity
 from agents.common.maths.critic import action_gradient
 
-LAYER_NORM_EPS = 1e-6  # Flax's default; PyTorch's 1e-5 is another network
+LAYER_NORM_EPS = 1e-6  # Flax's default; PyTorch's is 1e-5, with which outputs differ
 GELU_SLOPE, GELU_CUBIC = 2 * math.sqrt(2 / math.pi), 0.044715
 SLOPE = torch.tensor(GELU_SLOPE, dtype=torch.float32, device="cpu")
 LARGE = 1 << 12
-"""Entries of a tensor from which on four passes of cheap kernels take less time than one of GELU's."""
+"""Size of a tensor from which four cheap kernels take less time than one GELU kernel."""
 FUSES_BIAS = {"cuda"}
-"""Devices on which a single network adds its bias in the kernel of the product, which saves a launch."""
+"""Devices on which a single network adds its bias in the matrix product's kernel, which saves a launch."""
 
 
 # -- layers -----------------------------------------------------------------------------------------------------------
@@ -39,7 +39,7 @@ class Layer(NamedTuple):
     :param weight: ``(*stack, in, out)``.
     :param bias: ``(*stack, out)``.
     :param activation: elementwise function; None for a plain output.
-    :param dtype: lower precision of the product's factors, or None.
+    :param dtype: lower precision of the matrix product's factors, or None.
     :param norm_scale: of the LayerNorm after the activation, ``(*stack, out)``, or None.
     :param norm_bias: likewise.
     """
@@ -52,7 +52,7 @@ class Layer(NamedTuple):
     norm_bias: Tensor | None = None
 
     def epilogue(self, product: Tensor) -> Tensor:
-        """Apply activation and LayerNorm to the product, bias included, ``(*stack, ..., out)``."""
+        """Apply activation and LayerNorm to the matrix product with its bias, ``(*stack, ..., out)``."""
         x = product
         if self.activation is not None:
             x = self.activation(product)
@@ -79,7 +79,7 @@ def gelu(x: Tensor) -> Tensor:
     if torch.compiler.is_compiling():
         # fused by the compiler; a sigmoid takes half the time of a tanh
         return x * torch.sigmoid(GELU_SLOPE * x * (1 + GELU_CUBIC * x * x))
-    is_recorded = torch.is_grad_enabled()  # GELU keeps only x for its gradient
+    is_recorded = torch.is_grad_enabled()  # GELU stores only x for its gradient
     if x.is_cpu and x.dtype == torch.float32 and x.numel() >= LARGE and not is_recorded:
         slope = torch.addcmul(SLOPE, x, x, value=GELU_CUBIC * GELU_SLOPE)
         return slope.mul_(x).sigmoid_().mul_(x)
@@ -111,10 +111,10 @@ def linear(
     if x.ndim > weight.ndim:  # several row axes are folded into one
         product = linear(x.flatten(lead, -2), weight, bias, dtype)
         return product.unflatten(lead, x.shape[lead:-1])
-    # `matmul` would expand, view and record both factors first
+    # `matmul` would first expand, view and record both factors
     is_batch = x.ndim == weight.ndim == 3 and x.shape[0] == weight.shape[0]
     multiply = torch.bmm if is_batch else torch.matmul
-    if x.dtype == weight.dtype == factors:  # conversions that change nothing take time too
+    if x.dtype == weight.dtype == factors:  # conversions take time even if they change nothing
         product = multiply(x, weight)
     else:
         product = multiply(x.to(factors), weight.to(factors)).to(weight.dtype)
@@ -138,9 +138,9 @@ def evaluate(layers: Sequence[Layer], x: Tensor) -> Tensor:
 
 @contextmanager
 def matmul_precision(precision: str, device: torch.device) -> Iterator[None]:
-    """Allow TF32 in float32 products and convolutions inside the block if the precision of a model permits it.
+    """Allow TF32 in float32 matrix products and convolutions inside the block if the model's precision permits it.
 
-    PyTorch has one switch of each for the process; for convolutions it is on by default. With ``bf16``, layers in
+    PyTorch has one process-wide switch for each; that for convolutions is on by default. With ``bf16``, layers in
     float32 use TF32 too. On a CPU the switches are unchanged.
 
     :param precision: ``fp32``, ``tf32`` or ``bf16``.
@@ -164,7 +164,7 @@ def matmul_precision(precision: str, device: torch.device) -> Iterator[None]:
 def undisturbed() -> Iterator[None]:
     """Compute in float32 and with gradients inside the block, or function, regardless of PyTorch's modes outside.
 
-    They include ``no_grad``, ``inference_mode``, ``autocast`` and the default dtype.
+    These modes include ``no_grad``, ``inference_mode``, ``autocast`` and the default dtype.
     """
     process_dtype = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
@@ -219,7 +219,7 @@ class StackedMLP(nn.Module):
                 self.norm_biases.append(torch.zeros(*stack, outputs))
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
-        """Draw one replica's weights, Xavier-uniform with the fans of a single member; biases stay zero."""
+        """Sample one replica's weights, Xavier-uniform with the fans of a single member; biases stay zero."""
         for weight in self.weights:
             fans = sum(weight.shape[-2:])
             fill_uniform(weight, replica, math.sqrt(6.0 / fans), generator)
@@ -238,7 +238,7 @@ class StackedMLP(nn.Module):
         columns: list[Iterable[Any]] = []
         for name in ("weights", "biases", "norm_scales", "norm_biases"):
             kind: Any = self._modules[name]
-            # attributes and items of a module are looked up by name: two thirds of the time here
+            # looking up a module's attributes and items by name takes two thirds of the time here
             parameters = kind._parameters.values()
             if frozen:
                 parameters = [parameter.detach() for parameter in parameters]
@@ -253,7 +253,7 @@ class StackedMLP(nn.Module):
 
 
 def fill_uniform(parameter: Tensor, replica: int, bound: float, generator: torch.Generator) -> None:
-    """Fill one replica of a parameter with uniform draws in [-bound, bound], the same on every device."""
+    """Fill one replica of a parameter with uniform samples in [-bound, bound], the same on every device."""
     with torch.no_grad():
         draw = torch.rand(parameter.shape[1:], generator=generator)
         parameter[replica].copy_((2 * draw - 1) * bound)
@@ -273,8 +273,8 @@ def maybe_detach(parameter: Tensor, frozen: bool) -> Tensor:
 class ConditionedVelocity:
     """A velocity field at fixed observations: a function (x, t) -> velocity, both (S, B, D) or (S, K, B, D).
 
-    :param layers: its layers; the first one contains the weight of x alone.
-    :param shared: the first layer's product of the observations, with its bias.
+    :param layers: its layers; the first contains only the weight of x.
+    :param shared: the first layer's output for the observations, with its bias.
     :param time_weight: the first layer's weight of t; empty for a one-step map.
     """
 
@@ -288,7 +288,7 @@ class ConditionedVelocity:
         return evaluate(later, first.epilogue(self.first_product(x, t)))
 
     def first_product(self, x: Tensor, t: Time | None) -> Tensor:
-        """Return the first layer's product of x, observations and time, with its bias."""
+        """Return the first layer's output for x, observations and time, with its bias."""
         parts = [self.shared, *self.time_weight]
         if x.ndim == 4:  # the same for all K states of a row
             parts = [part.unsqueeze(1) for part in parts]
@@ -304,8 +304,8 @@ class ConditionedVelocity:
 def vjp_at_points(velocity: Velocity, x: Tensor, t: Tensor) -> Callable[[int, Tensor], Tensor]:
     """Return the vector-Jacobian products in x of a velocity field at K points of every row.
 
-    A chain of such products along the points, such as a lean adjoint, needs one forward pass for all of them.
-    Parameters are constants here.
+    A chain of these products along the points, e.g. a lean adjoint, needs a single forward pass. Parameters are
+    constants here.
 
     :param velocity: the field.
     :param x: the points, (S, K, B, D).

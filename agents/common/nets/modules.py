@@ -21,7 +21,7 @@ REFUSED_MODULES = (nn.modules.lazy.LazyModuleMixin, nn.RNNBase, torch.jit.Script
 class VmappedModule(Network):
     """S ordinary modules without an axis of replicas: each receives the rows of its replica, (B, ...).
 
-    The first module made holds the parameters and buffers of all, with the leading axis S.
+    The first module contains the parameters and buffers of all modules, with the leading axis S.
 
     :param make: makes the module of one replica.
     :param replicas: S.
@@ -29,8 +29,9 @@ class VmappedModule(Network):
 
     def __init__(self, make: Callable[[], nn.Module], replicas: int) -> None:
         super().__init__()
-        # `vmap` hides from the fast path of attention layers that a gradient is recorded. It is off for the whole
-        # process, because `torch.compile` cannot trace the switch.
+        # Under `vmap`, the fast path of attention layers cannot tell that a gradient is recorded.
+        # The path is switched off for the whole process, because `torch.compile` cannot trace the
+        # switch.
         torch.backends.mha.set_fastpath_enabled(False)
         self._make = make
         self.replicas = replicas
@@ -47,7 +48,7 @@ class VmappedModule(Network):
     def initialise(self, replica: int, generator: torch.Generator) -> None:
         """Make the module of one replica; ``generator`` seeds PyTorch's global generator meanwhile."""
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            # on the CPU, also if networks are built for their shapes alone
+            # on the CPU, even if networks are built only for their shapes
             seed = torch.randint(2**62, (), generator=generator, device="cpu")
             torch.default_generator.manual_seed(int(seed))
             module = self._make()
@@ -56,8 +57,9 @@ class VmappedModule(Network):
             for tensor, values in zip(tensors, drawn, strict=True):
                 if tensor is values:
                     raise TypeError(
-                        "`from_module` must make a new module at every call, got the same parts again; declare shared "
-                        "parts as another network, like `encoder` in docs/register.md"
+                        "`from_module` must make a new module at every call, got the same "
+                        "parts again; declare shared parts as another network, as with "
+                        "`encoder` in docs/register.md"
                     )
                 tensor[replica].copy_(values)
 
@@ -98,7 +100,7 @@ class VmappedModule(Network):
             tensors_after = dict(values)
             outputs = functional_call(self.module, tensors_after, rows, tie_weights=False)
             for name, value in values.items():
-                # `functional_call` puts assigned tensors here
+                # `functional_call` stores tensors that the module assigns here
                 if tensors_after[name] is not value:
                     raise TypeError(
                         f"a module must be a function of its inputs, got one that assigns `{name}`, which would be "
@@ -109,7 +111,7 @@ class VmappedModule(Network):
         axes = [0 if isinstance(value, Tensor) and value.ndim else None for value in inputs]
         if self.replicas > 1:
             return vmap(call, in_dims=(0, *axes), randomness="error")(tensors, *inputs)
-        # the module itself, which exports as it is
+        # the module itself, which can be exported
         rows = [
             value if axis is None else value[0] for axis, value in zip(axes, inputs, strict=True)
         ]
@@ -118,7 +120,7 @@ class VmappedModule(Network):
 
 
 class VmappedObserver(VmappedModule, ObservingNetwork):
-    """The same, with observations, or the output of a features extractor, as the first input."""
+    """Stacked modules whose first input is observations or the output of a features extractor."""
 
     def forward(self, *inputs: Any, frozen: bool = False) -> Any:
         """Call each replica's module."""
@@ -142,7 +144,7 @@ def checked_module(module: Any) -> nn.Module:
         is_refused = isinstance(part, REFUSED_MODULES) or (
             is_stateful(part) and not is_switched_off
         )
-        # the power iteration of `spectral_norm`, whose class has no public name
+        # the class of `spectral_norm`, which updates its power iteration, has no public name
         if is_refused or hasattr(part, "_power_method"):
             raise TypeError(
                 f"a module must be a function of its inputs, got {type(part).__name__}: leave out statistics of "

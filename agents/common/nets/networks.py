@@ -1,11 +1,11 @@
-"""The networks of the algorithms; each is a few MLPs, and holds S replicas (one per seed) in one set of tensors.
+"""The networks of the algorithms; each is a few MLPs, with S replicas (one per seed) in one set of tensors.
 
 Shapes use S replicas, E ensemble members, B rows, K flow steps, O observation size, D flattened chunk. Common
 arguments:
 
 - ``sizes``: the sizes of the network;
 - ``observations`` (S, B, O), ``actions`` (S, B, D), ``t`` times: a number, or one that broadcasts to (..., 1);
-- ``frozen``: the parameters are constants, so that gradient goes through the inputs only.
+- ``frozen``: the parameters are constants; only the inputs receive gradients.
 """
 
 from __future__ import annotations
@@ -54,22 +54,22 @@ class Network(nn.Module):
     """A network of an algorithm: all parameters and buffers have the leading axis S of the replicas."""
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
-        """Draw one replica's weights from a CPU generator, part by part."""
+        """Sample one replica's weights from a CPU generator, part by part."""
         for part in self.children():
             if isinstance(part, StackedMLP):
                 part.initialise(replica, generator)
 
 
 class ReplicatedExtractor(nn.Module):
-    """A features extractor each of whose parameters and buffers has the leading axis S of the replicas.
+    """A features extractor whose parameters and buffers all have the leading axis S of the replicas.
 
-    Its constructor has an argument ``replicas``, S. It receives the rows of all replicas one after the other, (S * B,
-    ...).
+    Its constructor has an argument ``replicas``, S. Its input is the rows of all replicas, one replica after the other,
+    (S * B, ...).
     """
 
     @abstractmethod
     def initialise(self, replica: int, generator: torch.Generator) -> None:
-        """Draw one replica's weights from a CPU generator."""
+        """Sample one replica's weights from a CPU generator."""
 
 
 STATEFUL_LAYERS = (
@@ -87,8 +87,8 @@ STATEFUL_LAYERS = (
 
 
 def is_stateful(layer: nn.Module) -> bool:
-    """Return whether a layer in training samples random numbers, as dropout does, or keeps statistics."""
-    # instance normalisation has statistics only on request
+    """Return whether a layer in training mode samples random numbers, as dropout does, or updates statistics."""
+    # instance normalisation tracks statistics only on request
     has_statistics = getattr(layer, "running_mean", None) is not None
     return has_statistics or isinstance(layer, STATEFUL_LAYERS)
 
@@ -104,14 +104,14 @@ class ObservingNetwork(Network):
         super().__init__()
         self.features_extractor: nn.Module | None = None
         self.prepare_rows: Callable[[Tensor], Any] | None = None
-        """Makes the extractor's input from rows (B, O)."""
+        """Converts rows (B, O) to the extractor's input."""
         self.cached_features: list[tuple[Tensor, Tensor]] | None = None
         """Observations and their features, while these are cached."""
         self.repeats: list[tuple[Tensor, Tensor, int]] = []
         """Triples of repeated observations, the original ones, and the number of repeats."""
 
     def features(self, observations: Tensor, frozen: bool) -> Tensor:
-        """Return the input of the first layer, (S, B, F): features, or without an extractor the observations."""
+        """Return the input of the first layer, (S, B, F): features or, without an extractor, observations."""
         if self.features_extractor is None:
             return observations
         for repeated, rows, times in self.repeats:
@@ -124,7 +124,7 @@ class ObservingNetwork(Network):
             return self._extract(observations, frozen)
         matches = [features for rows, features in self.cached_features if rows is observations]
         if not matches:
-            # a later loss may need the gradient that a target does not need
+            # a target needs no gradient, but a later loss may
             with torch.enable_grad():
                 matches = [self._extract(observations, False)]
             self.cached_features.append((observations, matches[0]))
@@ -190,7 +190,7 @@ class VelocityField(ObservingNetwork):
         return self.at(observations, frozen)(x, t)
 
     def at(self, observations: Tensor, frozen: bool = False) -> ConditionedVelocity:
-        """Fix the observations, whose share of the first layer is computed once for a chain: (x, t) -> velocity."""
+        """Return (x, t) -> velocity at fixed observations, whose part of the first layer is computed once."""
         first, *later = self.mlp.layers(frozen)
         state_weight, x_weight, *time_weight = first.weight.split_with_sizes(self.split, dim=-2)
         features = self.features(observations, frozen)
@@ -199,7 +199,7 @@ class VelocityField(ObservingNetwork):
 
 
 class NetworkViews:
-    """Views of an algorithm's networks; networks and views of them offer the same ones."""
+    """Access to an algorithm's networks, shared by the networks and their views."""
 
     with_extractor: Callable[[], list[Any]]
     """Return the networks that have a features extractor."""
@@ -207,7 +207,7 @@ class NetworkViews:
 
     @property
     def frozen(self) -> Any:
-        """The same networks with constant weights: gradient goes through their inputs only."""
+        """The same networks with constant weights: only their inputs receive gradients."""
         return NetworkView(lambda name: _FrozenNetwork(self[name]), self.with_extractor)
 
     def using(self, **substitutes: str) -> Any:
@@ -225,7 +225,7 @@ class NetworkViews:
 
     @contextmanager
     def repeating(self, observations: Tensor, times: int) -> Iterator[Tensor]:
-        """Yield observations (S, B, O) repeated, (S, B * times, O), whose features are extracted before they are."""
+        """Yield repeated observations, (S, B * times, O); their features are extracted once, from (S, B, O)."""
         repeated = observations.repeat_interleave(times, dim=1)
         networks = self.with_extractor()
         for network in networks:
@@ -239,7 +239,7 @@ class NetworkViews:
 
 @dataclass
 class NetworkView(NetworkViews):
-    """View of networks: a function gives the network that each name stands for."""
+    """View of networks: a function returns the network for each name."""
 
     _find: Callable[[str], Any]
     with_extractor: Callable[[], list[Any]]
@@ -251,7 +251,7 @@ class NetworkView(NetworkViews):
 
 
 class Networks(NetworkViews, nn.ModuleDict):
-    """An algorithm's networks by name; ``nets.frozen`` has them without gradients of their parameters.
+    """An algorithm's networks by name; in ``nets.frozen``, their parameters do not receive gradients.
 
     >>> nets = agents.FQL("MlpPolicy", "Pendulum-v1", horizon_length=1, ensemble_size=2).policy.nets
     >>> nets.critic_target(torch.zeros(1, 8, 3), torch.zeros(1, 8, 1)).shape  # (S, E, B)
@@ -268,7 +268,7 @@ class Networks(NetworkViews, nn.ModuleDict):
 
     @contextmanager
     def caching_features(self) -> Iterator[None]:
-        """Extract the features of each tensor of observations once inside the block; weights must not change there."""
+        """Extract features of each observation tensor only once inside the block, in which weights must not change."""
         networks = self.with_extractor()
         for network in networks:
             network.cached_features = []
@@ -283,7 +283,7 @@ class Networks(NetworkViews, nn.ModuleDict):
         def __getattr__(self, name: str) -> Any: ...
 
     def add_targets(self, names: Sequence[str]) -> None:
-        """Add target networks, which start as copies."""
+        """Add target networks, which are initialised as copies."""
         for name in names:
             if f"{name}_target" in self:
                 raise ValueError(
@@ -366,7 +366,7 @@ class GaussianMean(ObservingNetwork):
 
 
 class TanhActor(GaussianMean):
-    """Deterministic policy: the same, squashed by tanh."""
+    """Deterministic policy: the Gaussian mean, squashed by tanh."""
 
     def forward(self, observations: Tensor, frozen: bool = False) -> Tensor:
         """Return the actions, (S, B, D) in (-1, 1)."""
@@ -389,9 +389,9 @@ class Multiplier(Network):
 class NoisePredictor(ObservingNetwork):
     """eps(s, x, t) of a diffusion policy, for integer steps t: learnt Fourier features of t pass through a time MLP.
 
-    Inputs of the main MLP are x, s and the time MLP's output, in this order; activations are mish. ``time_features``
-    counts cosines and sines together. The time MLP has no last activation, and outputs as many numbers as the last
-    hidden layer.
+    Inputs of the main MLP are x, s and the time MLP's output, in this order; activations are mish. ``time_features`` is
+    the number of cosines plus sines. The time MLP has no activation after its last layer, whose size is that of the
+    main MLP's last hidden layer.
     """
 
     def __init__(self, sizes: Sizes, time_features: int = 64) -> None:
@@ -405,7 +405,7 @@ class NoisePredictor(ObservingNetwork):
         self.mlp = StackedMLP(stack, layer_sizes, sizes.actor_layer_norm, activation=F.mish)
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
-        """Draw one replica's weights, and its frequencies from N(0, 0.2^2)."""
+        """Sample one replica's weights, and its frequencies from N(0, 0.2^2)."""
         drawn = torch.randn(self.frequencies.shape[1:], generator=generator)
         self.frequencies.data[replica] = 0.2 * drawn
         super().initialise(replica, generator)
@@ -436,7 +436,7 @@ class NoisePredictor(ObservingNetwork):
 
 
 class NoiseSchedule(Network):
-    """A noise schedule of a diffusion: numbers for the denoising chain, and a table for random steps on the device."""
+    """A diffusion's noise schedule: numbers for the denoising chain, and a table on the device for random steps."""
 
     table: Tensor
 

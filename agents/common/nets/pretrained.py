@@ -1,13 +1,13 @@
-r"""Flow and diffusion networks of the user's own, as velocity fields from noise (t = 0) to actions (t = 1).
+r"""The user's flow and diffusion networks, as velocity fields from noise (t = 0) to actions (t = 1).
 
 Every Gaussian path is the straight one up to scale and time. A point of a diffusion, :math:`a m + s\epsilon`, is the
 point :math:`x = (a m + s\epsilon)/(a + s)` of the straight path at :math:`\tau = a/(a + s)`; the velocity there is
 :math:`m - \epsilon`. Source: Lipman et al., Flow Matching Guide and Code, arXiv 2412.06264.
 
-If the module's actions are :math:`m = c\,y + d` of the zoo's actions y in [-1, 1], then the point of our path at t is,
-times :math:`\kappa = \tau c + 1 - \tau` and plus :math:`\tau d`, the point of the module's straight path at
-:math:`\tau = t/(t + c(1 - t))`, with the same noise. This needs one c: coordinates with other scales would be at other
-times of the module's path, and the module takes one time for all of them.
+If the module's actions are :math:`m = c\,y + d` of the zoo's actions y in [-1, 1], then :math:`\kappa = \tau c + 1 -
+\tau` times the point of our path at t, plus :math:`\tau d`, is the point of the module's straight path at :math:`\tau =
+t/(t + c(1 - t))`, with the same noise. All coordinates must have the same c, since other scales would need other times
+:math:`\tau`, and the module has a single time input.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class PretrainedFlow:
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the module's weights and conventions."""
-        # with other conventions, the same weights are another flow
+        # the same weights with other conventions are another flow
         digest = hashlib.sha256(repr(self.conventions()).encode())
         for name, value in self.module.state_dict().items():
             digest.update(name.encode())
@@ -138,7 +138,7 @@ class PretrainedFlow:
         return digest.hexdigest()
 
     def in_place_of(self, specs: Mapping[str, NetworkSpec]) -> dict[str, NetworkSpec]:
-        """Return an algorithm's networks with this flow as the behaviour flow and as its copy."""
+        """Return an algorithm's networks, with this flow as the behaviour flow and its copies."""
         replaced = dict(specs)
         for name, spec in specs.items():
             if spec.role in ("behaviour", "copy"):
@@ -149,11 +149,11 @@ class PretrainedFlow:
 
 
 def _plain(name: str, value: Any) -> Any:
-    """Return a number or nested lists of numbers; None stays."""
+    """Return a number or nested lists of numbers; None stays None."""
     if value is None:
         return None
     if isinstance(value, Tensor):
-        value = value.detach().cpu()  # a buffer of the user's, perhaps on a GPU
+        value = value.detach().cpu()  # the user's buffer, perhaps on a GPU
     try:
         return np.asarray(value, np.float64).tolist()
     except (TypeError, ValueError) as error:
@@ -197,7 +197,7 @@ class PretrainedField(nn.Module):
         self.register_buffer("table_times", times.float())
 
     def train(self, mode: bool = True) -> PretrainedField:
-        """Stay in evaluation mode, in which dropout and statistics of batches are off."""
+        """Stay in evaluation mode, in which dropout is off and batch statistics are fixed."""
         return super().train(False)
 
     def forward(self, rows: Tensor, x: Tensor, t: Tensor) -> Tensor:
@@ -222,15 +222,18 @@ class PretrainedField(nn.Module):
 
     def _denoise(self, observations: Any, x: Tensor, tau: Tensor) -> Tensor:
         """Return the action minus the noise that a diffusion sees in points of the straight path."""
-        # without any signal, predicted noise does not determine the action: start at the noisiest step
+        # without any signal, predicted noise does not determine the action, so start at the
+        # noisiest step
         tau = tau.clamp(self.table_times[0], self.table_times[-1])
         last = len(self.table_times) - 1
-        # counted, since ONNX has no searchsorted
+        # by counting, since ONNX has no searchsorted
         upper = (self.table_times < tau).sum(-1, keepdim=True).clamp(1, last)
         lower = upper - 1
         left = self.table_times[lower]
         share = (tau - left) / (self.table_times[upper] - left)
-        index = last - (lower + share)  # of the module's table, whose first step is the least noisy
+        index = last - (
+            lower + share
+        )  # index in the module's table, whose first step is the least noisy
         # a^2 + s^2 = 1 and a / (a + s) = tau
         size = (tau.square() + (1 - tau).square()).rsqrt()
         signal = tau * size
@@ -239,12 +242,12 @@ class PretrainedField(nn.Module):
         prediction = self._predict(observations, point, index)
         is_noise = self.predicts == "noise"
         action = (point - noise_scale * prediction) / signal if is_noise else prediction
-        # The mean of clean actions is within their bounds. With little signal, dividing by it amplifies the error of
-        # predicted noise.
+        # The mean of clean actions is within their bounds. With little signal, division by the
+        # signal amplifies errors of the predicted noise.
         action = action.clamp(self.shift - self.scale, self.shift + self.scale)
         noise = (point - signal * action) / noise_scale
         if is_noise:
-            # with little noise, dividing by it would amplify the effect of the bounds
+            # with little noise, division by the noise would amplify the effect of the bounds
             noise = torch.where(tau < 0.5, noise, prediction)
         return action - noise
 
@@ -265,13 +268,13 @@ class PretrainedField(nn.Module):
 
 
 class PretrainedNetwork(VmappedModule):
-    """The velocity field of every replica; all start with the weights of the pretrained module.
+    """The velocity field of every replica; all are initialised with the weights of the pretrained module.
 
     Weights of 16 bits are stored in 32, since small steps of an optimiser or a moving average would be lost; the module
     is called with the original dtype.
 
     :param flow: the pretrained policy.
-    :param is_trained: whether its parameters are trained, of those that require gradients in the module.
+    :param is_trained: whether to train those parameters of the module that require gradients.
     :param sizes: gives the number of replicas.
     """
 

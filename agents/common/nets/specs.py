@@ -52,8 +52,8 @@ class NetworkSpec:
 
     :param build: function that makes the network from the sizes.
     :param target: whether it has a target network, an exponential moving average named with ``_target``.
-    :param role: part in pretraining: the ``behaviour`` flow is cloned from the data, and a ``copy`` is initialised
-        from it; None has no part.
+    :param role: part in pretraining: the ``behaviour`` flow is cloned from the data, and a ``copy`` is initialised from
+        it; None: not part of pretraining.
     :param training: training options, see :class:`~agents.common.common_settings.NetworkOptions`.
     :raises TypeError: for an unknown option or a value of another type.
     :raises ValueError: for a value out of range, or an option of target networks if there is none.
@@ -75,7 +75,8 @@ class NetworkSpec:
         self.training = NetworkOptions(**training)
         if not target and (self.training.tau, self.training.target_every) != (None, 1):
             raise ValueError(
-                "`tau` and `target_every` are of a target, and this network has none; leave them out"
+                "`tau` and `target_every` need a target network, and this network has none; "
+                "leave them out"
             )
 
 
@@ -112,12 +113,12 @@ def noise_predictor(time_features: int = 64, **training: Any) -> NetworkSpec:
 
 
 def diffusion_schedule(kind: BetaSchedule) -> NetworkSpec:
-    """Return the spec of a noise schedule: a network, since its table has the axis S and a device."""
+    """Return the spec of a noise schedule, a network because its table has the axis S and a device."""
     return NetworkSpec(lambda n: NoiseSchedule(n.replicas, n.flow_steps, kind))
 
 
 def tanh_gaussian(given_action: bool = False, **training: Any) -> NetworkSpec:
-    """Return the spec of a squashed Gaussian policy; an edit policy also sees the given action."""
+    """Return the spec of a squashed Gaussian policy; the given action is another input of an edit policy."""
     return NetworkSpec(lambda n: TanhGaussian(n, given_action), **training)
 
 
@@ -176,7 +177,7 @@ def require_behaviour(method: Any, replacement: str | None = None) -> str:
     :param method: the algorithm.
     :param replacement: replaces pretraining of the flow.
     :return: its name.
-    :raises ValueError: if it has none, or is to pretrain one that is replaced.
+    :raises ValueError: if it has none, or if a replaced flow is to be pretrained.
     """
     behaviour = find_behaviour(method.networks())
     if behaviour is None:
@@ -193,7 +194,7 @@ def require_behaviour(method: Any, replacement: str | None = None) -> str:
 
 
 def start_from_behaviour(nets: Networks, specs: Mapping[str, NetworkSpec]) -> None:
-    """Copy the behaviour flow into the networks that start from it, and into their targets.
+    """Copy the behaviour flow into the networks that are initialised from it, and into their target networks.
 
     :param nets: the networks.
     :param specs: their specs.
@@ -215,25 +216,27 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Return the optimiser's parameter groups: a shared one, and one per network with options.
 
-    :param nets: the networks, targets among them.
+    :param nets: the networks, including target networks.
     :param specs: their specs.
-    :param optimizer_class: that takes the groups.
+    :param optimizer_class: class of the optimiser.
     :return: the groups.
-    :raises ValueError: if a network has options and no parameters, or a kind of Adam although the optimiser is another.
+    :raises ValueError: if a network has options but no parameters, or requests a kind of Adam although the optimiser is
+        not Adam.
     """
     shared = []
     own_groups = []
     for name, network in nets.items():
         trained = [p for p in network.parameters() if p.requires_grad]
         options = {}
-        if name in specs:  # a target's copy has no spec; nothing of it is trained
+        if name in specs:  # a target network has no spec and is not trained by gradient
             options = specs[name].training.options()
         if not options:
             shared += trained
             continue
         if not trained:
             raise ValueError(
-                f"network `{name}` has nothing that is trained by gradient, got {options} for it"
+                f"network `{name}` has no parameters that are trained by gradient, got "
+                f"{options} for it"
             )
         if "decoupled_weight_decay" in options and optimizer_class is not torch.optim.Adam:
             raise ValueError(
