@@ -1,4 +1,5 @@
-"""The conformance kit: tries everything that training, saving and reporting need an algorithm to do.
+"""The conformance kit: checks everything that training, saving and reporting require of an algorithm.
 
-``zoo agents check my_agent:MyAgent`` prints it as a table; :mod:`agents.testing.plugin` brings it to pytest.
+``zoo agents check my_agent:MyAgent`` prints the results as a table; :mod:`agents.testing.plugin` runs the checks in
+pytest.
 """

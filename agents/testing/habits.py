@@ -1,7 +1,7 @@
-"""Mistakes in an algorithm's hooks that raise no error: the code runs, but trains something else than intended.
+"""Mistakes in an algorithm's hooks that do not raise an error: the code runs, but does not train as intended.
 
-They are found on one small random batch, by calling the hooks more than once. Every function here yields the failed
-check of the kit and a message.
+They are found by calling the hooks more than once on a small random batch. Every function here yields the failed check
+of the kit and a message.
 """
 
 from __future__ import annotations
@@ -34,16 +34,17 @@ def find_habits(
 ) -> dict[str, list[str]]:
     """Call an algorithm's hooks as updates and acting do, and look for mistakes.
 
-    :param method: the algorithm, which is not changed.
-    :param observation_space: of its networks' input, a Box of one axis.
-    :param action_space: of its environment.
-    :return: its mistakes by the check of the kit that fails, e.g. ``noise`` or ``purity``.
-    :raises AgentError: if a hook is missing, fails, or returns another type, name, shape or NaN.
+    :param method: the algorithm; it is not changed.
+    :param observation_space: space of its networks' input, a Box with one axis.
+    :param action_space: action space of its environment.
+    :return: its mistakes by failed check of the kit, e.g. ``noise`` or ``purity``.
+    :raises AgentError: if a hook is missing, fails, or returns a wrong type, name or shape, or NaN.
     """
     trial = check_first_update(method, observation_space, action_space)
     findings: dict[str, list[str]] = defaultdict(list)
     for find in FINDERS:
-        # losses with random numbers or hidden state differ at every call, so that comparisons would mislead
+        # losses with random numbers or hidden state differ at every call, so comparisons would be
+        # misleading
         if find not in COMPARING or not (findings["noise"] or findings["purity"]):
             for check, text in find(trial):
                 findings[check].append(text)
@@ -53,14 +54,14 @@ def find_habits(
 
 
 def evaluate(trial: Trial, **changes: Tensor) -> dict[str, Tensor]:
-    """Return the losses by name, with their graphs, and as ``act`` the actions.
+    """Return the losses by name, with their graphs, and the actions under the name ``act``.
 
     :param trial: the algorithm, its batch and its noise.
     :param changes: tensors that replace the batch's.
     :return: name -> losses (S,), and the actions.
     """
     method, nets = trial.policy.method, trial.policy.nets
-    # copies, so that every call has the same input
+    # copies, so that every call receives the same input
     batch, noise, action_noise = copy.deepcopy((trial.batch, trial.noise, trial.action_noise))
     batch = replace(batch, **changes)
     with torch.no_grad():
@@ -70,7 +71,7 @@ def evaluate(trial: Trial, **changes: Tensor) -> dict[str, Tensor]:
 
 
 def _differing(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> list[str]:
-    """Return the names of the tensors that differ in a bit."""
+    """Return the names of the tensors that are not equal bitwise."""
     return [name for name, value in first.items() if not torch.equal(second[name], value)]
 
 
@@ -89,7 +90,7 @@ def _other_weights(module: nn.Module, replicas: slice) -> Iterator[None]:
 
 
 def find_uncalled(trial: Trial) -> Findings:
-    """Find methods that nothing calls and whose names are almost those of a base class."""
+    """Find methods that are never called and whose names resemble those of a base class."""
     bases = type(trial.policy.method).__mro__
     sources = ""
     for base in bases[:-1]:
@@ -104,7 +105,7 @@ def find_uncalled(trial: Trial) -> Findings:
 
 
 def find_other_start(trial: Trial) -> Findings:
-    """Find parameters of seed 1 that start differently from a run of seed 1 alone."""
+    """Find parameters of seed 1 that are initialised differently in a run of seed 1 alone."""
     policy = trial.policy
     start = policy._get_constructor_parameters()
     together, alone = [
@@ -113,14 +114,15 @@ def find_other_start(trial: Trial) -> Findings:
     for name in _differing(alone, {name: value[1:] for name, value in together.items()}):
         yield (
             "replicas",
-            f"`{name}` of seed 1 does not start as in a run of that seed alone; give every parameter the leading "
+            f"`{name}` of seed 1 is not initialised as in a run of that seed alone; give every"
+            " parameter the leading "
             "axis S and sample it in `initialise(replica, generator)`",
         )
 
 
 def find_unbounded(trial: Trial) -> Findings:
     """Find actions outside [-1, 1]."""
-    # actions that stay in bounds by chance leave them for larger inputs
+    # larger inputs, since actions may be within bounds by chance
     actions = evaluate(trial, observations=10 * trial.batch.observations)["act"]
     if not actions.abs().max() <= 1 + 1e-5:
         yield (
@@ -130,7 +132,7 @@ def find_unbounded(trial: Trial) -> Findings:
 
 
 def find_misled_gradients(trial: Trial) -> Findings:
-    """Find losses that train other networks than declared: one, or the networks in :attr:`Method.trains`."""
+    """Find losses that train networks other than declared: one, or the networks in :attr:`Method.trains`."""
     for name, loss in evaluate(trial).items():
         trained: Set[str] = set()
         for network, module in trial.policy.nets.items():
@@ -146,8 +148,9 @@ def find_misled_gradients(trial: Trial) -> Findings:
             shown = " and ".join(f"`{network}`" for network in sorted(trained)) or "no network"
             yield (
                 "gradients",
-                f"`losses`: loss `{name}` trains {shown}; take networks that only give a signal from `nets.frozen`, "
-                "e.g. `nets.frozen.critic(...)`, or name all of them in `trains` if that is meant",
+                f"`losses`: loss `{name}` trains {shown}; use `nets.frozen` for networks that "
+                "are not to be trained by it, e.g. `nets.frozen.critic(...)`, or name all of "
+                "them in `trains` if this is intended",
             )
 
 
@@ -155,7 +158,7 @@ def find_misled_gradients(trial: Trial) -> Findings:
 
 
 def find_side_effects(trial: Trial) -> Findings:
-    """Find random numbers that an update samples itself, and tensors that it changes in place."""
+    """Find random numbers that an update samples itself, and input tensors that it changes in place."""
     method, nets = trial.policy.method, trial.policy.nets
     batch, noise, action_noise = copy.deepcopy((trial.batch, trial.noise, trial.action_noise))
     weights = copy.deepcopy(nets.state_dict())
@@ -195,13 +198,13 @@ def _global_generators() -> str:
 
 
 def find_lost_state(trial: Trial, untouched: Method) -> Findings:
-    """Find attributes that hooks have changed, compared with an untouched algorithm, and that no file contains."""
+    """Find attributes that hooks have changed and that are not saved, by comparison with an unused algorithm."""
     method, nets = trial.policy.method, trial.policy.nets
     for hook, inputs in (("after_update", (nets, trial.info)), ("before_online", (nets,))):
         with calling(method, hook):
             getattr(method, hook)(*inputs)
     for name, value in vars(method).items():
-        # a cached property depends on settings alone, and e.g. `nn.MSELoss()` has no state
+        # a cached property depends only on settings, and e.g. `nn.MSELoss()` has no state
         is_derived = isinstance(getattr(type(method), name, None), functools.cached_property)
         is_stateless = isinstance(value, nn.Module) and not value.state_dict()
         is_internal = hasattr(Method, name) and name not in method.declared()
@@ -223,13 +226,13 @@ def find_hidden_state(trial: Trial) -> Findings:
     for name in _differing(evaluate(trial), evaluate(trial)):
         yield (
             "purity",
-            f"`losses`: loss `{name}` differs when it is computed again from the same input; let it depend on nothing "
-            "but settings, batch, noise, targets and networks",
+            f"`losses`: loss `{name}` differs when it is computed again from the same input; "
+            "let it depend only on settings, batch, noise, targets and networks",
         )
 
 
 def find_unmasked(trial: Trial) -> Findings:
-    """Find losses that count sequences across a trajectory's end."""
+    """Find losses that include sequences across a trajectory's end."""
     method, batch = trial.policy.method, trial.batch
     if method.horizon_length == 1:
         return
@@ -237,18 +240,19 @@ def find_unmasked(trial: Trial) -> Findings:
     changes = {"rewards": batch.rewards.flip(1) + 1, "discounts": batch.discounts * 0.5}
     if method.action_chunking:
         changes["actions"] = -batch.actions
-    # all sequences cross an end here: only their first state may change a loss
+    # all sequences cross an end here, so only their first state may change a loss
     differing = _differing(evaluate(trial, **invalid), evaluate(trial, **invalid, **changes))
     for name in {*differing} - method.unmasked_losses:
         yield (
             "masks",
-            f"`losses`: loss `{name}` counts sequences that cross a trajectory's end, whose `batch.valid` is 0; "
-            "multiply its weight by `batch.valid`, or name it in `unmasked_losses` if that is meant",
+            f"`losses`: loss `{name}` includes sequences that cross a trajectory's end, whose "
+            "`batch.valid` is 0; multiply its weight by `batch.valid`, or name it in "
+            "`unmasked_losses` if this is intended",
         )
 
 
 def find_mixed_replicas(trial: Trial) -> Findings:
-    """Find losses and actions of one replica that change with another's batch or weights."""
+    """Find losses and actions of one replica that depend on another replica's batch or weights."""
     changes = {}
     for name in ("observations", "next_observations", "actions", "rewards"):
         changes[name] = getattr(trial.batch, name).clone()
@@ -266,7 +270,7 @@ def find_mixed_replicas(trial: Trial) -> Findings:
 
 
 def find_unused_targets(trial: Trial) -> Findings:
-    """Find target networks that change neither losses nor actions."""
+    """Find target networks on which neither losses nor actions depend."""
     outputs = evaluate(trial)
     for name in trial.policy.nets.with_target:
         with _other_weights(trial.policy.nets[f"{name}_target"], slice(None)):

@@ -48,7 +48,7 @@ Tensors: TypeAlias = Mapping[str, Tensor]
 BF16_TOLERANCE = 0.05
 """Relative tolerance of a gradient's norm in low precision."""
 TRIES = 3
-"""Numbers of weights and batches with which a check must fail."""
+"""Number of seeds of weights and batches; a check fails only if it fails with each of them."""
 
 
 def check_hooks(subject: Subject, number: int) -> str:
@@ -67,7 +67,7 @@ def check_hooks(subject: Subject, number: int) -> str:
 
 
 def check_habits(kind: str, subject: Subject, number: int) -> str:
-    """Check that there are no mistakes of a kind."""
+    """Check that the hooks have no mistakes of a kind."""
     if findings := subject.findings.get(kind):
         raise ViolationError("; ".join(findings))
     return "nothing was found in an update on a random batch"
@@ -83,12 +83,14 @@ def _require_finite(tensors: Tensors, circumstances: str) -> None:
 
 
 def check_low_precision(subject: Subject, number: int) -> str:
-    """Check that bfloat16 products change the gradient little."""
+    """Check that bfloat16 matrix products change the gradient only slightly."""
     norms = []
     for precision in ("fp32", "bf16"):
         model = subject.make_model(number, precision=precision)
         if not any(isinstance(part, StackedMLP) for part in model.policy.nets.modules()):
-            raise NotApplicable("no network has layers of the zoo, and `precision` is of these")
+            raise NotApplicable(
+                "no network has layers of this library, to which alone `precision` applies"
+            )
         norms.append(model.trainer.update(ROWS)["grad_norm"].item())
     change = abs(norms[1] - norms[0])
     if not change <= BF16_TOLERANCE * norms[0]:
@@ -113,15 +115,15 @@ def check_compiled(subject: Subject, number: int) -> str:
     # messages of PyTorch 2.11 and 2.12
     if "autograd.grad" in mode.reason or "requires_grad_" in mode.reason:
         raise NotApplicable(
-            "losses that call `torch.autograd.grad` run plainly; `torch.func.grad` can be compiled"
+            "losses that call `torch.autograd.grad` run eagerly; `torch.func.grad` can be compiled"
         )
     if not mode.compiled:
         raise ViolationError(
-            f"the losses cannot be compiled: {mode.reason}; stay with tensor operations and Python that does not "
-            "depend on values"
+            f"the losses cannot be compiled: {mode.reason}; use only tensor operations, and "
+            "Python that does not depend on values"
         )
     for name, value in plain.items():
-        # fused kernels round in another order
+        # fused kernels round in a different order
         difference = (compiled[name] - value).abs().max()
         if not difference <= 1e-3 * value.abs().max().clamp(min=1):
             raise ViolationError(
@@ -133,11 +135,11 @@ def check_compiled(subject: Subject, number: int) -> str:
 # -- learning ---------------------------------------------------------------------------------------------------------
 
 VALUE_MARGIN = 0.15
-"""Tolerance of a value of 1."""
+"""Tolerance for a value of 1."""
 SLOPE_MARGIN = 0.2
-"""Relative tolerance of the difference between two actions."""
+"""Relative tolerance for the difference between the values of two actions."""
 MIN_IMPROVEMENT = 0.08
-"""Smallest mean action if the reward is SLOPE times the action; the data's is 0."""
+"""Smallest mean action if the reward is SLOPE times the action; the data's mean is 0."""
 MIN_MODE_SHARE = 0.2
 """Smallest share of sampled actions near each of two modes."""
 SAMPLES = 256
@@ -146,13 +148,13 @@ SAMPLES = 256
 def check_values(subject: Subject, number: int) -> str:
     """Check the learnt values of a constant reward, of a reward one step later, and of two actions."""
     if not subject.can_score:
-        raise NotApplicable("it has no critic and no `score`, so it learns no value")
+        raise NotApplicable("it has neither a critic nor `score`, so it does not learn values")
     model = subject.learnt(number)
     for state, expected, rewards in (
         (CONSTANT, 1.0, "1 and the end"),
         (FIRST, GAMMA, f"0 and then 1, with gamma {GAMMA}"),
     ):
-        # at both modes of the data in CONSTANT, between which it has no actions
+        # at both modes of the data in CONSTANT, between which there are no actions
         value = _rate(model, state, [-MODE, MODE]).mean()
         if not abs(value - expected) <= VALUE_MARGIN:
             raise ViolationError(
@@ -169,7 +171,7 @@ def check_values(subject: Subject, number: int) -> str:
 
 
 def check_actions(subject: Subject, number: int) -> str:
-    """Check that better actions are preferred, or, without a value, that both modes of the data are cloned."""
+    """Check that better actions are preferred or, for algorithms without a value, that both data modes are cloned."""
     model = subject.learnt(number)
     if subject.can_score:
         mean = _sample(model, CHOICE).mean()
@@ -199,7 +201,7 @@ def _rate(model: FlowAlgorithm, state: int, actions: list[float]) -> NDArray[Any
 
 def _sample(model: FlowAlgorithm, state: int) -> NDArray[Any]:
     """Return sampled actions in [-1, 1]."""
-    # a cached model may have sampled before
+    # a cached model may already have sampled
     model.policy.set_random_seed(0)
     observations = np.eye(STATES, dtype=np.float32)[[state] * SAMPLES]
     return model.policy.scale_action(model.predict(observations)[0])[:, 0]
@@ -209,11 +211,11 @@ def _sample(model: FlowAlgorithm, state: int) -> NDArray[Any]:
 
 
 def check_phases(subject: Subject, number: int) -> str:
-    """Check training offline, then online, with single actions, chunks of five, and returns of five steps only."""
+    """Check training offline, then online, with single actions, 5-step returns, and chunks of five."""
     for sizes in subject.accepted_sizes():
         model = subject.make_model(**sizes)
         start = copy.deepcopy(model.policy.state_dict())
-        # networks may be trained at every N-th update only
+        # networks may be trained only at every N-th update
         model.learn_offline(30)
         if not first_difference(start, model):
             raise ViolationError(f"30 updates offline with {sizes} changed no network")
@@ -226,7 +228,7 @@ def check_phases(subject: Subject, number: int) -> str:
 
 
 def first_difference(tensors: Tensors, model: FlowAlgorithm) -> str | None:
-    """Return the name of the first tensor that differs in a bit from the tensor of that name in a model's policy."""
+    """Return the name of the first tensor that is not bitwise equal to that of the same name in a model's policy."""
     state = model.policy.state_dict()
     return next((name for name in tensors if not torch.equal(tensors[name], state[name])), None)
 
@@ -242,21 +244,21 @@ def check_saving(subject: Subject, number: int) -> str:
     if name := first_difference(model.policy.state_dict(), loaded):
         raise ViolationError(f"`{name}` of a loaded model differs from the saved one")
     observations = np.random.default_rng(0).standard_normal((6, STATES)).astype(np.float32)
-    # after the files are deleted, so that nothing is read late
+    # after the files are deleted, so that nothing can be read later
     expected, _ = model.predict(observations, deterministic=True)
     loaded_actors: dict[str, Any] = {"model": loaded, "policy": policy}
     for kind, actor in loaded_actors.items():
         actions, _ = actor.predict(observations, deterministic=True)
         if not np.array_equal(actions, expected):
             raise ViolationError(
-                f"a loaded {kind} samples other actions than the saved one; `act` may depend on settings, its noise "
-                "and the networks of `networks` only"
+                f"a loaded {kind} samples other actions than the saved one; `act` may depend "
+                "only on settings, its noise and the networks of `networks`"
             )
     return "parameters and sampled actions, to the last bit"
 
 
 def check_resuming(subject: Subject, number: int) -> str:
-    """Check that updates after a checkpoint, written in either phase, are the same to the bit."""
+    """Check that updates after resuming from a checkpoint of either phase are equal bitwise."""
     uninterrupted = subject.make_model()
     phases: dict[str, Callable[[FlowAlgorithm], object]] = {
         "offline": lambda model: model.learn_offline(3),
@@ -267,7 +269,7 @@ def check_resuming(subject: Subject, number: int) -> str:
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = save_checkpoint(uninterrupted, Path(folder))
             uninterrupted.learn_offline(3)
-            # as in a new process, whose generators are in another state
+            # as in a new process, whose generators have another state
             random.seed(11)
             np.random.seed(12)
             torch.manual_seed(13)
@@ -286,7 +288,7 @@ def check_resuming(subject: Subject, number: int) -> str:
 
 State = Literal["holds", "fails", "fails by design", "does not apply", "skipped", "not tried"]
 CheckFunction = Callable[[Subject, int], str]
-"""Returns the measurement, or raises an error; the number seeds weights and batches."""
+"""Returns the measurement or raises an error; the number is the seed of weights and batches."""
 HABITS = ("networks", "gradients", "masks", "noise", "purity", "bounds", "replicas")
 CHECKS: dict[str, CheckFunction] = {
     "hooks": check_hooks,
@@ -299,9 +301,9 @@ CHECKS: dict[str, CheckFunction] = {
     "actions": check_actions,
     "compiled": check_compiled,
 }
-"""By name, in the order in which they run: quick ones first, and each after the checks it depends on."""
+"""Checks by name, in the order in which they run: quick ones first, each after the checks it depends on."""
 NEEDED = ("hooks", "phases")
-"""Checks whose failure would make later ones fail for misleading reasons, e.g. NaN."""
+"""Checks after whose failure later checks would fail for misleading reasons, e.g. NaN."""
 PAGE = "docs/register.md#checks"
 """Page with a description of each check."""
 
@@ -317,8 +319,8 @@ class Outcome(NamedTuple):
 def require_names(names: Collection[str]) -> None:
     """Raise an error for unknown names of checks.
 
-    :param names: to look up.
-    :raises ValueError: for the first unknown one; the closest are named.
+    :param names: names to look up.
+    :raises ValueError: for the first unknown name; the closest are named.
     """
     for name in names:
         if name not in CHECKS:
@@ -328,13 +330,13 @@ def require_names(names: Collection[str]) -> None:
 def run_checks(
     method: type[Method], settings: Mapping[str, Any] | None = None, skip: Collection[str] = ()
 ) -> Iterator[Outcome]:
-    """Run every check, one after the other; the remaining ones are skipped after a failure of one of `NEEDED`.
+    """Run the checks one after the other; after a failure of one of `NEEDED`, the remaining ones are skipped.
 
     :param method: the algorithm.
-    :param settings: over the small ones that the checks choose.
+    :param settings: settings that override the small ones of the checks.
     :param skip: names of checks to leave out.
-    :yields: an outcome for each check, as soon as it is there.
-    :raises ValueError: if a name is not one of a check.
+    :yields: the outcome of each check, as soon as it is known.
+    :raises ValueError: if a name is not that of a check.
     """
     # before the first check, which may take a minute
     require_names([*skip, *method.fails_by_design])
@@ -353,23 +355,23 @@ def run_checks(
 
 
 def try_check(name: str, subject: Subject) -> Outcome:
-    """Try one check; an exception of any type is its outcome.
+    """Run one check; an exception of any type becomes its outcome.
 
-    :param name: of the check.
+    :param name: name of the check.
     :param subject: the algorithm, with models that earlier checks have trained.
     :return: the outcome.
     """
-    # one unlucky draw of weights may miss a tolerance that a sound algorithm keeps
+    # with unlucky weights, even a sound algorithm may exceed a tolerance
     for number in range(TRIES):
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # warnings of training are findings here
+                warnings.simplefilter("ignore")  # warnings during training are findings here
                 return Outcome(name, "holds", CHECKS[name](subject, number))
         except NotApplicable as error:
             return Outcome(name, "does not apply", str(error))
         except (ViolationError, AgentError) as error:
             text = f"{error}{_line_of(error, subject.method)}"
-        except Exception as error:  # a crash is a fault, which no author means
+        except Exception as error:  # a crash is always a fault
             text = f"{type(error).__name__}: {error}{_line_of(error, subject.method)}"
             return Outcome(name, "fails", text)
     reason = subject.method.fails_by_design.get(name)

@@ -10,7 +10,7 @@
     def test_it_keeps_the_contract(agent_check):
         agent_check()
 
-Named arguments of the mark are settings over the small ones that the checks choose; ``-k "not compiled"`` leaves a
+Named arguments of the mark are settings that override the small ones of the checks; ``-k "not compiled"`` leaves a
 check out.
 """
 
@@ -35,7 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make a test of each check."""
+    """Parametrise the test by the checks."""
     if FIXTURE in metafunc.fixturenames:
         metafunc.parametrize(FIXTURE, CHECKS, indirect=True)
 

@@ -1,4 +1,4 @@
-"""The algorithm under test, with small models of it, data of known values, and an environment, for all checks."""
+"""The algorithm under test, its small models, data with known values, and an environment, for all checks."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from agents.testing.habits import find_habits
 
 STATES = 4
 CONSTANT, FIRST, SECOND, CHOICE = range(STATES)
-"""States of the dataset, as one-hot observations. FIRST leads to SECOND; after the others the return ends."""
+"""States of the dataset, as one-hot observations. FIRST leads to SECOND; after all other states the return ends."""
 GAMMA = 0.5
 MODE = 0.7
 """In CONSTANT half of the actions are +MODE and half -MODE; elsewhere they are uniform in [-1, 1]."""
 SLOPE = 30.0
 """In CHOICE the reward is SLOPE times the action."""
 ROUNDS = 200
-"""Times that the dataset visits all states, CHOICE twice each time."""
+"""Number of times that the dataset visits all states; each time, it visits CHOICE twice."""
 
 
 def make_dataset(space: Any) -> dict[str, NDArray[np.float32]]:
-    """Return transitions of one action, in OGBench's regular layout.
+    """Return transitions with one-dimensional actions, in OGBench's regular layout.
 
-    The values are 1 in CONSTANT and SECOND, for any action, GAMMA in FIRST, and SLOPE times the action in CHOICE.
-    Trajectories have ten steps, so that there are chunks, and ends of returns inside of them.
+    For any action, the values are 1 in CONSTANT and SECOND, and GAMMA in FIRST; in CHOICE the value is SLOPE times the
+    action. Trajectories have ten steps, so that they contain chunks and ends of returns.
 
-    :param space: of the actions, which are in its units.
+    :param space: action space, in whose units the actions are.
     :return: array name -> array.
     """
     modes = np.where(np.arange(ROUNDS) % 2, MODE, -MODE)
     choices, randoms = np.random.default_rng(0).uniform([0, -1], 1, (ROUNDS, 2)).T
     states = np.tile([CONSTANT, FIRST, SECOND, CHOICE, CHOICE], ROUNDS)
-    # of opposite actions, so that their mean is exactly 0
+    # pairs of opposite actions, so that their mean is exactly 0
     actions = np.stack([modes, randoms, -randoms, choices, -choices], 1).reshape(-1, 1)
     rewards = np.where(states == CHOICE, SLOPE * actions[:, 0], states != FIRST)
     one_hot = np.eye(STATES)
@@ -58,10 +58,10 @@ def make_dataset(space: Any) -> dict[str, NDArray[np.float32]]:
 
 
 class ProbeEnv(DataOnly):
-    """Random observations, and episodes that end at random; the reward falls with the size of the action."""
+    """Random observations, and episodes that end at random; the reward falls with the action's magnitude."""
 
     def __init__(self, actions: int = 1) -> None:
-        # not [-1, 1], so that an action in the wrong units shows
+        # not [-1, 1], so that actions in the wrong units are noticed
         space = spaces.Box(-3.0, 2.0, (actions,))
         super().__init__(spaces.Box(-np.inf, np.inf, (STATES,), seed=0), space)
 
@@ -90,9 +90,9 @@ LEARNING: dict[str, Any] = {
     "batch_size": 128,
     "gamma": GAMMA,
     "learning_rate": "lin_3e-3",
-    # targets must arrive within so few updates
+    # large, so that target networks reach their values in few updates
     "tau": 0.05,
-    # pessimism would lower the known values
+    # 0, since pessimism would lower the known values
     "rho": 0.0,
 }
 UPDATES = 600
@@ -101,7 +101,7 @@ SIZES: tuple[dict[str, Any], ...] = (
     {"horizon_length": 1},
     {"horizon_length": 5, "action_chunking": False},
 )
-"""Chunks of five actions, single actions, and single actions with returns of five steps."""
+"""Chunks of five actions, single actions, and single actions with 5-step returns."""
 
 
 class ViolationError(Exception):
@@ -122,14 +122,14 @@ class Subject:
     def __init__(self, method: type[Method], settings: Mapping[str, Any]) -> None:
         self.method = method
         self.settings = dict(settings)
-        # two checks read the same model, and training it takes longest
+        # two checks use the same model, whose training takes longest
         self.learnt = cache(self._learn)
-        """A model after it has learnt the known values, by the seed of its weights and batches."""
+        """A model that has learnt the known values, by the seed of its weights and batches."""
 
     def make_model(self, seed: int = 0, **settings: Any) -> FlowAlgorithm:
         """Return a small model on the CPU with the dataset loaded; it writes no logs.
 
-        :param seed: of its weights and batches.
+        :param seed: seed of the model's weights and batches.
         :param settings: override the tiny ones; the user's settings override both.
         :return: the model.
         """
@@ -137,7 +137,7 @@ class Subject:
         model = model_class(self.method)(  # type: ignore[arg-type]  # mypy: a class has no hash
             "MlpPolicy", ProbeEnv(), **chosen, seed=seed, device="cpu"
         )
-        # not `configure`, which makes a folder for each logger
+        # not `configure`, which creates a folder for each logger
         model.set_logger(Logger(None, []))
         model.load_dataset(make_dataset(model.action_space))
         return model
@@ -162,7 +162,7 @@ class Subject:
 
     @property
     def can_score(self) -> bool:
-        """Whether it has a value; plain cloning has none."""
+        """Whether the algorithm learns a value; plain cloning does not."""
         return self.method(**self.settings).can_score
 
     def accepted_sizes(self) -> list[dict[str, Any]]:

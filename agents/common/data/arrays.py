@@ -34,7 +34,7 @@ KNOWN_ARRAYS = (*STORED_ARRAYS, "next_observations", "valids", "timeouts")
 FLAGS = ("terminals", "timeouts", "valids", "masks")
 """Arrays of zeros and ones; the others hold finite numbers."""
 ROW_DTYPES = {
-    "observations": torch.float32,  # or uint8, for images
+    "observations": torch.float32,  # uint8 for images
     "actions": torch.float32,
     "rewards": torch.float32,
     "masks": torch.bool,
@@ -42,15 +42,16 @@ ROW_DTYPES = {
     "next_row": torch.int32,
 }
 """Tensors of the replay buffer with a row for each transition."""
-ROUNDING = 1e-5  # of half the range of actions: an action outside by this much is clipped
+ROUNDING = 1e-5  # relative to half the range of actions; actions this far out of bounds are clipped
 # rows that are checked or written together, so that temporary arrays stay small
 PIECE_ROWS = 1 << 16
-MIN_CHUNK_FRACTION = 0.01  # of the rows must start a chunk within one trajectory
+MIN_CHUNK_FRACTION = 0.01  # share of the rows that must start a chunk within one trajectory
 
 MEANING_OF_MASKS = (
-    "`terminals` is 1 if a trajectory ends for any reason; `masks` is 0 if the task terminates, so that the "
-    "value after it is zero, and else 1, also at a time limit. If `terminals` is 1 only for terminations, "
-    "make `masks = 1 - terminals`, or add `timeouts`, which is 1 at the time limits, and that is done for you"
+    "`terminals` is 1 if a trajectory ends for any reason; `masks` is 0 if the task "
+    "terminates, so that no value follows, and otherwise 1, also at a time limit. If "
+    "`terminals` is 1 only for terminations, set `masks = 1 - terminals`, or add `timeouts`, "
+    "which is 1 at time limits, and `masks` is derived"
 )
 
 
@@ -60,8 +61,8 @@ class Transitions:
 
     :param arrays: the arrays of `STORED_ARRAYS`, (rows, ...); actions in the dataset's units.
     :param valid: which rows are transitions, (rows,).
-    :param ends: which transitions end a trajectory, (n,); the last one does.
-    :param final_observations: next observation of each of them, (k, ...).
+    :param ends: which transitions end a trajectory, (n,), including the last transition.
+    :param final_observations: last next observation of each trajectory, (k, ...).
     :param broken: number of ends that no array marks.
     :param warnings: probable mistakes, one text each.
     """
@@ -80,7 +81,7 @@ class Transitions:
 
     @property
     def description(self) -> str:
-        """Numbers of transitions and of trajectories by their kind of end, in one line."""
+        """Number of transitions, and of trajectories by their kind of end, in one line."""
         terminated = int((self.ends & (self.arrays["masks"][self.valid] == 0)).sum())
         trajectories = len(self.final_observations)
         return (
@@ -92,10 +93,11 @@ class Transitions:
     def keep(self, chosen: Flags) -> Transitions:
         """Return copies of some of the trajectories.
 
-        :param chosen: which, (k,).
+        :param chosen: which trajectories, (k,).
         :return: their transitions.
         """
-        # in a compact layout the row after a trajectory's last transition is the trajectory's too
+        # in a compact layout, the row after a trajectory's last transition belongs to the
+        # trajectory
         last = self.ends if self.valid.all() else ~self.valid
         rows = chosen[np.cumsum(last) - last]
         return replace(
@@ -108,7 +110,7 @@ class Transitions:
         )
 
     def write(self, tensors: Mapping[str, Tensor], action_range: ActionRange, tail: int) -> None:
-        """Write all transitions as the replay buffer stores them, piece by piece.
+        """Write all transitions, piece by piece, in the format of the replay buffer.
 
         :param tensors: ``observations`` (n, O), ``actions`` (n, A), and of shape (n,) ``rewards``, ``masks``,
             ``dones`` and ``next_row``; and ``final_observations``, (k, O).
@@ -133,7 +135,7 @@ class Transitions:
 
 
 def _copy(array: Array, target: Tensor) -> None:
-    """Copy an array into a tensor, with its type and the shape of its rows."""
+    """Copy an array into a tensor, converted to the tensor's dtype and row shape."""
     # converted by NumPy, since PyTorch takes no arrays of another byte order
     dtype = torch.empty(0, dtype=target.dtype).numpy().dtype
     target.copy_(torch.from_numpy(array.reshape(tuple(target.shape)).astype(dtype)))
@@ -190,16 +192,22 @@ def read_transitions(
     :raises ValueError: if an array is missing or has the wrong shape, or a value is not finite.
     """
     arrays = _fitting(_read(dataset), obs_shape, action_size, images)
-    for name in ("terminals", "timeouts", "valids"):  # these decide which rows are transitions
+    for name in (
+        "terminals",
+        "timeouts",
+        "valids",
+    ):  # these arrays determine which rows are transitions
         if name in arrays:
             refuse_bad(name, arrays[name])
     is_derived = "masks" not in arrays
     if is_derived:
         arrays["masks"] = ~(arrays["terminals"] > 0)
     transitions = _compact_ends(arrays) if "valids" in arrays else _regular_ends(arrays)
-    # in a compact layout the row after a trajectory's last transition has an observation and nothing else
+    # in a compact layout, the row after a trajectory's last transition has only an observation
     checked_rows = dict.fromkeys(("actions", "rewards", "masks"), transitions.valid)
-    if "valids" not in arrays:  # inside a trajectory they equal the next row's observation
+    if (
+        "valids" not in arrays
+    ):  # inside a trajectory, next observations equal the next row's observation
         checked_rows["next_observations"] = transitions.ends
     for name in ("observations", *checked_rows):
         refuse_bad(name, arrays[name], checked_rows.get(name))
@@ -213,7 +221,7 @@ def read_transitions(
 
 
 def pieces(rows: int) -> Iterator[slice]:
-    """Return slices that cover so many rows, `PIECE_ROWS` each, so that no second full copy of an array ever exists."""
+    """Return slices of `PIECE_ROWS` each that cover all rows, so that no second full copy of an array is needed."""
     for begin in range(0, rows, PIECE_ROWS):
         yield slice(begin, min(begin + PIECE_ROWS, rows))
 
@@ -226,7 +234,9 @@ def _read(dataset: ArraySource) -> dict[str, Array]:
     if isinstance(dataset, str | os.PathLike):
         path = Path(dataset).expanduser()
         names = list(read_npz_headers(path))
-        arrays: Mapping[str, ArrayLike] = read_npz(path, KNOWN_ARRAYS)  # unknown ones may be large
+        arrays: Mapping[str, ArrayLike] = read_npz(
+            path, KNOWN_ARRAYS
+        )  # unknown arrays may be large
     elif isinstance(dataset, Mapping):
         names = list(dataset)
         arrays = dataset
@@ -237,7 +247,7 @@ def _read(dataset: ArraySource) -> dict[str, Array]:
         )
     missing = [name for name in STORED_ARRAYS if name not in names]
     if "masks" in missing and "terminals" in names and "timeouts" in names:
-        missing.remove("masks")  # they are derived
+        missing.remove("masks")  # these are derived
     if "next_observations" not in names and "valids" not in names:
         missing.append("next_observations (regular layout) or valids (compact layout)")
     if missing:
@@ -275,7 +285,7 @@ def _fitting(arrays: Arrays, obs_shape: Shape, action_size: int, images: bool) -
                 "them, e.g. `(255 * images).round().astype(np.uint8)` if they are from 0 to 1"
             )
         fitting[name] = channels_first(arrays[name], obs_shape)
-    # most arrays agree, also if one of them is transposed
+    # most arrays agree, even if one of them is transposed
     rows = mode([len(array) for array in arrays.values() if array.ndim] or [0])
     row_shapes = {
         "observations": obs_shape,
@@ -312,15 +322,15 @@ def refuse_bad(name: str, array: Array, rows: Flags | None = None) -> None:
     if position is not None:
         value = array.reshape(len(array), -1)[position]
         raise ValueError(
-            f"dataset array `{name}` must hold {expected}, got {value} in row {position[0]}; correct that row, or "
-            "leave its trajectory out"
+            f"dataset array `{name}` must hold {expected}, got {value} in row {position[0]}; "
+            "correct that row, or remove its trajectory"
         )
 
 
 def first_bad(
     array: Array, is_bad: Callable[[Array], Array], rows: Flags | None
 ) -> tuple[int, int] | None:
-    """Return row and column of an array's first bad value, in some rows (None: in all), or None without one."""
+    """Return row and column of the first bad value in some rows of an array (None: in all); None if there is none."""
     for piece in pieces(len(array)):
         part = array[piece]
         bad = is_bad(part.reshape(len(part), -1))
@@ -333,8 +343,8 @@ def first_bad(
 
 
 def _single(values: Array) -> Array:
-    """Return values as they are stored; those that are too large become infinite."""
-    if values.dtype == np.uint8:  # images, which are stored as they are
+    """Return values in the precision of storage; values that are too large become infinite."""
+    if values.dtype == np.uint8:  # images, which are stored unchanged
         return values
     with np.errstate(over="ignore"):
         return np.asarray(values, dtype=np.float32)
@@ -347,7 +357,7 @@ def check_timeouts(timeouts: Array, masks: Array, is_derived: bool) -> str:
     :param masks: 0 in rows that terminate the task, (n,).
     :param is_derived: whether masks are 1 - terminals.
     :return: the warning.
-    :raises ValueError: if all time limits are, and only `terminals` mark them.
+    :raises ValueError: if all time limits are marked so, and masks are derived from `terminals`.
     """
     limits = timeouts > 0
     terminated_limits = int((limits & (masks == 0)).sum())
@@ -405,7 +415,7 @@ def compact_transitions(arrays: Arrays) -> Transitions:
 
 
 def _regular_ends(arrays: Arrays) -> Transitions:
-    """Read the ends of the regular layout from `terminals`, `timeouts` and next observations unlike the next row's."""
+    """Read the ends of the regular layout from `terminals`, `timeouts` and discontinuous next observations."""
     marked = arrays["terminals"] > 0
     if "timeouts" in arrays:
         marked |= arrays["timeouts"] > 0
@@ -433,8 +443,8 @@ def _require_chunks(transitions: Transitions, horizon_length: int) -> None:
         raise ValueError(
             f"a chunk of `horizon_length` = {horizon_length} transitions must stay inside one trajectory, got "
             f"{starts:,} of {rows:,} rows that start such a chunk, in {count(len(lengths), 'trajectory')}, the "
-            f"longest of {count(lengths.max(initial=0), 'transition')}. Correct `terminals` and `timeouts` if there "
-            f"should be fewer, or use a smaller `horizon_length`{hint}"
+            f"longest of {count(lengths.max(initial=0), 'transition')}. Correct `terminals` "
+            f"and `timeouts` if there are too many, or use a smaller `horizon_length`{hint}"
         )
 
 
@@ -480,7 +490,7 @@ class ActionRange:
         if action_range is None:
             bounds = space.low.reshape(size), space.high.reshape(size)
         try:
-            # adding 0.0 fails for anything but numbers and keeps the precision of scaling
+            # adding 0.0 fails for anything but numbers, and keeps the precision used in scaling
             low, high = (np.broadcast_to(np.asarray(bound) + 0.0, (size,)) for bound in bounds)
             if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
                 raise ValueError("each low must be less than its high, and both finite")
@@ -507,7 +517,8 @@ class ActionRange:
         :raises ValueError: for the first such row.
         """
         low, high = np.asarray([self.low, self.high], np.float32)
-        # plus one step of single precision, which dominates for narrow bounds far from zero
+        # plus one rounding step of single precision, which dominates for narrow bounds far from
+        # zero
         tolerance = ROUNDING * (high - low) / 2 + np.spacing(np.maximum(np.abs(low), np.abs(high)))
 
         def is_outside(values: Array) -> Array:

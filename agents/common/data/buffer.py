@@ -1,7 +1,7 @@
 """Sampling of H-step sequences from a dataset and from online transitions, and the file of a replay buffer.
 
-Each sequence has a *start*. Starts are numbered through the dataset and the rings of a replica, each without its last
-H - 1 transitions, which start no whole sequence. With H = 3, six rows of data and two full rings::
+Each sequence has a *start*. Starts are numbered through the dataset and the rings of a replica. The last H - 1
+transitions of each are left out, as no whole sequence starts there. With H = 3, six rows of data and two full rings::
 
     row      0 1 2 3 4 5 | 6  7  8  9  10 | 11 12 13 14 15
     age                  | 3  4  0  1  2  | 3  4  0  1  2      from the oldest transition, at `pos`, on
@@ -37,16 +37,16 @@ class SequenceReplayBuffer(TransitionStore):
 
     ``sample`` returns a :class:`~agents.common.batch.Batch`.
 
-    :param buffer_size: online transitions to keep, over all environments.
+    :param buffer_size: capacity in online transitions, over all environments.
     :param observation_space: Box, Discrete, MultiDiscrete, MultiBinary, or Dict of these. Images are stored as uint8.
     :param action_space: Box; actions are stored scaled to [-1, 1].
     :param device: of batches, and of the stored data unless these are in host memory.
     :param n_envs: environments that add transitions; with S replicas, environment e feeds replica e // (n_envs / S).
-    :param optimize_memory_usage: an argument that SB3 passes.
+    :param optimize_memory_usage: not used; SB3 passes it.
     :param handle_timeout_termination: whether a time limit keeps the bootstrap (``TimeLimit.truncated`` in the info).
     :param horizon_length: H.
     :param gamma: discount per environment step.
-    :param action_chunking: whether a batch holds the H actions (flattened) or the first one only.
+    :param action_chunking: whether a batch contains all H actions (flattened) or only the first.
     :param replicas: S, the leading axis of sampled batches.
     :param sparse: whether online rewards other than 0 become -1.
     :param balanced: whether half of every batch is drawn from the dataset and half from online transitions. No
@@ -74,10 +74,11 @@ class SequenceReplayBuffer(TransitionStore):
     ) -> Tensor:
         """Return observations with all of their frames, (..., O).
 
-        :param rows: of the newest frame of each, (...).
+        :param rows: row of each observation's newest frame, (...).
         :param env: normalises them, if given.
-        :param last_rows: of next observations, the transition before each. The last observation of an episode, and the
-            newest of a ring, are in rows without a transition, so earlier frames are found from that transition.
+        :param last_rows: for next observations, the row of the transition before each. The last observation of an
+            episode, and the newest of a ring, are in rows without a transition, so earlier frames are found from that
+            transition.
         :return: observations as networks see them.
         """
         newest_first = [rows, *last_rows]
@@ -94,10 +95,10 @@ class SequenceReplayBuffer(TransitionStore):
         return torch.from_numpy(normalised).to(rows.device).view(observations.shape)
 
     def _previous_row(self, rows: Tensor) -> Tensor:
-        """Return the row of each transition's predecessor in its trajectory, and of a first transition its own."""
+        """Return the row of each transition's predecessor in its trajectory; a first transition's is its own row."""
         ring_rows = rows - self._rings_begin  # negative in the dataset
         is_first_in_ring = (ring_rows >= 0) & (ring_rows % self.buffer_size == 0)
-        # the first row of a full ring comes after its last one
+        # in a full ring, the last row precedes the first
         wrap_around = self.buffer_size - 1 if self.full else 0
         step_back = torch.where(is_first_in_ring, wrap_around, -1)
         # clamped: row 0 has no predecessor
@@ -128,7 +129,7 @@ class SequenceReplayBuffer(TransitionStore):
         dataset_rows = self.dataset_size
         online_rows = self.buffer_size if self.full else self.pos  # of each environment
         first_ring = 0
-        # a part that is smaller than the largest leaves rows before the rings unused
+        # if a part is smaller than the largest, rows before the rings are unused
         ring_follows = self.dataset_size == self._rings_begin and not self.full
         if ring_follows and self.replicas == 1 and not self.balanced:
             dataset_rows += online_rows
@@ -158,7 +159,7 @@ class SequenceReplayBuffer(TransitionStore):
                 f"the buffer holds {self.dataset_size + self.size()} transitions in a row, sampling needs at least "
                 f"{self.min_length}, one sequence; load a dataset or collect more steps first"
             )
-        # float64: a float32 draw has 2^24 values, too coarse for large datasets
+        # float64, since float32 samples have only 2^24 values, too few for large datasets
         device = self.observations.device
         draw = torch.rand(shape, dtype=torch.float64, device=device, generator=generator)
         if not self.balanced or dataset_starts in (0, total):
@@ -177,7 +178,8 @@ class SequenceReplayBuffer(TransitionStore):
         dataset_starts, rings, ring_starts = self._segments()
         steps = torch.arange(self.horizon_length, device=starts.device)
         starts = starts.unsqueeze(-1)  # (S, B, 1)
-        # clamped for starts in rings, replaced below, and for shortened returns, which read no row beyond their end
+        # clamped: starts in rings are replaced below, and shortened returns do not read rows beyond
+        # their end
         dataset_rows = (starts + steps).clamp(max=self.capacity - 1)
         if not rings or not ring_starts:
             return dataset_rows
@@ -195,8 +197,8 @@ class SequenceReplayBuffer(TransitionStore):
     ) -> Batch:
         """Return the batch of sequences, rows (S, B, H), up to the end of a trajectory, on the device of the data.
 
-        Reward, mask and next observation stop with the trajectory. With ``shorten_returns`` it ends, as in SB3, at a
-        mask of 0 and at the newest transition of an environment too.
+        Reward, mask and next observation stop at the trajectory's end. With ``shorten_returns`` they also stop, as in
+        SB3, at a mask of 0 and at the newest transition of an environment.
         """
         ends = self.dones[rows]
         if self.shorten_returns:
@@ -215,14 +217,14 @@ class SequenceReplayBuffer(TransitionStore):
             step_rewards = torch.as_tensor(normalised, dtype=torch.float32).to(rows.device)
         rewards = torch.cumsum(discounts * step_rewards * valid, -1)[..., -1]
         masks = torch.where(valid > 0, self.masks[rows].float(), 1.0).amin(-1)
-        # of every position: the last transition of its sequence so far, and the next observation
+        # for every position: the last transition of the sequence up to it, and the next observation
         last_valid = (valid.cumsum(-1) - 1).long()
         last_rows = torch.gather(rows, -1, last_valid)
         next_rows = torch.gather(self.next_row[rows], -1, last_valid).long()
         chunk = slice(self.horizon_length if self.action_chunking else 1)
         length: int | Tensor = self.horizon_length
         is_whole = valid[..., -1]
-        # a shortened return is valid up to its own end, so none is left out
+        # a shortened return is valid up to its own end, so all rows are valid
         if self.shorten_returns:
             length = valid.sum(-1)
             is_whole = torch.ones_like(is_whole)
@@ -270,7 +272,7 @@ class SequenceReplayBuffer(TransitionStore):
         env: VecNormalize | None = None,
         generator: torch.Generator | None = None,
     ) -> Batch:
-        """Sample as :meth:`sample` does, with the leading axes (S, B) of one replica too."""
+        """Sample like :meth:`sample`, with leading axes (S, B) even for one replica."""
         batch = self._get_samples(self.draw_rows((self.replicas, batch_size), generator), env)
         if self.placement.on_device:
             return batch
@@ -285,12 +287,12 @@ def write_buffer(buffer: SequenceReplayBuffer, file: IO[bytes]) -> None:
 
     :param buffer: the buffer.
     :param file: open for writing.
-    :raises ValueError: if its dataset has several parts, of which it holds one.
+    :raises ValueError: if its dataset has several parts, of which it contains only one at a time.
     """
     if buffer.loader is not None:
         raise ValueError(
-            "a replay buffer with a dataset of several files cannot be saved, since it has one of them at a time; load "
-            "the dataset again"
+            "a replay buffer with a dataset of several files cannot be saved, since it "
+            "contains only one of them at a time; load the dataset again"
         )
     text = json.dumps(safe.to_json(buffer.describe())).encode()
     arrays = {name: tensor.cpu().numpy() for name, tensor in buffer.tensors().items()}
@@ -298,12 +300,12 @@ def write_buffer(buffer: SequenceReplayBuffer, file: IO[bytes]) -> None:
 
 
 def read_buffer(file: IO[bytes], buffer: SequenceReplayBuffer, name: str) -> None:
-    """Read the file of :func:`write_buffer` into a buffer, which is unchanged if they do not fit.
+    """Read a file of :func:`write_buffer` into a buffer, which is unchanged if the file does not fit.
 
     :param file: open for reading.
-    :param buffer: of the same spaces, environments and kind of rows.
+    :param buffer: a buffer with the same spaces, environments and kind of rows.
     :param name: of the file, for messages.
-    :raises ValueError: if the file is damaged or something else, or of another kind of buffer.
+    :raises ValueError: if the file is damaged, not a replay buffer, or of another kind of buffer.
     """
     arrays = read_npz(file)
     missing = [array for array in (DESCRIPTION, *ROW_DTYPES) if array not in arrays]
@@ -318,8 +320,8 @@ def read_buffer(file: IO[bytes], buffer: SequenceReplayBuffer, name: str) -> Non
     for key in KIND_OF_BUFFER:
         if saved.get(key) != expected[key]:
             raise ValueError(
-                f"{name} is the replay buffer of a model with `{key}` = {saved.get(key)}, expected {expected[key]}; "
-                "make both with the same"
+                f"{name} is the replay buffer of a model with `{key}` = {saved.get(key)}, "
+                f"expected {expected[key]}; create both with the same"
             )
     with raising_damaged_file(name):
         buffer.restore({**saved, **sizes}, arrays)

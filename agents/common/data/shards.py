@@ -1,4 +1,4 @@
-"""Datasets too large for memory: parts in mapped files, one of them in the buffer while the next is being read."""
+"""Datasets too large for memory: parts in mapped files; one part is in the buffer while the next is read."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Shard:
 
     :param files: of the transitions in order, ``observations``, ``actions``, ``rewards``, ``masks`` and ``terminals``,
         n rows or more; and ``final_observations``, the last next observation of each trajectory, k rows or more.
-    :param transitions: n, the rows to use; the last of them ends a trajectory.
-    :param trajectories: k, the trajectories in them.
+    :param transitions: n, the number of rows to use; the last row ends a trajectory.
+    :param trajectories: k, the number of trajectories in these rows.
     """
 
     files: Mapping[str, Path]
@@ -32,10 +32,10 @@ class Shard:
 
 @dataclass(frozen=True)
 class Shards:
-    """A dataset of several parts that take turns: the active one is the dataset, as if there were no other.
+    """A dataset of several parts that are active in turn; the active part is used like a whole dataset.
 
     :param parts: the parts, in the order of their turns.
-    :param replace_interval: gradient steps until the next part takes over, >= 1; after the last comes the first.
+    :param replace_interval: gradient steps until the next part becomes active, >= 1; the first part follows the last.
     :param sparse: whether rewards other than 0 become -1.
     """
 
@@ -50,11 +50,11 @@ class Shards:
 
     @property
     def description(self) -> str:
-        """How large the dataset is, in one line."""
+        """Size of the dataset, in one line."""
         trajectories = sum(part.trajectories for part in self.parts)
         return (
             f"dataset: {count(self.num_transitions, 'transition')} in {count(trajectories, 'trajectory')}, in "
-            f"{len(self.parts):,} parts that take turns after {self.replace_interval:,} updates each"
+            f"{len(self.parts):,} parts, each active for {self.replace_interval:,} updates"
         )
 
     def turn(self, updates: int) -> int:
@@ -64,7 +64,7 @@ class Shards:
     def part(self, index: int) -> Transitions:
         """Return one part, whose arrays are mapped files."""
         part = self.parts[index]
-        # mapped, since only the used part of a large file should be read
+        # mapped, so that only the used part of a large file is read
         arrays = {name: np.load(file, mmap_mode="r") for name, file in part.files.items()}
         final = arrays.pop("final_observations")[: part.trajectories]
         arrays = {name: array[: part.transitions] for name, array in arrays.items()}
@@ -80,9 +80,9 @@ class Shards:
         return Transitions(arrays, np.ones_like(ends), ends, final)
 
     def check(self, obs_shape: Shape, action_range: ActionRange, horizon_length: int) -> None:
-        """Check shapes, actions and trajectories of every part, before the first one is used.
+        """Check shapes, actions and trajectories of every part before the first one is used.
 
-        Actions are a tenth of the data or less.
+        This is fast, since actions are at most a tenth of the data.
         """
         for index, part in enumerate(self.parts):
             try:
@@ -106,17 +106,15 @@ class ShardLoader:
         self.tail = tail
         self.active: int | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="next-shard")
-        self._prefetched: dict[
-            int, Future[dict[str, Tensor]]
-        ] = {}  # at most one part, by its index
+        self._prefetched: dict[int, Future[dict[str, Tensor]]] = {}  # at most one part, by index
 
     def load(self, index: int) -> dict[str, Tensor]:
-        """Return a part as the buffer stores it, and start to read the next one.
+        """Return a part in the buffer's format, and start reading the next one.
 
         :param index: of the part.
         :return: the tensors that :meth:`Transitions.write` fills.
         """
-        # a resumed run may start at another part than the one that was read ahead
+        # a resumed run may start at a part other than the one read ahead
         if index in self._prefetched:
             tensors = self._prefetched[index].result()
         else:
@@ -135,7 +133,7 @@ class ShardLoader:
         shapes["final_observations"] = len(part.final_observations), size
         dtypes = {**ROW_DTYPES, "final_observations": torch.float32}
         tensors = {}
-        # a row of the other arrays is one number
+        # each row of the other arrays is one number
         for name, dtype in dtypes.items():
             tensors[name] = torch.empty(shapes.get(name, (rows,)), dtype=dtype)
         part.write(tensors, self.action_range, self.tail)

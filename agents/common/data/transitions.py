@@ -1,7 +1,8 @@
-"""Storage of transitions: a dataset, and after it a ring of online transitions for every environment.
+"""Storage of transitions: a dataset, followed by a ring of online transitions for every environment.
 
-A row is a transition, in the order of time. ``observations`` is longer than the other tensors: it also has the last
-next observation of each trajectory of the dataset, and the next observation of every online transition, as in SB3::
+Each row is a transition; rows are in temporal order. ``observations`` is longer than the other tensors: it also has the
+last next observation of each trajectory of the dataset, and the next observation of every online transition, as in
+SB3::
 
     row           0          dataset_size   _rings_begin                    capacity      _online_tail
                   | dataset ..... | unused | ring 0 | ring 1 | ... | ring n-1 | ends of dataset | next obs of rings |
@@ -45,14 +46,14 @@ from agents.common.validation import one_of
 KIND_OF_BUFFER = (
     "observation_space", "action_space", "n_envs", "replicas", "sparse", "frame_stack",
 )  # fmt: skip
-"""Attributes that decide the meaning of rows; others decide how batches are sampled."""
+"""Attributes that determine the meaning of rows; other attributes determine how batches are sampled."""
 CONTENT = ("buffer_size", "dataset_size", "_rings_begin", "pos", "full", "dataset_description")
 """Attributes that change with the content of a buffer."""
 
 
 STORAGES = ("auto", "device", "host")
 GIB = 1 << 30
-# of a GPU's memory, whichever is more: for networks, activations and graphs
+# share of a GPU's memory, if it is more: for networks, activations and graphs
 KEPT_FREE = 2 * GIB
 KEPT_SHARE = 0.1
 
@@ -78,11 +79,11 @@ class TransitionStore(BaseBuffer):
     frame_stack: int = 1
     shorten_returns: bool = False
     layout: ObservationLayout
-    """Of observations as networks see them."""
+    """Layout of observations as networks receive them."""
     stored: ObservationLayout
-    """Of the rows: one frame of an observation, or all of it."""
+    """Layout of the rows: one frame of an observation, or all of it."""
 
-    # under SB3's names, but tensors on the device of the data
+    # SB3's names, but tensors on the device of the data
     observations: Tensor
     actions: Tensor
     rewards: Tensor
@@ -134,18 +135,18 @@ class TransitionStore(BaseBuffer):
         self.sparse = sparse
         self.storage = storage
         self.shorten_returns = shorten_returns
-        self.loader: ShardLoader | None = None  # of a dataset of several parts
+        self.loader: ShardLoader | None = None  # None unless the dataset has several parts
         self._allocate(0, 0)
 
     def _allocate(self, dataset_rows: int, dataset_extra: int) -> None:
-        """Make empty storage: dataset rows, one ring per environment, then the tail of extra observations."""
+        """Make empty storage: dataset rows, one ring per environment, and then the tail of extra observations."""
         self.dataset_size = self._rings_begin = dataset_rows
         online = self.n_envs * self.buffer_size
         self.capacity = dataset_rows + online
         self._online_tail = self.capacity + dataset_extra
         dtypes = {**ROW_DTYPES, "observations": self.stored.dtype}
         shapes = self._shapes(dataset_rows, dataset_extra)
-        # free the old tensors before new ones are made: both may not fit
+        # free the old tensors before new ones are made, since both may not fit in memory
         for name in ROW_DTYPES:
             setattr(self, name, torch.empty(0))
         needed = sum(math.prod(shapes[name]) * dtype.itemsize for name, dtype in dtypes.items())
@@ -159,7 +160,8 @@ class TransitionStore(BaseBuffer):
                 f"the replay buffer needs {needed / GIB:.1f} GiB on {self.placement.device}, for {dataset_rows:,} "
                 f"transitions of a dataset and {online:,} online ones, which cannot be allocated; lower `buffer_size`"
             ) from error
-        # rings have their next observations in the tail; `next_row` of the dataset is written with it
+        # the rings' next observations are in the tail; the dataset's `next_row` is written with the
+        # dataset
         self.next_row[dataset_rows:] = torch.arange(self._online_tail, self._online_tail + online)
         self.pos = 0
         self.full = False
@@ -167,7 +169,7 @@ class TransitionStore(BaseBuffer):
         self._last_next_obs = np.zeros((self.n_envs, self.stored.size), self.stored.numpy_dtype)
 
     def _shapes(self, dataset_rows: int, dataset_extra: int) -> dict[str, Shape]:
-        """Return the shapes of all tensors for so many rows of a dataset and trajectories in it."""
+        """Return the shapes of all tensors for a number of dataset rows and trajectories."""
         online = self.n_envs * self.buffer_size
         capacity = dataset_rows + online
         shapes: dict[str, Shape] = dict.fromkeys(ROW_DTYPES, (capacity,))
@@ -195,8 +197,8 @@ class TransitionStore(BaseBuffer):
             in order, with ``next_observations`` (OGBench's regular layout) or ``valids`` (its compact layout), see
             `docs/datasets.md`; or the path of an ``.npz`` file that holds them; or a dataset of several parts, see
             :meth:`rotate_dataset`.
-        :param action_range: the lowest and the highest action in the dataset's units, numbers or (A,), which become
-            the bounds of the action space; None: actions are in the units of the action space.
+        :param action_range: the lowest and the highest action in the dataset's units, numbers or (A,), which are mapped
+            to the bounds of the action space; None: actions are in the units of the action space.
         :raises FileNotFoundError: if there is no such file.
         :raises ValueError: if the dataset cannot be used, or online transitions were already added; the buffer is then
             unchanged.
@@ -245,10 +247,10 @@ class TransitionStore(BaseBuffer):
         return views
 
     def rotate_dataset(self, updates: int) -> None:
-        """Switch to the part of a dataset of several parts whose turn it is after a number of gradient steps.
+        """Switch a dataset of several parts to the part that is active after a number of gradient steps.
 
-        It overwrites the rows of the previous part. Online transitions stay, and so does the memory for the
-        largest part.
+        The new part overwrites the rows of the previous one. Online transitions and the memory for the largest part are
+        kept.
         """
         loader = self.loader
         if loader is None or loader.shards.turn(updates) == loader.active:
@@ -276,7 +278,7 @@ class TransitionStore(BaseBuffer):
         ``sparse``, positive rewards raise an error.
         """
         stacks = self.layout.flatten(obs)
-        newest_frames = stacks[:, -self.stored.size :]  # the other frames are in the rows before
+        newest_frames = stacks[:, -self.stored.size :]  # earlier frames are in earlier rows
         next_frames = self.layout.flatten(next_obs)[:, -self.stored.size :]
         rewards = np.asarray(reward, dtype=np.float32).reshape(self.n_envs)
         if self.sparse and (rewards > 0).any():
@@ -288,12 +290,13 @@ class TransitionStore(BaseBuffer):
         dones = np.asarray(done, dtype=bool).reshape(self.n_envs)
         masks = ~dones
         if self.handle_timeout_termination:
-            # an episode that was only cut off keeps its bootstrap
+            # a truncated episode keeps its bootstrap
             masks |= np.array([info.get("TimeLimit.truncated", False) for info in infos], bool)
-        # a transition that does not continue the last one, as after a reset by the user, starts a trajectory
+        # a transition that does not continue the previous one, e.g. after a reset by the user,
+        # starts a trajectory
         continues = self._in_episode & (self._last_next_obs == newest_frames).all(1)
         self._require_repeated_first_frame(stacks[~continues])
-        # the first write comes after all checks, so that an error changes nothing
+        # all checks precede the first write, so that an error changes nothing
         self._close_trajectories(self._in_episode & ~continues)
         columns = {
             "observations": newest_frames,
@@ -307,7 +310,7 @@ class TransitionStore(BaseBuffer):
             self._write(name, self._rings_begin + ring_rows, values)
         self._write("observations", self._online_tail + ring_rows, next_frames)
         self._in_episode = ~dones
-        self._last_next_obs = next_frames.copy()  # environments may write into their arrays again
+        self._last_next_obs = next_frames.copy()  # environments may reuse their arrays
         self.pos += 1
         if self.pos == self.buffer_size:
             self.full = True
@@ -329,7 +332,7 @@ class TransitionStore(BaseBuffer):
         return (self.pos - 1) % self.buffer_size
 
     def _close_trajectories(self, environments: Flags) -> None:
-        """End the trajectories of some environments at their newest transitions, whose masks stay."""
+        """End the trajectories of some environments at their newest transitions, whose masks are kept."""
         if environments.any():
             ring_rows = np.flatnonzero(environments) * self.buffer_size + self._newest
             self._write("dones", self._rings_begin + ring_rows, np.ones(len(ring_rows), bool))
@@ -341,7 +344,7 @@ class TransitionStore(BaseBuffer):
         target[index] = to_device(torch.tensor(values, dtype=target.dtype), target.device)
 
     def _sync_host_copy(self) -> None:
-        """Copy the values that :meth:`add` compares to the host, so that it never waits for the device."""
+        """Copy to the host the values that :meth:`add` compares, so that it never waits for the device."""
         rings = self._rings()
         ended = rings["dones"][:, self._newest].cpu().numpy()
         self._in_episode = ~ended if self.size() else np.zeros(self.n_envs, bool)
@@ -363,7 +366,7 @@ class TransitionStore(BaseBuffer):
 
         :param description: from its :meth:`describe`.
         :param arrays: its tensors.
-        :raises ValueError: if they do not fit each other; the buffer is then unchanged.
+        :raises ValueError: if the tensors do not match the description; the buffer is then unchanged.
         """
         own_size, self.buffer_size = self.buffer_size, description["buffer_size"]
         rows = description["_rings_begin"]
@@ -424,10 +427,11 @@ def place(storage: str, device: torch.device, needed: int) -> Placement:
 
 
 def _zeros(shape: Shape, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return zeros; on a CPU, those that are never written take no memory."""
+    """Return zeros; on a CPU, zeros that are never written take no memory."""
     if device.type != "cpu":
         return torch.zeros(shape, dtype=dtype, device=device)
-    # the operating system maps NumPy's zeros when they are written, and PyTorch writes its own at once
+    # the operating system allocates NumPy's zeros when they are written; PyTorch writes its zeros
+    # immediately
     content = np.zeros(math.prod(shape) * dtype.itemsize, np.uint8)
     return torch.from_numpy(content).view(dtype).view(shape)
 

@@ -124,8 +124,8 @@ MISTAKES = {
         '            "climb": -nets.critic(batch.observations, flow(noise["bc_x0"], 0.0)).mean((1, 2)),\n'
         '            "bc": flow_matching_loss',
         "gradients",
-        r"loss `climb` trains `critic` and `flow`; take networks that only give a signal from `nets\.frozen`, "
-        r"e\.g\. `nets\.frozen\.critic\(\.\.\.\)`",
+        r"loss `climb` trains `critic` and `flow`; use `nets\.frozen` for networks that are not to be "
+        r"trained by it, e\.g\. `nets\.frozen\.critic\(\.\.\.\)`",
     ),
     "unregistered network": Mistake(
         "    def networks(self):\n",
@@ -198,7 +198,7 @@ MISTAKES = {
         "                self.value = torch.nn.Parameter(torch.randn(replicas, 3))\n\n"
         '        return {"odd": NetworkSpec(lambda n: Odd(n.replicas)), "critic"',
         "replicas",
-        r"`odd\.value` of seed \d does not start as in a run of that seed alone; .* `initialise\(",
+        r"`odd\.value` of seed \d is not initialised as in a run of that seed alone; .* `initialise\(",
     ),
 }
 

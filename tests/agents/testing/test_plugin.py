@@ -41,7 +41,7 @@ def test_each_check_of_a_marked_agent_is_a_test(pytester):
     assert "test_marked[bounds] PASSED" in output
     assert "test_named[bounds] PASSED" in output  # with settings
     assert "test_cloning[values] SKIPPED" in output
-    assert "it learns no value" in output
+    assert "it does not learn values" in output
     assert "test_without_mark[bounds] ERROR" in output
     (failure,) = re.findall(r"_ test_broken\[bounds\] _+\n(.*?)\n[_=]", output, flags=re.DOTALL)
     first, last = failure.splitlines()  # no traceback
