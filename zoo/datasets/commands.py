@@ -1,4 +1,4 @@
-"""List, convert and check datasets of all origins, for ``zoo dataset``."""
+"""List, convert and check datasets, OGBench's and the user's, for ``zoo dataset``."""
 
 import contextlib
 import warnings
@@ -57,7 +57,7 @@ def convert(name: str, folder: Folder, path: Path, reward_from: str | None) -> R
     source = _source_of(name, folder)
     if not is_custom(source):
         raise UsageError(
-            f"{name} needs no conversion; only datasets in other formats than OGBench's are converted"
+            f"{name} is in OGBench's format already; only datasets in other formats can be converted"
         )
     content = read_source(source, reward_from)
     write_set(path, content)
@@ -75,9 +75,9 @@ def check(
     action_range: tuple[float, float] | None,
     reward_from: str | None,
 ) -> Result:
-    """Read a dataset as training does, and report errors and warnings that training would raise.
+    """Read a dataset as training does, and report the errors and warnings that training would raise.
 
-    :param env: environment of your data; None skips the checks that need one.
+    :param env: environment for your data; None skips the checks that need an environment.
     """
     findings: list[Result] = []
     result: Result = {}
@@ -87,7 +87,7 @@ def check(
             raise UsageError(f"OGBench's {name} takes no further flags; they are for your data")
         result["files"] = _check_ogbench(parse_name(source).spec, folder, findings)
     elif name in TASKS or env is not None:
-        # as in training, so that the same environments are registered
+        # import what training imports, so that the same environments are registered
         import_environments(gym_packages)
         kwargs = parse_overrides(env_kwargs, "--env-kwargs")
         # a wrong environment is an error of the command line, not a finding about the dataset
@@ -102,7 +102,9 @@ def check(
                 )
                 result = _counts(data.transitions)
     elif action_range:
-        raise UsageError("`--action-range` needs `--env`, to whose action bounds it is mapped")
+        raise UsageError(
+            "`--action-range` needs `--env`, because it is mapped to the environment's action bounds"
+        )
     else:
         with _recording(findings):
             content = read_source(source, reward_from)
@@ -113,12 +115,12 @@ def check(
 
 
 def _source_of(name: str, folder: Folder) -> str:
-    """Return the path of the data of a task of robomimic or D4RL; other names unchanged."""
+    """Return the path of the data if the name is a task of robomimic or D4RL, otherwise the name."""
     return find_data(TASKS[name], folder) if name in TASKS else name
 
 
 def _check_ogbench(spec: DatasetSpec, folder: Folder, findings: list[Result]) -> Result:
-    """Check all files of a dataset of OGBench, and return the results of each."""
+    """Check all files of an OGBench dataset, and return file name -> result."""
     results: Result = {}
     paths = training_files(spec, folder)
     validation = dataset_files(spec.name, folder)[1]
@@ -132,9 +134,9 @@ def _check_ogbench(spec: DatasetSpec, folder: Folder, findings: list[Result]) ->
 
 @contextlib.contextmanager
 def _recording(findings: list[Result], **columns: str) -> Iterator[None]:
-    """Record warnings and errors of a dataset as findings instead of showing them.
+    """Record the warnings and errors of a dataset as findings instead of raising them.
 
-    :param columns: further columns of the findings.
+    :param columns: other columns of the findings.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter(
@@ -149,7 +151,7 @@ def _recording(findings: list[Result], **columns: str) -> Iterator[None]:
 
 
 def _counts(content: Transitions) -> Result:
-    """Return the size of a dataset and its returns."""
+    """Return the numbers of trajectories and transitions, the sizes of vectors, and statistics of returns."""
     ends = np.flatnonzero(content.ends)
     rewards = content.arrays["rewards"][content.valid]
     masks = content.arrays["masks"][content.valid]

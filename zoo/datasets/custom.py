@@ -31,9 +31,9 @@ from zoo.terminal.errors import UsageError, as_usage_error
 def find_data(task: Task, dataset_dir: Folder = None, *, generate: bool = False) -> str:
     """Return the source of a task's data for `zoo.datasets.formats.read.read_source`.
 
-    :param dataset_dir: folder of datasets; None takes the default of the benchmark's package.
-    :param generate: whether to generate them, which is not possible.
-    :raises UsageError: if they are missing and cannot be downloaded.
+    :param dataset_dir: folder of datasets; None for the default of the benchmark's package.
+    :param generate: whether to generate the data, which is not possible and therefore rejected.
+    :raises UsageError: if the data are missing and cannot be downloaded.
     """
     if generate:
         raise UsageError(
@@ -73,11 +73,11 @@ def load_custom(
     """Return a user's dataset; reject it if it does not fit the environment.
 
     :param source: see `zoo.datasets.formats.read.read_source`.
-    :param size: use the first whole trajectories that have this many transitions; None uses all.
-    :param action_range: values in the data that correspond to the bounds of the action space; None: the actions
+    :param size: use only the first whole trajectories with at least this many transitions; None for all.
+    :param action_range: values in the data that correspond to the bounds of the action space; None if the actions
         are in the environment's units.
-    :param reward_from: ``success`` takes rewards from successes: -1 per step, and 0 once the task is achieved.
-    :param content: the dataset, if it was read before.
+    :param reward_from: ``success`` derives rewards from successes: -1 per step, and 0 once the task is achieved.
+    :param content: the dataset's content, if it has been read already.
     """
     metadata = metadata_of(source)
     spaces = spaces_for(source, metadata, env)
@@ -87,7 +87,7 @@ def load_custom(
     check_fit(source, content, env_name(env), spaces, action_range)
     arrays = compact(content)
     if action_range is not None:
-        # in the environment's units: otherwise datasets of two action ranges would have one fingerprint
+        # convert to the environment's units; otherwise one fingerprint could mean two action ranges
         low, high = action_range
         _, action_space = spaces
         shares = (arrays["actions"] - np.float32(low)) / np.float32(high - low)
@@ -95,22 +95,23 @@ def load_custom(
         arrays["actions"] = (action_space.low + shares * units).astype(np.float32)
         content = compact_transitions(arrays)
     file = Path(name_of(source).replace("/", "-")).with_suffix(".npz")  # a Minari id has slashes
-    # A digest of the content, so that a run resumes after its dataset was moved or converted.
+    # Hash the content, not the file, so that a run can resume after its dataset was moved or converted.
     digest = hashlib.sha256()
     for key in COMPACT:
         digest.update(f"{key} {arrays[key].shape} ".encode())
-        digest.update(np.ascontiguousarray(arrays[key]).data)  # of the bytes, without a copy
+        digest.update(np.ascontiguousarray(arrays[key]).data)  # the bytes, without copying them
     return Dataset(file, content, digest.hexdigest(), metadata.reference_scores)
 
 
 def spaces_for(
     source: str | Path, metadata: Metadata, env: Env[Any, Any]
 ) -> tuple[Space[Any], Any]:
-    """Return the observation and the action space of an environment; warn if a dataset names another one.
+    """Return an environment's observation space, before frames are stacked, and its action space.
+
+    A warning is issued if the dataset was recorded in another environment.
 
     :param metadata: metadata of the dataset.
-    :param env: the environment; data hold single images, which it may stack.
-    :raises UsageError: if it flattens the parts of an observation in another order than they are recorded in.
+    :raises UsageError: if the environment flattens the parts of an observation in an order other than the recorded one.
     """
     recorded_in = metadata.environment
     env_id = env_name(env)
@@ -131,9 +132,9 @@ def spaces_for(
             flattened = list(parts_of(layer.env.observation_space))
             if sorted(flattened) == sorted(recorded) and flattened != recorded:
                 raise UsageError(
-                    f"{source} has the parts of an observation in the order {', '.join(recorded)}, and {env_id} "
-                    f"flattens {', '.join(flattened)}: columns would be exchanged; use the same observation space for "
-                    "both"
+                    f"{source} stores the parts of an observation in the order {', '.join(recorded)}, but {env_id} "
+                    f"flattens them in the order {', '.join(flattened)}, which would swap columns; use the same "
+                    "observation space for both"
                 )
         layer = layer.env
     return observations, env.action_space
@@ -148,9 +149,9 @@ def check_fit(
 ) -> None:
     """Reject a dataset that does not fit the environment.
 
-    Images may have their channels first or last.
+    The channels of images may be the first or the last axis.
 
-    :param action_range: values in the data that correspond to the action bounds; None: the environment's bounds.
+    :param action_range: values in the data that correspond to the action bounds; None for the environment's bounds.
     :raises UsageError: for the first array that does not fit.
     """
     arrays = content.arrays
@@ -177,13 +178,13 @@ def check_fit(
 
 
 def warn_of_constant_rewards(source: str | Path, content: Transitions) -> None:
-    """Warn of a dataset whose rewards are all the same."""
+    """Warn if all rewards of a dataset are equal."""
     rewards = content.arrays["rewards"][content.valid]
     if (rewards == rewards[0]).all():
         ends = int((content.arrays["masks"][content.valid] == 0).sum())
         warnings.warn(
-            f"{source}: all rewards are {rewards[0]:g} and {ends:,} steps are terminal (`masks` = 0); unless those "
-            "are successes, only cloning can be learnt",
+            f"{source}: all rewards are {rewards[0]:g} and {ends:,} steps are terminal (`masks` = 0); unless these "
+            "steps are successes, training can only clone the data",
             stacklevel=3,
         )
 
@@ -192,7 +193,7 @@ def warn_of_constant_rewards(source: str | Path, content: Transitions) -> None:
 
 
 def dataset_only_id(name: str) -> str:
-    """Return the id of the placeholder environment for a dataset name."""
+    """Return the id of the placeholder environment for a dataset."""
     return re.sub(r"[^\w.-]", "-", f"data-{name}")
 
 
@@ -203,25 +204,27 @@ def register_dataset_only_env(
 ) -> None:
     """Register a placeholder for the environment of some data.
 
-    :param content: these data.
-    :param limits: the lowest and the highest action; None takes -1 and 1 if all actions are inside, else the range of
-        each coordinate in the data.
+    :param content: the data.
+    :param limits: the lowest and the highest action; None for -1 and 1 if all actions are within them, otherwise for
+        the range of each action coordinate in the data.
     :raises UsageError: for images.
     """
-    # The limits come from the data alone: nothing else describes the environment that recorded them.
+    # Action bounds must come from the data, because nothing else describes the environment that recorded them.
     observations = content.arrays["observations"]
     actions = content.arrays["actions"].astype(np.float32)
     if observations.ndim > 2:
         raise UsageError(
-            "`--no-env` takes vectors as observations, got images; train with an environment, or embed them"
+            "`--no-env` needs vectors as observations, got images; train with an environment, or embed the images"
         )
     ends: Any = limits or (-1, 1)
     if not limits and np.abs(actions).max() > 1:
-        # 0, no motion, is an action too.
+        # Include 0, which usually means no motion.
         ends = np.minimum(actions.min(0), 0), np.maximum(actions.max(0), 0)
     low, high = (np.full(actions.shape[1:], end, np.float32) for end in ends)
-    high = np.where(high > low, high, low + 1)  # of a coordinate that never changes
-    # The same data may come again with other limits in one process, which Gymnasium would warn of.
+    high = np.where(
+        high > low, high, low + 1
+    )  # a coordinate that never changes would have an empty range
+    # Gymnasium would warn if a process registered the same data again with other limits.
     gymnasium.registry.pop(env_id, None)
     gymnasium.register(
         env_id,

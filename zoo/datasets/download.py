@@ -1,4 +1,4 @@
-"""Download OGBench's datasets: downloads resume, are checked, and are written atomically."""
+"""Download OGBench's datasets; downloads can resume, and are checked and written atomically."""
 
 import math
 import zipfile
@@ -30,12 +30,12 @@ from zoo.datasets.ogbench import check_headers
 from zoo.terminal.errors import UsageError
 
 HOSTS = ["https://huggingface.co/datasets/zhouzypaul/ogbench_datasets/resolve/main", DATASET_URL]
-"""Folders in the order in which they are tried: a public mirror, which is more reliable, and OGBench's host."""
+"""URLs in the order in which they are tried: a public mirror, which is more reliable, and OGBench's host."""
 TIMEOUTS = (10.0, 60.0)
-"""Seconds until a connection, and until the next bytes."""
+"""Timeouts for connecting and for reading, in seconds."""
 ATTEMPTS = 3
-"""How often each folder is tried."""
-CHUNK_BYTES = 1 << 16  # bytes that a dropped connection can lose
+"""Number of attempts at each URL."""
+CHUNK_BYTES = 1 << 16  # a dropped connection loses at most this many bytes
 
 
 def download_dataset(
@@ -45,11 +45,12 @@ def download_dataset(
     transitions: int | None = None,
     existing: str = "refuse",
 ) -> list[Path]:
-    """Download a dataset's training and validation file, or its several training files; return the training files.
+    """Download a dataset and return its training files.
 
-    In a dataset of several files, files that exist are kept, even if only their converted form exists.
+    Most datasets consist of a training and a validation file, large ones of several training files. Of several files,
+    those that exist are kept, even if only their converted form exists.
 
-    :param transitions: in a dataset of several files, download the first ones with this many; None: all.
+    :param transitions: of several files, download only the first ones with this many transitions; None for all.
     :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
     """
     spec = parse_name(name).spec
@@ -61,14 +62,14 @@ def download_dataset(
     train = training_files(spec, dataset_dir, transitions)
     single, validation = dataset_files(spec.name, dataset_dir)
     with locked_for_writing(single):
-        # Another process may have downloaded it while this one waited for the lock.
+        # Another process may have downloaded the files while this one waited for the lock.
         files = train
         if existing != "replace":
             files = missing_files(spec, dataset_dir, transitions)
         if not files:
             keep_existing(train[-1], existing)
         elif spec.files == 1 and (existing == "replace" or not validation.exists()):
-            # The training file comes last: if it exists, the dataset is complete.
+            # The training file is last, so that the dataset is complete if it exists.
             files = [validation, single]
         for file in files:
             _download_file(file, spec)
@@ -76,7 +77,7 @@ def download_dataset(
 
 
 def _download_file(file: Path, spec: DatasetSpec) -> None:
-    """Download a file, resuming a partial one; it gets its name once it is complete and valid."""
+    """Download a file, or resume its download; it is renamed to its final name when complete and valid."""
     folder = f"/{spec.name}" if spec.files > 1 else ""
     make_folder(file.parent)
     part = file.with_name(f"{file.name}.part")
@@ -85,7 +86,7 @@ def _download_file(file: Path, spec: DatasetSpec) -> None:
         url = f"{host}{folder}/{file.name}"
         try:
             _transfer(url, part)
-            # A maintenance page, or a file that changed between two parts of it, must not become a dataset.
+            # Reject a maintenance page, and a file that changed on the server while it was downloaded.
             check_headers(part, spec)
             with raising_damaged_file(str(part)), zipfile.ZipFile(part) as archive:
                 damaged = archive.testzip()
@@ -94,7 +95,7 @@ def _download_file(file: Path, spec: DatasetSpec) -> None:
         except requests.RequestException as error:
             problems.append(f"{urlsplit(url).netloc}: {error}")
         except (UsageError, DamagedFileError) as error:
-            part.unlink()  # perhaps it began as another file than the one that is there now
+            part.unlink()  # its first part may be from an earlier version of the file
             problems.append(f"{url}: the downloaded file is not a valid dataset: {error}")
         else:
             with dataset_file(file, f"MuJoCo {OFFICIAL}") as temporary:
@@ -107,18 +108,18 @@ def _download_file(file: Path, spec: DatasetSpec) -> None:
 
 
 def _transfer(url: str, part: Path) -> None:
-    """Make one request and append the response."""
+    """Send one request, and append the response to the partial file."""
     start = part.stat().st_size if part.exists() else 0
-    # No compression in transfer: the file is compressed, and ranges must count its bytes.
+    # Request no HTTP compression: the file is compressed already, and Range headers must count its own bytes.
     headers = {"Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUTS) as response:
         if response.status_code == 416:
-            return  # there is no more
+            return  # the file is complete already
         response.raise_for_status()
         count = math.ceil(int(response.headers.get("Content-Length", 0)) / CHUNK_BYTES)
-        # Without status 206 this is the whole file again.
+        # Unless the status is 206, the response is the whole file.
         mode = "ab" if response.status_code == 206 else "wb"
         with explaining_write_errors(part), part.open(mode) as target:
             for chunk in track(response.iter_content(CHUNK_BYTES), part.stem, count or None):

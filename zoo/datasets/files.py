@@ -23,29 +23,28 @@ from zoo.terminal.tables import terminal
 Item = TypeVar("Item")
 
 DEFAULT_DATASET_DIR = "~/.ogbench/data"
-"""OGBench's default, so that OGBench and the zoo share downloaded files."""
+"""OGBench's default folder, so that OGBench and the zoo share downloaded files."""
 ARRAYS = "arrays"
-"""Folder of the converted arrays of a dataset of several files, next to these files."""
+"""Folder of converted arrays, next to the files of a dataset of several files."""
 RECORD = "shard.json"
 """Metadata file in a folder of converted arrays."""
 OFFICIAL = "3.4.0 or older"
-"""MuJoCo version in which OGBench's datasets were generated."""
+"""MuJoCo version with which OGBench's datasets were generated."""
 Folder: TypeAlias = str | Path | None
 """A folder of datasets; None is the default one."""
 
 
 def dataset_files(name: str, dataset_dir: Folder = None) -> tuple[Path, Path]:
-    """Return the paths of a dataset's two files.
+    """Return the paths of a dataset's training and validation file, whether they exist or not.
 
-    :param dataset_dir: folder of datasets; None takes OGBench's default, ``~/.ogbench/data``.
-    :return: the training file and the validation file, whether they exist or not.
+    :param dataset_dir: folder of datasets; None for OGBench's default, ``~/.ogbench/data``.
     """
     folder = Path(dataset_dir or DEFAULT_DATASET_DIR).expanduser()
     return folder / f"{name}.npz", folder / f"{name}-val.npz"
 
 
 def data_path(spec: DatasetSpec, dataset_dir: Folder) -> Path:
-    """Return the path of a dataset's training file, or of the folder of several, whether it exists or not."""
+    """Return the path of a dataset's training file or, if there are several, of their folder; it may not exist."""
     file, _ = dataset_files(spec.name, dataset_dir)
     return file if spec.files == 1 else file.with_suffix("")
 
@@ -55,7 +54,7 @@ def training_files(
 ) -> list[Path]:
     """Return the paths of a dataset's training files, one or several, in order, whether they exist or not.
 
-    :param transitions: for several files, use only the first files with this many; None: all.
+    :param transitions: of several files, return only the first ones with this many transitions; None for all.
     """
     path = data_path(spec, dataset_dir)
     if spec.files == 1:
@@ -70,10 +69,10 @@ def training_files(
 def missing_files(
     spec: DatasetSpec, dataset_dir: Folder, transitions: int | None = None
 ) -> list[Path]:
-    """Return the files of :func:`training_files` that exist neither downloaded nor converted."""
+    """Return the training files that are missing, both in their original and in their converted form."""
     missing = []
     for path in training_files(spec, dataset_dir, transitions):
-        # Users may delete the archives after the conversion.
+        # Users may delete the original files after the conversion.
         if not path.exists() and not (path.parent / ARRAYS / path.stem / RECORD).exists():
             missing.append(path)
     return missing
@@ -93,9 +92,9 @@ def make_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def locked_for_writing(path: Path) -> Iterator[None]:
-    """Hold the lock of a file or folder while it is created; create its parent if it is missing.
+    """Hold the lock of a file or folder while it is written; its parent is created if missing.
 
-    The operating system frees the lock of a process that dies, so a killed process blocks no other.
+    The operating system releases the lock when a process dies, so a killed process does not block others.
     """
     make_folder(path.parent)
     lock = Lock(path.with_name(f"{path.name}.lock"))
@@ -106,8 +105,9 @@ def locked_for_writing(path: Path) -> Iterator[None]:
 
 
 def keep_existing(train: Path, existing: str) -> bool:
-    """Return whether an existing dataset is kept; the training file is written last, so a dataset with it is complete.
+    """Return whether to keep an existing dataset.
 
+    :param train: its training file. It is written last, so the dataset is complete if it exists.
     :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
     :raises UsageError: if it exists and ``existing`` is ``"refuse"``.
     """
@@ -120,11 +120,11 @@ def keep_existing(train: Path, existing: str) -> bool:
 
 @contextlib.contextmanager
 def dataset_file(path: Path, origin: str = "") -> Iterator[Path]:
-    """Yield a temporary path to write a dataset file to; then rename it, and write its checksum next to it.
+    """Yield a temporary path for a dataset file; on exit, rename it, and write the checksum next to it.
 
-    The old checksum is removed first and the new one is written last, so a crash never leaves a wrong one.
+    The old checksum is removed first and the new one is written last, so a crash never leaves a wrong checksum.
 
-    :param origin: how the file was created, for :func:`recorded_origin`; a comment to `sha256sum -c`.
+    :param origin: how the file was created, for :func:`recorded_origin`; `sha256sum -c` reads it as a comment.
     """
     with atomic_path(path) as temporary:
         yield temporary
@@ -140,18 +140,18 @@ def checksum_file(path: Path) -> Path:
 
 
 def recorded_sha256(path: Path) -> str | None:
-    """Return the sha256 that was written next to a file, or None."""
+    """Return the sha256 recorded next to a file, or None."""
     try:
         text = read_text(checksum_file(path))
     except FileNotFoundError:
         return None
-    return next(iter(text.split()), None)  # the file's name comes next, as `sha256sum` writes it
+    return next(iter(text.split()), None)  # in the format of `sha256sum`, the file name follows
 
 
 def recorded_origin(path: Path, otherwise: str | None = None) -> dict[str, Any]:
-    """Return the recorded ones of ``mujoco`` and ``seed`` of a file.
+    """Return the ``mujoco`` version and the ``seed`` that generated a file, as far as they are recorded.
 
-    :param otherwise: MuJoCo version to assume if the file has no record.
+    :param otherwise: MuJoCo version to assume for a file without a record.
     """
     try:
         text = read_text(checksum_file(path))
@@ -172,18 +172,18 @@ def check_checksum(path: Path) -> str:
     expected = recorded_sha256(path)
     if expected not in (None, digest):
         raise UsageError(
-            f"{path} is damaged: its sha256 is {digest}, not {expected} as recorded; download or create it again",
+            f"{path} is damaged: its sha256 is {digest}, but {expected} was recorded; download or create it again",
         )
     return digest
 
 
 def settings_sha256(settings: Mapping[str, Any]) -> str:
-    """Return the hexadecimal sha256 of settings with JSON-serialisable values, in any order."""
+    """Return the hexadecimal sha256 of settings with JSON-serialisable values; their order does not matter."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def track(items: Iterable[Item], title: str, total: int | None) -> Iterable[Item]:
-    """Show on a terminal how many of some items are done while they are iterated over."""
+    """Iterate over items, with a progress bar if stderr is a terminal."""
     return rich.progress.track(
         items, title, total, console=terminal(), disable=not sys.stderr.isatty()
     )

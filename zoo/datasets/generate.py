@@ -1,7 +1,7 @@
 """Generate OGBench's datasets: child processes simulate the episodes, which are then joined.
 
-The child processes use the numerical kernels that all x86-64 processors with AVX2 share, so datasets are bitwise
-identical on all of these processors and for any number of processes.
+The child processes use only numerical kernels that all x86-64 processors with AVX2 support. Therefore datasets are
+bitwise identical on all of these processors, and for any number of processes.
 """
 
 import functools
@@ -41,10 +41,10 @@ KERNELS = {
         "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR X86_V4"
     ),
 }
-"""Environment variables that select kernels common to all processors with AVX2, for all versions of NumPy."""
+"""Environment variables that select kernels which all processors with AVX2 support; for all versions of NumPy."""
 
 Job = tuple[str, int, Path]
-"""Split, number and file of an episode."""
+"""An episode to simulate: its split, number and file."""
 
 
 def generate_dataset(
@@ -60,16 +60,16 @@ def generate_dataset(
 ) -> tuple[Path, Path]:
     """Generate a dataset's two files with OGBench's scripted oracles and settings, and return their paths.
 
-    Finished episodes are kept next to the file until it is complete, so a stopped generation can be continued.
-    A dataset of fewer episodes is the beginning of one of more.
+    Finished episodes are kept next to the training file until it is complete, so an interrupted generation can be
+    continued. With the same seed, a smaller dataset is the beginning of a larger one.
 
     :param name: name of an OGBench dataset.
-    :param dataset_dir: None: OGBench's folder, or a folder in it if the size differs from OGBench's.
+    :param dataset_dir: None for OGBench's folder, or for a folder in it if the size differs from OGBench's.
     :param num_episodes: training episodes; the validation file has a tenth of them, at least one.
-    :param dataset_size: training transitions instead of episodes, rounded up to whole episodes; None for both takes
+    :param dataset_size: training transitions, instead of episodes, rounded up to whole episodes; if both are None,
         OGBench's size.
-    :param episode_steps: transitions of an episode; None takes OGBench's number.
-    :param num_workers: processes; None takes one for each core.
+    :param episode_steps: transitions per episode; None for OGBench's number.
+    :param num_workers: number of processes; None for one per core.
     :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
     """
     spec = parse_name(name).spec
@@ -87,7 +87,7 @@ def generate_dataset(
         episodes = math.ceil(dataset_size / steps)
     spec = replace(spec, steps=steps, episodes=episodes)
     if dataset_dir is None and spec != official:
-        # not in OGBench's folder, where other programs would take a file of this name for OGBench's
+        # not in OGBench's folder: other programs would mistake a file with this name for OGBench's own
         dataset_dir = dataset_files(spec.name)[0].parent / f"{episodes}-episodes-of-{steps}"
     files = dataset_files(spec.name, dataset_dir)
     with locked_for_writing(files[0]):
@@ -106,7 +106,7 @@ def generate_dataset(
         if missing:
             _simulate(spec, seed, missing, min(num_workers or available_cores(), len(missing)))
         episode_files = [file for _, _, file in jobs]
-        # The training file comes last: if it exists, the dataset is complete.
+        # The training file is written last, so that the dataset is complete if it exists.
         origin = f"MuJoCo {version('mujoco')}, seed {seed}"
         _join(episode_files[episodes:], files[1], origin)
         _join(episode_files[:episodes], files[0], origin)
@@ -115,12 +115,12 @@ def generate_dataset(
 
 
 def _jobs(spec: DatasetSpec, seed: int, counts: dict[str, int], parts: Path) -> list[Job]:
-    """Return all episodes of a dataset, first those for training.
+    """Return all episodes of a dataset, training episodes first.
 
     :param counts: split -> number of episodes.
     :param parts: folder of the finished episodes.
     """
-    # An earlier, stopped generation may have left episodes that must not mix with these.
+    # Episodes of an interrupted generation with other settings must not be mixed with these.
     settings = {
         "dataset": spec.name,
         "steps": spec.steps,
@@ -136,11 +136,11 @@ def _jobs(spec: DatasetSpec, seed: int, counts: dict[str, int], parts: Path) -> 
 
 
 def _join(parts: Sequence[Path], file: Path, origin: str) -> None:
-    """Write the episodes as one npz file; equal data have equal bytes."""
+    """Write the episodes as one npz file; its bytes depend only on the data."""
     log.info("writing %s", file)
     arrays = {}
     for key in read_npz_headers(parts[0]):
-        # One array after the other: the parts are not all in memory twice.
+        # Join one array at a time, so that memory does not hold all episodes twice.
         arrays[key] = np.concatenate([read_npz(part, [key])[key] for part in parts])
     with dataset_file(file, origin) as temporary:
         np.savez_compressed(temporary, allow_pickle=False, **arrays)
@@ -152,12 +152,12 @@ def _join(parts: Sequence[Path], file: Path, origin: str) -> None:
 def _simulate(spec: DatasetSpec, seed: int, jobs: Sequence[Job], num_workers: int) -> None:
     """Simulate episodes in child processes."""
     earlier_children = set(multiprocessing.active_children())
-    # spawned, because a forked process has imported NumPy already, which reads the variables only then
+    # spawned, because NumPy reads the variables at import, and a forked process has imported it already
     context = multiprocessing.get_context("spawn")
     variables = {}
-    if "avx2" in cpuinfo("flags").split():  # else these kernels would crash
+    if "avx2" in cpuinfo("flags").split():  # without AVX2, these kernels would crash
         variables = KERNELS
-    # Without the main module, a script that loads a dataset needs no `if __name__ == "__main__"`.
+    # Children do not import the main module, so a script that loads a dataset needs no `if __name__ == "__main__"`.
     with (
         environment_of_children(imports_main=False, **variables),
         ProcessPoolExecutor(num_workers, context, prepare_child) as pool,
@@ -167,14 +167,14 @@ def _simulate(spec: DatasetSpec, seed: int, jobs: Sequence[Job], num_workers: in
             for future in track(as_completed(futures), spec.name, len(futures)):
                 future.result()
         except BaseException:
-            # else the pool would wait for all episodes
+            # without this, the pool would wait until all episodes are finished
             for child in set(multiprocessing.active_children()) - earlier_children:
                 child.kill()
             raise
 
 
 def write_episode(spec: DatasetSpec, seed: int, split: str, episode: int, file: Path) -> None:
-    """Simulate an episode, and write it atomically to a file."""
+    """Simulate an episode and write it to a file atomically."""
     arrays = make_collector(spec, seed).collect(split, episode)
     with atomic_path(file) as temporary:
         np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
@@ -182,7 +182,7 @@ def write_episode(spec: DatasetSpec, seed: int, split: str, episode: int, file: 
 
 @functools.cache
 def make_collector(spec: DatasetSpec, seed: int) -> EpisodeCollector:
-    """Return the collector of a dataset's episodes; a process builds it once."""
+    """Return the collector of a dataset's episodes; each process creates it only once."""
     if spec.family.startswith("pointmaze"):
         return MazeCollector(spec, seed)
     return ManipulationCollector(spec, seed)

@@ -1,4 +1,4 @@
-"""Load a dataset for training: find or make its files, check and read them, relabel them for a task."""
+"""Load a dataset for training: find or create its files, check and read them, and relabel them for a task."""
 
 import contextlib
 import json
@@ -45,16 +45,16 @@ def load_dataset(
     sparse: bool = False,
     replace_interval: int = 1000,
 ) -> Dataset:
-    """Load the dataset of a single-task environment, creating missing files first.
+    """Load the dataset of a single-task environment; missing files are created first.
 
-    A dataset of several files is converted at its first use to arrays that are mapped, see
-    :func:`load_shards`.
+    A dataset of several files is converted to memory-mapped arrays at its first use, see :func:`load_shards`.
 
-    :param dataset: source of a missing file: ``"download"``, ``"generate"``, ``"auto"`` for the first of these
-        that works; or the path of a file to use instead, or of a folder of files.
-    :param dataset_size: use the first whole trajectories that have this many transitions; None uses all.
-    :param sparse: reward -1 until the task is achieved and 0 then, instead of OGBench's count of sub-goals.
-    :param replace_interval: gradient steps until the next of several files takes over.
+    :param dataset: source of missing files: ``"download"``, ``"generate"``, or ``"auto"`` for the first of the two
+        that works; or the path of a file, or of a folder of files, to use instead.
+    :param dataset_size: use only the first whole trajectories with at least this many transitions; None for all.
+    :param sparse: use a reward of -1 until the task is achieved and 0 afterwards, instead of minus OGBench's number of
+        open sub-goals.
+    :param replace_interval: with several files, gradient steps until training switches to the next file.
 
     >>> data = load_dataset("cube-single-play-singletask-v0", dataset_dir="data", dataset_size=20_000)  # doctest: +SKIP
     >>> model.learn_offline(10_000, dataset=data.content)  # doctest: +SKIP
@@ -67,7 +67,7 @@ def load_dataset(
         "sparse": sparse,
         "split": "train",
     }
-    # OGBench writes no record next to the files that it downloads
+    # files downloaded by OGBench have no record of their origin
     origin = recorded_origin(path, OFFICIAL if dataset in SOURCES else None)
     if path.is_dir():
         shards = load_shards(env_name, path, settings, replace_interval)
@@ -77,10 +77,10 @@ def load_dataset(
             check_headers(path, name.spec)
             digest, arrays = read_arrays(path, name.spec)
         rewards, masks = relabel(arrays, env)
-    # OGBench's manipulation tasks count the sub-goals that are open; 0 is success in both
+    # in manipulation tasks, OGBench's reward is minus the number of open sub-goals; success is 0 in both
     if sparse:
         rewards = np.where(rewards != 0.0, np.float32(-1.0), np.float32(0.0))
-    # `read_arrays` has checked them, so they are not checked again for being a compact dataset.
+    # `read_arrays` has checked the arrays, so `compact_transitions` need not check them again.
     content = compact_transitions({**arrays, "rewards": rewards, "masks": masks})
     if dataset_size is not None:
         content = first_trajectories(content, dataset_size, path)
@@ -96,10 +96,10 @@ def load_dataset(
 def _find_files(
     spec: DatasetSpec, dataset_dir: Folder, dataset: str | Path, size: int | None
 ) -> Path:
-    """Return the path of the file to read, or of the folder of files, after creating them if needed.
+    """Return the path of the file or folder of files to read; missing files are created first.
 
     :param dataset: one of `SOURCES`, or a path.
-    :param size: how many transitions are needed; None: all.
+    :param size: number of transitions needed; None for all.
     """
     if dataset not in SOURCES:
         path = Path(dataset).expanduser()
@@ -132,20 +132,21 @@ def _find_files(
     )
 
 
-# -- sets of several files: converted once to raw arrays, which training maps, one file after the other ----------------
+# -- datasets of several files: converted once to raw arrays, which training maps into memory one file at a time -------
 
 
 Tasks = dict[int, Any]
-"""The environment of each task."""
+"""Number of a task -> its environment."""
 
 
 @dataclass(frozen=True)
 class ConvertedShard:
-    """One file of a dataset as the raw arrays for training, with the rewards of every task.
+    """One file of a dataset, converted to raw arrays for training, with the rewards of every task.
 
-    ``solved`` maps the number of a task, as text, to the number of states that achieve it. ``sizes`` maps a file of
-    arrays to its size in bytes. ``sha256``, ``bytes`` and ``modified`` (nanoseconds) describe the original file;
-    ``environment`` and the version of ``ogbench`` determine the rewards.
+    :param solved: number of a task, as text -> the number of states that achieve it.
+    :param sizes: file of an array -> its size in bytes.
+    :param sha256: digest of the original file; ``bytes`` and ``modified`` (nanoseconds) also describe this file.
+    :param environment: environment that computed the rewards, with the version ``ogbench`` of OGBench.
     """
 
     folder: Path
@@ -160,10 +161,10 @@ class ConvertedShard:
     ogbench: str
 
     def shard(self, task: int, min_transitions: int) -> Shard:
-        """Return the part of it that training uses.
+        """Return the part that training uses.
 
-        :param task: whose rewards, 1 to 5.
-        :param min_transitions: take the first whole trajectories with at least this many; all if there are fewer.
+        :param task: the task whose rewards are used, 1 to 5.
+        :param min_transitions: use the first whole trajectories with at least this many transitions, or all.
         """
         files = {}
         for name in ("observations", "actions", "terminals", "final_observations"):
@@ -180,9 +181,9 @@ class ConvertedShard:
 def load_shards(
     env_name: str, folder: Path, settings: Mapping[str, Any], replace_interval: int
 ) -> Dataset:
-    """Return a dataset of several files, converting them first if need be; see `zoo.datasets.load.load_dataset`.
+    """Return a dataset of several files; files that are not converted yet are converted first.
 
-    :param settings: options that affect the content besides the files, with ``dataset_size`` and ``sparse``.
+    :param settings: options that affect the content besides the files, including ``dataset_size`` and ``sparse``.
     """
     name = parse_env_name(env_name)
     size = settings["dataset_size"]

@@ -1,4 +1,4 @@
-"""Names and sizes of OGBench's datasets: the one table, and the parsing of names.
+"""Table of OGBench's datasets with their sizes, and parsing of their names.
 
 Source: OGBench (Park et al., arXiv 2410.20092), `data_gen_scripts/commands.sh` and README, version 1.2.
 """
@@ -17,11 +17,11 @@ from zoo.terminal.errors import UsageError
 
 NUM_TASKS = 5  # every OGBench environment below has tasks 1 to 5
 
-# Families whose data OGBench collects with a scripted oracle; the others need trained expert policies.
+# Families whose data OGBench collects with a scripted oracle; other families need trained expert policies.
 _ORACLE_FAMILIES = ("pointmaze", "cube", "scene", "puzzle")
 
-# Environments, kinds, files, training episodes a file and transitions an episode. The sets of several files are the
-# large ones of 100 million transitions.
+# Columns: environments, kinds, files, training episodes per file, transitions per episode. Datasets of several files
+# are the large ones, of 100 million transitions.
 _TABLE = """
 pointmaze-medium,pointmaze-large,pointmaze-teleport                   navigate     1   1000  1000
 pointmaze-giant                                                       navigate     1    500  2000
@@ -48,11 +48,11 @@ cube-quadruple                                                        noisy     
 humanoidmaze-giant                                                    navigate    25   1000  4000
 """
 
-# OGBench has the environment and the oracle but hosts no file of the standard size; one shard of its large set has
-# 1000 episodes.
+# OGBench has the environment and the oracle, but does not host a file of standard size. The number of episodes, 1000,
+# is that of a shard of its large dataset.
 _GENERATED_ONLY = ("cube-octuple-play-v0", "cube-octuple-noisy-v0")
 
-# Families that have the same datasets with images too, under names that start with `visual-`.
+# Families whose datasets also exist with image observations, under names that start with `visual-`.
 _VISUAL_FAMILIES = ("antmaze", "humanoidmaze", "cube", "scene", "puzzle")
 
 
@@ -65,7 +65,7 @@ class DatasetSpec:
     :param kind: how it was collected: ``"play"``, ``"noisy"``, ``"navigate"``, ``"stitch"`` or ``"explore"``.
     :param episodes: training episodes per file; the ``-val`` file has a tenth of them.
     :param steps: transitions per episode; an episode has one more row.
-    :param files: training files; above 1 the dataset is a folder of shards.
+    :param files: number of training files; if above 1, the dataset is a folder of shards.
     """
 
     name: str
@@ -78,22 +78,22 @@ class DatasetSpec:
 
     @property
     def env_id(self) -> str:
-        """Gymnasium id of the goal-conditioned environment, in which data is collected."""
+        """Gymnasium id of the goal-conditioned environment in which the data were collected."""
         return f"{self.environment}-v0"
 
     @property
     def family(self) -> str:
-        """The environment without the prefix `visual-`, which has the same oracles, tasks and settings."""
+        """The environment without the prefix `visual-`; both have the same oracles, tasks and settings."""
         return self.environment.removeprefix(VISUAL)
 
     @property
     def is_visual(self) -> bool:
-        """Whether observations are images, of 64 x 64 pixels."""
+        """Whether observations are images of 64 x 64 pixels."""
         return self.name.startswith(VISUAL)
 
     @property
     def task_env_ids(self) -> dict[int, str]:
-        """Gymnasium id of each single-task environment, by the task's number."""
+        """Number of a task -> Gymnasium id of its single-task environment."""
         return dict(enumerate(single_task_names(self.env_id)[1:], start=1))
 
     @property
@@ -118,9 +118,9 @@ class DatasetSpec:
 class DatasetName:
     """A parsed name.
 
-    :param spec: OGBench's description of its dataset.
-    :param env_id: gymnasium id of the environment, e.g. ``"cube-double-singletask-task2-v0"``.
-    :param task: the task, 1 to 5 (OGBench's default if the name contains none); None in a dataset name without a task.
+    :param spec: OGBench's description of the dataset.
+    :param env_id: Gymnasium id of the environment, e.g. ``"cube-double-singletask-task2-v0"``.
+    :param task: the task, 1 to 5, or OGBench's default task if the name has no number; None for a dataset name.
     """
 
     spec: DatasetSpec
@@ -154,7 +154,7 @@ DATASETS = _build_table()
 
 
 def single_task_names(dataset: str) -> list[str]:
-    """Return the environment names that train on a dataset: for the default task, and for tasks 1 to 5."""
+    """Return the names of a dataset's single-task environments: the default task, then tasks 1 to 5."""
     prefix = f"{dataset.removesuffix('-v0')}-singletask"
     return [f"{prefix}-v0", *(f"{prefix}-task{task}-v0" for task in range(1, NUM_TASKS + 1))]
 
@@ -165,8 +165,8 @@ def parse_name(name: str, kind: str = "dataset", registered: Iterable[str] = ())
     The ``env_id`` of a dataset name without a task is the goal-conditioned environment.
 
     :param kind: kind of name, for the message.
-    :param registered: names of further environments, for the message.
-    :raises UsageError: if the name is unknown; the text names the three closest names.
+    :param registered: names of other environments, for the message.
+    :raises UsageError: if the name is unknown; the message suggests the three closest names.
     """
     parts = _parse(name)
     if parts is not None:
@@ -183,7 +183,7 @@ def parse_name(name: str, kind: str = "dataset", registered: Iterable[str] = ())
 
 
 def parse_env_name(name: str, registered: Iterable[str] = ()) -> DatasetName:
-    """Parse a single-task environment name, the kind that has rewards.
+    """Parse the name of a single-task environment; only these have rewards.
 
     :raises UsageError: if the name is unknown, or is a dataset name without a task.
     """
@@ -198,11 +198,11 @@ def parse_env_name(name: str, registered: Iterable[str] = ()) -> DatasetName:
 
 
 def is_custom(name: str) -> bool:
-    """Return whether a name is the path of a dataset or a Minari id, and not the name of one of OGBench's datasets."""
+    """Return whether a name is the path of a dataset or a Minari id, not the name of an OGBench dataset."""
     if name in DATASETS:
         return False
     path = Path(name)
-    # a name that looks like a path counts as one, so that the message is about a path
+    # a name that looks like a path counts as one even if it does not exist, so that errors mention a path
     return (
         name.startswith("minari:")
         or len(path.parts) > 1
@@ -218,7 +218,7 @@ def is_single_task(name: str) -> bool:
 
 
 def gym_id(name: str) -> str:
-    """Return the Gymnasium id of an environment's name, which contains the dataset for OGBench and D4RL."""
+    """Return the Gymnasium id for an environment's name; names of OGBench and D4RL also contain the dataset."""
     if name in TASKS:
         return TASKS[name].env_id
     parts = _parse(name)
@@ -228,7 +228,7 @@ def gym_id(name: str) -> str:
 
 
 def _parse(name: str) -> DatasetName | None:
-    """Return the parts of a name, or None if there is no such dataset or task."""
+    """Return the parts of a name, or None if its dataset or task does not exist."""
     match = re.fullmatch(r"(?P<stem>.+?)(?P<single>-singletask(?:-task(?P<task>[1-5]))?)?-v0", name)
     if match is None or f"{match['stem']}-v0" not in DATASETS:
         return None

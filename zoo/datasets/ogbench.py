@@ -1,4 +1,4 @@
-"""Check, read and relabel the files of OGBench's datasets."""
+"""Check, read and relabel files of OGBench's datasets."""
 
 import contextlib
 import warnings
@@ -20,15 +20,15 @@ from zoo.envs.rendering import VISUAL
 from zoo.terminal.errors import UsageError, as_usage_error
 
 BROKEN = (UsageError, DamagedFileError, OSError)
-"""Exceptions of the checks for a file that cannot be trained on."""
+"""Exceptions that the checks raise for a file that cannot be trained on."""
 ACTION_MARGIN = 1e-5
-"""Actions are kept this far inside [-1, 1], so that atanh of them is finite."""
+"""Distance of clipped actions from -1 and 1, so that their atanh is finite."""
 
 
 def required_arrays(spec: DatasetSpec) -> dict[str, int]:
-    """Return the arrays of OGBench's files that are used, and how many axes each has."""
+    """Return name -> number of axes, for the arrays of OGBench's files that are used."""
     axes = {"observations": 4 if spec.is_visual else 2, "actions": 2, "terminals": 1, "qpos": 2}
-    # The tasks of these are about buttons, which `qpos` does not have.
+    # Tasks of these families depend on buttons, whose states `qpos` does not contain.
     if spec.family.startswith(("scene", "puzzle")):
         axes["button_states"] = 2
     return axes
@@ -36,7 +36,7 @@ def required_arrays(spec: DatasetSpec) -> dict[str, int]:
 
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Name the file in the error of a check."""
+    """Add the file's path to the errors of checks."""
     try:
         yield
     except BROKEN as error:
@@ -54,14 +54,14 @@ def make_labelling_env(env_id: str) -> Any:
 def check_headers(path: Path, spec: DatasetSpec) -> None:
     """Check that the arrays, dtypes and lengths of a file fit together.
 
-    Reads only a few kilobytes, even of a large file.
+    Only a few kilobytes are read, even from a large file.
 
-    :raises DamagedFileError: if the file is corrupt.
+    :raises DamagedFileError: if the file is damaged.
     :raises UsageError: for the first array that is wrong.
     """
     headers = read_npz_headers(path)
     rows = 0
-    # A damaged or foreign file is found now, and not after minutes of reading.
+    # Find a damaged or unrelated file now, not after reading for minutes.
     for name, axes in required_arrays(spec).items():
         if name not in headers:
             raise UsageError(f"expected an array `{name}`, got only {', '.join(headers) or 'none'}")
@@ -78,10 +78,10 @@ def check_headers(path: Path, spec: DatasetSpec) -> None:
 
 @as_usage_error()
 def check_values(arrays: Mapping[str, Array]) -> None:
-    """Check that values are finite, actions in range, and every trajectory ended and with a transition.
+    """Check that values are finite, actions are in range, and every trajectory ends and has a transition.
 
-    :param arrays: arrays of the dataset, each of shape (rows, ...); ``terminals`` is 1 at the last row of each
-        trajectory, else 0.
+    :param arrays: arrays of the dataset, each of shape (rows, ...); ``terminals`` is 1 in the last row of each
+        trajectory, otherwise 0.
     :raises UsageError: for the first array that is wrong.
     """
     for name, array in arrays.items():
@@ -93,17 +93,17 @@ def check_values(arrays: Mapping[str, Array]) -> None:
     min_length = np.diff(np.flatnonzero(ends), prepend=-1).min(initial=len(ends))
     if not ends[-1] or min_length < 2:
         raise UsageError(
-            "`terminals` must end with 1, and leave at least 2 rows to each trajectory, got "
-            f"{ends[-1]:g} at the end, and {min_length} rows at least"
+            "`terminals` must be 1 in the last row, and each trajectory must have at least 2 rows; got "
+            f"{ends[-1]:g} in the last row, and a trajectory with {min_length}"
         )
 
 
 def check_dataset(path: Path, spec: DatasetSpec) -> dict[str, Any]:
-    """Check everything about a dataset file, and warn of tasks that no state of it achieves.
+    """Check a dataset file completely, and warn about tasks that none of its states achieves.
 
-    It raises one of `BROKEN` for the first thing that is wrong.
+    The first problem raises one of `BROKEN`.
 
-    :return: the share of states that achieve each task.
+    :return: the fraction of states that achieve each task.
     """
     check_headers(path, spec)
     _, arrays = read_arrays(path, spec)
@@ -112,7 +112,7 @@ def check_dataset(path: Path, spec: DatasetSpec) -> dict[str, Any]:
         with contextlib.closing(make_labelling_env(env_id)) as env:
             _, masks = relabel(arrays, env)
         shares[str(task)] = float(np.mean(masks == 0))
-    # A task that no state achieves has rewards of -1 only: there is nothing but cloning to learn.
+    # If no state achieves a task, all of its rewards are -1, and training can only clone the data.
     unsolved = [task for task, share in shares.items() if not share]
     if unsolved:
         message = f"no state achieves task {', '.join(unsolved)}"
@@ -121,20 +121,22 @@ def check_dataset(path: Path, spec: DatasetSpec) -> dict[str, Any]:
 
 
 def read_arrays(path: Path, spec: DatasetSpec) -> tuple[str, dict[str, Array]]:
-    """Return a file's sha256, and its checked arrays for training and relabelling, with clipped actions.
+    """Return a file's sha256, and its checked arrays for training and relabelling; actions are clipped.
 
     :return: arrays by name, in OGBench's compact layout, each of shape (rows, ...).
     :raises DamagedFileError: if the file is damaged.
     :raises UsageError: for the first array that is wrong.
     """
-    digest = check_checksum(path)  # brings the file into the page cache: the disk is read once
+    digest = check_checksum(
+        path
+    )  # leaves the file in the page cache, so the disk is read only once
     arrays = read_npz(path, required_arrays(spec))
     for name in ("observations", "actions", "terminals"):
-        if arrays[name].ndim < 4:  # images stay bytes
+        if arrays[name].ndim < 4:  # images remain uint8
             arrays[name] = arrays[name].astype(np.float32, copy=False)
     check_values(arrays)
-    # In OGBench's files `terminals` is 1 in a trajectory's last row, whose action has no next state. The compact
-    # layout has a 1 also in the row before, which is the last transition.
+    # In OGBench's files, `terminals` is 1 in a trajectory's last row, whose action has no next state. In the compact
+    # layout, it is also 1 in the row before, which is the last transition.
     ends = arrays["terminals"]
     arrays["valids"] = 1 - ends
     arrays["terminals"] = np.minimum(ends + np.append(ends[1:], np.float32(1)), 1)
@@ -143,18 +145,18 @@ def read_arrays(path: Path, spec: DatasetSpec) -> tuple[str, dict[str, Array]]:
 
 
 def relabel(arrays: Mapping[str, Array], env: Any) -> tuple[Array, Array]:
-    """Return the rewards and masks of a task, by OGBench's relabeller.
+    """Return the rewards and masks of a task, computed by OGBench's relabeller for the state before each action.
 
     :param arrays: ``qpos`` and, if the dataset has them, ``button_states``, each of shape (rows, ...).
-    :param env: environment of :func:`make_labelling_env`.
-    :return: float32 rewards (sparse -1/0 in mazes, else minus the number of unsatisfied sub-goals) and masks (0 if
-        the task is achieved, else 1) of the state before each action, each of shape (rows,).
+    :param env: an environment from :func:`make_labelling_env`.
+    :return: float32 rewards (-1 or 0 in mazes, otherwise minus the number of open sub-goals) and masks (0 if the task
+        is achieved, otherwise 1), each of shape (rows,).
     """
     sources = {name: arrays[name] for name in ("qpos", "button_states") if name in arrays}
     rows = len(sources["qpos"])
     rewards, masks = np.empty(rows, np.float32), np.empty(rows, np.float32)
     for part in pieces(rows):
-        # The relabeller adds its arrays to it.
+        # The relabeller adds its results to this dictionary.
         labels = {name: array[part] for name, array in sources.items()}
         with no_startup_noise(), global_numpy_seed(0):  # mazes draw a start position from it
             relabel_dataset(env.spec.id, env, labels)

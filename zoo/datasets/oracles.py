@@ -28,9 +28,9 @@ STACKING = {
 """Range of the probability, drawn once per episode, of stacking a cube on another one; 0.5 for other families."""
 
 ACTION_NOISE = 0.5
-"""Standard deviation of the noise of a point mass."""
+"""Standard deviation of the action noise of a point mass."""
 
-MAX_ATTEMPTS = 100  # far more than needed: few episodes are unhealthy
+MAX_ATTEMPTS = 100  # far more than needed, because few episodes are unhealthy
 
 
 class EpisodeCollector:
@@ -43,7 +43,7 @@ class EpisodeCollector:
     def collect(self, split: str, episode: int) -> Arrays:
         """Return an episode's arrays.
 
-        The global NumPy generator, from which oracles draw, is restored afterwards.
+        Oracles use NumPy's global generator, whose state is restored afterwards.
 
         :param split: ``"train"`` or ``"val"``.
         """
@@ -56,22 +56,22 @@ class EpisodeCollector:
         raise RuntimeError(f"{self.spec.name}: {MAX_ATTEMPTS} episodes in a row were unhealthy")
 
     def run_episode(self, reset_seed: int, action_seed: int) -> Arrays | None:
-        """Return the arrays of one episode; None if it must be replaced by another."""
+        """Return the arrays of one episode, or None if the episode must be replaced."""
         raise NotImplementedError
 
 
 class MazeCollector(EpisodeCollector):
-    """Collects episodes of a point mass on the shortest path, with noise."""
+    """Collects episodes of a point mass that takes the shortest path, with action noise."""
 
     def __init__(self, spec: DatasetSpec, seed: int) -> None:
         super().__init__(spec, seed)
-        # Every episode has the same number of steps, with or without success; one more row holds the last state.
+        # Every episode has the same number of steps, whether it succeeds or not, and one more row for the last state.
         self.env = make_raw_env(
             spec.env_id, terminate_at_goal=False, max_episode_steps=spec.steps + 1
         )
         self.is_navigating = spec.kind == "navigate"
         is_open = (self.env.unwrapped.maze_map == 0).astype(int)
-        # How many of the two neighbours in a direction are open; walls surround a maze, so nothing wraps around.
+        # Number of open neighbours in each direction, at most 2; walls surround the maze, so `roll` does not wrap.
         vertical = np.roll(is_open, 1, axis=0) + np.roll(is_open, -1, axis=0)
         horizontal = np.roll(is_open, 1, axis=1) + np.roll(is_open, -1, axis=1)
         is_corridor = np.abs(vertical - horizontal) == 2  # a straight one
@@ -103,7 +103,7 @@ class MazeCollector(EpisodeCollector):
         return self.junctions[np.random.randint(len(self.junctions))]
 
     def sample_nearby(self, start: Cell) -> Cell:
-        """Return a random cell four steps from the start; the start if none exists."""
+        """Return a random cell four steps away from the start, or the start if none exists."""
         maze = self.env.unwrapped
         xy = maze.ij_to_xy(start)
         _, distance = maze.get_oracle_subgoal(xy, xy)
@@ -117,7 +117,7 @@ class MazeCollector(EpisodeCollector):
         """Return the unit vector to the next cell on the shortest path to the goal, shape (2,)."""
         maze = self.env.unwrapped
         xy = maze.get_xy()
-        # OGBench searches the whole maze at each step, but its answer depends on the two cells only.
+        # OGBench searches the whole maze at each step, but the result depends only on the two cells.
         key = maze.xy_to_ij(xy), maze.xy_to_ij(maze.cur_goal_xy)
         if key not in self.subgoals:
             self.subgoals[key] = maze.get_oracle_subgoal(xy, maze.cur_goal_xy)[0]
@@ -126,7 +126,7 @@ class MazeCollector(EpisodeCollector):
 
 
 class ManipulationCollector(EpisodeCollector):
-    """Collects episodes of a robot arm, controlled by one scripted oracle after the other."""
+    """Collects episodes of a robot arm that scripted oracles control in turn."""
 
     def __init__(self, spec: DatasetSpec, seed: int) -> None:
         super().__init__(spec, seed)
@@ -136,13 +136,13 @@ class ManipulationCollector(EpisodeCollector):
             mode="data_collection",
             max_episode_steps=spec.steps + 1,
         )
-        with no_startup_noise():  # OGBench builds the space at each access
+        with no_startup_noise():  # OGBench creates the space anew at each access
             self.action_space = self.env.action_space
-        if spec.kind == "play":  # open-loop oracles that plan
+        if spec.kind == "play":  # open-loop oracles, which plan ahead
             kind = "plan"
             options = {"noise": 0.1, "noise_smoothing": 0.5}
             self.max_noise = self.random_share = 0.0
-        else:  # closed-loop ones
+        else:  # closed-loop oracles
             kind = "markov"
             options = {"min_norm": 0.4}
             self.max_noise = 0.1
@@ -153,7 +153,7 @@ class ManipulationCollector(EpisodeCollector):
         elif spec.family.startswith("cube"):
             options_of = {"cube": {}}
         elif kind == "markov":
-            # As in OGBench's script, which limits the steps of this oracle in Scene only.
+            # As in OGBench's script, which limits the steps of this oracle only in Scene.
             options_of["cube"] = {"max_step": 100}
         self.oracles = {}
         for target, further in options_of.items():
@@ -181,7 +181,7 @@ class ManipulationCollector(EpisodeCollector):
             observation = next_observation
         arrays = to_arrays(rows)
         if self.spec.family.startswith("scene"):
-            # The cube must stay in sight or in the drawer, so that goal images are not ambiguous.
+            # The cube must remain visible or in the drawer, so that goal images are unambiguous.
             y, z = arrays["qpos"][:, 15], arrays["qpos"][:, 16]
             too_far_right = y >= 0.29
             too_far_left = (y <= -0.3) & (
@@ -192,7 +192,7 @@ class ManipulationCollector(EpisodeCollector):
         return arrays
 
     def start_oracle(self, observation: Array, info: Info) -> Any:
-        """Return the oracle of the current target, started."""
+        """Reset and return the oracle for the current target."""
         oracle = self.oracles[info["privileged/target_task"]]
         oracle.reset(observation, info)
         return oracle
@@ -203,13 +203,13 @@ class ManipulationCollector(EpisodeCollector):
             return np.array(self.action_space.sample())
         action = np.array(oracle.select_action(observation, info), dtype=np.float64)
         if noise > 0.0:
-            # noise of the position, the yaw and the gripper, as in OGBench's script
+            # noise for position, yaw and gripper, as in OGBench's script
             action += np.random.normal(0.0, noise * np.array([1.0, 1.0, 1.0, 3.0, 10.0]))
         return action.clip(-1.0, 1.0)
 
 
 def to_arrays(rows: Sequence[Mapping[str, Any]]) -> Arrays:
-    """Stack rows into arrays as in OGBench's files: floating-point numbers become float32, the others stay."""
+    """Stack rows into arrays as in OGBench's files: floating-point numbers as float32, other dtypes unchanged."""
     arrays = {key: np.array([row[key] for row in rows]) for key in rows[0]}
     for key, array in arrays.items():
         if array.dtype.kind == "f":

@@ -50,8 +50,8 @@ def test_array_that_headers_show_to_be_wrong_is_refused(write_dataset, name, cha
         ("observations", 7, np.nan, "row 7"),
         ("actions", 3, 1.5, "row 3"),
         ("terminals", 4, 0.5, "must hold 0 or 1"),
-        ("terminals", 11, 1, "1 rows at least"),  # a trajectory of one row
-        ("terminals", -1, 0, "0 at the end"),
+        ("terminals", 11, 1, "a trajectory with 1"),  # a trajectory of one row
+        ("terminals", -1, 0, "got 0 in the last row"),
     ],
 )
 def test_value_that_is_wrong_is_refused_with_its_row(array, row, value, named):
@@ -65,7 +65,7 @@ def test_value_that_is_wrong_is_refused_with_its_row(array, row, value, named):
 def test_a_file_that_changed_after_its_checksum_is_found(write_dataset):
     path = write_dataset()
     checksum_file(path).write_text(f"{'0' * 64}  {path.name}\n")
-    with refuses(f"is damaged: its sha256 is .*, not {'0' * 64}"):
+    with refuses(f"is damaged: its sha256 is .*, but {'0' * 64}"):
         check_dataset(path, SPEC)
 
 

@@ -1,4 +1,4 @@
-"""The base class of formats, and episodes of any origin, checked and joined in OGBench's compact layout."""
+"""Base class of dataset formats, and functions to check, join and write episodes in OGBench's compact layout."""
 
 import contextlib
 import warnings
@@ -27,19 +27,19 @@ episode       episode_index episode
 frame         frame_index frame
 """
 COLUMNS = {name: usual for name, *usual in map(str.split, _COLUMNS.strip().splitlines())}
-"""Field of a row -> the possible names of its column; the first that exists is read."""
+"""Field of a row -> possible names of its column; the first one that exists is read."""
 
 NO_TRANSITION = "contains no transitions"
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Transitions of one task, loaded together, or in several files that training uses in turn.
+    """Transitions of one task, loaded as a whole or in several files that training uses in turn.
 
-    :param content: argument of an algorithm's ``load_dataset``; rewards belong to the state before the action.
+    :param content: argument of an algorithm's ``load_dataset``; OGBench's rewards are for the state before the action.
     :param fingerprint: sha256 of the files' content and of the settings.
     :param reference_scores: returns of a random and of an expert policy, if the files contain them.
-    :param origin: ``sha256`` of its file, and, if known, the ``mujoco`` version and the ``seed`` that generated it.
+    :param origin: ``sha256`` of the file and, if known, the ``mujoco`` version and the ``seed`` that generated it.
     """
 
     path: Path
@@ -52,7 +52,7 @@ class Dataset:
     def transitions(self) -> Transitions:
         """The content of a dataset in one file.
 
-        :raises UsageError: if it is in several files.
+        :raises UsageError: if the dataset has several files.
         """
         if isinstance(self.content, Shards):
             raise UsageError(f"{self.path} has several files; name one of them")
@@ -63,9 +63,9 @@ class Dataset:
 class Metadata:
     """Metadata of a dataset.
 
-    :param environment: id of the environment that it was recorded in.
+    :param environment: id of the environment in which the dataset was recorded.
     :param reference_scores: returns of a random and of an expert policy.
-    :param parts: names of the arrays of an observation, in the order of its Dict space; empty for other spaces.
+    :param parts: names of the arrays of an observation, in the order of the Dict space; empty for other spaces.
     """
 
     environment: str | None = None
@@ -74,24 +74,24 @@ class Metadata:
 
 
 class Format:
-    """A storage format of datasets; `zoo.datasets.formats.read.FORMATS` has an object of each."""
+    """A storage format of datasets; `zoo.datasets.formats.read.FORMATS` contains one object of each subclass."""
 
     has_success = False
-    """Whether its files may have an array `success`, from which rewards can be taken."""
+    """Whether files may have an array `success`, from which rewards can be derived."""
 
     rewards_follow_success = False
-    """Whether its rewards are derived from success, regardless of the environment's rewards."""
+    """Whether rewards are derived from success, regardless of the environment's rewards."""
 
     def matches(self, path: Path) -> bool:
-        """Return whether a file of its extension, or a folder, is of this format; nothing of its content is trusted."""
+        """Return whether a file with this format's extension, or a folder, is in this format."""
         return True
 
     def read(self, path: Path, reward_from: str | None = None) -> Transitions:
         """Return the transitions.
 
-        :param reward_from: ``success`` derives rewards and masks from the flags of that name: a step with 1 ends the
-            task with the reward 0, and other steps have -1.
-        :raises UsageError: if they cannot be read or trained on, with a remedy.
+        :param reward_from: ``success`` derives rewards and masks from the array of that name: a step with 1 ends the
+            task with a reward of 0, and other steps have a reward of -1.
+        :raises UsageError: if the dataset cannot be read or trained on; the message contains a remedy.
         """
         raise NotImplementedError
 
@@ -114,14 +114,14 @@ def episode_of(
     masks: Array,
     ends: Array | None = None,
 ) -> Arrays:
-    """Return consecutive transitions, T of them, in the regular layout: one trajectory, or several.
+    """Return T consecutive transitions, of one or several trajectories, in the regular layout.
 
-    :param name: its name in messages.
-    :param observations: shape (T + 1, O), or images: the last one comes after the last action.
+    :param name: name of the episode in messages.
+    :param observations: shape (T + 1, O), or images; the last one is observed after the last action.
     :param actions: shape (T, A).
     :param rewards: shape (T,).
     :param masks: 0 if the task terminates, else 1, shape (T,).
-    :param ends: whether a step ends a trajectory, shape (T,); the last step always does.
+    :param ends: whether a step ends a trajectory, shape (T,); the last step always ends one.
     """
     steps = len(actions)
     arrays = {"actions": actions, "rewards": rewards, "masks": masks}
@@ -133,7 +133,7 @@ def episode_of(
         if array.shape[:1] != (rows,):
             raise UsageError(
                 f"{name}: `{key}` must have {count(rows, 'row')} for {count(steps, 'action')}, got shape "
-                f"{array.shape}; the observation after the last action belongs to an episode too"
+                f"{array.shape}; an episode includes the observation after the last action"
             )
     terminals = np.zeros(steps, bool)
     if ends is not None:
@@ -146,9 +146,9 @@ def episode_of(
 def joined(name: str, episodes: Mapping[str, Arrays]) -> Transitions:
     """Return the transitions of all episodes; empty episodes are left out with a warning.
 
-    :param episodes: arrays of each from :func:`episode_of`, by name.
+    :param episodes: name -> arrays from :func:`episode_of`.
     """
-    # Recordings that were stopped immediately are common, so they do not make the dataset invalid.
+    # Recordings that were stopped immediately are common, so they do not invalidate the dataset.
     parts = {key: arrays for key, arrays in episodes.items() if len(arrays["actions"])}
     if not parts:
         raise UsageError(f"{name} {NO_TRANSITION}")
@@ -157,8 +157,8 @@ def joined(name: str, episodes: Mapping[str, Arrays]) -> Transitions:
         shapes.append((arrays["observations"].shape[1:], arrays["actions"].shape[1:]))
         if shapes[-1] != shapes[0]:
             raise UsageError(
-                f"{key} must have observations and actions of the shapes {shapes[0]} like the first episode, got "
-                f"{shapes[-1]}; keep the episodes of one environment apart from others"
+                f"{key} must have observations and actions of shapes {shapes[0]} like the first episode, got "
+                f"{shapes[-1]}; use a separate dataset for each environment"
             )
     num_empty = len(episodes) - len(parts)
     if num_empty:
@@ -172,7 +172,7 @@ def joined(name: str, episodes: Mapping[str, Arrays]) -> Transitions:
 
 
 def transitions_of(name: str, arrays: Arrays) -> Transitions:
-    """Return the transitions of arrays in any layout that `docs/data.md` describes."""
+    """Return the transitions in arrays of any layout that `docs/data.md` describes."""
     observations = arrays["observations"]
     actions = arrays["actions"]
     is_image = observations.ndim == 4 and observations.dtype == np.uint8
@@ -181,7 +181,7 @@ def transitions_of(name: str, arrays: Arrays) -> Transitions:
             f"{name}: `observations` must have shape (rows, size), or be images as uint8 from 0 to 255 of shape (rows, "
             f"height, width, channels), got {observations.dtype} of shape {observations.shape}; convert them"
         )
-    # Integers are rejected: the actions of a Discrete space are choices and cannot be interpolated.
+    # Integers are rejected: a flow cannot interpolate between the choices of a Discrete space.
     if actions.ndim != 2 or actions.dtype.kind != "f" or not actions.size:
         raise UsageError(
             f"{name}: `actions` must be continuous, of shape (rows, size) with at least one row, got {actions.dtype} "
@@ -195,7 +195,7 @@ def transitions_of(name: str, arrays: Arrays) -> Transitions:
         raise UsageError(f"{name} cannot be used: {error}") from error
     for note in transitions.warnings:
         warn(name, note)
-    # In the dtypes that training stores, so that the fingerprint does not depend on the dtypes in the files.
+    # Convert to the dtypes that training stores, so that the fingerprint does not depend on the dtypes in the files.
     observation_kind = np.uint8 if is_image else np.float32
     stored = {}
     for key, array in transitions.arrays.items():
@@ -206,9 +206,9 @@ def transitions_of(name: str, arrays: Arrays) -> Transitions:
 
 
 def refuse_bad_values(name: str, arrays: Arrays, steps: Array | None = None) -> None:
-    """Reject numbers that are not finite, with their row in an episode or a file.
+    """Raise UsageError for numbers that are not finite, with their row in an episode or a file.
 
-    :param steps: which rows are transitions, (rows,); None: all. Others have an observation and nothing else.
+    :param steps: which rows are transitions, (rows,); None for all. Other rows only have an observation.
     """
     for key in ("observations", "actions", "rewards"):
         try:
@@ -218,19 +218,16 @@ def refuse_bad_values(name: str, arrays: Arrays, steps: Array | None = None) -> 
 
 
 def warn(name: str, message: str) -> None:
-    """Warn of something in a dataset.
-
-    :param name: name of the dataset.
-    """
+    """Issue a warning about the dataset ``name``."""
     warnings.warn(f"{name}: {message}", stacklevel=3)
 
 
 def compact(transitions: Transitions) -> Arrays:
     """Return transitions in the compact layout, with a row after the last transition of each trajectory."""
     arrays = {**transitions.arrays, "valids": transitions.valid.astype(np.float32)}
-    if not transitions.valid.all():  # they are in this layout already
+    if not transitions.valid.all():  # the transitions are in this layout already
         return arrays
-    # In this layout they mark every end; only `masks` give the reason.
+    # In this layout, `terminals` marks every end; only `masks` tells terminations from truncations.
     arrays["terminals"] = transitions.ends.astype(np.float32)
     rows_after = np.flatnonzero(transitions.ends) + 1
     last_row: dict[str, Any] = {
@@ -268,7 +265,9 @@ def explaining_damage(path: Path, kind: str) -> Iterator[None]:
 
 def first_trajectories(transitions: Transitions, size: int, path: Path) -> Transitions:
     """Return the first whole trajectories with at least ``size`` transitions."""
-    cumulative = np.flatnonzero(transitions.ends) + 1  # transitions up to and with each trajectory
+    cumulative = (
+        np.flatnonzero(transitions.ends) + 1
+    )  # transitions up to the end of each trajectory
     last = int(np.searchsorted(cumulative, size))
     if last == len(cumulative):
         raise UsageError(
@@ -286,9 +285,9 @@ def require_keys(
     required: Iterable[str],
     advice: str = "rename or add them (docs/data.md lists the names)",
 ) -> None:
-    """Reject a dataset that lacks arrays.
+    """Raise UsageError if a dataset lacks arrays.
 
-    :param keys: the names of its arrays.
+    :param keys: the names of the dataset's arrays.
     """
     missing = [key for key in required if key not in keys]
     if missing == ["rewards"] and "success" in keys:
@@ -301,7 +300,7 @@ def require_keys(
 
 
 def require_flags(name: str, key: str, flags: Array, steps: int) -> Array:
-    """Return flags, shape (T,), as booleans; reject other values than 0 and 1."""
+    """Return flags, shape (T,), as booleans; raises UsageError for values other than 0 and 1."""
     if flags.shape != (steps,) or flags.dtype.kind not in "fiub":
         problem = f"{flags.dtype} of shape {flags.shape}"
     else:
@@ -315,10 +314,13 @@ def require_flags(name: str, key: str, flags: Array, steps: int) -> Array:
 
 
 def masks_of(name: str, terminated: Array, steps: int) -> Array:
-    """Return an episode's masks, given whether it terminated: one flag, or one for each step, shape (T,)."""
+    """Return an episode's masks, shape (T,).
+
+    :param terminated: whether the episode terminated: one flag, or one for each step, shape (T,).
+    """
     if not steps:
         return np.zeros(0)
-    if terminated.size == 1:  # a single flag belongs to the last step
+    if terminated.size == 1:  # a single flag is for the last step
         terminated = np.append(np.zeros(steps - 1, terminated.dtype), terminated.reshape(-1))
     ends = require_flags(name, "terminated", terminated, steps)
     if ends[:-1].any():
@@ -329,11 +331,11 @@ def masks_of(name: str, terminated: Array, steps: int) -> Array:
     return 1 - ends
 
 
-# -- steps without the observation after an episode's last action, as D4RL and LeRobot write them ---------------------
+# -- datasets without the observation after an episode's last action, as D4RL and LeRobot write them ------------------
 
 
 def add_rewards(name: str, rows: Arrays, reward_from: str | None) -> None:
-    """Derive rewards and masks from successes if requested; they replace existing ones.
+    """Derive rewards and masks from successes if requested, replacing existing ones.
 
     :param reward_from: see :meth:`Format.read`.
     """
@@ -345,10 +347,11 @@ def add_rewards(name: str, rows: Arrays, reward_from: str | None) -> None:
 
 
 def transitions_of_rows(name: str, rows: Arrays, ends: Array, masks: Array) -> Transitions:
-    """Return the transitions of trajectories whose last observations are missing.
+    """Return the transitions of trajectories that lack the observation after their last action.
 
-    If a trajectory terminates, its last step is not bootstrapped, so its last observation is repeated. If it was cut
-    off, its last action and reward are dropped, and the observation before them is the last one.
+    If a trajectory terminates, the target of its last step does not bootstrap, so the last observation can be repeated.
+    If a trajectory was truncated, its last action and reward are dropped, and the observation before them becomes the
+    final one.
 
     :param rows: ``observations``, ``actions`` and ``rewards``, (n, ...).
     :param ends: whether a step ends a trajectory, (n,).
@@ -360,24 +363,24 @@ def transitions_of_rows(name: str, rows: Arrays, ends: Array, masks: Array) -> T
             raise UsageError(
                 f"{name}: `{key}` must have as many rows as `actions`, got shape {rows[key].shape}"
             )
-    ends[-1:] = True  # rows after the last end that is marked are a trajectory too
+    ends[-1:] = True  # rows after the last marked end also form a trajectory
     is_terminated = ends & (masks == 0)
     is_kept = is_terminated | ~ends
     if not is_kept.any():
         raise UsageError(f"{name} {NO_TRANSITION}")
     log.info(
-        "%s lacks the observation after the last action of each trajectory: the last transition is dropped, "
+        "%s lacks the observation after the last action of each trajectory, so the last transition is dropped, "
         "except in %s that terminated",
         name,
         count(is_terminated.sum(), "trajectory"),
     )
     observations = rows["observations"]
-    # A termination is not bootstrapped, so any next observation will do.
+    # The target of a termination does not bootstrap, so any next observation will do.
     next_rows = np.where(is_terminated, np.arange(steps), np.arange(steps) + 1)
     arrays = {
         "next_observations": observations[np.minimum(next_rows, steps - 1)],
         "masks": masks,
-        # The row before one that is dropped is the last of its trajectory.
+        # The row before a dropped row is the last of its trajectory.
         "terminals": is_terminated | np.append(~is_kept[1:], False),
     }
     refuse_bad_values(name, rows, is_kept)

@@ -1,4 +1,4 @@
-"""Open HDF5 files and read their arrays, for all formats in HDF5."""
+"""Open HDF5 files and read their arrays, for all formats based on HDF5."""
 
 import contextlib
 import re
@@ -15,7 +15,7 @@ from zoo.terminal.errors import UsageError
 
 EXTENSIONS = (".hdf5", ".h5")
 Stored: TypeAlias = dict[str, Any]
-"""Arrays of an HDF5 file by their paths in it, unread."""
+"""Path in an HDF5 file -> array, not read yet."""
 
 
 def import_extra(package: str, needed_by: str) -> Any:
@@ -28,12 +28,14 @@ def import_extra(package: str, needed_by: str) -> Any:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Stored]:
-    """Open a file and yield its arrays; errors in the file become a UsageError."""
+    """Open a file and yield its arrays; errors in the file are raised as UsageError."""
     h5py = import_extra("h5py", f"reading {path}")
     stored: Stored = {}
     elsewhere: list[str] = []
 
-    def visit(name: str, link: Any) -> None:  # exceptions do not pass through the library
+    def visit(
+        name: str, link: Any
+    ) -> None:  # must not raise: exceptions do not propagate through HDF5
         entry = file[name] if isinstance(link, h5py.HardLink) else None
         is_array = isinstance(entry, h5py.Dataset)
         if entry is None or (is_array and (entry.is_virtual or entry.external)):
@@ -43,7 +45,7 @@ def opened(path: Path) -> Iterator[Stored]:
 
     with explaining_damage(path, "HDF5"), h5py.File(path, "r") as file:
         file.visititems_links(visit)
-        if elsewhere:  # it may lie in any other file
+        if elsewhere:  # the content may be in any other file of the machine
             raise UsageError(
                 f"{path}: `{elsewhere[0]}` is a link or a virtual array; write its content to the file"
             )
@@ -51,9 +53,9 @@ def opened(path: Path) -> Iterator[Stored]:
 
 
 def groups_of(stored: Stored, pattern: str) -> dict[int, Stored]:
-    """Return the arrays of numbered groups, by number and name.
+    """Return number of a group -> name of an array -> array.
 
-    :param pattern: pattern of paths that matches the two.
+    :param pattern: pattern of paths, with groups for the number and the name.
     """
     groups: dict[int, Stored] = {}
     for path, entry in stored.items():
@@ -64,7 +66,7 @@ def groups_of(stored: Stored, pattern: str) -> dict[int, Stored]:
 
 
 def read_array(name: str, stored: Stored, key: str) -> Array:
-    """Return an array of rows of numbers."""
+    """Return an array, whose rows must be numeric."""
     part = stored[key]
     if not part.shape or part.dtype.kind not in "fiub":
         raise UsageError(

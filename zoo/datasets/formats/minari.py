@@ -1,4 +1,4 @@
-"""Read Minari's datasets: a folder, or the id of one that is on the disk or can be downloaded."""
+"""Read Minari's datasets, given by a folder or by an id, which is downloaded if it is missing."""
 
 import contextlib
 import json
@@ -35,7 +35,7 @@ class Minari(Format):
     """A Minari dataset in any format that Minari reads. Its environment is never created."""
 
     def matches(self, path: Path) -> bool:
-        """Return whether it is the folder of a dataset."""
+        """Return whether the path is the folder of a Minari dataset."""
         return (path / "data" / "metadata.json").is_file()
 
     def read(self, path: Path, reward_from: str | None = None) -> Transitions:
@@ -43,10 +43,10 @@ class Minari(Format):
         content = _read_metadata(path)
         metadata = self.metadata(path)
         part_names = metadata.parts
-        # Minari would create the environment to find a missing space.
+        # If a space is missing, Minari would create the environment to find it.
         if not part_names or not isinstance(content.get("action_space"), str):
             raise UsageError(
-                f"{path} must record the spaces of observations and actions; write it again with Minari"
+                f"{path} must record the spaces of observations and actions; write the dataset again with Minari"
             )
         minari = import_extra("minari", f"reading {path}")
         data = path / "data"
@@ -59,15 +59,15 @@ class Minari(Format):
                     if parts != set(part_names):
                         raise UsageError(
                             f"{file}, episode {number}: `observations` must have the parts of the recorded space, "
-                            f"which gives their order, {', '.join(part_names)}; got {', '.join(sorted(parts))}; write "
-                            "the dataset again with its space"
+                            f"{', '.join(part_names)}, got {', '.join(sorted(parts))}; write the dataset again with "
+                            "its space"
                         )
             num_episodes = len(groups)
-        else:  # a folder for each episode; files of Arrow and parquet have no links
+        else:  # a folder for each episode; Arrow and parquet files cannot contain links
             num_episodes = sum(folder.is_dir() for folder in data.iterdir())
         with explaining_damage(path, "a Minari dataset"):
             total = content["total_episodes"]
-            if total != num_episodes:  # Minari would make an array of as many numbers
+            if total != num_episodes:  # Minari would allocate an array of this size
                 raise ValueError(
                     f"its metadata have {count(total, 'episode')}, got {num_episodes:,}"
                 )
@@ -76,7 +76,7 @@ class Minari(Format):
             for part in dataset.iterate_episodes():
                 name = f"{path}, episode {part.id}"
                 episodes[name] = _episode(name, part, part_names)
-            # Minari's reader of Arrow files takes one batch of rows for an episode: a long one would lose its end.
+            # Minari's Arrow reader reads only one batch of rows per episode, so it would truncate long episodes.
             steps = sum(len(arrays["actions"]) for arrays in episodes.values())
             if dataset.total_steps != steps:
                 raise ValueError(
@@ -85,7 +85,7 @@ class Minari(Format):
         return joined(str(path), episodes)
 
     def metadata(self, path: Path) -> Metadata:
-        """Return its metadata without damaged entries; nothing in it is executed."""
+        """Return the metadata without damaged entries; nothing in it is executed."""
         content = _read_metadata(path)
         environment = references = None
         parts: list[str] = []
@@ -100,22 +100,22 @@ class Minari(Format):
 
 
 def minari_folder(name: str) -> Path:
-    """Return the folder of a dataset of Minari, whether it exists or not."""
+    """Return the folder of a Minari dataset, whether it exists or not."""
     return Path(os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets").expanduser() / name
 
 
 def find_minari(source: str) -> Path:
-    """Return the folder of a dataset that is named by its id; it is downloaded if it is missing."""
+    """Return the folder of a dataset given by its id; a missing dataset is downloaded."""
     name = source.removeprefix(MINARI)
     folder = minari_folder(name)
-    # An id is joined to a folder, which it must not leave.
+    # The id is appended to a folder, and must not lead outside it.
     if ".." in Path(name).parts or not name or Path(name).is_absolute():
         raise UsageError(f"`{MINARI}` must be followed by the id of a Minari dataset, got {name!r}")
     if not (folder / "data").is_dir():
         minari = import_extra("minari", f"downloading {source}")
         try:
             minari.download_dataset(name)
-        except Exception as error:  # any error of its hosts
+        except Exception as error:  # hosts can cause any error
             raise UsageError(
                 f"there is no Minari dataset {name} at {folder}, and its download failed "
                 f"({one_line(error)}); check the id with `minari list remote`, or copy the dataset there from "
@@ -125,25 +125,25 @@ def find_minari(source: str) -> Path:
 
 
 def parts_of(space: Any, name: str = "observations") -> Iterator[str]:
-    """Yield the names that Minari gives the arrays of an observation, in the order of its space.
+    """Yield the names under which Minari stores the arrays of an observation, in the order of the space.
 
-    :param space: a space of Gymnasium, or its JSON in Minari's metadata.
+    :param space: a Gymnasium space, or its JSON in Minari's metadata.
     """
     inner = space.get("subspaces") if isinstance(space, dict) else getattr(space, "spaces", None)
     if inner is None:
         yield name
         return
-    if not isinstance(inner, dict):  # a Tuple's parts have these names in Minari's files
+    if not isinstance(inner, dict):  # Minari's files use these names for the parts of a Tuple
         inner = {f"_index_{index}": part for index, part in enumerate(inner)}
     for key, part in inner.items():
         yield from parts_of(part, f"{name}/{key}")
 
 
 def _episode(name: str, part: Any, part_names: Sequence[str]) -> Arrays:
-    """Return one of Minari's episodes.
+    """Return the arrays of one Minari episode.
 
-    :param part_names: names of the arrays of an observation. Gymnasium sorts the keys of a Dict that is read back, so
-        only these keep the order in which the environment flattened it.
+    :param part_names: names of the arrays of an observation, in the order in which the environment flattened them.
+        The episode itself lacks this order, because Gymnasium sorts the keys of a Dict space when it is read.
     """
     parts: list[Array] = []
     for path in part_names:
@@ -155,14 +155,14 @@ def _episode(name: str, part: Any, part_names: Sequence[str]) -> Arrays:
         parts.append(np.asarray(values))
     if parts[1:] and any(values.ndim != 2 for values in parts):
         raise UsageError(
-            f"{name}: `observations` must be vectors, got a Dict of others; flatten them"
+            f"{name}: the parts of a Dict in `observations` must be vectors; flatten them"
         )
     masks = masks_of(name, np.asarray(part.terminations), len(part.actions))
     return episode_of(name, np.concatenate(parts, axis=-1), part.actions, part.rewards, masks)
 
 
 def _read_metadata(folder: Path) -> dict[str, Any]:
-    """Return the metadata of a dataset; spaces and environment stay JSON texts."""
+    """Return the metadata of a dataset; spaces and environment remain JSON text."""
     path = folder / "data" / "metadata.json"
     with explaining_damage(path, "Minari's metadata"):
         return dict(json.loads(read_text(path)))

@@ -1,4 +1,4 @@
-"""Read parquet files as LeRobot writes them: one row for each step, a list for each vector."""
+"""Read parquet files in LeRobot's layout: one row for each step, and vectors as lists."""
 
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,12 @@ from zoo.terminal.errors import UsageError
 
 
 class Parquet(Format):
-    """A parquet file, or a folder with some below it."""
+    """A parquet file, or a folder with parquet files at any depth."""
 
     has_success = True
 
     def matches(self, path: Path) -> bool:
-        """Return whether it is a parquet file, or a folder that holds some."""
+        """Return whether the path is a parquet file, or a folder with parquet files at any depth."""
         return bool(_parquet_files(path))
 
     def read(self, path: Path, reward_from: str | None = None) -> Transitions:
@@ -38,25 +38,27 @@ class Parquet(Format):
         for key in ("observations", "actions"):
             if rows[key].ndim == 1:
                 rows[key] = rows[key][:, None]
-        # LeRobot 2 has a file for each episode, LeRobot 3 several in a file: only the index tells them apart.
+        # LeRobot 2 writes one episode per file, LeRobot 3 several, so only the episode index separates them.
         ends = _last_rows(rows.get("episode", rows["file"]))
-        if "frame" not in rows:  # it is unknown whether an episode continues in the next file
+        if (
+            "frame" not in rows
+        ):  # without frames, an episode is assumed not to continue in the next file
             ends |= _last_rows(rows["file"])
         if "done" in rows and "episode" not in rows:
             ends |= require_flags(name, "done", rows["done"], len(ends))
         episode = pd.Series(np.cumsum(ends) - ends)
-        # Mixed rows make more runs of equal indices than there are indices.
+        # If rows of episodes are mixed, there are more sequences of equal indices than indices.
         if "episode" in rows and len(np.unique(rows["episode"])) <= episode.iloc[-1]:
             raise UsageError(
-                f"{name}: the rows of an episode must be consecutive, got them mixed or in several files; sort "
-                "them, and use a unique index for each episode"
+                f"{name}: the rows of an episode must be consecutive, but episodes are mixed or share an index; sort "
+                "the rows, and use a unique index for each episode"
             )
         expected = episode.groupby(episode).cumcount().to_numpy()
         wrong = np.flatnonzero(rows.get("frame", expected) != expected)
         if wrong.size:
             raise UsageError(
                 f"{name}: the frames of an episode must be 0, 1, 2, ..., got {rows['frame'][wrong[0]]} instead of "
-                f"{expected[wrong[0]]} in row {wrong[0]}; sort them, and keep frames that are missing out of an episode"
+                f"{expected[wrong[0]]} in row {wrong[0]}; sort the rows, and split an episode where frames are missing"
             )
         add_rewards(name, rows, reward_from)
         if reward_from is None:
@@ -65,18 +67,18 @@ class Parquet(Format):
 
 
 def _last_rows(numbers: Array) -> Array:
-    """Return which rows are the last with their number, (rows,) of bool."""
+    """Return whether each row is the last one before the number changes, bool (rows,)."""
     return np.append(numbers[1:] != numbers[:-1], True)
 
 
 def _parquet_files(path: Path) -> list[Path]:
-    """Return the parquet files below a folder by name, but for hidden ones and metadata; or the path of one file."""
+    """Return the parquet files below a folder, sorted by name, without hidden files and metadata; or a single file."""
     if not path.is_dir():
         return [path] if path.suffix.lower() == ".parquet" else []
     files = []
     for file in sorted(path.rglob("*")):
         names = file.relative_to(path).parts
-        # LeRobot's folder `meta` has parquet files about its episodes; hidden files are leftovers of other programs.
+        # LeRobot's folder `meta` contains parquet files about episodes; other programs leave hidden files behind.
         is_data = not any(name == "meta" or name.startswith((".", "_")) for name in names)
         if is_data and file.suffix.lower() == ".parquet" and file.is_file():
             files.append(file)
@@ -84,23 +86,23 @@ def _parquet_files(path: Path) -> list[Path]:
 
 
 def _read_rows(path: Path) -> Arrays:
-    """Return the columns of a parquet file, or of all files below a folder, ordered by name.
+    """Return the columns of a parquet file, or of all files below a folder, sorted by name.
 
-    :return: columns in `COLUMNS` that the files have, (rows, ...), and ``file``, the number of the file of each row.
+    :return: the columns in `COLUMNS` that the files have, (rows, ...), and ``file``, the number of each row's file.
     """
     parts: list[Arrays] = []
-    # One after the other, so that a damaged file is named.
+    # Read one file at a time, so that errors can name the damaged file.
     for number, file in enumerate(_parquet_files(path)):
         arrow = import_extra("pyarrow.dataset", f"reading {file}")
         with explaining_damage(file, "parquet"):
-            # By default changed bytes of a page are read as other numbers.
+            # Without verification, a page with changed bytes would be read as other numbers.
             checked = arrow.ParquetFileFormat(
                 default_fragment_scan_options=arrow.ParquetFragmentScanOptions(
                     page_checksum_verification=True
                 )
             )
             source = arrow.dataset(file, format=checked)
-            if not source.count_rows():  # its columns may have no type
+            if not source.count_rows():  # columns without rows may lack a type
                 warn(str(file), "it has no rows and is left out")
                 continue
             names = source.schema.names
@@ -131,7 +133,7 @@ def _read_rows(path: Path) -> Arrays:
 
 
 def _as_array(file: Path, name: str, column: Any) -> Array:
-    """Return a column of numbers or of lists of numbers, all of one length, as an array."""
+    """Return a column of numbers, or of equally long lists of numbers, as an array."""
     compute = import_extra("pyarrow.compute", f"reading {file}")
     kind = column.type
     if column.null_count:
@@ -157,15 +159,15 @@ def _as_array(file: Path, name: str, column: Any) -> Array:
 
 
 def _terminated(name: str, rows: Arrays, ends: Array) -> Array:
-    """Return whether each step ends its episode by termination, (rows,)."""
+    """Return whether each step terminates its episode, (rows,)."""
     key = "terminated" if "terminated" in rows else "success"
     if key not in rows:
         raise UsageError(
-            f"{name} does not record why its episodes end; add a column `next.terminated`, 1 if the task ends one and "
-            "0 if the recording was only cut off"
+            f"{name} does not record why its episodes end; add a column `next.terminated`, 1 if the task ends the "
+            "episode and 0 if it was truncated"
         )
     flags = require_flags(name, key, rows[key], len(ends))
-    # Success may be flagged at every step from the first achievement on, a termination only at the last row.
+    # Success may be flagged at every step after it is first achieved, a termination only in the last row.
     early = np.flatnonzero(flags & ~ends)
     if key == "terminated" and early.size:
         raise UsageError(
@@ -176,8 +178,8 @@ def _terminated(name: str, rows: Arrays, ends: Array) -> Array:
     if lost.size:
         warn(
             name,
-            f"{len(lost):,} of {int(ends.sum()):,} episodes succeed before their last row and not in it: they count as "
-            "truncated there, and their successes are left out; end them at the success, or add a "
-            "column `next.terminated`",
+            f"{len(lost):,} of {int(ends.sum()):,} episodes succeed before their last row but not in it; they count as "
+            "truncated, and their successes are ignored; end these episodes at the success, or add a column "
+            "`next.terminated`",
         )
     return flags & ends

@@ -1,4 +1,4 @@
-"""Find the format of a dataset of the user's own, and read it; npz files are read here."""
+"""Find the format of a user's dataset and read it; also the formats that consist of npz files."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -45,9 +45,7 @@ class ArrayFile(Format):
         arrays = _read(path, KNOWN_ARRAYS, reward_from)
         if "next_observations" in arrays or "valids" in arrays:
             return transitions_of(name, arrays)
-        advice = (
-            "without them the ends of trajectories are unknown; add them, or `next_observations`"
-        )
+        advice = "they mark the ends of trajectories; add them, or add `next_observations`"
         require_keys(name, arrays, ("terminals", "timeouts"), advice)
         flags = {}
         for key in ("terminals", "timeouts", "masks"):
@@ -67,7 +65,7 @@ class Episodes(Format):
     has_success = True
 
     def matches(self, path: Path) -> bool:
-        """Return whether the folder has such files."""
+        """Return whether the folder contains npz files."""
         return bool(npz_files(path))
 
     def read(self, path: Path, reward_from: str | None = None) -> Transitions:
@@ -76,9 +74,7 @@ class Episodes(Format):
         for file in npz_files(path):
             arrays = _read(file, _EPISODE_ARRAYS, reward_from)
             if "masks" not in arrays:
-                advice = (
-                    "add it, 1 if the task ended the episode and 0 if it was cut off, or `masks`"
-                )
+                advice = "add it, 1 if the task ended the episode and 0 if it was truncated, or add `masks`"
                 require_keys(str(file), arrays, ["terminated"], advice)
                 arrays["masks"] = masks_of(str(file), arrays["terminated"], len(arrays["actions"]))
             parts = (arrays[name] for name in ("observations", "actions", "rewards", "masks"))
@@ -87,16 +83,16 @@ class Episodes(Format):
 
 
 def npz_files(path: Path) -> list[Path]:
-    """Return the npz files of a folder, without hidden ones and those for validation."""
+    """Return the npz files in a folder, without hidden and validation files."""
     files = [
         file for file in sorted(path.iterdir()) if file.suffix.lower() == ".npz" and file.is_file()
     ]
-    # macOS leaves hidden files such as `._000.npz` next to files that it copies to other disks.
+    # When macOS copies files to other disks, it leaves hidden files such as `._000.npz` next to them.
     return [file for file in files if not (file.name.startswith(".") or file.stem.endswith("-val"))]
 
 
 def _read(path: Path, names: Collection[str], reward_from: str | None) -> Arrays:
-    """Return the arrays of these names that a file has, with rewards."""
+    """Return the arrays of a file that have one of some names, with rewards derived from success if requested."""
     name = str(path)
     if reward_from:
         names = (*names, reward_from)
@@ -109,7 +105,7 @@ def _read(path: Path, names: Collection[str], reward_from: str | None) -> Arrays
         require_keys(name, read_npz_headers(path), required)
         arrays = read_npz(path, names)
     for key in ("observations", "actions"):
-        arrays[key] = np.atleast_1d(arrays[key])  # a scalar is rejected later because of its shape
+        arrays[key] = np.atleast_1d(arrays[key])  # later checks reject a scalar for its shape
     if reward_from:
         add_rewards(name, arrays, reward_from)
     return arrays
@@ -122,7 +118,7 @@ FORMATS: dict[str, tuple[Format, ...]] = {
     FOLDER: (Minari(), Parquet(), Episodes()),  # Minari's files may be parquet
     **dict.fromkeys(EXTENSIONS, (Robomimic(), ArrayFile())),
 }
-"""Extension of a file, or `FOLDER` -> its formats; the first that matches reads a dataset."""
+"""Extension of a file, or `FOLDER` -> possible formats; the first one that matches reads the dataset."""
 
 
 @as_usage_error(OSError)
@@ -154,14 +150,14 @@ def require_format(source: str | Path) -> tuple[Path, Format]:
 
 @as_usage_error(DamagedFileError, OSError)
 def has_rewards(source: str | Path, env: str = "") -> bool:
-    """Return whether a dataset has rewards; OGBench's files have none, since they serve several tasks.
+    """Return whether a dataset has rewards; OGBench's files do not, because they are for several tasks.
 
-    :param env: a task of OGBench defines the rewards itself, regardless of the rewards in a file of its states.
-    :raises UsageError: if there is no dataset, or its file is damaged.
+    :param env: the environment; a task of OGBench computes the rewards itself and ignores those of the file.
+    :raises UsageError: if the dataset does not exist or its file is damaged.
     """
     if str(source).startswith(MINARI):
         return True
-    # Converted from OGBench's files, which may be gone since.
+    # The folder was converted from OGBench's files, which may have been deleted since.
     if (Path(source).expanduser() / ARRAYS).is_dir():
         return False
     path, source_format = require_format(source)
@@ -175,7 +171,7 @@ def has_rewards(source: str | Path, env: str = "") -> bool:
 
 
 def name_of(source: str | Path) -> str:
-    """Return the name of a dataset in a run's record."""
+    """Return the name under which a run records a dataset."""
     text = str(source)
     if text.startswith(MINARI):
         return text
@@ -190,11 +186,11 @@ def metadata_of(source: str | Path) -> Metadata:
 
 @as_usage_error(DamagedFileError, OSError)
 def read_source(source: str | Path, reward_from: str | None = None) -> Transitions:
-    """Return a dataset's transitions, checked independently of an environment.
+    """Return a dataset's transitions, checked as far as possible without an environment.
 
-    Nothing in it is executed or unpickled, and no environment is created.
+    Nothing in the dataset is executed or unpickled, and no environment is created.
 
-    :raises UsageError: if it cannot be read or trained on, with a remedy.
+    :raises UsageError: if the dataset cannot be read or trained on; the message contains a remedy.
     """
     path, source_format = require_format(source)
     if reward_from and not source_format.has_success:

@@ -23,13 +23,13 @@ from zoo.envs.tasks import OBSERVATIONS, SCENES, Task
 
 DEMONSTRATION = r"data/demo_([0-9]{1,9})/(.+)"
 FILE = "low_dim_v15.hdf5"
-"""robomimic's name for observations that are vectors, recorded with robosuite 1.5."""
+"""robomimic's file name for vector observations recorded with robosuite 1.5."""
 HOST = "https://huggingface.co/datasets/robomimic/robomimic_datasets/resolve/main/v1.5"
 """Download folder of robomimic 0.5 (``robomimic/__init__.py``)."""
 
 
 def demonstrations_file(task: Task, dataset_dir: Folder = None) -> Path:
-    """Return the path of a task's file, by default in ``~/.robomimic``, the folder of the Q-chunking code."""
+    """Return the path of a task's file; the default folder is ``~/.robomimic``, as in the Q-chunking code."""
     root = Path(dataset_dir or "~/.robomimic").expanduser()
     return root / task.domain.replace("-", "/") / FILE
 
@@ -40,7 +40,7 @@ class Robomimic(Format):
     rewards_follow_success = True
 
     def matches(self, path: Path) -> bool:
-        """Return whether it has such a group."""
+        """Return whether the file has a numbered demonstration."""
         with opened(path) as stored:
             return bool(groups_of(stored, DEMONSTRATION))
 
@@ -61,19 +61,19 @@ class Robomimic(Format):
         return joined(str(path), episodes)
 
     def metadata(self, path: Path) -> Metadata:
-        """Return the name of the task that demonstrations are of."""
+        """Return the metadata: the environment of the task that is demonstrated."""
         scene = _recorded_text(path, b"env_name")
         tasks = {simulated: task for task, simulated in SCENES.items()}
         return Metadata(tasks.get(scene or ""))
 
 
 def demonstration(name: str, group: Stored) -> Arrays:
-    """Return a demonstration.
+    """Return the arrays of a demonstration.
 
     As in Q-chunking (arXiv 2507.07969, ``envs/robomimic_utils.py`` and ``main.py``), rewards of 1 become 0, and rewards
-    of 0 become -1. A ``done`` step ends a trajectory, and the remaining steps form another one. The trajectory of a
-    success is terminal. Unlike there, a demonstration that ends without success counts as truncated, because a terminal
-    failure would avoid later rewards of -1.
+    of 0 become -1. A ``done`` step ends a trajectory, and the steps after it form another one. A trajectory that ends
+    with success is terminal. Unlike in Q-chunking, a demonstration that ends without success counts as truncated,
+    because a terminal failure would avoid later rewards of -1.
     """
     sensors = [f"obs/{sensor}" for sensor in OBSERVATIONS]
     next_sensors = []
@@ -81,7 +81,7 @@ def demonstration(name: str, group: Stored) -> Arrays:
         next_sensors = [f"next_{sensor}" for sensor in sensors]
     required = ("actions", "rewards", "dones", *sensors, *next_sensors)
     advice = (
-        "raw files and files of images lack some; get low_dim_v15.hdf5, or write the arrays of another "
+        "raw files and image files do not have all of them; download low_dim_v15.hdf5, or write the arrays of another "
         "robot as npz files (docs/data.md)"
     )
     require_keys(name, group, required, advice)
@@ -93,10 +93,12 @@ def demonstration(name: str, group: Stored) -> Arrays:
     is_achieved = require_flags(name, "rewards", read_array(name, group, "rewards"), steps)
     masks = 1.0 - (dones & is_achieved)
     observations = _join_sensors(name, group, sensors)
-    last = observations[-1:]  # a success is not bootstrapped, so any observation will do
+    last = observations[
+        -1:
+    ]  # the target of a success does not bootstrap, so any observation will do
     if next_sensors:
         last = _join_sensors(name, group, next_sensors)[-1:]
-    elif masks[-1]:  # the state after the last step is not known, and that step is left out
+    elif masks[-1]:  # the state after the last step is unknown, so this step is left out
         last = last[:0]
     observations = np.concatenate([observations, last])
     steps = len(observations) - 1
@@ -112,9 +114,9 @@ def _join_sensors(name: str, group: Stored, sensors: list[str]) -> Array:
 
 
 def _recorded_text(path: Path, key: bytes) -> str | None:
-    """Return the ``env_name`` or ``env_version`` in a file of robomimic, if there is one.
+    """Return the ``env_name`` or ``env_version`` in a robomimic file, or None.
 
-    The file is searched as text, because HDF5's library hangs when it reads this attribute of some damaged files.
+    The file is searched as text, because the HDF5 library hangs when it reads this attribute from some damaged files.
     """
     if not path.stat().st_size:  # an empty file cannot be mapped
         return None
