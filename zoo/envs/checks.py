@@ -1,4 +1,4 @@
-"""Check the spaces and returned values of environments, and make each episode depend on its seed and actions alone.
+"""Check the spaces and returned values of environments, and make episodes depend only on their seed and actions.
 
 :func:`zoo.envs.make.make_env` wraps every environment in a :class:`RepeatableEnv`. Observations that pass the checks
 have the dtypes and shapes of their spaces.
@@ -20,7 +20,7 @@ from zoo.terminal.errors import EnvironmentApiFault, EnvironmentFault, UsageErro
 
 Array: TypeAlias = np.ndarray
 Info: TypeAlias = dict[str, Any]
-"""Further information that an environment reports."""
+"""The ``info`` that an environment returns with each observation."""
 CHOICES = spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
 LARGEST = float(np.finfo(np.float32).max)
 """Largest value that float32 networks and buffers can represent."""
@@ -32,8 +32,8 @@ class ReturnError(ValueError):
     """An environment returned an invalid value.
 
     :param problem: the expected and the actual value.
-    :param remedy: the wrapper that mends it.
-    :param is_form: whether any action leads to it, as another type or shape does; NaN may come from wild actions only.
+    :param remedy: a wrapper that corrects it.
+    :param is_form: whether the type or shape is wrong, which happens with any action; NaN may need unusual actions.
     """
 
     def __init__(self, problem: str, remedy: str, is_form: bool = True) -> None:
@@ -53,7 +53,7 @@ def check_spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
     actions = env.action_space
     observations = env.observation_space
     is_line = len(actions.shape or ()) == 1
-    # half precision would round executed actions, but not stored ones
+    # with half precision, executed actions would be rounded, but stored ones would not
     if not isinstance(actions, spaces.Box) or actions.dtype not in ("f4", "f8") or not is_line:
         raise UsageError(
             f"`{env_id}` has the action space {_describe(actions)}, expected a one-dimensional Box of float32 or "
@@ -66,14 +66,15 @@ def check_spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
             f"`{env_id}` has actions from {actions.low[coordinate]:g} to {actions.high[coordinate]:g} in coordinate "
             f"{coordinate}, expected finite low < high; in a wrapper, leave out fixed coordinates and bound the others"
         )
-    # A single space is checked like the only part of a Dict.
+    # A space that is not a Dict is checked like the only part of a Dict.
     parts = {"": observations}
     if isinstance(observations, spaces.Dict):
         parts = observations.spaces
     for key, part in parts.items():
         if "." in key:
             raise UsageError(
-                f"`{env_id}` has observations called `{key}`, which PyTorch takes for a path; rename them in a wrapper"
+                f"`{env_id}` has observations called `{key}`, which PyTorch would read as a path; rename them in a "
+                "wrapper"
             )
         if is_image(part) or (isinstance(part, spaces.Box) and len(part.shape) == 1):
             continue
@@ -89,10 +90,9 @@ def check_spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
 def check_same_spaces(
     source: object, trained: tuple[Any, Any], env_id: str, env_spaces: tuple[Any, Any]
 ) -> None:
-    """Reject a model that was trained with other observations or action limits than the environment's.
+    """Raise UsageError if a model was trained with observations or action bounds other than the environment's.
 
-    A policy scales its actions to the limits that it was trained with, so with other limits it would execute other
-    actions.
+    A policy scales its actions to the bounds of its training, so its actions would be wrong with other bounds.
 
     :param source: the model's file, for the message.
     :param trained: observation and action space of the model.
@@ -105,7 +105,7 @@ def check_same_spaces(
         if _signature(model_space) != _signature(env_space):
             raise UsageError(
                 f"{source} was trained with {noun} {_describe(model_space)}, got {_describe(env_space)} in {env_id}; "
-                "use the environment that it was trained in"
+                "use the environment of its training"
             )
     model_space, env_space = trained[1], env_spaces[1]
     limits = [model_space.low.tolist(), model_space.high.tolist()]
@@ -113,16 +113,16 @@ def check_same_spaces(
     if not np.allclose(limits, env_limits):
         raise UsageError(
             f"{source} was trained with actions from {limits[0]} to {limits[1]}, got {env_limits[0]} to "
-            f"{env_limits[1]} in {env_id}; use the environment that it was trained in, or wrap this one in "
+            f"{env_limits[1]} in {env_id}; use the environment of its training, or wrap this one in "
             "gymnasium.wrappers.RescaleAction"
         )
 
 
 def _signature(space: spaces.Space[Any]) -> Any:
-    """Return the part of a space that networks depend on: shapes and choices; images have their channels first."""
+    """Return the part of a space on which networks depend: shapes and choices; channels of images come first."""
     if isinstance(space, spaces.Dict):
         return {key: _signature(part) for key, part in space.spaces.items()}
-    # Networks do not depend on the limits of a Box, which may differ.
+    # Networks do not depend on the bounds of a Box, so these may differ.
     if not isinstance(space, spaces.Box):
         return space
     if is_image(space) and channel_axis(space.shape) == -1:
@@ -131,7 +131,7 @@ def _signature(space: spaces.Space[Any]) -> Any:
 
 
 def _describe(space: spaces.Space[Any]) -> str:
-    """Return a space without its limits."""
+    """Return a description of a space without its bounds."""
     if isinstance(space, spaces.Dict):
         parts = [f"{key}: {_describe(part)}" for key, part in space.spaces.items()]
         return f"Dict({', '.join(parts)})"
@@ -144,9 +144,9 @@ def _describe(space: spaces.Space[Any]) -> str:
 
 
 def unpack_reset(result: Any) -> tuple[Any, Info]:
-    """Return the observation and the info that a reset returned.
+    """Return the observation and the info from the result of `reset`.
 
-    :raises ReturnError: if it returned anything else.
+    :raises ReturnError: if the result has another form.
     """
     if not isinstance(result, tuple) or len(result) != 2:
         raise ReturnError(f"`reset` must return (observation, info), got {_form(result)}", OLD_API)
@@ -155,9 +155,9 @@ def unpack_reset(result: Any) -> tuple[Any, Info]:
 
 
 def unpack_step(result: Any) -> tuple[Any, float, bool, bool, Info]:
-    """Return the five values that a step returned, the reward as a float and both ends as booleans.
+    """Return the five values from the result of `step`, the reward as a float and both flags as booleans.
 
-    :raises ReturnError: if it returned anything else.
+    :raises ReturnError: if the result has another form.
     """
     if not isinstance(result, tuple) or len(result) != 5:
         raise ReturnError(
@@ -180,13 +180,13 @@ def unpack_step(result: Any) -> tuple[Any, float, bool, bool, Info]:
 
 
 def read_observation(space: spaces.Space[Any], observation: Any, name: str = "observation") -> Any:
-    """Return a copy of an observation in the dtype of its space, unaffected by later steps of the environment.
+    """Return a copy of an observation in the dtype of its space; later steps of the environment do not change it.
 
-    A space of floating-point numbers accepts numbers of any type, because networks compute in float32. Other spaces
-    accept values that convert to their dtype without loss.
+    A space of floating-point numbers accepts any numeric dtype, because networks compute in float32. Other spaces
+    accept only dtypes that convert to theirs without loss.
 
-    :param name: its name in messages.
-    :raises ReturnError: for another type or shape, a choice that does not exist, or a number that float32 cannot hold.
+    :param name: name of the observation in messages.
+    :raises ReturnError: for a wrong type or shape, a choice that does not exist, or a number outside float32.
     """
     if isinstance(space, spaces.Dict):
         if not isinstance(observation, dict) or space.spaces.keys() - observation.keys():
@@ -200,7 +200,7 @@ def read_observation(space: spaces.Space[Any], observation: Any, name: str = "ob
         }
     array = np.asarray(observation)
     dtype = np.dtype(space.dtype)
-    # Converted without loss, e.g. uint8 to int64; networks round real numbers to float32 anyway.
+    # The conversion must be lossless, e.g. uint8 to int64; networks round real numbers to float32 anyway.
     has_dtype = np.can_cast(array.dtype, dtype)
     if dtype.kind == "f":
         has_dtype = array.dtype.kind in "fiub"
@@ -215,21 +215,21 @@ def read_observation(space: spaces.Space[Any], observation: Any, name: str = "ob
             "`gymnasium.wrappers.TransformObservation` anything",
         )
     if array.dtype.kind == "f":
-        # The maximum of an array with NaN is NaN, so one number represents all.
+        # The maximum of an array with NaN is NaN, so it suffices to check the maximum.
         require_finite(name, np.abs(array).max(initial=0))
     elif not isinstance(space, spaces.Box) and not space.contains(array):
         raise ReturnError(
             f"{name} must be one of {space}, got {array.tolist()}",
             "number the choices as the space does in a `gymnasium.ObservationWrapper`",
         )
-    # a copy also of the same dtype: an environment may write on in its array
+    # `astype` copies even if the dtype is the same; the environment may reuse its array
     return array.astype(dtype)
 
 
 def read_success(info: Info) -> int | None:
-    """Return the success of an info, ``success`` or SB3's ``is_success``; None if it has none.
+    """Return ``success`` or SB3's ``is_success`` of an info; None if it has neither.
 
-    :raises ReturnError: if it is neither 0 nor 1.
+    :raises ReturnError: if the value is neither 0 nor 1.
     """
     success = info.get("success")
     if success is None:  # the key is missing, or its value is None
@@ -238,7 +238,7 @@ def read_success(info: Info) -> int | None:
         return None
     if not _is_number(success) or success not in (0, 1):
         raise ReturnError(
-            f"`success` of an info must be 0 or 1, got {_form(success)}",
+            f"`success` in an info must be 0 or 1, got {_form(success)}",
             "set `info['success'] = int(...)` in a wrapper",
             is_form=not _is_number(success),
         )
@@ -246,11 +246,8 @@ def read_success(info: Info) -> int | None:
 
 
 def require_finite(name: str, magnitude: float) -> None:
-    """Reject a value that float32 cannot represent.
-
-    :raises ReturnError: for NaN, infinity and larger numbers.
-    """
-    if not magnitude <= LARGEST:  # NaN is not, either
+    """Raise ReturnError for NaN, infinity and numbers that are too large for float32."""
+    if not magnitude <= LARGEST:  # also true for NaN
         raise ReturnError(
             f"an environment's values must be finite in float32, got {name} {magnitude}",
             "replace such values in a wrapper",
@@ -307,7 +304,7 @@ def policy_name(space: spaces.Space[Any]) -> str:
 
 
 def stack(space: spaces.Space[Any], observations: Sequence[Any]) -> Any:
-    """Return observations as one array (B, ...), or as one of each part."""
+    """Return observations as one array, (B, ...), or one array for each part of a Dict."""
     batch: Any = create_empty_array(space, len(observations))
     return concatenate(space, observations, batch)
 
@@ -317,7 +314,7 @@ def stack(space: spaces.Space[Any], observations: Sequence[Any]) -> Any:
 
 @contextlib.contextmanager
 def global_numpy_seed(seed: int | Array) -> Iterator[None]:
-    """Seed NumPy's global generator, from which OGBench and robosuite draw, and restore it afterwards.
+    """Seed NumPy's global generator, which OGBench and robosuite use, and restore its state afterwards.
 
     :param seed: one or more unsigned 32-bit words.
     """
@@ -330,24 +327,25 @@ def global_numpy_seed(seed: int | Array) -> Iterator[None]:
 
 
 class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
-    """Environment whose ``reset(seed=s)`` determines the whole episode, without touching the global generator.
+    """Environment in which ``reset(seed=s)`` and the actions determine the whole episode.
 
-    OGBench draws start positions and teleports from NumPy's global generator, and steps with actions of an unseeded
-    action space while it resets. Here both depend on the seed; without a seed they depend on the environment's
-    ``np_random``, so a seeded sequence of resets is repeatable too. The global generator is left as it was found.
+    OGBench samples start positions and teleports from NumPy's global generator, and its resets take steps with samples
+    from an unseeded action space. Here both depend on the seed of the reset or, without one, on the environment's
+    ``np_random``, so a sequence of resets is also repeatable after one seeded reset. The state of the global generator
+    is restored after each call.
 
-    Its returned values are checked; a wrong one raises :class:`zoo.terminal.errors.EnvironmentFault`.
+    Returned values are checked; an invalid one raises :class:`zoo.terminal.errors.EnvironmentFault`.
 
-    :param keep_info: whether to keep all of the environment's ``info`` or only the success.
+    :param keep_info: whether to keep the environment's whole ``info`` or only the success.
     """
 
     def __init__(self, env: gymnasium.Env[Array, Array], *, keep_info: bool) -> None:
         super().__init__(env)
         raw = env.unwrapped
-        # OGBench's manipulation scenes build both spaces at each access, and draw actions from them in a reset.
+        # OGBench's manipulation scenes create both spaces at each access, and sample actions from them in a reset.
         self.observation_space = env.observation_space
         self._reset_actions = env.action_space
-        # The samples of a reset must not affect the samples of the space that users see.
+        # Samples during a reset must not affect samples that users take from the space.
         self.action_space = copy.deepcopy(env.action_space)
         if isinstance(getattr(type(raw), "action_space", None), property):
             raw.__class__ = type(
@@ -363,7 +361,7 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, Info]:
-        """Start an episode, which the seed and the actions decide; None continues from the last seed."""
+        """Start an episode that the seed and the actions determine; None continues the sequence of the last seed."""
         entropy = seed
         if entropy is None:
             entropy = int(self.env.np_random.integers(2**63))
@@ -411,7 +409,7 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
         """Return the part of an info that is kept, with success under both names."""
         success = read_success(info)
         selected = {}
-        # A copy without `episode`: SB3 writes the totals of a finished episode there, and reads them after each step.
+        # Without `episode`, because SB3 itself writes and reads the totals of finished episodes under this key.
         if self._keep_info:
             selected = {name: value for name, value in info.items() if name != "episode"}
         if success is not None:
@@ -431,7 +429,7 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
 
 
 def env_name(env: gymnasium.Env[Any, Any]) -> str:
-    """Return the id of an environment; of one that is not registered its text."""
+    """Return the id of an environment, or its text if it is not registered."""
     if env.spec is None:
         return str(env.unwrapped)
     return env.spec.id

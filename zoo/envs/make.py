@@ -29,7 +29,7 @@ from zoo.terminal.errors import EnvironmentApiFault, UsageError, as_usage_error
 
 OGBENCH_ROBOTS = ("ogbench.locomaze", "ogbench.manipspace")
 
-# Their simulators, Gymnasium-Robotics and robosuite, are imported when one is built.
+# Gymnasium-Robotics and robosuite, which simulate these, are imported only when an environment is created.
 for _size, (_maze, _start, _goal, _steps, _) in MAZES.items():
     gymnasium.register(
         f"d4rl-antmaze-{_size}",
@@ -51,18 +51,18 @@ for _name, _scene in SCENES.items():
 def make_env(
     env_id: str | EnvSpec, *, env_wrapper: Wrappers = (), frame_stack: int = 1, **env_kwargs: Any
 ) -> RepeatableEnv:
-    """Return an environment whose random numbers all depend on the seed given to ``reset``.
+    """Return an environment in which all random numbers depend on the seed passed to ``reset``.
 
-    ``info`` has ``success`` (0 or 1) and SB3's ``is_success`` if the environment reports success; OGBench's
+    ``info`` contains ``success`` (0 or 1) and SB3's ``is_success`` if the environment reports success. OGBench's
     other entries are dropped, because they are a hundred times as large as the observation.
 
     :param env_id: Gymnasium id (``cube-double-singletask-task2-v0``, ``Pendulum-v1``, ``my_package:Mine-v0``) or spec.
     :param env_wrapper: wrappers around it, see `zoo.settings.record`.
-    :param frame_stack: number of images stacked to one observation, see :class:`agents.FrameStack`.
-    :param env_kwargs: passed to the environment's constructor.
-    :return: the environment, with its own observation dtype and a time limit if its id has one.
+    :param frame_stack: number of images stacked into one observation, see :class:`agents.FrameStack`.
+    :param env_kwargs: arguments of the environment's constructor.
+    :return: the environment, with its own observation dtype, and a time limit if its id has one.
     :raises UsageError: if the id or an argument is unknown, the task has no reward, a space cannot be
-        trained on, or nothing can draw the images.
+        trained on, or images cannot be rendered.
     """
     spec = find_spec(env_id, **env_kwargs)
     if observes_images(spec, env_kwargs):
@@ -96,9 +96,9 @@ def _build(spec: EnvSpec, env_kwargs: Mapping[str, Any]) -> gymnasium.Env[Any, A
 
 
 def wrap(env: gymnasium.Env[Any, Any], wrappers: Wrappers) -> gymnasium.Env[Any, Any]:
-    """Return an environment inside wrappers, whose modules are imported.
+    """Return a wrapped environment; the modules of the wrappers are imported.
 
-    :raises UsageError: if there is no such wrapper, or it does not take the environment or its arguments.
+    :raises UsageError: if a wrapper does not exist, or does not accept the environment or the arguments.
     """
     for path, kwargs in named_wrappers(wrappers):
         wrapper = import_user_object("env_wrapper", "classes", path)
@@ -115,10 +115,10 @@ def wrap(env: gymnasium.Env[Any, Any], wrappers: Wrappers) -> gymnasium.Env[Any,
 
 
 def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
-    """Return the registered description of an environment; nothing is built.
+    """Return the registered spec of an environment, without creating it.
 
-    :raises UsageError: if the id is unknown, its simulator is not installed, or it is an OGBench environment that with
-        these arguments is not a single task with rewards.
+    :raises UsageError: if the id is unknown, its simulator is not installed, or it is an OGBench environment that has
+        no single task, and therefore no rewards, with these arguments.
     """
     if isinstance(env_id, EnvSpec):
         spec = env_id
@@ -151,7 +151,7 @@ def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
 
 
 def require_simulator(env_id: str) -> None:
-    """Register the environments of an optional package that simulates this one.
+    """Import the optional package that simulates an environment and registers it.
 
     :raises UsageError: if the package is not installed.
     """
@@ -171,9 +171,9 @@ def import_robotics(module: str, env_id: str) -> Any:
 def make_antmaze(
     maze: str, start: tuple[int, int], goal: tuple[int, int], **kwargs: Any
 ) -> gymnasium.Env[Any, Any]:
-    """Return D4RL's ant in a maze with one start and one goal, which ends the episode.
+    """Return D4RL's ant in a maze with one start and one goal; reaching the goal ends the episode.
 
-    Observations are one vector: the position, the goal's, and the ant's coordinates and velocities.
+    An observation is one vector: the ant's position, the goal's position, and the ant's coordinates and velocities.
     """
     maps = import_robotics("gymnasium_robotics.envs.maze.maps", maze)
     ants = import_robotics("gymnasium_robotics.envs.maze.ant_maze_v4", maze)
@@ -191,7 +191,7 @@ def is_ogbench(spec: EnvSpec) -> bool:
 
 
 def observes_images(spec: EnvSpec, env_kwargs: Mapping[str, Any]) -> bool:
-    """Return whether an environment is one of OGBench's whose observations MuJoCo draws."""
+    """Return whether an environment is one of OGBench's with observations that MuJoCo renders."""
     return is_ogbench(spec) and {**spec.kwargs, **env_kwargs}.get("ob_type") == "pixels"
 
 
@@ -200,14 +200,14 @@ def observes_images(spec: EnvSpec, env_kwargs: Mapping[str, Any]) -> bool:
 TRIAL_STEPS = 1000
 TRIAL_SECONDS = 0.3
 """Limits of the first episode of a trial."""
-TOLERANCE = 1e-4  # a simulator may leave traces as small as that
+TOLERANCE = 1e-4  # effects of earlier episodes in a simulator may be this large
 
 
 def try_env(env: RepeatableEnv) -> None:
-    """Reject an environment that violates Gymnasium's API, or whose episodes depend on earlier ones.
+    """Raise UsageError if an environment violates Gymnasium's API, or its episodes depend on earlier ones.
 
-    The same seed and actions are simulated before and after another episode, within about a second. OGBench's own
-    environments are skipped: the tests of this package cover them, and they are slow to reset.
+    An episode is simulated with the same seed and actions before and after another episode, within about a second.
+    OGBench's own environments are skipped, because they are slow to reset and the tests of this package cover them.
 
     :param env: a new environment; it is left in the middle of an episode.
     """
@@ -224,20 +224,20 @@ def try_env(env: RepeatableEnv) -> None:
     except EnvironmentApiFault as error:
         raise UsageError(str(error)) from error
     except Exception as error:
-        # raised below the checks: a reset without a seed, or a wrapper of Gymnasium around a step of another form
+        # not found by the checks: `reset` takes no seed, or a Gymnasium wrapper cannot unpack the result of `step`
         if isinstance(error, TypeError) or "values to unpack" in str(error):
             raise UsageError(
                 f"`{name}` must follow Gymnasium's API, got {error}; correct it, or {OLD_API}"
             ) from error
-        # Random actions may be unlike any policy's; a fault that matters occurs again during the run.
+        # A policy may never take such random actions; a fault that matters will occur again during the run.
         return
     if spec is not None and spec.nondeterministic:
         return
     for step, (expected, actual) in enumerate(zip(first, repeated, strict=False)):
         if not np.allclose(expected, actual, TOLERANCE, TOLERANCE):
             raise UsageError(
-                f"an episode of `{name}` must depend on its reset seed and actions alone, got another step {step} "
-                "after another episode; draw from `self.np_random`, scale observations by the data "
+                f"an episode of `{name}` must depend only on its reset seed and actions, but step {step} differed "
+                "after another episode; sample from `self.np_random`, scale observations by the data "
                 "(`observation_scale`), make the stage of a curriculum an argument (--env-kwargs), or register the "
                 "environment with `nondeterministic=True`"
             )
@@ -246,12 +246,12 @@ def try_env(env: RepeatableEnv) -> None:
 def _run_episode(
     env: RepeatableEnv, episode: int, max_rows: int = TRIAL_STEPS, seconds: float = math.inf
 ) -> list[np.ndarray]:
-    """Simulate the start of an episode, whose seed and actions depend on its number alone.
+    """Simulate the start of an episode, whose seed and actions depend only on its number.
 
-    :param max_rows: maximum number of rows, the reset included.
-    :return: the numbers that the reset and each step returned, one array each.
+    :param max_rows: maximum number of rows, including the reset.
+    :return: the numbers that the reset and each step returned, one array for each.
     """
-    # a copy: users draw from the environment's own space
+    # a copy, so that samples which users take from the environment's own space do not change
     space = copy.deepcopy(env.action_space)
     space.seed(seed_for(Purpose.CHECKS, 0))
     observation, _ = env.reset(seed=seed_for(Purpose.CHECKS, 1, episode))
@@ -271,7 +271,7 @@ def _numbers(observation: Any, *values: float) -> np.ndarray:
     return np.concatenate([np.ravel(part) for part in (*parts, *values)])
 
 
-# -- OGBench's environments themselves, for its data ------------------------------------------------------------------
+# -- OGBench's unwrapped environments, for its data -------------------------------------------------------------------
 
 
 def make_raw_env(env_id: str, **settings: Any) -> Any:
@@ -280,14 +280,14 @@ def make_raw_env(env_id: str, **settings: Any) -> Any:
         return gymnasium.make(env_id, disable_env_checker=True, **settings)
 
 
-# -- side effects of their construction ------------------------------------------------------------------------------
+# -- side effects of creating environments ---------------------------------------------------------------------------
 
 
 def ignore_startup_warnings() -> None:
-    """Ignore warnings of OGBench that no user can avoid."""
-    # MuJoCo's viewer is imported, and there may be no display.
+    """Ignore warnings caused by OGBench, which users cannot avoid."""
+    # OGBench imports MuJoCo's viewer, which warns if there is no display.
     warnings.filterwarnings("ignore", module="glfw")
-    # OGBench gives bounds of actions in float64.
+    # OGBench passes action bounds in float64.
     warnings.filterwarnings("ignore", message=".*precision lowered by casting")
 
 
@@ -301,10 +301,10 @@ def no_startup_noise() -> Iterator[None]:
 
 @contextlib.contextmanager
 def building() -> Iterator[None]:
-    """Ignore these warnings, and remove temporary files that a construction leaves behind, such as OGBench's mazes.
+    """Ignore these warnings, and remove temporary files that constructors leave behind, such as OGBench's mazes.
 
-    They are created in multiprocessing's temporary folder, because the main process removes this folder when it ends,
-    even if the process that created them was killed.
+    The files are created in multiprocessing's temporary folder. The main process removes this folder when it ends,
+    even if the process that created the files was killed.
     """
     configured = tempfile.tempdir
     with (

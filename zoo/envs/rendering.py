@@ -1,4 +1,4 @@
-"""Choose the back end with which MuJoCo renders on this machine: EGL, OSMesa or a window."""
+"""Choose MuJoCo's rendering backend on this machine: EGL, OSMesa or a window."""
 
 import os
 import re
@@ -10,9 +10,9 @@ from zoo.terminal.errors import UsageError
 
 VARIABLE = "MUJOCO_GL"
 PLATFORMS = ("egl", "osmesa", "glfw")
-"""MuJoCo's names of rendering back ends, in the order in which they are tried.
+"""MuJoCo's rendering backends, in the order in which they are tried.
 
-EGL draws on a GPU or in software, without a screen; OSMesa in software; GLFW in a window that is not shown.
+EGL renders on a GPU or in software, without a screen; OSMesa renders in software; GLFW renders in a hidden window.
 """
 WHAT_TO_INSTALL = (
     "install EGL (Debian, Ubuntu: `apt install libegl1 libgl1-mesa-dri`; Fedora: `dnf install mesa-libEGL "
@@ -35,13 +35,13 @@ _SCREENS = ("DISPLAY", "WAYLAND_DISPLAY")
 VISUAL = "visual-"
 """Prefix of OGBench's environments and datasets with images."""
 _IMAGES = re.compile(rf"(^|/){VISUAL}[^/]*-v\d+(_\d+)?(/|$)")
-"""An environment or dataset with images, or the folder of its run anywhere in a path."""
+"""Pattern of an environment or dataset with images, or of a run folder of one anywhere in a path."""
 
 
 def prepare_pictures(*names: object) -> None:
-    """Choose a rendering backend if a name is one of OGBench's with images; before MuJoCo is imported.
+    """Choose a rendering backend if a name is one of OGBench's with images; call it before importing MuJoCo.
 
-    :param names: names of environments and datasets, and paths of run folders, which are named after environments.
+    :param names: names of environments and datasets, and paths of run folders, which contain environment names.
     :raises UsageError: if no backend works.
     """
     named = next((str(name) for name in names if _IMAGES.search(str(name))), None)
@@ -50,15 +50,15 @@ def prepare_pictures(*names: object) -> None:
 
 
 def require_pictures(env_id: str) -> None:
-    """Raise UsageError if it is clear that MuJoCo cannot draw an environment's images in this process."""
+    """Raise UsageError if MuJoCo certainly cannot render an environment's images in this process."""
     if os.environ.get(VARIABLE) not in PLATFORMS and not _has_screen():
         raise UsageError(_nothing_draws(env_id))
 
 
 def why_no_window() -> str | None:
-    """Configure MuJoCo to render in windows; return None, or the reason why it cannot.
+    """Configure MuJoCo to render in windows; return None on success, otherwise the reason why it cannot.
 
-    A process can draw through EGL or OSMesa, or in windows, but not both.
+    A process can render either offscreen, with EGL or OSMesa, or in windows, but not both.
     """
     if not _has_screen():
         return f"there is no screen ({' and '.join(_SCREENS)} are not set)"
@@ -78,20 +78,20 @@ def _has_screen() -> bool:
 def _nothing_draws(name: str) -> str:
     advice = WHAT_TO_INSTALL
     platform = os.environ.get("PYOPENGL_PLATFORM")
-    if platform:  # it rules out all other backends, even installed ones
+    if platform:  # the variable excludes all other backends, even installed ones
         advice = f"unset PYOPENGL_PLATFORM={platform}, or {advice}"
     return (
         f"`{name}` needs rendering, but no MuJoCo rendering backend works on this machine; {advice}. In your "
-        f"programs, set {VARIABLE}=egl or osmesa before MuJoCo is imported"
+        f"own programs, set {VARIABLE}=egl or osmesa before importing MuJoCo"
     )
 
 
 def choose_platform() -> str | None:
-    """Select a rendering backend that works on this machine, and return its name; None if none does.
+    """Select a rendering backend that works on this machine, and return its name, or None if none works.
 
-    If the environment variable MUJOCO_GL names one, no other is tried. MuJoCo reads the variable when it is imported,
-    so a process that has imported it before keeps its backend. If none works the variable is removed: with some
-    names that do not work, MuJoCo cannot even be imported.
+    If the environment variable MUJOCO_GL names a backend, only this one is tried. MuJoCo reads the variable at import,
+    so a process that has imported MuJoCo already keeps its backend. If no backend works, the variable is removed,
+    because some backends that do not work prevent the import of MuJoCo.
     """
     configured = os.environ.get(VARIABLE, "")
     if "mujoco" in sys.modules:
@@ -107,7 +107,7 @@ def choose_platform() -> str | None:
 
 
 def _works(name: str) -> bool:
-    """Return whether MuJoCo draws something with a platform; it may crash, so another process tries."""
+    """Return whether MuJoCo renders with a backend; another process tries it, because it may crash."""
     command = [sys.executable, "-P", "-c", _TRIAL]  # -P: import nothing from the current folder
     variables = {**os.environ, VARIABLE: name}
     try:
@@ -118,11 +118,11 @@ def _works(name: str) -> bool:
 
 
 def prepare_drawing(env: Any) -> None:
-    """Draw without shadows and smoothed edges, which take up to 30 times as long without a GPU.
+    """Turn off shadows and anti-aliasing, with which rendering takes up to 30 times as long without a GPU.
 
-    The settings take effect with the first rendered image. OGBench's scenes have a model only after the first reset.
+    Call it before the first image is rendered; OGBench's scenes have a model only after the first reset.
 
-    :param env: a Gymnasium environment without wrappers; other simulators than MuJoCo are left unchanged.
+    :param env: a Gymnasium environment without wrappers; nothing changes for simulators other than MuJoCo.
     """
     model = getattr(env, "model", None) or getattr(env, "_model", None)
     if model is None:

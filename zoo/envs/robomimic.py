@@ -1,7 +1,7 @@
-"""robosuite's environments as robomimic's demonstrations were recorded in them.
+"""robosuite's environments, configured as for the recording of robomimic's demonstrations.
 
-Sources: the environment's arguments are ``env_args`` of robomimic's files for robosuite 1.5; sensors, reward and ends
-are as in Q-chunking (Li, Zhou and Levine, arXiv 2507.07969, ``envs/robomimic_utils.py`` and ``main.py``).
+Sources: the environment's arguments are ``env_args`` in robomimic's files for robosuite 1.5. Sensors, rewards and
+episode ends are as in Q-chunking (Li, Zhou and Levine, arXiv 2507.07969, ``envs/robomimic_utils.py`` and ``main.py``).
 """
 
 from typing import Any
@@ -17,12 +17,12 @@ from zoo.envs.tasks import OBSERVATIONS
 from zoo.settings.layers import load_yaml
 
 SENSORS = tuple({"object": "object-state"}.get(name, name) for name in OBSERVATIONS)
-SIZE = 256  # pixels of a side
+SIZE = 256  # width and height of images, in pixels
 CAMERA = "agentview"
 
-# How the arm moves: by differences of position and rotation in the world's frame. The files call three of these
-# settings by names of earlier versions (`control_delta`, `damping`, `damping_limits`), for which robosuite 1.5 has the
-# defaults here.
+# The arm is controlled by changes of position and rotation in the world frame. The files give three of these settings
+# the names of earlier versions (`control_delta`, `damping`, `damping_limits`); the values here are robosuite 1.5's
+# defaults for them.
 _ENV_ARGS = """
 robots: [Panda]
 controller_configs:
@@ -61,11 +61,11 @@ ENV_ARGS: dict[str, Any] = load_yaml(_ENV_ARGS, "`env_args`")
 
 
 class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
-    """A task of robosuite whose reward is 0 in the step that achieves it, which ends the episode, and -1 before.
+    """A robosuite task with a reward of -1 per step, and 0 in the step that achieves it and ends the episode.
 
-    All random numbers are drawn in ``reset``, and depend on its seed.
+    All random numbers are sampled in ``reset`` and depend on its seed.
 
-    :param scene: robosuite's name, e.g. ``"Lift"``.
+    :param scene: robosuite's name of the task, e.g. ``"Lift"``.
     :param render_mode: ``"rgb_array"`` to render images, shape (256, 256, 3).
     """
 
@@ -88,8 +88,8 @@ class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         super().reset(seed=seed)
         with global_numpy_seed(self._seed()):
             self._scene.reset()
-        self._close_renderer()  # it belongs to the old scene, whose cube has another size
-        # as in robomimic: in the observation of `reset`, sensors that depend on other sensors are still 0
+        self._close_renderer()  # it was created for the previous scene, in which the cube has another size
+        # forced update as in robomimic: right after a reset, sensors that depend on other sensors are still 0
         return _vector(self._scene._get_observations(force_update=True)), {"success": 0}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
@@ -111,7 +111,7 @@ class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         if self._renderer is None:
             self._renderer = mujoco.Renderer(self._scene.sim.model._model, SIZE, SIZE)
         option = mujoco.MjvOption()
-        option.geomgroup[0] = 0  # shapes for collisions are not drawn
+        option.geomgroup[0] = 0  # do not render collision shapes
         self._renderer.update_scene(self._scene.sim.data._data, CAMERA, option)
         return self._renderer.render()
 
@@ -130,5 +130,5 @@ class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
 
 def _vector(sensors: dict[str, np.ndarray]) -> np.ndarray:
-    """Return an observation."""
+    """Return the sensors' readings as an observation, (O,)."""
     return np.concatenate([sensors[name] for name in SENSORS], dtype=np.float32)

@@ -1,9 +1,9 @@
-"""Tasks of robomimic and D4RL: their names, known without the packages that simulate them.
+"""Tasks of robomimic and D4RL, listed without importing the packages that simulate them.
 
-Sources: names and steps of robomimic are from Q-chunking (Li, Zhou and Levine, arXiv 2507.07969,
-``envs/robomimic_utils.py``) and TRQAM (Dong et al., arXiv 2605.27079), which evaluate on them; robomimic's own
-evaluations have 500 steps. D4RL's names are Minari's; steps and environments are from its scripts
-(``Farama-Foundation/minari-dataset-generation-scripts``), AntMaze's starts and goals too.
+Sources: robomimic's names and time limits are from Q-chunking (Li, Zhou and Levine, arXiv 2507.07969,
+``envs/robomimic_utils.py``) and TRQAM (Dong et al., arXiv 2605.27079), which evaluate on these tasks; robomimic's own
+evaluations have 500 steps. D4RL's names are Minari's. Its environments and time limits, and AntMaze's starts and
+goals, are from Minari's scripts (``Farama-Foundation/minari-dataset-generation-scripts``).
 """
 
 import logging
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Task:
-    """A task of another benchmark than OGBench.
+    """A task of a benchmark other than OGBench.
 
     :param benchmark: ``"robomimic"`` or ``"D4RL"``.
-    :param name: name in the benchmark: of the environment, or in D4RL of the dataset, e.g. ``"D4RL/pen/human-v2"``.
-    :param domain: its environment and variant in settings files and reports, e.g. ``"lift-mh"``.
+    :param name: the benchmark's name of the environment or, in D4RL, of the dataset, e.g. ``"D4RL/pen/human-v2"``.
+    :param domain: environment and variant, as named in settings files and reports, e.g. ``"lift-mh"``.
     :param env_id: Gymnasium id of the environment.
-    :param steps: time limit of an episode; None: the environment's.
-    :param entries: further entries of settings files that apply to the task, in addition to its domain and name.
+    :param steps: time limit of an episode; None for the environment's.
+    :param entries: entries of settings files that apply to the task besides those of its domain and name.
     """
 
     benchmark: str
@@ -32,7 +32,7 @@ class Task:
 
 # -- robomimic --------------------------------------------------------------------------------------------------------
 
-# domain: task and kind of demonstrations, "mh" of several humans; robosuite's environment; most steps of an episode
+# domain (task, and kind of demonstrations: "mh" for multi-human), robosuite's environment, time limit of an episode
 _ROBOMIMIC = (
     ("lift-mh", "Lift", 300),
     ("can-mh", "PickPlaceCan", 300),
@@ -45,9 +45,9 @@ ROBOMIMIC = {
     for name, (domain, _, steps) in zip(SCENES, _ROBOMIMIC, strict=True)
 }
 OBSERVATIONS = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos", "object")
-"""Parts of an observation, in this order: names in robomimic's files and of robosuite's sensors."""
+"""Parts of an observation in this order, by their names in robomimic's files."""
 
-# robosuite tells whenever it is imported which optional packages are missing, and which files it reads
+# at each import, robosuite logs which optional packages are missing and which files it reads
 logging.getLogger("robosuite_logs").addFilter(lambda record: record.levelno >= logging.ERROR)
 
 # -- D4RL -------------------------------------------------------------------------------------------------------------
@@ -58,7 +58,7 @@ MAZES = {
     "medium": ("MEDIUM_MAZE", (1, 1), (6, 6), 1000, ("-play", "-diverse")),
     "large": ("LARGE_MAZE", (1, 1), (7, 9), 1000, ("-play", "-diverse")),
 }
-"""Size -> Gymnasium-Robotics' map, the cells of the start and of the goal, most steps of an episode, datasets."""
+"""Size -> map of Gymnasium-Robotics, cells of start and goal, time limit of an episode, suffixes of datasets."""
 _HANDS = [
     Task("D4RL", f"D4RL/{hand}/{kind}-v2", "d4rl-adroit", f"AdroitHand{hand.title()}-v1")
     for hand in ("pen", "door", "hammer", "relocate")
@@ -75,12 +75,12 @@ _ANTS = [
     for kind in kinds
 ]
 ROBOTICS = {task.env_id for task in (*_HANDS, *_ANTS)}
-"""Environments that Gymnasium-Robotics simulates."""
+"""Ids of environments that Gymnasium-Robotics simulates."""
 D4RL = {task.name: task for task in (*_HANDS, *_ROBOTS, *_ANTS)}
 TASKS = {**ROBOMIMIC, **D4RL}
-"""Tasks of other benchmarks than OGBench, by name; their data have rewards."""
+"""Name -> task, for benchmarks other than OGBench; their data contain rewards."""
 UNKNOWN_ENV_ADVICE = (
-    "; write your environment as module:Id and set PYTHONPATH to its folder, or name its package by "
+    "; write your environment as module:Id and set PYTHONPATH to its folder, or name its package with "
     "`--gym-packages`"
 )
 """End of the message about an unknown environment."""
