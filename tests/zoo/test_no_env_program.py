@@ -86,7 +86,7 @@ def test_a_killed_run_ends_as_one_that_never_was_and_is_exported(tmp_path, call)
     [
         ("--online-steps 5", 2, "does not support online training"),
         ("--dataset auto", 2, "needs your data"),
-        ("", 1, "got one trajectory"),
+        ("", 1, "got only one trajectory"),
     ],
 )
 def test_what_needs_an_environment_or_more_data_is_refused(

@@ -1,4 +1,4 @@
-"""Evaluate a policy by episodes or by losses on held-out trajectories."""
+"""Evaluate a policy in episodes, or by its losses on held-out trajectories."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from zoo.runs.scores import UNREPORTED, EpisodeResults
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
 
-NOISE_PLANS = 16  # chunks whose noise is sampled at a time; part of the result, like the seed
+NOISE_PLANS = 16  # chunks whose noise is sampled at a time; it affects results, like the seed
 Job: TypeAlias = tuple[int, int]
-"""Index of a replica, and number of an episode."""
+"""Index of a replica, and index of an episode."""
 Rows: TypeAlias = tuple[Array, ...]
-"""Replicas and episodes of several jobs, two arrays of the same length, as an index of arrays (S, episodes, ...)."""
+"""Indices of replicas and of episodes for several jobs, two arrays that index arrays of shape (S, episodes, ...)."""
 
 
 class ChunkPolicy(Protocol):
@@ -39,27 +39,27 @@ class ChunkPolicy(Protocol):
 
     @property
     def chunk_length(self) -> int:
-        """H, the actions in a chunk; of these, ``executed_length`` are executed if the policy has that attribute."""
+        """H, the number of actions in a chunk; if the policy has ``executed_length``, only that many are executed."""
 
     @property
     def num_replicas(self) -> int:
-        """S."""
+        """S, the number of replicas."""
 
     def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        """Sample the noise of chunks of one replica on the CPU: name to noise of shape (rows, ...)."""
+        """Sample the noise of one replica's chunks on the CPU: name -> noise, (rows, ...)."""
 
     def sample_chunks(self, observations: Array, noise: dict[str, torch.Tensor]) -> Array:
-        """Return the action chunk of every row; a row's actions depend on that row alone.
+        """Return the action chunk of every row; a row's actions depend only on that row.
 
         :param observations: shape (S, B, O).
-        :param noise: name to noise, each of shape (S, B, ...).
+        :param noise: name -> noise, (S, B, ...).
         :return: actions in the environment's units, clipped to its action space, shape (S, B, H, A).
         """
 
 
 @dataclass
 class SingleStepPolicy:
-    """Samples single actions from an SB3 policy, deterministically."""
+    """Adapter for an SB3 policy, whose actions are chunks of length 1 and deterministic."""
 
     policy: BasePolicy
     chunk_length = 1
@@ -77,19 +77,19 @@ class SingleStepPolicy:
             rows = normalization.observations(rows)
         actions, _ = self.policy.predict(rows, deterministic=True)
         action_space: Any = self.policy.action_space
-        # SB3's scaling rounds, so a scaled action may exceed the bounds
+        # SB3's scaling rounds, so an action may exceed the bounds slightly
         return actions.clip(action_space.low, action_space.high).astype(action_space.dtype)[
             None, :, None
         ]
 
 
 def as_chunk_policy(policy: BasePolicy) -> FlowPolicy | SingleStepPolicy:
-    """Return a policy of this zoo as it is, and another one wrapped as a :class:`SingleStepPolicy`."""
+    """Return a flow policy unchanged, and any other policy wrapped in a :class:`SingleStepPolicy`."""
     return policy if isinstance(policy, FlowPolicy) else SingleStepPolicy(policy)
 
 
 class Evaluator:
-    """Runs the same episodes with any policy, in a pool of environments that stays alive between evaluations.
+    """Runs the same episodes with any policy, in a pool of environments that is kept between evaluations.
 
     >>> with Evaluator("Pendulum-v1", episodes=10, n_envs=2, seed=0) as evaluator:  # doctest: +SKIP
     ...     results = evaluator.evaluate(agents.load("model.zip").policy)
@@ -97,12 +97,12 @@ class Evaluator:
     (1, 10)
 
     Episode e starts from the same state for every policy and replica. Its noise depends only on the seed, the replica
-    and e, and it always is row e of a batch of ``episodes`` rows, because a matrix product rounds differently at
-    another batch size. So the number of environments changes the time taken and nothing else.
+    and e. It is always row e of a batch of ``episodes`` rows, because matrix products round differently for other batch
+    sizes. Therefore the number of environments affects only the duration, not the results.
 
-    :param n_envs: environments of the pool; None: the fastest number on this machine.
+    :param n_envs: number of environments; None for the fastest number on this machine.
     :param seed: seed of initial states and noise.
-    :param check_in: called repeatedly during waits for environments; its exception ends the evaluation.
+    :param check_in: called repeatedly while waiting for environments; an exception from it ends the evaluation.
     """
 
     def __init__(
@@ -140,20 +140,20 @@ class Evaluator:
         replicas: Sequence[int] | None = None,
         active: Collection[int] | None = None,
     ) -> EpisodeResults:
-        """Run every episode with every replica; no evaluation can follow one that raises.
+        """Run every episode with every replica; after an exception, the evaluator cannot be used again.
 
-        A replica that samples NaN or infinity has no results; the results of other replicas do not depend on it.
+        A replica that samples NaN or infinity has no results, and does not affect those of other replicas.
 
-        :param policy: samples a chunk when the last one is used up, always for all S * episodes rows.
-        :param replicas: number of each replica in its noise seeds, length S; None is 0 to S - 1. Replica k alone, with
+        :param policy: policy that samples chunks, always for all S * episodes rows.
+        :param replicas: number of each replica in its noise seeds, length S; None for 0 to S - 1. Replica k alone, with
             ``replicas=[k]``, has the same results as together with other replicas.
-        :param active: indices of the replicas to evaluate; None: all.
+        :param active: indices of the replicas to evaluate; None for all.
         """
         if replicas is None:
             replicas = range(policy.num_replicas)
         if active is None:
             active = range(len(replicas))
-        # the policy may use these generators
+        # restored below, because the policy may use the global generators
         python_state = random.getstate()
         numpy_state = np.random.get_state()
         torch_state = torch.get_rng_state()
@@ -169,14 +169,14 @@ class Evaluator:
         return results_of(totals, self.episode_seeds)
 
     def _run(self, policy: ChunkPolicy, names: Sequence[int], active: Sequence[int]) -> Array:
-        """Run every episode with every active replica; any idle environment takes the next one.
+        """Run every episode with every active replica; an idle environment runs the next episode.
 
         :return: the `EpisodeTotals` of each episode, (4, S, episodes); zeros for replicas without results.
         """
         totals = np.zeros((4, len(names), self.episodes))
         sampler = BatchSampler(policy, self.pool.spaces, self.seed, names, self.episodes)
         queue = list(itertools.product(active, range(self.episodes)))
-        running: dict[int, Job] = {}  # by number of the environment
+        running: dict[int, Job] = {}  # number of an environment -> its job
         due: list[int] = []  # environments that need a chunk
         chunks = np.empty((0, policy.chunk_length))
         diverged: set[int] = set()
@@ -185,7 +185,7 @@ class Evaluator:
             started = dict(zip(idle, queue, strict=False))
             queue = queue[len(started) :]
             running |= started
-            # `reset` takes Python's integers only
+            # `reset` accepts only Python integers
             seeds = {number: int(self.episode_seeds[job[1]]) for number, job in started.items()}
             observations, endings = self.pool.advance(due, chunks, seeds)
             for number, ending in endings.items():
@@ -194,7 +194,7 @@ class Evaluator:
             if due:
                 rows = tuple(np.array([running[number] for number in due]).T)
                 chunks, not_finite = sampler.sample_chunks(rows, list(observations.values()))
-                diverged |= not_finite  # their running episodes are finished
+                diverged |= not_finite  # episodes that are running continue until they end
                 queue = [job for job in queue if job[0] not in diverged]
         totals[:, list(diverged)] = 0
         return totals
@@ -207,7 +207,7 @@ def results_of(totals: Array, seeds: Array) -> EpisodeResults:
     """
     lengths, *flags = totals[1:].astype(np.int64)
     is_run = lengths > 0
-    # None if no episode has reported any
+    # None if no episode has reported success or failure
     at_end, at_any = (
         None if (successes[is_run] == UNREPORTED).all() else successes for successes in flags
     )
@@ -222,7 +222,7 @@ def results_of(totals: Array, seeds: Array) -> EpisodeResults:
 
 
 def seeds_of_starts(seed: int, episodes: int) -> Array:
-    """Return the reset seed of each episode, (episodes,), a function of the seed and the episode's number."""
+    """Return the reset seed of each episode, (episodes,); it depends on the seed and the index of the episode."""
     return np.array(
         [seed_for(Purpose.EVALUATION_START, seed, episode) for episode in range(episodes)],
         np.uint32,
@@ -230,12 +230,13 @@ def seeds_of_starts(seed: int, episodes: int) -> Array:
 
 
 class BatchSampler:
-    """Samples chunks for some rows, always in a batch of all S * episodes rows: rounding depends on the batch size.
+    """Samples chunks for some rows, always in a batch of all S * episodes rows, because rounding depends on batch size.
 
-    The noise of an episode comes from its generator, for a few chunks in advance.
+    Each episode has its own generator, which samples the noise of `NOISE_PLANS` chunks at a time.
 
     :param spaces: observation and action space.
-    :param seed: seed of the noise, together with `names`, the number of each replica.
+    :param seed: seed of the noise.
+    :param names: number of each replica in its noise seeds, length S.
     """
 
     def __init__(
@@ -258,9 +259,9 @@ class BatchSampler:
     def sample_chunks(self, rows: Rows, observations: Sequence[Any]) -> tuple[Array, set[int]]:
         """Sample the chunks of some rows.
 
-        :param observations: one of each row, as environments return them.
-        :return: actions to execute, (len(rows), `executed_length`, A), the centre of the action space in place of NaN
-            and infinity; and the replicas that sampled these.
+        :param observations: one observation for each row, as returned by an environment.
+        :return: the actions to execute, (len(rows), `executed_length`, A), and the replicas that sampled NaN or
+            infinity, whose actions are replaced by the centre of the action space.
         """
         policy = self._policy
         space = self._observation_space
@@ -269,10 +270,10 @@ class BatchSampler:
         else:  # a layout flattens images, scalars and Dicts into rows
             batch = policy.layout.flatten(stack(space, observations))  # type: ignore[attr-defined]
         if self._rows is None:
-            # rows that are not due are sampled too: they need a real observation, as zeros may be outside the space
+            # all rows are sampled, so those without an observation yet get a valid one; zeros may be outside the space
             self._rows = np.broadcast_to(batch[0], (*self._shape, *batch.shape[1:])).copy()
         self._rows[rows] = batch
-        # rows that are not due keep their noise
+        # only requested rows advance to their next noise
         draws = (*np.indices(self._shape), self._used)
         noise = {name: torch.from_numpy(stock[draws]) for name, stock in self._stock.items()}
         self._used[rows] += 1
@@ -285,7 +286,7 @@ class BatchSampler:
         return chunks, set(rows[0][is_bad].tolist())
 
     def _fill(self, replica: int, episode: int) -> None:
-        """Sample an episode's noise of the next chunks."""
+        """Sample the noise of an episode's next chunks."""
         noise = self._policy.draw_action_noise(NOISE_PLANS, self._generators[replica, episode])
         for name, draws in noise.items():
             if name not in self._stock:
@@ -294,24 +295,24 @@ class BatchSampler:
         self._used[replica, episode] = 0
 
 
-# -- losses, in training without an environment ----------------------------------------------------------------------
+# -- held-out losses, for training without an environment ------------------------------------------------------------
 
 HELD_OUT = 10
-"""One in ten trajectories is held out, the first among them."""
+"""Every tenth trajectory is held out, starting with the first."""
 ROWS = 512  # held-out sequences whose losses are computed
 
 
 def hold_out(data: Transitions, seed: int) -> tuple[Transitions, HeldOutLosses]:
-    """Split data into trajectories to train on, and the losses on the others.
+    """Return the trajectories to train on, and the losses on the held-out trajectories.
 
     :param seed: seed of :class:`HeldOutLosses`.
-    :raises UsageError: for a single trajectory.
+    :raises UsageError: if there is only one trajectory.
     """
     count = len(data.final_observations)
     if count == 1:
         raise UsageError(
-            "`--no-env` holds out a tenth of the trajectories, at least one, and needs another to train on; got one "
-            "trajectory: mark its ends (docs/datasets.md), or add more"
+            "`--no-env` holds out a tenth of the trajectories, at least one, and needs others to train on; got only "
+            "one trajectory: mark the ends of trajectories (docs/datasets.md), or add more"
         )
     # every tenth, not the last tenth: recordings often change over time
     is_held_out = np.arange(count) % HELD_OUT == 0
@@ -319,10 +320,10 @@ def hold_out(data: Transitions, seed: int) -> tuple[Transitions, HeldOutLosses]:
 
 
 class HeldOutLosses:
-    """Losses of an update on fixed held-out transitions, without an optimiser step.
+    """Losses of the algorithm on a fixed batch of held-out transitions, without an optimiser step.
 
-    :param data: held-out trajectories, actions in the units of the action space.
-    :param seed: seed of the sampled transitions and the noise, which are the same for all replicas.
+    :param data: held-out trajectories; actions are in the units of the action space.
+    :param seed: seed of the sampled transitions and of the noise, which are shared by all replicas.
     """
 
     def __init__(self, data: Transitions, *, seed: int) -> None:
@@ -330,7 +331,7 @@ class HeldOutLosses:
         self._seed = seed
 
     def draw(self, policy: FlowPolicy) -> Batch:
-        """Return the batch, on the policy's device.
+        """Return the batch of held-out transitions, on the policy's device.
 
         :raises UsageError: if no sequence fits in a held-out trajectory.
         """
@@ -349,31 +350,31 @@ class HeldOutLosses:
         try:
             buffer.load_dataset(self._data)
         except ValueError as error:
-            raise UsageError(f"of the held-out trajectories, every tenth: {error}") from error
+            raise UsageError(f"held-out trajectories (every tenth): {error}") from error
         generator = torch_generator(Purpose.EVALUATION_START, self._seed, device=policy.device)
         return buffer.draw(ROWS, generator=generator).with_observations(policy.preprocess)
 
     def losses(self, policy: FlowPolicy) -> dict[str, Array]:
-        """Return losses by name, e.g. ``held_out_td_loss``, and their weighted total ``held_out_loss``, each (S,)."""
-        policy.set_training_mode(False)  # dropout and batch statistics would depend on the batch
+        """Return name -> loss, (S,), e.g. ``held_out_td_loss``, including the weighted total ``held_out_loss``."""
+        policy.set_training_mode(False)  # without dropout and batch statistics
         method = policy.method
         generator = torch_generator(Purpose.EVALUATION_NOISE, self._seed)
         sizes = policy.noise_sizes(1, ROWS)
 
         def for_all(values: torch.Tensor) -> torch.Tensor:
-            """Return the same values for every replica."""
+            """Return values of one replica repeated for all replicas."""
             return values.to(policy.device).expand(policy.num_replicas, *values.shape[1:])
 
         batch = self.draw(policy).map(for_all)
         noise = {}
         for name, draw in method.update_noise().items():
             noise[name] = for_all(draw(sizes, generator, "cpu"))
-        # schedules of losses do not advance here, so that the same loss is compared at different steps
+        # keep schedules of losses at step 0, so that losses at different steps are comparable
         batch = replace(batch, updates=torch.zeros(policy.num_replicas, device=policy.device))
         with matmul_precision(method.precision, policy.device):
             with torch.no_grad():
                 targets = method.targets(batch, noise, policy.nets, {})
-            # with gradients, which some losses need
+            # with gradients enabled, because some losses need them
             losses = method.losses(batch, targets, noise, policy.nets, {})
         weights = method.loss_weights()
         total = sum(weights.get(name, 1.0) * loss for name, loss in losses.items())

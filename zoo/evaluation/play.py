@@ -1,4 +1,4 @@
-"""Run an agent's episodes under its protocol: for a score, as a video, or in a window."""
+"""Run an agent's episodes with its protocol, for a score, for a video, or in a window."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from zoo.runs.scores import EpisodeResults
 from zoo.terminal.errors import UsageError, as_usage_error
 
 VIDEO_SIZE = 480
-"""Width and height in pixels of a video, for environments whose camera has no fixed size."""
+"""Width and height of a video in pixels, for environments whose image size can be chosen."""
 MUJOCO_MODULES = ("ogbench.", "gymnasium.envs.mujoco", "zoo.envs.robomimic")
 
 
@@ -43,7 +43,7 @@ def play(agent: Agent) -> tuple[EpisodeResults, Score]:
     ) as evaluator:
         agent.check_spaces(evaluator.pool.spaces)
         results = evaluator.evaluate(as_chunk_policy(agent.policy), [agent.replica])
-    if not results.played[0]:  # its episodes are missing
+    if not results.played[0]:  # an action was not finite, so episodes are missing
         raise _diverged(agent)
     results = agent.scoring.apply(results)
     return results, score_of(results)
@@ -55,7 +55,7 @@ def score_of(results: EpisodeResults) -> Score:
 
 
 def describe(agent: Agent, results: EpisodeResults, score: Score) -> dict[str, Any]:
-    """Return results and score in the form that programs print."""
+    """Return results and score as the JSON object that programs print."""
     return {
         "algo": agent.algo,
         "env": agent.env,
@@ -69,7 +69,7 @@ def describe(agent: Agent, results: EpisodeResults, score: Score) -> dict[str, A
 
 
 def describe_episodes(results: EpisodeResults) -> list[str]:
-    """Return each episode of the first replica in words."""
+    """Return a text about each episode of the first replica."""
     successes = results.successes_of(0)
     lines = []
     for episode, length in enumerate(results.lengths[0].tolist()):
@@ -81,17 +81,17 @@ def describe_episodes(results: EpisodeResults) -> list[str]:
     return lines
 
 
-# -- for the eye ------------------------------------------------------------------------------------------------------
+# -- windows and videos -----------------------------------------------------------------------------------------------
 
 
 def show(agent: Agent) -> EpisodeResults:
     """Run an agent's episodes in the window of its environment.
 
-    :raises UsageError: if the environment has none.
+    :raises UsageError: if the environment has no window.
     """
     with _drawn_env(agent) as env:
         has_window = "human" in env.metadata.get("render_modes", ())
-    # the policy needs images that a window would replace
+    # in a window, an environment would not render the images that the policy observes
     if not has_window or observes_images(find_spec(agent.env_id), agent.env_kwargs):
         raise UsageError(f"{agent.env} opens no window; record a video with --video FILE")
     with _drawn_env(agent, render_mode="human") as env:
@@ -102,13 +102,13 @@ def record(agent: Agent, path: Path, can_draw: bool = True) -> EpisodeResults:
     """Run an agent's episodes and record them as a video.
 
     :param path: path of an .mp4 or .gif file.
-    :param can_draw: whether MuJoCo can draw in this process.
-    :raises UsageError: if the environment needs MuJoCo to draw, and it cannot.
+    :param can_draw: whether MuJoCo can render in this process.
+    :raises UsageError: if the environment needs MuJoCo for rendering, but MuJoCo cannot render.
     """
     spec = find_spec(agent.env_id)
     camera: dict[str, Any] = {"render_mode": "rgb_array"}
     if observes_images(spec, agent.env_kwargs):
-        camera = {}  # the policy depends on their size
+        camera = {}  # keep the image size that the policy was trained with
     elif is_ogbench(spec):
         camera |= {"width": VIDEO_SIZE, "height": VIDEO_SIZE}
     with _drawn_env(agent, **camera) as env, open_video(path) as add:
@@ -123,7 +123,7 @@ def record(agent: Agent, path: Path, can_draw: bool = True) -> EpisodeResults:
                 # OGBench's scenes have a model only after their first reset
                 prepare_drawing(env.unwrapped)
                 add(env.render(), is_last)
-            # counted anew in each episode, so that its first frame is always recorded
+            # reset the count at the end of each episode, so that the first frame of the next one is recorded
             steps = 0 if is_last else steps + 1
 
         return _run_step_by_step(agent, env, add_frame)
@@ -143,9 +143,9 @@ def _drawn_env(agent: Agent, **camera: Any) -> Iterator[RepeatableEnv]:
 def _run_step_by_step(
     agent: Agent, env: RepeatableEnv, after_step: Callable[[bool], None]
 ) -> EpisodeResults:
-    """Run all episodes one by one in this process; the results are bitwise identical to those of :func:`play`.
+    """Run all episodes one after the other in this process; results are bitwise identical to those of :func:`play`.
 
-    :param after_step: called after each reset and step with whether the episode has ended.
+    :param after_step: called after each reset and step; its argument is whether the episode has ended.
     """
     spaces: Any = env.observation_space, env.action_space
     policy = as_chunk_policy(agent.policy)

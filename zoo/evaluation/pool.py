@@ -1,4 +1,4 @@
-"""Environments in worker processes; one message executes whole action chunks and starts the next episodes.
+"""Environments in worker processes; one message per process executes whole action chunks and starts episodes.
 
 .. code-block:: text
 
@@ -6,8 +6,8 @@
     advance(running, chunks, openings)  ->  step a chunk in each, reset others
     -> observations, endings            <-  running episodes, finished episodes
 
-Gymnasium's and SB3's vector environments have a process for each environment and send it a message in each step. On two
-cores an evaluation of chunks in a maze takes three to four times as much CPU time with them.
+Gymnasium's and SB3's vector environments have one process per environment and send it a message at each step. With
+them, evaluating action chunks in a maze takes three to four times as much CPU time on two cores.
 """
 
 from __future__ import annotations
@@ -46,24 +46,24 @@ SIMULATORS = ("gymnasium", "gymnasium_robotics", "ogbench", "zoo")
 """Packages whose modules are imported before processes are forked."""
 
 POLL_SECONDS = 0.25
-"""Time between two looks at whether the wait is to end."""
+"""Interval at which `check_in` is called while waiting for answers."""
 ANSWER_SECONDS = 600.0
-"""Time limit of an answer: an environment may import, build or take long steps."""
+"""Time limit for an answer; imports, constructors and steps of an environment may be slow."""
 
 Spaces = tuple[gymnasium.Space[Any], gymnasium.spaces.Box]
 Hook = Callable[[], None]
-"""Called at each answer and every `POLL_SECONDS`; its exception ends the wait."""
+"""Called at each answer and every `POLL_SECONDS`; an exception from it ends the wait."""
 
 
 class WorkerError(RuntimeError):
-    """A process failed, for the reason in the message."""
+    """A worker process failed; the message contains the reason."""
 
 
 class EpisodeTotals(NamedTuple):
     """Return, length and success of an episode, so far or at its end.
 
-    :param success: success of the last step, or `UNREPORTED`.
-    :param any_success: success of any step, or `UNREPORTED`.
+    :param success: success at the last step, or `UNREPORTED`.
+    :param any_success: success at any step, or `UNREPORTED`.
     """
 
     episode_return: float = 0.0
@@ -72,7 +72,7 @@ class EpisodeTotals(NamedTuple):
     any_success: int = UNREPORTED
 
     def after_step(self, reward: float, info: Mapping[str, Any]) -> EpisodeTotals:
-        """Return the totals with one more step."""
+        """Return the totals including one more step."""
         success = info.get("success")
         if success is None:
             success = UNREPORTED
@@ -81,15 +81,15 @@ class EpisodeTotals(NamedTuple):
 
 
 Progress = tuple[dict[int, Any], dict[int, EpisodeTotals]]
-"""Observations by environment of a running episode, and totals by environment of a finished one."""
+"""Environment -> observation, for running episodes, and environment -> totals, for finished episodes."""
 
 
 def count_environments(spec: EnvSpec, episodes: int) -> int:
     """Return the number of environments for an evaluation.
 
-    A message and sampling a chunk cost about as much as several steps of a maze. Mazes are cheap to build, so there are
-    enough of them to share these costs; a manipulation scene takes seconds and 170 MB, so there are two for a core, or
-    eight.
+    Sending a message and sampling chunks take as long as several steps of a maze. Mazes are cheap to create, so many
+    of them share these costs. Creating a manipulation scene takes seconds and 170 MB, so there are only two per core,
+    but at least eight.
     """
     count = max(MIN_SCENES, 2 * available_cores())
     if str(spec.entry_point).startswith("ogbench.locomaze"):
@@ -98,12 +98,12 @@ def count_environments(spec: EnvSpec, episodes: int) -> int:
 
 
 class EnvPool:
-    """Environments in child processes, at most one per processor core; they are built in the background.
+    """Environments in child processes, at most one process per CPU core; they are created in the background.
 
-    The parent steps no environment, so no environment can stop it. It samples chunks for all environments once every
-    process has answered. A process that dies or hangs ends the evaluation.
+    The parent process does not step environments, so none of them can block it. It samples chunks for all environments
+    once every process has answered. A process that dies or hangs ends the evaluation.
 
-    :param check_in: called repeatedly during waits; its exception ends the wait.
+    :param check_in: called repeatedly while waiting; an exception from it ends the wait.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class EnvPool:
         self._name = spec.id
         self._check_in = check_in
         self._workers: list[Worker] = []
-        # closes them also when this object is forgotten, or the program ends without a call of `close`
+        # also closes the processes when this object is deleted, or the program ends without calling `close`
         self.close = multiprocessing.util.Finalize(
             self, _close_all, args=(self._workers,), exitpriority=10
         )
@@ -123,7 +123,7 @@ class EnvPool:
 
     @functools.cached_property
     def spaces(self) -> Spaces:
-        """Observation and action space, once every process has built its environments."""
+        """Observation and action space; waits until every process has created its environments."""
         spaces: Spaces = self._receive(self._workers)[0]
         return spaces
 
@@ -133,9 +133,9 @@ class EnvPool:
         """Execute a chunk in some environments, and start episodes in idle ones.
 
         :param numbers: environments with a running episode.
-        :param chunks: their actions, shape (len(numbers), H, A).
-        :param openings: idle environment to the reset seed of its next episode.
-        :raises WorkerError: if an environment raised, or its process died or hung.
+        :param chunks: actions for these environments, shape (len(numbers), H, A).
+        :param openings: idle environment -> reset seed of its next episode.
+        :raises WorkerError: if an environment raised an exception, or its process died or hung.
         """
         n_workers = len(self._workers)
         asked = []
@@ -158,17 +158,17 @@ class EnvPool:
     def _receive(self, workers: Sequence[Worker]) -> list[Any]:
         """Return the next answer of each process, once all have answered.
 
-        :raises WorkerError: if one has ended or hangs.
+        :raises WorkerError: if a process has ended or hangs.
         """
         waiting = [worker.connection for worker in workers]
-        polls = 0  # counted instead of timed, because a clock also counts while the program is suspended
+        polls = 0  # count polls instead of using a clock, which continues while the program is suspended
         while waiting:
             answered = multiprocessing.connection.wait(waiting, POLL_SECONDS)
             waiting = [connection for connection in waiting if connection not in answered]
             polls += not answered
             if polls * POLL_SECONDS > ANSWER_SECONDS:
                 raise WorkerError(
-                    f"the environment process of `{self._name}` hung: it gave no answer for {ANSWER_SECONDS:.0f} s"
+                    f"the environment process of `{self._name}` hung: it did not answer for {ANSWER_SECONDS:.0f} s"
                 )
             self._check_in()
         return [worker.receive() for worker in workers]
@@ -186,7 +186,7 @@ class Worker:
     def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], numbers: range) -> None:
         self._name = spec.id
         entry_point = spec.entry_point if isinstance(spec.entry_point, str) else ""
-        # forked from a server that has the imports, never from this process's threads
+        # forked from a server that has imported the modules, never from this process, which has threads
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(modules_to_preload(entry_point))
         self.connection, child_end = context.Pipe()
@@ -195,13 +195,14 @@ class Worker:
         # not a daemon, because an environment may start processes
         self.process = context.Process(target=_serve, args=arguments, daemon=False)
         start_server()
-        # a script without `if __name__ == "__main__"` must not run again, unless it defines the environment
+        # do not import the main module, because a script without `if __name__ == "__main__"` would run again;
+        # the exception is a script that defines the environment
         with environment_of_children(imports_main=entry_point.startswith("__main__:")):
             self.process.start()
         child_end.close()
 
     def send(self, *arguments: Any) -> None:
-        """Request a call of `EnvGroup.advance`, after the previous answer was received.
+        """Request a call of `EnvGroup.advance`; the previous answer must have been received.
 
         :raises WorkerError: if the process has ended.
         """
@@ -211,11 +212,11 @@ class Worker:
             raise self._explain_death() from error
 
     def receive(self) -> Any:
-        """Return the next answer, waiting for it: first the spaces, then one for each call.
+        """Wait for the next answer and return it: first the spaces, then the result of each call.
 
-        :raises UsageError: if an environment raised one.
-        :raises EnvironmentFault: if an environment raised one.
-        :raises WorkerError: if the process has ended, or raised anything else, with its traceback.
+        :raises UsageError: if an environment raised a UsageError.
+        :raises EnvironmentFault: if an environment raised an EnvironmentFault.
+        :raises WorkerError: if the process has ended or raised another exception; contains the traceback.
         """
         try:
             answer = self.connection.recv()
@@ -240,7 +241,7 @@ class Worker:
 
 
 def _close_all(workers: list[Worker]) -> None:
-    """Close the connections of processes, wait for all of them together, and kill any that remain."""
+    """Close the connections of all processes, wait for the processes to end, and kill any that remain."""
     for worker in workers:
         worker.connection.close()
     end = time.monotonic() + CLOSE_SECONDS
@@ -249,16 +250,18 @@ def _close_all(workers: list[Worker]) -> None:
         if worker.process.is_alive():
             worker.process.kill()
             worker.process.join(CLOSE_SECONDS)
-        with contextlib.suppress(ValueError):  # a busy system is still ending it
+        with contextlib.suppress(
+            ValueError
+        ):  # on a busy system, the process may not have ended yet
             worker.process.close()
     workers.clear()
 
 
 def modules_to_preload(entry_point: str) -> list[str]:
-    """Return the modules that the server imports before it forks the processes of environments.
+    """Return the modules that the server imports before it forks the worker processes.
 
-    Only modules that start no threads and make no random generators when they are imported: a fork would copy the
-    generators, so that all processes draw the same numbers, and would lose the threads. Others are imported after it.
+    Importing these modules must not start threads, which a fork loses, or create random generators, which a fork copies
+    so that all processes sample the same numbers. Other modules are imported after the fork.
 
     :param entry_point: entry point of the environment.
     """
@@ -275,14 +278,14 @@ def modules_to_preload(entry_point: str) -> list[str]:
 class EnvGroup:
     """The environments of one process, stepped one after the other.
 
-    :param numbers: numbers of the environments in the pool; the process of number 0 tries the environment for all.
-    :raises UsageError: if the trial rejects it.
+    :param numbers: numbers of the environments in the pool; only the process with number 0 runs the trial.
+    :raises UsageError: if the trial rejects the environment.
     """
 
     def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], numbers: range) -> None:
-        np.random.seed()  # seeded anew, because all processes were forked with the same global generator
+        np.random.seed()  # reseed, because all processes were forked with the same global generator
         self._envs: dict[int, RepeatableEnv] = {}
-        # each is closed once, even if a later one cannot be created or closed
+        # close each environment once, even if a later one cannot be created or closed
         with contextlib.ExitStack() as stack:
             for number in numbers:
                 env = make_env(spec, **env_kwargs)
@@ -299,11 +302,11 @@ class EnvGroup:
     def advance(
         self, numbers: Sequence[int], chunks: np.ndarray, openings: Mapping[int, int]
     ) -> Progress:
-        """Execute a chunk open loop in some environments, and start episodes in other ones.
+        """Execute a chunk open loop in some environments, and start episodes in others.
 
         :param numbers: environments with a running episode.
-        :param chunks: their actions, (len(numbers), H, A); actions after an episode's end are dropped.
-        :param openings: idle environment to the reset seed of its next episode.
+        :param chunks: actions for these environments, (len(numbers), H, A); those after an episode's end are dropped.
+        :param openings: idle environment -> reset seed of its next episode.
         """
         observations: dict[int, Any] = {}
         endings: dict[int, EpisodeTotals] = {}
@@ -327,9 +330,9 @@ def _serve(
     variables: dict[str, str],
     build: Callable[[], EnvGroup],
 ) -> None:
-    """Run a process: build the environments, then answer until the connection is closed."""
+    """Run a worker process: create the environments, then answer until the connection is closed."""
     os.environ.clear()
-    os.environ.update(variables)  # the server has others, see `start_server`
+    os.environ.update(variables)  # the server's variables differ, see `start_server`
     prepare_child()
     group = _attempt(build)
     is_built = isinstance(group, EnvGroup)
@@ -346,7 +349,7 @@ def _serve(
 
 
 def _attempt(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Return a result, or the exception in a form that can be pickled."""
+    """Return the result of a function, or its exception in a form that can be pickled."""
     try:
         return function(*arguments)
     except (UsageError, EnvironmentFault) as error:

@@ -1,7 +1,7 @@
-"""Imported once by the server that environment processes are forked from, ahead of the simulator's own module."""
+"""Module that the fork server of environment processes imports before the simulator's module."""
 
 import zoo.evaluation.pool  # noqa: F401  for every environment process
 from zoo.envs.make import ignore_startup_warnings
 
-# in the fork server and all processes forked from it; no environment runs in the server itself
+# takes effect in the fork server, where no environment runs, and in all processes forked from it
 ignore_startup_warnings()

@@ -1,4 +1,4 @@
-"""Write frames to a video, MP4 or GIF."""
+"""Write frames to an MP4 or GIF video."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from zoo.terminal.parser import check_output
 SPEEDS = {".mp4": 30, ".gif": 20}
 """File extension -> frames per second."""
 STEPS_BETWEEN = {".mp4": 1, ".gif": 2}
-"""File extension -> environment steps per frame; GIF has fewer frames, because it is larger and slower to write."""
+"""File extension -> environment steps per frame; a GIF has fewer, because it is larger and slower to write."""
 LAST_SECONDS = 0.8
 """Duration of the last frame of an episode, in seconds."""
 
 
 def check_video(path: Path) -> None:
-    """Reject a video that cannot be written.
+    """Check that a video can be written.
 
-    :raises UsageError: if the extension is unknown, MP4 needs a missing package, or the folder cannot be written to.
+    :raises UsageError: if the extension is unknown, a package for MP4 is missing, or the folder is not writable.
     """
     if path.suffix not in SPEEDS:
         raise UsageError(f"`--video` must end in {' or '.join(SPEEDS)}, got {path}")
@@ -47,17 +47,17 @@ def check_video(path: Path) -> None:
 
 @contextlib.contextmanager
 def open_video(path: Path) -> Iterator[Callable[[Any, bool], None]]:
-    """Yield a function that adds a frame, shape (height, width, 3), which is held if it is the last of an episode.
+    """Yield a function that adds a frame, shape (height, width, 3); the last frame of an episode is shown longer.
 
     The file is written atomically.
     """
     speed = SPEEDS[path.suffix]
-    # MP4 needs even sizes, and old players this format of pixels
+    # MP4 needs even sizes, and old players need this pixel format
     options = {"fps": speed, "macro_block_size": 2, "pixelformat": "yuv420p"}
     if path.suffix == ".gif":
         options = {"duration": 1000 / speed, "loop": 0}
     with atomic_path(path) as temporary:
-        # a GIF in memory, because its writer would try a full disk again when it is deleted
+        # write a GIF to memory, because on a full disk its writer would fail again when it is deleted
         target = io.BytesIO() if path.suffix == ".gif" else temporary
         writer = imageio.get_writer(target, path.suffix, "I", **options)
 
@@ -76,13 +76,15 @@ def open_video(path: Path) -> Iterator[Callable[[Any, bool], None]]:
         if isinstance(target, io.BytesIO):
             temporary.write_bytes(target.getvalue())
         else:
-            with _explaining_ffmpeg(path):  # whether ffmpeg failed at the end only the file tells
+            with _explaining_ffmpeg(
+                path
+            ):  # read the file, because ffmpeg does not report failures at the end
                 imageio.get_reader(temporary).close()
 
 
 @contextlib.contextmanager
 def _explaining_ffmpeg(path: Path) -> Iterator[None]:
-    """Convert errors of ffmpeg, which prints the cause itself."""
+    """Convert errors of ffmpeg to a WriteError; ffmpeg itself prints the cause."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Start of child processes, their signals, and their end with the parent."""
+"""Start child processes, handle their signals, and end them with their parent."""
 
 import contextlib
 import math
@@ -21,16 +21,16 @@ from zoo.terminal.errors import UsageError
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 CLOSE_SECONDS = 10.0
-"""Time for a child to finish: an environment may execute a chunk, write files or end its processes."""
+"""Time for a child to end; an environment may still execute a chunk, write files or end its own processes."""
 
-# a socket's path has at most 103 characters on macOS and 107 on Linux; multiprocessing adds 32
+# the path of a socket has at most 103 characters on macOS and 107 on Linux, and multiprocessing adds 32
 MAX_TEMP_PATH = 70
 
 
 def temp_folder() -> str:
-    """Return multiprocessing's temporary folder, which it removes when the main process ends.
+    """Return multiprocessing's temporary folder, which is removed when the main process ends.
 
-    :raises UsageError: if ``TMPDIR`` is too long for a socket's path, and there is no ``/tmp``.
+    :raises UsageError: if ``TMPDIR`` is too long for the path of a socket, and ``/tmp`` does not exist.
     """
     if len(tempfile.gettempdir()) <= MAX_TEMP_PATH:
         return multiprocessing.util.get_temp_dir()
@@ -40,7 +40,7 @@ def temp_folder() -> str:
         return multiprocessing.util.get_temp_dir()
     except OSError as error:
         raise UsageError(
-            f"`TMPDIR` must be at most {MAX_TEMP_PATH} characters long, because it contains sockets of processes, got "
+            f"`TMPDIR` must have at most {MAX_TEMP_PATH} characters, because processes create sockets in it, got "
             f"{configured}; set a shorter one"
         ) from error
     finally:
@@ -48,12 +48,12 @@ def temp_folder() -> str:
 
 
 def available_cores() -> int:
-    """Return the number of CPU cores that this process, or its container, may use."""
+    """Return the number of CPU cores that this process or its container may use."""
     cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         cores = len(os.sched_getaffinity(0))
     try:
-        # microseconds of computing in each period, or `max`
+        # CPU time per period and length of the period, both in microseconds; the first may be `max`
         quota, period = map(int, CPU_QUOTA.read_text(encoding="ascii").split())
     except (OSError, ValueError):
         return cores
@@ -61,19 +61,19 @@ def available_cores() -> int:
 
 
 def start_server() -> None:
-    """Start the server that processes are forked from, unless it is running."""
+    """Start the server from which processes are forked, unless it is running."""
     with environment_of_children():
         multiprocessing.forkserver.ensure_running()
 
 
 @contextlib.contextmanager
 def environment_of_children(imports_main: bool = True, **variables: str) -> Iterator[None]:
-    """Set the import path of this process for processes started in the block.
+    """Pass the import path of this process to processes that are started in the block.
 
-    Python starts them with ``-c``, which would import from the current folder first.
+    Python starts them with ``-c``, which would otherwise import from the current folder first.
 
-    :param imports_main: whether multiprocessing has them import the main module of this process.
-    :param variables: further environment variables for them.
+    :param imports_main: whether the processes import the main module of this process.
+    :param variables: other environment variables for the processes.
     """
     temp_folder()  # children use it too, because a killed child cannot remove its own
     path = os.pathsep.join(filter(None, sys.path))
@@ -98,14 +98,14 @@ def environment_of_children(imports_main: bool = True, **variables: str) -> Iter
 def prepare_child() -> None:
     """Ignore signals that the parent handles, and end with the parent."""
     leave_to_parent(*STOP_SIGNALS)
-    # a parent that is killed cannot end its children, which would work on for hours
+    # a parent that is killed cannot end its children, which could continue for hours
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def leave_to_parent(*signals: int) -> None:
-    """Ignore signals that the parent handles; processes started here have the default handlers.
+    """Ignore signals that the parent handles; processes started by this one have the default handlers.
 
-    Signals that are ignored would be ignored by a simulator too, which then could not be ended.
+    They do not inherit ignored signals, because a simulator that ignores them could not be ended.
     """
 
     def restore() -> None:
@@ -113,14 +113,16 @@ def leave_to_parent(*signals: int) -> None:
             signal.signal(number, signal.SIG_DFL)
 
     for number in signals:
-        signal.signal(number, lambda *_: None)  # programs that are executed do not inherit it
+        signal.signal(
+            number, lambda *_: None
+        )  # unlike SIG_IGN, executed programs do not inherit a handler
     os.register_at_fork(after_in_child=restore)
 
 
 def _end_with_parent() -> None:
-    """End this process, even in the middle of work, when its parent has ended."""
+    """End this process when its parent has ended, even during work."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     multiprocessing.connection.wait([parent.sentinel])
-    time.sleep(CLOSE_SECONDS)  # environments are closed meanwhile, unless one hangs
-    os._exit(1)  # `sys.exit` would end this thread only
+    time.sleep(CLOSE_SECONDS)  # meanwhile the main thread closes its environments, unless one hangs
+    os._exit(1)  # `sys.exit` would end only this thread

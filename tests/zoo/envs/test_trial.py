@@ -101,7 +101,7 @@ def test_what_no_episode_depends_on_is_left_alone(make):
 
 def test_an_evaluation_refuses_it_first():
     with (
-        refuses("must depend on its reset seed"),
+        refuses("must depend only on its reset seed"),
         Evaluator(CHANGING, episodes=2, n_envs=2, seed=0) as evaluator,
     ):
         _ = evaluator.pool.spaces
