@@ -105,7 +105,7 @@ class DriftQL(Method):
         return {"action": self.policy_noise()}
 
     def loss_weights(self) -> dict[str, float]:
-        """Return the weight of the drift."""
+        """Return the weight of the drift loss."""
         return {"drift": self.drift_weight}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:

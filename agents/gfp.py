@@ -73,7 +73,7 @@ class GFP(FQL):
     rho: float = setting(default=0.0, reference="q_agg")
 
     def noise(self) -> dict[str, Draw]:
-        """Return the noise of the next action, of flow matching (with times), and of flow and policy in common."""
+        """Return the noise of the next action and of flow matching, and the noise that flow and policy share."""
         return {"next_z": normal(), "bc_x0": normal(), "bc_t": uniform(), "distill_z": normal()}
 
     def follow_flow(self, observations: Tensor, z: Tensor, nets: Networks) -> Tensor:
