@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: written whole or not at all, the last two are kept.
+"""Checkpoints of a training run, written atomically; the last two are kept.
 
 A checkpoint is a saved model, with everything that its file omits: the online part of the replay buffer,
 all random states, the losses of the last update. Environments are not included: they start new episodes, so offline
@@ -33,7 +33,7 @@ from agents.common.sb3.stored_model import StoredModel
 from agents.common.settings import Configurable
 
 FORMAT = 12
-"""Raised by one when a version continues with other numbers than the one before, or stores state differently."""
+"""Increased by one when a version continues with numbers other than its predecessor's, or stores state differently."""
 MAX_CHECKPOINTS = 2
 MODEL, STATE = "model.zip", "state.pt"
 # attributes of the resuming process, which are not read from a file
@@ -61,13 +61,14 @@ def save_checkpoint(model: StoredModel, folder: Path, **values: Any) -> Path:
     >>> load_checkpoint(model, checkpoint)
     {'best_score': 3.5}
     """
-    with explaining_write_errors(folder):  # a run folder that was deleted is not made again
+    with explaining_write_errors(folder):  # a deleted run folder is not created again
         folder.mkdir(exist_ok=True)
-    for stale in folder.glob(".step_*"):  # left by a process that was killed while it wrote
+    for stale in folder.glob(".step_*"):  # left by a process that was killed while writing
         shutil.rmtree(stale)
     name = f"step_{model.num_timesteps:09d}"
-    # A run that is stopped again and again before its next step saves at the same one. Only the newest numbers remain,
-    # and those that were set aside as damaged keep theirs, so counting files would give a number twice.
+    # A run that is stopped repeatedly before its next step saves several times at the same step.
+    # Only the newest checkpoints remain, and damaged ones keep their numbers, so the number of
+    # files could repeat a number.
     numbers = [int(path.suffix[1:]) for path in folder.glob(f"*{name}.*")]
     final = folder / f"{name}.{max(numbers, default=-1) + 1}"
     with atomic_folder(final) as temporary:
@@ -132,7 +133,7 @@ def load_checkpoint(model: StoredModel, checkpoint: Path) -> dict[str, Any]:
 
 
 def _begin_episodes(model: StoredModel) -> None:
-    """Let a model start new episodes; one without a step so far starts as it would have."""
+    """Let a model start new episodes; a model without any step starts as in a new run."""
     env = model.get_env()
     if env is None:
         return
@@ -141,7 +142,7 @@ def _begin_episodes(model: StoredModel) -> None:
         Normalization(**model._saved_normalization).copy_to(normalize)
     model._last_obs = None  # the next phase starts with a reset
     if model.num_timesteps > model.offline_steps:
-        # not the first episode of the run again
+        # so that the run's first episode is not repeated
         env.seed(int(np.random.randint(2**31)))
         model.replay_buffer.end_episodes()
 
@@ -149,7 +150,7 @@ def _begin_episodes(model: StoredModel) -> None:
 def _restore_model(model: StoredModel, path: Path) -> None:
     """Restore parameters, optimisers and counts of a saved model; raise an error if its spaces differ."""
     saved = read_model_file(path)
-    attributes = saved.attributes({"behaviour"})  # code, which the model has
+    attributes = saved.attributes({"behaviour"})  # code, which the model already has
     check_for_correct_spaces(
         model,  # type: ignore[arg-type]  # it has them, as environments do
         attributes["observation_space"],
@@ -166,7 +167,7 @@ def _restore_model(model: StoredModel, path: Path) -> None:
         elif name not in PROCESS_ATTRIBUTES:
             setattr(model, name, value)
     if hasattr(model, "trainer"):
-        model.trainer.prepare()  # the count of updates has changed
+        model.trainer.prepare()  # the number of updates has changed
 
 
 def write_model(model: StoredModel, path: Path) -> None:

@@ -26,15 +26,17 @@ from agents.common.method import Info, Method, Noise
 from agents.common.nets.networks import Networks
 from agents.common.processor import STOP_SIGNALS
 
-# libraries and the optimiser allocate memory in their first steps, which a capture does not allow
+# in their first steps, libraries and the optimiser allocate memory, which a capture does not allow
 WARMUP_STEPS = 3
-MAX_GRAPHS = 4  # each keeps the memory of all tensors that it replays
+MAX_GRAPHS = 4  # each captured update keeps the memory of all its tensors
 COMPILED_UPDATES = {"cpu": 5_000, "cuda": 50_000}
 """Planned updates that repay compiling: QAM after 500 to 2,800 on a CPU, FQL after 8,300; on CUDA it gains less."""
-WORK_PER_THREAD = 1 << 25  # multiplications of a product that are worth waiting for another thread
+WORK_PER_THREAD = (
+    1 << 25
+)  # multiplications of a matrix product from which another thread is worth waiting for
 DEFAULT_THREADS = torch.get_num_threads()
 OWN_THREADS = {DEFAULT_THREADS}
-"""Numbers of threads that the user has not chosen, but PyTorch or :func:`limit_threads`."""
+"""Numbers of threads that were chosen by PyTorch or :func:`limit_threads`, not by the user."""
 NO_LIMIT = 2**31 - 1
 
 
@@ -64,11 +66,11 @@ class Mode:
 
 
 def choose_mode(method: Method, device: torch.device, planned: int) -> Mode:
-    """Choose how updates are run, by a rule: with a measurement, equal runs on one machine would differ.
+    """Choose how updates are run, by a rule: if it were measured, equal runs on one machine could differ.
 
-    :param method: its setting `compile` counts.
+    :param method: the algorithm, with the setting `compile`.
     :param device: of the networks.
-    :param planned: number of updates of the model when the phase of training ends, the same in a run that is resumed.
+    :param planned: number of updates of the model at the end of the training phase, which is the same in a resumed run.
     :return: the mode.
     """
     cuda = device.type == "cuda"
@@ -85,14 +87,14 @@ def choose_mode(method: Method, device: torch.device, planned: int) -> Mode:
 
 
 def limit_threads(nets: Networks, batch_size: int) -> None:
-    """Let PyTorch use no more threads than gain by the networks' size, unless the user has chosen their number.
+    """Limit PyTorch's threads to a number that pays for the networks' size, unless the user has chosen the number.
 
-    Small products take less time than threads need to meet, the more so beside other programs.
+    Small matrix products take less time than synchronising threads, especially while other programs run.
     """
     if "OMP_NUM_THREADS" in os.environ or torch.get_num_threads() not in OWN_THREADS:
         return
     threads = DEFAULT_THREADS
-    # with images, the work depends on more than the numbers of parameters
+    # with images, the work depends on more than the number of parameters
     if not nets.with_extractor():
         largest = max((parameter.numel() for parameter in nets.parameters()), default=0)
         threads = max(1, min(threads, batch_size * largest // WORK_PER_THREAD))
@@ -101,7 +103,7 @@ def limit_threads(nets: Networks, batch_size: int) -> None:
 
 
 def first_lines(text: str) -> str:
-    """Return the start of an error's text; the compiler's first line seldom contains the cause."""
+    """Return the first lines of an error's text; the compiler's first line alone seldom contains the cause."""
     lines = " ".join(text.split("\n")[:2])
     return textwrap.shorten(lines, 500, placeholder="...") or "no reason given"
 
@@ -111,10 +113,11 @@ def first_lines(text: str) -> str:
 
 @contextlib.contextmanager
 def compiling() -> Iterator[None]:
-    """Let signals that stop a run wait until the end, and graphs that are compiled inside have one C++ file each.
+    """Block signals that stop a run until the end of the block, and compile each graph inside to one C++ file.
 
-    The compiler's processes inherit the mask. Slurm and terminals send a signal to the whole process group: it would
-    end them, and the update would run uncompiled, with other last digits than in the resumed run.
+    The compiler's processes inherit the signal mask. Slurm and terminals send signals to the whole process group, which
+    would otherwise end the compiler; the update would then run uncompiled, with other last digits than in the resumed
+    run.
     """
     callers_mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
@@ -136,8 +139,8 @@ def compiled(losses: Evaluate) -> Evaluate:
 
     @functools.cache  # importing the compiler takes seconds, which only training needs
     def program() -> Evaluate:
-        # the compiler counts over all models of the process how often it has compiled these losses, and gives up at
-        # eight
+        # the compiler counts how often it has compiled these losses for all models of the process,
+        # and gives up at eight
         without_limit = torch._dynamo.config.patch(
             recompile_limit=NO_LIMIT, accumulated_recompile_limit=NO_LIMIT
         )
@@ -179,7 +182,7 @@ def capture(
     with torch.cuda.device(device), _without_collection():
         stream = torch.cuda.current_stream(device)
         index = stream.device_index
-        # a graph takes the default generator along
+        # a graph includes the default generator
         all_generators = [*generators, torch.cuda.default_generators[index]]
         states = [generator.get_state() for generator in all_generators]
         graph = torch.cuda.CUDAGraph()
@@ -187,7 +190,7 @@ def capture(
         for generator in generators:
             graph.register_generator_state(generator)
         cause: BaseException | None = None
-        side_stream = torch.cuda.Stream(device)  # the default one is on the first device used
+        side_stream = torch.cuda.Stream(device)  # the default stream is on the first device used
         try:
             # other threads may use the device meanwhile
             with torch.cuda.graph(graph, pool, side_stream, capture_error_mode="thread_local"):
@@ -198,10 +201,10 @@ def capture(
                     raise
         except BaseException as error:
             torch.cuda.set_stream(stream)
-            # the allocator has left the pool already, if the capture got that far
+            # if the capture got that far, the allocator has already left the pool
             with contextlib.suppress(RuntimeError):
                 torch._C._cuda_endAllocateToPool(index, pool)
-                # a graph does so only if it was captured to the end
+                # a graph does this only after a complete capture
                 torch._C._cuda_releasePool(index, pool)
             for generator, state in zip(all_generators, states, strict=True):
                 # a new state: the old one still counts as being captured, and raises an error at every sample
@@ -217,7 +220,7 @@ def capture(
 
 @contextlib.contextmanager
 def _without_collection() -> Iterator[None]:
-    """Collect garbage first and not inside: another graph's memory must not be freed during a capture."""
+    """Collect garbage before the block but not inside, since no other graph's memory may be freed during a capture."""
     enabled = gc.isenabled()
     gc.collect()
     gc.disable()
@@ -230,10 +233,10 @@ def _without_collection() -> Iterator[None]:
 
 @dataclass
 class CapturedUpdate:
-    """One kind of update, which is run a few times, then captured, then replayed.
+    """One kind of update, which is first run a few times, then captured, and then replayed.
 
     :param batch: tensors that a batch is copied into; None if the update samples its batch itself.
-    :param warmups: how often it was run before its capture.
+    :param warmups: number of runs before its capture.
     :param replay: runs it once it is captured.
     :param info: the tensors that a replay fills.
     """
@@ -245,7 +248,7 @@ class CapturedUpdate:
 
 
 class GraphCache:
-    """Runs whole updates, sampling included, and captures each kind of them once.
+    """Runs whole updates, including sampling, and captures each kind of update once.
 
     A replay repeats the operations of its capture on the same memory. Values that change between updates are therefore
     read from tensors at fixed addresses; other changes are part of the key of a captured update.
@@ -305,7 +308,7 @@ class GraphCache:
             captured = CapturedUpdate(None if batch is None else batch.map(Tensor.clone))
             if len(self.updates) == MAX_GRAPHS:
                 del self.updates[next(iter(self.updates))]
-        self.updates[key] = captured  # behind all others, in the order of their use
+        self.updates[key] = captured  # last, since the order is that of their use
         if batch is not None:
             for name, tensor in batch.tensors().items():
                 getattr(captured.batch, name).copy_(tensor)

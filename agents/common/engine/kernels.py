@@ -1,7 +1,7 @@
 """One C++ file for all kernels of a compiled graph.
 
-PyTorch's compiler writes a file for each kernel. Headers and linking are most of the time that g++ takes for one, so
-one file of 60 kernels takes a sixth of it. The functions, and therefore the numbers, stay the same.
+PyTorch's compiler writes a file for each kernel. Headers and linking take most of g++'s time for a file, so a single
+file of 60 kernels takes a sixth of the time. The functions, and therefore the numbers, are the same.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def compiler_options() -> dict[str, Any]:
     return {
         # the file reads the headers once; precompiling them takes longer
         "cpp_cache_precompile_headers": False,
-        # by the processor's flags, without a test program for each instruction set
+        # detected by the processor's flags, without a test program for each instruction set
         "cpp.vec_isa_ok": True,
     }
 
@@ -48,7 +48,7 @@ def joining() -> Iterator[None]:
 
 @functools.cache  # importing the compiler takes seconds, which only training needs
 def joined_compile() -> Any:
-    """Return the class that a compiled graph's program asks for its kernels; None in versions with other bindings."""
+    """Return the class from which a compiled graph's program gets its kernels; None in versions with other bindings."""
     from torch._inductor.async_compile import AsyncCompile
     from torch._inductor.codecache import CppPythonBindingsCodeCache
 
@@ -89,7 +89,7 @@ def joined_compile() -> Any:
             return name
 
         def wait(self, scope: dict[str, Any]) -> None:
-            """Compile the kernels, and put each in place of its name.
+            """Compile the kernels, and replace each kernel's name by the kernel.
 
             :param scope: the program's variables.
             """

@@ -1,8 +1,9 @@
-"""Products of compiled updates by oneDNN, on processors of which MKL leaves half unused.
+"""Matrix products of compiled updates by oneDNN, on processors of which MKL leaves half unused.
 
-PyTorch's float32 products are MKL's, which uses no AVX-512 on AMD. That halves their speed since Zen 5; Zen 4 computes
-AVX-512 in two halves and gains nothing by it. The compiler calls oneDNN, which PyTorch brings too, for constant weights
-only, so a pass over its graph does.
+PyTorch computes float32 matrix products with MKL, which does not use AVX-512 on AMD processors. This halves their speed
+from Zen 5 on; Zen 4 computes AVX-512 in two halves and would not gain from it. The compiler calls oneDNN, which PyTorch
+contains too, only for constant weights, so a pass over its graph replaces the large
+matrix products by calls of oneDNN.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from agents.common.processor import cpuinfo
 
 ZEN_5 = 26  # the family as Linux reports it
 SMALLEST_WORK = 1 << 20
-"""Multiplications of a product from which oneDNN gains more than a call of it costs."""
+"""Multiplications of a matrix product from which oneDNN saves more time than its call costs."""
 
 
 def compiler_options() -> dict[str, Any]:
-    """Return the options of `torch.compile` that let oneDNN compute products; none if MKL is as fast."""
-    # by the processor's model: after a measurement, a run's numbers would depend on how busy the machine was
+    """Return the options of `torch.compile` that let oneDNN compute matrix products; empty if MKL is as fast."""
+    # by the processor's model: if it were measured, a run's numbers would depend on the load of the
+    # machine
     is_slowed = cpuinfo("vendor_id") == "AuthenticAMD" and int(cpuinfo("cpu family")) >= ZEN_5
     if not (is_slowed and torch.backends.mkldnn.is_available()):
         return {}
@@ -31,20 +33,20 @@ def compiler_options() -> dict[str, Any]:
 
 @functools.cache  # an operator is defined once
 def options_of_pass() -> dict[str, Any]:
-    """Return the options by which products are oneDNN's on any processor; none if the compiler takes no pass."""
+    """Return the same options for any processor; empty if the compiler does not accept a pass."""
     try:
         # importing the compiler takes seconds, which only training needs
         from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
     except ImportError:
         return {}
-    # an operator of our own: the compiler's for oneDNN asks for constant weights
+    # a custom operator, since the compiler's operator for oneDNN requires constant weights
     library = torch.library.Library("flow_rl_zoo", "FRAGMENT")
     library.define("product(Tensor a, Tensor b, Tensor? bias=None) -> Tensor")
     library.impl("product", product, "CPU")
     torch.library.register_fake("flow_rl_zoo::product", shape_of_product, lib=library)
 
     class ProductsByOneDNN(CustomGraphPass):
-        """Replaces the large float32 products of a graph; ``uuid`` keeps cached programs apart."""
+        """Replaces the large float32 matrix products of a graph by oneDNN's; ``uuid`` separates cached programs."""
 
         operator = library
 
@@ -63,7 +65,7 @@ def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
 
     :param a: one matrix (rows, in), or N of them, (N, rows, in).
     :param b: (in, out), or (N, in, out).
-    :param bias: of one matrix, (out,), or None.
+    :param bias: bias of a single matrix, (out,), or None.
     :return: (rows, out), or (N, rows, out).
     """
     linear = torch.ops.mkldnn._linear_pointwise
@@ -80,7 +82,7 @@ def shape_of_product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor
 
 
 def replace_product(node: torch.fx.Node) -> None:
-    """Let a node of a graph call oneDNN if it is a large float32 product."""
+    """Let a node of a graph call oneDNN if it is a large float32 matrix product."""
     aten = torch.ops.aten
     factors: list[Any] = list(node.args)
     if node.target == aten.addmm.default and not node.kwargs:

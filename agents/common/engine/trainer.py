@@ -1,4 +1,4 @@
-"""One gradient step: batch and noise, losses, joint clip, target networks, optimiser. Nothing algorithmic is here."""
+"""One gradient step, for any algorithm: batch and noise, losses, gradient clipping, target networks, optimiser."""
 
 from __future__ import annotations
 
@@ -33,21 +33,23 @@ from agents.common.validation import unknown_name_message
 CLONING_NOISE = {"bc_x0": normal(), "bc_t": uniform()}
 """All noise of an update while pretraining."""
 CROP_NOISE = {"crop": uniform(""), "crop_y": uniform(), "crop_x": uniform()}
-"""Further noise of an update that crops images: whether it does, and the offsets."""
+"""Additional noise of an update with random crops: whether images are shifted, and the offsets."""
 
 ClipGroups = list[tuple[float | None, list[int]]]
 """Bound on the norm of a group of gradients (None: no bound), and the indices of its gradients."""
 
 
-@dataclass(frozen=True, eq=False)  # equal to itself only: captured updates are found by their plan
+@dataclass(
+    frozen=True, eq=False
+)  # equal only to itself, since captured updates are found by their plan
 class UpdatePlan:
     """Noise and trained parameters of an update, which depend on the networks that it skips.
 
     :param noise: every random tensor by name.
     :param sizes: of the axes of noise by their letters, except B.
-    :param parameters: trained ones, in the optimiser's order.
+    :param parameters: trained parameters, in the optimiser's order.
     :param clip_groups: which parameters are clipped together.
-    :param polyak_pairs: weight of the new value, online parameters, and the parameters of their targets.
+    :param polyak_pairs: weight of the new value, online parameters, and parameters of their target networks.
     :param buffers: of online networks and of their targets, e.g. the statistics of batch normalisation.
     """
 
@@ -75,9 +77,9 @@ class Trainer:
     mode = Mode(False, False, "no update yet")
     """How updates are run at present, and why."""
     is_prepared = False
-    """Whether `mode`, plans and the optimiser's groups are up to date; the first update starts by preparing them."""
+    """Whether `mode`, plans and the optimiser's groups are up to date; if not, the next update first prepares them."""
     evaluate: Evaluate
-    """The losses, plain or compiled."""
+    """The losses, eager or compiled."""
     graphs: GraphCache | None
     """Replays whole updates, sampling included, if they are captured."""
     planned_updates = 0
@@ -85,8 +87,10 @@ class Trainer:
     plan: UpdatePlan
     """Plan of the next update."""
     pretraining: bool
-    """Whether the next update trains the behaviour flow alone; an attribute, because compiled losses would be compiled
-    again for every count of updates."""
+    """Whether the next update trains only the behaviour flow.
+
+    An attribute, because losses that read the number of updates would be compiled again for each number.
+    """
 
     def __init__(self, model: Any, seeds: Sequence[int]) -> None:
         self.model = model
@@ -99,9 +103,9 @@ class Trainer:
         )
         """Number of updates so far, which a method reads from its batch."""
         self.capture_failure: str | None = None
-        """Why an update of this model could not be captured: there is no second attempt."""
+        """Why an update of this model could not be captured; after a failure there is no second attempt."""
         self.keeps_rates_on_device = self.device.type == "cuda"
-        """Whether learning rates are tensors on the device; a captured step would repeat a number."""
+        """Whether learning rates are tensors on the device, since a captured step would always use the same number."""
         self.seed(seeds)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -117,7 +121,7 @@ class Trainer:
     # -- the update ---------------------------------------------------------------------------------------------------
 
     def update_on(self, batch: Batch, noise: Noise) -> Info:
-        """Take one gradient step on a batch, observations as networks see them, and noise; it is not replayed."""
+        """Take one gradient step, without replay, on given noise and a batch whose observations are network inputs."""
         return self.update(batch.rewards.shape[-1], (batch, noise))
 
     def update(self, batch_size: int, inputs: tuple[Batch, Noise] | None = None) -> Info:
@@ -165,7 +169,7 @@ class Trainer:
         if self.pretraining:
             skipped = set(self.policy.nets) - {self.behaviour}
         else:
-            # the N-th update is the one after N - 1
+            # the N-th update follows N - 1 others
             intervals = self.update_intervals.items()
             resting = {name for name, interval in intervals if (updates + 1) % interval}
             skipped = resting | self.skipped
@@ -203,8 +207,7 @@ class Trainer:
         """Take one gradient step: losses, clipped gradients, target networks, parameters.
 
         :param batch: the batch, observations as the networks see them.
-        :param noise: all draws of the update.
-        :return: losses and diagnostics, each (S,).
+        :param noise: all noise of the update. :return: losses and diagnostics, each (S,).
         """
         if not self.policy.training:  # acting switches dropout and batch statistics off
             self.policy.set_training_mode(True)
@@ -213,7 +216,7 @@ class Trainer:
         try:
             with matmul_precision(self.method.precision, self.device), self.compiling():
                 total, info = self.evaluate(replace(batch, updates=self.update_count), noise)
-                if parameters:  # else all networks are skipped
+                if parameters:  # otherwise all networks are skipped
                     gradients = torch.autograd.grad(
                         total, parameters, torch.ones_like(total), allow_unused=True
                     )
@@ -229,10 +232,10 @@ class Trainer:
         return info
 
     def losses(self, batch: Batch, noise: Noise) -> tuple[Tensor, Info]:
-        """Evaluate the method's targets and losses, or while pretraining the behaviour flow's loss.
+        """Evaluate the method's targets and losses or, in pretraining, the behaviour flow's loss.
 
         :param batch: the batch, observations as the networks see them.
-        :param noise: all draws of the update.
+        :param noise: all noise of the update.
         :return: the weighted total of every replica with its graph, (S,), and losses and diagnostics without.
         """
         if not self.is_prepared:  # called by the user
@@ -260,7 +263,7 @@ class Trainer:
         return total, {name: value.detach() for name, value in info.items()}
 
     def apply_gradients(self, gradients: Sequence[Tensor | None], info: Info) -> None:
-        """Clip gradients, move the targets towards the weights from before the step, and take the step.
+        """Clip gradients, update target networks with the weights from before the step, and take the step.
 
         :param gradients: one per parameter; a parameter without one is skipped, weight decay included, as in PyTorch.
         :param info: receives ``grad_norm``, each replica's norm before clipping, (S,).
@@ -275,8 +278,8 @@ class Trainer:
                 to_clip.append(torch.zeros_like(parameter))
                 continue
             storage = gradient.untyped_storage()._cdata
-            # a fused optimiser walks through memory and reads no strides; clipping writes into memory, and autograd
-            # may return one tensor for two parameters
+            # a fused optimiser ignores strides; clipping writes in place, and autograd may return
+            # one tensor for two parameters
             if gradient.stride() != parameter.stride() or storage in storages:
                 gradient = torch.empty_like(parameter).copy_(gradient)
             storages.add(storage)
@@ -296,20 +299,20 @@ class Trainer:
     # -- settings of updates ------------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Choose how the next updates are run, and drop compiled or captured ones."""
+        """Choose how the next updates are run, and discard compiled or captured ones."""
         self.is_prepared = True
         self._compile_read = self.method.compile
         self._read_settings()
         self.has_extractors = bool(self.policy.nets.with_extractor())
         limit_threads(self.policy.nets, self.method.batch_size)
         for group in self.optimizer.param_groups:
-            group["lr"] = float(group["lr"])  # a file may contain a tensor of another device
+            group["lr"] = float(group["lr"])  # a file may contain a tensor on another device
             if not group.get("fused"):
                 continue
             group["capturable"] = self.keeps_rates_on_device
             if self.keeps_rates_on_device:
                 group["lr"] = torch.tensor(group["lr"], dtype=torch.float32, device=self.device)
-        # PyTorch would warn of a capturable optimiser at the updates before a capture
+        # PyTorch would warn of a capturable optimiser in the updates before a capture
         self.optimizer._warned_capturable_if_run_uncaptured = True
         mode = choose_mode(self.method, self.device, self.planned_updates)
         if mode.captured and self.capture_failure is not None:
@@ -331,7 +334,7 @@ class Trainer:
     def fall_back(self, feature: Literal["compiled", "captured"], error: str) -> None:
         """Continue without compiling or capturing, with one warning.
 
-        :param feature: that failed.
+        :param feature: the feature that failed.
         :param error: the reason.
         """
         reason = f"not {feature}: {first_lines(error)}"
@@ -350,7 +353,7 @@ class Trainer:
         self.skipped = self.method.skipped_networks()
         self.update_intervals: dict[str, int] = {}
         self.schedules: dict[str | None, LearningRateSchedule] = {
-            None: LearningRateSchedule(self.method.learning_rate)  # of all other networks
+            None: LearningRateSchedule(self.method.learning_rate)  # the group of all other networks
         }
         self.plans: dict[tuple[bool, frozenset[str]], UpdatePlan] = {}
         for name, spec in self.specs.items():
@@ -399,7 +402,7 @@ class Trainer:
         return UpdatePlan(noise, sizes, trained, self._clip_groups(trained), polyak_pairs, buffers)
 
     def _clip_groups(self, parameters: list[Tensor]) -> ClipGroups:
-        """Return the groups of parameters: one per network with its own bound, and one of all other networks."""
+        """Return the groups of parameters: one for each network with its own bound, and one for all other networks."""
         bounds: dict[int, tuple[str, float | None]] = {}
         for name, spec in self.specs.items():
             bound = spec.training.max_grad_norm
@@ -442,7 +445,7 @@ def clip_gradients(gradients: list[Tensor], groups: ClipGroups, replicas: int) -
     norms = []
     for bound, indices in groups:
         group = [gradients[index] for index in indices]
-        # one kernel takes many tensors, but only one factor
+        # one kernel accepts many tensors, but only one factor
         by_replica = [tuple(group)]
         if replicas > 1:
             by_replica = list(zip(*map(torch.unbind, group), strict=True))
