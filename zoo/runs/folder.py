@@ -1,4 +1,4 @@
-"""A run folder: ownership, and the names and formats of its files."""
+"""A run folder: its lock, and the names and formats of its files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PHASES = ("offline", "online")
 """Phase names, indexed by the value of ``phase``."""
 OFFLINE, ONLINE = range(2)
 COLUMNS = ("timesteps", "phase", "results", "ep_lengths", "episode_seeds")
-"""Arrays of every evaluation; ``successes`` is added if the environment reports success."""
+"""Arrays in every ``evaluations.npz``; ``successes`` is added if success is the score."""
 Evaluations = dict[str, np.ndarray]
 """The evaluations of one seed so far, see :func:`with_evaluation`."""
 STUDY = "study.yml"
@@ -49,14 +49,14 @@ _STATUS_TYPES = {
 }
 STATES = ("running", "done", "failed", "interrupted")
 DIVERGED = "diverged"
-"""The ``failure`` of a run that diverged; other failures have none."""
+"""Value of ``failure`` in the status of a run that diverged; other failures do not have this entry."""
 DEAD = "dead"
 SHOWN_STATES = (*STATES, DIVERGED, DEAD)
 DEAD_RUN_HINT = "its process is gone; --resume continues it"
 STALE_AFTER = datetime.timedelta(days=1)
-"""Age of the status at which a run of another host counts as dead."""
+"""Age of its status after which a run on another host counts as dead."""
 TOTAL_SECONDS = "time/total_seconds"
-"""Column of ``progress.csv``: seconds of training since the beginning of the run, over all phases and processes."""
+"""Column of ``progress.csv``: seconds of training since the start of the run, in all phases and processes."""
 PROGRESS = {
     "time/total_timesteps": "steps",
     TOTAL_SECONDS: "seconds",
@@ -70,7 +70,7 @@ _SEED = re.compile(r"^seed: (0|[1-9]\d*)$", re.MULTILINE)
 class UnreadableRun(UsageError):
     """A file of a run folder is missing or damaged.
 
-    :param problem: text that follows the name of the file.
+    :param problem: the problem, as text that follows the file name.
     """
 
     def __init__(self, file: Path, problem: str) -> None:
@@ -80,7 +80,7 @@ class UnreadableRun(UsageError):
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Convert errors while reading a file to an error that names it."""
+    """Convert errors while reading a file to UnreadableRun, which names the file."""
     try:
         yield
     except FileNotFoundError as error:
@@ -88,8 +88,8 @@ def reading(path: Path) -> Iterator[None]:
     except (OSError, TypeError, ValueError, LookupError, RecursionError, UsageError) as error:
         problem = str(error)
         if isinstance(error, DamagedFileError):
-            problem = error.problem  # its text names the file already
-        problem = shorten(problem, 300, placeholder="...")  # YAML's errors quote the file
+            problem = error.problem  # the text of the error names the file already
+        problem = shorten(problem, 300, placeholder="...")  # errors of YAML quote the file
         raise UnreadableRun(path, f"cannot be read: {problem}") from error
 
 
@@ -116,14 +116,14 @@ class RunFolder:
 
     @cached_property
     def lock(self) -> Lock:
-        """The lock of the process that trains the run."""
+        """The lock that the process training the run holds."""
         return Lock(self.path / "lock")
 
     # -- ownership ----------------------------------------------------------------------------------------------------
 
     @classmethod
     def create(cls, log_folder: Path, algo: str, env: str, seed: int) -> RunFolder:
-        """Make and lock the folder with the next free number; runs that start together never share one."""
+        """Create and lock the folder with the next free number; runs that start together get different folders."""
         parent = log_folder / algo
         first = 1 + max(numbered_folders(parent, env), default=0)
         for number in itertools.count(first):
@@ -133,7 +133,7 @@ class RunFolder:
             except FileExistsError:
                 continue
             break
-        folder.lock.take()  # always free: the run has no record yet
+        folder.lock.take()  # the lock of a new folder is always free
         folder.write_status("running", seed, 0, 0)
         return folder
 
@@ -152,7 +152,7 @@ class RunFolder:
             "updated": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         if state == "running":
-            status["host"] = HOST  # the host on which the lock can be tested, see `state_now`
+            status["host"] = HOST  # `state_now` can test the lock only on this host
         write_text(self.status, json.dumps(status) + "\n")
 
     def read_status(self) -> dict[str, Any]:
@@ -160,7 +160,7 @@ class RunFolder:
 
         :raises UnreadableRun: if it cannot be read or lacks an entry.
         """
-        # not every status has these
+        # defaults of entries that are optional
         status: dict[str, Any] = {"pretraining_step": 0, "reason": "", **_read_json(self.status)}
         with reading(self.status):
             if status["state"] not in STATES:
@@ -176,7 +176,7 @@ class RunFolder:
     # -- config.yml and other files written before training ------------------------------------------------------------
 
     def write_config(self, record: RunRecord) -> None:
-        """Write the record of the run, seed included."""
+        """Write the record of the run, including its seed."""
         write_text(self.config, dump_yaml(record.plain()))
 
     def read_config(self) -> RunRecord:
@@ -186,7 +186,7 @@ class RunFolder:
         """
         with reading(self.config):
             text = read_text(self.config)
-            # seeds share the remaining text, and parsing YAML is the slowest part of reading a run
+            # runs that differ only in the seed are parsed once, because parsing YAML is the slowest part of reading
             record = _read_record(_SEED.sub("seed: 0", text))
             for seed in _SEED.findall(text):  # no match in a file not written by `write_config`
                 record = replace(record, seed=int(seed))
@@ -204,12 +204,12 @@ class RunFolder:
         """
         versions = _read_json(self.path / VERSIONS)
         for part in ("packages", "data"):
-            if not isinstance(versions.get(part), dict):  # of an older or damaged file
+            if not isinstance(versions.get(part), dict):  # the file is older or damaged
                 versions[part] = {}
         return versions
 
     def known_versions(self) -> dict[str, Any]:
-        """Return the same, empty if it cannot be read."""
+        """Return the versions of software and data, or empty mappings if they cannot be read."""
         try:
             return self.read_versions()
         except UnreadableRun:
@@ -218,7 +218,7 @@ class RunFolder:
     # -- evaluations.npz ----------------------------------------------------------------------------------------------
 
     def write_evaluations(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Write the evaluations so far; equal arrays are written as equal bytes."""
+        """Write the evaluations so far; the bytes depend only on the arrays."""
         with atomic_path(self.evaluations) as temporary:
             np.savez(temporary, allow_pickle=False, **arrays)
 
@@ -236,7 +236,7 @@ class RunFolder:
                 raise ValueError(f"`results` must be (evaluations, episodes), got {shape}")
             for name in dict.fromkeys((*COLUMNS, *arrays)):
                 values = arrays[name]
-                # one number for all episodes of an evaluation
+                # these have one number for all episodes of an evaluation
                 is_shared = name in ("timesteps", "phase")
                 expected = shape[:1] if is_shared else shape
                 kinds = "iu" if is_shared else "biuf"
@@ -284,10 +284,10 @@ class RunFolder:
     # -- progress.csv -------------------------------------------------------------------------------------------------
 
     def read_progress(self) -> pd.DataFrame:
-        """Return the rows of ``progress.csv`` with a time: steps, seconds, and steps per second as ``speed``.
+        """Return the rows of ``progress.csv`` that have a time: steps, seconds, and steps per second as ``speed``.
 
-        Speed counts updates offline and environment steps online. Steps and seconds count from the start
-        of the run, pretraining included. An incomplete last line is ignored.
+        Speed is in updates per second offline, and in environment steps per second online. Steps and seconds are
+        counted from the start of the run, including pretraining. An incomplete last line is ignored.
 
         :raises UnreadableRun: if the file is missing or damaged.
         """
@@ -296,7 +296,7 @@ class RunFolder:
             table = pd.read_csv(io.StringIO(text[: text.rfind("\n") + 1]))
             table = table.reindex(columns=list(PROGRESS)).rename(columns=PROGRESS).astype(float)
         table["speed"] = table["speed"].fillna(table["online_speed"])
-        return table.dropna(subset="seconds")  # rows without a time are evaluations
+        return table.dropna(subset="seconds")  # rows of evaluations have no time
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -310,7 +310,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 @lru_cache(maxsize=2048)
 def _read_record(text: str) -> RunRecord:
-    """Return the record of a ``config.yml``, which its readers share and must not change."""
+    """Return the record of a ``config.yml``; it is cached, so callers must not change it."""
     content = load_yaml(text, "it")
     return RunRecord.read(content if isinstance(content, dict) else {})
 
@@ -318,15 +318,15 @@ def _read_record(text: str) -> RunRecord:
 def with_evaluation(
     history: Evaluations, timesteps: int, phase: int, results: EpisodeResults, replica: int = 0
 ) -> Evaluations:
-    """Return the evaluations of one seed and another one, in the columns of Stable-Baselines3's ``EvalCallback``.
+    """Return the evaluations of one seed with one more, in the columns of Stable-Baselines3's ``EvalCallback``.
 
     Row t of every array is one evaluation: ``timesteps`` (T,), ``phase`` (T,) 0 offline or 1 online, and per episode
     ``results`` (returns), ``ep_lengths``, ``episode_seeds`` and, once success is the score, ``successes``, each
     (T, episodes).
 
-    :param history: earlier evaluations; empty before the first.
+    :param history: earlier evaluations; empty if there are none.
     :param timesteps: gradient steps since the end of pretraining, plus environment steps.
-    :param results: as `zoo.runs.scores.ScoringRule.apply` returns them.
+    :param results: results from `zoo.runs.scores.ScoringRule.apply`.
     :param replica: index of the replica, from 0 to S - 1.
     """
     row = {
@@ -341,13 +341,13 @@ def with_evaluation(
     if not history:
         return {name: values[None] for name, values in row.items()}
     if "successes" in row and "successes" not in history:
-        # The environment reports success only when it is true, so the episodes until now were failures.
+        # The environment reports success only if it is true, so all earlier episodes were failures.
         history = {**history, "successes": np.zeros(history["results"].shape, np.int64)}
     return {name: np.concatenate([history[name], values[None]]) for name, values in row.items()}
 
 
 def summarise(history: Evaluations) -> np.ndarray:
-    """Return the evaluations of one seed as rows of `EVALUATION`, without the single episodes."""
+    """Return the evaluations of one seed as rows of `EVALUATION`, without results of single episodes."""
     if not history:
         return np.empty(0, EVALUATION)
     rows = np.empty(len(history["results"]), EVALUATION)
@@ -387,15 +387,15 @@ def numbered_folders(parent: Path, env: str) -> dict[int, Path]:
 def find_run_folders(paths: Iterable[Path]) -> list[Path]:
     """Return the path of every run folder at or below some paths, sorted, each once.
 
-    Symbolic links are followed. A folder with several paths is returned once, under the first path. The trials of a
-    study are not results: they are found only if its folder, or one inside it, is among the paths.
+    Symbolic links are followed; a folder with several paths is returned once, under the first path. Trials of a study
+    are not results, so they are found only if the study's folder, or a folder in it, is one of the paths.
     """
     run_folders: list[str] = []
     visited: set[str] = set()
     for path in paths:
         if not path.is_dir():
             raise UsageError(
-                f"expected a folder of runs, got `{path}`, which is not one; check the path"
+                f"expected a folder of runs, got `{path}`, which is not a folder; check the path"
             )
         for folder, names, files in os.walk(path, followlinks=True):
             real_path = os.path.realpath(folder)
@@ -404,13 +404,14 @@ def find_run_folders(paths: Iterable[Path]) -> list[Path]:
                 continue
             visited.add(real_path)
             is_study = STUDY in files and folder != str(path)
-            # two of a run's files: other programs write one of that name, and one may be lost
+            # require two of a run's files: other programs use one of these names, and a run may have lost one file
             is_run = len({"status.json", "config.yml", "evaluations.npz"}.intersection(files)) > 1
             if is_run and not is_study:
                 run_folders.append(folder)
             if is_run or is_study:
                 names.clear()
-            # real folders before links, so that they determine the path; a leading dot marks an incomplete folder
+            # visit real folders before links, so that they determine the path; skip folders that are still written,
+            # whose names start with a dot
             names[:] = [name for name in names if not name.startswith(".")]
             names.sort(key=lambda name: (os.path.islink(f"{folder}/{name}"), name))
     return [Path(folder) for folder in sorted(run_folders, key=lambda path: path.split(os.sep))]
@@ -419,12 +420,12 @@ def find_run_folders(paths: Iterable[Path]) -> list[Path]:
 def check_log_folder(folder: Path, name: str = "log folder", flag: str = "-f/--log-folder") -> None:
     """Raise UsageError if a file of 64 KiB cannot be written to a log folder, which may not exist yet.
 
-    :param name: its name in the message.
-    :param flag: flag that selects it.
+    :param name: name of the folder in the message.
+    :param flag: flag that selects the folder.
     """
     existing = folder.absolute()
     try:
-        # The folder is not created here: a rejected command must leave nothing behind.
+        # The folder is not created here, because a command that is rejected must not leave files behind.
         while not existing.exists():
             existing = existing.parent
         with tempfile.NamedTemporaryFile(dir=existing) as file:
@@ -439,23 +440,23 @@ def check_log_folder(folder: Path, name: str = "log folder", flag: str = "-f/--l
 
 @contextlib.contextmanager
 def ending_recorded(folders: Sequence[RunFolder]) -> Iterator[None]:
-    """Record an exception in the status of the runs that it ends.
+    """Record an exception in the status of the runs that it interrupts.
 
     :param folders: the run folders; more may be appended later.
     """
     try:
         yield
     except CannotResume:
-        raise  # the runs are to stay as they are
+        raise  # leave the runs unchanged
     except BaseException as error:
         ending = "failed"
         if isinstance(error, KeyboardInterrupt | Interrupted):
             ending = "interrupted"
         for folder in folders:
-            # Recording often fails for the same reason as the run; its error is more useful.
+            # Recording often fails for the same reason as the run, whose error is more useful.
             with contextlib.suppress(OSError, UnreadableRun):
                 status = folder.read_status()
-                if status["state"] not in ("done", "failed"):  # it had ended before
+                if status["state"] not in ("done", "failed"):  # otherwise it had ended before
                     status |= {"state": ending, "reason": describe_error(error)}
                     folder.write_status(**status)
         raise
@@ -469,16 +470,16 @@ def describe_error(error: BaseException) -> str:
 def state_now(folder: RunFolder, status: Mapping[str, Any]) -> str:
     """Return a run's state: the one in its ``status.json``, ``diverged``, or ``dead`` if its process is gone.
 
-    A ``running`` run is dead if its lock is free and its status was written on this host. Locks may not
-    reach other hosts, and copied folders have none. So a run of another host is dead only if its status is more than a
-    day old. If locks cannot be tested, the status is returned.
+    A ``running`` run whose lock is free is dead if its status was written on this host. Locks may not be visible on
+    other hosts, and a copied folder is not locked. So a run on another host is dead only if its status is also more
+    than a day old. If locks cannot be tested, the state in ``status.json`` is returned.
 
     :param status: content of ``status.json``.
     """
     age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(status["updated"])
     is_of_here = status.get("host") == HOST
     may_be_dead = status["state"] == "running" and (is_of_here or age > STALE_AFTER)
-    # None: the storage cannot tell.
+    # `is_held` returns None if the storage does not support locks.
     if may_be_dead and folder.lock.is_held() is False:
         return DEAD
     return str(status.get("failure", status["state"]))

@@ -1,4 +1,4 @@
-"""Locks between processes; the operating system releases the lock of a process that ends, even if killed."""
+"""Locks between processes; the operating system releases a lock when its process ends, even if it is killed."""
 
 import datetime
 import errno
@@ -16,32 +16,32 @@ from zoo.terminal.messages import say_once
 
 HOST = socket.gethostname()
 SECONDS_TO_TRY = 0.2
-"""Time to try: :meth:`Lock.is_held` of another process takes the lock for an instant."""
+"""Time to retry, because :meth:`Lock.is_held` in another process takes the lock for an instant."""
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
 """Error numbers of storage without locks."""
 
 
 class Lock:
-    """A lock on a regular file, which names its holder; network storage shares such a lock between machines.
+    """A lock on a regular file that records its holder; on network storage, it works between machines.
 
-    Storage without locks grants the lock to every process, with a warning.
+    On storage without locks, every process gets the lock, with a warning.
 
-    :param path: path of the file, which remains when the lock is released.
+    :param path: path of the file, which is kept when the lock is released.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.descriptors: list[int] = []
-        """File descriptors for a child process, which then shares the lock until it ends; empty without a lock."""
-        # one lock for all threads; no fallback to a lock file, which a killed process would leave behind
+        """File descriptors for a child process, which then shares the lock until it ends; empty without the lock."""
+        # one lock for all threads; no fallback to a soft lock file, which a killed process would leave behind
         self._lock = FileLock(
             path, thread_local=False, fallback_to_soft=False, on_acquired=self.descriptors.append
         )
 
     def take(self, seconds: float = SECONDS_TO_TRY) -> bool:
-        """Take the lock, unless this object has it; return False if another process has it.
+        """Take the lock unless this object has it already; return False if another process has it.
 
-        :param seconds: time to try; -1: until it is free.
+        :param seconds: time to retry; -1 to wait until the lock is free.
         """
         if self._lock.is_locked:
             return True
@@ -57,7 +57,7 @@ class Lock:
                 f"the storage of {self.path.parent} has no locks ({error.strerror}), so two processes may train "
                 "the same run; start only one"
             )
-        # written by the holder, read by waiting processes; not atomically, because the lock is on this very file
+        # processes that wait read this record; it cannot be written atomically, because the lock is on the file itself
         since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         text = json.dumps({"host": HOST, "pid": os.getpid(), "since": since})
         with explaining_write_errors(self.path):
@@ -70,7 +70,7 @@ class Lock:
         self.descriptors.clear()
 
     def __enter__(self) -> Self:
-        """Wait until the lock is free, and take it."""
+        """Take the lock, waiting until it is free."""
         self.take(-1)
         return self
 
@@ -86,7 +86,7 @@ class Lock:
         except OSError:
             return None
         try:
-            # shared, because several processes may test it
+            # a shared lock, because several processes may test it at the same time
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True

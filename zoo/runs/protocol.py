@@ -13,20 +13,20 @@ PROTOCOL = (
     "profile", "offline_steps", "online_steps", "eval_episodes", "sparse", "dataset_size", "dataset_fingerprint",
     "net_arch", "pretraining_steps", "pretrained_actor", "success_return", "action_range", "mujoco",
 )  # fmt: skip
-"""Fields that are equal for all runs of a method.
+"""Fields in which all runs of a method agree.
 
-Runs that started from a saved behaviour flow are distinguished by its number of updates, but not by its file, because
-each seed may have another file.
+Runs that started from a saved behaviour flow are distinguished by the flow's number of updates, but not by its file,
+because each seed may have its own file.
 """
 
 _NOT_SHOWN = {*PROTOCOL} & CommonSettings.declared().keys() | {*CommonSettings.with_role("machine")}
 
 
 def describe_settings(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return the settings of an algorithm that may change a score, flat and as texts, without `PROTOCOL`."""
+    """Return name -> text, flattened, for settings of an algorithm that may affect scores, except `PROTOCOL`."""
     texts = {}
     for name, value in sorted(flatten(settings).items()):
-        # Nested settings follow their parent; empty mappings are skipped.
+        # Nested settings are shown if their parent is; empty mappings are skipped.
         if name.partition(".")[0] not in _NOT_SHOWN and value != {}:
             # a custom algorithm may have a setting with the name of a protocol field
             texts[f"settings.{name}" if name in PROTOCOL else name] = show(value)
@@ -38,18 +38,18 @@ def protocol_differences(
 ) -> list[str]:
     """Return the differences between two protocols, e.g. ``["offline_steps 10,000 against 1,000,000"]``.
 
-    Fields that one of them does not state are not compared, nor are online steps for offline scores.
+    Fields that either protocol does not state are not compared, nor are online steps for offline scores.
     """
     differences = []
     for field in PROTOCOL:
         value = protocol.get(field)
         expected = reference.get(field)
-        # Published scores lack fields.
+        # Published protocols do not state all fields.
         if value is None or expected is None or value == expected:
             continue
         if phase == "offline" and field == "online_steps":
-            continue  # they come after the offline scores
-        # Some count the last state of each trajectory as a transition, and some do not.
+            continue  # online steps come after the offline scores
+        # Some sizes count the last state of each trajectory as a transition, and some do not.
         if (
             field == "dataset_size"
             and isinstance(value, int)
@@ -91,8 +91,8 @@ def describe_layers(value: Any) -> str | None:
 
 
 def show(value: Any) -> str:
-    """Return a value of a protocol or setting as text, with thousands separated."""
-    if isinstance(value, int) and not isinstance(value, bool):  # for isinstance, `True` is an int
+    """Return a value of a protocol or setting as text, with thousands separators."""
+    if isinstance(value, int) and not isinstance(value, bool):  # `True` is an instance of int
         return f"{value:,}"
     return str(value)
 
@@ -101,14 +101,14 @@ def show(value: Any) -> str:
 
 
 def name_methods(runs: pd.DataFrame) -> pd.Series:
-    """Return the method of each run: its label, and in brackets all settings in which runs of that label differ.
+    """Return the method of each run: its label and, in brackets, all settings in which runs with this label differ.
 
-    Settings are compared per environment, because the papers' settings differ between environments; algorithms overall.
-    If all finished runs of a label are equal, the label is their name.
+    Settings are compared within an environment, because the papers' settings differ between environments; algorithms
+    are compared over all environments. If all finished runs of a label have equal settings, the label is their name.
 
     :param runs: the table of `zoo.runs.read.RunTables`; its column ``problem`` is missing for finished runs.
     """
-    methods = runs["label"].astype(object)  # floats if no run can be read
+    methods = runs["label"].astype(object)  # the dtype is float if no run can be read
     kinds = kinds_of(runs)
     for label, group in runs[methods.notna()].groupby("label"):
         table = pd.DataFrame([*group["settings"]], group.index).assign(score=kinds).fillna("None")
@@ -123,12 +123,12 @@ def name_methods(runs: pd.DataFrame) -> pd.Series:
             texts = [f"{field}={value}" for field, value in zip(fields, variant, strict=True)]
             names[variant] = f"{label} ({', '.join(texts)})"
         finished = variants[group["problem"].isna()].unique()
-        if len(finished) == 1:  # finished runs have precedence over unfinished ones
+        if len(finished) == 1:  # finished runs take precedence over unfinished ones
             names[finished[0]] = str(label)
         methods[group.index] = variants.map(names)
     return methods
 
 
 def kinds_of(runs: pd.DataFrame) -> pd.Series:
-    """Return the kind of each run's scores; without evaluations, the kind of other runs on its environment."""
+    """Return the kind of each run's scores; for a run without evaluations, that of other runs on its environment."""
     return runs["kind"].fillna(runs.groupby("environment")["kind"].transform("first"))

@@ -1,7 +1,7 @@
-"""Finished and unfinished runs, read back as tables.
+"""Read finished and unfinished runs as tables.
 
-`read_runs` finds run folders below any folder and returns one table of runs and one of evaluations. A run that cannot
-be counted stays in the table with the reason: unfinished, unreadable, or an older run of the same seed.
+`read_runs` finds run folders below any folder and returns a table of runs and a table of evaluations. A run that does
+not count is kept in the table with the reason: it is unfinished, unreadable, or an older run of the same seed.
 """
 
 import datetime
@@ -48,7 +48,7 @@ _OF_RUNS = ("run", "method", "algorithm", "environment", "domain", "task", "seed
 _MAY_CHANGE_SCORES = (
     "offline_data", "env_wrapper", "normalize", "noise_type", "noise_std", "success_at",
 )  # fmt: skip
-"""Settings of a run that are not fields of `PROTOCOL`."""
+"""Settings of a run that may affect scores, but are not fields of `PROTOCOL`."""
 _RUN_COLUMNS = (
     "run", "state", "method", "algorithm", "label", "environment", "domain", "task", "seed", "kind", "offline_step",
     "online_step", "updated", *PROTOCOL, "reference_scores", "departures", "settings", "played", "code",
@@ -62,27 +62,27 @@ ReadRun: TypeAlias = tuple[dict[str, Any], np.ndarray]
 class RunTables:
     """The runs below some folders.
 
-    :param runs: one row a run: ``run`` (its path), ``state``, ``method``, ``algorithm``, ``label``, ``environment``,
-        ``domain``, ``task``, ``seed``, ``kind`` (of its scores), ``offline_step``, ``online_step``, ``updated``, the
-        fields of `PROTOCOL`, ``reference_scores`` (returns of a random and an expert policy, or None),
-        ``departures`` (from the protocol of its profile), ``settings`` (all that may change a score, as texts by their
-        names), ``played`` (arguments of the environment of its evaluations), ``code`` (hash of the algorithm's file, or
-        None), ``problem`` (why the run does not count, or None), ``replaced_by`` (the run that stands for its method,
-        environment and seed instead, or None) and ``never_reported``
-        (whether it has no success only because other runs on its environment report it).
-    :param evaluations: one row an evaluation of a readable run, columns `EVALUATION_COLUMNS`.
+    :param runs: one row per run, with columns ``run`` (its path), ``state``, ``method``, ``algorithm``, ``label``,
+        ``environment``, ``domain``, ``task``, ``seed``, ``kind`` (of its scores), ``offline_step``, ``online_step``,
+        ``updated``, the fields of `PROTOCOL`, ``reference_scores`` (returns of a random and an expert policy, or None),
+        ``departures`` (from the protocol of its profile), ``settings`` (name -> text, for all settings that may affect
+        scores), ``played`` (arguments of the evaluation environment), ``code`` (hash of the algorithm's source file, or
+        None), ``problem`` (why the run does not count, or None), ``replaced_by`` (the newer run that counts for its
+        method, environment and seed, or None) and ``never_reported`` (whether its episodes count as failures because
+        it reported no success, but other runs on its environment did).
+    :param evaluations: one row per evaluation of a readable run, columns `EVALUATION_COLUMNS`.
     """
 
     runs: pd.DataFrame
     evaluations: pd.DataFrame
 
     def counted(self) -> pd.DataFrame:
-        """Return the rows of `evaluations` whose runs have finished and count."""
+        """Return the evaluations of runs that have finished and count."""
         good = self.runs.loc[self.runs["problem"].isna(), "run"]
         return self.evaluations[self.evaluations["run"].isin(good)]
 
     def skipped(self) -> list[dict[str, str]]:
-        """Return ``{"path": ..., "reason": ...}`` of each run that does not count, in the order of the paths."""
+        """Return ``{"path": ..., "reason": ...}`` for each run that does not count, sorted by path."""
         bad = self.runs[self.runs["problem"].notna()]
         columns = {"run": "path", "problem": "reason"}
         return bad[[*columns]].rename(columns=columns).to_dict("records")
@@ -92,17 +92,17 @@ class RunTables:
 def split_environment(name: str) -> tuple[str, str, str]:
     """Return an environment's full name, domain and task.
 
-    One task has several names in OGBench: the number may be left out for the default task
-    (``scene-play-singletask-v0`` is ``scene-play-singletask-task2-v0``), and a larger dataset adds its size
-    (``scene-play-100m-...``). All of them meet in one row; the size of the data is part of the protocol.
+    In OGBench, a task has several names: the number of the default task can be omitted
+    (``scene-play-singletask-v0`` is ``scene-play-singletask-task2-v0``), and the name of a larger dataset contains its
+    size (``scene-play-100m-...``). All of them have the same full name; the size of the data is part of the protocol.
 
-    :return: full name, domain (``cube-double-play``), task (``task2``); an unknown name
-        is also its domain, without a task.
+    :return: full name, domain (``cube-double-play``), task (``task2``); the domain of an unknown name is the name
+        itself, and its task is empty.
     """
     if name in D4RL:
         return name, D4RL[name].domain, ""
     if not is_single_task(name):
-        id = name.rpartition(":")[2]  # the module before it only registers the environment
+        id = name.rpartition(":")[2]  # the module before the colon only registers the environment
         return id, id, ""
     parsed = parse_name(name)
     task = f"task{parsed.task}"
@@ -112,10 +112,10 @@ def split_environment(name: str) -> tuple[str, str, str]:
 def read_runs(paths: Iterable[Path], finished: dict[Path, ReadRun] | None = None) -> RunTables:
     """Read all runs below some paths.
 
-    Runs of one label on one environment that differ in a setting or in the kind of their scores are different methods,
-    see `zoo.runs.protocol.name_methods`.
+    Runs with the same label on the same environment are different methods if a setting or the kind of their scores
+    differs, see `zoo.runs.protocol.name_methods`.
 
-    :param finished: cache of finished runs, by path; it is updated.
+    :param finished: cache of finished runs, path -> run; it is updated.
 
     >>> tables = read_runs([Path("logs")])
     >>> last = tables.counted().groupby(["method", "environment", "seed"]).last()
@@ -130,8 +130,8 @@ def read_runs(paths: Iterable[Path], finished: dict[Path, ReadRun] | None = None
             cache[path] = row, rows_of_run
         rows.append(dict(row))
         evaluations.append(rows_of_run)
-    # Many environments put success into an info only if it is true. So if any run reports success, the other runs on
-    # its environment never succeeded.
+    # Many environments add success to `info` only if it is true. So if any run reports success, runs on the same
+    # environment that never report it have never succeeded.
     reporting = {row["environment"] for row in rows if row.get("kind") == SUCCESS.name}
     for row, rows_of_run in zip(rows, evaluations, strict=True):
         if len(rows_of_run) and row["follows_environment"] and row["kind"] == RETURN.name:
@@ -168,7 +168,7 @@ def _read_run(path: Path) -> ReadRun:
     except UnreadableRun as error:
         return row | {"problem": error.reason}, no_evaluations
     if len(evaluations):
-        # Success was recorded if it is the score.
+        # Successes are recorded only if success is the score.
         kind = RETURN if evaluations["successes"][0] == NO_SUCCESS else SUCCESS
         row["kind"] = kind.name
     if not is_done:
@@ -178,7 +178,7 @@ def _read_run(path: Path) -> ReadRun:
 
 
 def _describe(folder: RunFolder, record: RunRecord, mujoco: str | None) -> dict[str, Any]:
-    """Return the columns of a run from its record; raise UnreadableRun if the record is invalid."""
+    """Return a run's columns from its record; raises UnreadableRun if the record is invalid."""
     try:
         columns = _columns_of(record) | {"mujoco": mujoco}
         for name in PROTOCOL:
@@ -192,9 +192,9 @@ def _describe(folder: RunFolder, record: RunRecord, mujoco: str | None) -> dict[
 
 
 def _simulators(folder: RunFolder, environment: str) -> str | None:
-    """Return the simulator group of a run, with the group of its data if they differ; see `simulator`."""
+    """Return the simulator group of a run and, if it differs, that of its data; see `simulator`."""
     name = split_environment(environment)[0]
-    if simulator(name, "3.5") is None:  # all versions simulate this robot equally
+    if simulator(name, "3.5") is None:  # all versions simulate this robot in the same way
         return None
     versions = folder.known_versions()
     played = simulator(name, versions["packages"].get("mujoco"))
@@ -220,7 +220,9 @@ def _columns_of(record: RunRecord) -> dict[str, Any]:
         "trained_agent": record.trained_agent is not None,  # each seed may have its own file
     }
     n_envs = (record.n_envs or 1) // len(record.all_seeds)
-    if n_envs > 1 and run.online_steps:  # they share one update a step
+    if (
+        n_envs > 1 and run.online_steps
+    ):  # with several environments, there are fewer updates per environment step
         besides["n_envs"] = n_envs
     return {
         **values,
@@ -247,16 +249,16 @@ def _columns_of(record: RunRecord) -> dict[str, Any]:
 
 
 def _evaluation_table(runs: pd.DataFrame, evaluations: Sequence[np.ndarray]) -> pd.DataFrame:
-    """Return one row an evaluation, columns `EVALUATION_COLUMNS`.
+    """Return a table with one row per evaluation, columns `EVALUATION_COLUMNS`.
 
     :param evaluations: rows of `EVALUATION` for each run.
     """
-    # given its dtype, NumPy does not look for one that all runs share
+    # with a given dtype, NumPy need not find a common one for all runs, which is slow
     numbers = np.concatenate([np.empty(0, EVALUATION), *evaluations], dtype=EVALUATION)
     rows = np.repeat(np.arange(len(runs)), np.fromiter(map(len, evaluations), int))
     columns: dict[str, Any] = {name: runs[name].to_numpy()[rows] for name in _OF_RUNS}
     is_success = (runs["kind"] == SUCCESS.name).to_numpy()[rows]
-    # An environment that never reports success has none.
+    # If an environment never reports success, there are no successes.
     successes = np.maximum(numbers["successes"], 0)
     columns |= {
         "source": "own",
@@ -271,7 +273,7 @@ def _evaluation_table(runs: pd.DataFrame, evaluations: Sequence[np.ndarray]) -> 
 
 
 def _find_missing_evaluation(row: Mapping[str, Any], evaluations: np.ndarray) -> str | None:
-    """Return the phase of a finished run without an evaluation at its end, as a reason."""
+    """Return a reason if a phase of a finished run lacks an evaluation at its end, otherwise None."""
     # later evaluations of a phase overwrite earlier ones
     last_steps = dict(zip(evaluations["phase"].tolist(), evaluations["step"].tolist(), strict=True))
     for phase, end in phase_ends(row).items():
@@ -285,7 +287,7 @@ def _unfinished(row: Mapping[str, Any], status: Mapping[str, Any]) -> str:
     """Return the reason why an unfinished run does not count."""
     places = []
     for phase in PHASES:
-        if row[f"{phase}_steps"] != 0:  # NaN if it is unknown
+        if row[f"{phase}_steps"] != 0:  # NaN if unknown
             steps = show(row[f"{phase}_steps"])
             places.append(f"{phase} step {row[f'{phase}_step']:,} of {steps}")
     cloned = status["pretraining_step"]
@@ -293,13 +295,13 @@ def _unfinished(row: Mapping[str, Any], status: Mapping[str, Any]) -> str:
         places = [f"pretraining step {cloned:,} of {row['pretraining_steps']:,}"]
     reason = " ".join(status["reason"].split())
     at = "at"
-    if row["state"] == DEAD:  # its status is of its last checkpoint
+    if row["state"] == DEAD:  # its status was written at its last checkpoint
         at, reason = "last checkpoint:", DEAD_RUN_HINT
     return f"{row['state']}: {at} {' and '.join(places)}" + (f"; {reason}" if reason else "")
 
 
 def _mark_duplicates(runs: pd.DataFrame) -> None:
-    """Select one run for each method, environment and seed: the newest finished one, otherwise the newest."""
+    """Select one run for each method, environment and seed: the newest finished run, or else the newest run."""
     key = ["method", "environment", "seed"]
     best_last = runs.assign(is_done=runs["problem"].isna()).dropna(subset=key)
     # The path breaks ties, so that the order of folders does not matter.
@@ -314,9 +316,11 @@ def _mark_duplicates(runs: pd.DataFrame) -> None:
 
 
 def read_speed(folder: RunFolder) -> tuple[int, float] | None:
-    """Return the last step with a speed that a run has logged, and the speed in steps per second.
+    """Return the last step for which a run has logged its speed, and the speed in steps per second.
 
-    :return: the step counts from the beginning of pretraining; None if no speed is known, or the log is damaged.
+    Steps are counted from the start of pretraining.
+
+    :return: step and speed; None if no speed is known or the log is damaged.
     """
     try:
         rows = folder.read_progress()

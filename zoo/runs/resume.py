@@ -1,4 +1,4 @@
-"""Search for the run to resume, and the result of one that has finished."""
+"""Find the run to resume, and return the result of a run that has already finished."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,9 +26,9 @@ from zoo.terminal.messages import log
 class StoredRun:
     """A run, as read from its folders.
 
-    :param folders: one for each replica.
+    :param folders: folder of each replica.
     :param record: record of the first replica.
-    :param statuses: content of ``status.json`` of each replica.
+    :param statuses: content of each replica's ``status.json``.
     """
 
     folders: list[RunFolder]
@@ -37,18 +37,18 @@ class StoredRun:
 
     @property
     def seeds(self) -> list[int]:
-        """One for each replica."""
+        """Seed of each replica."""
         return self.record.all_seeds
 
     @property
     def is_done(self) -> bool:
-        """Whether it has finished, with or without failed replicas."""
+        """Whether the run has finished, with or without failed replicas."""
         states = {status["state"] for status in self.statuses}
         return "done" in states and states <= {"done", "failed"}
 
     @property
     def has_diverged(self) -> bool:
-        """Whether every replica has diverged; other failures, such as a full disk, may be the machine's."""
+        """Whether every replica has diverged; other failures, e.g. a full disk, may be caused by the machine."""
         return all(status.get("failure") == DIVERGED for status in self.statuses)
 
     def __str__(self) -> str:
@@ -60,9 +60,9 @@ class StoredRun:
 def matching_runs(
     settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence[StoredRun], *besides: str
 ) -> list[StoredRun]:
-    """Return the runs of the same settings and seeds, in their order.
+    """Return the runs with the same settings and seeds, in the given order.
 
-    :param settings: result of :meth:`RunRecord.identity` for the same roles `besides`.
+    :param settings: result of :meth:`RunRecord.identity` with the same `besides`.
     """
     return [
         run
@@ -74,7 +74,7 @@ def matching_runs(
 def closest_run(
     settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence[StoredRun]
 ) -> str:
-    """Return the run with the fewest different settings, and its differences, as text."""
+    """Return a text about the run with the fewest different settings, and its differences."""
     differences_of_runs = []
     for run in runs:
         stored = {**run.record.identity(), "seeds": run.seeds}
@@ -85,18 +85,18 @@ def closest_run(
 
 
 def find_run(log_folder: Path, record: RunRecord, seeds: list[int] | None) -> StoredRun | None:
-    """Return the run to resume, locked for this process, or the finished one; None if there is neither.
+    """Return the run to resume, locked for this process, or a finished one; None if neither exists.
 
-    :raises UsageError: if another process is training it.
+    :raises UsageError: if another process is training the run.
     """
     settings = record.identity()
     runs, unreadable = stored_runs(log_folder, record.algo, record.env)
     # prefer unfinished runs (False < True); among equals `min` returns the first, which is the newest
     run = min(matching_runs(settings, seeds, runs), key=lambda run: run.is_done, default=None)
-    if run is None and unreadable:  # a new run would repeat its training
+    if run is None and unreadable:  # a new run might repeat the training of the unreadable one
         raise UsageError(
-            f"--resume: {unreadable[0]}; its folder contains checkpoints and may be the run to resume: restore the "
-            "file, or move the folder away to start a new run"
+            f"--resume: {unreadable[0]}; its folder contains checkpoints, so this may be the run to resume: restore "
+            "the file, or move the folder away to start a new run"
         )
     if run is None:
         unfinished = [stored for stored in runs if not stored.is_done]
@@ -111,7 +111,7 @@ def find_run(log_folder: Path, record: RunRecord, seeds: list[int] | None) -> St
         log.info("%s has finished already; leave out --resume to train again", run)
         return run
     for folder in run.folders:
-        if not folder.lock.take():  # held until this process ends
+        if not folder.lock.take():  # keep the lock until this process ends
             raise UsageError(
                 f"{folder.path} is being trained by {folder.lock.describe_holder()}; wait for it or stop it first"
             )
@@ -122,7 +122,7 @@ def find_run(log_folder: Path, record: RunRecord, seeds: list[int] | None) -> St
 
 
 def _warn_if_packages_changed(run: StoredRun) -> None:
-    """Warn of changed package versions, because their kernels may round differently."""
+    """Warn if package versions have changed, because other versions may round differently."""
     recorded = run.folders[0].known_versions()["packages"]
     changed = differences(recorded, describe_versions("")["packages"])
     if recorded and changed:
@@ -133,9 +133,9 @@ def _warn_if_packages_changed(run: StoredRun) -> None:
 
 
 def warn_if_code_changed(runs: Sequence[tuple[StoredRun, str | None]]) -> None:
-    """Warn of runs that started with another version of their algorithm's file.
+    """Warn about runs that started with another version of their algorithm's source file.
 
-    :param runs: runs, each with the current hash of the file.
+    :param runs: runs, each with the current hash of its algorithm's source file.
     """
     changed = []
     for run, code in runs:
@@ -143,7 +143,7 @@ def warn_if_code_changed(runs: Sequence[tuple[StoredRun, str | None]]) -> None:
             changed.append(str(run.folders[0].path))
     if changed:
         log.warning(
-            "%s: started with another version of the algorithm's file; move them away to train anew",
+            "%s: started with another version of the algorithm's file; move these runs away to train again",
             ", ".join(shortened(changed)),
         )
 
@@ -153,7 +153,7 @@ def stored_runs(
 ) -> tuple[list[StoredRun], list[UnreadableRun]]:
     """Return an algorithm's runs on an environment, newest first; several seeds trained together are one run.
 
-    :return: the runs, and the errors of unreadable ones with checkpoints.
+    :return: the runs, and the errors of unreadable runs that have checkpoints.
     """
     runs = []
     unreadable = []

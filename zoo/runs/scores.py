@@ -1,7 +1,7 @@
 """Results of evaluation episodes, their scoring rule, and the kinds of scores.
 
-Runs are scored by success if the environment reports it, otherwise (or on request) by return. Success may also be a
-return above a threshold. Scores of two kinds never share a column, figure or average.
+Runs are scored by success if the environment reports it, otherwise (or on request) by return. Success may also be
+defined as a return above a threshold. Scores of different kinds never share a column, figure or average.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ EVALUATION = np.dtype(
         ("length", np.float64),
     ]
 )
-"""Summary of an evaluation: phase, step, number of episodes and successes, mean return and length."""
+"""Summary of an evaluation: phase, step, numbers of episodes and successes, mean return and mean length."""
 NO_SUCCESS = -1
-"""Value of ``successes`` of an evaluation that is scored by return."""
+"""Value of ``successes`` for an evaluation that is scored by return."""
 UNREPORTED = -1
-"""Success of a step or an episode that reports none."""
+"""Success of a step or an episode that reports neither success nor failure."""
 
 
 @dataclass(frozen=True)
 class EpisodeResults:
     """Results of S replicas in the same episodes.
 
-    :param successes: success of each episode's last step, 0, 1 or `UNREPORTED`, shape (S, episodes); None if no
-        episode reported any. After `ScoringRule.apply`: the success that counts, 0 or 1, or None if scored by return.
+    :param successes: success at each episode's last step, 0, 1 or `UNREPORTED`, shape (S, episodes); None if no
+        episode reported it. After `ScoringRule.apply`: the success that counts, 0 or 1, or None if scored by return.
     :param returns: undiscounted sums of rewards, shape (S, episodes).
     :param lengths: environment steps, shape (S, episodes).
     :param seeds: reset seeds, shape (episodes,).
-    :param played: whether a replica finished all its episodes, shape (S,). A replica that did not take part, or whose
-        actions were NaN or infinite, has zeros in its rows.
-    :param any_successes: as `successes`, for success at any step of an episode.
+    :param played: whether a replica finished all its episodes, shape (S,). The rows of a replica that was not
+        evaluated, or whose actions were NaN or infinite, are zeros.
+    :param any_successes: like `successes`, but success at any step of an episode.
     """
 
     successes: np.ndarray | None
@@ -64,11 +64,11 @@ class EpisodeResults:
 class ScoringRule:
     """Rule that scores episodes.
 
-    Many environments put ``success`` into an info only if it is true. So success is the score as soon as one episode
-    reports it, and an episode that reports none is a failure.
+    Many environments add ``success`` to ``info`` only if it is true. Therefore success is the score as soon as one
+    episode reports it, and episodes that do not report it are failures.
 
-    :param score: ``"success"`` or ``"return"``; None: success if the environment reports it, otherwise the return.
-    :param success_return: lowest return of a successful episode.
+    :param score: ``"success"`` or ``"return"``; None for success if the environment reports it, otherwise return.
+    :param success_return: lowest return of a successful episode; None if success is not defined by the return.
     :param success_at: ``"any"`` for success at any step of an episode; None for its last step.
     :param reference_scores: returns of a random and of an expert policy.
     """
@@ -103,7 +103,7 @@ class ScoringRule:
 
     @property
     def follows_environment(self) -> bool:
-        """Whether the score depends on the reports of the environment."""
+        """Whether the score depends on what the environment reports."""
         return self.score is None and self.success_return is None
 
     def with_success(self) -> ScoringRule:
@@ -111,7 +111,7 @@ class ScoringRule:
         return replace(self, score="success") if self.follows_environment else self
 
     def apply(self, results: EpisodeResults, is_reported: bool = False) -> EpisodeResults:
-        """Return results with the successes that count; None if scored by return.
+        """Return the results with the successes that count, or with None as successes if scored by return.
 
         :param is_reported: whether the environment has reported success in other episodes.
         """
@@ -144,7 +144,7 @@ class ScoringRule:
 
 
 REPORTED = ScoringRule()
-"""Success as the environment reports it, else the return."""
+"""Success if the environment reports it, otherwise return."""
 
 
 # -- results that a program prints -----------------------------------------------------------------------------------
@@ -157,10 +157,10 @@ def result_of(
     rows: np.ndarray,
     failure: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Return the result of one finished run: success and return of its last evaluation, or None.
+    """Return the printed result of one finished run; success and return are from its last evaluation, or None.
 
     :param run: folder of the run.
-    :param scoring: adds the normalised return if it has reference scores.
+    :param scoring: rule of the run; with reference scores, the result includes the normalised return.
     :param rows: evaluations of the run, rows of `EVALUATION`.
     :param failure: reason and step of a replica that failed while others continued.
     """
@@ -181,7 +181,7 @@ def result_of(
 def joint_result(
     record: RunRecord, updates_per_second: float | None, results: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Return the printed result of training: the result of a single seed, or of all seeds as ``runs``."""
+    """Return the printed result of training: that of a single seed, or all seeds' results as ``runs``."""
     if updates_per_second is not None:
         updates_per_second = round(updates_per_second, 2)
     head = {"algo": record.algo, "env": record.env, "updates_per_s": updates_per_second}
@@ -197,9 +197,9 @@ def describe_evaluation(
     seeds: Sequence[int],
     scoring: ScoringRule,
 ) -> str:
-    """Return an evaluation in one line: success if it is the score, mean return and mean length.
+    """Return an evaluation as one line: success if it is the score, mean return and mean length.
 
-    For several seeds: the mean over all seeds and the score of each.
+    For several seeds, the line contains the mean over all seeds and the score of each.
     """
     played = np.flatnonzero(results.played).tolist()
     returns = results.returns[played]
@@ -232,9 +232,9 @@ def describe_evaluation(
 class ScoreKind:
     """A kind of score and its format.
 
-    :param limits: the lowest and the highest possible score, infinite if there is none.
-    :param scale: factor of displayed scores.
-    :param is_comparable: whether scores of different environments share a scale and may be averaged.
+    :param limits: the lowest and the highest possible score; infinite if unbounded.
+    :param scale: factor by which displayed scores are multiplied.
+    :param is_comparable: whether scores of different environments have a common scale and may be averaged.
     """
 
     name: str
@@ -245,7 +245,7 @@ class ScoreKind:
 
     @property
     def unit(self) -> str:
-        """Name of the score in axes and headings."""
+        """Name of the score, with its unit, for axes and headings."""
         if self.scale == 100:
             return f"{self.name} (%)"
         return self.name
@@ -253,8 +253,8 @@ class ScoreKind:
     def digits(self, scores: Iterable[float]) -> int:
         """Return the number of decimals of scores shown together.
 
-        A percentage has one; returns have four significant digits of the largest, and more if scores would
-        look equal.
+        Percentages have one decimal. Returns are shown such that the largest has four significant digits, with more
+        decimals if scores would look equal.
         """
         if self.is_comparable:
             return 1
@@ -266,9 +266,9 @@ class ScoreKind:
 
 
 def spread_digits(scores: Iterable[float]) -> int:
-    """Return the number of decimals at which the lowest and the highest score differ in two digits.
+    """Return the number of decimals with which the difference of the lowest and the highest score has two digits.
 
-    Equal scores have two significant digits. NaN and infinity do not count.
+    Equal scores are shown with two significant digits. NaN and infinity are ignored.
     """
     finite = list(filter(math.isfinite, scores))
     if not finite:
@@ -280,7 +280,7 @@ def spread_digits(scores: Iterable[float]) -> int:
         spread = abs(highest)
     if not spread:  # zero has no first digit
         return 0
-    # The power of ten of the spread has the first digit, and the next one is the second.
+    # The spread's first digit is at its power of ten, and its second digit is at the next decimal.
     return max(0, 1 - math.floor(math.log10(spread)))
 
 

@@ -1,4 +1,4 @@
-"""Versions of software and hardware of a run, and its simulator group (before or from MuJoCo 3.5.0)."""
+"""A run's software versions and hardware, and its simulator group (before or from MuJoCo 3.5.0)."""
 
 import contextlib
 import os
@@ -16,11 +16,11 @@ RECORDED_PACKAGES = (
     "flow-rl-zoo", "torch", "stable-baselines3", "sb3-contrib", "gymnasium", "ogbench", "mujoco", "numpy",
 )  # fmt: skip
 _MOVED = re.compile(r"(visual-)?(cube|scene|puzzle|antmaze|antsoccer)-")
-"""Environments that MuJoCo simulates differently from 3.5.0 on; see docs/datasets.md."""
+"""Environments that MuJoCo 3.5.0 and later simulate differently than earlier versions; see docs/datasets.md."""
 
 
 def simulator(environment: str, mujoco: str | None) -> str | None:
-    """Return the group of a MuJoCo version, before or from 3.5.0; None if they agree or it is unknown.
+    """Return the group of a MuJoCo version, before or from 3.5.0; None if the groups agree or it is unknown.
 
     :param environment: name of an environment or a domain.
     """
@@ -31,10 +31,10 @@ def simulator(environment: str, mujoco: str | None) -> str | None:
 
 
 def warn_of_simulator(environment: str, noun: str, mujoco: str | None) -> None:
-    """Warn if the installed MuJoCo simulates an environment differently from the recorded version.
+    """Warn if the installed MuJoCo simulates an environment differently than the recorded version.
 
-    :param noun: the recorded data or scores, plural.
-    :param mujoco: the recorded version; None if it is unknown.
+    :param noun: noun for the recorded data or scores, plural.
+    :param mujoco: the recorded version; None if unknown.
     """
     installed = version("mujoco")
     if simulator(environment, mujoco) not in (None, simulator(environment, installed)):
@@ -52,7 +52,7 @@ def processor() -> str | None:
 
 
 def describe_versions(device: str, data: Any = None) -> dict[str, Any]:
-    """Return the software, device and data of a run, as JSON-serialisable values for ``versions.json``.
+    """Return a run's software, device and data, as JSON-serialisable values for ``versions.json``.
 
     :param data: a `zoo.datasets.formats.base.Dataset`, or None.
     """
@@ -74,10 +74,10 @@ def describe_versions(device: str, data: Any = None) -> dict[str, Any]:
 
 def git_commit() -> str | None:
     """Return the commit of the checkout, with ``-dirty`` if files differ; None for an installed package."""
-    root = Path(__file__).resolve().parents[2]  # of zoo/runs/versions.py
-    if not (root / ".git").exists():  # there may be a repository around an installed package
+    root = Path(__file__).resolve().parents[2]  # this file is zoo/runs/versions.py
+    if not (root / ".git").exists():  # do not use a repository that contains an installed package
         return None
-    # within a hook, git's variables name the repository of the hook
+    # in a git hook, these variables refer to the repository of the hook
     variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
