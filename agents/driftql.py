@@ -116,7 +116,7 @@ class DriftQL(Method):
         """Return the drift of a state's samples: attraction to its dataset action minus repulsion among themselves.
 
         :param samples: (S, B, M, D).
-        :param actions: of the data, (S, B, D).
+        :param actions: dataset actions, (S, B, D).
         :return: (S, B, M, D).
         """
         scale = samples.shape[-1] ** 0.5 if self.scale_distances else 1.0

@@ -88,7 +88,7 @@ class IQL(Method):
         return {}
 
     def action_noise_table(self) -> dict[str, Draw]:
-        """Return the noise around the mean."""
+        """Return the noise that is added to the policy's mean."""
         return {"action": normal()}
 
     def loss_weights(self) -> dict[str, float]:
@@ -100,7 +100,7 @@ class IQL(Method):
         return (nets.actor(observations) + self.sample_std * noise["action"]).clamp(-1, 1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the critics' target from V at the next state, V's from the target critics, and the advantage."""
+        """Return the critics' target, from V at the next state, V's, from the target critics, and the advantage."""
         q = nets.critic(batch.observations, batch.actions)
         # from the online critics; the value regresses to the target critics
         advantage = pessimistic_value(q, self.rho) - nets.value(batch.observations)

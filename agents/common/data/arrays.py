@@ -307,7 +307,7 @@ def _fitting(arrays: Arrays, obs_shape: Shape, action_size: int, images: bool) -
 def refuse_bad(name: str, array: Array, rows: Flags | None = None) -> None:
     """Require zeros and ones in one of `FLAGS`, and finite numbers in other arrays; name the first other row.
 
-    :param name: of the array.
+    :param name: name of the array.
     :param array: its values, (rows, ...).
     :param rows: which rows are checked, (rows,); None: all.
     """
@@ -511,7 +511,7 @@ class ActionRange:
     def require_inside(self, name: str, actions: Array, valid: Flags | None = None) -> None:
         """Raise an error for actions out of bounds by more than rounding; values are compared in single precision.
 
-        :param name: of the array, for the message.
+        :param name: name of the array, for the message.
         :param actions: (rows, A).
         :param valid: which rows are checked, (rows,); None: all.
         :raises ValueError: for the first such row.

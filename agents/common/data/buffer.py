@@ -40,7 +40,7 @@ class SequenceReplayBuffer(TransitionStore):
     :param buffer_size: capacity in online transitions, over all environments.
     :param observation_space: Box, Discrete, MultiDiscrete, MultiBinary, or Dict of these. Images are stored as uint8.
     :param action_space: Box; actions are stored scaled to [-1, 1].
-    :param device: of batches, and of the stored data unless these are in host memory.
+    :param device: device of batches, and of the stored data unless these are in host memory.
     :param n_envs: environments that add transitions; with S replicas, environment e feeds replica e // (n_envs / S).
     :param optimize_memory_usage: not used; SB3 passes it.
     :param handle_timeout_termination: whether a time limit keeps the bootstrap (``TimeLimit.truncated`` in the info).
@@ -51,8 +51,8 @@ class SequenceReplayBuffer(TransitionStore):
     :param sparse: whether online rewards other than 0 become -1.
     :param balanced: whether half of every batch is drawn from the dataset and half from online transitions. No
         sequence then continues from the dataset into online transitions.
-    :param storage: of the data: ``"device"``, ``"host"``, or ``"auto"``: on the device if they fit, decided whenever a
-        dataset is loaded.
+    :param storage: location of the data: ``"device"``, ``"host"``, or ``"auto"``: on the device if they fit, decided
+        whenever a dataset is loaded.
     :param frame_stack: k, the frames of which an observation of images is a stack, as `agents.FrameStack` makes it.
         Single frames are stored; a dataset has them too.
     :param shorten_returns: whether returns end with their episode, as SB3's n-step returns do, and every transition
@@ -304,7 +304,7 @@ def read_buffer(file: IO[bytes], buffer: SequenceReplayBuffer, name: str) -> Non
 
     :param file: open for reading.
     :param buffer: a buffer with the same spaces, environments and kind of rows.
-    :param name: of the file, for messages.
+    :param name: name of the file, for messages.
     :raises ValueError: if the file is damaged, not a replay buffer, or of another kind of buffer.
     """
     arrays = read_npz(file)

@@ -19,8 +19,9 @@ from agents.common.validation import count
 class Shard:
     """One part of a dataset: whole trajectories, in one ``.npy`` file per array.
 
-    :param files: of the transitions in order, ``observations``, ``actions``, ``rewards``, ``masks`` and ``terminals``,
-        n rows or more; and ``final_observations``, the last next observation of each trajectory, k rows or more.
+    :param files: files of the transitions in order, ``observations``, ``actions``, ``rewards``, ``masks`` and
+        ``terminals``, n rows or more; and ``final_observations``, the last next observation of each trajectory, k rows
+        or more.
     :param transitions: n, the number of rows to use; the last row ends a trajectory.
     :param trajectories: k, the number of trajectories in these rows.
     """
@@ -111,7 +112,7 @@ class ShardLoader:
     def load(self, index: int) -> dict[str, Tensor]:
         """Return a part in the buffer's format, and start reading the next one.
 
-        :param index: of the part.
+        :param index: index of the part.
         :return: the tensors that :meth:`Transitions.write` fills.
         """
         # a resumed run may start at a part other than the one read ahead

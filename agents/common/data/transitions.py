@@ -364,7 +364,7 @@ class TransitionStore(BaseBuffer):
     def restore(self, description: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
         """Replace the content with that of a buffer of the same kind.
 
-        :param description: from its :meth:`describe`.
+        :param description: description from its :meth:`describe`.
         :param arrays: its tensors.
         :raises ValueError: if the tensors do not match the description; the buffer is then unchanged.
         """

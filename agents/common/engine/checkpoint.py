@@ -52,7 +52,7 @@ def save_checkpoint(model: StoredModel, folder: Path, **values: Any) -> Path:
     Call it between steps: after an offline update, or at the start of a rollout.
 
     :param model: the model in training.
-    :param folder: of the run's checkpoints.
+    :param folder: folder of the run's checkpoints.
     :param values: plain values to save with it.
     :return: the new checkpoint's folder.
 
@@ -173,7 +173,7 @@ def _restore_model(model: StoredModel, path: Path) -> None:
 def write_model(model: StoredModel, path: Path) -> None:
     """Save a model to a path in an existing folder; SB3 would create the folder again if it had been deleted.
 
-    :param model: of this library, or one of SB3's algorithms.
+    :param model: model of this library or of one of SB3's algorithms.
     :param path: the file.
     """
     with path.open("wb") as file:
@@ -183,7 +183,7 @@ def write_model(model: StoredModel, path: Path) -> None:
 def random_states(model: StoredModel) -> dict[str, Any]:
     """Return the state of every random generator of training; environments have others.
 
-    :param model: with the device and further generators.
+    :param model: model with the device and further generators.
     :return: plain values, arrays and tensors.
     """
     cuda_states = []

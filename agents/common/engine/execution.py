@@ -69,7 +69,7 @@ def choose_mode(method: Method, device: torch.device, planned: int) -> Mode:
     """Choose how updates are run, by a rule: if it were measured, equal runs on one machine could differ.
 
     :param method: the algorithm, with the setting `compile`.
-    :param device: of the networks.
+    :param device: device of the networks.
     :param planned: number of updates of the model at the end of the training phase, which is the same in a resumed run.
     :return: the mode.
     """
@@ -133,7 +133,7 @@ Evaluate = Callable[[Batch, Noise], tuple[Tensor, Info]]
 def compiled(losses: Evaluate) -> Evaluate:
     """Return losses that are compiled at their first evaluation.
 
-    :param losses: of one model.
+    :param losses: losses of one model.
     :return: the same function.
     """
 
@@ -173,7 +173,7 @@ def capture(
     """Capture a step in a CUDA graph, without running it.
 
     :param step: the step.
-    :param device: that runs it.
+    :param device: device that runs it.
     :param generators: CUDA generators that it uses.
     :raises RuntimeError: if the step cannot be captured; its cause is the error of the step. Stream, allocator and
         generators are then restored, so that the step can run uncaptured.

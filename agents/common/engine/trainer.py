@@ -46,11 +46,11 @@ class UpdatePlan:
     """Noise and trained parameters of an update, which depend on the networks that it skips.
 
     :param noise: every random tensor by name.
-    :param sizes: of the axes of noise by their letters, except B.
+    :param sizes: sizes of noise axes by letter, except B.
     :param parameters: trained parameters, in the optimiser's order.
     :param clip_groups: which parameters are clipped together.
     :param polyak_pairs: weight of the new value, online parameters, and parameters of their target networks.
-    :param buffers: of online networks and of their targets, e.g. the statistics of batch normalisation.
+    :param buffers: buffers of online and of target networks, e.g. the statistics of batch normalisation.
     """
 
     noise: dict[str, Draw]
@@ -64,8 +64,8 @@ class UpdatePlan:
 class Trainer:
     """Takes a model's gradient steps; none waits for the device or branches on values.
 
-    :param model: with the replay buffer, the policy that is trained, and the count of updates.
-    :param seeds: of all replicas; batches and noise depend on all of them, since they are sampled together.
+    :param model: the model, with replay buffer, trained policy and number of updates.
+    :param seeds: seeds of all replicas; batches and noise depend on all of them, since they are sampled together.
 
     >>> model = agents.QAM("MlpPolicy", "Pendulum-v1", horizon_length=1, net_arch=[32])
     >>> model = model.learn(total_timesteps=20)
@@ -207,7 +207,8 @@ class Trainer:
         """Take one gradient step: losses, clipped gradients, target networks, parameters.
 
         :param batch: the batch, observations as the networks see them.
-        :param noise: all noise of the update. :return: losses and diagnostics, each (S,).
+        :param noise: all noise of the update.
+        :return: losses and diagnostics, each (S,).
         """
         if not self.policy.training:  # acting switches dropout and batch statistics off
             self.policy.set_training_mode(True)

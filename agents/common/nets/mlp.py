@@ -40,8 +40,8 @@ class Layer(NamedTuple):
     :param bias: ``(*stack, out)``.
     :param activation: elementwise function; None for a plain output.
     :param dtype: lower precision of the matrix product's factors, or None.
-    :param norm_scale: of the LayerNorm after the activation, ``(*stack, out)``, or None.
-    :param norm_bias: likewise.
+    :param norm_scale: scale of the LayerNorm after the activation, ``(*stack, out)``, or None.
+    :param norm_bias: bias of the same LayerNorm, or None.
     """
 
     weight: Tensor
@@ -124,7 +124,7 @@ def linear(
 def evaluate(layers: Sequence[Layer], x: Tensor) -> Tensor:
     """Evaluate layers one after the other.
 
-    :param layers: from the input to the output; without any, x is returned.
+    :param layers: layers from the input to the output; without any, x is returned.
     :param x: ``(*stack, ..., in)``.
     :return: ``(*stack, ..., out)``.
     """
@@ -144,7 +144,7 @@ def matmul_precision(precision: str, device: torch.device) -> Iterator[None]:
     float32 use TF32 too. On a CPU the switches are unchanged.
 
     :param precision: ``fp32``, ``tf32`` or ``bf16``.
-    :param device: of the model.
+    :param device: device of the model.
     """
     if device.type == "cpu":
         yield
@@ -183,7 +183,7 @@ class StackedMLP(nn.Module):
     """Independent MLPs with stacked parameters: dense, GELU (tanh form), then LayerNorm if it is enabled.
 
     :param stack: leading axes of the parameters, (S,) or (S, E).
-    :param layer_sizes: from the input to the output.
+    :param layer_sizes: sizes from the input to the output.
     :param layer_norm: whether every hidden activation is normalised.
     :param activate_final: whether the last layer is activated (and normalised) too.
     :param activation: elementwise function applied after the dense layers; None: GELU.

@@ -42,7 +42,7 @@ _TRACED_ROWS = 61
 class ExportedPolicy(nn.Module):
     """A policy as a function of tensors: raw observations and noise in, chunks in the environment's units out.
 
-    :param policy: of one replica.
+    :param policy: policy with one replica.
     """
 
     low: Tensor
@@ -89,7 +89,7 @@ def export_onnx(
     environment's units. ``flow_rl_zoo`` in the file's metadata is JSON with the policy's settings, its inputs, the
     distribution of its noise, and ``about``.
 
-    :param policy: of one replica, or a model: from ``agents.load_policy`` or ``agents.load``.
+    :param policy: policy with one replica, or a model: from ``agents.load_policy`` or ``agents.load``.
     :param path: file, usually with the ending ``.onnx``.
     :param about: further metadata: values that JSON takes.
     :return: the largest difference from PyTorch's actions over 100 observations, in units of the action range.
@@ -249,7 +249,7 @@ def run_onnx(file: bytes | str, inputs: Mapping[str, NDArray[Any]]) -> NDArray[A
     """Return the actions of an exported policy, (B, H, *action shape).
 
     :param file: its content or its name.
-    :param inputs: by their names.
+    :param inputs: inputs by name.
     :return: the chunks.
     """
     import onnxruntime

@@ -49,8 +49,8 @@ def check_first_update(
     """Call an algorithm's hooks as an update and acting do, and note in the method that they were checked.
 
     :param method: the algorithm; nothing else of it changes.
-    :param observation_space: of its networks' input, a Box of one axis.
-    :param action_space: of its environment.
+    :param observation_space: space of its networks' input, a Box with one axis.
+    :param action_space: action space of its environment.
     :return: the inputs and networks of the check, for further checks.
     :raises AgentError: if a hook is missing, fails, or returns another type, name, shape or NaN.
     """
@@ -108,9 +108,9 @@ def check_first_update(
 def random_batch(policy: FlowPolicy, rows: int, generator: torch.Generator) -> Batch:
     """Return a random batch, different for every replica; one row in eight crosses a trajectory's end.
 
-    :param policy: for the sizes.
+    :param policy: policy with the sizes.
     :param rows: B.
-    :param generator: of the numbers.
+    :param generator: random generator.
     :return: the batch.
     """
     normals = partial(

@@ -162,7 +162,7 @@ class FlowPolicy(ActingPolicy):
             if isinstance(network, PretrainedNetwork):
                 network.field.read_rows = self.layout.observations
             elif isinstance(network, ObservingNetwork) and not is_flat:
-                # each network has a separate extractor; SB3's attribute is the last one
+                # each network has a separate extractor; SB3's attribute refers to the last one
                 self.features_extractor = self.make_features_extractor()
                 network.features_extractor = self.features_extractor
                 network.prepare_rows = self.layout.to_extractor_input

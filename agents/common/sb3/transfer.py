@@ -35,7 +35,7 @@ def check_fit(flow: PretrainedFlow, method: Method, normalizer: VecNormalize | N
 
     :param flow: the custom flow.
     :param method: the algorithm.
-    :param normalizer: of the environment, or None.
+    :param normalizer: statistics of the environment, or None.
     :raises ValueError: for the first reason.
     """
     if not isinstance(flow, PretrainedFlow):
@@ -66,7 +66,7 @@ def check_fit(flow: PretrainedFlow, method: Method, normalizer: VecNormalize | N
 def check_outputs(policy: FlowPolicy) -> None:
     """Call a policy's custom flow; raise an error unless it is a differentiable function of each row of its inputs.
 
-    :param policy: with the flow among its networks.
+    :param policy: policy whose networks include the flow.
     :raises ValueError: if it fails, changes its inputs, mixes rows, or returns another shape, NaN, other numbers each
         time or no gradient.
     """
@@ -150,8 +150,8 @@ def _inputs(policy: FlowPolicy) -> list[Tensor]:
 def check_samples(policy: FlowPolicy, buffer: SequenceReplayBuffer) -> None:
     """Compare samples of a policy's custom flow in states of the dataset with the dataset's actions and with noise.
 
-    :param policy: with the flow among its networks.
-    :param buffer: with the dataset.
+    :param policy: policy whose networks include the flow.
+    :param buffer: buffer with the dataset.
     :raises ValueError: if samples are further from the data than noise is.
     """
     device = policy.device if buffer.placement.on_device else "cpu"
@@ -215,7 +215,7 @@ def load_behaviour(policy: FlowPolicy, path: Source, normalization: Normalizatio
     A policy that scales observations must have their statistics already.
 
     :param policy: whose flow is replaced.
-    :param path: of the saved model.
+    :param path: path of the saved model.
     :param normalization: the `VecNormalize` of the model.
     :raises ValueError: if one of the two has no such flow, or they do not fit together.
     """
