@@ -1,4 +1,4 @@
-"""Load an agent and its score: of a run, of a file, from the hub, or a trained one that comes with the package."""
+"""Load an agent and its score from a run, a file or the hub, or load a trained agent that comes with the package."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ class Score:
     """A score of one agent.
 
     :param kind: kind of score, success rate or return, by its name in `zoo.runs.scores`.
-    :param mean: over the episodes.
-    :param low: lower end of the 95% interval; Wilson's for success, Student's for returns.
-    :param high: its upper end.
+    :param mean: mean over the episodes.
+    :param low: lower end of the 95% interval; Wilson's for success, Student's t for returns.
+    :param high: upper end of the interval.
     :param episodes: number of episodes.
     """
 
@@ -89,17 +89,17 @@ class Score:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Both ends; None for the return of one episode: JSON has no infinite numbers."""
+        """Both ends; None for the return of a single episode, because JSON has no infinite numbers."""
         return (self.low, self.high) if math.isfinite(self.low) else None
 
     @property
     def interval_text(self) -> str:
-        """The interval in words, e.g. ``[83.8, 97.9]``, in percent for success."""
+        """The interval as text, e.g. ``[83.8, 97.9]``, in percent for success."""
         return f"[{self._shown(self.low)}, {self._shown(self.high)}]"
 
     @property
     def text(self) -> str:
-        """The score in words, e.g. ``success 94.0% [83.8, 97.9]``."""
+        """The score as text, e.g. ``success 94.0% [83.8, 97.9]``."""
         unit = "%" if SCORE_KINDS[self.kind].is_comparable else ""
         text = f"{self.kind} {self._shown(self.mean)}{unit}"
         if self.interval is None:
@@ -107,7 +107,7 @@ class Score:
         return f"{text} {self.interval_text}"
 
     def _shown(self, value: float) -> str:
-        """Return the mean or an end, in percent for success, with the same decimals."""
+        """Return the mean or an end of the interval as text, in percent for success, all with the same decimals."""
         kind = SCORE_KINDS[self.kind]
         digits = 1
         if not kind.is_comparable:
@@ -116,13 +116,13 @@ class Score:
 
 
 def interval_of_mean(values: np.ndarray) -> tuple[float, float]:
-    """Return Student's 95% interval of a mean; of one value it is infinite."""
+    """Return the 95% t-interval of a mean; for a single value, it is infinite."""
     if len(values) < 2:
         return -math.inf, math.inf
     mean = values.mean()
     error = stats.sem(values)
     low, high = mean, mean
-    if error:  # SciPy's interval of a scale of 0 is NaN
+    if error:  # SciPy returns NaN for a scale of 0
         low, high = stats.t.interval(0.95, len(values) - 1, mean, error)
     return float(low), float(high)
 
@@ -136,7 +136,7 @@ FOLDER = Path(str(files("zoo") / "trained"))
 def find_trained(algo: str, env: str) -> Path:
     """Return the file of a trained agent.
 
-    :raises UsageError: if there is none; the message lists the existing ones.
+    :raises UsageError: if it does not exist; the message lists the existing ones.
     """
     file = FOLDER / algo / f"{file_name_of(env)}{ENDING}"
     if not file.is_file():
@@ -160,26 +160,26 @@ def list_trained() -> dict[str, list[str]]:
 
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 POLICY = "policy.safetensors"
-"""The only file of a repository that is read; see `agents.common.model_file`. Loading it runs nothing."""
+"""The only file that is read from a repository; see `agents.common.model_file`. Loading it does not execute code."""
 
 
 def hub_library() -> Any:
     """Return the module `huggingface_hub`.
 
-    :raises UsageError: if it is not installed.
+    :raises UsageError: if the package is not installed.
     """
     return import_optional("huggingface_hub", "huggingface_hub", "the hub", "huggingface_hub>=2,<3")
 
 
 @contextlib.contextmanager
 def hub_errors(repo: str) -> Iterator[None]:
-    """Convert errors of the hub's library to a UsageError of one sentence."""
+    """Convert errors of the hub's library to a UsageError with a message of one sentence."""
     errors = importlib.import_module("huggingface_hub.errors")  # an optional package
     try:
         yield
     # the hub's HTTP error derives from the base class of its HTTP library, which network errors share
     except (errors.HFValidationError, errors.HfHubHTTPError.__mro__[1], OSError) as error:
-        # messages of the library have several lines, with links and the HTTP request
+        # messages of the library have several lines, including links and the HTTP request
         reason = one_line(error.__cause__ or error)
         if isinstance(error, errors.RemoteEntryNotFoundError):
             reason = f"it contains no agent of this library: expected the file {POLICY}"
@@ -192,9 +192,8 @@ def hub_errors(repo: str) -> Iterator[None]:
 def download_policy(name: str) -> Path:
     """Return the policy of a repository, downloaded or from the hub's cache.
 
-    :param name: ``my-name/my-agent``, followed by ``@`` and a branch, tag or commit to load another version than the
-        newest.
-    :raises UsageError: if there is none, or the hub cannot be reached.
+    :param name: ``my-name/my-agent``, optionally followed by ``@`` and a branch, tag or commit.
+    :raises UsageError: if the repository has no policy, or the hub cannot be reached.
     """
     repo, _, revision = name.partition("@")
     api = hub_library().HfApi()
@@ -216,17 +215,17 @@ class Agent:
 
     :param algo: id of its algorithm.
     :param policy: the policy.
-    :param source: file that it was loaded from.
-    :param env: name of the environment, as runs have it.
-    :param env_kwargs: arguments of `zoo.envs.make.make_env`; the policy's stacked frames are added.
-    :param episodes: episodes of an evaluation.
+    :param source: file from which it was loaded.
+    :param env: name of the environment, as in runs.
+    :param env_kwargs: arguments of `zoo.envs.make.make_env`; the number of frames that the policy stacks is added.
+    :param episodes: episodes per evaluation.
     :param seed: seed of initial states and noise.
-    :param replica: index of its noise stream: the seed of its training.
+    :param replica: index of its noise stream, the seed of its training.
     :param scoring: rule that scores its episodes.
-    :param stated: score recorded in its file; None if there is none.
+    :param stated: score recorded in its file, or None.
     :param run: its run folder; None for a single file or in another environment.
     :param versions: known package versions of its training.
-    :param trust: whether the name of its environment, which is from a file, may choose a module to import.
+    :param trust: whether modules that only its file names may be imported.
     """
 
     algo: str
@@ -250,9 +249,9 @@ class Agent:
 
     @property
     def env_id(self) -> str:
-        """Gymnasium's id of the environment.
+        """Gymnasium id of the environment.
 
-        :raises UsageError: if its environment or its wrappers would import a module that only a file names.
+        :raises UsageError: if the environment or a wrapper needs the import of a module that only a file names.
         """
         imports = [(self.env.rpartition(":")[0], f"`{self.env}`", f"--env {self.env}")]
         for path, _ in named_wrappers(self.env_kwargs.get("env_wrapper", ())):
@@ -267,7 +266,7 @@ class Agent:
         return gym_id(self.env)
 
     def with_protocol(self, episodes: int | None, seed: int | None) -> Self:
-        """Return this agent for other episodes or another seed, if they are given."""
+        """Return this agent with another number of episodes and another seed, if given."""
         return replace(
             self,
             episodes=self.episodes if episodes is None else episodes,
@@ -275,7 +274,7 @@ class Agent:
         )
 
     def check_spaces(self, spaces: tuple[gymnasium.Space[Any], gymnasium.Space[Any]]) -> None:
-        """Reject an environment whose spaces differ from the policy's training spaces.
+        """Raise UsageError if an environment's spaces differ from those the policy was trained with.
 
         :param spaces: the environment's observation and action space.
         """
@@ -286,9 +285,9 @@ class Agent:
 def find_agent(args: argparse.Namespace) -> Agent:
     """Return the agent that the flags of :mod:`zoo.models.agent_flags` name.
 
-    Modules named by the user are imported; modules named by a file must be imported already, or trusted.
+    Modules named by the user are imported; modules named by a file must be imported already or trusted.
     """
-    # first, so that files may name environments registered there
+    # first, because files may name environments that these packages register
     import_environments(args.gym_packages)
     with as_usage_error(RuntimeError):
         get_device(args.device)  # raises for an unknown device
@@ -484,7 +483,7 @@ def _agent_of_policy(path: Path, env: str | None, device: str, trust: bool) -> A
 def require_plain_arguments(path: Path, env_kwargs: object) -> None:
     """Reject paths and modules that a file would pass to an environment and its wrappers.
 
-    :raises UsageError: if it is not a mapping of names to numbers, booleans and words, or lists and mappings of these.
+    :raises UsageError: unless it maps names to numbers, booleans and words, or to lists and mappings of these.
     """
     if not isinstance(env_kwargs, dict):
         raise UsageError(
@@ -494,13 +493,13 @@ def require_plain_arguments(path: Path, env_kwargs: object) -> None:
     wrappers = arguments.pop("env_wrapper", ())
     with as_usage_error(TypeError):
         pending = [arguments, *(kwargs for _, kwargs in named_wrappers(wrappers))]
-    while pending:  # not recursive: a file may nest as deep as it likes
+    while pending:  # not recursive, because a file may be nested arbitrarily deep
         value = pending.pop()
         if isinstance(value, dict):
             pending += value.values()
         elif isinstance(value, list):
             pending += value
-        # neither `/` nor `:`: a path or a module needs one of them
+        # allow neither `/` nor `:`, because a path or a module needs one of them
         elif isinstance(value, str) and not re.fullmatch(r"[\w .+-]*", value):
             raise UsageError(
                 f"{path} passes {value!r} to the environment, and a file cannot select files or modules; if you trust "
@@ -516,7 +515,7 @@ def find_run(logs: Path, algo: str, env: str) -> Path:
     """
     folders = numbered_folders(logs / algo, env)
     if not folders:
-        find_algorithm(algo)  # an unknown one is the better reason
+        find_algorithm(algo)  # if the algorithm is unknown, this error is more helpful
         raise UsageError(
             f"expected a run of {algo} on {env} in {logs}, found none; train one, pass -f or --trained, or pass the "
             "folder of a run as MODEL"
@@ -531,15 +530,15 @@ def _required(env: str | None, path: Path) -> str:
 
 
 def _find_checkpoint(path: Path, step: int, config: RunRecord) -> tuple[Path, int | None]:
-    """Return the model of a checkpoint and the index of the run's replica; None for a single replica.
+    """Return the model of a checkpoint, and the index of the run's replica in it; None for a single replica.
 
-    It has the replicas of all seeds, and is in the folder of the first.
+    A checkpoint contains the replicas of all seeds, and is in the folder of the first seed.
     """
-    path = path.resolve()  # its name is in the record of the run
+    path = path.resolve()  # the run's record contains the folder's name
     folders = config.folders or [path.name]
     replica = folders.index(path.name) if len(folders) > 1 else None
     models = {}
-    # oldest first: of two checkpoints at one step, the newest stays
+    # oldest first, so that the newest of several checkpoints at one step remains
     for checkpoint in reversed(find_checkpoints(path.with_name(folders[0]) / "checkpoint")):
         models[step_of(checkpoint)] = checkpoint / "model.zip"
     if step == -1:
@@ -547,6 +546,6 @@ def _find_checkpoint(path: Path, step: int, config: RunRecord) -> tuple[Path, in
     if step not in models:
         steps = ", ".join(map(str, sorted(models))) or "none"
         raise UsageError(
-            f"`--load-checkpoint` must be the step of a checkpoint of {path}, got {step}; there: {steps}"
+            f"`--load-checkpoint` must be the step of a checkpoint of {path}, got {step}; existing steps: {steps}"
         )
     return models[step], replica

@@ -81,13 +81,13 @@ def _checkpoint(text: str) -> int:
 
 
 def add_machine(parser: Parser, *names: str) -> None:
-    """Add the flag of messages, and fields of a training request as flags."""
+    """Add ``--verbose``, and fields of a training request as flags."""
     add_flags(parser, TrainRequest, names)
     add_verbose(parser)
 
 
 def check_agent(args: argparse.Namespace) -> None:
-    """Reject a command line without an agent, and flags of a run's models without a run."""
+    """Raise UsageError if no agent is named, or a flag that selects a run's model is used without a run."""
     is_file = args.model is not None or args.from_hub is not None
     if not is_file and not (args.algo and args.env):
         raise UsageError(
@@ -95,7 +95,7 @@ def check_agent(args: argparse.Namespace) -> None:
         )
     # without MODEL the flags name a run, unless they name an agent of the package or the hub
     is_run = args.model.is_dir() if args.model is not None else not (args.from_hub or args.trained)
-    # 0 is a step too
+    # compare with None, because 0 is a valid step
     if not is_run and (args.load_best or args.load_checkpoint is not None):
         raise UsageError(
             "`--load-best` and `--load-checkpoint` choose among the models of a run; pass a run's folder, or omit "

@@ -38,7 +38,7 @@ _KEPT_SETTINGS = (
 def upload(agent: Agent, repo: str) -> tuple[str, Score]:
     """Upload an agent in one commit, creating the repository if needed; return its address and the score.
 
-    Files of an earlier upload are replaced; other files stay.
+    Files of an earlier upload are replaced; other files are kept.
     """
     api = hub_library().HfApi()
     with hub_errors(repo):
@@ -56,25 +56,25 @@ def upload(agent: Agent, repo: str) -> tuple[str, Score]:
 
 
 def write_upload(agent: Agent, folder: Path, repo: str) -> Score:
-    """Write the files of an upload, without paths of this machine, and return the score of the policy.
+    """Write the files of an upload, without paths of this machine, and return the policy's score.
 
-    The policy is evaluated by its protocol; a file with a recorded score, such as a trained agent, is
-    copied unchanged.
+    The policy is evaluated with its protocol. A file with a recorded score, such as a trained agent, is copied
+    unchanged.
 
     :param repo: the repository, ``name/agent``.
-    :raises UsageError: if it is not an agent of this library, or its environment needs a file of this machine.
+    :raises UsageError: if the agent is not from this library, or its environment needs a file of this machine.
     """
     if not isinstance(agent.policy, FlowPolicy):
         raise UsageError(
             f"{agent.algo} is one of SB3's algorithms; upload it with the package `huggingface_sb3`"
         )
     require_plain_arguments(agent.source, agent.env_kwargs)
-    if agent.stated is not None:  # the score belongs to exactly these bytes
+    if agent.stated is not None:  # the recorded score is of exactly these bytes
         shutil.copyfile(agent.source, folder / POLICY)
         about = read_about(agent.source)
         score = agent.stated
     else:
-        log.info("running %s for the score on the card", count(agent.episodes, "episode"))
+        log.info("running %s for the score on the model card", count(agent.episodes, "episode"))
         _, score = play(agent)
         about = describe_agent(agent) | {"score": asdict(score)}
         agent.policy.save(folder / POLICY, agent.policy.acting_networks(), about)
@@ -86,7 +86,7 @@ def write_upload(agent: Agent, folder: Path, repo: str) -> Score:
 
 
 def describe_agent(agent: Agent) -> dict[str, Any]:
-    """Return the description in a policy's file: protocol, training and versions."""
+    """Return the description for a policy's file: protocol, training and versions."""
     training: dict[str, Any] = {}
     if agent.run is not None:
         config = RunFolder(agent.run).read_config().plain()
@@ -105,7 +105,7 @@ def describe_agent(agent: Agent) -> dict[str, Any]:
 
 
 def model_card(agent: Agent, about: dict[str, Any], score: Score, repo: str) -> Any:
-    """Return the card, with the metadata that the hub understands.
+    """Return the model card, with metadata in the hub's format.
 
     :param about: result of :func:`describe_agent`, with ``settings``.
     """
@@ -128,7 +128,7 @@ def model_card(agent: Agent, about: dict[str, Any], score: Score, repo: str) -> 
         model_name=repo.rpartition("/")[2],
         eval_results=[result],
     )
-    # a file may not select imports, so the command names them
+    # the command on the card names modules to import, because a file may not select them
     words = ["--from-hub", repo]
     algorithm_name = name_of(type(agent.policy.method))
     if ":" in algorithm_name:

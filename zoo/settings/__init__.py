@@ -1,1 +1,1 @@
-"""Settings of a run: YAML files, their layers, and the checked result."""
+"""Settings of a run: YAML files, precedence of their layers, and the checked result."""

@@ -27,7 +27,7 @@ from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import UsageError, as_usage_error
 
 _SHARED_NAMES = {"pretraining_steps"}
-"""Settings shared by a run and some algorithms; any other duplicate name belongs to the algorithm."""
+"""Settings that a run shares with some algorithms; any other name that both declare is the algorithm's."""
 PROTOCOL_SETTINGS = (*CommonSettings.with_role("protocol"), *RunSettings.with_role("protocol"))
 """Settings that a benchmark fixes for all algorithms on a domain: rewards, horizon, discount, data, steps, episodes."""
 
@@ -37,9 +37,9 @@ class Benchmark:
     """Defaults of a benchmark for an environment.
 
     :param domain: the environment's domain, e.g. ``"cube-double-play"``; None if it has no benchmark.
-    :param groups: entries for several domains, e.g. ``["visual"]``, which the domain's entry overrides. For quick
+    :param groups: entries for several domains, e.g. ``["visual"]``; the domain's entry overrides them. In quick
         settings, ``visual-quick`` overrides ``quick``.
-    :param dataset: the dataset of the environment's name.
+    :param dataset: the dataset in the environment's name.
     """
 
     domain: str | None = None
@@ -57,8 +57,8 @@ def load_config(
 ) -> RunRecord:
     """Merge the layers of settings and check the result, without an environment.
 
-    :param request: its device determines the default precision.
-    :param phases: steps of phases that only a flag can enable.
+    :param request: the request; its device determines the default precision.
+    :param phases: steps of phases that only flags can enable.
     :raises UsageError: for an unknown algorithm, profile or setting, or a value of the wrong type or range.
     """
     profile = request.profile
@@ -68,7 +68,7 @@ def load_config(
     declared = known_settings(entry)
     layers, num_protocol = _layers(request, benchmark, entry, declared)
     sources = [source for _, source in layers]
-    # Flags need no source: command.txt contains them.
+    # The sources do not include flags, because command.txt contains them.
     layers.append(({**(phases or {}), **request.run}, ""))
     values: dict[str, Any] = {}
     expected: dict[str, Any] = {}
@@ -81,7 +81,7 @@ def load_config(
     run, method, settings = _check(entry, values, request.device)
     departures: dict[str, list[Any]] = {}
     if benchmark.domain is not None:
-        # settings without a value in the protocol have their defaults there
+        # settings that the protocol does not contain have their default values in it
         defaults = {name: setting.default for name, setting in declared.items() if setting}
         departures = find_departures({**run.settings(), **settings}, defaults | expected)
         shared = merge(shared_profile(DEFAULT_PROFILE), shared_profile(profile))
@@ -111,14 +111,14 @@ def _layers(
     entry: Entry,
     declared: Mapping[str, Setting | None],
 ) -> tuple[list[Layer], int]:
-    """Return all layers of a run except its flags, and the number of protocol layers, which come first.
+    """Return all layers of a run except its flags, and the number of protocol layers, which are first.
 
     :raises UsageError: if the user's file has no entry for the run.
     """
     shipped, user_files = read_files(entry.id, request.profile, request.conf_file, declared)
     names = ["default", *benchmark.groups, request.env]
     if benchmark.domain is not None:
-        names.insert(-1, benchmark.domain)  # the entry of the environment overrides its domain's
+        names.insert(-1, benchmark.domain)  # the environment's entry overrides its domain's
     layers = layers_of(shipped, names)
     num_protocol = len(layers)
     if request.quick:
@@ -126,10 +126,10 @@ def _layers(
         names.append("quick")
     declared_values = declared_by_class(entry)
     if declared_values:
-        # more specific than a profile's values for all algorithms
+        # quick settings are more specific than a profile's values for all algorithms
         layers.append((declared_values, f"declared by {entry.id}: {', '.join(declared_values)}"))
     if request.behaviour is not None and "observation_scale" in declared:
-        # a custom flow takes observations as the environment returns them
+        # a custom flow expects observations as the environment returns them
         layers.append(({"observation_scale": None}, "--behaviour"))
     user_layers = layers_of(user_files, names)
     if request.conf_file is not None and not user_layers:
@@ -139,14 +139,14 @@ def _layers(
             f"{', '.join(existing) or 'none'}"
         )
     layers += user_layers
-    for text in request.hyperparams:  # one layer each, for its source
+    for text in request.hyperparams:  # one layer for each, so that each has its source
         layers.append((parse_overrides([text]), f"-params {text}"))
     return layers, num_protocol
 
 
 def known_settings(entry: Entry) -> dict[str, Setting | None]:
     """Return the settings of an algorithm and of a run, which settings files and ``-params`` may contain."""
-    # no algorithm declares the arguments of its policy
+    # algorithms do not declare the arguments of their policies
     return {**settings_of(entry.algorithm), **RunSettings.declared(), "policy_kwargs": None}
 
 
@@ -154,7 +154,7 @@ def declared_by_class(entry: Entry) -> dict[str, Any]:
     """Return the defaults that the class of a custom algorithm declares for inherited settings."""
     if entry.method is None or entry.id in BUILT_IN:
         return {}
-    # the nearest base of this project; bases of other packages are custom too
+    # the nearest base class of this project; base classes of other packages are custom too
     base: Any = next(kind for kind in entry.method.__mro__ if kind.__module__.startswith("agents."))
     inherited = base.declared()
     return {
@@ -167,7 +167,7 @@ def declared_by_class(entry: Entry) -> dict[str, Any]:
 def find_departures(values: Mapping[str, Any], protocol: Mapping[str, Any]) -> dict[str, list[Any]]:
     """Return departures from a benchmark's protocol, e.g. ``{"gamma": [0.995, 0.99]}``.
 
-    Online steps after a protocol without any are a further phase, and no departure.
+    If a protocol has no online steps, online steps are an additional phase, not a departure.
     """
     departures = {}
     for name in PROTOCOL_SETTINGS:
@@ -180,7 +180,7 @@ def find_departures(values: Mapping[str, Any], protocol: Mapping[str, Any]) -> d
 
 
 def require_setting(algo: str, name: str, settings: Collection[str]) -> None:
-    """Reject a name that is not among an algorithm's settings."""
+    """Raise UsageError for a name that is not a setting of the algorithm."""
     if name not in settings:
         command = f"zoo agents show {algo}"
         raise UsageError(unknown_name_message(f"setting of {algo}", name, settings, command))
@@ -217,12 +217,12 @@ def _check(
             # several times as fast with the same scores; SB3's algorithms have no such setting
             remaining.setdefault("precision", "tf32")
         if entry.method is None:
-            # rejected here, not when the model is built
+            # reject invalid values here, before the model is built
             with_named_classes("policy_kwargs", remaining.get("policy_kwargs"))
             return run, None, entry.algorithm.checked(remaining)
         method, _ = read_arguments(entry.method, (), remaining)
         policy_kwargs = remaining.get("policy_kwargs") or {}
-    # with defaults, which a later release may change
+    # record defaults too, because a later release may change them
     settings = method.settings()
     # the other arguments are settings of the method, see above
     policy_kwargs = {

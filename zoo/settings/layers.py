@@ -1,7 +1,7 @@
 """Read settings files and overrides safely, and order them by precedence.
 
-A profile is a benchmark's protocol. ``hyperparams/profiles/<name>.yml`` contains its settings for all algorithms,
-``hyperparams/<algo>.yml`` the settings of one.
+A profile is a benchmark's protocol. ``hyperparams/profiles/<name>.yml`` contains its settings for all algorithms;
+``hyperparams/<algo>.yml`` contains those of one algorithm.
 """
 
 import copy
@@ -29,7 +29,7 @@ Entries = dict[str, dict[str, Any]]
 File = tuple[str, Entries]
 """Source of entries, i.e. path and profile; and the entries of that profile."""
 Layer = tuple[Mapping[str, Any], str]
-"""Settings and their source."""
+"""Settings, and their source."""
 
 _NUMBERS = {
     "tag:yaml.org,2002:bool": r"^(true|True|TRUE|false|False|FALSE)$",
@@ -37,10 +37,10 @@ _NUMBERS = {
     "tag:yaml.org,2002:float": r"^([-+]?(\d[\d_]*\.[\d_]*|\.\d[\d_]*|\.(inf|Inf|INF))|\.(nan|NaN|NAN))$",
     "!exponent": r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$",
 }
-"""Tag -> its texts; YAML 1.1 has more: yes, no, on and off, dates, numbers to the base 8 and 60."""
+"""Tag -> pattern of its texts; other forms of YAML 1.1 are text, e.g. yes, no, on, off, dates, octal numbers."""
 
 
-# The loader in C is ten times as fast; not every build of PyYAML has it.
+# The C loader is ten times as fast, but some builds of PyYAML lack it.
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """YAML's safe loader with decimal numbers, of which 3e-4 is one and 1e5 an integer, and no name twice."""
 
@@ -54,8 +54,8 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         return super().construct_object(node, deep=True)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        """Construct a mapping; reject a duplicate key, of which YAML would drop the first value."""
-        # before YAML inserts the entries of `<<`, which may be overridden
+        """Construct a mapping; reject duplicate keys, of which PyYAML would keep only the last value."""
+        # check before PyYAML inserts the entries of `<<`, which may be overridden
         names = [str(key.value) for key, _ in node.value]
         for name in names:
             if names.count(name) > 1:
@@ -63,9 +63,9 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         return super().construct_mapping(node, deep)
 
     def construct_exponent(self, node: Any) -> int | float:
-        """Return a number such as 3e-4; a whole one is an integer."""
+        """Return a number such as 3e-4; a whole number is an integer."""
         value = float(self.construct_scalar(node))
-        if value.is_integer() and abs(value) < 1e15:  # a float of this size has every digit
+        if value.is_integer() and abs(value) < 1e15:  # floats represent such integers exactly
             return int(value)
         return value
 
@@ -81,13 +81,13 @@ _Loader.add_constructor("!exponent", _Loader.construct_exponent)
 
 
 def load_yaml(text: str, name: str) -> Any:
-    """Read YAML with JSON-serialisable values only, so it cannot contain code.
+    """Read YAML that contains only JSON-serialisable values, and therefore no code.
 
     :param name: name of the text in messages, e.g. its file.
-    :raises UsageError: if it is not valid.
+    :raises UsageError: if the text is invalid.
     """
     try:
-        return copy.deepcopy(_parse(text))  # callers change the value
+        return copy.deepcopy(_parse(text))  # a copy, because callers change the value
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{name} must be valid YAML: {error}") from error
 
@@ -97,12 +97,12 @@ _parse = functools.lru_cache(maxsize=256)(functools.partial(yaml.load, Loader=_L
 
 
 def dump_yaml(values: Any) -> str:
-    """Return JSON-serialisable values as YAML, mappings in their order."""
+    """Return JSON-serialisable values as YAML; mappings keep their order."""
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False)
 
 
 def parse_overrides(words: Sequence[str], flag: str = "-params") -> dict[str, Any]:
-    """Read ``key=value`` or ``key:value`` words of a flag into one nested mapping; later words win.
+    """Read a flag's words, ``key=value`` or ``key:value``, into one nested mapping; later words override earlier ones.
 
     :param words: e.g. ``["net_arch=[128, 128]", "policy_kwargs.n_critics=2"]``.
     """
@@ -120,20 +120,20 @@ def parse_overrides(words: Sequence[str], flag: str = "-params") -> dict[str, An
 
 
 def as_words(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return settings in the form of ``-params``, ``KEY=VALUE``."""
-    # JSON is YAML, and quotes a text such as "no"
+    """Return settings as words of ``-params``, ``KEY=VALUE``."""
+    # JSON is valid YAML, and quotes text such as "no"
     return tuple(f"{name}={json.dumps(value)}" for name, value in flatten(values).items())
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return two mappings merged deeply; values of ``over`` override values of ``base``.
+    """Return two mappings merged deeply; values in ``over`` override values in ``base``.
 
-    :param over: a name with dots stands for nested mappings, as :func:`flatten` writes it.
+    :param over: names with dots are nested mappings, as :func:`flatten` writes them.
     """
     merged = dict(base)
     for name, value in over.items():
         if isinstance(name, str) and "." in name:
-            # the call below splits any further dots
+            # the call below splits any other dots
             name, _, nested_name = name.partition(".")
             value = {nested_name: value}
         if isinstance(value, Mapping):
@@ -146,10 +146,10 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings with dotted names."""
+    """Return nested settings as a flat mapping with dotted names."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
-        # an empty mapping is a value
+        # an empty mapping counts as a value
         if isinstance(value, Mapping) and value:
             flat |= flatten(value, f"{prefix}{name}.")
         else:
@@ -179,7 +179,7 @@ def read_profiles(algo: str, path: str | Path | None = None) -> dict[str, Entrie
 
 
 def _check_entries(file: Path, location: str, entries: Any) -> None:
-    """Reject entries that are not mappings of settings.
+    """Raise UsageError for entries that are not mappings of settings.
 
     :param location: location of the entries, for messages.
     """
@@ -195,7 +195,7 @@ def _check_entries(file: Path, location: str, entries: Any) -> None:
 
 
 def _with_notes(entries: Entries) -> Entries:
-    """Return entries, each with a source and a status, by default the notes of ``default``."""
+    """Return the entries, each with a source and a status; entries without these notes get those of ``default``."""
     default = entries.get("default", {})
     notes = {note: default[note] for note in ENTRY_NOTES if note in default}
     return {name: notes | entry for name, entry in entries.items()}
@@ -205,23 +205,22 @@ def shared_profile(name: str) -> Entries:
     """Return the settings of a profile for all algorithms: entry name -> settings."""
     file = FOLDER / PROFILES / f"{name}.yml"
     if not file.exists():
-        return {}  # a profile of a single algorithm
+        return {}  # the profile is only for single algorithms
     return _with_notes(read_yaml(file, "a profile"))
 
 
 def shared_profiles() -> list[str]:
-    """Return the names of the profiles with settings for all algorithms, the default one first."""
+    """Return the names of the profiles with settings for all algorithms, the default profile first."""
     names = {file.stem for file in (FOLDER / PROFILES).glob("*.yml")}
     return [DEFAULT_PROFILE, *sorted(names - {DEFAULT_PROFILE})]
 
 
 def describe_profiles(algo: str, settings: Collection[str]) -> dict[str, Entries]:
-    """Return the settings of an algorithm in every profile, the default one first.
+    """Return the settings of an algorithm in every profile, the default profile first.
 
     :param settings: names of the algorithm's settings.
-    :return: profile -> entry name -> settings: the profile's settings for all algorithms, overridden by the
-        entries of the algorithm. Settings for all algorithms in a domain are left out if the algorithm's ``default``
-        overrides them.
+    :return: profile -> entry name -> settings. The profile's settings for all algorithms are overridden by the
+        algorithm's own entries; those for a domain are omitted if the algorithm's ``default`` overrides them.
     """
     shown = {*settings, *ENTRY_NOTES, "dataset"}
     profiles: dict[str, Entries] = {}
@@ -242,13 +241,13 @@ def describe_profiles(algo: str, settings: Collection[str]) -> dict[str, Entries
 
 
 def layers_of(files: Sequence[File], names: Sequence[str]) -> list[Layer]:
-    """Return the settings and sources of named entries, by file and then in the order of the names."""
+    """Return the settings and sources of named entries, ordered by file and then by the order of the names."""
     layers: list[Layer] = []
     for origin, entries in files:
         for name in names:
             if name not in entries:
                 continue
-            values = dict(entries[name])  # notes are removed from it
+            values = dict(entries[name])  # a copy, because notes are removed
             source = f"{origin} {name}"
             notes = [str(values.pop(note)) for note in ENTRY_NOTES if note in values]
             if notes:
@@ -262,18 +261,18 @@ def read_files(
 ) -> tuple[list[File], list[File]]:
     """Read the settings files that may apply to an algorithm in a profile, lowest precedence first.
 
-    :param profile: its entries override the default profile's.
-    :param conf: a file of the user, which overrides all shipped ones.
-    :param settings: names of the algorithm's settings; a profile's settings of other algorithms are left out.
+    :param profile: name of the profile; its entries override those of the default profile.
+    :param conf: a file of the user, which overrides all shipped files.
+    :param settings: names of the algorithm's settings; other settings of a profile are omitted.
     :return: shipped files, and files of the user.
-    :raises UsageError: if there is no such profile, or a file cannot be read.
+    :raises UsageError: if the profile does not exist or a file cannot be read.
     """
     profiles = read_profiles(algo)
     users = {} if conf is None else read_profiles(algo, conf)
     keys = {*settings, *ENTRY_NOTES}
     shipped_files: list[File] = []
     user_files: list[File] = []
-    for name in dict.fromkeys([DEFAULT_PROFILE, profile]):  # later ones win
+    for name in dict.fromkeys([DEFAULT_PROFILE, profile]):  # later profiles override earlier ones
         suffix = "" if name == DEFAULT_PROFILE else f" {PROFILES}.{name}"
         shared = shared_profile(name)
         if name not in {*profiles, *users} and not shared:
@@ -282,7 +281,7 @@ def read_files(
         for values in shared.values():
             for key in values.keys() - keys:  # settings of other algorithms
                 del values[key]
-        # the algorithm's file is more specific, so it overrides the protocol shared by all algorithms
+        # the algorithm's file is more specific, so it overrides the protocol of all algorithms
         shipped_files.append((f"hyperparams/{PROFILES}/{name}.yml", shared))
         shipped_files.append((f"hyperparams/{algo}.yml{suffix}", profiles.get(name, {})))
         user_files.append((f"{conf}{suffix}", users.get(name, {})))
@@ -290,7 +289,7 @@ def read_files(
 
 
 def read_yaml(path: Path, name: str) -> Any:
-    """Return the value of a YAML file; raise UsageError if it cannot be read or is not valid.
+    """Return the value in a YAML file; raises UsageError if it cannot be read or is invalid.
 
     :param name: kind of the file, for messages.
     """

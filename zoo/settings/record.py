@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from agents.common.method import Method
 
 FORMAT = 1
-"""Format of ``config.yml``; it changes if an older file would be read as another run."""
+"""Format number of ``config.yml``; it increases when older files would be misread."""
 _REQUIRED = ("algo", "env", "offline_steps", "seed")
 _MAY_MOVE = (
     "dataset.name",
@@ -35,18 +35,18 @@ _MAY_MOVE = (
     "trained_agent.path",
     "behaviour.function",
 )
-"""Entries outside a run's identity: files may move, and a fingerprint identifies them."""
+"""Entries that do not identify a run: paths may change, and a fingerprint identifies the files."""
 
 
 Wrappers: TypeAlias = Sequence[str | Mapping[str, Mapping[str, Any]]]
-"""Wrappers of a run's environments, as in RL Baselines3 Zoo, the innermost first.
+"""Wrappers of a run's environments, innermost first, as in RL Baselines3 Zoo.
 
 ``["gymnasium.wrappers:FlattenObservation", {"my_package:FrameSkip": {"skip": 2}}]``
 """
 
 
 def named_wrappers(wrappers: Wrappers) -> list[tuple[str, dict[str, Any]]]:
-    """Return ``module:Class`` and keyword arguments of each wrapper, the innermost first.
+    """Return ``module:Class`` and keyword arguments of each wrapper, innermost first.
 
     :raises TypeError: for an item of another form.
     """
@@ -69,7 +69,7 @@ def named_wrappers(wrappers: Wrappers) -> list[tuple[str, dict[str, Any]]]:
 
 
 def checked_wrappers(name: str, value: Any) -> list[str | dict[str, dict[str, Any]]] | None:
-    """Return wrappers in the form of a record: a name, or a mapping of one name to its keyword arguments.
+    """Return wrappers in the form of a record, each a name or a mapping of one name to its keyword arguments.
 
     :param name: name of the setting.
     :param value: a wrapper or a list of wrappers.
@@ -85,9 +85,9 @@ _optional: Any = partial(setting, default=None)
 
 
 def refuse_conflicts(conflicts: Mapping[str, object]) -> None:
-    """Raise ValueError with the message of the first existing conflict.
+    """Raise ValueError with the message of the first conflict.
 
-    :param conflicts: message -> whether settings contradict each other.
+    :param conflicts: message -> whether this conflict exists.
     """
     for message, exists in conflicts.items():
         if exists:
@@ -176,7 +176,7 @@ class RunSettings(Configurable):
     )
 
     def check_together(self) -> None:
-        """Reject phases without data or steps, and two kinds of score; reference scores imply returns."""
+        """Reject phases without data or steps, and several kinds of score; reference scores imply scoring by return."""
         normalises = self.reference_scores is not None
         has_no_data = self.offline_data == "none"
         # without `score`, success is the score if the environment reports it
@@ -207,24 +207,26 @@ _NOTE = {"role": "note"}
 
 @dataclass(frozen=True)
 class RunRecord:
-    """Everything that determines a run's outcome, and its seed.
+    """Everything that determines a run's outcome, including its seed.
 
     :param run: settings of the run.
     :param settings: settings of the algorithm, with defaults, and arguments of its policy.
-    :param method: the algorithm with its settings; None for an algorithm of SB3 and in a record that was read.
+    :param method: the algorithm with its settings; None for an SB3 algorithm, and in a record read from a file.
     :param sources: sources of the values, one line per layer.
     :param departures: setting -> its value and its value in the protocol, if they differ.
-    :param no_env: whether it trains on data alone, after which `env` is named.
+    :param no_env: whether the run has no environment; `env` is then derived from the dataset's name.
     :param env_kwargs: words ``KEY=VALUE``, like `eval_env_kwargs`.
-    :param agent: for an algorithm that is not built in: ``class``, ``package``, ``code``, a hash of its file, and
-        ``layers``, the networks with custom layer sizes.
-    :param pretrained_actor: path, ``updates`` and ``fingerprint`` of the model with its initial behaviour flow.
-    :param trained_agent: the same of its initial model.
-    :param behaviour: for a custom flow: the ``function`` that makes it, and a ``fingerprint`` of its weights and
+    :param agent: for an algorithm that is not built in: ``class``, ``package``, ``code`` (a hash of its file), and
+        ``layers`` (the networks with custom layer sizes).
+    :param pretrained_actor: path, ``updates`` and ``fingerprint`` of the model whose behaviour flow the run starts
+        from.
+    :param trained_agent: the same entries for the model that the run starts from.
+    :param behaviour: for a custom flow: the ``function`` that returns it, and a ``fingerprint`` of its weights and
         conventions.
-    :param dataset: ``name``, ``size`` and ``fingerprint`` of its dataset; ``reference_scores``, returns of a random and
-        an expert policy, if the dataset contains them.
-    :param seeds: seeds of all replicas that are trained together, if there are several; `folders` are their names.
+    :param dataset: ``name``, ``size`` and ``fingerprint`` of the dataset, and, if it contains them,
+        ``reference_scores``, returns of a random and an expert policy.
+    :param seeds: seeds of all replicas that are trained together, if there are several.
+    :param folders: names of these replicas' run folders.
     """
 
     algo: str
@@ -252,10 +254,10 @@ class RunRecord:
 
     @classmethod
     def read(cls, content: Mapping[str, Any]) -> Self:
-        """Return the record stored in a mapping of :meth:`plain`; missing entries have their defaults.
+        """Return the record from a mapping that :meth:`plain` returned; missing entries have their defaults.
 
-        :raises TypeError: if an entry has another type.
-        :raises ValueError: if it has another format, lacks a required entry, or a setting is out of range.
+        :raises TypeError: if an entry has a wrong type.
+        :raises ValueError: if the format number differs, a required entry is missing, or a setting is out of range.
         """
         if content.get("format") != FORMAT:
             raise ValueError(
@@ -270,7 +272,7 @@ class RunRecord:
             value = content.get(name)
             if value is None:
                 continue
-            if type(value) is not kind:  # `isinstance` takes `True` for an int
+            if type(value) is not kind:  # for `isinstance`, `True` would be an int
                 raise TypeError(f"`{name}` must be of type {kind.__name__}, got {value!r}")
             entries[name] = value
         run = {name: stated[name] for name in RunSettings.declared() if name in stated}
@@ -278,7 +280,7 @@ class RunRecord:
 
     def plain(self) -> dict[str, Any]:
         """Return the record as JSON-serialisable values for ``config.yml``, without entries that are None."""
-        # a key keeps the position of its first assignment, and readers look for these first
+        # these keys come first for readers; a key keeps the position of its first assignment
         values: dict[str, Any] = {"format": FORMAT, **dict.fromkeys(("algo", "env", "profile"))}
         values |= _without_tuples(self.run.settings())
         values["sparse"] = self.settings.get("sparse", False)
@@ -289,11 +291,11 @@ class RunRecord:
         return {name: value for name, value in values.items() if value is not None}
 
     def identity(self, *besides: str) -> dict[str, Any]:
-        """Return the settings, with dotted names, by which runs of the same seed are told apart.
+        """Return the settings, with dotted names, that distinguish runs with the same seed.
 
-        :param besides: roles of further entries to leave out; entries that are None are always left out.
+        :param besides: roles of other entries to omit; entries that are None are always omitted.
         """
-        excluded_roles = {"note", *besides}  # notes do not change the numbers of a run
+        excluded_roles = {"note", *besides}  # notes do not affect the numbers of a run
         roles = {entry.name: entry.metadata.get("role") for entry in fields(self)}
         for name, declared in RunSettings.declared().items():
             roles[name] = declared.role
@@ -309,7 +311,7 @@ class RunRecord:
 
     @property
     def evaluation_env_kwargs(self) -> list[str]:
-        """Arguments of evaluation environments, by default the arguments of training."""
+        """Arguments of evaluation environments, by default those of training environments."""
         return self.eval_env_kwargs or self.env_kwargs or []
 
     @property
@@ -319,7 +321,7 @@ class RunRecord:
 
     @property
     def code(self) -> str | None:
-        """Hash of the file of an algorithm that is not built in."""
+        """Hash of the source file of an algorithm that is not built in; None for built-in algorithms."""
         return (self.agent or {}).get(
             "code"
         )  # without `agent` it is built in, and the release identifies it
@@ -337,7 +339,7 @@ def differences(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[s
 
 
 def _without_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings with lists in place of tuples, which YAML lacks."""
+    """Return settings with lists instead of tuples, which YAML does not have."""
     plain = dict(values)
     for name, value in values.items():
         if isinstance(value, tuple):

@@ -29,24 +29,24 @@ from zoo.terminal.parser import (
 )
 
 MACHINE = {name: CommonSettings.declared()[name] for name in CommonSettings.with_role("machine")}
-"""Settings of all algorithms that are flags too."""
+"""Settings of all algorithms that are also flags."""
 
 SOURCES = ("auto", "download", "generate")
 """Sources of a benchmark's dataset; any other value of `--dataset` names data."""
 TUNING_SEED = 1_000_000
-"""First training seed, and evaluation seed, of tuning; the seeds of a report start at 0."""
+"""First training seed and evaluation seed of tuning, apart from the seeds of reports, which start at 0."""
 RARELY_GIVEN = (
     "eval_at_start", "log_interval", "dataset_replace_interval", "success_at", "normalize", "noise_type", "noise_std",
 )  # fmt: skip
-"""Settings of a run without a flag, for `-params` and settings files."""
+"""Settings of a run that have no flag; `-params` and settings files can set them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRequest:
-    """A run as requested by the flags of ``zoo train``; each field is the flag of its name.
+    """A run as requested by the flags of ``zoo train``; each field is the flag with the same name.
 
-    :param env: with `no_env` empty, until it is named after the data.
-    :param seeds: one for each replica; None samples one.
+    :param env: name of the environment; with `no_env`, empty until it is derived from the dataset's name.
+    :param seeds: one seed for each replica; None to sample one.
     :param hyperparams: words ``KEY=VALUE``, like `env_kwargs` and `eval_env_kwargs`.
     :param run: settings of the run (`zoo.settings.record.RunSettings`) and of its machine that are set by flags.
     """
@@ -132,7 +132,7 @@ class TrainRequest:
         """Return the words after ``zoo train`` for this run, e.g. for a process on another machine."""
         words: list[str] = []
         derived = {"run"}
-        # `env` is derived from the dataset's name then, and argparse accepts only one of --env and --no-env
+        # with --no-env, `env` is derived from the dataset's name, and argparse does not accept both flags
         if self.no_env:
             derived.add("env")
         for entry in fields(self):
@@ -140,7 +140,7 @@ class TrainRequest:
             if entry.name not in derived and value != entry.default:
                 words += _flag(entry.name, value)
         for name, value in self.run.items():
-            # two numbers are one word, e.g. `--action-range=-1,1`; other lists have a word for each item
+            # two numbers form one word, e.g. `--action-range=-1,1`; other lists have a word for each item
             is_pair = isinstance(value, list | tuple) and isinstance(value[0], int | float)
             words += _flag(name, ",".join(map(str, value)) if is_pair else value)
         return words
@@ -184,7 +184,7 @@ def _flag(name: str, value: Any) -> Iterator[str]:
         for item in value:
             yield json.dumps(item) if isinstance(item, Mapping) else str(item)
     else:
-        yield f"{word}={value}"  # in one word, because a value may start with a dash
+        yield f"{word}={value}"  # one word, because a value may start with a dash
 
 
 def add_training(
@@ -194,8 +194,8 @@ def add_training(
 ) -> None:
     """Add the flags of a training request, its seeds, and the settings of a run, which override the YAML files.
 
-    :param seed: the default; -1 samples one.
-    :param names: names of fields and settings; None adds all.
+    :param seed: default seed; -1 to sample one.
+    :param names: names of fields and settings; None for all.
     """
     groups = add_flags(parser, TrainRequest, names)
     if names is None:
@@ -222,7 +222,7 @@ def add_settings(group: argparse._ArgumentGroup, settings: Mapping[str, Setting]
     """Add a flag for each setting; without the flag, the value comes from the YAML files."""
     for name, declared in settings.items():
         options = options_of(declared.type, declared.bounds.get("at_least", 1))
-        if "action" in options:  # with `--no-...`, which overrides a YAML file's `true`
+        if "action" in options:  # add `--no-...`, to override `true` in a YAML file
             options["action"] = argparse.BooleanOptionalAction
         elif "nargs" in options:
             options["type"] = lambda text: load_yaml(text, "a wrapper")
@@ -238,7 +238,7 @@ def given_settings(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def read_request(args: argparse.Namespace) -> TrainRequest:
-    """Return the request of a command line; flags that a program lacks have their defaults.
+    """Return the request of a command line; flags that the program lacks have their defaults.
 
     :raises UsageError: if flags contradict each other.
     """
@@ -248,7 +248,7 @@ def read_request(args: argparse.Namespace) -> TrainRequest:
     elif args.seed >= 0:
         entries["seeds"] = (args.seed,)
     entries["run"] = given_settings(args)
-    # these texts may be paths, made absolute like the paths of other flags
+    # these values may be paths, so they are made absolute like other paths
     for name in ("dataset", "dataset_dir"):
         text = entries.get(name)
         if text is not None and text not in SOURCES and os.path.exists(text):
