@@ -1,1 +1,1 @@
-"""Algorithms that can be trained: the catalogue, the baselines of Stable-Baselines3, and packages of users."""
+"""Algorithms that can be trained: the catalogue, Stable-Baselines3's baselines, and users' packages."""

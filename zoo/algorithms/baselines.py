@@ -1,6 +1,6 @@
-"""Algorithms of Stable-Baselines3 and its contrib package, with the same data, evaluation and run folder as ours.
+"""Algorithms of Stable-Baselines3 and its contrib package, with the same data, evaluation and run folders as ours.
 
-They train online. The dataset is loaded into their replay buffer first (``preload``), fills half of every batch
+They train online. The dataset is loaded into the replay buffer first (``preload``), fills half of every batch
 (``balanced``), or is not used (``none``).
 """
 
@@ -36,7 +36,7 @@ from agents.common.settings import (
 )
 from agents.common.validation import integer, number
 
-# constructor arguments that are not settings here: objects, and options of SB3's replay buffer
+# constructor arguments that are not settings here, because they are objects or options of SB3's replay buffer
 NOT_SETTINGS = {
     "policy", "env", "replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage", "n_steps",
     "action_noise", "use_sde", "sde_sample_freq", "use_sde_at_warmup", "stats_window_size", "tensorboard_log",
@@ -66,7 +66,7 @@ SEARCHES: dict[str, Search] = {
 
 
 class TransitionReplayBuffer(SequenceReplayBuffer):
-    """The same storage, sampled as SB3's algorithms expect it: single transitions, no seed axis."""
+    """Replay buffer that samples what SB3's algorithms expect: single transitions, without a seed axis."""
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBufferSamples:  # type: ignore[override]
         """Sample transitions, (B, ...)."""
@@ -75,14 +75,14 @@ class TransitionReplayBuffer(SequenceReplayBuffer):
             observations=batch.observations,
             actions=batch.actions,
             next_observations=batch.next_observations,
-            # computed with gamma 1, so that a batch's discount is only the mask
+            # the buffer has gamma 1, so a batch's discount is only the mask
             dones=1 - batch.discounts.unsqueeze(1),
             rewards=batch.rewards.unsqueeze(1),
         )
 
 
 class OwnSettings(Configurable):
-    """Settings that these algorithms have here and not in SB3."""
+    """Settings that these algorithms have here but not in SB3."""
 
     net_arch: list[int] | dict[str, list[int]] | None = setting(
         default=None, doc="Sizes of the hidden layers; None takes SB3's."
@@ -97,9 +97,9 @@ class OwnSettings(Configurable):
 
 
 class Baseline(StoredModel):
-    """An SB3 algorithm with the interface of the training program; :meth:`declared` has its settings."""
+    """An SB3 algorithm with the interface of the training program; :meth:`declared` returns its settings."""
 
-    offline_steps = pretraining_steps = 0  # these train online only
+    offline_steps = pretraining_steps = 0  # SB3's algorithms train only online
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class Baseline(StoredModel):
                 f"`{type(self).__name__}` trains one seed at a time, got {len(seeds)}; pass one with --seed"
             )
         self._recorded = self.checked(settings)
-        # others stay SB3's defaults
+        # other arguments keep SB3's defaults
         settings = {name: self._recorded[name] for name in settings}
         names = OwnSettings.declared().keys() & settings
         own_settings = OwnSettings(**{name: settings.pop(name) for name in names})
@@ -134,7 +134,7 @@ class Baseline(StoredModel):
             **settings,
             replay_buffer_class=TransitionReplayBuffer,  # type: ignore[arg-type]  # it has SB3's interface
             replay_buffer_kwargs={
-                "gamma": 1.0,  # SB3's algorithms discount themselves
+                "gamma": 1.0,  # SB3's algorithms apply the discount factor themselves
                 "sparse": own_settings.sparse,
                 "balanced": own_settings.balanced_sampling,
                 **(replay_buffer_kwargs or {}),
@@ -148,7 +148,7 @@ class Baseline(StoredModel):
 
     @classmethod
     def declared(cls) -> dict[str, Setting]:
-        """Return all settings by name: SB3's, with the meanings that its docstring gives them, then our own."""
+        """Return name -> setting: first SB3's, described as in its docstring, then our own."""
         algorithm = cls.__mro__[
             4
         ]  # SB3's, after this class, Baseline, StoredModel and TrainedModel
@@ -170,7 +170,7 @@ class Baseline(StoredModel):
 
     @classmethod
     def checked(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Return all settings, defaults included; raise TypeError or ValueError for an invalid value."""
+        """Return all settings, including defaults; raises TypeError or ValueError for an invalid value."""
         checked: dict[str, Any] = {}
         for name, declaration in cls.declared().items():
             checked[name] = declaration.default
@@ -184,27 +184,27 @@ class Baseline(StoredModel):
         return dict(self._recorded)
 
     def find_divergence(self) -> dict[int, str]:
-        """Return {0: message} if a parameter is NaN or infinite, else {}; waits for the device."""
+        """Return {0: message} if a parameter is NaN or infinite, otherwise {}; waits for the device."""
         return find_divergence(
             {"parameters of policy are": [p.unsqueeze(0) for p in self.policy.parameters()]}
         )
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
-        """Update, on the part of the dataset whose turn it is."""
+        """Update on the current shard of the dataset."""
         assert isinstance(self.replay_buffer, TransitionReplayBuffer)
         self.replay_buffer.rotate_dataset(self._n_updates)
         super().train(gradient_steps, batch_size)
 
     def load_dataset(self, dataset: ArraySource | Shards) -> None:
-        """Load a dataset into the replay buffer, before the transitions that are collected.
+        """Load a dataset into the replay buffer, before transitions are collected.
 
-        :param dataset: arrays as OGBench's loader returns them, the path of an ``.npz`` file of such arrays, or shards
-            that take turns; actions in the environment's units.
+        :param dataset: arrays in the form of OGBench's loader, the path of an ``.npz`` file of them, or shards that are
+            used in turn; actions are in the environment's units.
         """
         assert isinstance(self.replay_buffer, TransitionReplayBuffer)
         action_range: tuple[ArrayLike, ArrayLike] | None = None
         if not isinstance(dataset, Shards):
-            # SB3 scales its online actions to [-1, 1], which rounds; this rounds the dataset's actions equally
+            # SB3 scales online actions to [-1, 1], which rounds them; round the dataset's actions in the same way
             action_space: Any = self.action_space
             action_range = (action_space.low, action_space.high)
         self.replay_buffer.load_dataset(dataset, action_range)
@@ -225,5 +225,5 @@ class TQC(Baseline, sb3_contrib.TQC):
 class CrossQ(Baseline, sb3_contrib.CrossQ):
     """SAC with batch normalisation and without target networks.
 
-    :param policy_delay: updates of the critics for each of the actor, >= 1.
+    :param policy_delay: critic updates per actor update, >= 1.
     """

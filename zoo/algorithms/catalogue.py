@@ -1,8 +1,8 @@
-"""All algorithms: found by id, and side by side with published scores, operations of an update, and when to use them.
+"""Find algorithms by id, and list all with their published scores, operations per update, and when to use them.
 
-The numbers come from committed files: ``overview.csv``, which ``docs/make_tables.py`` writes from the published
-scores, and ``update_work.csv``, which ``benchmarks/throughput.py --work`` counts. Neither PyTorch nor pandas is
-imported before an algorithm is looked up.
+The numbers are from committed files: ``docs/make_tables.py`` writes ``overview.csv`` from the published scores, and
+``benchmarks/throughput.py --work`` counts the operations in ``update_work.csv``. PyTorch and pandas are imported only
+when an algorithm is looked up.
 """
 
 import csv
@@ -25,31 +25,31 @@ SB3 = {
             "Critics, Kuznetsov et al., arXiv 2005.04269"),
     "crossq": ("CrossQ", "CrossQ: Batch Normalization in Deep Reinforcement Learning, Bhatt et al., arXiv 1902.05605"),
 }  # fmt: skip
-"""id -> published name, also of its class, and paper."""
+"""Id -> published name, which is also the class name, and paper."""
 BASELINES = "zoo.algorithms.baselines"
-"""Module of these classes."""
+"""Module of SB3's algorithms."""
 
 FOLDER = Path(__file__).resolve().parents[2] / "results" / "published"
 START_WITH = {"offline": "sqam", "offline to online": "fql", "online": "rlpd", "baseline": "bc"}
-"""How you train -> the algorithm to start with."""
+"""Kind of training -> the algorithm to start with."""
 SCORES = ("offline", "online", "mini")
 NUMBERS = (*SCORES, "work")
 
 
 def algorithm_ids() -> list[str]:
-    """Return the ids of all algorithms that can be trained: first of this zoo, then of SB3."""
+    """Return the ids of all algorithms that can be trained: first this zoo's, then SB3's."""
     return [*registry.algorithm_ids(), *SB3]
 
 
 def find_algorithm(id: str) -> registry.Entry:
-    """Return the entry of an algorithm of this zoo, or of one of SB3's.
+    """Return the entry of an algorithm, of this zoo or of SB3.
 
     :param id: an id, an alias or ``"module:Class"``.
-    :raises UsageError: for an unknown id; the message names the closest.
+    :raises UsageError: for an unknown id; the message suggests the closest ids.
     """
     if id in SB3:
         name, paper = SB3[id]
-        # imported by name like any other algorithm: most programs need none of SB3's
+        # imported only here, because most programs need none of SB3's algorithms
         algorithm = getattr(registry.import_named(BASELINES), name)
         return registry.Entry(id, None, paper, name, algorithm=algorithm)
     try:
@@ -61,7 +61,7 @@ def find_algorithm(id: str) -> registry.Entry:
         raise UsageError(
             f"{message}; write an algorithm that is not installed as module:Class"
         ) from error
-    except Exception as error:  # any error of a user's module during its import
+    except Exception as error:  # importing a user's module may raise any error
         raise UsageError(f"`{id}` cannot be imported: {type(error).__name__}: {error}") from error
     if entry.id in SB3:
         raise UsageError(
@@ -75,7 +75,7 @@ def find_named_by_file(
 ) -> registry.Entry:
     """Return the entry of an algorithm that a file names; see :func:`agents.registry.find_named_by_file`.
 
-    :raises UsageError: if it is unknown, or only an import that the user has not allowed would find it.
+    :raises UsageError: if it is unknown, or finding it needs an import that the user has not allowed.
     """
     sb3 = {f"{BASELINES}:{title}": id for id, (title, _) in SB3.items()}
     id = sb3.get(name, name)
@@ -88,16 +88,16 @@ def find_named_by_file(
 
 
 def settings_of(algorithm: type[Any]) -> dict[str, Setting]:
-    """Return the declared settings of an algorithm or of its model class, by name."""
+    """Return name -> setting, for the settings that an algorithm or its model class declares."""
     settings: dict[str, Setting] = getattr(algorithm, "method_class", algorithm).declared()
     return settings
 
 
 def describe_algorithms() -> dict[str, dict[str, Any]]:
-    """Return id -> published name, paper, when to use it, and numbers of each algorithm.
+    """Return id -> published name, paper, when to use it, and numbers of the algorithm.
 
-    ``offline`` and ``online`` are the published means in percent of the set ``source``; ``mini`` is the mean of the
-    mini benchmark; ``work`` is the number of operations of an update, relative to BC. A missing number is None.
+    ``offline`` and ``online`` are published means in percent, from the set ``source``; ``mini`` is the mean in the
+    mini benchmark; ``work`` is the number of operations per update, relative to BC. A missing number is None.
     """
     scores = _read("overview")
     operations = update_operations()
@@ -110,7 +110,7 @@ def describe_algorithms() -> dict[str, dict[str, Any]]:
         else:
             try:
                 row = dict(registry.describe(id))
-            except (ImportError, KeyError) as error:  # of an installed package
+            except (ImportError, KeyError) as error:  # raised by an installed package
                 row = {"published_name": id, "paper": "", "when": str(error.args[0])}
         cells = scores.get(id, {})
         row |= {"source": cells.get("source"), **dict.fromkeys(NUMBERS)}
@@ -123,12 +123,12 @@ def describe_algorithms() -> dict[str, dict[str, Any]]:
 
 
 def update_operations() -> dict[str, float]:
-    """Return algorithm -> operations of an update at the papers' sizes, in units of 10^9, if they were counted."""
+    """Return algorithm -> operations per update at the papers' sizes, in units of 10^9, if they were counted."""
     return {id: float(row["gflop"]) for id, row in _read("update_work").items()}
 
 
 def in_order(algorithms: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return ids by the source of their scores, the largest comparison and the best algorithm first."""
+    """Return source of scores -> ids; the largest comparison and, within each, the best algorithm come first."""
     sizes = Counter(row["source"] for row in algorithms.values() if row["source"])
 
     def sort_key(id: str) -> tuple[Any, ...]:
@@ -141,12 +141,12 @@ def in_order(algorithms: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def cells_of(row: Mapping[str, Any]) -> list[str]:
-    """Return the numbers of an algorithm as texts."""
+    """Return the numbers of an algorithm as text."""
     return ["" if row[name] is None else f"{row[name]:.0f}" for name in NUMBERS]
 
 
 def start_text(algorithms: Mapping[str, Mapping[str, Any]], link: str = "{name} (`{id}`)") -> str:
-    """Return the advice which algorithm to start with, in sentences.
+    """Return advice on which algorithm to start with, as text.
 
     :param link: format of an algorithm's name, with `{name}` and `{id}`.
     """
@@ -161,7 +161,7 @@ def start_text(algorithms: Mapping[str, Mapping[str, Any]], link: str = "{name} 
 
 
 def _read(name: str) -> dict[str, dict[str, str]]:
-    """Return algorithm -> the cells of its row in a committed file, without empty ones."""
+    """Return algorithm -> the non-empty cells of its row in a committed file."""
     rows = {}
     with (FOLDER / f"{name}.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):

@@ -1,4 +1,4 @@
-"""Imports that users ask for: optional packages, their environments, and flows (``--behaviour``)."""
+"""Import what users name: optional packages, packages of environments, and flows (``--behaviour``)."""
 
 import hashlib
 import importlib.util
@@ -17,7 +17,7 @@ from zoo.terminal.errors import UsageError
 def import_optional(
     module: str, title: str, needed_by: str, install: str, otherwise: str = ""
 ) -> Any:
-    """Return a module of a package that is not always installed.
+    """Return a module of an optional package.
 
     :param title: title of the package, for the message.
     :param needed_by: feature that needs it.
@@ -35,9 +35,9 @@ def import_optional(
 def import_user_object(flag: str, noun: str, name: str) -> Any:
     """Import a module and return the object that a user names as ``module:name``.
 
-    :param flag: flag or setting that names it, for the message.
+    :param flag: flag or setting that names the object, for the message.
     :param noun: expected kind of object, for the message.
-    :raises UsageError: if it is not found.
+    :raises UsageError: if the object is not found.
     """
     module, _, path = name.partition(":")
     try:
@@ -49,9 +49,9 @@ def import_user_object(flag: str, noun: str, name: str) -> Any:
 
 
 def import_environments(packages: Iterable[str]) -> None:
-    """Import the packages that ``--gym-packages`` names, which register environments.
+    """Import the packages of ``--gym-packages``, which register environments.
 
-    :raises UsageError: if one is not found.
+    :raises UsageError: if a package is not found.
     """
     for package in packages:
         try:
@@ -63,10 +63,10 @@ def import_environments(packages: Iterable[str]) -> None:
 
 
 def load_flow(name: str) -> Any:
-    """Call a user's function and return the flow that it makes; a model rejects other objects than a `PretrainedFlow`.
+    """Call a user's function and return its flow; a model later rejects objects that are not a `PretrainedFlow`.
 
     :param name: ``FILE.py:FUNCTION`` or ``MODULE:FUNCTION``; the function takes no arguments.
-    :raises UsageError: if there is no such file, module or function, or it fails.
+    :raises UsageError: if the file, module or function does not exist, or the function fails.
     """
     source, _, function = name.rpartition(":")
     try:
@@ -82,14 +82,14 @@ def load_flow(name: str) -> Any:
 def _import_file(file: Path) -> ModuleType:
     """Return the module of a file with any name."""
     path = file.expanduser().resolve()
-    # at the end, so that its neighbours cannot shadow installed modules
+    # append to the path, so that other files in the folder cannot shadow installed modules
     sys.path.append(str(path.parent))
-    # `test.py` or `flow.v2.py` would find other modules, or none, by their own names
+    # a name of our own, because importing `test.py` or `flow.v2.py` by name would find another module or none
     name = f"flow_{hashlib.sha256(bytes(path)).hexdigest()[:16]}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
-    assert spec.loader is not None  # the name ends in .py
+    assert spec.loader is not None  # because the file name ends in .py
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # the compiler looks for it there
+    sys.modules[name] = module  # PyTorch's compiler looks up modules there
     spec.loader.exec_module(module)
     return module

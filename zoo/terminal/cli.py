@@ -45,16 +45,18 @@ PROGRAMS = {
 
 
 def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> int:
-    """Run a program's body, print its result, and turn its errors into exit codes.
+    """Run a program's body, print its result, and convert its errors to exit codes.
 
     :param verbose: 0 shows errors only, 2 or more also their tracebacks.
     :return: 0 done, 2 bad input, 3 stopped by a signal, 1 anything else.
     """
     for number in heard_signals():
-        if number != signal.SIGINT:  # handled by Python
+        if number != signal.SIGINT:  # Python handles SIGINT
             signal.signal(number, _interrupt)
     with messages(verbose), warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: log.warning(message)  # no line of code
+        warnings.showwarning = lambda message, *_, **__: log.warning(
+            message
+        )  # without the line of code
         try:
             result = body()
             if result is not None:
@@ -80,11 +82,11 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
 
 
 def print_result(result: dict[str, Any]) -> None:
-    """Print the result of a program as one line of JSON, unless its reader has gone, which undoes no work."""
+    """Print a program's result as one line of JSON; if the reader has gone, only warn, because the work is done."""
     try:
         print(json.dumps(result), flush=True)
     except OSError as error:
-        if error.errno not in (errno.EPIPE, errno.EIO):  # of a pipe, and of a terminal
+        if error.errno not in (errno.EPIPE, errno.EIO):  # a closed pipe, and a closed terminal
             raise
         log.warning("the result was not printed, because standard output is closed")
         # Python flushes standard output again at exit, and would fail again
@@ -100,7 +102,7 @@ def as_program(
     """
 
     def main(arguments: Sequence[str] | None = None) -> int:
-        """Run the program on its words, by default of the command line; return its exit code."""
+        """Run the program with some arguments, by default those of the command line; return its exit code."""
         parser = make_parser()
         words = list(sys.argv[1:] if arguments is None else arguments)
         args = parser.parse_args(words)
@@ -113,7 +115,7 @@ def as_program(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``zoo PROGRAM ...`` on its words, by default of the command line; return its exit code."""
+    """Run ``zoo PROGRAM ...`` with some arguments, by default those of the command line; return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         lines = ["usage: zoo PROGRAM [arguments], zoo --version; programs:"]
@@ -131,5 +133,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _interrupt(signum: int, frame: object) -> None:
-    """Treat a signal like Ctrl-C."""
+    """Handle a signal like Ctrl-C."""
     raise KeyboardInterrupt(f"stopped by signal {signum}")

@@ -14,16 +14,16 @@ TRACEBACK_HINT = " (run with --verbose 2 for the traceback)"
 
 
 def heard_signals() -> list[signal.Signals]:
-    """Return the signals of `STOP_SIGNALS`, without SIGHUP in a process started with ``nohup``."""
+    """Return `STOP_SIGNALS`, but without SIGHUP in a process started with ``nohup``."""
     signals = list(STOP_SIGNALS)
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # the program outlives its terminal
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # the program must outlive its terminal
         signals.remove(signal.SIGHUP)
     return signals
 
 
 @contextlib.contextmanager
 def handling_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Handle :func:`heard_signals` inside the block."""
+    """Handle :func:`heard_signals` within the block."""
     with contextlib.ExitStack() as stack:
         for number in heard_signals():
             stack.callback(signal.signal, number, signal.signal(number, handler))
@@ -33,8 +33,8 @@ def handling_signals(handler: Callable[[int, FrameType | None], None]) -> Iterat
 class StopSignal:
     """Turns the signals of `STOP_SIGNALS` into a request to stop after the current step.
 
-    A second Ctrl-C interrupts immediately. Other signals do not, because a cluster and the parent process may
-    both send them.
+    A second Ctrl-C interrupts immediately. Other signals do not, because both a cluster and the parent process may
+    send them.
 
     :param message: logged when the request is first seen.
     """
@@ -46,32 +46,32 @@ class StopSignal:
         self._is_received = False
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Handle a signal, in a block of :func:`handling_signals`."""
+        """Handle a signal, within a block of :func:`handling_signals`."""
         if self._is_received and number == signal.SIGINT:
             raise KeyboardInterrupt
-        # no message from here: the signal may have come while a message was being written, which cannot be re-entered
+        # log nothing here: the signal may interrupt the writing of a message, and logging is not re-entrant
         self._is_received = True
 
     @property
     def requested(self) -> bool:
-        """Whether a signal has come."""
+        """Whether a signal was received."""
         if self._is_received and self.message:
             logging.getLogger("zoo").info(self.message)
             self.message = ""
         return self._is_received
 
     def check(self) -> None:
-        """Raise Abandoned if a signal has come."""
+        """Raise Abandoned if a signal was received."""
         if self.requested:
             raise Abandoned
 
 
 class UsageError(Exception):
-    """Wrong arguments, settings or data, found before any work starts; exit code 2."""
+    """Wrong arguments, settings or data, found before work starts; exit code 2."""
 
 
 class CannotResume(UsageError):
-    """No checkpoint of a run can be used; its folder is not changed."""
+    """No checkpoint of a run can be used; the run's folder is not changed."""
 
 
 class Interrupted(Exception):
@@ -87,26 +87,26 @@ class EnvironmentFault(Exception):
 
 
 class EnvironmentApiFault(EnvironmentFault):
-    """An environment returned another type or shape than Gymnasium's API requires."""
+    """An environment returned a type or shape that violates Gymnasium's API."""
 
 
 def one_line(error: BaseException) -> str:
-    """Return the text of a library's exception, or its type, on one line."""
+    """Return the text of a library's exception on one line, or its type if it has no text."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def shortened(phrases: Iterable[str], limit: int = 6) -> list[str]:
-    """Return the first phrases, and the number of remaining ones."""
+    """Return the first phrases, and a phrase with the number of the remaining ones."""
     phrases = list(phrases)
     rest_count = len(phrases) - limit
-    if rest_count <= 1:  # listing one more is as short as counting it
+    if rest_count <= 1:  # listing one more phrase is as short as counting it
         return phrases
     return [*phrases[:limit], f"and {rest_count} more"]
 
 
 @contextlib.contextmanager
 def as_usage_error(*kinds: type[Exception]) -> Iterator[None]:
-    """Turn exceptions of some kinds, by default TypeError and ValueError, into a UsageError of the same text."""
+    """Convert exceptions of some types, by default TypeError and ValueError, to a UsageError with the same text."""
     caught = kinds or (TypeError, ValueError)
     try:
         yield

@@ -11,7 +11,7 @@ from pathlib import Path
 
 RUN_LOG = "run.log"
 LOG_FILE_ONLY = logging.DEBUG
-"""Level of messages that are written to ``run.log`` only."""
+"""Level of messages that are only written to ``run.log``."""
 
 log = logging.getLogger("zoo")
 log.setLevel(logging.INFO)
@@ -58,7 +58,7 @@ def log_to_folders(folders: Iterable[Path]) -> None:
 
 
 class _Text(logging.Formatter):
-    """Writes "warning:" before warnings, and times in UTC."""
+    """Formats messages with "warning:" before warnings and times in UTC."""
 
     converter = staticmethod(time.gmtime)
 
@@ -82,22 +82,22 @@ class _Terminal(logging.Handler):
 
 
 class _RunLog(logging.FileHandler):
-    """Appends messages to a ``run.log``; a full disk costs lines of it, and is reported once."""
+    """Appends messages to a ``run.log``; on a full disk, messages are lost, which is reported once."""
 
     failed = False
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Report that a message could not be written; the message is on standard error."""
+        """Report that a message could not be written; the message itself is on standard error."""
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             super().handleError(record)
         elif not self.failed:
-            self.failed = True  # before the warning, which this handler receives too
+            self.failed = True  # set before the warning, which this handler also receives
             log.warning("%s could not be written: %s", self.baseFilename, error.strerror)
 
     def close(self) -> None:
         """Close the file."""
-        # lines that no retry could write are reported already
+        # lines that could not be written have been reported already
         with contextlib.suppress(OSError):
             super().close()
 

@@ -19,11 +19,11 @@ from zoo.terminal.messages import log
 MAX_SEED = 2**32 - 1
 """The largest seed of NumPy."""
 MAX_PLANNED_SEEDS = 1000
-"""Upper limit on seeds of a command line; more are assumed to be a typing error."""
+"""Largest number of seeds on a command line; more are assumed to be a typing error."""
 
 
 class Parser(argparse.ArgumentParser):
-    """ArgumentParser without abbreviations; suggests the closest flag, and shows each default once.
+    """ArgumentParser without abbreviations, which suggests the closest flag and shows each default once.
 
     :param program: a name in :data:`PROGRAMS`; None uses ``prog`` of the options.
     """
@@ -32,15 +32,15 @@ class Parser(argparse.ArgumentParser):
         if program is not None:
             options["prog"] = f"zoo {program}"
         options.setdefault("formatter_class", partial(_HelpFormatter, max_help_position=32))
-        # an abbreviation could mean another flag in a later release
+        # in a later release, an abbreviation could mean another flag
         super().__init__(allow_abbrev=False, **options)
         # the default type of an argument
         self.register("type", None, a_text)
-        # two numbers with a comma are a value too, e.g. `--action-range -1,1`
+        # two numbers with a comma are also a value, e.g. `--action-range -1,1`
         self._negative_number_matcher = re.compile(r"-\.?\d[\d.,eE+-]*$")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
-        """Parse arguments; reject unknown ones with the name of their sub-command."""
+        """Parse arguments; errors about unknown arguments name the sub-command."""
         parsed, unknown = super().parse_known_args(args, namespace)
         if unknown and unknown[0].startswith("-"):
             flag = unknown[0].partition("=")[0]
@@ -50,7 +50,7 @@ class Parser(argparse.ArgumentParser):
             self.error(message)
         if unknown:
             self.error(f"unexpected argument {unknown[0]!r}")
-        # now, because an environment may change the working folder later
+        # resolve paths now, because an environment may change the working folder later
         for name, value in vars(parsed).items():
             if isinstance(value, Path):
                 setattr(parsed, name, value.absolute())
@@ -83,7 +83,7 @@ class _HelpFormatter(argparse.HelpFormatter):
 
 @dataclass(frozen=True)
 class Number:
-    """Type of an argument: a number within bounds, e.g. ``1000``, ``100_000`` or ``1e5``.
+    """Argument type: a number within bounds, e.g. ``1000``, ``100_000`` or ``1e5``.
 
     :param is_whole: whether it is a whole number.
     """
@@ -118,11 +118,11 @@ ZERO_OR_MORE = Number(0)
 SEED = Number(0, MAX_SEED)
 SEED_OR_ANY = Number(-1, MAX_SEED)
 REAL = Number(is_whole=False)
-"""Types of the arguments of all programs."""
+"""Argument types of all programs."""
 
 
 def a_path(text: str) -> Path:
-    """Parse a path with `~` for the home folder; empty text would be the current folder."""
+    """Parse a path, with `~` as the home folder; empty text, which would mean the current folder, is rejected."""
     if not text:
         raise argparse.ArgumentTypeError("expected a path, e.g. `.` for the current folder, got ''")
     try:
@@ -136,9 +136,9 @@ def a_path(text: str) -> Path:
 def check_output(
     flag: str, path: Path, kind: Literal["file", "folder"] = "file", makes_folders: bool = False
 ) -> None:
-    """Reject a file or folder that cannot be written, before the work for it starts.
+    """Raise UsageError if an output file or folder cannot be written, before work on it starts.
 
-    :param makes_folders: whether missing folders are created for it.
+    :param makes_folders: whether missing folders are created later.
     """
     folder = path.absolute()
     expected = f"a {kind} in a folder that exists and can be written to"
@@ -163,7 +163,7 @@ def a_text(text: str) -> str:
 
 
 def two_numbers(text: str) -> list[float]:
-    """Parse two numbers with a comma between them, e.g. ``"-1,1"``."""
+    """Parse two numbers separated by a comma, e.g. ``"-1,1"``."""
     try:
         low, high = map(float, text.split(","))
     except ValueError:
@@ -177,19 +177,19 @@ def two_numbers(text: str) -> list[float]:
 
 
 def flag(doc: str, *aliases: str, default: Any = None, **options: Any) -> Any:
-    """Declare a field of a dataclass that is also a flag of the same name.
+    """Declare a dataclass field that is also a flag with the same name.
 
-    :param doc: help of the flag.
-    :param aliases: further names, e.g. ``-f``.
+    :param doc: help text of the flag.
+    :param aliases: other names, e.g. ``-f``.
     :param default: default of the field, or ``MISSING``.
-    :param options: options of argparse, which override the options of the field's type; ``section``, the title of a
-        group of flags that starts here; ``either``, a name shared by mutually exclusive flags.
+    :param options: options of argparse, which override those of the field's type; ``section``, the title of a group of
+        flags that starts with this one; ``either``, a name that mutually exclusive flags share.
     """
     return field(default=default, metadata={"aliases": aliases, "help": doc, **options})
 
 
 def options_of(kind: Any, minimum: float = 1) -> dict[str, Any]:
-    """Return the options of argparse for a type; a type with None is an optional flag.
+    """Return the options of argparse for a type; a type that includes None makes the flag optional.
 
     :param minimum: lower bound of an int.
     """
@@ -217,10 +217,10 @@ def add_flags(
     names: Collection[str] | None = None,
     renamed: Mapping[str, str] | None = None,
 ) -> dict[str, argparse._ArgumentGroup]:
-    """Add the flags declared by the fields of a request; return their groups by title.
+    """Add the flags declared by the fields of a request; return title -> group of flags.
 
-    :param names: names of the fields; None adds all.
-    :param renamed: field -> its flag, if that has another name.
+    :param names: names of the fields; None for all.
+    :param renamed: field -> its flag, if the flag has another name.
     """
     kinds = get_type_hints(request)
     groups: dict[str, argparse._ArgumentGroup] = {}
@@ -239,7 +239,7 @@ def add_flags(
             if rivals not in exclusive:
                 exclusive[rivals] = group.add_mutually_exclusive_group(required=is_required)
             target = exclusive[rivals]
-        # argparse would append to a list, and the help shows no empty default
+        # omit empty defaults, because argparse would append to them and the help would show them
         if entry.default not in (MISSING, "", ()):
             options["default"] = entry.default
         name = f"--{entry.name.replace('_', '-')}"
@@ -271,12 +271,12 @@ def add_verbose(parser: argparse._ActionsContainer) -> None:
 
 def module_of(program: str) -> str:
     """Return the name of a program's module in the package ``zoo``."""
-    # zoo/agents.py would hide the package `agents` from programs that are run as files
+    # a module zoo/agents.py would shadow the package `agents` in programs that are run as files
     return "list_agents" if program == "agents" else program.replace("-", "_")
 
 
 def parse_seeds(words: Sequence[str], name: str) -> list[int]:
-    """Return the seeds of words such as ``["0-2", "7"]``.
+    """Return the seeds in words such as ``["0-2", "7"]``.
 
     :param name: name of the flag or key, for messages.
     """
@@ -289,7 +289,7 @@ def parse_seeds(words: Sequence[str], name: str) -> list[int]:
             low, high = 0, -1
         if high < low:
             raise UsageError(f"`{name}` expects numbers or ranges such as 0-11, got {word!r}")
-        # before the list is created, because a list of 0-4000000000 would exhaust the memory
+        # check before creating the list, because the list of 0-4000000000 would exhaust the memory
         if len(seeds) + high - low >= MAX_PLANNED_SEEDS:
             raise UsageError(
                 f"`{name}` expects at most {MAX_PLANNED_SEEDS} seeds, got {' '.join(words)}"

@@ -1,4 +1,4 @@
-"""Tables in the terminal, on standard error, because standard output is for the result."""
+"""Tables in the terminal; they are written to standard error, because standard output is for the result."""
 
 import contextlib
 import sys
@@ -15,10 +15,10 @@ from rich.text import Text
 
 
 class _StandardError:
-    """Standard error, where a closed terminal ends no work."""
+    """Standard error; writing to a closed terminal does not raise an error."""
 
     def __init__(self) -> None:
-        # now, because Rich replaces it while it shows a bar
+        # keep the stream, because Rich replaces `sys.stderr` while it shows a progress bar
         self.file = sys.stderr
 
     def __getattr__(self, name: str) -> Any:
@@ -43,7 +43,7 @@ def terminal() -> Console:
 
 @dataclass(frozen=True)
 class Name:
-    """A name in a table; a narrow column breaks it at spaces and hyphens, which Rich's text does not."""
+    """A name in a table; unlike Rich's text, it is broken at spaces and hyphens in a narrow column."""
 
     text: str
 
@@ -52,7 +52,7 @@ class Name:
         yield Text(textwrap.fill(self.text, options.max_width))
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        """Return the least and the full width."""
+        """Return the minimum and the full width."""
         return Measurement(1, len(self.text))
 
 
@@ -68,7 +68,7 @@ def make_table(
     :param unbroken: columns whose text is never wrapped.
     :param wrapped: columns that share the remaining width.
     """
-    # without lines, which would take the space of numbers in a narrow terminal
+    # no lines between columns, because narrow terminals need the space for numbers
     table = Table(
         title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False
     )
@@ -92,7 +92,7 @@ def print_table(
     unbroken = [name for name in header if name not in wrapped]
     table = make_table(title, header, rows, unbroken, wrapped)
     if not wrapped:
-        # Rich would truncate numbers in a line that is too long; a narrow terminal wraps it instead
+        # print beyond the width: a narrow terminal wraps long lines, whereas Rich would truncate numbers
         unlimited = console.options.update(max_width=1000)
         console.width = max(console.width, console.measure(table, options=unlimited).maximum)
     table.expand = bool(wrapped)

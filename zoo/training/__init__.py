@@ -1,1 +1,1 @@
-"""Runs of a configuration: model, data, loop, logs."""
+"""Training runs: plan, data, model, loop and logs."""

@@ -1,4 +1,4 @@
-"""The value of a run's policy from data alone, by fitted Q evaluation."""
+"""Estimate the value of a run's policy from data alone, by fitted Q evaluation."""
 
 import contextlib
 import dataclasses
@@ -22,7 +22,7 @@ STEPS = 20_000
 
 
 def _show_progress() -> Callable[[dict[str, Any], dict[str, Any]], bool]:
-    """Return a callback that logs a line from time to time, as training does."""
+    """Return a callback that logs progress at intervals, as training does."""
     begin = shown = time.perf_counter()
 
     def show(local_variables: dict[str, Any], _: dict[str, Any]) -> bool:
@@ -39,11 +39,11 @@ def _show_progress() -> Callable[[dict[str, Any], dict[str, Any]], bool]:
 
 
 def fit_value(agent: Agent, dataset: str | None, seed: int | None) -> dict[str, Any]:
-    """Estimate the discounted value of a run's policy, and return it.
+    """Estimate and return the discounted value of a run's policy.
 
-    :param dataset: value of `--dataset`; None is the dataset of the run.
-    :param seed: seed of the critics; None is the seed of the run's evaluations.
-    :raises UsageError: if it is not a run of this library's algorithms, or its dataset is too small.
+    :param dataset: value of `--dataset`; None for the run's dataset.
+    :param seed: seed of the critics; None for the seed of the run's evaluations.
+    :raises UsageError: if the agent is not a run of this library's algorithms, or the dataset is too small.
     """
     if agent.run is None:
         raise UsageError(
@@ -57,7 +57,7 @@ def fit_value(agent: Agent, dataset: str | None, seed: int | None) -> dict[str, 
         )
     folder = RunFolder(agent.run)
     config = folder.read_config()
-    # another dataset need not be in the folder of the run's dataset
+    # another dataset may be in another folder than the run's dataset
     trained_on = folder.read_versions() if dataset is None else {}
     dataset = dataset or trained_on.get("dataset", "auto")
     if config.no_env:

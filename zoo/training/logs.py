@@ -1,6 +1,6 @@
 """Status, logs and failures of a run's replicas.
 
-``progress.csv`` and TensorBoard's events are always written; after an interruption they continue without repeated rows.
+``progress.csv`` and TensorBoard events are always written; after an interruption, they continue without repeated rows.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from zoo.terminal.messages import log
 
 STEP = "time/total_timesteps"
 ELAPSED = "time/time_elapsed"
-"""SB3's seconds of a phase in one process."""
+"""SB3's elapsed seconds, which restart in each phase and process."""
 
 
 @dataclass
 class Replicas:
     """The replicas of a run, their folders and their failures.
 
-    A replica that diverges keeps its index; its results are ignored, and no other replica depends on its values. Its
-    run ends with the state ``failed``, keeps its evaluations and has no final model.
+    A replica that diverges keeps its index; its results are ignored, and do not affect other replicas. Its run ends in
+    state ``failed``, keeps its evaluations, and has no final model.
 
-    :param folders: one run folder for each replica; the first one contains the checkpoint of all.
+    :param folders: one run folder for each replica; the first one contains the checkpoints of all replicas.
     """
 
     model: FlowAlgorithm
@@ -49,7 +49,7 @@ class Replicas:
         return [replica for replica in range(len(self.folders)) if replica not in self.failed]
 
     def check(self) -> None:
-        """Fail the runs of replicas with NaN or infinity; waits for the device."""
+        """Mark runs as failed if their replica contains NaN or infinity; waits for the device."""
         step = self.model.num_timesteps
         reasons = {}
         for replica, reason in self.model.find_divergence().items():
@@ -59,7 +59,7 @@ class Replicas:
             self.fail(reasons)
 
     def fail(self, reasons: Mapping[int, str]) -> None:
-        """Fail the runs of active replicas; raise DivergedError if no replica is left.
+        """Mark the runs of some active replicas as failed; raises DivergedError if no active replica remains.
 
         :param reasons: replica -> the diverged value and its step.
         """
@@ -82,9 +82,9 @@ class Replicas:
         replicas: Sequence[int] | None = None,
         **entries: Any,
     ) -> None:
-        """Write the status of runs, by default of all that have not failed.
+        """Write the status of runs, by default of all runs that have not failed.
 
-        :param entries: further entries of the status.
+        :param entries: other entries of the status.
         """
         model = self.model
         pretrained = min(model.offline_steps, model.pretraining_steps)
@@ -103,13 +103,13 @@ class Replicas:
 
 
 class ProgressTable(CSVOutputFormat):
-    """SB3's CSV with the step as its first column.
+    """SB3's CSV writer, with the step as the first column.
 
     :param text: content at the checkpoint; later rows in the file are dropped.
     """
 
     def __init__(self, path: Path, text: str) -> None:
-        super().__init__(str(path))  # empties the file
+        super().__init__(str(path))  # truncates the file
         text = text or f"{STEP}\n"
         self.file.write(text)
         self.file.flush()
@@ -117,22 +117,22 @@ class ProgressTable(CSVOutputFormat):
 
 
 class Events(TensorBoardOutputFormat):
-    """SB3's TensorBoard events, continued after a step.
+    """SB3's TensorBoard writer, which continues after a step.
 
-    :param step: TensorBoard drops later events of an earlier process.
+    :param step: TensorBoard drops events of an earlier process after this step.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
-        # SB3's constructor has no `purge_step`
+        # without SB3's constructor, which cannot set `purge_step`
         self.writer = SummaryWriter(str(folder), purge_step=step + 1)
         self._is_closed = False
 
 
 class ReplicaLogger(Logger):
-    """Writes ``progress.csv`` and TensorBoard events for each active replica, with its values.
+    """Writes ``progress.csv`` and TensorBoard events for each active replica, with its own values.
 
-    :param log_state: the :meth:`state` in a checkpoint; `EMPTY_LOG` for a new run.
-    :param replica_values: returns values by name, each (S,), which replace their recorded means.
+    :param log_state: the :meth:`state` from a checkpoint; `EMPTY_LOG` for a new run.
+    :param replica_values: returns name -> values, (S,), which replace the recorded means over replicas.
     """
 
     def __init__(
@@ -163,9 +163,9 @@ class ReplicaLogger(Logger):
         step: int,
         excluded: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
-        """Write a row, independently of recorded values; its step is a column of ``progress.csv``.
+        """Write a row of given values instead of recorded ones; the step is a column of ``progress.csv``.
 
-        :param excluded: name -> formats without the value.
+        :param excluded: name -> formats that omit the value.
         """
         values = {**values, STEP: step}
         if ELAPSED in values:  # SB3's clock restarts in each phase and process
@@ -189,7 +189,7 @@ class ReplicaLogger(Logger):
     def state(self, step: int) -> dict[str, Any]:
         """Return the state of the logs: the step, the text of each ``progress.csv``, and the elapsed seconds."""
         for table in self._tables:
-            table.file.seek(0)  # `read` moves the position back to the end
+            table.file.seek(0)  # `read` moves the position to the end again
         return {
             "step": step,
             "tables": [table.file.read() for table in self._tables],

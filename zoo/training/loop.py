@@ -1,4 +1,4 @@
-"""The loop of a run: phases, and between steps evaluations, checkpoints, progress and the end.
+"""The training loop of a run: its phases, and evaluations, checkpoints and progress messages between steps.
 
 A run is resumed from its newest intact checkpoint.
 """
@@ -60,11 +60,11 @@ class Checkpoints:
         self.replicas.check()  # no checkpoint may contain NaN
         for replica in self.replicas.active:
             folder = self.replicas.folders[replica]
-            # writing the status would make a removed run folder again
+            # writing the status would create a removed run folder again
             with explaining_write_errors(folder.status):
                 folder.path.stat()
         self._last_step = model.num_timesteps
-        # it repeats data of other files, because a kill may come between two files
+        # the checkpoint repeats data of other files, because the process may be killed between two files
         assert isinstance(model.logger, ReplicaLogger)
         save_checkpoint(
             model,
@@ -79,16 +79,16 @@ class Checkpoints:
     def restore(self) -> dict[str, Any]:
         """Continue from the newest checkpoint, or from the start if there is none.
 
-        :return: state of the log, for `zoo.training.logs.ReplicaLogger`.
+        :return: state of the logs, for `zoo.training.logs.ReplicaLogger`.
         :raises UsageError: if the settings of the run have changed, or all checkpoints are damaged.
         """
         damaged: dict[Path, str] = {}
         for checkpoint in find_checkpoints(self.folder):
             try:
                 log_state = self._load(checkpoint)
-            except UsageError:  # about the run's settings, not about the checkpoint
+            except UsageError:  # the settings are wrong, not the checkpoint
                 raise
-            except Exception as error:  # the checkpoint before may still be intact
+            except Exception as error:  # the previous checkpoint may be intact
                 if is_transient(error):
                     raise CannotResume(
                         f"--resume: {checkpoint} cannot be read right now ({describe_error(error)}) but may be intact; "
@@ -110,7 +110,7 @@ class Checkpoints:
         return EMPTY_LOG
 
     def _load(self, checkpoint: Path) -> dict[str, Any]:
-        """Restore model and recorder from a checkpoint; return the state of its log.
+        """Restore model and recorder from a checkpoint; return the state of the logs.
 
         :raises UsageError: if the settings of the run have changed.
         """
@@ -128,12 +128,12 @@ class Checkpoints:
 
 
 class Loop(BaseCallback):
-    """Trains a model through the phases of a run; between steps it evaluates, saves or stops if that is due.
+    """Trains a model through the phases of a run; between steps it evaluates, saves or stops if due.
 
-    Evaluation, best model and checkpoint of a step have the weights after its updates: offline they come after an
-    update, online they precede the next rollout. (When SB3 calls `_on_step` within a rollout, it has not yet stored the
-    transition or updated the weights.) So an evaluation that becomes due within a rollout of several steps takes place,
-    and is recorded, at the rollout's last step.
+    The evaluation, best model and checkpoint of a step use the weights after the step's updates: offline they follow an
+    update, online they precede the next rollout. (When SB3 calls `_on_step` during a rollout, it has not yet stored the
+    transition or updated the weights.) So an evaluation that becomes due during a rollout of several steps is made,
+    and recorded, at the rollout's last step.
     """
 
     model: FlowAlgorithm
@@ -148,9 +148,9 @@ class Loop(BaseCallback):
         self.stop = recorder.stop
 
     def run(self) -> dict[str, Any]:
-        """Train to the end, write the final files and return the result to print: one, or one per seed.
+        """Train to the end, write the final files, and return the result to print, of one or of all seeds.
 
-        The status in the run folders is correct also after an error.
+        The status in the run folders is also correct after an error.
 
         :raises Interrupted: if a signal stopped the run, after its checkpoint was written.
         """
@@ -167,7 +167,7 @@ class Loop(BaseCallback):
             speed = (model._n_updates - updates_before) / seconds
             return joint_result(self.config, speed, self.recorder.finish())
         except BaseException:
-            with contextlib.suppress(OSError):  # often the same error again
+            with contextlib.suppress(OSError):  # often the same error as the first
                 # `ending_recorded` adds the reason
                 self.replicas.write_status("running")
             raise
@@ -181,7 +181,7 @@ class Loop(BaseCallback):
         offline_ends = {run.pretraining_steps, gradient_steps} - {0}
         try:
             is_first = run.eval_at_start and model.num_timesteps == 0 and not run.pretraining_steps
-            # an evaluation that a signal has stopped is repeated
+            # an evaluation that a signal interrupted is repeated
             if is_first or recorder.is_due:
                 recorder.evaluate(
                     ONLINE if model.num_timesteps > gradient_steps or not offline_ends else OFFLINE
@@ -190,16 +190,16 @@ class Loop(BaseCallback):
                 if end > model.offline_steps:
                     steps = end - model.offline_steps
                     model.learn_offline(steps, self, log_interval=run.log_interval)
-                if model.num_timesteps == end:  # a resumed run may have passed it
+                if model.num_timesteps == end:  # a resumed run may be past this step
                     recorder.evaluate(OFFLINE)
             online_steps = gradient_steps + run.online_steps - model.num_timesteps
-            if online_steps > 0:  # both phases share one count, so SB3 must not start at 0
+            if online_steps > 0:  # both phases share one step count, so SB3 must not start at 0
                 model.learn(online_steps, self, reset_num_timesteps=False)
             if run.online_steps:  # after the updates of the last rollout
                 recorder.evaluate(ONLINE)
-        except Abandoned:  # by an evaluation at the start or end of a phase
+        except Abandoned:  # raised by an evaluation at the start or end of a phase
             self._stop_run()
-        except (EOFError, ConnectionError) as error:  # of pipes of SubprocVecEnv
+        except (EOFError, ConnectionError) as error:  # raised by the pipes of SubprocVecEnv
             raise WorkerError(
                 "the process of a training environment has ended, see the error above; --resume continues from the "
                 "last checkpoint"
@@ -236,7 +236,7 @@ class Loop(BaseCallback):
         log.info(self._describe(time.perf_counter()))
 
     def _describe(self, now: float) -> str:
-        """Return the progress in one line; its speed excludes evaluations."""
+        """Return the progress as one line; the speed excludes evaluations."""
         evaluation_seconds = self.recorder.seconds - self._evaluation_seconds
         training_seconds = max(now - self._begin - evaluation_seconds, 1e-9)
         step = self.model.num_timesteps
@@ -256,9 +256,9 @@ class Loop(BaseCallback):
         return text
 
     def _between_steps(self, phase: int) -> None:
-        """Evaluate and save if that is due; stop the run after a signal."""
+        """Evaluate and save if due; stop the run after a signal."""
         if self.recorder.is_due:
-            with contextlib.suppress(Abandoned):  # the next process repeats it
+            with contextlib.suppress(Abandoned):  # the next process repeats the evaluation
                 self.recorder.evaluate(phase)
         if self.stop.requested:
             self._stop_run()
@@ -266,7 +266,7 @@ class Loop(BaseCallback):
             self.checkpoints.save("running")
 
     def _stop_run(self) -> NoReturn:
-        """Stop the run after writing a checkpoint, unless it is still at step 0."""
+        """Write a checkpoint, unless the run is still at step 0, and stop the run."""
         if self.model.num_timesteps == 0:
             raise Interrupted("stopped by a signal before the first step; repeat the command")
         self.checkpoints.save("interrupted")

@@ -1,4 +1,4 @@
-"""The plan of a run: checked settings, environment and source of data of a request."""
+"""The plan of a run: a request's checked settings, environment and source of data."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -35,17 +35,17 @@ from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.terminal.messages import log
 
 DataKind = Literal["ogbench", "rewards"]
-"""OGBench's files, which are relabelled for a task; or data with rewards, of a benchmark or of the user."""
+"""OGBench's files, which are relabelled for a task, or data with rewards, from a benchmark or the user."""
 
 
 @dataclass(frozen=True)
 class RunPlan:
     """A checked run, ready to be trained.
 
-    :param data_kind: None for a run without data.
+    :param data_kind: kind of its data; None for a run without data.
     :param config: everything that determines its outcome, except seeds and data.
-    :param content: the dataset, if its spaces were needed already.
-    :param spec: Gymnasium's description of the environment.
+    :param content: the dataset, if it was already loaded for its spaces.
+    :param spec: Gymnasium spec of the environment.
     :param env_kwargs: arguments of `make_env`: constructor arguments, wrappers and stacked frames.
     """
 
@@ -60,14 +60,14 @@ class RunPlan:
 
     @property
     def has_success(self) -> bool:
-        """Whether its score is known to be success: environments of benchmarks report it."""
+        """Whether the score is known to be success, because environments of benchmarks report it."""
         run = self.config.run
         if run.score is not None:
             return run.score == "success"
         return run.success_return is not None or self.benchmark != NO_BENCHMARK
 
     def describe(self, data: Dataset | None) -> RunRecord:
-        """Return the record of the run with its loaded dataset."""
+        """Return the record of the run, including its loaded dataset."""
         if data is None:
             return self.config
         departures = dict(self.config.departures)
@@ -90,7 +90,7 @@ class RunPlan:
 
 
 def plan_run(request: TrainRequest) -> RunPlan:
-    """Check a request; raise UsageError for contradicting flags and wrong settings."""
+    """Check a request and return its plan; raises UsageError for contradictory flags and wrong settings."""
     if request.no_env:
         if request.dataset in SOURCES or not has_rewards(request.dataset):
             raise UsageError(
@@ -99,9 +99,9 @@ def plan_run(request: TrainRequest) -> RunPlan:
         request = replace(request, env=dataset_only_id(name_of(request.dataset)))
     # a package may register the environment
     import_environments(request.gym_packages)
-    # first, because settings depend on the benchmark, and phases on the data
+    # first, because settings depend on the benchmark and phases depend on the data
     data_kind, benchmark, env_id = find_source(request)
-    # profiles have steps for both phases, but this run may lack an environment or data
+    # profiles have steps for both phases, but this run may have no environment or no data
     phases = {}
     if request.no_env:
         phases["online_steps"] = 0
@@ -167,7 +167,7 @@ def load_data(
         )
     if settings.get("sparse"):
         raise UsageError(
-            "`sparse` applies to OGBench's rewards, and --dataset has other ones; set it to false"
+            "`sparse` applies to OGBench's rewards, but --dataset has its own rewards; set it to false"
         )
     if source in SOURCES:  # the dataset of the benchmark
         generate = source == "generate"
@@ -185,12 +185,12 @@ def load_data(
 def load_data_of_run(
     config: RunRecord, dataset: str, dataset_dir: str | None, env: gymnasium.Env[Any, Any]
 ) -> Dataset:
-    """Return a dataset with the rewards and the action units of a run.
+    """Return a dataset with a run's rewards and action units.
 
     :param config: record of the run.
     :param dataset: value of `--dataset`.
     :param env: environment whose spaces the data must fit.
-    :raises UsageError: if it cannot be read, lacks rewards, or has other spaces than the environment.
+    :raises UsageError: if the dataset cannot be read, lacks rewards, or does not fit the environment's spaces.
     """
     if config.no_env and dataset in SOURCES:
         raise UsageError(
@@ -209,7 +209,7 @@ def load_data_of_run(
             f"`{config.env}` has no dataset with rewards, got --dataset {dataset}; pass your data (docs/data.md)"
         )
     data = load_data(request, config, data_kind, env)
-    assert data is not None  # its kind is known
+    assert data is not None  # because its kind is known
     return data
 
 
@@ -228,7 +228,7 @@ def find_source(request: TrainRequest) -> tuple[DataKind | None, Benchmark, str]
         return kind, Benchmark(task.domain, task.entries), env_id
     if request.no_env:
         return kind, NO_BENCHMARK, env_id
-    # OGBench's names need not be registered
+    # names of OGBench are not always registered
     must_be_known = ":" in request.env or kind == "rewards"
     spec = find_spec(env_id) if must_be_known else gymnasium.registry.get(request.env)
     if spec is not None and not is_ogbench(spec):
@@ -241,7 +241,7 @@ def find_source(request: TrainRequest) -> tuple[DataKind | None, Benchmark, str]
 def _takes_data(request: TrainRequest, config: RunRecord, data_kind: DataKind | None) -> bool:
     """Return whether a run trains on data.
 
-    :raises UsageError: for settings that do not fit the data or need missing data, and for unused data.
+    :raises UsageError: for settings that do not fit the data, for missing data, and for unused data.
     """
     run = config.run
     if run.pretraining_steps + run.offline_steps and data_kind is None:

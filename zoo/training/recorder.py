@@ -24,11 +24,11 @@ Observer = Callable[[Sequence[Evaluations]], None]
 class Recorder:
     """Evaluates the model of a run, and writes scores and models to the run folders.
 
-    A signal abandons a running evaluation; the next process repeats it.
+    A signal aborts a running evaluation; the next process repeats it.
 
     :param config: record of the run.
-    :param stop: the signal that asks for the end.
-    :param observe: called with the histories of all replicas after each evaluation; its exception ends the run.
+    :param stop: the request to stop, set by a signal.
+    :param observe: called with all replicas' evaluations after each evaluation; an exception from it ends the run.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Recorder:
         return self.step // interval > max(self.last_step, 0) // interval
 
     def evaluate(self, phase: int) -> None:
-        """Evaluate the model, unless that was done at this step.
+        """Evaluate the model, unless it was evaluated at this step already.
 
         :raises Abandoned: if a signal was received.
         """
@@ -89,7 +89,7 @@ class Recorder:
             self.seconds += time.perf_counter() - begin
 
     def _record(self, phase: int, results: EpisodeResults) -> None:
-        """Write results and best models of all replicas; fail the runs of diverged ones."""
+        """Write results and best models of all replicas; mark the runs of diverged replicas as failed."""
         step = self.model.num_timesteps
         diverged = []
         for replica in self.replicas.active:
@@ -103,7 +103,7 @@ class Recorder:
             success = 0.0
             if "successes" in history:
                 success = float(history["successes"][-1].mean())
-            # if nothing succeeds, a trained model is better than an untrained one
+            # if no episode succeeds, a trained model counts as better than an untrained one
             score = (success, float(history["results"][-1].mean()), step > 0)
             if score > self.best[replica]:
                 self.best[replica] = score
@@ -124,7 +124,7 @@ class Recorder:
             self.observe(self.histories)
 
     def _record_losses(self, losses: dict[str, np.ndarray]) -> None:
-        """Log held-out losses by name, each (S,)."""
+        """Log held-out losses, name -> (S,)."""
         self._log(losses)
         means = [
             f"{name.replace('_', ' ')} {values[self.replicas.active].mean():.4g}"
@@ -133,13 +133,13 @@ class Recorder:
         log.info("step %d: %s", self.step, ", ".join(means))
 
     def _log(self, values: dict[str, np.ndarray]) -> None:
-        """Write values of an evaluation by name, each (S,), to the logs of each replica."""
+        """Write an evaluation's values, name -> (S,), to the logs of each replica."""
         assert isinstance(self.model.logger, ReplicaLogger)
         row = {f"eval/{name}": array for name, array in values.items()}
         self.model.logger.write(row, self.model.num_timesteps)
 
     def finish(self) -> list[dict[str, Any]]:
-        """Write final models and summaries of active replicas, and their status `done`; return the results of all."""
+        """Write final models, summaries and the status `done` for active replicas; return the results of all."""
         results = []
         for replica, folder in enumerate(self.replicas.folders):
             seed = self.replicas.seeds[replica]
@@ -170,5 +170,5 @@ class Recorder:
         self.best = [tuple(score) for score in state["best"]]
         self.histories = state["histories"]
         for folder, history in zip(self.replicas.folders, self.histories, strict=True):
-            if history:  # the file may contain later evaluations, which are repeated
+            if history:  # overwrite the file, because later evaluations in it will be repeated
                 folder.write_evaluations(history)

@@ -51,7 +51,7 @@ from zoo.training.recorder import Observer, Recorder
 def train(request: TrainRequest, observe: Observer | None = None) -> dict[str, Any]:
     """Train a run, and return the result to print.
 
-    :param observe: called with all evaluations after each of them; its exception ends the run.
+    :param observe: called with all evaluations after each evaluation; an exception from it ends the run.
     """
     begin = time.perf_counter()
     log.log(LOG_FILE_ONLY, shlex.join(sys.orig_argv))
@@ -115,7 +115,7 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     stop = StopSignal()
     evaluator: Evaluator | HeldOutLosses | None = held_out
     if evaluator is None:
-        # its processes create their environments while the model is built
+        # the evaluator's processes create their environments while the model is built
         evaluator = stack.enter_context(
             Evaluator(
                 plan.spec,
@@ -127,16 +127,16 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
             )
         )
     folders = run.folders if run else []
-    # empty for a new run, until `make_folders` adds its folders
+    # empty for a new run, until `make_folders` appends its folders
     stack.enter_context(ending_recorded(folders))
     if run:
         log_to_folders(folder.path for folder in folders)
         seeds = run.seeds
-    # sampled only now, because --resume without seeds uses the seeds of the run
+    # sample a seed only now, because --resume without seeds uses the seeds of the stored run
     seeds = seeds or [secrets.randbelow(100_000)]
     if request.num_threads is not None:
         torch.set_num_threads(request.num_threads)
-        os.environ["OMP_NUM_THREADS"] = str(request.num_threads)  # else it would be changed
+        os.environ["OMP_NUM_THREADS"] = str(request.num_threads)  # otherwise it would be changed
     envs = make_environments(plan, len(seeds), stack)
     model = make_model(plan, seeds, data, envs)
     if not run:
@@ -149,7 +149,7 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     replicas = Replicas(model, folders, seeds)
     recorder = Recorder(record, evaluator, replicas, stop, observe)
     checkpoints = Checkpoints(recorder)
-    # logs continue from the checkpoint, so it is loaded first
+    # load the checkpoint first, because logs continue from it
     log_state = checkpoints.restore() if run else EMPTY_LOG
     logger = ReplicaLogger(replicas, log_state, model.replica_values)
     model.set_logger(stack.enter_context(contextlib.closing(logger)))
@@ -157,7 +157,7 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
 
 
 def _close(envs: Env[Any, Any] | VecEnv) -> None:
-    """Close training environments; a failure does not change the result of the run."""
+    """Close training environments; a failure does not affect the result of the run."""
     try:
         envs.close()
     except Exception as error:
@@ -172,9 +172,9 @@ def make_folders(
     data: Dataset | None,
     request: TrainRequest,
 ) -> None:
-    """Make and lock one run folder for each replica, and write its record.
+    """Create and lock one run folder for each replica, and write its record.
 
-    :param folders: receives each folder as soon as it exists, for the status of a failure.
+    :param folders: each folder is appended when it is created, so that a failure can be recorded in it.
     """
     device = model.device
     device_name = device.type
@@ -199,7 +199,7 @@ def make_folders(
 
 
 def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
-    """Reject an algorithm that cannot learn in an environment, before data are loaded and a folder is created.
+    """Raise UsageError if an algorithm cannot learn in an environment, before data are loaded or a folder is created.
 
     A custom algorithm is checked by one update on a dummy batch.
 
@@ -276,7 +276,7 @@ def make_model(plan: RunPlan, seeds: list[int], data: Dataset | None, env: VecEn
             verbose=max(request.verbose - 1, 0),
         )
         if run.online_steps:
-            model.replay_buffer.require_capacity()  # now, because a failure after the offline phase would waste it
+            model.replay_buffer.require_capacity()  # check now, because a failure would waste the offline phase
         if run.noise_std:
             model.action_noise = named_action_noise(
                 run.noise_type or "normal", run.noise_std, model.action_space
@@ -287,7 +287,7 @@ def make_model(plan: RunPlan, seeds: list[int], data: Dataset | None, env: VecEn
             _start_from(model, read_model_file(find_model(request.trained_agent)))
         if request.pretrained_actor:  # after the dataset, for its observation statistics
             model.load_pretrained_actor(request.pretrained_actor)
-        if isinstance(model, FlowAlgorithm) and run.online_steps:  # now, as above
+        if isinstance(model, FlowAlgorithm) and run.online_steps:  # check now, as above
             model.require_statistics()
             require_own_environments(len(seeds), env, model.action_noise)
     log.info(model.replay_buffer.placement.text)
@@ -297,7 +297,7 @@ def make_model(plan: RunPlan, seeds: list[int], data: Dataset | None, env: VecEn
 
 
 def _start_from(model: FlowAlgorithm, saved: ModelFile) -> None:
-    """Copy parameters, variables such as SAC's entropy coefficient, and statistics of a saved model.
+    """Copy a saved model's parameters, variables such as SAC's entropy coefficient, and statistics.
 
     :raises ValueError: if only the saved model has normalised observations.
     """
@@ -312,9 +312,9 @@ def _start_from(model: FlowAlgorithm, saved: ModelFile) -> None:
 
 
 def make_environments(plan: RunPlan, replicas: int, stack: contextlib.ExitStack) -> VecEnv:
-    """Return the training environments, the same number for each replica.
+    """Return the training environments, with the same number for each replica.
 
-    :param stack: closes each environment once, even if another one raises.
+    :param stack: stack that closes each environment once, even if closing another one fails.
     """
     request = plan.request
     run = plan.config.run
@@ -330,7 +330,7 @@ def make_environments(plan: RunPlan, replicas: int, stack: contextlib.ExitStack)
             f"`train_freq` = {list(train_freq)} needs one environment, got {n_envs}; set it in steps"
         )
 
-    # not the plan itself, which contains data: processes get copies of everything that the functions below use
+    # do not use the plan in the functions below: it contains the data, and processes get copies of all they use
     spec, env_kwargs = plan.spec, plan.env_kwargs
 
     def make_here() -> Env[Any, Any]:
@@ -339,14 +339,14 @@ def make_environments(plan: RunPlan, replicas: int, stack: contextlib.ExitStack)
         return env
 
     def make_in_process() -> Env[Any, Any]:
-        leave_to_parent(*{*STOP_SIGNALS} - {signal.SIGTERM})  # which ends them
-        np.random.seed()  # all forked processes have the same global generator
+        leave_to_parent(*{*STOP_SIGNALS} - {signal.SIGTERM})  # SIGTERM ends these processes
+        np.random.seed()  # reseed, because all forked processes have the same global generator
         return make_env(spec, **env_kwargs)
 
     make: Callable[[], Env[Any, Any]] = make_here
     vec_env: type[VecEnv] = DummyVecEnv
     if request.vec_env == "subproc":
-        start_server()  # SB3 forks from it too
+        start_server()  # SB3 also forks from this server
         make = make_in_process
         vec_env = SubprocVecEnv
     envs = make_vec_env(make, n_envs=n_envs, vec_env_cls=vec_env)  # type: ignore[arg-type]
