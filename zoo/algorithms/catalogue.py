@@ -42,7 +42,7 @@ def algorithm_ids() -> list[str]:
 
 
 def find_algorithm(id: str) -> registry.Entry:
-    """Return the entry of an algorithm, of this zoo or of SB3.
+    """Return the registry entry of an algorithm, which may be this zoo's or SB3's.
 
     :param id: an id, an alias or ``"module:Class"``.
     :raises UsageError: for an unknown id; the message suggests the closest ids.

@@ -25,7 +25,7 @@ STACKING = {
     "cube-quadruple": (0.1, 0.5),
     "cube-octuple": (0.0, 0.35),
 }
-"""Range of the probability, drawn once per episode, of stacking a cube on another one; 0.5 for other families."""
+"""Range of the probability of stacking a cube on another one, sampled once per episode; 0.5 for other families."""
 
 ACTION_NOISE = 0.5
 """Standard deviation of the action noise of a point mass."""

@@ -161,8 +161,8 @@ def warnings(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]
         yield f"{len(skipped)} of {len(runs)} run folders are unfinished or excluded."
     if any(method.tally().failed for method in methods.values()):
         yield (
-            "Failed runs (‡) count with their last evaluation after step 0, kept to the end; one that failed before it "
-            "has no score."
+            "Failed runs (‡) count with their last evaluation after step 0, carried forward to the end; a run that "
+            "failed earlier has no score."
         )
     yield from _unlike_runs(shown)
     for comparison in comparisons:

@@ -42,7 +42,7 @@ _NUMBERS = {
 
 # The C loader is ten times as fast, but some builds of PyYAML lack it.
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML's safe loader with decimal numbers, of which 3e-4 is one and 1e5 an integer, and no name twice."""
+    """YAML's safe loader, which also reads 3e-4 as a number and 1e5 as an integer, and rejects duplicate names."""
 
     yaml_implicit_resolvers: ClassVar = {
         letter: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":null", ":merge"))]
@@ -71,7 +71,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
 
 class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
-    """YAML's safe dumper, which quotes a text such as 3e-4."""
+    """YAML's safe dumper, which also quotes text that looks like a number, such as 3e-4."""
 
 
 for _tag, _pattern in _NUMBERS.items():

@@ -179,7 +179,7 @@ def read_suite(path: Path) -> Suite:
 def select(
     runs: Sequence[Run], algorithms: Sequence[str], environments: Sequence[str]
 ) -> list[Run]:
-    """Return the runs whose method and environment match one of some patterns; no patterns match all.
+    """Return the runs whose method and environment match one of some patterns; without patterns, return all runs.
 
     :raises UsageError: if a pattern matches no run.
     """

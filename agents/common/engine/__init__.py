@@ -1,1 +1,1 @@
-"""How updates run, are recorded for CUDA, and are saved."""
+"""Gradient steps: compiling them, capturing them in CUDA graphs, and checkpoints."""

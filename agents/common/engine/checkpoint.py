@@ -33,10 +33,10 @@ from agents.common.sb3.stored_model import StoredModel
 from agents.common.settings import Configurable
 
 FORMAT = 12
-"""Increased by one when a version continues with numbers other than its predecessor's, or stores state differently."""
+"""Format number; it increases when a version stores state differently, or would continue with different numbers."""
 MAX_CHECKPOINTS = 2
 MODEL, STATE = "model.zip", "state.pt"
-# attributes of the resuming process, which are not read from a file
+# attributes that the resuming process determines, not the file
 PROCESS_ATTRIBUTES = {
     "observation_space", "action_space", "verbose", "tensorboard_log", "n_envs", "train_freq",
 }  # fmt: skip
@@ -66,7 +66,7 @@ def save_checkpoint(model: StoredModel, folder: Path, **values: Any) -> Path:
     for stale in folder.glob(".step_*"):  # left by a process that was killed while writing
         shutil.rmtree(stale)
     name = f"step_{model.num_timesteps:09d}"
-    # A run that is stopped repeatedly before its next step saves several times at the same step.
+    # A run that is stopped repeatedly before its next step writes several checkpoints at the same step.
     # Only the newest checkpoints remain, and damaged ones keep their numbers, so the number of
     # files could repeat a number.
     numbers = [int(path.suffix[1:]) for path in folder.glob(f"*{name}.*")]
@@ -181,7 +181,7 @@ def write_model(model: StoredModel, path: Path) -> None:
 
 
 def random_states(model: StoredModel) -> dict[str, Any]:
-    """Return the state of every random generator of training; environments have others.
+    """Return the state of every random generator used in training, except those of environments.
 
     :param model: model with the device and further generators.
     :return: plain values, arrays and tensors.

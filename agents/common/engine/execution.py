@@ -26,7 +26,7 @@ from agents.common.method import Info, Method, Noise
 from agents.common.nets.networks import Networks
 from agents.common.processor import STOP_SIGNALS
 
-# in their first steps, libraries and the optimiser allocate memory, which a capture does not allow
+# libraries and the optimiser allocate memory in their first steps, which is not possible during a capture
 WARMUP_STEPS = 3
 MAX_GRAPHS = 4  # each captured update keeps the memory of all its tensors
 COMPILED_UPDATES = {"cpu": 5_000, "cuda": 50_000}
@@ -49,7 +49,7 @@ class Mode:
 
     :param compiled: whether the losses are compiled.
     :param captured: whether updates are replayed from a CUDA graph.
-    :param reason: why, for the log.
+    :param reason: reason for the choice, for the log.
 
     >>> print(Mode(compiled=True, captured=False, reason="`compile` is on"))
     compiled (`compile` is on)
@@ -60,13 +60,13 @@ class Mode:
     reason: str
 
     def __str__(self) -> str:
-        """Return the mode in words."""
+        """Return the mode as text."""
         words = [word for word in ("compiled", "captured") if getattr(self, word)]
         return f"{' and '.join(words) or 'eager'} ({self.reason})"
 
 
 def choose_mode(method: Method, device: torch.device, planned: int) -> Mode:
-    """Choose how updates are run, by a rule: if it were measured, equal runs on one machine could differ.
+    """Choose how updates are run, by a rule; if speed were measured, equal runs on one machine could differ.
 
     :param method: the algorithm, with the setting `compile`.
     :param device: device of the networks.
@@ -87,7 +87,7 @@ def choose_mode(method: Method, device: torch.device, planned: int) -> Mode:
 
 
 def limit_threads(nets: Networks, batch_size: int) -> None:
-    """Limit PyTorch's threads to a number that pays for the networks' size, unless the user has chosen the number.
+    """Limit PyTorch's threads to the number worthwhile for the networks' size, unless the user has set a number.
 
     Small matrix products take less time than synchronising threads, especially while other programs run.
     """
@@ -113,7 +113,7 @@ def first_lines(text: str) -> str:
 
 @contextlib.contextmanager
 def compiling() -> Iterator[None]:
-    """Block signals that stop a run until the end of the block, and compile each graph inside to one C++ file.
+    """Within the block, block signals that stop a run, and compile each graph to one C++ file.
 
     The compiler's processes inherit the signal mask. Slurm and terminals send signals to the whole process group, which
     would otherwise end the compiler; the update would then run uncompiled, with other last digits than in the resumed
@@ -237,8 +237,8 @@ class CapturedUpdate:
 
     :param batch: tensors that a batch is copied into; None if the update samples its batch itself.
     :param warmups: number of runs before its capture.
-    :param replay: runs it once it is captured.
-    :param info: the tensors that a replay fills.
+    :param replay: function that replays the update; set by the capture.
+    :param info: tensors that a replay fills.
     """
 
     batch: Batch | None
@@ -273,7 +273,7 @@ class GraphCache:
         trainer = self.trainer
         source = trainer.batch_source()
         batch = trainer.draw_batch(batch_size) if source is None else None
-        # the plan and the generator themselves, since an id may be reused
+        # the key contains the plan and the generator themselves, since their ids may be reused
         key = (batch_size, source, trainer.plan, trainer.generator)
         captured = self._find(key, batch)
         static = captured.batch
@@ -308,7 +308,9 @@ class GraphCache:
             captured = CapturedUpdate(None if batch is None else batch.map(Tensor.clone))
             if len(self.updates) == MAX_GRAPHS:
                 del self.updates[next(iter(self.updates))]
-        self.updates[key] = captured  # last, since the order is that of their use
+        self.updates[key] = (
+            captured  # reinsert at the end, since the dictionary is ordered by last use
+        )
         if batch is not None:
             for name, tensor in batch.tensors().items():
                 getattr(captured.batch, name).copy_(tensor)

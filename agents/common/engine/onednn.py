@@ -1,4 +1,4 @@
-"""Matrix products of compiled updates by oneDNN, on processors of which MKL leaves half unused.
+"""Compute matrix products of compiled updates with oneDNN on processors that MKL uses only half.
 
 PyTorch computes float32 matrix products with MKL, which does not use AVX-512 on AMD processors. This halves their speed
 from Zen 5 on; Zen 4 computes AVX-512 in two halves and would not gain from it. The compiler calls oneDNN, which PyTorch
@@ -18,12 +18,12 @@ from agents.common.processor import cpuinfo
 
 ZEN_5 = 26  # the family as Linux reports it
 SMALLEST_WORK = 1 << 20
-"""Multiplications of a matrix product from which oneDNN saves more time than its call costs."""
+"""Number of multiplications in a matrix product above which oneDNN saves more time than its call costs."""
 
 
 def compiler_options() -> dict[str, Any]:
     """Return the options of `torch.compile` that let oneDNN compute matrix products; empty if MKL is as fast."""
-    # by the processor's model: if it were measured, a run's numbers would depend on the load of the
+    # decide by the processor's model: if speed were measured, a run's numbers would depend on the load of the
     # machine
     is_slowed = cpuinfo("vendor_id") == "AuthenticAMD" and int(cpuinfo("cpu family")) >= ZEN_5
     if not (is_slowed and torch.backends.mkldnn.is_available()):

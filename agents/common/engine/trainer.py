@@ -36,14 +36,14 @@ CROP_NOISE = {"crop": uniform(""), "crop_y": uniform(), "crop_x": uniform()}
 """Additional noise of an update with random crops: whether images are shifted, and the offsets."""
 
 ClipGroups = list[tuple[float | None, list[int]]]
-"""Bound on the norm of a group of gradients (None: no bound), and the indices of its gradients."""
+"""Bound on the norm of a group of gradients (None for no bound), and the indices of the group's gradients."""
 
 
 @dataclass(
     frozen=True, eq=False
-)  # equal only to itself, since captured updates are found by their plan
+)  # compared by identity, since captured updates are found by their plan
 class UpdatePlan:
-    """Noise and trained parameters of an update, which depend on the networks that it skips.
+    """Noise and trained parameters of an update; they depend on the networks that the update skips.
 
     :param noise: every random tensor by name.
     :param sizes: sizes of noise axes by letter, except B.
@@ -77,11 +77,11 @@ class Trainer:
     mode = Mode(False, False, "no update yet")
     """How updates are run at present, and why."""
     is_prepared = False
-    """Whether `mode`, plans and the optimiser's groups are up to date; if not, the next update first prepares them."""
+    """Whether `mode`, plans and the optimiser's groups are up to date; if not, the next update prepares them first."""
     evaluate: Evaluate
     """The losses, eager or compiled."""
     graphs: GraphCache | None
-    """Replays whole updates, sampling included, if they are captured."""
+    """Replays whole updates, including sampling, if they are captured."""
     planned_updates = 0
     """Number of updates of the model at the end of the current phase of training."""
     plan: UpdatePlan
@@ -103,13 +103,13 @@ class Trainer:
         )
         """Number of updates so far, which a method reads from its batch."""
         self.capture_failure: str | None = None
-        """Why an update of this model could not be captured; after a failure there is no second attempt."""
+        """Reason why an update of this model could not be captured; after a failure, capturing is not tried again."""
         self.keeps_rates_on_device = self.device.type == "cuda"
         """Whether learning rates are tensors on the device, since a captured step would always use the same number."""
         self.seed(seeds)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out attributes with functions, which cannot be pickled; the next update prepares them again."""
+        """Return the state without attributes that contain functions; the next update prepares these again."""
         derived = ("specs", "plans", "plan", "evaluate", "graphs", "is_prepared")
         return {name: value for name, value in vars(self).items() if name not in derived}
 
@@ -128,7 +128,7 @@ class Trainer:
         """Take one gradient step.
 
         :param batch_size: B.
-        :param inputs: batch and noise of :meth:`update_on`; None: they are sampled.
+        :param inputs: batch and noise of :meth:`update_on`; None to sample them.
         :return: losses and diagnostics, each (S,), on the device; the next update may write into the same tensors.
         """
         model, nets = self.model, self.policy.nets
@@ -141,7 +141,7 @@ class Trainer:
             info = self.graphs.update(batch_size)
         else:
             info = self.step(self.draw_batch(batch_size), self.draw_noise(batch_size))
-        # state that no gradient trains
+        # state that is not trained by gradients
         if self.pretraining:
             start_from_behaviour(nets, self.specs)
         else:
@@ -210,7 +210,7 @@ class Trainer:
         :param noise: all noise of the update.
         :return: losses and diagnostics, each (S,).
         """
-        if not self.policy.training:  # acting switches dropout and batch statistics off
+        if not self.policy.training:  # acting turns off dropout and batch statistics
             self.policy.set_training_mode(True)
         parameters = self.plan.parameters
         gradients: Sequence[Tensor | None] = []
@@ -237,7 +237,7 @@ class Trainer:
 
         :param batch: the batch, observations as the networks see them.
         :param noise: all noise of the update.
-        :return: the weighted total of every replica with its graph, (S,), and losses and diagnostics without.
+        :return: the weighted total of every replica with its autograd graph, (S,), and detached losses and diagnostics.
         """
         if not self.is_prepared:  # called by the user
             self.prepare()

@@ -1,4 +1,4 @@
-"""Replacements of pretraining: a custom network, or the flow of a saved model, with checks that they fit."""
+"""Replacements for pretraining, a custom network or the flow of a saved model, and checks that they fit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, torch_generator
 
 MAX_MISMATCHES = 3
-"""Number of differences between two networks that a message names."""
+"""Largest number of differences between two networks that a message lists."""
 SAMPLED_ROWS, CALLED_ROWS = 256, 64
 """Rows of the comparison with a dataset, and of the calls before training."""
 
@@ -31,7 +31,7 @@ SAMPLED_ROWS, CALLED_ROWS = 256, 64
 
 
 def check_fit(flow: PretrainedFlow, method: Method, normalizer: VecNormalize | None = None) -> None:
-    """Raise an error for a flow that the algorithm and its settings cannot use.
+    """Check that the algorithm and its settings can use a custom flow.
 
     :param flow: the custom flow.
     :param method: the algorithm.
@@ -67,11 +67,11 @@ def check_outputs(policy: FlowPolicy) -> None:
     """Call a policy's custom flow; raise an error unless it is a differentiable function of each row of its inputs.
 
     :param policy: policy whose networks include the flow.
-    :raises ValueError: if it fails, changes its inputs, mixes rows, or returns another shape, NaN, other numbers each
-        time or no gradient.
+    :raises ValueError: if the flow fails, changes its inputs, mixes rows, is random, returns a wrong shape or NaN, or
+        has no gradient.
     """
     networks = _own_flows(policy)
-    # one that is trained, if there is any: all start with the same weights
+    # check a trained copy if there is one; all copies start with the same weights
     network = max(networks, key=lambda net: any(part.requires_grad for part in net.parameters()))
     weights = [part for part in network.parameters() if part.requires_grad]
     chunk = policy.chunk_length, policy.action_size
@@ -120,7 +120,7 @@ def check_outputs(policy: FlowPolicy) -> None:
         require(velocity.isfinite().all(), rule)
     rule = "be a function of its inputs, got other numbers at a second call; leave out random ones"
     require(torch.equal(first, second), rule)
-    # gradients are 0 through a last layer of zeros, as in untrained transformers
+    # if the last layer is zero, as in untrained transformers, gradients through it are zero
     rule = "pass gradients to x, got none; leave out `torch.no_grad` and `detach`"
     require(gradients[0] is not None, rule)
     for gradient in gradients[: len(sources)]:
@@ -138,7 +138,7 @@ def _own_flows(policy: FlowPolicy) -> list[PretrainedNetwork]:
 def _inputs(policy: FlowPolicy) -> list[Tensor]:
     """Return rows of actions (B, D), times (B, 1) and observations (B, O) of the policy's space."""
     rows = policy.layout.flatten(policy.layout.sample(CALLED_ROWS))
-    # no two coordinates are equal, so that one cannot replace another
+    # all coordinates differ, so that exchanging two of them changes the result
     x = torch.linspace(-1, 1, CALLED_ROWS * policy.chunk_size, dtype=torch.float32)
     times = torch.full((CALLED_ROWS, 1), 0.5, dtype=torch.float32)
     inputs = [
@@ -148,11 +148,11 @@ def _inputs(policy: FlowPolicy) -> list[Tensor]:
 
 
 def check_samples(policy: FlowPolicy, buffer: SequenceReplayBuffer) -> None:
-    """Compare samples of a policy's custom flow in states of the dataset with the dataset's actions and with noise.
+    """Compare samples of a policy's custom flow with the dataset's actions in the same states, and with noise.
 
     :param policy: policy whose networks include the flow.
     :param buffer: buffer with the dataset.
-    :raises ValueError: if samples are further from the data than noise is.
+    :raises ValueError: if samples are further from the dataset's actions than noise is.
     """
     device = policy.device if buffer.placement.on_device else "cpu"
     batch = buffer.draw(SAMPLED_ROWS, None, torch_generator(Purpose.CHECKS, 0, 3, device=device))
@@ -167,7 +167,7 @@ def check_samples(policy: FlowPolicy, buffer: SequenceReplayBuffer) -> None:
         squares = batch.valid * (actions - batch.actions).square().mean(-1)
         return float((squares.sum() / batch.valid.sum().clamp(min=1)).sqrt())
 
-    # with two modes in the data, samples of a right flow may be as far away as noise; true for NaN too
+    # `not <`, so that NaN fails too; if the data have two modes, samples of a correct flow may be as far away as noise
     if not error(samples) < 1.1 * error(noise):
         raise ValueError(
             f"samples of `behaviour` must be nearer to the data's actions than noise is, got a root mean square of "
@@ -181,12 +181,12 @@ def check_samples(policy: FlowPolicy, buffer: SequenceReplayBuffer) -> None:
 
 
 def check_saved_flow(file: ModelFile, flow: Any, is_whole: bool = True) -> None:
-    """Raise an error for a model without its custom flow, or with another one.
+    """Check that a saved model is loaded with the custom flow that it was trained with.
 
     :param file: the saved model.
-    :param flow: its future `behaviour`, or None.
-    :param is_whole: whether the whole model is used, and so trains the same networks.
-    :raises ValueError: if it is missing, or the weights in the file would mean something else with it.
+    :param flow: the custom flow passed as `behaviour`, or None.
+    :param is_whole: whether the whole model is loaded, so that the same networks must be trained.
+    :raises ValueError: if the flow is missing, or its conventions differ from those of the saved weights.
     """
     described = file.described.get("behaviour")
     if described is None:
@@ -196,7 +196,7 @@ def check_saved_flow(file: ModelFile, flow: Any, is_whole: bool = True) -> None:
             f"a saved model contains no code, so {file.name} lacks `behaviour` (--behaviour), the custom network that "
             "it was trained with; pass it as an argument or in `custom_objects`"
         )
-    # a tuple may be written as a list, and the other way round
+    # in a file, a tuple may have become a list, or vice versa
     saved, conventions = (
         json.loads(json.dumps(values))
         for values in (safe.from_json(described["conventions"]), flow.conventions())
@@ -214,10 +214,10 @@ def load_behaviour(policy: FlowPolicy, path: Source, normalization: Normalizatio
 
     A policy that scales observations must have their statistics already.
 
-    :param policy: whose flow is replaced.
+    :param policy: policy whose flow is replaced.
     :param path: path of the saved model.
     :param normalization: the `VecNormalize` of the model.
-    :raises ValueError: if one of the two has no such flow, or they do not fit together.
+    :raises ValueError: if one of the two has no behaviour flow, or the two do not fit together.
     """
     method = policy.method
     behaviour = require_behaviour(method, "a pretrained actor")
@@ -238,14 +238,14 @@ def load_behaviour(policy: FlowPolicy, path: Source, normalization: Normalizatio
     }
     own_state = policy.nets[behaviour].state_dict()
     wrong = []
-    # equal parameters need these to be equal too
+    # equal parameters mean the same only if these are also equal
     activation, space = saved["policy_kwargs"].get("activation_fn"), saved["action_space"]
     if activation is not policy.activation_fn:
         wrong.append(f"expected activation_fn {policy.activation_fn}, got {activation}")
     if space != policy.action_space:
         wrong.append(f"expected actions in {policy.action_space}, got {space}")
     for name in ("observation_mean", "observation_factor"):
-        # means of one dataset differ in their last bits if they are summed in another order
+        # means of the same dataset may differ in their last bits, because of the order of summation
         if not torch.allclose(
             getattr(policy, name), state[name].to(policy.device), rtol=1e-5, atol=1e-6
         ):
@@ -267,13 +267,13 @@ def require_fit(
     saved: Mapping[str, Tensor],
     differences: Sequence[str] = (),
 ) -> None:
-    """Raise an error for saved parameters of other shapes; one replica of them serves all replicas of the model.
+    """Check the shapes of saved parameters; those of a single replica fit all replicas of the model.
 
-    :param noun: owner of the parameters, and its file.
-    :param expected: the state dict that takes them.
+    :param noun: owner of the parameters and its file, for the message.
+    :param expected: the state dict into which they are loaded.
     :param saved: the saved parameters.
-    :param differences: further ones between the two.
-    :raises ValueError: if there is any; the message has the first.
+    :param differences: other differences between the two.
+    :raises ValueError: if there are differences; the message lists the first ones.
     """
     mismatches = []
     expected_shapes = {name: tuple(value.shape) for name, value in expected.items()}
