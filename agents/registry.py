@@ -47,7 +47,7 @@ BUILT_IN = {
         "QAMF",
         "QAM-F",
         "Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234)",
-        "QAM whose policy must act in one network evaluation.",
+        "QAM for policies that must act with one network evaluation.",
     ),
     "qam_e": BuiltIn(
         "QAME",
@@ -83,7 +83,7 @@ BUILT_IN = {
         "FQL",
         "FQL",
         "Flow Q-Learning (Park, Li and Levine, arXiv 2502.02538)",
-        "Simple, acts in one network evaluation, and improves much online.",
+        "Simple, acts with one network evaluation, and improves much online.",
     ),
     "fawac": BuiltIn(
         "FAWAC",
@@ -97,7 +97,7 @@ BUILT_IN = {
         "IFQL",
         "Flow Q-Learning (Park, Li and Levine, arXiv 2502.02538), after IDQL (Hansen-Estruch "
         "et al., 2304.10573)",
-        "Simple, and stays in the data's support; each action costs 32 flow samples.",
+        "Simple, and stays within the data's support; each action costs 32 flow samples.",
     ),
     "cgql": BuiltIn(
         "CGQL",
@@ -109,7 +109,7 @@ BUILT_IN = {
         "CGQLMSE",
         "CGQL-M",
         "Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234), classifier-guidance baseline",
-        "To study guidance by a critic of noisy actions.",
+        "To study guidance by a critic trained on noisy actions.",
     ),
     "cgql_linex": BuiltIn(
         "CGQLLinex",
@@ -154,7 +154,7 @@ BUILT_IN = {
         "RLPD",
         "RLPD",
         "Efficient Online Reinforcement Learning with Offline Data (Ball et al., arXiv 2302.02948)",
-        "Online learning from the first step, with data at hand.",
+        "Online learning from the first step, with a dataset available.",
     ),
     "rql": BuiltIn(
         "RQL",
@@ -194,7 +194,7 @@ BUILT_IN = {
         "GFP",
         "Guided Flow Policy: Learning from High-Value Actions in Offline Reinforcement "
         "Learning (Tiofack et al., arXiv 2512.03973)",
-        "When the data mix good and bad actions.",
+        "When the data contain both good and bad actions.",
     ),
     "driftql": BuiltIn(
         "DriftQL",

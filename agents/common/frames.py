@@ -19,7 +19,7 @@ Array = NDArray[Any]
 
 
 def is_image(space: spaces.Space[Any]) -> bool:
-    """Return whether SB3 treats observations as images; unlike its function this needs no PyTorch.
+    """Return whether SB3 treats observations as images; unlike SB3's function, this does not import PyTorch.
 
     :param space: observation space.
     :return: True for a Box of uint8 from 0 to 255 with three axes.

@@ -155,7 +155,7 @@ def start_text(algorithms: Mapping[str, Mapping[str, Any]], link: str = "{name} 
         written[use] = link.format(id=id, name=algorithms[id]["published_name"])
     return (
         f"Start with {written['offline']} offline, {written['offline to online']} offline and then online, "
-        f"{written['online']} online from the first step. Scores of SQAM and TRQAM belong to `--profile trqam`. Train "
+        f"{written['online']} online from the first step. Scores of SQAM and TRQAM are for `--profile trqam`. Train "
         f"{written['baseline']} too: it ignores rewards; a method that does not beat it learns nothing from them."
     )
 
