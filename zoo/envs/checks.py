@@ -361,7 +361,7 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, Info]:
-        """Start an episode that the seed and the actions determine; None continues the sequence of the last seed."""
+        """Start an episode, determined by the seed and the actions; without a seed, continue from the last seed."""
         entropy = seed
         if entropy is None:
             entropy = int(self.env.np_random.integers(2**63))

@@ -139,7 +139,9 @@ def _layers(
             f"{', '.join(existing) or 'none'}"
         )
     layers += user_layers
-    for text in request.hyperparams:  # one layer for each, so that each has its source
+    for (
+        text
+    ) in request.hyperparams:  # one layer per word, so that each word is recorded as a source
         layers.append((parse_overrides([text]), f"-params {text}"))
     return layers, num_protocol
 

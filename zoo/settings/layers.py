@@ -37,7 +37,7 @@ _NUMBERS = {
     "tag:yaml.org,2002:float": r"^([-+]?(\d[\d_]*\.[\d_]*|\.\d[\d_]*|\.(inf|Inf|INF))|\.(nan|NaN|NAN))$",
     "!exponent": r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$",
 }
-"""Tag -> pattern of its texts; other forms of YAML 1.1 are text, e.g. yes, no, on, off, dates, octal numbers."""
+"""Tag -> pattern of texts with this tag; other forms of YAML 1.1, e.g. yes, on and dates, remain text."""
 
 
 # The C loader is ten times as fast, but some builds of PyYAML lack it.

@@ -102,7 +102,7 @@ def _submit(executor: Any, jobs: Sequence[Job]) -> dict[str, str]:
     """Submit jobs as one array; return name of the job -> its id in Slurm. A rejected submission leaves no files."""
     executor.folder.mkdir(parents=True, exist_ok=True)
     earlier_files = set(executor.folder.iterdir())
-    # inside another job, sbatch would read its variables as options
+    # within another job, sbatch would read that job's environment variables as options
     names = [name for name in os.environ if name.startswith("SLURM_") and name != "SLURM_CONF"]
     variables = {name: os.environ.pop(name) for name in names}
     try:
