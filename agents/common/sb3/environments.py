@@ -75,7 +75,8 @@ def bounded_like(env: VecEnv, observations: spaces.Space[Any]) -> spaces.Space[A
     The space of a model that was trained on data alone has none.
 
     :param env: the environment.
-    :param observations: the model's space, which is returned if it has bounds or does not fit.
+    :param observations: the model's space.
+    :return: the environment's space; the model's if it has bounds or another shape or dtype.
     """
     space = env.observation_space
     is_unbounded = isinstance(observations, spaces.Box) and not (
