@@ -63,7 +63,7 @@ class CGQL(Method):
     )
     x_term: bool = setting(
         default=True,
-        doc="Add the authors' second term, w x / t, to the guidance, which widens the "
+        doc="Add the authors' second term, w x / t, to the guidance; this term widens the "
         "samples. Without the term this is classifier guidance: a score s adds (1-t)/t s "
         "to a velocity.",
     )

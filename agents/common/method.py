@@ -182,13 +182,13 @@ class Method(CommonSettings):
     def networks(self) -> dict[str, NetworkSpec]:
         """Return the algorithm's networks by name, in the order in which they are initialised."""
         raise NotImplementedError(
-            'must be defined; it returns {"critic": critic(target=True), ...}, all networks by name (docs/register.md)'
+            'must be defined, and return all networks by name, e.g. {"critic": critic(target=True)} (docs/register.md)'
         )
 
     def noise(self) -> dict[str, Draw]:
         """Return the noise of an update by name, without the noise of next actions."""
         raise NotImplementedError(
-            'must be defined; it returns {"bc_x0": normal(), ...}, all noise by name (docs/register.md)'
+            'must be defined, and return all noise by name, e.g. {"bc_x0": normal()} (docs/register.md)'
         )
 
     def action_noise_table(self) -> dict[str, Draw]:
@@ -204,7 +204,7 @@ class Method(CommonSettings):
         :return: actions in [-1, 1], (S, B, D).
         """
         raise NotImplementedError(
-            "must be defined; it returns actions (S, B, D) in [-1, 1] for observations (S, B, O) (docs/register.md)"
+            "must be defined, and return actions (S, B, D) in [-1, 1] for observations (S, B, O) (docs/register.md)"
         )
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
@@ -231,7 +231,7 @@ class Method(CommonSettings):
         :return: name -> (S,).
         """
         raise NotImplementedError(
-            "must be defined; it returns a dict of losses by name, each (S,) (docs/register.md)"
+            "must be defined, and return all losses by name, each (S,) (docs/register.md)"
         )
 
     def loss_weights(self) -> dict[str, float]:

@@ -61,12 +61,13 @@ def suggestion(name: object, choices: Iterable[str], command: str = "") -> str:
         for choice, declared in choices.items():
             if name in getattr(declared, "reference", "").split(", "):
                 similar.append(choice)
-    # sorted, so that ties have the same order in all processes; case is ignored
+    # sorted, so that equally close names have the same order in all processes
     names_in_order = sorted(set(choices))
     if not similar:
         if other_name.startswith("none"):
             return f"there is {other_name}"
         similar = [choice for choice in names_in_order if _plain(choice) in other_name.split()]
+    # matching ignores case
     by_lower_case = {choice.lower(): choice for choice in names_in_order}
     if not similar:
         matches = difflib.get_close_matches(str(name).lower(), by_lower_case)

@@ -75,7 +75,7 @@ def environment_of_children(imports_main: bool = True, **variables: str) -> Iter
     :param imports_main: whether the processes import the main module of this process.
     :param variables: other environment variables for the processes.
     """
-    temp_folder()  # children use it too, because a killed child cannot remove its own
+    temp_folder()  # created here for all children, because a killed child could not remove a folder of its own
     path = os.pathsep.join(filter(None, sys.path))
     changed = {"PYTHONSAFEPATH": "1", "PYTHONPATH": path, **variables}
     previous = {name: os.environ[name] for name in changed if name in os.environ}

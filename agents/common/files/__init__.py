@@ -125,8 +125,8 @@ def write_text(path: Path, text: str) -> None:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a new folder, renamed to ``path`` on success and removed on failure.
 
-    Files must be written into it without creating parent folders. An existing non-empty folder is never replaced, so
-    that only one of two processes obtains a name.
+    Writers must not create parent folders, so that they fail if the new folder has been removed. An existing non-empty
+    folder is never replaced, so that only one of two processes obtains a name.
 
     :param path: path of the folder.
     :yields: folder to fill.

@@ -127,7 +127,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
             env = DataOnly(arguments.observation_space, arguments.action_space)
         super().__init__(kind, env, **arguments.sb3_arguments(self.method))  # type: ignore[arg-type]
         self.offline_steps = 0  # gradient steps of learn_offline
-        self._is_online = False  # whether the current or last phase is online
+        self._is_online = False  # whether the phase, or the previous one between phases, is online
         self._phase_start = 0  # step at which this phase started
         self.behaviour = arguments.behaviour
         if arguments._init_setup_model:

@@ -25,7 +25,7 @@ MISTAKES = {
         "def noise(self):",
         "def noises(self):",
         "hooks",
-        r'WeightedBC\.noise must be defined; it returns \{"bc_x0": normal\(\), \.\.\.\}, all noise',
+        r'WeightedBC\.noise must be defined, and return all noise by name, e\.g\. \{"bc_x0": normal',
     ),
     "misspelt draw": Mistake(
         'flow, noise["bc_x0"]',
