@@ -143,7 +143,7 @@ def test_a_runs_log_has_everything_that_was_said(data, tmp_path, call):
     lines = errors.splitlines()
     assert [line for line in text.splitlines() if line in lines] == lines
     assert "\nalgo: qam\n" in text
-    assert len(lines) < 13  # the settings are in files
+    assert len(lines) < 15  # the settings are in files
     assert errors.count("no state in") == 1
 
 
