@@ -171,8 +171,8 @@ def find_side_effects(trial: Trial) -> Findings:
     old_targets = {name: target.clone() for name, target in targets.items()}
     method.losses(batch, targets, noise, nets, {})
     drawn.append(_global_generators())
-    for hook, old, new in zip(("targets", "act", "losses"), drawn, drawn[1:], strict=False):
-        if old != new:
+    for hook, start, end in zip(("targets", "act", "losses"), drawn, drawn[1:], strict=False):
+        if start != end:
             code = inspect.unwrap(getattr(type(method), hook)).__code__
             yield (
                 "noise",
