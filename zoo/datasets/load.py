@@ -226,7 +226,7 @@ def shard_names(folder: Path) -> list[str]:
 
 
 def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None) -> list[ConvertedShard]:
-    """Convert the files of a dataset that are not converted yet, one at a time; converted files survive an interruption.
+    """Convert the files of a dataset that are not converted yet, one at a time; an interruption keeps converted files.
 
     :param size: convert only the first files with at least this many transitions; None converts all.
     """
