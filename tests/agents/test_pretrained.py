@@ -250,8 +250,8 @@ def test_a_dict_reaches_the_module_as_the_environment_gives_it(data):
         (lambda flow, s, x, t: flow(s, x.detach(), t), "must pass gradients to x"),
         (lambda flow, s, x, t: flow(s.clamp_(-1, 1), x, t), "in-place operation"),
         (lambda flow, s, x, t: flow(s, x, t) - x.mean(0), "must treat each row separately"),
-        (lambda flow, s, x, t: flow(s, x, t) / 0, "of the space, got others at time 0.5"),
-        (lambda flow, s, x, t: GaussianFlow()(s, x, t), "use the module that `call` is given"),
+        (lambda flow, s, x, t: flow(s, x, t) / 0, "got NaN or infinity at time 0.5"),
+        (lambda flow, s, x, t: GaussianFlow()(s, x, t), "use the module passed to `call`"),
         (
             lambda flow, s, x, t: checkpoint(flow, s, x, t, use_reentrant=False),
             r"map x of shape \(64, 2\).*leave out gradient checkpointing",
@@ -297,7 +297,7 @@ def test_statistics_dropout_and_second_names_are_taken(part, seeds, data):
 
 
 def test_a_flow_over_chunks_without_action_shape_is_told_of_it():
-    with refuses(r"or give `action_shape=\(1, 2\)` if its actions are \(B, H, A\)"):
+    with refuses(r"or pass `action_shape=\(1, 2\)` if its actions are \(B, H, A\)"):
         make_model(flow=agents.PretrainedFlow(Untrained(), train=True))
 
 
@@ -327,8 +327,8 @@ FROZEN = agents.PretrainedFlow(GaussianFlow().requires_grad_(False))
         ({"pretraining_steps": 5}, "replaces `pretraining_steps`"),
         ({"observation_scale": 1.0}, "as the environment returns them"),
         ({"horizon_length": 3, "flow": TWO_ACTIONS}, r"got \(2, 2\); set `horizon_length`"),
-        ({"flow": FROZEN}, "that require gradients, got none"),
-        ({"id": "fbrac"}, "has one flow, which it trains"),
+        ({"flow": FROZEN}, "without trainable parameters"),
+        ({"id": "fbrac"}, "trains its only flow"),
     ],
 )
 def test_settings_that_contradict_a_pretrained_flow_are_refused(settings, text):
@@ -338,5 +338,5 @@ def test_settings_that_contradict_a_pretrained_flow_are_refused(settings, text):
 
 def test_a_flow_of_the_other_time_is_refused_with_the_dataset(data):
     model = make_model(flow=agents.PretrainedFlow(GaussianFlow(), noise_at=1.0))
-    with refuses("is `noise_at` right"):
+    with refuses("check `noise_at`"):
         model.load_dataset(data)

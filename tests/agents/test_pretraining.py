@@ -188,7 +188,7 @@ def test_observation_statistics_must_be_those_of_the_source(tmp_path):
     with refuses("`pretraining_steps`"):
         tiny_model("qam", pretraining_steps=3).load_pretrained_actor(path)
     model = tiny_model("qam", observation_scale=2.0)
-    with refuses("`observation_mean`: load its dataset"):
+    with refuses("`observation_mean`: load the dataset"):
         model.load_pretrained_actor(path)
     model.load_dataset(toy_dataset())
     model.load_pretrained_actor(path)
@@ -199,5 +199,5 @@ def test_a_flow_of_normalised_observations_is_not_taken_alone(tmp_path, normaliz
     models = [tiny_model("bc"), tiny_model("qam")]
     models[normalized].set_env(VecNormalize(models[normalized].get_env()))
     models[0].save(tmp_path / "source.zip")
-    with refuses("normalised while training"):
+    with refuses("got `VecNormalize` statistics"):
         models[1].load_pretrained_actor(tmp_path / "source.zip")

@@ -85,7 +85,7 @@ class ActingPolicy(BasePolicy):
         return {**sizes, "D": self.chunk_size, "O": self.layout.size}
 
     def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Sample the noise of ``rows`` chunks of one replica from its CPU generator: name -> (rows, ...)."""
+        """Sample the noise of ``rows`` chunks with one replica's CPU generator: name -> (rows, ...)."""
         sizes = self.noise_sizes(1, rows)
         noise = {}
         for name, draw in self.method.candidate_noise().items():
@@ -119,7 +119,7 @@ class ActingPolicy(BasePolicy):
         device = self.device
         draws = {name: draw.to(device) for name, draw in noise.items()}
         rows = torch.from_numpy(observations).to(device, self.layout.dtype)
-        # the precision of training, so that targets and executed actions have equal rounding
+        # the same precision as in training, so that targets and executed actions are rounded equally
         with torch.no_grad(), matmul_precision(self.method.precision, device):
             return self.method.sample_actions(self.preprocess_raw(rows), draws, nets)
 
@@ -145,7 +145,7 @@ class ActingPolicy(BasePolicy):
 
         :param observation: one observation, or a batch (B, O).
         :param state: state from the previous call; None samples new chunks.
-        :param episode_start: whether an episode has just started, (B,), which discards its chunk.
+        :param episode_start: whether an episode has just started, (B,); its old chunk is then discarded.
         :param deterministic: whether to use fixed noise: zero for normal noise or, with best-of-n, N constant samples.
         :return: actions in the environment's units, and the state for the next call (None if H is 1).
         :raises ValueError: if an observation has the wrong shape or names, is not finite, or is an (observation, info)
@@ -247,7 +247,7 @@ class ActingPolicy(BasePolicy):
             raise ValueError(
                 f"`state` must be None or a state from `predict` for {count} observations"
             )
-        # copied, as the caller may reuse an old state
+        # copied, because the caller may reuse an old state
         chunks, used = map(np.copy, state)
         if episode_start is not None:
             used[np.asarray(episode_start, dtype=bool)] = self.chunk_length  # discards the chunk
@@ -263,7 +263,7 @@ class ActingPolicy(BasePolicy):
         generators: Sequence[torch.Generator] | None,
         due: NDArray[np.bool_] | None = None,
     ) -> Array:
-        """Sample chunks (n, H, A) for the n due rows of (B, O), grouped by replica; only these consume noise."""
+        """Sample chunks (n, H, A) for the n due ones of B rows (B, O), grouped by replica; only due rows use noise."""
         replicas = self.num_replicas
         if len(rows) % replicas:
             raise ValueError(
@@ -274,7 +274,7 @@ class ActingPolicy(BasePolicy):
         if replicas == 1 and due is not None:
             return self._sample_rows(rows[due], generators)
         count = len(rows) // replicas
-        # copied, as tensors cannot share memory with read-only or reversed arrays
+        # copied, because tensors cannot share memory with read-only or reversed arrays
         grouped = rows.reshape(replicas, count, rows.shape[-1]).copy()
         if generators is None:
             noise = self._fixed_noise(count)
@@ -305,8 +305,8 @@ class ActingPolicy(BasePolicy):
     def _fixed_noise(self, rows: int) -> dict[str, Tensor]:
         """Return the noise of deterministic mode, the same for all rows and calls: name -> (S, B, ...).
 
-        It is the centre of each distribution. Best-of-n uses constant samples instead, since equal candidates would
-        leave no choice.
+        The noise is the centre of each distribution. Best-of-n uses constant samples instead, since equal candidates
+        would leave no choice.
         """
         noise = self.draw_action_noise(1, torch_generator(Purpose.FIXED_CANDIDATES, 0))
         if self.method.best_of_n == 1:

@@ -44,19 +44,19 @@ def _buffer_class(name: str, value: Any) -> Any:
 POLICY_SETTINGS = {"n_critics": "ensemble_size", "net_arch": "net_arch"}
 """SB3's policy arguments that are settings of the method -> name of the setting."""
 FROM_MODEL = {"observation_space", "action_space", "lr_schedule", "method", "seeds"}
-"""Policy arguments that the model gives."""
+"""Policy arguments that the model passes."""
 POLICY_CLASSES: dict[str, tuple[type, Any]] = {
     "activation_fn": (nn.Module, nn),
     "optimizer_class": (torch.optim.Optimizer, torch.optim),
     "features_extractor_class": (BaseFeaturesExtractor, None),
 }
-"""Policy arguments that are classes -> base class, and the module of classes given by name."""
+"""Policy arguments that are classes -> required base class, and the module in which names are looked up, or None."""
 
 
 def with_named_classes(name: str, value: Any) -> dict[str, Any] | None:
     """Replace names of classes in `policy_kwargs`, e.g. ``ReLU``, by the classes.
 
-    Files and command lines contain names; nothing is evaluated or imported.
+    Files and command lines can only contain names; nothing is evaluated or imported.
 
     :param name: name of the argument, for messages.
     :param value: arguments of a policy, or None.
@@ -85,15 +85,15 @@ def with_named_classes(name: str, value: Any) -> dict[str, Any] | None:
 
 
 def check_policy_kwargs(policy: type[Any], arguments: Mapping[str, Any]) -> None:
-    """Raise for arguments that a policy does not take.
+    """Raise for arguments that a policy does not accept.
 
     :param policy: class of the policy.
-    :param arguments: its arguments besides those that the model gives.
+    :param arguments: arguments of the policy besides those that the model passes.
     :raises TypeError: for an unknown argument; the message names the allowed ones.
     """
     parameters = inspect.signature(policy).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return  # of a subclass
+        return  # a subclass with `**kwargs` accepts any name
     allowed = {*parameters, *POLICY_SETTINGS} - FROM_MODEL
     for name in arguments:
         if name not in allowed:
@@ -135,7 +135,7 @@ class Arguments(Configurable):
     replay_buffer_class: type[SequenceReplayBuffer] | None = setting(
         default=None,
         check=_buffer_class,
-        doc="Subclass of `SequenceReplayBuffer`; None for this class.",
+        doc="Subclass of `SequenceReplayBuffer`; None for `SequenceReplayBuffer` itself.",
     )
     replay_buffer_kwargs: dict[str, Any] | None = setting(
         default=None,
@@ -201,7 +201,7 @@ def read_arguments(
     :param named: keyword arguments.
     :return: the method, and the remaining arguments.
     :raises TypeError: for too many or unknown arguments, or settings together with `method`.
-    :raises ValueError: for a value out of range, a setting given by two names, or pretraining of an algorithm without a
+    :raises ValueError: for a value out of range, a setting given twice, or pretraining of an algorithm without a
         behaviour flow.
     """
     in_order = [name for name, declared in kind.declared().items() if not declared.kw_only]
@@ -232,7 +232,7 @@ def read_arguments(
 
 
 def _settings_by_alias(arguments: Arguments) -> dict[str, tuple[str, Any]]:
-    """Extract settings given by SB3's arguments: name -> SB3's argument, and value."""
+    """Extract the settings that SB3's arguments set: name of the setting -> (SB3's argument, value)."""
     settings: dict[str, tuple[str, Any]] = {}
     policy_kwargs = dict(arguments.policy_kwargs or {})
     for other_name, name in POLICY_SETTINGS.items():

@@ -71,7 +71,7 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
     def initialise(self, replica: int, generator: torch.Generator) -> None:
         """Initialise one replica's weights, Xavier-uniform; biases are zero."""
         for weight in self.weights:
-            # fan-in plus fan-out, with the kernel's area, as in Flax
+            # fan-in plus fan-out, each times the kernel's area, as in Flax
             fans = weight[0, :, 0].numel() + weight[0, 0].numel()
             fill_uniform(weight, replica, math.sqrt(6.0 / fans), generator)
         self.mlp.initialise(replica, generator)
@@ -103,7 +103,7 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
 
         for _ in range(len(weights) // 3):  # stages
             x = convolve(x)
-            # padding of the references: one row before an odd side, the remainder after it
+            # padding as in the references: one row before an odd side, the rest after it
             x = F.max_pool2d(x, 3, 2, padding=(x.shape[-2] % 2, x.shape[-1] % 2), ceil_mode=True)
             x = x + convolve(convolve(x.relu()).relu())
         return x.relu().unflatten(1, (groups, -1)).transpose(0, 1).flatten(2)

@@ -33,7 +33,7 @@ NO_ENVIRONMENT = (
 
 
 class UnsupportedSpaceError(NotImplementedError, AssertionError):
-    """Unsupported observation or action space; for these SB3 raises AssertionError."""
+    """Unsupported observation or action space; also an AssertionError, which SB3 raises for such spaces."""
 
 
 def check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) -> None:
@@ -47,7 +47,7 @@ def check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) ->
     if isinstance(observations, spaces.Dict):
         parts = list(observations.spaces.values())
     is_known = all(isinstance(part, PARTS) for part in parts)
-    # SB3 encodes as one-hot only discrete values from 0 on, in one dimension
+    # SB3's one-hot encoding supports only discrete values that start at 0, in one dimension
     unusual = [
         p for p in parts if np.any(getattr(p, "start", 0)) or np.ndim(getattr(p, "nvec", 0)) > 1
     ]
@@ -70,13 +70,13 @@ def check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) ->
 
 
 def bounded_like(env: VecEnv, observations: spaces.Space[Any]) -> spaces.Space[Any]:
-    """Return an environment's observation space for a model of the same shape and dtype without bounds.
+    """Return an environment's observation space in place of a model's space without bounds.
 
-    The space of a model that was trained on data alone has none.
+    The space of a model that was trained on data alone has no bounds.
 
     :param env: the environment.
     :param observations: the model's space.
-    :return: the environment's space; the model's if it has bounds or another shape or dtype.
+    :return: the environment's space, or the model's if that has bounds or if the two differ in shape or dtype.
     """
     space = env.observation_space
     is_unbounded = isinstance(observations, spaces.Box) and not (
@@ -133,7 +133,7 @@ class DataOnly(gymnasium.Env[Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Return a random observation, as SB3 resets environments at the start of each phase."""
+        """Return a random observation; SB3 resets environments at the start of each phase."""
         return self.observation_space.sample(), {}
 
     def step(self, action: Any) -> Any:
@@ -176,7 +176,7 @@ class TrainedModel(OffPolicyAlgorithm):
     replay_buffer: SequenceReplayBuffer  # type: ignore[assignment]  # SB3's stores transitions alone
     """None in a model returned by `replica`, which cannot be trained."""
     offline_steps: int
-    """Offline gradient steps; the other steps are environment steps."""
+    """How many of the steps in `num_timesteps` are offline gradient steps; the others are environment steps."""
     _last_info: dict[str, Tensor]
     """Losses and diagnostics of the last update."""
     _saved_normalization: dict[str, Any] | None = None
@@ -222,7 +222,9 @@ class TrainedModel(OffPolicyAlgorithm):
         if self.normalization is not None:
             env = normalized_as_saved(env, vars(self.normalization))
         own_space = self.observation_space
-        self.observation_space = bounded_like(env, own_space)  # SB3 compares it
+        self.observation_space = bounded_like(
+            env, own_space
+        )  # SB3 compares it with the environment's
         try:
             super().set_env(env, force_reset)
         finally:
@@ -236,7 +238,7 @@ class TrainedModel(OffPolicyAlgorithm):
         self._seed_everything([] if seed is None else [seed])
 
     def _seed_everything(self, seeds: Sequence[int]) -> None:
-        """Seed like SB3, unless there are no seeds; an environment's start depends only on the seed of its replica."""
+        """Seed what SB3 seeds, if there are seeds; an environment's start depends only on its replica's seed."""
         other_spaces = [copy.deepcopy(self.action_space) for _ in seeds[1:]]
         self.action_spaces = [self.action_space, *other_spaces]
         if not seeds:

@@ -1,4 +1,4 @@
-"""Policies as ONNX files, for programs without PyTorch.
+"""Export policies as ONNX files, for programs without PyTorch.
 
 The sampler is recorded operation by operation, including gradients of Q, so any algorithm can be exported. One file
 maps raw observations to a chunk of actions in the environment's units.
@@ -35,12 +35,12 @@ OPSET = 20
 OBSERVATIONS, ACTIONS = "observations", "actions"
 TOLERANCE = 1e-5
 CHECKED_ROWS = 100
-# no other axis is likely to have this size, so that nothing else is taken for the rows
+# an unusual size, so that the exporter does not mistake another axis for the rows
 _TRACED_ROWS = 61
 
 
 class ExportedPolicy(nn.Module):
-    """A policy as a function of tensors: raw observations and noise in, chunks in the environment's units out.
+    """A policy as a function from raw observations and noise to action chunks in the environment's units.
 
     :param policy: policy with one replica.
     """
@@ -60,8 +60,8 @@ class ExportedPolicy(nn.Module):
     def forward(self, *inputs: Tensor) -> Tensor:
         """Sample one chunk for every observation.
 
-        :param inputs: each (B, ...): raw observations, part by part of a Dict, images with the channels last; then
-            noise in the order of the names in :attr:`draws`.
+        :param inputs: each (B, ...): first the raw observations (one input for each part of a Dict, images with the
+            channels last), then the noise in the order of :attr:`draws`.
         :return: (B, H, *action shape).
         """
         policy = self.policy
@@ -81,21 +81,21 @@ class ExportedPolicy(nn.Module):
 def export_onnx(
     policy: FlowPolicy, path: str | Path, about: Mapping[str, Any] | None = None
 ) -> float:
-    """Write a policy as an ONNX file, and compare the file with it on random observations.
+    """Write a policy as an ONNX file, and compare the actions of both on random observations.
 
-    Inputs are ``observations`` (B, observation shape) and the noise by its names, each (B, ...), in float32. Images are
-    uint8 with the channels last, (B, height, width, channels), choices int64. The parts of a Dict are separate
-    inputs, e.g. ``observations.camera``. The output is ``actions`` (B, H, action shape), a chunk of H actions in the
-    environment's units. ``flow_rl_zoo`` in the file's metadata is JSON with the policy's settings, its inputs, the
-    distribution of its noise, and ``about``.
+    The inputs are ``observations`` (B, observation shape) and each noise under its name (B, ...). Images are uint8 with
+    the channels last, (B, height, width, channels); discrete values are int64; all else is float32. The parts of a Dict
+    are separate inputs, e.g. ``observations.camera``. The output is ``actions`` (B, H, action shape), a chunk of H
+    actions in the environment's units. ``flow_rl_zoo`` in the file's metadata is JSON with the policy's settings, its
+    inputs, the distribution of its noise, and ``about``.
 
-    :param policy: policy with one replica, or a model: from ``agents.load_policy`` or ``agents.load``.
-    :param path: file, usually with the ending ``.onnx``.
-    :param about: further metadata: values that JSON takes.
+    :param policy: policy or model with one replica, e.g. from ``agents.load_policy`` or ``agents.load``.
+    :param path: file, usually with the suffix ``.onnx``.
+    :param about: further metadata in plain JSON values.
     :return: the largest difference from PyTorch's actions over 100 observations, in units of the action range.
     :raises ImportError: if onnx, onnxscript or onnxruntime is missing.
     :raises ValueError: if the policy has several replicas, or a custom module that ONNX cannot express.
-    :raises ArithmeticError: if the file's actions are not the policy's.
+    :raises ArithmeticError: if the file's actions differ from the policy's by more than 1e-5 of the action range.
 
     >>> model = agents.BC("MlpPolicy", "Pendulum-v1", net_arch=[32])
     >>> error = export_onnx(model, "policy.onnx")  # doctest: +SKIP
@@ -106,7 +106,7 @@ def export_onnx(
     policy = getattr(policy, "policy", policy)
     if policy.num_replicas != 1:
         raise ValueError(
-            f"expected a policy of one replica, got {policy.num_replicas}; export `model.replica(k).policy` of each"
+            f"expected a policy with one replica, got {policy.num_replicas}; export each `model.replica(k).policy`"
         )
     plain = _in_float32(policy)
     own_modules = [name for name, net in plain.nets.items() if isinstance(net, VmappedModule)]
@@ -122,8 +122,8 @@ def export_onnx(
         first_line = str(cause).partition("\n")[0]
         raise ValueError(
             f"expected modules that ONNX can express, got {', '.join(own_modules)} with {type(cause).__name__}: "
-            f"{first_line}; let the module, and its `call`, use PyTorch's operations in float32 alone, without `if` on "
-            "a tensor's values, NumPy or `.item()`, or use the model with PyTorch"
+            f"{first_line}; use only PyTorch's float32 operations in the module and its `call` (no NumPy, `.item()` or "
+            "`if` on a tensor's values), or use the model with PyTorch"
         ) from error
     description = {**_describe(plain), "about": dict(about or {})}
     graph.metadata_props.add(key="flow_rl_zoo", value=json.dumps(description, default=str))
@@ -133,7 +133,7 @@ def export_onnx(
 
 
 def _in_float32(policy: FlowPolicy) -> FlowPolicy:
-    """Return a copy on the CPU in float32, which every runtime has."""
+    """Return a copy on the CPU in float32, which every ONNX runtime supports."""
     plain = copy.deepcopy(policy).to("cpu")
     plain.set_training_mode(False)
     for network in plain.modules():
@@ -143,17 +143,17 @@ def _in_float32(policy: FlowPolicy) -> FlowPolicy:
 
 
 def _as_rows(layout: ObservationLayout, values: Sequence[Tensor]) -> Tensor:
-    """Return observations, part by part as the file receives them, as rows (B, O)."""
+    """Convert the file's observation inputs, one for each part, to rows (B, O)."""
     rows = []
     for part, value in zip(layout.parts, values, strict=True):
         if part.is_image:
-            value = value.movedim(-1, 1)  # networks have the channels first
+            value = value.movedim(-1, 1)  # networks expect channels first
         rows.append(value.reshape(value.shape[0], -1).to(layout.dtype))
     return torch.cat(rows, 1)
 
 
 def _inputs(policy: FlowPolicy, count: int, seed: int = 0) -> dict[str, Tensor]:
-    """Return random observations, part by part, and noise by the names of the inputs."""
+    """Return random observations, one entry for each part, and noise: name of the input -> tensor."""
     layout = policy.layout
     observations = layout.sample(count, seed)
     if not layout.is_dict:
@@ -162,7 +162,7 @@ def _inputs(policy: FlowPolicy, count: int, seed: int = 0) -> dict[str, Tensor]:
     for part in layout.parts:
         value = torch.as_tensor(observations[part.key])
         if part.is_image:
-            value = value.movedim(1, -1).contiguous()  # as environments have them
+            value = value.movedim(1, -1).contiguous()  # channels last, as in environments
         elif isinstance(part.space, spaces.Box):
             value = value.float()
         else:
@@ -172,7 +172,7 @@ def _inputs(policy: FlowPolicy, count: int, seed: int = 0) -> dict[str, Tensor]:
 
 
 def _convert(sampler: ExportedPolicy) -> Any:
-    """Return a sampler as an ONNX model in which the number of rows is free."""
+    """Convert a sampler to an ONNX model that accepts any number of rows."""
     inputs = _inputs(sampler.policy, _TRACED_ROWS)
     values = tuple(inputs.values())
     record = make_fx(
@@ -183,7 +183,7 @@ def _convert(sampler: ExportedPolicy) -> Any:
     )
     rows = torch.export.Dim("N", min=1)
     disabled = logging.root.manager.disable
-    # the converter warns of packages that it does not need, and of deprecated functions that it uses
+    # the converter warns of packages that it does not need, and of deprecated functions that it calls
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings(action="ignore"):
@@ -227,7 +227,7 @@ def _describe(policy: FlowPolicy) -> dict[str, Any]:
 def _largest_error(graph: Any, policy: FlowPolicy) -> float:
     """Return the largest difference between a file's and a policy's actions, in units of the action range."""
     layout = policy.layout
-    inputs = _inputs(policy, CHECKED_ROWS, seed=1)  # not those that were traced
+    inputs = _inputs(policy, CHECKED_ROWS, seed=1)  # not the rows that were traced
     names = [value.name for value in graph.graph.input]
     exported_actions = run_onnx(
         graph.SerializeToString(), {name: inputs[name].numpy() for name in names}
@@ -248,7 +248,7 @@ def _largest_error(graph: Any, policy: FlowPolicy) -> float:
 def run_onnx(file: bytes | str, inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
     """Return the actions of an exported policy, (B, H, *action shape).
 
-    :param file: its content or its name.
+    :param file: content or path of the ONNX file.
     :param inputs: inputs by name.
     :return: the chunks.
     """

@@ -1,4 +1,4 @@
-"""Check an algorithm's hooks by one update on a small random batch, before training starts.
+"""Check an algorithm's hooks with one update on a small random batch, before training starts.
 
 A loss of the wrong shape or a missing hook would otherwise show after thousands of updates, or never. The check builds
 its own tiny networks for two replicas on the CPU; it changes neither the model nor any random generator.
@@ -34,7 +34,7 @@ class AgentError(ValueError):
 
 
 class Trial(NamedTuple):
-    """The algorithm with tiny networks, a batch, the noise of an update and of `act`, and everything that is logged."""
+    """The algorithm with tiny networks, a batch, the noise of an update and of `act`, and the logged values."""
 
     policy: FlowPolicy
     batch: Batch
@@ -46,9 +46,9 @@ class Trial(NamedTuple):
 def check_first_update(
     method: Method, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
 ) -> Trial:
-    """Call an algorithm's hooks as an update and acting do, and note in the method that they were checked.
+    """Call an algorithm's hooks as an update and acting do, and set `hooks_checked`.
 
-    :param method: the algorithm; nothing else of it changes.
+    :param method: the algorithm; only `hooks_checked` changes.
     :param observation_space: space of its networks' input, a Box with one axis.
     :param action_space: action space of its environment.
     :return: the inputs and networks of the check, for further checks.
@@ -108,7 +108,7 @@ def check_first_update(
 def random_batch(policy: FlowPolicy, rows: int, generator: torch.Generator) -> Batch:
     """Return a random batch, different for every replica; one row in eight crosses a trajectory's end.
 
-    :param policy: policy with the sizes.
+    :param policy: policy that determines the sizes.
     :param rows: B.
     :param generator: random generator.
     :return: the batch.
@@ -138,7 +138,7 @@ def random_batch(policy: FlowPolicy, rows: int, generator: torch.Generator) -> B
 
 @contextmanager
 def calling(method: Method, hook: str) -> Iterator[None]:
-    """Make every failure inside the block name the algorithm and its hook.
+    """Re-raise errors inside the block as :class:`AgentError` with the names of the algorithm and the hook.
 
     :param method: the algorithm.
     :param hook: name of the hook that is called.

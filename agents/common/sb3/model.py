@@ -61,7 +61,7 @@ BUFFER_SETTINGS = (
 
 
 class ModelType(ABCMeta):
-    """Metaclass of model classes, which `agents.models` creates from methods and pickles by them."""
+    """Metaclass of model classes; `agents.models` creates each class from a method, and pickles it by that method."""
 
     method_class: type[Method]
 
@@ -79,8 +79,8 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         `action_space` for offline training only.
     :param positional: settings in SB3's order, starting with ``learning_rate``.
     :param named: settings of the method, and :class:`~agents.common.sb3.constructor.Arguments`.
-    :raises UnsupportedSpaceError: for Tuple and other observations, or actions that are not a bounded Box.
-    :raises TypeError: for an unknown argument; the message names the closest.
+    :raises UnsupportedSpaceError: for unsupported observations, e.g. Tuple, or actions that are not a bounded Box.
+    :raises TypeError: for an unknown argument; the message names the closest one.
     :raises ValueError: for a setting out of range, or pretraining of an algorithm without a behaviour flow.
 
     >>> model = agents.FQL("MlpPolicy", "Pendulum-v1", horizon_length=1, learning_starts=10).learn(12)
@@ -98,7 +98,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
     """Losses and diagnostics of the last update, each (S,), on the device."""
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Raise for hooks and settings, which a model ignores: they belong to the method."""
+        """Raise if a model class defines hooks or settings, which only a method may define."""
         super().__init_subclass__(**options)
         for name in vars(cls):
             is_hook = callable(getattr(Method, name, None)) and not name.startswith("_")
@@ -127,7 +127,9 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
             env = DataOnly(arguments.observation_space, arguments.action_space)
         super().__init__(kind, env, **arguments.sb3_arguments(self.method))  # type: ignore[arg-type]
         self.offline_steps = 0  # gradient steps of learn_offline
-        self._is_online = False  # whether the phase, or the previous one between phases, is online
+        self._is_online = (
+            False  # whether the current phase, or the last one between phases, is online
+        )
         self._phase_start = 0  # step at which this phase started
         self.behaviour = arguments.behaviour
         if arguments._init_setup_model:
@@ -203,7 +205,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         return buffer
 
     def load_replay_buffer(self, path: Source, truncate_last_traj: bool = True) -> None:
-        """Load a replay buffer with dataset and online transitions; batches use the settings of this model.
+        """Load a replay buffer with dataset and online transitions; this model's settings apply to its batches.
 
         :param path: file written by :meth:`save_replay_buffer`.
         :param truncate_last_traj: ignored; SB3 uses it for hindsight replay.
@@ -214,10 +216,10 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         self._take_statistics()
 
     def set_random_seed(self, seed: int | None = None) -> None:
-        """Seed like SB3, and the generators of batches and noise.
+        """Seed the generators that SB3 seeds, and those of batches and noise.
 
-        :param seed: 0 to 2^32 - 1; the seeds of several replicas are derived from it. None only reseeds batches and
-            noise, at random.
+        :param seed: 0 to 2^32 - 1; the seeds of several replicas are derived from it. None reseeds only batches and
+            noise, with random seeds.
         """
         first_seed = int(torch.randint(2**31, ())) if seed is None else seed
         seeds = seeds_of_replicas(first_seed, self.policy.num_replicas)
@@ -281,7 +283,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         if callable(self.learning_rate):
             schedule = LearningRateSchedule(self.learning_rate)
             current = schedule(self._current_progress_remaining)
-            rate = current if current > 0 else schedule(1.0)  # a constant rate is above 0
+            rate = current if current > 0 else schedule(1.0)  # a constant rate must be above 0
             warnings.warn(
                 f"saved models contain no code: the function `learning_rate` is replaced by its value {rate:g}",
                 stacklevel=3,
@@ -297,7 +299,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
     def save_policy(self, path: str | Path, about: Mapping[str, Any] | None = None) -> None:
         """Save the policy for acting, without target critics and optimiser; load it with :func:`agents.load_policy`.
 
-        The saved policy expects raw observations, even if the model's environment is in a `VecNormalize`.
+        The saved policy expects raw observations, even if the model's environment is wrapped in a `VecNormalize`.
 
         :param path: file, usually with the suffix ``.safetensors``.
         :param about: metadata in plain JSON values, e.g. environment and score.
@@ -340,10 +342,10 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
 
         A trained model, or one with loaded parameters, keeps its statistics, since its networks were trained with them.
 
-        :param dataset: arrays in OGBench's regular or compact layout, or an ``.npz`` file of them (see
-            `docs/datasets.md`), with actions in the environment's units; or shards, which are loaded in turns, the
-            first of which gives the statistics.
-        :param action_range: ``(low, high)``, numbers or (A,): action bounds of a dataset with other units.
+        :param dataset: arrays in OGBench's regular or compact layout, an ``.npz`` file of such arrays (see
+            `docs/datasets.md`), or shards. Actions are in the environment's units. Shards are loaded in turns;
+            statistics are computed from the first.
+        :param action_range: ``(low, high)``, numbers or (A,): action bounds of a dataset in other units.
         :raises FileNotFoundError: if the file does not exist.
         :raises ValueError: if an array is missing or invalid; the buffer is then unchanged.
 
@@ -394,8 +396,8 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         replica is used for all replicas; otherwise replicas correspond one to one.
 
         :param path: a saved model, or the folder of a run. If observations are scaled, load the dataset first.
-        :raises ValueError: if a model has no behaviour flow, `pretraining_steps` is set, or layer sizes, action space,
-            chunk length or statistics of observations differ; the model is then unchanged.
+        :raises ValueError: if either model has no behaviour flow, `pretraining_steps` is set, or layer sizes, action
+            space, chunk length or observation statistics differ; the model is then unchanged.
         """
         load_behaviour(self.policy, path, self.normalization)
 
@@ -433,8 +435,8 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
             raise ValueError("offline training needs a dataset; pass `dataset=...`")
         if self._vec_normalize_env is not None and self._vec_normalize_env.training:
             raise ValueError(
-                "VecNormalize computes its statistics in environment steps, which offline training does not have; set "
-                "`observation_scale` to use those of the dataset, or freeze existing ones: `env.training = False`"
+                "offline training cannot update the statistics of VecNormalize; set `observation_scale` to use the "
+                "dataset's statistics, or freeze existing ones: `env.training = False`"
             )
         self._begin_phase(reset_num_timesteps, is_online=False)
         # SB3's progress bar reads the local `total_timesteps`
@@ -458,7 +460,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         return self
 
     def train(self, gradient_steps: int, batch_size: int) -> None:
-        """Run updates, after an offline phase only once there are more online steps than `learning_starts`.
+        """Run updates; after an offline phase, wait for more than `learning_starts` online steps.
 
         :param gradient_steps: number of updates.
         :param batch_size: B.
@@ -468,7 +470,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         if not buffer.size() and not buffer.dataset_size:
             raise ValueError("the replay buffer is empty; call `learn`, or `load_dataset` first")
         online = self.num_timesteps - self.offline_steps
-        # without an offline phase, SB3's `learn` counts the steps
+        # without an offline phase, SB3's `learn` does the waiting
         waits = self.offline_steps and online <= self.method.learning_starts
         if waits or not buffer.count_starts():
             return
@@ -499,8 +501,8 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         :return: the model.
         :raises TypeError: if `total_timesteps` is not an integer.
         :raises ValueError: if it is negative, the number of environments is not a multiple of the replicas, replicas
-            would share statistics or action noise, `buffer_size` is less than a sequence, or `observation_scale` has no
-            dataset.
+            would share statistics or action noise, `buffer_size` is less than the length of a sequence, or
+            `observation_scale` is set without a dataset.
         """
         total_timesteps = integer("total_timesteps", total_timesteps, at_least=0)
         self._check_first_update()
@@ -520,7 +522,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         )
 
     def _begin_phase(self, counts_from_zero: bool, is_online: bool) -> None:
-        """Record the start of a phase; a phase of the same kind as the last, e.g. after loading, continues it."""
+        """Record the start of a phase; one of the same kind as the last phase, e.g. after loading, continues that."""
         if counts_from_zero:
             self.offline_steps = 0
         starts = counts_from_zero or is_online != self._is_online
@@ -533,7 +535,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         self._is_online = is_online
 
     def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
-        """Count from the start of the phase, so that a learning rate decays once in each."""
+        """Measure progress from the start of the phase, so that the learning rate decays once per phase."""
         start = self._phase_start
         done = (num_timesteps - start) / (total_timesteps - start)
         self._current_progress_remaining = 1.0 - done
@@ -621,14 +623,14 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         tb_log_name: str | None = None,
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
-        """Set up a phase; on an environment reset close open trajectories and discard chunks."""
+        """Set up a phase; if environments are reset, close open trajectories and discard chunks."""
         self.trainer.planned_updates = self._n_updates + total_timesteps
         self.trainer.prepare()
         starts = reset_num_timesteps or self._last_obs is None
         if starts:
             self._chunk_state = None
             self.replay_buffer.end_episodes()
-        # a new model has a new TensorBoard folder
+        # a new model gets a new TensorBoard folder
         resets = reset_num_timesteps or (starts and self.num_timesteps == 0)
         name = tb_log_name or type(self).__name__
         return super()._setup_learn(total_timesteps, callback, resets, name, progress_bar)
@@ -652,7 +654,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         """Return the next action of each environment's chunk, or uniform actions before `learning_starts`."""
         assert self._last_obs is not None
         if self._n_updates == 0 and self.num_timesteps < learning_starts:
-            # each replica has its own action space, for its random stream
+            # each replica has its own copy of the action space, and so its own random stream
             n_envs_of_each = n_envs // self.policy.num_replicas
             actions = np.array(
                 [space.sample() for space in self.action_spaces for _ in range(n_envs_of_each)]
@@ -703,7 +705,9 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
                 "the environment returned an observation or reward that is not finite in float32 at step "
                 f"{self.num_timesteps}; this is a fault of the environment, not of training"
             )
-        is_plain = self.policy.layout.is_plain  # discrete observations are often equal
+        is_plain = (
+            self.policy.layout.is_plain
+        )  # other observations, e.g. discrete ones, are often equal
         if is_plain and last and np.array_equal(rows[1][0], rows[0][np.argmax(dones)]):
             warnings.warn(
                 "the last observation of an episode equals the first of the next: the environment may modify a "
@@ -711,5 +715,5 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
                 stacklevel=2,
             )
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
-        # SB3's off-policy loop does not store it; it marks the chunks to discard
+        # SB3's off-policy loop does not set this attribute, by which `_sample_action` discards finished chunks
         self._last_episode_starts = np.array(dones, dtype=bool)

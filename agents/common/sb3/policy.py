@@ -1,4 +1,4 @@
-"""The policy: builds, copies and saves the networks of an algorithm; acting is in the base class."""
+"""The policy, which builds, copies and saves an algorithm's networks; the base class samples actions."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from agents.registry import find_named_by_file, name_of
 class FlowPolicy(ActingPolicy):
     """Samples chunks of H actions, and executes them open loop.
 
-    With H > 1 the remaining actions of a chunk are the recurrent ``state`` of :meth:`predict`; without it, each call
+    With H > 1 the remaining actions of a chunk are the recurrent ``state`` of :meth:`predict`; a call without a state
     samples a new chunk. ``deterministic=True`` uses fixed noise; published scores use sampled noise.
 
     >>> policy = agents.FQL("MlpPolicy", "Pendulum-v1", net_arch=[32]).policy
@@ -55,12 +55,12 @@ class FlowPolicy(ActingPolicy):
     :param seeds: one seed per replica; None samples one from PyTorch's global generator.
     :param activation_fn: hidden activation of all networks, e.g. ``torch.nn.ReLU``; None for the default of each.
     :param normalize_images: whether features extractors receive images in [0, 1].
-    :param features_extractor_class: SB3's features extractor. Each network with observations has a separate one.
+    :param features_extractor_class: SB3's features extractor. Each network that reads observations has its own.
         ``FlattenExtractor`` keeps vectors unchanged, and encodes discrete values as one-hot vectors.
-    :param features_extractor_kwargs: its arguments besides the observation space.
+    :param features_extractor_kwargs: arguments of the extractor besides the observation space.
     :param optimizer_class: optimiser of all networks.
-    :param optimizer_kwargs: its arguments besides the learning rate.
-    :raises ValueError: if the activation has parameters, or `observation_scale` is set for other observations than
+    :param optimizer_kwargs: arguments of the optimiser besides the learning rate.
+    :raises ValueError: if the activation has parameters, or if `observation_scale` is set and observations are not
         vectors.
     :raises NotImplementedError: if the features extractor does not support several seeds.
     """
@@ -69,7 +69,7 @@ class FlowPolicy(ActingPolicy):
     own_extractor: ClassVar[type[BaseFeaturesExtractor]] = FlattenExtractor
     """Default features extractor."""
     keeps_statistics = False
-    """Whether its statistics were loaded with its parameters, so that no dataset replaces them."""
+    """Whether observation statistics were loaded with the parameters; a dataset then does not replace them."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class FlowPolicy(ActingPolicy):
         if method.observation_scale is not None and not self.layout.is_plain:
             raise ValueError(
                 f"`observation_scale` needs vectors of numbers, got {observation_space}; set it to None "
-                "(`-params observation_scale=null`): images are scaled to [0, 1], discrete values are one-hot"
+                "(`-params observation_scale=null`): images are always scaled to [0, 1], discrete values are one-hot"
             )
         if method.random_crop and not any(part.is_image for part in self.layout.parts):
             raise ValueError(f"`random_crop` needs images, got {observation_space}; leave it 0")
@@ -149,7 +149,7 @@ class FlowPolicy(ActingPolicy):
                 f"`activation_fn` must have no parameters, got {self.activation_fn.__name__}; use e.g. torch.nn.ReLU"
             )
         method = self.method
-        # the setting's check has replaced None by the default
+        # the check of `net_arch` has replaced None by the default
         actor_sizes, critic_sizes = get_actor_critic_arch(method.net_arch)  # type: ignore[arg-type]
         sizes = Sizes(
             self.num_replicas, self.features_extractor.features_dim, self.chunk_size,
@@ -162,12 +162,12 @@ class FlowPolicy(ActingPolicy):
             if isinstance(network, PretrainedNetwork):
                 network.field.read_rows = self.layout.observations
             elif isinstance(network, ObservingNetwork) and not is_flat:
-                # each network has a separate extractor; SB3's attribute refers to the last one
+                # each network has its own extractor; SB3's attribute `features_extractor` refers to the last one
                 self.features_extractor = self.make_features_extractor()
                 network.features_extractor = self.features_extractor
                 network.prepare_rows = self.layout.to_extractor_input
         self._initialise(nets)
-        # after initialisation, as target networks copy the weights
+        # after initialisation, because target networks copy the weights
         nets.add_targets([name for name, spec in specs.items() if spec.target])
         for name, module in nets.named_modules():
             if isinstance(module, StackedMLP):
@@ -180,7 +180,7 @@ class FlowPolicy(ActingPolicy):
     def _initialise(self, nets: Networks) -> None:
         """Initialise the weights of each replica from a separate generator."""
         for parameter in nets.parameters():
-            # fused optimisers and saved moments need the same memory layout
+            # fused optimisers and loaded moments need parameters in contiguous memory
             parameter.data = parameter.data.contiguous()
         for replica, seed in enumerate(self.seeds):
             generator = torch_generator(Purpose.WEIGHTS, seed)
@@ -192,7 +192,7 @@ class FlowPolicy(ActingPolicy):
                     extractor.initialise(replica, generator)
 
     def make_features_extractor(self) -> BaseFeaturesExtractor:
-        """Create a features extractor; raise if it has parameters and does not support several replicas."""
+        """Create a features extractor; raise if there are several replicas and it has weights but no replica axis."""
         arguments = dict(self.features_extractor_kwargs)
         is_combined = issubclass(self.features_extractor_class, CombinedExtractor)
         if is_combined and not isinstance(self.observation_space, spaces.Dict):
@@ -210,21 +210,21 @@ class FlowPolicy(ActingPolicy):
         return extractor
 
     def set_random_seed(self, seed: int | Sequence[int]) -> None:
-        """Seed action noise with one seed per replica, or with one seed to derive them from."""
+        """Seed action noise with one seed per replica, or with one from which these are derived."""
         if not isinstance(seed, Sequence):
             seed = seeds_of_replicas(seed, self.num_replicas)
         self.generators = []
         self.prediction_generators = []
-        # sampled on the CPU, separately per replica, so that neither device nor other replicas change the noise
+        # noise is sampled on the CPU and separately per replica, so neither the device nor other replicas change it
         for replica_seed in seed:
             self.generators.append(torch_generator(Purpose.ACTING, replica_seed))
             self.prediction_generators.append(torch_generator(Purpose.PREDICTION, replica_seed))
 
     def load_optimizer_state(self, saved: Mapping[str, Any]) -> None:
-        """Load the state of an optimiser; options such as weight decay remain this policy's.
+        """Load the state of an optimiser; the policy keeps its own options, such as weight decay.
 
         :param saved: state dict of an optimiser.
-        :raises ValueError: if its parameter groups differ.
+        :raises ValueError: if the saved parameter groups differ from those of the policy.
         """
         groups, saved_groups = self.optimizer.param_groups, saved["param_groups"]
         networks = [group.get("network", "all others") for group in groups]
@@ -243,17 +243,17 @@ class FlowPolicy(ActingPolicy):
         self.optimizer.load_state_dict({"state": saved["state"], "param_groups": merged})
 
     def replica(self, index: int) -> FlowPolicy:
-        """Copy one replica, 0..S-1, to a new policy, with its parameters and optimiser state."""
+        """Copy replica `index` (0..S-1), with its parameters and optimiser state, to a new policy."""
         replaced = {"method": copy.copy(self.method), "seeds": [self.seeds[index]]}
         parameters = self._get_constructor_parameters() | replaced
         single = type(self)(**parameters).to(self.device)
         single.normalization = self.normalization
-        is_stacked = self.num_replicas > 1  # the extractor of a single replica may have no axis S
+        is_stacked = self.num_replicas > 1  # a single replica's extractor may lack the axis S
 
         def select_replica(value: Tensor) -> Tensor:
             if is_stacked and value.ndim:
                 value = value[index : index + 1]
-            return value.clone()  # an optimiser would share the tensors that it loads
+            return value.clone()  # without copies, both optimisers would share these tensors
 
         state = self.state_dict()
         for name, value in state.items():
@@ -307,7 +307,7 @@ class FlowPolicy(ActingPolicy):
         write_policy(path, self.describe(), tensors, about or {})
 
     def describe(self) -> dict[str, Any]:
-        """Return class, settings and arguments, from which :meth:`load` builds an equal policy."""
+        """Return algorithm name, settings and constructor arguments, from which :meth:`load` builds an equal policy."""
         description = self._get_constructor_parameters()
         del description["method"], description["lr_schedule"]
         if self.normalization is not None:
@@ -322,14 +322,14 @@ class FlowPolicy(ActingPolicy):
     def load(
         cls, path: str | Path, device: torch.device | str = "auto", *, trust: bool = False
     ) -> Self:
-        """Load a policy, which acts identically to the saved one, without executing code from the file.
+        """Load a policy without executing code from the file; its actions are identical to those of the saved one.
 
         :param path: a saved policy.
-        :param device: device of the policy; the CPU replaces an unavailable one.
+        :param device: device of the policy, or the CPU if that device is not available.
         :param trust: whether to import the module that the file names.
-        :return: the policy with the saved networks; it cannot be trained unless all were saved.
+        :return: the policy with the saved networks; it cannot be trained unless all networks were saved.
         :raises FileNotFoundError: if the file does not exist.
-        :raises ValueError: if it is damaged or not a policy, or its algorithm is unknown or not trusted.
+        :raises ValueError: if the file is damaged or not a policy, or if its algorithm is unknown or not trusted.
 
         >>> agents.BC("MlpPolicy", "Pendulum-v1", net_arch=[32]).save_policy("policy.safetensors")
         >>> action, state = agents.load_policy("policy.safetensors").predict(np.zeros(3, np.float32))
@@ -345,11 +345,11 @@ class FlowPolicy(ActingPolicy):
             owners = {_owner_of(name) for name in tensors}
             saved_networks = {name: net for name, net in policy.nets.items() if name in owners}
             if len(saved_networks) < len(policy.nets):
-                # its parameter groups contain networks that are not in the file
+                # the optimiser's parameter groups contain networks that are not in the file
                 del policy.optimizer
                 policy.nets = Networks(saved_networks)
-            # the policy has its last extractor twice, as SB3 expects this attribute; the file has it once, in its
-            # network
+            # SB3 needs the attribute `features_extractor`, so the state dict contains the last extractor twice; the
+            # file contains it once, as part of its network
             for name, value in policy.state_dict().items():
                 if name.startswith("features_extractor."):
                     tensors.setdefault(name, value)

@@ -74,7 +74,7 @@ class StoredModel(TrainedModel):
             warnings.warn(
                 f"saved models contain no code, so `{name}` is omitted: {problem}", stacklevel=2
             )
-        # no setting is called `class`, as it is a keyword
+        # no setting is called `class`, because that is a keyword
         content = {"class": path_of(type(self)), **described}
         members = {
             ATTRIBUTES: json.dumps(content, indent=1).encode(),
@@ -110,19 +110,19 @@ class StoredModel(TrainedModel):
         """Load a model.
 
         :param path: a saved model of this algorithm, the folder of a run, or a :class:`ModelFile`.
-        :param env: environment for further training. If the model was trained in a `VecNormalize`, it is normalised
-            with the saved statistics, unless it is in a `VecNormalize` with statistics already.
-        :param device: device of the model; as in SB3, the CPU replaces an unavailable one.
+        :param env: environment for further training. If the model was trained in a `VecNormalize`, the environment is
+            normalised with the saved statistics, unless it already has a `VecNormalize` with statistics.
+        :param device: device of the model, or as in SB3 the CPU if that device is not available.
         :param custom_objects: values that replace saved attributes, which are then not read.
         :param print_system_info: whether to print saved and current versions.
         :param force_reset: whether training starts with a reset.
-        :param kwargs: override saved attributes.
+        :param kwargs: values that override saved attributes.
         :return: the model.
         :raises FileNotFoundError: if there is no model.
-        :raises TypeError: for an unknown attribute; the closest are named.
+        :raises TypeError: for an unknown attribute; the message names the closest ones.
         :raises ValueError: if the file is damaged, or contains a model of another algorithm.
         """
-        if isinstance(path, ModelFile):  # the caller chose the class by its algorithm
+        if isinstance(path, ModelFile):  # the caller chose the class by the file's algorithm
             saved = path
         else:
             saved = read_model_file(path)
@@ -150,7 +150,7 @@ class StoredModel(TrainedModel):
         try:
             model.read_parameters(saved)
         except RuntimeError:
-            # PyTorch's message lists all tensors
+            # PyTorch's message lists all tensors, ours only the first that differ
             parameters, _ = saved.parameters()
             require_fit(f"the model {saved.name}", model.policy.state_dict(), parameters["policy"])
             raise
@@ -178,7 +178,7 @@ class StoredModel(TrainedModel):
 
     @classmethod
     def _environment_for(cls, env: GymEnv, attributes: dict[str, Any]) -> VecEnv:
-        """Wrap an environment for a model with saved attributes; raise if its spaces differ."""
+        """Wrap an environment for a model with saved attributes; raise if the spaces of the two differ."""
         wrapped = cls._wrap_env(env)
         if "_saved_normalization" in attributes:
             wrapped = normalized_as_saved(wrapped, attributes["_saved_normalization"])
@@ -213,8 +213,9 @@ class StoredModel(TrainedModel):
         :param path: file written by :meth:`save_replay_buffer`, with or without ``.npz``; SB3's `CheckpointCallback`
             calls it ``.pkl``.
         :param truncate_last_traj: ignored; SB3 uses it for hindsight replay.
-        :raises ValueError: if the file is damaged or not a buffer (e.g. a pickle), or its spaces, number of
-            environments or replicas, stacked frames or `sparse` differ; the model's buffer is then unchanged.
+        :raises ValueError: if the file is damaged or not a buffer (e.g. a pickle), or if its spaces, number of
+            environments or replicas, stacked frames or `sparse` differ from the model's; the model's buffer is then
+            unchanged.
         """
         suffix = "npz"
         if isinstance(path, str | Path) and not Path(f"{path}.npz").exists():

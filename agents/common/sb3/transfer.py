@@ -1,4 +1,4 @@
-"""Replacements for pretraining, a custom network or the flow of a saved model, and checks that they fit."""
+"""Behaviour flows trained elsewhere: checks of custom networks, and loading the flow of a saved model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from agents.common.streams import Purpose, torch_generator
 MAX_MISMATCHES = 3
 """Largest number of differences between two networks that a message lists."""
 SAMPLED_ROWS, CALLED_ROWS = 256, 64
-"""Rows of the comparison with a dataset, and of the calls before training."""
+"""Number of rows compared with the dataset, and number of rows in the test calls before training."""
 
 
 # -- a custom network --------------------------------------------------------------------------------------------------
@@ -36,7 +36,8 @@ def check_fit(flow: PretrainedFlow, method: Method, normalizer: VecNormalize | N
     :param flow: the custom flow.
     :param method: the algorithm.
     :param normalizer: statistics of the environment, or None.
-    :raises ValueError: for the first reason.
+    :raises TypeError: if the flow is not a :class:`PretrainedFlow`.
+    :raises ValueError: if the algorithm or its settings cannot use the flow.
     """
     if not isinstance(flow, PretrainedFlow):
         raise TypeError(
@@ -47,24 +48,24 @@ def check_fit(flow: PretrainedFlow, method: Method, normalizer: VecNormalize | N
     is_tuned = flow.train or any(spec.role == "copy" for spec in method.networks().values())
     if is_tuned and not any(part.requires_grad for part in flow.module.parameters()):
         raise ValueError(
-            f"{type(method).__name__} trains those parameters of `behaviour` that require gradients, got none; call "
-            "`module.requires_grad_()`, or, to keep it frozen, take an algorithm that has no copy of it, such as FQL"
+            f"{type(method).__name__} trains `behaviour`, got a module without trainable parameters; call "
+            "`module.requires_grad_()`, or use an algorithm that keeps it frozen, such as FQL"
         )
     if method.trains_behaviour and not flow.train:
         raise ValueError(
-            f"{type(method).__name__} has one flow, which it trains, got a frozen one; give `PretrainedFlow(..., "
-            "train=True)`, or take an algorithm that fine-tunes a copy, such as QAM or TRQAM"
+            f"{type(method).__name__} trains its only flow, got a frozen one; pass `PretrainedFlow(..., train=True)`, "
+            "or use an algorithm that fine-tunes a copy, such as QAM or TRQAM"
         )
     normalizes = normalizer is not None and normalizer.norm_obs
     if normalizes or method.observation_scale is not None:
         raise ValueError(
-            "`behaviour` gets observations as the environment returns them, got `observation_scale` = "
-            f"{method.observation_scale} and {'a' if normalizes else 'no'} VecNormalize (`normalize`); leave them out"
+            "`behaviour` needs observations as the environment returns them, got `observation_scale` = "
+            f"{method.observation_scale} and {'a' if normalizes else 'no'} VecNormalize (`normalize`); use neither"
         )
 
 
 def check_outputs(policy: FlowPolicy) -> None:
-    """Call a policy's custom flow; raise an error unless it is a differentiable function of each row of its inputs.
+    """Call a policy's custom flow, and raise unless it is deterministic, differentiable and treats rows separately.
 
     :param policy: policy whose networks include the flow.
     :raises ValueError: if the flow fails, changes its inputs, mixes rows, is random, returns a wrong shape or NaN, or
@@ -100,38 +101,37 @@ def check_outputs(policy: FlowPolicy) -> None:
                 gradients = torch.autograd.grad(
                     first[-1].sum(), [*sources, *weights], allow_unused=True
                 )
-        # one row as in an episode, of which a module may squeeze the axis
+        # a single row, as in an episode; some modules squeeze its axis
         call(slice(1))
         ends = [call(everything, time) for time in (0.0, 1.0)]
     except Exception as error:
         shape_of_x = (CALLED_ROWS, *(network.field.action_shape or [policy.chunk_size]))
         is_flat = network.field.action_shape is None
-        advice = f", or give `action_shape={chunk}` if its actions are (B, H, A)" if is_flat else ""
+        advice = f", or pass `action_shape={chunk}` if its actions are (B, H, A)" if is_flat else ""
         raise ValueError(
-            f"`behaviour` must map x of shape {shape_of_x}, rows of observations and times to the shape of x, and be "
-            f"differentiable, got {type(error).__name__}: {error}; let `call` convert inputs and outputs of "
-            f"the module{advice}, leave out gradient checkpointing, and set `horizon_length` to the length of its "
-            "chunks"
+            f"`behaviour` must map x of shape {shape_of_x}, observations and times to the shape of x, got "
+            f"{type(error).__name__}: {error}; convert inputs and outputs in `call`{advice}, set `horizon_length` to "
+            "the chunk length, or leave out gradient checkpointing"
         ) from error
-    rule = "leave its inputs as they are, got some changed in place; copy them in `call`"
+    rule = "not change its inputs in place; copy them in `call`"
     require(all(map(torch.equal, inputs, values)), rule)
     for time, velocity in zip((0.5, 0, 1), (first, *ends), strict=True):
-        rule = f"return finite numbers for observations of the space, got others at time {time}"
+        rule = f"return finite velocities, got NaN or infinity at time {time}"
         require(velocity.isfinite().all(), rule)
-    rule = "be a function of its inputs, got other numbers at a second call; leave out random ones"
+    rule = "be deterministic, got different outputs at a second call; leave out random numbers"
     require(torch.equal(first, second), rule)
     # if the last layer is zero, as in untrained transformers, gradients through it are zero
     rule = "pass gradients to x, got none; leave out `torch.no_grad` and `detach`"
     require(gradients[0] is not None, rule)
     for gradient in gradients[: len(sources)]:
-        rule = "treat each row separately; omit statistics of the batch, and let attention be `batch_first`"
+        rule = "treat each row separately; avoid batch statistics, and use attention with `batch_first`"
         require(gradient is None or not gradient[:-1].any(), rule)
     is_used = any(gradient is not None for gradient in gradients[len(sources) :])
-    require(is_used or not weights, "use the module that `call` is given, got no gradient to it")
+    require(is_used or not weights, "use the module passed to `call`, got no gradient to it")
 
 
 def _own_flows(policy: FlowPolicy) -> list[PretrainedNetwork]:
-    """Return the networks of a policy with the custom flow, the behaviour flow first."""
+    """Return the policy's networks that contain the custom flow, the behaviour flow first."""
     return [net for net in policy.nets.values() if isinstance(net, PretrainedNetwork)]
 
 
@@ -148,7 +148,7 @@ def _inputs(policy: FlowPolicy) -> list[Tensor]:
 
 
 def check_samples(policy: FlowPolicy, buffer: SequenceReplayBuffer) -> None:
-    """Compare samples of a policy's custom flow with the dataset's actions in the same states, and with noise.
+    """Check that samples of a custom flow are closer than noise to the dataset's actions in the same states.
 
     :param policy: policy whose networks include the flow.
     :param buffer: buffer with the dataset.
@@ -167,13 +167,12 @@ def check_samples(policy: FlowPolicy, buffer: SequenceReplayBuffer) -> None:
         squares = batch.valid * (actions - batch.actions).square().mean(-1)
         return float((squares.sum() / batch.valid.sum().clamp(min=1)).sqrt())
 
-    # `not <`, so that NaN fails too; if the data have two modes, samples of a correct flow may be as far away as noise
+    # `not <` rejects NaN too; with two modes in the data, samples of a correct flow may be as far away as noise is
     if not error(samples) < 1.1 * error(noise):
         raise ValueError(
-            f"samples of `behaviour` must be nearer to the data's actions than noise is, got a root mean square of "
-            f"{error(samples):.2f} from samples and {error(noise):.2f} from noise; is `noise_at` right, and are "
-            "`action_scale` and `action_shift` those between actions in [-1, 1] and the module's? One that is not "
-            "trained yet needs `train=True`"
+            f"samples of `behaviour` must be closer to the dataset's actions than noise is, got RMS distances of "
+            f"{error(samples):.2f} (samples) and {error(noise):.2f} (noise); check `noise_at`, `action_scale` and "
+            "`action_shift`, or pass `train=True` if the module is untrained"
         )
 
 
@@ -193,10 +192,10 @@ def check_saved_flow(file: ModelFile, flow: Any, is_whole: bool = True) -> None:
         return
     if not isinstance(flow, PretrainedFlow):
         raise ValueError(
-            f"a saved model contains no code, so {file.name} lacks `behaviour` (--behaviour), the custom network that "
-            "it was trained with; pass it as an argument or in `custom_objects`"
+            f"{file.name} lacks `behaviour` (--behaviour), the custom network that the model was trained with; pass it "
+            "as an argument or in `custom_objects`"
         )
-    # in a file, a tuple may have become a list, or vice versa
+    # JSON has no tuples, so both sides pass through it before they are compared
     saved, conventions = (
         json.loads(json.dumps(values))
         for values in (safe.from_json(described["conventions"]), flow.conventions())
@@ -204,20 +203,20 @@ def check_saved_flow(file: ModelFile, flow: Any, is_whole: bool = True) -> None:
     for name, expected in saved.items():
         if conventions[name] != expected and (is_whole or name != "train"):
             raise ValueError(
-                f"`behaviour` must equal the flow of {file.name}, with `{name}` = {expected!s:.60}, got "
-                f"{conventions[name]!s:.60}; make it as in training"
+                f"`behaviour` must equal the flow of {file.name}, which has `{name}` = {expected!s:.60}, got "
+                f"{conventions[name]!s:.60}; create it as in training"
             )
 
 
 def load_behaviour(policy: FlowPolicy, path: Source, normalization: Normalization | None) -> None:
     """Copy a saved model's behaviour flow into the policy's; see :meth:`FlowAlgorithm.load_pretrained_actor`.
 
-    A policy that scales observations must have their statistics already.
+    If the policy scales observations, their statistics must be set first.
 
     :param policy: policy whose flow is replaced.
     :param path: path of the saved model.
-    :param normalization: the `VecNormalize` of the model.
-    :raises ValueError: if one of the two has no behaviour flow, or the two do not fit together.
+    :param normalization: `VecNormalize` statistics that the policy uses, or None.
+    :raises ValueError: if the policy or the saved model has no behaviour flow, or if the two flows do not fit.
     """
     method = policy.method
     behaviour = require_behaviour(method, "a pretrained actor")
@@ -238,7 +237,7 @@ def load_behaviour(policy: FlowPolicy, path: Source, normalization: Normalizatio
     }
     own_state = policy.nets[behaviour].state_dict()
     wrong = []
-    # equal parameters mean the same only if these are also equal
+    # the same parameters give the same flow only if activation, action space and statistics are equal too
     activation, space = saved["policy_kwargs"].get("activation_fn"), saved["action_space"]
     if activation is not policy.activation_fn:
         wrong.append(f"expected activation_fn {policy.activation_fn}, got {activation}")
@@ -249,15 +248,15 @@ def load_behaviour(policy: FlowPolicy, path: Source, normalization: Normalizatio
         if not torch.allclose(
             getattr(policy, name), state[name].to(policy.device), rtol=1e-5, atol=1e-6
         ):
-            wrong.append(f"got another `{name}`: load its dataset first, with the same scale")
+            wrong.append(f"got a different `{name}`: load the dataset of that model first")
     statistics = saved.get("_saved_normalization") or {"norm_obs": False}
     if statistics["norm_obs"] or (normalization is not None and normalization.norm_obs):
-        wrong.append("got observations normalised while training: load the whole model, e.g. by -i")
+        wrong.append("got `VecNormalize` statistics: load the whole model instead, e.g. with -i")
     require_fit(f"the behaviour flow of {file.name}", own_state, flow_state, wrong)
     with torch.no_grad():
         for name, value in own_state.items():
             value.copy_(flow_state[name])
-    # as after pretraining
+    # networks that start from the behaviour flow become copies of it, as after pretraining
     start_from_behaviour(policy.nets, method.networks())
 
 
@@ -267,7 +266,7 @@ def require_fit(
     saved: Mapping[str, Tensor],
     differences: Sequence[str] = (),
 ) -> None:
-    """Check the shapes of saved parameters; those of a single replica fit all replicas of the model.
+    """Check the shapes of saved parameters; a single saved replica fits any number of replicas.
 
     :param noun: owner of the parameters and its file, for the message.
     :param expected: the state dict into which they are loaded.
