@@ -715,5 +715,5 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
                 stacklevel=2,
             )
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
-        # SB3's off-policy loop does not set this attribute, by which `_sample_action` discards finished chunks
+        # SB3's off-policy loop does not set this attribute, by which chunks of finished episodes are discarded
         self._last_episode_starts = np.array(dones, dtype=bool)
