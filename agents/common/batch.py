@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 Time = Tensor | float
-"""A number, or a tensor that broadcasts to (S, B, 1), or (K, 1, 1) for K states of every row."""
+"""A number, a tensor that broadcasts to (S, B, 1), or a tensor (K, 1, 1) for K states of every row."""
 Velocity = Callable[[Tensor, Time], Tensor]
 """A velocity field at fixed observations: (x, t) -> velocity, of the shape of x."""
 
@@ -25,10 +25,10 @@ class Batch:
     :param rewards: discounted sum over H steps, up to the first trajectory end, (S, B).
     :param discounts: factor of the next value, gamma^H times the mask, (S, B). With ``shorten_returns`` H is the length
         of the return.
-    :param next_observations: last state inside the trajectory, (S, B, O).
-    :param valid: 1 if the sequence stays inside its trajectory, else 0, (S, B). If it is 0, the chunk contains actions
-        of the next trajectory, so losses on actions, rewards or discounts are weighted by it. With ``shorten_returns``
-        it is always 1.
+    :param next_observations: last state of the sequence that is inside the trajectory, (S, B, O).
+    :param valid: 1 if the sequence stays inside its trajectory, else 0, (S, B). A chunk with 0 contains actions of the
+        next trajectory, so losses on actions, rewards or discounts are weighted by ``valid``. With
+        ``shorten_returns`` all entries are 1.
     :param steps_valid: 1 for each action of the chunk in the same trajectory as the first, else 0, (S, B, H), or
         (S, B, 1) without chunking.
     :param updates: number of previous updates, equal for all replicas, (S,).
@@ -55,7 +55,7 @@ class Batch:
     @property
     def action_valid(self) -> Tensor:
         """`steps_valid` for every coordinate, (S, B, D), to mask the part of a chunk beyond a trajectory end."""
-        # without chunking both have one step
+        # without chunking both tensors have one step
         action_size = self.actions.shape[-1] // self.steps_valid.shape[-1]
         return self.steps_valid.repeat_interleave(action_size, -1)
 

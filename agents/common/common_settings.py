@@ -15,8 +15,8 @@ DECAYS: dict[str, Callable[[float, float], float]] = {
     "lin_": lambda start, done: start + done * (0.0 - start),
     "cos_": lambda start, done: start * (1 + math.cos(math.pi * done)) / 2,
 }
-"""Prefix in `learning_rate` -> learning rate at a completed fraction of training, given its start value."""
-# one class for both, since one optimiser holds the parameter groups of all networks
+"""Prefix in `learning_rate` -> function of start value and completed fraction that returns the learning rate."""
+# both are variants of one class, since one optimiser holds the parameter groups of all networks
 OPTIMIZERS: dict[str | None, dict[str, Any]] = {
     None: {},
     "adam": {"decoupled_weight_decay": False, "weight_decay": 0.0},
@@ -31,7 +31,7 @@ class LearningRateSchedule:
     :param value: a number > 0; ``"lin_1e-3"`` or ``"cos_1e-3"``, which decays to 0 linearly or along half a cosine; or
         a function of the remaining fraction of the phase, from 1 to 0.
     :raises TypeError: for another type.
-    :raises ValueError: for another text, or a number out of range.
+    :raises ValueError: for an invalid text, or a number out of range.
 
     >>> LearningRateSchedule("lin_1e-3")(0.5)
     0.0005
@@ -55,7 +55,7 @@ class LearningRateSchedule:
         """Return the learning rate for the remaining fraction of the phase, from 1 to 0."""
         if callable(self.start):
             return float(self.start(remaining))
-        # environments step together, so a phase may exceed its last step
+        # environments step together, so a phase may run beyond its last step
         return DECAYS[self.decay](self.start, 1 - max(remaining, 0.0))
 
 
@@ -64,7 +64,7 @@ def checked_rate(name: str, value: Any) -> Any:
 
     :param name: name of the setting.
     :param value: see :class:`LearningRateSchedule`.
-    :return: the same.
+    :return: the value.
     """
     LearningRateSchedule(value)
     return value
@@ -93,7 +93,7 @@ class NetworkOptions(Configurable):
     max_grad_norm: float | None = setting(
         default=None,
         above=0,
-        doc="Maximum gradient norm of this network, which is then clipped separately.",
+        doc="Maximum gradient norm of this network; its gradient is then clipped separately.",
     )
     train_every: int = setting(
         default=1, at_least=1, doc="N: train the network in every N-th update."
@@ -111,7 +111,7 @@ class NetworkOptions(Configurable):
         if self.weight_decay is not None:
             options["weight_decay"] = self.weight_decay
         if self.learning_rate is not None:
-            # the initial value: the trainer sets it before every update
+            # only the initial value; the trainer sets the learning rate before every update
             options["lr"] = LearningRateSchedule(self.learning_rate)(1.0)
         return options
 
@@ -195,8 +195,8 @@ class CommonSettings(Configurable):
         reference="start_training",
         kw_only=False,
         at_least=0,
-        doc="Online environment steps before the first online update. Until then actions are uniform, as in SB3, or "
-        "the policy's after an offline phase.",
+        doc="Online environment steps before the first online update. Until then actions are uniform, as in SB3; after "
+        "an offline phase, the policy acts.",
     )
     batch_size: int = setting(
         default=256,
@@ -330,7 +330,7 @@ class CommonSettings(Configurable):
     encoder: Literal["impala_small"] | None = setting(
         default=None,
         fixed=BUILT_INTO_NETWORKS,
-        doc="Image encoder: `impala_small`, the name in OGBench and FQL; None for the features extractor of the "
+        doc="Image encoder: `impala_small`, as OGBench and FQL call it; None for the features extractor of the "
         "policy or `policy_kwargs`.",
     )
     sparse: bool = setting(

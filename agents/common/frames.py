@@ -90,7 +90,7 @@ class FrameStack(gymnasium.Wrapper[Array, Array, Array, Array]):
         frame, info = self.env.reset(seed=seed, options=options)
         # as in the reference: repeats the first frame instead of padding with zeros
         self._stacked = np.concatenate([frame] * self.frames, self._axis)
-        # a copy, as the caller may modify it
+        # a copy, because the caller may modify the array
         return self._stacked.copy(), info
 
     def step(self, action: Array) -> tuple[Array, Any, bool, bool, dict[str, Any]]:
@@ -109,8 +109,8 @@ class FrameStack(gymnasium.Wrapper[Array, Array, Array, Array]):
 def frames_of(model: Any) -> int:
     """Return the number of stacked frames in observations of a model or policy.
 
-    :param model: model of any library; 1 for other libraries.
-    :return: k.
+    :param model: model or policy of any library.
+    :return: k; 1 for other libraries.
     """
     return getattr(getattr(model, "method", None), "frame_stack", 1)
 

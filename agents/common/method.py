@@ -124,7 +124,7 @@ def integers(axes: str = "B") -> Draw:
     return Draw("integer", axes)
 
 
-# created once, as the noise declarations are read whenever actions are sampled
+# created once, because the noise declarations are read whenever actions are sampled
 STANDARD_NORMAL = normal()
 
 
@@ -159,9 +159,9 @@ class Method(CommonSettings):
     unmasked_losses: ClassVar[frozenset[str]] = frozenset()
     """Losses on the batch's actions or rewards that deliberately include rows with ``batch.valid == 0``."""
     trains: ClassVar[Mapping[str, frozenset[str]]] = {}
-    """Loss -> the networks that it trains; a loss that is missing here trains one network."""
+    """Loss -> the networks that it trains; a loss that is not listed trains one network."""
     _without_positional = (
-        "this class defines the algorithm; models have their own, e.g. `agents.QAM` for `agents.qam.QAM`, in general "
+        "this class defines the algorithm; create a model from its model class, e.g. `agents.QAM`, in general "
         "`agents.get(id).algorithm`"
     )
     fails_by_design: ClassVar[Mapping[str, str]] = {}
@@ -309,7 +309,7 @@ class Method(CommonSettings):
         return {name: draw.movedim(1, draws[name].row_axis) for name, draw in noise.items()}
 
     def update_noise(self) -> dict[str, Draw]:
-        """Return all noise of an update: for next actions, with the prefix ``td_``, and :meth:`noise`."""
+        """Return all noise of an update: that of next actions, with the prefix ``td_``, and that of :meth:`noise`."""
         if not self.samples_next_action:
             return self.noise()
         next_action_noise = {f"td_{name}": draw for name, draw in self.candidate_noise().items()}

@@ -1,8 +1,8 @@
 """Files of models and policies: their format, and the paths of a run's models.
 
 A model is a zip archive in SB3's layout: attributes as JSON, parameters as safetensors, and optimiser state as a
-PyTorch file that is read with ``weights_only``. A policy alone is a safetensors file with metadata. Neither contains
-pickles, and both are verified by their checksums, so that models from untrusted sources can be loaded and run safely.
+PyTorch file that is read with ``weights_only``. A policy alone is a safetensors file with metadata. Reading either file
+verifies its checksum and executes no code from it, so models from untrusted sources can be loaded and run safely.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from agents.registry import name_of
 ATTRIBUTES, PARAMETERS, STATE = "data", "policy.safetensors", "state.pth"
 """Members of the archive: JSON, the policy's tensors, and other tensors such as optimiser state."""
 CHECKSUM = b"sha256:"
-"""Start of the archive's comment at the end of the file, before the SHA-256 of all preceding bytes."""
+"""Start of the archive's comment, at the end of the file; the SHA-256 of all preceding bytes follows."""
 _DIGITS = 64  # hexadecimal digits of a SHA-256
 
 Source: TypeAlias = str | Path | io.BufferedIOBase | IO[bytes]
@@ -42,7 +42,7 @@ class ModelFile:
     :param name: name of the file, for messages.
     :param members: contents of the archive's members by name.
     :param described: the attributes in JSON form.
-    :param algorithm_id: the algorithm, as :func:`agents.get` takes it.
+    :param algorithm_id: the algorithm, as :func:`agents.get` accepts it.
     """
 
     name: str
@@ -51,9 +51,9 @@ class ModelFile:
     algorithm_id: str
 
     def require_algorithm(self, algorithm: type[Any]) -> None:
-        """Raise unless the model is of an algorithm.
+        """Raise if the file contains a model of another algorithm.
 
-        :param algorithm: the method or its model class, or a subclass of the class that saved the file.
+        :param algorithm: expected method or model class; it may be a subclass of the class that saved the file.
         :raises ValueError: for a model of another algorithm.
         """
         saved = self.algorithm_id
@@ -62,7 +62,7 @@ class ModelFile:
             if saved == name_of(cls) or saved.rpartition(":")[2] == cls.__qualname__:
                 return
         raise ValueError(
-            f"{self.name} is a model of {saved}, not of {algorithm.__name__}; `agents.load(path)` loads any"
+            f"{self.name} is a model of {saved}, not of {algorithm.__name__}; `agents.load(path)` loads any model"
         )
 
     def attributes(self, replaced: Collection[str] = ()) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def tensor_members(
 
 
 def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return separate copies of tensors on the CPU, as safetensors rejects tensors that share memory."""
+    """Return separate copies of tensors on the CPU, because safetensors rejects tensors that share memory."""
     return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
 
 
@@ -181,7 +181,7 @@ def find_checkpoints(folder: Path) -> list[Path]:
     :param folder: folder of the checkpoints; it may be missing.
     :return: their folders.
     """
-    # skips folders being written or set aside as damaged
+    # skips folders that are being written or were set aside as damaged
     checkpoints = [
         path for path in folder.glob("*") if re.fullmatch(r"step_\d{9,}\.\d+", path.name)
     ]
@@ -200,7 +200,8 @@ def step_of(checkpoint: Path) -> int:
 def find_model(path: str | Path) -> Path:
     """Return the file of a saved model, given by its path with or without ``.zip``, or by the folder of a run.
 
-    For a folder this is the final model, or else the newest checkpoint's. The best model must be named.
+    A folder stands for the run's final model or, without one, for the newest checkpoint. For the best model, pass its
+    path.
     """
     path = Path(path)
     for file in (path, Path(f"{path}.zip")):

@@ -1,7 +1,7 @@
 """Statistics of Stable-Baselines3's `VecNormalize`, stored with a model, and action noise by name.
 
 A model trained in a normalised environment saves the statistics as plain values. ``load(path, env)`` normalises the
-environment by them, and a policy saved with ``save_policy`` applies them itself:
+environment with them, and a policy saved with ``save_policy`` applies them itself:
 
     env = normalized_env(vec_env, {"norm_reward": False}, gamma=model_settings["gamma"])
     model = agents.FQL("MlpPolicy", env, action_noise=named_action_noise("normal", 0.1, env.action_space))
@@ -43,7 +43,7 @@ NOISES: dict[str, type[NormalActionNoise | OrnsteinUhlenbeckActionNoise]] = {
 
 @dataclass(frozen=True)
 class Normalization:
-    """Statistics and options of `VecNormalize`, with its attribute names.
+    """Statistics and options of `VecNormalize`, under the same attribute names.
 
     >>> model = agents.FQL("MlpPolicy", "Pendulum-v1", net_arch=[32])
     >>> vec_env = VecNormalize(model.get_env())
@@ -105,7 +105,7 @@ class Normalization:
             size = math.prod(part.shape)
             scale = self._scale_of(part.key)
             columns.append([np.broadcast_to(np.ravel(value), size) for value in scale])
-        # the precision of VecNormalize
+        # the dtype of VecNormalize
         return torch.as_tensor(np.concatenate(columns, -1), dtype=torch.float64)
 
 
@@ -120,7 +120,7 @@ def normalized_env(env: VecEnv, normalize: bool | Mapping[str, Any], gamma: floa
     :param normalize: False, True for observations and rewards, or options of `VecNormalize`.
     :param gamma: discount of the algorithm, for the return statistics; an option `gamma` overrides it.
     :return: the environment, inside a `VecNormalize` unless `normalize` is False.
-    :raises TypeError: for another type, or an unknown option; the closest are named.
+    :raises TypeError: for another type, or an unknown option; the message names the closest ones.
     """
     if normalize is False:
         return env
@@ -133,7 +133,7 @@ def checked_normalize(value: object) -> Any:
 
     :param value: the value.
     :return: the value.
-    :raises TypeError: for another type, or an unknown option; the closest are named.
+    :raises TypeError: for another type, or an unknown option; the message names the closest ones.
     """
     if not isinstance(value, Mapping):
         return boolean("normalize", value)
@@ -150,7 +150,7 @@ def named_action_noise(noise_type: str, noise_std: float, action_space: spaces.B
 
     :param noise_type: ``normal`` or ``ornstein-uhlenbeck``, as in RL Zoo.
     :param noise_std: standard deviation, > 0.
-    :param action_space: action space of one environment; a model samples noise for each of several.
+    :param action_space: action space of one environment; with several, a model samples separate noise for each.
     :return: noise with mean 0, for the argument `action_noise` of a model.
     :raises ValueError: for an unknown name, or a standard deviation out of range.
     """

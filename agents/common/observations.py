@@ -33,7 +33,7 @@ class SpaceSlice(NamedTuple):
     :param shape: shape of an observation in the environment and, for a Box, of the extractor's input.
     :param columns: its columns in a row.
     :param is_image: whether SB3 treats it as an image.
-    :param count: number of values of each discrete variable or pixel, which are 0..count-1; None for real numbers.
+    :param count: number of possible values, 0..count-1, of each discrete variable or pixel; None for real numbers.
     """
 
     key: str
@@ -48,7 +48,7 @@ class ObservationLayout:
     """Conversion of observations to rows (B, O) for replay buffer and networks, and back.
 
     Rows store unscaled values: a flattened Box, the index of a discrete value, the concatenated parts of a Dict. Rows
-    of images alone are uint8, others float32.
+    that contain only images are uint8; all others are float32.
 
     :param space: a Box, Discrete, MultiDiscrete or MultiBinary space, or a Dict of such spaces.
     :param normalize_images: whether features extractors receive images in [0, 1].
@@ -77,7 +77,7 @@ class ObservationLayout:
             self.parts.append(SpaceSlice(key, part, shape, columns, is_image, count))
             self.size = columns.stop
         self.holds_images = all(part.is_image for part in self.parts)
-        """Whether rows consist of images alone."""
+        """Whether rows contain only images."""
         self.dtype = torch.uint8 if self.holds_images else torch.float32
         self.numpy_dtype = np.uint8 if self.holds_images else np.float32
         self.is_plain = isinstance(space, spaces.Box) and not self.holds_images
@@ -85,7 +85,7 @@ class ObservationLayout:
 
     @property
     def row_shape(self) -> tuple[int, ...]:
-        """Shape of one observation in a dataset's array: (O,) for a Dict, else that of the space."""
+        """Shape of one observation in a dataset's array: (O,) for a Dict, else the shape of the space."""
         if self.is_dict:
             return (self.size,)
         return self.parts[0].shape
@@ -107,7 +107,7 @@ class ObservationLayout:
                 array = channels_first(array, part.shape)
             rows.append(array.reshape(-1, math.prod(part.shape)))
         if len(rows) == 1:
-            return rows[0]  # without a copy, as datasets of images are large
+            return rows[0]  # without a copy, because datasets of images are large
         return np.concatenate(rows, -1)
 
     def observations(self, rows: Any) -> Any:
@@ -125,20 +125,20 @@ class ObservationLayout:
             space = copy.deepcopy(part.space)
             space.seed(seed + part.columns.start)  # a different seed for each part
             samples = np.stack([space.sample() for _ in range(count)])
-            # some spaces have the largest floats as bounds
+            # huge samples are replaced, since some spaces have the largest floats as bounds
             values[part.key] = np.where(np.abs(samples) > 1e6, np.sign(samples), samples)
         return values if self.is_dict else values[""]
 
     def to_extractor_input(self, rows: Tensor) -> Any:
-        """Convert rows (B, O) to inputs of SB3's features extractors, in float32: images in [0, 1], one-hot vectors."""
+        """Convert rows (B, O) to float32 inputs of SB3's features extractors: images in [0, 1], one-hot vectors."""
         return preprocess_obs(self.observations(rows), self.space, self.normalize_images)
 
     def shifted(self, rows: Tensor, shift_y: Tensor, shift_x: Tensor) -> Tensor:
         """Shift the images in rows, with repeated edges; other parts are unchanged.
 
         :param rows: (..., O).
-        :param shift_y: vertical offsets into each image in pixels, integers (...).
-        :param shift_x: horizontal offsets.
+        :param shift_y: integers (...): row of each image, in pixels, that becomes the first; it may be negative.
+        :param shift_x: the same for columns.
         :return: (..., O).
         """
         columns = []
@@ -209,12 +209,12 @@ def centre_and_factor(
     low, high = torch.aminmax(observations, dim=0)
     largest = torch.maximum(low.abs(), high.abs())
     if scale == "range":
-        # halved first, as the difference of the largest floats overflows
+        # halved first, because the difference of the largest floats overflows
         spread, centre, target = high / 2 - low / 2, low / 2 + high / 2, 1.0
     else:
         spread, centre = torch.std_mean(observations, dim=0, correction=0)
         target = scale
-    # a spread of a unit in the last place is rounding; a factor above 1e30 would overflow
+    # a spread of a unit in the last place is a rounding error; a factor above 1e30 would overflow
     changes = spread > (ROUNDING * largest).clamp(min=1e-30)
     return centre, torch.where(changes, target / torch.where(changes, spread, 1.0), 1.0)
 
@@ -226,7 +226,7 @@ def channels_first(images: Array, shape: tuple[int, ...]) -> Array:
     :param shape: shape of one image, (channels, height, width).
     :return: (n, channels, height, width) if the shapes match.
     """
-    # images whose channels equal their sides match both layouts, and are unchanged
+    # images with as many channels as rows and columns match both layouts, and are unchanged
     if images.shape[1:] != shape and images.shape[1:] == (*shape[1:], shape[0]):
         return np.moveaxis(images, -1, 1)
     return images
@@ -238,7 +238,8 @@ def crop_images(
     """Shift the images of a batch at random.
 
     :param batch: the batch.
-    :param noise: uniform noise: ``crop`` (S,) selects updates, ``crop_y`` and ``crop_x`` (S, B) offsets.
+    :param noise: uniform noise: ``crop`` (S,) decides whether images are shifted, ``crop_y`` and ``crop_x`` (S, B) by
+        how much.
     :param probability: probability of a shift.
     :param layout: layout of the observations.
     :return: the batch with shifted observations.

@@ -1,4 +1,4 @@
-"""The machine: signals that stop a program, and the contents of /proc/cpuinfo."""
+"""Signals that stop a program, and the contents of /proc/cpuinfo."""
 
 import signal
 from pathlib import Path

@@ -70,7 +70,7 @@ class Range:
         return self.low, self.high
 
     def __str__(self) -> str:
-        """Return the range as ``zoo tune --search`` takes it."""
+        """Return the range in the syntax of ``zoo tune --search``."""
         text = f"{self.low}:{self.high}"
         if self.log:
             text += ":log"
@@ -102,7 +102,7 @@ class Choice:
         return self.values
 
     def __str__(self) -> str:
-        """Return the choice as ``zoo tune --search`` takes it."""
+        """Return the choice in the syntax of ``zoo tune --search``."""
         words = {"None": "null", "True": "true", "False": "false"}
         return f"[{', '.join(words.get(repr(value), str(value)) for value in self.values)}]"
 
@@ -157,7 +157,7 @@ _TYPE_CHECKS: dict[Any, Callable[..., Any]] = {
     int: integer,
     float: number,
 }
-"""Type of a setting -> function that checks its values; numbers have bounds too."""
+"""Type of a setting -> function that checks a value; for numbers it also checks bounds."""
 
 
 @dataclass(eq=False)
@@ -166,7 +166,7 @@ class Setting:
 
     :param default: default value.
     :param doc: description, in one line or two.
-    :param reference: its name in the paper or the authors' code, if different.
+    :param reference: the setting's name in the paper or the authors' code, if different.
     :param fixed: why the setting is read-only after construction; empty if it is not.
     :param check: function of name and value that returns the value or raises; None checks type and bounds.
     :param kw_only: whether the constructor takes it by name only.
@@ -206,10 +206,10 @@ class Setting:
 
         :param value: as the user passed it.
         :return: the value; a number is converted to the setting's type.
-        :raises TypeError: if an int, a float or a bool has another type.
-        :raises ValueError: if it is out of range.
+        :raises TypeError: if the setting is an int, a float or a bool and the value has another type.
+        :raises ValueError: if the value is out of range.
         """
-        if self.check is not None:  # it may replace None by a default
+        if self.check is not None:  # the check may replace None by a default
             return self.check(self.name, value)
         parts = {self.type}
         if get_origin(self.type) in (Union, UnionType):
@@ -262,7 +262,7 @@ def setting(
 
     :param default: default value.
     :param doc: description; the valid range is appended automatically. Empty fields are inherited.
-    :param reference: its name in the paper or the authors' code, if different.
+    :param reference: the setting's name in the paper or the authors' code, if different.
     :param fixed: why the setting is read-only after construction, e.g. because it determines layer sizes.
     :param check: function of name and value that returns the value or raises; by default type and bounds are checked.
     :param kw_only: whether the constructor takes it by name only.
@@ -287,7 +287,7 @@ class Configurable:
 
     :param unnamed: positional arguments, which raise TypeError.
     :param values: settings by name; missing ones have their defaults.
-    :raises TypeError: for a name that is not a setting; the closest are named.
+    :raises TypeError: for a name that is not a setting; the message names the closest ones.
 
     >>> class Sampler(Configurable):
     ...     steps: int = setting(default=10, at_least=1)
@@ -301,14 +301,14 @@ class Configurable:
     """Assignment counter. State derived from settings is stale once it has increased."""
     is_locked = False
     """Whether fixed settings are read-only."""
-    _without_positional: ClassVar[str] = "give settings by their names"
+    _without_positional: ClassVar[str] = "pass settings by name"
     """Hint for callers that pass positional arguments."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Collect inherited settings and those of the class."""
         super().__init_subclass__(**options)
         inherited: dict[str, Setting] = {}
-        # a base that comes earlier in the order overrides a later one
+        # bases that come earlier in the method resolution order override later ones
         for base in reversed(cls.__mro__[1:]):
             inherited |= _settings_in(base)
         declared_here = _settings_in(cls)
@@ -360,7 +360,7 @@ class Configurable:
     @cache
     def declared(cls) -> dict[str, Setting]:
         """Return all settings by name, inherited ones first."""
-        # not when the class is created: annotations may name classes that its module defines later
+        # not done when the class is created, since annotations may name classes that its module defines later
         types = get_type_hints(cls)
         for name, declaration in cls._declared.items():
             declaration.type = types[name]
@@ -377,7 +377,7 @@ class Configurable:
 
         :param names: names to check.
         :param also: other names that are allowed.
-        :raises TypeError: for the first unknown name; the closest are named.
+        :raises TypeError: for the first unknown name; the message names the closest ones.
         """
         known_names = {**cls.declared(), **(also or {})}
         for name in names:

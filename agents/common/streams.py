@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     import torch
 
 MAX_SEED = 2**32 - 1
-"""The largest index, and the largest seed of a model with several."""
+"""The largest index, and the largest seed of a model with several seeds."""
 
 
 @unique
 class Purpose(IntEnum):
     """Purpose of a random stream. The numbers determine seeded results, so they are never changed or reused.
 
-    Comments contain the index after the colon; purposes without one have no index.
+    Comments contain the index after a colon; purposes without a colon have no index.
     """
 
     TRAINING_DATA = 0  # generated datasets: episode, attempt
@@ -58,13 +58,13 @@ def stream(purpose: Purpose, seeds: int | Sequence[int], *index: int) -> np.rand
     :param seeds: the seed, or all seeds of a stream that replicas share.
     :param index: numbers from 0 to `MAX_SEED`, a fixed count for each purpose.
     :return: the sequence, for ``numpy.random.default_rng``.
-    :raises ValueError: if a seed is negative, or it or an index is too large.
+    :raises ValueError: if a seed is negative, or if a seed or an index is too large.
     """
     first, *other_seeds = seeds if isinstance(seeds, Sequence) else [seeds]
     entropy: int | list[int] = integer("seed", first, at_least=0)
     words = [*index, *other_seeds]
     if other_seeds:
-        # a single seed has four words; the count of further seeds separates them from purpose and index
+        # one seed fills four words; with more seeds, their count keeps them apart from purpose and index
         entropy = [first, 0, 0, len(other_seeds), *other_seeds]
         words.append(first)
     for word in words:
@@ -81,14 +81,14 @@ def torch_generator(
     purpose: Purpose, seeds: int | Sequence[int], *index: int, device: torch.device | str = "cpu"
 ) -> torch.Generator:
     """Return a PyTorch generator at the start of a stream."""
-    import torch  # not at the top, as processes of environments do not need it
+    import torch  # not at the top, because environment processes do not need it
 
     seed = stream(purpose, seeds, *index).generate_state(1, np.uint64)[0]
     return torch.Generator(device).manual_seed(int(seed))
 
 
 def seeds_of_replicas(seed: int, replicas: int) -> list[int]:
-    """Derive the seeds of replicas from one seed; a single replica has this seed."""
+    """Derive the seeds of replicas from one seed; a single replica uses this seed itself."""
     if replicas == 1:
         return [seed]
     return [seed_for(Purpose.REPLICAS, seed, replica) for replica in range(replicas)]

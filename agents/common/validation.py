@@ -48,7 +48,7 @@ OTHER_NAMES = {
 def suggestion(name: object, choices: Iterable[str], command: str = "") -> str:
     """Return the end of a message about an unknown name: up to three similar choices, best first, else all.
 
-    A setting is also suggested if the name is its ``reference``, e.g. in the paper.
+    A setting is also suggested if the unknown name is its ``reference``, e.g. its name in the paper.
 
     :param name: the unknown name; in YAML this may be a number or None.
     :param choices: valid names, or declarations of settings by name.
@@ -83,7 +83,7 @@ def suggestion(name: object, choices: Iterable[str], command: str = "") -> str:
 
 
 def _plain(name: object) -> str:
-    """Return the name of a setting, given the setting or its flag."""
+    """Return the name of a setting, given its name or its flag."""
     return str(name).lstrip("-").replace("-", "_")
 
 

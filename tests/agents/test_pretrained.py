@@ -204,7 +204,7 @@ def test_a_saved_model_is_loaded_with_the_flow_and_runs_no_code(data, tmp_path, 
     assert not [warning for warning in recwarn if "left out" in str(warning.message)]
     reversed_flow = agents.PretrainedFlow(GaussianFlow(), noise_at=1.0)
     for flow, text in [
-        (reversed_flow, "with `noise_at` = 0.0, got 1.0"),
+        (reversed_flow, "which has `noise_at` = 0.0, got 1.0"),
         (None, "lacks `behaviour`"),
     ]:
         with refuses(text):

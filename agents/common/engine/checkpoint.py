@@ -1,10 +1,9 @@
 """Checkpoints of a training run, written atomically; the last two are kept.
 
-A checkpoint is a saved model, with everything that its file omits: the online part of the replay buffer,
-all random states, the losses of the last update. Environments are not included: they start new episodes, so offline
-training continues bit for bit, and online training with every transition, counter and statistic. Reading a checkpoint
-executes no code from it. A manifest holds the checksum of every file, so damage is found before anything is
-restored.
+A checkpoint contains a saved model and what the model's file omits: the online part of the replay buffer, all random
+states, and the losses of the last update. Environments are not included; they start new episodes. Offline training
+therefore continues bit for bit, and online training keeps every transition, counter and statistic. Reading a checkpoint
+executes no code from it. A manifest holds the checksum of every file, so damage is found before anything is restored.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ def save_checkpoint(model: StoredModel, folder: Path, **values: Any) -> Path:
 
     :param model: the model in training.
     :param folder: folder of the run's checkpoints.
-    :param values: plain values to save with it.
+    :param values: plain values to save with the checkpoint.
     :return: the new checkpoint's folder.
 
     >>> model = agents.QAM("MlpPolicy", "Pendulum-v1", horizon_length=1, net_arch=[32])
@@ -67,8 +66,8 @@ def save_checkpoint(model: StoredModel, folder: Path, **values: Any) -> Path:
         shutil.rmtree(stale)
     name = f"step_{model.num_timesteps:09d}"
     # A run that is stopped repeatedly before its next step writes several checkpoints at the same step.
-    # Only the newest checkpoints remain, and damaged ones keep their numbers, so the number of
-    # files could repeat a number.
+    # Only the newest checkpoints remain, and damaged ones keep their numbers, so counting the
+    # files could give a number that is already used.
     numbers = [int(path.suffix[1:]) for path in folder.glob(f"*{name}.*")]
     final = folder / f"{name}.{max(numbers, default=-1) + 1}"
     with atomic_folder(final) as temporary:
@@ -89,9 +88,9 @@ def save_checkpoint(model: StoredModel, folder: Path, **values: Any) -> Path:
 
 
 def set_aside(checkpoint: Path) -> Path:
-    """Rename a damaged checkpoint, so that it is no longer found and replaces no other.
+    """Rename a damaged checkpoint, so that it is no longer found and does not count as one of the newest.
 
-    :param checkpoint: its folder.
+    :param checkpoint: folder of the checkpoint.
     :return: its new path.
     """
     return checkpoint.rename(checkpoint.with_name(f"damaged_{checkpoint.name}"))
@@ -102,8 +101,8 @@ def load_checkpoint(model: StoredModel, checkpoint: Path) -> dict[str, Any]:
 
     :param model: the model; its dataset is loaded already.
     :param checkpoint: a folder that :func:`save_checkpoint` returned.
-    :return: the values that were saved with it.
-    :raises OtherVersionError: if it was written by another version.
+    :return: the values that were saved with the checkpoint.
+    :raises OtherVersionError: if another version wrote the checkpoint.
     :raises DamagedFileError: if a file is missing or damaged; the model is then unchanged.
     """
     written_format = read_manifest(checkpoint).get("format")
@@ -133,7 +132,7 @@ def load_checkpoint(model: StoredModel, checkpoint: Path) -> dict[str, Any]:
 
 
 def _begin_episodes(model: StoredModel) -> None:
-    """Let a model start new episodes; a model without any step starts as in a new run."""
+    """Let a model start new episodes; a model without online steps starts as in a new run."""
     env = model.get_env()
     if env is None:
         return
@@ -148,17 +147,17 @@ def _begin_episodes(model: StoredModel) -> None:
 
 
 def _restore_model(model: StoredModel, path: Path) -> None:
-    """Restore parameters, optimisers and counts of a saved model; raise an error if its spaces differ."""
+    """Restore parameters, optimisers and counters of a saved model; raise an error if the models' spaces differ."""
     saved = read_model_file(path)
     attributes = saved.attributes({"behaviour"})  # code, which the model already has
     check_for_correct_spaces(
-        model,  # type: ignore[arg-type]  # it has them, as environments do
+        model,  # type: ignore[arg-type]  # a model has spaces, as environments do
         attributes["observation_space"],
         attributes["action_space"],
     )
     model.read_parameters(saved)
     settings = getattr(model, "method_class", Configurable).declared()
-    # a file contains no function, only its value at that time
+    # instead of a function, the file contains only its value when the model was saved
     if callable(model.learning_rate):
         attributes.pop("learning_rate", None)
     for name, value in attributes.items():

@@ -1,7 +1,7 @@
 """Fast execution of updates: compiled losses, and on CUDA whole updates that are captured once and replayed.
 
-Losses are compiled if training is long enough to repay it. A captured update samples its own batch and noise, and is
-one launch.
+Losses are compiled if training is long enough to repay the compile time. A captured update includes the sampling of its
+batch and noise, and is one launch.
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ from agents.common.processor import STOP_SIGNALS
 WARMUP_STEPS = 3
 MAX_GRAPHS = 4  # each captured update keeps the memory of all its tensors
 COMPILED_UPDATES = {"cpu": 5_000, "cuda": 50_000}
-"""Planned updates that repay compiling: QAM after 500 to 2,800 on a CPU, FQL after 8,300; on CUDA it gains less."""
-WORK_PER_THREAD = (
-    1 << 25
-)  # multiplications of a matrix product from which another thread is worth waiting for
+"""Number of planned updates from which losses are compiled.
+
+On a CPU, compiling pays off after 500 to 2,800 updates of QAM and 8,300 of FQL; on CUDA it saves less.
+"""
+# number of multiplications in a matrix product for which one more thread saves more time than its synchronisation costs
+WORK_PER_THREAD = 1 << 25
 DEFAULT_THREADS = torch.get_num_threads()
 OWN_THREADS = {DEFAULT_THREADS}
 """Numbers of threads that were chosen by PyTorch or :func:`limit_threads`, not by the user."""
@@ -66,7 +68,7 @@ class Mode:
 
 
 def choose_mode(method: Method, device: torch.device, planned: int) -> Mode:
-    """Choose how updates are run, by a rule; if speed were measured, equal runs on one machine could differ.
+    """Choose by a fixed rule how updates are run; a choice by measured speed could make equal runs differ.
 
     :param method: the algorithm, with the setting `compile`.
     :param device: device of the networks.
@@ -116,11 +118,11 @@ def first_lines(text: str) -> str:
 
 @contextlib.contextmanager
 def compiling() -> Iterator[None]:
-    """Within the block, block signals that stop a run, and compile each graph to one C++ file.
+    """Mask signals that stop a run while a graph is compiled, and compile each graph to one C++ file.
 
-    The compiler's processes inherit the signal mask. Slurm and terminals send signals to the whole process group, which
-    would otherwise end the compiler; the update would then run uncompiled, with other last digits than in the resumed
-    run.
+    The compiler's processes inherit the signal mask. Slurm and terminals send signals to the whole process group, and
+    an unmasked signal would end the compiler. The update would then run uncompiled, and its last digits would differ
+    from those of the resumed run.
     """
     callers_mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
@@ -137,7 +139,7 @@ def compiled(losses: Evaluate) -> Evaluate:
     """Return losses that are compiled at their first evaluation.
 
     :param losses: losses of one model.
-    :return: the same function.
+    :return: the compiled function.
     """
 
     @functools.cache  # importing the compiler takes seconds, which only training needs
@@ -193,7 +195,9 @@ def capture(
         for generator in generators:
             graph.register_generator_state(generator)
         cause: BaseException | None = None
-        side_stream = torch.cuda.Stream(device)  # the default stream is on the first device used
+        side_stream = torch.cuda.Stream(
+            device
+        )  # a graph's default stream is on the first device used
         try:
             # other threads may use the device meanwhile
             with torch.cuda.graph(graph, pool, side_stream, capture_error_mode="thread_local"):
@@ -268,7 +272,7 @@ class GraphCache:
         """Sample a batch and noise and take one gradient step.
 
         Warm-up steps are ordinary updates, and a capture runs nothing, so every call takes exactly one step. After an
-        update that cannot be captured, the trainer falls back to plain ones.
+        update that cannot be captured, the trainer continues without capturing.
 
         :param batch_size: B.
         :return: losses and diagnostics, each (S,); the next update may write into the same tensors.
@@ -311,9 +315,8 @@ class GraphCache:
             captured = CapturedUpdate(None if batch is None else batch.map(Tensor.clone))
             if len(self.updates) == MAX_GRAPHS:
                 del self.updates[next(iter(self.updates))]
-        self.updates[key] = (
-            captured  # reinsert at the end, since the dictionary is ordered by last use
-        )
+        # reinserted at the end, since the dictionary is ordered by last use
+        self.updates[key] = captured
         if batch is not None:
             for name, tensor in batch.tensors().items():
                 getattr(captured.batch, name).copy_(tensor)

@@ -1,7 +1,7 @@
 """One C++ file for all kernels of a compiled graph.
 
-PyTorch's compiler writes one file per kernel. Headers and linking take most of g++'s time for a file, so a single file
-with 60 kernels compiles in a sixth of the time. The functions, and therefore the numbers, are the same.
+PyTorch's compiler writes one file per kernel. For each file, g++ spends most of its time on headers and linking, so a
+single file with 60 kernels compiles in a sixth of the time. The functions, and therefore the numbers, are the same.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from typing import Any
 
 INCLUDES = ("Python.h", "sstream", "cstdlib", "cerrno", "torch/csrc/inductor/cpp_prefix.h")
-"""All headers of kernels and bindings; included again inside a namespace, they are empty."""
+"""All headers that kernels and bindings use; their include guards make later includes inside a namespace empty."""
 
 
 class Pending(str):
@@ -22,13 +22,13 @@ class Pending(str):
 
 
 def compiler_options() -> dict[str, Any]:
-    """Return the options of `torch.compile` for graphs of one file each."""
+    """Return the options of `torch.compile` for compiling each graph to one file."""
     if joined_compile() is None:
         return {}
     return {
         # the file reads the headers once; precompiling them takes longer
         "cpp_cache_precompile_headers": False,
-        # detected by the processor's flags, without a test program for each instruction set
+        # instruction sets are read from the processor's flags, not tested by compiling a program for each
         "cpp.vec_isa_ok": True,
     }
 
@@ -72,7 +72,7 @@ def joined_compile() -> Any:
 
             :param argtypes: types of its arguments in C++.
             :param source_code: a function named `kernel`.
-            :return: its name until it is compiled.
+            :return: the kernel's name, which stands for it until it is compiled.
             """
             name = Pending(f"kernel_{len(self.sources)}")
             types = [argtype.replace("const ", "") for argtype in argtypes]
@@ -83,7 +83,7 @@ def joined_compile() -> Any:
                 call_entry_func=f"{name}({', '.join(arguments)}); Py_RETURN_NONE;",
                 extra_parse_arg="",
             )
-            # each binding has the same helpers
+            # a namespace for each kernel, since all bindings define the same helpers
             kernel = source_code.replace(" kernel(", f" {name}(")
             self.sources.append(f"namespace {name} {{\n{kernel}{binding}}}\n")
             return name

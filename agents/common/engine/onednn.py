@@ -1,9 +1,9 @@
-"""Compute matrix products of compiled updates with oneDNN on processors that MKL uses only half.
+"""Compute matrix products of compiled updates with oneDNN on processors where MKL runs at half speed.
 
-PyTorch computes float32 matrix products with MKL, which does not use AVX-512 on AMD processors. This halves their speed
-from Zen 5 on; Zen 4 computes AVX-512 in two halves and would not gain from it. The compiler calls oneDNN, which PyTorch
-contains too, only for constant weights, so a pass over its graph replaces the large
-matrix products by calls of oneDNN.
+PyTorch computes float32 matrix products with MKL, which does not use AVX-512 on AMD processors. From Zen 5 on, this
+halves their speed; Zen 4 executes AVX-512 in two halves and would not gain from it. PyTorch also contains oneDNN, but
+its compiler uses oneDNN only for constant weights. A pass over the compiler's graph therefore replaces the large matrix
+products by calls of oneDNN.
 """
 
 from __future__ import annotations
@@ -16,24 +16,23 @@ from torch import Tensor
 
 from agents.common.processor import cpuinfo
 
-ZEN_5 = 26  # the family as Linux reports it
+ZEN_5 = 26  # CPU family in /proc/cpuinfo
 SMALLEST_WORK = 1 << 20
 """Number of multiplications in a matrix product above which oneDNN saves more time than its call costs."""
 
 
 def compiler_options() -> dict[str, Any]:
     """Return the options of `torch.compile` that let oneDNN compute matrix products; empty if MKL is as fast."""
-    # decide by the processor's model: if speed were measured, a run's numbers would depend on the load of the
-    # machine
+    # decided by the processor's family; if speed were measured, a run's numbers would depend on the machine's load
     is_slowed = cpuinfo("vendor_id") == "AuthenticAMD" and int(cpuinfo("cpu family")) >= ZEN_5
     if not (is_slowed and torch.backends.mkldnn.is_available()):
         return {}
     return options_of_pass()
 
 
-@functools.cache  # an operator is defined once
+@functools.cache  # PyTorch refuses to define an operator twice
 def options_of_pass() -> dict[str, Any]:
-    """Return the same options for any processor; empty if the compiler does not accept a pass."""
+    """Return these options for any processor; empty if the compiler does not accept custom passes."""
     try:
         # importing the compiler takes seconds, which only training needs
         from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
@@ -46,7 +45,7 @@ def options_of_pass() -> dict[str, Any]:
     torch.library.register_fake("flow_rl_zoo::product", shape_of_product, lib=library)
 
     class ProductsByOneDNN(CustomGraphPass):
-        """Replaces the large float32 matrix products of a graph by oneDNN's; ``uuid`` separates cached programs."""
+        """Replaces large float32 matrix products by calls of oneDNN; ``uuid`` identifies the pass in cache keys."""
 
         operator = library
 
@@ -61,7 +60,7 @@ def options_of_pass() -> dict[str, Any]:
 
 
 def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return matrix products by oneDNN.
+    """Return matrix products computed by oneDNN.
 
     :param a: one matrix (rows, in), or N of them, (N, rows, in).
     :param b: (in, out), or (N, in, out).
@@ -77,7 +76,7 @@ def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def shape_of_product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return an empty tensor like :func:`product`."""
+    """Return an empty tensor of the shape that :func:`product` returns."""
     return a.new_empty(*a.shape[:-1], b.shape[-1])
 
 

@@ -39,9 +39,8 @@ ClipGroups = list[tuple[float | None, list[int]]]
 """Bound on the norm of a group of gradients (None for no bound), and the indices of the group's gradients."""
 
 
-@dataclass(
-    frozen=True, eq=False
-)  # compared by identity, since captured updates are found by their plan
+# plans are compared by identity, since captured updates are looked up by their plan
+@dataclass(frozen=True, eq=False)
 class UpdatePlan:
     """Noise and trained parameters of an update; they depend on the networks that the update skips.
 
@@ -62,7 +61,7 @@ class UpdatePlan:
 
 
 class Trainer:
-    """Takes a model's gradient steps; none waits for the device or branches on values.
+    """Runs a model's gradient steps, without synchronising with the device or branching on tensor values.
 
     :param model: the model, with replay buffer, trained policy and number of updates.
     :param seeds: seeds of all replicas; batches and noise depend on all of them, since they are sampled together.
@@ -75,7 +74,7 @@ class Trainer:
     """
 
     mode = Mode(False, False, "no update yet")
-    """How updates are run at present, and why."""
+    """How updates are currently run, and why."""
     is_prepared = False
     """Whether `mode`, plans and the optimiser's groups are up to date; if not, the next update prepares them first."""
     evaluate: Evaluate
@@ -83,7 +82,7 @@ class Trainer:
     graphs: GraphCache | None
     """Replays whole updates, including sampling, if they are captured."""
     planned_updates = 0
-    """Number of updates of the model at the end of the current phase of training."""
+    """Number of updates that the model will have had at the end of the current training phase."""
     plan: UpdatePlan
     """Plan of the next update."""
     pretraining: bool
@@ -105,7 +104,7 @@ class Trainer:
         self.capture_failure: str | None = None
         """Reason why an update of this model could not be captured; after a failure, capturing is not tried again."""
         self.keeps_rates_on_device = self.device.type == "cuda"
-        """Whether learning rates are tensors on the device, since a captured step would always use the same number."""
+        """Whether learning rates are tensors on the device; a captured step would repeat a number from its capture."""
         self.seed(seeds)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -121,7 +120,7 @@ class Trainer:
     # -- the update ---------------------------------------------------------------------------------------------------
 
     def update_on(self, batch: Batch, noise: Noise) -> Info:
-        """Take one gradient step, without replay, on given noise and a batch whose observations are network inputs."""
+        """Take one gradient step, without a CUDA graph, on given noise and a batch with network inputs."""
         return self.update(batch.rewards.shape[-1], (batch, noise))
 
     def update(self, batch_size: int, inputs: tuple[Batch, Noise] | None = None) -> Info:
@@ -169,7 +168,7 @@ class Trainer:
         if self.pretraining:
             skipped = set(self.policy.nets) - {self.behaviour}
         else:
-            # the N-th update follows N - 1 others
+            # `updates` counts the previous updates, so this is update `updates + 1`
             intervals = self.update_intervals.items()
             resting = {name for name, interval in intervals if (updates + 1) % interval}
             skipped = resting | self.skipped
@@ -182,7 +181,7 @@ class Trainer:
         """Sample a batch.
 
         :param batch_size: B.
-        :return: the batch, observations as the networks see them.
+        :return: the batch, whose observations are network inputs.
         """
         buffer = self.model.replay_buffer
         generator = self.generator if buffer.placement.on_device else self.host_generator
@@ -206,7 +205,7 @@ class Trainer:
     def step(self, batch: Batch, noise: Noise) -> Info:
         """Take one gradient step: losses, clipped gradients, target networks, parameters.
 
-        :param batch: the batch, observations as the networks see them.
+        :param batch: the batch, whose observations are network inputs.
         :param noise: all noise of the update.
         :return: losses and diagnostics, each (S,).
         """
@@ -222,7 +221,7 @@ class Trainer:
                         total, parameters, torch.ones_like(total), allow_unused=True
                     )
         except Exception as error:
-            # compiling ends before a capture starts
+            # compiling ends before a capture starts, so the compiler does not cause errors in a capture
             is_capturing = self.graphs is not None and self.graphs.is_capturing
             if not self.mode.compiled or is_capturing:
                 raise
@@ -235,7 +234,7 @@ class Trainer:
     def losses(self, batch: Batch, noise: Noise) -> tuple[Tensor, Info]:
         """Evaluate the method's targets and losses or, in pretraining, the behaviour flow's loss.
 
-        :param batch: the batch, observations as the networks see them.
+        :param batch: the batch, whose observations are network inputs.
         :param noise: all noise of the update.
         :return: the weighted total of every replica with its autograd graph, (S,), and detached losses and diagnostics.
         """
@@ -279,8 +278,8 @@ class Trainer:
                 to_clip.append(torch.zeros_like(parameter))
                 continue
             storage = gradient.untyped_storage()._cdata
-            # a fused optimiser ignores strides; clipping writes in place, and autograd may return
-            # one tensor for two parameters
+            # copied because a fused optimiser ignores strides, or because clipping writes in place
+            # and autograd may return one tensor for two parameters
             if gradient.stride() != parameter.stride() or storage in storages:
                 gradient = torch.empty_like(parameter).copy_(gradient)
             storages.add(storage)
@@ -373,7 +372,7 @@ class Trainer:
 
         :param skipped: their names.
         :return: the plan.
-        :raises ValueError: if one is unknown.
+        :raises ValueError: if a name is unknown.
         """
         nets = self.policy.nets
         for name in skipped - set(nets):
@@ -418,8 +417,8 @@ class Trainer:
     def batch_source(self) -> Hashable:
         """Return a cache key if batches can be sampled inside a CUDA graph, else None.
 
-        :return: a key of the data that sampling reads; None if the host takes part: with online transitions, with
-            statistics of an environment that normalise them, or with a buffer in host memory.
+        :return: a key of the data that sampling reads; None if sampling involves the host, that is, with online
+            transitions, a `VecNormalize`, or a buffer in host memory.
         """
         buffer = self.model.replay_buffer
         is_normalised = self.model._vec_normalize_env is not None
@@ -446,7 +445,7 @@ def clip_gradients(gradients: list[Tensor], groups: ClipGroups, replicas: int) -
     norms = []
     for bound, indices in groups:
         group = [gradients[index] for index in indices]
-        # one kernel accepts many tensors, but only one factor
+        # one kernel scales many tensors, but all by the same factor
         by_replica = [tuple(group)]
         if replicas > 1:
             by_replica = list(zip(*map(torch.unbind, group), strict=True))

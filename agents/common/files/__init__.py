@@ -39,7 +39,7 @@ class DamagedFileError(ValueError):
 
 @contextlib.contextmanager
 def raising_damaged_file(name: str) -> Iterator[None]:
-    """Convert any error over a damaged file to `DamagedFileError`.
+    """Convert any error that a damaged file causes to `DamagedFileError`.
 
     :param name: name of the file.
     :yields: nothing.
@@ -82,8 +82,8 @@ def read_text(path: Path) -> str:
 
     :param path: path of a UTF-8 file.
     :return: its text.
-    :raises DamagedFileError: if it is not text, or a folder.
-    :raises OSError: if it is missing or unreadable.
+    :raises DamagedFileError: if the file is not text, or the path is a folder.
+    :raises OSError: if the file is missing or unreadable.
     """
     with raising_damaged_file(str(path)):
         return path.read_text(encoding="utf-8")
@@ -162,10 +162,10 @@ def remove_folder(folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Flush a file or folder to disk; file systems that cannot flush folders are ignored.
+    """Flush a file or folder to disk; on file systems that cannot flush folders, skip folders.
 
     :param path: path of the file or folder.
-    :raises OSError: if a file cannot be flushed; it names the file.
+    :raises OSError: if a file cannot be flushed; the error names the file.
     """
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -179,7 +179,7 @@ def sync(path: Path) -> None:
 
 def _temporary_path(path: Path) -> Path:
     """Return a unique hidden path that can be renamed to ``path``."""
-    # in the same folder, as a rename cannot cross file systems
+    # in the same folder, because a rename cannot cross file systems
     return path.parent / f".{path.stem}.{uuid.uuid4().hex}{path.suffix}"
 
 
@@ -198,8 +198,8 @@ def explaining_write_errors(path: Path) -> Iterator[None]:
         while cause is not None:  # libraries wrap the system's error
             if isinstance(cause, OSError) and cause.errno in _DISK_FULL:
                 raise WriteError(
-                    f"{path} could not be written: {cause.strerror}; free space or raise the limit, then try again (a "
-                    "run: --resume)"
+                    f"{path} could not be written: {cause.strerror}; free space or raise the limit, then try again "
+                    "(resume a run with --resume)"
                 ) from error
             cause = cause.__cause__ or cause.__context__
         if isinstance(error, FileNotFoundError) and not path.parent.is_dir():

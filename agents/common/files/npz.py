@@ -1,4 +1,4 @@
-"""Reading of ``.npz`` files without pickle; zip verifies the checksum of each array."""
+"""Read ``.npz`` files without pickle; zip verifies the checksum of each array."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from agents.common.files import raising_damaged_file
 
 Source: TypeAlias = str | os.PathLike[str] | IO[bytes]
 
-# bytes of the length field by version; NumPy uses version 3.0 only for structured dtypes
+# format version -> bytes of its length field, and its reader; NumPy uses version 3.0 only for structured dtypes
 _HEADER_READERS = {
     (1, 0): (2, np.lib.format.read_array_header_1_0),
     (2, 0): (4, np.lib.format.read_array_header_2_0),
@@ -30,8 +30,8 @@ def read_npz(file: Source, names: Collection[str] | None = None) -> dict[str, ND
     :param file: its path, or an open binary file, which stays open.
     :param names: arrays to read, some of which may be missing; None for all.
     :return: writable arrays by name.
-    :raises DamagedFileError: if it is damaged or contains Python objects.
-    :raises OSError: if it is missing or unreadable.
+    :raises DamagedFileError: if the file is damaged or contains Python objects.
+    :raises OSError: if the file is missing or unreadable.
     """
     with raising_damaged_file(_name_of(file)), np.load(file, allow_pickle=False) as arrays:
         selected = [name for name in arrays if names is None or name in names]
@@ -47,7 +47,7 @@ def read_npz_headers(file: Source) -> dict[str, tuple[tuple[int, ...], np.dtype[
     :param file: its path, or an open binary file, which stays open.
     :return: shape and dtype by name.
     :raises DamagedFileError: if the file or a header is damaged.
-    :raises OSError: if it is missing or unreadable.
+    :raises OSError: if the file is missing or unreadable.
     """
     with raising_damaged_file(_name_of(file)), zipfile.ZipFile(file) as archive:
         headers = {}

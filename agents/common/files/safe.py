@@ -1,6 +1,6 @@
 """Values in files: plain values and descriptions of objects as JSON, tensors with PyTorch's ``weights_only``.
 
-Reading imports nothing, and calls only the functions listed here. Classes of policies, layers and optimisers are stored
+Reading imports nothing, and calls only the functions in `_FORMS`. Classes of policies, layers and optimisers are stored
 by their path, and found only if their module is already imported.
 """
 
@@ -30,7 +30,7 @@ from agents.common.validation import path_of
 _NAMED = (BasePolicy, BaseBuffer, nn.Module, torch.optim.Optimizer, np.generic)
 """Classes that a file may name, including subclasses."""
 _OBJECTS = (RunningMeanStd, ActionNoise)
-"""Classes of objects that are stored by their attributes."""
+"""Classes whose objects are stored as a dict of their attributes."""
 
 
 def imported_class(path: str, bases: Collection[type]) -> type | None:
@@ -82,7 +82,7 @@ def to_json_by_name(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str
     """Convert named values to JSON form, in the order of their names; :func:`from_json` is the inverse.
 
     :param values: anything, by name.
-    :return: input for `json.dumps`; and by name, why a value cannot be converted.
+    :return: the converted values by name, for `json.dumps`; for each other name, why its value cannot be converted.
     """
     converted = {}
     problems = {}
@@ -140,7 +140,7 @@ def _object(parts: list[Any]) -> Any:
 
 
 def _bound(bound: NDArray[Any]) -> Any:
-    """Return a bound of a Box, as a single number if all are equal."""
+    """Return a bound of a Box, as a single number if all its entries are equal."""
     return bound.flat[0] if bound.size and (bound == bound.flat[0]).all() else bound.tolist()
 
 
@@ -191,7 +191,7 @@ def load(file: str | Path | bytes, device: torch.device | str | None = None) -> 
     :param file: path or content of a file.
     :param device: device of the tensors; None for the device that they were saved from.
     :return: the value.
-    :raises ValueError: if it contains other objects; for damaged files, the error of PyTorch.
+    :raises ValueError: if the file contains other objects; a damaged file raises PyTorch's error.
     """
     source = io.BytesIO(file) if isinstance(file, bytes) else file
     try:

@@ -4,8 +4,8 @@ With K flow steps, h = 1/K and t_i = i h, a flow and the stochastic process with
 
 .. math:: dX = (2 v(X, t) - X/t)\,dt + \sigma_t\,dW, \qquad \sigma_t^2 = 2(1-t)/t
 
-have the same marginals in continuous time, and X_1 is independent of X_0 (memoryless). On the grid, t in denominators
-is t + h, and 1 - t is 1 - t + h, so that sigma and 2 / sigma stay finite.
+have the same marginals in continuous time, and X_1 is independent of X_0 (memoryless). On the grid, t + h replaces t in
+denominators, and 1 - t + h replaces 1 - t, so that sigma and 2 / sigma stay finite.
 
 Source: Domingo-Enrich et al., Adjoint Matching, arXiv 2409.08861, memoryless noise schedule and lean adjoint; the
 discretisation is that of the authors' code of Q-learning with Adjoint Matching, arXiv 2601.14234.
@@ -35,7 +35,7 @@ def memoryless_variance(step: Any, flow_steps: int) -> Any:
     >>> memoryless_variance(0, flow_steps=10)
     22.0
     """
-    # 2(K - i + 1) / (i + 1), with fewer roundings
+    # equal to 2(K - i + 1) / (i + 1), with fewer roundings
     return 2 * (flow_steps + 2) / (step + 1) - 2
 
 
@@ -113,7 +113,7 @@ def lean_adjoint(
 
     :math:`a_i = a_{i+1} + h\,\nabla_x[2 v_\beta(x, t_i + h) - x/(t_i + h)]^\top a_{i+1}` at x = x_i.
 
-    :param prior_vjp: function of i and a vector (S, B, D) that returns its product with the Jacobian of v_beta in x, at
+    :param prior_vjp: function of i and a vector (S, B, D) that returns the vector-Jacobian product of v_beta in x, at
         x_i and t_i + h.
     :param terminal: a_K, (S, B, D).
     :param flow_steps: K.

@@ -1,6 +1,6 @@
 """Pessimistic values, critic losses, action gradient, best-of-n.
 
-Shapes: S replicas, E members, B rows, N candidates.
+Shapes: S replicas, E ensemble members, B rows, N candidates.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def expectile_loss(error: Tensor, expectile: float) -> Tensor:
 
 
 def implicit_targets(batch: Batch, nets: Any, rho: float) -> dict[str, Tensor]:
-    r"""Return the targets of implicit Q-learning, which never query actions outside the data.
+    r"""Return the targets of implicit Q-learning, computed without any actions outside the data.
 
     The critics' target is :math:`y = R + \gamma^H M\,V(s')`; the value's is :math:`Q'_{pess}(s, a)` at dataset actions.
     Source: Kostrikov, Nair and Levine, Implicit Q-Learning, arXiv 2110.06169.
@@ -125,8 +125,8 @@ def implicit_value_loss(
 
     :param batch: the batch.
     :param target: target of the value, (S, B).
-    :param weight: weight of each row, (S, B), e.g. the validity of the sequence: the target is the value of a whole
-        chunk, which may cross the end of its trajectory.
+    :param weight: weight of each row, (S, B), e.g. the validity of the sequence, since the target is the value of a
+        whole chunk, which may cross the end of its trajectory.
     :param nets: ``value``.
     :param expectile: kappa.
     :param info: receives ``v_mean``, ``v_max`` and ``v_min``.
@@ -141,7 +141,7 @@ def advantage_weight(advantage: Tensor, inverse_temperature: float, largest: flo
     r"""Return the weights of advantage-weighted regression, :math:`\min(\exp(\tau A), w_{max})`, elementwise.
 
     Weights below `SMALLEST_WEIGHT` become 0: their gradients would be denormal numbers, with which processors are
-    several times slower. Adam's step for such a weight is at most w / 1e-8 learning rates, below float32 rounding.
+    several times slower. With such a weight w, Adam's step is at most w / 1e-8 learning rates, below float32 rounding.
 
     :param advantage: A, any shape.
     :param inverse_temperature: tau.
@@ -165,7 +165,7 @@ def action_gradient(value: Callable[[Tensor], Tensor], actions: Tensor) -> Tenso
     >>> action_gradient(lambda a: -a.square().sum(-1), torch.tensor([[[0.5, -1.0]]]))
     tensor([[[-1.,  2.]]])
     """
-    # torch.compile traces this gradient into its graph, which `autograd.grad` would break
+    # `torch.func.grad` is traced into a compiled graph; `autograd.grad` would break the graph
     if torch.compiler.is_compiling():
         return torch.func.grad(lambda y: value(y).sum())(actions)
     with torch.enable_grad():

@@ -90,7 +90,7 @@ def edit_losses(
     r"""Return the losses of an edit policy and of its temperature.
 
     :math:`L_q = -\bar Q(s, a'),\; L_{ent} = sg[\alpha]\log\pi(e),\; L_\alpha = \alpha(-sg[\log\pi(e)] - \bar H)`.
-    :math:`e` is the unscaled edit, :math:`a'` the flow's action plus the scaled edit, clipped,
+    :math:`e` is the unscaled edit, :math:`a'` the clipped sum of the flow's action and the scaled edit,
     :math:`\alpha` the temperature and :math:`\bar H` the target entropy.
 
     Source: Li and Levine, arXiv 2601.14234, edit variant.

@@ -59,13 +59,12 @@ def flow_matching_loss(
     """
     t = t.unsqueeze(-1)
     error = velocity(torch.lerp(x_0, x_1, t), t) - (x_1 - x_0)
-    # divided by B, not by the sum of weights, so that a valid row has the same weight in every
-    # batch
+    # divided by B, not by the sum of weights, so that a valid row has the same weight in every batch
     return (weight * error.square().mean(-1)).mean(-1)
 
 
 def grid_times(t: Tensor, flow_steps: int) -> Tensor:
-    """Round uniform times to the grid of the sampler, 0, 1/K, ..., 1, whose points are equally likely.
+    """Round uniform times to the sampler's grid 0, 1/K, ..., 1; all grid points are then equally likely.
 
     :param t: times in [0, 1), any shape.
     :param flow_steps: number of steps K.
@@ -133,9 +132,8 @@ def noise_schedule(kind: BetaSchedule, steps: int) -> Tensor:
     >>> noise_schedule("linear", steps=2)
     tensor([0.0000e+00, 1.0000e-04, 2.0000e-02])
     """
-    cpu = torch.device(
-        "cpu"
-    )  # not on the meta device, on which a policy may be built only for its shapes
+    # explicit, because a policy may be built on the meta device, which stores no values
+    cpu = torch.device("cpu")
     # in float64 until the end, since nearby exponentials and cosines are subtracted
     t = torch.arange(1, steps + 1, dtype=torch.float64, device=cpu)
     if kind == "vp":
@@ -179,17 +177,17 @@ def denoise(
 ) -> Tensor:
     r"""Sample actions with the reverse chain.
 
-    With the estimate :math:`\hat a = (x_t - \sqrt{1-\bar\alpha_t}\,\epsilon(x_t, t))/\sqrt{\bar\alpha_t}` of the clean
-    action, the mean of the next state is the posterior mean, of :math:`q(x_{t-1} | x_t, \hat a)`, for ``ddpm``; the
-    same with :math:`\hat a` clipped to [-1, 1] for ``ddpm_clipped``; and :math:`\hat a` itself for ``jump``. Every step
-    but the last adds noise of variance :math:`\beta_t`. Source: Ho et al., Denoising Diffusion Probabilistic Models,
-    arXiv 2006.11239, sampling.
+    Each step estimates the clean action,
+    :math:`\hat a = (x_t - \sqrt{1-\bar\alpha_t}\,\epsilon(x_t, t))/\sqrt{\bar\alpha_t}`. ``ddpm`` takes the mean of the
+    posterior :math:`q(x_{t-1} | x_t, \hat a)` as the mean of the next state; ``ddpm_clipped`` first clips
+    :math:`\hat a` to [-1, 1]; ``jump`` takes :math:`\hat a` itself. Every step but the last adds noise of variance
+    :math:`\beta_t`. Source: Ho et al., Denoising Diffusion Probabilistic Models, arXiv 2006.11239, sampling.
 
     :param predict: noise prediction, (x, t) -> eps.
     :param x: standard normal start, (S, B, D).
     :param noise: standard normal step noise in the order t = K..1, (S, K, B, D); the last is not used.
     :param schedule: noise schedule of K steps.
-    :param sampler: mean of the next state.
+    :param sampler: how the mean of the next state is computed.
     :param clip_states: whether every state is clipped to [-1, 1] after its step.
     :return: (S, B, D).
     """
@@ -216,7 +214,7 @@ def denoise(
 
 
 def weighted_mean(losses: Tensor, weight: Tensor) -> Tensor:
-    """Return the mean over coordinates and rows of losses (S, B, D), times row weights (S, B).
+    """Return the mean of losses (S, B, D) over coordinates and rows, (S,), with a weight for each row, (S, B).
 
     >>> weighted_mean(torch.ones(1, 2, 3), weight=torch.tensor([[1.0, 0.0]]))
     tensor([0.5000])

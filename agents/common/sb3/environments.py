@@ -266,8 +266,8 @@ class TrainedModel(OffPolicyAlgorithm):
         learning_starts = self.method.learning_starts
         if self._n_updates == 0 and 0 < online_steps <= learning_starts:
             warnings.warn(
-                f"no update will be performed: `learning_starts` is {learning_starts}, and there are {online_steps} "
-                "steps; change one",
+                f"no update will be performed: `learning_starts` is {learning_starts}, but there are only "
+                f"{online_steps} online steps; change one of them",
                 stacklevel=4,
             )
         if self.method.balanced_sampling and not self.replay_buffer.dataset_size:
@@ -284,7 +284,7 @@ class TrainedModel(OffPolicyAlgorithm):
         if len(lengths) > self.n_envs and max(lengths) < min_length:
             warnings.warn(
                 f"no episode so far reaches `horizon_length` = {min_length} transitions (the longest has "
-                f"{max(lengths)}), so nothing is learnt from them; lower it",
+                f"{max(lengths)}), so nothing is learnt from them; lower `horizon_length`",
                 stacklevel=3,
             )
 
