@@ -171,7 +171,7 @@ def test_one_seed_serves_all_stacked_ones_and_several_their_own(tmp_path):
         ),
         ({"horizon_length": 2}, r"of shape \(1, 6\), got \(1, 4\)"),
         ({"policy_kwargs": {"activation_fn": nn.ReLU}}, "activation_fn None, got .*ReLU"),
-        ({"observation_scale": 2.0}, "got another `observation_factor`"),
+        ({"observation_scale": 2.0}, "got a different `observation_factor`"),
     ],
 )
 def test_a_flow_that_does_not_fit_is_refused_and_changes_nothing(tmp_path, settings, text):
