@@ -80,7 +80,7 @@ def test_a_run_on_a_flow_of_ones_own_is_played_as_it_was_scored(folder, call, re
     assert "pass --behaviour my_flows.py:make_flow" in refusal(evaluate, *words)
     assert call(evaluate, *words, *BEHAVIOUR)[0]["return"] == run["return"]
     reversed_flow = ["--behaviour", "my_flows.py:make_reversed"]
-    assert "with `noise_at` = 0.0, got 1.0" in refusal(evaluate, *words, *reversed_flow)
+    assert "which has `noise_at` = 0.0, got 1.0" in refusal(evaluate, *words, *reversed_flow)
     assert "lacks `behaviour` (--behaviour)" in refusal(main, *WORDS, "-i", run["run"])
     assert call(main, *WORDS, *BEHAVIOUR, "--resume")[0]["run"] == run["run"]
 
