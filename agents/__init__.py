@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# openai-agents, whose package has the same name, has this file
+# only openai-agents, whose package is also named `agents`, has this file
 if Path(__file__).with_name("run.py").exists():
     raise ImportError(
         "openai-agents and flow-rl-zoo both install a package `agents`, and overwrite each other's files. Run `pip "
@@ -26,8 +26,9 @@ if sys.platform not in ("linux", "darwin"):
 
 from agents.registry import BUILT_IN
 
-# PyTorch reads on import how long waiting threads spin. While another program runs, an update took three times as long
-# with spinning threads as with yielding ones; on an idle machine, yielding takes a quarter longer.
+# PyTorch reads this variable on import: how long waiting threads spin. With another program
+# running, an update took three times as long with spinning threads as with yielding ones; on an
+# idle machine, an update with yielding threads takes a quarter longer.
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 __version__ = "1.0.0"

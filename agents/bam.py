@@ -23,14 +23,15 @@ from agents.qam import AdjointMatching
 
 
 class BAM(AdjointMatching):
-    r"""QAM's fine-tuned flow maximises Q at a control cost, by backpropagation through its memoryless SDE.
+    r"""QAM's fine-tuned flow maximises Q minus a control cost; both are differentiated through its memoryless SDE.
 
     .. math:: L = L_{TD} + L_{FM}(v_\beta) - \tau\,\mathbb{E}\,Q_{pess}(s, x_K)
         + \kappa\,\mathbb{E}\sum_{i<K-1}\tfrac{2}{\sigma_i^2}\lVert v_f - v_\beta\rVert^2
 
-    With kappa = 1 the control cost lacks the step size h = 1/K of the path KL: the optimum is the behaviour tilted by
-    :math:`e^{\tau h Q}`, so tuned values of tau are about K times QAM's. The velocity at the last grid time receives no
-    gradient, but the sampler uses it; the fine-tuned flow is extrapolated to it from nearby times.
+    With kappa = 1 the control cost is the path KL without its factor h = 1/K. The optimum is then the behaviour
+    distribution tilted by :math:`e^{\tau h Q}`, so tuned values of tau are about K times QAM's. The sampler also uses
+    the velocity at the last grid time, which the loss does not train; the fine-tuned flow extrapolates it from nearby
+    times.
 
     Source: Li and Levine, Q-learning with Adjoint Matching, arXiv 2601.14234, ablation. Differs in: the gradient if all
     critics agree exactly, see ``pessimistic_value``.
@@ -50,7 +51,7 @@ class BAM(AdjointMatching):
         default=1.0,
         above=0,
         doc="Factor kappa of the control cost; with `1 / flow_steps`, the cost is the path KL"
-        " and the optimum is tilted by tau Q.",
+        " and the optimum is the behaviour distribution tilted by tau Q.",
     )
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
@@ -60,7 +61,7 @@ class BAM(AdjointMatching):
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
-        """Return the TD, flow-matching and control losses; the latter is differentiated through the whole rollout."""
+        """Return the TD, flow-matching and control losses; the last is differentiated through the whole rollout."""
         td = self.critic_loss(batch, targets, nets, info)
         bc_flow = cloning_loss(nets.behaviour, batch, noise)
         prior = self.prior(nets).at(batch.observations)
@@ -71,8 +72,7 @@ class BAM(AdjointMatching):
         # nothing is detached: the gradient goes through the whole rollout
         for i in range(self.flow_steps - 1):
             base, velocity = prior(x, i * h), fine_tuned(x, i * h)
-            # weight of half the squared control, which is 2 / sigma times the difference of
-            # velocities
+            # half the squared control; the control is 2 / sigma times the difference of velocities
             weight = 2 / memoryless_variance(i, self.flow_steps)
             cost = cost + weight * (velocity - base).square().sum(-1)
             x = memoryless_step(x, velocity, noise["am_eps"][:, i], i, self.flow_steps)

@@ -45,7 +45,7 @@ class BC(Method):
     straight path. Differs in: the condition is the observation; sequences that cross a trajectory end are left out.
     """
 
-    # only a trainable custom policy may replace it
+    # only a custom policy that is trained may replace the behaviour flow
     trains_behaviour = True
     samples_next_action = False
 

@@ -37,9 +37,9 @@ class CGQL(Method):
     .. math:: \dot x = v_\beta(s, x, t) + \frac{w}{t}\left[(1-t)\,\tau\,\nabla_x \bar Q(s, x, 1) + x\right], \qquad
         L = L_{TD} + L_{FM}(v_\beta)
 
-    The first step, at t = 0, is not guided. The flow time is also an input of the critic, here always 1, the time of
-    clean actions. Source: the classifier-guidance baselines of Li and Levine, arXiv 2601.14234; classifier guidance:
-    Dhariwal and Nichol, arXiv 2105.05233. Differs in: nothing; the defaults reproduce the authors' code.
+    The first step, at t = 0, is not guided. The critic has the flow time as another input; here it is always 1, the
+    time of clean actions. Source: the classifier-guidance baselines of Li and Levine, arXiv 2601.14234; classifier
+    guidance: Dhariwal and Nichol, arXiv 2105.05233. Differs in: nothing; the defaults reproduce the authors' code.
     """
 
     inverse_temperature: float = setting(
@@ -64,12 +64,12 @@ class CGQL(Method):
     x_term: bool = setting(
         default=True,
         doc="Add the authors' second term, w x / t, to the guidance; this term widens the "
-        "samples. Without the term this is classifier guidance: a score s adds (1-t)/t s "
-        "to a velocity.",
+        "samples. Without the term, CGQL is classifier guidance, in which a score s adds "
+        "(1-t)/t s to the velocity.",
     )
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return time-conditioned critics and behaviour flow."""
+        """Return the time-conditioned critics and the behaviour flow."""
         return {
             "critic": critic(target=True, time=True),
             "behaviour": velocity_field(target=True, role="behaviour"),
@@ -80,7 +80,7 @@ class CGQL(Method):
         return {"bc_x0": normal(), "bc_t": uniform()}
 
     def guide_time(self, t: float) -> float:
-        """Return the time at which the critic is evaluated for guidance at time t: always that of clean actions."""
+        """Return the time at which the critic is evaluated for guidance at time t: always 1, that of clean actions."""
         return 1.0
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:

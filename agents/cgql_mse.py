@@ -26,8 +26,9 @@ class CGQLMSE(CGQL):
 
     .. math:: L = L_{CGQL} + c\,\mathbb{E}\,(Q(s, x_t, t) - Q'(s, a, 1))^2, \qquad x_t = (1-t) x_0 + t a
 
-    Its optimum is :math:`\mathbb{E}[Q' \mid x_t]`, and guidance at time t evaluates Q at time t, which is exact to
-    first order in tau. Source: Li and Levine, arXiv 2601.14234, classifier-guidance baselines. Differs in: nothing.
+    The distillation loss is minimal at :math:`\mathbb{E}[Q' \mid x_t]`. Guidance at time t evaluates Q at time t; this
+    is exact to first order in tau. Source: Li and Levine, arXiv 2601.14234, classifier-guidance baselines. Differs in:
+    nothing.
     """
 
     noisy_weight: float = setting(
@@ -39,7 +40,7 @@ class CGQLMSE(CGQL):
     )
 
     def noise(self) -> dict[str, Draw]:
-        """Return CGQL's noise, and time and noise of the distillation."""
+        """Return CGQL's noise, and the distillation's times and noise."""
         return {**super().noise(), "noisy_t": uniform(), "noisy_x0": normal()}
 
     def loss_weights(self) -> dict[str, float]:
@@ -74,7 +75,7 @@ class CGQLMSE(CGQL):
 
         :param q: predictions at noisy actions, (S, E, B).
         :param clean_q: their regression targets, (S, E, B).
-        :param info: to add diagnostics to, each (S,).
+        :param info: receives diagnostics, (S,) each.
         :return: (S, E, B).
         """
         info["noisy_gap"] = (clean_q - q).mean((1, 2))

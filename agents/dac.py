@@ -53,7 +53,8 @@ class DAC(Method):
     :math:`\pi_\beta e^{Q/(2w)}` except that the gradient is not damped at high noise levels and so overshoots. Source:
     Fang et al., Diffusion Actor-Critic, arXiv 2405.20555; the form here is the baseline of Li and Levine, arXiv
     2601.14234. Differs in: each row's loss is multiplied by the validity of the sequence, whereas the baseline's code
-    raises the loss to that power; gradients are equal. The weight w is the only temperature; the authors' default is 0.
+    raises the loss to the power of the validity; the gradients are equal. The weight w is the only temperature; its
+    default in the authors' code is 0.
     """
 
     beta_schedule: BetaSchedule = setting(
@@ -65,7 +66,7 @@ class DAC(Method):
         default=10,
         reference="diffusion_steps",
         fixed="the noise schedule is built with it",
-        doc="K, diffusion steps.",
+        doc="Number K of diffusion steps.",
     )
     bc_weight: float = setting(
         default=1.0,
@@ -82,9 +83,8 @@ class DAC(Method):
     sampler: Sampler = setting(
         default="ddpm_clipped",
         reference="clip_sampler_before",
-        doc="Mean of a reverse step: the posterior mean of the clipped estimate "
-        "(`ddpm_clipped`) or of the estimate (`ddpm`), or the estimate itself (`jump`); "
-        "see `denoise`.",
+        doc="Mean of a reverse step, computed from an estimate of the clean action: the posterior mean given the "
+        "clipped estimate (`ddpm_clipped`) or the estimate (`ddpm`), or the estimate itself (`jump`); see `denoise`.",
     )
     clip_states: bool = setting(
         default=False,
@@ -96,12 +96,12 @@ class DAC(Method):
         reference="time_dim",
         fixed=BUILT_INTO_NETWORKS,
         check=_even,
-        doc="Fourier features of the step, even.",
+        doc="Number of Fourier features of the step, even.",
     )
     max_grad_norm: float | None = setting(default=1.0, reference="clip_grad_norm")
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return critics, noise prediction and noise schedule."""
+        """Return critics, noise predictor and noise schedule."""
         return {
             "critic": critic(target=True),
             "denoiser": noise_predictor(self.time_features),
@@ -109,7 +109,7 @@ class DAC(Method):
         }
 
     def action_noise_table(self) -> dict[str, Draw]:
-        """Return the start of the reverse chain and its step noise."""
+        """Return the initial noise and the step noise of the reverse chain."""
         return {"action": normal(), "denoise": normal("KBD")}
 
     def noise(self) -> dict[str, Draw]:
@@ -133,7 +133,7 @@ class DAC(Method):
         )
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the TD target, noisy dataset actions, and Q's gradient there."""
+        """Return the TD target, noisy dataset actions, and Q's gradient at these actions."""
         alpha_bar = nets.schedule.alpha_bar(noise["diffusion_t"])
         noisy = add_noise(batch.actions, noise["diffusion_eps"], alpha_bar)
         # the critics' mean: only the TD target is pessimistic
@@ -156,8 +156,7 @@ class DAC(Method):
         :param targets: from :meth:`targets`.
         :return: (S, B, D).
         """
-        # the noise prediction is minus the score times this root; Q's gradient is added to the
-        # score
+        # the noise prediction is minus this root times the score, to which Q's gradient is added
         return (1 - targets["alpha_bar"]).sqrt() * targets["gradient"] * predicted
 
     def losses(

@@ -27,7 +27,7 @@ from agents.core import (
     velocity_field,
 )
 
-FAR = 1e6  # a distance whose kernel is 0 for every width
+FAR = 1e6  # a distance at which the kernel is 0 for every width
 
 
 class DriftQL(Method):
@@ -37,9 +37,9 @@ class DriftQL(Method):
         - \mathbb{E}\,\bar Q(s, \mathrm{clip}\,\mu(s, z)), \qquad
         \Delta_i = (a - x_i) - \sum_{j \ne i} k_{ij}\,(x_j - x_i)
 
-    The n samples :math:`x_i` of a state come from the policy itself; :math:`k_{ij}` is a softmax over the other samples
-    of :math:`-d_{ij}/\tau` (Laplace) or :math:`-d_{ij}^2/2\tau^2` (Gaussian), and d is the distance over
-    :math:`\sqrt D`. Only this policy acts.
+    The n samples :math:`x_i` of a state come from the policy itself; :math:`k_{ij}` is the softmax, over the other
+    samples j, of :math:`-d_{ij}/\tau` (Laplace) or :math:`-d_{ij}^2/2\tau^2` (Gaussian); d is the distance divided by
+    :math:`\sqrt D`.
 
     Source: Drift Q-Learning, arXiv 2606.00350, and the authors' code (github.com/DT6A/driftql, ``agents/driftql.py``).
     Differs in: action chunks; the drift is computed for all rows of a batch; each state has one dataset action, so
@@ -65,7 +65,7 @@ class DriftQL(Method):
         default=True, reference="dim_scale", doc="Divide distances by the root of D."
     )
     normalize_drift: bool = setting(
-        default=False, reference="drift_normalize", doc="Divide a state's drift by its rms."
+        default=False, reference="drift_normalize", doc="Scale each state's drift to rms 1."
     )
     normalize_q: bool = setting(
         default=False,
@@ -77,7 +77,7 @@ class DriftQL(Method):
         reference="noise_dim",
         at_least=1,
         fixed=BUILT_INTO_NETWORKS,
-        doc="Dimensions of the policy's noise; None: those of an action chunk.",
+        doc="Number of dimensions of the policy's noise; None: that of an action chunk.",
     )
     ensemble_size: int = setting(default=2)
     rho: float = setting(default=1.0, reference="q_agg", search=choice(0.0, 1.0))
@@ -113,7 +113,7 @@ class DriftQL(Method):
         return nets.policy(observations, noise["action"]).clamp(-1, 1)
 
     def drift(self, samples: Tensor, actions: Tensor) -> Tensor:
-        """Return the drift of a state's samples: attraction to its dataset action minus repulsion among themselves.
+        """Return the drift of a state's samples: attraction to the dataset action minus repulsion between the samples.
 
         :param samples: (S, B, M, D).
         :param actions: dataset actions, (S, B, D).

@@ -40,7 +40,7 @@ class DSRL(Method):
 
     with stop-gradients as in soft actor-critic. Source: Wagenmaker et al., Steering Your Diffusion Policy with Latent
     Space Reinforcement Learning, arXiv 2506.15799, the variant with noise aliasing; here as the baseline of Li and
-    Levine, arXiv 2601.14234. Differs in: nothing; like that baseline, the TD target has no entropy bonus, and the
+    Levine, arXiv 2601.14234. Differs in: nothing; as in that baseline, the TD target has no entropy bonus, and the
     entropy is that of y, not of c y.
     """
 
@@ -101,7 +101,8 @@ class DSRL(Method):
     ) -> Losses:
         """Return the TD, latent distillation, flow-matching and latent soft actor-critic losses."""
         td = self.critic_loss(batch, targets, nets, info)
-        # a critic of noise, so that the latent policy improves without a gradient through the flow
+        # the latent critic takes noise, so the latent policy improves without a gradient through
+        # the flow
         latent_q = nets.latent_critic(batch.observations, noise["latent_z"])
         mean, log_std = nets.latent_policy(batch.observations)
         sample, log_prob = tanh_gaussian_sample(mean, log_std, noise["policy_eps"])
@@ -110,7 +111,7 @@ class DSRL(Method):
         info["latent_std"] = log_std.exp().mean((1, 2))
         return {
             "td": td,
-            # does not use dataset actions, so sequences that cross an end are included
+            # does not use dataset actions, so sequences that cross a trajectory end are included
             "latent": (latent_q - targets["latent_q"]).square().mean((1, 2)),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
             "actor": (info["temperature"].unsqueeze(1) * log_prob - policy_q).mean(1),

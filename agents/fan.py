@@ -36,7 +36,7 @@ from agents.core import (
 
 
 class FAN(Method):
-    r"""A one-step policy is anchored to the behaviour flow with one evaluation, and a critic has noise as an input.
+    r"""One evaluation of the behaviour flow anchors a one-step policy to the flow; a critic has noise as an input.
 
     The policy's displacement, action minus noise, regresses to the flow's velocity at a random point between noise and
     action. A critic F of state, action and noise represents a distribution of returns, and the critic Q learns an upper
@@ -51,7 +51,7 @@ class FAN(Method):
     with :math:`u = \bar F'(s, a, n) - Q(s, a)`, F' the moving average, and actions clipped except in A(s, z).
 
     Source: Lee et al., arXiv 2605.01663, and the authors' code (github.com/brianlsy98/FAN, ``agents/fan.py``). Differs
-    in: action chunks; the weights w and w' stay the same online; Q is never normalised; best-of-n applies only to
+    in: action chunks; the weights w and w' are not changed online; Q is never normalised; best-of-n applies only to
     acting.
     """
 
@@ -59,7 +59,7 @@ class FAN(Method):
         "values": "the TD target is reduced by `critic_anchor_weight` times the distance to the flow, so values are low"
     }
 
-    samples_next_action = False  # `noise` declares its noise
+    samples_next_action = False  # the next action's noise is declared in `noise`
 
     anchor_weight: float = setting(
         default=10.0,
@@ -119,7 +119,7 @@ class FAN(Method):
         return nets.one_step(observations, noise["action"]).clamp(-1, 1)
 
     def distance(self, flow: Velocity, z: Tensor, actions: Tensor, t: Tensor) -> Tensor:
-        """Return squared differences of action minus noise and the flow's velocity, (S, B, D), at times (S, B)."""
+        """Return the squared error of the flow's velocity at times t (S, B) against action minus noise, (S, B, D)."""
         t = t.unsqueeze(-1)
         return (actions - z - flow(interpolate(z, actions, t), t)).square()
 
@@ -142,7 +142,7 @@ class FAN(Method):
     ) -> Losses:
         """Return the losses of both critics, flow matching, anchoring, and the policy's Q term for each critic."""
         q = nets.critic(batch.observations, batch.actions)
-        # the target's next action was sampled with z', which is therefore an input of F
+        # the TD target's next action was computed from z', so F receives the same z'
         noisy = torch.cat([batch.actions, noise["next_z"]], -1)
         noisy_q = nets.noise_critic(batch.observations, noisy)
         actions = nets.one_step(batch.observations, noise["anchor_z"])

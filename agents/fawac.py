@@ -74,7 +74,8 @@ class FAWAC(Method):
         advantage = nets.critic(batch.observations, batch.actions).mean(1) - value
         weight = advantage_weight(advantage, self.inverse_temperature, self.max_weight)
         info |= {"advantage_mean": advantage.mean(1), "weight_mean": weight.mean(1)}
-        # rows at the cap all have the same weight; if many are, `inverse_temperature` is too large
+        # all rows at the cap have the same weight; if this share is large, so is
+        # `inverse_temperature`
         info["weight_at_max"] = (weight == self.max_weight).float().mean(1)
         return {
             **self.td_targets(batch, noise, nets),
@@ -93,8 +94,8 @@ class FAWAC(Method):
         weight = batch.valid * targets["weight"]
         return {
             "td": td,
-            # the squared error is symmetric, but only V is trained; the critics' values are
-            # constants
+            # `td_loss` is symmetric: V, passed as its target, is trained, and the critics' values
+            # are constants
             "value": td_loss(targets["data_q"], value, batch.valid),
             "actor": flow_matching_loss(
                 velocity, noise["bc_x0"], batch.actions, noise["bc_t"], weight

@@ -26,7 +26,7 @@ from agents.core import (
 
 
 class FBRAC(Method):
-    r"""One flow is both behaviour model and policy: it clones, and Q is backpropagated through all its Euler steps.
+    r"""One flow is behaviour model and policy: it clones the data and maximises Q through all its Euler steps.
 
     .. math:: L = L_{TD} + L_{FM}(v) - \frac1w\,\mathbb{E}\,\bar Q(s, \mathrm{ODE}(s, z; v))
 
@@ -65,12 +65,13 @@ class FBRAC(Method):
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the TD and flow-matching losses, and the Q term through the whole chain."""
-        # before cloning, since the flow's gradients are summed in this order
+        # computed before the cloning loss, since the order determines how the flow's gradients are
+        # summed
         actions = self.act(batch.observations, {"action": noise["q_z"]}, nets)
         td = self.critic_loss(batch, targets, nets, info)
         return {
             "td": td,
             "bc_flow": cloning_loss(nets.flow, batch, noise),
-            # differentiated through every step of the flow, which FQL's one-step policy avoids
+            # differentiated through every step of the flow; FQL's one-step policy avoids this
             "q": -nets.frozen.critic(batch.observations, actions).mean((1, 2)),
         }

@@ -62,7 +62,7 @@ class FEDIT(Method):
         }
 
     def action_noise_table(self) -> dict[str, Draw]:
-        """Return the noise of flow and edit."""
+        """Return the noise of the flow and of the edit."""
         return {"action": normal(), "edit": normal()}
 
     def noise(self) -> dict[str, Draw]:
@@ -95,7 +95,8 @@ class FEDIT(Method):
         """Return the losses of TD, flow matching, edit policy and temperature."""
         td = self.critic_loss(batch, targets, nets, info)
         bc_flow = cloning_loss(nets.behaviour, batch, noise)
-        # the edit's losses do not use dataset actions, so sequences that cross an end are included
+        # the edit's losses do not use dataset actions, so sequences that cross a trajectory end are
+        # included
         return {"td": td, "bc_flow": bc_flow} | edit_losses(
             batch,
             targets["flow_actions"],

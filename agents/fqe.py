@@ -36,8 +36,8 @@ class FQE(Method):
 
     .. math:: L = \sum_j \mathbb{E}\,(Q_j(s, a) - R - \gamma^h M\,\bar Q'(s', a'))^2, \qquad a' \sim \pi(s')
 
-    with the mean of the target critics and no pessimism. The policy executes the first h actions of a chunk, which are
-    a; R is the discounted sum of their rewards.
+    Here :math:`\bar Q'` is the mean of the target critics, without pessimism. The action a consists of the first h
+    actions of a chunk, which are those that the policy executes; R is the discounted sum of their rewards.
 
     The class is not registered, since it does not train a policy; create it with :meth:`of`.
 
@@ -46,11 +46,11 @@ class FQE(Method):
     moving averages.
     """
 
-    hooks_checked = True  # the check would need a policy for its spaces
+    hooks_checked = True  # the check would need a policy with the spaces of the check
     policy: Any
     """The evaluated :class:`~agents.common.sb3.policy.FlowPolicy`, with one replica."""
 
-    buffer_size: int = setting(default=1)  # it collects nothing
+    buffer_size: int = setting(default=1)  # no transitions are collected
     ensemble_size: int = setting(default=1)
     rho: float = setting(default=0.0)
     tau: float = setting(default=0.05)
@@ -60,7 +60,7 @@ class FQE(Method):
     def of(cls, policy: Any, **settings: Any) -> Self:
         """Return the evaluation of a policy; settings override the defaults."""
         evaluated = policy.method
-        # the policy was built with these settings
+        # the critics need the values with which the policy was built
         shared = ("gamma", "flow_steps", "frame_stack", "encoder", "precision")
         values = {name: getattr(evaluated, name) for name in shared}
         values["horizon_length"] = evaluated.executed_length
@@ -86,7 +86,7 @@ class FQE(Method):
         }
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
-        """Return those actions of the policy's chunks that it executes."""
+        """Return the executed actions of the policy's chunks."""
         policy = self.policy
         table = self.action_noise_table()
         draws = {}
@@ -102,7 +102,7 @@ class FQE(Method):
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
-        """Return the TD loss, including chunks in which an episode terminates: their later actions are not executed."""
+        """Return the TD loss; chunks with a termination are included, since their later actions are not executed."""
         valid = batch.valid.maximum((batch.discounts == 0).to(batch.valid.dtype))
         return {"td": self.critic_loss(replace(batch, valid=valid), targets, nets, info)}
 
@@ -154,12 +154,12 @@ def fitted_q(
     :param seed: seed of networks, batches, trajectories and noise.
     :param callback: SB3 callback, e.g. for progress.
     :param settings: settings of :class:`FQE` that override its defaults.
-    :return: the value, its interval, and the numbers behind them.
+    :return: the value, its interval, and the numbers from which these are computed.
     :raises ValueError: if there are too few trajectories.
     :raises ArithmeticError: if the values diverge.
     """
-    # the magnitude of Adam's steps is fixed: in units of the return, their noise would hide the
-    # rewards by which states differ
+    # Rewards are divided by their root mean square, since Adam's steps have a fixed magnitude:
+    # their noise would hide the differences between states if rewards were small.
     unit = float(np.sqrt(np.square(data.arrays["rewards"][data.valid]).mean())) or 1.0
     policy.set_training_mode(False)
     model = _make_model(FQE.of(policy, **settings), data, unit, seed)
@@ -176,11 +176,11 @@ def fitted_q(
     value_before, value = means
     if not np.isfinite(value):
         raise ArithmeticError(
-            f"fitted Q evaluation must stay finite, got {value:g} after {steps} updates; run the policy, which may "
-            "have diverged"
+            f"fitted Q evaluation must stay finite, got {value:g} after {steps} updates; the policy may have diverged, "
+            "so evaluate it in the environment"
         )
-    # A moving average converges geometrically: if the last quarter halves the distance, what
-    # remains is at most the drift.
+    # A moving average converges geometrically: if the last quarter of training has at least halved
+    # the distance to the limit, the rest of this distance is at most the drift.
     drift = abs(value - value_before)
     margin = margin_of(values) + drift
     return FittedValue(
@@ -208,7 +208,7 @@ class ResampledBuffer(SequenceReplayBuffer):
         """Sample the trajectories of each replica.
 
         :param seed: seed of the bootstrap samples.
-        :raises ValueError: if there is one trajectory.
+        :raises ValueError: if there is only one trajectory.
         """
         ends = self.dones[: self.dataset_size].cpu().nonzero().flatten() + 1
         trajectories = torch.arange(self.dataset_size).tensor_split(ends[:-1])
@@ -234,8 +234,9 @@ class ResampledBuffer(SequenceReplayBuffer):
 def margin_of(values: NDArray[Any]) -> float:
     """Return half the 95% interval of a mean value.
 
-    Each critic is fitted to resampled trajectories, so its distance from the fit to all data is distributed like that
-    fit's distance from the true value. The mean of S critics itself adds 1/S of this variance.
+    Each critic is fitted to resampled trajectories. By the bootstrap principle, a critic's distance from the fit to all
+    data is distributed like that fit's distance from the true value. Using the mean of S critics adds 1/S of this
+    variance.
 
     :param values: values of k first states by each of S critics, (S, k).
     :return: the half width, in the values' unit.
@@ -259,7 +260,7 @@ def _make_model(method: FQE, data: Transitions, unit: float, seed: int) -> Any:
         replay_buffer_class=ResampledBuffer,
         device=policy.device,
     )
-    # critics and policy have the same observations
+    # the critics receive the same preprocessed observations as the policy
     model.policy.preprocess = policy.preprocess_raw
     rewards = data.arrays["rewards"] / np.float32(unit)
     model.load_dataset(replace(data, arrays={**data.arrays, "rewards": rewards}))

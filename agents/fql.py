@@ -31,7 +31,7 @@ class FQL(Method):
     .. math:: L = L_{TD} + L_{FM}(v) + w\,\mathbb{E}\lVert \mathrm{ODE}(s, z; v) - \mu(s, z)\rVert^2 / D
         - \mathbb{E}\,\bar Q(s, \mathrm{clip}\,\mu(s, z))
 
-    Only the one-step policy acts, so the flow's steps are not differentiated.
+    Only the one-step policy acts and maximises Q, so the flow's steps are not differentiated.
 
     Source: Park, Li and Levine, Flow Q-Learning, arXiv 2502.02538. Differs in, as in the comparison of arXiv
     2601.14234: action chunks; ten critics with pessimistic targets, not the mean of two; Q is never normalised; a
@@ -81,7 +81,8 @@ class FQL(Method):
         return {
             "td": td,
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
-            # neither loss uses dataset actions, so sequences that cross an end are included
+            # neither loss uses dataset actions, so sequences that cross a trajectory end are
+            # included
             "distill": (student - targets["teacher"]).square().mean((1, 2)),
             # clipped, since critics are trained only inside the bounds; the distillation keeps the
             # student there

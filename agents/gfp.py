@@ -1,4 +1,4 @@
-"""GFP: Guided flow policy, FQL with a flow that clones actions better than the policy's own."""
+"""GFP: Guided flow policy, FQL whose flow clones those dataset actions that are better than the policy's."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from agents.fql import FQL
 
 
 class GFP(FQL):
-    r"""A flow clones actions that are better than those of a one-step policy, which is distilled from the flow.
+    r"""A flow clones dataset actions that are better than those of a one-step policy distilled from the flow.
 
     .. math:: g = \mathrm{softmax}_{a,\,\mu(s, z)}\big(\tfrac\lambda\eta \bar Q'(s, \cdot)\big)_a,\qquad
         \lambda^{-1} = \mathbb{E}|\bar Q(s, \mu(s, z))|
@@ -35,15 +35,16 @@ class GFP(FQL):
     .. math:: L = L_{TD} + \mathbb{E}\,g\,\lVert v(s, x_t, t) - (a - x_0)\rVert^2 / D
         + w\,\mathbb{E}\lVert \mathrm{ODE}(s, z; v) - \mu(s, z)\rVert^2 / D - \lambda\,\mathbb{E}\,\bar Q(s, \mu(s, z))
 
-    The policy's actions are clipped except in the distillation. g and lambda are constants; Q' is the target network.
+    The policy's actions are clipped except in the distillation. g and lambda are not differentiated; Q' is the target
+    critic.
 
     Source: Tiofack et al., arXiv 2512.03973, and the authors' code (github.com/Simple-Robotics/guided-flow-policy,
-    ``agents/gfp.py``). Differs in: action chunks; the flow time is not embedded; a target that averages over both
-    policies samples the flow at the next state, as in the paper; the settings of the authors' code use the current
+    ``agents/gfp.py``). Differs in: action chunks; the flow time is not embedded; with ``target="mean"`` the flow is
+    sampled at the next state, as in the paper, whereas the settings of the authors' code sample it at the current
     state.
     """
 
-    samples_next_action = False  # `noise` declares its noise
+    samples_next_action = False  # the next action's noise is declared in `noise`
 
     distill_weight: float = setting(
         default=1.0,
@@ -55,8 +56,8 @@ class GFP(FQL):
         reference="eta_temperature",
         above=0,
         search=log_range(1e-6, 1.0),
-        doc="Temperature eta, relative to the mean absolute value of Q; small values clone "
-        "only better actions, large values all.",
+        doc="Temperature eta, relative to the mean absolute value of Q; with small values only "
+        "better actions are cloned, with large values all.",
     )
     target: Literal["policy", "mean"] = setting(
         default="policy",
@@ -66,8 +67,8 @@ class GFP(FQL):
     rival: Literal["policy", "smaller"] = setting(
         default="policy",
         reference="guidance_agg",
-        doc="Value that a dataset action's is compared with: the `policy`'s, or the `smaller`"
-        " of the policy's and the flow's.",
+        doc="Value compared with that of a dataset action: the value of the `policy`'s action, or the `smaller` of"
+        " those of the policy's and the flow's actions.",
     )
     ensemble_size: int = setting(default=2)
     rho: float = setting(default=0.0, reference="q_agg")
@@ -99,8 +100,8 @@ class GFP(FQL):
         rival = value(obs, student)
         if self.rival == "smaller":
             rival = torch.minimum(rival, value(obs, teacher))
-        # from the online critics, which the policy maximises; all other values are the target
-        # networks'
+        # from the online critics, which the policy maximises; all other values are from the target
+        # critics
         q_size = pessimistic_value(nets.critic(obs, student), self.rho).abs().mean(1)
         scale = 1 / q_size  # lambda, (S,)
         better = (value(obs, batch.actions) - rival) * scale.unsqueeze(1)
@@ -129,7 +130,8 @@ class GFP(FQL):
         return {
             "td": self.critic_loss(batch, targets, nets, info),
             "bc_flow": flow_matching_loss(flow, x_0, batch.actions, t, weight),
-            # neither loss uses dataset actions, so sequences that cross an end are included
+            # neither loss uses dataset actions, so sequences that cross a trajectory end are
+            # included
             "distill": (student - targets["teacher"]).square().mean((1, 2)),
             "q": -targets["scale"] * policy_q.mean(1),
         }

@@ -74,14 +74,14 @@ class IDQL(Method):
         default=5,
         reference="T",
         fixed="the noise schedule is built with it",
-        doc="K, diffusion steps.",
+        doc="Number K of diffusion steps.",
     )
     best_of_n: int = setting(default=64, reference="N", search=choice(16, 64, 256))
     ensemble_size: int = setting(default=2)
     rho: float = setting(default=1.0, doc="Pessimism; with two critics, 1 takes their minimum.")
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return critics, state value, noise prediction with its moving average, and noise schedule."""
+        """Return critics, state value, noise predictor with its moving average, and noise schedule."""
         return {
             "critic": critic(),
             "value": state_value(),
@@ -97,7 +97,7 @@ class IDQL(Method):
         }
 
     def action_noise_table(self) -> dict[str, Draw]:
-        """Return the start of the reverse chain and its step noise."""
+        """Return the initial noise and the step noise of the reverse chain."""
         return {"action": normal(), "denoise": normal("KBD")}
 
     def noise(self) -> dict[str, Draw]:
@@ -117,7 +117,7 @@ class IDQL(Method):
         return nets.critic_target(observations, actions).amin(1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the critics' target, from V at the next state, and V's target, from the target critics."""
+        """Return the critics' target (from V at the next state) and V's target (from the target critics)."""
         return implicit_targets(batch, nets, self.rho)
 
     def losses(
@@ -132,6 +132,6 @@ class IDQL(Method):
         eps = noise["diffusion_eps"]
         noisy = add_noise(batch.actions, eps, nets.schedule.alpha_bar(step))
         predicted = nets.denoiser(batch.observations, noisy, step.unsqueeze(-1))
-        # summed over coordinates, as in the formula; QSM and DAC average them
+        # summed over coordinates, as in the formula; QSM and DAC take the mean
         denoising = (batch.valid * (eps - predicted).square().sum(-1)).mean(-1)
         return {"value": value, "td": td, "bc": denoising}

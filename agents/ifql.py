@@ -54,9 +54,9 @@ class IFQL(Method):
     )
     mask_value: bool = setting(
         default=False,
-        doc="Mask sequences that cross a trajectory's end in the value loss, as in the other "
-        "losses. The authors' code includes them, with actions of the next trajectory in "
-        "their chunk.",
+        doc="In the value loss, mask sequences that cross a trajectory's end, as the other "
+        "losses do. The authors' code includes these sequences, whose chunks contain "
+        "actions of the next trajectory.",
     )
     best_of_n: int = setting(default=32, reference="num_samples", search=choice(8, 16, 32, 64))
 
@@ -83,7 +83,7 @@ class IFQL(Method):
         return nets.critic(observations, actions).amin(1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the critics' target, from V at the next state, and V's target, from the target critics."""
+        """Return the critics' target (from V at the next state) and V's target (from the target critics)."""
         return implicit_targets(batch, nets, self.rho)
 
     def losses(
@@ -91,7 +91,7 @@ class IFQL(Method):
     ) -> Losses:
         """Return the expectile, TD and flow-matching losses."""
         td = self.critic_loss(batch, targets, nets, info)
-        # the authors' code includes sequences that cross an end
+        # the authors' code includes sequences that cross a trajectory end
         weight = batch.valid if self.mask_value else 1.0
         value = implicit_value_loss(batch, targets["value"], weight, nets, self.expectile, info)
         return {

@@ -44,8 +44,8 @@ class IQL(Method):
     .. math:: L = \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + \sum_j \mathbb{E}\,(Q_j(s, a) - R - \gamma^H M V(s'))^2
         - \mathbb{E}\,\min(e^{\alpha A}, 100)\,\log\pi(a|s), \qquad u = Q'_{min}(s, a) - V(s),\quad A = Q_{min} - V
 
-    The standard deviation is 1. With ``actor_loss="ddpgbc"``, the mean maximises Q, divided by Q's mean absolute value,
-    and alpha is the weight of behaviour cloning.
+    The policy's standard deviation is 1. With ``actor_loss="ddpgbc"``, the policy's mean maximises Q divided by the
+    mean absolute value of Q, and alpha is the weight of behaviour cloning.
 
     Source: Kostrikov, Nair and Levine, Implicit Q-Learning, arXiv 2110.06169; as in Flow Q-Learning, arXiv 2502.02538,
     whose code is github.com/seohongpark/fql (``agents/iql.py``). Differs in: action chunks; the mean is executed in
@@ -92,7 +92,7 @@ class IQL(Method):
         return {"action": normal()}
 
     def loss_weights(self) -> dict[str, float]:
-        """Return the weight of the TD loss, a sum over the critics."""
+        """Return the weight that makes the TD loss a sum over the critics."""
         return {"td": float(self.ensemble_size)}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
@@ -100,9 +100,9 @@ class IQL(Method):
         return (nets.actor(observations) + self.sample_std * noise["action"]).clamp(-1, 1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the critics' target, from V at the next state, V's, from the target critics, and the advantage."""
+        """Return the critics' target (from V at the next state), V's (from the target critics) and the advantage."""
         q = nets.critic(batch.observations, batch.actions)
-        # from the online critics; the value regresses to the target critics
+        # from the online critics, whereas V regresses to the target critics
         advantage = pessimistic_value(q, self.rho) - nets.value(batch.observations)
         return {**implicit_targets(batch, nets, self.rho), "advantage": advantage}
 

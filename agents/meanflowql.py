@@ -24,7 +24,8 @@ from agents.core import (
     velocity_field,
 )
 
-# bound of the regression target: actions are at most 1, but slopes of an untrained network are not
+# bound of the regression target: actions are at most 1, but an untrained network's slopes may be
+# larger
 TARGET_BOUND = 5.0
 SMALLEST = 1e-4  # c of the adaptive weight
 
@@ -32,9 +33,9 @@ SMALLEST = 1e-4  # c of the adaptive weight
 class MeanFlowQL(Method):
     r"""One network maps noise to actions in one step, is fitted to the data as a mean flow, and maximises Q.
 
-    Here x runs from the dataset action at time 0 to noise e at time 1. If u is the mean velocity of that path back to
-    time 0, the network is g(x, t) = x - u(x, t), so that g(e, 1) is an action; it regresses to a target computed from
-    its own slope along the path, with smaller weights for large errors:
+    Here x runs from the dataset action at time 0 to noise e at time 1. The network is g(x, t) = x - u(x, t), in which u
+    is the mean velocity of this path between times 0 and t, so that g(e, 1) is an action. It regresses to a target
+    computed from its own slope along the path, with smaller weights for large errors:
 
     .. math:: L = L_{TD} + w\,\mathbb{E}\,\frac{\lVert g(s, x, t) - y\rVert^2}{(\lVert g - y\rVert^2 + c)^{1-\gamma}}
         - \mathbb{E}\,\bar Q(s, \mathrm{clip}\,g(s, e, 1)) + L_{bound}, \quad y = x + (t-1)(e-a) - t\,\tfrac{dg}{dt}
@@ -56,7 +57,7 @@ class MeanFlowQL(Method):
         reference="adaptive_gamma",
         at_least=0,
         at_most=1,
-        doc="Gamma; 1 weights all errors equally.",
+        doc="Gamma of the adaptive weight; 1 weights all errors equally.",
     )
     bound_weight: float = setting(
         default=1.0,
@@ -67,7 +68,7 @@ class MeanFlowQL(Method):
     time_steps: int | None = setting(
         default=None,
         at_least=1,
-        doc="Sample times from 1/T, 2/T, ..., 1 of T steps; None for uniform times.",
+        doc="T: sample times from 1/T, 2/T, ..., 1; None: uniform times.",
     )
     best_of_n: int = setting(default=5, reference="num_candidates")
     ensemble_size: int = setting(default=2)
@@ -102,7 +103,7 @@ class MeanFlowQL(Method):
         return interpolate(actions, noise["flow_e"], t), t
 
     def mean_flow_target(self, x: Tensor, t: Tensor, velocity: Tensor, slope: Tensor) -> Tensor:
-        """Return the regression target of g, from the identity with its slope along the path, bounded.
+        """Return the bounded regression target of g, from the mean-flow identity with the slope of g along the path.
 
         :param x: points, (S, B, D).
         :param t: their times, (S, B, 1).
@@ -113,7 +114,7 @@ class MeanFlowQL(Method):
         return (x + (t - 1) * velocity - t * slope).clamp(-TARGET_BOUND, TARGET_BOUND)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the TD target and the mean flow's."""
+        """Return the TD target and that of the mean flow."""
         x, t = self.on_the_way(batch.actions, noise)
         velocity = noise["flow_e"] - batch.actions
         # one Jacobian-vector product along the path from data to noise, with tangent 1 in t

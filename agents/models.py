@@ -26,7 +26,7 @@ def model_class(method: type[Method]) -> type[FlowAlgorithm]:
 
     :param method: the method.
     :return: a subclass of :class:`FlowAlgorithm` with the method's name, documented with its settings.
-    :raises ValueError: if a setting has the name of an argument of models.
+    :raises ValueError: if a setting has the same name as an argument of models.
     """
     for name in method.declared().keys() & Arguments.declared().keys():
         raise ValueError(
@@ -38,14 +38,14 @@ def model_class(method: type[Method]) -> type[FlowAlgorithm]:
     attributes = {
         "method_class": method,
         "__doc__": f"{inspect.getdoc(method) or ''}\n\n{settings}",
-        # the module that users import it from
+        # the module from which users import the class
         "__module__": "agents" if is_built_in else __name__,
     }
     return ModelType(method.__name__, (FlowAlgorithm,), attributes)  # type: ignore[return-value]  # it is a subclass
 
 
 def _reduced(kind: ModelType) -> Any:
-    """Pickle model classes created here by their method, and others by name."""
+    """Pickle a model class of :func:`model_class` as a call of this function, and other classes by name."""
     if kind.__module__ == __name__:
         return model_class, (kind.method_class,)
     return kind.__qualname__
@@ -82,7 +82,7 @@ def load(
 
     :param path: a saved model, or the folder of a run.
     :param env: environment for further training.
-    :param device: device of the model; as in SB3, the CPU is used if it is not available.
+    :param device: device of the model; as in SB3, the CPU is used if this device is not available.
     :param trust: whether to import the module that the file names.
     :param kwargs: see ``load`` of the algorithm.
     :return: the model.
@@ -96,7 +96,7 @@ def load(
     (1,)
     """
     saved = read_model_file(path)
-    # imports no module that only the file names
+    # does not import a module merely because the file names it
     entry = registry.find_named_by_file(saved.algorithm_id, saved.name, trust=trust)
     algorithm, kind = model_class(entry.method), saved.described.get("class", "")
     saved_class: Any = imported_class(kind, (algorithm,))

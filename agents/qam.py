@@ -39,13 +39,13 @@ from agents.core import (
 
 
 class AdjointMatching(Method):
-    r"""A behaviour flow is trained by flow matching; adjoint matching fine-tunes a second flow, tilted by Q.
+    r"""A behaviour flow clones the data; adjoint matching fine-tunes a second flow to the cloned density tilted by Q.
 
     The fine-tuned flow :math:`v_f` is simulated as a memoryless SDE (1), whose last step is a deterministic Euler step
     of the prior :math:`\bar v_\beta`, the moving average of the behaviour flow :math:`v_\beta`. The terminal adjoint
-    :math:`a_K`, minus the weighted gradient of Q, is propagated backwards through the Jacobian of the prior (2), and
-    :math:`v_f` regresses to :math:`\bar v_\beta - \frac{\sigma^2}{2} a` (3). K is ``flow_steps``, h = 1/K,
-    :math:`t_i = i h`, and E the mean over rows:
+    :math:`a_K` is the negative weighted gradient of Q. It is propagated backwards through the Jacobian of the prior
+    (2), and :math:`v_f` regresses to :math:`\bar v_\beta - \frac{\sigma^2}{2} a` (3). K is ``flow_steps``, h = 1/K,
+    :math:`t_i = i h`, and E is the mean over rows:
 
     .. math::
         x_{i+1} &= x_i + h\left(2 v_f(x_i, t_i) - \tfrac{x_i}{t_i + h}\right) + \sqrt h\,\sigma_i\epsilon_i,
@@ -55,13 +55,13 @@ class AdjointMatching(Method):
         L_{AM} &= \mathbb{E}\sum_{i,d}\left[\tfrac{2}{\sigma_i}(v_f - \bar v_\beta)(x_i, t_i) + \sigma_i a_i\right]^2,
         \qquad \sigma_i^2 = \tfrac{2(1 - t_i + h)}{t_i + h} \qquad (3)
 
-    (2) evaluates the Jacobian at the state x_i, but at the time t_i + h, and its last step has the drift of (1)
-    although that of the rollout is the prior's alone; both are as in the authors' code.
+    As in the authors' code, (2) evaluates the Jacobian at the state x_i but at the time t_i + h, and (2) has the drift
+    of (1) in the last step too, although the rollout's last step uses the prior alone.
 
-    As in every algorithm here, `targets` is computed without gradients, and the TD target samples the next action as in
-    acting, with noise of its own. One optimiser minimises the sum of the losses. Each loss trains one network: TD the
-    critics, flow matching the behaviour flow, adjoint matching the fine-tuned flow. Then the target networks are
-    averaged with rate ``tau``. During ``pretraining_steps`` flow matching is minimised alone.
+    As in every algorithm here, `targets` is computed without gradients, and the next action of the TD target is sampled
+    as in acting, with separate noise. One optimiser minimises the sum of the losses. Each loss trains one network: TD
+    the critics, flow matching the behaviour flow, adjoint matching the fine-tuned flow. Then the target networks are
+    updated with rate ``tau``. The first ``pretraining_steps`` updates minimise only the flow-matching loss.
 
     Source: Domingo-Enrich et al., Adjoint Matching, arXiv 2409.08861; with Q: Li and Levine, arXiv 2601.14234.
     """
@@ -91,7 +91,7 @@ class AdjointMatching(Method):
         }
 
     def noise(self) -> dict[str, Draw]:
-        """Return noise and times of flow matching (``bc``), and start and step noise of the rollout (``am``)."""
+        """Return noise and times of flow matching (``bc``), and initial and step noise of the rollout (``am``)."""
         return {
             "bc_x0": normal(),
             "bc_t": uniform(),
@@ -112,7 +112,7 @@ class AdjointMatching(Method):
         return nets.behaviour_target if self.target_behaviour else nets.frozen.behaviour
 
     def terminal_adjoint(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
-        """Return the terminal adjoint a_K = -tau dQ/dx, (S, B, D), of the critics' mean at the terminal states x_K."""
+        """Return the terminal adjoint a_K = -tau dQ/dx, (S, B, D), at x_K; Q is the critics' mean."""
         critic = nets.critic_target if self.target_gradient else nets.frozen.critic
         # clipped inside the gradient, which is therefore zero for coordinates outside the action
         # bounds
@@ -155,7 +155,7 @@ class AdjointMatching(Method):
         return {
             "td": td,
             "bc_flow": bc_flow,
-            # it uses no dataset actions, so it is not weighted by `valid`
+            # this loss uses no dataset actions, so it is not weighted by `valid`
             "am": self.matching_loss(velocities, targets, sigmas, nets, info),
         }
 
@@ -168,7 +168,7 @@ class AdjointMatching(Method):
         :param targets: ``prior_velocities`` at the same states, and ``adjoints``, both (S, K, B, D).
         :param sigmas: noise scales of the steps, broadcastable to (S, K, B, D).
         :param nets: the networks.
-        :param info: to add diagnostics to, each (S,).
+        :param info: receives diagnostics, (S,) each.
         :return: the loss.
         """
         return adjoint_matching_loss(
@@ -183,7 +183,7 @@ class QAM(AdjointMatching):
         a_K = -\tau\,\nabla_x \bar Q'(s, \mathrm{clip}\,x)\,|_{x = x_K}
 
     with the adjoint-matching loss (3) of :class:`AdjointMatching` and the mean of the target critics,
-    :math:`\bar Q'`. Only the critics' action gradient is used.
+    :math:`\bar Q'`. The flow loss uses only the critics' action gradient.
 
     Source: Li and Levine, arXiv 2601.14234; adjoint matching: Domingo-Enrich et al., arXiv 2409.08861. Differs in:
     nothing; the defaults reproduce the authors' code.

@@ -55,7 +55,7 @@ class QAME(QAM):
         }
 
     def action_noise_table(self) -> dict[str, Draw]:
-        """Return the noise of flow and edit."""
+        """Return the noise of the flow and of the edit."""
         return {"action": normal(), "edit": normal()}
 
     def noise(self) -> dict[str, Draw]:
@@ -76,9 +76,10 @@ class QAME(QAM):
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
-        """Return the losses of QAM, edit policy and temperature."""
+        """Return the losses of QAM, of the edit policy and of the temperature."""
         losses = super().losses(batch, targets, noise, nets, info)
-        # these losses do not use dataset actions, so sequences that cross an end are included
+        # these losses do not use dataset actions, so sequences that cross a trajectory end are
+        # included
         return losses | edit_losses(
             batch,
             targets["flow_actions"],

@@ -55,7 +55,7 @@ class QAMF(QAM):
         return nets.one_step(observations, noise["action"]).clamp(-1, 1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return QAM's targets, and its flow's actions for the shared noise."""
+        """Return QAM's targets, and the actions of QAM's flow for the shared noise."""
         teacher = super().act(batch.observations, {"action": noise["distill_z"]}, nets)
         return {**super().targets(batch, noise, nets, info), "teacher": teacher}
 
@@ -67,7 +67,8 @@ class QAMF(QAM):
         student = nets.one_step(batch.observations, noise["distill_z"])
         return {
             **losses,
-            # neither loss uses dataset actions, so sequences that cross an end are included
+            # neither loss uses dataset actions, so sequences that cross a trajectory end are
+            # included
             "distill": (student - targets["teacher"]).square().mean((1, 2)),
             "q": -nets.frozen.critic(batch.observations, student.clamp(-1, 1)).mean((1, 2)),
         }

@@ -36,14 +36,14 @@ from agents.core import (
 
 
 class QGF(Method):
-    r"""A flow is cloned, values are learnt from the data alone, and Q's gradient is added to the flow in acting.
+    r"""A flow is cloned, values are learnt from the data alone, and Q's gradient is added to the velocity in acting.
 
     The gradient is taken at the clean action that one long step would reach, and added at the flow's current state:
 
     .. math:: \dot x = v(s, x, t) + w\,\nabla_a Q'(s, a)|_{a = \mathrm{clip}(x + (1 - t) v(s, x, t))}, \qquad
         L = \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + \mathbb{E}\,(Q(s, a) - R - \gamma^H M V(s'))^2 + L_{FM}(v)
 
-    with :math:`u = Q'(s, a) - V(s)` and Q' the smaller of two target critics, selected by two critics and ``rho`` 1.
+    with :math:`u = Q'(s, a) - V(s)`. Q' is the minimum of the target critics, which ``rho`` = 1 gives for two critics.
     Source: Test-Time Gradient Guidance of Flow Policies in Reinforcement Learning, arXiv 2606.11087, and the authors'
     code (github.com/zhouzypaul/qgf, ``agents/qgf.py``). Differs in: the networks are those of all algorithms here; the
     authors embed the flow time in sines and normalise before the activation.
@@ -64,7 +64,7 @@ class QGF(Method):
         at_least=0,
         search=log_range(0.004, 1.0),
         doc="Weight w of Q's gradient; 0 samples the behaviour flow. Training does not depend"
-        " on it.",
+        " on w.",
     )
     gradient: Literal["clean", "jacobian", "noisy"] = setting(
         default="clean",
@@ -75,9 +75,9 @@ class QGF(Method):
     )
     mask_cloning: bool = setting(
         default=False,
-        doc="Mask sequences that cross a trajectory's end in the cloning loss, as in the "
-        "other losses. The authors' code includes them, with actions of the next "
-        "trajectory in their chunk.",
+        doc="In the cloning loss, mask sequences that cross a trajectory's end, as the other "
+        "losses do. The authors' code includes these sequences, whose chunks contain "
+        "actions of the next trajectory.",
     )
     ensemble_size: int = setting(default=2, reference="num_qs")
     rho: float = setting(default=1.0, reference="q_aggregation")
@@ -95,7 +95,7 @@ class QGF(Method):
         return {"bc_x0": normal(), "bc_t": uniform()}
 
     def pretraining_loss(self, flow: Any, batch: Batch, noise: Noise) -> Tensor:
-        """Return the loss of cloning at the times of the sampler."""
+        """Return the cloning loss at the times of the sampler."""
         # the sampler evaluates the velocity only at these times
         t = grid_times(noise["bc_t"], self.flow_steps)
         weight = batch.valid if self.mask_cloning else torch.ones_like(batch.valid)
@@ -131,7 +131,7 @@ class QGF(Method):
         return pessimistic_value(nets.critic_target(observations, actions), self.rho)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the critics' target, from V at the next state, and V's target, from the target critics."""
+        """Return the critics' target (from V at the next state) and V's target (from the target critics)."""
         return implicit_targets(batch, nets, self.rho)
 
     def losses(

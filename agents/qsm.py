@@ -14,7 +14,7 @@ from agents.dac import DAC
 
 
 class QSM(DAC):
-    r"""A diffusion policy regresses its noise prediction to the scaled action gradient of Q, and to the data's noise.
+    r"""A diffusion policy's noise prediction regresses to the scaled action gradient of Q and to the added noise.
 
     At noisy dataset actions :math:`x_t`, with :math:`g = \nabla_x \bar Q'(s, x_t)`:
 
@@ -23,8 +23,8 @@ class QSM(DAC):
 
     Source: Psenka et al., Learning a Diffusion Model Policy from Rewards via Q-Score Matching, arXiv 2312.11752; the
     form with a behaviour-cloning term is the baseline of Li and Levine, arXiv 2601.14234. Differs in: each row's loss
-    is multiplied by the validity of the sequence, whereas the baseline's code raises the loss to that power; gradients
-    are equal.
+    is multiplied by the validity of the sequence, whereas the baseline's code raises the loss to the power of the
+    validity; the gradients are equal.
     """
 
     inverse_temperature: float = setting(
@@ -49,7 +49,7 @@ class QSM(DAC):
     clip_states: bool = setting(default=True)
 
     def actor_losses(self, predicted: Tensor, targets: Targets) -> Tensor:
-        """Return the squared errors of the regression to Q's gradient, not DAC's linear terms, (S, B, D)."""
-        # the noise prediction is minus a scaled score, and the score's target is tau times Q's
+        """Return the squared errors of the regression to Q's gradient, (S, B, D), in place of DAC's linear terms."""
+        # the noise prediction is minus a scaled score, and this score regresses to tau times Q's
         # gradient
         return (predicted + self.inverse_temperature * targets["gradient"]).square()

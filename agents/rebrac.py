@@ -55,7 +55,7 @@ class ReBRAC(Method):
         default=0.5, at_least=0, doc="Bound of the noise on actions, in every coordinate."
     )
     policy_delay: int = setting(
-        default=2, reference="actor_freq", at_least=1, doc="Updates between target updates."
+        default=2, reference="actor_freq", at_least=1, doc="Updates per update of the targets."
     )
     true_delay: bool = setting(
         default=False, doc="Also update the actor only at every `policy_delay`-th update."
@@ -70,7 +70,8 @@ class ReBRAC(Method):
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics and actor, each with its moving average."""
-        # in the comparison's code only target networks are delayed; `true_delay` is TD3's delay
+        # in the comparison's code only target networks are delayed; `true_delay` also delays the
+        # actor, as in TD3
         delay, actor_delay = self.policy_delay, self.policy_delay if self.true_delay else 1
         actor = tanh_actor(True, self.head_scale, train_every=actor_delay, target_every=delay)
         return {"critic": critic(target=True, target_every=delay), "actor": actor}

@@ -45,7 +45,7 @@ class RQL(Method):
     .. math:: L = \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + w L_{FM}(v)
         - \mathbb{E}\,\bar Q(s, x_t + h v, t + h), \qquad u = R + \gamma^H M\,Q'_{pess}(s', z, 0) - Q(s, x, f)
 
-    with v at (s, x_t, t), z standard normal and h the sampler's step, shorter at the end. Source: Oberai, Park and
+    with v at (s, x_t, t), z standard normal, and h the sampler's step size, at most 1 - t. Source: Oberai, Park and
     Levine, Reversal Q-Learning, arXiv 2606.17551, and the authors' code (github.com/aoberai/rql, ``total_loss``).
     Differs in: sequences start at any transition, and a success within a chunk stops the bootstrap, as for all
     algorithms here; online transitions are collected with the flow's moving average too; the flow has no unused second
@@ -93,12 +93,12 @@ class RQL(Method):
         return {"bc_flow": self.bc_weight}
 
     def masked_cloning_loss(self, velocity: Tensor, batch: Batch, noise: Noise) -> Tensor:
-        """Return the loss (S,) of velocities (S, B, D); a chunk's actions beyond an end are masked."""
+        """Return the cloning loss (S,) of velocities (S, B, D); actions beyond a trajectory end are masked."""
         error = velocity - (batch.actions - noise["bc_x0"])
         return (batch.action_valid * error.square()).mean((1, 2))
 
     def pretraining_loss(self, flow: Any, batch: Batch, noise: Noise) -> Tensor:
-        """Return the loss of cloning, masked as in :meth:`losses`."""
+        """Return the cloning loss, masked as in :meth:`losses`."""
         t = noise["bc_t"].unsqueeze(-1)
         x_t = interpolate(noise["bc_x0"], batch.actions, t)
         return self.masked_cloning_loss(flow(batch.observations, x_t, t), batch, noise)
@@ -118,11 +118,13 @@ class RQL(Method):
 
         :param velocity: velocity field of the flow.
         :param actions: start, (S, B, D).
-        :param draws: uniform samples, (S, B): end times, which are rounded to whole steps in the second half of the
-            rows.
+        :param draws: uniform samples, (S, B): the lengths of time to integrate, which are rounded to whole steps in the
+            second half of the rows.
         :return: intermediate flow states (S, B, D), and their flow times (S, B, 1).
         """
-        # any time, for the Q term; the grid contains 0, for targets, and 1, for candidates
+        # Half of the rows end at any time, as the Q term needs. The others end on the sampler's
+        # grid, which contains time 0, at which targets are computed, and time 1, at which
+        # candidates are scored.
         anywhere, on_grid = draws.tensor_split([draws.shape[-1] // 2], -1)
         far = torch.cat([anywhere, grid_times(on_grid, self.flow_steps)], -1).unsqueeze(-1)
         x, time, step = actions, torch.ones_like(far), far / self.flow_steps
@@ -131,8 +133,8 @@ class RQL(Method):
         return x, time
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the value target, and the intermediate flow states at which it is the target."""
-        # at the start of the flow: the value of the state itself
+        """Return the value target, and the intermediate flow states with this target."""
+        # at flow time 0, a critic gives the value of the state itself
         next_q = nets.critic_target(batch.next_observations, noise["next_x0"], 0.0)
         partial, time = self.reverse(
             nets.flow.at(batch.observations), batch.actions, noise["reversal"]
@@ -142,12 +144,12 @@ class RQL(Method):
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
-        """Return the expectile loss of the value, cloning, and the Q term of one step of the flow."""
+        """Return the expectile loss of the critics, the cloning loss, and the Q term of one step of the flow."""
         q = nets.critic(batch.observations, targets["partial"], targets["time"])
         t = noise["bc_t"].unsqueeze(-1)
         x_t = interpolate(noise["bc_x0"], batch.actions, t)
         velocity = nets.flow(batch.observations, x_t, t)
-        # the last step ends at the action
+        # the last step is shortened, so that it ends at time 1
         step = (1 - t).clamp(max=1 / self.flow_steps)
         # each step maximises the value of the state that it reaches; later steps are not
         # differentiated

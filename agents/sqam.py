@@ -31,8 +31,8 @@ from agents.trqam import TRQAM
 class SQAM(TRQAM):
     r"""TRQAM with closed-form adjoints instead of an adjoint chain, and a penalty on overestimation by the critic.
 
-    From the policy's end point :math:`\hat a = \mathrm{ODE}(s, z; v_f)`, bridge states
-    :math:`x_k = (1-\tau_k)\epsilon_k + \tau_k\hat a` at :math:`\tau_k = k/M` get the adjoints
+    The policy's end point is :math:`\hat a = \mathrm{ODE}(s, z; v_f)`. A bridge leads to this point through the states
+    :math:`x_k = (1-\tau_k)\epsilon_k + \tau_k\hat a` at :math:`\tau_k = k/M`, whose adjoints are
     :math:`a_k = -\tau_k\nabla\bar Q(s, \mathrm{clip}\,\hat a)`:
 
     .. math:: L = L_{TD} + L_{FM}(v_\beta)
@@ -67,15 +67,14 @@ class SQAM(TRQAM):
         return {"gap": self.gap_penalty}
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the TD target, the policy's end point, the bridge to it, its adjoints and the prior's velocities."""
+        """Return the TD target, the policy's end point, and the bridge's states, adjoints and prior velocities."""
         endpoint = integrate_flow(
             nets.fine_tuned.at(batch.observations), noise["endpoint_z"], self.flow_steps
         )
         times = step_times(self.bridge_states, endpoint, end_times=True)
-        # the bridge leads to the unclipped end point, of which the critics evaluate the clipped
-        # action
+        # the bridge leads to the unclipped end point, whereas the critics evaluate the clipped one
         states = interpolate(noise["bridge_eps"], endpoint.unsqueeze(1), times)  # (S, M, B, D)
-        # in closed form: the prior is not differentiated
+        # in closed form, so the prior is not differentiated
         adjoints = times * self.terminal_adjoint(batch.observations, endpoint, nets).unsqueeze(1)
         info |= adjoint_statistics(adjoints)
         return {

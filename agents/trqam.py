@@ -13,9 +13,9 @@ from agents.qam import AdjointMatching
 
 
 class TRQAM(AdjointMatching):
-    r"""QAM with a multiplier as temperature, which keeps the path KL from the behaviour flow at a budget.
+    r"""QAM whose temperature is a multiplier that keeps the path KL from the behaviour flow at a budget.
 
-    The effective multiplier :math:`\lambda_e` is scale times :math:`\lambda`, and
+    The effective multiplier :math:`\lambda_e` is ``multiplier_scale`` times :math:`\lambda`, and
     :math:`\tilde\sigma_i = \sigma_i/\sqrt{\lambda_e}`:
 
     .. math::
@@ -25,12 +25,12 @@ class TRQAM(AdjointMatching):
         m &\leftarrow (1-\beta) m + \beta\min(\widehat{KL}, c\,\epsilon),\quad
         \lambda \leftarrow \mathrm{clip}(\lambda + \eta (m - \epsilon)) \qquad (3)
 
-    For equal rollouts the last loss is :math:`\lambda_e` times QAM's with inverse temperature :math:`1/\lambda_e`. The
-    average m starts at zero, so that lambda first falls regardless of the KL, and it changes by at most eta epsilon an
-    update.
+    For equal rollouts the last term of (1) is :math:`\lambda_e` times QAM's with inverse temperature
+    :math:`1/\lambda_e`. The average m starts at zero, so lambda first falls regardless of the KL. With c = 2, lambda
+    changes by at most eta epsilon per update.
 
-    Source: Dong et al., Trust Region Q Adjoint Matching, arXiv 2605.27079. As in the authors' code, the base continues
-    cloning (``freeze_base`` stops it). While pretraining, the policy that acts is the behaviour flow.
+    Source: Dong et al., Trust Region Q Adjoint Matching, arXiv 2605.27079. As in the authors' code, the behaviour flow
+    is trained after pretraining too (``freeze_base`` stops this). During pretraining, the behaviour flow acts.
     """
 
     kl_budget: float = setting(
@@ -71,7 +71,7 @@ class TRQAM(AdjointMatching):
         default=2.0,
         reference="kl_clip_coef",
         above=0,
-        doc="C; in the average, a KL is clipped to this many budgets.",
+        doc="Factor c: a KL enters the average clipped to c times the budget.",
     )
     freeze_base: bool = setting(
         default=False,
@@ -90,15 +90,15 @@ class TRQAM(AdjointMatching):
         return {**super().networks(), "multiplier": multiplier(initial=1.0, budget=self.kl_budget)}
 
     def effective_multiplier(self, nets: Networks) -> Tensor:
-        """Return lambda_e, (S,), clipped above zero."""
-        # away from 0, since the sigmas are divided by its root
+        """Return lambda_e, (S,), bounded away from 0."""
+        # since the sigmas are divided by its root
         return (self.multiplier_scale * nets.multiplier.value).clamp(min=1e-8)
 
     def matching_loss(
         self, velocities: Tensor, targets: Targets, sigmas: Tensor, nets: Networks, info: Info
     ) -> Tensor:
-        """Return the loss with the multiplier (1), and note ``path_kl``, (S,) per action of the chunk."""
-        # (2), for the unscaled processes: the multiplier scales the loss, not the noise
+        """Return the last term of (1), and record ``path_kl``, (S,), per action of the chunk."""
+        # (2) has unscaled sigmas: the multiplier scales the loss, not the noise
         info["path_kl"] = (
             path_kl(velocities, targets["prior_velocities"], sigmas) / self.chunk_length
         )
@@ -106,14 +106,15 @@ class TRQAM(AdjointMatching):
         return super().matching_loss(velocities, targets, scaled_sigmas, nets, info)
 
     def skipped_networks(self) -> frozenset[str]:
-        """Return the behaviour flow and its moving average if the base is frozen."""
+        """Return the behaviour flow and its moving average if ``freeze_base`` is set."""
         return frozenset({"behaviour", "behaviour_target"}) if self.freeze_base else frozenset()
 
     @torch.no_grad()
     def after_update(self, nets: Networks, info: Info) -> None:
         """Update the moving average of the path KL, and the multiplier by a dual step (3)."""
         state, path_kl = nets.multiplier, info["path_kl"]
-        # in place, since captured updates read these buffers; outliers are clipped to c budgets
+        # in place, since updates in a CUDA graph read these buffers; outliers are clipped to c
+        # budgets
         state.kl_average.lerp_(
             torch.minimum(path_kl, self.kl_clip * state.budget), self.kl_average_rate
         )

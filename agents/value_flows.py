@@ -38,7 +38,7 @@ from agents.core import (
 
 
 class ReturnFlow(CriticEnsemble):
-    """Velocities u_j(g, t | s, a) of returns, which may differ between members."""
+    """Velocities u_j(g, t | s, a) at returns g, which may differ between members."""
 
     def forward(  # type: ignore[override]
         self,
@@ -48,7 +48,7 @@ class ReturnFlow(CriticEnsemble):
         t: Tensor,
         frozen: bool = False,
     ) -> Tensor:
-        """Return the velocities at returns (S, E or 1, B) and times (S, B), (S, E, B)."""
+        """Return the velocities, (S, E, B), at returns (S, E or 1, B) and times (S, B)."""
         inputs = torch.cat(
             [t.unsqueeze(-1), self.features(observations, frozen), actions], -1
         ).unsqueeze(1)
@@ -59,9 +59,9 @@ class ReturnFlow(CriticEnsemble):
 class ValueFlows(Method):
     r"""Flows sample returns, and their velocities satisfy the Bellman equation.
 
-    A flow v clones actions, and the candidate with the highest mean return, u(0, 0 | s, a), is executed. With
-    :math:`G_t(s, a)` the states of the return flows at time t, G their end, bars for means over the members,
-    and G' and u' at the next state and action:
+    A flow v clones actions, and the candidate with the highest mean return, u(0, 0 | s, a), is executed. The states of
+    the return flows are :math:`G_t(s, a)` at time t and G at the end. Bars are means over the members; G' and u' are
+    taken at the next state and action:
 
     .. math:: L = L_{FM}(v) + \mathbb{E}\,c\,\sum_j w_b\,(u_j((1 - t) z + t y, t\,|\,s, a) - (y - z))^2
         + w_d\,(u_j(R + \gamma^H M \bar G_t', t\,|\,s, a) - \bar u'(\bar G_t', t))^2
@@ -147,13 +147,13 @@ class ValueFlows(Method):
         """Clip returns to the range that the bounds of rewards allow."""
         if self.reward_min is self.reward_max is None:
             return returns
-        weight = max(1 - self.gamma, 1e-6)  # 1 / sum of infinitely many discounts
+        weight = max(1 - self.gamma, 1e-6)  # 1 / the sum of gamma^k over all k
         lowest, highest = (r and r / weight for r in (self.reward_min, self.reward_max))
         return returns.clamp(lowest, highest)
 
     def integrate(self, velocity: Velocity, z: Tensor, t: Tensor) -> Tensor:
-        """Return the return flows' states (S, E, B) from noise (S, 1, B) at times (S, B); bounds keep derivatives."""
-        # one step size for each row, so that all rows take equally many steps
+        """Return the return flows' states (S, E, B) at times (S, B), from noise (S, 1, B); bounds keep derivatives."""
+        # one step size for each row, so that all rows take the same number of steps
         returns, h = z, t / self.flow_steps
         for step in range(self.flow_steps):
             returns = returns + h.unsqueeze(1) * velocity(returns, step * h)
@@ -190,7 +190,7 @@ class ValueFlows(Method):
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
-        """Return flow matching to sampled returns, the consistency of velocities, and flow matching of actions."""
+        """Return the losses of flow matching to sampled returns, of consistency, and of flow matching to actions."""
         z, t, returns = noise["return_z"], noise["return_t"], targets["td"]
 
         def regression(state: Tensor, target: Tensor) -> Tensor:
