@@ -1,5 +1,5 @@
 # ruff: noqa: I001
-# Written by docs/make_tables.py: a model is made of its method at run time.
+# Written by docs/make_tables.py, since model classes are made from methods at run time.
 from agents.common.sb3.model import FlowAlgorithm as FlowAlgorithm
 from agents.common.frames import FrameStack as FrameStack
 from agents.common.sb3.encoders import ImpalaEncoder as ImpalaEncoder

@@ -1,4 +1,4 @@
-"""Registry of algorithms: a table of built-in ones, plug-ins, and registered classes, imported on use."""
+"""Registry of algorithms: built-in ones and plug-ins, which are imported on use, and registered classes."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ BUILT_IN = {
         "SQAM",
         "SQAM",
         "Scalar Q Adjoint Matching (arXiv 2610.10437)",
-        "A first try offline: the best of its paper and of the mini benchmark offline.",
+        "A first try offline: the best offline in its paper and in the mini benchmark.",
     ),
     "bam": BuiltIn(
         "BAM",
@@ -200,7 +200,7 @@ BUILT_IN = {
         "DriftQL",
         "DriftQL",
         "Drift Q-Learning (arXiv 2606.00350)",
-        "One network and one training stage: clones without the time input of a flow.",
+        "One policy network and one training stage, without the time input of a flow.",
     ),
     "iql": BuiltIn(
         "IQL",
@@ -276,10 +276,10 @@ def register(
     """
 
     def decorate(method: MethodT) -> MethodT:
-        # checks attributes, as importing `Method` would import PyTorch
+        # attributes are checked, because importing `Method` would import PyTorch
         if not hasattr(method, "losses") or hasattr(method, "learn"):
             raise TypeError(
-                f"{method.__name__} must be a subclass of `agents.Method`, which models are created from "
+                f"{method.__name__} must be a subclass of `agents.Method`, from which models are created "
                 "(docs/register.md)"
             )
         owner = ""
@@ -290,7 +290,7 @@ def register(
         # the same class may be registered again, e.g. when its module is reloaded
         if owner not in ("", path_of(method)):
             raise ValueError(
-                f"algorithm id `{id}` is taken by {owner}; register {path_of(method)} with another, e.g. `my_{id}`"
+                f"algorithm id `{id}` is taken by {owner}; register {path_of(method)} with another id, e.g. `my_{id}`"
             )
         _entries[id] = Entry(id, method, paper, published_name, when)
         return method
@@ -316,7 +316,7 @@ def origin_of(method: type[Any]) -> dict[str, str]:
     origin = {"class": path}
     file = _file_of(method)
     if file is not None:
-        # of the whole file, as the class may use other functions in it
+        # a hash of the whole file, since the class may use other functions in the file
         origin["code"] = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
     if path in _installed():
         distribution = _plugins()[_installed()[path]].dist
@@ -351,7 +351,7 @@ def find(id: str) -> Entry:
     if id not in _entries and id in _plugins():
         point = _plugins()[id]
         try:
-            point.load()  # its decorator registers the class
+            point.load()  # the decorator in the module registers the class
         except Exception as error:  # custom modules may raise anything
             raise ImportError(
                 f"package {point.dist.name} provides `{id}`, but {point.value} cannot be imported; update or uninstall "
@@ -375,7 +375,7 @@ def describe(id: str) -> dict[str, str]:
 def find_named_by_file(
     name: str, file: object, package: str | None = None, *, trust: bool = False
 ) -> Entry:
-    """Return the entry of an algorithm that a file names, without importing modules chosen by its author.
+    """Return the entry of an algorithm that a file names, without importing modules chosen by the file's author.
 
     :param name: a name from :func:`name_of`.
     :param file: the file, for messages.
@@ -383,11 +383,11 @@ def find_named_by_file(
     :param trust: whether to import the module that the file names.
     :return: its entry.
     :raises ValueError: if there is no such algorithm; the message names the closest.
-    :raises UntrustedError: if it is neither built-in, nor from an installed package, nor already imported.
+    :raises UntrustedError: if the algorithm is neither built-in, nor from an installed package, nor already imported.
     """
     if name in BUILT_IN:
         return find(name)
-    # already imported, so no code is chosen by the file
+    # these classes are already imported, so the file chooses no code
     for entry in _entries.values():
         if name == path_of(entry.method):
             return entry
@@ -401,8 +401,8 @@ def find_named_by_file(
     install = f"install {package}, or " if package else ""
     raise UntrustedError(
         f"{file} needs `{name}`, whose module is not imported automatically: {install}add --algo {name} in the "
-        f"folder of {module.partition('.')[0]}; in Python, import {module} first; or, if you trust its author, add "
-        "--trust (`trust=True`)"
+        f"folder of {module.partition('.')[0]}; in Python, import {module} first; or, if you trust the file's author, "
+        "add --trust (`trust=True`)"
     )
 
 
@@ -411,9 +411,9 @@ def import_named(module: str) -> ModuleType:
 
     :param module: name of the module.
     :return: the module.
-    :raises ImportError: if it is missing or fails.
+    :raises ImportError: if the module is missing or fails.
     """
-    # installed programs do not search the current folder
+    # in installed programs, the import path lacks the current folder
     if not {"", os.getcwd()} & set(sys.path):
         # last, so that local files do not hide installed packages
         sys.path.append(os.getcwd())
@@ -449,7 +449,7 @@ def _installed() -> dict[str, str]:
     return {point.value: id for id, point in _plugins().items()}
 
 
-# cached, as it reads the metadata of all installed packages
+# cached, since it reads the metadata of all installed packages
 @cache
 def _plugins() -> dict[str, Any]:
     """Return the entry points of algorithms from installed packages, by id."""

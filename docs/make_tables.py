@@ -243,7 +243,7 @@ def stub() -> str:
     }
     lines = [
         "# ruff: noqa: I001",
-        "# Written by docs/make_tables.py: a model is made of its method at run time.",
+        "# Written by docs/make_tables.py, since model classes are made from methods at run time.",
     ]
     lines += [f"from {module} import {name} as {name}" for name, module in imported.items()]
     names = {id: entry.class_name for id, entry in BUILT_IN.items()}

@@ -1,7 +1,7 @@
 """Mistakes in an algorithm's hooks that do not raise an error: the code runs, but does not train as intended.
 
-They are found by calling the hooks more than once on a small random batch. Every function here yields the failed check
-of the kit and a message.
+These mistakes are found by calling the hooks more than once on a small random batch. Every finder yields pairs: the
+name of the failed check of the kit, and a message.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def find_habits(
     :param method: the algorithm; it is not changed.
     :param observation_space: space of its networks' input, a Box with one axis.
     :param action_space: action space of its environment.
-    :return: its mistakes by failed check of the kit, e.g. ``noise`` or ``purity``.
+    :return: its mistakes, by the name of the failed check of the kit, e.g. ``noise`` or ``purity``.
     :raises AgentError: if a hook is missing, fails, or returns a wrong type, name or shape, or NaN.
     """
     trial = check_first_update(method, observation_space, action_space)
@@ -57,7 +57,7 @@ def evaluate(trial: Trial, **changes: Tensor) -> dict[str, Tensor]:
     """Return the losses by name, with their graphs, and the actions under the name ``act``.
 
     :param trial: the algorithm, its batch and its noise.
-    :param changes: tensors that replace the batch's.
+    :param changes: tensors that replace those of the batch.
     :return: name -> losses (S,), and the actions.
     """
     method, nets = trial.policy.method, trial.policy.nets
@@ -132,7 +132,7 @@ def find_unbounded(trial: Trial) -> Findings:
 
 
 def find_misled_gradients(trial: Trial) -> Findings:
-    """Find losses that train networks other than declared: one, or the networks in :attr:`Method.trains`."""
+    """Find losses that train several networks, or other networks than those declared in :attr:`Method.trains`."""
     for name, loss in evaluate(trial).items():
         trained: Set[str] = set()
         for network, module in trial.policy.nets.items():
@@ -240,7 +240,7 @@ def find_unmasked(trial: Trial) -> Findings:
     changes = {"rewards": batch.rewards.flip(1) + 1, "discounts": batch.discounts * 0.5}
     if method.action_chunking:
         changes["actions"] = -batch.actions
-    # all sequences cross an end here, so only their first state may change a loss
+    # here all sequences cross a trajectory end, so a loss may depend only on their first states
     differing = _differing(evaluate(trial, **invalid), evaluate(trial, **invalid, **changes))
     for name in {*differing} - method.unmasked_losses:
         yield (

@@ -1,4 +1,4 @@
-"""The conformance kit: one check per requirement of training, saving and reporting on an algorithm.
+"""The conformance kit: one check for each thing that training, saving and reporting require of an algorithm.
 
 A check takes the :class:`Subject`, returns its measurement, and raises :class:`ViolationError` if it fails.
 """
@@ -49,11 +49,11 @@ Tensors: TypeAlias = Mapping[str, Tensor]
 BF16_TOLERANCE = 0.05
 """Relative tolerance of a gradient's norm in low precision."""
 TRIES = 3
-"""Number of seeds of weights and batches; a check fails only if it fails with each of them."""
+"""Number of seeds of weights and batches; a check fails only if it fails with every seed."""
 
 
 def check_hooks(subject: Subject, number: int) -> str:
-    """Check that every hook exists and returns the right shapes, and that searches stay within bounds of settings."""
+    """Check that every hook exists and returns the right shapes, and that search ranges are within settings' bounds."""
     for sizes in subject.accepted_sizes():
         check_first_update(*subject.example(**sizes))
     if subject.can_score:
@@ -63,12 +63,14 @@ def check_hooks(subject: Subject, number: int) -> str:
             try:
                 setting.checked(value)
             except ValueError as error:
-                raise ViolationError(f"the search of `{name}` leaves its bounds: {error}") from None
+                raise ViolationError(
+                    f"the search range of `{name}` leaves the setting's bounds: {error}"
+                ) from None
     return check_habits("hooks", subject, number)
 
 
 def check_habits(kind: str, subject: Subject, number: int) -> str:
-    """Check that the hooks have no mistakes of a kind."""
+    """Check that the hooks have no mistakes of one kind."""
     if findings := subject.findings.get(kind):
         raise ViolationError("; ".join(findings))
     return "nothing was found in an update on a random batch"
@@ -80,7 +82,7 @@ def _require_finite(tensors: Tensors, circumstances: str) -> None:
             raise ViolationError(f"`{name}` is not finite {circumstances}")
 
 
-# -- the same however it is run ---------------------------------------------------------------------------------------
+# -- the same in low precision and compiled ---------------------------------------------------------------------------
 
 
 def check_low_precision(subject: Subject, number: int) -> str:
@@ -90,7 +92,7 @@ def check_low_precision(subject: Subject, number: int) -> str:
         model = subject.make_model(number, precision=precision)
         if not any(isinstance(part, StackedMLP) for part in model.policy.nets.modules()):
             raise NotApplicable(
-                "no network has layers of this library, to which alone `precision` applies"
+                "`precision` applies only to this library's layers, and no network has any"
             )
         norms.append(model.trainer.update(ROWS)["grad_norm"].item())
     change = abs(norms[1] - norms[0])
@@ -98,7 +100,7 @@ def check_low_precision(subject: Subject, number: int) -> str:
         raise ViolationError(
             f"the gradient's norm changes by {change:.2g} of {norms[0]:.2g} in bfloat16, expected at most "
             f"{BF16_TOLERANCE:.0%}; keep differences of large numbers, exponentials and sums out of the networks' "
-            "products"
+            "matrix products"
         )
     return f"the gradient's norm changes by {change:.2g} of {norms[0]:.2g}"
 
@@ -106,9 +108,7 @@ def check_low_precision(subject: Subject, number: int) -> str:
 def check_compiled(subject: Subject, number: int) -> str:
     """Check that compiled updates equal eager ones."""
     if not any(shutil.which(compiler) for compiler in ("c++", "g++", "clang++")):
-        raise NotApplicable(
-            "there is no C++ compiler on this machine, which compiling for a CPU needs"
-        )
+        raise NotApplicable("compiling for a CPU needs a C++ compiler, and this machine has none")
     model = subject.make_model(number, compile="on")
     chosen = choose_mode(model.method, model.device, planned=0)
     if not chosen.compiled:
@@ -127,11 +127,11 @@ def check_compiled(subject: Subject, number: int) -> str:
             "Python that does not depend on values"
         )
     for name, value in plain.items():
-        # fused kernels round in a different order
+        # fused kernels round differently
         difference = (compiled[name] - value).abs().max()
         if not difference <= 1e-3 * value.abs().max().clamp(min=1):
             raise ViolationError(
-                f"`{name}` is {compiled[name].tolist()} compiled and {value.tolist()} plainly"
+                f"`{name}` is {compiled[name].tolist()} compiled and {value.tolist()} uncompiled"
             )
     return "losses and gradient's norm, to 0.001"
 
@@ -143,7 +143,7 @@ VALUE_MARGIN = 0.15
 SLOPE_MARGIN = 0.2
 """Relative tolerance for the difference between the values of two actions."""
 MIN_IMPROVEMENT = 0.08
-"""Smallest mean action if the reward is SLOPE times the action; the data's mean is 0."""
+"""Smallest accepted mean action in CHOICE, where the mean action of the data is 0."""
 MIN_MODE_SHARE = 0.2
 """Smallest share of sampled actions near each of two modes."""
 SAMPLES = 256
@@ -155,7 +155,7 @@ def check_values(subject: Subject, number: int) -> str:
         raise NotApplicable("it has neither a critic nor `score`, so it does not learn values")
     model = subject.learnt(number)
     for state, expected, rewards in (
-        (CONSTANT, 1.0, "1 and the end"),
+        (CONSTANT, 1.0, "1 in the last step"),
         (FIRST, GAMMA, f"0 and then 1, with gamma {GAMMA}"),
     ):
         # at both modes of the data in CONSTANT, between which there are no actions
@@ -183,7 +183,7 @@ def check_actions(subject: Subject, number: int) -> str:
             raise ViolationError(
                 f"the mean action is {mean:.2f}, expected at least {MIN_IMPROVEMENT}: the reward is {SLOPE:.0f} times "
                 "the action, and the mean of the data is 0; look at the sign and weight of the loss that maximises the "
-                "critic. If the default settings are meant to stay this close to the data, check with others"
+                "critic. If the default settings are meant to stay this close to the data, check with other settings"
             )
         return f"mean action {mean:.2f}, of the data 0 (at least {MIN_IMPROVEMENT})"
     actions = _sample(model, CONSTANT)
@@ -205,7 +205,7 @@ def _rate(model: FlowAlgorithm, state: int, actions: list[float]) -> NDArray[Any
 
 def _sample(model: FlowAlgorithm, state: int) -> NDArray[Any]:
     """Return sampled actions in [-1, 1]."""
-    # a cached model may already have sampled
+    # reset, since a cached model may already have sampled
     model.policy.set_random_seed(0)
     observations = np.eye(STATES, dtype=np.float32)[[state] * SAMPLES]
     return model.policy.scale_action(model.predict(observations)[0])[:, 0]
@@ -262,7 +262,7 @@ def check_saving(subject: Subject, number: int) -> str:
 
 
 def check_resuming(subject: Subject, number: int) -> str:
-    """Check that updates after resuming from a checkpoint of either phase are equal bitwise."""
+    """Check that updates after resuming from a checkpoint of either phase equal uninterrupted ones bitwise."""
     uninterrupted = subject.make_model()
     phases: dict[str, Callable[[FlowAlgorithm], object]] = {
         "offline": lambda model: model.learn_offline(3),
@@ -282,7 +282,7 @@ def check_resuming(subject: Subject, number: int) -> str:
         resumed.learn_offline(3)
         if name := first_difference(uninterrupted.policy.state_dict(), resumed):
             raise ViolationError(
-                f"`{name}` differs after updates from a checkpoint that was written {phase}; keep state in "
+                f"`{name}` differs after resuming from an {phase} checkpoint; keep state in "
                 "networks or their buffers, and take random numbers from `noise`"
             )
     return "updates after checkpoints of both phases, to the last bit"
@@ -307,13 +307,13 @@ CHECKS: dict[str, CheckFunction] = {
 }
 """Checks by name, in the order in which they run: quick ones first, each after the checks it depends on."""
 NEEDED = ("hooks", "phases")
-"""Checks after whose failure later checks would fail for misleading reasons, e.g. NaN."""
+"""Checks whose failure would let later checks fail for misleading reasons, e.g. NaN."""
 PAGE = "docs/register.md#checks"
 """Page with a description of each check."""
 
 
 class Outcome(NamedTuple):
-    """The result of a check: its name, its state, and the measurement, or the failure and its remedy."""
+    """The result of a check: its name, its state, and either the measurement or the failure with the remedy."""
 
     check: str
     state: State
@@ -324,7 +324,7 @@ def require_names(names: Collection[str]) -> None:
     """Raise an error for unknown names of checks.
 
     :param names: names to look up.
-    :raises ValueError: for the first unknown name; the closest are named.
+    :raises ValueError: for the first unknown name; the message names the closest.
     """
     for name in names:
         if name not in CHECKS:
@@ -334,15 +334,15 @@ def require_names(names: Collection[str]) -> None:
 def run_checks(
     method: type[Method], settings: Mapping[str, Any] | None = None, skip: Collection[str] = ()
 ) -> Iterator[Outcome]:
-    """Run the checks one after the other; after a failure of one of `NEEDED`, the remaining ones are skipped.
+    """Run the checks one after the other; after a failure of one of `NEEDED`, the remaining ones are not tried.
 
     :param method: the algorithm.
-    :param settings: settings that override the small ones of the checks.
+    :param settings: settings that override the checks' small settings.
     :param skip: names of checks to leave out.
     :yields: the outcome of each check, as soon as it is known.
     :raises ValueError: if a name is not that of a check.
     """
-    # before the first check, which may take a minute
+    # names are checked before the checks, which may take a minute
     require_names([*skip, *method.fails_by_design])
     subject = Subject(method, settings or {})
     broken = ""
@@ -369,13 +369,13 @@ def try_check(name: str, subject: Subject) -> Outcome:
     for number in range(TRIES):
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # warnings during training are findings here
+                warnings.simplefilter("ignore")  # the checks report what training would warn about
                 return Outcome(name, "holds", CHECKS[name](subject, number))
         except NotApplicable as error:
             return Outcome(name, "does not apply", str(error))
         except (ViolationError, AgentError) as error:
             text = f"{error}{_line_of(error, subject.method)}"
-        except Exception as error:  # a crash is always a fault
+        except Exception as error:  # a crash is always a fault, so other seeds are not tried
             text = f"{type(error).__name__}: {error}{_line_of(error, subject.method)}"
             return Outcome(name, "fails", text)
     reason = subject.method.fails_by_design.get(name)
@@ -385,7 +385,7 @@ def try_check(name: str, subject: Subject) -> Outcome:
 
 
 def _line_of(error: BaseException, method: type[Method]) -> str:
-    """Return the innermost line of the author's file that an error, or its cause, passed through; or nothing."""
+    """Return the innermost line of the author's file in the traceback of an error or of its cause; empty if none."""
     file = inspect.getsourcefile(method)
     lines = []
     for cause in (error, error.__cause__):

@@ -20,7 +20,7 @@ from agents.testing.habits import find_habits
 
 STATES = 4
 CONSTANT, FIRST, SECOND, CHOICE = range(STATES)
-"""States of the dataset, as one-hot observations. FIRST leads to SECOND; after all other states the return ends."""
+"""States of the dataset, as one-hot observations. FIRST leads to SECOND; the return ends in every other state."""
 GAMMA = 0.5
 MODE = 0.7
 """In CONSTANT half of the actions are +MODE and half -MODE; elsewhere they are uniform in [-1, 1]."""
@@ -36,7 +36,7 @@ def make_dataset(space: Any) -> dict[str, NDArray[np.float32]]:
     For any action, the values are 1 in CONSTANT and SECOND, and GAMMA in FIRST; in CHOICE the value is SLOPE times the
     action. Trajectories have ten steps, so that they contain chunks and ends of returns.
 
-    :param space: action space, in whose units the actions are.
+    :param space: action space; the actions are in its units.
     :return: array name -> array.
     """
     modes = np.where(np.arange(ROUNDS) % 2, MODE, -MODE)
@@ -90,7 +90,7 @@ LEARNING: dict[str, Any] = {
     "batch_size": 128,
     "gamma": GAMMA,
     "learning_rate": "lin_3e-3",
-    # large, so that target networks reach their values in few updates
+    # large, so that target networks converge in few updates
     "tau": 0.05,
     # 0, since pessimism would lower the known values
     "rho": 0.0,
@@ -122,9 +122,9 @@ class Subject:
     def __init__(self, method: type[Method], settings: Mapping[str, Any]) -> None:
         self.method = method
         self.settings = dict(settings)
-        # two checks use the same model, whose training takes longest
+        # two checks use the same model, and its training takes longer than all else
         self.learnt = cache(self._learn)
-        """A model that has learnt the known values, by the seed of its weights and batches."""
+        """Return a model trained on the known values, given the seed of its weights and batches."""
 
     def make_model(self, seed: int = 0, **settings: Any) -> FlowAlgorithm:
         """Return a small model on the CPU with the dataset loaded; it writes no logs.
@@ -157,7 +157,7 @@ class Subject:
 
     @cached_property
     def findings(self) -> dict[str, list[str]]:
-        """Mistakes in the hooks with chunks by kind, found before any training."""
+        """Mistakes in the hooks by kind, found with action chunks before any training."""
         return find_habits(*self.example())
 
     @property

@@ -42,7 +42,8 @@ ROW_DTYPES = {
     "next_row": torch.int32,
 }
 """Tensors of the replay buffer with a row for each transition."""
-ROUNDING = 1e-5  # relative to half the range of actions; actions this far out of bounds are clipped
+# relative to half the range of actions; actions out of bounds by at most this are clipped
+ROUNDING = 1e-5
 # rows that are checked or written together, so that temporary arrays stay small
 PIECE_ROWS = 1 << 16
 MIN_CHUNK_FRACTION = 0.01  # share of the rows that must start a chunk within one trajectory
@@ -112,8 +113,8 @@ class Transitions:
     def write(self, tensors: Mapping[str, Tensor], action_range: ActionRange, tail: int) -> None:
         """Write all transitions, piece by piece, in the format of the replay buffer.
 
-        :param tensors: ``observations`` (n, O), ``actions`` (n, A), and of shape (n,) ``rewards``, ``masks``,
-            ``dones`` and ``next_row``; and ``final_observations``, (k, O).
+        :param tensors: ``observations`` (n, O), ``actions`` (n, A); ``rewards``, ``masks``, ``dones`` and ``next_row``,
+            (n,) each; and ``final_observations``, (k, O).
         :param action_range: range of the actions.
         :param tail: the buffer's row of the first final observation; rows of transitions start at 0.
         """
@@ -136,7 +137,7 @@ class Transitions:
 
 def _copy(array: Array, target: Tensor) -> None:
     """Copy an array into a tensor, converted to the tensor's dtype and row shape."""
-    # converted by NumPy, since PyTorch takes no arrays of another byte order
+    # converted by NumPy, since PyTorch does not accept arrays of another byte order
     dtype = torch.empty(0, dtype=target.dtype).numpy().dtype
     target.copy_(torch.from_numpy(array.reshape(tuple(target.shape)).astype(dtype)))
 
@@ -153,11 +154,11 @@ def prepare(
 ) -> Transitions:
     """Return a dataset ready to be stored.
 
-    :param dataset: arrays by name, anything that `np.asarray` takes, the path of an ``.npz`` file of them, or the
-        result of :func:`read_transitions`.
+    :param dataset: arrays by name (anything that `np.asarray` takes), the path of an ``.npz`` file of such arrays, or
+        the result of :func:`read_transitions`.
     :param obs_shape: shape of one observation.
     :param action_range: range of the actions.
-    :param horizon_length: H, the transitions of a chunk.
+    :param horizon_length: H, the number of transitions in a chunk.
     :param images: whether observations are images: uint8, with the channels first or last.
     :return: the transitions.
     :raises FileNotFoundError: if there is no such file.
@@ -183,7 +184,7 @@ def read_transitions(
 ) -> Transitions:
     """Return the transitions of a dataset, after all checks that need no environment.
 
-    :param dataset: arrays by name, anything that `np.asarray` takes, or the path of an ``.npz`` file of them.
+    :param dataset: arrays by name (anything that `np.asarray` takes), or the path of an ``.npz`` file of such arrays.
     :param obs_shape: shape of one observation.
     :param action_size: A.
     :param images: whether observations are images: uint8, with the channels first or last.
@@ -247,7 +248,7 @@ def _read(dataset: ArraySource) -> dict[str, Array]:
         )
     missing = [name for name in STORED_ARRAYS if name not in names]
     if "masks" in missing and "terminals" in names and "timeouts" in names:
-        missing.remove("masks")  # these are derived
+        missing.remove("masks")  # `masks` is then derived
     if "next_observations" not in names and "valids" not in names:
         missing.append("next_observations (regular layout) or valids (compact layout)")
     if missing:
@@ -285,7 +286,7 @@ def _fitting(arrays: Arrays, obs_shape: Shape, action_size: int, images: bool) -
                 "them, e.g. `(255 * images).round().astype(np.uint8)` if they are from 0 to 1"
             )
         fitting[name] = channels_first(arrays[name], obs_shape)
-    # most arrays agree, even if one of them is transposed
+    # the most frequent length, since one of the arrays may be transposed
     rows = mode([len(array) for array in arrays.values() if array.ndim] or [0])
     row_shapes = {
         "observations": obs_shape,
@@ -305,7 +306,7 @@ def _fitting(arrays: Arrays, obs_shape: Shape, action_size: int, images: bool) -
 
 
 def refuse_bad(name: str, array: Array, rows: Flags | None = None) -> None:
-    """Require zeros and ones in one of `FLAGS`, and finite numbers in other arrays; name the first other row.
+    """Require zeros and ones in one of `FLAGS`, and finite numbers in other arrays; the error names the first bad row.
 
     :param name: name of the array.
     :param array: its values, (rows, ...).
@@ -330,7 +331,7 @@ def refuse_bad(name: str, array: Array, rows: Flags | None = None) -> None:
 def first_bad(
     array: Array, is_bad: Callable[[Array], Array], rows: Flags | None
 ) -> tuple[int, int] | None:
-    """Return row and column of the first bad value in some rows of an array (None: in all); None if there is none."""
+    """Return row and column of the first bad value in ``rows`` of an array (None: all rows); None if there is none."""
     for piece in pieces(len(array)):
         part = array[piece]
         bad = is_bad(part.reshape(len(part), -1))
@@ -357,7 +358,7 @@ def check_timeouts(timeouts: Array, masks: Array, is_derived: bool) -> str:
     :param masks: 0 in rows that terminate the task, (n,).
     :param is_derived: whether masks are 1 - terminals.
     :return: the warning.
-    :raises ValueError: if all time limits are marked so, and masks are derived from `terminals`.
+    :raises ValueError: if all time limits are marked as terminations, and masks are derived from `terminals`.
     """
     limits = timeouts > 0
     terminated_limits = int((limits & (masks == 0)).sum())
@@ -387,7 +388,7 @@ def _compact_ends(arrays: Arrays) -> Transitions:
     if not valid[0] or valid[-1] or not np.array_equal(valid & terminals, followed_by_end):
         raise ValueError(
             "in a compact dataset every trajectory ends with one row whose `valids` is 0, after a transition "
-            "whose `terminals` is 1; this one does not, load it with `compact_dataset=True`"
+            "whose `terminals` is 1; this dataset differs, load it with `compact_dataset=True`"
         )
     inner_timeouts = np.flatnonzero(
         (arrays.get("timeouts", terminals) > 0) & valid & ~followed_by_end
@@ -424,7 +425,7 @@ def _regular_ends(arrays: Arrays) -> Transitions:
     next_observations = arrays["next_observations"][:-1]
     following_observations = arrays["observations"][1:]
     for piece in pieces(len(following_observations)):
-        # in single precision, as both are stored
+        # compared in single precision, in which both are stored
         differs = _single(next_observations[piece]) != _single(following_observations[piece])
         ends[piece] |= differs.reshape(len(differs), -1).any(1)
     broken = int((ends & ~marked).sum())
@@ -432,7 +433,7 @@ def _regular_ends(arrays: Arrays) -> Transitions:
 
 
 def _require_chunks(transitions: Transitions, horizon_length: int) -> None:
-    """Raise an error unless a hundredth of the rows start a chunk within one trajectory."""
+    """Raise an error unless at least a hundredth of the rows start a chunk within one trajectory."""
     lengths = np.diff(np.flatnonzero(transitions.ends), prepend=-1)
     rows = transitions.num_transitions
     starts = int(np.maximum(lengths - horizon_length + 1, 0).sum())
@@ -479,10 +480,10 @@ class ActionRange:
     def of(
         cls, space: spaces.Space[Any], action_range: tuple[ArrayLike, ArrayLike] | None = None
     ) -> ActionRange:
-        """Return the bounds of an action space, or the corresponding ones of a dataset.
+        """Return the range of a dataset's actions: the bounds of the action space, or ``action_range`` if it is given.
 
-        ``action_range`` has the dataset's values of low and high, each a number or (A,). Actions are scaled by the
-        formula even if it is [-1, 1].
+        ``action_range`` has the dataset's values of low and high, each a number or (A,). With ``action_range``, actions
+        are scaled by the formula even if it is [-1, 1].
         """
         assert isinstance(space, spaces.Box)
         size = int(np.prod(space.shape))
@@ -536,6 +537,6 @@ class ActionRange:
             raise ValueError(
                 f"{name} must lie in [{low[column]:g}, {high[column]:g}], got {value} in row {row}, coordinate "
                 f"{column}. The actions are between {lowest} and {highest}: if they are in other units, give the "
-                f"values of the environment's limits, `action_range=({lowest}, {highest})` or `--action-range "
-                f"{lowest},{highest}`; if not, correct those rows"
+                f"actions that correspond to the environment's bounds, `action_range=({lowest}, {highest})` or "
+                f"`--action-range {lowest},{highest}`; if not, correct those rows"
             )

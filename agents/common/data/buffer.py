@@ -1,14 +1,15 @@
 """Sampling of H-step sequences from a dataset and from online transitions, and the file of a replay buffer.
 
-Each sequence has a *start*. Starts are numbered through the dataset and the rings of a replica. The last H - 1
-transitions of each are left out, as no whole sequence starts there. With H = 3, six rows of data and two full rings::
+Each sequence has a *start*. Starts are numbered through the dataset and then the rings of a replica. The last H - 1
+transitions of the dataset and of each ring are left out, since no whole sequence starts there. With H = 3, six rows of
+data and two full rings::
 
     row      0 1 2 3 4 5 | 6  7  8  9  10 | 11 12 13 14 15
     age                  | 3  4  0  1  2  | 3  4  0  1  2      from the oldest transition, at `pos`, on
     start    0 1 2 3 . . | .  .  4  5  6  | .  .  7  8  9
 
-Start 6 is the sequence of rows 10, 6, 7. Until ring 0 is full, it directly continues the dataset. A single replica
-then samples both as one segment, unless `balanced` separates them.
+Start 6 is the sequence of rows 10, 6, 7. Until ring 0 is full, its rows directly continue those of the dataset. With a
+single replica, dataset and ring 0 are then sampled as one segment, unless `balanced` separates them.
 """
 
 from __future__ import annotations
@@ -37,11 +38,12 @@ class SequenceReplayBuffer(TransitionStore):
 
     ``sample`` returns a :class:`~agents.common.batch.Batch`.
 
-    :param buffer_size: capacity in online transitions, over all environments.
+    :param buffer_size: capacity, in online transitions of all environments together.
     :param observation_space: Box, Discrete, MultiDiscrete, MultiBinary, or Dict of these. Images are stored as uint8.
     :param action_space: Box; actions are stored scaled to [-1, 1].
     :param device: device of batches, and of the stored data unless these are in host memory.
-    :param n_envs: environments that add transitions; with S replicas, environment e feeds replica e // (n_envs / S).
+    :param n_envs: number of environments that add transitions; with S replicas, environment e feeds replica e //
+        (n_envs / S).
     :param optimize_memory_usage: not used; SB3 passes it.
     :param handle_timeout_termination: whether a time limit keeps the bootstrap (``TimeLimit.truncated`` in the info).
     :param horizon_length: H.
@@ -53,10 +55,10 @@ class SequenceReplayBuffer(TransitionStore):
         sequence then continues from the dataset into online transitions.
     :param storage: location of the data: ``"device"``, ``"host"``, or ``"auto"``: on the device if they fit, decided
         whenever a dataset is loaded.
-    :param frame_stack: k, the frames of which an observation of images is a stack, as `agents.FrameStack` makes it.
-        Single frames are stored; a dataset has them too.
-    :param shorten_returns: whether returns end with their episode, as SB3's n-step returns do, and every transition
-        starts one; else a sequence that crosses a trajectory's end is not valid. For single actions.
+    :param frame_stack: k, the number of frames that `agents.FrameStack` stacks in an observation of images. The buffer
+        stores single frames; a dataset must contain single frames too.
+    :param shorten_returns: whether returns end with their episode, as SB3's n-step returns do, so that every transition
+        starts a return; else a sequence that crosses a trajectory's end is not valid. Only for single actions.
 
     >>> model = agents.QAM("MlpPolicy", "Pendulum-v1", horizon_length=5, net_arch=[32])
     >>> model = model.learn(total_timesteps=20)
@@ -75,10 +77,10 @@ class SequenceReplayBuffer(TransitionStore):
         """Return observations with all of their frames, (..., O).
 
         :param rows: row of each observation's newest frame, (...).
-        :param env: normalises them, if given.
+        :param env: normalises the observations, if given.
         :param last_rows: for next observations, the row of the transition before each. The last observation of an
-            episode, and the newest of a ring, are in rows without a transition, so earlier frames are found from that
-            transition.
+            episode and the newest one of a ring are in rows without a transition, so their earlier frames are found
+            from the transition before.
         :return: observations as networks see them.
         """
         newest_first = [rows, *last_rows]
@@ -95,7 +97,7 @@ class SequenceReplayBuffer(TransitionStore):
         return torch.from_numpy(normalised).to(rows.device).view(observations.shape)
 
     def _previous_row(self, rows: Tensor) -> Tensor:
-        """Return the row of each transition's predecessor in its trajectory; a first transition's is its own row."""
+        """Return the row of each transition's predecessor in its trajectory; for a first transition, its own row."""
         ring_rows = rows - self._rings_begin  # negative in the dataset
         is_first_in_ring = (ring_rows >= 0) & (ring_rows % self.buffer_size == 0)
         # in a full ring, the last row precedes the first
@@ -108,7 +110,7 @@ class SequenceReplayBuffer(TransitionStore):
     # -- sampling -----------------------------------------------------------------------------------------------------
 
     def require_capacity(self) -> None:
-        """Raise an error if the transitions of an environment cannot contain a sequence.
+        """Raise an error if an environment's ring is too small for a sequence.
 
         :raises ValueError: if `buffer_size` is too small.
         """
@@ -125,11 +127,11 @@ class SequenceReplayBuffer(TransitionStore):
         return dataset_starts + len(rings) * ring_starts
 
     def _segments(self) -> tuple[int, range, int]:
-        """Return the starts in the dataset, a replica's rings that are separate segments, and the starts in each."""
+        """Return the number of starts in the dataset, the rings that are separate segments, and the starts per ring."""
         dataset_rows = self.dataset_size
         online_rows = self.buffer_size if self.full else self.pos  # of each environment
         first_ring = 0
-        # if a part is smaller than the largest, rows before the rings are unused
+        # rows before the rings are unused if the active part is not the largest
         ring_follows = self.dataset_size == self._rings_begin and not self.full
         if ring_follows and self.replicas == 1 and not self.balanced:
             dataset_rows += online_rows
@@ -195,10 +197,10 @@ class SequenceReplayBuffer(TransitionStore):
     def _get_samples(  # type: ignore[override]  # rows of sequences in place of indices
         self, rows: Tensor, env: VecNormalize | None = None
     ) -> Batch:
-        """Return the batch of sequences, rows (S, B, H), up to the end of a trajectory, on the device of the data.
+        """Return the batch of the sequences in rows (S, B, H), on the device of the data.
 
-        Reward, mask and next observation stop at the trajectory's end. With ``shorten_returns`` they also stop, as in
-        SB3, at a mask of 0 and at the newest transition of an environment.
+        Reward, mask and next observation cover each sequence up to the end of its trajectory. With ``shorten_returns``,
+        a mask of 0 and the newest transition of an environment are ends too, as in SB3.
         """
         ends = self.dones[rows]
         if self.shorten_returns:
@@ -287,7 +289,7 @@ def write_buffer(buffer: SequenceReplayBuffer, file: IO[bytes]) -> None:
 
     :param buffer: the buffer.
     :param file: open for writing.
-    :raises ValueError: if its dataset has several parts, of which it contains only one at a time.
+    :raises ValueError: if the dataset has several parts, of which the buffer contains only one at a time.
     """
     if buffer.loader is not None:
         raise ValueError(
@@ -305,7 +307,7 @@ def read_buffer(file: IO[bytes], buffer: SequenceReplayBuffer, name: str) -> Non
     :param file: open for reading.
     :param buffer: a buffer with the same spaces, environments and kind of rows.
     :param name: name of the file, for messages.
-    :raises ValueError: if the file is damaged, not a replay buffer, or of another kind of buffer.
+    :raises ValueError: if the file is damaged, is not a replay buffer, or is from another kind of buffer.
     """
     arrays = read_npz(file)
     missing = [array for array in (DESCRIPTION, *ROW_DTYPES) if array not in arrays]
@@ -321,7 +323,7 @@ def read_buffer(file: IO[bytes], buffer: SequenceReplayBuffer, name: str) -> Non
         if saved.get(key) != expected[key]:
             raise ValueError(
                 f"{name} is the replay buffer of a model with `{key}` = {saved.get(key)}, "
-                f"expected {expected[key]}; create both with the same"
+                f"expected {expected[key]}; create both models with the same value"
             )
     with raising_damaged_file(name):
         buffer.restore({**saved, **sizes}, arrays)

@@ -19,9 +19,9 @@ from agents.common.validation import count
 class Shard:
     """One part of a dataset: whole trajectories, in one ``.npy`` file per array.
 
-    :param files: files of the transitions in order, ``observations``, ``actions``, ``rewards``, ``masks`` and
-        ``terminals``, n rows or more; and ``final_observations``, the last next observation of each trajectory, k rows
-        or more.
+    :param files: file of each array, with rows in temporal order: ``observations``, ``actions``, ``rewards``, ``masks``
+        and ``terminals``, at least n rows each, and ``final_observations``, the last next observation of each
+        trajectory, at least k rows.
     :param transitions: n, the number of rows to use; the last row ends a trajectory.
     :param trajectories: k, the number of trajectories in these rows.
     """
@@ -65,7 +65,7 @@ class Shards:
     def part(self, index: int) -> Transitions:
         """Return one part, whose arrays are mapped files."""
         part = self.parts[index]
-        # mapped, so that only the used part of a large file is read
+        # mapped, so that only the used rows of a large file are read
         arrays = {name: np.load(file, mmap_mode="r") for name, file in part.files.items()}
         final = arrays.pop("final_observations")[: part.trajectories]
         arrays = {name: array[: part.transitions] for name, array in arrays.items()}
@@ -83,7 +83,7 @@ class Shards:
     def check(self, obs_shape: Shape, action_range: ActionRange, horizon_length: int) -> None:
         """Check shapes, actions and trajectories of every part before the first one is used.
 
-        This is fast, since actions are at most a tenth of the data.
+        This is fast, since it reads mainly actions, which are at most a tenth of the data.
         """
         for index, part in enumerate(self.parts):
             try:
@@ -134,7 +134,7 @@ class ShardLoader:
         shapes["final_observations"] = len(part.final_observations), size
         dtypes = {**ROW_DTYPES, "final_observations": torch.float32}
         tensors = {}
-        # each row of the other arrays is one number
+        # the other arrays have one number per row
         for name, dtype in dtypes.items():
             tensors[name] = torch.empty(shapes.get(name, (rows,)), dtype=dtype)
         part.write(tensors, self.action_range, self.tail)

@@ -9,9 +9,9 @@ SB3::
     observations  ==================================================================================================
     other tensors ============================================================
 
-``next_row`` is the row of a transition's next observation: the next row inside a trajectory of the dataset, a row of
-the ends at its end, and ``_online_tail + r - _rings_begin`` for row r of a ring. If a dataset has several parts, one
-that is smaller than the largest leaves rows unused.
+``next_row`` is the row of a transition's next observation. Inside a trajectory of the dataset, this is the next row; at
+the trajectory's end, a row of "ends of dataset"; for row r of a ring, ``_online_tail + r - _rings_begin``. If a dataset
+has several parts, a part smaller than the largest leaves rows unused.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ CONTENT = ("buffer_size", "dataset_size", "_rings_begin", "pos", "full", "datase
 
 STORAGES = ("auto", "device", "host")
 GIB = 1 << 30
-# share of a GPU's memory, if it is more: for networks, activations and graphs
+# memory of a GPU kept free for networks, activations and graphs: the larger of the two
 KEPT_FREE = 2 * GIB
 KEPT_SHARE = 0.1
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Location of the data, and its reason.
+    """Location of the data.
 
-    :param on_device: whether they are on the training device.
+    :param on_device: whether the data are on the training device.
     :param device: the device of the tensors.
     :param text: one line for the log.
     """
@@ -81,7 +81,7 @@ class TransitionStore(BaseBuffer):
     layout: ObservationLayout
     """Layout of observations as networks receive them."""
     stored: ObservationLayout
-    """Layout of the rows: one frame of an observation, or all of it."""
+    """Layout of the rows: one frame of a stacked observation, or else the whole observation."""
 
     # SB3's names, but tensors on the device of the data
     observations: Tensor
@@ -272,7 +272,7 @@ class TransitionStore(BaseBuffer):
         done: Array,
         infos: list[dict[str, Any]],
     ) -> None:
-        """Append one transition of every environment, as SB3's buffers do: arrays (n_envs, ...), a dict for each.
+        """Append one transition of every environment, as SB3's buffers do: arrays (n_envs, ...), one info each.
 
         ``next_obs`` has the final observations of finished episodes, and actions are scaled to [-1, 1]. With
         ``sparse``, positive rewards raise an error.
@@ -344,14 +344,14 @@ class TransitionStore(BaseBuffer):
         target[index] = to_device(torch.tensor(values, dtype=target.dtype), target.device)
 
     def _sync_host_copy(self) -> None:
-        """Copy to the host the values that :meth:`add` compares, so that it never waits for the device."""
+        """Copy to the host the values that :meth:`add` compares, so that `add` never waits for the device."""
         rings = self._rings()
         ended = rings["dones"][:, self._newest].cpu().numpy()
         self._in_episode = ~ended if self.size() else np.zeros(self.n_envs, bool)
         self._last_next_obs = rings["next_observations"][:, self._newest].cpu().numpy().copy()
 
     def end_episodes(self) -> None:
-        """End unfinished trajectories, without changing their masks: the environments are reset."""
+        """End unfinished trajectories, without changing their masks; for environments that are reset."""
         self._close_trajectories(self._in_episode)
         self._in_episode = np.zeros(self.n_envs, bool)
 
@@ -364,8 +364,8 @@ class TransitionStore(BaseBuffer):
     def restore(self, description: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
         """Replace the content with that of a buffer of the same kind.
 
-        :param description: description from its :meth:`describe`.
-        :param arrays: its tensors.
+        :param description: result of the other buffer's :meth:`describe`.
+        :param arrays: the other buffer's tensors.
         :raises ValueError: if the tensors do not match the description; the buffer is then unchanged.
         """
         own_size, self.buffer_size = self.buffer_size, description["buffer_size"]
@@ -412,7 +412,8 @@ class TransitionStore(BaseBuffer):
 def place(storage: str, device: torch.device, needed: int) -> Placement:
     """Choose the location of ``needed`` bytes of data for training on ``device``; ``storage`` is one of `STORAGES`.
 
-    On a GPU, ``"auto"`` leaves 2 GiB or a tenth of its memory free, whichever is more; on a CPU it is ``"device"``.
+    On a GPU, ``"auto"`` leaves 2 GiB or a tenth of its memory free, whichever is more; on a CPU, ``"auto"`` is
+    ``"device"``.
     """
     one_of("storage", storage, STORAGES)
     in_host = storage == "host"

@@ -21,11 +21,11 @@ from torch.nn import functional as F
 from agents.common.batch import Time, Velocity
 from agents.common.maths.critic import action_gradient
 
-LAYER_NORM_EPS = 1e-6  # Flax's default; PyTorch's is 1e-5, with which outputs differ
+LAYER_NORM_EPS = 1e-6  # Flax's default; with PyTorch's default, 1e-5, outputs differ
 GELU_SLOPE, GELU_CUBIC = 2 * math.sqrt(2 / math.pi), 0.044715
 SLOPE = torch.tensor(GELU_SLOPE, dtype=torch.float32, device="cpu")
 LARGE = 1 << 12
-"""Size of a tensor from which four cheap kernels take less time than one GELU kernel."""
+"""Number of elements from which four cheap kernels take less time than one GELU kernel."""
 FUSES_BIAS = {"cuda"}
 """Devices on which a single network adds its bias in the matrix product's kernel, which saves a launch."""
 
@@ -79,7 +79,8 @@ def gelu(x: Tensor) -> Tensor:
     if torch.compiler.is_compiling():
         # fused by the compiler; a sigmoid takes half the time of a tanh
         return x * torch.sigmoid(GELU_SLOPE * x * (1 + GELU_CUBIC * x * x))
-    is_recorded = torch.is_grad_enabled()  # GELU stores only x for its gradient
+    # with gradients, PyTorch's GELU is better: it stores only x
+    is_recorded = torch.is_grad_enabled()
     if x.is_cpu and x.dtype == torch.float32 and x.numel() >= LARGE and not is_recorded:
         slope = torch.addcmul(SLOPE, x, x, value=GELU_CUBIC * GELU_SLOPE)
         return slope.mul_(x).sigmoid_().mul_(x)
@@ -111,7 +112,7 @@ def linear(
     if x.ndim > weight.ndim:  # several row axes are folded into one
         product = linear(x.flatten(lead, -2), weight, bias, dtype)
         return product.unflatten(lead, x.shape[lead:-1])
-    # `matmul` would first expand, view and record both factors
+    # `bmm` if possible, since `matmul` first expands, views and records both factors
     is_batch = x.ndim == weight.ndim == 3 and x.shape[0] == weight.shape[0]
     multiply = torch.bmm if is_batch else torch.matmul
     if x.dtype == weight.dtype == factors:  # conversions take time even if they change nothing
@@ -140,7 +141,7 @@ def evaluate(layers: Sequence[Layer], x: Tensor) -> Tensor:
 def matmul_precision(precision: str, device: torch.device) -> Iterator[None]:
     """Allow TF32 in float32 matrix products and convolutions inside the block if the model's precision permits it.
 
-    PyTorch has one process-wide switch for each; that for convolutions is on by default. With ``bf16``, layers in
+    PyTorch has one process-wide switch for each; the switch for convolutions is on by default. With ``bf16``, layers in
     float32 use TF32 too. On a CPU the switches are unchanged.
 
     :param precision: ``fp32``, ``tf32`` or ``bf16``.
@@ -170,7 +171,7 @@ def undisturbed() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
     try:
         on_cpu, on_cuda = (torch.autocast(kind, enabled=False) for kind in ("cpu", "cuda"))
-        # leaving the inference mode would also change autograd's use of threads
+        # only if needed, since `inference_mode(False)` also changes autograd's use of threads
         is_inference = torch.is_inference_mode_enabled()
         recording = torch.inference_mode(False) if is_inference else torch.enable_grad()
         with recording, on_cpu, on_cuda:
@@ -238,17 +239,18 @@ class StackedMLP(nn.Module):
         columns: list[Iterable[Any]] = []
         for name in ("weights", "biases", "norm_scales", "norm_biases"):
             kind: Any = self._modules[name]
-            # looking up a module's attributes and items by name takes two thirds of the time here
+            # read from `_modules`, since looking up attributes and items takes two thirds of the
+            # time
             parameters = kind._parameters.values()
             if frozen:
                 parameters = [parameter.detach() for parameter in parameters]
             columns.append(parameters)
         weights, biases, *norms = columns
         activations = [self.activation or gelu] * self.activated
-        # the output layer keeps full precision: Q values and velocities are sums of many steps
+        # the output layer keeps full precision, since errors of Q values and velocities add up
         dtypes = [self.matmul_dtype] * self.hidden_layers
         rows = itertools.zip_longest(weights, biases, activations, dtypes, *norms)
-        # PyTorch 2.11 compiles no `itertools.starmap`
+        # PyTorch 2.11 cannot compile `itertools.starmap`
         return [Layer(*row) for row in rows]
 
 
@@ -273,7 +275,7 @@ def maybe_detach(parameter: Tensor, frozen: bool) -> Tensor:
 class ConditionedVelocity:
     """A velocity field at fixed observations: a function (x, t) -> velocity, both (S, B, D) or (S, K, B, D).
 
-    :param layers: its layers; the first contains only the weight of x.
+    :param layers: the field's layers; the first contains only the weight of x.
     :param shared: the first layer's output for the observations, with its bias.
     :param time_weight: the first layer's weight of t; empty for a one-step map.
     """

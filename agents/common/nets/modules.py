@@ -1,4 +1,4 @@
-"""Networks that are ordinary modules of one replica, called for all replicas at once by `torch.func`."""
+"""Networks made of one ordinary module per replica; `torch.func` calls the modules of all replicas in parallel."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class VmappedModule(Network):
     def initialise(self, replica: int, generator: torch.Generator) -> None:
         """Make the module of one replica; ``generator`` seeds PyTorch's global generator meanwhile."""
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            # on the CPU, even if networks are built only for their shapes
+            # sampled on the CPU, even if networks are built on the meta device
             seed = torch.randint(2**62, (), generator=generator, device="cpu")
             torch.default_generator.manual_seed(int(seed))
             module = self._make()
@@ -68,7 +68,7 @@ class VmappedModule(Network):
         return self._call(self._tensors(frozen), *inputs)
 
     def at(self, observations: Any, frozen: bool = False) -> Velocity:
-        """Fix the observations, as a velocity field does; the module receives the times t as a column, (B, 1).
+        """Return (x, t) -> velocity at fixed observations; the module receives the times t as a column, (B, 1).
 
         K states of each observation, (S, K, B, D), become K * B rows.
         """
@@ -100,7 +100,7 @@ class VmappedModule(Network):
             tensors_after = dict(values)
             outputs = functional_call(self.module, tensors_after, rows, tie_weights=False)
             for name, value in values.items():
-                # `functional_call` stores tensors that the module assigns here
+                # `functional_call` stores here the tensors that the module assigns
                 if tensors_after[name] is not value:
                     raise TypeError(
                         f"a module must be a function of its inputs, got one that assigns `{name}`, which would be "
@@ -111,7 +111,7 @@ class VmappedModule(Network):
         axes = [0 if isinstance(value, Tensor) and value.ndim else None for value in inputs]
         if self.replicas > 1:
             return vmap(call, in_dims=(0, *axes), randomness="error")(tensors, *inputs)
-        # the module itself, which can be exported
+        # without `vmap`, so that the module can be exported
         rows = [
             value if axis is None else value[0] for axis, value in zip(axes, inputs, strict=True)
         ]
@@ -128,7 +128,7 @@ class VmappedObserver(VmappedModule, ObservingNetwork):
         return super().forward(self.features(observations, frozen), *rows, frozen=frozen)
 
     def at(self, observations: Any, frozen: bool = False) -> Velocity:
-        """Fix the observations, whose features are extracted once for a chain."""
+        """Return (x, t) -> velocity at fixed observations, whose features are extracted once for a chain."""
         return super().at(self.features(observations, frozen), frozen)
 
 
@@ -144,7 +144,7 @@ def checked_module(module: Any) -> nn.Module:
         is_refused = isinstance(part, REFUSED_MODULES) or (
             is_stateful(part) and not is_switched_off
         )
-        # the class of `spectral_norm`, which updates its power iteration, has no public name
+        # `spectral_norm` updates its power iteration; its class has no public name
         if is_refused or hasattr(part, "_power_method"):
             raise TypeError(
                 f"a module must be a function of its inputs, got {type(part).__name__}: leave out statistics of "

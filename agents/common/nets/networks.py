@@ -4,7 +4,7 @@ Shapes use S replicas, E ensemble members, B rows, K flow steps, O observation s
 arguments:
 
 - ``sizes``: the sizes of the network;
-- ``observations`` (S, B, O), ``actions`` (S, B, D), ``t`` times: a number, or one that broadcasts to (..., 1);
+- ``observations`` (S, B, O), ``actions`` (S, B, D), ``t`` times: a number, or a tensor that broadcasts to (..., 1);
 - ``frozen``: the parameters are constants; only the inputs receive gradients.
 """
 
@@ -46,8 +46,8 @@ class Sizes:
     flow_steps: int  # K
     actor_arch: list[int]  # hidden layers of policies and velocity fields
     critic_arch: list[int]  # hidden layers of critics and values
-    actor_layer_norm: bool  # whether velocity fields are normalised
-    critic_layer_norm: bool  # whether critics and values are normalised
+    actor_layer_norm: bool  # whether velocity fields have LayerNorm
+    critic_layer_norm: bool  # whether critics and values have LayerNorm
 
 
 class Network(nn.Module):
@@ -96,8 +96,8 @@ def is_stateful(layer: nn.Module) -> bool:
 class ObservingNetwork(Network):
     """A network whose first input is observations, optionally through a separate features extractor.
 
-    The extractor is SB3's: rows ``(B, *observation shape)`` to features (B, F). Its parameters, if it has any, have no
-    axis S, and S is 1, unless it is a :class:`~agents.common.nets.networks.ReplicatedExtractor`.
+    An SB3 extractor maps rows ``(B, *observation shape)`` to features (B, F). If it has parameters, these have no axis
+    S, and S must be 1, unless it is a :class:`~agents.common.nets.networks.ReplicatedExtractor`.
     """
 
     def __init__(self) -> None:
@@ -106,7 +106,7 @@ class ObservingNetwork(Network):
         self.prepare_rows: Callable[[Tensor], Any] | None = None
         """Converts rows (B, O) to the extractor's input."""
         self.cached_features: list[tuple[Tensor, Tensor]] | None = None
-        """Observations and their features, while these are cached."""
+        """Pairs of observations and their features; None outside :meth:`Networks.caching_features`."""
         self.repeats: list[tuple[Tensor, Tensor, int]] = []
         """Triples of repeated observations, the original ones, and the number of repeats."""
 
@@ -124,7 +124,7 @@ class ObservingNetwork(Network):
             return self._extract(observations, frozen)
         matches = [features for rows, features in self.cached_features if rows is observations]
         if not matches:
-            # a target needs no gradient, but a later loss may
+            # with gradients: a target needs none, but a later loss may
             with torch.enable_grad():
                 matches = [self._extract(observations, False)]
             self.cached_features.append((observations, matches[0]))
@@ -135,14 +135,14 @@ class ObservingNetwork(Network):
         assert self.prepare_rows is not None
         rows = self.prepare_rows(observations.flatten(0, -2))
         parameters = self.features_extractor.named_parameters()
-        # empty for trained ones, which the extractor holds itself
+        # empty unless frozen: `functional_call` then uses the extractor's own parameters
         constants = {name: value.detach() for name, value in parameters if frozen}
         features = functional_call(self.features_extractor, constants, (rows,))
         return features.unflatten(0, observations.shape[:-1])
 
 
 class CriticEnsemble(ObservingNetwork):
-    """Q_j(s, a), or Q_j(s, x, t) with ``time``: E members share the inputs, ``width`` besides s and t."""
+    """Q_j(s, a), or Q_j(s, x, t) with ``time``: E members share the inputs; ``width`` is the size of a or x."""
 
     def __init__(self, sizes: Sizes, width: int, time: bool = False) -> None:
         super().__init__()
@@ -175,7 +175,7 @@ class StateValue(ObservingNetwork):
 
 
 class VelocityField(ObservingNetwork):
-    """v(s, x, t), or a one-step map mu(s, z) without ``time``: t is one more input, unscaled."""
+    """v(s, x, t), with t as an unscaled input; without ``time``, a one-step map mu(s, z)."""
 
     def __init__(self, sizes: Sizes, time: bool = True, noise_size: int | None = None) -> None:
         super().__init__()
@@ -199,7 +199,7 @@ class VelocityField(ObservingNetwork):
 
 
 class NetworkViews:
-    """Access to an algorithm's networks, shared by the networks and their views."""
+    """Methods that an algorithm's networks and the views of these networks share."""
 
     with_extractor: Callable[[], list[Any]]
     """Return the networks that have a features extractor."""
@@ -288,7 +288,7 @@ class Networks(NetworkViews, nn.ModuleDict):
             if f"{name}_target" in self:
                 raise ValueError(
                     f"`{name}_target` is the moving average of network `{name}`, got another network of that name; "
-                    "rename it, or declare the first with `target=False`"
+                    f"rename it, or declare `{name}` with `target=False`"
                 )
             self[f"{name}_target"] = copy.deepcopy(self[name]).requires_grad_(False)
         self.with_target = tuple(names)
@@ -342,7 +342,7 @@ class TanhGaussian(ObservingNetwork):
 class GaussianMean(ObservingNetwork):
     """Mean of a Gaussian policy: trunk with activated last layer, and a head with small initial weights.
 
-    The head's initial weights are uniform, of variance ``head_scale`` over the mean of the fans.
+    The head's initial weights are uniform; their variance is ``head_scale`` divided by the mean of fan-in and fan-out.
     """
 
     def __init__(self, sizes: Sizes, head_scale: float = 0.01) -> None:
@@ -356,7 +356,7 @@ class GaussianMean(ObservingNetwork):
         self.head_bound = math.sqrt(6 * head_scale / sum(ends))
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
-        """Sample one replica's weights, with separate bounds for the head."""
+        """Sample one replica's weights, with a separate bound for the head."""
         self.trunk.initialise(replica, generator)
         fill_uniform(self.mean.weights[0], replica, self.head_bound, generator)
 
@@ -374,7 +374,7 @@ class TanhActor(GaussianMean):
 
 
 class Multiplier(Network):
-    """State of a trust region: multiplier, running average of the path KL, and its budget."""
+    """State of a trust region: the multiplier, the path KL's running average, and the budget of the path KL."""
 
     value: Tensor
     kl_average: Tensor
@@ -415,7 +415,7 @@ class NoisePredictor(ObservingNetwork):
         return self.at(observations, frozen)(x, t)
 
     def at(self, observations: Tensor, frozen: bool = False) -> Velocity:
-        """Fix the observations, as :meth:`VelocityField.at` does: (x, t) -> noise."""
+        """Return (x, t) -> noise at fixed observations, as :meth:`VelocityField.at` does for velocities."""
         first, *later = self.mlp.layers(frozen)
         x_weight, state_weight, time_weight = first.weight.split_with_sizes(self.split, dim=-2)
         features = self.features(observations, frozen)

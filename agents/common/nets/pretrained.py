@@ -1,12 +1,12 @@
 r"""The user's flow and diffusion networks, as velocity fields from noise (t = 0) to actions (t = 1).
 
-Every Gaussian path is the straight one up to scale and time. A point of a diffusion, :math:`a m + s\epsilon`, is the
-point :math:`x = (a m + s\epsilon)/(a + s)` of the straight path at :math:`\tau = a/(a + s)`; the velocity there is
+Every Gaussian path equals the straight path up to scale and time. The point :math:`a m + s\epsilon` of a diffusion,
+divided by :math:`a + s`, is the point of the straight path at :math:`\tau = a/(a + s)`; the velocity there is
 :math:`m - \epsilon`. Source: Lipman et al., Flow Matching Guide and Code, arXiv 2412.06264.
 
-If the module's actions are :math:`m = c\,y + d` of the zoo's actions y in [-1, 1], then :math:`\kappa = \tau c + 1 -
-\tau` times the point of our path at t, plus :math:`\tau d`, is the point of the module's straight path at :math:`\tau =
-t/(t + c(1 - t))`, with the same noise. All coordinates must have the same c, since other scales would need other times
+The module's actions may be :math:`m = c\,y + d` for the zoo's actions y in [-1, 1]. With the same noise, a point x of
+our path at t then corresponds to the point :math:`(\tau c + 1 - \tau)\,x + \tau d` of the module's straight path at
+:math:`\tau = t/(t + c(1 - t))`. All coordinates must have the same c, since different scales would need different times
 :math:`\tau`, and the module has a single time input.
 """
 
@@ -43,17 +43,17 @@ class PretrainedFlow:
     """Custom flow or diffusion network, trained or not, that becomes the behaviour flow of an algorithm.
 
     :param module: the network, a function of its inputs; it is copied, and called in evaluation mode.
-    :param call: calls it: ``(module, observations, x, times) -> prediction``. x has shape (B, D), or (B, H, A) with
-        ``action_shape``; times (B,) are the module's own: its flow time, or the index of a row of ``alpha_bar``, which
-        may lie between two rows. The prediction has the shape of x.
+    :param call: calls the module: ``(module, observations, x, times) -> prediction``. x has shape (B, D), or (B, H, A)
+        with ``action_shape``; times (B,) are the module's flow times or, with ``alpha_bar``, indices into it, which may
+        be fractional. The prediction has the shape of x.
     :param predicts: the velocity of a flow, or the noise or the clean sample of a diffusion.
     :param noise_at: time at which the module's flow is noise: 0, or 1 if its velocity points from action to noise.
     :param alpha_bar: cumulative products of a diffusion's schedule, the least noisy first; None for a flow.
     :param action_shape: (H, A) for a module whose actions have two axes; None for one with flat chunks.
-    :param action_scale: c > 0 in ``module's action = c * action + action_shift``, of actions in [-1, 1].
-    :param action_shift: d, a number, or for each of a chunk; with ``action_shape`` also (A,).
-    :param train: whether the behaviour flow clones the data, as one that is not trained yet must; frozen otherwise.
-    :raises TypeError: if the module is no `torch.nn.Module`, or ``call``, `train` or a number is of another type.
+    :param action_scale: c > 0 in ``module's action = c * action + action_shift``, for actions in [-1, 1].
+    :param action_shift: d, a number, or one for each coordinate of a chunk; with ``action_shape`` also (A,).
+    :param train: whether the behaviour flow is trained by cloning, which an untrained module needs; frozen otherwise.
+    :raises TypeError: if the module is not a `torch.nn.Module`, or ``call``, ``train`` or a number has the wrong type.
     :raises ValueError: for conventions that contradict each other.
 
     >>> class MyFlow(nn.Module):
@@ -95,7 +95,7 @@ class PretrainedFlow:
             )
         if (self.predicts == "velocity") != (self.alpha_bar is None):
             raise ValueError(
-                f"`alpha_bar` is needed for the noise or sample of a diffusion, and for these alone, got predicts="
+                f"`alpha_bar` is needed if `predicts` is 'noise' or 'sample', and only then, got predicts="
                 f"{self.predicts!r} and `alpha_bar` of type {type(self.alpha_bar).__name__}"
             )
         if self.alpha_bar is not None:
@@ -112,7 +112,7 @@ class PretrainedFlow:
         if not is_number or not np.isfinite(shift).all():
             raise ValueError(
                 f"`action_scale` must be one positive number, and `action_shift` finite, got {scale} and {shift}; if "
-                "scales differ, give the environment the bounds of the module's [-1, 1] "
+                "scales differ, rescale the environment's actions to the module's [-1, 1] "
                 "(gymnasium.wrappers.TransformAction)"
             )
         sizes = np.asarray(self.action_shape or (1, 1))
@@ -130,7 +130,7 @@ class PretrainedFlow:
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the module's weights and conventions."""
-        # the same weights with other conventions are another flow
+        # the same weights with other conventions are a different flow
         digest = hashlib.sha256(repr(self.conventions()).encode())
         for name, value in self.module.state_dict().items():
             digest.update(name.encode())
@@ -161,9 +161,9 @@ def _plain(name: str, value: Any) -> Any:
 
 
 class PretrainedField(nn.Module):
-    """The velocity field of a module: rows (B, O) and (B, D) with times (B, 1) to velocities (B, D).
+    """The velocity field of a module: maps observations (B, O), points (B, D) and times (B, 1) to velocities (B, D).
 
-    ``read_rows`` turns rows into the observations that the module takes, such as a Dict.
+    ``read_rows`` converts rows of observations to the observations that the module takes, such as a Dict.
     """
 
     shift: Tensor
@@ -221,7 +221,7 @@ class PretrainedField(nn.Module):
         return -self._predict(observations, x, 1 - tau)
 
     def _denoise(self, observations: Any, x: Tensor, tau: Tensor) -> Tensor:
-        """Return the action minus the noise that a diffusion sees in points of the straight path."""
+        """Return the action minus the noise that a diffusion predicts at points of the straight path."""
         # without any signal, predicted noise does not determine the action, so start at the
         # noisiest step
         tau = tau.clamp(self.table_times[0], self.table_times[-1])
@@ -242,12 +242,12 @@ class PretrainedField(nn.Module):
         prediction = self._predict(observations, point, index)
         is_noise = self.predicts == "noise"
         action = (point - noise_scale * prediction) / signal if is_noise else prediction
-        # The mean of clean actions is within their bounds. With little signal, division by the
-        # signal amplifies errors of the predicted noise.
+        # Clipped, since the mean of clean actions is within their bounds: with little signal,
+        # division by the signal amplifies errors of the predicted noise.
         action = action.clamp(self.shift - self.scale, self.shift + self.scale)
         noise = (point - signal * action) / noise_scale
         if is_noise:
-            # with little noise, division by the noise would amplify the effect of the bounds
+            # with little noise, division by the noise would amplify the effect of the clipping
             noise = torch.where(tau < 0.5, noise, prediction)
         return action - noise
 
@@ -270,8 +270,8 @@ class PretrainedField(nn.Module):
 class PretrainedNetwork(VmappedModule):
     """The velocity field of every replica; all are initialised with the weights of the pretrained module.
 
-    Weights of 16 bits are stored in 32, since small steps of an optimiser or a moving average would be lost; the module
-    is called with the original dtype.
+    16-bit weights are stored in 32 bits, since 16 would lose small steps of an optimiser or a moving average; the
+    module is called with the original dtype.
 
     :param flow: the pretrained policy.
     :param is_trained: whether to train those parameters of the module that require gradients.

@@ -56,7 +56,7 @@ class NetworkSpec:
         it; None: not part of pretraining.
     :param training: training options, see :class:`~agents.common.common_settings.NetworkOptions`.
     :raises TypeError: for an unknown option or a value of another type.
-    :raises ValueError: for a value out of range, or an option of target networks if there is none.
+    :raises ValueError: for a value out of range, or an option of target networks if the network has none.
 
     >>> NetworkSpec(lambda sizes: CriticEnsemble(sizes, sizes.actions, False), target=True).target
     True
@@ -118,7 +118,7 @@ def diffusion_schedule(kind: BetaSchedule) -> NetworkSpec:
 
 
 def tanh_gaussian(given_action: bool = False, **training: Any) -> NetworkSpec:
-    """Return the spec of a squashed Gaussian policy; the given action is another input of an edit policy."""
+    """Return the spec of a squashed Gaussian policy; ``given_action`` adds an action to the inputs, for an edit."""
     return NetworkSpec(lambda n: TanhGaussian(n, given_action), **training)
 
 
@@ -175,9 +175,9 @@ def require_behaviour(method: Any, replacement: str | None = None) -> str:
     """Return the name of an algorithm's behaviour flow.
 
     :param method: the algorithm.
-    :param replacement: replaces pretraining of the flow.
-    :return: its name.
-    :raises ValueError: if it has none, or if a replaced flow is to be pretrained.
+    :param replacement: what replaces pretraining of the flow, for the message; None: nothing.
+    :return: the flow's name.
+    :raises ValueError: if the algorithm has no behaviour flow, or if a replaced flow is to be pretrained.
     """
     behaviour = find_behaviour(method.networks())
     if behaviour is None:

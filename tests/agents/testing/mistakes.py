@@ -164,7 +164,7 @@ MISTAKES = {
         "        self.seen = getattr(self, 'seen', 0) + 1\n        self.beta = self.beta + self.seen\n\n"
         + HOOKS,
         "resuming",
-        r"differs after updates from a checkpoint that was written offline; keep state in",
+        r"differs after resuming from an offline checkpoint; keep state in",
     ),
     "state that loading forgets": Mistake(
         HOOKS,
