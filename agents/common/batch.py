@@ -26,7 +26,7 @@ class Batch:
     :param discounts: factor of the next value, gamma^H times the mask, (S, B). With ``shorten_returns`` H is the length
         of the return.
     :param next_observations: last state of the sequence that is inside the trajectory, (S, B, O).
-    :param valid: 1 if the sequence stays inside its trajectory, else 0, (S, B). A chunk with 0 contains actions of the
+    :param valid: 1 if the sequence stays inside its trajectory, else 0, (S, B). Sequences with 0 contain actions of the
         next trajectory, so losses on actions, rewards or discounts are weighted by ``valid``. With
         ``shorten_returns`` all entries are 1.
     :param steps_valid: 1 for each action of the chunk in the same trajectory as the first, else 0, (S, B, H), or

@@ -80,7 +80,7 @@ class NetworkOptions(Configurable):
     learning_rate: float | str | Callable[[float], float] | None = setting(
         default=None,
         check=lambda name, value: value if value is None else checked_rate(name, value),
-        doc="Learning rate, like the setting of that name.",
+        doc="Learning rate, as in the setting of this name.",
     )
     optimizer: Literal["adam", "adamw"] | None = setting(
         default=None, doc="`adam` or `adamw`, as in PyTorch."
@@ -337,7 +337,7 @@ class CommonSettings(Configurable):
         role="protocol",
         default=False,
         fixed="rewards are converted when they are stored",
-        doc="Set nonzero online rewards to -1; those of the dataset are converted on loading.",
+        doc="Set nonzero online rewards to -1; rewards of the dataset are converted on loading.",
     )
     balanced_sampling: bool = setting(
         default=False,

@@ -173,7 +173,7 @@ class Method(CommonSettings):
     trains_behaviour: ClassVar[bool] = False
     """Whether the behaviour flow is the policy itself, trained by other losses besides cloning."""
     samples_next_action: ClassVar[bool] = True
-    """Whether an update samples next actions, whose noise is added to that of :meth:`noise`."""
+    """Whether an update samples next actions; their noise is then added to the noise of :meth:`noise`."""
     hooks_checked = False
     """Whether the hooks have been validated; done once, before training."""
 

@@ -271,7 +271,7 @@ def _opened(path: str | Path) -> Iterator[tuple[Any, dict[str, str]]]:
 def read_policy(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the description and the tensors of a saved policy.
 
-    :param path: a file of :func:`write_policy`.
+    :param path: a file written by :func:`write_policy`.
     :return: description; tensors by name.
     :raises FileNotFoundError: if the file does not exist.
     :raises DamagedFileError: if it is damaged or not a policy.
@@ -286,7 +286,7 @@ def read_policy(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def read_about(path: str | Path) -> dict[str, Any]:
     """Return the metadata of a saved policy, without reading its tensors.
 
-    :param path: a file of :func:`write_policy`.
+    :param path: a file written by :func:`write_policy`.
     :return: metadata by name.
     :raises DamagedFileError: as :func:`read_policy` does.
     """

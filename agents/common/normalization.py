@@ -84,7 +84,7 @@ class Normalization:
     def _normalized(self, key: str, values: NDArray[Any]) -> NDArray[Any]:
         """Normalise one part of an observation; the key is empty outside Dict spaces."""
         mean, std, clip = self._scale_of(key)
-        # not normalised: the dtype is unchanged too
+        # without normalisation, the dtype is unchanged too
         if np.isinf(clip):
             return values
         return np.clip((values - mean) / std, -clip, clip).astype(np.float32)
@@ -175,7 +175,7 @@ def normalized_as_saved(env: VecEnv, values: Mapping[str, Any]) -> VecEnv:
 
 @contextmanager
 def raw_observations(model: Any) -> Iterator[Any]:
-    """Yield the policy of a model, which accepts raw observations inside the block.
+    """Yield a model's policy, which accepts raw observations inside the block.
 
     :param model: a :class:`~agents.common.sb3.stored_model.StoredModel`, with or without `VecNormalize`.
     :yields: its policy.

@@ -30,7 +30,7 @@ class SpaceSlice(NamedTuple):
 
     :param key: name in a Dict space; empty if the observation is not a dict.
     :param space: the space.
-    :param shape: shape of an observation in the environment and, for a Box, of the extractor's input.
+    :param shape: shape of an observation in the environment; for a Box, also of the extractor's input.
     :param columns: its columns in a row.
     :param is_image: whether SB3 treats it as an image.
     :param count: number of possible values, 0..count-1, of each discrete variable or pixel; None for real numbers.
@@ -153,7 +153,7 @@ class ObservationLayout:
         """Raise for discrete values and pixels outside their space, which a cast would change silently.
 
         :param observations: arrays (n, ...), or a dict of them.
-        :param noun: their name in the message.
+        :param noun: what the message calls them.
         :raises ValueError: for the first invalid value.
         """
         arrays = observations if self.is_dict else {"": observations}

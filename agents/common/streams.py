@@ -41,7 +41,7 @@ class Purpose(IntEnum):
     ENVIRONMENT = (
         11  # randomness of an environment outside its generator, with the seed of its reset
     )
-    EVALUATION_START = 12  # resets: episode; off-policy estimates: 0, for features and bootstrap
+    EVALUATION_START = 12  # resets: episode; features and bootstrap of off-policy estimates: 0
     EVALUATION_NOISE = (
         13  # sampled actions: seed of the replica, episode; off-policy estimates: repetition
     )

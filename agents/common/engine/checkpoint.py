@@ -149,7 +149,9 @@ def _begin_episodes(model: StoredModel) -> None:
 def _restore_model(model: StoredModel, path: Path) -> None:
     """Restore parameters, optimisers and counters of a saved model; raise an error if the models' spaces differ."""
     saved = read_model_file(path)
-    attributes = saved.attributes({"behaviour"})  # code, which the model already has
+    attributes = saved.attributes(
+        {"behaviour"}
+    )  # `behaviour` contains code, which the model already has
     check_for_correct_spaces(
         model,  # type: ignore[arg-type]  # a model has spaces, as environments do
         attributes["observation_space"],
@@ -182,7 +184,7 @@ def write_model(model: StoredModel, path: Path) -> None:
 def random_states(model: StoredModel) -> dict[str, Any]:
     """Return the state of every random generator used in training, except those of environments.
 
-    :param model: model with the device and further generators.
+    :param model: model whose device and generators are used.
     :return: plain values, arrays and tensors.
     """
     cuda_states = []

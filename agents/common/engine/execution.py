@@ -187,7 +187,7 @@ def capture(
     with torch.cuda.device(device), _without_collection():
         stream = torch.cuda.current_stream(device)
         index = stream.device_index
-        # a graph includes the default generator
+        # a capture also uses the default generator
         all_generators = [*generators, torch.cuda.default_generators[index]]
         states = [generator.get_state() for generator in all_generators]
         graph = torch.cuda.CUDAGraph()
@@ -309,7 +309,7 @@ class GraphCache:
         return captured.info
 
     def _find(self, key: Hashable, batch: Batch | None) -> CapturedUpdate:
-        """Return the captured update of a key, filled with the batch; a new one may replace the least recently used."""
+        """Return a key's captured update, filled with the batch; a new update may replace the least recently used."""
         captured = self.updates.pop(key, None)
         if captured is None:
             captured = CapturedUpdate(None if batch is None else batch.map(Tensor.clone))

@@ -48,7 +48,7 @@ def joining() -> Iterator[None]:
 
 @functools.cache  # importing the compiler takes seconds, which only training needs
 def joined_compile() -> Any:
-    """Return the class from which a compiled graph's program gets its kernels; None in versions with other bindings."""
+    """Return the class that compiles the kernels of a graph; None in versions of PyTorch with other bindings."""
     from torch._inductor.async_compile import AsyncCompile
     from torch._inductor.codecache import CppPythonBindingsCodeCache
 
@@ -61,7 +61,7 @@ def joined_compile() -> Any:
         entry_function = "kernel_0"
 
     class JoinedCompile(AsyncCompile):
-        """Collects a graph's kernels, and compiles them when its program waits for them."""
+        """Collects a graph's kernels, and compiles them when the graph's program waits for them."""
 
         def __init__(self) -> None:
             super().__init__()

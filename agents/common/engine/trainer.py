@@ -48,7 +48,7 @@ class UpdatePlan:
     :param sizes: sizes of noise axes by letter, except B.
     :param parameters: trained parameters, in the optimiser's order.
     :param clip_groups: which parameters are clipped together.
-    :param polyak_pairs: weight of the new value, online parameters, and parameters of their target networks.
+    :param polyak_pairs: for each target network, the weight of the online parameters, these, and the target parameters.
     :param buffers: buffers of online and of target networks, e.g. the statistics of batch normalisation.
     """
 
@@ -88,7 +88,7 @@ class Trainer:
     pretraining: bool
     """Whether the next update trains only the behaviour flow.
 
-    An attribute, because losses that read the number of updates would be compiled again for each number.
+    It is an attribute, because losses that read the number of updates would be compiled again for each number.
     """
 
     def __init__(self, model: Any, seeds: Sequence[int]) -> None:
@@ -332,7 +332,7 @@ class Trainer:
         self.graphs = GraphCache(self) if mode.captured else None
 
     def fall_back(self, feature: Literal["compiled", "captured"], error: str) -> None:
-        """Continue without compiling or capturing, with one warning.
+        """Warn once, and continue without compiling or capturing.
 
         :param feature: the feature that failed.
         :param error: the reason.
@@ -402,7 +402,7 @@ class Trainer:
         return UpdatePlan(noise, sizes, trained, self._clip_groups(trained), polyak_pairs, buffers)
 
     def _clip_groups(self, parameters: list[Tensor]) -> ClipGroups:
-        """Return the groups of parameters: one for each network with its own bound, and one for all other networks."""
+        """Return which parameters are clipped together: those of each network with its own bound, and all others."""
         bounds: dict[int, tuple[str, float | None]] = {}
         for name, spec in self.specs.items():
             bound = spec.training.max_grad_norm

@@ -99,7 +99,7 @@ def from_json(value: Any) -> Any:
 
     :param value: output of `json.loads`.
     :return: the value.
-    :raises ValueError: if it contains an unknown form, or a class that is not imported.
+    :raises ValueError: if the value contains an unknown form, or a class that is not imported.
     """
     if isinstance(value, list):
         return [from_json(part) for part in value]

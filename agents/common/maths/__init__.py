@@ -1,1 +1,1 @@
-"""Formulas of the papers, as pure functions of tensors and of functions of tensors."""
+"""Formulas of the papers, as pure functions of tensors and velocity fields."""

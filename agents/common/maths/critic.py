@@ -156,7 +156,7 @@ def advantage_weight(advantage: Tensor, inverse_temperature: float, largest: flo
 
 
 def action_gradient(value: Callable[[Tensor], Tensor], actions: Tensor) -> Tensor:
-    """Return the gradient of a value with respect to the action, also inside `torch.no_grad`.
+    """Return the gradient of a value with respect to the action, even inside `torch.no_grad`.
 
     :param value: function of actions (S, B, D) that returns values (S, B), row by row.
     :param actions: actions at which to differentiate, (S, B, D).

@@ -167,8 +167,8 @@ class ActingPolicy(BasePolicy):
         """Return the critics' mean Q of actions.
 
         :param observation: one observation, or a batch (B, ...), as in :meth:`predict`.
-        :param action: action in the environment's units, (*action shape), or a chunk, (H, *action shape); for a batch
-            with the leading axis B.
+        :param action: action in the environment's units, (*action shape), or a chunk, (H, *action shape); actions of a
+            batch have the leading axis B.
         :return: one value, or (B,); with several replicas (S,) or (S, B).
         :raises ValueError: if the algorithm has no critic, or the shapes do not fit.
         """
@@ -263,7 +263,7 @@ class ActingPolicy(BasePolicy):
         generators: Sequence[torch.Generator] | None,
         due: NDArray[np.bool_] | None = None,
     ) -> Array:
-        """Sample chunks (n, H, A) for the n due ones of B rows (B, O), grouped by replica; only due rows use noise."""
+        """Sample chunks (n, H, A) for the n due rows out of B, grouped by replica; other rows consume no noise."""
         replicas = self.num_replicas
         if len(rows) % replicas:
             raise ValueError(

@@ -180,7 +180,7 @@ class Arguments(Configurable):
     )
 
     def sb3_arguments(self, method: Method) -> dict[str, Any]:
-        """Return the arguments of SB3's constructor, including settings that SB3 has too."""
+        """Return the arguments of SB3's constructor, including the settings shared with SB3."""
         names = self.declared().keys() - set(EXTRA_ARGUMENTS)
         values = {name: getattr(self, name) for name in names}
         if self.seeds is not None:

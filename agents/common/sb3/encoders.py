@@ -25,8 +25,8 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
     Each stage is a convolution, a max-pooling that halves the sides, and a residual block of two convolutions. The
     defaults are `impala_small`, the encoder of OGBench's visual tasks.
 
-    Source: Espeholt et al., "IMPALA", arXiv 1802.01561, Figure 3; ``impls/utils/encoders.py`` of OGBench, which
-    ``utils/encoders.py`` of FQL equals. Differs in: images are scaled to [0, 1] before the encoder.
+    Source: Espeholt et al., "IMPALA", arXiv 1802.01561, Figure 3; ``impls/utils/encoders.py`` of OGBench, identical to
+    ``utils/encoders.py`` of FQL. Differs in: images are scaled to [0, 1] before the encoder.
 
     :param observation_space: space of images (channels, height, width).
     :param features_dim: size of the output.

@@ -1,7 +1,7 @@
 """Check an algorithm's hooks with one update on a small random batch, before training starts.
 
-A loss of the wrong shape or a missing hook would otherwise show after thousands of updates, or never. The check builds
-its own tiny networks for two replicas on the CPU; it changes neither the model nor any random generator.
+A loss of the wrong shape or a missing hook might otherwise be noticed after thousands of updates, or never. The
+check builds its own tiny networks for two replicas on the CPU; it changes neither the model nor any random generator.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def check_first_update(
     :param observation_space: space of its networks' input, a Box with one axis.
     :param action_space: action space of its environment.
     :return: the inputs and networks of the check, for further checks.
-    :raises AgentError: if a hook is missing, fails, or returns another type, name, shape or NaN.
+    :raises AgentError: if a hook is missing, fails, or returns a wrong type, name or shape, or NaN.
     """
     tiny = type(method)(**{**method.settings(), **TINY})
     with calling(tiny, "networks"):

@@ -70,7 +70,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
     """Off-policy model of a flow policy, trained offline on a dataset, online in an environment, or both.
 
     ``method`` contains the algorithm and its settings. Changes, e.g. ``model.method.rho = 0.5``, take effect
-    immediately; settings used to build networks or buffer are read-only. Settings that SB3 has too are also attributes
+    immediately; settings used to build networks or buffer are read-only. Settings shared with SB3 are also attributes
     of the model.
 
     :param policy: ``"MlpPolicy"``, ``"CnnPolicy"`` for images, ``"MultiInputPolicy"`` for Dict observations, or a
@@ -142,7 +142,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         return getattr(self.method, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Forward settings that SB3 has too to the method; raise for attributes that would hide other settings."""
+        """Assign settings shared with SB3 to the method; raise for attributes that would hide other settings."""
         declaration = self.method_class.declared().get(name)
         if declaration is None:
             super().__setattr__(name, value)
@@ -460,7 +460,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         return self
 
     def train(self, gradient_steps: int, batch_size: int) -> None:
-        """Run updates; after an offline phase, wait for more than `learning_starts` online steps.
+        """Run updates; after an offline phase, do nothing until there are more than `learning_starts` online steps.
 
         :param gradient_steps: number of updates.
         :param batch_size: B.
@@ -470,7 +470,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         if not buffer.size() and not buffer.dataset_size:
             raise ValueError("the replay buffer is empty; call `learn`, or `load_dataset` first")
         online = self.num_timesteps - self.offline_steps
-        # without an offline phase, SB3's `learn` does the waiting
+        # without an offline phase, SB3's `learn` itself waits for `learning_starts`
         waits = self.offline_steps and online <= self.method.learning_starts
         if waits or not buffer.count_starts():
             return
@@ -500,9 +500,9 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         :param progress_bar: whether to show SB3's progress bar.
         :return: the model.
         :raises TypeError: if `total_timesteps` is not an integer.
-        :raises ValueError: if it is negative, the number of environments is not a multiple of the replicas, replicas
-            would share statistics or action noise, `buffer_size` is less than the length of a sequence, or
-            `observation_scale` is set without a dataset.
+        :raises ValueError: if `total_timesteps` is negative, the number of environments is not a multiple of the
+            replicas, replicas would share statistics or action noise, `buffer_size` is less than the length of a
+            sequence, or `observation_scale` is set without a dataset.
         """
         total_timesteps = integer("total_timesteps", total_timesteps, at_least=0)
         self._check_first_update()
@@ -666,7 +666,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
                 rows, self._chunk_state, self._last_episode_starts, self.policy.generators
             )
             actions = self._without_diverged(actions)
-        # SB3 adds a step for every environment; only those of one replica count
+        # SB3 counts a step for every environment; here only one replica's environments count
         self.num_timesteps -= n_envs - n_envs // self.policy.num_replicas
         scaled = self.policy.scale_action(actions)
         if action_noise is not None:
@@ -695,7 +695,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         dones: Array,
         infos: list[dict[str, Any]],
     ) -> None:
-        """Store a transition, and record which episodes ended; raise if it is not finite."""
+        """Store a transition, and record which episodes ended; raise if the transition is not finite."""
         last = [info["terminal_observation"] for info in infos if "terminal_observation" in info]
         with np.errstate(over="ignore"):  # values beyond float32 become infinite
             rows = [self.policy.layout.flatten(observations) for observations in (new_obs, *last)]

@@ -1,4 +1,4 @@
-"""Saving and loading of models, parameters and replay buffers, in files without code."""
+"""Save and load models, parameters and replay buffers in files without code."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class StoredModel(TrainedModel):
         :param path: a saved model of this algorithm, the folder of a run, or a :class:`ModelFile`.
         :param env: environment for further training. If the model was trained in a `VecNormalize`, the environment is
             normalised with the saved statistics, unless it already has a `VecNormalize` with statistics.
-        :param device: device of the model, or as in SB3 the CPU if that device is not available.
+        :param device: device of the model; as in SB3, the CPU if that device is not available.
         :param custom_objects: values that replace saved attributes, which are then not read.
         :param print_system_info: whether to print saved and current versions.
         :param force_reset: whether training starts with a reset.
@@ -200,7 +200,7 @@ class StoredModel(TrainedModel):
                 recursive_setattr(self, f"{name}.data", value.to(self.device))
 
     def save_replay_buffer(self, path: Source) -> None:
-        """Save the replay buffer as arrays, with dataset and online transitions.
+        """Save the replay buffer, that is, dataset and online transitions, as arrays.
 
         :param path: file, with or without ``.npz``, or an open binary file.
         """

@@ -65,7 +65,7 @@ def check_fit(flow: PretrainedFlow, method: Method, normalizer: VecNormalize | N
 
 
 def check_outputs(policy: FlowPolicy) -> None:
-    """Call a policy's custom flow, and raise unless it is deterministic, differentiable and treats rows separately.
+    """Call a policy's custom flow; raise unless it is deterministic and differentiable and treats rows separately.
 
     :param policy: policy whose networks include the flow.
     :raises ValueError: if the flow fails, changes its inputs, mixes rows, is random, returns a wrong shape or NaN, or
@@ -184,7 +184,7 @@ def check_saved_flow(file: ModelFile, flow: Any, is_whole: bool = True) -> None:
 
     :param file: the saved model.
     :param flow: the custom flow passed as `behaviour`, or None.
-    :param is_whole: whether the whole model is loaded, so that the same networks must be trained.
+    :param is_whole: whether the whole model is loaded, and not only its behaviour flow; then `train` must be equal too.
     :raises ValueError: if the flow is missing, or its conventions differ from those of the saved weights.
     """
     described = file.described.get("behaviour")
@@ -195,7 +195,7 @@ def check_saved_flow(file: ModelFile, flow: Any, is_whole: bool = True) -> None:
             f"{file.name} lacks `behaviour` (--behaviour), the custom network that the model was trained with; pass it "
             "as an argument or in `custom_objects`"
         )
-    # JSON has no tuples, so both sides pass through it before they are compared
+    # JSON has no tuples, so both sides are converted to JSON and back before they are compared
     saved, conventions = (
         json.loads(json.dumps(values))
         for values in (safe.from_json(described["conventions"]), flow.conventions())
