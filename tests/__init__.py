@@ -1,4 +1,4 @@
-"""Tests of everything."""
+"""Tests of the packages, the programs and the documentation."""
 
 import os
 import re
@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-# before NumPy is imported: like PyTorch in conftest.py
+# before NumPy is imported, as conftest.py does for PyTorch
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 ROOT = Path(__file__).parents[1]
 
 
 def needs_pinned(*packages):
-    """Skip a test whose numbers hold for the pinned versions of some packages where others are installed."""
+    """Skip a test whose numbers hold only for the pinned versions of some packages, if other versions are installed."""
     pins = re.findall(
         r"^([^=\s]+)==([^\s;]+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE
     )
-    # of pins for several versions of Python the first: numbers are recorded with it
+    # if a package has pins for several Python versions, use the first, with which the numbers are recorded
     first = dict(reversed(pins))
     mismatches = [name for name in packages if version(name) != first[name]]
     return pytest.mark.skipif(
@@ -26,5 +26,5 @@ def needs_pinned(*packages):
 
 
 def code_blocks(page, fence):
-    """Return the blocks of a page, a path from the root folder, whose fence and first lines are these."""
+    """Return a page's code blocks that begin with a fence and its first lines; the page is a path below the root."""
     return re.findall(rf"```{fence}\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)

@@ -12,17 +12,17 @@ from agents import registry
 from agents.common.nets import mlp
 
 FEW = {"qam", "fql", "rebrac", "dsrl"}
-"""Algorithms with which a plain run makes the tests that are marked `few`."""
+"""Algorithms for which a plain run includes the tests marked `few`."""
 
-# Tests compare CPU numbers, so a GPU is out of sight, also in the programs that they start; those marked `gpu` see it.
+# Tests compare CPU results, so GPUs are hidden, also from programs that tests start; tests marked `gpu` see them.
 FINDS_CUDA = torch.cuda.is_available
 DEVICES = "CUDA_VISIBLE_DEVICES"
-# workers of pytest-xdist load this file too, where the variable is already empty
+# workers of pytest-xdist also load this file, when the variable is empty already
 SEEN_BY_GPU_TESTS = os.environ.setdefault("DEVICES_OF_GPU_TESTS", os.environ.get(DEVICES, "all"))
 
 
 def show_devices(patch):
-    """Put the environment variable back to what it was before the tests."""
+    """Restore the environment variable's value from before the tests."""
     if SEEN_BY_GPU_TESTS == "all":
         patch.delenv(DEVICES, raising=False)
     else:
@@ -33,21 +33,21 @@ with pytest.MonkeyPatch.context() as shown:
     show_devices(shown)
     HAS_CUDA = FINDS_CUDA()
     if HAS_CUDA:
-        torch.cuda.init()  # reads the environment, which is about to change
+        torch.cuda.init()  # reads the environment variable before it changes
 for name in ("DISPLAY", "WAYLAND_DISPLAY"):
-    os.environ.pop(name, None)  # no test opens a window on the screen of whoever runs it
+    os.environ.pop(name, None)  # a test must not open a window on the user's screen
 torch.cuda.is_available = lambda: False
 os.environ[DEVICES] = ""
-# every maze of OGBench leaves a file open, and so does every run until its process ends: here that is all the tests
+# every maze of OGBench and every run keep a file open until their process ends, and one process runs all tests
 MOST_FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (MOST_FILES, MOST_FILES))
-# small tensors: a second thread costs more than it gives, above all beside other processes
+# with small tensors, a second thread costs more than it saves, especially beside other processes
 torch.set_num_threads(1)
 
 
-@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
+@pytest.hookimpl(tryfirst=True)  # before pytest selects tests by their marks
 def pytest_collection_modifyitems(items):
-    """Skip what needs a GPU where there is none; say what is no part of a plain run."""
+    """Skip tests that need a GPU if there is none, and mark tests that a plain run leaves out."""
     cases = Counter()
     for item in items:
         if few := item.get_closest_marker("few"):
@@ -57,14 +57,14 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.slow)
         if item.path.parent.name == "benchmarks":  # programs for developers
             item.add_marker(pytest.mark.slow)
-        # `keywords` has the names of folders too
+        # `keywords` also contains the names of folders
         if item.get_closest_marker("gpu") and not HAS_CUDA:
             item.add_marker(pytest.mark.skip(reason="needs CUDA"))
 
 
 @pytest.fixture(autouse=True)
 def _show_the_gpu(request, monkeypatch):
-    """Let tests that are marked `gpu` see the GPU."""
+    """Make the GPU visible to tests marked `gpu`."""
     if request.node.get_closest_marker("gpu"):
         monkeypatch.setattr(torch.cuda, "is_available", FINDS_CUDA)
         show_devices(monkeypatch)
@@ -72,18 +72,18 @@ def _show_the_gpu(request, monkeypatch):
 
 @pytest.fixture
 def as_on_cuda(monkeypatch):
-    """Evaluate networks on the CPU as on CUDA."""
+    """Evaluate networks on the CPU as they are evaluated on CUDA."""
     monkeypatch.setattr(mlp, "FUSES_BIAS", {"cpu"})
 
 
 @pytest.fixture
 def own_agents(monkeypatch):
-    """Forget after a test which algorithms it has imported from files of its own."""
-    # a module that is first imported in the test would register its algorithm only there
+    """Unregister the algorithms that a test has imported from its files, after the test."""
+    # import the built-in modules first: a module first imported in the test would register its algorithm only there
     for id in registry.BUILT_IN:
         registry.find(id)
     monkeypatch.setattr(registry, "_entries", dict(registry._entries))
-    monkeypatch.setattr(sys, "path", list(sys.path))  # the current folder may be added
+    monkeypatch.setattr(sys, "path", list(sys.path))  # the test may add the current folder
     ids = set(registry._entries)
     yield
     for id in set(registry._entries) - ids:
@@ -97,7 +97,7 @@ def own_agents(monkeypatch):
 
 @pytest.fixture
 def write_agent(own_agents, tmp_path, monkeypatch):
-    """Return what writes an agent's code into the current folder and returns its name; all is forgotten afterwards."""
+    """Return a function that writes an agent's code into the test's folder and returns its name; later forgotten."""
 
     def write(code, module="an_agent"):
         (tmp_path / f"{module}.py").write_text(code)

@@ -6,7 +6,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-SIDE = 36  # NatureCNN takes no smaller images
+SIDE = 36  # NatureCNN rejects smaller images
 IMAGE = spaces.Box(0, 255, (SIDE, SIDE, 3), np.uint8)
 MIXED = spaces.Dict(
     {"image": IMAGE, "choice": spaces.Discrete(3), "vector": spaces.Box(-1, 1, (2,), np.float32)}
@@ -14,7 +14,7 @@ MIXED = spaces.Dict(
 
 
 class SpacesEnv(gymnasium.Env):
-    """Has spaces and otherwise does as little as an environment can: fixed-length episodes of random observations."""
+    """Returns random observations in episodes of fixed length; observations and actions are vectors of given sizes."""
 
     def __init__(self, observation_size=4, action_size=2, episode_length=20):
         self.observation_space = spaces.Box(-np.inf, np.inf, (observation_size,), np.float32)
@@ -35,7 +35,7 @@ class SpacesEnv(gymnasium.Env):
 
 
 def space_env_of(observations, actions=None):
-    """Return an environment with these observations, which it cannot make; actions default to the box [-1, 1]^2."""
+    """Return an environment with a space whose observations it cannot produce; actions default to [-1, 1]^2."""
     env = SpacesEnv()
     env.observation_space = observations
     env.action_space = actions or env.action_space
@@ -43,11 +43,11 @@ def space_env_of(observations, actions=None):
 
 
 class PicturesEnv(gymnasium.Env):
-    """A dot on a picture, drawn by NumPy: actions move it, and it succeeds in the right half.
+    """A dot on an image, drawn by NumPy: actions move the dot, and the episode succeeds if it is in the right half.
 
-    :param side: pixels of the picture's height and width.
-    :param channels_first: whether pictures are (3, H, W) instead of (height, width, 3).
-    :param as_dict: whether an observation is a Dict of the picture and the dot's place.
+    :param side: height and width in pixels.
+    :param channels_first: whether images are (3, height, width) instead of (height, width, 3).
+    :param as_dict: whether an observation is a Dict of the image and the dot's position.
     """
 
     metadata: ClassVar = {"render_modes": ["rgb_array"]}
@@ -73,7 +73,7 @@ class PicturesEnv(gymnasium.Env):
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.elapsed, self.place = 0, self.np_random.uniform(-1, 1, 2)
-        self.background = int(self.np_random.integers(64))  # tells episodes apart
+        self.background = int(self.np_random.integers(64))  # distinguishes episodes
         return self._draw(), {}
 
     def step(self, action):
@@ -87,7 +87,7 @@ class PicturesEnv(gymnasium.Env):
         picture = np.full((self.side, self.side, 3), self.background, np.uint8)
         row, column = ((self.place + 1) / 2 * (self.side - 1)).astype(int)
         picture[row, column] = 255
-        picture[0, 0] = self.elapsed  # no two pictures of an episode are equal
+        picture[0, 0] = self.elapsed  # makes all images of an episode different
         return picture
 
     def _draw(self):

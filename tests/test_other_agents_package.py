@@ -1,4 +1,4 @@
-"""The package `agents` of another distribution, installed into the same folder before ours or after it."""
+"""Another distribution's package `agents`, installed into the same folder before or after ours."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""The README's code, as it stands there."""
+"""The README's code runs unchanged."""
 
 import re
 
@@ -24,7 +24,7 @@ def test_the_snippet_is_short_and_runs_with_a_progress_bar(snippet, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     exec(small, {})
     ran = capsys.readouterr()
-    assert "30/30" in ran.out + ran.err  # SB3's progress bar
+    assert "30/30" in ran.out + ran.err  # printed by SB3's progress bar
     assert re.search(r"^success [01]\.0$", ran.out, flags=re.MULTILINE)
 
 

@@ -1,4 +1,4 @@
-"""Random streams: none is used twice, and what a replica meets depends on its own seed alone."""
+"""Random streams: none is used twice, and a replica's random numbers depend only on its own seed."""
 
 import itertools
 
@@ -39,26 +39,26 @@ def test_a_single_replica_keeps_its_seed_and_several_get_others():
 
 
 class Witness(gymnasium.Wrapper):
-    """Notes what it shows and what it is told to do."""
+    """Records an environment's observations, and the actions that it gets."""
 
     def __init__(self):
         super().__init__(gymnasium.make("Pendulum-v1", max_episode_steps=5))
         self.record = []
 
     def reset(self, **options):
-        """Note the first observation."""
+        """Record the first observation."""
         observation, info = self.env.reset(**options)
         self.record.append(observation.tolist())
         return observation, info
 
     def step(self, action):
-        """Note the action."""
+        """Record the action."""
         self.record.append(np.round(action, 5).tolist())
         return self.env.step(action)
 
 
 def witnesses(seeds, envs_per_seed, id="fql", **settings):
-    """Train online without updates, uniform actions first, and return what each environment saw."""
+    """Train online without updates, uniform actions first, and return the records of all environments."""
     envs = [Witness() for _ in range(envs_per_seed * len(seeds))]
     vec_env = DummyVecEnv([lambda env=env: env for env in envs])
     algorithm = find_algorithm(id).algorithm

@@ -1,4 +1,4 @@
-"""How the house is built: imports point down and never in a circle, and nothing grows too large to read."""
+"""The structure of the code: imports only point downwards and are never circular, and nothing is too long to read."""
 
 import ast
 import re
@@ -12,14 +12,16 @@ MAX_LINES = {ast.Module: 720, ast.FunctionDef: 70, ast.AsyncFunctionDef: 70}
 
 DRAWING = code_blocks("docs/architecture.md", "text")[0]
 LAYERS = [re.split(r"\s{2,}", line)[0] for line in reversed(DRAWING.splitlines())]
-"""Modules and packages, lowest first. A module belongs where its longest prefix stands; ``agents.*`` are the algorithm
-files, which do not import what trains them.
+"""Modules and packages, lowest first.
+
+A module belongs to the layer with its longest prefix; ``agents.*`` are the algorithm files, which do not import the
+trainer.
 """
 
 
 @cache
 def modules():
-    """Return every module of the two packages by its name: all nodes of its syntax tree."""
+    """Return module name -> all nodes of its syntax tree, for both packages."""
     trees = {}
     for path in sorted([*ROOT.glob("agents/**/*.py"), *ROOT.glob("zoo/**/*.py")]):
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
@@ -29,7 +31,7 @@ def modules():
 
 @cache
 def imported_by(module):
-    """Return the modules of the two packages that a module imports anywhere: in functions and for types too."""
+    """Return the modules of both packages that a module imports, including imports in functions and for types."""
     names = set()
     for node in modules()[module]:
         if isinstance(node, ast.Import):
@@ -43,7 +45,7 @@ def imported_by(module):
 
 def layer_of(module):
     heights = {prefix: height for height, names in enumerate(LAYERS) for prefix in names.split()}
-    # itself, its package, ...
+    # the module itself, its package, ...
     names = [module.rsplit(".", cut)[0] for cut in range(module.count(".") + 1)]
     if module.startswith("agents.") and module.count(".") == 1 and module not in heights:
         return heights["agents.*"]
@@ -57,7 +59,7 @@ def is_program(module):
 def test_no_modules_import_each_other_in_a_circle():
     left = {name: imported_by(name) for name in modules()}
     size = None
-    # drop what imports nothing that is left, and what nothing left imports
+    # drop modules that import no remaining module, and modules that no remaining module imports
     while size != (size := len(left)):
         needed = set().union(*left.values())
         left = {
@@ -84,16 +86,16 @@ def test_imports_point_down():
 
 
 GENERATORS = {"SeedSequence", "default_rng", "RandomState", "manual_seed"}
-"""What makes or seeds a generator."""
+"""Functions and classes that create or seed a generator."""
 OWN_STREAMS = (
     "agents.common.streams",
-    "agents.common.files.safe",  # states in files
-    "agents.testing",  # fixed numbers to try algorithms on
-    "agents.common.nets.modules",  # a module draws its weights from a generator that its replica's gives
-    "agents.common.sb3.policy",  # seeds a generator that exists
-    "zoo.envs",  # NumPy's generators, of streams
-    "zoo.datasets",  # the same
-    "zoo.report",  # resampling is that of the published method, the same for equal data
+    "agents.common.files.safe",  # restores generator states from files
+    "agents.testing",  # tries algorithms on fixed numbers
+    "agents.common.nets.modules",  # seeded from the replica's generator
+    "agents.common.sb3.policy",  # seeds an existing generator
+    "zoo.envs",  # seeds NumPy's generators from streams
+    "zoo.datasets",  # seeds NumPy's generators from streams
+    "zoo.report",  # resamples as in the published method, so that equal data give equal results
 )
 
 
@@ -122,7 +124,7 @@ def test_nothing_is_too_large_to_read():
 
 
 SLOW_PACKAGES = ("rliable", "arch", "statsmodels", "seaborn")
-"""What reports need; their imports take seconds."""
+"""Packages that only reports need; importing them takes seconds."""
 
 
 @pytest.mark.parametrize("program", ["zoo.train", "zoo.evaluate"])

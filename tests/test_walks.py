@@ -1,4 +1,4 @@
-"""What docs/architecture.md says each kind of addition touches is all that it touches: each is made here."""
+"""Each kind of addition touches only the files that docs/architecture.md names; each addition is made here."""
 
 import json
 import re
@@ -26,7 +26,7 @@ def test_what_the_pages_for_contributors_name_is_there():
 
 
 class Lines(Format):
-    """Rows of observation, action and reward as text, one episode a file."""
+    """Rows of observation, action and reward as text, one episode per file."""
 
     def read(self, path, reading):
         rows, name = np.loadtxt(path), str(path)

@@ -1,4 +1,4 @@
-"""What tests of resuming share: a checkpoint between steps, environments, other random numbers."""
+"""Helpers for tests of resuming: a checkpoint between steps, environments, and other random numbers."""
 
 import random
 

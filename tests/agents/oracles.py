@@ -1,4 +1,4 @@
-"""Small models, and networks and critics in closed form, with which algorithms are checked against exact results."""
+"""Small models, and networks and critics in closed form, to check algorithms against exact results."""
 
 from types import SimpleNamespace
 
@@ -14,7 +14,7 @@ from tests.envs import SpacesEnv
 
 
 def small_model(id, **settings):
-    """Return an algorithm with small networks that plans single actions."""
+    """Return an algorithm with small networks that samples single actions."""
     return tiny_model(id, SpacesEnv(3, 2), **{"horizon_length": 1, **settings})
 
 
@@ -33,7 +33,7 @@ def bare(id, **settings):
 
 
 class Field(nn.Module):
-    """A function (x, t) -> velocity in the place of a network."""
+    """A function (x, t) -> velocity that replaces a network."""
 
     def __init__(self, function):
         super().__init__()
@@ -64,9 +64,9 @@ class Quadratic(nn.Module):
 
 
 def networks(**nets):
-    """Return networks in closed form as an algorithm sees them: ``nets.critic``, ``nets.frozen.critic``.
+    """Return networks in closed form, accessible as in an algorithm: ``nets.critic``, ``nets.frozen.critic``.
 
-    Without another one, the target critic is the critic.
+    The target critic is the critic unless another one is given.
     """
     if "critic" in nets:
         nets.setdefault("critic_target", nets["critic"])
@@ -75,14 +75,14 @@ def networks(**nets):
 
 
 def rows_of(actions):
-    """Return a bandit's batch of data actions (B, D): one replica, one state, no reward and nothing after it."""
+    """Return a bandit's batch with dataset actions (B, D): one replica, one state, zero reward, and termination."""
     zeros = torch.zeros(1, len(actions))
     state = zeros.unsqueeze(-1)
     return Batch(state, actions.unsqueeze(0), zeros, zeros, state, zeros + 1, state + 1)
 
 
 def zero_noise(model, rows):
-    """Return zeros in place of all draws of one update with one-dimensional actions."""
+    """Return zeros for all noise of one update with one-dimensional actions."""
     sizes = {"S": 1, "B": rows, "D": 1, "K": model.flow_steps}
     draws = model.update_noise().items()
     return {name: torch.zeros_like(draw(sizes, None, "cpu")) for name, draw in draws}

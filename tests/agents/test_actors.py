@@ -1,4 +1,4 @@
-"""What is special about algorithms with a Gaussian or deterministic actor: IQL, RLPD, ReBRAC, and edits of actions."""
+"""Specific properties of algorithms with a Gaussian or deterministic actor: IQL, RLPD, ReBRAC, and edited actions."""
 
 from dataclasses import replace
 

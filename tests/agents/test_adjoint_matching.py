@@ -1,4 +1,4 @@
-"""What is special about relatives of QAM: BAM's control problem, trust regions, and networks with an average."""
+"""Specific properties of QAM's relatives: BAM's control problem, trust regions, and averaged networks."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ from tests.common.toys import step, tiny_model, toy_batch, toy_dataset, toy_nois
 
 
 def optimal_shifts(s, flow_steps, tau):
-    """Return b_i = tau sigma_i^2 D_i g / 4 with D_i the effect of b_i on the end of the rollout; 0 at the last step."""
+    """Return b_i = tau sigma_i^2 D_i g / 4, where D_i is the effect of b_i on the rollout's end; 0 at the last step."""
     behaviour, h = Gaussian(0.0, s), 1 / flow_steps
     times = [i * h for i in range(flow_steps)]
     factors = [1 + h * (2 * behaviour.slope(t) - 1 / (t + h)) for t in times]
@@ -34,7 +34,7 @@ def optimal_shifts(s, flow_steps, tau):
 
 
 def loss_of(shifts, s, **settings):
-    """Return BAM's loss for a linear value of slope 1, with constants added to the behaviour at every grid time."""
+    """Return BAM's loss for a linear value of slope 1, with shifts added to the behaviour at every grid time."""
     model, behaviour = bare("bam", flow_steps=len(shifts), **settings), Gaussian(0.0, s)
 
     def shifted(x, t):
@@ -48,7 +48,7 @@ def loss_of(shifts, s, **settings):
     )
     batch = rows_of(torch.zeros(2, 1))
     noise = zero_noise(model, 2)
-    noise["am_eps"] += torch.tensor([[1.0], [-1.0]])  # cancels: the mean is exact
+    noise["am_eps"] += torch.tensor([[1.0], [-1.0]])  # the two signs cancel, so the mean is exact
     return model.losses(batch, {"td": batch.rewards}, noise, nets, {})["bam"]
 
 
@@ -57,7 +57,7 @@ def loss_of(shifts, s, **settings):
     [
         (0.5, 3, {"inverse_temperature": 10.0}),
         (0.2, 10, {"inverse_temperature": 10.0}),
-        # of temperature 10 h = 1 with the path KL as cost
+        # the settings for temperature 10 h = 1, with the path KL as cost
         (0.5, 10, {"inverse_temperature": 1.0, "kl_scale": 0.1}),
     ],
 )
@@ -102,7 +102,7 @@ def test_a_frozen_base_stays_as_pretraining_left_it(id):
     start = weights(nets.behaviour)
     step(model)
     assert not torch.equal(weights(nets.behaviour), start)
-    # a target apart from its network would move towards it
+    # a target that differs from its network would move towards it
     nets.behaviour_target.mlp.biases[0].fill_(0.1)
     old_weights = {name: weights(net) for name, net in nets.items() if name != "multiplier"}
     step(model, seed=1)

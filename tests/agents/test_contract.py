@@ -1,4 +1,4 @@
-"""What every registered algorithm must do. An algorithm that joins the registry is tested without another line here."""
+"""What every registered algorithm must do; a newly registered algorithm is tested without changes to this file."""
 
 import functools
 import re
@@ -51,7 +51,7 @@ CASES = {
     "axes": {"env": space_env_of(spaces.Box(-np.inf, np.inf, (2, 3), np.float64), BOX)},
     "features": {"policy_kwargs": {"features_extractor_class": NormedFeatures}},
 }
-"""Several candidates; one action and no hidden layer; observations of two axes, and scaled actions; an extractor."""
+"""Several candidates; one action and no hidden layer; two-axis observations and scaled actions; an extractor."""
 
 
 @pytest.mark.few
@@ -97,7 +97,7 @@ def test_observation_statistics_are_saved(id, tmp_path):
     assert_array_equal(act(loaded, observations), act(model, observations))
     fresh.set_parameters(model.get_parameters())
     for restored in (loaded, fresh):
-        # keeps the statistics by which its networks know observations
+        # the model keeps the statistics with which its networks scale observations
         restored.load_dataset(toy_dataset(seed=1))
         assert_same_parameters(restored, model)
 
@@ -144,7 +144,7 @@ def test_unsupported_space_is_refused_by_name(observations, actions, message):
         ("qam", {"net_arch": {"pi": [8]}}),
         ("qam", {"seeds": [1, 2.5]}),
         ("qam", {"train_freq": ("1", "episode")}),
-        ("bc", {"best_of_n": 4}),  # without a critic to choose with
+        ("bc", {"best_of_n": 4}),  # there is no critic to choose with
         ("trqam", {"multiplier_max": 1e-9}),  # below `multiplier_min`
         ("value_flows", {"reward_max": -1.0, "reward_min": 1.0}),
         ("qsm", {"time_features": 7}),
@@ -155,7 +155,7 @@ def test_a_bad_setting_is_refused_by_name(id, settings):
         tiny_model(id, **settings)
 
 
-# -- the shared loop, on the example of one algorithm -----------------------------------------------------------------
+# -- the shared loop, tested with one algorithm -----------------------------------------------------------------------
 
 
 def test_offline_training_from_zero_leaves_online_training_alone():
@@ -172,7 +172,7 @@ def test_offline_training_without_a_dataset_is_refused():
 
 
 def test_a_buffer_without_sequences_is_refused_before_training():
-    model = tiny_model(buffer_size=2)  # enough for training on a dataset alone
+    model = tiny_model(buffer_size=2)  # small, but enough for training on a dataset alone
     with refuses("`buffer_size`"):
         model.learn_offline(1, dataset=toy_dataset()).learn(20, reset_num_timesteps=False)
 
@@ -193,7 +193,7 @@ def test_episodes_that_are_shorter_than_a_chunk_are_told():
 
 @pytest.fixture
 def plans(monkeypatch):
-    """Let the n-th plan of a policy be actions of n/100; return the plans' numbers."""
+    """Let the n-th chunk that a policy samples be actions of n/100; return the list of n."""
     plans = []
 
     def sample_chunks(policy, rows, noise):
@@ -261,7 +261,7 @@ def evaluating(deterministic):
 
 
 def trained(horizon_length, callback=None):
-    # an evaluation switches batch statistics and dropout off, which draws from the global generator
+    # an evaluation disables batch statistics and dropout, whose noise comes from the global generator
     extractor = {"features_extractor_class": NormedFeatures}
     model = tiny_model(horizon_length=horizon_length, best_of_n=2, policy_kwargs=extractor)
     model.learn_offline(3, callback, toy_dataset())

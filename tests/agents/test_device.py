@@ -1,4 +1,4 @@
-"""Every algorithm on a device that is not the CPU, without one: what would fail on a GPU alone fails here."""
+"""Run every algorithm on an emulated device other than the CPU, to find errors that would occur only on a GPU."""
 
 import io
 from unittest.mock import DEFAULT, Mock
@@ -17,8 +17,8 @@ from tests.common.toys import (
     toy_shards,
 )
 
-# PyTorch crashes in forward-mode derivatives of tensors that dispatch in Python, as those of the emulated device do;
-# a GPU runs MeanFlowQL in tests/common/engine/test_on_cuda.py
+# PyTorch crashes in forward-mode derivatives of tensors that dispatch in Python, as the emulated device's tensors do;
+# tests/common/engine/test_on_cuda.py tests MeanFlowQL on a GPU
 emulated_algorithm = pytest.mark.parametrize(
     "id", [id for id in agents.algorithm_ids() if id != "meanflowql"]
 )
@@ -27,7 +27,7 @@ SEEDS = {"one seed": {}, "two seeds": {"seeds": [0, 1]}}
 
 @pytest.fixture
 def elsewhere():
-    """A device that is not the CPU."""
+    """Return a device other than the CPU."""
     with emulation() as device:
         yield device
 
@@ -77,7 +77,7 @@ def test_storing_transitions_never_waits_for_the_device(elsewhere):
     buffers = [empty_buffer(4, n_envs=2, device=device) for device in ("cpu", elsewhere)]
     recorders = [Recorder(buffer) for buffer in buffers]
     endings = [{}, {0: "terminated"}, {1: "truncated"}, {}]
-    for ends in 3 * endings:  # each ring begins again twice
+    for ends in 3 * endings:  # each ring buffer wraps around twice
         recorders[0].add(ends)
         with Dispatch(may_cross=True, may_read=False):
             recorders[1].add(ends)
@@ -96,7 +96,7 @@ def precisions():
 def global_precision(request, monkeypatch):
     old_precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(request.param)
-    # the other way round, so that each of the two is read
+    # use opposite values, so that the test notices which of the two settings is read
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", request.param == "highest")
     yield request.param
     torch.set_float32_matmul_precision(old_precision)
@@ -118,6 +118,6 @@ def test_a_models_precision_is_its_own(
         monkeypatch.setattr(model.method, hook, call)
     model.trainer.update(16)
     model.predict(np.zeros((1, 4), np.float32))
-    # the next action, the losses, the plan
+    # for the next action, the losses and the chunk
     assert used == [(expected, expected == "high")] * 3
     assert precisions() == (global_precision, global_precision == "highest")

@@ -1,4 +1,4 @@
-"""What is special about single algorithms with a flow or diffusion, and is in no recorded number of `tests/parity`."""
+"""Properties of single flow or diffusion algorithms that the recorded numbers of `tests/parity` do not cover."""
 
 import math
 from dataclasses import replace
@@ -11,7 +11,7 @@ from tests.agents.oracles import Field, Quadratic, bare, networks, small_model
 from tests.common.closed_forms import Gaussian
 from tests.common.toys import toy_batch, toy_noise
 
-# -- flows that clone, teach or climb ---------------------------------------------------------------------------------
+# -- flows that clone, are distilled or maximise Q --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -42,14 +42,14 @@ def test_the_schedule_travels_with_a_replica():
     assert single.policy.nets.schedule.table.tolist() == [NoiseSchedule(1, 3, "cosine").alpha_bars]
 
 
-# -- flows that Q's gradient steers where they act, against what is known of a Gaussian -------------------------------
+# -- flows guided by Q's gradient at sampling, against exact results for a Gaussian -----------------------------------
 
 BEHAVIOUR = Gaussian(0.0, 0.5)
-"""All inverse temperatures are 1."""
+"""With this behaviour, all inverse temperatures are 1."""
 
 
 def gaussian_end(curvature, **settings):
-    """Return mean and standard deviation of the guided flow's end: with exact networks it is affine in the noise."""
+    """Return mean and standard deviation of the guided flow's end, which is affine in the noise for exact networks."""
     model = bare("cgql", **{"flow_steps": 10, "inverse_temperature": 1.0, **settings})
     nets = networks(behaviour_target=Field(BEHAVIOUR), critic=Quadratic(1.0, curvature))
     noise = torch.tensor([[[0.0], [0.02]]])
@@ -85,7 +85,7 @@ def test_critics_of_noisy_actions_score_clean_ones_by_their_mean(id):
 
 
 def linex(gap, **settings):
-    """Return the losses at Q' - q = gap, where q = 0 and tau = 1."""
+    """Return the losses at Q' - q = gap, for q = 0 and tau = 1."""
     model = bare("cgql_linex", inverse_temperature=1.0, **settings)
     gap = torch.tensor([[gap]])
     return model.noisy_errors(torch.zeros_like(gap), gap, {})[0, 0].tolist()

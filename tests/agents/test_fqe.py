@@ -1,4 +1,4 @@
-"""Fitted Q evaluation as an algorithm: it values what a policy plays, and trains nothing of it."""
+"""Fitted Q evaluation as an algorithm: it estimates the value of a policy, and does not train the policy."""
 
 import numpy as np
 import pytest
@@ -59,7 +59,7 @@ def test_the_policy_stays_as_it_is():
     assert_same(policy.state_dict(), old_state)
 
 
-# -- the evaluation of a policy ----------------------------------------------------------------------------------------
+# -- the evaluation of a policy ---------------------------------------------------------------------------------------
 
 SMALL = {"net_arch": [16, 16], "batch_size": 16, "compile": "off"}
 
@@ -73,7 +73,7 @@ def test_each_replica_draws_trajectories_of_its_own():
     buffer = ResampledBuffer(
         1, env.observation_space, env.action_space, device="cpu", horizon_length=3, replicas=3
     )
-    # 20 trajectories of 12 steps, which a time limit ends
+    # 20 trajectories of 12 steps, truncated by a time limit
     buffer.load_dataset(content(240, masks=np.ones(240)))
     buffer.resample(seed=0)
     rows = buffer.draw_rows((3, 500), torch.Generator().manual_seed(0))
@@ -82,7 +82,7 @@ def test_each_replica_draws_trajectories_of_its_own():
     drawn = [set((replica[:, 0] // 12).tolist()) for replica in rows]
     assert drawn[0] != drawn[1] != drawn[2]
     for trajectories in drawn:
-        # of 20 trajectories drawn with replacement, about two in three are there
+        # of 20 trajectories sampled with replacement, about two in three occur
         assert 9 <= len(trajectories) <= 17
 
 
@@ -107,7 +107,7 @@ def test_rewards_of_any_size_are_worth_their_geometric_series(monkeypatch, setti
         model.policy, data, steps=200, learning_rate=3e-3, tau=0.2, **{**SMALL, "batch_size": 64}
     )
     assert fitted.value == pytest.approx(-1000, rel=0.05)
-    # how far it came in the last quarter says how far it may go on
+    # the value's change in the last quarter bounds how far it may still change
     low, high = fitted.interval
     assert low < fitted.value - fitted.drift < fitted.value + fitted.drift < high
 
@@ -161,7 +161,7 @@ STATES, GAMMA, ACTION = 5, 0.9, 0.3
 
 
 def chain(seed, trajectories=60):
-    """Return transitions of a chain whose states are gone through by chance, the likelier the larger the action."""
+    """Return transitions of a chain, which moves on with a probability that increases with the action."""
     draw = np.random.default_rng(seed)
     arrays = {name: [] for name in toy_dataset()}
     one_hot = np.eye(STATES, dtype=np.float32)
@@ -184,7 +184,7 @@ def chain(seed, trajectories=60):
 
 
 def value_of_chain():
-    """Return the mean value over first states of always doing `ACTION`, by Bellman's equation from the end on."""
+    """Return the mean value of the first states under constant `ACTION`, by backward induction."""
     values = np.zeros(STATES + 1)
     chance = 0.5 + 0.4 * ACTION
     for state in reversed(range(STATES)):

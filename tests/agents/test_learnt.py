@@ -1,4 +1,4 @@
-"""What is learnt from images alone: the way to a place that only the picture shows; slow."""
+"""Learning from images alone to reach a target that only the image shows; slow."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ OF_QAM = {"gamma": 0.9, "tau": 0.01, "ensemble_size": 2, "rho": 0.0, "inverse_te
 
 
 class MiddleEnv(PicturesEnv):
-    """The dot is to reach the middle rows, from above or from below: no one action fits all pictures."""
+    """The dot must reach the middle rows from above or from below, so no single action is right for all images."""
 
     def step(self, action):
         picture, _, *ends, info = super().step(action)
@@ -34,7 +34,7 @@ class MiddleEnv(PicturesEnv):
 
 
 def wandering_dataset(episodes):
-    """Return episodes of uniform actions."""
+    """Return episodes of uniformly sampled actions."""
     env, rows = MiddleEnv(), []
     env.action_space.seed(0)
     for seed in range(episodes):

@@ -1,4 +1,4 @@
-"""Algorithms on a behaviour flow that was trained elsewhere: the same numbers, saving, resuming and refusals."""
+"""Algorithms with an externally trained behaviour flow: equal numbers, saving, resuming and rejected flows."""
 
 import copy
 import functools
@@ -28,9 +28,9 @@ from tests.envs import SpacesEnv, space_env_of
 
 
 class ForeignFlow(nn.Module):
-    """A velocity field of one replica that knows nothing of this library's shapes.
+    """A velocity field for one replica, written without this library's shape conventions.
 
-    :param reversed_time: whether time 1 is noise, and velocities point there.
+    :param reversed_time: whether time 1 is noise, and velocities point towards noise.
     """
 
     def __init__(self, field, reversed_time):
@@ -52,7 +52,7 @@ def test_a_foreign_flow_trains_as_one_of_this_library(id, reversed_time):
     noise_at = float(reversed_time)
     flow = agents.PretrainedFlow(module, noise_at=noise_at, train=True)
     foreign = tiny_model(id, behaviour=flow)
-    # all that begins as a copy of a pretrained flow, and the same critics
+    # compare the copies of a pretrained flow, and the critics
     for name in ("fine_tuned", "behaviour_target"):
         nets[name].load_state_dict(nets.behaviour.state_dict())
     for name in ("critic", "critic_target"):
@@ -65,7 +65,7 @@ def test_a_foreign_flow_trains_as_one_of_this_library(id, reversed_time):
 
 
 class GaussianFlow(nn.Module):
-    """The exact flow to independent normal actions of standard deviation 0.2, with a scale that can be trained."""
+    """The exact flow to independent normal actions with standard deviation 0.2, and a trainable scale."""
 
     def __init__(self):
         super().__init__()
@@ -80,7 +80,7 @@ class GaussianFlow(nn.Module):
 
 @pytest.fixture(scope="module")
 def data():
-    """Single steps, whose reward is higher for larger actions."""
+    """Return single-step episodes with higher rewards for larger actions."""
     actions = (0.2 * np.random.default_rng(0).normal(size=(400, 2))).clip(-1, 1).astype(np.float32)
     dataset = toy_dataset(400, observations=3, length=1)
     return {**dataset, "actions": actions, "rewards": actions.sum(1), "masks": np.zeros(400)}
@@ -109,7 +109,7 @@ def test_a_frozen_flow_stays_while_the_rest_is_trained(id, data):
 
 
 class Untrained(nn.Module):
-    """A transformer over the actions of a chunk, after a token of the observation and the time."""
+    """A transformer over the actions of a chunk, preceded by a token for observation and time."""
 
     def __init__(self):
         super().__init__()
@@ -142,7 +142,7 @@ def test_an_untrained_transformer_trains_offline_and_online(id, settings):
     model.learn(12, reset_num_timesteps=False)
     assert not torch.equal(*weights)
     assert not torch.equal(weights[1], weight)
-    # all seeds begin with the same weights, and learn apart
+    # all seeds start with the same weights, and are trained separately
     assert torch.equal(weights[0][0], weights[0][-1])
     assert len(weight) == 1 or not torch.equal(*weight)
 
@@ -155,14 +155,14 @@ def test_an_untrained_network_learns_the_data_and_hands_it_on(data):
     model = make_model(flow=flow, **settings)
     old_actions = act(model, observations)
     model.learn_offline(400, dataset={**data, "actions": actions})
-    # what acts is the fine-tuned flow, which is a copy after pretraining
+    # the fine-tuned flow acts, which is a copy of the behaviour flow after pretraining
     assert np.abs(act(model, observations) - actions).mean() < 0.1
     assert np.abs(old_actions - actions).mean() > 0.3
 
 
 def test_parameters_without_gradient_in_module_are_not_trained(data):
     flow = GaussianFlow()
-    flow.scale.requires_grad_(False)  # as the base of an adapter
+    flow.scale.requires_grad_(False)  # as if it were the frozen base of an adapter
     model = make_model(flow=agents.PretrainedFlow(flow)).learn_offline(3, dataset=data)
     tuned = module_of(model, "fine_tuned")
     assert torch.equal(tuned.scale, torch.ones(1, 2))
@@ -188,7 +188,7 @@ def test_weights_of_16_bits_are_trained_and_averaged_in_32(dtype, data):
 
 
 def test_updates_are_compiled(data, monkeypatch):
-    # traced, which takes seconds, and not translated
+    # trace the losses, which takes seconds, but do not compile them to machine code
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
     model = make_model(compile="on", flow_steps=2).learn_offline(2, dataset=data)
     torch._dynamo.reset()
@@ -228,7 +228,7 @@ def test_pairs_of_conventions_are_equal_as_tuple_and_as_list(id, train, tmp_path
         assert_same_parameters(model, loaded)
 
 
-# -- what the module is given, and what is refused of it --------------------------------------------------------------
+# -- inputs of the user's module, and modules that are rejected -------------------------------------------------------
 
 
 def test_a_dict_reaches_the_module_as_the_environment_gives_it(data):
@@ -264,7 +264,7 @@ def test_what_is_no_flow_is_refused_before_training(call, text):
 
 
 class Rotary(nn.Module):
-    """A constant that is not saved under its first name, and has a second one, as in Llama's and Gemma's layers."""
+    """A module whose constant has two names, and is not saved under the first, as in Llama's and Gemma's layers."""
 
     def __init__(self):
         super().__init__()
@@ -276,7 +276,7 @@ class Rotary(nn.Module):
 
 
 class WithPart(GaussianFlow):
-    """Sees observations through a part, and is in training mode."""
+    """A flow that encodes observations with a submodule, and is in training mode."""
 
     def __init__(self, part):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Pretraining of every algorithm that has a behaviour flow: cloning, copies, counts, and flows of saved models."""
+"""Pretraining of every algorithm with a behaviour flow: cloning, copies, step counts, and flows of saved models."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ from tests.common.toys import (
 
 WITHOUT_FLOW = {"qsm", "dac", "rebrac", "rlpd", "meanflowql", "iql", "idql", "driftql"}
 COPIES = {"behaviour_target", "flow_target", "fine_tuned"}
-"""Networks that begin as copies of the behaviour flow."""
+"""Networks initialised as copies of the behaviour flow."""
 
 
 @pytest.fixture(params=sorted({*agents.algorithm_ids()} - WITHOUT_FLOW))
@@ -46,7 +46,7 @@ def states_of(model):
 
 
 def assert_handed_on(model, old_states):
-    """Check that a flow is where an algorithm's copies of it begin, and that its other networks are as before."""
+    """Check that an algorithm's copies of a flow equal the flow, and that its other networks are unchanged."""
     states = states_of(model)
     flow = states.pop(name_of_flow(model))
     for name, state in states.items():
@@ -82,7 +82,7 @@ def test_pretraining_minimises_the_unweighted_cloning_loss(id):
     weight = {"bc_weight": 0.0} if id == "rql" else {}
     pretrained, trained = tiny_model(id, pretraining_steps=1, **weight), tiny_model(id)
     batch, noise = toy_batch(trained), toy_noise(trained)
-    # the second half of each chunk in the fourth row lies after the end of a trajectory
+    # in the fourth row, the second half of each chunk is after the end of a trajectory
     steps_valid = torch.ones_like(batch.actions[..., :3])
     steps_valid[:, 3, 1:] = 0
     batch = replace(batch, steps_valid=steps_valid)
@@ -132,7 +132,7 @@ def test_an_algorithm_without_behaviour_flow_refuses_to_pretrain(id):
 
 
 def save_clone(folder, **settings):
-    """Return the flow of a trained clone, and where the clone is saved."""
+    """Return the flow of a trained behaviour-cloning model, and the path of the saved model."""
     model = tiny_model("bc", **settings).learn_offline(2, dataset=toy_dataset())
     model.save(folder / "source.zip")
     return state_of(model.policy.nets.behaviour), folder / "source.zip"

@@ -1,4 +1,4 @@
-"""Finding algorithms, registering one's own in one file, and what pages say of both."""
+"""Finding algorithms, registering a custom one in a file, and what the documentation says about both."""
 
 import hashlib
 import inspect

@@ -1,4 +1,4 @@
-"""Replicas that train together: each trains as it would alone, and can be taken out; values of each."""
+"""Replicas that train together: each is trained as it would be alone, can be extracted, and has its own values."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from tests.envs import SpacesEnv
 
 
 def counts(seeds, envs_each, gradient_steps):
-    """Return time, updates and transitions after each online step; the first 6 of 20 are followed by no update."""
+    """Return time, updates and transitions after each online step; no update follows the first 6 of 20 steps."""
     env = DummyVecEnv([SpacesEnv] * (len(seeds) * envs_each))
     model = tiny_model(env=env, seeds=seeds, learning_starts=6, gradient_steps=gradient_steps)
     model.learn_offline(5, dataset=toy_dataset())
@@ -25,7 +25,7 @@ def counts(seeds, envs_each, gradient_steps):
 
     def note(*_):
         counts.append((model.num_timesteps, model._n_updates, model.replay_buffer.size()))
-        return True  # else training ends
+        return True  # otherwise training would end
 
     model.learn(20, note, reset_num_timesteps=False)
     note()
@@ -63,7 +63,7 @@ def test_a_replica_without_a_buffer_is_refused_before_a_step():
     assert single.num_timesteps == 0
 
 
-# -- values of replicas, and which have diverged ----------------------------------------------------------------------
+# -- values of replicas, and divergence -------------------------------------------------------------------------------
 
 
 def test_a_logger_of_sb3_gets_means_of_replicas():

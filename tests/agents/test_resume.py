@@ -1,4 +1,4 @@
-"""Checkpoints: training that goes on from one, in a new model and new environments, differs in no bit."""
+"""Checkpoints: training resumed in a new model and new environments gives bitwise identical results."""
 
 import contextlib
 import os
@@ -45,7 +45,7 @@ def model_on(env, dataset=None, **settings):
 
 
 def require_resumable(folder, *, envs=1, make=environments, offline=8, **settings):
-    """Train in both phases, without a break and with a new model from a checkpoint while offline; compare the two."""
+    """Train in both phases, once without a break and once resumed from an offline checkpoint; compare both models."""
     middle = offline // 2
     straight = model_on(make(envs), **settings)
     straight.learn_offline(middle)
@@ -64,7 +64,7 @@ def require_resumable(folder, *, envs=1, make=environments, offline=8, **setting
     assert straight._n_updates == resumed._n_updates
     np.testing.assert_array_equal(straight._last_obs, resumed._last_obs)
     for info in (*straight.ep_info_buffer, *resumed.ep_info_buffer):
-        del info["t"]  # a time of the clock
+        del info["t"]  # a time of day, which differs between runs
     assert straight.ep_info_buffer == resumed.ep_info_buffer
 
 
@@ -91,7 +91,7 @@ def test_resumed_training_is_the_same_to_the_last_bit(tmp_path, settings):
     require_resumable(tmp_path, **settings)
 
 
-# updates, so that the checkpoint falls into other turns
+# numbers of updates, so that the checkpoint is at different points of the delays' cycles
 @pytest.mark.parametrize("offline", [4, 8])
 @pytest.mark.parametrize("storage", ["device", "host"])
 def test_dataset_of_several_parts_takes_its_turns_after_resuming(tmp_path, offline, storage):
@@ -103,7 +103,7 @@ def test_dataset_of_several_parts_takes_its_turns_after_resuming(tmp_path, offli
 
 @contextlib.contextmanager
 def refusal(model, error, message):
-    """Check that a checkpoint is refused, and the model left as it is."""
+    """Check that a checkpoint is rejected, and that the model is unchanged."""
     old_parameters = parameters_of(model)
     with refuses(message, error):
         yield
@@ -206,7 +206,7 @@ def test_a_checkpoint_replaces_none_that_was_set_aside(tmp_path):
     assert damaged == ["damaged_step_000000000.0", "damaged_step_000000000.1"]
 
 
-# -- compiled ----------------------------------------------------------------------------------------------------------
+# -- compiled ---------------------------------------------------------------------------------------------------------
 
 
 COMPILED = """

@@ -1,4 +1,4 @@
-"""The page of runs at the papers' size."""
+"""The documentation page about runs at the papers' size."""
 
 import json
 from itertools import combinations
@@ -57,7 +57,7 @@ def test_a_method_counts_once_on_a_task_after_most_updates():
     published["score"] /= 50
     about = {"environment": ENV, "episodes": 50}
     comparison = full_size.compare(scores.assign(**about, data_seed=0), published.assign(**about))
-    # fractions: equal scores share their mean rank
+    # ranks are fractions, because equal scores share their mean rank
     assert comparison["rank"].tolist()[1:] == [2.5, 3, 3, 1.5]
     groups = full_size.tested_groups(comparison)
     assert [*groups] == [f"FQL on {ENV}", f"QAM on {ENV}"]
@@ -86,7 +86,7 @@ def test_seeds_at_once_share_the_hours_of_their_gpu(tmp_path):
                 folders=[f"qam_{seed}" for seed in seeds],
             )
             (folder / "versions.json").write_text(json.dumps(versions | {"device": device}))
-    for _ in range(2):  # the second time adds to the table of the first
+    for _ in range(2):  # the second run appends to the table of the first
         assert full_size.main(["-f", str(tmp_path / "logs"), "-o", str(tmp_path)]) == 0
     scores = pd.read_csv(tmp_path / "full_size.csv")
     assert scores["hours"].tolist() == [0.05, 0.05, 0.1]
@@ -94,6 +94,6 @@ def test_seeds_at_once_share_the_hours_of_their_gpu(tmp_path):
     page = (tmp_path / "full_size.md").read_text()
     origin = "bf16, commit `c5fbd7b9`, MuJoCo 3.4.0, data of seed 1, SHA-256 58598f1c"
     assert f"- NVIDIA H100, {origin}" in page
-    assert "| 24: 62 to 100 |" in page  # with those of QAM-E
+    assert "| 24: 62 to 100 |" in page  # the row includes QAM-E's scores
     assert f"- QAM on {ENV}: p = " in page
     assert "3 scores in 1 groups" in page

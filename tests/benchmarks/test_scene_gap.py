@@ -1,4 +1,4 @@
-"""The conclusion from two arms that differ from earlier runs in data, or in the simulator."""
+"""The conclusion from two sets of runs that differ from earlier runs in data or simulator."""
 
 import json
 

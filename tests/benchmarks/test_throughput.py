@@ -1,4 +1,4 @@
-"""The throughput benchmark: what it counts."""
+"""The throughput benchmark: which updates and steps it counts."""
 
 import pandas as pd
 import pytest

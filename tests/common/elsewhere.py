@@ -1,7 +1,7 @@
-"""A device that is not the CPU, played by the CPU: code that mixes the two fails here as it would on a GPU.
+"""A device emulated on the CPU: code that mixes devices fails here as it would on a GPU.
 
-Its tensors are of a class of their own. Every operation on them is checked and then run on the CPU, so numbers can be
-compared with the CPU's.
+The device's tensors have a class of their own. Every operation on them is checked and then run on the CPU, so results
+can be compared with the CPU's.
 """
 
 import functools
@@ -18,7 +18,7 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 aten = torch.ops.aten
 COPIES = {aten._to_copy.default, aten.copy_.default}
 INDEXING = {aten.index.Tensor, aten.index_put_.default, aten._index_put_impl_.default}
-# what brings a value to the host, or has a shape that depends on values
+# operations that copy a value to the host, or whose result's shape depends on values
 WAITING = {
     aten._local_scalar_dense.default,
     aten.nonzero.default,
@@ -28,14 +28,14 @@ WAITING = {
 
 
 class CrossingError(RuntimeError):
-    """An operation waits for the host, or copies from or to it, where that is not allowed."""
+    """An operation waits for the host, or copies to or from it, where this is not allowed."""
 
 
 @functools.cache
 def the_device():
-    """Return the device; PyTorch learns of it at the first call."""
+    """Return the device, which the first call registers with PyTorch."""
     _setup_privateuseone_for_python_backend("elsewhere")
-    # PyTorch keeps the device, and later asks for this in checkpointed forward passes on the CPU too
+    # PyTorch keeps the device, and later calls this in checkpointed forward passes, even on the CPU
     torch.elsewhere.get_amp_supported_dtype = list
     return torch.device("elsewhere", 0)
 
@@ -69,10 +69,10 @@ class Elsewhere(Tensor):
 
 
 class Dispatch(TorchDispatchMode):
-    """Checks and runs all operations, those that make new tensors among them.
+    """Checks and runs all operations, including those that create tensors.
 
     :param may_cross: whether host and device may wait for each other.
-    :param may_read: whether values may come from the device to the host, which waits for them.
+    :param may_read: whether values may be copied from the device to the host, which waits for them.
     """
 
     def __init__(self, may_cross, may_read=True):
@@ -110,7 +110,7 @@ def run(func, args, kwargs, may_cross, may_read=True):
 
 
 def crosses(func, args, tensors, to_device):
-    """Return whether an operation involves the host; refuse what no device does."""
+    """Return whether an operation involves the host; reject operations that a real device could not run."""
     on_device = [isinstance(tensor, Elsewhere) for tensor in tensors]
     if func in COPIES:
         return not all(on_device) if to_device else any(on_device)
@@ -134,7 +134,7 @@ def _unwrap(leaf):
 
 
 class Generator(torch._C.Generator):
-    """A generator that says it is on the device it was made for, and draws on the CPU."""
+    """A generator that claims to be on the device for which it was created, and generates on the CPU."""
 
     def __new__(cls, device="cpu"):
         generator = super().__new__(cls, "cpu")
@@ -145,14 +145,14 @@ class Generator(torch._C.Generator):
 
     @property
     def device(self):
-        """Where it is said to be."""
+        """The device that it claims to be on."""
         return self._device
 
 
 class ByWayOfTheCPU(TorchFunctionMode):
-    """Makes tensors from numbers on the CPU and moves them, since no operation that could be run tells of them.
+    """Creates tensors from numbers on the CPU and moves them, because PyTorch dispatches no operation for them.
 
-    A mode, because functions put in place of PyTorch's would stay in the compiler's table of what it can trace.
+    This is a mode, because functions that replaced PyTorch's would remain in the compiler's table of traceable ones.
     """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -167,7 +167,7 @@ class ByWayOfTheCPU(TorchFunctionMode):
 def emulation():
     """Let the device exist inside the block.
 
-    What makes tensors from numbers or files without asking for an operation goes by way of the CPU.
+    Tensors that PyTorch creates from numbers or files without an operation are created on the CPU and moved.
     """
     device = the_device()
 
@@ -176,12 +176,12 @@ def emulation():
         return tree_map_only(Tensor, lambda tensor: tensor.to(map_location or "cpu"), loaded)
 
     from_file = torch.load
-    # differentiation has threads for the devices that it knew when it was first used; here it does without
+    # the threads of autograd know only devices that existed at its first use; run it without threads here
     single = torch.autograd.set_multithreading_enabled(False)
     modes = ByWayOfTheCPU(), Dispatch(may_cross=True)
     with single, pytest.MonkeyPatch.context() as patch, modes[0], modes[1]:
         patch.setattr(torch, "Generator", Generator)
         patch.setattr(torch, "load", load)
-        # a module that moves keeps its parameters, as it does on the way to a GPU: an optimiser may hold them already
+        # a module that moves keeps its Parameter objects, as on the way to a GPU: an optimiser may refer to them
         patch.setattr(torch.__future__, "_swap_module_params_on_conversion", True)
         yield device

@@ -1,4 +1,4 @@
-"""A policy saved for acting plays as its model does, holds no more than that needs, and runs nothing on loading."""
+"""A policy saved for acting acts as its model does, stores nothing unneeded, and executes no code on loading."""
 
 import json
 
@@ -52,7 +52,7 @@ def test_only_networks_that_act_and_rate_actions_are_kept(id, settings, networks
     assert {name.split(".")[1] for name in load_file(path) if name.startswith("nets.")} == networks
     loaded = agents.load_policy(path)
     assert set(loaded.nets) == networks
-    assert hasattr(loaded, "optimizer") == (id == "bc")  # of which all networks act
+    assert hasattr(loaded, "optimizer") == (id == "bc")  # BC acts with all of its networks
 
 
 def test_a_flipped_bit_is_found(tmp_path):

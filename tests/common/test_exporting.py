@@ -1,4 +1,4 @@
-"""An exported policy plans as PyTorch does, and is refused where it cannot."""
+"""An exported policy samples the same actions as PyTorch; policies that cannot be exported are rejected."""
 
 from unittest.mock import MagicMock
 
@@ -78,7 +78,7 @@ def test_a_file_that_plans_otherwise_is_not_written(tmp_path, monkeypatch):
 
 
 class NoiseModule(torch.nn.Module):
-    """A diffusion of somebody else's, which takes whole steps of its schedule."""
+    """A custom diffusion that takes whole steps of its schedule."""
 
     def __init__(self):
         super().__init__()

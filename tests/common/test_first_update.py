@@ -1,4 +1,4 @@
-"""The check of an algorithm's first update comes before training, and leaves all as it is."""
+"""An algorithm's first update is checked before training, and the check leaves everything unchanged."""
 
 import random
 
@@ -13,7 +13,7 @@ from tests.common.toys import assert_same, parameters_of, refuses, tiny_model
 
 
 class Summing(FQL):
-    """Returns losses over all seeds."""
+    """Returns losses summed over all seeds."""
 
     def losses(self, *inputs):
         return {name: loss.sum() for name, loss in super().losses(*inputs).items()}

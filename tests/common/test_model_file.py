@@ -1,4 +1,4 @@
-"""A model's file runs nothing on loading, and no damage of it goes unnoticed."""
+"""Loading a model's file executes no code, and every damage of the file is noticed."""
 
 import io
 import json
@@ -38,7 +38,7 @@ def note():
 
 
 class Trap:
-    """Notes that it was unpickled."""
+    """An object that records whether it was unpickled."""
 
     def __reduce__(self):
         return note, ()
@@ -50,7 +50,7 @@ def _nothing_has_run():
 
 
 def rewrite(path, members=None, **changes):
-    """Change members of a saved model, or what its attributes are, with a checksum that is right."""
+    """Change members of a saved model, or its attributes, and write a matching checksum."""
     with zipfile.ZipFile(path) as archive:
         contents = {name: archive.read(name) for name in archive.namelist()} | dict(members or {})
     contents["data"] = json.dumps(json.loads(contents["data"]) | changes).encode()
@@ -144,7 +144,7 @@ def test_what_cannot_be_loaded_is_not_written(tmp_path):
         model.save(tmp_path / "model.zip", include=["replay_buffer"])
     omitted = [str(warning.message) for warning in warned if "omitted" in str(warning.message)]
     assert ["`own`" in omitted[0], "`replay_buffer`" in omitted[1]] == [True, True]
-    # one that the file has not is not added, as in SB3
+    # as in SB3, an object that the file does not contain is not added
     loaded = agents.load(tmp_path / "model.zip", custom_objects={"dummy": 1})
     assert loaded.learning_rate == 0.001
     assert not hasattr(loaded, "dummy")
@@ -160,7 +160,7 @@ def test_a_learning_rate_that_has_fallen_to_zero_is_saved_as_its_first_value(tmp
 
 
 def flipped(path, positions):
-    """Yield each time that another bit of a file is another one."""
+    """Flip single bits of a file, one after the other, and yield each time."""
     content = path.read_bytes()
     for position in positions:
         changed = bytearray(content)

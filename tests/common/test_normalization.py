@@ -1,4 +1,4 @@
-"""`VecNormalize`: a model keeps its statistics, and what was trained is what is played."""
+"""`VecNormalize`: a model keeps its statistics, so that it acts as it was trained."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def file(trained, tmp_path_factory):
 
 
 def expected(model):
-    """Return what a model plays in its normalised environment."""
+    """Return a model's action in its normalised environment."""
     return act(model, model.get_vec_normalize_env().normalize_obs(OBSERVATIONS))
 
 

@@ -1,4 +1,4 @@
-"""Observations of all supported spaces as rows, and what features extractors get of them."""
+"""Observations of all supported spaces as rows, and the inputs that features extractors get."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ SPACES = {
 
 
 def sampled(space, count=6):
-    """Return observations of a space, (B, ...), by name in a Dict space."""
+    """Return observations sampled from a space, (B, ...), by name for a Dict space."""
     space.seed(0)
     if isinstance(space, spaces.Dict):
         return {key: sampled(part, count) for key, part in space.spaces.items()}

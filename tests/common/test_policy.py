@@ -1,4 +1,4 @@
-"""Action chunks: what `predict` plans, plays, keeps and drops; and how observations and noise reach the networks."""
+"""Action chunks: what `predict` samples, executes, stores and drops; how observations and noise reach the networks."""
 
 from unittest.mock import Mock
 
@@ -36,7 +36,7 @@ def play(policy, steps, rows=4):
 
 @pytest.fixture
 def numbered(monkeypatch):
-    """Return a policy whose n-th plan holds the actions n.0, n.1, n.2, and the numbers of rows of its plans."""
+    """Return a policy whose n-th chunk contains the actions n.0, n.1, n.2, and the row counts of its chunks."""
     policy = policy_of(spaces.Box(-10, 10, (2,), np.float32))
     planned = []
 
@@ -149,7 +149,7 @@ def test_sampled_actions_follow_the_seed_of_the_policy_alone():
 def test_actions_come_step_by_step_in_the_units_of_environment(monkeypatch, horizon_length):
     box = spaces.Box(np.float32([0, -4]), np.float32([10, 4]))
     policy = policy_of(box, horizon_length=horizon_length)
-    chunk = torch.arange(2.0 * horizon_length) / 10  # entry = step * A + coordinate
+    chunk = torch.arange(2.0 * horizon_length) / 10  # an entry is step * A + coordinate
     always_sample(monkeypatch, policy, chunk)
     played, _ = play(policy, horizon_length)
     expected = [[5.0, 0.4], [6.0, 1.2], [7.0, 2.0]]
@@ -159,7 +159,7 @@ def test_actions_come_step_by_step_in_the_units_of_environment(monkeypatch, hori
 
 @pytest.mark.parametrize("edge", [-2.0, 2.0])
 def test_actions_at_the_edge_stay_inside_awkward_boxes(monkeypatch, edge):
-    # low + (high - low) is one unit in the last place above this high
+    # low + (high - low) exceeds this high by one unit in the last place
     box = spaces.Box(-1.3812797, -0.03466512, (2,), np.float32)
     policy = policy_of(box)
     always_sample(monkeypatch, policy, torch.full((2 * HORIZON,), edge))

@@ -1,4 +1,4 @@
-"""Saved models: found, known by their algorithm, refused by another's."""
+"""Saved models: found, loaded as their algorithm, and rejected by another algorithm."""
 
 import sys
 from pathlib import Path
@@ -61,7 +61,7 @@ def test_a_saved_model_is_loaded_without_naming_its_class(fql):
 
 
 class Logged(agents.FQL):
-    """A model class of one's own."""
+    """A custom model class."""
 
 
 def test_model_of_class_of_ones_own_is_loaded_as_that_or_told_of(tmp_path, monkeypatch):
@@ -93,4 +93,4 @@ class WeightedBC(FQL):
     model.learn_offline(1, dataset=toy_dataset())
     loaded = reloaded(model, tmp_path)
     assert type(loaded) is type(model)
-    assert loaded.levels == [0, 1, 2]  # from the saved setting, not the default
+    assert loaded.levels == [0, 1, 2]  # from the saved setting, not from the default

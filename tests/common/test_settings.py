@@ -1,4 +1,4 @@
-"""Settings that are declared once, and models whose settings act wherever they are used."""
+"""Settings are declared once, and a changed setting takes effect wherever it is used."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_what_networks_or_buffer_were_built_with_is_fixed(name, value):
 
 def test_a_change_that_does_not_fit_leaves_the_model_as_it_was():
     model = tiny_model(balanced_sampling=True)
-    for owner in (model, model.method):  # SB3's name, and the setting
+    for owner in (model, model.method):  # SB3's name and the name of the setting
         with refuses("must be even"):
             owner.batch_size = 3
     assert model.batch_size == tiny_model().batch_size

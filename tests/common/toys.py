@@ -34,7 +34,7 @@ TINY = {
 
 
 class NormedFeatures(BaseFeaturesExtractor):
-    """Six features by one dense layer, batch normalisation and dropout."""
+    """Six features from a dense layer, batch normalisation and dropout."""
 
     def __init__(self, observation_space):
         super().__init__(observation_space, features_dim=6)
@@ -47,7 +47,7 @@ class NormedFeatures(BaseFeaturesExtractor):
 
 
 def tiny_model(id="qam", env=None, *, policy="MlpPolicy", **settings):
-    """Return an algorithm (or a method's model) with tiny networks, 4 observations and 2 actions; it writes no logs."""
+    """Return an algorithm (or a method's model) with tiny networks, 4 observations and 2 actions, without logs."""
     kind = agents.get(id).algorithm if isinstance(id, str) else model_class(id)
     values = {**TINY, **settings}
     if "seeds" in settings:
@@ -58,7 +58,7 @@ def tiny_model(id="qam", env=None, *, policy="MlpPolicy", **settings):
 
 
 def toy_dataset(rows=60, observations=4, actions=2, seed=0, length=12):
-    """Return random trajectories in OGBench's regular layout; a tenth of the masks is 0."""
+    """Return random trajectories in OGBench's regular layout; a tenth of the masks are 0."""
     draw = np.random.default_rng(seed)
     trajectories = -(-rows // length)
     states = draw.standard_normal((trajectories, length + 1, observations)).astype(np.float32)
@@ -73,28 +73,28 @@ def toy_dataset(rows=60, observations=4, actions=2, seed=0, length=12):
 
 
 def toy_batch(model, seed=0, rows=16):
-    """Return a random batch of a model's sizes."""
+    """Return a random batch with a model's sizes."""
     return random_batch(model.policy, rows, seeded(seed))
 
 
 def toy_noise(model, seed=0, rows=16):
-    """Return all draws of one update."""
+    """Return all noise of one update."""
     table = model.method.update_noise() | CROP_NOISE
     return model.policy.draw_noise(table, rows, seeded(seed))
 
 
 def refuses(text, error=ValueError):
-    """Expect that the block is refused by an error of a type, with a text that a pattern finds."""
+    """Expect the block to raise an error of a type, with a message that matches a pattern."""
     return pytest.raises(error, match=text)
 
 
 def warns(text):
-    """Expect that the block warns, with a text that a pattern finds."""
+    """Expect the block to warn, with a message that matches a pattern."""
     return pytest.warns(UserWarning, match=text)
 
 
 def always_sample(monkeypatch, policy, chunk):
-    """Let a policy plan one chunk, (D,) scaled to [-1, 1], in every state."""
+    """Let a policy sample the same chunk, (D,) scaled to [-1, 1], in every state."""
     monkeypatch.setattr(
         policy.method, "sample_actions", lambda obs, *_: chunk.expand(*obs.shape[:2], -1)
     )
@@ -117,22 +117,22 @@ def filled(network, seed=0):
 
 
 def seeded(seed=0):
-    """Return a generator."""
+    """Return a seeded generator."""
     return torch.Generator().manual_seed(seed)
 
 
 def normals(*shape, seed=0):
-    """Return standard normal draws."""
+    """Return standard normal noise."""
     return torch.randn(*shape, generator=seeded(seed))
 
 
 def act(model, observation):
-    """Return the actions that a model or policy plans from the centre of its noise."""
+    """Return the actions that a model or policy takes with the centre of its noise."""
     return model.predict(observation, deterministic=True)[0]
 
 
 def reloaded(model, folder, env=None):
-    """Save a model in a folder, and return what is loaded."""
+    """Save a model in a folder, and return the loaded model."""
     model.save(folder / "model")
     return agents.load(folder / "model", env, device="cpu")
 
@@ -143,19 +143,19 @@ def parameters_of(model):
 
 
 def assert_same(first, second):
-    """Check that two sets of tensors are equal to the last bit."""
+    """Check that two sets of tensors are bitwise equal."""
     assert first.keys() == second.keys()
     for name in first:
         assert torch.equal(first[name], second[name]), name
 
 
 def assert_same_parameters(first, second):
-    """Check that two policies have the same parameters and buffers, to the last bit."""
+    """Check that two policies have bitwise equal parameters and buffers."""
     assert_same(parameters_of(first), parameters_of(second))
 
 
 def toy_shards(folder, *datasets, **settings):
-    """Write datasets of whole trajectories in the regular layout as the parts of one, and return it."""
+    """Write datasets of whole trajectories, in the regular layout, as the files of one dataset, and return it."""
     parts = []
     for number, dataset in enumerate(datasets):
         ends = dataset["terminals"] > 0

@@ -1,4 +1,4 @@
-"""The commands of the documentation: their pages, words, and the reasons why some are not run."""
+"""The documentation's commands: pages, words, and the reasons why some commands are not run."""
 
 import importlib
 import json
@@ -17,16 +17,16 @@ BLOCK = re.compile(
     flags=re.MULTILINE | re.DOTALL,
 )
 MEASUREMENTS = ("results", "benchmarks")
-"""Folders whose pages name the commands that measured them: these take hours, and are not run."""
+"""Folders whose pages name the commands behind measurements, which take hours and are not run."""
 
 
 @dataclass(frozen=True)
 class Block:
     """A block of commands on a page.
 
-    :param mark: ``not run`` or ``run by``, from the comment before it; empty where :mod:`tests.docs.test_commands`
+    :param mark: ``not run`` or ``run by``, from the comment before the block; empty if :mod:`tests.docs.test_commands`
         runs it.
-    :param reason: why it is not run, or the tests that run it.
+    :param reason: why the block is not run, or the tests that run it.
     """
 
     page: str
@@ -36,7 +36,7 @@ class Block:
 
 
 def pages():
-    """Return every page of the site that can have commands, and the README."""
+    """Return the README, and every page of the site that may contain commands."""
     paths = sorted(ROOT.glob("*.md"))
     for folder in ("docs", *MEASUREMENTS):
         paths += sorted((ROOT / folder).rglob("*.md"))
@@ -44,12 +44,12 @@ def pages():
 
 
 def prose_of(path):
-    """Return the text of a page without its blocks of code."""
+    """Return the text of a page without its code blocks."""
     return re.sub(r"^ *```.*?^ *```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
 def blocks():
-    """Return the blocks of commands of all pages, in their order."""
+    """Return the command blocks of all pages, in order."""
     all_blocks = []
     for path in pages():
         page = str(path.relative_to(ROOT))
@@ -62,7 +62,7 @@ def blocks():
 
 
 def words_of(code):
-    """Give the words of each command, with variables of the block in their places."""
+    """Yield the words of each command, with the block's variables replaced by their values."""
     variables = {}
     for line in code.replace("\\\n", " ").splitlines():
         assignment = re.fullmatch(r'(\w+)="(.*)"', line)
@@ -79,7 +79,7 @@ def words_of(code):
 
 
 def inline_commands():
-    """Give the page and the words of every command inside a line of text that has arguments."""
+    """Yield page and words of every command that is within a line of text and has arguments."""
     for path in pages():
         commands = re.findall(r"(?<!`)`((?:zoo|python zoo/\w+\.py) [^`]+)`(?!`)", prose_of(path))
         for code in commands:
@@ -89,7 +89,7 @@ def inline_commands():
 
 
 def commands_run_by(test):
-    """Return the words of each command whose page names a test that runs it, by the command, in the page's order."""
+    """Return command -> words, in the page's order, for the commands of which the page says that a test runs them."""
     commands = {}
     for block in blocks():
         if block.reason.partition("::")[2] == test:
@@ -98,16 +98,16 @@ def commands_run_by(test):
 
 
 def with_values(words, values):
-    """Return the words of a command with other values after some flags, and with the user's folder in place of ~."""
+    """Return a command's words with the values after some flags replaced, and with the user's folder instead of ~."""
     replaced = [values.get(flag, word) for flag, word in zip(["", *words], words, strict=False)]
     return [str(Path(word).expanduser()) if word.startswith("~") else word for word in replaced]
 
 
 def run_all(test, capsys, extra, values, run=main):
-    """Run the commands of pages that name a test, and return what each prints last, by the command.
+    """Run the commands of which pages say that a test runs them, and return command -> last printed line.
 
-    :param extra: word of a command -> the words that make it quick.
-    :param values: other values after some flags.
+    :param extra: word of a command -> words that make the command quick.
+    :param values: flag -> value that replaces the command's.
     """
     results = {}
     for line, words in commands_run_by(test).items():
@@ -120,7 +120,7 @@ def run_all(test, capsys, extra, values, run=main):
 
 
 def program_of(words):
-    """Return the module of the program that a command calls, and its arguments; None if it is not one of ours."""
+    """Return the module of the program that a command calls, and its arguments; None for another project's program."""
     (name,) = re.findall(r"^python zoo/(\w+)\.py", " ".join(words[:2])) or [None]
     if words[0] == "zoo" and words[1] in PROGRAMS:
         name = module_of(words[1])

@@ -1,4 +1,4 @@
-"""What data add to an algorithm's page: its scores and ranks, and the commands."""
+"""The parts of an algorithm's page that are generated from data: scores, ranks and commands."""
 
 import re
 

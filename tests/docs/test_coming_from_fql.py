@@ -1,4 +1,4 @@
-"""The page for readers of FQL's and QAM's code shows FQL as it is here."""
+"""The page for readers of FQL's and QAM's code shows this library's FQL."""
 
 import ast
 
@@ -6,7 +6,7 @@ from tests import ROOT, code_blocks
 
 
 def statements(code):
-    """Return the class FQL as code without docstrings and comments."""
+    """Return the statements of the class FQL, without docstrings and comments."""
     (fql,) = (node for node in ast.parse(code).body if isinstance(node, ast.ClassDef))
     for node in (fql, *fql.body):
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):

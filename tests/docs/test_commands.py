@@ -1,7 +1,7 @@
-"""Every command of the documentation is known to its program, and is run at a small size or says why it is not.
+"""Every command of the documentation is valid, and is run at a small size unless a comment gives a reason not to.
 
-A page's blocks of commands are run here, in a folder of their own. One with a comment before it is left out:
-``<!-- not run: needs a cluster -->``, or ``<!-- run by: tests/zoo/test_x.py::test_y -->``.
+The command blocks of a page are run here, in a separate folder. A block is left out if it follows a comment such as
+``<!-- not run: needs a cluster -->`` or ``<!-- run by: tests/zoo/test_x.py::test_y -->``.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ COMMANDS = sorted({(block.page, words) for block in BLOCKS for words in block.co
 FOLDERS = re.compile(r"(agents|benchmarks|docs|hyperparams|results|tests|tools|zoo)/")
 SYSTEM = {".", "cd", "curl", "docker", "export", "for", "hf", "pip", "pytest", "tar", "uv"}
 SYSTEM |= {"tensorboard", "wandb"}
-"""What is not of this project, and so not checked."""
+"""Programs of other projects, whose commands are not checked."""
 QUICK = "docs/monitor.md"
 RUN = sorted(
     {block.page for block in BLOCKS if not block.mark}, key=lambda page: (page != QUICK, page)
@@ -46,7 +46,7 @@ SMALLER = {
     "zoo.enjoy": "--episodes 1",
     "zoo.benchmark": "--dry-run",
 }
-"""What makes commands quick: program -> flags that are added; later ones win."""
+"""Program -> flags added to make its commands quick; later flags win."""
 
 
 @pytest.mark.parametrize("path", pages(), ids=lambda path: str(path.relative_to(ROOT)))
@@ -71,9 +71,9 @@ def test_its_program_knows_the_command(page, words):
 
 
 def complaint(words, is_part):
-    """Return what is wrong with a command, nothing true if it is right.
+    """Return what is wrong with a command; a false value if nothing is.
 
-    :param is_part: whether the sentence that it is in may go on with its arguments.
+    :param is_part: whether the surrounding sentence may continue with the command's arguments.
     """
     named = [word.partition("::")[0] for word in words if FOLDERS.match(word)]
     missing = [name for name in named if not (ROOT / name).exists()]
@@ -96,18 +96,18 @@ def complaint(words, is_part):
             for name in re.findall(r"from benchmarks(?:\.| import )(\w+)", source):
                 source += (ROOT / f"benchmarks/{name}.py").read_text()
             return [flag for flag in flags if flag.startswith("--") and f'"{flag}"' not in source]
-        case ["python", *_]:  # a file that the page has
+        case ["python", *_]:  # a file that is on the page
             return ""
     return words[0] not in SYSTEM and "no such program"
 
 
 def refusal(program, arguments):
-    """Return what a program's parser says against arguments, empty if it takes them."""
+    """Return why a program's parser rejects arguments; empty if it accepts them."""
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
             program.make_parser().parse_args(arguments)
-    except SystemExit:  # of --help too, which says nothing against them
+    except SystemExit:  # also raised for --help, without an error message
         return errors.getvalue()
     return ""
 
@@ -137,7 +137,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def sandbox(tmp_path, monkeypatch):
-    """Return the current folder of a user who has the repository and has trained a little."""
+    """Return the current folder of a user who has the repository and some short runs."""
     for name in ("benchmarks", "results"):
         shutil.copytree(ROOT / name, tmp_path / name)
     for seed in range(2):
@@ -158,7 +158,7 @@ def sandbox(tmp_path, monkeypatch):
 @pytest.mark.few(1)
 @pytest.mark.parametrize("page", RUN)
 def test_its_commands_run(page, sandbox, data, monkeypatch):
-    monkeypatch.setattr("zoo.report.page.all_figures", lambda *about: {})  # most of the work
+    monkeypatch.setattr("zoo.report.page.all_figures", lambda *about: {})  # drawing is slow
     for block in BLOCKS:
         for words in block.commands if block.page == page and not block.mark else ():
             if words[0] == "cd":
@@ -169,16 +169,16 @@ def test_its_commands_run(page, sandbox, data, monkeypatch):
 
 
 def smaller(program, arguments, data):
-    """Return the arguments that make a command quick."""
+    """Return arguments that make a command quick."""
     words = [*arguments]
-    if "--dry-run" not in arguments:  # a plan is made as a user gets it
+    if "--dry-run" not in arguments:  # a dry run gets the page's arguments unchanged
         words += SMALLER.get(program, "").split()
     if program in ("zoo.train", "zoo.tune"):
         prepare(arguments[arguments.index("--env") + 1], data)
         words += ["--dataset-dir", str(data)]
     if program == "zoo.train":
         words = ["--pretraining-steps", "0", *words]
-    if program == "zoo.compare" and "--with" in arguments:  # what another report wrote
+    if program == "zoo.compare" and "--with" in arguments:  # the file that another report wrote
         assert compare.main(["logs/", "-o", "theirs", "--reps", "50"]) == 0
     if program == "zoo.dataset" and arguments[0] == "generate":
         words += f"--episodes 1 --dataset-dir {data / 'generated'}".split()
@@ -188,7 +188,7 @@ def smaller(program, arguments, data):
 
 
 def prepare(env, data):
-    """Put the dataset of an environment into a folder: a generated one, or noise where OGBench has no oracle."""
+    """Put an environment's dataset into a folder: generated data, or noise if OGBench has no oracle."""
     spec = parse_env_name(env).spec
     if (data / f"{spec.name}.npz").exists():
         return
@@ -199,7 +199,7 @@ def prepare(env, data):
 
 
 def noise_arrays(env_id, steps):
-    """Return two trajectories in OGBench's format, without any meaning."""
+    """Return two meaningless trajectories in OGBench's format."""
     env = gymnasium.make(env_id).unwrapped
     rng, rows = np.random.default_rng(0), 2 * (steps + 1)
 

@@ -1,4 +1,4 @@
-"""What the reference pages are made of: flags from parsers, settings from declarations."""
+"""The sources of the reference pages: flags from parsers, settings from declarations."""
 
 import ast
 import inspect
@@ -71,7 +71,7 @@ def test_the_reference_lists_the_public_names_and_describes_them(module):
     assert set(re.findall(r"\w+", listed)) == names
     for name in names:
         value = getattr(module, name)
-        if inspect.isfunction(value) or inspect.isclass(value):  # not the aliases of types
+        if inspect.isfunction(value) or inspect.isclass(value):  # without type aliases
             homes = (value.__module__, module.__name__, "agents")
             places = {value.__module__, *(f"{home}.{name}" for home in homes)}
             assert places & described, f"no page of docs/reference/api has {name}"

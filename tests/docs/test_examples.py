@@ -1,4 +1,4 @@
-"""The examples in docstrings print what they show."""
+"""The examples in docstrings print the shown output."""
 
 import doctest
 import importlib
@@ -40,7 +40,7 @@ def test_public_names_have_examples(package):
     for name in package.__all__:
         value = getattr(package, name)
         is_ours = getattr(value, "__module__", "").startswith("agents")
-        # an algorithm class has its example on the site, made from its settings
+        # an algorithm class shows an example on the site that is generated from its settings
         if not is_ours or isinstance(value, ModelType):
             continue
         described = [value.__doc__ or "", importlib.import_module(value.__module__).__doc__ or ""]

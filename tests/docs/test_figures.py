@@ -1,4 +1,4 @@
-"""The committed figures show what their scores say today."""
+"""The committed figures agree with the current scores."""
 
 import re
 
@@ -21,5 +21,5 @@ def test_committed_figures_are_what_their_scores_draw(name):
         shapes.append(NUMBER.sub("", text))
         numbers.append(np.array(NUMBER.findall(text), float))
     assert shapes[0] == shapes[1], "run `python docs/make_figures.py`"
-    # fonts differ by less
+    # different fonts change positions by less
     assert np.allclose(*numbers, atol=0.5), "run `python docs/make_figures.py`"

@@ -1,4 +1,4 @@
-"""The notebook runs from its first cell to its last, and shows what it says."""
+"""The notebook runs completely, and its stored outputs agree."""
 
 import ast
 
@@ -12,7 +12,7 @@ from tests.docs.commands import ROOT
 def test_notebook_runs_in_eleven_cells_and_shows_what_it_says(tmp_path, monkeypatch):
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    # two threads that wait for each other crawl beside other work
+    # beside other work, two threads that wait for each other are very slow
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     notebook = nbformat.read(ROOT / "docs" / "first_steps.ipynb", as_version=4)
     assert len(notebook.cells) == 11

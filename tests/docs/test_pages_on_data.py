@@ -1,4 +1,4 @@
-"""The pages on data: their commands work in the order of the page, at a small size."""
+"""The pages about data: their commands work in the page's order, at a small size."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch):
-    """Return an empty folder, which is the current one and the user's."""
+    """Return an empty folder that is both the current folder and the user's home."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -35,12 +35,12 @@ def place(tmp_path, monkeypatch):
 
 
 def results_with(results, text):
-    """Return the results of the commands that have a text in them."""
+    """Return the results of the commands that contain a text."""
     return [result for line, result in results.items() if text in line]
 
 
 def recording(env="Pendulum-v1", file="my.npz"):
-    """Return the page's code that records a dataset, of fewer episodes."""
+    """Return the page's code that records a dataset, with fewer episodes."""
     code, *_ = code_blocks("docs/data.md", "python")
     return code.replace('record("Pendulum-v1", 50, "my.npz")', f'record("{env}", 3, "{file}")')
 
@@ -85,7 +85,7 @@ def test_every_command_for_ogbenchs_images_works(place, capsys):
     if not any(map(_works, PLATFORMS)):
         pytest.skip("MuJoCo can draw nothing here")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    environment.pop(VARIABLE, None)  # the program finds out how to draw
+    environment.pop(VARIABLE, None)  # unset, so that the program chooses a renderer
 
     def run(words):
         code = "import sys, zoo.terminal.cli; sys.exit(zoo.terminal.cli.main())"
@@ -111,7 +111,7 @@ def test_every_command_for_ogbenchs_images_works(place, capsys):
 
 
 def test_every_command_of_robomimics_page_works(place, capsys):
-    """The demonstrations are scripted ones in robomimic's layout: the real ones can only be downloaded."""
+    """The demonstrations are scripted ones in robomimic's layout, because the original ones can only be downloaded."""
     pytest.importorskip("robosuite", reason=f"needs `{INSTALL}`")
     record(place / ".robomimic" / "lift" / "mh" / FILE, 3)
     train = "--offline-steps 4 --eval-freq 2 --eval-episodes 1 --n-eval-envs 1 --device cpu"
@@ -125,7 +125,7 @@ def test_every_command_of_robomimics_page_works(place, capsys):
     name = "test_every_command_of_robomimics_page_works"
     results = run_all(name, capsys, extra, {"--online-steps": "6"})
     trained = results_with(results, "zoo train")
-    # reported, and out of reach within 12 steps
+    # success is reported, but cannot be reached within 12 steps
     assert [result["success"] for result in trained] == [0.0, 0.0]
     config = config_of(place / "logs_of_trqam" / "trqam" / f"{NAME}_1")
     assert config["settings"]["observation_scale"] == "range"

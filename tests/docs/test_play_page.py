@@ -1,4 +1,4 @@
-"""Every command of docs/play.md, as it stands there, with fewer episodes."""
+"""Every command of docs/play.md, unchanged except for fewer episodes."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from zoo.envs.rendering import choose_platform
 
 @pytest.fixture(autouse=True)
 def _logs(tmp_path, monkeypatch):
-    """Work where there are two runs and a saved model."""
+    """Run in a folder with two runs and a saved model."""
     model = maze_model(seed=3)
     for _ in range(2):
         model.save(save_run(tmp_path / "logs", model).best_model)
@@ -38,8 +38,8 @@ def test_a_command_of_the_page_runs(words, tmp_path):
 
 def test_the_snippet_that_saves_a_policy_runs():
     (snippet,) = code_blocks("docs/play.md", "python")
-    names = {"observation": np.zeros(maze_model().observation_space.shape)}  # it has a shape
-    exec(snippet, names)  # more names follow
+    names = {"observation": np.zeros(maze_model().observation_space.shape)}  # has a shape
+    exec(snippet, names)  # the snippet defines more names
     assert names["action"].shape == (2,)
     assert agents.load_policy("policy.safetensors").seeds == [3]
     assert ENV in snippet

@@ -1,4 +1,4 @@
-"""The page on networks of one's own as the flow, and its example."""
+"""The page about custom networks as the behaviour flow, and its example."""
 
 import gymnasium
 import numpy as np
@@ -22,7 +22,7 @@ def test_the_page_runs_as_it_stands(definition, usages, tmp_path, monkeypatch):
     np.savez("my_data.npz", **toy_dataset(60, 3, 1))
     names = {"env": gymnasium.make("Pendulum-v1"), "gymnasium": gymnasium, "np": np}
     code = code_blocks("docs/pretrained.md", "py")[definition]
-    # its random weights blow up, which is refused of a finished one
+    # with `train=True`, because a finished flow with such large outputs is rejected, and its weights are random
     exec(code.replace("action_shape=(4, 1)", "action_shape=(4, 1), train=True"), names)
     for usage in usages:
         code = code_blocks("docs/pretrained.md", "python")[usage]
@@ -30,7 +30,7 @@ def test_the_page_runs_as_it_stands(definition, usages, tmp_path, monkeypatch):
             code = code.replace(old, new)
         exec(code, names)
     assert not names["model"].find_divergence()
-    # an action of the box is played as it is
+    # an action within the bounds is executed unchanged
     names["env"].reset(seed=0)
     names["env"].step(np.float32([1.25]))
     assert names["env"].unwrapped.last_u == 1.25

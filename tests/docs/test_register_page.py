@@ -1,4 +1,4 @@
-"""The page on registering an agent: its Python code runs as it stands."""
+"""The page about registering an agent: its Python code runs unchanged."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from tests.common.toys import toy_dataset
 
 @pytest.fixture(autouse=True)
 def _folder(write_agent):
-    """Put the page's agent, and data of Pendulum that mean nothing, into the current folder."""
+    """Write the page's agent and a meaningless dataset of Pendulum into the current folder."""
     write_agent(example(), "my_agents")
     np.savez("my.npz", **toy_dataset(400, 3, 1, length=200))
 

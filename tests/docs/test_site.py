@@ -1,4 +1,4 @@
-"""The site: what its search lists first, and that every page leads to the others."""
+"""The site: the first results of its search, and links between all pages."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ PAGES = {
 @pytest.mark.skipif(not shutil.which("node"), reason="needs Node.js")
 def test_search_lists_users_pages_first_and_the_named_one_on_top():
     scorer = (ROOT / "docs" / "assets" / "search.js").read_text()
-    # as Sphinx asks for the score of a page: name, title, anchor, description, its own score
+    # the arguments with which Sphinx asks for a page's score: name, title, anchor, description, score
     index = json.dumps([[page, title, "", "", 5] for page, title in PAGES.items()])
     code = (
         f"const window = {{location: {{search: '?q=train'}}}};\n{scorer}\n"

@@ -1,4 +1,4 @@
-"""How many random examples are tried: few and always the same in a plain run, many new ones with ``make fuzz``."""
+"""Number of random examples: a few fixed ones in a plain run, many new ones with ``make fuzz``."""
 
 from hypothesis import HealthCheck, settings
 
@@ -20,4 +20,4 @@ settings.register_profile(
     print_blob=True,
     suppress_health_check=SLOW_EXAMPLES,
 )
-settings.load_profile("short")  # before pytest loads the profile of --hypothesis-profile
+settings.load_profile("short")  # loaded before pytest loads the profile of --hypothesis-profile

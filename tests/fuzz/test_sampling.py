@@ -1,4 +1,4 @@
-"""Sampled sequences against a plain reading of what an H-step sequence is, one step after the other."""
+"""Sampled sequences, compared with a plain step-by-step implementation of an H-step sequence."""
 
 import itertools
 import warnings
@@ -14,12 +14,12 @@ from tests.common.data.helpers import all_sequences, compacted, empty_buffer
 from tests.common.toys import seeded
 
 ENDINGS = ("terminated", "truncated", "jump")
-"""How a trajectory ends: by the task, by a time limit, or because other transitions follow."""
+"""How a trajectory ends: the task terminates, a time limit truncates, or other transitions follow."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One transition; observations and actions are numbers that occur once."""
+    """One transition; each observation and each action is a number that occurs once."""
 
     observation: float
     action: float
@@ -31,7 +31,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Case:
-    """A buffer: its settings, the trajectories of its dataset, and what each environment does at each step."""
+    """A buffer: its settings, the trajectories of its dataset, and the steps of each environment."""
 
     horizon: int
     gamma: float
@@ -85,10 +85,10 @@ def sequences(stream, case):
 
 
 def expected(case, streams):
-    """Return what each replica may sample from the dataset and from its environments.
+    """Return the sequences that each replica may sample from the dataset and from its environments.
 
-    A single learner's dataset goes on in the first environment's transitions until some of these are overwritten,
-    unless the two are kept apart.
+    In a buffer of one replica, the dataset continues with the first environment's transitions until some of these are
+    overwritten, unless dataset and environments are kept apart.
     """
     dataset = [*itertools.chain(*case.dataset)]
     rings = [stream[-case.size :] for stream in streams]
@@ -113,7 +113,7 @@ SMALL = st.integers(-8, 0).map(lambda eighths: eighths / 8)
 
 @st.composite
 def trajectories(draw, horizon):
-    """Draw a dataset, some of whose trajectories are as long as a chunk."""
+    """Generate a dataset, with some trajectories as long as a chunk."""
     lengths = draw(st.lists(st.integers(1, 7), max_size=6))
     if not lengths:
         return []
@@ -140,7 +140,7 @@ def cases(draw):
     envs = replicas * envs_per_replica
     outcomes = st.tuples(SMALL, st.sampled_from(["goes on", "goes on", "goes on", *ENDINGS]))
     size = draw(st.integers(1, 2 * horizon))
-    steps = draw(st.integers(0, 3 * size))  # which often overwrites what came first
+    steps = draw(st.integers(0, 3 * size))  # often enough steps to overwrite the first ones
     shortens = draw(st.booleans())
     moves = st.one_of(
         *3 * [st.lists(outcomes, min_size=envs, max_size=envs)], st.just([(0.0, "restart")])
@@ -187,7 +187,7 @@ def arrays(case):
 
 
 def buffer_of(case):
-    """Return a buffer that holds the dataset."""
+    """Return a buffer with the dataset."""
     buffer = empty_buffer(
         case.size,
         case.envs,
@@ -202,7 +202,7 @@ def buffer_of(case):
     )
     if case.dataset:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about ends that nothing marks
+            warnings.simplefilter("ignore")  # ignore warnings about unmarked ends
             buffer.load_dataset(arrays(case))
     return buffer
 
@@ -253,7 +253,7 @@ def rows_of(batch, replica):
 
 
 def assert_same(rows, expected):
-    """Compare sequences, in any order: the first observation names one."""
+    """Compare sequences in any order; the first observation identifies a sequence."""
     np.testing.assert_allclose(sorted(rows), sorted(expected), rtol=1e-5, atol=1e-5)
 
 
@@ -278,6 +278,6 @@ def test_sequences_that_can_be_drawn_are_those_of_the_definition(case, seed, siz
         rows = rows_of(sample, replica)
         by_observation = {row[0]: row for row in offline + online}
         assert_same(rows, [by_observation[row[0]] for row in rows])
-        if case.balanced and offline and online:  # half of each
+        if case.balanced and offline and online:  # half of the batch from each
             is_offline = [row[0] in {first for first, *_ in offline} for row in rows]
             assert is_offline == [True] * (size // 2) + [False] * (size - size // 2)

@@ -1,4 +1,4 @@
-"""Every shipped settings file."""
+"""Every settings file of the package."""
 
 from functools import cache
 
@@ -22,14 +22,14 @@ from zoo.settings.request import TrainRequest
 
 STATUSES = ("published", "tuned here", "untuned")
 DOMAINS = {f"{spec.environment}-{spec.kind}" for spec in DATASETS.values()}
-# (profile, algorithm) -> its entries; without an algorithm the protocol that all share
+# (profile, algorithm) -> entries; without an algorithm, the entries shared by all algorithms
 SECTIONS = {(profile, ""): shared_profile(profile) for profile in shared_profiles()}
 for _algo in algorithm_ids():
     for _profile, _entries in read_profiles(_algo).items():
         SECTIONS[_profile, _algo] = _entries
 PAPER_DOMAINS = [name for name in shared_profile("trqam") if name in DOMAINS]
 STEPS = {"offline_steps", "online_steps"}
-OWN_STEPS = dict.fromkeys(("rlpd", "sac", "td3", "tqc", "crossq"), STEPS)  # these train online only
+OWN_STEPS = dict.fromkeys(("rlpd", "sac", "td3", "tqc", "crossq"), STEPS)  # only online
 
 
 @pytest.mark.parametrize("algo", algorithm_ids())
@@ -39,7 +39,7 @@ def test_the_protocol_is_not_in_the_files_of_algorithms(algo):
 
 
 def effective(config):
-    """Return what a run does and all settings of its algorithm."""
+    """Return the settings of a run and of its algorithm."""
     return {**vars(config.run), **config.settings}
 
 
@@ -76,7 +76,7 @@ def test_entries_of_a_task_lie_over_those_of_its_domain(profile, suite):
         request = TrainRequest(algo="fql", env=task.name, profile=profile)
         config = load_config(request, benchmark)
         values = effective(config)
-        # a profile also has settings of other algorithms
+        # a profile also has settings that this algorithm lacks
         for key in expected.keys() & values.keys():
             assert values[key] == expected[key], (task.name, key)
         assert config.departures == {}

@@ -1,4 +1,4 @@
-"""Comparing an algorithm with recorded numbers: losses, gradients, actions, and three updates."""
+"""Comparison of an algorithm with recorded numbers: losses, gradients, actions, and three updates."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ TOLERANCES = {
     "adam": 3e-5,
     "dual": 1e-6,
 }
-"""Float32, at least five times the error of an independent implementation; ``docs/parity.md`` says what is measured."""
+"""Tolerances for float32, at least five times an independent implementation's error; see ``docs/parity.md``."""
 TARGET = "target_"
-"""Prefix of a target network: module ``target_x`` follows module ``x``."""
+"""Prefix of a target network: module ``target_x`` tracks module ``x``."""
 LOSS_FLOOR = 0.01
 RELIABLE = 1e-3
-"""Adam divides by the gradient's own size, so entries with a tiny gradient carry amplified rounding."""
+"""Smallest reliable gradient: Adam divides by its magnitude, which amplifies the rounding of tiny gradients."""
 OFF = 0.02
-"""A parameter is off if its error is larger than this share of the learning rate."""
+"""A parameter is wrong if its error exceeds this fraction of the learning rate."""
 
 Quantity = tuple[str, str, float]
-"""What is compared, the name of its tolerance, and its error."""
+"""What is compared, the name of the tolerance, and the error."""
 
 
 class Row(NamedTuple):
-    """One quantity with its error and the error that is allowed."""
+    """A compared quantity, with its error and tolerance."""
 
     quantity: str
     error: float
@@ -59,14 +59,14 @@ def compare(
 ) -> list[Row]:
     """Compare an algorithm with recorded numbers.
 
-    :param tolerances: over those of the fixture, which are over `TOLERANCES`.
+    :param tolerances: override the fixture's tolerances, which override `TOLERANCES`.
     """
     limits = {**TOLERANCES, **fixture.meta.get("tolerances", {}), **(tolerances or {})}
     return [Row(name, error, limits[kind]) for name, kind, error in _quantities(fixture, ours)]
 
 
 def _quantities(fixture: Fixture, ours: OurAgents) -> Iterator[Quantity]:
-    """Compare everything; draws and losses come first, since what follows builds on them."""
+    """Compare everything; noise and losses come first, because the other quantities depend on them."""
     yield from _draws(fixture, ours.create(fixture))
     intermediates = ours.create(fixture).intermediates()
     assert "td_target" in intermediates or "out/td_target" not in fixture
@@ -83,10 +83,11 @@ def _quantities(fixture: Fixture, ours: OurAgents) -> Iterator[Quantity]:
 
 
 def _draws(fixture: Fixture, agent: Agent) -> Iterator[Quantity]:
-    """Compare the declared draws of an update with the recorded ones by name, shape and distribution.
+    """Compare the declared noise of an update with the recorded noise: name, shape and distribution.
 
-    The error is the largest distance of the two distribution functions times the root of the number of recorded values
-    (Kolmogorov and Smirnov), of which equal distributions exceed 2.5 once in 100,000 times; infinite for another shape.
+    The error is the largest distance between the two distribution functions times the square root of the number of
+    recorded values (Kolmogorov and Smirnov). Equal distributions exceed 2.5 once in 100,000 times. The error is
+    infinite for another shape.
     """
     declared, many = agent.draws(len(fixture.batch["rewards"])), agent.draws(2_000)
     updates = [fixture.noise(step) for step in (1, 2, 3)]
@@ -103,7 +104,7 @@ def _draws(fixture: Fixture, agent: Agent) -> Iterator[Quantity]:
 
 
 def _gradients(fixture: Fixture, gradients: Mapping[str, Any]) -> Iterator[Quantity]:
-    """Compare each parameter's gradient and their norm; a path that is left out has no gradient."""
+    """Compare each parameter's gradient and the gradient norm; parameters outside the loss have no gradient."""
     recorded = fixture.below("grad/")
     assert gradients.keys() <= recorded.keys()
     square = 0.0
@@ -116,13 +117,13 @@ def _gradients(fixture: Fixture, gradients: Mapping[str, Any]) -> Iterator[Quant
 
 
 def _updates(fixture: Fixture, agent: Agent) -> Iterator[Quantity]:
-    """Compare total loss, parameters, the optimiser's state and multipliers over three updates."""
+    """Compare total loss, parameters, optimiser state and multipliers over three updates."""
     earlier = dict[str, Array]()
     for step in (1, 2, 3):
         total = np.asarray(fixture.total(step))
         yield f"total at update {step}", "total", _error(agent.update(step), total, LOSS_FLOOR)
         recorded = fixture.below(f"params_after_{step}/")
-        if recorded:  # not after the second
+        if recorded:  # not recorded after the second update
             parameters = agent.as_recorded(dict(agent.parameters()))
             errors = {
                 path: np.abs(to_array(parameters[path]) - array) for path, array in recorded.items()
@@ -141,9 +142,10 @@ def _parameters(
 ) -> Iterator[Quantity]:
     """Compare all parameters.
 
-    Trained parameters with a reliable gradient are compared one by one; of the rest, the share that is off. Adam
-    turns a gradient that is pure rounding into a whole step in either direction. A target network takes over tau
-    of such an error in each update; that of the second is not recorded, and counts as large as the first or third.
+    Trained parameters with a reliable gradient are compared one by one. For all others, the fraction of wrong
+    parameters is compared, because Adam turns a gradient that is only rounding into a full step in either direction. In
+    each update, a target network takes over a share tau of this error. The error of the second update is not recorded,
+    and is assumed to be as large as that of the first or third.
     """
     rate, tau = float(fixture.meta["adam"]["lr"]), float(fixture.config["tau"])
     off, count = 0, 0
@@ -166,7 +168,7 @@ def _parameters(
 
 
 def _error(value: Any, expected: Array, floor: float | None) -> float:
-    """Return the error of numbers, relative to the largest recorded one and at least to a floor.
+    """Return the error relative to the largest recorded magnitude, or to the floor if that is larger.
 
     Without a floor, the error is absolute.
     """
@@ -179,7 +181,7 @@ def _error(value: Any, expected: Array, floor: float | None) -> float:
 
 
 def _largest(values: Array) -> float:
-    """Return the largest value, NaN if one is not a number; 0 of none."""
+    """Return the largest value; NaN if any is NaN, 0 for an empty array."""
     return float(np.max(values, initial=0.0))
 
 

@@ -18,7 +18,7 @@ META = "meta"
 
 @dataclass(frozen=True)
 class Fixture:
-    """Recorded numbers of one agent: every array by its key, and what was recorded."""
+    """Recorded numbers of one agent: arrays by key, and metadata."""
 
     arrays: Mapping[str, Array]
     meta: Mapping[str, Any]
@@ -31,12 +31,12 @@ class Fixture:
 
     @property
     def id(self) -> str:
-        """The algorithm."""
+        """Id of the algorithm."""
         return str(self.meta["id"])
 
     @property
     def config(self) -> dict[str, Any]:
-        """The original's settings, under its own names; one without chunks plans single actions."""
+        """The original's settings, under the original's names; without chunks, single actions are sampled."""
         single_actions = {"horizon_length": 1, "action_chunking": True}
         return {**single_actions, **self.meta["config"]}
 
@@ -57,7 +57,7 @@ class Fixture:
 
     @property
     def losses(self) -> dict[str, Array]:
-        """The losses of the first update, by name; a form with ``_masked`` after its name replaces the other."""
+        """The losses of the first update, by name; a loss with the suffix ``_masked`` replaces the one without."""
         losses = self.below("loss/")
         masked = [name for name in losses if name.endswith("_masked")]
         for name in masked:
@@ -65,11 +65,11 @@ class Fixture:
         return losses
 
     def noise(self, step: int) -> dict[str, Array]:
-        """Return every random draw of update 1, 2 or 3, by role."""
+        """Return all noise of update 1, 2 or 3, by role."""
         return self.below(f"noise/step_{step}/")
 
     def total(self, step: int) -> float:
-        """Return the total loss at the start of update 1, 2 or 3, in the masked form if there is one."""
+        """Return the total loss at the start of update 1, 2 or 3; the masked one if it was recorded."""
         unmasked = float(self["loss/total"]) - float(self.losses["total"])
         return float(self[f"loss_total/step_{step}"]) - unmasked
 
@@ -90,7 +90,7 @@ def read_fixture(path: Path) -> Fixture:
 
 
 def find_fixtures(folder: Path) -> list[Path]:
-    """Return the files of all fixtures below a folder, sorted; the ``meta`` of other files names no ``id``."""
+    """Return the files of all fixtures below a folder, sorted; files of other kinds have no ``id`` in ``meta``."""
     return [path for path in sorted(folder.rglob("*.npz")) if '"id"' in _meta_of(path)]
 
 

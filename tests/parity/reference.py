@@ -1,4 +1,4 @@
-"""Our algorithms beside recorded numbers: translates the names of the reference implementations into ours."""
+"""Comparison with reference implementations: translates their names into this library's."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ from tests.parity.fixture import Fixture, find_fixtures
 OWN_FIXTURES = Path(__file__).parent / "fixtures"
 
 SETTINGS = {
-    "tau": "tau",  # which QAM's paper calls another one
+    "tau": "tau",  # QAM's paper calls another setting `tau`
     "inv_temp": "inverse_temperature",
     "num_qs": "ensemble_size",
     "ensemble_ct": "ensemble_size",
@@ -30,18 +30,18 @@ SETTINGS = {
     "max_reward": "reward_max",
     "ema": "policy_tau",
     "layer_norm": "critic_layer_norm",
-    "const_std": "sample_std",  # actions are recorded with this noise
+    "const_std": "sample_std",  # standard deviation of the noise with which actions are recorded
 }
-"""The reference's settings -> ours, where neither its name nor the `reference` of a declaration is the other's."""
+"""The reference's settings -> ours, for names that differ and are not the `reference` of a declaration."""
 VALUES: dict[str, dict[Any, Any]] = {
-    "rho": {"mean": 0.0, "min": 1.0},  # of two critics
+    "rho": {"mean": 0.0, "min": 1.0},  # pessimism with two critics
     "sampler": {True: "ddpm_clipped", False: "jump"},
     "target": {"actor": "policy"},
     "rival": {"actor": "policy", "min": "smaller"},
     "policy_tau": {0.999: 0.001},
     "sample_std": {True: 1.0},
 }
-"""Our settings -> the reference's values -> ours, where they differ."""
+"""Our settings -> the reference's values -> ours, for values that differ."""
 UNUSED = {
     "agent_name",
     "residual",  # false in every fixture
@@ -49,7 +49,7 @@ UNUSED = {
     "action_dim",
     "ac_action_dim",
     "actor_hidden_dims",
-    "value_hidden_dims",  # together they are `net_arch`
+    "value_hidden_dims",  # they are combined in `net_arch`
     "fql_alpha",
     "edit_scale",
     "edit_target_entropy",
@@ -68,12 +68,12 @@ UNUSED = {
     "q_agg_actor",
     "drift_batch_size",
     "drift_eps",
-    "separate",  # does not run in the reference
-    "bc_only",  # `pretraining_steps`: a phase of a run, not another agent
+    "separate",  # never used by the reference
+    "bc_only",  # our `pretraining_steps`, a phase of a run instead of another agent
     "clip_grad",  # `max_grad_norm`, from the fixture's meta
-    "h",  # recorded as `horizon_length` too
+    "h",  # also recorded as `horizon_length`
 }
-"""What is no setting of the algorithms that are recorded with it, or that the reference does not use."""
+"""Recorded entries that are not settings of the algorithm, or that the reference does not use."""
 MODULES: dict[str, dict[str, str]] = {
     "qam_f": {"one_step_actor": "one_step"},
     "qam_e": {"edit_actor": "edit", "edit_alpha": "temperature"},
@@ -97,21 +97,21 @@ MODULES: dict[str, dict[str, str]] = {
     "idql": {"score_model": "denoiser"},
     "rql": {"value": "critic", "actor": "flow"},
 }
-"""The reference's modules -> ours, where they are neither of one name nor among those that several algorithms share."""
+"""The reference's modules -> ours, for names that differ and are not among those shared by several algorithms."""
 SHARED_MODULES = {
     "actor_slow": "behaviour",
     "actor_fast": "fine_tuned",
     "actor_bc_flow": "behaviour",
     "actor_onestep_flow": "one_step",
 }
-LOSSES = {"alpha": "temperature"}  # the reference's loss names -> ours, where they differ
-# losses that the reference records with their weight
+LOSSES = {"alpha": "temperature"}  # the reference's names of losses -> ours, if they differ
+# losses that the reference records after multiplying them by their weights
 WEIGHTED = {
     ("rebrac", "bc"),
     ("rlpd", "bc"),
     ("iql", "td"),
 }
-DIAGNOSTICS = {"path_kl"}  # recorded beside the losses, but in no total: logged without our suffix
+DIAGNOSTICS = {"path_kl"}  # recorded beside the losses, logged without `_loss`
 # recorded intermediates -> entries of our `targets`
 INTERMEDIATES = {
     "td_next_action": "next_actions",
@@ -126,14 +126,14 @@ INTERMEDIATES = {
 
 
 TOLERANCES = {"cgql_linex": {"gradient": 1e-4, "gradient_norm": 1e-4, "adam": 1e-4}}
-"""Where an algorithm's float32 is rougher: linex takes the exponential of a difference of Q-values."""
+"""Larger tolerances for algorithms with larger float32 errors: linex exponentiates a difference of Q-values."""
 
 Arrays = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Agent:
-    """One of our models with the fixture that says what its settings and parameters are called."""
+    """One of our models, with the fixture that names its settings and parameters."""
 
     model: FlowAlgorithm
     fixture: Fixture
@@ -150,7 +150,7 @@ class Agent:
             yield path, find_parameter(self.model.policy.nets[name], below)
 
     def as_recorded(self, tensors: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
-        """Return tensors by reference path in the reference's shapes, without axes of replicas."""
+        """Return tensors by reference path, in the reference's shapes, without replica axes."""
         shapes = {path: array.shape for path, array in self.fixture.parameters.items()}
         return {path: t.reshape(shapes[path]) for path, t in tensors.items() if t is not None}
 
@@ -168,7 +168,7 @@ class Agent:
         }
 
     def inputs(self, step: int = 1) -> tuple[Batch, dict[str, Tensor]]:
-        """Return the recorded batch, reduced to what an update sees, and the draws of update 1, 2 or 3."""
+        """Return the recorded batch, reduced to what an update uses, and the noise of update 1, 2 or 3."""
         config, batch = self.fixture.config, self.tensors(self.fixture.batch)
         actions = batch["actions"]
         actions = actions.flatten(2) if config["action_chunking"] else actions[:, :, 0]
@@ -219,7 +219,7 @@ class Agent:
         squares: dict[str, float] = {}
         for path, parameter in self.parameters():
             module = path.partition("/")[0]
-            # a target network has no moments
+            # a target network has no optimiser state
             moments = self.model.policy.optimizer.state.get(parameter, {})
             for kind, name in (("m", "exp_avg"), ("v", "exp_avg_sq")):
                 if name in moments:
@@ -236,7 +236,7 @@ class Agent:
 
 
 class OurAgents:
-    """Makes the built-in algorithms that are compared with recorded numbers."""
+    """Creates the built-in algorithms that are compared with recorded numbers."""
 
     agent_class = Agent
 
@@ -259,7 +259,7 @@ class OurAgents:
 
 
 def our_names(id: str) -> dict[str, str]:
-    """Return the reference's names of an algorithm's settings -> ours."""
+    """Return the reference's names -> ours, for an algorithm's settings."""
     declared = agents.get(id).method.declared()
     names = {}
     for name, declaration in declared.items():
@@ -305,6 +305,6 @@ def find_parameter(module: nn.Module, path: str) -> nn.Parameter:
 
 
 def fixture_paths() -> list[Path]:
-    """Return every algorithm fixture: in the folder that PARITY_FIXTURES names, and the project's own common ones."""
+    """Return the files of all fixtures: those in the folder named by PARITY_FIXTURES, and the project's common ones."""
     folder = Path(os.environ.get("PARITY_FIXTURES", OWN_FIXTURES))
     return sorted({*find_fixtures(folder), *find_fixtures(OWN_FIXTURES / "common")})

@@ -1,6 +1,7 @@
-"""Every algorithm against recorded numbers of its reference implementation, by one checker.
+"""Every algorithm compared with recorded numbers of its reference implementation, by one checker.
 
-Fixtures are found in the folder named by the environment variable PARITY_FIXTURES (default: the copy beside this file).
+Fixtures are read from the folder named by the environment variable PARITY_FIXTURES (default: the copy next to this
+file).
 """
 
 from functools import cache
@@ -27,7 +28,7 @@ def fixture(request):
 
 
 def check(fixture, ours, of=""):
-    """Compare, and fail with every quantity that does not hold, of those with a word in their name."""
+    """Compare, and fail with all quantities that are wrong, among those with a word in their name."""
     rows = compare(fixture, ours, TOLERANCES.get(fixture.id))
     assert not [row for row in rows if of in row.quantity and not row.holds]
 
@@ -48,7 +49,7 @@ def test_updates_on_cuda_equal_the_reference(fixture):
 
 
 class CompiledAgent(Agent):
-    """Requires that updates are compiled: a compiler that has failed raises nothing."""
+    """Requires that updates are compiled, because a failed compilation raises no error."""
 
     def update(self, step):
         total = super().update(step)

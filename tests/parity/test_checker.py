@@ -1,4 +1,4 @@
-"""Each planted mistake is told as what it is: a check that sees nothing would pass everything."""
+"""Each planted mistake is reported as what it is; a checker that notices nothing would pass everything."""
 
 import copy
 from dataclasses import replace
@@ -19,7 +19,7 @@ from tests.parity.reference import OWN_FIXTURES, Agent, OurAgents
 
 
 def setting(name, factor):
-    """Plant a multiple of a recorded setting."""
+    """Plant a mistake that multiplies a recorded setting."""
 
     def plant(patch):
         create = OurAgents.create
@@ -43,7 +43,7 @@ def losses_without_numbers(patch):
 
 
 def draw(name, make):
-    """Plant another draw of QAM; ``make`` takes the algorithm."""
+    """Plant other noise in QAM; ``make`` creates it from the algorithm."""
 
     def plant(patch):
         noise = QAM.noise
@@ -73,12 +73,12 @@ def targets_after_the_step(patch):
 
 
 def misspelt(hook):
-    """Plant a hook of QAM by another name."""
+    """Plant a misspelt name of one of QAM's hooks."""
     return lambda patch: patch.setattr(QAM, f"{hook}s", getattr(QAM, hook), raising=False)
 
 
 PLANTS = {
-    # Adam's parameters hardly show it
+    # the parameters after Adam's step hardly change
     "bound of the gradient": ("qam", setting("max_grad_norm", 0.5), "adam after update 1"),
     "moving average": ("qam", setting("tau", 2), "targets after update 1"),
     "learning rate": ("fql", setting("lr", 0.5), "share off after update 1"),
@@ -110,6 +110,6 @@ def test_a_planted_mistake_is_told(name, monkeypatch):
     plant(monkeypatch)
     rows = compare(read_fixture(OWN_FIXTURES / "open" / f"{fixture}.npz"), OurAgents())
     report = " ".join(row.quantity for row in rows if not row.holds)
-    if message not in report:  # no number changes where a hook is not called
+    if message not in report:  # if a hook is not called, no number changes
         report += " ".join(find_habits(agents.get(fixture).method(), *SPACES)["hooks"])
     assert message in report

@@ -1,4 +1,4 @@
-"""Batches of online training against those of the authors' replay buffer: the same transitions, the same starts."""
+"""Batches of online training, compared with the authors' replay buffer: the same transitions and starts."""
 
 import json
 from functools import cache
@@ -20,7 +20,7 @@ def arrays():
 
 
 def recorded(prefix):
-    """Return the arrays below a prefix, by the rest of their key."""
+    """Return the arrays whose keys begin with a prefix, by the rest of the key."""
     return {
         key.removeprefix(prefix): array for key, array in arrays().items() if key.startswith(prefix)
     }
@@ -30,7 +30,7 @@ GAMMA = json.loads(str(arrays()["meta"]))["discount"]
 
 
 class RecordedEnv(SpacesEnv):
-    """Answers with the recorded transitions, whatever is played."""
+    """Returns the recorded transitions, whatever the action."""
 
     def __init__(self):
         super().__init__(2, 2)
@@ -58,7 +58,7 @@ def test_batches_after_online_steps_are_the_references(horizon, chunked, balance
         action_chunking=chunked,
         balanced_sampling=balanced,
         buffer_size=400,
-        learning_starts=1_000,  # uniform actions precede the first update, and all of these steps do
+        learning_starts=1_000,  # later than all of these steps, so that actions are uniform
     )
     model.load_dataset(recorded("data/"))
     actions = iter(recorded("stream/")["actions"])
@@ -67,7 +67,7 @@ def test_batches_after_online_steps_are_the_references(horizon, chunked, balance
     sources = ["dataset", "online"] if balanced else ["joined"]
     parts = [recorded(f"{source}/H{horizon}/") for source in sources]
     expected = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    # every start that the reference draws, in its order, and none beside
+    # exactly the starts that the reference samples, in the same order
     assert buffer.count_starts() == len(expected["rewards"])
     chunks = expected["actions"][:, : horizon if chunked else 1]
     pairs = {
@@ -81,5 +81,5 @@ def test_batches_after_online_steps_are_the_references(horizon, chunked, balance
     }
     batch = all_sequences(buffer).tensors()
     for name, values in pairs.items():
-        # rewards are float64 sums there, float32 sums here
+        # the reference sums rewards in float64, this library in float32
         np.testing.assert_allclose(batch[name][0], values, rtol=1e-6, atol=2e-6, err_msg=name)

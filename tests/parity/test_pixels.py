@@ -1,4 +1,4 @@
-"""The image encoder against recorded numbers of FQL's, which is OGBench's, and random crops against FQL's."""
+"""The image encoder compared with recorded numbers of FQL's (OGBench's) encoder, and random crops with FQL's crops."""
 
 import json
 import math
@@ -16,7 +16,7 @@ from agents.common.sb3.encoders import ImpalaEncoder
 from tests.common.toys import seeded
 from tests.parity.reference import OWN_FIXTURES
 
-SIZES = ("even", "odd")  # of the images' sides
+SIZES = ("even", "odd")  # lengths of the images' sides
 
 
 @cache
@@ -30,7 +30,7 @@ def image_space(channels, *sides):
 
 
 def parameters(size, kind):
-    """Return the recorded parameters of a kind under our names; kernels get their channels first."""
+    """Return the recorded parameters of a kind under our names, with kernels transposed to channels first."""
 
     def array(name):
         return recorded()[f"{size}/{kind}/{name}"]
@@ -41,7 +41,7 @@ def parameters(size, kind):
         named[f"weights.{index}"] = array(f"{name}/kernel").permute(3, 2, 0, 1)[None]
         named[f"biases.{index}"] = array(f"{name}/bias")[None]
     kernel = array("MLP_0/Dense_0/kernel")
-    # rows go from (height, width, channels) to channels first; after three halvings a side has two pixels
+    # reorder rows from (height, width, channels) to channels first; after three halvings, a side has two pixels
     kernel = kernel.unflatten(0, (2, 2, -1)).permute(2, 0, 1, 3).flatten(0, 2)
     named["mlp.weights.0"] = kernel[None]
     named["mlp.biases.0"] = array("MLP_0/Dense_0/bias")[None]
@@ -74,7 +74,7 @@ def test_the_defaults_are_impala_small():
     assert sizes == sorted(map(math.prod, shapes.values()))
 
 
-# one after the other, or as groups of one convolution
+# networks one after the other, or as groups of one convolution
 @pytest.mark.parametrize("one_by_one", [{"cpu"}, set()], ids=str)
 def test_replicas_are_encoders_side_by_side(one_by_one, monkeypatch):
     monkeypatch.setattr(encoders, "ONE_BY_ONE", one_by_one)

@@ -1,15 +1,15 @@
-"""Run Stable-Baselines3's own tests with a class of ours in the place of ``SAC``.
+"""Run Stable-Baselines3's tests with one of our classes instead of ``SAC``.
 
     python tests/sb3/run_upstream.py PATH_TO_SB3_SOURCES [pytest arguments]
     HORIZON=3 python tests/sb3/run_upstream.py PATH_TO_SB3_SOURCES    # the same with chunks of three actions
 
 The sources are a checkout or an unpacked source distribution of the installed version:
-``pip download stable-baselines3 --no-deps --no-binary :all:``. This file is a pytest plugin too.
+``pip download stable-baselines3 --no-deps --no-binary :all:``. This file is also a pytest plugin.
 
-Every test that uses ``SAC`` runs, whether it is parametrised over algorithms or not; ``test_sde.py`` is left out, since
-state-dependent exploration is a Gaussian policy's. Arguments that only a Gaussian policy has (gSDE's, the entropy
-coefficient) are dropped where other tests pass them. What fails is named in ``NOT_OF_FLOWS`` (what the test asks for
-does not exist here, and why), and the tests of hindsight replay are refused.
+Every test that uses ``SAC`` runs, whether it is parametrised over algorithms or not. Only ``test_sde.py`` is left out,
+because state-dependent exploration (gSDE) needs a Gaussian policy. If other tests pass arguments of Gaussian policies,
+i.e. of gSDE and the entropy coefficient, these are dropped. Tests that must fail are in ``NOT_OF_FLOWS``, with the
+feature that does not exist here. Tests of hindsight replay must fail, too.
 """
 
 import os
@@ -30,13 +30,13 @@ FILES = (
     "test_tensorboard.py", "test_gae.py",
 )  # fmt: skip
 NOT_OF_FLOWS = {
-    "test_save_load_pytorch_var": "reads SAC's entropy coefficient, of which a flow policy has none",
-    "test_n_steps_warns_with_custom_replay_buffer_class": "SB3's buffers of single transitions hold no sequences",
-    "test_n_steps_custom_class_no_warnings": "SB3's buffers of single transitions hold no sequences",
-    "test_warn_buffer": "transitions are stored in another layout, without SB3's way to save memory",
+    "test_save_load_pytorch_var": "reads SAC's entropy coefficient, which a flow policy lacks",
+    "test_n_steps_warns_with_custom_replay_buffer_class": "SB3's buffers of single transitions lack sequences",
+    "test_n_steps_custom_class_no_warnings": "SB3's buffers of single transitions lack sequences",
+    "test_warn_buffer": "transitions are stored in another layout, without SB3's option to save memory",
     "test_n_steps_with_dict_obs": "expects SB3's warning that its buffers of Dict observations hold single transitions",
-    "test_run": "expects SB3's class of a buffer for n-step returns",
-    "test_features_extractor_target_net": "every network has an extractor of its own, and no setting makes them share",
+    "test_run": "expects SB3's buffer class for n-step returns",
+    "test_features_extractor_target_net": "every network has its own extractor, and no setting makes networks share one",
 }
 GAUSSIAN = ("use_sde", "sde_sample_freq", "use_sde_at_warmup", "ent_coef")
 SMALL = {
@@ -50,7 +50,7 @@ SMALL = {
 
 
 class QAM(agents.QAM):
-    """QAM with small networks and SB3's warm-up; it leaves out what the tests ask of a Gaussian policy."""
+    """QAM with small networks and SB3's warm-up, without the tests' arguments for Gaussian policies."""
 
     def __init__(self, policy, env, *args, **kwargs):
         settings = SMALL | kwargs
@@ -66,12 +66,12 @@ class QAM(agents.QAM):
         super().__init__(policy, env, *args, **settings)
 
     def learn(self, *args, tb_log_name="SAC", **kwargs):
-        """Log where SB3's tests look for SAC's events."""
+        """Train with logs in the folder in which SB3's tests look for SAC's logs."""
         return super().learn(*args, tb_log_name=tb_log_name, **kwargs)
 
 
 def uses_sac(item):
-    """Return whether a test is of the algorithm that we stand for."""
+    """Return whether a test uses SAC, which our class replaces."""
     values = list(item.callspec.params.values()) if hasattr(item, "callspec") else []
     classes = [value for value in values if isinstance(value, type)]
     if any(issubclass(value, BaseAlgorithm) for value in classes):
@@ -81,7 +81,7 @@ def uses_sac(item):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Keep the tests of SAC; demand that what is not supported is refused by an error of that kind, and no other."""
+    """Keep only tests of SAC, and mark those of unsupported features, which must fail with one of the listed errors."""
     chosen = [item for item in items if isinstance(item, pytest.Function) and uses_sac(item)]
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = chosen
@@ -96,15 +96,19 @@ def pytest_collection_modifyitems(config, items):
         elif name == "test_her_normalization" or file == "test_her.py":
             expected = {"reason": "hindsight replay is SB3's own buffer", "raises": TypeError}
         elif name == "test_infinite_horizon" and SMALL["horizon_length"] > 1:
-            expected = {"reason": "hands the critic one action, where ours rates whole chunks"}
+            expected = {
+                "reason": "passes a single action to the critic, which here evaluates whole chunks"
+            }
         elif file == "test_identity.py" and SMALL["horizon_length"] > 1:
-            expected = {"reason": "no chunk of actions can follow states that are drawn anew"}
+            expected = {
+                "reason": "states are sampled anew at each step, so an action chunk cannot match them"
+            }
         if expected:
             item.add_marker(pytest.mark.xfail(**expected))
 
 
 def pytest_configure():
-    """Put our class where the tests import ``SAC`` from."""
+    """Replace the ``SAC`` that the tests import by our class."""
     stable_baselines3.SAC = QAM
 
 

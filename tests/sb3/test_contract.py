@@ -1,4 +1,4 @@
-"""A flow policy behaves as users of Stable-Baselines3 expect of an off-policy algorithm; SB3's tools are unmodified."""
+"""A flow policy behaves as Stable-Baselines3's users expect of an off-policy algorithm, with unmodified SB3 tools."""
 
 import contextlib
 import pickle
@@ -50,7 +50,7 @@ def vector(count, episode_length=20):
 
 
 def trained(around=contextlib.nullcontext, **settings):
-    """Return a model that took four updates offline and some online, inside a context of the caller's."""
+    """Return a model that took four offline updates and some online ones, inside a given context manager."""
     with around():
         model = tiny_model(learning_starts=0, **settings)
         model.learn_offline(4, dataset=toy_dataset())
@@ -148,7 +148,7 @@ def test_action_noise_moves_actions_one_per_environment(noise):
     ],
 )
 def test_several_seeds_share_no_environment_statistics_or_noise(env, noise, named):
-    """Each would learn otherwise than alone."""
+    """In each case, a seed would be trained differently in several seeds than alone."""
     model = tiny_model(env=env(), action_noise=noise, seeds=[0, 1])
     with refuses(named):
         model.learn(4)
@@ -165,12 +165,12 @@ def test_offline_training_needs_statistics_that_are_known_before():
 
 
 def test_trajectories_end_where_training_starts_anew():
-    """SB3 resets the environment at each `learn`; the old episode must not run on into the new one."""
+    """SB3 resets the environment at each `learn`, so the old episode must not continue in the new one."""
     model = tiny_model(learning_starts=100)
     model.learn(7)
     model.learn(7)
     assert model.replay_buffer.dones[:14].tolist() == [False] * 6 + [True] + [False] * 7
-    assert model.replay_buffer.masks[6]  # the value after it counts
+    assert model.replay_buffer.masks[6]  # not terminated, so the target bootstraps
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_what_is_no_class_that_the_policy_can_use_is_refused(kwargs, error, name
 
 
 class WinningEnv(SpacesEnv):
-    """Ends after two steps, every fourth episode in success."""
+    """Ends episodes after two steps; every fourth episode succeeds."""
 
     episodes = 0
 
@@ -347,7 +347,7 @@ def test_a_loaded_model_goes_on_in_the_newest_folder_of_logs(
 
 
 class OwnArrayEnv(SpacesEnv):
-    """Counts steps in one array, which it returns again and again."""
+    """Counts steps in one array, and returns this array at every step."""
 
     def __init__(self):
         super().__init__(episode_length=5)

@@ -1,4 +1,4 @@
-"""Features extractors of SB3's kind in front of the networks, and SB3's names for the networks."""
+"""SB3's features extractors in front of the networks, and SB3's names for the networks."""
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ OBSERVATIONS = np.linspace(-1, 1, 20, dtype=np.float32).reshape(5, 4)
 
 
 def normed_model(id="qam", **settings):
-    """Return a model whose extractors normalise batches and drop features."""
+    """Return a model whose features extractors use batch normalisation and dropout."""
     return tiny_model(id, policy_kwargs={"features_extractor_class": NormedFeatures}, **settings)
 
 

@@ -1,4 +1,4 @@
-"""Images, Dicts and choices as observations: stored, trained on and acted on as vectors are."""
+"""Images, Dicts and discrete choices as observations: storage, training and acting, as with vectors."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def model_of(name, **settings):
 
 
 def dataset_of(space, rows=24):
-    """Return random trajectories of six transitions, with observations as an environment of the space gives them."""
+    """Return random trajectories of six transitions, with observations as environments with the space return them."""
     dataset = toy_dataset(rows, length=6)
     space.seed(1)
     observations, next_observations = [], []
@@ -148,8 +148,8 @@ ENCODED = {
     "features_extractor_class": agents.ImpalaEncoder,
     "features_extractor_kwargs": {"features_dim": 8, "widths": [4, 4]},
 }
-CHANCES = torch.tensor([0.49, 0.51])  # of two replicas, below and above one half
-PLACES = torch.tensor([[0.0, 0.5, 0.99]] * 2)  # the lowest, the middle and the highest of seven
+CHANCES = torch.tensor([0.49, 0.51])  # probabilities for two replicas, below and above one half
+PLACES = torch.tensor([[0.0, 0.5, 0.99]] * 2)  # lowest, middle and highest of seven
 
 
 def cropping_model(**settings):
@@ -167,7 +167,7 @@ def test_images_of_both_observations_are_shifted_alike():
     for name in ("observations", "next_observations"):
         old, new = getattr(batch, name), getattr(cropped, name)
         assert new.dtype == torch.uint8
-        # as FQL's crops, to which `tests/parity/test_pixels.py` compares shifts
+        # like FQL's crops, with which `tests/parity/test_pixels.py` compares shifts
         assert torch.equal(new[0], layout.shifted(old[0], shifts, shifts))
         assert torch.equal(new[1], old[1]), "not done for the second replica"
     assert torch.equal(cropped.step_observations[:, :, 0], cropped.observations)

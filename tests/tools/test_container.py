@@ -1,4 +1,4 @@
-"""The container recipe, as far as it can be checked without a container engine."""
+"""Tests of the container recipe that need no container engine."""
 
 import re
 import subprocess
@@ -7,7 +7,7 @@ from tools.make_locks import ROOT
 
 
 def instructions():
-    """Return the recipe's instructions and their arguments."""
+    """Return the recipe's instructions with their arguments."""
     text = re.sub(r"^#.*\n", "", (ROOT / "Containerfile").read_text(), flags=re.MULTILINE)
     lines = text.replace("\\\n", " ").splitlines()
     return [(line.split()[0], line.partition(" ")[2].strip()) for line in lines if line.strip()]

@@ -1,4 +1,4 @@
-"""The lock files say what constraints.txt and pyproject.toml say, and name no index."""
+"""The lock files agree with constraints.txt and pyproject.toml, and do not name a package index."""
 
 import re
 import tomllib
@@ -20,7 +20,7 @@ def requirements_of(*extras):
         texts += project["optional-dependencies"][extra]
     requirements = []
     for requirement in map(Requirement, texts):
-        if requirement.name == project["name"]:  # an extra may be made of others
+        if requirement.name == project["name"]:  # an extra may consist of other extras
             requirements += requirements_of(*requirement.extras)
         else:
             requirements.append(requirement)
@@ -28,7 +28,7 @@ def requirements_of(*extras):
 
 
 def locked():
-    """Return package -> version of all locks but the one of PyTorch's CPU build."""
+    """Return package -> version, from all locks except that of PyTorch's CPU build."""
     versions = {}
     for name in ("build", "dev", "torch-cuda"):
         versions |= dict(_read(name))

@@ -1,4 +1,4 @@
-"""The page of the trained agents shows the scores that their files state."""
+"""The page about the trained agents shows the scores in their files."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Tables of scores in files, and marked parts of pages."""
+"""Tables of scores in files, and the marked parts of pages that contain them."""
 
 import pandas as pd
 import pytest

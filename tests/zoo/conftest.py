@@ -1,4 +1,4 @@
-"""What the tests of the programs share."""
+"""Fixtures for the tests of programs."""
 
 import contextlib
 import functools
@@ -17,30 +17,30 @@ IMPORTED = [
     *("pytest", "ogbench", "zoo.evaluation.preload", "zoo.train", "zoo.training.start"),
     *("matplotlib.pyplot", "torch.utils.tensorboard", "tests.zoo.envs.toys"),
 ]
-"""What most processes import that the tests start; seconds for each of them."""
+"""Modules that most of the tests' processes import, which takes seconds in each process."""
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _server_of_processes():
-    """Start the server that processes are forked from with all that they import, whichever test needs it first."""
+    """Start the server that forks processes with all of these modules imported, before the first test needs it."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         yield
         return
     multiprocessing.set_forkserver_preload(IMPORTED)
-    with contextlib.chdir(ROOT):  # from where the server imports
+    with contextlib.chdir(ROOT):  # the folder from which the server imports
         multiprocessing.forkserver.ensure_running()
-    with pytest.MonkeyPatch.context() as patch:  # it imports nothing more
+    with pytest.MonkeyPatch.context() as patch:  # the server does not import other modules
         patch.setattr(multiprocessing.forkserver, "set_forkserver_preload", lambda modules: None)
         yield
 
 
 def pytest_itemcollected(item):
-    """Leave out the warning about datasets without the goal: the two episodes of `data` need not reach it."""
+    """Ignore warnings about datasets that never reach the goal: the two episodes of `data` may miss it."""
     item.add_marker(pytest.mark.filterwarnings("ignore:no state in:UserWarning"))
 
 
 def pretend_cores(monkeypatch, cores):
-    """Let this process have some number of processor cores, as far as it can tell."""
+    """Let this process seem to have some number of processor cores."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
 
 
@@ -54,7 +54,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def runs(data, tmp_path_factory):
-    """Return the logs of a run of two seeds, 3 and 4, trained at once; nobody may change them."""
+    """Return the logs of a run with two seeds, 3 and 4, trained together; tests must not change them."""
     from tests.zoo.helpers import OF_RUNS, arguments
     from zoo.train import main
 
@@ -65,7 +65,7 @@ def runs(data, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory):
-    """Return a folder with a dataset of three files of a few trajectories, not all of one size."""
+    """Return a folder with a dataset of three files with a few trajectories each, of different sizes."""
     from tests.zoo.datasets.conftest import write_shard
 
     folder = tmp_path_factory.mktemp("shards")
@@ -76,31 +76,31 @@ def shards(tmp_path_factory):
 
 @pytest.fixture
 def call(capsys):
-    """Return what runs a program, checks its exit code, and returns its result and what it said."""
+    """Return a function that runs a program, checks its exit code, and returns its result and its messages."""
     return functools.partial(outcomes.call, capsys)
 
 
 @pytest.fixture
 def refusal(call):
-    """Return what runs a program with a command line that it refuses, and returns why."""
+    """Return a function that runs a program with arguments that it rejects, and returns the error message."""
     return functools.partial(outcomes.refused, call)
 
 
 @pytest.fixture
 def with_figures():
-    """Have the figures of reports drawn, in modules that use `figures_on_demand`."""
+    """Draw the figures of reports, in modules that use `figures_on_demand`."""
 
 
 @pytest.fixture
 def figures_on_demand(request, monkeypatch):
-    """Leave the figures out of reports, except for tests that use `with_figures`: drawing is most of the work."""
+    """Leave figures out of reports, because drawing takes most of the time; tests with `with_figures` draw them."""
     if "with_figures" not in request.fixturenames:
         monkeypatch.setattr("zoo.report.page.all_figures", lambda *about: {})
 
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """Stand in for the Hugging Face hub, with an empty cache and a token."""
+    """Replace the Hugging Face hub by a stand-in, with an empty cache and a token."""
     library = pytest.importorskip("huggingface_hub")
     stand_in = Hub(tmp_path / "cache")
     monkeypatch.setattr(library, "HfApi", lambda: stand_in)

@@ -1,4 +1,4 @@
-"""Command lines of small runs, and their folders afterwards."""
+"""Command lines of short runs, and checks of their folders."""
 
 import contextlib
 import gc
@@ -24,11 +24,11 @@ TINY = [
     "buffer_size=1000",
 ]
 EVALUATIONS = ["--eval-freq", "10", "--eval-episodes", "2", "--n-eval-envs", "1"]
-OF_RUNS = ["--eval-seed", "5", "--save-freq", "10"]  # of the fixture `runs`
+OF_RUNS = ["--eval-seed", "5", "--save-freq", "10"]  # flags of the fixture `runs`
 
 
 def arguments(data, logs, *flags, steps=20, seeds=("--seed", "3"), verbose=0):
-    """Return the words of a short offline run; flags and settings may follow, of which the last wins."""
+    """Return the words of a short offline run; further flags and settings may follow, and the last value wins."""
     words = (
         f"--algo qam --env {ENV} --dataset-dir {data} -f {logs} --verbose {verbose} --offline-steps {steps} "
         "--env-kwargs max_episode_steps=30"
@@ -52,7 +52,7 @@ def end_of(logs, number=1):
 
 
 def assert_same_run(logs, reference, number=1):
-    """Check final and best parameters, evaluations and the end of two runs."""
+    """Check that two runs have equal final and best parameters, evaluations and last steps."""
     folder, expected = folder_of(logs, number), folder_of(reference, number)
     assert (folder / "evaluations.npz").read_bytes() == (expected / "evaluations.npz").read_bytes()
     for name in (f"{ENV}.zip", "best_model.zip"):
@@ -63,7 +63,7 @@ def assert_same_run(logs, reference, number=1):
 
 
 def progress_of(logs, number=1):
-    """Return a run's log without the columns that depend on the clock."""
+    """Return a run's log without the columns that depend on time."""
     table = pd.read_csv(folder_of(logs, number) / "progress.csv")
     by_clock = "time/(fps|time_elapsed|total_seconds|updates_per_s)"
     return table.loc[:, ~table.columns.str.fullmatch(by_clock)].sort_index(axis=1)
@@ -71,7 +71,7 @@ def progress_of(logs, number=1):
 
 @contextlib.contextmanager
 def stopped_at_an_evaluation():
-    """Have a signal stop the runs of this process at their first evaluation."""
+    """Let a signal stop the runs of this process at their first evaluation."""
     record = Recorder._record
 
     def record_and_stop(training, *arguments):
@@ -81,4 +81,4 @@ def stopped_at_an_evaluation():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Recorder, "_record", record_and_stop)
         yield
-    gc.collect()  # frees the lock of the run, which a process does when it ends
+    gc.collect()  # releases the run's lock, as the end of a process does

@@ -1,4 +1,4 @@
-"""What came of a program or a function that a test has called."""
+"""Results and messages of programs and functions that a test calls."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from zoo.terminal.errors import UsageError
 
 
 def call(capsys, program, *words, code=0):
-    """Run a program that ends with some exit code; return the result that it printed last, if any, and what it said."""
+    """Run a program that exits with some code; return its last printed result, if any, and its messages."""
     exit_code = program([str(word) for word in words])
     output = capsys.readouterr()
     assert exit_code == code, output.err
@@ -19,7 +19,7 @@ def call(capsys, program, *words, code=0):
 
 
 def refused(call, program, *words):
-    """Return what a program says about a command line; nothing is trained, and no file or folder made for it."""
+    """Return a program's error message about its arguments; nothing is trained, and no file or folder is created."""
     logs = Path("logs")
     if "-f" in words:
         logs = Path(words[words.index("-f") + 1])
@@ -30,7 +30,7 @@ def refused(call, program, *words):
 
 
 def refuses(text):
-    """Expect that the block is refused, with a text that a pattern finds."""
+    """Expect the block to raise a UsageError with a message that matches a pattern."""
     return pytest.raises(UsageError, match=text)
 
 

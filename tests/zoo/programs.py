@@ -1,4 +1,4 @@
-"""Starts the zoo's programs quickly, forked from a process that has imported everything, and kills them on demand."""
+"""Starts the zoo's programs quickly, by forking a process that has imported everything, and kills them on demand."""
 
 import functools
 import importlib
@@ -18,22 +18,22 @@ import torch
 from tests import ROOT
 
 LONGEST = 240
-"""Seconds after which a program hangs; the slowest takes some ten on a free core."""
+"""Seconds after which a program counts as hanging; the slowest takes about ten on a free core."""
 EVENTS = {
     "update": "agents.common.engine.trainer:Trainer.update",
     "step": "stable_baselines3.common.vec_env.dummy_vec_env:DummyVecEnv.step_wait",
-    "write": "agents.common.files:sync",  # counted in checkpoints, several times in each
+    "write": "agents.common.files:sync",  # several times in each checkpoint
     "evaluation": "zoo.runs.folder:RunFolder.write_evaluations",
-    "play": "zoo.evaluation.pool:EnvPool.advance",  # chunks of an evaluation
+    "play": "zoo.evaluation.pool:EnvPool.advance",  # called for each chunk of an evaluation
     "status": "zoo.training.logs:Replicas.write_status",
     "model": "zoo.training.recorder:Recorder._save_model",
 }
-"""Where a program can be killed."""
+"""Events at which a program can be killed."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a program ended: its exit code, which is -9 after a kill, and what it wrote."""
+    """How a program ended: its exit code (-9 after a kill) and its output."""
 
     code: int
     out: str
@@ -41,17 +41,17 @@ class Ended:
 
     @property
     def result(self):
-        """The last line of the output, which is JSON."""
+        """The last line of the output, parsed as JSON."""
         return dict(json.loads(self.out.splitlines()[-1]))
 
 
 def run_program(program, arguments, *, kill=None, by="SIGKILL", limits=None, folder=ROOT):
     """Run a program to its end.
 
-    :param kill: one of `EVENTS` and its count, after which the program gets a signal.
-    :param by: that signal.
-    :param limits: of `resource`, by name.
-    :param folder: in which it starts.
+    :param kill: one of `EVENTS` and a count: the program gets a signal at that occurrence of the event.
+    :param by: name of the signal.
+    :param limits: resource limits, by their name in `resource`.
+    :param folder: the program's current folder.
     """
     with tempfile.TemporaryDirectory() as name:
         files = [Path(name, stream) for stream in ("out", "err")]
@@ -63,7 +63,7 @@ def run_program(program, arguments, *, kill=None, by="SIGKILL", limits=None, fol
             limits or {},
             folder,
         )
-        # of the server in tests/zoo/conftest.py
+        # forked from the server in tests/zoo/conftest.py
         process = multiprocessing.get_context("forkserver").Process(target=_run, args=job)
         process.start()
         process.join()
@@ -71,7 +71,7 @@ def run_program(program, arguments, *, kill=None, by="SIGKILL", limits=None, fol
 
 
 def _run(program, arguments, files, kill, limits, folder):
-    """Run a program in this process, in a session of its own; exit with its code."""
+    """Run a program in this process, in a new session; exit with the program's code."""
     os.setsid()
     signal.alarm(LONGEST)
     os.chdir(folder)
@@ -87,7 +87,7 @@ def _run(program, arguments, files, kill, limits, folder):
 
 
 def _kill_at(event, count, by):
-    """Send this process a signal right after an event has happened for the count-th time."""
+    """Send this process a signal after an event has happened for the count-th time."""
     module, _, path = EVENTS[event].partition(":")
     *owners, name = path.split(".")
     owner = functools.reduce(getattr, owners, importlib.import_module(module))

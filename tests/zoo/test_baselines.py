@@ -1,4 +1,4 @@
-"""Algorithms of SB3 and its contrib package through the training program."""
+"""Algorithms of SB3 and sb3-contrib in the training program."""
 
 import re
 
@@ -19,7 +19,7 @@ from zoo.train import main
 
 
 def small(id):
-    """Return a small model that logs nothing."""
+    """Return a small model without logs."""
     settings = {"net_arch": [16, 16], "buffer_size": 50, "learning_starts": 5, "batch_size": 8}
     algorithm = find_algorithm(id).algorithm
     model = algorithm("MlpPolicy", SpacesEnv(4, 2), seeds=[0], device="cpu", **settings)

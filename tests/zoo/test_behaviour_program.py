@@ -1,4 +1,4 @@
-"""Flows of one's own through the programs: training, playing, resuming, refusals."""
+"""Custom behaviour flows in the programs: training, evaluation, resuming, and rejected flows."""
 
 import numpy as np
 import pytest
@@ -65,7 +65,7 @@ BEHAVIOUR = ["--behaviour", "my_flows.py:make_flow"]
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch, own_agents):
-    """Go to a folder with the flows' file and a dataset; return it."""
+    """Change to a folder with a dataset and the file of the flows; return the folder."""
     monkeypatch.chdir(tmp_path)
     for name in ("my_flows.py", "test.v2.py"):
         (tmp_path / name).write_text(FLOW)
@@ -96,7 +96,7 @@ def test_a_run_on_untrained_network_goes_on_online_and_in_others(call, refusal):
         call(main, *WORDS, *behaviour, *words)
         other_flow = ["--behaviour", "my_flows.py:make_reversed_untrained"]
         assert "`noise_at` = 0.0, got 1.0" in refusal(main, *WORDS, *words, *other_flow)
-    # it may stay as it was cloned
+    # the cloned flow may be used without further training
     call(main, *WORDS, *BEHAVIOUR, "--pretrained-actor", run["run"])
 
 
@@ -114,5 +114,5 @@ def test_a_run_on_untrained_network_goes_on_online_and_in_others(call, refusal):
 )
 @pytest.mark.usefixtures("folder")
 def test_a_flow_that_cannot_be_taken_ends_before_folder_is_made(words, text, refusal):
-    settings = WORDS[:-1] if "sac" in words else WORDS  # it plans single actions
+    settings = WORDS[:-1] if "sac" in words else WORDS  # takes single actions
     assert text in refusal(main, *settings, "--behaviour", *words.split())

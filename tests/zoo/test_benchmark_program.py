@@ -1,4 +1,4 @@
-"""The benchmark program: a suite from its file to its report, and its plan."""
+"""The benchmark program: a suite from its file to its report, and the plan of a suite."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def write_suite(folder, data, algorithms, **keys):
 
 @pytest.fixture
 def run(tmp_path):
-    """Return what runs the program from the test's folder to its end."""
+    """Return a function that runs the program to its end, from the test's folder."""
 
     def ended(flags=""):
         words = f"suite.yml -f logs --device cpu {flags}".split()
@@ -44,7 +44,7 @@ def run(tmp_path):
 
 
 def times(folder):
-    """Return the time of every file in the run folders."""
+    """Return the modification time of every file in the run folders."""
     files = filter(Path.is_file, (folder / "logs").glob("*/pointmaze*/*"))
     return {path: path.stat().st_mtime_ns for path in files}
 
@@ -90,7 +90,7 @@ def test_every_shipped_suite_can_be_planned(plan, tmp_path, call):
     result, _ = call(main, *plan.split(), *f"--dry-run -f {tmp_path / 'logs'} --device cpu".split())
     assert result["waiting"] == result["jobs"]
     if plan == "ogbench50_qam":
-        # 50 tasks with 12 seeds; RLPD has no offline phase
+        # 50 tasks with 12 seeds each; RLPD has no offline phase
         assert result["steps_left"] == 50 * 12 * (16 * 1_500_000 + 500_000)
         assert result["episodes_left"] == 50 * 12 * (16 * 30 + 10) * 50
     assert not (tmp_path / "logs").exists()

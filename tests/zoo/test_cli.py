@@ -1,4 +1,4 @@
-"""The command line: what all programs have in common, completion, the list of algorithms, packages that are missing."""
+"""The command line: what all programs have in common, completion, the list of algorithms, and missing packages."""
 
 import argparse
 import importlib
@@ -48,7 +48,7 @@ REQUIRED |= {
 
 
 def python(code, *, check=True, **options):
-    """Run some code in a process of its own, which finds the packages."""
+    """Run code in a new process that can import the packages."""
     command = [sys.executable, "-c", code]
     variables = {"PYTHONPATH": str(ROOT), **options.pop("variables", os.environ)}
     return subprocess.run(
@@ -103,7 +103,7 @@ def test_what_is_not_a_whole_number_within_bounds_is_refused(kind, text):
 
 @dataclass(frozen=True)
 class Walk:
-    """A request, of which one field is no flag."""
+    """A request with one field that is not a flag."""
 
     steps: int = flag("how many", "-n", default=2, section="the walk")
     over: Sequence[Path] = flag("which hills", default=(), either="way")
@@ -155,7 +155,7 @@ def test_why_a_program_ends_is_said_at_every_level(capsys, verbose):
 
 
 def run_lightly(*words, code):
-    """Run a program that must not import what takes seconds."""
+    """Run a program that must not import packages whose import takes seconds."""
     command = [sys.executable, "-X", "importtime", *words]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ran.returncode == code, ran.stderr
@@ -175,7 +175,7 @@ def test_list_names_every_algorithm_without_importing_pytorch():
 @pytest.mark.parametrize("algo", algorithm_ids())
 def test_every_setting_has_a_meaning(algo, call):
     result, messages = call(list_agents.main, "show", algo)
-    assert "\\" not in messages  # no LaTeX
+    assert "\\" not in messages  # no LaTeX in messages
     settings = settings_of(find_algorithm(algo).algorithm)
     assert set(result["settings"]) == set(settings)
     assert all(setting.meaning for setting in settings.values())

@@ -1,4 +1,4 @@
-"""The compare program: own runs, published sets, success and returns."""
+"""The compare program: the user's runs, published sets, success and returns."""
 
 import json
 
@@ -36,7 +36,7 @@ def report(tmp_path):
 
 @pytest.fixture
 def compared(tmp_path, call):
-    """Return what compares, and returns the numbers of the JSON file."""
+    """Return a function that compares, and returns the numbers in the JSON file."""
 
     def compared(*words):
         result, _ = call(compare.main, *words, "--json", tmp_path / "out.json", *SMALL)
@@ -47,7 +47,7 @@ def compared(tmp_path, call):
 
 
 def write_return_runs(folder, algo, **first):
-    """Write six online runs without success for each environment: each seed ends 10 above the one before."""
+    """Write six online runs without success per environment; each seed's final return is 10 above the last seed's."""
     for env, start in first.items():
         for seed in range(6):
             last = start + 10 * seed
@@ -88,12 +88,12 @@ def test_own_runs_stand_beside_published_ones_with_a_verdict(tmp_path, logs, com
     write_published_runs(tmp_path, monkeypatch, [*SCENE, *CUBE])
     write_runs(logs, SCENE)
     out = compared(logs, "--published", "qam2026")
-    assert out["online"] is None  # no run of our own went online
+    assert out["online"] is None  # none of the user's runs has an online phase
     assert out["offline"]["decision"]["subject"] == "qam"
     offline = out["offline"]
     assert offline["tasks"] == SCENE
     assert set(offline["aggregates"]) == {"qam", "QAM", "FQL"}
-    # ours are shorter
+    # the user's runs are shorter
     assert {v["outcome"] for v in offline["decision"]["verdicts"]} == {"not comparable"}
     assert offline["step_ranges"]["qam"] == [2000, 2000]
 
@@ -143,14 +143,14 @@ def test_success_and_returns_never_share_a_number(logs, report, compared):
     write_return_runs(logs, "sac", Hopper=-1500.0, HalfCheetah=4000.0)
     write_return_runs(logs, "td3", Hopper=-1475.0, HalfCheetah=4025.0)
     out = compared(logs, "-o", report)
-    # success as if there were nothing else
+    # equal to the success scores without any other runs
     assert out["offline"]["aggregates"] == alone["offline"]["aggregates"]
     assert out["online"] is None
     online = out["return"]["online"]
     assert online["aggregates"] == {}
     assert online["decision"]["subject"] == "td3"
     (verdict,) = online["decision"]["verdicts"]
-    # 25, 35, ... 75 above sac's 0, 10, ... 50
+    # 25, 35, ... 75 compared with sac's 0, 10, ... 50
     assert verdict["probability"]["point"] == pytest.approx(30 / 36)
     assert verdict["difference"] is None
     kinds = pd.read_csv(report / "scores.csv")[["env", "kind"]].drop_duplicates()
@@ -207,13 +207,13 @@ def test_a_terminal_shows_tables_and_differences(logs, capsys):
 
 @pytest.fixture
 def published_scores(tmp_path, monkeypatch):
-    """Two methods on the 50 tasks stand for the 17: reports of all take long."""
+    """Replace the 17 published methods by two methods on the 50 tasks, because reports of all 17 take long."""
     return write_published_runs(tmp_path, monkeypatch, suite_tasks("qam50"), seeds=3)
 
 
 @pytest.fixture
 def compared_sets(tmp_path, published_scores):
-    """Return what compares published sets; returns the report's folder and the offline numbers."""
+    """Return a function that compares published sets, and returns the report's folder and the offline numbers."""
 
     def compared_sets(*sets):
         report = tmp_path / "report"
@@ -245,7 +245,7 @@ def test_learning_curves_are_over_the_same_tasks_in_both_phases(tmp_path, monkey
     (comparison,) = compare_kinds(inputs, reps=50)
     offline, online = comparison.phases.values()
     assert len(offline.tasks) == 2
-    assert len(online.tasks) == 5  # there are no online runs of the small benchmark
+    assert len(online.tasks) == 5  # the small benchmark has no online runs
     assert comparison.curves_label == "2 tasks of small"
     last = inputs.evaluations.query("method == 'FQL' and step == 1_500_000")
     curve = online.curves.query("method == 'FQL' and where == 'all'")

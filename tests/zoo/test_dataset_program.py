@@ -1,4 +1,4 @@
-"""The dataset program: its commands, its last line of JSON and its exit codes."""
+"""The dataset program: its commands, its JSON output and its exit codes."""
 
 import dataclasses
 

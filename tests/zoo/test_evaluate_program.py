@@ -1,4 +1,4 @@
-"""Agents are played: evaluated by the protocol, called reproduced only if they are, recorded and shown."""
+"""Evaluating agents: by the protocol, reported as reproduced only if they are, recorded as video, and shown."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The program that exports a policy, and the example that plays the file without PyTorch."""
+"""The program that exports a policy, and the example that runs the exported file without PyTorch."""
 
 import json
 import runpy
@@ -27,7 +27,7 @@ def test_a_trained_agent_of_the_hub_plays_without_pytorch(hub, tmp_path, call, m
     assert result["bytes"] == file.stat().st_size
     example = ROOT / "docs" / "examples" / "play_onnx.py"
     monkeypatch.setattr(sys, "argv", ["", str(file), "pointmaze-medium-singletask-task1-v0"])
-    monkeypatch.setattr(sys, "path", [*sys.path])  # which the example changes
+    monkeypatch.setattr(sys, "path", [*sys.path])  # the example changes the path
     monkeypatch.setitem(sys.modules, "torch", None)
     runpy.run_path(str(example), run_name="__main__")
     output = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Mistakes in an algorithm: each is one edit of the example in docs/register.md."""
+"""Mistakes in an algorithm, each made by one edit of the example in docs/register.md."""
 
 from typing import NamedTuple
 
@@ -6,14 +6,14 @@ from tests import code_blocks
 
 
 class Mistake(NamedTuple):
-    """An edit of the example, and what is said of it."""
+    """An edit of the example, and how the kit reports it."""
 
     text: str
     replacement: str
     check: str
-    """The check of the kit that fails."""
+    """The check of the conformance kit that fails."""
     message: str
-    """Regular expression of the reason."""
+    """Regular expression that matches the reported reason."""
 
 
 HOOKS = "    def act(self, observations, noise, nets):"
@@ -204,13 +204,13 @@ MISTAKES = {
 
 
 def example():
-    """Return the example of the page."""
+    """Return the page's example."""
     (code,) = code_blocks("docs/register.md", "python")
     return code
 
 
 def with_mistake(name):
-    """Return the example with one mistake."""
+    """Return the example with one of the mistakes."""
     mistake, code = MISTAKES[name], example()
     assert mistake.text in code
     return code.replace(mistake.text, mistake.replacement, 1)

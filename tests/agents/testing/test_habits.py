@@ -1,4 +1,4 @@
-"""Bad habits of hooks: what is found, and what is sound and is not."""
+"""Bad habits of hooks: which are found, and which sound code is not reported."""
 
 from dataclasses import replace
 from functools import cached_property
@@ -14,7 +14,7 @@ from tests.common.toys import SPACES
 def findings(base=BC, change=None, **attributes):
     """Return kind and text of an algorithm's bad habits.
 
-    ``change`` takes its losses, batch and networks and returns others.
+    :param change: function of the losses, batch and networks that returns changed losses.
     """
 
     def losses(self, batch, targets, noise, nets, info):

@@ -1,4 +1,4 @@
-"""The conformance kit: it passes on the algorithms of the zoo, and names each mistake in a newcomer's."""
+"""The conformance kit: the zoo's algorithms pass it, and it names each mistake in a new algorithm."""
 
 import re
 
@@ -24,7 +24,7 @@ def outcomes(id, skip=(), **settings):
 
 
 def outcome_of(check, code, write_agent):
-    """Return the outcome of one check, which is tried after the hooks."""
+    """Return the outcome of one check, which runs after the checks of the hooks."""
     return outcomes(write_agent(code), {*NAMES} - {"hooks", check})[check]
 
 
@@ -33,9 +33,9 @@ def failures(results):
     return {name: result.detail for name, result in results.items() if result.state in states}
 
 
-# -- algorithms that keep the contract --------------------------------------------------------------------------------
+# -- algorithms that fulfil the contract ------------------------------------------------------------------------------
 
-REPLICATED = {  # settings of which replicas may have their own
+REPLICATED = {  # settings that may differ between replicas
     "cgql": {"inverse_temperature": 10.0, "best_of_n": 2},
     "dsrl": {"best_of_n": 2},
     "ifql": {"best_of_n": 4},

@@ -1,4 +1,4 @@
-"""Networks of one's own: they learn as in plain PyTorch, and ordinary modules as each seed's would alone."""
+"""Custom networks: they are trained as in plain PyTorch, and ordinary modules as if each seed were trained alone."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Actor(ObservingNetwork):
         self.first = nn.Parameter(torch.zeros(replicas, width, observations))
         self.last = nn.Parameter(torch.zeros(replicas, actions, width))
 
-    def initialise(self, replica, generator):  # as a run of that seed alone draws it
+    def initialise(self, replica, generator):  # initialised as in a run of that seed alone
         for weight in (self.first, self.last):
             fill_uniform(weight, replica, weight.shape[-1] ** -0.5, generator)
 
@@ -42,7 +42,7 @@ class Actor(ObservingNetwork):
 
 
 class Imitation(agents.Method):
-    """Regress to the batch's actions with one network."""
+    """Regress to the batch's actions with a single network."""
 
     def noise(self):
         return {}
@@ -61,7 +61,7 @@ class Imitation(agents.Method):
 
 
 def with_actor(actor, **networks):
-    """Return the algorithm with its network, and others beside it."""
+    """Return the algorithm with its actor and, if given, other networks."""
     return type("Mine", (Imitation,), {"networks": lambda self: {"actor": actor, **networks}})
 
 
@@ -108,7 +108,7 @@ QUICK = {*CHECKS} - SLOW
 
 @pytest.fixture
 def method(write_agent):
-    """Return the page's agent, from a file, as the compiler needs it."""
+    """Return the page's agent, written to a file because the compiler needs one."""
     (code,) = code_blocks("docs/register.md", "py\n# my_plain_agent.py")
     write_agent(code)
     return agents.get("an_agent:PlainTD3").method
@@ -126,7 +126,7 @@ def test_the_pages_agent_keeps_the_contract(method, skip):
 
 
 class Tied(nn.Module):
-    """Two layers of one weight, a part that has two names, and a constant."""
+    """Two layers that share a weight, a submodule with two names, and a constant."""
 
     def __init__(self, observations, actions):
         super().__init__()
@@ -144,7 +144,7 @@ class Tied(nn.Module):
 
 
 def tied_network(*seeds):
-    """Return a network of a module for each of two replicas, drawn by its seed."""
+    """Return a network with one module per replica, each initialised with its seed."""
     network = from_module(lambda n: Tied(n.observations, n.actions), target=True).build(SIZES)
     for replica, seed in enumerate(seeds):
         network.initialise(replica, seeded(seed))
@@ -152,7 +152,7 @@ def tied_network(*seeds):
 
 
 def alone(network, replica):
-    """Return a replica's module by itself."""
+    """Return a copy of one replica's module."""
     module = Tied(SIZES.observations, SIZES.actions)
     state = network.module.state_dict()
     module.load_state_dict({name: value[replica] for name, value in state.items()})

@@ -1,4 +1,4 @@
-"""The conformance kit in pytest, in the tests of an author."""
+"""The conformance kit as a pytest plugin, in the tests of an algorithm's author."""
 
 import re
 
@@ -31,7 +31,7 @@ def test_each_check_of_a_marked_agent_is_a_test(pytester):
         an_agent=example(), broken=BROKEN, test_mine="import pytest\n\n" + "\n".join(tests)
     )
     chosen_checks = "bounds or (marked and networks) or (cloning and values)"
-    # a process of its own, because pytester forgets what it has imported, and PyTorch's libraries load once
+    # run in a new process, because pytester forgets its imports, but PyTorch's libraries can be loaded only once
     output = pytester.runpytest_subprocess(
         "-v", "--strict-markers", "-k", chosen_checks, "-rs", "-p", "no:cacheprovider"
     ).outlines
@@ -39,7 +39,7 @@ def test_each_check_of_a_marked_agent_is_a_test(pytester):
     assert f"collected {len(CASES) * len(CHECKS)} items" in output
     assert "test_marked[networks] PASSED" in output
     assert "test_marked[bounds] PASSED" in output
-    assert "test_named[bounds] PASSED" in output  # with settings
+    assert "test_named[bounds] PASSED" in output  # a check run with settings
     assert "test_cloning[values] SKIPPED" in output
     assert "it does not learn values" in output
     assert "test_without_mark[bounds] ERROR" in output

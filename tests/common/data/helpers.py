@@ -24,7 +24,7 @@ def loaded_buffer(dataset, **settings):
 
 
 def compacted(dataset):
-    """Return a regular dataset in OGBench's compact layout: the final observation is one more row, with `valids` 0."""
+    """Return a regular dataset in OGBench's compact layout: final observations are further rows with `valids` 0."""
     ends = np.flatnonzero(dataset["terminals"])
     last = {"actions": 0.123, "rewards": 7.0, "masks": 0.0, "terminals": 1.0, "valids": 0.0}
     last["observations"] = dataset["next_observations"][ends]
@@ -36,7 +36,7 @@ def compacted(dataset):
 
 
 def all_sequences(buffer):
-    """Return a batch of every sequence that may be drawn, (S, starts, ...)."""
+    """Return a batch of every sequence that may be sampled, (S, starts, ...)."""
     starts = torch.arange(buffer.count_starts()).expand(buffer.replicas, -1)
     return buffer._get_samples(buffer.sequence_rows(starts))
 
@@ -47,23 +47,23 @@ def assert_same_batches(first, second):
 
 
 def assert_same_sequences(first, second):
-    """Check that of two buffers the same sequences may be drawn."""
+    """Check that the same sequences may be sampled from two buffers."""
     assert_same_batches(all_sequences(first), all_sequences(second))
 
 
 class Recorder:
-    """Feeds transitions to a buffer: observation 100 e + step, action step."""
+    """Adds transitions to a buffer: observations are 100 * environment + step, and actions are the step."""
 
     def __init__(self, buffer):
         self.buffer, self.step = buffer, 0
 
     def add(self, ends=None, reward=-1.0):
-        """Add one transition of every environment; ``ends`` maps environments to "truncated" or "terminated"."""
+        """Add one transition per environment; ``ends`` maps environments to "truncated" or "terminated"."""
         endings = [(ends or {}).get(e) for e in range(self.buffer.n_envs)]
         done = np.array([ending is not None for ending in endings])
         infos = [{"TimeLimit.truncated": ending == "truncated"} for ending in endings]
         observations = 100.0 * np.arange(len(done)) + self.step
-        # another observation follows in the next episode
+        # the next episode starts with another observation than the final one
         columns = (
             observations,
             observations + 1 - 0.5 * done,

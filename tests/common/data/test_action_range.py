@@ -1,4 +1,4 @@
-"""Actions in other units or outside their box: refused, clipped where a rounding error put them there, or scaled."""
+"""Actions in other units or out of bounds: rejected, clipped if they exceed a bound by a rounding error, or scaled."""
 
 import re
 
@@ -20,13 +20,13 @@ def refuse(actions, space=UNIT):
 
 
 def stored_actions(actions, action_range=None):
-    """Return what a buffer stores of a dataset's actions in the box [-1, 1]^2."""
+    """Return the actions that a buffer stores for a dataset's actions, with action bounds -1 and 1."""
     buffer = empty_buffer(observations=4, actions=2)
     buffer.load_dataset({**toy_dataset(), "actions": actions}, action_range)
     return buffer.actions[:60].numpy()
 
 
-# -- what is refused --------------------------------------------------------------------------------------------------
+# -- rejected actions -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("piece", [8, 1 << 16])
@@ -77,4 +77,4 @@ def test_rounding_errors_are_clipped():
     actions = toy_dataset()["actions"]
     actions[[4, 5, 9], 0] = [1 + 2e-6, -1 - 8e-6, 1]
     np.testing.assert_array_equal(stored_actions(actions), np.clip(actions, -1, 1))
-    assert actions[4, 0] > 1  # the user's array is left alone
+    assert actions[4, 0] > 1  # the user's array is unchanged

@@ -1,4 +1,4 @@
-"""A user's arrays: where trajectories end, what is derived, what is refused and why."""
+"""A user's arrays: where trajectories end, which arrays are derived, and which are rejected, with the reason."""
 
 import tracemalloc
 import warnings
@@ -25,7 +25,7 @@ def prepared(dataset, horizon_length=3):
 
 
 def limited_dataset(rows=60):
-    """Return trajectories of 12 steps in D4RL's way: the second one terminates, the others end by a time limit."""
+    """Return trajectories of 12 steps in D4RL's layout: the second terminates, a time limit truncates the others."""
     dataset = toy_dataset(rows)
     ends = np.flatnonzero(dataset["terminals"])
     dataset["terminals"] = np.isin(np.arange(rows), ends[1:2])
@@ -47,7 +47,8 @@ def test_trajectories_end_by_terminals_and_by_timeouts():
     assert first.description.startswith("dataset: 12 transitions, 1 trajectory; ")
 
 
-@pytest.mark.parametrize("piece", [13, 1 << 16])  # rows that are read at once: an end begins one
+# rows read at a time; with 13, a piece begins with an end
+@pytest.mark.parametrize("piece", [13, 1 << 16])
 def test_trajectory_ends_where_the_next_row_does_not_follow(piece, monkeypatch):
     monkeypatch.setattr(module, "PIECE_ROWS", piece)
     dataset = toy_dataset(60)
@@ -132,7 +133,7 @@ def test_missing_arrays_are_named_with_the_way_on(missing, added, message):
         prepared(dataset)
 
 
-# -- ways of handing in arrays ----------------------------------------------------------------------------------------
+# -- ways to pass arrays ----------------------------------------------------------------------------------------------
 
 
 def test_model_trains_on_lists_tensors_and_a_path(tmp_path):
@@ -167,4 +168,4 @@ def test_no_array_is_copied_as_a_whole_on_the_way(layout, kind, monkeypatch):
     prepare(dataset, (4,), box, 3)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 50_000 * 20 * 4 / 4  # the actions in single precision take four times as much
+    assert peak < 50_000 * 20 * 4 / 4  # float32 actions take four times as much

@@ -1,4 +1,4 @@
-"""The sequence buffer; `tests/fuzz/test_sampling.py` compares what is sampled with its definition."""
+"""The sequence buffer; `tests/fuzz/test_sampling.py` compares sampled sequences with their definition."""
 
 import re
 

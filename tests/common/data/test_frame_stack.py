@@ -1,4 +1,4 @@
-"""Frames stored once and stacked when they are sampled, against what an environment that stacks them returns."""
+"""Frames stored once and stacked at sampling, compared with an environment that stacks frames."""
 
 import pickle
 
@@ -20,7 +20,7 @@ SIDE, K, LENGTH = 16, 3, 8
 
 
 def play(seed):
-    """Return the stacked observations of an episode, channels first, and its actions, which number it and its steps."""
+    """Return an episode's stacked observations, channels first, and actions, which contain episode and step."""
     env = FrameStack(PicturesEnv(SIDE, LENGTH), K)
     observations = [env.reset(seed=seed)[0]]
     actions = np.array([[seed, step] for step in range(LENGTH)], np.float32) / 100
@@ -33,7 +33,7 @@ EPISODES = [play(seed) for seed in range(5)]
 
 
 def dataset_of(count, layout="compact"):
-    """Return the first episodes in single frames, channels last, as a dataset."""
+    """Return the first episodes as a dataset of single frames, channels last."""
     frames = np.stack([observations[:, -3:] for observations, _ in EPISODES[:count]])
     frames = np.moveaxis(frames, 2, -1)
     rows = count * LENGTH
@@ -58,7 +58,7 @@ def buffer_of(size=50, **settings):
 
 
 def add(buffer, *seeds, steps=range(LENGTH)):
-    """Add steps of one episode in each environment, all of which a time limit ends."""
+    """Add steps of one episode in each environment; a time limit truncates the episodes."""
     for step in steps:
         observations = [EPISODES[seed][0][step : step + 2] for seed in seeds]
         actions = np.array([EPISODES[seed][1][step] for seed in seeds])
@@ -68,7 +68,7 @@ def add(buffer, *seeds, steps=range(LENGTH)):
 
 
 def sampled_starts(buffer, draws=200):
-    """Compare sampled observations with those of the episodes; return replica, seed and step of each start."""
+    """Compare sampled observations with the episodes' observations; return replica, seed and step of each start."""
     batch = buffer.draw(draws, generator=seeded())
     starts = set()
     for index in np.ndindex(*batch.rewards.shape):
@@ -96,7 +96,7 @@ def test_online_frames_follow_those_of_a_dataset(horizon):
     buffer.load_dataset(dataset_of(1))
     add(buffer, 1)
     add(buffer, 2)
-    add(buffer, 3, steps=range(5))  # goes on
+    add(buffer, 3, steps=range(5))  # the episode continues
     assert {seed for _, seed, _ in sampled_starts(buffer)} == {0, 1, 2, 3}
 
 
@@ -121,7 +121,7 @@ def test_several_environments_and_seeds_keep_their_frames_apart():
 def test_single_frames_are_stored_as_uint8():
     buffer = buffer_of(10)
     buffer.load_dataset(dataset_of(2))
-    # the dataset and what follows its trajectories, the ring and what follows its transitions
+    # the dataset with its final observations, and the ring buffer with the frames before and after its transitions
     rows = 2 * LENGTH + 2 + 10 + 10
     assert buffer.observations.dtype == torch.uint8
     assert buffer.observations.nbytes == rows * 3 * SIDE * SIDE
@@ -135,7 +135,7 @@ def test_a_buffer_and_its_online_state_are_taken_back():
     add(source, 2, steps=range(4))
     restored.restore_online_state(source.online_state())
     for buffer in (source, restored, pickle.loads(pickle.dumps(source))):
-        add(buffer, 2, steps=range(4, LENGTH))  # the episode goes on
+        add(buffer, 2, steps=range(4, LENGTH))  # the episode continues
         assert {(0, 2, step) for step in range(LENGTH)} <= sampled_starts(buffer)
 
 

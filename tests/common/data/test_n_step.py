@@ -1,4 +1,4 @@
-"""Returns of `n_steps` in a model; `tests/fuzz/test_sampling.py` compares what they are with the definition."""
+"""`n_steps` returns in a model; `tests/fuzz/test_sampling.py` compares their values with the definition."""
 
 import agents
 from tests.common.toys import TINY, reloaded

@@ -1,4 +1,4 @@
-"""Datasets of several parts: whose turn it is, what a swap changes, and what it leaves alone."""
+"""Datasets of several files: which file is used when, what a replacement changes, and what it does not change."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ INTERVAL = 4
 
 
 def parts(*rows):
-    """Return datasets of trajectories of 12 steps that share no observation."""
+    """Return datasets with trajectories of 12 steps and no observation in common."""
     return [toy_dataset(count, 1, 1, seed=seed) for seed, count in enumerate(rows)]
 
 
@@ -59,16 +59,16 @@ def test_online_transitions_survive_a_swap(tmp_path, balanced, replicas):
         buffer.rotate_dataset(step)
         offline = loaded_buffer(datasets[step // INTERVAL % 3], **settings)
         if step < 3:
-            continue  # a ring holds no sequence yet
+            continue  # the ring buffer does not contain a sequence yet
         for replica in range(replicas):
             expected = sequences_of(offline, replica) + sequences_of(online, replica)
             sequences = sequences_of(buffer, replica)
-            # besides, sequences that run from the dataset into a ring, which are not valid
+            # other sequences start in the dataset and continue in a ring buffer; they are not valid
             crossing = [row for row in sequences if not row[3] and row not in expected]
             assert sequences == sorted(expected + crossing), step
 
 
-# -- refusals ---------------------------------------------------------------------------------------------------------
+# -- rejected datasets ------------------------------------------------------------------------------------------------
 
 
 def test_a_bad_action_in_the_second_part_is_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""Where data live, and batches from host memory: the same ones."""
+"""Where data are stored; batches from host memory equal batches from the device."""
 
 import resource
 
@@ -32,9 +32,9 @@ def test_batches_are_the_same_as_on_the_device(replicas):
 @pytest.mark.parametrize(
     ("free", "total", "needed", "device"),
     [
-        (10, 20, 8.0, "cuda"),  # 2 GiB stay free
+        (10, 20, 8.0, "cuda"),  # 2 GiB must remain free
         (10, 20, 8.1, "cpu"),
-        (60, 100, 50.0, "cuda"),  # a tenth of 100 GiB stays free
+        (60, 100, 50.0, "cuda"),  # a tenth of 100 GiB must remain free
         (60, 100, 50.1, "cpu"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Updates that are captured without a GPU."""
+"""Fixture for updates captured without a GPU."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.common.engine.helpers import TapeRecorder, loaded_model
 
 @pytest.fixture
 def captured(monkeypatch):
-    """Return a function that makes a model whose updates are captured by the recorder of operations."""
+    """Return a function that creates a model whose updates are captured by the recorder of operations."""
     recorder = TapeRecorder()
     monkeypatch.setattr(execution, "capture", recorder)
     monkeypatch.setattr(execution, "run_on_side_stream", lambda step, device: step())

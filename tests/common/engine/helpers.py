@@ -1,4 +1,4 @@
-"""A recorder of operations in place of a CUDA graph, and models with and without it."""
+"""A recorder of operations that replaces CUDA graphs, and models with and without it."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from tests.common.toys import parameters_of, tiny_model, toy_dataset
 
 
 class Tape(TorchDispatchMode):
-    """Records operations with their very tensors."""
+    """Records operations together with the tensors on which they ran."""
 
     def __init__(self):
         super().__init__()
@@ -29,13 +29,13 @@ class Tape(TorchDispatchMode):
             addresses = {tensor.data_ptr() for tensor in inputs}
             output = func(*args, **kwargs)
             for old, new in zip(tree_leaves(result), tree_leaves(output), strict=True):
-                # views of inputs, and results in their memory, are up to date
+                # views of inputs, and results in the inputs' memory, are up to date
                 if isinstance(old, Tensor) and old.data_ptr() not in {*addresses, new.data_ptr()}:
                     old.copy_(new)
 
 
 class TapeRecorder:
-    """Stands for the capture of a CUDA graph: what capturing runs here is undone."""
+    """Replaces the capture of a CUDA graph, which runs nothing: the effects of captured operations are undone."""
 
     model: FlowAlgorithm
 
@@ -62,7 +62,7 @@ def loaded_model(id="qam", **settings):
 
 
 def plain_model(id="qam", **settings):
-    """Return a model that is not captured, although the fixture captures all."""
+    """Return a model whose updates are not captured, despite the fixture."""
     model = loaded_model(id, **settings)
     model.trainer.prepare()
     model.trainer._use(Mode(False, False, "test"))
@@ -71,12 +71,12 @@ def plain_model(id="qam", **settings):
 
 
 def update(model, count=1, size=16):
-    """Update a model and return what the last update reports."""
+    """Update a model and return the information of the last update."""
     for _ in range(count):
         info = model.trainer.update(size)
     return info
 
 
 def assert_alike(first, second):
-    # a step is 3e-4; a learning rate on the device is rounded to float32
+    # a step is about 3e-4; a learning rate on the device is rounded to float32
     torch.testing.assert_close(parameters_of(first), parameters_of(second), rtol=1e-4, atol=2e-6)

@@ -1,4 +1,4 @@
-"""Parts of a batch beside its transitions: the count of updates, states inside chunks; and what noise is drawn."""
+"""Parts of a batch besides its transitions: the number of updates, and states inside chunks. Also sampled noise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.common.toys import seeded, toy_dataset
 
 
 class FadingCloning(FQL):
-    """FQL whose cloning fades out over ten updates."""
+    """FQL whose cloning weight decreases to 0 over ten updates."""
 
     def losses(self, batch, *arguments):
         losses = super().losses(batch, *arguments)
@@ -30,7 +30,7 @@ def test_batches_count_the_updates_before_them(captured):
 
 
 class OneStep(FQL):
-    """FQL whose batches hold the states inside of chunks."""
+    """FQL whose batches contain the states inside chunks."""
 
     step_observations = True
 

@@ -1,7 +1,7 @@
-"""Updates captured once and replayed, with a recorder of operations in place of a CUDA graph; and compiled ones.
+"""Updates captured once and replayed, with a recorder of operations instead of a CUDA graph; and compiled updates.
 
-Like a graph, the recorder runs the same operations on the same memory again, whatever Python would do by now: numbers,
-branches and tensors made outside are those of the capture.
+Like a graph, the recorder repeats the same operations on the same memory, whatever Python would do by now. Numbers,
+branches and tensors from outside the update are those of the capture.
 """
 
 import subprocess
@@ -20,7 +20,7 @@ from tests.common.toys import warns
 
 
 def assert_falls_back(model, plain, warning):
-    """Check that a model says why it goes on plainly, once, and that its updates are those of a plain one."""
+    """Check that a model warns once why it continues without capture, and that its updates equal a plain model's."""
     with warns(warning):
         update(model)
     update(model)
@@ -41,7 +41,7 @@ def test_generators_are_captured_apart_and_dropped(
     captured,
 ):
     model = captured()
-    # of generators that are gone, the ids come again
+    # ids of deleted generators are used again
     for seed in range(execution.MAX_GRAPHS):
         model.trainer.seed([seed])
         update(model)
@@ -123,7 +123,7 @@ def test_long_training_is_compiled_from_its_first_update_on(compile_with, monkey
 
 @pytest.fixture
 def compile_with(monkeypatch):
-    """Let models be compiled by another backend."""
+    """Let another backend compile models."""
     real = torch.compile
     yield lambda backend: monkeypatch.setattr(
         torch,
@@ -185,12 +185,12 @@ def test_every_model_of_a_process_is_compiled(compile_with):
         return graph.forward
 
     compile_with(backend)
-    # eight is where the compiler stops for a piece of code, without a word
+    # eight is the number of recompilations after which the compiler silently stops compiling a function
     for count in range(1, 11):
         model = loaded_model("bc", compile="on", net_arch=[count])
         update(model)
         assert model.trainer.mode.compiled
         assert len(graphs) == count
-    model.trainer.prepare()  # another phase of the same model
+    model.trainer.prepare()  # as another phase of the same model does
     update(model)
     assert len(graphs) == 10

@@ -1,4 +1,4 @@
-"""Kernels of compiled graphs."""
+"""Kernels in compiled graphs."""
 
 import shutil
 

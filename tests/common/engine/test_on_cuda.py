@@ -1,6 +1,6 @@
-"""Captured and compiled updates equal plain ones. `make gpu-check` runs these on a GPU.
+"""Captured and compiled updates equal plain ones. `make gpu-check` runs these tests on a GPU.
 
-Without one, a recorder of operations on the CPU stands for the CUDA graph where that is possible.
+Without a GPU, a recorder of operations on the CPU replaces the CUDA graph if possible.
 """
 
 import pytest
@@ -18,7 +18,7 @@ from tests.common.toys import (
 
 UPDATES = execution.WARMUP_STEPS + 7
 TOLERANCES = {"cpu": {"rtol": 1e-4, "atol": 2e-6}, "cuda": {"rtol": 1e-3, "atol": 1e-4}}
-"""Of parameters after these updates: a step is 3e-4, and a GPU adds up in another order."""
+"""Tolerances of parameters after the updates: a step is about 3e-4, and a GPU sums in another order."""
 
 
 def assert_close(model, plain):
@@ -29,13 +29,13 @@ def assert_close(model, plain):
 
 
 def pair_on_cuda(id="qam", compile="auto", **settings):
-    """Return a model whose updates are captured, and a plain one that is otherwise alike."""
+    """Return a model whose updates are captured, and an otherwise equal model without capture."""
     return [loaded_model(id, device="cuda", compile=wish, **settings) for wish in (compile, "off")]
 
 
 @pytest.fixture(params=["stand-in", pytest.param("cuda", marks=pytest.mark.gpu)])
 def make_pair(request):
-    """Return `pair_on_cuda`, or its like on the CPU."""
+    """Return `pair_on_cuda`, or its counterpart on the CPU."""
     if request.param == "cuda":
         return pair_on_cuda
     captured = request.getfixturevalue("captured")
@@ -71,7 +71,7 @@ def test_captured_updates_from_host_memory_equal_plain_ones(make_pair):
 
 def test_where_a_capture_begins_changes_no_bit(make_pair):
     outcomes = []
-    for beginnings in ((0,), (0, 6, 8)):  # as when a run is stopped after 6 and after 8 updates
+    for beginnings in ((0,), (0, 6, 8)):  # as if a run were stopped after 6 and after 8 updates
         model, _ = make_pair(learning_rate=1e-3 / 3)
         for number in range(12):
             if number in beginnings:
@@ -111,7 +111,7 @@ def test_a_capture_that_fails_leaves_a_working_model(monkeypatch):
     with warns("updates are not captured"):
         update(model)
     assert torch.cuda.current_stream() == torch.cuda.default_stream()
-    torch.rand(1, device="cuda")  # raises while the default generator counts as captured
+    torch.rand(1, device="cuda")  # raises if the generator is still in capture
     update(plain, execution.WARMUP_STEPS + 1)
     assert_same_parameters(model, plain)
 

@@ -1,4 +1,4 @@
-"""Products of compiled updates by oneDNN."""
+"""Matrix products of compiled updates, computed by oneDNN."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What networks have in training: step size, optimiser, clip, delays, targets; and which of them an update trains."""
+"""Training options of single networks: step size, optimiser, clipping, delay and target; which networks are updated."""
 
 import math
 from itertools import pairwise
@@ -35,7 +35,7 @@ OPTIONS = {
 
 
 class OwnRLPD(RLPD):
-    """Declares for its networks what they have of their own in training."""
+    """Declares training options for its networks."""
 
     options = OPTIONS
 
@@ -73,7 +73,7 @@ def groups(model):
 )
 def test_rates_fall_as_torchs_schedulers_do(text, rates):
     rate = LearningRateSchedule(text)
-    # of ten updates
+    # learning rates of the ten updates
     assert [rate(1 - update / 10) for update in (0, 2, 5)] == pytest.approx(rates)
 
 
@@ -96,7 +96,7 @@ def test_rates_follow_the_phase_and_are_logged(monkeypatch):
     assert of_actor == pytest.approx([1e-3, 8.5355e-4, 5e-4, 1.46447e-4], rel=1e-4)
     assert logged["train/learning_rate"] == 3e-4
     assert logged["train/learning_rate_critic"] == pytest.approx(0.0025)
-    model.learn_offline(4, note_rates)  # goes on half-way, as SB3 counts
+    model.learn_offline(4, note_rates)  # the schedule continues half-way, as SB3 counts
     assert rates[4][2] == pytest.approx(5e-4)
 
 
@@ -121,9 +121,9 @@ def test_a_network_with_adamw_takes_the_steps_of_torchs_adamw(seeds):
 def test_a_network_with_its_own_bound_is_clipped_alone():
     options = {"actor": {"max_grad_norm": 0.25}}
     model = tiny_model(declaring(options), seeds=[1, 2, 3], max_grad_norm=1.0)
-    model.trainer.draw_noise(1)  # which plans an update
+    model.trainer.draw_noise(1)  # which plans the update
     parameters = model.trainer.plan.parameters
-    scales = torch.tensor([1.0, 1e-3, 0.0])  # of the replicas' gradients
+    scales = torch.tensor([1.0, 1e-3, 0.0])  # scales of the replicas' gradients
     gradients = [scales.view(-1, *[1] * (p.ndim - 1)).expand_as(p) for p in parameters]
     info = {}
     model.trainer.apply_gradients(gradients, info)
@@ -152,7 +152,7 @@ def test_a_delayed_network_rests_and_a_hard_target_is_copied():
     assert model.policy.optimizer.state[next(model.policy.nets.actor.parameters())]["step"] == 2
     for number in range(6):
         is_copied = number % 2 == 1
-        # weights from before the step
+        # the weights before the step
         expected = online[number] if is_copied else target[number]
         assert torch.equal(target[number + 1], expected)
 
@@ -179,7 +179,7 @@ def test_what_cannot_be_trained_so_is_refused():
         tiny_model(declaring({"actor": {"optimizer": "adamw"}}), policy_kwargs=kinds)
 
 
-# -- the same however it is run ---------------------------------------------------------------------------------------
+# -- equal results in every mode of execution -------------------------------------------------------------------------
 
 
 def test_replayed_updates_follow_the_rates_of_all_groups(captured):
@@ -228,7 +228,7 @@ def test_a_network_that_no_loss_trains_stays_as_it_is(name, monkeypatch):
     step(model)
     weights = parameters_of(model).items()
     changed = {key.split(".")[1] for key, value in weights if (value != start[key]).any()}
-    # targets follow the weights from before the step, as whose copies they began
+    # targets track the weights before the step, of which they were initialised as copies
     assert changed == {"critic", "behaviour", "one_step"}
 
 
@@ -244,7 +244,7 @@ def test_a_network_with_the_name_of_a_moving_average_is_refused(monkeypatch):
 
 def test_gradients_that_share_memory_are_not_scaled_twice():
     model = tiny_model(max_grad_norm=1e-3)
-    model.trainer.draw_noise(1)  # which plans an update
+    model.trainer.draw_noise(1)  # which plans the update
     parameters = model.trainer.plan.parameters
     number = torch.ones(1)
     of_shape = {parameter.shape: torch.ones_like(parameter) for parameter in parameters}

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, on whatever storage."""
+"""Files appear completely or not at all, on every kind of storage."""
 
 import errno
 import os
@@ -19,7 +19,7 @@ from agents.common.files import (
 
 
 def write(path, text, then):
-    """Write a file to which something happens before it appears."""
+    """Write a file, and run something before the file appears."""
     with atomic_path(path) as temporary:
         temporary.write_text(text)
         then()
@@ -55,7 +55,7 @@ def test_a_full_disk_is_told_of_whatever_a_library_makes_of_it(tmp_path):
 
 @pytest.fixture
 def refuse_sync(monkeypatch):
-    """Return a function that lets the storage sync no folder, or no file."""
+    """Return a function that makes the storage refuse to sync folders, or files."""
 
     def refuse(is_kind):
         def fsync(handle):

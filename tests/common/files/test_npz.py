@@ -1,4 +1,4 @@
-"""Arrays in ``.npz`` files: those that were saved, or the file is refused."""
+"""Arrays in ``.npz`` files are read as they were saved, or the file is rejected."""
 
 import pickle
 import zipfile

@@ -1,4 +1,4 @@
-"""Values in files come back as they were, and a file calls nothing that is not listed."""
+"""Values read from files equal the written ones, and a file cannot call anything that is not on the list."""
 
 import io
 import json
@@ -29,7 +29,7 @@ VALUES = {
 
 
 def written(value):
-    """Return a value after it was written as text and read again."""
+    """Return a value after writing it as text and reading it again."""
     return safe.from_json(json.loads(json.dumps(safe.to_json(value))))
 
 
@@ -44,7 +44,7 @@ def test_arrays_and_numbers_come_back():
         np.testing.assert_array_equal(written(array), array)
         assert written(array).dtype == array.dtype
     assert written(np.float32(3)) == 3.0
-    # SB3's algorithms make its kind of it again
+    # SB3's algorithms convert this tuple to SB3's type again
     assert written(TrainFreq(2, TrainFrequencyUnit.EPISODE)) == (2, "episode")
 
 
@@ -66,7 +66,7 @@ class Trap:
 
 
 class Calls:
-    """Calls a class that a file may name."""
+    """An object that calls a class which files may name."""
 
     def __reduce__(self):
         return nn.Linear, (2, 3)

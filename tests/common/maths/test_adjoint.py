@@ -1,4 +1,4 @@
-"""Adjoint matching beyond the recorded numbers of `tests/parity`: lean adjoint, and where its loss is zero."""
+"""Adjoint matching beyond the numbers recorded in `tests/parity`: the lean adjoint, and where the loss is zero."""
 
 import torch
 from torch.testing import assert_close
@@ -24,7 +24,7 @@ def test_lean_adjoint_matches_autograd_of_the_base_rollout():
     h = 1 / flow_steps
 
     def onwards(x, first):
-        """Return the states from step ``first`` on of the noiseless map whose derivative the adjoint carries back."""
+        """Return the noiseless map's states from step ``first`` on; the adjoint is the map's derivative."""
         path = [x]
         for i in range(first, flow_steps):
             t = (i + 1) * h

@@ -1,4 +1,4 @@
-"""Pessimism beyond the recorded numbers of `tests/parity`."""
+"""Pessimism beyond the numbers recorded in `tests/parity`."""
 
 import math
 
@@ -11,7 +11,7 @@ from tests.common.toys import tiny_model, toy_dataset
 
 
 def test_members_that_agree_exactly_are_climbed_by_their_mean():
-    # a square root has no slope at no spread
+    # the square root has no finite derivative at zero spread
     q = torch.tensor([[[1.0, 3.0], [1.0, 5.0]]], requires_grad=True)
     pessimistic_value(q, 0.5).sum().backward()
     assert q.grad[0, :, 0].tolist() == [0.5, 0.5]
@@ -31,6 +31,6 @@ def test_observations_of_zeros_are_learnt_from(id):
 def test_weights_whose_gradients_would_be_denormal_are_zero():
     advantage = torch.tensor([-50.0, -10.0, 0.0, 10.0, math.nan])
     weight = advantage_weight(advantage, 2.0, largest=100.0)
-    # e^-100 is 0; e^-20 is not, and moves parameters less than their rounding
+    # e^-100 is rounded to 0; e^-20 is not, but changes parameters by less than their rounding
     assert weight[:4].tolist() == pytest.approx([0, math.exp(-20), 1, 100], rel=1e-6, abs=0)
     assert weight[4].isnan()

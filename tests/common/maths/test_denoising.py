@@ -1,4 +1,4 @@
-"""Noise schedules against recorded ones; the samplers are those of QSM, DAC and IDQL in `tests/parity`."""
+"""Noise schedules compared with recorded ones; `tests/parity` tests the samplers in QSM, DAC and IDQL."""
 
 import numpy as np
 import pytest

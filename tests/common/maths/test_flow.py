@@ -1,4 +1,4 @@
-"""The Euler sampler and its times against closed forms; recorded numbers of `tests/parity` are of all else."""
+"""The Euler sampler and its times, compared with closed forms; `tests/parity` has recorded numbers for the rest."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ def test_sampler_times_are_equally_likely_with_both_ends():
     times, counts = grid_times(draws, 4).unique(return_counts=True)
     assert times.tolist() == [0, 0.25, 0.5, 0.75, 1]
     assert counts.tolist() == [200] * 5
-    assert grid_times(torch.tensor(1 - 2**-24), 10) == 1  # the largest draw there is
+    assert grid_times(torch.tensor(1 - 2**-24), 10) == 1  # the largest value that PyTorch samples
 
 
 def test_sampler_ends_where_the_golden_trace_does():

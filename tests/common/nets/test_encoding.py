@@ -1,4 +1,4 @@
-"""The same observations are encoded once, and what comes of it stays the same."""
+"""Equal observations are encoded only once, with unchanged results."""
 
 import pytest
 import torch
@@ -66,7 +66,7 @@ def test_a_stateful_extractor_is_called_every_time():
         assert torch.equal(first, second)
 
 
-@pytest.mark.parametrize("id", ["cgql", "qam_e"])  # Q's gradient inside the sampler, an edited flow
+@pytest.mark.parametrize("id", ["cgql", "qam_e"])  # Q's gradient in the sampler; an edited flow
 def test_actions_are_those_of_repeated_observations(id, monkeypatch):
     model = extracting_model(id, best_of_n=CANDIDATES)
     noise = model.policy.draw_action_noise(ROWS, seeded(1))

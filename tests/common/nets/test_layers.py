@@ -1,4 +1,4 @@
-"""Stacked layers: one network at a time, in both ways to multiply, and what a compiler makes of GELU."""
+"""Stacked layers: compared with single networks, for both ways of multiplication; and GELU in compiled graphs."""
 
 import itertools
 import math
@@ -22,7 +22,7 @@ def _device(request):
 
 
 def stacked(stack, widths, norm=False, dtype=None, activation=gelu):
-    """Return random layers whose parameters want gradients."""
+    """Return random layers whose parameters require gradients."""
     layers = []
     for i, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
         weight = normals(*stack, inputs, outputs, seed=i) / math.sqrt(inputs)

@@ -1,4 +1,4 @@
-"""Flows and diffusions that were trained elsewhere, as velocity fields: conventions, scales and refusals."""
+"""Externally trained flows and diffusions as velocity fields: conventions, scales and rejected models."""
 
 import numpy as np
 import pytest
@@ -11,13 +11,13 @@ from tests.common.closed_forms import Gaussian
 from tests.common.toys import normals, refuses
 
 MEAN, STD = 0.3, 0.2
-"""Of actions in [-1, 1], which are normal, so every velocity has a closed form."""
+"""Moments of normal actions in [-1, 1], for which every velocity has a closed form."""
 EXACT = Gaussian(MEAN, STD)
 ALPHA_BAR = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
 
 
 def denoiser(predicts, mean=MEAN, std=STD):
-    """Return a function that predicts a diffusion's noise or sample exactly, for normal actions."""
+    """Return a function that predicts a diffusion's noise or sample exactly, for normally distributed actions."""
     log_alpha = torch.tensor(np.log(ALPHA_BAR), dtype=torch.float32)
 
     def predict(module, observations, x, index):
@@ -49,16 +49,16 @@ def field_of(call, module=None, **conventions):
 def test_a_diffusion_gives_the_velocity_of_the_straight_path(predicts, points):
     observations, x, t = points
     field = field_of(denoiser(predicts), predicts=predicts, alpha_bar=ALPHA_BAR)
-    # the table's steps are apart: a velocity between two of them is interpolated
+    # velocities between two steps of the table are interpolated
     assert_close(field(observations, x, t), EXACT(x, t), rtol=2e-3, atol=2e-3)
 
 
 def test_an_error_of_predicted_noise_is_not_blown_up():
-    # as LeRobot's cosine schedule ends, at 2e-9
+    # LeRobot's cosine schedule ends with such a value, 2e-9
     conventions = {"predicts": "noise", "alpha_bar": [0.99, 0.5, 2e-9]}
     field = field_of(lambda m, o, x, t: 1.1 * x, **conventions)
     x = normals(64, 6)
-    # the clean action lies in the box, so the velocity from x is at most 1 away from -x
+    # the clean action is within the bounds, so the velocity from x differs from -x by at most 1
     assert (field(torch.zeros(64, 3), x, torch.zeros(64, 1)) + x).abs().max() < 1.001
 
 

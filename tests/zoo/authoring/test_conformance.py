@@ -1,4 +1,4 @@
-"""The conformance kit as a program."""
+"""The program that runs the conformance kit."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from agents.testing.kit import CHECKS
 from tests.agents.testing.mistakes import example, with_mistake
 from zoo.list_agents import main
 
-# the other checks train, which takes seconds for each
+# other checks train, which takes seconds each
 FAST = ("hooks", "bounds", "saving")
 SLOW = [name for name in CHECKS if name not in FAST]
 

@@ -1,4 +1,4 @@
-"""Packages to start from."""
+"""Package templates for new agents."""
 
 import importlib
 import tomllib
@@ -27,7 +27,7 @@ def make(own_agents, tmp_path, monkeypatch, call):
 
 def test_a_package_has_sound_agent_settings_test_and_entry_point(make):
     folder, method = make("zoo_test_agent")
-    # those left out compile, or train until an agent has learned something
+    # the skipped checks compile, or train until an agent has learned something
     outcomes = list(run_checks(method, skip=["compiled", "values", "actions"]))
     assert {outcome.state for outcome in outcomes} == {"holds", "skipped"}
     project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]

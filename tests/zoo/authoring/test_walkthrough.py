@@ -1,4 +1,4 @@
-"""The page on registering an agent, command by command, where the zoo and the agent are installed packages."""
+"""The page about registering an agent, command by command, with the zoo and the agent installed as packages."""
 
 import json
 import os
@@ -33,12 +33,12 @@ SMALLER = {
     "pytest": "-k 'not compiled'",
     "benchmark": "--device cpu",
 }
-"""What makes the page's commands quick; later flags win."""
+"""Flags that make the page's commands quick; later flags win."""
 SUITE = "params: {offline_steps: 4, eval_freq: 4, eval_episodes: 1, dataset_size: 2000}\n"
 
 
 def commands():
-    """Give the words of every command in the page's bash blocks."""
+    """Yield the words of every command in the page's bash blocks."""
     for block in re.findall(r"```bash\n(.*?)```", PAGE.read_text(), flags=re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
@@ -48,32 +48,33 @@ def commands():
 
 @pytest.fixture
 def environment(tmp_path):
-    """Return the environment of a virtual environment that sees this one's packages, with the zoo from a wheel."""
+    """Return the environment variables of a virtual environment with this one's packages and the zoo from a wheel."""
     venv, source = tmp_path / "venv", tmp_path / "source"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
     (site,) = venv.glob("lib/python*/site-packages")
-    # a .pth file in that folder is not read again, so that an editable checkout stays out
+    # .pth files in that folder are not read again, so an editable checkout of the zoo is not found
     (site / "parent.pth").write_text(sysconfig.get_path("purelib") + "\n")
     source.mkdir()
     for name in SOURCES:
         path = ROOT / name
         shutil.copytree(path, source / name) if path.is_dir() else shutil.copy(path, source / name)
-    # these variables would bring the checkout back
+    # with these variables, Python would find the checkout
     ours = ("PYTHON", "PYTEST", "VIRTUAL")
     variables = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     variables |= dict.fromkeys(
         ("PIP_NO_INDEX", "PIP_DISABLE_PIP_VERSION_CHECK", "OMP_NUM_THREADS"), "1"
     )
-    # pip reads 0 as "without isolation", which would download the build packages
+    # pip reads 0 as "without isolation"; with isolation it would download the build packages
     variables |= {"PIP_NO_BUILD_ISOLATION": "0", "PATH": f"{venv / 'bin'}:{os.environ['PATH']}"}
     run(f"pip install -q --no-deps --ignore-installed {source}".split(), tmp_path, variables)
     return variables
 
 
 def run(words, folder, environment):
-    """Run a command to its end; return what it prints."""
+    """Run a command to its end, and return its output."""
     if words[0] in ("pip", "pytest"):
-        words = ["python", "-m", *words]  # the programs of that name start the Python of the parent
+        # the programs on the PATH would start the parent environment's Python
+        words = ["python", "-m", *words]
     program = str(shutil.which(words[0], path=environment["PATH"]))
     command = [program, *words[1:]]
     ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
@@ -82,7 +83,7 @@ def run(words, folder, environment):
 
 
 def interrupt(words, folder, environment):
-    """Press Ctrl-C after the first evaluation of a training."""
+    """Press Ctrl-C after a training's first evaluation."""
     program = str(shutil.which(words[0], path=environment["PATH"]))
     with subprocess.Popen(
         [program, *words[1:]], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True

@@ -1,4 +1,4 @@
-"""Small datasets of the point maze, whose rewards are easy to compute by hand."""
+"""Small point-maze datasets, whose rewards are easy to compute by hand."""
 
 from concurrent.futures import Future
 
@@ -8,11 +8,11 @@ import pytest
 from zoo.datasets import generate
 
 NAME = "pointmaze-medium-navigate-v0"
-TASK_1 = "pointmaze-medium-navigate-singletask-task1-v0"  # goal (20, 20), reached within 1.0
+TASK_1 = "pointmaze-medium-navigate-singletask-task1-v0"  # goal: within 1.0 of (20, 20)
 
 
 def small_arrays(episodes=3, steps=10):
-    """Trajectories of steps + 1 rows; the first starts at task 1's goal, the others never come near it."""
+    """Return trajectories of steps + 1 rows; the first starts at task 1's goal, the others never come near the goal."""
     generator = np.random.default_rng(0)
     rows = episodes * (steps + 1)
     qpos = generator.uniform(0.0, 8.0, (rows, 2)).astype(np.float32)
@@ -27,12 +27,12 @@ def small_arrays(episodes=3, steps=10):
 
 
 def changed(arrays, changes):
-    """Return arrays of which some are replaced, and those left out whose place None takes."""
+    """Return arrays, with some replaced and those changed to None left out."""
     return {name: array for name, array in (arrays | changes).items() if array is not None}
 
 
 def write_shard(folder, number, episodes=3):
-    """Write one file of a dataset; its first state, and no other, is at the goal of task 1."""
+    """Write one file of a dataset; only its first state is at the goal of task 1."""
     folder.mkdir(exist_ok=True)
     arrays = small_arrays(episodes)
     draw = np.random.default_rng(number)
@@ -43,7 +43,7 @@ def write_shard(folder, number, episodes=3):
 
 
 class InProcess:
-    """A pool without processes: it plays episodes at once, without the seconds in which a process starts."""
+    """A pool that simulates episodes at once in this process, because starting a process takes seconds."""
 
     def __init__(self, *options):
         pass
@@ -64,7 +64,7 @@ class InProcess:
 
 
 def generate_in_process(patch):
-    """Let generated datasets be played in this process; `test_generate.py` compares them with those of processes."""
+    """Generate datasets in this process; `test_generate.py` compares them with those that processes generate."""
     patch.setattr(generate, "ProcessPoolExecutor", InProcess)
 
 
@@ -75,7 +75,7 @@ def in_process(monkeypatch):
 
 @pytest.fixture
 def write_dataset(tmp_path):
-    """Return a function that writes a small dataset, changed as wanted, and returns its path."""
+    """Return a function that writes a small dataset with some changes, and returns its path."""
 
     def write(**changes):
         np.savez(tmp_path / f"{NAME}.npz", **changed(small_arrays(), changes))

@@ -1,4 +1,4 @@
-"""Sets of one's own in every format, of two episodes each, and of the benchmarks, with known content."""
+"""Custom datasets of two episodes in every format, and datasets of the benchmarks, with known content."""
 
 import json
 import warnings
@@ -24,12 +24,12 @@ ENV = toys.SPRING
 
 
 def read(source, reward_from=None):
-    """Return what is read of a set, as arrays in the compact layout."""
+    """Return a dataset's content as arrays in the compact layout."""
     return compact(read_source(source, reward_from))
 
 
 def refusal(source):
-    """Return what is said about a set; one sentence."""
+    """Return the error message about a dataset; one sentence."""
     with pytest.raises(UsageError) as error:
         read(source)
     text = str(error.value)
@@ -38,7 +38,7 @@ def refusal(source):
 
 
 def played(env, act, seed, steps=None):
-    """Play an episode, or its first steps, and return its arrays."""
+    """Run an episode, or its first steps, and return its arrays."""
     observations, rewards, actions = [env.reset(seed=seed)[0]], [], []
     is_over = False
     while not is_over and len(actions) != steps:
@@ -52,7 +52,7 @@ def played(env, act, seed, steps=None):
 
 
 def episodes(count=2, steps=20, seed=0, env=None):
-    """Play episodes with random actions; the first terminates one step early, the others are cut off."""
+    """Run episodes with random actions; the first terminates one step early, the others are truncated."""
     env, parts = env or toys.SpringEnv(), []
     env.action_space.seed(seed)
     for number in range(count):
@@ -63,14 +63,14 @@ def episodes(count=2, steps=20, seed=0, env=None):
 
 
 def in_two(parts):
-    """Return episodes whose observations are a Dict of two vectors, z before a."""
+    """Return episodes whose observations are a Dict of two vectors, with z before a."""
     for part in parts:
         part["observations"] = {"z": part["observations"][:, 2:], "a": part["observations"][:, :2]}
     return parts
 
 
 def joined(parts, name, steps=slice(None)):
-    """Return an array of all episodes, or some of its steps in each."""
+    """Concatenate one array of all episodes, or some of its steps in each episode."""
     return np.concatenate([part[name][steps] for part in parts])
 
 
@@ -112,7 +112,7 @@ def write_folder(folder, parts=None):
 
 
 def write_parquet(folder, parts=None):
-    """Write episodes as LeRobot 2 does, in a file each: without the last observation."""
+    """Write episodes as LeRobot 2 does, one file each, without the last observation."""
     data = folder / "robot" / "data" / "chunk-000"
     data.mkdir(parents=True)
     for number, part in enumerate(parts or episodes()):
@@ -132,7 +132,7 @@ def write_parquet(folder, parts=None):
 
 
 def write_d4rl(folder, parts=None, **changes):
-    """Write an HDF5 file as D4RL's, without ``next_observations``, and with some arrays changed."""
+    """Write an HDF5 file in D4RL's layout, without ``next_observations`` and with some arrays changed."""
     arrays = changed(regular(parts or episodes(), next_observations=None), changes)
     with h5py.File(folder / "d4rl.hdf5", "w") as file:
         for name, array in arrays.items():
@@ -142,7 +142,7 @@ def write_d4rl(folder, parts=None, **changes):
 
 
 def write_minari(root, parts=None, name="spring/random-v0", **overrides):
-    """Write a set with Minari's own API below the folder that it is told to use; return how it is named here."""
+    """Write a dataset with Minari's API below Minari's folder; return its name in this library."""
     buffers = []
     for number, part in enumerate(parts or episodes()):
         truncations = np.arange(len(part["actions"])) == len(part["actions"]) - 1
@@ -161,7 +161,7 @@ def write_minari(root, parts=None, name="spring/random-v0", **overrides):
         settings[space] = getattr(toys.SpringEnv, space)
     settings |= {"env": "Spring-v0"} | overrides
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it misses a description
+        warnings.simplefilter("ignore")  # Minari warns that a description is missing
         patch.setenv("MINARI_DATASETS_PATH", str(root))
         minari.create_dataset_from_buffers(name, buffers, **settings)
     return f"minari:{name}"
@@ -177,7 +177,7 @@ WRITERS = {
 
 
 def change_metadata(root, **changes):
-    """Change what the Minari set below a folder says of itself."""
+    """Change the metadata of the Minari dataset below a folder."""
     path = root / "spring" / "random-v0" / "data" / "metadata.json"
     path.write_text(json.dumps(changed(json.loads(path.read_text()), changes)))
 
@@ -186,9 +186,9 @@ def change_metadata(root, **changes):
 
 
 def write_d4rl_task(root, name, env=None, **about):
-    """Write four short episodes of a task below a folder, which Minari is told to use.
+    """Write four short episodes of a task below a folder, which becomes Minari's folder.
 
-    :param env: what is played; by default the task's.
+    :param env: the environment; by default the task's.
     :param about: ``ref_min_score`` and ``ref_max_score``.
     """
     env = env or gymnasium.make(TASKS[name].env_id)
@@ -213,7 +213,7 @@ ENV_ARGS = {
 
 
 def demonstration(steps, successes=2, seed=0):
-    """Return a demonstration of Lift that is achieved in its last steps, with its last observation."""
+    """Return a demonstration of Lift that succeeds in its last steps, with the last observation."""
     generator = np.random.default_rng(seed)
     is_achieved = np.arange(steps) >= steps - successes
     return {
@@ -225,9 +225,9 @@ def demonstration(steps, successes=2, seed=0):
 
 
 def write_robomimic(path, demonstrations, *, next_obs=True, env_args=ENV_ARGS):
-    """Write demonstrations as robomimic does, observations of each step under their names, without the last one.
+    """Write demonstrations as robomimic does: one array per sensor, without the last observation.
 
-    :param next_obs: whether to write the observations after each step too.
+    :param next_obs: whether to also write the observations after each step.
     """
     with h5py.File(path, "w") as file:
         file.create_group("data").attrs["env_args"] = json.dumps(env_args)
@@ -240,7 +240,7 @@ def write_robomimic(path, demonstrations, *, next_obs=True, env_args=ENV_ARGS):
                 group[f"obs/{name}"] = values[:-1]
                 if next_obs:
                     group[f"next_obs/{name}"] = values[1:]
-            group["obs/robot0_joint_pos"] = np.zeros((len(part["actions"]), 7))  # what is not read
+            group["obs/robot0_joint_pos"] = np.zeros((len(part["actions"]), 7))  # not read
             group["states"] = np.zeros((len(part["actions"]), 32))
         file["mask/train"] = np.array(["demo_0"], "S8")
     return path

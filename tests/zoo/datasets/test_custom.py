@@ -1,4 +1,4 @@
-"""What `zoo dataset check` finds in a set that can be read: what training would refuse or warn of."""
+"""The findings of `zoo dataset check` in readable datasets: the errors and warnings that training would raise."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ def test_a_check_tells_errors_and_warnings(tmp_path, call):
 
 
 class FlatEnv(gymnasium.Env[Any, Any]):
-    """Observes two vectors, z before a."""
+    """Observes two vectors, with z before a."""
 
     observation_space = Dict([("z", Box(-np.inf, np.inf, (2,))), ("a", Box(-np.inf, np.inf, (2,)))])
     action_space = Box(-2, 2, (2,), np.float32)

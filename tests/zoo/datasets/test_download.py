@@ -1,4 +1,4 @@
-"""Downloads from a server on this machine that misbehaves in every way we know."""
+"""Downloads from a local server that fails in all ways we know."""
 
 import dataclasses
 import hashlib
@@ -18,20 +18,20 @@ from zoo.datasets.load import convert_shards
 from zoo.datasets.names import DATASETS
 from zoo.terminal.errors import UsageError
 
-FILES = (f"{NAME}-val.npz", f"{NAME}.npz")  # in the order in which they are fetched
+FILES = (f"{NAME}-val.npz", f"{NAME}.npz")  # in the order of download
 
 
 class Server(ThreadingHTTPServer):
-    """A server on this machine, with what it serves and how it misbehaves."""
+    """A local server, with the files that it serves and the ways in which it fails."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files = {}
-        self.requests = []  # path and Range of each
-        self.drop_after = []  # bytes of a response after which the connection ends, one entry a request
-        self.status = []  # what is answered instead
+        self.requests = []  # path and Range header of each request
+        self.drop_after = []  # per request, bytes of the response after which the connection ends
+        self.status = []  # statuses to return instead of files
         self.knows_ranges = self.sends_length = True
-        self.silence = 0.0  # seconds before the content
+        self.silence = 0.0  # delay before the content, in seconds
 
     def requests_for(self, name):
         return [byte_range for path, byte_range in self.requests if path == f"/{name}"]
@@ -67,7 +67,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """A server that offers the dataset, the only host."""
+    """A server with the dataset, used as the only host."""
     with Server() as server:
         for name, episodes in zip(FILES, (1, 100), strict=True):
             np.savez_compressed(tmp_path / name, **small_arrays(episodes))
@@ -100,7 +100,7 @@ def assert_complete(server):
     ("behaviour", "ranges"),
     [
         ({"drop_after": [None, 3072, 2048]}, [None, "bytes=3072-", "bytes=5120-"]),
-        # the server ignores the range and sends the whole file again
+        # the server ignores the Range header and sends the whole file again
         ({"drop_after": [None, 3072], "knows_ranges": False}, [None, "bytes=3072-"]),
     ],
     ids=["dropped", "without ranges"],

@@ -1,4 +1,4 @@
-"""Generation: only the seed decides an episode; the bytes are the same however it runs; it goes on where it stopped."""
+"""Generation: files depend only on the seed, not on processes, and an interrupted generation can be continued."""
 
 import hashlib
 import multiprocessing
@@ -49,7 +49,7 @@ def test_an_episode_depends_on_its_number_only(name):
 # -- whole datasets ----------------------------------------------------------------------------------------------------
 
 
-NAME = "pointmaze-medium-stitch-v0"  # 200 transitions an episode
+NAME = "pointmaze-medium-stitch-v0"  # 200 transitions per episode
 
 
 def digests(files):
@@ -66,7 +66,7 @@ def folder_content(folder):
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    """Five episodes, generated in one go by the process of the tests."""
+    """Five episodes, generated without interruption in the process of the tests."""
     with pytest.MonkeyPatch.context() as patch:
         generate_in_process(patch)
         return generate_dataset(NAME, tmp_path_factory.mktemp("whole"), num_episodes=5)
@@ -95,14 +95,14 @@ def test_stopped_generation_goes_on_where_it_was(uninterrupted, tmp_path, monkey
     stop_generation(tmp_path, monkeypatch)
     assert folder_content(tmp_path) == {f"{NAME}.npz.parts"}
     assert count_episodes(tmp_path) == 3 * 3
-    # Three are missing, and this writer makes no more.
+    # Three episodes are missing, and this writer writes only three.
     monkeypatch.setattr(generate, "write_episode", StoppingWriter())
     files = generate_dataset(NAME, tmp_path, num_episodes=5, num_workers=1)
     assert f"generating {NAME}: 6 episodes, 3 done already" in capsys.readouterr().err
     assert digests(files) == digests(uninterrupted)
 
 
-# The point maze was compared with 100 episodes of OGBench 1.2.2's generator: actions, moves and cells a step.
+# For the point maze, 100 episodes were compared with OGBench 1.2.2's: actions, movement and cells per step.
 DIGESTS = {"scene-play-v0": "019bab72b816", "pointmaze-medium-navigate-v0": "be82d17dbddd"}
 
 
@@ -123,7 +123,7 @@ def digest_of_content(path):
 @pytest.mark.parametrize(("name", "digest"), DIGESTS.items())
 @pytest.mark.parametrize("kernel", ["Nehalem", "Prescott", "Sandybridge"])
 def test_data_are_equal_on_every_processor(name, digest, kernel, tmp_path, monkeypatch):
-    """The kinematics of an arm differ in the last bit under other kernels."""
+    """With other kernels, the kinematics of an arm differ in the last bit."""
     monkeypatch.setenv("OPENBLAS_CORETYPE", kernel)
     monkeypatch.setenv("NPY_DISABLE_CPU_FEATURES", "X86_V3")
     files = generate_dataset(name, tmp_path, num_episodes=1, episode_steps=60, num_workers=1)

@@ -1,4 +1,4 @@
-"""OGBench's files: what the checks find in broken ones, and sound ones as OGBench loads them, states or images."""
+"""OGBench's files, with states or images: invalid files are rejected, valid files are loaded as by OGBench."""
 
 import dataclasses
 import warnings
@@ -30,8 +30,8 @@ ROWS = 33
     [
         (NAME, {"qpos": None}, "qpos"),
         (NAME, {"actions": np.zeros((30, 2), np.float32)}, "actions"),
-        (NAME, {"actions": np.full((ROWS, 2), None)}, "actions"),  # pickled, and not loaded
-        ("scene-play-v0", {}, "button_states"),  # which label the tasks
+        (NAME, {"actions": np.full((ROWS, 2), None)}, "actions"),  # pickled: never loaded
+        ("scene-play-v0", {}, "button_states"),  # an array needed to label the tasks
         (
             "visual-cube-single-play-v0",
             {"observations": np.zeros((ROWS, 64, 64, 3))},
@@ -50,7 +50,7 @@ def test_array_that_headers_show_to_be_wrong_is_refused(write_dataset, name, cha
         ("observations", 7, np.nan, "row 7"),
         ("actions", 3, 1.5, "row 3"),
         ("terminals", 4, 0.5, "must hold 0 or 1"),
-        ("terminals", 11, 1, "a trajectory with 1"),  # a trajectory of one row
+        ("terminals", 11, 1, "a trajectory with 1"),  # a trajectory with one row
         ("terminals", -1, 0, "got 0 in the last row"),
     ],
 )
@@ -70,7 +70,7 @@ def test_a_file_that_changed_after_its_checksum_is_found(write_dataset):
 
 
 def test_unsolved_tasks_are_a_warning(write_dataset):
-    # data lie within x, y in [0, 8], but for three rows at (20, 20)
+    # the data are within x, y in [0, 8], except for three rows at (20, 20)
     with pytest.warns(UserWarning, match="no state achieves task 2, "):
         check_dataset(write_dataset(), SPEC)
 
@@ -110,7 +110,7 @@ def test_every_family_equals_ogbenchs_own_loader(name, tmp_path, monkeypatch):
 
 
 def test_sparse_reward_is_minus_one_until_the_task_is_achieved(write_dataset, monkeypatch):
-    counts = np.float32([-3, -1, 0] * 11)  # minus the number of sub-goals not reached yet
+    counts = np.float32([-3, -1, 0] * 11)  # minus the number of open sub-goals
     monkeypatch.setattr(load, "relabel", lambda *_: (counts, np.float32(counts != 0.0)))
     for sparse, rewards in ((False, [-3, -1, 0]), (True, [-1, -1, 0])):
         content = load_small(write_dataset, sparse=sparse).content
@@ -123,7 +123,7 @@ def test_dataset_size_keeps_the_first_whole_trajectories(write_dataset, size, ro
     observations = transitions.arrays["observations"]
     assert_array_equal(observations, small_arrays()["observations"][:rows])
     assert transitions.ends[-1]
-    assert observations.base is None  # a view would keep all of the file in memory
+    assert observations.base is None  # a view would keep the whole file in memory
 
 
 def test_each_setting_and_the_content_change_the_fingerprint(write_dataset):

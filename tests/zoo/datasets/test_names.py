@@ -1,4 +1,4 @@
-"""The table of datasets and the parsing of names."""
+"""The table of datasets, and the parsing of names."""
 
 import contextlib
 

@@ -1,4 +1,4 @@
-"""Datasets of several files: converted once, whole or not at all, and equal to the files one by one."""
+"""Datasets of several files: converted once, completely or not at all, with the content of the single files."""
 
 import json
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:no state in:UserWarning")
 
 @pytest.fixture
 def folder(tmp_path):
-    """A dataset of three files, of different numbers of transitions, with validation files."""
+    """A dataset of three files with different numbers of transitions, and validation files."""
     folder = tmp_path / "set"
     for number, episodes in enumerate((3, 5, 2)):
         validation = write_shard(folder, number, 1)
@@ -94,7 +94,7 @@ def test_a_file_that_changed_is_converted_again(folder):
 
 
 def recorded(**values):
-    """Return what changes the record of a converted file."""
+    """Return a function that changes entries in the record of a converted file."""
 
     def change(folder):
         record = json.loads((folder / "shard.json").read_text())
@@ -132,12 +132,12 @@ def test_a_stopped_conversion_keeps_what_is_done_and_goes_on(folder, monkeypatch
         return relabel(arrays, env)
 
     monkeypatch.setattr(load, "relabel", label)
-    last = 5 * number + 2  # within a file: it has arrays already
+    last = 5 * number + 2  # inside a file, when some of its arrays have been written
     with pytest.raises(KeyboardInterrupt):
         load_all(folder)
     converted = [find_converted(folder, name, SPEC) is not None for name in shard_names(folder)]
     assert converted == [k < number for k in range(3)]
-    (folder / ARRAYS / ".half").mkdir()  # of a process that was killed
+    (folder / ARRAYS / ".half").mkdir()  # left by a process that was killed
     last = None
     labelled.clear()
     assert load_all(folder).content.num_transitions == 100

@@ -1,10 +1,10 @@
-"""Functions that write episodes and fail, in a module that child processes import quickly."""
+"""Functions that write episodes and fail, in a module that child processes can import quickly."""
 
 from zoo.datasets.generate import write_episode
 
 
 class StoppingWriter:
-    """Writes three episodes, and fails then."""
+    """Writes three episodes, then raises an error."""
 
     def __init__(self):
         self.done = 0

@@ -12,7 +12,7 @@ INSTALL = "pip install 'flow-rl-zoo[robomimic]'"
 
 
 class Lifting:
-    """Brings the gripper over the cube, down to it, closes it for some steps, and lifts."""
+    """Moves the gripper above the cube and down to it, closes the gripper for some steps, and lifts."""
 
     def __init__(self):
         self.closed = 0
@@ -24,12 +24,12 @@ class Lifting:
             self.closed += 1
             return np.array([0, 0, float(self.closed > 8), 0, 0, 0, 1], np.float32)
         if np.linalg.norm(away[:2]) > 0.015:
-            away[2] += 0.06  # from above
+            away[2] += 0.06  # approach from above
         return np.clip(np.append(10 * away, (0, 0, 0, -1)), -1, 1).astype(np.float32)
 
 
 def play(episodes):
-    """Return episodes, one for each seed from 0, as a file of robomimic has them."""
+    """Return episodes for seeds 0, 1, ... as in a file of robomimic."""
     parts = []
     with contextlib.closing(make_env(NAME)) as env:
         for seed in range(episodes):

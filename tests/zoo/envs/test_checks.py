@@ -1,4 +1,4 @@
-"""What environments may return: other types and shapes are refused by name before work, and at the step itself."""
+"""Values that environments return: wrong types and shapes are rejected by name, before work starts and at each step."""
 
 import gymnasium
 import numpy as np
@@ -29,9 +29,9 @@ NO_ACTION = np.zeros(2, np.float32)
 
 
 class OddSpring(SpringEnv):
-    """A spring that returns something else than Gymnasium's API asks for.
+    """A spring whose return values violate Gymnasium's API.
 
-    :param changes: replace values of a step by their number.
+    :param changes: index of a value that `step` returns -> replacement.
     """
 
     def __init__(self, changes):
@@ -43,14 +43,14 @@ class OddSpring(SpringEnv):
 
 
 class OldSpring(SpringEnv):
-    """A spring whose resets return the observation alone."""
+    """A spring whose `reset` returns only the observation."""
 
     def reset(self, *, seed=None, options=None):
         return super().reset(seed=seed)[0]
 
 
 class SeedlessSpring(SpringEnv):
-    """A spring of the old API."""
+    """A spring with the API of old Gym, whose `reset` takes no seed."""
 
     def reset(self):
         return super().reset()[0]

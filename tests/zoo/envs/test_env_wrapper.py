@@ -1,4 +1,4 @@
-"""Wrappers by name: what a run puts around its environments is played again by its models."""
+"""Wrappers by name: a run's models are evaluated with the wrappers of the run's environments."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ RESCALED = {"gymnasium.wrappers:RescaleAction": {"min_action": -1, "max_action":
 
 
 class Halved(gymnasium.RewardWrapper):
-    """Divides rewards."""
+    """Halves rewards."""
 
     def __init__(self, env, by=2):
         super().__init__(env)

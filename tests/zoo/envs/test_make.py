@@ -1,4 +1,4 @@
-"""Environments by name: repeatable by their seed, without side effects, and refused where they cannot be used."""
+"""Environments by name: reproducible from their seed, without side effects, and rejected if they cannot be used."""
 
 import multiprocessing.util
 import tempfile
@@ -35,10 +35,10 @@ def make(env_id):
 
 
 def episode(env, seed, steps=40):
-    """Play fixed random actions and return everything the simulator knows after each step."""
+    """Take fixed random actions, and return the simulator's whole state after each step."""
     actions = np.random.default_rng(0).uniform(-1, 1, (steps, *env.action_space.shape))
     results = [env.reset(seed=seed)[0]]
-    data = getattr(env.unwrapped, "data", None)  # which robosuite's environments hold elsewhere
+    data = getattr(env.unwrapped, "data", None)  # robosuite's environments store it elsewhere
     for action in actions.astype(np.float32):
         if data is not None:
             results.append(np.concatenate([data.qpos, data.qvel, data.ctrl, data.qacc_warmstart]))
@@ -54,7 +54,7 @@ def test_the_same_seed_gives_same_bits_again_and_in_new_instance(env_id):
     first = episode(env, 5)
     assert (episode(env, 6) != first).any()
     assert_array_equal(episode(env, 5), first)
-    unseeded = [episode(env, None, 3) for _ in range(2)]  # resets follow from the last seed
+    unseeded = [episode(env, None, 3) for _ in range(2)]  # resets continue from the last seed
     np.random.random(3)
     assert_array_equal(episode(make_env(env_id), 5), first)
     env.reset(seed=5)
@@ -73,7 +73,7 @@ def test_teleport_exits_follow_the_seed():
         for _ in range(12):
             env.unwrapped.set_xy(np.array(env.unwrapped._teleport_info["teleport_in_xys"][0]))
             env.step(np.zeros(2, np.float32))
-            np.random.random()  # somebody else draws from the global generator in between
+            np.random.random()  # other code uses the global generator in between
             places.append(float(env.unwrapped.get_xy()[0]))
         return places
 
@@ -89,7 +89,7 @@ def test_teleport_exits_follow_the_seed():
 def test_the_global_generator_is_left_as_it_was(env_id):
     env = make(env_id)
     np.random.seed(3)
-    np.random.standard_normal()  # leaves a second normal number cached, which is part of the state
+    np.random.standard_normal()  # caches a second number as part of the state
     expected = np.random.RandomState(3)
     expected.standard_normal()
     env.reset(seed=1)

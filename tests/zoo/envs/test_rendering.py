@@ -1,4 +1,4 @@
-"""MuJoCo draws with the first platform that works, unless the user names one."""
+"""MuJoCo renders with the first platform that works, unless the user names one."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ def _not_imported(monkeypatch):
 
 
 def pretend(monkeypatch, *working):
-    """Let these platforms alone draw; return the list in which those that are tried appear."""
+    """Let only these platforms work; return a list to which each platform that is tried is appended."""
     trials = []
 
     def works(name):
@@ -34,8 +34,8 @@ def pretend(monkeypatch, *working):
     [
         (("osmesa", "glfw"), "", False, "osmesa", ["egl", "osmesa"]),  # the first that works
         ((), "", False, None, list(PLATFORMS)),
-        (("egl",), "glfw", False, None, ["glfw"]),  # what the user names is the only one tried
-        (("egl",), "", True, None, []),  # a process that has imported MuJoCo keeps what it has
+        (("egl",), "glfw", False, None, ["glfw"]),  # only the platform that the user names is tried
+        (("egl",), "", True, None, []),  # a process that has imported MuJoCo keeps its platform
         (("egl",), "egl", True, "egl", ["egl"]),
     ],
 )

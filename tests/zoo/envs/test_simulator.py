@@ -1,4 +1,4 @@
-"""The pinned MuJoCo moves robots as the one in which the papers' data and scores were made."""
+"""The pinned MuJoCo simulates robots as the version used for the papers' data and scores."""
 
 import gymnasium
 import numpy as np
@@ -10,9 +10,9 @@ from zoo.datasets.files import dataset_file, recorded_origin
 from zoo.runs import versions
 
 ARM = [-1.298, -1.329, 1.402, -1.644, -1.571, -1.169]
-"""Angles of its joints, in radians."""
+"""The arm's joint angles, in radians."""
 ANT = [0, 0, 0.55, 1, 0, 0, 0, 0, 1, 0, -1, 0, -1, 0, 1]
-"""Position, orientation and angles of its joints, a few centimetres above the ground."""
+"""The ant's position, orientation and joint angles, a few centimetres above the ground."""
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_an_arm_moves_as_in_mujoco_3_4():
         [-1, -1, 1, 1, -1],
     ):
         info = env.step(np.array(action, float))[-1]
-    # 3.3.1 agrees; from 3.5.0 on it is 5 mm away
+    # 3.3.1 agrees; from 3.5.0 on, the result differs by 5 mm
     expected = [0.520744, 0.298519, 0.270339]
     assert info["proprio/effector_pos"] == pytest.approx(expected, abs=1e-4)
 
@@ -64,5 +64,5 @@ def test_an_ant_walks_as_in_mujoco_3_4():
     env.set_state(np.array(ANT, float), np.zeros(14))
     for _ in range(5):
         env.step(np.array([1, 1, -1, -1, 1, 1, -1, -1], np.float32))
-    # 3.1.6 agrees; from 3.5.0 on it is 14 cm away
+    # 3.1.6 agrees; from 3.5.0 on, the result differs by 14 cm
     assert env.data.qpos[:3] == pytest.approx([0, -0.066929, 0.484254], abs=1e-4)

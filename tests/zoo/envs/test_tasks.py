@@ -1,4 +1,4 @@
-"""Tasks of robomimic and D4RL: names that are known without their packages, and what they are with them."""
+"""Tasks of robomimic and D4RL: their names are known without the benchmarks' packages, which the other tests need."""
 
 import importlib
 import sys
@@ -32,7 +32,7 @@ def test_ogbenchs_data_are_not_sought_for_tasks_of_others(parse, name):
 
 @pytest.fixture
 def robosuite():
-    """Return the package, which these tests need."""
+    """Return the package; tests are skipped without it."""
     pytest.importorskip("robosuite", reason=f"needs `{INSTALL}`")
     return importlib.import_module("zoo.envs.robomimic")
 
@@ -76,7 +76,7 @@ def test_replaying_a_files_actions_gives_its_observations(robosuite, tmp_path):
     parts = play(2)
     for part in parts:
         assert 20 < len(part["actions"]) < 100
-        assert_array_equal(part["rewards"], part["dones"])  # a lifted cube is a success and the end
+        assert_array_equal(part["rewards"], part["dones"])  # success ends the episode
     arrays = read(write_robomimic(tmp_path / "a.hdf5", parts))
     env, row = make_env(NAME), 0
     for seed in range(2):
@@ -100,9 +100,9 @@ def test_an_ant_at_its_goal_has_reached_it_and_the_episode_ends(size):
     pytest.importorskip("gymnasium_robotics", reason="needs `pip install 'flow-rl-zoo[d4rl]'`")
     env = make_env(f"d4rl-antmaze-{size}")
     starts = [env.reset(seed=seed)[0] for seed in range(2)]
-    # Its position, the goal, and 27 coordinates and velocities.
+    # position, goal, and 27 joint coordinates and velocities
     assert env.observation_space.shape == (31,)
-    # One goal, somewhere in its cell.
+    # always the same goal cell, with a random position in it
     assert_allclose(starts[0][2:4], starts[1][2:4], atol=2.1)
     assert np.linalg.norm(starts[0][:2] - starts[0][2:4]) > 4
     ant = env.unwrapped.ant_env

@@ -1,4 +1,4 @@
-"""Environments whose state outlives a reset are refused; others are left alone."""
+"""Environments whose state survives a reset are rejected; others are accepted."""
 
 from typing import Any
 
@@ -18,13 +18,13 @@ CHANGING = "tests.zoo.envs.test_trial:Changing-v0"
 
 
 class Spring(SpringEnv):
-    """A spring whose episodes may depend on how many there were."""
+    """A spring whose episodes may depend on the number of earlier ones."""
 
     def __init__(self, change="", first_changed=1):
         self.change, self.first_changed, self.episodes = change, first_changed, -1
 
     def reset(self, **options):
-        """Count the episodes."""
+        """Count the episode."""
         observation, info = super().reset(**options)
         self.episodes, self.steps = self.episodes + 1, 0
         self.changed = self.change if self.episodes >= self.first_changed else ""
@@ -32,7 +32,7 @@ class Spring(SpringEnv):
         return observation, info | {"episodes": self.episodes}
 
     def step(self, action):
-        """Be another one in some way."""
+        """Change the result in one of several ways."""
         observation, reward, *_ = super().step(action)
         self.steps += 1
         is_over = self.change == "length" and self.steps == 5 + self.episodes
@@ -40,19 +40,19 @@ class Spring(SpringEnv):
             observation = observation + np.random.uniform()
         if self.changed == "breaks":
             raise ArithmeticError("the spring broke")
-        noise = np.random.default_rng().uniform()  # of the system's entropy
+        noise = np.random.default_rng().uniform()  # seeded from the system's entropy
         reward += {"reward": 1, "entropy": noise}.get(self.changed, 0)
         info = {"success": self.changed == "success", "episodes": self.episodes}
         return observation, reward, is_over, self.steps == 20, info
 
 
 class OwnNormalisation(gymnasium.ObservationWrapper[Any, Any, Any]):
-    """Divides by the largest number that was seen so far."""
+    """Divides observations by the largest number so far."""
 
     largest = 1.0
 
     def observation(self, observation):
-        """Scale."""
+        """Scale an observation."""
         self.largest = max(self.largest, float(np.abs(observation).max()))
         return observation / self.largest
 
@@ -87,10 +87,10 @@ def test_what_changes_from_episode_to_episode_is_refused(make, text):
 @pytest.mark.parametrize(
     "make",
     [
-        Spring,  # counts its episodes in its infos
+        Spring,  # counts episodes in its infos
         lambda: toys.normalized(is_frozen=True),
         lambda: RecordEpisodeStatistics(Spring()),
-        lambda: Spring("trace"),  # as simulators leave them
+        lambda: Spring("trace"),  # keeps a trace, as simulators do
         lambda: Spring("breaks"),
         lambda: gymnasium.make("Noisy-v0"),
     ],

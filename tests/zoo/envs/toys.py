@@ -1,4 +1,4 @@
-"""Environments that are cheap, chaotic and fail on demand; importable in worker processes."""
+"""Environments that are fast, chaotic and fail on demand; worker processes can import them."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ SQUARE = spaces.Box(-1.0, 1.0, (2,), np.float32)
 
 
 class Seeded(gymnasium.Env[np.ndarray, np.ndarray]):
-    """Begins an episode with the random numbers of its reset's seed."""
+    """Starts each episode with random numbers from the reset's seed."""
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -22,13 +22,13 @@ class Seeded(gymnasium.Env[np.ndarray, np.ndarray]):
 
 
 class ToyEnv(Seeded):
-    """Chaotic in its actions, so that one wrong bit of one action shows; episodes of 5 to 29 steps, drawn at reset.
+    """Chaotic, so that a single wrong bit of an action shows; the number of steps, 5 to 29, is sampled at reset.
 
-    :param success: ``"sign"`` of the last state, or None for no such entry.
-    :param failure: what ``step`` does while the file exists: ``"raise"``, ``"os._exit"``, return
-        a wrong number as its ``"observation"``, ``"reward"`` or ``"success"``, or send itself the signal of that name.
-    :param failure_file: the file.
-    :param wrong: the number.
+    :param success: ``"sign"`` reports the sign of the last state as success; None reports no success.
+    :param failure: what ``step`` does while `failure_file` exists: ``"raise"``, call ``"os._exit"``, return `wrong` as
+        ``"observation"``, ``"reward"`` or ``"success"``, or send this process the named signal.
+    :param failure_file: path of the file that triggers the failure.
+    :param wrong: the wrong number.
     """
 
     observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float64)
@@ -75,9 +75,9 @@ class ToyEnv(Seeded):
 
 
 class SpringEnv(Seeded):
-    """A mass on a spring in a plane, pushed by its actions: what it does follows its state and actions linearly.
+    """A mass on a spring in a plane, pushed by its actions; its state is linear in earlier states and actions.
 
-    :param folder: where its process works from then on.
+    :param folder: folder to which the process changes.
     """
 
     observation_space = spaces.Box(-np.inf, np.inf, (4,), np.float64)
@@ -100,7 +100,7 @@ class SpringEnv(Seeded):
 
 
 class OdometerEnv(Seeded):
-    """Counts what it drives in one array, which it returns at every step; says only on arrival that it has arrived."""
+    """Returns the same array, which it updates, at every step; reports success only when it arrives."""
 
     observation_space = spaces.Box(-np.inf, np.inf, (1,), np.float64)
     action_space = SQUARE
@@ -116,7 +116,7 @@ class OdometerEnv(Seeded):
 
 
 class ChoiceEnv(gymnasium.Env[dict, np.ndarray]):
-    """Shows one of three choices beside a vector."""
+    """Observes a vector and one of three choices."""
 
     action_space = SQUARE
 
@@ -133,7 +133,7 @@ class ChoiceEnv(gymnasium.Env[dict, np.ndarray]):
 
 
 def normalized(is_frozen=False):
-    """Return the spring with running statistics, which the episodes before decide, or with fixed ones."""
+    """Return the spring, normalised with running statistics, which depend on earlier episodes, or with fixed ones."""
     env = gymnasium.wrappers.NormalizeObservation(SpringEnv())
     env.update_running_mean = not is_frozen
     return env

@@ -1,4 +1,4 @@
-"""Policies that play a toy: one whose bits do not depend on the batch, and one of matrix products."""
+"""Policies for toy environments: one whose results do not depend on the batch, and one with matrix products."""
 
 import multiprocessing
 
@@ -7,13 +7,13 @@ import torch
 from numpy.testing import assert_equal
 
 from tests.common.toys import tiny_model
-from tests.zoo.envs.toys import ToyEnv  # whose module registers the environments
+from tests.zoo.envs.toys import ToyEnv  # importing the module registers the environments
 
 TOY = "Toy-v0"
 
 
 class ElementwisePolicy:
-    """Plans without matrix products, so a row's actions have the same bits in a batch of any shape."""
+    """Samples actions without matrix products, so that a row's actions are bitwise equal in any batch."""
 
     def __init__(self, num_replicas=1, chunk_length=3, action_size=2):
         self.num_replicas, self.chunk_length = num_replicas, chunk_length
@@ -35,7 +35,7 @@ def plan_rows(observations, noise):
 
 
 def network_policy():
-    """Return the policy of two replicas; its matrix products are those of the whole batch."""
+    """Return a policy of two replicas; its matrix products depend on the whole batch."""
     return tiny_model("bc", ToyEnv(), seeds=[0, 1], net_arch=[64, 64]).policy
 
 
@@ -44,5 +44,5 @@ def assert_same_results(first, second):
 
 
 def worker_pids():
-    """Return the ids of this process's children, without the server that forks them."""
+    """Return the ids of this process's children, except the server that forks them."""
     return {process.pid for process in multiprocessing.active_children()}

@@ -36,7 +36,7 @@ EPISODES = 6
 
 
 def play_alone(policy, seed, replica, env, episodes=EPISODES):
-    """Play every episode of one replica with an environment of its own and a plain loop."""
+    """Run every episode of one replica in a separate environment with a plain loop."""
     results = []
     for episode, reset_seed in enumerate(seeds_of_starts(seed, episodes)):
         observation, _ = env.reset(seed=int(reset_seed))
@@ -71,7 +71,7 @@ def single():
 
 @pytest.fixture(scope="module", params=[1, 2, 3])
 def anywhere(request):
-    """Several environments, in one process, two or three."""
+    """Several environments, in one, two or three processes."""
     with pytest.MonkeyPatch.context() as patch:
         pretend_cores(patch, request.param)
         evaluator = Evaluator(TOY, episodes=EPISODES, n_envs=4, seed=5)
@@ -197,7 +197,7 @@ def test_global_generators_are_left_as_they_were(single):
 
     draws = []
     for plays in (False, True):
-        # a policy of somebody else may draw from any of them
+        # a custom policy may use any of these generators
         random.seed(1), np.random.seed(1), torch.manual_seed(1)
         if plays:
             single.evaluate(Careless())
@@ -235,7 +235,7 @@ def test_a_failing_worker_is_reported_and_all_are_ended(
     kwargs = {"failure": failure, "failure_file": str(switch)}
     with evaluator_of(n_envs=3, **kwargs) as evaluator:
         evaluator.evaluate(ElementwisePolicy())
-        # after the first evaluation, since building an environment takes longer
+        # only after the first evaluation, because creating an environment takes longer
         monkeypatch.setattr(pool, "ANSWER_SECONDS", 2.0)
         monkeypatch.setattr(pool, "CLOSE_SECONDS", 2.0)
         switch.touch()
@@ -271,7 +271,7 @@ def test_an_evaluation_of_stopped_processes_is_abandoned(monkeypatch, cores):
 
 
 class Diverging(ElementwisePolicy):
-    """Plans NaN for some replicas from the third plan on."""
+    """Samples NaN for some replicas, from the third chunk on."""
 
     def __init__(self, num_replicas, lost):
         super().__init__(num_replicas)
@@ -308,7 +308,7 @@ def results(successes=None):
     ("rule", "reported", "is_reported", "successes"),
     [
         (REPORTED, None, False, None),
-        (REPORTED, None, True, [0, 0, 0]),  # earlier episodes, or other seeds, have reported one
+        (REPORTED, None, True, [0, 0, 0]),  # earlier episodes or other seeds reported success
         (ScoringRule(score="success"), None, False, [0, 0, 0]),
         (ScoringRule(score="return"), [1, 0, 0], True, None),
         (ScoringRule(success_return=2.0), None, False, [0, 1, 1]),

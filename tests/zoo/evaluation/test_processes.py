@@ -1,4 +1,4 @@
-"""Processes: where they start, how training reports one that fails, their locks, and recorded versions."""
+"""Processes: their folder, how training reports a failed process, locks, and recorded versions."""
 
 import errno
 import fcntl
@@ -29,7 +29,7 @@ with Evaluator("Pendulum-v1", episodes=1, n_envs=1, seed=0) as evaluator:
 def test_what_lies_in_the_current_folder_is_not_imported(tmp_path):
     program, folder = tmp_path / "program.py", tmp_path / "folder"
     folder.mkdir()
-    # modules that Python, the zoo and multiprocessing import in a new process
+    # modules that Python, the zoo or multiprocessing import in a new process
     for name in ("random", "gymnasium", "socket", "zoo", "agents", "collections"):
         (folder / f"{name}.py").write_text(f"raise SystemExit('somebody else has a {name}')\n")
     program.write_text(PLAY)
@@ -87,7 +87,7 @@ def test_each_environment_is_closed_once_with_what_it_started(tmp_path):
     )
     paths = os.pathsep.join([str(tmp_path), str(ROOT)])
     variables = {**os.environ, "PYTHONPATH": paths, "NOTES": str(tmp_path / "notes")}
-    # returns once nothing that was started holds the pipe
+    # returns when no started process holds the pipe any more
     subprocess.run([sys.executable, *words.split()], env=variables, check=True, capture_output=True)
     notes = (tmp_path / "notes").read_text().split()
     opened = [note[1:] for note in notes if note.startswith("+")]
@@ -137,7 +137,7 @@ def test_looking_at_a_lock_does_not_keep_it_from_being_taken(tmp_path):
         pass
     looking = os.open(lock.path, os.O_RDONLY)
     fcntl.flock(looking, fcntl.LOCK_SH)
-    assert lock.is_held() is False  # two may look at once
+    assert lock.is_held() is False  # two processes may test the lock at the same time
     threading.Timer(SECONDS_TO_TRY / 4, os.close, [looking]).start()
     assert lock.take()
 
@@ -177,7 +177,7 @@ def commit_in(folder):
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """Let the zoo be installed somewhere else, without a repository."""
+    """Let the zoo be installed elsewhere, outside a repository."""
     module = tmp_path / "repository" / "site-packages" / "zoo" / "runs" / "versions.py"
     module.parent.mkdir(parents=True)
     module.touch()
@@ -190,7 +190,7 @@ def test_the_commit_is_that_of_the_zoos_own_checkout(package, monkeypatch, tmp_p
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     commit_in(elsewhere)
-    monkeypatch.setenv("GIT_DIR", str(elsewhere / ".git"))  # as in a hook of that repository
+    monkeypatch.setenv("GIT_DIR", str(elsewhere / ".git"))  # set as in a hook of that repository
     assert git_commit() == commit
     (package / "runs" / "versions.py").write_text("changed")
     assert git_commit() == f"{commit}-dirty"

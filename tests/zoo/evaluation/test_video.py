@@ -1,4 +1,4 @@
-"""Videos hold what they are given, and appear whole or not at all."""
+"""Videos contain the given frames, and appear completely or not at all."""
 
 import gc
 import resource
@@ -24,15 +24,15 @@ def test_pictures_come_back(ending, speed, tmp_path):
     with imageio.get_reader(path) as reader:
         frames = [frame[..., :3] for frame in reader]
     assert frames[0].shape == (48, 64, 3)
-    # MP4 and the palette of a GIF are lossy
+    # MP4 and GIF palettes are lossy
     assert [frames[0].mean(), frames[-1].mean()] == pytest.approx([0, 200], abs=8)
-    seconds = 2 / speed + 0.8  # the last picture stays
-    # a GIF holds hundredths of a second
+    seconds = 2 / speed + 0.8  # the last frame is shown longer
+    # GIF stores durations in hundredths of a second
     assert length_of(path, speed) == pytest.approx(seconds, abs=0.01)
 
 
 def length_of(path, speed):
-    """Return how long a video takes, in seconds; a GIF has one long picture for several that are the same."""
+    """Return a video's duration in seconds; a GIF merges equal consecutive frames into one with a longer duration."""
     with imageio.get_reader(path) as reader:
         if path.suffix == ".mp4":
             return reader.count_frames() / speed
@@ -42,7 +42,7 @@ def length_of(path, speed):
 
 @pytest.fixture
 def small_files():
-    """Let no file become longer than 1,000 bytes, as on a full disk."""
+    """Limit files to 1,000 bytes, to act like a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     yield
@@ -56,7 +56,7 @@ def record(path, frames):
 
 
 @pytest.mark.parametrize(
-    # a writer that tries again when it is deleted prints a traceback, of which pytest makes a warning
+    # a writer that writes again on deletion prints a traceback, which pytest reports as a warning
     "ending",
     [pytest.param("gif", marks=pytest.mark.filterwarnings("error")), "mp4"],
 )

@@ -1,4 +1,4 @@
-"""A hub in memory: the methods of `huggingface_hub.HfApi` that upload and download an agent."""
+"""A hub in memory, with the methods of `huggingface_hub.HfApi` that upload and download an agent."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -18,10 +18,10 @@ class Repository:
 
 @dataclass
 class Hub:
-    """The hub, for one user.
+    """The hub, as one user sees it.
 
-    :param cache: where downloaded files are put.
-    :param token: of the user, if there is one.
+    :param cache: folder of downloaded files.
+    :param token: the user's token, or None.
     """
 
     cache: Path
@@ -30,7 +30,7 @@ class Hub:
     asked: list[str] = field(default_factory=list)
 
     def put(self, repo, files):
-        """Add a commit with some files, as a stranger could; return its id."""
+        """Add a commit with some files, as another user could; return the commit's id."""
         commits = self.repositories.setdefault(repo, Repository()).commits
         commits.append((hashlib.sha1(f"{len(commits)}{sorted(files)}".encode()).hexdigest(), files))
         return commits[-1][0]
@@ -50,7 +50,7 @@ class Hub:
     def hf_hub_download(self, repo_id, filename, *, revision):
         self.asked.append(filename)
         repository = self.repositories.get(repo_id)
-        # as on the real hub, a stranger cannot tell a private repository from none
+        # as on the real hub, other users cannot distinguish a private repository from a missing one
         if repository is None or (repository.private and self.token != TOKEN):
             raise _error("RepositoryNotFoundError", 404)
         newest, _ = repository.commits[-1]
@@ -68,7 +68,7 @@ class Hub:
 
 
 def _error(name, status):
-    """Return an error as the hub's library raises it."""
+    """Return an error of the hub's library."""
     from huggingface_hub import errors
 
     response = SimpleNamespace(headers={}, request=None, status_code=status)

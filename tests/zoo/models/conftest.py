@@ -1,4 +1,4 @@
-"""An untrained agent of a maze, as a model, a finished run and a policy for acting."""
+"""An untrained agent for a maze: as a model, as a finished run, and as a policy for acting."""
 
 import pytest
 
@@ -8,17 +8,17 @@ from zoo.runs.folder import RunFolder
 from zoo.settings.record import RunRecord
 
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
-# short episodes: no test needs the goal
+# episodes may be short, because no test needs to reach the goal
 STEPS = {"max_episode_steps": 12}
 
 
 def maze_model(id="qam", **settings):
-    """Return an untrained model for a maze whose episodes are short."""
+    """Return an untrained model for a maze with short episodes."""
     return tiny_model(id, make_env("pointmaze-medium-singletask-task1-v0", **STEPS), **settings)
 
 
 def save_run(logs, model, seed=3, **settings):
-    """Write a finished run of a model, as far as playing reads it."""
+    """Write those files of a finished run that evaluation reads."""
     folder = RunFolder.create(logs, "qam", ENV, seed)
     config = {
         "format": 1,
@@ -36,7 +36,7 @@ def save_run(logs, model, seed=3, **settings):
 
 
 def save_policy(folder, model=None, **about):
-    """Write a policy for acting that never reaches the goal; return its file."""
+    """Write a policy for acting that never reaches the goal; return its path."""
     file = folder / "policy.safetensors"
     protocol = {"episodes": 2, "seed": 0, "env_kwargs": STEPS}
     model = model or maze_model(seed=3)
@@ -59,6 +59,6 @@ def logs(model, tmp_path_factory):
 
 @pytest.fixture
 def policy_file(model, tmp_path):
-    """Return the file of a policy for acting that states no score."""
+    """Return the path of a policy for acting whose file contains no score."""
     protocol = {"episodes": 4, "seed": 7, "env_kwargs": STEPS}
     return save_policy(tmp_path, model, seed=3, protocol=protocol)

@@ -1,4 +1,4 @@
-"""Which agent plays, and by which protocol."""
+"""Which agent a command line selects, and by which protocol it is evaluated."""
 
 import sys
 from dataclasses import replace
@@ -24,7 +24,7 @@ from zoo.terminal.parser import Parser
 
 
 def weights(owner, replica=0):
-    """Return some weights of an agent, or of one replica of a model."""
+    """Return some weights of an agent, or of a model's replica."""
     return next(iter(owner.policy.nets.fine_tuned.parameters()))[replica : replica + 1].detach()
 
 
@@ -115,12 +115,12 @@ if "Somebodys-v0" not in gymnasium.registry:
 
 @pytest.fixture
 def somebodys(own_agents, tmp_path, monkeypatch):
-    """Return logs with a run of an agent, and one in an environment, of a module in the current folder."""
+    """Return logs of two runs, one of a custom agent and one in a custom environment, both from a local module."""
     (tmp_path / f"{MODULE}.py").write_text(CODE)
     monkeypatch.chdir(tmp_path)
     origin = {"class": f"{MODULE}:Agent", "package": "somebodys==1.0"}
     folder = save_run(tmp_path / "qam", maze_model("bc"), algo="somebodys", agent=origin)
-    # `save_run` writes below the id `qam`, and a run of this agent lies below its own
+    # `save_run` writes below the id `qam`, but a run of this agent must be below the agent's id
     (tmp_path / "logs").mkdir()
     folder.path.parent.rename(tmp_path / "logs" / "somebodys")
     save_run(tmp_path / "logs", maze_model(), env=f"{MODULE}:Somebodys-v0")
@@ -158,12 +158,12 @@ OWN_ENV = f"{MODULE}:Somebodys-v0"
 @pytest.mark.usefixtures("somebodys")
 @pytest.mark.parametrize("file", [f"logs/qam/{ENV}_1", "policy.safetensors"])
 def test_an_environment_that_only_a_file_names_is_not_imported(file):
-    agent = chosen(file)  # its policy can be exported
+    agent = chosen(file)  # the loaded policy can be exported
     with refuses(f"--env {OWN_ENV}.*--trust"):
         make_env(agent.env_id)
     assert MODULE not in sys.modules
     for words in (f"--env {OWN_ENV}", "--trust", f"--gym-packages {MODULE}"):
-        # the turn before has imported it
+        # the previous iteration has imported the module
         sys.modules.pop(MODULE, None)
         assert chosen(file, *words.split()).env_id == OWN_ENV
 
@@ -190,7 +190,7 @@ def agent(logs):
 @pytest.mark.parametrize("id", ["fql", "sac"])
 def test_agent_of_normalised_environment_takes_raw_observations(id, tmp_path):
     env = VecNormalize(make_vec_env("Pendulum-v1"))
-    settings = {"horizon_length": 1} if id == "fql" else {}  # SB3's algorithms play single actions
+    settings = {"horizon_length": 1} if id == "fql" else {}  # SB3's algorithms take single actions
     settings |= {"net_arch": [8], "buffer_size": 50, "learning_starts": 5, "batch_size": 4}
     model = find_algorithm(id).algorithm("MlpPolicy", env, seeds=[0], **settings)
     model.learn(20).save(tmp_path / "model.zip")

@@ -1,4 +1,4 @@
-"""Playing from the hub reads one file, refuses what is not a policy, and says what is wrong with the hub."""
+"""Using agents from the hub reads one file, rejects files that are not policies, and explains failures of the hub."""
 
 import json
 import pickle
@@ -29,13 +29,13 @@ def header_of(content):
 
 
 def changed(**texts):
-    """Return a trained policy that says other things."""
+    """Return a trained policy with other texts in its file."""
     content = trained()
     return save(load(content), header_of(content) | texts)
 
 
 def described(part, **values):
-    """Return a trained policy with another description of the policy, or of what is known about it."""
+    """Return a trained policy with changed values in one part of its metadata."""
     text = header_of(trained())[part]
     if part == "about":
         return changed(about=json.dumps(json.loads(text) | values))
@@ -43,7 +43,7 @@ def described(part, **values):
 
 
 class Bomb:
-    """Leaves a trace where it is unpickled."""
+    """Leaves a trace if it is unpickled."""
 
     def __init__(self, trace):
         self.trace = trace

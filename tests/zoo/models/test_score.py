@@ -1,4 +1,4 @@
-"""Scores of one agent, and when another one reproduces them."""
+"""Scores of an agent, and when another score counts as a reproduction."""
 
 import numpy as np
 import pytest

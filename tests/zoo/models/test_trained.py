@@ -1,4 +1,4 @@
-"""The trained agents that come with the package are small, say what they are, and play as when they were made."""
+"""The packaged trained agents are small, describe themselves, and act as when they were created."""
 
 import pytest
 import yaml

@@ -1,4 +1,4 @@
-"""Runs, comparisons and contents of reports for the tests."""
+"""Runs, comparisons and contents of reports, for tests."""
 
 import itertools
 
@@ -49,7 +49,7 @@ def evaluations(
 
 
 def returns(methods, environments=("HalfCheetah-v5", "Pendulum-v1"), steps=(1000, 2000), seeds=6):
-    """Return evaluations by return: around 5,000 in the first environment, around -1,000 in the second."""
+    """Return evaluations scored by return: around 5,000 in the first environment, around -1,000 in the second."""
     random = np.random.RandomState(1)
     places = itertools.product(methods, environments, range(seeds), steps)
     table = pd.DataFrame(places, columns=["method", "environment", "seed", "step"])
@@ -67,13 +67,13 @@ def returns(methods, environments=("HalfCheetah-v5", "Pendulum-v1"), steps=(1000
 
 
 def comparison_of_runs(runs, means=NO_MEANS, methods=None, reps=20, **options):
-    """Return the comparison of runs and of published means; a method of which nothing is given is one's own."""
+    """Return the comparison of runs and published means; a method without information is the user's."""
     names = sorted({*runs["method"], *means["method"]})
     return compare(own_methods(names) | (methods or {}), runs, means, reps, **options)
 
 
 def means_of_scene(names, phase="offline"):
-    """Return published means of methods on the first task of scene."""
+    """Return published means of methods, on the first task of scene."""
     rows = [[name, phase, 9, SCENE[0], "scene-play", 0.4, 3] for name in names]
     return pd.DataFrame(rows, columns=MEAN_COLUMNS)
 
@@ -88,7 +88,7 @@ def comparison_of(methods, **options):
 
 
 def scene_runs(scores, method="qam"):
-    """Return offline evaluations on the first tasks of scene: one list of scores a task."""
+    """Return offline evaluations on the first tasks of scene, from one list of scores per task."""
     rows = []
     for env, scores_of_task in zip(SCENE, scores, strict=False):
         for seed, score in enumerate(scores_of_task):
@@ -105,7 +105,7 @@ def scene_runs(scores, method="qam"):
 
 
 def comparison_of_scene(scores, kind=SUCCESS, focus=None, **methods):
-    """Return a comparison of methods with given scores on the first tasks of scene: one list of scores a task."""
+    """Return a comparison of methods on the first tasks of scene, from one list of scores per task."""
     runs = pd.concat([scene_runs(tasks, name) for name, tasks in scores.items()])
     runs = runs.assign(kind=kind.name)
     return comparison_of_runs(runs, methods=methods, reps=200, kind=kind, focus=focus)
@@ -131,12 +131,12 @@ def runs_table(problems=()):
 
 
 def collected(**options):
-    """Return what the compare program collects with some of its options."""
+    """Return the content that the compare program collects with some of its options."""
     return collect(CompareRequest(**options))
 
 
 def compared(reps=20, curves=False, **options):
-    """Return what the compare program collects with some of its options, and its comparisons."""
+    """Return the content that the compare program collects with some of its options, and the comparisons in it."""
     inputs = collected(**options)
     return inputs, compare_kinds(inputs, reps, curves=curves)
 
@@ -150,7 +150,7 @@ def content_of(table, methods=None, problems=(), sets=(), **choices):
 
 
 def run_rows(method, env, seed, scores=(0.2, 0.4), **columns):
-    """Return the rows of one run in a file of scores: evaluations up to 2,000 offline steps."""
+    """Return one run's rows in a file of scores, with evaluations up to offline step 2,000."""
     steps = np.linspace(0, 2000, len(scores) + 1)[1:].astype(int)
     about = {"method": method, "env": env, "phase": "offline", "seed": seed}
     return [
@@ -169,7 +169,7 @@ source: Own runs.
 
 
 def write_set(tmp_path, monkeypatch, name, **entry):
-    """Add a set to a copy of the published ones; its suite has the name of the set or is given."""
+    """Add a set to a copy of the published sets; the set's suite is given or has the name of the set."""
     folder = copy_published(tmp_path, monkeypatch)
     metadata = yaml.safe_load((folder / "sets.yml").read_text())
     metadata["suites"].setdefault(name, SCENE[:2])
@@ -179,7 +179,7 @@ def write_set(tmp_path, monkeypatch, name, **entry):
 
 
 def copy_published(tmp_path, monkeypatch):
-    """Let a copy of the published sets stand for them; return its folder."""
+    """Replace the published sets by a copy; return the copy's folder."""
     folder = tmp_path / "results" / "published"
     if not folder.exists():
         folder.mkdir(parents=True)
@@ -190,7 +190,7 @@ def copy_published(tmp_path, monkeypatch):
 
 
 def write_published_runs(tmp_path, monkeypatch, environments=SCENE, seeds=6):
-    """Let a few random runs stand for those of qam2026, offline to 1M, then online to 1.5M; return their scores."""
+    """Replace qam2026's runs by a few random ones, offline to 1M steps, then online to 1.5M; return their scores."""
     methods, steps = ("QAM", "FQL"), (500_000, 1_000_000, 1_500_000)
     shape = (2, len(environments), 3, seeds)
     scores = np.random.RandomState(0).randint(0, 51, shape) / 50
@@ -213,7 +213,7 @@ def write_small(tmp_path, monkeypatch, runs, **entry):
 
 
 def write_runs(folder, environments, *, algo="qam", seeds=6, start=20):
-    """Write runs that end with a success more for each seed and each environment; return their folder."""
+    """Write runs whose final successes increase by one for each seed and environment; return their folder."""
     for k, env in enumerate(environments):
         for seed in range(seeds):
             last = start + seed + k
@@ -224,12 +224,12 @@ def write_runs(folder, environments, *, algo="qam", seeds=6, start=20):
 
 
 def scores_of(runs, tasks, seed=0, levels=50):
-    """Return scores on a grid of success rates: (runs, tasks)."""
+    """Return random success rates, multiples of 1 / `levels`: (runs, tasks)."""
     random = np.random.RandomState(seed)
     rates = random.rand(tasks) * 0.8 + 0.2 * random.rand(runs, tasks)
     return np.round(levels * rates) / levels
 
 
 def by_task(matrix):
-    """Return the columns of a (runs, tasks[, evaluations]) array as our functions take them."""
+    """Return the columns of an array (runs, tasks[, evaluations]) in the form that our functions take."""
     return {f"task{k:02d}": matrix[:, k] for k in range(matrix.shape[1])}

@@ -1,4 +1,4 @@
-"""Estimates and intervals are those of rliable, on the same random stream."""
+"""Estimates and intervals equal rliable's, with the same random numbers."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ REPS = 300
 
 
 def rliable_intervals(scores, function, estimate=library.get_interval_estimates):
-    """Return rliable's estimates and intervals, from the state of its generator that reports begin with."""
+    """Return rliable's estimates and intervals, starting from the generator state with which reports start."""
     np.random.seed(0)
     points, intervals = estimate({"x": scores}, function, reps=REPS)
     return points["x"], intervals["x"]
@@ -36,7 +36,7 @@ def test_iqm_is_that_of_rliable(scores):
 
 def test_profiles_are_those_of_rliable():
     scores = scores_of(6, 4, levels=20)
-    thresholds = np.arange(40) / 40  # half of them are scores
+    thresholds = np.arange(40) / 40  # half of these thresholds occur as scores
     points, intervals = rliable_intervals(scores, thresholds, library.create_performance_profile)
     curve = bootstrap.performance_profiles({"x": by_task(scores)}, thresholds, REPS)["x"]
     assert curve.points == pytest.approx(points, abs=1e-12)
@@ -59,14 +59,14 @@ def test_the_probability_of_improvement_is_that_of_rliable():
 def test_tasks_may_have_unequal_numbers_of_runs():
     x = {"a": np.ones(5), "b": np.zeros(20)}
     y = {"a": np.full(8, 0.5), "b": np.full(6, 0.5)}
-    assert probability(x, y).point == 0.5  # tasks count equally
+    assert probability(x, y).point == 0.5  # tasks have equal weights
     assert bootstrap.interquartile_means({"x": x}, REPS)["x"].point == pytest.approx(0.5)
     random = np.random.RandomState(0)
     scores = {"a": random.rand(6), "b": random.rand(30)}
     profiles = bootstrap.performance_profiles({"x": scores}, np.array([0.5]), 5_000)
     low, high = profiles["x"].bounds[:, 0]
     above = [values > 0.5 for values in scores.values()]
-    # of the mean of the resampled fractions of two tasks
+    # standard error of the mean of two tasks' resampled fractions
     exact = np.sqrt(sum(values.var() / len(values) for values in above)) / 2
     assert (high - low) / 2 == pytest.approx(1.96 * exact, rel=0.1)
 

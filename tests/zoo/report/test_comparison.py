@@ -1,4 +1,4 @@
-"""Comparisons: common tasks, curves and order. More data hides no other."""
+"""Comparisons: common tasks, learning curves and order; a method with more data does not hide the others."""
 
 import pandas as pd
 import pytest
@@ -17,9 +17,9 @@ from zoo.report.scores import ScoreTables
 
 
 def test_curves_of_a_domain_leave_out_a_task_that_lacks_a_phase():
-    table = evaluations(["QAM"], tasks=3)  # two of scene, one of cube
+    table = evaluations(["QAM"], tasks=3)  # two tasks of scene and one of cube
     first, second = sorted(set(table.loc[table["domain"] == "scene-play", "environment"]))
-    # the first task has three seeds, and no online phase
+    # the first task lacks three seeds and the online phase
     is_missing = (table["environment"] == first) & (
         (table["phase"] != "offline") | (table["seed"] > 2)
     )
@@ -54,7 +54,7 @@ def test_ranking_puts_the_best_first_and_late_starters_last():
 
 
 def scene_comparison(task_counts, means=NO_MEANS):
-    """Return a comparison of methods that have so many tasks of scene."""
+    """Return a comparison of methods that have scores on the given numbers of tasks of scene."""
     scores = [0.5, 0.6, 0.7]
     table = pd.concat([scene_runs([scores] * tasks, name) for name, tasks in task_counts.items()])
     published = {name: ComparedMethod(name, name, "paper") for name in set(means["method"])}
@@ -91,4 +91,4 @@ def test_means_of_single_tasks_hide_no_mean_of_their_domain():
         (cell,) = phase.domains["scene-play, whole"].values()
         assert cell.mean.point == 0.9
         assert phase.domains["scene-play"]["a"].tasks == 2
-        assert "Domain" not in phase.aggregates  # which are over two of its five tasks
+        assert "Domain" not in phase.aggregates  # two of its five tasks have scores

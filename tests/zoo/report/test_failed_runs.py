@@ -1,4 +1,4 @@
-"""Failed and unfinished runs: how they are counted, what they count for and how they are shown."""
+"""Failed and unfinished runs: how they are counted, scored and shown."""
 
 import json
 from functools import partial
@@ -18,7 +18,7 @@ from zoo.report.scores import last_evaluations
 
 
 def write_method(folder, algo, ends, failed=(), **config):
-    """Write one run for each last number of successes of 50; those whose number is in `failed` end half-way."""
+    """Write a run for each final number of successes (of 50); runs with a number in `failed` end half-way."""
     for seed, end in enumerate(ends):
         about = {"offline": (5, 10, end)}
         if seed in failed:
@@ -27,7 +27,7 @@ def write_method(folder, algo, ends, failed=(), **config):
 
 
 def write_survivors(folder):
-    """Write a method of which three of six runs failed at 10%, and one that always ends at 70%."""
+    """Write a method of which three of six runs failed at 10%, and a method that always ends at 70%."""
     write_method(folder, "qam", [41, 41, 41, 5, 5, 5], failed=(3, 4, 5))
     write_method(folder, "fql", [35] * 6)
     return folder
@@ -67,7 +67,7 @@ def test_unfinished_runs_are_started_but_have_not_failed(tmp_path):
     assert content.inputs.methods["qam"].tallies == {SCENE[0]: Tally(7, 5, 0)}
     assert mean_of(content) == pytest.approx(0.8)
     table = {table.name: table for table in content.tables}["aggregates_offline"]
-    assert table.rows[0][0].text == "qam"  # no mark
+    assert table.rows[0][0].text == "qam"  # without a mark
     assert "5 of 7" in [entry.text for entry in table.rows[0]]
 
 
@@ -76,7 +76,7 @@ def test_run_that_failed_before_its_first_score_has_none(tmp_path, has_start):
     write_method(tmp_path, "qam", [50, 50, 1], failed=(2,))
     bad = tmp_path / "qam" / "2" / "evaluations.npz"
     arrays = dict(np.load(bad))
-    if has_start:  # an evaluation at step 0 is not a score
+    if has_start:  # an evaluation at step 0 is not a final score
         np.savez(bad, **(arrays | {"timesteps": np.zeros(1, int)}))
     else:
         bad.unlink()

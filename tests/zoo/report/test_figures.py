@@ -1,4 +1,4 @@
-"""Figures show the numbers of a comparison, each method in one colour."""
+"""Figures show the numbers of a comparison, with one colour per method."""
 
 import matplotlib
 import numpy as np
@@ -19,7 +19,7 @@ from zoo.runs.scores import RETURN
 
 
 def axes_of(comparison, name):
-    """Return the first panel of one figure: drawing is most of the work."""
+    """Return the first panel of a single figure, because drawing all figures is slow."""
     (drawing,) = all_figures(comparison, only=name).values()
     return drawing.figure.axes[0]
 
@@ -104,7 +104,7 @@ def test_method_that_starts_online_begins_where_others_go_online():
 
 
 def test_names_may_have_signs_of_formulas(monkeypatch):
-    monkeypatch.setitem(matplotlib.rcParams, "text.usetex", True)  # as a matplotlibrc may say
+    monkeypatch.setitem(matplotlib.rcParams, "text.usetex", True)  # a matplotlibrc may contain this
     name = r"$\nonsense$_b"
     table = returns([name], environments=["Pendulum-v1"], seeds=2)
     drawings = all_figures(comparison_of_runs(table, kind=RETURN))

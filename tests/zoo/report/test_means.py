@@ -1,4 +1,4 @@
-"""Means, their differences and tests, against SciPy."""
+"""Means, their differences and tests, compared with SciPy."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def estimate_of(scores, limits=FRACTION, episodes=None):
 @pytest.mark.parametrize("episodes", [None, {f"task{k:02d}": 20 for k in range(4)}])
 def test_curve_has_the_interval_of_each_evaluation_alone(episodes):
     scores = np.stack([scores_of(6, 4, seed=k) for k in range(3)], axis=2)
-    scores[..., 1] = 0.8  # all runs agree by chance
+    scores[..., 1] = 0.8  # all runs have equal scores by chance
     curve = mean(by_task(scores), episodes).curve(FRACTION)
     for k in range(3):
         estimate = curve.estimate(k)
@@ -28,7 +28,7 @@ def test_a_mean_has_a_welch_t_interval_and_tasks_count_equally():
     a = np.array([0.4, 0.5, 0.7])
     b = np.array([0.2, 0.3, 0.35, 0.3, 0.25])
     estimate = estimate_of({"a": a, "b": b})
-    # scipy's Welch interval of the difference a - (-b), halved, is that of the mean of both task means.
+    # half of SciPy's Welch interval of the difference a - (-b) is the interval of the mean of both tasks' means
     reference = stats.ttest_ind(a, -b, equal_var=False).confidence_interval()
     assert estimate.point == pytest.approx((0.5333333 + 0.28) / 2)
     assert estimate.interval == pytest.approx((reference.low / 2, reference.high / 2))
@@ -82,13 +82,13 @@ def test_equal_methods_differ_in_at_most_five_of_a_hundred(seeds, tasks):
         return dict(enumerate(random.binomial(50, 0.9, (tasks, runs, 2000)) / 50))
 
     def all_or_nothing(runs):
-        # the seeds of such a task say least about one another
+        # nearly the largest possible variance between seeds
         return dict(enumerate(np.where(random.rand(tasks, runs, 2000) < 0.5, 0.05, 0.95)))
 
     for draw in (alike, all_or_nothing):
         x, y = (mean(draw(runs), episodes) for runs in seeds)
         differs = abs((x - y).points) > (x - y).half_widths()
-        # 5%, and twice the error of the simulation
+        # 5%, plus twice the standard error of the simulation
         assert differs.mean() <= 0.06
 
 

@@ -1,4 +1,4 @@
-"""The page of a report, the folder that it stands in, and its sentences."""
+"""A report's page, its folder and its sentences."""
 
 import json
 import re
@@ -36,7 +36,7 @@ def content():
 
 @pytest.fixture
 def draw(monkeypatch):
-    """Return what leaves only some figures in reports, by a pattern of their names: drawing is most of the work."""
+    """Return a function that limits reports to figures whose names match a pattern, because drawing is slow."""
     return lambda only: monkeypatch.setattr(report, "all_figures", partial(all_figures, only=only))
 
 
@@ -101,7 +101,7 @@ def test_page_shows_every_table_and_figure_once(content, folder, page):
 def test_same_input_gives_the_same_bytes(content, folder, tmp_path):
     report.write_report(tmp_path, content)
     assert not list(tmp_path.glob("*/*.tex")) + list(tmp_path.glob("*/*.pdf"))
-    for path in folder.rglob("*[!xf]"):  # no .tex, no .pdf
+    for path in folder.rglob("*[!xf]"):  # neither .tex nor .pdf
         if path.is_file():
             assert path.read_bytes() == (tmp_path / path.relative_to(folder)).read_bytes(), path
 

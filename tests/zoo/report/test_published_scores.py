@@ -10,7 +10,7 @@ OVERALL_OF_QAM = (
     "QAM-E 45.71, QAM-F 45.40, QAM 44.39, QSM 41.55, ReBRAC 39.99, DSRL 38.39, CGQL-L 36.83, FQL 35.74, DAC 36.49, "
     "BAM 35.38, CGQL-M 34.62, IFQL 34.42, FEdit 32.64, CGQL 29.79, FBRAC 10.77, FAWAC 8.42"
 )
-"""The release's overall scores in %, offline, as computed by others from the authors' data."""
+"""The release's overall offline scores in %, as others computed them from the authors' data."""
 
 
 def read_scores(text):
@@ -62,7 +62,7 @@ def test_every_run_of_a_set_was_evaluated_after_each_phase(name):
         ends_of_runs.setdefault(tuple(run), {})[phase] = step
     for (method, environment, domain, seed), ends in ends_of_runs.items():
         expected = phase_ends(entry.protocol_of(method, domain))
-        # RLPD's own online steps are shown after the offline steps of the others
+        # RLPD has only online steps, which are shown after the other methods' offline steps
         is_whole = all(ends[phase] >= step for phase, step in expected.items())
         assert is_whole, (method, environment, seed)
 

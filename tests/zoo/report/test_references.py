@@ -8,7 +8,7 @@ from zoo.runs.read import read_runs
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory):
-    """Runs on an environment that knows success, and on two that do not."""
+    """Return runs on an environment that reports success, and on two that do not."""
     folder = tmp_path_factory.mktemp("logs")
     write_run(folder / "a", offline=(25,))
     write_run(folder / "b", env="Pendulum-v1", offline=(-1500.0, -825.0), has_success=False)
@@ -35,7 +35,7 @@ def test_returns_with_reference_are_normalised_and_nothing_else(tables):
     kinds = {"Pendulum-v1": "normalised return", "HalfCheetah-v5": "return", ENV: "success"}
     assert by_environment["kind"].first().to_dict() == kinds
     assert normalised.runs.set_index("environment")["kind"].to_dict() == kinds
-    # stays as it was measured
+    # the return remains as measured
     assert by_environment["return"].first()["Pendulum-v1"] == pytest.approx(-1500.0)
 
 

@@ -1,4 +1,4 @@
-"""The file of scores that one report writes and another reads."""
+"""The file of scores, which one report writes and another reads."""
 
 import gzip
 
@@ -13,7 +13,7 @@ from zoo.report.scores import COLUMNS, last_evaluations, read_scores, scores_tab
 
 @pytest.fixture
 def written(tmp_path):
-    """Return a file with the scores of FQL, as a report writes it."""
+    """Return a file with FQL's scores, as a report writes it."""
     inputs = collected(paths=[write_runs(tmp_path, SCENE[:2], algo="fql")])
     path = tmp_path / "theirs" / "scores.csv"
     path.parent.mkdir()
@@ -86,7 +86,7 @@ def test_a_file_without_scores_is_refused(tmp_path, text):
 
 def test_a_file_that_ends_in_the_middle_of_a_line_is_refused(written):
     text = written.read_text()
-    written.write_text(text.rstrip("\n"))  # as editors may leave it
+    written.write_text(text.rstrip("\n"))  # some editors drop the final newline
     assert len(read_scores(written, "theirs").evaluations) == text.count("\n") - 1
     written.write_text(text[: text.rindex(",own")])
     with refuses(rf"scores\.csv`, line {text.count(chr(10))}: expected a score"):

@@ -1,4 +1,4 @@
-"""What the numbers of a phase decide, and how a report words it."""
+"""The conclusions from a phase's numbers, and their wording in a report."""
 
 from itertools import combinations
 
@@ -58,7 +58,7 @@ def test_variance_over_tasks_is_that_of_every_division():
         for chosen in combinations(range(5), len(runs)):
             lead = np.subtract.outer(pooled[list(chosen)], np.delete(pooled, chosen))
             chances.append(np.mean((np.sign(lead) + 1) / 2))
-        chance += chances[0] / 2  # the first division is the true one
+        chance += chances[0] / 2  # the first of all divisions into two groups is the observed one
         variance += np.var(chances) / 4
     expected = 2 * stats.norm.sf(abs(chance - 0.5) / np.sqrt(variance))
     assert rank_p_value(x, y) == pytest.approx(expected)
@@ -73,7 +73,7 @@ def test_a_phase_has_one_family_of_tests(focus, family):
     plain = {}
     for x, y in family:
         t = stats.ttest_ind(runs[x], runs[y], equal_var=False).statistic
-        plain[x, y] = 2 * stats.t.sf(abs(t), 5)  # six seeds each
+        plain[x, y] = 2 * stats.t.sf(abs(t), 5)  # six seeds per method
     adjusted = {}
     largest = 0.0
     for k, pair in enumerate(sorted(plain, key=plain.get)):
@@ -89,7 +89,7 @@ def test_a_phase_has_one_family_of_tests(focus, family):
 )
 def test_outcomes(away, outcome):
     scores = {"rival": [STEADY] * 5, "ours": [STEADY + away] * 5}
-    # normalised returns have no least variance of episodes
+    # for normalised returns, there is no lower bound of the variance between episodes
     comparison = comparison_of_scene(scores, kind=NORMALISED_RETURN, focus="ours")
     assert outcomes(comparison) == {"rival": outcome}
 
@@ -116,7 +116,7 @@ def test_false_words_of_a_phase_are_as_rare_as_the_page_says():
     random = np.random.RandomState(1)
     false_leads = false_equals = 0
     for _ in range(200):
-        # three methods like ours, and three that differ by exactly the margin
+        # three methods equal to ours, and three that differ by exactly the margin
         scores = {}
         for k in range(7):
             scores[f"m{k}"] = 0.5 + 0.03 * (k > 3) + 0.015 * random.randn(3, 4)
@@ -124,7 +124,7 @@ def test_false_words_of_a_phase_are_as_rare_as_the_page_says():
         words = outcomes(comparison)
         false_leads += any(words[f"m{k}"] in ("better", "worse") for k in (1, 2, 3))
         false_equals += any(words[f"m{k}"] == "equal" for k in (4, 5, 6))
-    # 5% and 2.5%, and twice the error of the simulation
+    # 5% and 2.5%, plus twice the standard error of the simulation
     assert false_leads <= 16
     assert false_equals <= 9
 
@@ -149,7 +149,7 @@ def test_short_own_runs_are_not_comparable():
 
 
 def phases_with(scores, focus=None):
-    """Return runs of methods that have these scores offline and online, and their comparison."""
+    """Return runs of methods with these scores offline and online, and their comparison."""
     runs = evaluations(scores, steps=((1000, "offline"), (2000, "online")))
     pairs = zip(runs["method"], runs["phase"], strict=True)
     runs["score"] = [scores[name][phase == "online"] for name, phase in pairs]

@@ -1,4 +1,4 @@
-"""Tables, as entries for readers and as files."""
+"""Tables, as text for readers and as files."""
 
 import shutil
 import subprocess

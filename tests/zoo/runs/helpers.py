@@ -1,4 +1,4 @@
-"""Run folders as ``train.py`` leaves them, without training."""
+"""Run folders like those that ``train.py`` writes, created without training."""
 
 import datetime
 import json
@@ -32,10 +32,10 @@ def write_run(
     hours=2.0,
     **config,
 ):
-    """Write a run with the given numbers of successes, or mean returns without success, at its evaluations.
+    """Write a run with the given numbers of successes, or without success the given mean returns, at its evaluations.
 
     :param interval: steps between two evaluations.
-    :param config: further entries of its ``config.yml``.
+    :param config: further entries of ``config.yml``.
     """
     folder.mkdir(parents=True)
     counts = np.array([*offline, *online])[:, None]
@@ -62,9 +62,10 @@ def write_run(
         **config,
     }
     values["settings"].update(settings or {})
-    values["settings"].setdefault("sparse", values["sparse"])  # the record says it twice
+    values["settings"].setdefault("sparse", values["sparse"])  # twice in the record
     (folder / "config.yml").write_text(yaml.safe_dump(values))
-    if state == "running":  # nobody holds the lock; an older status would be that of a dead run
+    # no process holds the lock, so with an older status the run would count as dead
+    if state == "running":
         updated = datetime.datetime.now(datetime.UTC).isoformat()
     status = {"state": state, "seed": seed, "updated": updated, "online_step": 0}
     (folder / "status.json").write_text(json.dumps(status | {"offline_step": int(steps[-1])}))

@@ -1,4 +1,4 @@
-"""Run folders: who holds one, how a run ends, which run that says `running` still does, and the evaluations in it."""
+"""Run folders: which process holds one, how a run ends, which `running` run is dead, and the stored evaluations."""
 
 import datetime
 import subprocess
@@ -78,7 +78,7 @@ def test_a_run_is_running_while_its_process_holds_the_lock(tmp_path):
 def test_a_run_of_another_host_is_dead_when_long_silent(tmp_path):
     folder = new_run(tmp_path)
     folder.lock.release()
-    # its lock says nothing here, so that only the time of its last status does
+    # its lock proves nothing on this host, so only the age of its status does
     change_status(folder.path, host="elsewhere")
     assert state(folder) == "running"
     old = datetime.datetime.now(datetime.UTC) - STALE_AFTER - datetime.timedelta(minutes=1)
@@ -106,7 +106,7 @@ def test_linked_run_folders_are_found_and_each_real_one_once(tmp_path):
     logs = tmp_path / "logs"
     run = new_run(logs).path
     elsewhere_run = new_run(tmp_path / "elsewhere").path
-    (logs / "status.json").write_text("{}")  # one file alone makes no run
+    (logs / "status.json").write_text("{}")  # a single file is not a run
     links = {"linked": elsewhere_run, "again": elsewhere_run, "a_loop": logs, "0_run": run}
     for name, target in links.items():
         (logs / name).symlink_to(target)
@@ -118,7 +118,7 @@ def test_linked_run_folders_are_found_and_each_real_one_once(tmp_path):
 
 
 def played(offset=0, episodes=4, with_success=True):
-    """Return made-up results of two replicas."""
+    """Return dummy results of two replicas."""
     numbers = offset + np.arange(2 * episodes).reshape(2, episodes)
     return EpisodeResults(
         successes=numbers % 2 if with_success else None,

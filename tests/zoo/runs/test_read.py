@@ -1,4 +1,4 @@
-"""Reading run folders back. `write_run` makes folders as ``train.py`` leaves them."""
+"""Reading run folders, which `write_run` creates like ``train.py``."""
 
 import re
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_a_run_that_is_not_done_is_listed_and_not_counted(tmp_path, state):
     tables = read_runs([tmp_path])
     assert reasons(tmp_path)["run"].startswith(f"{state}: at offline step 3,000 of 3,000")
     assert tables.counted().empty
-    assert len(tables.evaluations) == 3  # still there to be watched
+    assert len(tables.evaluations) == 3  # evaluations of unfinished runs are kept, to be watched
     (run / "evaluations.npz").unlink()  # as before the first evaluation
     assert reasons(tmp_path)["run"].startswith(state)
 
@@ -121,7 +121,7 @@ def test_names_of_one_task_meet(name, expected):
 def test_protocol_difference_names_the_field_and_both_values():
     run = {"offline_steps": 10_000, "online_steps": 0, "sparse": None, "dataset_size": 1_001_000}
     paper = {"offline_steps": 1_000_000, "online_steps": 5, "sparse": True}
-    paper["dataset_size"] = 1_000_000  # it may count the last states
+    paper["dataset_size"] = 1_000_000  # the larger size may count each trajectory's last state
     differences = protocol_differences("offline", run, paper)
     assert differences == ["offline_steps 10,000 against 1,000,000"]
     assert protocol_differences("online", {"dataset_size": 900_000}, paper)
@@ -225,7 +225,7 @@ def test_finished_runs_are_read_once_by_who_remembers_them(tmp_path):
 
 
 def names(tables):
-    """Return name of the folder -> method."""
+    """Return name of a run's folder -> method."""
     return tables.runs.set_index(tables.runs["run"].str.rpartition("/")[2])["method"].to_dict()
 
 
@@ -248,17 +248,17 @@ def test_a_name_has_all_settings_that_tell_runs_apart(tmp_path):
         qam (gamma=0.5, tau=0.1): {settings: {gamma: 0.5, tau: 0.1}}
         qam (gamma=0.9, tau=0.2): {settings: {gamma: 0.9, tau: 0.2}}
         """,
-        # a label of two algorithms, on other tasks too
+        # one label for two algorithms, which were also trained on other tasks
         """
         ours (algorithm=cgql): {algo: cgql, label: ours}
         ours (algorithm=cgql_mse): {algo: cgql_mse, label: ours, env: cube-double-play-singletask-task1-v0}
         """,
-        # scores of two kinds on an environment
+        # scores of two kinds on one environment
         """
         qam (score=success): {}
         qam (score=return): {seed: 1, offline: [10.0, 11.0, 12.0], has_success: false, score: return}
         """,
-        # a failed run with settings of its own renames no other
+        # a failed run with other settings does not rename the other runs
         """
         qam: {}
         qam (gamma=0.5): {seed: 1, state: failed, settings: {gamma: 0.5}}
@@ -291,7 +291,7 @@ HEADER = "time/total_timesteps,time/total_seconds,time/updates_per_s,time/fps\n"
     [
         (HEADER + "100,1,50.5,\n200,2,40.5,\n200,,,\n", (200, 40.5)),
         (HEADER + "100,1,50.5,\n300,2,,20\n", (300, 20.0)),
-        (HEADER + "100,1,50.5,\n200,1,4", (100, 50.5)),  # a row that is not whole yet
+        (HEADER + "100,1,50.5,\n200,1,4", (100, 50.5)),  # the last row is incomplete
         ("", None),
         (HEADER + "x,1,2,\n", None),
     ],

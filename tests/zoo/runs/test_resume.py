@@ -1,4 +1,4 @@
-"""Which run ``--resume`` goes on with, and what it says about it."""
+"""Which run ``--resume`` continues, and what it logs."""
 
 import re
 from pathlib import Path
@@ -36,7 +36,7 @@ RECORD = record()
 
 
 def written(logs, state, seed=3, **entries):
-    """Write a run folder that no process has claimed."""
+    """Write a run folder whose lock no process holds."""
     folder = RunFolder.create(logs, "qam", "some-v0", seed)
     folder.write_config(record(seed=seed, **entries))
     folder.write_status(state, seed, 0, 0)
@@ -49,7 +49,7 @@ def with_checkpoint(step, folder):
 
 
 def stack(logs, *states):
-    """Write the folders of stacked seeds 1, 2, ..."""
+    """Write the folders of seeds 1, 2, ..., trained together."""
     seeds = list(range(1, len(states) + 1))
     together = {"seeds": seeds, "folders": [f"some-v0_{seed}" for seed in seeds]}
     return [written(logs, states[seed - 1], seed, **together) for seed in seeds]

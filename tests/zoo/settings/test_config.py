@@ -21,7 +21,7 @@ def load(algo="qam", domain=None, groups=(), **overrides):
 
 @pytest.fixture
 def conf(tmp_path):
-    """Return what writes a settings file of the user's, and returns its path."""
+    """Return a function that writes a settings file of the user and returns its path."""
 
     def write(text):
         (tmp_path / "mine.yml").write_text(text)
@@ -80,7 +80,7 @@ def test_a_profile_lies_over_domains_and_under_overrides(conf):
 
 
 def test_a_profile_that_the_algorithm_does_not_have_is_refused(conf):
-    # every algorithm has the shared ones
+    # every algorithm has the shared settings
     assert load("fawac", profile="trqam").run.pretraining_steps == 300_000
     with refuses(r"no profile `trqm`, only qam, .*, trqam$"):
         load(profile="trqm")

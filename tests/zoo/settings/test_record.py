@@ -1,4 +1,4 @@
-"""The record of a run: what makes two runs the same, and what is written is what is read."""
+"""The record of a run: which runs count as the same, and records are read as they were written."""
 
 import dataclasses
 
@@ -27,12 +27,12 @@ ENTRIES = {
 
 
 def identity(text, *roles):
-    """Return the identity of a run with some entries, which a text has as YAML."""
+    """Return the identity of a run that has the entries in a YAML text."""
     return RunRecord.read(ENTRIES | load_yaml(text, "entries")).identity(*roles)
 
 
 def test_what_is_written_is_what_is_read():
-    # values of which plain YAML makes another type: a tuple, and a list of an int and a word
+    # values to which plain YAML gives another type: a tuple, and a list of an integer and a word
     params = ["reference_scores=[0,1]", "train_freq=[2,episode]"]
     config = load_config(TrainRequest(algo="qam", env="some-v0", hyperparams=params))
     dataset = {"name": "d", "size": 9, "fingerprint": "01"}

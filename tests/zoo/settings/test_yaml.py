@@ -1,4 +1,4 @@
-"""YAML: values come back, and what is not valid is refused."""
+"""YAML: values are read as they were written, and invalid files are rejected."""
 
 import pytest
 

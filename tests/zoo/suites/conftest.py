@@ -1,4 +1,4 @@
-"""What the tests of launchers share."""
+"""Fixtures for the tests of launchers."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.zoo.suites.tiny import Project
 
 @pytest.fixture(scope="module")
 def reference(data, tmp_path_factory):
-    """Return a project whose suite was trained here, undisturbed."""
+    """Return a project whose suite was trained on this machine without disturbance."""
     project = Project(tmp_path_factory.mktemp("reference"), data, seconds=0.0)
     with project.started("--launcher", "local", "--workers", "2") as driver:
         project.finish(driver, 400)

@@ -1,4 +1,4 @@
-"""A Slurm of two nodes on this machine, started and stopped by a test."""
+"""A Slurm cluster of two nodes on this machine, started and stopped by a test."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "unshare")
 
 
 def missing():
-    """Return why there can be no Slurm here; empty if there can."""
+    """Return why Slurm cannot run here; empty if it can."""
     absent = [name for name in PROGRAMS if shutil.which(name, path=search_path()) is None]
     if absent:
         return f"needs {', '.join(absent)}: apt install slurm-wlm munge"
@@ -26,7 +26,7 @@ def search_path():
 
 
 class SlurmCluster:
-    """Controller and two nodes, each node with process numbers of its own, as on a machine of its own."""
+    """A controller and two nodes; each node has a process namespace, like a separate machine."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -63,11 +63,12 @@ class SlurmCluster:
 
     def __exit__(self, *exception):
         for process in reversed(self.processes.values()):
-            process.kill()  # of a node: the first process of its process numbers, and with it all others
+            # a node's process is the first of its namespace, so killing it ends all others in the namespace
+            process.kill()
             process.wait()
 
     def start_node(self, node):
-        """Start a node's daemon below a process that outlives it."""
+        """Start a node's daemon as a child of a process that outlives the daemon."""
         outlives = f"slurmd -D -N {node} & exec sleep infinity"
         self._start(
             node, "unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", outlives
@@ -80,7 +81,7 @@ class SlurmCluster:
         )
 
     def kill_daemons(self, node):
-        """Kill the daemons of a node, at once, and return the processes of jobs that live on there."""
+        """Kill a node's daemons immediately, and return the processes of jobs that are still running there."""
         below = descendants(self.processes[node].pid)
         daemons = [pid for pid in below if name_of(pid) in ("slurmd", "slurmstepd", "srun")]
         for pid in daemons:
@@ -88,7 +89,7 @@ class SlurmCluster:
         return [pid for pid in below if name_of(pid).startswith("python")]
 
     def trains(self, node, run):
-        """Return whether a process of a node has the lock of a run open."""
+        """Return whether a process of a node has the file of a run's lock open."""
         for pid in descendants(self.processes[node].pid):
             files = map(os.path.realpath, Path(f"/proc/{pid}/fd").glob("*"))
             if str(run / "lock") in files:

@@ -1,4 +1,4 @@
-"""Jobs on this machine: some that fail, that others train, or that are stopped, and a whole suite."""
+"""Jobs on this machine: failing, trained by others, or stopped; and a whole suite."""
 
 import json
 import os
@@ -51,7 +51,7 @@ def fake_training(tmp_path, monkeypatch):
 
 
 def make_job(tmp_path, outcome):
-    """Return a job that `FAKE` trains, as after a journey to another machine."""
+    """Return a job that `FAKE` trains, pickled and unpickled as on the way to another machine."""
     words = (str(tmp_path), outcome)
     job = Job(Run(outcome, "some-v0", (0,), outcome), words, RunRecord("fql", "some-v0"), tmp_path)
     return pickle.loads(pickle.dumps(job))
@@ -94,7 +94,7 @@ def test_what_another_process_trains_is_waited_for(tmp_path):
     held, free = make_job(tmp_path, "held"), make_job(tmp_path, "free")
     with held.make_lock():
         thread = threading.Thread(target=local.run_locally, args=([held, free], 1, "cpu"))
-        # signals are heard in the main thread alone
+        # only the main thread receives signals
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("zoo.terminal.errors.heard_signals", list)
             thread.start()
@@ -134,7 +134,7 @@ def test_a_signal_lets_a_run_write_a_checkpoint(tmp_path, outcome, monkeypatch):
     with pytest.raises(Interrupted):
         run_locally(jobs, 1, "cpu")
     thread.join()
-    assert not jobs[0].make_lock().is_held()  # its process has ended
+    assert not jobs[0].make_lock().is_held()  # the job's process has ended
     assert not (tmp_path / "done started").exists()
 
 
@@ -161,10 +161,10 @@ def test_every_run_ends_once_with_undisturbed_scores(data, tmp_path, reference, 
     assert "start the same command again to continue" in project.messages()
     assert "interrupted" in project.states()
     with project.started(*words):
-        # the program is killed then, and what it has started goes on
+        # then kill the program; the processes that it has started continue
         wait_for(project.training, 120)
     with project.started(*words) as driver:
-        with project.started(*words):  # two programs share the jobs
+        with project.started(*words):  # two programs work on the jobs of one suite
             wait_for(lambda: "is being trained by process" in project.messages(), 60)
         project.update_takes(0.0)
         assert project.finish(driver, 400)["done"] == JOBS

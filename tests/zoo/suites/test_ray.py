@@ -1,4 +1,4 @@
-"""A suite on a real Ray cluster, of three nodes on this machine: a node that dies, Ctrl-C, and wrong arguments."""
+"""A suite on a real Ray cluster of three nodes on this machine: a node that dies, Ctrl-C, and wrong arguments."""
 
 import importlib.util
 import os
@@ -21,7 +21,7 @@ WORDS = ("--launcher", "ray", "--workers", "2", "--resources", "num_cpus=0", "re
 
 @pytest.fixture
 def cluster():
-    """Start a head without room for workers, and three nodes with room for one each."""
+    """Start a head without capacity for workers, and three nodes with capacity for one worker each."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(
@@ -47,9 +47,9 @@ def node_of(cluster, pid):
 def test_a_suite_survives_the_death_of_a_node(cluster, project, reference, monkeypatch):
     with project.started(*WORDS, environment={"RAY_ADDRESS": cluster.address}) as driver:
         first = project.wait_for_training()
-        project.update_takes(2.0)  # so that it is not at its end before it is killed
+        project.update_takes(2.0)  # slow, so that the job is not finished before it is killed
         cluster.remove_node(node_of(cluster, first["pid"]), allow_graceful=False)
-        os.kill(first["pid"], signal.SIGKILL)  # as on a machine of its own
+        os.kill(first["pid"], signal.SIGKILL)  # kills the whole node, as on a separate machine
         project.wait_for_another_life(first)
         project.update_takes(0.0)
         result = project.finish(driver, 400)

@@ -1,4 +1,4 @@
-"""A suite on a real Slurm, of two nodes on this machine: nodes that die, signals, and a driver that is killed."""
+"""A suite on a real Slurm cluster of two nodes on this machine: nodes that die, signals, and a killed driver."""
 
 import os
 import signal
@@ -30,15 +30,15 @@ def test_suite_survives_death_of_node_whose_processes_do_not_die(
     is_suspended, cluster, project, reference,
     monkeypatch,
 ):  # fmt: skip
-    # all jobs at once, so that the one of the dead node waits for no other
+    # all jobs run at the same time, so that the dead node's job need not wait for another
     with project.started(
         "--launcher", "slurm", "--workers", str(JOBS), environment=cluster.environment
     ) as driver:
         first = project.wait_for_training(lambda holder: cluster.trains("n1", holder["run"]))
-        # so that it does not come to the end before Slurm starts its job again
+        # slow, so that the job is not finished before Slurm restarts it
         project.update_takes(2.0)
         old = cluster.kill_daemons("n1")
-        assert len(old) >= 2  # task and training process
+        assert len(old) >= 2  # the task's and the training process
         for pid in old if is_suspended else ():
             os.kill(pid, signal.SIGSTOP)
         logs = project.logs / ".jobs" / "slurm"

@@ -1,4 +1,4 @@
-"""What is asked of Slurm, and what its answers mean."""
+"""The requests that the launcher sends to Slurm, and how it interprets Slurm's answers."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ from zoo.terminal.errors import Interrupted
 
 @pytest.fixture
 def bin_folder(tmp_path, monkeypatch):
-    """Return a folder with programs that do what Slurm's do when all is well, and nothing else on the PATH but this."""
+    """Return a folder with programs that act like Slurm's if all goes well; it is the only folder on the PATH."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}/usr/bin{os.pathsep}/bin")
@@ -39,7 +39,7 @@ def write(folder, name, script):
 
 
 def show(folder, *jobs):
-    """Let squeue list these jobs besides some of others."""
+    """Let squeue list these jobs, and some of other users."""
     lines = "\n".join(jobs)
     write(folder, "squeue", f"cat <<END\n{lines}\n8_0\n6_N/A\nEND")
 
@@ -51,7 +51,7 @@ def make_job(number=0):
 
 @pytest.fixture
 def run(tmp_path, refusal):
-    """Return what runs a suite that is refused, and returns why."""
+    """Return a function that runs a suite that is rejected, and returns the error message."""
     suite = tmp_path / "suite.yml"
     env = "pointmaze-medium-navigate-singletask-task1-v0"
     suite.write_text(f"{{algorithms: [fql], environments: [{env}], seeds: 0}}")
@@ -60,7 +60,7 @@ def run(tmp_path, refusal):
 
 
 def launch(tmp_path, *resources):
-    """Start two jobs on the stand-in for Slurm; after three looks at its queue, Ctrl-C ends the program."""
+    """Start two jobs on the Slurm stand-in; after three queries of its queue, Ctrl-C ends the program."""
     rounds = iter(range(3))
 
     def wait(seconds):
@@ -78,7 +78,7 @@ def test_a_wrong_resource_is_refused(bin_folder, run):
 
 def test_jobs_run_in_this_folder_with_these_modules(tmp_path, bin_folder, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "/my modules")
-    monkeypatch.setenv("SLURM_MEM_PER_NODE", "1")  # of a job that starts this program
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "1")  # set in a job that starts this program
     script = f"env > {bin_folder}/variables; echo Submitted batch job 7"
     write(bin_folder, "sbatch", script)
     monkeypatch.chdir(tmp_path)
@@ -114,8 +114,8 @@ def test_what_slurm_still_has_is_not_submitted_again(tmp_path, bin_folder):
     with pytest.raises(Interrupted):
         launch(tmp_path)
     write(bin_folder, "sbatch", "echo Submitted batch job 9")
-    show(bin_folder, "7_0", "9_N/A")  # a single job is no array
-    for _ in range(2):  # what both have submitted is waited for
+    show(bin_folder, "7_0", "9_N/A")  # a single job is not an array
+    for _ in range(2):  # both programs wait for all submitted jobs
         with pytest.raises(Interrupted, match="scancel 7 9"):
             launch(tmp_path)
     assert "--array" not in (tmp_path / "logs" / ".jobs" / "slurm" / "9_submission.sh").read_text()
@@ -144,7 +144,7 @@ time.sleep(60)
 
 @pytest.fixture
 def started(tmp_path, monkeypatch):
-    """Return a task whose process trains until SIGTERM, in a folder of its own."""
+    """Return a task whose process trains until SIGTERM, in a separate folder."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "fake.py").write_text(FAKE)
     monkeypatch.setattr(jobs, "TRAIN", tmp_path / "fake.py")
@@ -153,7 +153,7 @@ def started(tmp_path, monkeypatch):
 
 
 def in_a_while(action):
-    """Do something in the main thread once the training process has begun."""
+    """Call a function in the main thread after the training process has started."""
 
     def send():
         wait_for(Path("blocked").exists, pause=0.02)
@@ -170,7 +170,7 @@ def in_a_while(action):
 
 def test_a_checkpoint_stops_training_and_returns_its_task(started):
     class Left(BaseException):
-        """Ends the task as submitit does."""
+        """Ends the task in the same way as submitit."""
 
     continued = []
 
@@ -184,7 +184,7 @@ def test_a_checkpoint_stops_training_and_returns_its_task(started):
     end()
     assert continued[0].job.name == make_job().name
     assert not make_job().make_lock().is_held()
-    # Slurm sends the signal to the training process too.
+    # Slurm also sends the signal to the training process.
     blocked = set(Path("blocked").read_text().strip("{}").split(", "))
     assert {str(int(signal.SIGUSR1)), str(int(signal.SIGUSR2))} <= blocked
 

@@ -1,4 +1,4 @@
-"""What a suite's file means, what is refused in it, and the states of its jobs."""
+"""The meaning of a suite's file, values that are rejected in it, and the states of its jobs."""
 
 import shutil
 from itertools import product
@@ -16,7 +16,7 @@ MAZE = "pointmaze-medium-navigate-singletask-task1-v0"
 
 
 def write(folder, **values):
-    """Write a suite's file: one that is right, except for what is given."""
+    """Write a valid suite file, except for the given values."""
     content = {"algorithms": ["fql"], "environments": [MAZE], "seeds": "0-1", **values}
     path = folder / "suite.yml"
     path.write_text(yaml.safe_dump(content))
@@ -92,7 +92,7 @@ def test_runs_are_selected_by_patterns():
 
 @pytest.fixture
 def jobs(tmp_path):
-    """Return a job that is done, one whose process is gone, and one that has not begun; of two seeds each."""
+    """Return three jobs of two seeds each: done, dead (its process is gone), and not started."""
     suite = Suite(["fql", "bc", "qam"], [MAZE], "0-1", quick=True, params={"offline_steps": 40})
     jobs = make_jobs(suite, suite.runs(), tmp_path, "cpu")
     for job, state in zip(jobs, ("done", "running"), strict=False):

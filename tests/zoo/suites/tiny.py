@@ -1,4 +1,4 @@
-"""A suite of four short jobs for the tests of launchers, and what must hold of its run folders at the end."""
+"""A suite of four short jobs for tests of launchers, and checks of its run folders after the last job."""
 
 import json
 import os
@@ -55,9 +55,9 @@ params:
 
 
 class Project:
-    """A folder with a suite and an algorithm of its own, from which the program is started.
+    """A folder with a suite and a custom algorithm, in which the program is started.
 
-    :param seconds: of an update, apart from its computation.
+    :param seconds: added duration of each update.
     """
 
     def __init__(self, folder, data, seconds):
@@ -70,7 +70,7 @@ class Project:
 
     @contextmanager
     def started(self, *words, environment=None):
-        """Start the benchmark program, whose messages go to a file. It ends with the block."""
+        """Run the benchmark program until the end of the block; its messages are written to a file."""
         line = f"suite.yml -f {self.logs} --device cpu"
         command = [sys.executable, str(ROOT / "zoo" / "benchmark.py"), *line.split(), *words]
         variables = {**os.environ, **(environment or {}), "OMP_NUM_THREADS": "1"}
@@ -93,13 +93,13 @@ class Project:
         return (self.folder / "messages").read_text()
 
     def finish(self, driver, seconds):
-        """Wait for the program's end, and return what it has printed."""
+        """Wait for the program's end, and return its output."""
         output, _ = driver.communicate(timeout=seconds)
         assert driver.returncode == 0, self.messages()
         return json.loads(output.splitlines()[-1])
 
     def training(self):
-        """Return who holds the lock of which run, with ``run``, its folder."""
+        """Return the lock holders of all runs that are being trained, each with the run's folder as ``run``."""
         holders = []
         for path in self.logs.glob("slow_fql/*/lock"):
             if Lock(path).is_held():
@@ -111,7 +111,10 @@ class Project:
         return [status_of(path.parent)["state"] for path in self.logs.glob("slow_fql/*/config.yml")]
 
     def wait_for_training(self, is_meant=lambda holder: True):
-        """Return who trains a run, which may be restricted, that is past its first checkpoint and evaluation."""
+        """Return the lock holder of a run that is past its first checkpoint and evaluation.
+
+        :param is_meant: function of a holder that selects runs.
+        """
         holders = []
 
         def is_past():
@@ -124,7 +127,7 @@ class Project:
         return holders[0]
 
     def wait_for_another_life(self, first):
-        """Wait until another process trains a run."""
+        """Wait until another process than the first trains a run."""
 
         def is_alive():
             holders = {holder["run"]: holder for holder in self.training()}
@@ -133,19 +136,19 @@ class Project:
         wait_for(is_alive, 200)
 
     def assert_files_stay(self):
-        """Check that nothing writes to the run folders any more."""
+        """Check that no process writes to the run folders any more."""
         fingerprints = self.fingerprints()
         time.sleep(3)
         assert self.fingerprints() == fingerprints
 
     def update_takes(self, seconds):
-        """Change how long an update takes, of every run from now on."""
+        """Change the duration of updates, for all runs from now on."""
         temporary = self.folder / "seconds.new"
         temporary.write_text(str(seconds))
         temporary.replace(self.folder / "seconds")
 
     def runs(self):
-        """Return the run folder of each seed, after checking that each exists once and is done."""
+        """Return seed -> run folder, after checking that each seed has exactly one run, which is done."""
         folders = sorted(path.parent for path in self.logs.glob("slow_fql/*/status.json"))
         statuses = [status_of(folder) for folder in folders]
         assert [status["state"] for status in statuses] == ["done"] * len(SEEDS), folders
@@ -153,31 +156,31 @@ class Project:
         return {status["seed"]: folder for folder, status in zip(folders, statuses, strict=True)}
 
     def fingerprints(self):
-        """Return time and content of every file in the run folders."""
+        """Return modification time and content of every file in the run folders."""
         files = [path for path in self.logs.glob("slow_fql/**/*") if path.is_file()]
         return {file: (file.stat().st_mtime_ns, digest_of(file)) for file in files}
 
 
 def log_of(run):
-    """Return what was said while a run was trained."""
+    """Return the messages from the training of a run."""
     file = run / "run.log"
     return file.read_text() if file.exists() else ""
 
 
 def assert_equal_runs(project, reference, monkeypatch):
-    """Check that the runs of two projects have the same evaluations and final parameters, to the last bit."""
+    """Check that the runs of two projects have bitwise equal evaluations and final parameters."""
     monkeypatch.syspath_prepend(project.folder)
     expected = reference.runs()
     for seed, folder in project.runs().items():
         for name, array in np.load(expected[seed] / "evaluations.npz").items():
             assert np.array_equal(np.load(folder / "evaluations.npz")[name], array), (seed, name)
-        # of an own class
+        # saved with a custom class
         models = (agents.load(path, device="cpu", trust=True) for path in (folder, expected[seed]))
         assert_same(*(model.policy.state_dict() for model in models))
 
 
 def wait_for(condition, seconds=30, purpose="", pause=0.2):
-    """Wait until something holds."""
+    """Wait until a condition holds."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"waited in vain {purpose}"
@@ -185,13 +188,13 @@ def wait_for(condition, seconds=30, purpose="", pause=0.2):
 
 
 def descendants(pid):
-    """Return the processes that a process has started, directly or not."""
+    """Return the direct and indirect child processes of a process."""
     children = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             parent = int(stat.read_text().rpartition(")")[2].split()[1])
         except OSError:
-            continue  # it has just ended
+            continue  # the process has just ended
         children.setdefault(parent, []).append(int(stat.parent.name))
     below = [pid]
     for process in below:

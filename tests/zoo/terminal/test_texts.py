@@ -1,4 +1,4 @@
-"""What programs say and where it is kept."""
+"""Messages of programs, and the files that keep them."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ "
 
 
 def lines_of(folder):
-    """Return a run's log without the time stamps, one of which every message has."""
+    """Return a run's log without the messages' time stamps."""
     lines = (folder / "run.log").read_text().splitlines()
     assert re.match(STAMP, lines[0])
     return [re.sub(f"^{STAMP}", "", line) for line in lines]

@@ -1,4 +1,4 @@
-"""Sets of one's own: every format gives the same arrays, and what is wrong with a set is said in one sentence."""
+"""Custom datasets: all formats give the same arrays, and errors in a dataset are explained in one sentence."""
 
 import os
 import shutil
@@ -63,7 +63,7 @@ def minari_data(root):
 
 
 def change_hdf5(path, **changes):
-    """Replace entries of an HDF5 file, or those of the second episode of a Minari set; None removes one."""
+    """Replace entries of an HDF5 file, or of the second episode of a Minari dataset; None removes an entry."""
     prefix = ""
     if path.is_dir():
         write_minari(path)
@@ -78,7 +78,7 @@ def change_hdf5(path, **changes):
 
 
 def rows_of(root, changes=(), drop=()):
-    """Write all rows of two episodes in one parquet file, with some columns changed or dropped."""
+    """Write all rows of two episodes to one parquet file, with some columns changed or dropped."""
     table = parquet.read_table(write_parquet(root)).drop_columns([*drop, *changes])
     for name in changes:
         table = table.append_column(name, pyarrow.array(changes[name]))
@@ -171,7 +171,7 @@ def test_successes_become_rewards_and_ends_of_the_task(tmp_path, kind):
     for part in parts:
         part["success"] = part["terminated"].copy()
         del part["rewards"]
-    parts[1]["success"][5] = True  # and the episode goes on
+    parts[1]["success"][5] = True  # before the episode's end
     source = WRITERS[kind](tmp_path, parts)
     assert "`--reward-from success`" in refusal(source)
     dataset = load_custom(source, gymnasium.make(ENV), reward_from="success")
@@ -220,7 +220,7 @@ def test_nothing_of_minaris_set_is_made_or_imported(tmp_path, monkeypatch):
     name = write_minari(tmp_path)
     spec = EnvSpec("Evil-v0", entry_point="antigravity:open")
     change_metadata(tmp_path, env_spec=spec.to_json())
-    monkeypatch.setitem(sys.modules, "antigravity", None)  # importing it fails
+    monkeypatch.setitem(sys.modules, "antigravity", None)  # importing it would fail
     assert len(read(name)["valids"]) == 41
     assert metadata_of(name).environment == "Evil-v0"
 
@@ -264,21 +264,21 @@ def minari_of(root, **metadata):
 
 
 def minari_of_parts(root, recorded):
-    """Write a Minari set of two vectors whose space is recorded as another one."""
+    """Write a Minari dataset of two vectors, with another recorded observation space."""
     source = write_minari(root, in_two(episodes()), observation_space=Dict({"z": PAIR, "a": PAIR}))
     change_metadata(root, observation_space=recorded and serialize_space(recorded))
     return source
 
 
 def minari_cut_off(root, **metadata):
-    """Write a Minari set of which Minari's reader would give only the beginning."""
+    """Write a Minari dataset of which Minari's reader would return only the beginning."""
     source = write_minari(root, data_format="arrow")
     change_metadata(root, **metadata)
     return source
 
 
 def folder_of(root, **changes):
-    """Write two episodes, of which the second is not as it should be."""
+    """Write two episodes, the second with an error."""
     first, second = episodes()
     return write_folder(root, [second, changed(first, changes)])
 

@@ -1,4 +1,4 @@
-"""robomimic's files: read as Q-chunking and TRQAM read them, and refused in one sentence where they are not sound."""
+"""robomimic's files: read as Q-chunking and TRQAM read them, and rejected in one sentence if they are not valid."""
 
 import h5py
 import numpy as np
@@ -17,7 +17,7 @@ LIFT = TASKS["lift-mh-low_dim"]
 
 
 def test_transitions_are_those_of_q_chunking(tmp_path):
-    # There, rows follow one another, with the next observation of each.
+    # Q-chunking and TRQAM store rows consecutively, each with its next observation.
     parts = [demonstration(6, 2), demonstration(3, 1, seed=1), demonstration(4, 4, seed=2)]
     arrays = read(write_robomimic(tmp_path / "a.hdf5", parts))
     rows = np.flatnonzero(arrays["valids"])
@@ -39,10 +39,10 @@ def test_a_demonstration_that_fails_is_cut_off(tmp_path, next_obs):
     failed, achieved = demonstration(4, 0), demonstration(3, 1)
     failed["dones"][-1] = 1
     arrays = read(write_robomimic(tmp_path / "a.hdf5", [failed, achieved], next_obs=next_obs))
-    steps = 3 + next_obs  # else the state after the last step is not known
+    steps = 3 + next_obs  # otherwise the state after the last step is unknown
     assert_array_equal(arrays["valids"], [1] * steps + [0] + [1] * 3 + [0])
     assert np.flatnonzero(arrays["masks"] == 0).tolist() == [steps + 3]
-    # No value follows a success, so the last state may be repeated.
+    # The target of a success does not bootstrap, so the last state may be repeated.
     last = achieved["observations"][2 + next_obs]
     assert_array_equal(arrays["observations"][-1], last.astype(np.float32))
 
