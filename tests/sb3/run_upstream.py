@@ -36,7 +36,7 @@ NOT_OF_FLOWS = {
     "test_warn_buffer": "transitions are stored in another layout, without SB3's option to save memory",
     "test_n_steps_with_dict_obs": "expects SB3's warning that its buffers of Dict observations hold single transitions",
     "test_run": "expects SB3's buffer class for n-step returns",
-    "test_features_extractor_target_net": "every network has its own extractor, and no setting makes networks share one",
+    "test_features_extractor_target_net": "every network has its own extractor; no setting makes networks share one",
 }
 GAUSSIAN = ("use_sde", "sde_sample_freq", "use_sde_at_warmup", "ent_coef")
 SMALL = {
