@@ -1,1 +1,1 @@
-"""Gradient steps: compiling them, capturing them in CUDA graphs, and checkpoints."""
+"""Gradient steps, compiled and captured in CUDA graphs, and checkpoints."""

@@ -30,7 +30,7 @@ from agents.common.processor import STOP_SIGNALS
 WARMUP_STEPS = 3
 MAX_GRAPHS = 4  # each captured update keeps the memory of all its tensors
 COMPILED_UPDATES = {"cpu": 5_000, "cuda": 50_000}
-"""Number of planned updates from which losses are compiled.
+"""Device -> number of planned updates from which losses are compiled.
 
 On a CPU, compiling pays off after 500 to 2,800 updates of QAM and 8,300 of FQL; on CUDA it saves less.
 """
@@ -118,7 +118,7 @@ def first_lines(text: str) -> str:
 
 @contextlib.contextmanager
 def compiling() -> Iterator[None]:
-    """Mask signals that stop a run while a graph is compiled, and compile each graph to one C++ file.
+    """Inside the block, mask signals that stop a run, and compile each graph to one C++ file.
 
     The compiler's processes inherit the signal mask. Slurm and terminals send signals to the whole process group, and
     an unmasked signal would end the compiler. The update would then run uncompiled, and its last digits would differ

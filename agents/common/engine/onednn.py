@@ -81,7 +81,7 @@ def shape_of_product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor
 
 
 def replace_product(node: torch.fx.Node) -> None:
-    """Let a node of a graph call oneDNN if it is a large float32 matrix product."""
+    """Make a graph node call oneDNN if the node is a large float32 matrix product."""
     aten = torch.ops.aten
     factors: list[Any] = list(node.args)
     if node.target == aten.addmm.default and not node.kwargs:

@@ -39,7 +39,7 @@ class DamagedFileError(ValueError):
 
 @contextlib.contextmanager
 def raising_damaged_file(name: str) -> Iterator[None]:
-    """Convert any error that a damaged file causes to `DamagedFileError`.
+    """Convert errors caused by a damaged file to `DamagedFileError`.
 
     :param name: name of the file.
     :yields: nothing.

@@ -292,7 +292,7 @@ class ActingPolicy(BasePolicy):
     def _draw_due_noise(
         self, due: Tensor, generators: Sequence[torch.Generator]
     ) -> dict[str, Tensor]:
-        """Sample each replica's noise for its due rows (S, B) from its generator; zeros elsewhere."""
+        """Sample each replica's noise for due rows (S, B) with the replica's generator; other rows are zero."""
         noise: dict[str, Tensor] = {}
         for replica, generator in enumerate(generators):
             rows = due[replica]

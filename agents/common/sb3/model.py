@@ -276,7 +276,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         return single
 
     def _saved_settings(self) -> dict[str, Any]:
-        """Return values to save besides the attributes or instead of them: algorithm, settings, flow conventions."""
+        """Return values saved in addition to attributes or in place of them: algorithm, settings, flow conventions."""
         settings = self.method.settings()
         settings["algorithm_id"] = name_of(self.method_class)
         settings["behaviour_flow"] = find_behaviour(self.method.networks())

@@ -90,7 +90,7 @@ class StoredModel(TrainedModel):
             file.write(archive)
 
     def _saved_settings(self) -> dict[str, Any]:
-        """Return values to save besides the attributes or instead of them: the statistics of `VecNormalize`."""
+        """Return values saved in addition to attributes or in place of them: the statistics of `VecNormalize`."""
         normalization = self.normalization
         if normalization is None:
             return {}
