@@ -137,7 +137,7 @@ class ObservationLayout:
         """Shift the images in rows, with repeated edges; other parts are unchanged.
 
         :param rows: (..., O).
-        :param shift_y: integers (...): row of each image, in pixels, that becomes the first; it may be negative.
+        :param shift_y: vertical shift of each image in pixels, integers (...): row `shift_y` becomes row 0.
         :param shift_x: the same for columns.
         :return: (..., O).
         """

@@ -267,9 +267,9 @@ def setting(
     :param check: function of name and value that returns the value or raises; by default type and bounds are checked.
     :param kw_only: whether the constructor takes it by name only.
     :param search: search range of tuning, e.g. ``log_range(0.1, 10)``.
-    :param role: what a setting affects that all algorithms or runs share. Empty: results; ``protocol``: results, and a
-        benchmark fixes the setting for all algorithms; ``machine``: device and numerics; ``output``: files and logs;
-        ``note``: nothing.
+    :param role: what the setting affects, for settings of all algorithms or runs. Empty: results; ``protocol``:
+        results, and a benchmark fixes the setting for all algorithms; ``machine``: device and numerics; ``output``:
+        files and logs; ``note``: nothing.
     :param bounds: ``above``, ``at_least``, ``at_most``, ``below``; ``above`` and ``below`` are exclusive.
     :return: the declaration; type checkers see the default.
 

@@ -48,7 +48,7 @@ class UpdatePlan:
     :param sizes: sizes of noise axes by letter, except B.
     :param parameters: trained parameters, in the optimiser's order.
     :param clip_groups: which parameters are clipped together.
-    :param polyak_pairs: for each target network, the weight of the online parameters, these, and the target parameters.
+    :param polyak_pairs: for each target network: weight of the online parameters, online and target parameters.
     :param buffers: buffers of online and of target networks, e.g. the statistics of batch normalisation.
     """
 
@@ -120,7 +120,7 @@ class Trainer:
     # -- the update ---------------------------------------------------------------------------------------------------
 
     def update_on(self, batch: Batch, noise: Noise) -> Info:
-        """Take one gradient step, without a CUDA graph, on given noise and a batch with network inputs."""
+        """Take one gradient step, without a CUDA graph, on given noise and a batch of network inputs."""
         return self.update(batch.rewards.shape[-1], (batch, noise))
 
     def update(self, batch_size: int, inputs: tuple[Batch, Noise] | None = None) -> Info:

@@ -33,7 +33,7 @@ NO_ENVIRONMENT = (
 
 
 class UnsupportedSpaceError(NotImplementedError, AssertionError):
-    """Unsupported observation or action space; also an AssertionError, which SB3 raises for such spaces."""
+    """Unsupported observation or action space; an AssertionError too, because SB3 raises that for such spaces."""
 
 
 def check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) -> None:
@@ -238,7 +238,7 @@ class TrainedModel(OffPolicyAlgorithm):
         self._seed_everything([] if seed is None else [seed])
 
     def _seed_everything(self, seeds: Sequence[int]) -> None:
-        """Seed what SB3 seeds, if there are seeds; an environment's start depends only on its replica's seed."""
+        """Seed what SB3 seeds, unless `seeds` is empty; an environment's start depends only on its replica's seed."""
         other_spaces = [copy.deepcopy(self.action_space) for _ in seeds[1:]]
         self.action_spaces = [self.action_space, *other_spaces]
         if not seeds:

@@ -128,7 +128,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         super().__init__(kind, env, **arguments.sb3_arguments(self.method))  # type: ignore[arg-type]
         self.offline_steps = 0  # gradient steps of learn_offline
         self._is_online = (
-            False  # whether the current phase, or the last one between phases, is online
+            False  # whether the current phase (between phases, the last one) is online
         )
         self._phase_start = 0  # step at which this phase started
         self.behaviour = arguments.behaviour
@@ -522,7 +522,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         )
 
     def _begin_phase(self, counts_from_zero: bool, is_online: bool) -> None:
-        """Record the start of a phase; one of the same kind as the last phase, e.g. after loading, continues that."""
+        """Record the start of a phase, unless it continues the last phase of the same kind, e.g. after loading."""
         if counts_from_zero:
             self.offline_steps = 0
         starts = counts_from_zero or is_online != self._is_online

@@ -24,7 +24,7 @@ from agents.common.streams import Purpose, torch_generator
 MAX_MISMATCHES = 3
 """Largest number of differences between two networks that a message lists."""
 SAMPLED_ROWS, CALLED_ROWS = 256, 64
-"""Number of rows compared with the dataset, and number of rows in the test calls before training."""
+"""Number of rows compared with the dataset, and in the test calls before training."""
 
 
 # -- a custom network --------------------------------------------------------------------------------------------------
@@ -167,7 +167,8 @@ def check_samples(policy: FlowPolicy, buffer: SequenceReplayBuffer) -> None:
         squares = batch.valid * (actions - batch.actions).square().mean(-1)
         return float((squares.sum() / batch.valid.sum().clamp(min=1)).sqrt())
 
-    # `not <` rejects NaN too; with two modes in the data, samples of a correct flow may be as far away as noise is
+    # `not <` rejects NaN too; the factor is above 1 because, with two modes in the data, samples of a
+    # correct flow may be as far away as noise
     if not error(samples) < 1.1 * error(noise):
         raise ValueError(
             f"samples of `behaviour` must be closer to the dataset's actions than noise is, got RMS distances of "
