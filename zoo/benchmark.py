@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 
 def make_parser() -> Parser:
-    """Return the parser of the command line."""
+    """Return the command-line parser."""
     parser = Parser("benchmark", description=__doc__)
     selection = parser.add_argument_group("runs")
     selection.add_argument(
-        "suite", help="file of the suite, or the name of one that comes with the zoo"
+        "suite", help="suite file, or the name of a suite that comes with the zoo"
     )
     selection.add_argument(
         "--algos",
@@ -47,14 +47,14 @@ def make_parser() -> Parser:
         "--envs", nargs="+", default=[], metavar="PATTERN", help="run only in these environments"
     )
     selection.add_argument(
-        "--dry-run", action="store_true", help="list jobs, states and remaining work"
+        "--dry-run", action="store_true", help="only list jobs, their states and the remaining work"
     )
     execution = parser.add_argument_group("execution")
     execution.add_argument(
         "--launcher",
         choices=("local", "slurm", "ray"),
         default="local",
-        help="launcher of the jobs",
+        help="where the jobs run",
     )
     execution.add_argument(
         "--workers",
@@ -142,7 +142,7 @@ def _launch(jobs: Sequence[Job], args: argparse.Namespace) -> None:
 def _report(
     suite: Suite, statuses: Sequence[JobStatus], args: argparse.Namespace
 ) -> dict[str, Any]:
-    """Write the report of the suite once a run has finished; return the paths of log folder and report."""
+    """Write the suite's report if any run has finished; return the paths of the log folder and the report."""
     os.environ.setdefault("MPLBACKEND", "agg")  # figures are files, not windows
     from zoo.report.page import run
     from zoo.report.request import CompareRequest

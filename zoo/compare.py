@@ -1,4 +1,4 @@
-"""Is my agent better? Tables, intervals, figures and one page from run folders and published scores.
+"""Is my agent better? Compare run folders and published scores on a page with tables, intervals and figures.
 
 `zoo compare logs/ --published qam2026 -o report/`
 """
@@ -26,7 +26,7 @@ from zoo.terminal.parser import (
 
 
 def make_parser() -> Parser:
-    """Return the parser of the command line."""
+    """Return the command-line parser."""
     parser = Parser("compare", description=__doc__)
     groups = add_flags(parser, CompareRequest, renamed={"scores": "--with"})
     data = groups["scores to compare"]
@@ -40,7 +40,7 @@ def make_parser() -> Parser:
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
     """Run the comparison and return the result to print."""
-    # matrices are small, so more threads only wait; set before NumPy is imported
+    # more threads only wait, because matrices are small; must be set before NumPy is imported
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("MPLBACKEND", "agg")  # figures are files, not windows
     from zoo.report.page import run

@@ -29,7 +29,7 @@ from zoo.terminal.tables import print_table
 
 def _list(args: argparse.Namespace) -> dict[str, Any]:
     """Print all datasets, and return the names of those on disk."""
-    # late, here and below, because these imports take seconds
+    # imported only where it is needed, here and below, because importing takes seconds
     from zoo.datasets.commands import list_datasets
 
     on_disk = []
@@ -64,7 +64,9 @@ def _download(args: argparse.Namespace) -> dict[str, Any]:
     """Download a dataset."""
     spec = parse_name(args.name).spec
     if args.dataset_size is not None and spec.files == 1:
-        raise UsageError(f"`--dataset-size` is for datasets of several files; {spec.name} is one")
+        raise UsageError(
+            f"`--dataset-size` is for datasets of several files; {spec.name} has one file"
+        )
     from zoo.datasets.download import download_dataset
 
     paths = download_dataset(
@@ -79,9 +81,9 @@ def _download(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _convert(args: argparse.Namespace) -> dict[str, Any]:
-    """Write a dataset in any format as an npz file."""
+    """Convert a dataset in any supported format to an npz file."""
     path = args.output.expanduser()
-    # before the data are read
+    # reject a wrong path before the data are read
     if path.suffix.lower() != ".npz":
         raise UsageError(f"`--output` must name an .npz file, got {path}")
     check_output("--output", path)
@@ -93,7 +95,7 @@ def _convert(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _check(args: argparse.Namespace) -> dict[str, Any]:
-    """Report errors and warnings that training would raise; errors exit with the code of bad input."""
+    """Report errors and warnings that training would raise; after an error, the exit code is that of bad input."""
     from zoo.datasets.commands import check
 
     result = check(
@@ -113,7 +115,7 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _describe_files(files: tuple[Path, Path]) -> dict[str, Any]:
-    """Return a dataset's training and validation file, its rows and its checksum."""
+    """Return the paths of a dataset's two files, and the training file's number of rows and checksum."""
     train, validation = files
     return {
         "name": train.stem,
@@ -125,7 +127,7 @@ def _describe_files(files: tuple[Path, Path]) -> dict[str, Any]:
 
 
 def print_rows(title: str, rows: Sequence[dict[str, Any]], wrapped: Sequence[str] = ()) -> None:
-    """Print rows, one at least, as a table."""
+    """Print one or more rows as a table."""
     cells = []
     for row in rows:
         cells.append([_cell(value) for value in row.values()])
@@ -139,7 +141,7 @@ def _cell(value: Any) -> str:
 
 
 COMMANDS = {
-    "list": (_list, "list all datasets of the benchmarks and whether they are on disk"),
+    "list": (_list, "list all datasets of the benchmarks, and show which are on disk"),
     "generate": (_generate, "generate a dataset with OGBench's scripted oracles"),
     "download": (_download, "download a dataset"),
     "check": (_check, "check that a dataset can be trained on and fits its environment"),
@@ -154,7 +156,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def make_parser() -> Parser:
-    """Return the parser of the command line."""
+    """Return the command-line parser."""
     parser = Parser("dataset", description="List, generate, download, check, convert datasets.")
     add_verbose(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -164,7 +166,7 @@ def make_parser() -> Parser:
         command.add_argument(
             "--dataset-dir",
             metavar="DIR",
-            help="folder of datasets (default: by benchmark)",
+            help="folder of datasets (default: the benchmark's own)",
         )
         if word != "list":
             _add_arguments(command, word)
@@ -182,7 +184,7 @@ def _add_arguments(command: Parser, word: str) -> None:
         add(
             "--dataset-size",
             type=COUNT,
-            help="download only the first files with this many transitions, if the dataset has several files",
+            help="of a dataset in several files, download only the first files that contain this many transitions",
         )
     if word != "check":
         add("--force", action="store_true", help="replace existing files")
@@ -212,7 +214,7 @@ def _add_environment(command: Parser) -> None:
         "--action-range",
         type=two_numbers,
         metavar="LOW,HIGH",
-        help="action bounds of your dataset, mapped to the environment's",
+        help="action bounds of your dataset, mapped to the environment's bounds",
     )
 
 

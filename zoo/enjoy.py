@@ -21,13 +21,13 @@ from zoo.terminal.parser import COUNT, SEED, Parser, a_path
 PURPOSE = """Watch an agent in the environment of its run, under the protocol of its run. The first episodes are the
 same as in the run's evaluations.
 
---video records the episodes, with EGL, OSMesa or a screen, whichever works. Without --video the environment opens a
-window if there is a screen; without one the program only runs the episodes."""
+--video records the episodes; EGL, OSMesa or a screen renders them, whichever works. Without --video the environment
+opens a window if there is a screen. Without a screen the program only runs the episodes."""
 DEFAULT_EPISODES = 5
 
 
 def make_parser() -> Parser:
-    """Return the parser of the command line."""
+    """Return the command-line parser."""
     parser = Parser("enjoy", description=PURPOSE)
     add_agent(parser)
     episodes = parser.add_argument_group("episodes")
@@ -51,7 +51,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     check_agent(args)
     can_draw = True
     why_not_shown = None
-    # MuJoCo chooses its renderer when it is imported
+    # before any import of MuJoCo, which chooses its renderer when it is imported
     if args.video is not None:
         from zoo.evaluation.video import check_video
 

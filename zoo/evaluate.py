@@ -23,14 +23,14 @@ from zoo.terminal.parser import COUNT, SEED, Parser
 PURPOSE = """Evaluate a model under the report's protocol, with the environment, episodes and initial states of its
 run's evaluations. Print its success rate (or return) with a 95% interval over the episodes.
 
-If the agent's file contains a score (as for trained agents) and the new score is outside its interval, the exit code
+The file of a trained agent states a score with an interval. If the new score is outside that interval, the exit code
 is 1.
 
 With --fitted-q no episode is run: critics learn the value of the policy from a dataset."""
 
 
 def make_parser() -> Parser:
-    """Return the parser of the command line."""
+    """Return the command-line parser."""
     parser = Parser("evaluate", description=PURPOSE)
     add_agent(parser)
     protocol = parser.add_argument_group("protocol")
@@ -60,7 +60,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     """Evaluate or estimate, log the score and return it."""
     check_agent(args)
     if args.dataset is not None and not args.fitted_q:
-        raise UsageError("`--dataset` needs --fitted-q; add it, or omit the flag")
+        raise UsageError("`--dataset` needs --fitted-q; add --fitted-q, or omit --dataset")
     if args.episodes is not None and args.fitted_q:
         raise UsageError("`--fitted-q` runs no episodes, got --episodes; omit one of them")
     prepare_pictures(args.env, args.model)
@@ -82,12 +82,12 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     stated = agent.stated
     if stated is None:
         return result
-    # flags may repeat the protocol
+    # flags that repeat the protocol do not change it
     if (player.episodes, player.seed) != (agent.episodes, agent.seed):
-        message = "stated: %s; not compared, because this is not its protocol"
+        message = "stated: %s; not compared, because it was measured with another protocol"
         log.info(message, stated.interval_text)
         return result
-    # by the point estimate, because a test of overlapping intervals would accept too much
+    # compare the point estimate, because a test for overlapping intervals would accept too much
     reproduced = stated.kind == score.kind and stated.low <= score.mean <= stated.high
     args.exit_code = 0 if reproduced else FAILED
     log.info("stated: %s; %sreproduced", stated.interval_text, "" if reproduced else "not ")

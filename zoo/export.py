@@ -1,4 +1,4 @@
-"""Write a policy as an ONNX file, which programs without PyTorch run.
+"""Write a policy as an ONNX file, which programs without PyTorch can run.
 
 `zoo export --algo fql --env pointmaze-medium-navigate-singletask-task1-v0 --trained -o policy.onnx`
 """
@@ -18,11 +18,11 @@ from zoo.terminal.messages import log
 from zoo.terminal.parser import Parser, a_path, check_output
 
 PURPOSE = """Write a policy as an ONNX file. Its inputs are observations and noise, its output is a chunk of actions in
-the environment's units. The file's actions are compared with PyTorch's before it is written."""
+the environment's units. The file is written only if its actions equal PyTorch's up to rounding."""
 
 
 def make_parser() -> Parser:
-    """Return the parser of the command line."""
+    """Return the command-line parser."""
     parser = Parser("export", description=PURPOSE)
     add_agent(parser)
     output = parser.add_argument_group("output")

@@ -1,4 +1,4 @@
-"""List algorithms, show their settings, check your algorithm, or write a package to start from."""
+"""List algorithms, show their settings, check your algorithm, or create a package for a new one."""
 
 import argparse
 import importlib.util
@@ -32,15 +32,15 @@ from zoo.terminal.parser import Parser, a_path, add_flags
 from zoo.terminal.tables import print_table, terminal
 
 TEMPLATE = Path(__file__).parent / "algorithms" / "template"
-"""The package of an algorithm called `my_agent`; ``.txt`` keeps its files from being taken for code of the zoo."""
+"""Package of an algorithm called `my_agent`. Its files end in ``.txt``, or tools would take them for code of the zoo."""
 
 
 def make_parser() -> Parser:
-    """Return the parser of the command line."""
+    """Return the command-line parser."""
     parser = Parser("agents", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     list_all = commands.add_parser(
-        "list", help="list all algorithms: scores, work, and when to use them"
+        "list", help="list all algorithms: scores, work per update, and when to use them"
     )
     list_all.set_defaults(run=_list)
     show = commands.add_parser(
@@ -49,7 +49,8 @@ def make_parser() -> Parser:
     show.add_argument("algo", help="algorithm id or alias, e.g. qam")
     show.set_defaults(run=_show)
     check = commands.add_parser(
-        "check", help="test an algorithm for all requirements of training, saving and reports"
+        "check",
+        help="test whether an algorithm meets all requirements of training, saving and reports",
     )
     check.add_argument("algo", help="algorithm id, or module:Class")
     check.add_argument(
@@ -57,7 +58,7 @@ def make_parser() -> Parser:
     )
     add_flags(check, TrainRequest, ("hyperparams",))
     check.set_defaults(run=_check)
-    new = commands.add_parser("new", help="write a package with an algorithm to start from")
+    new = commands.add_parser("new", help="create a package with a small algorithm to start from")
     new.add_argument("name", help="name of the package and the algorithm, e.g. my_agent")
     new.add_argument("--folder", type=a_path, default=Path(), help="parent folder of the package")
     new.set_defaults(run=_new)
@@ -65,7 +66,7 @@ def make_parser() -> Parser:
 
 
 def _list(args: argparse.Namespace) -> dict[str, Any]:
-    """Print all algorithms as a table, below a recommendation and above the next command."""
+    """Print a recommendation, a table of all algorithms, and a next command."""
     algorithms = describe_algorithms()
     console = terminal()
     console.print(start_text(algorithms, "{id}") + "\n")
@@ -76,8 +77,8 @@ def _list(args: argparse.Namespace) -> dict[str, Any]:
     header = ("id", "source", *NUMBERS, "when to use it")
     print_table("", header, rows, wrapped=("when to use it",))
     console.print(
-        "offline, online: published success in %; compare within a source. mini: the mini benchmark, online for rlpd "
-        "and SB3's. work: operations of an update, bc = 1.\n"
+        "offline, online: published success in %; compare only scores of one source. mini: success in the mini "
+        "benchmark, online for rlpd and SB3's. work: operations per update, relative to bc.\n"
         "next: zoo agents show fql, or zoo train --algo fql --env ENV --quick"
     )
     return {"algorithms": list(algorithms)}
@@ -85,7 +86,7 @@ def _list(args: argparse.Namespace) -> dict[str, Any]:
 
 def _show(args: argparse.Namespace) -> dict[str, Any]:
     """Print an algorithm's description, its settings with default, type and meaning, and its profiles."""
-    # late, here and below, because these import PyTorch, which takes seconds
+    # imported late, here and below, because importing PyTorch takes seconds
     from zoo.algorithms.catalogue import find_algorithm, settings_of
     from zoo.settings.config import known_settings
     from zoo.settings.layers import describe_profiles
@@ -132,7 +133,7 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
         entry.method.refuse_unknown(settings)
         entry.method(**settings)
     log.info(
-        "%d checks of %s; compiling takes about half a minute (`--skip compiled`)",
+        "%d checks of %s; one compiles for about half a minute (`--skip compiled` leaves it out)",
         len(CHECKS),
         entry.published_name,
     )
@@ -156,7 +157,7 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _new(args: argparse.Namespace) -> dict[str, Any]:
-    """Write a new folder with a package that holds one algorithm."""
+    """Create a package with one algorithm from the template."""
     name = args.name
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or keyword.iskeyword(name):
         raise UsageError(
@@ -189,12 +190,12 @@ def _new(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _unmarked(text: str) -> str:
-    """Return text without the marks of code and formulas inside a line."""
+    """Return text without the inline markup of code and formulas."""
     return re.sub(r"(?::\w+:)?(`{1,2})(.+?)\1", r"\2", text, flags=re.DOTALL)
 
 
 def readable_type(name: str) -> str:
-    """Return a type without modules, its literals as they are typed."""
+    """Return the name of a type without modules, and with literals as they are written in a command."""
     name = re.sub(r"\b(?:\w+\.)+(?=\w)", "", name)
     return re.sub(
         r"Literal\[(.*?)\]", lambda match: match[1].replace("'", "").replace(",", " |"), name

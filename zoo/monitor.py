@@ -1,4 +1,4 @@
-"""Show state, steps, scores and time left of runs, once or until all have finished.
+"""Show the states, steps, scores and remaining times of runs, once or until all have finished.
 
 `zoo monitor logs/ --watch`
 """
@@ -23,7 +23,7 @@ from zoo.terminal.parser import Number, Parser, a_path, add_verbose
 
 
 def make_parser() -> Parser:
-    """Return the parser of the command line."""
+    """Return the command-line parser."""
     parser = Parser("monitor", description=__doc__)
     parser.add_argument(
         "paths", nargs="+", type=a_path, metavar="PATH", help="folders to search for run folders"
@@ -41,7 +41,7 @@ def make_parser() -> Parser:
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
-    """Show the runs, once or repeatedly; return the number of runs in each state."""
+    """Show runs, once or repeatedly; return the number of runs in each state."""
     from rich.live import Live
 
     from zoo.report.monitoring import show_states
@@ -55,7 +55,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     tables = read_runs(args.paths, finished)
     if tables.runs.empty:
         raise UsageError(
-            f"expected run folders below {paths}, got none; name the folder of a study for its trials"
+            f"expected run folders below {paths}, got none; to see the trials of a study, name the folder of the study"
         )
     # Ctrl-C stops watching; the runs continue.
     stopped_by_user = contextlib.suppress(KeyboardInterrupt)
@@ -68,7 +68,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         console.line()  # Rich ends the last line only in a terminal
     states = tables.runs["state"].value_counts().to_dict()
     hint = f"zoo compare {paths} -o report/"
-    # data without an environment are named so; an unreadable run names none
+    # this column is `data-...` for a run without an environment, and empty for an unreadable run
     if tables.runs["environment"].astype(str).str.startswith("data-").all():
         hint = f"zoo evaluate {shlex.quote(tables.runs['run'].iloc[0])} --fitted-q"
     if states.get(DEAD):

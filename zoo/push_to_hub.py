@@ -16,13 +16,13 @@ from zoo.terminal.cli import as_program
 from zoo.terminal.messages import log
 from zoo.terminal.parser import Parser
 
-PURPOSE = """Upload an agent to the Hugging Face hub: its policy (safetensors), settings and a model card. First the
-policy is evaluated under the protocol of its run, for the score on the card. zoo enjoy, evaluate and export load the
+PURPOSE = """Upload an agent to the Hugging Face hub: its policy (safetensors), settings and a model card. For the
+score on the card, the policy is first evaluated under the protocol of its run. zoo enjoy, evaluate and export load the
 uploaded agent with `--from-hub`."""
 
 
 def make_parser() -> Parser:
-    """Return the parser of the command line."""
+    """Return the command-line parser."""
     parser = Parser("push-to-hub", description=PURPOSE)
     add_agent(parser, is_own=True)
     parser.add_argument(
@@ -41,7 +41,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.models.agent import find_agent, hub_library
     from zoo.models.upload import upload
 
-    hub_library()  # raises if it is missing, before an agent is loaded
+    hub_library()  # raises an error if the library is missing, before an agent is loaded
     agent = find_agent(args)
     url, score = upload(agent, args.repo)
     log.info("uploaded to %s", url)

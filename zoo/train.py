@@ -14,11 +14,11 @@ from zoo.settings.request import add_training, read_request
 from zoo.terminal.cli import as_program
 from zoo.terminal.parser import Parser
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
 
 
 def make_parser() -> Parser:
-    """Return the parser of the command line."""
+    """Return the command-line parser."""
     parser = Parser("train", description=__doc__)
     add_training(parser)
     return parser
@@ -30,7 +30,7 @@ def _prepare_process() -> None:
     # back zeroed page by page, took 8% of an update.
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):  # glibc
-        libc.mallopt(M_MMAP_THRESHOLD, 1 << 25)  # the maximum of glibc
+        libc.mallopt(M_MMAP_THRESHOLD, 1 << 25)  # the largest value that glibc accepts
         libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 

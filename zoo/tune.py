@@ -1,7 +1,7 @@
 """Search for an algorithm's best settings on an environment with Optuna; every trial is a training run.
 
-The score of a trial is the mean over its seeds in the last evaluation, never in the best one. Seeds and evaluation
-episodes differ from a report's: compare methods with new seeds and the default --eval-seed.
+The score of a trial is the mean over its seeds in the last evaluation, never in the best one. A study's seeds and
+evaluation episodes are not those of a report: to compare methods, train with new seeds and the default --eval-seed.
 """
 
 import argparse
@@ -23,11 +23,11 @@ TRAINING = (
     "dataset_dir", "env_kwargs", "gym_packages", "device", "num_threads", "log_folder",
     "offline_steps", "online_steps", "eval_freq", "eval_episodes", "dataset_size",
 )  # fmt: skip
-"""Flags of ``zoo train`` for the trials; ``-params`` sets the remaining settings of a run."""
+"""Flags of ``zoo train`` that apply to trials; ``-params`` sets the remaining settings of a run."""
 
 
 def make_parser() -> Parser:
-    """Return the parser of the command line."""
+    """Return the command-line parser."""
     parser = Parser("tune", description=__doc__)
     add_flags(parser, StudyRequest)
     add_training(parser, TUNING_SEED, TRAINING)

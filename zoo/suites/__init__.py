@@ -9,7 +9,7 @@ SHIPPED = Path(__file__).resolve().parents[2] / "benchmarks" / "suites"
 
 
 def find_suite(path: Path) -> Path:
-    """Return a suite's file, given its path or the name of one that comes with the zoo."""
+    """Return the file of a suite, given the file's path or the name of a suite that comes with the zoo."""
     if path.exists() or path.suffix:
         return path
     shipped = {file.stem: file for file in SHIPPED.glob("*.yml")}

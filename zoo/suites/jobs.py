@@ -1,6 +1,6 @@
-"""Jobs: starts of ``zoo train --resume`` for a suite, and their states from run folders and locks.
+"""Jobs of a suite: each starts ``zoo train --resume``, and its state is read from its run folders and its lock.
 
-A job has no state besides these. The launcher takes its lock, which the training process inherits.
+No other state is stored. The launcher takes the lock of a job, and the training process inherits the lock.
 """
 
 import difflib
@@ -33,19 +33,19 @@ from zoo.training.plan import plan_run
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ROOT / "zoo" / "train.py"
 JOBS = ".jobs"
-"""Folder, in a log folder, of the locks and logs of jobs."""
+"""Subfolder of a log folder for the locks and logs of jobs."""
 MAX_METHOD_BYTES = 60
-"""Longest method in a job's name: file systems take 255 bytes, and an environment's id may be long too."""
+"""Bytes of a method in a job's name: a file name has at most 255 bytes, and an environment's id may be long too."""
 NOT_COMPARED = ("machine", "data")
 """Roles of settings that are known only on the training machine."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One start of the training program. It can be pickled and started on another machine.
+    """One start of the training program. A job can be pickled and started on another machine.
 
-    :param words: its command line.
-    :param config: expected record of its run folders.
+    :param words: arguments of the training program.
+    :param config: record that the job's run folders are expected to contain.
     """
 
     run: Run
@@ -60,25 +60,25 @@ class Job:
 
     @cached_property  # reading the declarations of an algorithm takes milliseconds, and a suite has a thousand jobs
     def settings(self) -> dict[str, Any]:
-        """Settings of its run folders, with dotted names."""
+        """Settings by which the job's run folders are recognised, with dotted names."""
         return self.config.identity(*NOT_COMPARED)
 
     @cached_property
     def name(self) -> str:
         """A file name that is unique in the log folder."""
         method = re.sub(r"[^\w.-]", "_", self.method).encode()[:MAX_METHOD_BYTES]
-        # changed settings make other jobs, with other logs and locks
+        # a job whose settings were changed is another job, with another log and lock
         values = json.dumps([self.settings, self.run.seeds], sort_keys=True)
         digest = hashlib.sha256(values.encode()).hexdigest()[:12]
         return f"{method.decode(errors='ignore')}-{file_name_of(self.run.env)}-{digest}"
 
     @property
     def log_file(self) -> Path:
-        """Log of its training processes."""
+        """Log of the job's training processes."""
         return self.log_folder / JOBS / f"{self.name}.log"
 
     def make_lock(self) -> Lock:
-        """Return a new handle of the lock of its training process."""
+        """Return a new handle of the lock that the job's training process holds."""
         return Lock(self.log_folder / JOBS / f"{self.name}.lock")
 
     def start(
@@ -86,9 +86,9 @@ class Job:
     ) -> subprocess.Popen[bytes]:
         """Start the training program.
 
-        :param lock: lock of the job, taken; the process inherits it, in case this one is killed.
+        :param lock: lock of the job, already taken; the training process inherits it and keeps it if this process dies.
         :param variables: additional environment variables.
-        :param new_session: keep Ctrl-C in the terminal from the process.
+        :param new_session: do not pass Ctrl-C in the terminal on to the training process.
         """
         with self.log_file.open("ab") as file:
             return subprocess.Popen(
@@ -101,7 +101,7 @@ class Job:
             )
 
     def last_message(self) -> str:
-        """Return the last line of the log; empty without one."""
+        """Return the last line with text in the log; an empty string without a log."""
         if not self.log_file.exists():
             return ""
         lines = self.log_file.read_text(encoding="utf-8", errors="replace").split("\n")
@@ -111,7 +111,7 @@ class Job:
 def make_jobs(
     suite: Suite, runs: Sequence[Run], log_folder: Path, device: str = "auto"
 ) -> list[Job]:
-    """Return a job for each run of a suite, its settings checked.
+    """Check the settings of runs, and return a job for each run.
 
     :raises UsageError: if a run cannot be trained here.
     """
@@ -142,19 +142,19 @@ def make_jobs(
             if domains and not re.search(r"-v\d+$", run.env):
                 text += f"; domains: {', '.join(domains)}"
             raise UsageError(text) from error
-        # another machine may not be able to import the class of the method
+        # the method is a class that another machine may not be able to import
         config = replace(config, method=None)
         jobs.append(Job(run, tuple(request.command_line()), config, log_folder))
     return jobs
 
 
 def python_path() -> str:
-    """Return the search path of modules, without the current folder and Python's libraries."""
+    """Return a PYTHONPATH for jobs: the folder that contains `zoo`, then the PYTHONPATH of this process."""
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     return os.pathsep.join([str(ROOT), *filter(None, paths)])
 
 
-# -- the state of each ------------------------------------------------------------------------------------------------
+# -- states of jobs ---------------------------------------------------------------------------------------------------
 
 
 class State(StrEnum):
@@ -162,9 +162,9 @@ class State(StrEnum):
 
     FINISHED = "done"
     DIVERGED = "diverged"
-    """Every replica has diverged; with equal seeds it would diverge again."""
+    """Every replica has diverged, and would diverge again with the same seed."""
     FAILED = "failed"
-    """Tried again at the next start."""
+    """A failed job is tried again at the next start of the suite."""
     RUNNING = "running"
     INTERRUPTED = "interrupted"
     WAITING = "waiting"
@@ -174,8 +174,8 @@ class State(StrEnum):
 class JobStatus:
     """A job and its state.
 
-    :param run: its run folders; None if there are none yet.
-    :param reason: reason why it is not done, if known.
+    :param run: the job's run folders; None if there are none yet.
+    :param reason: why the job is not done, if known.
     """
 
     job: Job
@@ -185,7 +185,7 @@ class JobStatus:
 
     @property
     def is_final(self) -> bool:
-        """Whether it needs no more training."""
+        """Whether the job needs no more training."""
         return self.state in (State.FINISHED, State.DIVERGED)
 
 
@@ -209,7 +209,7 @@ def status_of(job: Job) -> JobStatus:
         has_failed = any(status["state"] == "failed" for status in statuses)
         state = State.FAILED if has_failed else State.INTERRUPTED
         return JobStatus(job, state, run, reason or job.last_message())
-    # a process that has written a log and no run folder failed before its first step
+    # a process that has written a log but no run folder failed before its first step
     state = State.FAILED if job.log_file.exists() else State.WAITING
     return JobStatus(job, state, None, job.last_message())
 
@@ -224,7 +224,7 @@ def warn_of_failure(job: Job, problem: str) -> None:
 
 
 def print_jobs(statuses: Sequence[JobStatus]) -> None:
-    """Print a line for each job, and the reasons below."""
+    """Print a table of jobs, and below it why jobs are not done, if known."""
     rows = []
     reasons = []
     for status in statuses:
@@ -250,7 +250,7 @@ def summarise(statuses: Sequence[JobStatus]) -> dict[str, Any]:
 
 
 def remaining_work(statuses: Sequence[JobStatus]) -> dict[str, int]:
-    """Return the training steps and evaluation episodes of unfinished jobs, with interrupted ones counted whole."""
+    """Return the training steps and evaluation episodes of unfinished jobs; an interrupted job counts in full."""
     steps = episodes = 0
     for status in statuses:
         if not status.is_final:

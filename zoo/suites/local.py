@@ -16,12 +16,12 @@ from zoo.terminal.messages import log, say_once
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 120.0
-"""Time for a training process to write its checkpoint after it was asked to stop."""
+"""How long a training process that was asked to stop may take to write its checkpoint."""
 
 
 @dataclass(frozen=True)
 class Worker:
-    """A share of the machine: processor cores, and environment variables that name them and a GPU."""
+    """A share of the machine: processor cores, and environment variables that set the threads and the GPU."""
 
     cores: Sequence[int] = ()
     variables: dict[str, str] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class Worker:
 
 @dataclass
 class Training:
-    """A job that a worker trains."""
+    """A running job, with its lock, worker and process."""
 
     job: Job
     lock: Lock
@@ -48,11 +48,11 @@ class Training:
 
 
 def run_locally(jobs: Sequence[Job], workers: int | None, device: str) -> None:
-    """Run jobs on this machine, and wait for their ends.
+    """Run jobs on this machine, and wait until they end.
 
-    :param workers: number of parallel jobs; None: one per GPU, otherwise one per core.
-    :param device: as for the training program.
-    :raises Interrupted: after a signal; every run has written a checkpoint.
+    :param workers: number of parallel jobs; None: one per GPU or, without GPUs, one per core.
+    :param device: ``--device`` of ``zoo train``.
+    :raises Interrupted: after a signal, when the runs have written checkpoints.
     """
     waiting = list(jobs)
     running: list[Training] = []
@@ -68,7 +68,7 @@ def run_locally(jobs: Sequence[Job], workers: int | None, device: str) -> None:
                     if lock.take(0):
                         waiting.remove(job)
                         worker = free.pop()
-                        # Ctrl-C is handled by this program, which asks the process to stop once
+                        # this program handles Ctrl-C and then sends the process a single request to stop
                         process = job.start(lock, worker.variables, new_session=True)
                         running.append(Training(job, lock, worker, process))
                         if worker.cores:
@@ -89,7 +89,7 @@ def run_locally(jobs: Sequence[Job], workers: int | None, device: str) -> None:
 
 
 def _stop(running: Sequence[Training]) -> None:
-    """Ask training processes to stop, and kill those that have not written a checkpoint in time."""
+    """Ask training processes to stop, and kill those that do not stop in time."""
     # terminate all before the first wait, so that checkpoints are written in parallel
     for training in running:
         training.process.terminate()
@@ -99,7 +99,7 @@ def _stop(running: Sequence[Training]) -> None:
         try:
             process.wait(max(0.0, end - time.monotonic()))
         except subprocess.TimeoutExpired:
-            message = "process %d has not stopped within %.0f s; it is killed"
+            message = "process %d did not stop within %.0f s and is killed"
             log.warning(message, process.pid, STOP_SECONDS)
             process.kill()
             process.wait()
@@ -109,21 +109,20 @@ def _stop(running: Sequence[Training]) -> None:
 def share_machine(workers: int | None, jobs: int, device: str) -> list[Worker]:
     """Return workers that share the machine's cores and GPUs.
 
-    :param workers: number; None: one per GPU, otherwise one per core. At most one per job.
+    :param workers: number of workers; None: one per GPU or, without GPUs, one per core. More than `jobs` are not used.
     """
     gpus: list[str] = []
     if device != "cpu":
         gpus = list(map(str, range(torch.cuda.device_count())))
         names = os.environ.get("CUDA_VISIBLE_DEVICES", "").replace(" ", "").split(",")
-        # the variable may use other numbers than PyTorch
+        # the variable's numbers or names of GPUs may differ from PyTorch's numbers
         gpus = list(filter(None, names))[: len(gpus)] or gpus
     cores: list[int] = []
     limit = available_cores()
     if hasattr(os, "sched_getaffinity"):
         cores = sorted(os.sched_getaffinity(0))
-    if limit < len(
-        cores
-    ):  # a container may use a part of all cores, and other containers are on them too
+    # A limited container may run on any core, and other containers use these cores too: pin no job to a core.
+    if limit < len(cores):
         cores = []
     # jobs are independent, so one per device keeps all devices busy
     count = min(workers or len(gpus) or limit, jobs)
@@ -131,7 +130,7 @@ def share_machine(workers: int | None, jobs: int, device: str) -> list[Worker]:
     for number in range(count):
         first = number * limit // count
         end = max((number + 1) * limit // count, first + 1)  # there may be more workers than cores
-        # numerical libraries would start a thread for each core of the machine
+        # otherwise, numerical libraries would start a thread for each core of the machine
         variables = {"OMP_NUM_THREADS": str(end - first)}
         if gpus:
             variables["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]

@@ -19,12 +19,12 @@ POLL_SECONDS = 0.5
 
 
 def run_on_ray(jobs: Sequence[Job], workers: int | None, resources: Sequence[str]) -> None:
-    """Run jobs on the Ray cluster of this machine or of ``RAY_ADDRESS``, and wait for their ends.
+    """Run jobs on the Ray cluster at ``RAY_ADDRESS``, by default this machine's, and wait until they end.
 
     :param workers: number of parallel jobs; None: as many as the cluster can run.
     :param resources: resources of a job, as ``key=value``: ``num_cpus``, ``num_gpus``, ``memory``, ``resources.NAME``.
-    :raises UsageError: if there is no cluster, or as `make_task`.
-    :raises Interrupted: after a signal; every run has written a checkpoint.
+    :raises UsageError: if there is no cluster, if Ray is not installed, or if a resource is unknown.
+    :raises Interrupted: after a signal, when the runs have written checkpoints.
     """
     ray, task = make_task(resources)
     environment = {"env_vars": {"PYTHONPATH": python_path()}}
@@ -50,7 +50,7 @@ def run_on_ray(jobs: Sequence[Job], workers: int | None, resources: Sequence[str
 
     try:
         while waiting or running:
-            # Ray would queue all of them and run as many as fit on its cluster
+            # without `workers`, all jobs are submitted, and Ray runs as many as fit on the cluster
             while waiting and len(running) < (workers or len(jobs)):
                 job = waiting.pop(0)
                 running[task.remote(job, os.getcwd())] = job
@@ -74,21 +74,25 @@ def make_task(resources: Sequence[str]) -> tuple[Any, Any]:
     :raises UsageError: if Ray is not installed or a resource is unknown.
     """
     ray = import_optional("ray", "Ray", "`--launcher ray`", "flow-rl-zoo[ray]")
-    # Ray starts a task again whose node or process has died.
+    # Ray restarts a task if its node or process has died.
     options = {"max_retries": 100, "scheduling_strategy": "SPREAD"}
     with as_usage_error():  # Ray's message names the unknown resource
         return ray, ray.remote(**options | parse_overrides(resources, "--resources"))(train)
 
 
 def train(job: Job, folder: str) -> None:
-    """Train a job on a node, in the folder of the program that has started it."""
+    """Train a job on a node.
+
+    :param folder: current folder of the launcher, to which relative paths refer.
+    """
     os.chdir(folder)
-    with job.make_lock() as lock:  # a process on a node that Ray considers dead may still have it
+    # a process on a node that Ray considers dead may still hold the lock
+    with job.make_lock() as lock:
         process = job.start(lock)
-        # Ray cancels a task as Ctrl-C would, repeatedly every two seconds
+        # Ray cancels a task with SIGINT, the signal of Ctrl-C, and repeats it every two seconds
         previous = signal.signal(signal.SIGINT, lambda number, frame: process.terminate())
         while process.poll() is None:
-            # short waits, because Ray's cancellation does not interrupt a long one
+            # the waits are short, because Ray's cancellation does not interrupt a wait
             time.sleep(POLL_SECONDS)
         signal.signal(signal.SIGINT, previous)
     if process.returncode:

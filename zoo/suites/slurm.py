@@ -1,4 +1,4 @@
-"""Run jobs as an array of Slurm jobs, which submitit submits and requeues at a time limit."""
+"""Run jobs as a Slurm array: submitit submits them, and requeues those that reach their time limit."""
 
 import json
 import os
@@ -24,33 +24,33 @@ submitit = import_optional("submitit", "submitit", "`--launcher slurm`", "flow-r
 from submitit.core.utils import FailedJobError, FailedSubmissionError  # noqa: E402  if submitit is installed
 
 DEFAULTS: dict[str, Any] = {"timeout_min": 240, "slurm_signal_delay_s": 180, "name": "zoo"}
-"""Parameters of submitit; its defaults are 5 minutes for a job and 90 s for its checkpoint."""
+"""Parameters of submitit, whose own defaults are too short: 5 minutes for a job and 90 s for its checkpoint."""
 MAX_TIMEOUTS = 1000
-"""Number of continuations after a time limit; each starts from a checkpoint."""
+"""How often a job may reach its time limit; each time, it continues from a checkpoint."""
 SECONDS_TO_BE_KILLED = 600.0
-"""Time that a stopped job waits to be killed by Slurm."""
+"""How long a stopped job waits for Slurm to kill it."""
 POLL_SECONDS = 10.0
 DEFAULT_WORKERS = 100
 """Default number of parallel jobs."""
 SUBMITTED = "submitted.json"
-"""File of the jobs that were submitted: name of the job -> its id in Slurm."""
+"""File that lists the submitted jobs: name of a job -> the job's id in Slurm."""
 
 
 def run_on_slurm(
     jobs: Sequence[Job], log_folder: Path, workers: int | None, resources: Sequence[str]
 ) -> None:
-    """Submit jobs, and wait until they finish. Jobs that Slurm has of an earlier program are waited for.
+    """Submit jobs, and wait until they end. Jobs that an earlier start left in Slurm's queue are not submitted again.
 
     :param workers: number of parallel jobs; None: 100.
     :param resources: parameters of submitit's ``AutoExecutor``, as ``key=value``.
-    :raises Interrupted: after Ctrl-C, which leaves the Slurm jobs as they are.
+    :raises Interrupted: after Ctrl-C; the Slurm jobs continue.
     """
     executor = make_executor(log_folder / JOBS / "slurm", resources, workers)
     file = executor.folder / SUBMITTED
     submitted = _queued_jobs(file)
     if submitted:
         log.info(
-            "%s in Slurm's queue already, with the resources they were submitted with",
+            "%s already in Slurm's queue, with the resources requested at submission",
             count(len(submitted), "job"),
         )
     new_jobs = [job for job in jobs if job.name not in submitted]
@@ -68,13 +68,13 @@ def run_on_slurm(
     except KeyboardInterrupt as error:
         arrays = sorted({job.partition("_")[0] for job in left})
         raise Interrupted(
-            f"the Slurm jobs continue; `scancel {' '.join(arrays)}` stops them with checkpoints, and the same command "
-            "again waits for them"
+            f"the Slurm jobs continue; repeat the command to wait for them again, or stop them after a checkpoint with "
+            f"`scancel {' '.join(arrays)}`"
         ) from error
 
 
 def _queued_jobs(file: Path) -> dict[str, str]:
-    """Return the jobs that an earlier program submitted and that Slurm still has: name of the job -> its id."""
+    """Return the jobs of an earlier start that are still in Slurm's queue: name of a job -> the job's id in Slurm."""
     if not file.exists():
         return {}
     queue = _queue()
@@ -85,24 +85,24 @@ def _queued_jobs(file: Path) -> dict[str, str]:
 
 
 def _queue() -> set[str] | None:
-    """Return the ids of this user's jobs that wait or run; None if Slurm does not answer just now.
+    """Return the ids of this user's pending and running jobs; None if Slurm does not answer.
 
-    The answer is from ``squeue``, because ``sacct``, which submitit uses, needs accounting, and some clusters lack it.
+    This asks ``squeue``. Submitit asks ``sacct``, which needs accounting, and some clusters have no accounting.
     """
     words = f"squeue --user {os.getuid()} --array --noheader --format=%F_%K"
     answer = subprocess.run(words.split(), capture_output=True, text=True)
     if answer.returncode != 0:
         log.warning("no answer from squeue: %s", answer.stderr.strip())
         return None
-    # a job without an array has no index
+    # for a job outside an array, squeue prints N/A as the index
     return {job.removesuffix("_N/A") for job in answer.stdout.split()}
 
 
 def _submit(executor: Any, jobs: Sequence[Job]) -> dict[str, str]:
-    """Submit jobs as one array; return name of the job -> its id in Slurm. A rejected submission leaves no files."""
+    """Submit jobs as one array; return name of a job -> id in Slurm. A rejected submission leaves no files."""
     executor.folder.mkdir(parents=True, exist_ok=True)
     earlier_files = set(executor.folder.iterdir())
-    # within another job, sbatch would read that job's environment variables as options
+    # inside a Slurm job, sbatch would read the environment variables of that job as options
     names = [name for name in os.environ if name.startswith("SLURM_") and name != "SLURM_CONF"]
     variables = {name: os.environ.pop(name) for name in names}
     try:
@@ -141,8 +141,8 @@ class SlurmTask:
         lock = self.job.make_lock()
         if not lock.take():
             log.info("%s is being trained by %s; waiting", self.job.run, lock.describe_holder())
-        with lock:  # a process that Slurm considers dead may still have it
-            # Slurm signals every process of a job, which would end the training without a checkpoint
+        with lock:  # a process that Slurm considers dead may still hold it
+            # Slurm sends these signals to every process of a job; unblocked, they would end training without a checkpoint
             signals = (signal.SIGUSR1, signal.SIGUSR2)
             previous = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
             self.process = self.job.start(lock)
@@ -156,20 +156,20 @@ class SlurmTask:
             raise RuntimeError(f"training has ended with exit code {code}; see {self.job.log_file}")
 
     def checkpoint(self) -> Any:
-        """Stop after a checkpoint; return the task that continues."""
+        """Stop training after a checkpoint; return the task that continues it."""
         if self.process is not None and self.process.returncode is None:
             self.process.terminate()
-            # not `wait`, which this signal has interrupted and which is not reentrant
+            # not `process.wait`, because this signal may have interrupted a call of it, and it is not reentrant
             os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
-        # a new task, because submitit pickles it and a process cannot be pickled
+        # a new task without a process, because submitit pickles tasks and a process cannot be pickled
         return submitit.helpers.DelayedSubmission(SlurmTask(self.job))
 
 
 def make_executor(folder: Path, resources: Sequence[str], workers: int | None) -> Any:
-    """Return submitit's executor for jobs that run in the current folder and import the modules of this process.
+    """Return a submitit executor; its jobs run in the current folder and import the same `zoo` as this process.
 
-    :param folder: folder of submitit's and Slurm's files, on shared storage; created with the first job.
-    :raises UsageError: without Slurm's commands, or for unknown parameters.
+    :param folder: folder on shared storage for the files of submitit and Slurm; created with the first job.
+    :raises UsageError: if Slurm's commands are missing, or if a parameter is unknown or wrong.
     """
     if shutil.which("sbatch") is None or shutil.which("srun") is None:
         raise UsageError(
@@ -189,7 +189,7 @@ def make_executor(folder: Path, resources: Sequence[str], workers: int | None) -
     parameters["slurm_setup"] = [
         f"cd {shlex.quote(os.getcwd())}",
         f"export PYTHONPATH={shlex.quote(python_path())}",
-        # since Slurm 22.05, srun ignores the options of sbatch
+        # since Slurm 22.05, srun does not inherit --cpus-per-task from sbatch
         'export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-$SLURM_CPUS_ON_NODE}"',
         *parameters.get("slurm_setup", ()),
     ]

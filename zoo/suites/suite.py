@@ -1,4 +1,4 @@
-"""A suite: algorithms x environments x seeds in one file, and its runs."""
+"""A suite: a file with algorithms, environments and seeds, whose combinations are the suite's runs."""
 
 import fnmatch
 from collections import Counter
@@ -24,17 +24,17 @@ KINDS: Mapping[Any, tuple[type, str]] = {
     str: (str, "text"),
     bool: (bool, "true or false"),
 }
-"""Annotation of a key -> expected type in a file; other keys are checked on use."""
+"""Annotation of a suite's field -> type of the value in a file, and the type in words. Other fields are checked on use."""
 
 
 @dataclass(frozen=True)
 class Run:
     """One start of the training program: an algorithm on an environment, with one seed or several together.
 
-    Without an environment, it is a method of a suite: an algorithm with settings and a label.
+    A run without an environment stands for a method of a suite: an algorithm with settings and a label.
 
-    :param label: name of its row in the report; empty: name of the algorithm.
-    :param params: settings that override the profile, nested.
+    :param label: name of the method's row in the report; empty: name of the algorithm.
+    :param params: nested settings that override the profile.
     """
 
     algo: str
@@ -45,7 +45,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Name by which the suite's file calls the method."""
+        """Name of the method in the suite's file."""
         return self.label or self.algo
 
     def __str__(self) -> str:
@@ -58,21 +58,21 @@ class Run:
 class Suite:
     """The content of a suite's file.
 
-    :param profile: protocol of the settings, as for ``zoo train``.
-    :param quick: use the algorithms' small settings.
+    :param profile: profile of settings, as for ``zoo train``.
+    :param quick: use the algorithms' small settings, as ``zoo train --quick`` does.
     :param conf: file of settings that override the shipped ones, as for ``zoo train``.
     :param algorithms: ids, ``module:Class``, or mappings with ``algo`` and, for a variant, ``label`` and ``params``.
-    :param environments: environments, or domains for all of their tasks.
+    :param environments: environments, or domains, each of which stands for all its tasks.
     :param seeds: numbers or ranges, e.g. ``0-11``.
-    :param seeds_at_once: number of seeds that a run trains together, or ``all``. This is part of the suite, because
-        seeds that are trained together sample other batches than each seed alone.
+    :param seeds_at_once: number of seeds that a run trains together, or ``all``. The suite sets it, because a seed
+        trained together with others samples other batches than the same seed trained alone.
     :param params: settings of all runs, overridden by a variant's.
     :param dataset: source of a missing dataset: ``auto``, ``download`` or ``generate``.
-    :param dataset_dir: folder of the datasets; empty: OGBench's.
+    :param dataset_dir: folder of the datasets; empty: OGBench's folder.
     :param env_kwargs: arguments of the environments.
-    :param gym_packages: packages to import, for their environments.
-    :param published: published sets in the report.
-    :param focus: label or id of the method of the verdicts.
+    :param gym_packages: packages to import because they register environments.
+    :param published: sets of published scores to show in the report.
+    :param focus: label or id of the method that the report's verdicts compare with every other method.
     """
 
     algorithms: Sequence[Any]
@@ -91,19 +91,19 @@ class Suite:
     focus: str = ""
 
     def runs(self) -> list[Run]:
-        """Return every run, environment by environment, so that an interrupted suite has finished some environments."""
+        """Return all runs, one environment after the other: an interrupted suite has then finished some of them."""
         methods = self._methods()
         runs = []
         for env in self._environments():
             for method in methods:
                 for seeds in self._seed_groups(method.algo):
-                    # `merge` unfolds names with dots
+                    # `merge` turns dotted names into nested mappings
                     params = merge(merge({}, self.params), method.params)
                     runs.append(replace(method, env=env, seeds=seeds, params=params))
         return runs
 
     def _seed_groups(self, algo: str) -> list[tuple[int, ...]]:
-        """Return groups of seeds that are trained together; single seeds for algorithms of SB3."""
+        """Return the groups of seeds that are trained together; for algorithms of SB3, each seed is a group."""
         words = self.seeds if isinstance(self.seeds, list | tuple) else [self.seeds]
         seeds = parse_seeds(list(map(str, words)), "seeds")
         size = self.seeds_at_once
@@ -144,13 +144,13 @@ def tasks_of_domains() -> dict[str, list[str]]:
     for task in TASKS.values():
         domains.setdefault(task.domain, []).append(task.name)
     for name in DATASETS:
-        # without the first, an alias of the default task
+        # the first name is left out, because it is an alias of the default task
         domains[name.removesuffix("-v0")] = single_task_names(name)[1:]
     return domains
 
 
 def _read_method(entry: Any) -> Run:
-    """Return the method of an entry in a suite's `algorithms`."""
+    """Return the method that an entry of a suite's `algorithms` describes."""
     if isinstance(entry, str):
         return Run(entry)
     _check_keys(entry, ("algo", "label", "params"), "an algorithm of the suite")
@@ -179,7 +179,7 @@ def read_suite(path: Path) -> Suite:
 def select(
     runs: Sequence[Run], algorithms: Sequence[str], environments: Sequence[str]
 ) -> list[Run]:
-    """Return the runs whose method and environment match one of some patterns; without patterns, return all runs.
+    """Return the runs whose method and environment each match one of the given patterns; no patterns match all.
 
     :raises UsageError: if a pattern matches no run.
     """
@@ -189,7 +189,7 @@ def select(
 
 
 def _expand(patterns: Sequence[str], names: set[str]) -> set[str]:
-    """Return the names that match one of some patterns; all of them without a pattern."""
+    """Return the names that match any of the patterns; all names if there are no patterns."""
     if not patterns:
         return names
     matching: set[str] = set()

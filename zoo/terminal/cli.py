@@ -32,7 +32,7 @@ from zoo.terminal.parser import Parser, module_of
 PROGRAMS = {
     "train": "train an algorithm on an environment's dataset, then online",
     "tune": "search for an algorithm's best settings",
-    "benchmark": "train every run of a suite, here or on a cluster, and compare",
+    "benchmark": "train every run of a suite, here or on a cluster, and compare the results",
     "enjoy": "watch or record an agent",
     "export": "write a policy as an ONNX file, for programs without PyTorch",
     "evaluate": "evaluate any model under the report's protocol, and print its score",
@@ -47,16 +47,15 @@ PROGRAMS = {
 def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> int:
     """Run a program's body, print its result, and convert its errors to exit codes.
 
-    :param verbose: 0 shows errors only, 2 or more also their tracebacks.
+    :param verbose: 0 shows only errors; 2 or more also shows the tracebacks of errors.
     :return: 0 done, 2 bad input, 3 stopped by a signal, 1 anything else.
     """
     for number in heard_signals():
         if number != signal.SIGINT:  # Python handles SIGINT
             signal.signal(number, _interrupt)
     with messages(verbose), warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: log.warning(
-            message
-        )  # without the line of code
+        # log the message of a warning without the line of code that Python adds
+        warnings.showwarning = lambda message, *_, **__: log.warning(message)
         try:
             result = body()
             if result is not None:
@@ -96,9 +95,9 @@ def print_result(result: dict[str, Any]) -> None:
 def as_program(
     make_parser: Callable[[], Parser], body: Callable[[argparse.Namespace], dict[str, Any] | None]
 ) -> Callable[..., int]:
-    """Return the ``main`` of a program, whose body may set ``exit_code`` in its arguments.
+    """Return the ``main`` of a program. The program's body may set ``exit_code`` in its arguments.
 
-    If the parser has a default of ``command_line``, the arguments contain the command line there.
+    If the parser has a default for ``command_line``, ``main`` replaces the default by the command line.
     """
 
     def main(arguments: Sequence[str] | None = None) -> int:
@@ -133,5 +132,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _interrupt(signum: int, frame: object) -> None:
-    """Handle a signal like Ctrl-C."""
+    """Raise KeyboardInterrupt for a signal, as Python does for Ctrl-C."""
     raise KeyboardInterrupt(f"stopped by signal {signum}")

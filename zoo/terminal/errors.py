@@ -23,7 +23,7 @@ def heard_signals() -> list[signal.Signals]:
 
 @contextlib.contextmanager
 def handling_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Handle :func:`heard_signals` within the block."""
+    """Within the block, pass the signals of :func:`heard_signals` to a handler."""
     with contextlib.ExitStack() as stack:
         for number in heard_signals():
             stack.callback(signal.signal, number, signal.signal(number, handler))
@@ -36,7 +36,7 @@ class StopSignal:
     A second Ctrl-C interrupts immediately. Other signals do not, because both a cluster and the parent process may
     send them.
 
-    :param message: logged when the request is first seen.
+    :param message: logged once, when the program first asks whether a signal was received.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class StopSignal:
         self._is_received = False
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Handle a signal, within a block of :func:`handling_signals`."""
+        """Note the request of a signal; a handler for :func:`handling_signals`."""
         if self._is_received and number == signal.SIGINT:
             raise KeyboardInterrupt
         # log nothing here: the signal may interrupt the writing of a message, and logging is not re-entrant
@@ -83,7 +83,7 @@ class Abandoned(Exception):
 
 
 class EnvironmentFault(Exception):
-    """An environment returned an invalid value, e.g. NaN; the message contains environment and step."""
+    """An environment returned an invalid value, e.g. NaN; the message names the environment and the step."""
 
 
 class EnvironmentApiFault(EnvironmentFault):

@@ -15,11 +15,11 @@ from zoo.terminal.errors import UsageError, as_usage_error
 
 
 def suggest(trial: Trial, searches: Mapping[str, Search]) -> dict[str, Any]:
-    """Return a trial's values of all searched settings."""
+    """Return the values that Optuna suggests to a trial for all searched settings."""
     settings: dict[str, Any] = {}
     for name, search in searches.items():
         if isinstance(search, Choice):
-            # by its text, because Optuna stores only scalars, and some values are lists
+            # the texts of the values are suggested, because Optuna stores only scalars, and some values are lists
             values = {str(value): value for value in search.values}
             settings[name] = values[trial.suggest_categorical(name, list(values))]
         elif isinstance(search.low, int) and isinstance(search.high, int):
@@ -30,7 +30,7 @@ def suggest(trial: Trial, searches: Mapping[str, Search]) -> dict[str, Any]:
 
 
 def params_of(settings: Mapping[str, Any], searches: Mapping[str, Search]) -> dict[str, Any]:
-    """Return the parameters of a trial with these settings, without values outside the search space."""
+    """Return Optuna's parameters of a trial with these settings; values outside the search space are left out."""
     params: dict[str, Any] = {}
     for name, search in searches.items():
         value = settings.get(name)
@@ -47,7 +47,7 @@ def read_searches(entry: Entry, words: Sequence[str], fixed: Collection[str]) ->
 
     :param words: ``NAME``, ``NAME=low:high``, ``NAME=low:high:log`` or ``NAME=[a,b,c]``.
     :param fixed: settings fixed by ``-params``, which are not searched.
-    :raises UsageError: for an unknown setting, a range outside its bounds, or if nothing is left to search.
+    :raises UsageError: for an unknown setting, a range outside a setting's bounds, or an empty search space.
     """
     declared = settings_of(entry.algorithm)
     searches: dict[str, Search] = {}
@@ -57,7 +57,7 @@ def read_searches(entry: Entry, words: Sequence[str], fixed: Collection[str]) ->
             raise UsageError(f"`{name}` is both searched and fixed by -params; omit one of the two")
         searches[name] = search
     if not words:
-        # without settings shared by all algorithms, because ten settings need hundreds of trials
+        # settings shared by all algorithms are left out, because a search over ten settings needs hundreds of trials
         searches = declared_searches(declared)
         for name in fixed:
             searches.pop(name, None)
@@ -70,7 +70,7 @@ def read_searches(entry: Entry, words: Sequence[str], fixed: Collection[str]) ->
 
 
 def declared_searches(declared: Mapping[str, Setting]) -> dict[str, Search]:
-    """Return the searches declared by an algorithm itself, without the shared ones."""
+    """Return the searches that an algorithm declares itself, without those that all algorithms share."""
     shared = Method.declared()
     searches = {}
     for name, setting in declared.items():
@@ -81,7 +81,7 @@ def declared_searches(declared: Mapping[str, Setting]) -> dict[str, Search]:
 
 
 def _read_word(entry: Entry, declared: Mapping[str, Setting], word: str) -> tuple[str, Search]:
-    """Return the setting and the search of a word of ``--search``."""
+    """Return the setting that a word of ``--search`` names, and its search."""
     name, equals, text = word.partition("=")
     require_setting(entry.id, name, declared)
     if equals:
@@ -111,11 +111,11 @@ def _read_search(name: str, text: str) -> Search:
 
 
 def _checked(setting: Setting, search: Search) -> Search:
-    """Return a search with values of the setting's type; reject one outside the setting's bounds."""
+    """Convert the values of a search to the setting's type; reject values outside the setting's bounds."""
     with as_usage_error(TypeError, ValueError):
         values = [setting.checked(value) for value in search.ends]
         if isinstance(search, Choice):
             return Choice(tuple(values))
-    if "float" in setting.annotation:  # else 0:1 would search the integers 0 and 1
+    if "float" in setting.annotation:  # otherwise 0:1 would search only the integers 0 and 1
         values = list(map(float, values))
     return Range(values[0], values[1], log=search.log)

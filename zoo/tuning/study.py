@@ -55,11 +55,11 @@ HEARTBEAT_SECONDS = 10
 GRACE_SECONDS = 60
 """Seconds without a heartbeat after which a running trial is assumed to be killed."""
 LOCK_SECONDS = 60
-"""Timeout for a SQLite file that another process is writing; SQLite's default of 5 s is short for a slow disk."""
+"""How long to wait for a SQLite file that another process is writing; the default of 5 s is too short for slow disks."""
 MAX_RETRIES = 5
-"""Number of repetitions of a killed trial; limited, because its settings may kill it again."""
+"""How often a killed trial is repeated at most: its own settings may be the reason why it was killed."""
 STARTUP_TRIALS = 10
-"""Trials before TPE and the median pruner start."""
+"""Number of trials before TPE and the median pruner start."""
 
 DEFINITION = "definition"
 """Attribute of a study: the settings shared by its trials."""
@@ -73,8 +73,8 @@ SETTINGS = "settings"
 class Plan:
     """A checked study.
 
-    :param run: the plan of its training runs, without the settings of a trial.
-    :param searches: setting -> search of its value.
+    :param run: plan of the study's training runs, without the settings of a trial.
+    :param searches: name of a setting -> the search over its values.
     :param storage: URL of the database.
     """
 
@@ -87,10 +87,10 @@ class Plan:
 
     @property
     def definition(self) -> dict[str, Any]:
-        """Settings shared by all trials, which all processes of the study must have."""
+        """Settings shared by all trials; all processes of the study must have the same."""
         shared = {}
         for name, value in self.run.config.identity("machine", "output").items():
-            if name.removeprefix("settings.") not in self.searches:  # a trial has its own value
+            if name.removeprefix("settings.") not in self.searches:  # each trial has its own value
                 shared[name] = value
         search = {name: str(search) for name, search in self.searches.items()}
         request = self.request.run
@@ -108,7 +108,7 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        """Steps of every trial on its learning curve."""
+        """Training steps of every trial, without pretraining."""
         return self.run.config.run.offline_steps + self.run.config.run.online_steps
 
 
@@ -116,7 +116,7 @@ def tune(request: StudyRequest) -> dict[str, Any]:
     """Run the trials of a study, and return the result to print."""
     begin = time.monotonic()
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # this program logs trials itself
-    warnings.filterwarnings("ignore", category=ExperimentalWarning)  # heartbeats
+    warnings.filterwarnings("ignore", category=ExperimentalWarning)  # for heartbeats
     plan = plan_study(request)
     check_log_folder(plan.folder)
     study = open_study(plan)
@@ -130,7 +130,7 @@ def tune(request: StudyRequest) -> dict[str, Any]:
 
 
 def plan_study(request: StudyRequest) -> Plan:
-    """Check the flags of a study; raise UsageError for wrong and contradicting ones."""
+    """Check the flags of a study, and return its plan; raise UsageError for wrong or contradictory flags."""
     entry = find_algorithm(request.run.algo)
     fixed = parse_overrides(request.run.hyperparams, "-params")
     searches = read_searches(entry, request.search, fixed)
@@ -143,14 +143,14 @@ def plan_study(request: StudyRequest) -> Plan:
     folder = request.run.log_folder.resolve() / STUDIES / name
     storage = request.study_storage or f"sqlite:///{folder / DATABASE}"
     if request.study_storage:
-        with _opening(storage):  # now, before there is a folder
+        with _opening(storage):  # fails now, before the study's folder is created
             sqlalchemy.create_engine(storage).connect().close()
     return Plan(request, run, searches, name, storage, folder)
 
 
 @contextlib.contextmanager
 def _opening(storage: str) -> Iterator[None]:
-    """Turn errors of a database that cannot be opened into UsageError."""
+    """Raise UsageError if the study's database cannot be opened."""
     try:
         yield
     except (SQLAlchemyError, ImportError, RuntimeError, AssertionError) as error:
@@ -159,7 +159,7 @@ def _opening(storage: str) -> Iterator[None]:
 
 
 def open_study(plan: Plan) -> optuna.Study:
-    """Return the study, created if necessary; reject one with other shared settings."""
+    """Create the study, or open it if it exists; reject an existing study whose shared settings differ."""
     options: dict[str, Any] = {}
     if plan.storage.startswith("sqlite"):
         options["connect_args"] = {"timeout": LOCK_SECONDS}
@@ -188,10 +188,10 @@ def open_study(plan: Plan) -> optuna.Study:
         starts = study.user_attrs.get(STARTS, 0)
         study.set_user_attr(STARTS, starts + 1)
     write_text(plan.folder / STUDY, dump_yaml({"study": plan.name, **plan.definition}))
-    # two processes must not suggest the same values
+    # each process has its own seed, because two processes must not suggest the same values
     seed = seed_for(Purpose.TRIALS, plan.seeds, starts)
     study.sampler = TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, constant_liar=True)
-    # no trial is pruned in its first third, because early scores rank trials badly
+    # no trial is pruned in its first third, because early scores predict the last score badly
     evaluations = plan.steps // plan.run.config.run.eval_freq
     study.pruner = MedianPruner(STARTUP_TRIALS, n_warmup_steps=evaluations // 3)
     return study
@@ -219,7 +219,7 @@ def run_trials(study: optuna.Study, plan: Plan) -> None:
 
 
 def first_number(trial: FrozenTrial) -> int:
-    """Return the number of the first attempt at a trial; all its repetitions count as one trial."""
+    """Return the number of the first attempt at a trial; a trial and its repetitions count as one trial."""
     first = RetryHeartbeatStaleTrialCallback.retried_trial_number(trial)
     return trial.number if first is None else first
 
@@ -228,29 +228,29 @@ def first_number(trial: FrozenTrial) -> int:
 
 
 class Pruned(Interrupted, optuna.TrialPruned):
-    """The pruner stopped a trial; its run ends as ``interrupted``."""
+    """The pruner stopped a trial; the trial's run ends with the state ``interrupted``."""
 
 
 class TrialFailed(Exception):
-    """Training was stopped by a signal, or failed perhaps because of its settings; Optuna catches this error."""
+    """Training was stopped by a signal or failed, perhaps because of the trial's settings; Optuna catches this error."""
 
 
 @dataclass
 class TrialTrainer:
-    """The objective of a study: trains the settings suggested by Optuna, or continues a repeated trial.
+    """The objective of a study: trains with the settings that Optuna suggests, or continues a repeated trial.
 
-    :param stop: signal that asks for the end.
+    :param stop: request of a signal to stop the study.
     """
 
     plan: Plan
     stop: StopSignal
 
     def __call__(self, trial: Trial) -> float:
-        """Return the mean score over the seeds in the last evaluation.
+        """Train a trial, and return its mean score over the seeds in the last evaluation.
 
         :raises Pruned: if the pruner stopped the trial.
         :raises TrialFailed: if training failed, or after a signal.
-        :raises UsageError: for bad input, which all trials share.
+        :raises UsageError: for bad input, with which every trial would fail.
         """
         settings = suggest(trial, self.plan.searches)
         trial.set_user_attr(SETTINGS, settings)
@@ -263,9 +263,8 @@ class TrialTrainer:
         except (Pruned, UsageError):
             raise
         except (Interrupted, KeyboardInterrupt) as error:
-            self.stop.handle(
-                signal.SIGTERM, None
-            )  # training has handled the signal; the study stops too
+            # training has received the signal instead of the study, which must stop too
+            self.stop.handle(signal.SIGTERM, None)
             raise TrialFailed(str(error)) from error
         except Exception as error:
             log.log(LOG_FILE_ONLY, "".join(traceback.format_exception(error)).rstrip())
@@ -273,7 +272,7 @@ class TrialTrainer:
             trial.set_user_attr("reason", describe_error(error))
             raise TrialFailed(str(error)) from error
         finally:
-            if folder.exists():  # not after bad input
+            if folder.exists():  # bad input is rejected before the folder is created
                 trial.set_user_attr("runs", list(map(str, find_run_folders([folder]))))
 
     def finish(self, study: optuna.Study, trial: FrozenTrial) -> None:
@@ -284,13 +283,13 @@ class TrialTrainer:
         elif trial.state == TrialState.PRUNED:
             log.info("trial %d: pruned", trial.number)
         elif self.stop.requested:
-            # like Optuna for a killed trial, but immediately
+            # queue it again as Optuna does with a killed trial, but immediately
             RetryHeartbeatStaleTrialCallback()(study, trial)
 
 
 def train_trial(plan: Plan, trial: Trial, folder: Path) -> float:
-    """Train the settings of a trial; return the mean score over its seeds, the worst score for diverged ones."""
-    # messages of a run are in the run's log
+    """Train with the settings of a trial; return the mean score over its seeds. A diverged seed has the worst score."""
+    # print fewer messages of a run, because all of them are in the run's log
     verbose = max(0, plan.request.run.verbose - 1)
     request = with_settings(plan.request.run, trial.user_attrs[SETTINGS])
     request = replace(request, log_folder=folder, resume=folder.exists(), verbose=verbose)
@@ -312,10 +311,10 @@ def with_settings(request: TrainRequest, settings: Mapping[str, Any]) -> TrainRe
 
 @dataclass
 class Reporter:
-    """Reports every evaluation of a run to its study, and stops the run for the study's pruner.
+    """Reports every evaluation of a run to the study, and stops the run if the study's pruner says so.
 
-    Evaluations are numbered from 1, without the one at step 0, which does not depend on the trial. A resumed run also
-    reports earlier evaluations.
+    The evaluation at step 0 is not reported, because it does not depend on the trial's settings. The others are
+    numbered from 1. A resumed run also reports its earlier evaluations.
     """
 
     trial: Trial
@@ -324,7 +323,7 @@ class Reporter:
 
     def __call__(self, histories: Sequence[Evaluations]) -> None:
         """Report new evaluations."""
-        # a diverged replica has fewer evaluations than other ones
+        # a diverged replica has fewer evaluations than the others
         steps = max((history.get("timesteps", np.empty(0)) for history in histories), key=len)
         trained = np.flatnonzero(steps)
         if len(trained) == self.reported:
@@ -338,7 +337,7 @@ class Reporter:
 
 
 def mean_score(histories: Sequence[Evaluations], row: int, kind: ScoreKind) -> float:
-    """Return the mean score of replicas in an evaluation, the worst score for replicas without it."""
+    """Return the mean score of replicas in an evaluation; a replica without this evaluation has the worst score."""
     scores = [kind.limits[0]] * len(histories)
     for index, history in enumerate(histories):
         values = history.get("successes" if kind is SUCCESS else "results", ())
@@ -351,7 +350,7 @@ def mean_score(histories: Sequence[Evaluations], row: int, kind: ScoreKind) -> f
 
 
 def summarise(study: optuna.Study, plan: Plan) -> dict[str, Any]:
-    """Write the best settings to the study's folder, and return the result of the program."""
+    """Write the best settings to the study's folder, and return the result to print."""
     states = Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False))
     result = {"study": plan.name, "folder": str(plan.folder), "trials": dict(states), "best": None}
     if not states["complete"]:
@@ -359,7 +358,7 @@ def summarise(study: optuna.Study, plan: Plan) -> dict[str, Any]:
     best = study.best_trial
     write_best(best, plan)
     settings_and_runs = {name: best.user_attrs[name] for name in (SETTINGS, "runs")}
-    # infinite if every trial has diverged, which JSON does not allow
+    # the score is infinite if every trial has diverged, but JSON has no infinite numbers
     score = best.value if math.isfinite(best.value or 0.0) else None
     return result | {
         "best": {"trial": best.number, "score": score, **settings_and_runs},
@@ -377,7 +376,7 @@ def write_best(best: FrozenTrial, plan: Plan) -> None:
 
 
 def command_with(best: FrozenTrial, plan: Plan) -> str:
-    """Return the command line that trains the best settings with new seeds, under the protocol of a report."""
+    """Return a command line for training with the best settings, with new seeds and the protocol of a report."""
     run = dict(plan.request.run.run)
     for name in ("eval_freq", "eval_episodes"):  # chosen for the search
         run.pop(name, None)
