@@ -32,7 +32,7 @@ from zoo.terminal.parser import Parser, a_path, add_flags
 from zoo.terminal.tables import print_table, terminal
 
 TEMPLATE = Path(__file__).parent / "algorithms" / "template"
-"""Package of an algorithm called `my_agent`. Its files end in ``.txt``, or tools would take them for code of the zoo."""
+"""Package of an algorithm `my_agent`. The ending ``.txt`` keeps tools from taking its files for code of the zoo."""
 
 
 def make_parser() -> Parser:

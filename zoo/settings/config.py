@@ -1,4 +1,4 @@
-"""Typed settings of a run: layers merged, checked, and compared with the benchmark's protocol."""
+"""Merge the layers of a run's settings, check the result, and compare it with the benchmark's protocol."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import UsageError, as_usage_error
 
 _SHARED_NAMES = {"pretraining_steps"}
-"""Settings that a run shares with some algorithms; any other name that both declare is the algorithm's."""
+"""Settings that a run shares with some algorithms. If both declare another name, its value is the algorithm's."""
 PROTOCOL_SETTINGS = (*CommonSettings.with_role("protocol"), *RunSettings.with_role("protocol"))
 """Settings that a benchmark fixes for all algorithms on a domain: rewards, horizon, discount, data, steps, episodes."""
 
@@ -36,10 +36,10 @@ PROTOCOL_SETTINGS = (*CommonSettings.with_role("protocol"), *RunSettings.with_ro
 class Benchmark:
     """Defaults of a benchmark for an environment.
 
-    :param domain: the environment's domain, e.g. ``"cube-double-play"``; None if it has no benchmark.
-    :param groups: entries for several domains, e.g. ``["visual"]``; the domain's entry overrides them. In quick
-        settings, ``visual-quick`` overrides ``quick``.
-    :param dataset: the dataset in the environment's name.
+    :param domain: the environment's domain, e.g. ``"cube-double-play"``; None if the environment has no benchmark.
+    :param groups: entries of settings files that apply to several domains, e.g. ``["visual"]``; the domain's entry
+        overrides them. In quick settings, ``visual-quick`` overrides ``quick``.
+    :param dataset: the dataset that the environment's name contains.
     """
 
     domain: str | None = None
@@ -81,7 +81,7 @@ def load_config(
     run, method, settings = _check(entry, values, request.device)
     departures: dict[str, list[Any]] = {}
     if benchmark.domain is not None:
-        # settings that the protocol does not contain have their default values in it
+        # if the protocol does not set a value, it expects the setting's default
         defaults = {name: setting.default for name, setting in declared.items() if setting}
         departures = find_departures({**run.settings(), **settings}, defaults | expected)
         shared = merge(shared_profile(DEFAULT_PROFILE), shared_profile(profile))
@@ -111,7 +111,7 @@ def _layers(
     entry: Entry,
     declared: Mapping[str, Setting | None],
 ) -> tuple[list[Layer], int]:
-    """Return all layers of a run except its flags, and the number of protocol layers, which are first.
+    """Return the layers of a run, without its flags; and how many of them, from the first, are the protocol's.
 
     :raises UsageError: if the user's file has no entry for the run.
     """
@@ -126,7 +126,7 @@ def _layers(
         names.append("quick")
     declared_values = declared_by_class(entry)
     if declared_values:
-        # quick settings are more specific than a profile's values for all algorithms
+        # the values of a class are more specific than a profile's values for all algorithms
         layers.append((declared_values, f"declared by {entry.id}: {', '.join(declared_values)}"))
     if request.behaviour is not None and "observation_scale" in declared:
         # a custom flow expects observations as the environment returns them
@@ -135,20 +135,19 @@ def _layers(
     if request.conf_file is not None and not user_layers:
         existing = [name for _, entries in user_files for name in entries]
         raise UsageError(
-            f"{request.conf_file} has no entry for this run; add one of {', '.join(names)}; it contains "
+            f"{request.conf_file} has no entry for this run; add one of {', '.join(names)}; the file's entries: "
             f"{', '.join(existing) or 'none'}"
         )
     layers += user_layers
-    for (
-        text
-    ) in request.hyperparams:  # one layer per word, so that each word is recorded as a source
+    # one layer per word, so that each word is recorded as a source
+    for text in request.hyperparams:
         layers.append((parse_overrides([text]), f"-params {text}"))
     return layers, num_protocol
 
 
 def known_settings(entry: Entry) -> dict[str, Setting | None]:
     """Return the settings of an algorithm and of a run, which settings files and ``-params`` may contain."""
-    # algorithms do not declare the arguments of their policies
+    # `policy_kwargs` is added, because algorithms do not declare the arguments of their policies
     return {**settings_of(entry.algorithm), **RunSettings.declared(), "policy_kwargs": None}
 
 
@@ -167,7 +166,7 @@ def declared_by_class(entry: Entry) -> dict[str, Any]:
 
 
 def find_departures(values: Mapping[str, Any], protocol: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Return departures from a benchmark's protocol, e.g. ``{"gamma": [0.995, 0.99]}``.
+    """Return setting -> [its value, the protocol's value] if these differ, e.g. ``{"gamma": [0.995, 0.99]}``.
 
     If a protocol has no online steps, online steps are an additional phase, not a departure.
     """
@@ -191,7 +190,7 @@ def require_setting(algo: str, name: str, settings: Collection[str]) -> None:
 def _check(
     entry: Entry, values: Mapping[str, Any], device: str
 ) -> tuple[RunSettings, Method | None, dict[str, Any]]:
-    """Return the settings of the run, the algorithm and all its settings, after checking every type and range."""
+    """Check every type and range; return the run's settings, the algorithm, and all settings of the algorithm."""
     remaining = dict(values)  # settings of the algorithm, after those of the run are removed
     with as_usage_error(TypeError, ValueError, RuntimeError):
         declared = settings_of(entry.algorithm)
@@ -209,14 +208,14 @@ def _check(
         refuse_conflicts({
             f"`noise_type` = {run.noise_type} needs `noise_std` > 0, got {run.noise_std}; set both or neither":
                 run.noise_type and not run.noise_std,
-            "`noise_std` acts on actions that are executed online, and `online_steps` is 0; leave it out":
+            "`noise_std` acts on actions that are executed online, but `online_steps` is 0; omit `noise_std`":
                 run.noise_std and not run.online_steps,
-            "`normalize` takes its statistics from environment steps, and there are none in offline training; set "
-            "`observation_scale`, which takes them from the dataset, or `offline_steps` and `pretraining_steps` to 0":
+            "`normalize` takes its statistics from environment steps, but offline training takes no such steps; set "
+            "`observation_scale`, which uses the dataset's statistics, or train online only":
                 run.normalize and run.pretraining_steps + run.offline_steps,
         })  # fmt: skip
         if available_device(device).type == "cuda" and "precision" in declared:
-            # several times as fast with the same scores; SB3's algorithms have no such setting
+            # TF32 is several times as fast and reaches the same scores; SB3's algorithms have no such setting
             remaining.setdefault("precision", "tf32")
         if entry.method is None:
             # reject invalid values here, before the model is built
@@ -226,7 +225,7 @@ def _check(
         policy_kwargs = remaining.get("policy_kwargs") or {}
     # record defaults too, because a later release may change them
     settings = method.settings()
-    # the other arguments are settings of the method, see above
+    # `read_arguments` has made the other policy arguments settings of the method
     policy_kwargs = {
         name: value for name, value in policy_kwargs.items() if name not in POLICY_SETTINGS
     }

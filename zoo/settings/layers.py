@@ -1,7 +1,7 @@
 """Read settings files and overrides safely, and order them by precedence.
 
-A profile is a benchmark's protocol. ``hyperparams/profiles/<name>.yml`` contains its settings for all algorithms;
-``hyperparams/<algo>.yml`` contains those of one algorithm.
+A profile is a benchmark's protocol. ``hyperparams/profiles/<name>.yml`` contains a profile's settings for all
+algorithms; ``hyperparams/<algo>.yml`` contains the settings of one algorithm in every profile.
 """
 
 import copy
@@ -50,7 +50,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
     }
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
-        """Construct a value from the bottom up, so that PyYAML rejects one that contains itself."""
+        """Construct a value from the bottom up, so that PyYAML rejects a value that contains itself."""
         return super().construct_object(node, deep=True)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
@@ -126,9 +126,9 @@ def as_words(values: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return two mappings merged deeply; values in ``over`` override values in ``base``.
+    """Merge two mappings, nested ones included; values in ``over`` override values in ``base``.
 
-    :param over: names with dots are nested mappings, as :func:`flatten` writes them.
+    :param over: a name with dots stands for nested mappings, as in :func:`flatten`.
     """
     merged = dict(base)
     for name, value in over.items():
@@ -160,7 +160,7 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def read_profiles(algo: str, path: str | Path | None = None) -> dict[str, Entries]:
     """Read an algorithm's settings file, with its entries for each profile.
 
-    :return: profile -> entry name -> settings, the default profile first; empty for an algorithm that has no file.
+    :return: profile -> entry name -> settings, the default profile first. An algorithm without a file has no entries.
     """
     file = Path(path or FOLDER / f"{algo}.yml")
     if path is None and not file.exists():
@@ -205,7 +205,7 @@ def shared_profile(name: str) -> Entries:
     """Return the settings of a profile for all algorithms: entry name -> settings."""
     file = FOLDER / PROFILES / f"{name}.yml"
     if not file.exists():
-        return {}  # the profile is only for single algorithms
+        return {}  # only files of single algorithms contain the profile
     return _with_notes(read_yaml(file, "a profile"))
 
 
@@ -219,8 +219,8 @@ def describe_profiles(algo: str, settings: Collection[str]) -> dict[str, Entries
     """Return the settings of an algorithm in every profile, the default profile first.
 
     :param settings: names of the algorithm's settings.
-    :return: profile -> entry name -> settings. The profile's settings for all algorithms are overridden by the
-        algorithm's own entries; those for a domain are omitted if the algorithm's ``default`` overrides them.
+    :return: profile -> entry name -> settings. The algorithm's own entries override the profile's settings for all
+        algorithms. The profile's settings for a domain are omitted if the algorithm's ``default`` overrides them.
     """
     shown = {*settings, *ENTRY_NOTES, "dataset"}
     profiles: dict[str, Entries] = {}
@@ -231,7 +231,7 @@ def describe_profiles(algo: str, settings: Collection[str]) -> dict[str, Entries
             if name == "quick":
                 continue
             visible = shown
-            # the algorithm's default overrides a domain's settings for all algorithms
+            # the algorithm's `default` overrides what the profile sets for all algorithms on a domain
             if name != "default":
                 visible = shown - (overridden - algorithm_entries.get(name, {}).keys())
             profiles[profile][name] = {
@@ -281,7 +281,7 @@ def read_files(
         for values in shared.values():
             for key in values.keys() - keys:  # settings of other algorithms
                 del values[key]
-        # the algorithm's file is more specific, so it overrides the protocol of all algorithms
+        # the algorithm's file is more specific than the profile's file for all algorithms, and therefore overrides it
         shipped_files.append((f"hyperparams/{PROFILES}/{name}.yml", shared))
         shipped_files.append((f"hyperparams/{algo}.yml{suffix}", profiles.get(name, {})))
         user_files.append((f"{conf}{suffix}", users.get(name, {})))
@@ -289,7 +289,7 @@ def read_files(
 
 
 def read_yaml(path: Path, name: str) -> Any:
-    """Return the value in a YAML file; raises UsageError if it cannot be read or is invalid.
+    """Return the value in a YAML file; raises UsageError if the file cannot be read or is invalid.
 
     :param name: kind of the file, for messages.
     """

@@ -69,7 +69,7 @@ def named_wrappers(wrappers: Wrappers) -> list[tuple[str, dict[str, Any]]]:
 
 
 def checked_wrappers(name: str, value: Any) -> list[str | dict[str, dict[str, Any]]] | None:
-    """Return wrappers in the form of a record, each a name or a mapping of one name to its keyword arguments.
+    """Return wrappers as they are recorded: each is a name, or maps one name to keyword arguments.
 
     :param name: name of the setting.
     :param value: a wrapper or a list of wrappers.
@@ -95,7 +95,7 @@ def refuse_conflicts(conflicts: Mapping[str, object]) -> None:
 
 
 class RunSettings(Configurable):
-    """Settings of a run that are not the algorithm's; each is also a flag of the training program."""
+    """Settings of a run that are not the algorithm's; most of them are also flags of the training program."""
 
     pretraining_steps: int = setting(
         default=0,
@@ -119,7 +119,7 @@ class RunSettings(Configurable):
     eval_at_start: bool = setting(
         default=False,
         role="note",
-        doc="also evaluate before the first update, as always after pretraining",
+        doc="evaluate before the first update too (after pretraining, this is always done)",
     )
     save_freq: int = setting(
         default=50_000, at_least=1, role="output", doc="steps between checkpoints"
@@ -130,15 +130,16 @@ class RunSettings(Configurable):
     dataset_size: int | None = _optional(
         at_least=1,
         role="protocol",
-        doc="number of transitions to use, in whole trajectories, or to generate (default: all)",
+        doc="number of transitions to use (whole trajectories only) or to generate (default: all)",
     )
     dataset_replace_interval: int = setting(
         default=1000,
         at_least=1,
-        doc="gradient steps between files of a dataset that has several",
+        doc="gradient steps until the next file of a dataset in several files is used",
     )
     offline_data: Literal["preload", "balanced", "none"] | None = _optional(
-        doc="use of the dataset online: preload it into the buffer, sample half of every batch from it, or none",
+        doc="use of the dataset online: preload it into the buffer, sample half of every batch from it (balanced), or "
+        "do not use it (none)",
     )
     score: Literal["success", "return"] | None = _optional(
         doc="score of an episode (default: success if the environment ever reports it, else the return)",
@@ -148,7 +149,7 @@ class RunSettings(Configurable):
     )
     success_at: Literal["any"] | None = _optional(
         role="protocol",
-        doc="any: an episode is a success if any of its steps is (default: its last step)",
+        doc="any: an episode is a success if any step is (default: if its last step is)",
     )
     reference_scores: tuple[float, float] | None = _optional(
         doc="returns of a random and an expert policy, to normalise returns in comparisons",
@@ -159,14 +160,14 @@ class RunSettings(Configurable):
     )
     normalize: bool | dict[str, Any] = setting(
         default=False,
-        doc="normalise online observations and rewards by running statistics; in a file also VecNormalize's options",
+        doc="normalise online observations and rewards by running statistics; instead of true, VecNormalize's options",
     )
     noise_type: Literal["normal", "ornstein-uhlenbeck"] | None = _optional(
         doc="noise on actions executed online (default: normal, if `noise_std` is set)",
     )
     noise_std: float | None = _optional(
         at_least=0,
-        doc="standard deviation of that noise, relative to half the action range",
+        doc="standard deviation of the noise on actions, relative to half the action range",
     )
     action_range: tuple[float, float] | None = _optional(
         doc="action bounds of your dataset, mapped to the bounds of the environment",
@@ -176,7 +177,7 @@ class RunSettings(Configurable):
     )
 
     def check_together(self) -> None:
-        """Reject phases without data or steps, and several kinds of score; reference scores imply scoring by return."""
+        """Reject phases without data or steps, and conflicting scores; reference scores imply scoring by return."""
         normalises = self.reference_scores is not None
         has_no_data = self.offline_data == "none"
         # without `score`, success is the score if the environment reports it
@@ -190,14 +191,14 @@ class RunSettings(Configurable):
                 self.offline_steps + self.online_steps == 0,
             "`reference_scores` normalise returns, but `score` = success; set only one of the two":
                 normalises and self.score == "success",
-            "`success_return` scores episodes by success, and `score` = return or `reference_scores` by their return; "
+            "`success_return` scores episodes by success, but `score` = return or `reference_scores` by their return; "
             "set only one of the two":
                 self.success_return is not None and (normalises or self.score),
             "`success_at` applies to success reported by the environment, but another score is set; omit one of the "
             "two":
                 self.success_at and (has_other_score or self.success_return is not None),
         })  # fmt: skip
-        # after the conflicts, which depend on the user's choice
+        # after the check for conflicts, which must see the user's own `score`
         if normalises and self.score is None:
             self.score = "return"
 
@@ -216,13 +217,13 @@ class RunRecord:
     :param departures: setting -> its value and its value in the protocol, if they differ.
     :param no_env: whether the run has no environment; `env` is then derived from the dataset's name.
     :param env_kwargs: words ``KEY=VALUE``, like `eval_env_kwargs`.
-    :param agent: for an algorithm that is not built in: ``class``, ``package``, ``code`` (a hash of its file), and
-        ``layers`` (the networks with custom layer sizes).
+    :param agent: for an algorithm that is not built in: ``class``, ``package``, ``code`` (a hash of the class's source
+        file), and ``layers`` (the networks with custom layer sizes).
     :param pretrained_actor: path, ``updates`` and ``fingerprint`` of the model whose behaviour flow the run starts
         from.
     :param trained_agent: the same entries for the model that the run starts from.
-    :param behaviour: for a custom flow: the ``function`` that returns it, and a ``fingerprint`` of its weights and
-        conventions.
+    :param behaviour: for a custom flow: the ``function`` that returns the flow, and a ``fingerprint`` of the flow's
+        weights and conventions.
     :param dataset: ``name``, ``size`` and ``fingerprint`` of the dataset, and, if it contains them,
         ``reference_scores``, returns of a random and an expert policy.
     :param seeds: seeds of all replicas that are trained together, if there are several.
@@ -293,7 +294,7 @@ class RunRecord:
     def identity(self, *besides: str) -> dict[str, Any]:
         """Return the settings, with dotted names, that distinguish runs with the same seed.
 
-        :param besides: roles of other entries to omit; entries that are None are always omitted.
+        :param besides: roles of entries to omit besides notes; entries that are None are always omitted.
         """
         excluded_roles = {"note", *besides}  # notes do not affect the numbers of a run
         roles = {entry.name: entry.metadata.get("role") for entry in fields(self)}
@@ -322,9 +323,8 @@ class RunRecord:
     @property
     def code(self) -> str | None:
         """Hash of the source file of an algorithm that is not built in; None for built-in algorithms."""
-        return (self.agent or {}).get(
-            "code"
-        )  # without `agent` it is built in, and the release identifies it
+        # a built-in algorithm has no `agent`, because the release identifies the algorithm's code
+        return (self.agent or {}).get("code")
 
 
 def differences(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Requests of training runs and studies: their flags, and their command line."""
+"""Requests for training runs and studies: flags, and the command line of a request."""
 
 # ruff: noqa: RUF009  # `flag` declares a field
 
@@ -29,12 +29,12 @@ from zoo.terminal.parser import (
 )
 
 MACHINE = {name: CommonSettings.declared()[name] for name in CommonSettings.with_role("machine")}
-"""Settings of all algorithms that are also flags."""
+"""Settings for the machine, which all algorithms declare and flags can set."""
 
 SOURCES = ("auto", "download", "generate")
 """Sources of a benchmark's dataset; any other value of `--dataset` names data."""
 TUNING_SEED = 1_000_000
-"""First training seed and evaluation seed of tuning, apart from the seeds of reports, which start at 0."""
+"""First training seed of a study, and its evaluation seed. Both differ from the seeds of reports, which start at 0."""
 RARELY_GIVEN = (
     "eval_at_start", "log_interval", "dataset_replace_interval", "success_at", "normalize", "noise_type", "noise_std",
 )  # fmt: skip
@@ -63,11 +63,11 @@ class TrainRequest:
     )
     seeds: tuple[int, ...] | None = None
     profile: str = flag(
-        "protocol of the settings; `zoo agents show ALGO` lists them", default=DEFAULT_PROFILE
+        "profile of settings; `zoo agents show ALGO` lists all profiles", default=DEFAULT_PROFILE
     )
-    quick: bool = flag("the algorithm's small settings, for a laptop", default=False)
+    quick: bool = flag("use the algorithm's small settings, for a laptop", default=False)
     hyperparams: Sequence[str] = flag(
-        "settings by name; repeatable",
+        "settings of the algorithm or run, by name; repeatable",
         "-params",
         default=(),
         metavar="KEY=VALUE",
@@ -95,7 +95,7 @@ class TrainRequest:
         default="auto",
         section="data",
     )
-    dataset_dir: str | None = flag("folder of datasets (default: by benchmark)")
+    dataset_dir: str | None = flag("folder of datasets (default: the benchmark's own)")
     storage: Literal["auto", "device", "host"] = flag(
         "location of the replay buffer: auto (on the device if it fits), device or host",
         default="auto",
@@ -123,7 +123,7 @@ class TrainRequest:
     )
     eval_seed: int = flag("seed of initial states and noise in evaluations", default=0, type=SEED)
     device: str = flag("auto, cpu, cuda, cuda:1, ...", default="auto", section="speed")
-    num_threads: int | None = flag("CPU threads of PyTorch (default: by the size of the networks)")
+    num_threads: int | None = flag("CPU threads of PyTorch (default: chosen by network size)")
     log_folder: Path = flag("folder of run folders", "-f", default=Path("logs"), section="output")
     verbose: int = 1
     label: str | None = flag("name of this run's row in a comparison (default: the algorithm)")
@@ -150,7 +150,7 @@ class TrainRequest:
 class StudyRequest:
     """A study as requested by the flags of ``zoo tune``.
 
-    :param run: its training runs, without the settings of a trial.
+    :param run: request for the study's training runs, without the settings of a trial.
     """
 
     run: TrainRequest
@@ -162,9 +162,11 @@ class StudyRequest:
         metavar="NAME",
         section="study",
     )
-    n_trials: int = flag("number of trials of the study, over all its processes", default=100)
+    n_trials: int = flag(
+        "number of trials of the study, in all its processes together", default=100
+    )
     study_name: str | None = flag(
-        "name of the study; an existing one is continued (default: ALGO_ENV)"
+        "name of the study; an existing study is continued (default: ALGO_ENV)"
     )
     study_storage: str | None = flag(
         "URL of the study's database (default: a SQLite file in LOG-FOLDER/studies/NAME)",
@@ -192,7 +194,7 @@ def add_training(
     seed: int = -1,
     names: Collection[str] | None = None,
 ) -> None:
-    """Add the flags of a training request, its seeds, and the settings of a run, which override the YAML files.
+    """Add the flags of a training request: fields, seeds, and settings of a run, which override the YAML files.
 
     :param seed: default seed; -1 to sample one.
     :param names: names of fields and settings; None for all.
@@ -205,7 +207,7 @@ def add_training(
     kind = SEED
     if seed < 0:
         kind = SEED_OR_ANY
-        seed_help += "; -1 samples one"
+        seed_help += "; -1 samples a seed"
     seeds = groups["run"].add_mutually_exclusive_group()
     seeds.add_argument("--seed", type=kind, default=seed, help=seed_help)
     seeds.add_argument("--seeds", nargs="+", help="several seeds in one process: 0-11 or 3 7 9")
@@ -238,7 +240,7 @@ def given_settings(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def read_request(args: argparse.Namespace) -> TrainRequest:
-    """Return the request of a command line; flags that the program lacks have their defaults.
+    """Return the request of a command line; fields whose flag the program does not have keep their defaults.
 
     :raises UsageError: if flags contradict each other.
     """

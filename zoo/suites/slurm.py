@@ -142,7 +142,7 @@ class SlurmTask:
         if not lock.take():
             log.info("%s is being trained by %s; waiting", self.job.run, lock.describe_holder())
         with lock:  # a process that Slurm considers dead may still hold it
-            # Slurm sends these signals to every process of a job; unblocked, they would end training without a checkpoint
+            # Slurm signals every process of a job; unblocked signals would end training without a checkpoint
             signals = (signal.SIGUSR1, signal.SIGUSR2)
             previous = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
             self.process = self.job.start(lock)

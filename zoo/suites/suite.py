@@ -24,7 +24,7 @@ KINDS: Mapping[Any, tuple[type, str]] = {
     str: (str, "text"),
     bool: (bool, "true or false"),
 }
-"""Annotation of a suite's field -> type of the value in a file, and the type in words. Other fields are checked on use."""
+"""Annotation of a field of Suite -> expected type in a file, and its name in messages. Others are checked on use."""
 
 
 @dataclass(frozen=True)

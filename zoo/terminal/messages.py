@@ -26,7 +26,7 @@ def say_once(text: str) -> None:
 
 @contextlib.contextmanager
 def messages(verbose: int) -> Iterator[None]:
-    """Show messages on standard error, only errors if ``verbose`` is 0, and keep them for the logs of runs."""
+    """Show messages on standard error (only errors if ``verbose`` is 0), and keep all messages for the logs of runs."""
     level = log.level
     handlers = log.handlers
     log.setLevel(LOG_FILE_ONLY)
@@ -58,7 +58,7 @@ def log_to_folders(folders: Iterable[Path]) -> None:
 
 
 class _Text(logging.Formatter):
-    """Formats messages with "warning:" before warnings and times in UTC."""
+    """Writes times in UTC, and puts "warning:" before warnings."""
 
     converter = staticmethod(time.gmtime)
 
@@ -73,7 +73,7 @@ _TEXT = _Text()
 
 
 class _Terminal(logging.Handler):
-    """Prints messages on the current standard error, which a progress bar replaces to stay below them."""
+    """Prints messages on the current `sys.stderr`: a progress bar replaces it, to stay below the messages."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a message; a closed terminal is not an error."""
@@ -82,7 +82,7 @@ class _Terminal(logging.Handler):
 
 
 class _RunLog(logging.FileHandler):
-    """Appends messages to a ``run.log``; on a full disk, messages are lost, which is reported once."""
+    """Appends messages to a ``run.log``; on a full disk, messages are lost, and one warning reports this."""
 
     failed = False
 

@@ -1,4 +1,4 @@
-"""Parse command lines, and format their help."""
+"""Parse command lines, and format the help texts of programs."""
 
 import argparse
 import math
@@ -17,15 +17,15 @@ from zoo.terminal.errors import BAD_INPUT, UsageError
 from zoo.terminal.messages import log
 
 MAX_SEED = 2**32 - 1
-"""The largest seed of NumPy."""
+"""The largest seed that NumPy accepts."""
 MAX_PLANNED_SEEDS = 1000
 """Largest number of seeds on a command line; more are assumed to be a typing error."""
 
 
 class Parser(argparse.ArgumentParser):
-    """ArgumentParser without abbreviations, which suggests the closest flag and shows each default once.
+    """ArgumentParser that rejects abbreviated flags, suggests the closest flag, and shows each default once.
 
-    :param program: a name in :data:`PROGRAMS`; None uses ``prog`` of the options.
+    :param program: a name in :data:`PROGRAMS`; with None, ``options`` contain ``prog``.
     """
 
     def __init__(self, program: str | None = None, **options: Any) -> None:
@@ -34,9 +34,9 @@ class Parser(argparse.ArgumentParser):
         options.setdefault("formatter_class", partial(_HelpFormatter, max_help_position=32))
         # in a later release, an abbreviation could mean another flag
         super().__init__(allow_abbrev=False, **options)
-        # the default type of an argument
+        # arguments without a type must be non-empty texts
         self.register("type", None, a_text)
-        # two numbers with a comma are also a value, e.g. `--action-range -1,1`
+        # two numbers with a comma are a value, not a flag, e.g. `--action-range -1,1`
         self._negative_number_matcher = re.compile(r"-\.?\d[\d.,eE+-]*$")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
@@ -85,7 +85,7 @@ class _HelpFormatter(argparse.HelpFormatter):
 class Number:
     """Argument type: a number within bounds, e.g. ``1000``, ``100_000`` or ``1e5``.
 
-    :param is_whole: whether it is a whole number.
+    :param is_whole: whether only whole numbers are valid.
     """
 
     minimum: float = -math.inf
@@ -126,7 +126,7 @@ def a_path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("expected a path, e.g. `.` for the current folder, got ''")
     try:
-        return Path(text).expanduser()  # shells do not expand `~` in quotes and after `=`
+        return Path(text).expanduser()  # shells do not expand `~` in quotes or after `=`
     except RuntimeError:
         raise argparse.ArgumentTypeError(
             f"unknown home folder in {text!r}; write the full path"
@@ -136,7 +136,7 @@ def a_path(text: str) -> Path:
 def check_output(
     flag: str, path: Path, kind: Literal["file", "folder"] = "file", makes_folders: bool = False
 ) -> None:
-    """Raise UsageError if an output file or folder cannot be written, before work on it starts.
+    """Raise UsageError if an output file or folder cannot be written; called before the work starts.
 
     :param makes_folders: whether missing folders are created later.
     """
@@ -150,7 +150,7 @@ def check_output(
         expected = f"a {kind} to write to"
         while not folder.exists():
             folder = folder.parent
-    is_other = path.exists() and not is_kind  # also a device
+    is_other = path.exists() and not is_kind  # e.g. a device
     if is_other or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise UsageError(f"`{flag}` must be {expected}, got {path}; choose another")
 
@@ -182,8 +182,8 @@ def flag(doc: str, *aliases: str, default: Any = None, **options: Any) -> Any:
     :param doc: help text of the flag.
     :param aliases: other names, e.g. ``-f``.
     :param default: default of the field, or ``MISSING``.
-    :param options: options of argparse, which override those of the field's type; ``section``, the title of a group of
-        flags that starts with this one; ``either``, a name that mutually exclusive flags share.
+    :param options: options of argparse, which override those of the field's type. Further options: ``section``, the
+        title of a group of flags that starts with this flag; ``either``, a name that mutually exclusive flags share.
     """
     return field(default=default, metadata={"aliases": aliases, "help": doc, **options})
 
@@ -265,7 +265,7 @@ def add_verbose(parser: argparse._ActionsContainer) -> None:
         "--verbose",
         type=ZERO_OR_MORE,
         default=1,
-        help="0: errors only; 1: progress messages; 2: also tracebacks",
+        help="0: errors only; 1: also progress messages; 2: also tracebacks",
     )
 
 

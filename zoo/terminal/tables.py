@@ -36,14 +36,14 @@ class _StandardError:
 
 
 def terminal() -> Console:
-    """Return the console for tables, 80 columns wide without a terminal."""
+    """Return the console for tables; without a terminal, it is 80 columns wide."""
     file: Any = _StandardError()
     return Console(file=file, highlight=False, markup=False, emoji=False)
 
 
 @dataclass(frozen=True)
 class Name:
-    """A name in a table; unlike Rich's text, it is broken at spaces and hyphens in a narrow column."""
+    """A name in a table; in a narrow column, it is broken at spaces and hyphens, unlike Rich's text."""
 
     text: str
 
@@ -86,7 +86,7 @@ def print_table(
 ) -> None:
     """Print a table as wide as the terminal.
 
-    :param wrapped: columns that share the remaining width, with wrapped text.
+    :param wrapped: columns that share the remaining width; their text is wrapped.
     """
     console = terminal()
     unbroken = [name for name in header if name not in wrapped]

@@ -55,7 +55,7 @@ HEARTBEAT_SECONDS = 10
 GRACE_SECONDS = 60
 """Seconds without a heartbeat after which a running trial is assumed to be killed."""
 LOCK_SECONDS = 60
-"""How long to wait for a SQLite file that another process is writing; the default of 5 s is too short for slow disks."""
+"""How long to wait for a SQLite file that another process writes; the default of 5 s is too short for slow disks."""
 MAX_RETRIES = 5
 """How often a killed trial is repeated at most: its own settings may be the reason why it was killed."""
 STARTUP_TRIALS = 10
@@ -232,7 +232,7 @@ class Pruned(Interrupted, optuna.TrialPruned):
 
 
 class TrialFailed(Exception):
-    """Training was stopped by a signal or failed, perhaps because of the trial's settings; Optuna catches this error."""
+    """Training was stopped by a signal, or failed, perhaps due to the trial's settings; Optuna catches this error."""
 
 
 @dataclass
