@@ -106,7 +106,7 @@ def test_what_is_no_noise_or_normalisation_is_refused(algo, params, message):
 
 @pytest.mark.parametrize("params", ["normalize=true online_steps=9", "noise_std=0.1"])
 def test_what_would_not_act_offline_is_refused(params):
-    with refuses("there are none in offline training|`online_steps` is 0"):
+    with refuses("offline training takes no such steps|`online_steps` is 0"):
         load_config(TrainRequest(algo="qam", hyperparams=["offline_steps=9", *params.split()]))
 
 
