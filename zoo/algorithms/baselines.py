@@ -1,4 +1,4 @@
-"""Algorithms of Stable-Baselines3 and its contrib package, with the same data, evaluation and run folders as ours.
+"""Algorithms of Stable-Baselines3 and sb3-contrib, with the data, evaluation and run folders of this zoo's algorithms.
 
 They train online. The dataset is loaded into the replay buffer first (``preload``), fills half of every batch
 (``balanced``), or is not used (``none``).
@@ -85,11 +85,11 @@ class OwnSettings(Configurable):
     """Settings that these algorithms have here but not in SB3."""
 
     net_arch: list[int] | dict[str, list[int]] | None = setting(
-        default=None, doc="Sizes of the hidden layers; None takes SB3's."
+        default=None, doc="Sizes of the hidden layers; None takes SB3's sizes."
     )
     sparse: bool = setting(
         default=False,
-        doc="Make nonzero online rewards -1 (rewards of the dataset are changed on loading).",
+        doc="Replace nonzero online rewards by -1 (the dataset's rewards are replaced when it is loaded).",
     )
     balanced_sampling: bool = setting(
         default=False, doc="Sample half of every batch from the dataset."
@@ -148,10 +148,9 @@ class Baseline(StoredModel):
 
     @classmethod
     def declared(cls) -> dict[str, Setting]:
-        """Return name -> setting: first SB3's, described as in its docstring, then our own."""
-        algorithm = cls.__mro__[
-            4
-        ]  # SB3's, after this class, Baseline, StoredModel and TrainedModel
+        """Return name -> setting: first SB3's settings, with the texts of SB3's docstrings, then `OwnSettings`."""
+        # SB3's class comes after this class, Baseline, StoredModel and TrainedModel
+        algorithm = cls.__mro__[4]
         text = f"{inspect.getdoc(algorithm)}\n\n{inspect.getdoc(cls)}"
         meanings = dict(re.findall(r":param (\w+): (.*?)(?=\n:|\n\n|\Z)", text, flags=re.DOTALL))
         settings = {}
@@ -190,7 +189,7 @@ class Baseline(StoredModel):
         )
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
-        """Update on the current shard of the dataset."""
+        """Load the shard of the dataset that is due, then update."""
         assert isinstance(self.replay_buffer, TransitionReplayBuffer)
         self.replay_buffer.rotate_dataset(self._n_updates)
         super().train(gradient_steps, batch_size)
@@ -198,8 +197,8 @@ class Baseline(StoredModel):
     def load_dataset(self, dataset: ArraySource | Shards) -> None:
         """Load a dataset into the replay buffer, before transitions are collected.
 
-        :param dataset: arrays in the form of OGBench's loader, the path of an ``.npz`` file of them, or shards that are
-            used in turn; actions are in the environment's units.
+        :param dataset: arrays as OGBench's loader returns them, the path of an ``.npz`` file with such arrays, or
+            shards that are used in turn. Actions are in the environment's units.
         """
         assert isinstance(self.replay_buffer, TransitionReplayBuffer)
         action_range: tuple[ArrayLike, ArrayLike] | None = None

@@ -1,4 +1,4 @@
-"""Find algorithms by id, and list all with their published scores, operations per update, and when to use them.
+"""Find algorithms by id; list all algorithms with published scores, operations per update, and when to use each.
 
 The numbers are from committed files: ``docs/make_tables.py`` writes ``overview.csv`` from the published scores, and
 ``benchmarks/throughput.py --work`` counts the operations in ``update_work.csv``. PyTorch and pandas are imported only
@@ -58,9 +58,7 @@ def find_algorithm(id: str) -> registry.Entry:
         if ":" in id:
             raise UsageError(str(error.args[0])) from error
         message = unknown_name_message("algorithm", id, algorithm_ids(), "zoo agents list")
-        raise UsageError(
-            f"{message}; write an algorithm that is not installed as module:Class"
-        ) from error
+        raise UsageError(f"{message}; name an algorithm without an id by module:Class") from error
     except Exception as error:  # importing a user's module may raise any error
         raise UsageError(f"`{id}` cannot be imported: {type(error).__name__}: {error}") from error
     if entry.id in SB3:
@@ -75,7 +73,7 @@ def find_named_by_file(
 ) -> registry.Entry:
     """Return the entry of an algorithm that a file names; see :func:`agents.registry.find_named_by_file`.
 
-    :raises UsageError: if it is unknown, or finding it needs an import that the user has not allowed.
+    :raises UsageError: if the algorithm is unknown, or needs an import that the user has not allowed.
     """
     sb3 = {f"{BASELINES}:{title}": id for id, (title, _) in SB3.items()}
     id = sb3.get(name, name)
@@ -123,12 +121,12 @@ def describe_algorithms() -> dict[str, dict[str, Any]]:
 
 
 def update_operations() -> dict[str, float]:
-    """Return algorithm -> operations per update at the papers' sizes, in units of 10^9, if they were counted."""
+    """Return algorithm -> operations per update at the papers' sizes, in units of 10^9; only counted algorithms."""
     return {id: float(row["gflop"]) for id, row in _read("update_work").items()}
 
 
 def in_order(algorithms: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return source of scores -> ids; the largest comparison and, within each, the best algorithm come first."""
+    """Return the ids by source of their scores: the source with most algorithms first, and in it the best algorithm."""
     sizes = Counter(row["source"] for row in algorithms.values() if row["source"])
 
     def sort_key(id: str) -> tuple[Any, ...]:

@@ -19,10 +19,10 @@ def import_optional(
 ) -> Any:
     """Return a module of an optional package.
 
-    :param title: title of the package, for the message.
-    :param needed_by: feature that needs it.
-    :param install: name of the package for pip.
-    :param otherwise: alternative to installing it, for the message.
+    :param title: name of the package in the message.
+    :param needed_by: feature that needs the package, for the message.
+    :param install: requirement for ``pip install``.
+    :param otherwise: end of the message, with an alternative to installing the package.
     :raises UsageError: if the package is not installed; the message explains the installation.
     """
     try:
@@ -80,11 +80,11 @@ def load_flow(name: str) -> Any:
 
 
 def _import_file(file: Path) -> ModuleType:
-    """Return the module of a file with any name."""
+    """Import a file, whatever its name, and return the module."""
     path = file.expanduser().resolve()
     # append to the path, so that other files in the folder cannot shadow installed modules
     sys.path.append(str(path.parent))
-    # a name of our own, because importing `test.py` or `flow.v2.py` by name would find another module or none
+    # the module gets a new name: importing `test.py` or `flow.v2.py` by name would find another module or none
     name = f"flow_{hashlib.sha256(bytes(path)).hexdigest()[:16]}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None

@@ -77,7 +77,7 @@ class Score:
         """Return the score of one agent in an evaluation.
 
         :param returns: returns of its episodes, shape (episodes,).
-        :param successes: successes of these episodes after scoring; None if scored by return.
+        :param successes: successes of these episodes after scoring; None if episodes are scored by return.
         """
         if successes is None:
             return cls(RETURN.name, float(returns.mean()), *interval_of_mean(returns), len(returns))
@@ -89,7 +89,7 @@ class Score:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Both ends; None for the return of a single episode, because JSON has no infinite numbers."""
+        """Both ends; None for the return of a single episode: its interval is infinite, and JSON has no infinity."""
         return (self.low, self.high) if math.isfinite(self.low) else None
 
     @property
@@ -136,7 +136,7 @@ FOLDER = Path(str(files("zoo") / "trained"))
 def find_trained(algo: str, env: str) -> Path:
     """Return the file of a trained agent.
 
-    :raises UsageError: if it does not exist; the message lists the existing ones.
+    :raises UsageError: if there is no such agent; the message names existing agents, or the page that lists them.
     """
     file = FOLDER / algo / f"{file_name_of(env)}{ENDING}"
     if not file.is_file():
@@ -177,7 +177,7 @@ def hub_errors(repo: str) -> Iterator[None]:
     errors = importlib.import_module("huggingface_hub.errors")  # an optional package
     try:
         yield
-    # the hub's HTTP error derives from the base class of its HTTP library, which network errors share
+    # the base class of the hub's HTTP error is that of its HTTP library, which also covers network errors
     except (errors.HFValidationError, errors.HfHubHTTPError.__mro__[1], OSError) as error:
         # messages of the library have several lines, including links and the HTTP request
         reason = one_line(error.__cause__ or error)
@@ -220,12 +220,12 @@ class Agent:
     :param env_kwargs: arguments of `zoo.envs.make.make_env`; the number of frames that the policy stacks is added.
     :param episodes: episodes per evaluation.
     :param seed: seed of initial states and noise.
-    :param replica: index of its noise stream, the seed of its training.
+    :param replica: index of the noise stream: the seed that the policy was trained with.
     :param scoring: rule that scores its episodes.
     :param stated: score recorded in its file, or None.
     :param run: its run folder; None for a single file or in another environment.
-    :param versions: known package versions of its training.
-    :param trust: whether modules that only its file names may be imported.
+    :param versions: versions, as far as known, of the packages that it was trained with.
+    :param trust: whether modules may be imported that only the agent's file names.
     """
 
     algo: str
@@ -260,8 +260,8 @@ class Agent:
         for module, noun, flag in imports:
             if module and module not in sys.modules and not self.trust:
                 raise UsageError(
-                    f"{self.source} needs {noun}, which a file may not import: pass {flag}, from the folder "
-                    f"that contains {module.partition('.')[0]}, or, if you trust its author, --trust"
+                    f"{self.source} needs {noun}, which a file may not import: pass {flag}, in the folder that "
+                    f"contains {module.partition('.')[0]}; or pass --trust if you trust the file's author"
                 )
         return gym_id(self.env)
 
@@ -287,14 +287,14 @@ def find_agent(args: argparse.Namespace) -> Agent:
 
     Modules named by the user are imported; modules named by a file must be imported already or trusted.
     """
-    # first, because files may name environments that these packages register
+    # imported first, because files may name environments that these packages register
     import_environments(args.gym_packages)
     with as_usage_error(RuntimeError):
         get_device(args.device)  # raises for an unknown device
     if ":" in (args.env or ""):  # importing its module is allowed, because the user names it
         find_spec(args.env)
     algo = ALIASES.get(args.algo, args.algo)
-    if ":" in (algo or ""):  # as above; its id is known once it is imported
+    if ":" in (algo or ""):  # named by the user too; its id is known after the import
         algo = find_algorithm(algo).id
     if args.from_hub is not None:
         path = download_policy(args.from_hub)
@@ -317,14 +317,14 @@ def find_agent(args: argparse.Namespace) -> Agent:
         agent = agent_of_file(path, args.env, args.device, behaviour=behaviour, trust=args.trust)
     if algo not in (None, agent.algo):
         raise UsageError(
-            f"{agent.source} is an agent of {agent.algo}, got --algo {algo}; leave it out"
+            f"{agent.source} is an agent of {agent.algo}, got --algo {algo}; omit --algo"
         )
     if args.env in (None, agent.env):
         return agent
     scoring = agent.scoring
-    if scoring.score == "success":  # the other environment may report none
+    if scoring.score == "success":  # the other environment may not report success
         scoring = replace(scoring, score=None)
-    # no score is stated there
+    # the score stated in the file is for the file's environment
     return replace(agent, env=args.env, scoring=scoring, stated=None, run=None)
 
 
@@ -365,7 +365,7 @@ def agent_of_run(
     else:
         file = path / name
         if not file.is_file():
-            raise UsageError(f"`--load-best` needs {file}, which does not exist; leave it out")
+            raise UsageError(f"`--load-best` needs {file}, which does not exist; omit --load-best")
     plug_in = config.agent or {}  # empty for built-in algorithms
     algo = config.algo
     # the id is registered only if its package is installed
@@ -377,7 +377,7 @@ def agent_of_run(
         if not trust:
             raise UsageError(
                 f"{path} was trained on the flow of {function}, which a file may not import: pass "
-                f"--behaviour {function}, or, if you trust its author, --trust"
+                f"--behaviour {function}, or --trust if you trust the file's author"
             )
         behaviour = load_flow(function)
     return Agent(
@@ -413,7 +413,7 @@ def _load_policy(
         policy: BasePolicy = model.policy
         if replica is not None:
             policy = model.policy.replica(replica)
-    # evaluation environments are not normalised
+    # the policy normalises observations itself, because evaluation environments do not
     policy.normalization = model.normalization
     return policy
 
@@ -426,11 +426,11 @@ def agent_of_file(
     behaviour: PretrainedFlow | None = None,
     trust: bool = False,
 ) -> Agent:
-    """Return the agent of a file in a run folder, of a saved model or of a policy that was saved for acting.
+    """Return the agent of a file: a model in a run folder, another saved model, or a policy saved for acting.
 
     :param env: the environment, if the file does not name one.
     :param behaviour: as for :func:`agent_of_run`.
-    :raises UsageError: if it cannot be read or its environment is unknown.
+    :raises UsageError: if the file cannot be read or the environment is unknown.
     """
     if path.suffix not in (".zip", ENDING) or not path.exists():
         problem = "is something else" if path.exists() else "does not exist"
@@ -483,7 +483,7 @@ def _agent_of_policy(path: Path, env: str | None, device: str, trust: bool) -> A
 def require_plain_arguments(path: Path, env_kwargs: object) -> None:
     """Reject paths and modules that a file would pass to an environment and its wrappers.
 
-    :raises UsageError: unless it maps names to numbers, booleans and words, or to lists and mappings of these.
+    :raises UsageError: unless `env_kwargs` maps names to numbers, booleans, words, or lists and mappings of these.
     """
     if not isinstance(env_kwargs, dict):
         raise UsageError(
@@ -502,8 +502,8 @@ def require_plain_arguments(path: Path, env_kwargs: object) -> None:
         # allow neither `/` nor `:`, because a path or a module needs one of them
         elif isinstance(value, str) and not re.fullmatch(r"[\w .+-]*", value):
             raise UsageError(
-                f"{path} passes {value!r} to the environment, and a file cannot select files or modules; if you trust "
-                "its author, add --trust"
+                f"{path} passes {value!r} to the environment, but a file cannot select files or modules; add --trust "
+                "if you trust the file's author"
             )
 
 
@@ -511,11 +511,11 @@ def find_run(logs: Path, algo: str, env: str) -> Path:
     """Return the newest folder of a run.
 
     :param logs: folder of runs.
-    :raises UsageError: if there is none; the message lists the existing ones.
+    :raises UsageError: if there is no such run.
     """
     folders = numbered_folders(logs / algo, env)
     if not folders:
-        find_algorithm(algo)  # if the algorithm is unknown, this error is more helpful
+        find_algorithm(algo)  # raises a more helpful error if the algorithm is unknown
         raise UsageError(
             f"expected a run of {algo} on {env} in {logs}, found none; train one, pass -f or --trained, or pass the "
             "folder of a run as MODEL"

@@ -7,7 +7,7 @@ from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import ZERO_OR_MORE, Parser, a_path, add_flags, add_verbose
 
-TRUST = "trust the author of the files: they may name modules to import, which runs code"
+TRUST = "trust the author of the files: allow them to name modules to import, which runs code"
 LAST_CHECKPOINT = -1
 
 
@@ -23,7 +23,7 @@ def add_agent(parser: Parser, is_own: bool = False) -> None:
         nargs="?",
         type=a_path,
         metavar="MODEL",
-        help="saved model, policy or run folder, instead of the flags",
+        help="saved model, policy or run folder; without MODEL, the flags name the agent",
     )
     if not is_own:
         source.add_argument(
@@ -36,7 +36,7 @@ def add_agent(parser: Parser, is_own: bool = False) -> None:
         )
     group.add_argument(
         "--algo",
-        help="algorithm id, e.g. qam, or module:Class of a custom algorithm, also with MODEL",
+        help="algorithm id, e.g. qam, or module:Class of a custom algorithm; allowed with MODEL too",
     )
     group.add_argument("--env", help="environment, e.g. cube-double-play-singletask-task2-v0")
     group.add_argument(
@@ -99,5 +99,5 @@ def check_agent(args: argparse.Namespace) -> None:
     if not is_run and (args.load_best or args.load_checkpoint is not None):
         raise UsageError(
             "`--load-best` and `--load-checkpoint` choose among the models of a run; pass a run's folder, or omit "
-            "them"
+            "these flags"
         )

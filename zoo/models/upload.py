@@ -36,7 +36,7 @@ _KEPT_SETTINGS = (
 
 
 def upload(agent: Agent, repo: str) -> tuple[str, Score]:
-    """Upload an agent in one commit, creating the repository if needed; return its address and the score.
+    """Upload an agent in one commit, creating the repository if needed; return the repository's address and the score.
 
     Files of an earlier upload are replaced; other files are kept.
     """
@@ -58,8 +58,8 @@ def upload(agent: Agent, repo: str) -> tuple[str, Score]:
 def write_upload(agent: Agent, folder: Path, repo: str) -> Score:
     """Write the files of an upload, without paths of this machine, and return the policy's score.
 
-    The policy is evaluated with its protocol. A file with a recorded score, such as a trained agent, is copied
-    unchanged.
+    The policy is evaluated with its protocol, unless its file contains a score, as a trained agent's does; such a file
+    is copied unchanged.
 
     :param repo: the repository, ``name/agent``.
     :raises UsageError: if the agent is not from this library, or its environment needs a file of this machine.
@@ -69,7 +69,7 @@ def write_upload(agent: Agent, folder: Path, repo: str) -> Score:
             f"{agent.algo} is one of SB3's algorithms; upload it with the package `huggingface_sb3`"
         )
     require_plain_arguments(agent.source, agent.env_kwargs)
-    if agent.stated is not None:  # the recorded score is of exactly these bytes
+    if agent.stated is not None:  # the recorded score belongs to exactly these bytes
         shutil.copyfile(agent.source, folder / POLICY)
         about = read_about(agent.source)
         score = agent.stated
