@@ -91,7 +91,7 @@ def test_resumed_training_is_the_same_to_the_last_bit(tmp_path, settings):
     require_resumable(tmp_path, **settings)
 
 
-# numbers of updates, so that the checkpoint is at different points of the delays' cycles
+# numbers of updates, so that different files are in use at the checkpoint
 @pytest.mark.parametrize("offline", [4, 8])
 @pytest.mark.parametrize("storage", ["device", "host"])
 def test_dataset_of_several_parts_takes_its_turns_after_resuming(tmp_path, offline, storage):

@@ -32,7 +32,7 @@ def test_a_trained_agent_of_the_hub_plays_without_pytorch(hub, tmp_path, call, m
     runpy.run_path(str(example), run_name="__main__")
     output = capsys.readouterr().out
     assert output.startswith("sqam: mean success ")
-    assert float(output.split()[3]) >= 0.8  # its score is above 90%
+    assert float(output.split()[3]) >= 0.8  # the policy's score is above 90%
     metadata = onnxruntime.InferenceSession(file).get_modelmeta().custom_metadata_map
     about = json.loads(metadata["flow_rl_zoo"])["about"]
     assert about["env"] == MAZE

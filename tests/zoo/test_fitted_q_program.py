@@ -1,4 +1,4 @@
-"""``zoo evaluate --fitted-q``: values from data alone, and what is refused before work."""
+"""``zoo evaluate --fitted-q``: values from data alone, and arguments that are rejected before work starts."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def trained(folder, call, where="--no-env", *flags):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Return the folder of a run without an environment; nobody may change it but for its estimate."""
+    """Return the folder of a run without an environment; tests may only add its estimate."""
     folder = tmp_path_factory.mktemp("run")
     return trained(folder, lambda program, *words: program(list(map(str, words))))
 

@@ -1,6 +1,6 @@
-"""Images and Dicts through the programs: trained on, evaluated, resumed and watched.
+"""Images and Dicts in the programs: training, evaluation, resuming and display.
 
-The environment draws its pictures by NumPy, so that nothing here needs OpenGL.
+The environment draws its images with NumPy, so that these tests do not need OpenGL.
 """
 
 import gymnasium
@@ -58,7 +58,7 @@ def test_images_are_trained_on_evaluated_resumed_and_watched(data, tmp_path, cal
 
 
 def test_dicts_are_trained_on_online_evaluated_and_watched(tmp_path, call):
-    # SB3's extractor takes no images below 36 pixels
+    # SB3's extractor rejects images below 36 pixels
     flags = ("--online-steps", "12", "--env-kwargs", "as_dict=true", "side=36")
     trained, _ = call(main, *words(tmp_path, None, *flags, params=("learning_starts=4",)))
     assert call(evaluate, tmp_path / "qam" / f"{FOLDER}_1")[0]["return"] == trained["return"]

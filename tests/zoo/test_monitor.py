@@ -9,7 +9,7 @@ RETURNS = {"algo": "sac", "env": "Pendulum-v1", "offline": (), "has_success": Fa
 
 @pytest.fixture
 def run(call):
-    """Return what runs the program, and returns its result and the lines of its tables, with single spaces."""
+    """Return a function that runs the program, and returns its result and its tables' lines, with single spaces."""
 
     def run(*words):
         result, shown = call(monitor.main, *words)
@@ -60,7 +60,7 @@ def test_the_run_that_is_furthest_behind_says_the_step(tmp_path, run):
     for seed, (done, speed) in enumerate([(600_000, 100), (300_000, 200)]):
         folder = write_run(tmp_path / str(seed), seed=seed, offline=(25,), state="running", **steps)
         log_speed(folder, f"{done - 100_000},1,1,,", f"{done},9,{speed},,", f"{done},,,,0.5")
-    # is at its end, says nothing about the others
+    # a finished run contributes nothing to the remaining time
     write_run(tmp_path / "done", seed=2, offline=(25,), **steps)
     (line,) = [line for line in run(tmp_path)[1] if line.startswith("qam")]
     assert "300k/1.5M" in line

@@ -1,4 +1,4 @@
-"""Data without an environment: trained on, judged by held-out trajectories, resumed, exported and compared."""
+"""Data without an environment: training, evaluation on held-out trajectories, resuming, export and comparison."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def test_a_run_logs_held_out_losses_and_has_no_score(tmp_path, call, refusal, al
     assert result["success"] is result["return"] is None
     folder = Path(result["run"])
     assert f"next: zoo evaluate {folder} --fitted-q" in shown
-    assert config_of(folder)["dataset"]["size"] == 200  # of 12 trajectories two are held out
+    assert config_of(folder)["dataset"]["size"] == 200  # two of the 12 trajectories are held out
     rows = pd.read_csv(folder / "progress.csv")
     assert rows["eval/held_out_loss"].notna().sum() == 2
     assert not (folder / "evaluations.npz").exists()

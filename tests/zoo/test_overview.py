@@ -1,4 +1,4 @@
-"""The table of all algorithms: its numbers are those of committed scores, and its advice follows from them."""
+"""The table of all algorithms: its numbers come from committed scores, and its advice follows from these numbers."""
 
 from importlib.metadata import EntryPoint
 from types import SimpleNamespace

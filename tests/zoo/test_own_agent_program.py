@@ -1,4 +1,4 @@
-"""Agents of one's own, in a file in the current folder, through the programs."""
+"""Custom agents, in a file in the current folder, in the programs."""
 
 import importlib
 import sys
@@ -25,7 +25,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def train(folder, data):
-    """Return what runs the training program from the folder of the agent's file."""
+    """Return a function that runs the training program from the folder of the agent's file."""
 
     def run(*words):
         words = ["--algo", "my_agents:WeightedBC", "--dataset-dir", data, *words, *FEW]
@@ -40,7 +40,8 @@ def test_it_trains_from_the_current_folder(train, folder, monkeypatch):
     assert ran.code == 0, ran.err
     assert "settings differ from protocol `qam`:" in ran.err
     monkeypatch.syspath_prepend(folder)
-    monkeypatch.delitem(sys.modules, "my_agents", raising=False)  # another test's file of that name
+    # another test may have imported another file with that name
+    monkeypatch.delitem(sys.modules, "my_agents", raising=False)
     module = importlib.import_module("my_agents")
     model = agents.load(folder / ran.result["run"], device="cpu")
     assert type(model.policy.method) is module.WeightedBC

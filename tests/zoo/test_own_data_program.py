@@ -1,4 +1,4 @@
-"""Data of one's own, and of D4RL through Minari: trained on, evaluated, and resumed as was asked."""
+"""Custom data, and D4RL's data through Minari: training, evaluation, and resuming with the requested settings."""
 
 import gymnasium
 import numpy as np
@@ -29,7 +29,7 @@ def words(logs, data, *flags):
 
 @pytest.fixture(autouse=True)
 def minari(tmp_path, monkeypatch):
-    """Return the folder where Minari looks."""
+    """Return the folder in which Minari looks for datasets."""
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     return tmp_path
 
@@ -39,7 +39,7 @@ def minari(tmp_path, monkeypatch):
 def test_a_set_is_trained_on_evaluated_and_resumed(tmp_path, call, kind):
     source, logs = WRITERS[kind](tmp_path, episodes(3)), tmp_path / "logs"
     result, _ = call(main, *words(logs, source))
-    assert result["success"] is not None  # the environment says `is_success`
+    assert result["success"] is not None  # the environment reports `is_success`
     folder = logs / "qam" / f"{FOLDER}_1"
     config = config_of(folder)
     assert config["dataset"]["size"] == (57 if kind == "parquet" else 59)
@@ -96,7 +96,7 @@ def test_returns_are_normalised_by_what_the_data_say(minari, tmp_path, call):
     assert config["score"] == "return"
     assert config["settings"]["horizon_length"] == 1
     assert config["settings"]["rho"] == 1.0
-    resumed = call(main, *words, "--resume", "--dataset-dir", minari)[0]  # the data may move
+    resumed = call(main, *words, "--resume", "--dataset-dir", minari)[0]  # the data may have moved
     assert resumed["already_done"]
     assert resumed["normalised_return"] == result["normalised_return"]
 

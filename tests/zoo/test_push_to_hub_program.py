@@ -1,4 +1,4 @@
-"""An agent that is uploaded to the hub plays from there as it did before, and its card states its score."""
+"""An agent uploaded to the hub acts as before, and its card states its score."""
 
 import shutil
 import sys
@@ -44,7 +44,8 @@ def test_a_run_that_is_uploaded_plays_from_hub_with_same_bits(logs, hub, call):
         assert played["success"] == recorded["successes"][-1].mean()
         assert played["return"] == recorded["results"][-1].mean()
     original = agents.load(run, device="cpu").policy.state_dict()
-    acting = agents.load_policy(played["model"], "cpu").state_dict()  # without what only trains
+    # without networks that are used only in training
+    acting = agents.load_policy(played["model"], "cpu").state_dict()
     assert_same(acting, {name: original[name] for name in acting})
     watched, _ = call(enjoy.main, "--from-hub", f"{REPO}@main", "--episodes", 2)
     assert watched["return"] == played["return"]
@@ -86,7 +87,7 @@ def uploaded(agent, folder):
     """Return name -> text of the files that are uploaded for an agent."""
     folder.mkdir()
     upload.write_upload(agent, folder, "me/agent")
-    # weights are no text
+    # weights are not text
     return {path.name: path.read_text(errors="replace") for path in folder.iterdir()}
 
 

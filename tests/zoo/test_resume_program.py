@@ -1,4 +1,4 @@
-"""A run that is killed and resumed: offline it ends as one that never was, to the last bit; online it loses nothing."""
+"""Killed and resumed runs: offline, the result is bitwise that of an uninterrupted run; online, nothing is lost."""
 
 import functools
 import os
@@ -33,14 +33,14 @@ KINDS = {
     "pretraining": ("pretraining_steps=11 --online-steps 20", [0, 10, 20, 24, 30, 40, 44]),
     "at start": ("eval_at_start=true", [0, *TIMES]),
     "shards": ("dataset_replace_interval=5 --dataset SHARDS", TIMES),
-    "large": ("net_arch=[64,64]", TIMES),  # its model takes more than 100 kB
+    "large": ("net_arch=[64,64]", TIMES),  # its model is larger than 100 kB
 }
-"""Kinds of runs: their words, and the steps of their evaluations."""
+"""Kinds of runs: their arguments, and the steps of their evaluations."""
 
 
 @pytest.fixture(scope="module")
 def run(data, shards):
-    """Return what runs a training program, which may be killed at a chosen point, and returns its exit code."""
+    """Return a function that runs a training program, kills it at an event if asked, and returns its exit code."""
 
     def ended(logs, kind="plain", kill=None, by="SIGKILL", **options):
         words = (
@@ -59,7 +59,7 @@ def run(data, shards):
 
 @pytest.fixture(scope="module")
 def uninterrupted(run, tmp_path_factory):
-    """Return what makes an uninterrupted run of a kind, once, and returns its logs."""
+    """Return a function that trains an uninterrupted run of each kind once, and returns its logs."""
 
     @functools.cache
     def train(kind):
@@ -75,20 +75,20 @@ def uninterrupted(run, tmp_path_factory):
 @pytest.mark.parametrize(
     ("kind", "kill", "by"),
     [
-        ("plain", ("play", 2), "SIGKILL"),  # within an evaluation
-        ("plain", ("write", 8), "SIGKILL"),  # within a checkpoint
+        ("plain", ("play", 2), "SIGKILL"),  # during an evaluation
+        ("plain", ("write", 8), "SIGKILL"),  # while a checkpoint is written
         ("plain", ("update", 15), "SIGINT"),
         ("plain", ("update", 18), "SIGKILL"),
         ("plain", ("update", 3), "SIGKILL"),  # before the first checkpoint
         ("plain", ("evaluation", 2), "SIGKILL"),  # between a result and its checkpoint
-        ("plain", ("model", 1), "SIGKILL"),  # behind the first best model, before its checkpoint
+        ("plain", ("model", 1), "SIGKILL"),  # after the first best model, before its checkpoint
         ("stacked", ("update", 12), "SIGKILL"),
-        ("pretraining", ("update", 9), "SIGKILL"),  # behind its first checkpoint
-        ("pretraining", ("evaluation", 1), "SIGKILL"),  # where pretraining ends
+        ("pretraining", ("update", 9), "SIGKILL"),  # after its first checkpoint
+        ("pretraining", ("evaluation", 1), "SIGKILL"),  # when pretraining ends
         ("at start", ("evaluation", 1), "SIGKILL"),  # between the first result and the first update
-        ("at start", ("play", 1), "SIGTERM"),  # within the first evaluation, made again
-        ("shards", ("update", 17), "SIGKILL"),  # behind the third swap of files
-        ("shards", ("update", 11), "SIGKILL"),  # right behind it
+        ("at start", ("play", 1), "SIGTERM"),  # during the first evaluation, which is then repeated
+        ("shards", ("update", 17), "SIGKILL"),  # after the third replacement of files
+        ("shards", ("update", 11), "SIGKILL"),  # immediately after the second one
     ],
     ids=str,
 )
@@ -114,8 +114,8 @@ def test_a_run_killed_offline_ends_as_an_uninterrupted_one(
         ("plain", ("step", 25), "SIGKILL"),  # in the middle of a chunk and of an episode
         ("plain", ("step", 31), "SIGINT"),
         ("stacked", ("step", 31), "SIGKILL"),
-        ("plain", ("write", 44), "SIGKILL"),  # within a checkpoint
-        ("plain", ("status", 12), "SIGKILL"),  # behind the last checkpoint, before the final files
+        ("plain", ("write", 44), "SIGKILL"),  # while a checkpoint is written
+        ("plain", ("status", 12), "SIGKILL"),  # after the last checkpoint, before the final files
         ("shards", ("step", 25), "SIGKILL"),
     ],
     ids=str,
@@ -129,7 +129,7 @@ def test_a_run_killed_online_goes_on_from_its_checkpoint(
     all_evaluations, expected = evaluations(tmp_path), evaluations(uninterrupted(kind))
     assert all_evaluations["timesteps"].tolist() == KINDS[kind][1]
     assert end_of(tmp_path) == ("done", OFFLINE, ONLINE)
-    # what was evaluated before the kill, and everything offline, stays as it is
+    # evaluations from before the kill, and all offline ones, are unchanged
     for name, values in first_evaluations.items():
         assert all_evaluations[name][: len(values)].tolist() == values.tolist()
     offline = expected["phase"] == 0
@@ -186,7 +186,7 @@ def test_a_run_whose_files_cannot_grow_goes_on_when_they_can(run, uninterrupted,
 def test_an_untrained_model_is_the_best_only_if_it_is_better(
     data, tmp_path, monkeypatch, bonus, best
 ):
-    """No model reaches the goal in 30 steps, so all returns are equal."""
+    """No model reaches the goal within 30 steps, so all returns are equal."""
     evaluate, bonuses = Evaluator.evaluate, iter([bonus, 0.0, 0.0])
 
     def changed(self, *arguments):

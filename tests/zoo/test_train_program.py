@@ -78,7 +78,7 @@ REFUSED = {
     "--seeds 0-4000000000": "`--seeds` expects at most 1000 seeds, got 0-4000000000",
     "--env Pendulum-v1 --offline-steps 5": "has no dataset to train on offline",
     "--device xpu": "PyTorch cannot compute in float64 on `device` 'xpu'",
-    # an online phase without updates, of which one is warned before anything else is done
+    # an online phase without updates, about which the program warns first
     "-f /proc/nowhere --env Pendulum-v1 --offline-steps 0 --online-steps 5 -params learning_starts=5 --verbose 1": (
         "the online phase will not perform any update: `learning_starts` is 5"
     ),
@@ -132,7 +132,7 @@ def log_of(folder):
 
 
 def test_a_runs_log_has_everything_that_was_said(data, tmp_path, call):
-    gc.collect()  # files that other tests left open are not reported here
+    gc.collect()  # release files that other tests left open, so that they are not reported here
     with warnings.catch_warnings(record=True) as left_open:
         warnings.simplefilter("always")
         result, errors = call(main, *arguments(data, tmp_path, verbose=1))
@@ -143,7 +143,7 @@ def test_a_runs_log_has_everything_that_was_said(data, tmp_path, call):
     lines = errors.splitlines()
     assert [line for line in text.splitlines() if line in lines] == lines
     assert "\nalgo: qam\n" in text
-    assert len(lines) < 15  # the settings are in files
+    assert len(lines) < 15  # the settings are only in files
     assert errors.count("no state in") == 1
 
 
@@ -179,7 +179,7 @@ def test_a_finished_run_is_named_and_not_built_again(data, tmp_path, call, monke
 
 @pytest.fixture(scope="module")
 def clone(data, tmp_path_factory):
-    """Return the folder of a finished run of behaviour cloning."""
+    """Return the folder of a finished behaviour-cloning run."""
     logs = tmp_path_factory.mktemp("clone")
     assert main(arguments(data, logs, "--algo", "bc")) == 0
     return logs / "bc" / f"{ENV}_1"
@@ -198,7 +198,7 @@ def test_a_run_can_begin_with_the_clone_of_another(data, tmp_path, clone):
     for number in (1, 2):
         folder = tmp_path / "qam" / f"{ENV}_{number}"
         assert config_of(folder)["pretrained_actor"] == recorded
-        # the moving average follows the weights from before the step, which are the clone's
+        # the target network tracks the weights before the step, which are the clone's weights
         pair = flow_of(folder / f"{ENV}.zip", "behaviour_target"), flow_of(final, "behaviour")
         torch.testing.assert_close(*pair, rtol=0, atol=1e-7)
 

@@ -1,4 +1,4 @@
-"""The tuning program: its command line, and studies whose trials are training runs on a small generated maze."""
+"""The tuning program: its command line, and studies whose trials are short runs on a small generated maze dataset."""
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -62,7 +62,7 @@ def test_a_trial_is_a_training_run(data, tmp_path, call):
             assert run.parent == tmp_path / "studies" / "s" / f"trial_{trial.number}" / "qam"
             config = config_of(run)
             assert config["settings"]["inverse_temperature"] == trial.params["inverse_temperature"]
-            # seeds of evaluation are not those that a report uses
+            # tuning uses other evaluation seeds than a report
             assert (config["seed"], config["eval_seed"]) == (seed, 1_000_000)
             assert np.load(run / "evaluations.npz")["timesteps"].tolist() == [11, 21]
             assert status_of(run)["state"] == "done"
@@ -92,13 +92,13 @@ def test_several_starts_share_a_study(data, tmp_path):
             assert ended.code == 0, ended.err
     ended = trials(tmp_path)
     assert {trial.state.name for trial in ended} == {"COMPLETE"}
-    assert len(ended) in (3, 4)  # both may begin the last one
+    assert len(ended) in (3, 4)  # both programs may start the last trial
     assert len({trial.params["inverse_temperature"] for trial in ended}) == len(ended)
 
 
 @pytest.mark.slow
 def test_a_stopped_study_continues_its_trial_from_a_checkpoint(data, tmp_path):
-    """The result is that of a study that was never stopped."""
+    """The result equals that of an uninterrupted study."""
     flags = "--n-trials 1 --eval-freq 100"
     logs = tmp_path / "stopped"
     words = arguments(data, logs, flags, steps=60)

@@ -14,7 +14,8 @@ from zoo.training.loop import Checkpoints
 
 @pytest.mark.parametrize("first", STOP_SIGNALS)
 def test_the_first_signal_asks_for_the_end(first):
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what started the tests may have had it ignored
+    # the program that started the tests may ignore the signal
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     stop = StopSignal()
     with handling_signals(stop.handle):
         assert not stop.requested

@@ -1,4 +1,4 @@
-"""Replicas that diverge: their runs fail, and the others go on as if nothing had happened."""
+"""Replicas that diverge: their runs fail, and the other replicas continue undisturbed."""
 
 import numpy as np
 import pandas as pd
@@ -21,13 +21,13 @@ OFFLINE, ONLINE = 20, 30
 
 
 def arguments(data, logs, *flags):
-    """Return the words of a run of both phases."""
+    """Return the words of a run with both phases."""
     phases = f"learning_starts=2 --online-steps {ONLINE} --save-freq 12 --env-kwargs max_episode_steps=15"
     return helpers.arguments(data, logs, *phases.split(), *flags, steps=OFFLINE, seeds=())
 
 
 def after_each_update(monkeypatch, do):
-    """Call a function with the trainer and what it reports after each update."""
+    """Call a function with the trainer and the update's information after each update."""
     original = Trainer.update
 
     def changed(self, batch_size):
@@ -39,7 +39,7 @@ def after_each_update(monkeypatch, do):
 
 
 def break_after(monkeypatch, update, replicas, then=lambda update: None):
-    """Let parameters of some replicas become NaN after an update, counted from the run's beginning."""
+    """Set parameters of some replicas to NaN after an update, counted from the start of the run."""
 
     def break_parameters(trainer, info):
         if trainer.model._n_updates == update:
@@ -59,7 +59,7 @@ def healthy(data, tmp_path_factory):
 
 
 def assert_untouched(logs, healthy, *numbers):
-    """Check that runs are those of an undisturbed training, also in their logs but for what depends on all replicas."""
+    """Check that runs equal those of an undisturbed training; logs may differ in values that depend on all replicas."""
     for number in numbers:
         assert_same_run(logs, healthy, number)
         order = ["time/total_timesteps", "eval/mean_reward"]
@@ -124,7 +124,8 @@ def test_replica_whose_plans_are_not_finite_fails_at_evaluation(
 
     def act(self, observations, noise, nets):
         actions = original(self, observations, noise, nets)
-        if observations.shape[1] == 2:  # an evaluation's episodes; parameters and losses are sound
+        # only in an evaluation's episodes, so that parameters and losses are finite
+        if observations.shape[1] == 2:
             actions[2] = torch.inf * actions[2]
             actions[2, 0, 0] = torch.nan
         return actions
@@ -142,7 +143,11 @@ def test_replica_whose_plans_are_not_finite_fails_at_evaluation(
     ("update", "step", "checkpoints"),
     [
         (13, 15, ["step_000000012.0"]),
-        (11, 12, []),  # before the log looks at 15, and nothing that is not finite is saved
+        (
+            11,
+            12,
+            [],
+        ),  # earlier than the check at step 15, because a checkpoint must not contain NaN
     ],
 )
 def test_a_run_ends_at_once_when_every_replica_has_failed(
@@ -160,7 +165,7 @@ def test_a_run_ends_at_once_when_every_replica_has_failed(
 
 
 class Killed(BaseException):
-    """Stands for the end of a process."""
+    """Simulates the end of a process."""
 
 
 @pytest.mark.slow
@@ -169,7 +174,7 @@ def test_a_resumed_run_remembers_who_has_failed(data, tmp_path, healthy, monkeyp
         if update == 17:
             raise Killed
 
-    # A process would free its lock with its end.
+    # A process would release its lock when it ends.
     monkeypatch.setattr(Lock, "take", lambda self: True)
     words = arguments(data, tmp_path, "--seeds", "4-6", "--resume")
     with pytest.MonkeyPatch.context() as patch:
@@ -178,7 +183,7 @@ def test_a_resumed_run_remembers_who_has_failed(data, tmp_path, healthy, monkeyp
             main(words)
     failed = status_of(folder_of(tmp_path))
     assert (failed["state"], failed["step"]) == ("failed", 10)
-    monkeypatch.setattr(FlowAlgorithm, "find_divergence", lambda self: {})  # nobody looks again
+    monkeypatch.setattr(FlowAlgorithm, "find_divergence", lambda self: {})  # disable later checks
     assert main(words) == 0
     assert status_of(folder_of(tmp_path)) == failed
     assert not (folder_of(tmp_path) / f"{ENV}.zip").exists()

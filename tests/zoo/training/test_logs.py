@@ -1,4 +1,4 @@
-"""One log for each replica, and how it goes on."""
+"""Each replica's log, and how it is continued."""
 
 from unittest import mock
 
@@ -56,7 +56,7 @@ def test_the_seconds_of_the_run_go_on_after_a_resume(replicas, monkeypatch):
     logger.record("time/time_elapsed", 7)
     logger.dump(1)
     log_state = logger.state(1)
-    now[0] = 5.0  # another process, whose clock begins anew
+    now[0] = 5.0  # another process, with another clock
     resumed = logger_of(replicas, log_state)
     now[0] += 6
     resumed.record("time/time_elapsed", 6)

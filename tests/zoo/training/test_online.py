@@ -1,4 +1,4 @@
-"""Online runs: normalisation and action noise, and models that score what was recorded of their step, bit for bit."""
+"""Online runs: normalisation and action noise; models score exactly what was recorded at their step."""
 
 import json
 
@@ -56,7 +56,7 @@ def test_a_run_goes_on_with_its_statistics_and_its_noise(algo, tmp_path, capsys)
     folder = train(tmp_path, algo)
     assert json.loads(capsys.readouterr().out)["updates_per_s"] > 0
     model = find_algorithm(algo).algorithm.load(folder.model, device="cpu")
-    # each of the 40 steps and of the resets, of which there is one more, was counted
+    # the statistics count the 40 steps and all resets
     assert 40 < model.normalization.obs_rms.count < 60
     assert folder.read_evaluations()["timesteps"].tolist() == [10, 20, 30, 40]
 
@@ -123,7 +123,7 @@ def test_seeds_that_would_share_them_are_refused_before_work(tmp_path, refusal):
 
 
 def played(folder, **which):
-    """Return the episodes of a model of a run, as ``zoo evaluate`` plays them."""
+    """Return the evaluation episodes of a run's model, as in ``zoo evaluate``."""
     results, _ = play(agent_of_run(folder.path, "cpu", **which))
     return results.returns[0].tolist()
 
@@ -149,7 +149,7 @@ def test_final_best_and_saved_models_score_what_the_run_recorded(
     history = folder.read_evaluations()
     scores = dict(zip(history["timesteps"].tolist(), history["results"].tolist(), strict=True))
     assert steps in (None, list(scores))
-    assert len(set(map(tuple, scores.values()))) == len(scores)  # each is of other weights
+    assert len(set(map(tuple, scores.values()))) == len(scores)  # each model has different weights
     assert played(folder) == scores[max(scores)]
     best = max(scores, key=lambda step: np.mean(scores[step]))
     assert played(folder, name="best_model.zip") == scores[best]

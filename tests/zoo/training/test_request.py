@@ -1,4 +1,4 @@
-"""What a command line asks for, and the command line that asks for it."""
+"""The request that a command line makes, and the command line that makes a request."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Which settings a study searches, and where."""
+"""The settings that a study searches, and their ranges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a study goes on, with functions in place of training runs."""
+"""Studies that are continued, with functions instead of training runs."""
 
 import shlex
 import time
@@ -29,7 +29,7 @@ def scored(*scores):
 
 
 def near_three(request):
-    """Score two replicas by how near the inverse temperature is to 3."""
+    """Score two replicas by the distance of the inverse temperature from 3."""
     value = parse_overrides(request.hyperparams)["inverse_temperature"]
     score = 1 / (1 + abs(value - 3.0))
     return scored(score, score / 2)
@@ -53,7 +53,7 @@ class Study:
         return self.objective(request)
 
     def tune(self, flags="", code=0):
-        """Run the program; return its result and what it said."""
+        """Run the program; return its result and its messages."""
         words = ["--algo", "qam", "--env", ENV, "-f", self.logs, "--seeds", "7", "8"]
         return self.call(main, *words, "--study-name", "s", *shlex.split(flags), code=code)
 
@@ -122,12 +122,12 @@ def test_a_trial_that_fails_is_recorded_and_the_study_goes_on(fake):
     assert "trial 0 failed: RuntimeError: no memory" in messages
     assert "loss = nan" in messages
     assert fake.trials[0].user_attrs["reason"] == "RuntimeError: no memory"
-    assert fake.trials[2].value == 0.0  # the worst success rate
+    assert fake.trials[2].value == 0.0  # the lowest success rate
 
 
 def test_bad_input_that_a_trial_finds_ends_the_study(fake):
     def refuse(request):
-        request.log_folder.rmdir()  # it is refused before its run folder is made
+        request.log_folder.rmdir()  # the run is rejected before its folder is created
         raise UsageError("`--dataset` has no such file")
 
     fake.objective = refuse
@@ -151,7 +151,8 @@ def test_a_stopped_trial_continues_its_runs_and_counts_once(fake):
     fake.tune("--n-trials 3", code=3)
     assert fake.states == ["fail", "waiting"]
     fake.objective = near_three
-    for _ in range(2):  # the number is that of all calls, so that the second has nothing to do
+    # the number of trials is the total of all calls, so the second call has nothing to do
+    for _ in range(2):
         assert fake.tune("--n-trials 3")[0]["trials"] == {"fail": 1, "complete": 3}
     assert fake.trials[0].params == fake.trials[1].params
     repetition = fake.requests[1]
@@ -161,11 +162,11 @@ def test_a_stopped_trial_continues_its_runs_and_counts_once(fake):
 
 
 class Killed(BaseException):
-    """Ends a call as a kill does: nothing is recorded of its trial."""
+    """Ends a call like a kill: nothing about its trial is recorded."""
 
 
 def kill(fake, flags):
-    """Kill a call in its first trial, and wait until the trial counts as killed."""
+    """Kill a call during its first trial, and wait until the trial counts as killed."""
 
     def train(request):
         raise Killed
@@ -174,7 +175,7 @@ def kill(fake, flags):
     with pytest.raises(Killed):
         fake.tune(flags)
     fake.objective = near_three
-    time.sleep(2.5)  # the database's clock counts whole seconds
+    time.sleep(2.5)  # the database's clock has a resolution of one second
 
 
 def test_a_killed_trial_is_repeated_but_not_for_ever(fake, monkeypatch):

@@ -1,4 +1,4 @@
-"""What a training run reports to its study, and how the study ends it."""
+"""The scores that a training run reports to its study, and how the study stops the run."""
 
 from types import SimpleNamespace
 
@@ -20,7 +20,7 @@ def history(scores, name="successes"):
 
 @pytest.fixture
 def study():
-    """Return a study that prunes what is worse than the median of the trials before, whose scores were 1."""
+    """Return a study that prunes trials below the median of earlier trials, whose scores were 1."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     pruner = optuna.pruners.MedianPruner(n_startup_trials=1, n_warmup_steps=2)
     study = optuna.create_study(direction="maximize", pruner=pruner)
@@ -32,7 +32,7 @@ def study():
 
 
 def reporter(study, steps=30, score=SUCCESS):
-    """Return what a run of the study's next trial reports to."""
+    """Return the function through which a run of the study's next trial reports."""
     config = SimpleNamespace(env="Some-v0", run=SimpleNamespace(score=None))
     plan = SimpleNamespace(score=score, steps=steps, run=SimpleNamespace(config=config))
     return Reporter(study.ask(), plan)
@@ -64,4 +64,4 @@ def test_a_run_that_does_worse_is_ended_as_interrupted(study):
     with pytest.raises(Pruned, match="evaluation 2") as ending:
         watch([history([0.0, 0.0])])
     assert isinstance(ending.value, Interrupted)
-    reporter(study, steps=20)([history([0.0, 0.0])])  # its last evaluation
+    reporter(study, steps=20)([history([0.0, 0.0])])  # the run's last evaluation
