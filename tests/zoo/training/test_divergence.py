@@ -143,11 +143,7 @@ def test_replica_whose_plans_are_not_finite_fails_at_evaluation(
     ("update", "step", "checkpoints"),
     [
         (13, 15, ["step_000000012.0"]),
-        (
-            11,
-            12,
-            [],
-        ),  # earlier than the check at step 15, because a checkpoint must not contain NaN
+        (11, 12, []),  # checked before step 15, because no checkpoint may contain NaN
     ],
 )
 def test_a_run_ends_at_once_when_every_replica_has_failed(
