@@ -23,7 +23,7 @@ from agents.qam import AdjointMatching
 
 
 class BAM(AdjointMatching):
-    r"""QAM's fine-tuned flow maximises Q minus a control cost; both are differentiated through its memoryless SDE.
+    r"""QAM's fine-tuned flow maximises Q minus a control cost, by backpropagation through the flow's memoryless SDE.
 
     .. math:: L = L_{TD} + L_{FM}(v_\beta) - \tau\,\mathbb{E}\,Q_{pess}(s, x_K)
         + \kappa\,\mathbb{E}\sum_{i<K-1}\tfrac{2}{\sigma_i^2}\lVert v_f - v_\beta\rVert^2

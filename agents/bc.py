@@ -28,7 +28,7 @@ from agents.core import (
 def _require_one(name: str, value: Any) -> int:
     if value != 1:
         raise ValueError(
-            f"`{name}` must be 1, got {value}: BC has no critic to choose with; leave it at 1"
+            f"`{name}` must be 1, got {value}: BC has no critic that chooses among samples; leave it at 1"
         )
     return 1
 
@@ -50,7 +50,7 @@ class BC(Method):
     samples_next_action = False
 
     best_of_n: int = setting(
-        default=1, check=_require_one, doc="1: there is no critic to choose with."
+        default=1, check=_require_one, doc="Must be 1: no critic chooses among samples."
     )
 
     def networks(self) -> dict[str, NetworkSpec]:

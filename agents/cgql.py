@@ -87,7 +87,7 @@ class CGQL(Method):
         """Integrate the guided behaviour flow."""
         flow = nets.behaviour_target if self.target_behaviour else nets.behaviour
         behaviour: Velocity = flow.at(observations)
-        # if a weight is 0, no gradient is needed
+        # if either weight is 0, no gradient is needed
         is_guided = self.inverse_temperature > 0 and self.guidance_weight > 0
 
         def velocity(x: Tensor, t: Time) -> Tensor:

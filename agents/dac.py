@@ -49,9 +49,9 @@ class DAC(Method):
     .. math:: L = L_{TD} + w\,\mathbb{E}\lVert\epsilon_\theta(s, x_t, t) - \epsilon\rVert^2 / D
         + \mathbb{E}\sqrt{1-\bar\alpha_t}\;g^\top\epsilon_\theta(s, x_t, t) / D
 
-    which is stationary at :math:`\epsilon_\beta - \sqrt{1-\bar\alpha_t}\,g/(2w)`, the noise prediction for
-    :math:`\pi_\beta e^{Q/(2w)}` except that the gradient is not damped at high noise levels and so overshoots. Source:
-    Fang et al., Diffusion Actor-Critic, arXiv 2405.20555; the form here is the baseline of Li and Levine, arXiv
+    The noise prediction is stationary at :math:`\epsilon_\beta - \sqrt{1-\bar\alpha_t}\,g/(2w)`. This is the prediction
+    for :math:`\pi_\beta e^{Q/(2w)}`, except that the gradient is not damped at high noise levels and so overshoots.
+    Source: Fang et al., Diffusion Actor-Critic, arXiv 2405.20555; the form here is the baseline of Li and Levine, arXiv
     2601.14234. Differs in: each row's loss is multiplied by the validity of the sequence, whereas the baseline's code
     raises the loss to the power of the validity; the gradients are equal. The weight w is the only temperature; its
     default in the authors' code is 0.

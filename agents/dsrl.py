@@ -39,8 +39,8 @@ class DSRL(Method):
         + \mathbb{E}_{y\sim\pi}[\alpha\log\pi(y\mid s) - \bar Z(s, c\,y)] + \alpha\,(-\log\pi(y\mid s) - \bar H)
 
     with stop-gradients as in soft actor-critic. Source: Wagenmaker et al., Steering Your Diffusion Policy with Latent
-    Space Reinforcement Learning, arXiv 2506.15799, the variant with noise aliasing; here as the baseline of Li and
-    Levine, arXiv 2601.14234. Differs in: nothing; as in that baseline, the TD target has no entropy bonus, and the
+    Space Reinforcement Learning, arXiv 2506.15799, the variant with noise aliasing, in the form of the baseline of Li
+    and Levine, arXiv 2601.14234. Differs in: nothing; as in that baseline, the TD target has no entropy bonus, and the
     entropy is that of y, not of c y.
     """
 

@@ -48,7 +48,7 @@ class FAN(Method):
         + \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + L_{FM}(v) + w\,\mathbb{E} A(s, z) / D
         - \mathbb{E}\,\bar F(s, \mu(s, z), n) - \mathbb{E}\,\bar Q(s, \mu(s, z))
 
-    with :math:`u = \bar F'(s, a, n) - Q(s, a)`, F' the moving average, and actions clipped except in A(s, z).
+    with :math:`u = \bar F'(s, a, n) - Q(s, a)`, F' the moving average of F, and actions clipped except in A(s, z).
 
     Source: Lee et al., arXiv 2605.01663, and the authors' code (github.com/brianlsy98/FAN, ``agents/fan.py``). Differs
     in: action chunks; the weights w and w' are not changed online; Q is never normalised; best-of-n applies only to
@@ -124,7 +124,7 @@ class FAN(Method):
         return (actions - z - flow(interpolate(z, actions, t), t)).square()
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the TD target, less the distance to the flow, and the target of the critic without noise."""
+        """Return the TD target, reduced by the distance to the flow, and the target of the critic without noise."""
         next_actions = self.act(batch.next_observations, {"action": noise["next_z"]}, nets)
         flow = nets.behaviour.at(batch.next_observations)
         # a sum over the chunk, so longer chunks reduce the target more

@@ -74,7 +74,7 @@ class FAWAC(Method):
         advantage = nets.critic(batch.observations, batch.actions).mean(1) - value
         weight = advantage_weight(advantage, self.inverse_temperature, self.max_weight)
         info |= {"advantage_mean": advantage.mean(1), "weight_mean": weight.mean(1)}
-        # all rows at the cap have the same weight; if this share is large, so is
+        # all rows at the cap have the same weight; a large share means too large an
         # `inverse_temperature`
         info["weight_at_max"] = (weight == self.max_weight).float().mean(1)
         return {

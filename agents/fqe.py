@@ -113,7 +113,7 @@ CRITICS = 5
 NORMAL_95 = 1.96
 STUDENT_95 = 2.776
 """Student's t for 95% intervals with four degrees of freedom: the spread is estimated from five critics."""
-ROWS = 512  # transitions in the comparison of actions
+ROWS = 512  # number of transitions in the comparison of actions
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,8 @@ class FittedValue:
     :param critics: the mean of each critic.
     :param drift: change of the value in the last quarter of training.
     :param action_distance: mean squared distance of the policy's actions from the data's in the same states, divided by
-        that between two random actions of the data. Above 1, the estimate depends on actions that are not in the data.
+        the distance between two random actions of the data. If it is above 1, the estimate depends on actions that are
+        not in the data.
     """
 
     value: float

@@ -63,12 +63,12 @@ class IDQL(Method):
         reference="actor_tau",
         at_least=0,
         at_most=1,
-        doc="Rate at which the moving average that acts tracks the policy.",
+        doc="Rate at which the policy's moving average, which acts, tracks the policy.",
     )
     policy_learning_rate: float | str | None = setting(
         default=None,
         reference="actor_lr",
-        doc="Learning rate of the policy; None is `learning_rate`.",
+        doc="Learning rate of the policy; None means `learning_rate`.",
     )
     flow_steps: int = setting(
         default=5,
@@ -78,7 +78,7 @@ class IDQL(Method):
     )
     best_of_n: int = setting(default=64, reference="N", search=choice(16, 64, 256))
     ensemble_size: int = setting(default=2)
-    rho: float = setting(default=1.0, doc="Pessimism; with two critics, 1 takes their minimum.")
+    rho: float = setting(default=1.0, doc="Pessimism; with two critics, 1 gives their minimum.")
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics, state value, noise predictor with its moving average, and noise schedule."""

@@ -36,9 +36,9 @@ class IFQL(Method):
 
     The flow is sampled ``best_of_n`` times, and the action with the highest minimum over the critics is executed.
     Source: Kostrikov, Nair and Levine, Implicit Q-Learning, arXiv 2110.06169; Hansen-Estruch et al., IDQL, arXiv
-    2304.10573; with a flow: Park, Li and Levine, Flow Q-Learning, arXiv 2502.02538; here as the baseline of Li and
-    Levine, arXiv 2601.14234. Differs in: ``q_mean``, ``q_max`` and ``q_min`` are computed from the critics'
-    predictions, in that baseline from the TD target; actions are sampled for batches of states.
+    2304.10573; with a flow: Park, Li and Levine, Flow Q-Learning, arXiv 2502.02538; in the form of the baseline of Li
+    and Levine, arXiv 2601.14234. Differs in: ``q_mean``, ``q_max`` and ``q_min`` are computed from the critics'
+    predictions, whereas that baseline computes them from the TD target; actions are sampled for batches of states.
     """
 
     samples_next_action = False

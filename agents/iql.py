@@ -47,9 +47,9 @@ class IQL(Method):
     The policy's standard deviation is 1. With ``actor_loss="ddpgbc"``, the policy's mean maximises Q divided by the
     mean absolute value of Q, and alpha is the weight of behaviour cloning.
 
-    Source: Kostrikov, Nair and Levine, Implicit Q-Learning, arXiv 2110.06169; as in Flow Q-Learning, arXiv 2502.02538,
-    whose code is github.com/seohongpark/fql (``agents/iql.py``). Differs in: action chunks; the mean is executed in
-    collection too, whereas that code adds noise there (``sample_std`` 1).
+    Source: Kostrikov, Nair and Levine, Implicit Q-Learning, arXiv 2110.06169, in the form of Flow Q-Learning, arXiv
+    2502.02538, whose code is github.com/seohongpark/fql (``agents/iql.py``). Differs in: action chunks; the mean is
+    executed in collection too, whereas that code adds noise there (``sample_std`` 1).
     """
 
     samples_next_action = False
@@ -77,7 +77,7 @@ class IQL(Method):
         default=0.0, at_least=0, doc="Standard deviation of executed actions around the mean."
     )
     ensemble_size: int = setting(default=2)
-    rho: float = setting(default=1.0, doc="Pessimism; with two critics, 1 takes their minimum.")
+    rho: float = setting(default=1.0, doc="Pessimism; with two critics, 1 gives their minimum.")
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return state value, critics and the policy's mean."""

@@ -46,7 +46,7 @@ class QGF(Method):
     with :math:`u = Q'(s, a) - V(s)`. Q' is the minimum of the target critics, which ``rho`` = 1 gives for two critics.
     Source: Test-Time Gradient Guidance of Flow Policies in Reinforcement Learning, arXiv 2606.11087, and the authors'
     code (github.com/zhouzypaul/qgf, ``agents/qgf.py``). Differs in: the networks are those of all algorithms here; the
-    authors embed the flow time in sines and normalise before the activation.
+    authors embed the flow time sinusoidally and normalise before the activation.
     """
 
     samples_next_action = False

@@ -34,8 +34,8 @@ class ReBRAC(Method):
 
     Source: Tarasov et al., Revisiting the Minimalist Approach to Offline Reinforcement Learning, arXiv 2305.09836.
     Differs in, as in the comparison of arXiv 2601.14234: no cloning penalty in the critic's target; mean minus ``rho``
-    standard deviations of ten critics, not the minimum of two; collection and evaluation keep the noise; only the
-    target networks are delayed, and the actor is trained at every update (``true_delay`` delays it too).
+    standard deviations of ten critics, not the minimum of two; the noise is added in collection and evaluation too;
+    only the target networks are delayed, and the actor is trained at every update (``true_delay`` delays it too).
     """
 
     bc_weight: float = setting(
@@ -55,7 +55,7 @@ class ReBRAC(Method):
         default=0.5, at_least=0, doc="Bound of the noise on actions, in every coordinate."
     )
     policy_delay: int = setting(
-        default=2, reference="actor_freq", at_least=1, doc="Updates per update of the targets."
+        default=2, reference="actor_freq", at_least=1, doc="Number of updates per target update."
     )
     true_delay: bool = setting(
         default=False, doc="Also update the actor only at every `policy_delay`-th update."

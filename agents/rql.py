@@ -80,7 +80,7 @@ class RQL(Method):
     )
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return critics of intermediate flow states and the flow, whose target network has its own tau."""
+        """Return the flow, whose target network has its own tau, and critics of intermediate flow states."""
         flow = velocity_field(target=True, role="behaviour", tau=self.policy_tau)
         return {"critic": critic(target=True, time=True), "flow": flow}
 
@@ -117,14 +117,14 @@ class RQL(Method):
         """Integrate a flow backwards from complete actions.
 
         :param velocity: velocity field of the flow.
-        :param actions: start, (S, B, D).
+        :param actions: the actions, (S, B, D).
         :param draws: uniform samples, (S, B): the lengths of time to integrate, which are rounded to whole steps in the
             second half of the rows.
         :return: intermediate flow states (S, B, D), and their flow times (S, B, 1).
         """
-        # Half of the rows end at any time, as the Q term needs. The others end on the sampler's
-        # grid, which contains time 0, at which targets are computed, and time 1, at which
-        # candidates are scored.
+        # Half of the rows end at any time, since the Q term evaluates the critics at any time. The
+        # others end on the sampler's grid, which contains time 0, at which targets are computed,
+        # and time 1, at which candidates are scored.
         anywhere, on_grid = draws.tensor_split([draws.shape[-1] // 2], -1)
         far = torch.cat([anywhere, grid_times(on_grid, self.flow_steps)], -1).unsqueeze(-1)
         x, time, step = actions, torch.ones_like(far), far / self.flow_steps

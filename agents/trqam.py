@@ -91,7 +91,7 @@ class TRQAM(AdjointMatching):
 
     def effective_multiplier(self, nets: Networks) -> Tensor:
         """Return lambda_e, (S,), bounded away from 0."""
-        # since the sigmas are divided by its root
+        # the sigmas are divided by the root of lambda_e
         return (self.multiplier_scale * nets.multiplier.value).clamp(min=1e-8)
 
     def matching_loss(

@@ -148,9 +148,9 @@ def find_misled_gradients(trial: Trial) -> Findings:
             shown = " and ".join(f"`{network}`" for network in sorted(trained)) or "no network"
             yield (
                 "gradients",
-                f"`losses`: loss `{name}` trains {shown}; use `nets.frozen` for networks that "
-                "are not to be trained by it, e.g. `nets.frozen.critic(...)`, or name all of "
-                "them in `trains` if this is intended",
+                f"`losses`: loss `{name}` trains {shown}; use `nets.frozen` for networks that this "
+                "loss must not train, e.g. `nets.frozen.critic(...)`, or name all trained "
+                "networks in `trains` if this is intended",
             )
 
 
@@ -232,7 +232,7 @@ def find_hidden_state(trial: Trial) -> Findings:
 
 
 def find_unmasked(trial: Trial) -> Findings:
-    """Find losses that include sequences across a trajectory's end."""
+    """Find losses that include sequences that cross a trajectory's end."""
     method, batch = trial.policy.method, trial.batch
     if method.horizon_length == 1:
         return

@@ -158,7 +158,8 @@ def check_values(subject: Subject, number: int) -> str:
         (CONSTANT, 1.0, "1 in the last step"),
         (FIRST, GAMMA, f"0 and then 1, with gamma {GAMMA}"),
     ):
-        # at both modes of the data in CONSTANT, between which there are no actions
+        # the mean at both modes of the data in CONSTANT, since the data have no actions between
+        # them
         value = _rate(model, state, [-MODE, MODE]).mean()
         if not abs(value - expected) <= VALUE_MARGIN:
             raise ViolationError(
@@ -205,7 +206,7 @@ def _rate(model: FlowAlgorithm, state: int, actions: list[float]) -> NDArray[Any
 
 def _sample(model: FlowAlgorithm, state: int) -> NDArray[Any]:
     """Return sampled actions in [-1, 1]."""
-    # reset, since a cached model may already have sampled
+    # seeded again, since a cached model may already have sampled
     model.policy.set_random_seed(0)
     observations = np.eye(STATES, dtype=np.float32)[[state] * SAMPLES]
     return model.policy.scale_action(model.predict(observations)[0])[:, 0]
@@ -222,7 +223,7 @@ def check_phases(subject: Subject, number: int) -> str:
         # networks may be trained only at every N-th update
         model.learn_offline(30)
         if not first_difference(start, model):
-            raise ViolationError(f"30 updates offline with {sizes} changed no network")
+            raise ViolationError(f"30 updates offline with {sizes} did not change any network")
         # beyond `learning_starts`, so that there are updates
         model.learn(16, reset_num_timesteps=False)
         circumstances = f"after {model._n_updates} updates with {sizes}"

@@ -1,4 +1,4 @@
-"""The algorithm under test, its small models, data with known values, and an environment, for all checks."""
+"""What the checks share: the algorithm under test, its small models, data with known values, and an environment."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class Subject:
         """Return a small model on the CPU with the dataset loaded; it writes no logs.
 
         :param seed: seed of the model's weights and batches.
-        :param settings: override the tiny ones; the user's settings override both.
+        :param settings: override those of `TINY`; the user's settings override both.
         :return: the model.
         """
         chosen = {**TINY, **settings, **self.settings}
@@ -148,7 +148,7 @@ class Subject:
     def example(self, **settings: Any) -> tuple[Method, spaces.Space[Any], spaces.Space[Any]]:
         """Return the algorithm with small settings, and the spaces of an environment.
 
-        :param settings: override the tiny ones; the user's settings override both.
+        :param settings: override those of `TINY`; the user's settings override both.
         :return: the algorithm, the observation space and the action space.
         """
         env = ProbeEnv(actions=2)

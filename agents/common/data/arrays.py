@@ -38,7 +38,7 @@ ROW_DTYPES = {
     "actions": torch.float32,
     "rewards": torch.float32,
     "masks": torch.bool,
-    "dones": torch.bool,  # of trajectories
+    "dones": torch.bool,  # whether a trajectory ends
     "next_row": torch.int32,
 }
 """Tensors of the replay buffer with a row for each transition."""
@@ -193,11 +193,8 @@ def read_transitions(
     :raises ValueError: if an array is missing or has the wrong shape, or a value is not finite.
     """
     arrays = _fitting(_read(dataset), obs_shape, action_size, images)
-    for name in (
-        "terminals",
-        "timeouts",
-        "valids",
-    ):  # these arrays determine which rows are transitions
+    # these arrays determine which rows are transitions
+    for name in ("terminals", "timeouts", "valids"):
         if name in arrays:
             refuse_bad(name, arrays[name])
     is_derived = "masks" not in arrays
@@ -206,9 +203,8 @@ def read_transitions(
     transitions = _compact_ends(arrays) if "valids" in arrays else _regular_ends(arrays)
     # in a compact layout, the row after a trajectory's last transition has only an observation
     checked_rows = dict.fromkeys(("actions", "rewards", "masks"), transitions.valid)
-    if (
-        "valids" not in arrays
-    ):  # inside a trajectory, next observations equal the next row's observation
+    # only at ends, since inside a trajectory a next observation is the next row's observation
+    if "valids" not in arrays:
         checked_rows["next_observations"] = transitions.ends
     for name in ("observations", *checked_rows):
         refuse_bad(name, arrays[name], checked_rows.get(name))
@@ -235,9 +231,8 @@ def _read(dataset: ArraySource) -> dict[str, Array]:
     if isinstance(dataset, str | os.PathLike):
         path = Path(dataset).expanduser()
         names = list(read_npz_headers(path))
-        arrays: Mapping[str, ArrayLike] = read_npz(
-            path, KNOWN_ARRAYS
-        )  # unknown arrays may be large
+        # other arrays are not read, since they may be large
+        arrays: Mapping[str, ArrayLike] = read_npz(path, KNOWN_ARRAYS)
     elif isinstance(dataset, Mapping):
         names = list(dataset)
         arrays = dataset
@@ -262,7 +257,7 @@ def _read(dataset: ArraySource) -> dict[str, Array]:
 
 
 def _as_array(name: str, values: ArrayLike) -> Array:
-    """Return values as an array of numbers, without a copy if they are one already."""
+    """Return values as an array of numbers, without a copy if they already are an array."""
     try:
         array = np.asarray(values)
         if array.dtype.kind not in "biuf":

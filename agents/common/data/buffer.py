@@ -5,7 +5,7 @@ transitions of the dataset and of each ring are left out, since no whole sequenc
 data and two full rings::
 
     row      0 1 2 3 4 5 | 6  7  8  9  10 | 11 12 13 14 15
-    age                  | 3  4  0  1  2  | 3  4  0  1  2      from the oldest transition, at `pos`, on
+    age                  | 3  4  0  1  2  | 3  4  0  1  2      counted from the oldest transition, at `pos`
     start    0 1 2 3 . . | .  .  4  5  6  | .  .  7  8  9
 
 Start 6 is the sequence of rows 10, 6, 7. Until ring 0 is full, its rows directly continue those of the dataset. With a
@@ -53,8 +53,8 @@ class SequenceReplayBuffer(TransitionStore):
     :param sparse: whether online rewards other than 0 become -1.
     :param balanced: whether half of every batch is drawn from the dataset and half from online transitions. No
         sequence then continues from the dataset into online transitions.
-    :param storage: location of the data: ``"device"``, ``"host"``, or ``"auto"``: on the device if they fit, decided
-        whenever a dataset is loaded.
+    :param storage: location of the data: ``"device"``, ``"host"``, or ``"auto"``, which puts the data on the device if
+        they fit and is decided whenever a dataset is loaded.
     :param frame_stack: k, the number of frames that `agents.FrameStack` stacks in an observation of images. The buffer
         stores single frames; a dataset must contain single frames too.
     :param shorten_returns: whether returns end with their episode, as SB3's n-step returns do, so that every transition
@@ -81,7 +81,7 @@ class SequenceReplayBuffer(TransitionStore):
         :param last_rows: for next observations, the row of the transition before each. The last observation of an
             episode and the newest one of a ring are in rows without a transition, so their earlier frames are found
             from the transition before.
-        :return: observations as networks see them.
+        :return: observations as networks receive them.
         """
         newest_first = [rows, *last_rows]
         if self.frame_stack == 1:

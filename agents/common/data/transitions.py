@@ -272,7 +272,7 @@ class TransitionStore(BaseBuffer):
         done: Array,
         infos: list[dict[str, Any]],
     ) -> None:
-        """Append one transition of every environment, as SB3's buffers do: arrays (n_envs, ...), one info each.
+        """Append one transition per environment, as SB3's buffers do: arrays (n_envs, ...) and a list of n_envs infos.
 
         ``next_obs`` has the final observations of finished episodes, and actions are scaled to [-1, 1]. With
         ``sparse``, positive rewards raise an error.

@@ -171,7 +171,8 @@ def undisturbed() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
     try:
         on_cpu, on_cuda = (torch.autocast(kind, enabled=False) for kind in ("cpu", "cuda"))
-        # only if needed, since `inference_mode(False)` also changes autograd's use of threads
+        # inference mode is left only if it is on, since leaving it also changes autograd's use of
+        # threads
         is_inference = torch.is_inference_mode_enabled()
         recording = torch.inference_mode(False) if is_inference else torch.enable_grad()
         with recording, on_cpu, on_cuda:
@@ -235,12 +236,12 @@ class StackedMLP(nn.Module):
         return evaluate(self.layers(frozen), x)
 
     def layers(self, frozen: bool = False) -> list[Layer]:
-        """Return the layers as they are now, from the input to the output."""
+        """Return the layers with the current parameters, from the input to the output."""
         columns: list[Iterable[Any]] = []
         for name in ("weights", "biases", "norm_scales", "norm_biases"):
             kind: Any = self._modules[name]
-            # read from `_modules`, since looking up attributes and items takes two thirds of the
-            # time
+            # read from `_modules`: looking up attributes and items would take two thirds of the
+            # time of this method
             parameters = kind._parameters.values()
             if frozen:
                 parameters = [parameter.detach() for parameter in parameters]

@@ -40,7 +40,7 @@ class VmappedModule(Network):
         for part in self.module.modules():
             for name, value in [*part.named_buffers(recurse=False), *vars(part).items()]:
                 if id(value) in buffers:
-                    vars(part).pop(name, None)  # a plain attribute with the same tensor
+                    vars(part).pop(name, None)  # drops a plain attribute with the same tensor
                     part.register_buffer(name, value)  # saved, since it may be random
         for tensor in (*self.module.parameters(), *self.module.buffers()):
             tensor.data = tensor.data.new_zeros(replicas, *tensor.shape)

@@ -333,7 +333,7 @@ class TanhGaussian(ObservingNetwork):
     def forward(
         self, observations: Tensor, *inputs: Tensor, frozen: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """Return mean and log standard deviation, in [-20, 2], before the squash, (S, B, D) each."""
+        """Return mean and log standard deviation (in [-20, 2]) before the squashing, (S, B, D) each."""
         hidden = self.trunk(torch.cat([self.features(observations, frozen), *inputs], -1), frozen)
         log_std = self.log_std(hidden, frozen).clamp(-20, 2)
         return self.mean(hidden, frozen), log_std
@@ -436,7 +436,7 @@ class NoisePredictor(ObservingNetwork):
 
 
 class NoiseSchedule(Network):
-    """A diffusion's noise schedule: numbers for the denoising chain, and a table on the device for random steps."""
+    """Noise schedule: Python numbers for the denoising chain, and a table on the device for random steps."""
 
     table: Tensor
 

@@ -86,7 +86,7 @@ class PretrainedFlow:
         one_of("predicts", self.predicts, get_args(Prediction))
         boolean("train", self.train)
         for name in ("noise_at", "alpha_bar", "action_scale", "action_shift"):
-            # the class is frozen
+            # the dataclass is frozen, so plain assignment would fail
             object.__setattr__(self, name, _plain(name, getattr(self, name)))
         if self.noise_at not in (0, 1) or (self.noise_at and self.alpha_bar is not None):
             raise ValueError(
@@ -231,9 +231,8 @@ class PretrainedField(nn.Module):
         lower = upper - 1
         left = self.table_times[lower]
         share = (tau - left) / (self.table_times[upper] - left)
-        index = last - (
-            lower + share
-        )  # index in the module's table, whose first step is the least noisy
+        # index in the module's table, whose first step is the least noisy
+        index = last - (lower + share)
         # a^2 + s^2 = 1 and a / (a + s) = tau
         size = (tau.square() + (1 - tau).square()).rsqrt()
         signal = tau * size
@@ -242,8 +241,8 @@ class PretrainedField(nn.Module):
         prediction = self._predict(observations, point, index)
         is_noise = self.predicts == "noise"
         action = (point - noise_scale * prediction) / signal if is_noise else prediction
-        # Clipped, since the mean of clean actions is within their bounds: with little signal,
-        # division by the signal amplifies errors of the predicted noise.
+        # Clipped to the action bounds, which also bound the mean of clean actions. With little
+        # signal, division by the signal amplifies errors of the predicted noise.
         action = action.clamp(self.shift - self.scale, self.shift + self.scale)
         noise = (point - signal * action) / noise_scale
         if is_noise:

@@ -103,17 +103,17 @@ def velocity_field(
     noise_size: int | None = None,
     **training: Any,
 ) -> NetworkSpec:
-    """Return the spec of a velocity field, or of a one-step map without ``time``; ``noise_size`` None is D."""
+    """Return the spec of a velocity field or, without ``time``, of a one-step map; ``noise_size`` None means D."""
     return NetworkSpec(lambda n: VelocityField(n, time, noise_size), target, role, **training)
 
 
 def noise_predictor(time_features: int = 64, **training: Any) -> NetworkSpec:
-    """Return the spec of a diffusion policy's noise prediction, with Fourier features of the step."""
+    """Return the spec of a diffusion policy's noise predictor, with Fourier features of the step."""
     return NetworkSpec(lambda n: NoisePredictor(n, time_features), **training)
 
 
 def diffusion_schedule(kind: BetaSchedule) -> NetworkSpec:
-    """Return the spec of a noise schedule, a network because its table has the axis S and a device."""
+    """Return the spec of a noise schedule, which is a network because its table has the axis S and a device."""
     return NetworkSpec(lambda n: NoiseSchedule(n.replicas, n.flow_steps, kind))
 
 
