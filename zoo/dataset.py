@@ -184,7 +184,7 @@ def _add_arguments(command: Parser, word: str) -> None:
         add(
             "--dataset-size",
             type=COUNT,
-            help="of a dataset in several files, download only the first files that contain this many transitions",
+            help="download only as many files as this many transitions need (for datasets of several files)",
         )
     if word != "check":
         add("--force", action="store_true", help="replace existing files")

@@ -21,7 +21,7 @@ from zoo.terminal.parser import COUNT, SEED, Parser, a_path
 PURPOSE = """Watch an agent in the environment of its run, under the protocol of its run. The first episodes are the
 same as in the run's evaluations.
 
---video records the episodes; EGL, OSMesa or a screen renders them, whichever works. Without --video the environment
+--video records the episodes, rendered with EGL, OSMesa or a screen, whichever works. Without --video the environment
 opens a window if there is a screen. Without a screen the program only runs the episodes."""
 DEFAULT_EPISODES = 5
 

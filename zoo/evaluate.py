@@ -23,8 +23,8 @@ from zoo.terminal.parser import COUNT, SEED, Parser
 PURPOSE = """Evaluate a model under the report's protocol, with the environment, episodes and initial states of its
 run's evaluations. Print its success rate (or return) with a 95% interval over the episodes.
 
-The file of a trained agent states a score with an interval. If the new score is outside that interval, the exit code
-is 1.
+Some files, e.g. those of trained agents, state a score with an interval. If the new score is outside that interval, the
+exit code is 1.
 
 With --fitted-q no episode is run: critics learn the value of the policy from a dataset."""
 

@@ -126,7 +126,7 @@ def update_operations() -> dict[str, float]:
 
 
 def in_order(algorithms: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return the ids by source of their scores: the source with most algorithms first, and in it the best algorithm."""
+    """Return the ids, sorted by source, the one with most algorithms first, then by score, the best first."""
     sizes = Counter(row["source"] for row in algorithms.values() if row["source"])
 
     def sort_key(id: str) -> tuple[Any, ...]:

@@ -294,7 +294,9 @@ def find_agent(args: argparse.Namespace) -> Agent:
     if ":" in (args.env or ""):  # importing its module is allowed, because the user names it
         find_spec(args.env)
     algo = ALIASES.get(args.algo, args.algo)
-    if ":" in (algo or ""):  # named by the user too; its id is known after the import
+    if ":" in (
+        algo or ""
+    ):  # the user names this module too; the algorithm's id is known after the import
         algo = find_algorithm(algo).id
     if args.from_hub is not None:
         path = download_policy(args.from_hub)

@@ -111,7 +111,7 @@ def _layers(
     entry: Entry,
     declared: Mapping[str, Setting | None],
 ) -> tuple[list[Layer], int]:
-    """Return the layers of a run, without its flags; and how many of them, from the first, are the protocol's.
+    """Return the layers of a run, without its flags, and the number of protocol layers, which come first.
 
     :raises UsageError: if the user's file has no entry for the run.
     """

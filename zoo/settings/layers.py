@@ -22,7 +22,7 @@ FOLDER = Path(hyperparams.__path__[0])
 DEFAULT_PROFILE = "qam"
 """The default profile: the protocol of the QAM paper."""
 PROFILES = "profiles"
-"""Key in a settings file for the entries of each profile; every other key is an entry."""
+"""Key in a settings file for the entries of other profiles; every other key is an entry of the default profile."""
 ENTRY_NOTES = ("source", "status")
 
 Entries = dict[str, dict[str, Any]]

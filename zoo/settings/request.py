@@ -29,7 +29,7 @@ from zoo.terminal.parser import (
 )
 
 MACHINE = {name: CommonSettings.declared()[name] for name in CommonSettings.with_role("machine")}
-"""Settings for the machine, which all algorithms declare and flags can set."""
+"""Machine settings that all algorithms declare; flags can set them."""
 
 SOURCES = ("auto", "download", "generate")
 """Sources of a benchmark's dataset; any other value of `--dataset` names data."""

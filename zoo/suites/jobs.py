@@ -37,7 +37,7 @@ JOBS = ".jobs"
 MAX_METHOD_BYTES = 60
 """Bytes of a method in a job's name: a file name has at most 255 bytes, and an environment's id may be long too."""
 NOT_COMPARED = ("machine", "data")
-"""Roles of settings that are known only on the training machine."""
+"""Roles of the settings whose values are known only on the training machine."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ STOP_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Worker:
-    """A share of the machine: processor cores, and environment variables that set the threads and the GPU."""
+    """A share of the machine: processor cores, and environment variables for the number of threads and the GPU."""
 
     cores: Sequence[int] = ()
     variables: dict[str, str] = field(default_factory=dict)
@@ -121,7 +121,7 @@ def share_machine(workers: int | None, jobs: int, device: str) -> list[Worker]:
     limit = available_cores()
     if hasattr(os, "sched_getaffinity"):
         cores = sorted(os.sched_getaffinity(0))
-    # A limited container may run on any core, and other containers use these cores too: pin no job to a core.
+    # A container with limited processor time may use any core, and other containers use these cores too: do not pin.
     if limit < len(cores):
         cores = []
     # jobs are independent, so one per device keeps all devices busy

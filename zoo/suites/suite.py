@@ -24,7 +24,7 @@ KINDS: Mapping[Any, tuple[type, str]] = {
     str: (str, "text"),
     bool: (bool, "true or false"),
 }
-"""Annotation of a field of Suite -> expected type in a file, and its name in messages. Others are checked on use."""
+"""Annotation of a field of Suite -> expected type in a file, and the type's name. Other fields are checked on use."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,9 @@ def _read_method(entry: Any) -> Run:
         return Run(entry)
     _check_keys(entry, ("algo", "label", "params"), "an algorithm of the suite")
     if "algo" not in entry:
-        raise UsageError(f"an algorithm of the suite must be an id or have `algo`, got {entry!r}")
+        raise UsageError(
+            f"an algorithm of the suite must be an id or a mapping with `algo`, got {entry!r}"
+        )
     return Run(**{**entry, "label": str(entry.get("label", ""))})
 
 
@@ -172,7 +174,7 @@ def read_suite(path: Path) -> Suite:
         if entry.name in content and not isinstance(value, kind):
             raise UsageError(f"`{entry.name}` of the suite {path} must be {noun}, got {value!r}")
     for name in content.get("published", ()):
-        load_set(name)  # rejected now, not when the report is written
+        load_set(name)  # an unknown set is rejected now, not when the report is written
     return Suite(**content)
 
 

@@ -46,7 +46,7 @@ class StopSignal:
         self._is_received = False
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Note the request of a signal; a handler for :func:`handling_signals`."""
+        """Record that a signal was received; a handler for :func:`handling_signals`."""
         if self._is_received and number == signal.SIGINT:
             raise KeyboardInterrupt
         # log nothing here: the signal may interrupt the writing of a message, and logging is not re-entrant

@@ -239,7 +239,7 @@ class TrialFailed(Exception):
 class TrialTrainer:
     """The objective of a study: trains with the settings that Optuna suggests, or continues a repeated trial.
 
-    :param stop: request of a signal to stop the study.
+    :param stop: whether a signal has asked the study to stop.
     """
 
     plan: Plan
@@ -263,7 +263,7 @@ class TrialTrainer:
         except (Pruned, UsageError):
             raise
         except (Interrupted, KeyboardInterrupt) as error:
-            # training has received the signal instead of the study, which must stop too
+            # the signal stopped only the training; stop the study too
             self.stop.handle(signal.SIGTERM, None)
             raise TrialFailed(str(error)) from error
         except Exception as error:
