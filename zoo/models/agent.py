@@ -294,9 +294,8 @@ def find_agent(args: argparse.Namespace) -> Agent:
     if ":" in (args.env or ""):  # importing its module is allowed, because the user names it
         find_spec(args.env)
     algo = ALIASES.get(args.algo, args.algo)
-    if ":" in (
-        algo or ""
-    ):  # the user names this module too; the algorithm's id is known after the import
+    # the user names this module too; the algorithm's id is known after the import
+    if ":" in (algo or ""):
         algo = find_algorithm(algo).id
     if args.from_hub is not None:
         path = download_policy(args.from_hub)

@@ -160,7 +160,7 @@ class RunSettings(Configurable):
     )
     normalize: bool | dict[str, Any] = setting(
         default=False,
-        doc="normalise online observations and rewards by running statistics: true, or a mapping of VecNormalize's options",
+        doc="normalise online observations and rewards by running statistics: true, or VecNormalize's options",
     )
     noise_type: Literal["normal", "ornstein-uhlenbeck"] | None = _optional(
         doc="noise on actions executed online (default: normal, if `noise_std` is set)",
