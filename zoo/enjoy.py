@@ -51,7 +51,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     check_agent(args)
     can_draw = True
     why_not_shown = None
-    # before any import of MuJoCo, which chooses its renderer when it is imported
+    # this must precede any import of MuJoCo, which chooses its renderer when it is imported
     if args.video is not None:
         from zoo.evaluation.video import check_video
 

@@ -57,7 +57,7 @@ def make_parser() -> Parser:
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
-    """Evaluate or estimate, log the score and return it."""
+    """Evaluate the agent, or estimate its value; log the score and return it."""
     check_agent(args)
     if args.dataset is not None and not args.fitted_q:
         raise UsageError("`--dataset` needs --fitted-q; add --fitted-q, or omit --dataset")

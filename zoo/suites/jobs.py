@@ -58,7 +58,7 @@ class Job:
         """Name of the job's row in the report."""
         return self.run.label or self.config.algo
 
-    @cached_property  # reading the declarations of an algorithm takes milliseconds, and a suite has a thousand jobs
+    @cached_property  # reading the declarations of an algorithm takes milliseconds, and suites have a thousand jobs
     def settings(self) -> dict[str, Any]:
         """Settings by which the job's run folders are recognised, with dotted names."""
         return self.config.identity(*NOT_COMPARED)

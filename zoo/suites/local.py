@@ -109,7 +109,8 @@ def _stop(running: Sequence[Training]) -> None:
 def share_machine(workers: int | None, jobs: int, device: str) -> list[Worker]:
     """Return workers that share the machine's cores and GPUs.
 
-    :param workers: number of workers; None: one per GPU or, without GPUs, one per core. More than `jobs` are not used.
+    :param workers: number of workers; None: one per GPU or, without GPUs, one per core.
+    :param jobs: number of jobs, which limits the number of workers.
     """
     gpus: list[str] = []
     if device != "cpu":

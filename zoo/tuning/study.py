@@ -276,7 +276,7 @@ class TrialTrainer:
                 trial.set_user_attr("runs", list(map(str, find_run_folders([folder]))))
 
     def finish(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Log the score of a trial; queue an interrupted one again."""
+        """Log the score of a trial; queue an interrupted trial again."""
         if trial.state == TrialState.COMPLETE:
             message = "trial %d: score %.4g, best %.4g"
             log.info(message, trial.number, trial.value, study.best_value)
