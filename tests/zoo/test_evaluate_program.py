@@ -101,7 +101,7 @@ def test_a_recorded_episode_is_that_of_an_evaluation(tmp_path, monkeypatch):
 def test_an_environment_without_a_window_of_its_own_is_refused(tmp_path):
     model = tiny_model("qam", make_env(TOY), seed=3)
     agent = agent_of_file(save_policy(tmp_path, model, env=TOY, protocol={}), None)
-    with refuses("opens no window"):
+    with refuses("does not open a window"):
         show(agent)
 
 

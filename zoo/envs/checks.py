@@ -33,7 +33,7 @@ class ReturnError(ValueError):
 
     :param problem: the expected and the actual value.
     :param remedy: a wrapper that corrects it.
-    :param is_form: whether the type or shape is wrong, which happens with any action; NaN may need unusual actions.
+    :param is_form: whether the type or shape is wrong. This occurs with any action; NaN may need unusual actions.
     """
 
     def __init__(self, problem: str, remedy: str, is_form: bool = True) -> None:
@@ -46,7 +46,7 @@ class ReturnError(ValueError):
 
 
 def check_spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
-    """Reject spaces that cannot be trained on.
+    """Reject spaces that policies cannot be trained on.
 
     :raises UsageError: for the first unsuitable space.
     """
@@ -82,8 +82,8 @@ def check_spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
             suffix = f" for `{key}`" if key else ""
             raise UsageError(
                 f"`{env_id}` has the observation space {_describe(part)}{suffix}, expected {_SUPPORTED}; convert it in "
-                "a wrapper: gymnasium.wrappers.FlattenObservation makes a vector, and "
-                "`(255 * image).round().astype(np.uint8)` an image of numbers from 0 to 1"
+                "a wrapper: gymnasium.wrappers.FlattenObservation makes a vector; "
+                "`(255 * image).round().astype(np.uint8)` converts an image of numbers from 0 to 1"
             )
 
 
@@ -105,7 +105,7 @@ def check_same_spaces(
         if _signature(model_space) != _signature(env_space):
             raise UsageError(
                 f"{source} was trained with {noun} {_describe(model_space)}, got {_describe(env_space)} in {env_id}; "
-                "use the environment of its training"
+                "use the environment that it was trained in"
             )
     model_space, env_space = trained[1], env_spaces[1]
     limits = [model_space.low.tolist(), model_space.high.tolist()]
@@ -113,7 +113,7 @@ def check_same_spaces(
     if not np.allclose(limits, env_limits):
         raise UsageError(
             f"{source} was trained with actions from {limits[0]} to {limits[1]}, got {env_limits[0]} to "
-            f"{env_limits[1]} in {env_id}; use the environment of its training, or wrap this one in "
+            f"{env_limits[1]} in {env_id}; use the environment that it was trained in, or wrap this one in "
             "gymnasium.wrappers.RescaleAction"
         )
 
@@ -180,10 +180,10 @@ def unpack_step(result: Any) -> tuple[Any, float, bool, bool, Info]:
 
 
 def read_observation(space: spaces.Space[Any], observation: Any, name: str = "observation") -> Any:
-    """Return a copy of an observation in the dtype of its space; later steps of the environment do not change it.
+    """Return a copy of an observation in the dtype of its space; later steps of the environment do not change the copy.
 
     A space of floating-point numbers accepts any numeric dtype, because networks compute in float32. Other spaces
-    accept only dtypes that convert to theirs without loss.
+    accept only dtypes that convert to their own without loss.
 
     :param name: name of the observation in messages.
     :raises ReturnError: for a wrong type or shape, a choice that does not exist, or a number outside float32.
@@ -200,7 +200,7 @@ def read_observation(space: spaces.Space[Any], observation: Any, name: str = "ob
         }
     array = np.asarray(observation)
     dtype = np.dtype(space.dtype)
-    # The conversion must be lossless, e.g. uint8 to int64; networks round real numbers to float32 anyway.
+    # Conversion must be lossless, e.g. uint8 to int64, unless the space has floats, which networks round to float32.
     has_dtype = np.can_cast(array.dtype, dtype)
     if dtype.kind == "f":
         has_dtype = array.dtype.kind in "fiub"
@@ -212,7 +212,7 @@ def read_observation(space: spaces.Space[Any], observation: Any, name: str = "ob
         raise ReturnError(
             f"{noun} must be {space.dtype} of shape {space.shape} as in its space, got {_form(observation)}",
             "convert it: `gymnasium.wrappers.DtypeObservation` changes the dtype of a space and its values, "
-            "`gymnasium.wrappers.TransformObservation` anything",
+            "`gymnasium.wrappers.TransformObservation` applies any function",
         )
     if array.dtype.kind == "f":
         # The maximum of an array with NaN is NaN, so it suffices to check the maximum.
@@ -220,7 +220,7 @@ def read_observation(space: spaces.Space[Any], observation: Any, name: str = "ob
     elif not isinstance(space, spaces.Box) and not space.contains(array):
         raise ReturnError(
             f"{name} must be one of {space}, got {array.tolist()}",
-            "number the choices as the space does in a `gymnasium.ObservationWrapper`",
+            "in a `gymnasium.ObservationWrapper`, number the choices as the space does",
         )
     # `astype` copies even if the dtype is the same; the environment may reuse its array
     return array.astype(dtype)
@@ -329,10 +329,10 @@ def global_numpy_seed(seed: int | Array) -> Iterator[None]:
 class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
     """Environment in which ``reset(seed=s)`` and the actions determine the whole episode.
 
-    OGBench samples start positions and teleports from NumPy's global generator, and its resets take steps with samples
-    from an unseeded action space. Here both depend on the seed of the reset or, without one, on the environment's
-    ``np_random``, so a sequence of resets is also repeatable after one seeded reset. The state of the global generator
-    is restored after each call.
+    OGBench samples start positions and teleports from NumPy's global generator, and its resets execute actions sampled
+    from an unseeded action space. Here both are seeded from the seed of the reset or, without one, from the
+    environment's ``np_random``, so resets without a seed are also repeatable after a reset with a seed. The state of
+    the global generator is restored after each call.
 
     Returned values are checked; an invalid one raises :class:`zoo.terminal.errors.EnvironmentFault`.
 
@@ -342,7 +342,7 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
     def __init__(self, env: gymnasium.Env[Array, Array], *, keep_info: bool) -> None:
         super().__init__(env)
         raw = env.unwrapped
-        # OGBench's manipulation scenes create both spaces at each access, and sample actions from them in a reset.
+        # OGBench's manipulation scenes create new spaces at each access, and sample actions from one during a reset.
         self.observation_space = env.observation_space
         self._reset_actions = env.action_space
         # Samples during a reset must not affect samples that users take from the space.
@@ -352,7 +352,7 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
                 type(raw).__name__, (type(raw),), {"action_space": self._reset_actions}
             )
         self._keep_info = keep_info
-        # Only mazes with teleports do; changing the global generator costs each step of the others time.
+        # Only mazes with teleports do; in other environments, replacing the global generator would only slow each step.
         self._draws_while_stepping = getattr(raw, "_teleport_info", None) is not None
         self._global_state = np.random.RandomState(0).get_state()
         self._called = ""
@@ -418,7 +418,7 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
 
     @contextlib.contextmanager
     def _own_global_generator(self) -> Iterator[None]:
-        """Replace the state of NumPy's global generator by this environment's."""
+        """Replace the state of NumPy's global generator by this environment's, within a ``with`` block."""
         callers_state = np.random.get_state()
         np.random.set_state(self._global_state)
         try:

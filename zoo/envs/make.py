@@ -29,7 +29,7 @@ from zoo.terminal.errors import EnvironmentApiFault, UsageError, as_usage_error
 
 OGBENCH_ROBOTS = ("ogbench.locomaze", "ogbench.manipspace")
 
-# Gymnasium-Robotics and robosuite, which simulate these, are imported only when an environment is created.
+# Gymnasium-Robotics and robosuite, which simulate these tasks, are imported only when an environment is created.
 for _size, (_maze, _start, _goal, _steps, _) in MAZES.items():
     gymnasium.register(
         f"d4rl-antmaze-{_size}",
@@ -57,12 +57,12 @@ def make_env(
     other entries are dropped, because they are a hundred times as large as the observation.
 
     :param env_id: Gymnasium id (``cube-double-singletask-task2-v0``, ``Pendulum-v1``, ``my_package:Mine-v0``) or spec.
-    :param env_wrapper: wrappers around it, see `zoo.settings.record`.
+    :param env_wrapper: wrappers around the environment, see `zoo.settings.record`.
     :param frame_stack: number of images stacked into one observation, see :class:`agents.FrameStack`.
     :param env_kwargs: arguments of the environment's constructor.
     :return: the environment, with its own observation dtype, and a time limit if its id has one.
-    :raises UsageError: if the id or an argument is unknown, the task has no reward, a space cannot be
-        trained on, or images cannot be rendered.
+    :raises UsageError: if the id or an argument is unknown, the task has no reward, policies cannot be
+        trained on a space, or images cannot be rendered.
     """
     spec = find_spec(env_id, **env_kwargs)
     if observes_images(spec, env_kwargs):
@@ -91,7 +91,7 @@ def _build(spec: EnvSpec, env_kwargs: Mapping[str, Any]) -> gymnasium.Env[Any, A
         if not env_kwargs:  # a fault inside the constructor
             raise
         raise UsageError(
-            f"`{spec.id}` does not take these arguments, got {env_kwargs}: {error}"
+            f"`{spec.id}` does not accept the arguments {env_kwargs}: {error}"
         ) from error
 
 
@@ -109,7 +109,7 @@ def wrap(env: gymnasium.Env[Any, Any], wrappers: Wrappers) -> gymnasium.Env[Any,
             env = wrapper(env, **kwargs)
         except (TypeError, ValueError, AssertionError, AttributeError) as error:
             raise UsageError(
-                f"{path} does not take {env} with the arguments {dict(kwargs)}: {error}"
+                f"{path} does not accept {env} with the arguments {dict(kwargs)}: {error}"
             ) from error
     return env
 
@@ -132,8 +132,8 @@ def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
         except (gymnasium.error.Error, ModuleNotFoundError) as error:
             if env_id.startswith("data-"):
                 raise UsageError(
-                    f"`{env_id}` is a placeholder for data without environment, and cannot be simulated; `zoo evaluate "
-                    "RUN --fitted-q` estimates the value of its policies"
+                    f"`{env_id}` is a placeholder for data without an environment, and cannot be simulated; `zoo "
+                    "evaluate RUN --fitted-q` estimates the value of a run's policy"
                 ) from error
             names = [*gymnasium.registry, *TASKS]
             message = unknown_name_message("environment", env_id, names) + UNKNOWN_ENV_ADVICE
@@ -200,13 +200,14 @@ def observes_images(spec: EnvSpec, env_kwargs: Mapping[str, Any]) -> bool:
 TRIAL_STEPS = 1000
 TRIAL_SECONDS = 0.3
 """Limits of the first episode of a trial."""
-TOLERANCE = 1e-4  # effects of earlier episodes in a simulator may be this large
+TOLERANCE = 1e-4  # earlier episodes may change a simulator's numbers by this much
 
 
 def try_env(env: RepeatableEnv) -> None:
     """Raise UsageError if an environment violates Gymnasium's API, or its episodes depend on earlier ones.
 
-    An episode is simulated with the same seed and actions before and after another episode, within about a second.
+    The same episode, with the same seed and actions, is simulated before and after another one. This takes about a
+    second.
     OGBench's own environments are skipped, because they are slow to reset and the tests of this package cover them.
 
     :param env: a new environment; it is left in the middle of an episode.
@@ -224,7 +225,7 @@ def try_env(env: RepeatableEnv) -> None:
     except EnvironmentApiFault as error:
         raise UsageError(str(error)) from error
     except Exception as error:
-        # not found by the checks: `reset` takes no seed, or a Gymnasium wrapper cannot unpack the result of `step`
+        # faults that the checks do not find: `reset` takes no seed, or a wrapper cannot unpack the result of `step`
         if isinstance(error, TypeError) or "values to unpack" in str(error):
             raise UsageError(
                 f"`{name}` must follow Gymnasium's API, got {error}; correct it, or {OLD_API}"
@@ -238,8 +239,8 @@ def try_env(env: RepeatableEnv) -> None:
             raise UsageError(
                 f"an episode of `{name}` must depend only on its reset seed and actions, but step {step} differed "
                 "after another episode; sample from `self.np_random`, scale observations by the data "
-                "(`observation_scale`), make the stage of a curriculum an argument (--env-kwargs), or register the "
-                "environment with `nondeterministic=True`"
+                "(`observation_scale`) instead of running statistics, make the stage of a curriculum an argument "
+                "(--env-kwargs), or register the environment with `nondeterministic=True`"
             )
 
 
@@ -293,7 +294,7 @@ def ignore_startup_warnings() -> None:
 
 @contextlib.contextmanager
 def no_startup_noise() -> Iterator[None]:
-    """Ignore these warnings in a ``with`` block."""
+    """Ignore the warnings of `ignore_startup_warnings` in a ``with`` block."""
     with warnings.catch_warnings():
         ignore_startup_warnings()
         yield
@@ -301,7 +302,7 @@ def no_startup_noise() -> Iterator[None]:
 
 @contextlib.contextmanager
 def building() -> Iterator[None]:
-    """Ignore these warnings, and remove temporary files that constructors leave behind, such as OGBench's mazes.
+    """Ignore startup warnings, and remove temporary files that constructors leave behind, such as OGBench's mazes.
 
     The files are created in multiprocessing's temporary folder. The main process removes this folder when it ends,
     even if the process that created the files was killed.

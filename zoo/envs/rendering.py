@@ -35,11 +35,11 @@ _SCREENS = ("DISPLAY", "WAYLAND_DISPLAY")
 VISUAL = "visual-"
 """Prefix of OGBench's environments and datasets with images."""
 _IMAGES = re.compile(rf"(^|/){VISUAL}[^/]*-v\d+(_\d+)?(/|$)")
-"""Pattern of an environment or dataset with images, or of a run folder of one anywhere in a path."""
+"""Pattern for the name of an environment or dataset with images, also for the folder of its runs in a path."""
 
 
 def prepare_pictures(*names: object) -> None:
-    """Choose a rendering backend if a name is one of OGBench's with images; call it before importing MuJoCo.
+    """Choose a rendering backend if a name has OGBench's prefix for images; call this before MuJoCo is imported.
 
     :param names: names of environments and datasets, and paths of run folders, which contain environment names.
     :raises UsageError: if no backend works.
@@ -107,7 +107,7 @@ def choose_platform() -> str | None:
 
 
 def _works(name: str) -> bool:
-    """Return whether MuJoCo renders with a backend; another process tries it, because it may crash."""
+    """Return whether MuJoCo renders with a backend; this is tried in another process, because it may crash."""
     command = [sys.executable, "-P", "-c", _TRIAL]  # -P: import nothing from the current folder
     variables = {**os.environ, VARIABLE: name}
     try:
@@ -118,9 +118,9 @@ def _works(name: str) -> bool:
 
 
 def prepare_drawing(env: Any) -> None:
-    """Turn off shadows and anti-aliasing, with which rendering takes up to 30 times as long without a GPU.
+    """Turn off shadows and anti-aliasing: without a GPU, rendering with them takes up to 30 times as long.
 
-    Call it before the first image is rendered; OGBench's scenes have a model only after the first reset.
+    Call this before the first image is rendered; OGBench's scenes have a MuJoCo model only after the first reset.
 
     :param env: a Gymnasium environment without wrappers; nothing changes for simulators other than MuJoCo.
     """

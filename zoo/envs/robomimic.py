@@ -1,4 +1,4 @@
-"""robosuite's environments, configured as for the recording of robomimic's demonstrations.
+"""robosuite's environments, configured as in the recording of robomimic's demonstrations.
 
 Sources: the environment's arguments are ``env_args`` in robomimic's files for robosuite 1.5. Sensors, rewards and
 episode ends are as in Q-chunking (Li, Zhou and Levine, arXiv 2507.07969, ``envs/robomimic_utils.py`` and ``main.py``).
@@ -20,9 +20,9 @@ SENSORS = tuple({"object": "object-state"}.get(name, name) for name in OBSERVATI
 SIZE = 256  # width and height of images, in pixels
 CAMERA = "agentview"
 
-# The arm is controlled by changes of position and rotation in the world frame. The files give three of these settings
-# the names of earlier versions (`control_delta`, `damping`, `damping_limits`); the values here are robosuite 1.5's
-# defaults for them.
+# The arm is controlled by changes of position and rotation in the world frame. In robomimic's files, three settings
+# have names of earlier versions of robosuite (`control_delta`, `damping`, `damping_limits`); here, these settings have
+# the default values of robosuite 1.5.
 _ENV_ARGS = """
 robots: [Panda]
 controller_configs:
@@ -61,7 +61,7 @@ ENV_ARGS: dict[str, Any] = load_yaml(_ENV_ARGS, "`env_args`")
 
 
 class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
-    """A robosuite task with a reward of -1 per step, and 0 in the step that achieves it and ends the episode.
+    """A robosuite task: each step has the reward -1; the step that achieves the task has 0 and ends the episode.
 
     All random numbers are sampled in ``reset`` and depend on its seed.
 

@@ -2,8 +2,8 @@
 
 Sources: robomimic's names and time limits are from Q-chunking (Li, Zhou and Levine, arXiv 2507.07969,
 ``envs/robomimic_utils.py``) and TRQAM (Dong et al., arXiv 2605.27079), which evaluate on these tasks; robomimic's own
-evaluations have 500 steps. D4RL's names are Minari's. Its environments and time limits, and AntMaze's starts and
-goals, are from Minari's scripts (``Farama-Foundation/minari-dataset-generation-scripts``).
+evaluations have episodes of 500 steps. D4RL's datasets have Minari's names. D4RL's environments and time limits, and
+AntMaze's starts and goals, are from Minari's scripts (``Farama-Foundation/minari-dataset-generation-scripts``).
 """
 
 import logging

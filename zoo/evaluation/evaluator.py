@@ -27,11 +27,12 @@ from zoo.runs.scores import UNREPORTED, EpisodeResults
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
 
-NOISE_PLANS = 16  # chunks whose noise is sampled at a time; it affects results, like the seed
+# number of chunks whose noise is sampled at a time; like the seed, it affects results
+NOISE_PLANS = 16
 Job: TypeAlias = tuple[int, int]
 """Index of a replica, and index of an episode."""
 Rows: TypeAlias = tuple[Array, ...]
-"""Indices of replicas and of episodes for several jobs, two arrays that index arrays of shape (S, episodes, ...)."""
+"""The jobs' replicas and episodes, as two arrays of indices into the first axes of an array (S, episodes, ...)."""
 
 
 class ChunkPolicy(Protocol):
@@ -59,7 +60,7 @@ class ChunkPolicy(Protocol):
 
 @dataclass
 class SingleStepPolicy:
-    """Adapter for an SB3 policy, whose actions are chunks of length 1 and deterministic."""
+    """Adapter for an SB3 policy: its actions are deterministic, in chunks of length 1."""
 
     policy: BasePolicy
     chunk_length = 1
@@ -96,9 +97,9 @@ class Evaluator:
     >>> results.returns.shape  # doctest: +SKIP
     (1, 10)
 
-    Episode e starts from the same state for every policy and replica. Its noise depends only on the seed, the replica
-    and e. It is always row e of a batch of ``episodes`` rows, because matrix products round differently for other batch
-    sizes. Therefore the number of environments affects only the duration, not the results.
+    Episode e starts from the same state for every policy and replica. The policy's noise depends only on the seed, the
+    replica and e. Episode e is always row e of a batch of ``episodes`` rows, because matrix products round differently
+    for other batch sizes. Therefore the number of environments affects only the duration, not the results.
 
     :param n_envs: number of environments; None for the fastest number on this machine.
     :param seed: seed of initial states and noise.
@@ -142,11 +143,11 @@ class Evaluator:
     ) -> EpisodeResults:
         """Run every episode with every replica; after an exception, the evaluator cannot be used again.
 
-        A replica that samples NaN or infinity has no results, and does not affect those of other replicas.
+        A replica that samples NaN or infinity has no results, and does not affect the results of other replicas.
 
         :param policy: policy that samples chunks, always for all S * episodes rows.
-        :param replicas: number of each replica in its noise seeds, length S; None for 0 to S - 1. Replica k alone, with
-            ``replicas=[k]``, has the same results as together with other replicas.
+        :param replicas: the numbers that seed the replicas' noise, length S; None for 0 to S - 1. Replica k evaluated
+            alone, with ``replicas=[k]``, has the same results as when it is evaluated with other replicas.
         :param active: indices of the replicas to evaluate; None for all.
         """
         if replicas is None:
@@ -222,7 +223,7 @@ def results_of(totals: Array, seeds: Array) -> EpisodeResults:
 
 
 def seeds_of_starts(seed: int, episodes: int) -> Array:
-    """Return the reset seed of each episode, (episodes,); it depends on the seed and the index of the episode."""
+    """Return the reset seed of each episode, (episodes,); it depends only on ``seed`` and the episode's index."""
     return np.array(
         [seed_for(Purpose.EVALUATION_START, seed, episode) for episode in range(episodes)],
         np.uint32,
@@ -236,7 +237,7 @@ class BatchSampler:
 
     :param spaces: observation and action space.
     :param seed: seed of the noise.
-    :param names: number of each replica in its noise seeds, length S.
+    :param names: the numbers that seed the replicas' noise, length S.
     """
 
     def __init__(
@@ -270,7 +271,7 @@ class BatchSampler:
         else:  # a layout flattens images, scalars and Dicts into rows
             batch = policy.layout.flatten(stack(space, observations))  # type: ignore[attr-defined]
         if self._rows is None:
-            # all rows are sampled, so those without an observation yet get a valid one; zeros may be outside the space
+            # all rows are sampled, so rows without an observation yet need a valid one; zeros may be outside the space
             self._rows = np.broadcast_to(batch[0], (*self._shape, *batch.shape[1:])).copy()
         self._rows[rows] = batch
         # only requested rows advance to their next noise
@@ -356,7 +357,7 @@ class HeldOutLosses:
 
     def losses(self, policy: FlowPolicy) -> dict[str, Array]:
         """Return name -> loss, (S,), e.g. ``held_out_td_loss``, including the weighted total ``held_out_loss``."""
-        policy.set_training_mode(False)  # without dropout and batch statistics
+        policy.set_training_mode(False)  # no dropout, and no statistics of the batch
         method = policy.method
         generator = torch_generator(Purpose.EVALUATION_NOISE, self._seed)
         sizes = policy.noise_sizes(1, ROWS)

@@ -1,4 +1,4 @@
-"""Run an agent's episodes with its protocol, for a score, for a video, or in a window."""
+"""Run the episodes of an agent's protocol, for a score, for a video, or in a window."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def show(agent: Agent) -> EpisodeResults:
         has_window = "human" in env.metadata.get("render_modes", ())
     # in a window, an environment would not render the images that the policy observes
     if not has_window or observes_images(find_spec(agent.env_id), agent.env_kwargs):
-        raise UsageError(f"{agent.env} opens no window; record a video with --video FILE")
+        raise UsageError(f"{agent.env} does not open a window; record a video with --video FILE")
     with _drawn_env(agent, render_mode="human") as env:
         return _run_step_by_step(agent, env, lambda is_last: None)
 
@@ -120,7 +120,7 @@ def record(agent: Agent, path: Path, can_draw: bool = True) -> EpisodeResults:
         def add_frame(is_last: bool) -> None:
             nonlocal steps
             if steps % STEPS_BETWEEN[path.suffix] == 0 or is_last:
-                # OGBench's scenes have a model only after their first reset
+                # OGBench's scenes have a MuJoCo model only after their first reset
                 prepare_drawing(env.unwrapped)
                 add(env.render(), is_last)
             # reset the count at the end of each episode, so that the first frame of the next one is recorded

@@ -6,8 +6,8 @@
     advance(running, chunks, openings)  ->  step a chunk in each, reset others
     -> observations, endings            <-  running episodes, finished episodes
 
-Gymnasium's and SB3's vector environments have one process per environment and send it a message at each step. With
-them, evaluating action chunks in a maze takes three to four times as much CPU time on two cores.
+Gymnasium's and SB3's vector environments have one process per environment, and send every process a message at each
+step. With them, evaluating action chunks in a maze takes three to four times as much CPU time on two cores.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def count_environments(spec: EnvSpec, episodes: int) -> int:
 
 
 class EnvPool:
-    """Environments in child processes, at most one process per CPU core; they are created in the background.
+    """Environments in child processes, at most one process per CPU core; environments are created in the background.
 
     The parent process does not step environments, so none of them can block it. It samples chunks for all environments
     once every process has answered. A process that dies or hangs ends the evaluation.
@@ -192,7 +192,7 @@ class Worker:
         self.connection, child_end = context.Pipe()
         build = CloudpickleWrapper(functools.partial(EnvGroup, spec, env_kwargs, numbers))  # type: ignore[type-var]
         arguments = (child_end, dict(os.environ), build)
-        # not a daemon, because an environment may start processes
+        # not a daemon, because an environment may start processes, which daemons cannot
         self.process = context.Process(target=_serve, args=arguments, daemon=False)
         start_server()
         # do not import the main module, because a script without `if __name__ == "__main__"` would run again;
@@ -216,7 +216,7 @@ class Worker:
 
         :raises UsageError: if an environment raised a UsageError.
         :raises EnvironmentFault: if an environment raised an EnvironmentFault.
-        :raises WorkerError: if the process has ended or raised another exception; contains the traceback.
+        :raises WorkerError: if the process has ended or raised another exception; the message contains the traceback.
         """
         try:
             answer = self.connection.recv()
@@ -250,9 +250,8 @@ def _close_all(workers: list[Worker]) -> None:
         if worker.process.is_alive():
             worker.process.kill()
             worker.process.join(CLOSE_SECONDS)
-        with contextlib.suppress(
-            ValueError
-        ):  # on a busy system, the process may not have ended yet
+        # on a busy system, the process may not have ended yet
+        with contextlib.suppress(ValueError):
             worker.process.close()
     workers.clear()
 
@@ -260,8 +259,8 @@ def _close_all(workers: list[Worker]) -> None:
 def modules_to_preload(entry_point: str) -> list[str]:
     """Return the modules that the server imports before it forks the worker processes.
 
-    Importing these modules must not start threads, which a fork loses, or create random generators, which a fork copies
-    so that all processes sample the same numbers. Other modules are imported after the fork.
+    Importing these modules must not start threads or create random generators: a fork loses threads, and copies
+    generators, so that all processes would sample the same numbers. Other modules are imported after the fork.
 
     :param entry_point: entry point of the environment.
     """
@@ -278,8 +277,8 @@ def modules_to_preload(entry_point: str) -> list[str]:
 class EnvGroup:
     """The environments of one process, stepped one after the other.
 
-    :param numbers: numbers of the environments in the pool; only the process with number 0 runs the trial.
-    :raises UsageError: if the trial rejects the environment.
+    :param numbers: numbers of the environments in the pool; only the process with environment 0 calls `try_env`.
+    :raises UsageError: if `try_env` rejects the environment.
     """
 
     def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], numbers: range) -> None:

@@ -19,7 +19,7 @@ from zoo.terminal.parser import check_output
 SPEEDS = {".mp4": 30, ".gif": 20}
 """File extension -> frames per second."""
 STEPS_BETWEEN = {".mp4": 1, ".gif": 2}
-"""File extension -> environment steps per frame; a GIF has fewer, because it is larger and slower to write."""
+"""File extension -> environment steps per frame; GIFs skip frames, because they are larger and slower to write."""
 LAST_SECONDS = 0.8
 """Duration of the last frame of an episode, in seconds."""
 
@@ -57,7 +57,7 @@ def open_video(path: Path) -> Iterator[Callable[[Any, bool], None]]:
     if path.suffix == ".gif":
         options = {"duration": 1000 / speed, "loop": 0}
     with atomic_path(path) as temporary:
-        # write a GIF to memory, because on a full disk its writer would fail again when it is deleted
+        # write a GIF to memory, because a writer that failed on a full disk would fail again when it is deleted
         target = io.BytesIO() if path.suffix == ".gif" else temporary
         writer = imageio.get_writer(target, path.suffix, "I", **options)
 
@@ -76,9 +76,8 @@ def open_video(path: Path) -> Iterator[Callable[[Any, bool], None]]:
         if isinstance(target, io.BytesIO):
             temporary.write_bytes(target.getvalue())
         else:
-            with _explaining_ffmpeg(
-                path
-            ):  # read the file, because ffmpeg does not report failures at the end
+            # read the file, because ffmpeg does not report failures at the end of writing
+            with _explaining_ffmpeg(path):
                 imageio.get_reader(temporary).close()
 
 

@@ -1,4 +1,4 @@
-"""Start child processes, handle their signals, and end them with their parent."""
+"""Start child processes, handle their signals, and end them when their parent ends."""
 
 import contextlib
 import math
@@ -96,7 +96,7 @@ def environment_of_children(imports_main: bool = True, **variables: str) -> Iter
 
 
 def prepare_child() -> None:
-    """Ignore signals that the parent handles, and end with the parent."""
+    """Ignore signals that the parent handles, and end this process when the parent ends."""
     leave_to_parent(*STOP_SIGNALS)
     # a parent that is killed cannot end its children, which could continue for hours
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -105,7 +105,7 @@ def prepare_child() -> None:
 def leave_to_parent(*signals: int) -> None:
     """Ignore signals that the parent handles; processes started by this one have the default handlers.
 
-    They do not inherit ignored signals, because a simulator that ignores them could not be ended.
+    The default handlers are needed because a simulator that ignores these signals could not be ended.
     """
 
     def restore() -> None:
@@ -113,14 +113,13 @@ def leave_to_parent(*signals: int) -> None:
             signal.signal(number, signal.SIG_DFL)
 
     for number in signals:
-        signal.signal(
-            number, lambda *_: None
-        )  # unlike SIG_IGN, executed programs do not inherit a handler
+        # unlike SIG_IGN, a handler is not inherited by executed programs
+        signal.signal(number, lambda *_: None)
     os.register_at_fork(after_in_child=restore)
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent has ended, even during work."""
+    """End this process when its parent has ended, even if it is still working."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     multiprocessing.connection.wait([parent.sentinel])

@@ -1,8 +1,8 @@
 """Bootstrap intervals by rliable (Agarwal et al. 2021, arXiv 2108.13264).
 
 Runs are resampled with replacement within each task. rliable expects a matrix, (runs, tasks). Here it receives arrays
-(runs, tasks, methods), so that methods with equal numbers of runs are resampled in one call. All tasks of an array, a
-block, have the same number of runs; tasks with another number are in another block.
+(runs, tasks, methods), so that methods with equal numbers of runs are resampled in one call. Such an array is called
+a block. All its tasks have the same number of runs; tasks with another number are in another block.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from zoo.report.statistics import MIN_SEEDS, Array, Curve, Estimate, Scores
 def interquartile_means(scores: Mapping[str, Scores], reps: int) -> dict[str, Estimate]:
     """Return method -> the mean of the middle half of all its runs, with its interval.
 
-    Tasks have equal weights, so each run has less weight on a task with more runs.
+    Tasks have equal weights, so a run on a task with more runs has less weight.
     """
 
     def statistic(*blocks: Array) -> Array:
@@ -62,16 +62,15 @@ def performance_profiles(
 def probabilities_of_improvement(
     x: Scores, rivals: Mapping[str, Scores], reps: int
 ) -> dict[str, Estimate]:
-    """Return method Y -> P(X > Y), where a tie counts one half, averaged over tasks with equal weights.
+    """Return method Y -> P(X > Y), averaged over tasks with equal weights; a tie counts one half.
 
     The values are those of `rliable.metrics.probability_of_improvement`, which is slow: it calls SciPy's rank test for
     each task and resample.
     """
 
     def statistic(*blocks: Array) -> Array:
-        half = (
-            len(blocks) // 2
-        )  # the blocks of X, followed by the blocks of a rival, on the same tasks
+        # the blocks of X come first, followed by the rivals' blocks of the same tasks
+        half = len(blocks) // 2
         total = np.zeros(blocks[-1].shape[2])
         for runs_x, runs_y in zip(blocks[:half], blocks[half:], strict=True):
             above = np.count_nonzero(runs_x[:, None] > runs_y, axis=(0, 1, 2))
@@ -120,7 +119,7 @@ def _estimated(
     for names in groups.values():
         members = [scores[name] for name in names]
         sources = [members] if first is None else [[first], members]
-        # all tasks of a block have the same number of runs; so do those of the first method's block
+        # all tasks of a block must have the same number of runs, also in the blocks of `first`
         tasks_of: dict[tuple[int, ...], list[str]] = {}
         for task in members[0]:
             counts = tuple(len(source[0][task]) for source in sources)
@@ -129,7 +128,7 @@ def _estimated(
         points = function(*blocks)
         bounds = np.full((2, len(points)), np.nan)
         if reps and min(map(len, blocks)) >= MIN_SEEDS:
-            # rliable uses NumPy's global generator and ignores its random state
+            # rliable samples from NumPy's global generator and ignores its own argument `random_state`
             with seeded():
                 _, intervals = library.get_interval_estimates({"": blocks}, function, reps=reps)
             bounds = intervals[""]

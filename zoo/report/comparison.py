@@ -1,7 +1,8 @@
 """Data model of a comparison: methods, phases and all reported numbers.
 
 The two phases are offline training and the online training after it. All scores of a comparison are of one kind:
-runs scored by success and runs scored by return are compared separately.
+runs scored by success and runs scored by return are compared separately. A method "has single runs" if the score of
+each run is known; of some published methods only means are known.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ MEAN_COLUMNS = ("method", "phase", "step", "environment", "domain", "mean", "see
 CURVE_COLUMNS = ("method", "kind", "phase", "where", "step", "value", "low", "high", "seeds")
 PROFILE_COLUMNS = ("method", "kind", "phase", "tau", "fraction", "low", "high", "seeds")
 ALL_TASKS = "all"
-"""``where`` of the learning curves over the tasks that all methods with single runs share."""
+"""Value of the column ``where`` for learning curves over the tasks that all methods with single runs share."""
 MARGIN = 0.03
-"""Equality margin: means less than 3 points apart can be tested as equal."""
+"""Equality margin: two methods are equal if their means are significantly less than 3 points apart."""
 
 
 class Outcome(StrEnum):
@@ -175,7 +176,7 @@ class Decision:
 
     :param subject: the method that the verdicts are about; None if nothing is compared.
     :param tested: description of the test; empty if none was made.
-    :param level: two-sided level of the intervals of differences; they exclude 0 for significant pairs.
+    :param level: two-sided level of the differences' intervals; an interval excludes 0 if its pair is significant.
     :param verdicts: the subject against each other method with single runs, in the order of `ranking`.
     :param rival: the verdict against the best other method.
     :param seeds_needed: seeds per method that would settle an undecided verdict against the rival; None if unknown.
@@ -206,9 +207,9 @@ class Phase:
     :param domain_tasks: domain -> its tasks; for returns, each environment is a domain of its own.
     :param per_task: task -> method -> its mean.
     :param profiles: the fraction of runs above each threshold ``tau``, columns `PROFILE_COLUMNS`.
-    :param curves: the points of learning curves, columns `CURVE_COLUMNS`: first the curves over the tasks of
-        `Comparison.curves_label` (``where`` is `ALL_TASKS`), then each domain's curves, over the domain's tasks that
-        were evaluated in all phases of the domain.
+    :param curves: the points of learning curves, columns `CURVE_COLUMNS`. The curves over the tasks of
+        `Comparison.curves_label` come first; their ``where`` is `ALL_TASKS`. Each domain's curves follow; they cover
+        the domain's tasks that were evaluated in all phases of the domain.
     """
 
     name: str
@@ -243,8 +244,8 @@ class Comparison:
     :param only_own: whether it contains only the user's runs, because another comparison adds published scores.
     :param methods: name -> method; some may only have scores of other kinds.
     :param phases: name -> phase; only phases that were evaluated.
-    :param curves_label: tasks of the learning curves. A curve spans both phases, so these are the tasks that all
-        methods with single runs share in every phase.
+    :param curves_label: description of the learning curves' tasks. A curve spans both phases, so these are the tasks
+        that all methods with single runs share in every phase.
     :param focus: subject of the verdicts; None for the leading method of each phase.
     """
 
@@ -303,7 +304,7 @@ def places_of(environments: Iterable[str]) -> list[str]:
 def by_place(
     table: pd.DataFrame, value: Callable[[pd.DataFrame], Value]
 ) -> dict[str, dict[str, Value]]:
-    """Return method -> environment -> ``value`` applied to the rows of the two."""
+    """Return method -> environment -> ``value`` applied to the rows of this pair."""
     result: dict[str, dict[str, Value]] = {}
     for (method, environment), rows in table.groupby(["method", "environment"]):
         result.setdefault(method, {})[environment] = value(rows)
@@ -326,7 +327,7 @@ def label_of(tasks: Sequence[str], suite: str | None) -> str:
 
 
 def all_fail(comparison: Comparison, phase: Phase) -> bool:
-    """Return whether no method of several solves any task, so that none leads."""
+    """Return whether there are several methods and none solves any task, so that no method leads."""
     scores = phase.means.values()
     return comparison.kind is SUCCESS and len(scores) > 1 and not any(scores)
 

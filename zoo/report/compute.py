@@ -56,7 +56,7 @@ def compare_kinds(scores: ScoreTables, reps: int, **choices: Any) -> list[Compar
     """
     own_methods = {name: method for name, method in scores.methods.items() if method.is_own}
     comparisons = []
-    means = scores.means  # success rates, which are the first kind
+    means = scores.means  # all published means are success rates, the first kind
     for kind in SCORE_KINDS.values():
         # tables have hundreds of thousands of rows, so copy only the columns that are used
         runs = scores.evaluations.loc[scores.evaluations["kind"] == kind.name, _COLUMNS]
@@ -96,7 +96,7 @@ def compare(
     # a curve spans both phases, so its tasks are those that all methods share in every phase
     curve_tasks = _shared(chain.from_iterable(part.single.values() for part in parts.values()))
     label = label_of(curve_tasks, _suite(curve_tasks, kind))
-    # all phases before any verdict: verdicts need the ranking of methods, which depends on all phases
+    # compute all phases before any verdict, because verdicts need the ranking, which depends on all phases
     phases = {name: scores.phase() for name, scores in parts.items()}
     comparison = Comparison(kind, methods, phases, reps, label, focus)
     incomplete_tasks = _tasks_missing_a_phase(evaluations) if kind is SUCCESS else set()
@@ -113,7 +113,7 @@ def final_scores(evaluations: pd.DataFrame) -> dict[str, dict[str, Array]]:
 
 
 def episodes_of(runs: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """Return method -> environment -> the number of episodes of its evaluations, the fewest if they differ.
+    """Return method -> environment -> the number of episodes per evaluation, the smallest if evaluations differ.
 
     :param runs: one row for each evaluation of a run, columns `zoo.runs.read.EVALUATION_COLUMNS`.
     """
@@ -190,9 +190,8 @@ class PhaseScores:
         """
         profiles: list[pd.DataFrame] = []
         curves: list[pd.DataFrame] = []
-        if (
-            phase.aggregates
-        ):  # a profile pools the runs of all tasks, which therefore need a common scale
+        # a profile pools the runs of all tasks, so their scores need a common scale
+        if phase.aggregates:
             profiles = self.profiles(self.having(phase.tasks))
         if _can_average(curve_tasks, self.kind):
             curves = self.curves(ALL_TASKS, curve_tasks)
@@ -217,7 +216,7 @@ class PhaseScores:
 
     @cached_property
     def scores_by_step(self) -> dict[str, dict[str, Array]]:
-        """Method -> task -> scores, (runs, steps), NaN for missing ones; steps are those of all runs together."""
+        """Method -> task -> scores, (runs, steps), NaN for missing ones; the steps of all runs are included."""
         run = ["method", "environment", "seed"]
         table = self.runs.pivot(index=run, columns="step", values="score")
         return by_place(table, pd.DataFrame.to_numpy)
@@ -237,8 +236,8 @@ class PhaseScores:
     def coverage(self) -> dict[str, list[str]]:
         """Return method -> the tasks on which it has scores.
 
-        The published mean of a domain counts for those of its tasks that other methods have, or for all of its tasks
-        if no method has scores of single tasks.
+        The published mean of a domain covers those tasks of the domain that other methods have, or all of the domain's
+        tasks if no method has scores of single tasks.
         """
         result = {method: sorted(tasks) for method, tasks in self.single.items()}
         evaluated = {*self.runs["environment"], *self.means["environment"]}
@@ -262,7 +261,7 @@ class PhaseScores:
     def domain_tasks(self) -> dict[str, list[str]]:
         """Return domain -> its evaluated tasks; for returns, each task is a domain.
 
-        If only some tasks of a domain were run, but a mean over all of them was published, the whole domain is a
+        If only some tasks of a domain were run, but a mean over all its tasks was published, the whole domain is a
         separate entry.
         """
         is_whole = self.means["environment"] == self.means["domain"]
@@ -277,7 +276,7 @@ class PhaseScores:
         return result
 
     def having(self, tasks: Collection[str]) -> dict[str, Scores]:
-        """Return the single runs on some tasks, for each method that has runs on all of these tasks."""
+        """Return the scores of single runs on some tasks, for each method that has runs on all of these tasks."""
         result: dict[str, Scores] = {}
         for name, scores in self.single.items():
             if tasks and scores.keys() >= set(tasks):
@@ -298,7 +297,7 @@ class PhaseScores:
         return result | self._published_cells(tasks)
 
     def _published_cells(self, tasks: Sequence[str]) -> dict[str, Cell]:
-        """Return method -> its published mean over some tasks, from means of all tasks or of all their domains."""
+        """Return method -> its mean over some tasks, from published means of all these tasks or all their domains."""
         domains = sorted(by_domain(tasks))
         result = {}
         for method, means in self.published.items():
@@ -312,7 +311,7 @@ class PhaseScores:
         return result
 
     def profiles(self, averaged: Mapping[str, Scores]) -> list[pd.DataFrame]:
-        """Return the performance profiles of methods, `PROFILE_COLUMNS` without kind and phase."""
+        """Return the performance profiles of methods, columns `PROFILE_COLUMNS` without kind and phase."""
         thresholds = _thresholds(self.runs, averaged, self.kind)
         parts = []
         for name, curve in performance_profiles(averaged, thresholds, self.reps).items():
@@ -322,15 +321,16 @@ class PhaseScores:
         return parts
 
     def curves(self, where: str, tasks: Sequence[str]) -> list[pd.DataFrame]:
-        """Return learning curves over some tasks, for methods that have all of them; columns without kind and phase.
+        """Return learning curves over some tasks, for each method that has runs on all of these tasks.
 
-        A curve contains the steps at which all runs of the method on these tasks were evaluated.
+        The columns are `CURVE_COLUMNS` without kind and phase. A curve contains the steps at which all runs of the
+        method on these tasks were evaluated.
         """
         parts = []
         steps = np.unique(self.runs["step"])
         for name in self.having(tasks):
             scores = {task: self.scores_by_step[name][task] for task in tasks}
-            # at a step without one of the runs, the mean would be over different runs
+            # at a step at which a run was not evaluated, the mean would be over fewer runs than elsewhere
             is_shared = ~np.isnan(np.concatenate(list(scores.values()))).any(axis=0)
             if not is_shared.any():
                 continue
@@ -363,7 +363,7 @@ def _can_average(tasks: Sequence[str], kind: ScoreKind) -> bool:
 
 
 def _tasks_missing_a_phase(evaluations: pd.DataFrame) -> set[str]:
-    """Return the tasks that lack a phase of their domain; with them, a curve would change its tasks between phases."""
+    """Return the tasks that lack a phase of their domain; with them, a curve's tasks would differ between phases."""
     phases_of_task = evaluations.groupby("environment")["phase"].transform("nunique")
     phases_of_domain = evaluations.groupby("domain")["phase"].transform("nunique")
     return set(evaluations.loc[phases_of_task < phases_of_domain, "environment"])
@@ -372,7 +372,7 @@ def _tasks_missing_a_phase(evaluations: pd.DataFrame) -> set[str]:
 def _thresholds(runs: pd.DataFrame, scores: Mapping[str, Scores], kind: ScoreKind) -> Array:
     """Return the thresholds of profiles: midpoints between possible success rates, or the range of returns."""
     if kind is SUCCESS:
-        # success rates are multiples of 1 / m for m episodes; at their midpoints, rounding does not matter
+        # success rates are multiples of 1 / m for m episodes; at midpoints between them, rounding does not matter
         episodes = 1
         if len(runs):
             episodes = int(runs["episodes"].max())

@@ -39,10 +39,10 @@ from zoo.runs.scores import SUCCESS
 
 COLOURS: list[Any] = sns.color_palette("colorblind")
 """Colours of methods."""
-COLOURS[7] = "#882255"  # instead of grey, the colour of methods without their own
+COLOURS[7] = "#882255"  # instead of grey, which marks methods without a colour of their own
 GREY = "#8f8f8f"
 MIN_BAND = 3
-"""Smallest number of seeds with bands around learning curves."""
+"""Smallest number of seeds for which learning curves have bands."""
 WIDTH = 3.4
 """Width of a figure with one panel, in inches: a column of a paper."""
 DPI = 200
@@ -59,7 +59,7 @@ _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "figure",
 }
 _UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
-_BOOTSTRAP = f"bootstrap intervals from {MIN_SEEDS} seeds on"
+_BOOTSTRAP = f"bootstrap intervals (with at least {MIN_SEEDS} seeds)"
 _TEXTS = {"labelsize": "medium", "ticklabelsize": "medium"}
 
 
@@ -115,12 +115,12 @@ class _Artist:
 
     @cached_property
     def colours(self) -> dict[str, Any]:
-        """Method -> its colour in all figures, for the focus, the user's methods and the best of any phase."""
+        """Method -> its colour in all figures, for the focus, the user's methods and the best methods of any phase."""
         about = self.comparison
         rankings = [ranking(about, phase) for phase in about.phases.values()]
         best = sorted(rankings[-1], key=lambda name: min(order.index(name) for order in rankings))
         own_methods = [name for name in best if about.methods[name].is_own]
-        # the focus and the user's methods are the subject of the report, whatever their scores
+        # the report is about the focus and the user's methods, whatever their scores
         first = [about.focus] if about.focus in best else []
         names = dict.fromkeys([*first, *own_methods, *best])
         return dict(zip(names, COLOURS, strict=False))
@@ -173,7 +173,7 @@ class _Artist:
         end = self.draw_curves(figure.subplots(), curves)
         _add_legend(figure)
         tasks = only_task(self.comparison) or self.comparison.curves_label
-        return Drawing(figure, f"Mean score against training steps, over {tasks}.{end}")
+        return Drawing(figure, f"Mean score over {tasks}, against training steps.{end}")
 
     def domains(self) -> Drawing | None:
         """Draw the learning curves of each domain; for a single task, `sample_efficiency` shows the same curve."""
@@ -221,7 +221,7 @@ class _Artist:
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 1.5M, 5k
         for name, curve in parts.items():
             steps = curve["step"].to_numpy(int)
-            # online steps start at 0 without an offline phase, but published steps may include that phase
+            # without an offline phase, online steps start at 0; published online steps may start after an offline phase
             if border and steps.min() < border and PHASES[0] not in set(curve["phase"]):
                 steps = steps + border
             plot_utils.plot_sample_efficiency_curve(
@@ -236,7 +236,7 @@ class _Artist:
                 **_TEXTS,
             )
         if curves["low"].notna().any():
-            end += f" Bands: point-wise 95% t-intervals from {MIN_BAND} seeds on."
+            end += f" Bands: point-wise 95% t-intervals (with at least {MIN_BAND} seeds)."
         return end
 
     def heat_map(self, phase: Phase) -> Drawing | None:
@@ -265,7 +265,7 @@ class _Artist:
         ax.set(xlabel="", ylabel="", facecolor="#f1f2f4")  # the face colour fills missing cells
         ax.tick_params("x", rotation=90)
         caption = (
-            f"Mean on each task, {phase.name}, {kind.unit}; the stronger the colour, the higher."
+            f"Mean on each task, {phase.name}, {kind.unit}. Darker colours mean higher scores."
         )
         return Drawing(figure, caption)
 
@@ -287,12 +287,12 @@ class _Artist:
         level = 100 * (1 - phase.decision.level)
         return Drawing(
             figure,
-            f"{subject} minus the other methods, {phase.name}, {self.seeds(phase)}, with {level:.4g}% t-intervals. "
-            f"Right of 0, {subject} is better.{self.about_grey(differences)}",
+            f"Mean of {subject} minus mean of the other method, {phase.name}, {self.seeds(phase)}, with {level:.4g}% "
+            f"t-intervals. Right of 0, {subject} is better.{self.about_grey(differences)}",
         )
 
     def aggregates(self, phase: Phase) -> Drawing | None:
-        """Draw the mean and the IQM of each method; methods with published means only have no IQM."""
+        """Draw the mean and the IQM of each method; a method of which only means were published has no IQM."""
         cells = phase.aggregates
         names = [name for name in ranking(self.comparison, phase) if name in cells]
         if len(names) < 2:  # a comparison needs two methods
@@ -305,7 +305,7 @@ class _Artist:
         tasks = only_task(self.comparison) or phase.tasks_label
         caption = f"Scores, {phase.name}, over {tasks}, {self.seeds(phase)}, with 95% intervals"
         if "IQM" in columns:
-            caption += f": t-intervals of the mean, {_BOOTSTRAP} of the IQM"
+            caption += f": t-intervals for the mean, {_BOOTSTRAP} for the IQM"
         return Drawing(figure, f"{caption}.{self.about_grey(names)}")
 
     def intervals(
@@ -346,7 +346,7 @@ class _Artist:
         verdicts = [v for v in phase.decision.verdicts[::-1] if v.probability]
         if not verdicts:
             return None
-        separator = "\t"  # names do not contain it
+        separator = "\t"  # names do not contain tabs
         subject = self.named(str(phase.decision.subject))
         points = {}
         intervals = {}
@@ -370,8 +370,8 @@ class _Artist:
         ax.axvline(0.5, color="black", linewidth=0.8, linestyle=":")
         return Drawing(
             figure,
-            f"Probability that a run of {subject} (X) beats one of the other (Y) on the same task, {phase.name}, "
-            f"{self.seeds(phase)}, with 95% {_BOOTSTRAP}.{self.about_grey(v.method for v in verdicts)}",
+            f"Probability that a run of {subject} (X) beats a run of the other method (Y) on the same task, "
+            f"{phase.name}, {self.seeds(phase)}, with 95% {_BOOTSTRAP}.{self.about_grey(v.method for v in verdicts)}",
         )
 
     def about_grey(self, names: Iterable[str]) -> str:
@@ -387,7 +387,7 @@ class _Artist:
 
 
 def _add_legend(figure: Figure) -> None:
-    """Add a legend for all panels below the panels; inside them, ten names would cover lines."""
+    """Add one legend for all panels, below them; inside a panel, ten names would cover lines."""
     handles: dict[str, Any] = {}
     for ax in figure.axes:
         lines, names = ax.get_legend_handles_labels()

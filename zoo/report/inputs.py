@@ -60,7 +60,7 @@ class Inputs(ScoreTables):
 
 
 def collect(request: CompareRequest) -> Inputs:
-    """Read runs and published scores, each method under a unique name; raises UsageError if there are none.
+    """Read runs and published scores, each method under a unique name; raises UsageError if there are no scores.
 
     Skipped runs are logged.
     """
@@ -81,7 +81,8 @@ def collect(request: CompareRequest) -> Inputs:
     counted = joined([counted, _failed_scores(own_runs)], EVALUATION_COLUMNS)
     parts = {published.name: published.pooled for published in sets}
     for path in request.scores:
-        parts[str(path)] = _read_file(path)  # by path, because every report has a scores.csv
+        # named by its path, because every report has a file scores.csv
+        parts[str(path)] = _read_file(path)
     if request.paths:
         parts = {source: _restricted_to(counted, part) for source, part in parts.items()}
     for source, part in parts.items():
@@ -278,7 +279,7 @@ def _recorded(tables: RunTables, from_user: References) -> References:
         pairs = sorted({(float(random), float(expert)) for random, expert in pairs_of_runs})
         if len(pairs) > 1:
             raise UsageError(
-                f"runs on `{name}` have different reference scores, {pairs}; set `--reference-scores` for it"
+                f"runs on `{name}` have different reference scores, {pairs}; set `--reference-scores {name}=LOW,HIGH`"
             )
         result[name] = pairs[0]
     return result

@@ -39,7 +39,7 @@ def show_states(tables: RunTables) -> RenderableType:
 
 
 def _shared_scores(tables: RunTables) -> dict[tuple[str, str], tuple[str, str]]:
-    """Return (method, environment) -> the mean score at the last step that all runs have evaluated, and this step."""
+    """Return (method, environment) -> mean score at the last step at which all runs were evaluated, and that step."""
     runs = tables.runs[tables.runs["replaced_by"].isna()]
     evaluations = tables.evaluations[tables.evaluations["run"].isin(runs["run"])]
     # a phase may start with an evaluation at the last step of the preceding phase
@@ -47,7 +47,8 @@ def _shared_scores(tables: RunTables) -> dict[tuple[str, str], tuple[str, str]]:
     started = runs.groupby(_KEY).size()
     result = {}
     for (method, environment, step), rows in evaluations.groupby([*_KEY, "step"]):
-        if len(rows) == started[method, environment]:  # steps are sorted, so the last one remains
+        # steps are sorted, so the last common one remains
+        if len(rows) == started[method, environment]:
             kind = SCORE_KINDS[rows["kind"].iloc[0]]
             score = rows["score"].mean()
             unit = "%" if kind.scale == 100 else ""
@@ -66,7 +67,7 @@ def _progress(runs: pd.DataFrame) -> tuple[str, str]:
     seconds = [0.0]
     for run in (runs[is_running] if is_running.any() else runs).to_dict("records"):
         end = int(run["offline_steps"] + run["online_steps"])
-        # the status of a running run is from its last checkpoint, from which --resume continues a dead one
+        # the step of the last checkpoint, from which --resume continues a dead run; a running run may be further
         step = int(run["offline_step"] + run["online_step"])
         logged = read_speed(RunFolder(Path(run["run"]))) if run["state"] == "running" else None
         left = math.inf  # if the run's speed is unknown
@@ -94,7 +95,7 @@ def _problems(runs: pd.DataFrame) -> Iterator[Text]:
 
 
 def _with_four_digits(method: str) -> str:
-    """Return a method's name with its numbers rounded, because those sampled by a study are long."""
+    """Return a method's name with its numbers rounded, because numbers sampled by a study have many digits."""
     return re.sub(r"\d+\.\d{4,}(e-?\d+)?", lambda match: f"{float(match[0]):.4g}", method)
 
 

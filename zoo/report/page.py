@@ -1,4 +1,4 @@
-"""Run a comparison, and write its page, tables and figures or print it.
+"""Run a comparison, then write its page, tables and figures, or print its tables.
 
 A report is deterministic: the same runs produce the same bytes, so two reports can be compared with `diff`. Only the
 line below the title, with the date and the command, differs.
@@ -75,7 +75,7 @@ LARGEST_CSV = 10_000_000
 class Content:
     """The content of a report.
 
-    :param origin: date and commit of the report, as text.
+    :param origin: the date of the report and the commit of this package, as text.
     """
 
     inputs: Inputs
@@ -105,10 +105,11 @@ class Content:
 
     @property
     def results(self) -> str:
-        """Every number as JSON text; keys are the field names of `zoo.report.comparison`.
+        """Every number as JSON text; keys are field names of the classes in `zoo.report.comparison`.
 
-        The phases of success rates are at the top level (None without evaluations). Other comparisons are under their
-        names: ``return``, ``normalised_return``, and ``own_runs`` for the user's runs without published scores.
+        The phases of the comparison by success are at the top level; a phase without evaluations is None. The other
+        comparisons have their own keys: ``return``, ``normalised_return``, and ``own_runs`` for the user's runs without
+        published scores.
         """
         result: dict[str, Any] = dict.fromkeys(PHASES)
         for comparison in self.comparisons:
@@ -128,7 +129,7 @@ class Content:
 
 
 def _plain_phase(phase: Phase) -> dict[str, Any]:
-    """Return the numbers of a phase without its curves, which have separate files."""
+    """Return the numbers of a phase except its profiles and curves, which have separate files."""
     return {name: value for name, value in vars(phase).items() if name not in _IN_FILES}
 
 
@@ -156,7 +157,7 @@ def write_report(folder: Path, content: Content) -> Path:
     :return: the path of ``report.html``.
     :raises UsageError: if the folder contains files but no report.
     """
-    check_folder(folder)  # again, because the folder may have changed during the comparison
+    check_folder(folder)  # check again, because the folder may have changed during the comparison
     inputs = content.inputs
     phases = phases_of(content.comparisons)
     # write the marker first, so that an interrupted report can be replaced
@@ -178,7 +179,7 @@ def write_report(folder: Path, content: Content) -> Path:
             files[f"figures/{name}.png"] = image
             if content.request.latex:
                 files[f"figures/{name}.pdf"] = to_file(drawing.figure, "pdf")
-            # bytes 16 to 19 of a PNG are its width; three image pixels on two page pixels look sharp
+            # bytes 16 to 19 of a PNG contain its width; three image pixels per two page pixels look sharp
             width = int.from_bytes(image[16:20], "big") * 2 // 3
             images[name] = Image(base64.b64encode(image).decode(), width, drawing.caption)
     files["report.html"] = to_html(content, images)
@@ -276,7 +277,7 @@ def _print_sentences(content: Content) -> None:
 
 
 def _print_tables(content: Content) -> None:
-    """Print sentences, verdicts and aggregates, or the means of single tasks if nothing can be averaged."""
+    """Print the sentences, and the tables of verdicts and aggregates, or of tasks if nothing can be averaged."""
     console = Console(markup=False)
     _print_sentences(content)
     has_aggregates = any(table.name.startswith("aggregates") for table in content.tables)

@@ -1,8 +1,8 @@
 """Scores in files: one tidy CSV format for published sets and for exchange between reports.
 
-A row is an evaluation of a run, or, without a seed, a published mean over several seeds, whose number is in the column
-``seeds``. Scores are success rates as fractions, unless the column ``kind`` says otherwise; unknown columns are
-ignored.
+A row with a seed is an evaluation of a run. A row without a seed is a published mean over several seeds; the column
+``seeds`` contains their number. Scores are success rates as fractions, unless the column ``kind`` says otherwise.
+Unknown columns are ignored.
 
 Published sets are in ``results/published``, both in a checkout and in an installed package; ``sets.yml`` describes
 them.
@@ -77,7 +77,7 @@ class ScoreTables:
         )
 
     def restricted(self, environments: Iterable[str]) -> Self:
-        """Return the scores without methods that have none, and restrict the other methods to some environments."""
+        """Return the scores without methods that have none; the other methods are restricted to some environments."""
         with_scores = {*self.evaluations["method"], *self.means["method"]}
         places = places_of_scores(environments)
         methods = {}
@@ -93,7 +93,7 @@ def with_names(table: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
 
 
 def places_of_scores(environments: Iterable[str]) -> set[str]:
-    """Return the environments and their domains, under which published scores are stored."""
+    """Return the names of environments and of their domains; a published score is stored under either."""
     places: set[str] = set()
     for name in environments:
         places.update(split_environment(name)[:2])
@@ -106,7 +106,7 @@ def last_evaluations(evaluations: pd.DataFrame) -> pd.DataFrame:
 
 
 def scores_table(evaluations: pd.DataFrame) -> pd.DataFrame:
-    """Return evaluations with the columns of a score file, and with return and length, which are not read back."""
+    """Return evaluations with the columns of a score file, plus return and length, which `read_scores` ignores."""
     # sorted, so that a report has the same bytes whatever the order of folders
     table = evaluations.sort_values([*_RUN, "step"], kind="stable")
     table = table.rename(columns={"environment": "env"})
@@ -179,9 +179,11 @@ def _check_rows(table: pd.DataFrame, path: Path) -> None:
     repeated = table.duplicated(["method", "env", "phase", "seed", "step"])
     conditions = {
         "a method and an environment": named,
-        f"a phase of {', '.join(PHASES)}": table["phase"].isin(PHASES),
-        "a seed or seeds, a step and episodes that are whole numbers": counted,
-        "a score of its kind, such as success from 0 to 1": table["score"].between(lowest, highest),
+        f"one of the phases {', '.join(PHASES)}": table["phase"].isin(PHASES),
+        "whole numbers as seed (or seeds), step and episodes": counted,
+        "a score in the range of its kind, e.g. success from 0 to 1": table["score"].between(
+            lowest, highest
+        ),
         "one row for each evaluation": ~repeated,
     }
     for expected, is_good in conditions.items():
@@ -205,8 +207,8 @@ class PublishedSet:
     :param protocol: fields of `zoo.runs.read.PROTOCOL` that hold for most domains.
     :param scoring: how a run is scored; None if by its last evaluation.
     :param domains: domain -> the fields that differ from ``protocol``.
-    :param methods: method -> the fields that differ from ``protocol``; under ``domains``, those that differ on a
-        domain.
+    :param methods: method -> the fields that differ from ``protocol``; the key ``domains`` contains domain -> the
+        fields that differ on this domain.
     :param equal_settings: method -> domain -> other methods with the same settings, whose runs it shares.
     """
 
@@ -225,7 +227,7 @@ class PublishedSet:
     equal_settings: dict[str, dict[str, list[str]]] = field(default_factory=dict)
 
     def protocol_of(self, method: str, domain: str) -> dict[str, Any]:
-        """Return the protocol of a method on a domain, fields of `zoo.runs.read.PROTOCOL`; None if not stated."""
+        """Return the protocol of a method on a domain, fields of `zoo.runs.read.PROTOCOL`; None for unstated fields."""
         protocol = self.protocol | self.domains.get(domain, {})
         protocol |= self.methods.get(method, {})
         protocol |= protocol.pop("domains", {}).get(domain, {})
@@ -253,7 +255,7 @@ class PublishedSet:
 
     @property
     def pooled(self) -> ScoreTables:
-        """The scores, where methods with the same settings share their runs."""
+        """The scores; methods with the same settings share their runs."""
         runs = self.scores.evaluations
         parts = [runs]
         for method, domains in self.equal_settings.items():

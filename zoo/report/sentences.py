@@ -46,7 +46,7 @@ _WORDS = {
 
 
 def verdict_sentences(comparisons: Sequence[Comparison]) -> list[str]:
-    """Return one verdict, as text, for each kind of scores and phase."""
+    """Return the verdict on each phase of each comparison, as text."""
     verdicts = []
     for comparison in comparisons:
         for phase in comparison.phases.values():
@@ -63,7 +63,7 @@ def _verdict(comparison: Comparison, phase: Phase) -> Iterator[str]:
     subject = decision.subject or max(sorted(means), key=means.__getitem__)
     tasks = count(len(phase.tasks), "task")
     if all_fail(comparison, phase):
-        yield f"No method solves any task, {phase.name}{comparison.title}, {tasks}."
+        yield f"No method solves any task ({phase.name}{comparison.title}, {tasks})."
         return
     # a method in focus may not be the best, and a single method cannot lead
     leads = subject != comparison.focus and len(means) != 1
@@ -82,7 +82,7 @@ def _verdict(comparison: Comparison, phase: Phase) -> Iterator[str]:
         text = "; ".join(clauses)
         yield f"{text[0].upper()}{text[1:]}."  # `capitalize` would put names of methods in lower case
     elif len(means) > 1:
-        yield "Means without single runs cannot be tested."
+        yield "Published means without scores of single runs cannot be tested."
     yield from _rival(comparison, phase)
 
 
@@ -107,9 +107,9 @@ def _rival(comparison: Comparison, phase: Phase) -> Iterator[str]:
     if needed is not None:
         seeds = "more than" if needed > MAX_SEEDS else "about"
         number = f"{min(needed, MAX_SEEDS):,}"
-        yield f"With this difference and spread, {seeds} {number} seeds per method would decide it."
+        yield f"With this difference and spread, {seeds} {number} seeds per method would decide the comparison."
     elif rival.outcome == Outcome.UNDECIDED and rival.p_value is None:
-        yield f"At least {MIN_SEEDS} seeds are needed to decide this."
+        yield f"At least {MIN_SEEDS} seeds per method are needed to decide the comparison."
 
 
 def _mean(comparison: Comparison, phase: Phase, subject: str) -> str:
@@ -161,8 +161,8 @@ def warnings(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]
         yield f"{len(skipped)} of {len(runs)} run folders are unfinished or excluded."
     if any(method.tally().failed for method in methods.values()):
         yield (
-            "Failed runs (‡) count with their last evaluation after step 0, carried forward to the end; a run that "
-            "failed earlier has no score."
+            "Failed runs (‡) count with their last evaluation after step 0, carried forward to the end; without such "
+            "an evaluation, a failed run has no score."
         )
     yield from _unlike_runs(shown)
     for comparison in comparisons:
@@ -204,7 +204,7 @@ def _departures(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[s
 def _readable(name: str, values: Sequence[Any]) -> str:
     """Return a departure from a protocol as a phrase, e.g. ``offline_steps 3,000 instead of 1,000,000``."""
     value, expected = values
-    # None if the protocol does not contain the setting
+    # `expected` is None if the protocol does not contain the setting
     ending = "" if expected is None else f" instead of {show(expected)}"
     return f"{name} {show(value)}{ending}"
 
@@ -214,11 +214,14 @@ def _left_out(comparison: Comparison, phase: Phase) -> Iterator[str]:
     if not phase.tasks:
         coverage = sorted(phase.coverage.items())
         texts = shortened(f"{name} has {_listed(tasks)}" for name, tasks in coverage)
-        yield f"no aggregates: no environment was run with every method: {'; '.join(texts)}."
+        yield f"no aggregates, because no environment was run with every method: {'; '.join(texts)}."
     elif phase.left_out:
         lacking = by_value({task: tuple(names) for task, names in phase.left_out.items()})
-        missing = [f"{_listed(tasks)} ({_enumerated(names)})" for names, tasks in lacking.items()]
-        yield f"aggregates cover only tasks that all methods have; missing: {'; '.join(missing)}."
+        missing = [
+            f"{_listed(tasks)} (no scores of {_enumerated(names)})"
+            for names, tasks in lacking.items()
+        ]
+        yield f"aggregates cover only tasks that all methods have; left out: {'; '.join(missing)}."
     without = sorted(set(phase.coverage) - set(phase.aggregates))
     if phase.aggregates and without:
         yield f"no aggregate for {_enumerated(without)}: only domain means were published."
@@ -234,13 +237,13 @@ def _unlike_runs(runs: pd.DataFrame) -> Iterator[str]:
     silent = runs[runs["never_reported"].eq(True)]
     for environment, group in silent.groupby("environment"):
         yield (
-            f"{short_name(environment)}: no episode of {_enumerated(group['method'].unique())} reported a success, "
+            f"{short_name(environment)}: no episode of {_enumerated(group['method'].unique())} reported success, "
             "although other runs did; these episodes count as failures."
         )
     for column, words in _SHOULD_AGREE.items():
         for environment, part in runs.dropna(subset=column).groupby("environment"):
             if part[column].nunique() > 1:
-                yield f"{short_name(environment)}: runs differ in {words}, which may explain differences in score."
+                yield f"{short_name(environment)}: runs differ in {words}; this may explain differences in score."
     for name, codes in runs.groupby("method")["code"].nunique().items():
         if codes > 1:
             yield f"{name}: runs were trained with {codes} versions of the algorithm's source file."
@@ -256,10 +259,10 @@ def _few_seeds(comparisons: Sequence[Comparison], methods: Methods) -> Iterator[
                 seeds[name] = min(seeds.get(name, cell.seeds[0]), cell.seeds[0])
     few = [f"{name} ({number})" for name, number in seeds.items() if number < MIN_SEEDS]
     if few:
-        text = f"Fewer than {MIN_SEEDS} seeds: {', '.join(few)}. Only means and differences have intervals, with one"
-        text += " seed none"
+        text = f"Fewer than {MIN_SEEDS} seeds: {', '.join(few)}. Only means and differences have intervals;"
+        text += " with one seed, nothing has an interval"
         if min(seeds.values()) < 3:
-            text += "; with two seeds, even these can be too narrow"
+            text += "; with two seeds, intervals can be too narrow"
         yield f"{text}."
 
 

@@ -58,7 +58,7 @@ class Evidence:
         return self.means[x] - self.means[y] if self.means else None
 
     def p_value(self, pair: Pair) -> float | None:
-        """Return the two-sided p value for X and Y having equal scores; None if the variance of runs is unknown."""
+        """Return the two-sided p value of the hypothesis of equal scores; None if the variance of runs is unknown."""
         x, y = pair
         difference = self.difference(pair)
         if difference is None:
@@ -94,7 +94,7 @@ def decide(comparison: Comparison, phase: Phase, evidence: Evidence) -> Phase:
         test = "t-test of the difference of means" if evidence.means else "rank test over tasks"
         scope = f"with {subject}" if comparison.focus == subject else "between all methods"
         tests = count(len(p_values), "comparison")
-        tested = f"{test}, 5% after Holm's correction for the {tests} {scope}"
+        tested = f"{test}, significant at 5% after Holm's correction for the {tests} {scope}"
     return replace(phase, decision=Decision(subject, tested, level, verdicts, rival, needed))
 
 
@@ -102,11 +102,11 @@ def _p_values(comparison: Comparison, phase: Phase, evidence: Evidence) -> dict[
     """Return pair -> p value after Holm's correction, for the family of tests; names in a pair are sorted."""
     family = list(combinations(sorted(evidence.scores), 2))
     family = [pair for pair in family if are_comparable(phase, comparison.methods, *pair)]
-    # a leader is chosen by the scores, so its family contains all pairs; a focus is chosen before seeing them
+    # a leader is chosen by the scores, so its family contains all pairs; a focus is chosen regardless of scores
     if comparison.focus in evidence.scores:
         family = [pair for pair in family if comparison.focus in pair]
     p_values = {pair: evidence.p_value(pair) for pair in family}
-    # tests that are impossible do not count towards the family's size, which the correction uses
+    # impossible tests do not count towards the family's size, on which the correction depends
     tested = {pair: p for pair, p in p_values.items() if p is not None}
     return dict(zip(tested, holm([*tested.values()]).tolist(), strict=True))
 
@@ -114,7 +114,7 @@ def _p_values(comparison: Comparison, phase: Phase, evidence: Evidence) -> dict[
 def _subject(comparison: Comparison, evidence: Evidence) -> str | None:
     """Return the subject of the verdicts: the focus, otherwise the leading method with single runs.
 
-    If scores cannot be averaged, the leading method has the highest sum of probabilities of improvement.
+    If scores cannot be averaged, the leading method is the one with the highest sum of probabilities of improvement.
     """
     if comparison.focus in evidence.scores:
         return comparison.focus
@@ -192,7 +192,7 @@ def are_comparable(phase: Phase, methods: Methods, x: str, y: str) -> bool:
 
 
 def rank_p_value(x: Scores, y: Scores) -> float | None:
-    """Return the two-sided p value for two methods having equal scores; None if a task has only one run of a method.
+    """Return the two-sided p value of the hypothesis of equal scores; None if a method has only one run on a task.
 
     This is the Wilcoxon-Mann-Whitney test with ties, summed over tasks with equal weights. The statistic is P(X > Y)
     minus one half, divided by its standard deviation under random permutations of each task's runs; its distribution is
@@ -206,7 +206,7 @@ def rank_p_value(x: Scores, y: Scores) -> float | None:
         if min(count_x, count_y) < 2:
             return None
         ranks = stats.rankdata(np.append(runs, y[task]))
-        # mean rank of x's runs among all runs minus that among x's runs: the mean number of runs of y below a run of x
+        # mean rank of x's runs among all runs, minus that among x's runs: the mean number of y's runs below a run of x
         away += (ranks[:count_x].mean() - (count_x + 1) / 2) / count_y - 0.5
         variance += ranks.var(ddof=1) / ((count_x + count_y) * count_x * count_y)
     return 2 * float(special.ndtr(-abs(away) / np.sqrt(variance))) if variance else 1.0

@@ -30,7 +30,7 @@ MIN_SEEDS = 5
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and its interval, or None if the data do not allow one."""
+    """A number and its interval; the interval is None if the data do not allow one."""
 
     point: float
     interval: Range | None = None
@@ -58,9 +58,8 @@ class Curve:
     def table(self) -> pd.DataFrame:
         """Return a table with columns ``value``, ``low`` and ``high``; bounds are NaN without an interval."""
         low, high = self.bounds
-        has_width = ~np.isclose(
-            low, high, rtol=1e-9, atol=0
-        )  # the tolerance of `math.isclose` in `estimate`
+        # the tolerance of `math.isclose` in `estimate`
+        has_width = ~np.isclose(low, high, rtol=1e-9, atol=0)
         low, high = np.where(has_width, self.bounds, np.nan)
         return pd.DataFrame({"value": self.points, "low": low, "high": high})
 
@@ -97,7 +96,7 @@ MAX_SEEDS = 1 << 20
 class Mean:
     """Means over tasks, or differences of two means, at every evaluation, with their standard errors.
 
-    All arrays have shape (evaluations,). Errors are NaN if a task has one run.
+    All arrays have shape (evaluations,). Errors are NaN if a task has only one run.
 
     :param points: the means.
     :param errors: their standard errors.
@@ -111,8 +110,8 @@ class Mean:
     def __sub__(self, subtrahend: Mean) -> Mean:
         """Return the difference of two independent means.
 
-        The difference has the smaller of the two means' degrees of freedom. With the larger number of Welch's test, up
-        to 22% of tests of equal methods would be significant (three seeds against twelve, on one task).
+        The difference has the smaller of the two means' degrees of freedom. With Welch's degrees of freedom, which are
+        larger, up to 22% of tests of equal methods would be significant (three seeds against twelve, on one task).
         """
         errors = np.hypot(self.errors, subtrahend.errors)
         freedom = np.minimum(self.freedom, subtrahend.freedom)
@@ -131,7 +130,7 @@ class Mean:
         return Curve(self.points, np.clip([self.points - half, self.points + half], *limits))
 
     def p_value(self) -> float | None:
-        """Return the two-sided p value for the first mean being zero, or None if its error is unknown or zero.
+        """Return the two-sided p value of the first mean being zero, or None if its error is unknown or zero.
 
         With an error of zero, all runs are equal, which tells nothing about other seeds.
         """
@@ -163,9 +162,9 @@ def mean(scores: Scores, episodes: Episodes | None = None) -> Mean:
 
 
 def seed_variances(scores: Scores, episodes: Episodes | None = None) -> Array:
-    """Return the variance of one run of each task, shape (tasks, evaluations); NaN if a task has one run.
+    """Return the variance of one run of each task, shape (tasks, evaluations); NaN if a task has only one run.
 
-    This is the sample variance over runs, but at least p (1 - p) / m for success rates of m episodes: even equally
+    This is the sample variance over runs, but at least p (1 - p) / m for success rates p of m episodes: even equally
     good seeds have this variance, so runs that agree by chance must not look exact. To estimate p, two successes and
     two failures are added to all episodes of the task (Agresti and Coull 1998), because otherwise a rate of 0 or 1
     would look exact.
@@ -181,9 +180,8 @@ def seed_variances(scores: Scores, episodes: Episodes | None = None) -> Array:
         if episodes is not None:
             total = len(runs) * episodes[task]
             rate = (runs.mean(axis=0) * total + 2) / (total + 4)
-            variance = np.maximum(
-                variance, rate * (1 - rate) / episodes[task]
-            )  # `maximum` keeps NaN
+            # `maximum` keeps NaN
+            variance = np.maximum(variance, rate * (1 - rate) / episodes[task])
         variances.append(variance)
     return np.array(variances)
 

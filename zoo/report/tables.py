@@ -31,7 +31,7 @@ NOT_KNOWN = "-"
 """Text of an unknown entry."""
 _NOT_STATED = "not stated"
 LONGEST_NAME = 40
-"""Longest line of a method's name, in characters; longer names, which list many settings, are wrapped."""
+"""Longest line of a method's name, in characters; a name that lists many settings is wrapped onto several lines."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class TableEntry:
 
     :param detail: an interval, or other text in small print.
     :param numbers: what the CSV file contains instead of the text: suffix of the column name -> unrounded number;
-        scores are fractions.
+        success rates are fractions.
     """
 
     text: str
@@ -77,7 +77,7 @@ class Table:
 
     @classmethod
     def of(cls, name: str, title: str, caption: str, rows: Sequence[Row]) -> Table:
-        """Return a table of rows with the same headings, without columns that have no known entry."""
+        """Return a table of rows that share their headings; columns in which every entry is unknown are omitted."""
         # dtype object, because pandas would otherwise convert None to NaN
         frame = pd.DataFrame(rows, dtype=object).map(_entry)
         is_known = frame.map(lambda entry: entry.text != NOT_KNOWN)
@@ -101,7 +101,7 @@ def _entry(content: TableEntry | str | None) -> TableEntry:
 
 
 def digits_of(kind: ScoreKind, estimates: Iterable[Estimate | None]) -> int:
-    """Return the number of decimals of estimates shown together."""
+    """Return the number of decimals for estimates that are shown together."""
     values = []
     for estimate in filter(None, estimates):
         values += [estimate.point, *(estimate.interval or ())]
@@ -109,7 +109,7 @@ def digits_of(kind: ScoreKind, estimates: Iterable[Estimate | None]) -> int:
 
 
 def digits_of_differences(kind: ScoreKind, differences: Iterable[Estimate | None]) -> int:
-    """Return the number of decimals of differences: one more if an end of an interval would be rounded to 0."""
+    """Return the number of decimals for differences: one more than usual if an interval's end would be rounded to 0."""
     estimates = [difference for difference in differences if difference]
     digits = digits_of(kind, estimates)
     ends = [kind.scale * end for difference in estimates for end in difference.interval or ()]
@@ -118,11 +118,11 @@ def digits_of_differences(kind: ScoreKind, differences: Iterable[Estimate | None
 
 
 def number_text(value: float, digits: int, sign: str = "-") -> str:
-    """Return a number with some decimals and a true minus sign.
+    """Return a number as text, with ``digits`` decimals and a true minus sign.
 
     :param sign: ``"+"`` to show the sign of positive numbers.
     """
-    # rounded first, so that the order of a sum does not decide ties; `z` removes the sign of zero
+    # round the number first, so that rounding errors of a sum do not decide ties; `z` removes the sign of zero
     return f"{round(value, 9):{sign}z,.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
@@ -151,7 +151,7 @@ def _score_entries(
 ) -> dict[str, TableEntry]:
     """Return the scores of a row or column; the best is bold, unless its method has unfinished runs.
 
-    Only the best is bold, so that bold never contradicts a test.
+    Bold marks only the best mean, whether or not it is significantly better, so it cannot contradict a test.
 
     :param field: the field of `Cell` that contains the scores.
     """
@@ -178,7 +178,7 @@ def p_text(p_value: float | None) -> str:
     """Return a p value as text."""
     if p_value is None:
         return NOT_KNOWN
-    if p_value < 0.001:  # "0.000" would mean that chance is impossible
+    if p_value < 0.001:  # "0.000" would look like a p value of exactly 0
         return "< 0.001"
     return f"{p_value:.3f}"
 
@@ -214,10 +214,10 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
     if any(v.difference for v in decision.verdicts):
         sentences.append(
             f"Difference: mean of {subject} minus mean of the other method, with a {100 * (1 - decision.level):.4g}% "
-            f"t-interval over seeds, which excludes 0 if p is at most {SIGNIFICANT:g}."
+            f"t-interval over seeds; the interval excludes 0 if p is at most {SIGNIFICANT:g}."
         )
     if any(v.over_tasks and v.over_tasks.interval for v in decision.verdicts):
-        sentences.append("Over tasks: its 95% t-interval for similar tasks.")
+        sentences.append("Over tasks: 95% t-interval of the difference for similar tasks.")
     if decision.tested:
         sentences.append(f"p and verdict: {decision.tested}.")
     if any(v.outcome == Outcome.EQUAL for v in decision.verdicts):
@@ -253,8 +253,9 @@ def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
     if not only_task(comparison) and phase.suite is None:
         tasks += f" ({', '.join(places_of(phase.tasks))})"
     caption = (
-        f"{kind.caption} on {tasks}, with 95% intervals over seeds: t for the mean, bootstrap for the IQM (the mean of "
-        f"the middle half of all runs) from {MIN_SEEDS} seeds on. Bold: the best; this is not a test."
+        f"{kind.caption} on {tasks}, with 95% intervals over seeds: t-intervals for the mean and, with at least "
+        f"{MIN_SEEDS} seeds, bootstrap intervals for the IQM (the mean of the middle half of all runs). Bold: the "
+        "best; its lead may not be significant."
     )
     title = "Scores" if only_task(comparison) else "Aggregates"
     return _phase_table("aggregates", title, comparison, phase, caption, rows)
@@ -270,7 +271,7 @@ def domains_table(comparison: Comparison, phase: Phase) -> Table:
     rows = pd.DataFrame(columns, dtype=object).fillna(NOT_KNOWN).to_dict("index")
     caption = (
         "Success in %, mean over the tasks of a domain (their number in brackets), with 95% t-intervals over seeds; "
-        "-: not all of them were run. Bold: best of the column."
+        "-: not all tasks of the domain were run. Bold: the best of the column."
     )
     return _phase_table("domains", "Domains", comparison, phase, caption, rows)
 
@@ -335,7 +336,7 @@ def _phase_table(
 ) -> Table:
     """Return a table about one phase and kind of scores.
 
-    :param rows: the rows, or method -> its row without the column of methods; these are sorted by `ranking`.
+    :param rows: the rows, or method -> its row without the column of methods; a mapping is sorted by `ranking`.
     :param heading: heading of the column of methods.
     """
     if isinstance(rows, Mapping):
@@ -343,7 +344,7 @@ def _phase_table(
         titles = {m: TableEntry(comparison.methods[m].title, numbers={"": m}) for m in ordered}
         rows = [{heading: titles[method], **rows[method]} for method in ordered]
     if any(comparison.methods[method].tally().failed for method in phase.coverage):
-        caption += " ‡: runs of the method failed; it is never bold."
+        caption += " ‡: some runs of the method failed, so it is never bold."
     title = f"{title}, {phase.name}{comparison.title}"
     if phase.aggregates and name in ("verdict", "aggregates"):
         title += f", {only_task(comparison) or phase.tasks_label}"
@@ -354,7 +355,7 @@ def _phase_table(
 
 
 def to_csv(table: Table) -> str:
-    """Return a table as CSV: numbers are unrounded, scores are fractions, intervals have two columns of their own."""
+    """Return a table as CSV: numbers are unrounded, success rates are fractions, and intervals have two columns."""
     columns: dict[str, list[Any]] = {}
     for name, entries in table.frame.items():
         for ending in dict.fromkeys(ending for entry in entries for ending in entry.written):
@@ -363,7 +364,7 @@ def to_csv(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """Return a table in LaTeX; it requires the package booktabs."""
+    """Return a table as LaTeX code, which requires the package booktabs."""
 
     def cell(entry: TableEntry) -> str:
         text = latex(entry.plain)
@@ -390,5 +391,5 @@ _LATEX = str.maketrans({
 
 
 def latex(text: str) -> str:
-    """Return a text escaped for LaTeX; unlike in pandas, minus signs are true ones."""
+    """Return a text escaped for LaTeX, including true minus signs, which pandas does not escape."""
     return text.translate(_LATEX)

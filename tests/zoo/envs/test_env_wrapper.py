@@ -61,7 +61,7 @@ def test_wrappers_are_recorded_in_one_form(value, checked):
     [
         ("nowhere_at_all:Wrapper", "must name classes that Python finds"),
         ("subprocess:Popen", "must name subclasses of gymnasium.Wrapper"),
-        ([{HALVED: {"speed": 1}}], "does not take .* with the arguments"),
+        ([{HALVED: {"speed": 1}}], "does not accept .* with the arguments"),
     ],
 )
 def test_wrappers_that_cannot_be_made_are_refused(wrappers, message):

@@ -113,7 +113,7 @@ def test_info_is_success_under_both_names_and_nothing_else():
     {
         "cube-double-play-singletask-task2-v0": "unknown .*closest: cube-double-singletask-task2",
         "no_such_package:Toy-v0": "unknown environment `no_such_package:Toy-v0`",
-        "data-gone": "`data-gone` is a placeholder for data without environment",
+        "data-gone": "`data-gone` is a placeholder for data without an environment",
         "cube-double-v0": "goal-conditioned.*cube-double-singletask-task1-v0",
         "CartPole-v1": r"`CartPole-v1` has the action space Discrete",
     }.items(),
@@ -124,7 +124,7 @@ def test_an_environment_that_cannot_be_used_is_refused_by_name(env_id, message):
 
 
 def test_fixed_actions_and_unknown_arguments_are_refused(monkeypatch):
-    with refuses(r"does not take these arguments, got \{'speed': 2\}"):
+    with refuses(r"does not accept the arguments \{'speed': 2\}"):
         make_env("Toy-v0", speed=2)
     space = gymnasium.spaces.Box(np.array([-1, 0], np.float32), np.array([1, 0], np.float32))
     monkeypatch.setattr(toys.ToyEnv, "action_space", space)

@@ -61,9 +61,9 @@ def test_runs_shorter_than_those_of_a_file_are_not_compared(tmp_path, written):
 @pytest.mark.parametrize(
     ("row", "column", "value", "expected"),
     [
-        (3, "phase", "later", "a phase of offline, online"),
-        (2, "step", "1e400", "a seed or seeds, a step"),
-        (4, "score", "1.2", "a score of its kind, such as success from 0 to 1"),
+        (3, "phase", "later", "one of the phases offline, online"),
+        (2, "step", "1e400", "whole numbers as seed"),
+        (4, "score", "1.2", "a score in the range of its kind, e.g. success from 0 to 1"),
         (5, "method", "", "a method"),
         (7, "seed", "0", "one row for each"),
     ],

@@ -192,5 +192,5 @@ def test_where_all_fail_no_method_leads():
     scores = {"ours": [[0.0] * 5] * 5, "rival": [[0.0] * 5] * 5}
     comparison = comparison_of_scene(scores)
     (text,) = verdict_sentences([comparison])
-    assert text == "No method solves any task, offline, 5 tasks."
+    assert text == "No method solves any task (offline, 5 tasks)."
     assert not comparison.phases["offline"].decision.verdicts
