@@ -1,4 +1,4 @@
-"""List, convert and check datasets, OGBench's and the user's, for ``zoo dataset``."""
+"""List, convert and check OGBench's and the user's datasets, for ``zoo dataset``."""
 
 import contextlib
 import warnings
@@ -84,7 +84,9 @@ def check(
     source = _source_of(name, folder)
     if not is_custom(source):
         if env or env_kwargs or gym_packages or action_range or reward_from:
-            raise UsageError(f"OGBench's {name} takes no further flags; they are for your data")
+            raise UsageError(
+                f"OGBench's {name} takes only --dataset-dir; other flags are for your data"
+            )
         result["files"] = _check_ogbench(parse_name(source).spec, folder, findings)
     elif name in TASKS or env is not None:
         # import what training imports, so that the same environments are registered
@@ -115,7 +117,7 @@ def check(
 
 
 def _source_of(name: str, folder: Folder) -> str:
-    """Return the path of the data if the name is a task of robomimic or D4RL, otherwise the name."""
+    """Return the path or Minari id of the data if the name is a task of robomimic or D4RL, otherwise the name."""
     return find_data(TASKS[name], folder) if name in TASKS else name
 
 
@@ -141,7 +143,7 @@ def _recording(findings: list[Result], **columns: str) -> Iterator[None]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter(
             "always"
-        )  # otherwise only the first file with a warning would show it
+        )  # otherwise Python would hide the same warning about a second file
         try:
             yield
         except BROKEN as error:
@@ -151,7 +153,7 @@ def _recording(findings: list[Result], **columns: str) -> Iterator[None]:
 
 
 def _counts(content: Transitions) -> Result:
-    """Return the numbers of trajectories and transitions, the sizes of vectors, and statistics of returns."""
+    """Return the numbers of trajectories and transitions, observation and action sizes, and statistics of returns."""
     ends = np.flatnonzero(content.ends)
     rewards = content.arrays["rewards"][content.valid]
     masks = content.arrays["masks"][content.valid]

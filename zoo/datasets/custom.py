@@ -31,8 +31,8 @@ from zoo.terminal.errors import UsageError, as_usage_error
 def find_data(task: Task, dataset_dir: Folder = None, *, generate: bool = False) -> str:
     """Return the source of a task's data for `zoo.datasets.formats.read.read_source`.
 
-    :param dataset_dir: folder of datasets; None for the default of the benchmark's package.
-    :param generate: whether to generate the data, which is not possible and therefore rejected.
+    :param dataset_dir: folder of datasets; None for the default folder of the benchmark's package.
+    :param generate: whether the user asked to generate the data; rejected, because these data cannot be generated.
     :raises UsageError: if the data are missing and cannot be downloaded.
     """
     if generate:
@@ -87,7 +87,7 @@ def load_custom(
     check_fit(source, content, env_name(env), spaces, action_range)
     arrays = compact(content)
     if action_range is not None:
-        # convert to the environment's units; otherwise one fingerprint could mean two action ranges
+        # convert to the environment's units; otherwise two action ranges could have the same fingerprint
         low, high = action_range
         _, action_space = spaces
         shares = (arrays["actions"] - np.float32(low)) / np.float32(high - low)
@@ -120,7 +120,7 @@ def spaces_for(
         # The module before the colon only names the package of the environment.
         if recorded_in.rpartition(":")[2] not in names:
             warnings.warn(
-                f"{source} was recorded in {recorded_in}, and --env is {env_id}", stacklevel=3
+                f"{source} was recorded in {recorded_in}, but --env is {env_id}", stacklevel=3
             )
     observations = env.observation_space
     layer: Any = env
@@ -159,7 +159,7 @@ def check_fit(
     warn_of_constant_rewards(source, content)
     if isinstance(observation_space, Dict):
         raise UsageError(
-            f"`observations` must be a Dict as in {env_id}, which no file contains; load it in Python (docs/pixels.md)",
+            f"{env_id} has Dict observations, which no dataset file contains; load the data in Python (docs/pixels.md)",
         )
     for key, space in zip(("observations", "actions"), spaces, strict=True):
         expected = space.shape or ()
@@ -202,14 +202,14 @@ def register_dataset_only_env(
     content: Transitions,
     limits: tuple[float, float] | None,
 ) -> None:
-    """Register a placeholder for the environment of some data.
+    """Register a placeholder environment for data without one.
 
     :param content: the data.
-    :param limits: the lowest and the highest action; None for -1 and 1 if all actions are within them, otherwise for
+    :param limits: the lowest and the highest action. None means -1 and 1 if all actions are between these, otherwise
         the range of each action coordinate in the data.
     :raises UsageError: for images.
     """
-    # Action bounds must come from the data, because nothing else describes the environment that recorded them.
+    # Action bounds must come from the data, because nothing else describes the environment of the recording.
     observations = content.arrays["observations"]
     actions = content.arrays["actions"].astype(np.float32)
     if observations.ndim > 2:
@@ -224,7 +224,7 @@ def register_dataset_only_env(
     high = np.where(
         high > low, high, low + 1
     )  # a coordinate that never changes would have an empty range
-    # Gymnasium would warn if a process registered the same data again with other limits.
+    # Otherwise Gymnasium would warn if a process registered the same data again with other limits.
     gymnasium.registry.pop(env_id, None)
     gymnasium.register(
         env_id,

@@ -47,16 +47,16 @@ def download_dataset(
 ) -> list[Path]:
     """Download a dataset and return its training files.
 
-    Most datasets consist of a training and a validation file, large ones of several training files. Of several files,
-    those that exist are kept, even if only their converted form exists.
+    Large datasets consist of several training files, other datasets of a training and a validation file. Unless
+    replaced, existing files of a large dataset are kept, even if only their converted form exists.
 
-    :param transitions: of several files, download only the first ones with this many transitions; None for all.
+    :param transitions: of several files, download only as many as contain this many transitions; None for all.
     :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
     """
     spec = parse_name(name).spec
     if not spec.hosted:
         raise UsageError(
-            f"{spec.name} cannot be downloaded: OGBench hosts no file of it; "
+            f"{spec.name} cannot be downloaded, because OGBench does not host it; "
             f"generate it with `zoo dataset generate {spec.name}`"
         )
     train = training_files(spec, dataset_dir, transitions)
@@ -69,7 +69,7 @@ def download_dataset(
         if not files:
             keep_existing(train[-1], existing)
         elif spec.files == 1 and (existing == "replace" or not validation.exists()):
-            # The training file is last, so that the dataset is complete if it exists.
+            # The training file is last, so that it exists only if the dataset is complete.
             files = [validation, single]
         for file in files:
             _download_file(file, spec)
@@ -110,7 +110,7 @@ def _download_file(file: Path, spec: DatasetSpec) -> None:
 def _transfer(url: str, part: Path) -> None:
     """Send one request, and append the response to the partial file."""
     start = part.stat().st_size if part.exists() else 0
-    # Request no HTTP compression: the file is compressed already, and Range headers must count its own bytes.
+    # Request the file without HTTP compression: it is compressed already, and Range headers must count its own bytes.
     headers = {"Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"

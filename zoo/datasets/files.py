@@ -25,13 +25,13 @@ Item = TypeVar("Item")
 DEFAULT_DATASET_DIR = "~/.ogbench/data"
 """OGBench's default folder, so that OGBench and the zoo share downloaded files."""
 ARRAYS = "arrays"
-"""Folder of converted arrays, next to the files of a dataset of several files."""
+"""Folder of converted arrays, next to the original files, for datasets of several files."""
 RECORD = "shard.json"
 """Metadata file in a folder of converted arrays."""
 OFFICIAL = "3.4.0 or older"
 """MuJoCo version with which OGBench's datasets were generated."""
 Folder: TypeAlias = str | Path | None
-"""A folder of datasets; None is the default one."""
+"""A folder of datasets; None is the default folder."""
 
 
 def dataset_files(name: str, dataset_dir: Folder = None) -> tuple[Path, Path]:
@@ -54,7 +54,7 @@ def training_files(
 ) -> list[Path]:
     """Return the paths of a dataset's training files, one or several, in order, whether they exist or not.
 
-    :param transitions: of several files, return only the first ones with this many transitions; None for all.
+    :param transitions: of several files, return only as many as contain this many transitions; None for all.
     """
     path = data_path(spec, dataset_dir)
     if spec.files == 1:
@@ -69,7 +69,7 @@ def training_files(
 def missing_files(
     spec: DatasetSpec, dataset_dir: Folder, transitions: int | None = None
 ) -> list[Path]:
-    """Return the training files that are missing, both in their original and in their converted form."""
+    """Return the training files of which neither the original nor the converted form exists."""
     missing = []
     for path in training_files(spec, dataset_dir, transitions):
         # Users may delete the original files after the conversion.
@@ -107,7 +107,7 @@ def locked_for_writing(path: Path) -> Iterator[None]:
 def keep_existing(train: Path, existing: str) -> bool:
     """Return whether to keep an existing dataset.
 
-    :param train: its training file. It is written last, so the dataset is complete if it exists.
+    :param train: the dataset's training file, which is written last, so it exists only if the dataset is complete.
     :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
     :raises UsageError: if it exists and ``existing`` is ``"refuse"``.
     """
@@ -124,7 +124,7 @@ def dataset_file(path: Path, origin: str = "") -> Iterator[Path]:
 
     The old checksum is removed first and the new one is written last, so a crash never leaves a wrong checksum.
 
-    :param origin: how the file was created, for :func:`recorded_origin`; `sha256sum -c` reads it as a comment.
+    :param origin: how the file was created, for :func:`recorded_origin`; a comment for `sha256sum -c`.
     """
     with atomic_path(path) as temporary:
         yield temporary

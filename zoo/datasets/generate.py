@@ -1,6 +1,6 @@
 """Generate OGBench's datasets: child processes simulate the episodes, which are then joined.
 
-The child processes use only numerical kernels that all x86-64 processors with AVX2 support. Therefore datasets are
+The child processes use only numerical kernels that run on every x86-64 processor with AVX2. Therefore datasets are
 bitwise identical on all of these processors, and for any number of processes.
 """
 
@@ -41,7 +41,7 @@ KERNELS = {
         "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR X86_V4"
     ),
 }
-"""Environment variables that select kernels which all processors with AVX2 support; for all versions of NumPy."""
+"""Environment variables that select kernels for every processor with AVX2, in all versions of NumPy."""
 
 Job = tuple[str, int, Path]
 """An episode to simulate: its split, number and file."""
@@ -66,8 +66,8 @@ def generate_dataset(
     :param name: name of an OGBench dataset.
     :param dataset_dir: None for OGBench's folder, or for a folder in it if the size differs from OGBench's.
     :param num_episodes: training episodes; the validation file has a tenth of them, at least one.
-    :param dataset_size: training transitions, instead of episodes, rounded up to whole episodes; if both are None,
-        OGBench's size.
+    :param dataset_size: training transitions, instead of `num_episodes`, rounded up to whole episodes. If both are
+        None, the dataset has OGBench's size.
     :param episode_steps: transitions per episode; None for OGBench's number.
     :param num_workers: number of processes; None for one per core.
     :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
@@ -106,7 +106,7 @@ def generate_dataset(
         if missing:
             _simulate(spec, seed, missing, min(num_workers or available_cores(), len(missing)))
         episode_files = [file for _, _, file in jobs]
-        # The training file is written last, so that the dataset is complete if it exists.
+        # The training file is written last, so that it exists only if the dataset is complete.
         origin = f"MuJoCo {version('mujoco')}, seed {seed}"
         _join(episode_files[episodes:], files[1], origin)
         _join(episode_files[:episodes], files[0], origin)

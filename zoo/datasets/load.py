@@ -52,8 +52,8 @@ def load_dataset(
     :param dataset: source of missing files: ``"download"``, ``"generate"``, or ``"auto"`` for the first of the two
         that works; or the path of a file, or of a folder of files, to use instead.
     :param dataset_size: use only the first whole trajectories with at least this many transitions; None for all.
-    :param sparse: use a reward of -1 until the task is achieved and 0 afterwards, instead of minus OGBench's number of
-        open sub-goals.
+    :param sparse: use a reward of -1 until the task is achieved and 0 afterwards, instead of OGBench's reward, which is
+        minus the number of open sub-goals.
     :param replace_interval: with several files, gradient steps until training switches to the next file.
 
     >>> data = load_dataset("cube-single-play-singletask-v0", dataset_dir="data", dataset_size=20_000)  # doctest: +SKIP
@@ -77,7 +77,7 @@ def load_dataset(
             check_headers(path, name.spec)
             digest, arrays = read_arrays(path, name.spec)
         rewards, masks = relabel(arrays, env)
-    # in manipulation tasks, OGBench's reward is minus the number of open sub-goals; success is 0 in both
+    # in manipulation tasks, OGBench's reward is minus the number of open sub-goals, so 0 also means success there
     if sparse:
         rewards = np.where(rewards != 0.0, np.float32(-1.0), np.float32(0.0))
     # `read_arrays` has checked the arrays, so `compact_transitions` need not check them again.
@@ -143,10 +143,10 @@ Tasks = dict[int, Any]
 class ConvertedShard:
     """One file of a dataset, converted to raw arrays for training, with the rewards of every task.
 
-    :param solved: number of a task, as text -> the number of states that achieve it.
-    :param sizes: file of an array -> its size in bytes.
-    :param sha256: digest of the original file; ``bytes`` and ``modified`` (nanoseconds) also describe this file.
-    :param environment: environment that computed the rewards, with the version ``ogbench`` of OGBench.
+    :param solved: number of a task, as text -> number of states that achieve the task.
+    :param sizes: name of an array's file -> size in bytes.
+    :param sha256: digest of the original file, whose size is ``bytes`` and modification time ``modified`` (ns).
+    :param environment: environment that computed the rewards, in version ``ogbench`` of OGBench.
     """
 
     folder: Path
@@ -164,7 +164,7 @@ class ConvertedShard:
         """Return the part that training uses.
 
         :param task: the task whose rewards are used, 1 to 5.
-        :param min_transitions: use the first whole trajectories with at least this many transitions, or all.
+        :param min_transitions: use the first whole trajectories with at least this many transitions, or all if fewer.
         """
         files = {}
         for name in ("observations", "actions", "terminals", "final_observations"):
@@ -204,7 +204,7 @@ def load_shards(
     remaining = total
     if size is not None:
         remaining = size
-    # training uses one shard after the other, so each shard keeps its own end
+    # training uses one shard after the other, so `dataset_size` is applied to each shard, not to joined arrays
     parts = []
     for shard in converted:
         # only the last file may be cut, because `convert_shards` returns no more files than the size needs
@@ -226,7 +226,7 @@ def shard_names(folder: Path) -> list[str]:
 
 
 def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None) -> list[ConvertedShard]:
-    """Convert the files of a dataset that are not converted yet, one at a time; a file that is done stays done.
+    """Convert the files of a dataset that are not converted yet, one at a time; an interruption keeps converted files.
 
     :param size: convert only the first files with at least this many transitions; None converts all.
     """
@@ -244,7 +244,7 @@ def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None) -> list
             shard = find_converted(folder, name, spec)
             if shard is None and not tasks:
                 tasks = stack.enter_context(_converting(folder, spec))
-                # Another process may have converted it while this one waited for the lock.
+                # Another process may have converted the file while this one waited for the lock.
                 shard = find_converted(folder, name, spec)
             if shard is None:
                 log.info("converting %s (%d of %d)", name, number, len(names))
@@ -258,7 +258,7 @@ def _converting(folder: Path, spec: DatasetSpec) -> Iterator[Tasks]:
     """Hold the lock of the converted files and yield the tasks."""
     with locked_for_writing(folder / ARRAYS), contextlib.ExitStack() as stack:
         (folder / ARRAYS).mkdir(exist_ok=True)
-        for unfinished in (folder / ARRAYS).glob(".*"):  # of a process that was killed
+        for unfinished in (folder / ARRAYS).glob(".*"):  # left by a process that was killed
             shutil.rmtree(unfinished)
         tasks: Tasks = {}
         for task, env_id in spec.task_env_ids.items():
@@ -267,7 +267,7 @@ def _converting(folder: Path, spec: DatasetSpec) -> Iterator[Tasks]:
 
 
 def find_converted(folder: Path, name: str, spec: DatasetSpec) -> ConvertedShard | None:
-    """Return a converted file if it exists, is intact, and comes from the original next to it for this environment."""
+    """Return a converted file if it is intact and fits the environment and, if not deleted, the original file."""
     target = folder / ARRAYS / name
     source = folder / f"{name}.npz"
     try:
@@ -286,7 +286,7 @@ def find_converted(folder: Path, name: str, spec: DatasetSpec) -> ConvertedShard
 
 
 def _convert(folder: Path, name: str, spec: DatasetSpec, tasks: Tasks) -> ConvertedShard:
-    """Convert one file; its folder is written atomically."""
+    """Convert one file; the folder of its arrays is written atomically."""
     source = folder / f"{name}.npz"
     target = folder / ARRAYS / name
     state = source.stat()
@@ -302,7 +302,7 @@ def _convert(folder: Path, name: str, spec: DatasetSpec, tasks: Tasks) -> Conver
         observations = arrays.pop("observations")
         np.save(temporary / "final_observations", observations[~valid])
         np.save(temporary / "observations", observations[valid])
-        del observations  # the largest array, before the arrays of every task are created
+        del observations  # free the largest array before the arrays of every task are created
         solved = {}
         for task, env in tasks.items():
             rewards, masks = relabel(arrays, env)
@@ -322,6 +322,6 @@ def _convert(folder: Path, name: str, spec: DatasetSpec, tasks: Tasks) -> Conver
             ogbench=version("ogbench"),
         )
         record = asdict(shard)
-        del record["folder"]  # the record is in this folder, which may move
+        del record["folder"]  # the record is stored in this folder, which may be moved
         (temporary / RECORD).write_text(json.dumps(record) + "\n", encoding="utf-8")
     return shard

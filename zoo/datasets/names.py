@@ -21,7 +21,7 @@ NUM_TASKS = 5  # every OGBench environment below has tasks 1 to 5
 _ORACLE_FAMILIES = ("pointmaze", "cube", "scene", "puzzle")
 
 # Columns: environments, kinds, files, training episodes per file, transitions per episode. Datasets of several files
-# are the large ones, of 100 million transitions.
+# have 100 million transitions.
 _TABLE = """
 pointmaze-medium,pointmaze-large,pointmaze-teleport                   navigate     1   1000  1000
 pointmaze-giant                                                       navigate     1    500  2000
@@ -48,8 +48,8 @@ cube-quadruple                                                        noisy     
 humanoidmaze-giant                                                    navigate    25   1000  4000
 """
 
-# OGBench has the environment and the oracle, but does not host a file of standard size. The number of episodes, 1000,
-# is that of a shard of its large dataset.
+# OGBench has the environment and the oracle, but does not host a dataset of standard size. These datasets have as many
+# episodes (1000) as a file of the environment's large dataset.
 _GENERATED_ONLY = ("cube-octuple-play-v0", "cube-octuple-noisy-v0")
 
 # Families whose datasets also exist with image observations, under names that start with `visual-`.
@@ -62,7 +62,7 @@ class DatasetSpec:
 
     :param name: file name without extension, e.g. ``"cube-double-play-v0"``.
     :param environment: environment without version, e.g. ``"cube-double"``.
-    :param kind: how it was collected: ``"play"``, ``"noisy"``, ``"navigate"``, ``"stitch"`` or ``"explore"``.
+    :param kind: how the data were collected: ``"play"``, ``"noisy"``, ``"navigate"``, ``"stitch"`` or ``"explore"``.
     :param episodes: training episodes per file; the ``-val`` file has a tenth of them.
     :param steps: transitions per episode; an episode has one more row.
     :param files: number of training files; if above 1, the dataset is a folder of shards.
@@ -83,7 +83,7 @@ class DatasetSpec:
 
     @property
     def family(self) -> str:
-        """The environment without the prefix `visual-`; both have the same oracles, tasks and settings."""
+        """The environment without the prefix `visual-`, which changes neither oracles, tasks nor settings."""
         return self.environment.removeprefix(VISUAL)
 
     @property
@@ -103,7 +103,7 @@ class DatasetSpec:
 
     @property
     def default_task(self) -> int:
-        """The default task of OGBench 1.2, for a name without a task."""
+        """The task that OGBench 1.2 uses if a name does not contain one."""
         if self.family.startswith(("puzzle-3x3", "puzzle-4x4", "antsoccer")):
             return 4
         return 2 if self.family.startswith(("puzzle", "cube", "scene")) else 1
@@ -183,7 +183,7 @@ def parse_name(name: str, kind: str = "dataset", registered: Iterable[str] = ())
 
 
 def parse_env_name(name: str, registered: Iterable[str] = ()) -> DatasetName:
-    """Parse the name of a single-task environment; only these have rewards.
+    """Parse the name of a single-task environment; only single-task environments have rewards.
 
     :raises UsageError: if the name is unknown, or is a dataset name without a task.
     """
@@ -218,7 +218,7 @@ def is_single_task(name: str) -> bool:
 
 
 def gym_id(name: str) -> str:
-    """Return the Gymnasium id for an environment's name; names of OGBench and D4RL also contain the dataset."""
+    """Return the Gymnasium id for an environment's name, which in OGBench and D4RL also names the dataset."""
     if name in TASKS:
         return TASKS[name].env_id
     parts = _parse(name)

@@ -26,7 +26,7 @@ ACTION_MARGIN = 1e-5
 
 
 def required_arrays(spec: DatasetSpec) -> dict[str, int]:
-    """Return name -> number of axes, for the arrays of OGBench's files that are used."""
+    """Return name -> number of axes, for the arrays that are read from OGBench's files."""
     axes = {"observations": 4 if spec.is_visual else 2, "actions": 2, "terminals": 1, "qpos": 2}
     # Tasks of these families depend on buttons, whose states `qpos` does not contain.
     if spec.family.startswith(("scene", "puzzle")):
@@ -47,12 +47,12 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def make_labelling_env(env_id: str) -> Any:
-    """Return the environment with which :func:`relabel` computes a task's rewards; it renders no images."""
+    """Return the environment with which :func:`relabel` computes a task's rewards; it does not render images."""
     return make_raw_env(env_id.removeprefix(VISUAL))
 
 
 def check_headers(path: Path, spec: DatasetSpec) -> None:
-    """Check that the arrays, dtypes and lengths of a file fit together.
+    """Check the names, shapes and dtypes of a file's arrays.
 
     Only a few kilobytes are read, even from a large file.
 
@@ -112,7 +112,7 @@ def check_dataset(path: Path, spec: DatasetSpec) -> dict[str, Any]:
         with contextlib.closing(make_labelling_env(env_id)) as env:
             _, masks = relabel(arrays, env)
         shares[str(task)] = float(np.mean(masks == 0))
-    # If no state achieves a task, all of its rewards are -1, and training can only clone the data.
+    # If no state achieves a task, all of its rewards are negative, so the data do not show how to achieve it.
     unsolved = [task for task, share in shares.items() if not share]
     if unsolved:
         message = f"no state achieves task {', '.join(unsolved)}"
@@ -158,7 +158,10 @@ def relabel(arrays: Mapping[str, Array], env: Any) -> tuple[Array, Array]:
     for part in pieces(rows):
         # The relabeller adds its results to this dictionary.
         labels = {name: array[part] for name, array in sources.items()}
-        with no_startup_noise(), global_numpy_seed(0):  # mazes draw a start position from it
+        with (
+            no_startup_noise(),
+            global_numpy_seed(0),
+        ):  # mazes sample a start with NumPy's generator
             relabel_dataset(env.spec.id, env, labels)
         rewards[part], masks[part] = labels["rewards"], labels["masks"]
     return rewards, masks

@@ -1,4 +1,4 @@
-"""Collect episodes of OGBench's datasets with its scripted oracles.
+"""Collect episodes of OGBench's datasets with OGBench's scripted oracles.
 
 Source of the settings: OGBench (Park et al., arXiv 2410.20092), `data_gen_scripts/commands.sh`, version 1.2.
 """
@@ -25,12 +25,12 @@ STACKING = {
     "cube-quadruple": (0.1, 0.5),
     "cube-octuple": (0.0, 0.35),
 }
-"""Range of the probability of stacking a cube on another one, sampled once per episode; 0.5 for other families."""
+"""Range from which each episode's probability of stacking cubes is sampled; 0.5 for other families."""
 
 ACTION_NOISE = 0.5
 """Standard deviation of the action noise of a point mass."""
 
-MAX_ATTEMPTS = 100  # far more than needed, because few episodes are unhealthy
+MAX_ATTEMPTS = 100  # far more than needed, because few episodes must be replaced
 
 
 class EpisodeCollector:
@@ -53,7 +53,7 @@ class EpisodeCollector:
                 arrays = self.run_episode(int(words[4]), int(words[5]))
             if arrays is not None:
                 return arrays
-        raise RuntimeError(f"{self.spec.name}: {MAX_ATTEMPTS} episodes in a row were unhealthy")
+        raise RuntimeError(f"{self.spec.name}: {MAX_ATTEMPTS} episodes in a row were not usable")
 
     def run_episode(self, reset_seed: int, action_seed: int) -> Arrays | None:
         """Return the arrays of one episode, or None if the episode must be replaced."""
@@ -71,7 +71,7 @@ class MazeCollector(EpisodeCollector):
         )
         self.is_navigating = spec.kind == "navigate"
         is_open = (self.env.unwrapped.maze_map == 0).astype(int)
-        # Number of open neighbours in each direction, at most 2; walls surround the maze, so `roll` does not wrap.
+        # Number of open neighbours along each axis, at most 2; as walls surround the maze, `roll` wraps only walls.
         vertical = np.roll(is_open, 1, axis=0) + np.roll(is_open, -1, axis=0)
         horizontal = np.roll(is_open, 1, axis=1) + np.roll(is_open, -1, axis=1)
         is_corridor = np.abs(vertical - horizontal) == 2  # a straight one

@@ -54,9 +54,9 @@ DEAD = "dead"
 SHOWN_STATES = (*STATES, DIVERGED, DEAD)
 DEAD_RUN_HINT = "its process is gone; --resume continues it"
 STALE_AFTER = datetime.timedelta(days=1)
-"""Age of its status after which a run on another host counts as dead."""
+"""A run on another host counts as dead once its status is older than this."""
 TOTAL_SECONDS = "time/total_seconds"
-"""Column of ``progress.csv``: seconds of training since the start of the run, in all phases and processes."""
+"""Column of ``progress.csv``: seconds of training since the start of the run, over all phases and processes."""
 PROGRESS = {
     "time/total_timesteps": "steps",
     TOTAL_SECONDS: "seconds",
@@ -89,12 +89,12 @@ def reading(path: Path) -> Iterator[None]:
         problem = str(error)
         if isinstance(error, DamagedFileError):
             problem = error.problem  # the text of the error names the file already
-        problem = shorten(problem, 300, placeholder="...")  # errors of YAML quote the file
+        problem = shorten(problem, 300, placeholder="...")  # YAML's errors quote the content
         raise UnreadableRun(path, f"cannot be read: {problem}") from error
 
 
 class RunFolder:
-    """One run of one seed: ``{log}/{algo}/{env}_{k}/``. Every file in it is written atomically.
+    """One run of one seed: ``{log}/{algo}/{env}_{k}/``. All files except the logs and the lock are written atomically.
 
     >>> run = RunFolder(Path("logs/qam/pointmaze-medium-navigate-singletask-task1-v0_1"))
     >>> run.read_status()["state"]
@@ -116,7 +116,7 @@ class RunFolder:
 
     @cached_property
     def lock(self) -> Lock:
-        """The lock that the process training the run holds."""
+        """The lock, held by the process that trains the run."""
         return Lock(self.path / "lock")
 
     # -- ownership ----------------------------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ class RunFolder:
 
         :raises UnreadableRun: if it cannot be read or lacks an entry.
         """
-        # defaults of entries that are optional
+        # defaults of optional entries
         status: dict[str, Any] = {"pretraining_step": 0, "reason": "", **_read_json(self.status)}
         with reading(self.status):
             if status["state"] not in STATES:
@@ -186,9 +186,11 @@ class RunFolder:
         """
         with reading(self.config):
             text = read_text(self.config)
-            # runs that differ only in the seed are parsed once, because parsing YAML is the slowest part of reading
+            # with the seed replaced, records that differ only in the seed are parsed once; parsing YAML is slow
             record = _read_record(_SEED.sub("seed: 0", text))
-            for seed in _SEED.findall(text):  # no match in a file not written by `write_config`
+            for seed in _SEED.findall(
+                text
+            ):  # a file that `write_config` did not write may have no match
                 record = replace(record, seed=int(seed))
         return record
 
@@ -204,7 +206,9 @@ class RunFolder:
         """
         versions = _read_json(self.path / VERSIONS)
         for part in ("packages", "data"):
-            if not isinstance(versions.get(part), dict):  # the file is older or damaged
+            if not isinstance(
+                versions.get(part), dict
+            ):  # the file is damaged or from an earlier version
                 versions[part] = {}
         return versions
 
@@ -218,15 +222,15 @@ class RunFolder:
     # -- evaluations.npz ----------------------------------------------------------------------------------------------
 
     def write_evaluations(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Write the evaluations so far; the bytes depend only on the arrays."""
+        """Write the evaluations so far; the bytes of the file depend only on the arrays."""
         with atomic_path(self.evaluations) as temporary:
             np.savez(temporary, allow_pickle=False, **arrays)
 
     def read_evaluations(self) -> dict[str, np.ndarray]:
         """Return the evaluations so far, at least one.
 
-        :return: the arrays of `zoo.runs.folder.COLUMNS`, and ``successes`` if the file has them; row t of each is an
-            evaluation.
+        :return: the arrays of `zoo.runs.folder.COLUMNS`, and ``successes`` if the file has them; row t of each array
+            belongs to evaluation t.
         :raises UnreadableRun: if the file is missing or damaged.
         """
         with reading(self.evaluations):
@@ -236,7 +240,7 @@ class RunFolder:
                 raise ValueError(f"`results` must be (evaluations, episodes), got {shape}")
             for name in dict.fromkeys((*COLUMNS, *arrays)):
                 values = arrays[name]
-                # these have one number for all episodes of an evaluation
+                # the shared arrays have one number for all episodes of an evaluation
                 is_shared = name in ("timesteps", "phase")
                 expected = shape[:1] if is_shared else shape
                 kinds = "iu" if is_shared else "biuf"
@@ -254,15 +258,15 @@ class RunFolder:
     # -- summary.json: evaluations of a finished run, for reports ----------------------------------------------------
 
     def write_summary(self, rows: np.ndarray) -> None:
-        """Write the summary of a finished run; call it before its status is ``done``.
+        """Write the summary of a finished run, before the status ``done`` is written.
 
-        :param rows: evaluations of the run, rows of `EVALUATION`.
+        :param rows: evaluations of the run, as an array of dtype `EVALUATION`.
         """
         evaluations = [dict(zip(EVALUATION.names or (), row, strict=True)) for row in rows.tolist()]
         write_text(self.summary, json.dumps({"evaluations": evaluations}) + "\n")
 
     def read_summary(self) -> np.ndarray:
-        """Return the evaluations in the summary, rows of `EVALUATION`.
+        """Return the evaluations in the summary, as an array of dtype `EVALUATION`.
 
         :raises UnreadableRun: if the file is damaged.
         """
@@ -310,7 +314,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 @lru_cache(maxsize=2048)
 def _read_record(text: str) -> RunRecord:
-    """Return the record of a ``config.yml``; it is cached, so callers must not change it."""
+    """Return the record in the text of a ``config.yml``; the record is cached, so callers must not change it."""
     content = load_yaml(text, "it")
     return RunRecord.read(content if isinstance(content, dict) else {})
 
@@ -318,11 +322,11 @@ def _read_record(text: str) -> RunRecord:
 def with_evaluation(
     history: Evaluations, timesteps: int, phase: int, results: EpisodeResults, replica: int = 0
 ) -> Evaluations:
-    """Return the evaluations of one seed with one more, in the columns of Stable-Baselines3's ``EvalCallback``.
+    """Append an evaluation to those of one seed; the arrays are named as in Stable-Baselines3's ``EvalCallback``.
 
-    Row t of every array is one evaluation: ``timesteps`` (T,), ``phase`` (T,) 0 offline or 1 online, and per episode
-    ``results`` (returns), ``ep_lengths``, ``episode_seeds`` and, once success is the score, ``successes``, each
-    (T, episodes).
+    Row t of every array is one evaluation. Arrays of shape (T,) are ``timesteps`` and ``phase`` (0 offline, 1 online).
+    Arrays of shape (T, episodes) are ``results`` (returns), ``ep_lengths``, ``episode_seeds`` and, once success is the
+    score, ``successes``.
 
     :param history: earlier evaluations; empty if there are none.
     :param timesteps: gradient steps since the end of pretraining, plus environment steps.
@@ -341,13 +345,13 @@ def with_evaluation(
     if not history:
         return {name: values[None] for name, values in row.items()}
     if "successes" in row and "successes" not in history:
-        # The environment reports success only if it is true, so all earlier episodes were failures.
+        # This environment reports success but not failure, so all earlier episodes were failures.
         history = {**history, "successes": np.zeros(history["results"].shape, np.int64)}
     return {name: np.concatenate([history[name], values[None]]) for name, values in row.items()}
 
 
 def summarise(history: Evaluations) -> np.ndarray:
-    """Return the evaluations of one seed as rows of `EVALUATION`, without results of single episodes."""
+    """Return one seed's evaluations, summarised over episodes, as an array of dtype `EVALUATION`."""
     if not history:
         return np.empty(0, EVALUATION)
     rows = np.empty(len(history["results"]), EVALUATION)
@@ -373,7 +377,7 @@ def short_name(environment: str) -> str:
 
 
 def numbered_folders(parent: Path, env: str) -> dict[int, Path]:
-    """Return the folders of an environment's runs, by their number."""
+    """Return number -> folder for an environment's runs."""
     prefix = f"{file_name_of(env)}_"
     folders = {}
     for path in parent.glob(f"{prefix}*"):
@@ -404,14 +408,14 @@ def find_run_folders(paths: Iterable[Path]) -> list[Path]:
                 continue
             visited.add(real_path)
             is_study = STUDY in files and folder != str(path)
-            # require two of a run's files: other programs use one of these names, and a run may have lost one file
+            # require two of the three files: a run may have lost a file, and other programs use one of these names
             is_run = len({"status.json", "config.yml", "evaluations.npz"}.intersection(files)) > 1
             if is_run and not is_study:
                 run_folders.append(folder)
             if is_run or is_study:
                 names.clear()
-            # visit real folders before links, so that they determine the path; skip folders that are still written,
-            # whose names start with a dot
+            # visit real folders before links, so that the path without links is returned; skip folders whose names
+            # start with a dot, because they are still being written
             names[:] = [name for name in names if not name.startswith(".")]
             names.sort(key=lambda name: (os.path.islink(f"{folder}/{name}"), name))
     return [Path(folder) for folder in sorted(run_folders, key=lambda path: path.split(os.sep))]
@@ -453,10 +457,13 @@ def ending_recorded(folders: Sequence[RunFolder]) -> Iterator[None]:
         if isinstance(error, KeyboardInterrupt | Interrupted):
             ending = "interrupted"
         for folder in folders:
-            # Recording often fails for the same reason as the run, whose error is more useful.
+            # Recording often fails for the same reason as the run, and the run's error is more useful.
             with contextlib.suppress(OSError, UnreadableRun):
                 status = folder.read_status()
-                if status["state"] not in ("done", "failed"):  # otherwise it had ended before
+                if status["state"] not in (
+                    "done",
+                    "failed",
+                ):  # otherwise the run ended before the exception
                     status |= {"state": ending, "reason": describe_error(error)}
                     folder.write_status(**status)
         raise
@@ -470,9 +477,9 @@ def describe_error(error: BaseException) -> str:
 def state_now(folder: RunFolder, status: Mapping[str, Any]) -> str:
     """Return a run's state: the one in its ``status.json``, ``diverged``, or ``dead`` if its process is gone.
 
-    A ``running`` run whose lock is free is dead if its status was written on this host. Locks may not be visible on
-    other hosts, and a copied folder is not locked. So a run on another host is dead only if its status is also more
-    than a day old. If locks cannot be tested, the state in ``status.json`` is returned.
+    A ``running`` run whose lock is free is dead if its status was written on this host. A lock taken on another host
+    may not be visible here, and a copied folder is not locked. Therefore a run on another host is dead only if its
+    status is also more than a day old. If locks cannot be tested, the state in ``status.json`` is returned.
 
     :param status: content of ``status.json``.
     """

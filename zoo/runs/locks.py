@@ -1,4 +1,4 @@
-"""Locks between processes; the operating system releases a lock when its process ends, even if it is killed."""
+"""Locks between processes; the operating system releases a lock when the process that holds it ends or is killed."""
 
 import datetime
 import errno
@@ -22,7 +22,7 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.E
 
 
 class Lock:
-    """A lock on a regular file that records its holder; on network storage, it works between machines.
+    """A lock on a regular file, in which the holder is recorded; on network storage, it works between machines.
 
     On storage without locks, every process gets the lock, with a warning.
 
@@ -32,7 +32,7 @@ class Lock:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.descriptors: list[int] = []
-        """File descriptors for a child process, which then shares the lock until it ends; empty without the lock."""
+        """File descriptors to pass to a child process, which shares the lock until it ends; empty if not locked."""
         # one lock for all threads; no fallback to a soft lock file, which a killed process would leave behind
         self._lock = FileLock(
             path, thread_local=False, fallback_to_soft=False, on_acquired=self.descriptors.append
@@ -57,7 +57,7 @@ class Lock:
                 f"the storage of {self.path.parent} has no locks ({error.strerror}), so two processes may train "
                 "the same run; start only one"
             )
-        # processes that wait read this record; it cannot be written atomically, because the lock is on the file itself
+        # waiting processes read this record; it cannot be written atomically, because the lock is on the file itself
         since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         text = json.dumps({"host": HOST, "pid": os.getpid(), "since": since})
         with explaining_write_errors(self.path):

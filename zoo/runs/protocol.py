@@ -23,7 +23,7 @@ _NOT_SHOWN = {*PROTOCOL} & CommonSettings.declared().keys() | {*CommonSettings.w
 
 
 def describe_settings(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return name -> text, flattened, for settings of an algorithm that may affect scores, except `PROTOCOL`."""
+    """Return flattened name -> text, for an algorithm's settings that may affect scores and are not in `PROTOCOL`."""
     texts = {}
     for name, value in sorted(flatten(settings).items()):
         # Nested settings are shown if their parent is; empty mappings are skipped.
@@ -38,7 +38,7 @@ def protocol_differences(
 ) -> list[str]:
     """Return the differences between two protocols, e.g. ``["offline_steps 10,000 against 1,000,000"]``.
 
-    Fields that either protocol does not state are not compared, nor are online steps for offline scores.
+    Only fields that both protocols state are compared. Online steps are not compared for offline scores.
     """
     differences = []
     for field in PROTOCOL:
@@ -49,7 +49,7 @@ def protocol_differences(
             continue
         if phase == "offline" and field == "online_steps":
             continue  # online steps come after the offline scores
-        # Some sizes count the last state of each trajectory as a transition, and some do not.
+        # Some sources count the last state of each trajectory as a transition, others do not.
         if (
             field == "dataset_size"
             and isinstance(value, int)
@@ -106,7 +106,7 @@ def name_methods(runs: pd.DataFrame) -> pd.Series:
     Settings are compared within an environment, because the papers' settings differ between environments; algorithms
     are compared over all environments. If all finished runs of a label have equal settings, the label is their name.
 
-    :param runs: the table of `zoo.runs.read.RunTables`; its column ``problem`` is missing for finished runs.
+    :param runs: the table of `zoo.runs.read.RunTables`; its column ``problem`` is None for finished runs.
     """
     methods = runs["label"].astype(object)  # the dtype is float if no run can be read
     kinds = kinds_of(runs)
@@ -123,12 +123,14 @@ def name_methods(runs: pd.DataFrame) -> pd.Series:
             texts = [f"{field}={value}" for field, value in zip(fields, variant, strict=True)]
             names[variant] = f"{label} ({', '.join(texts)})"
         finished = variants[group["problem"].isna()].unique()
-        if len(finished) == 1:  # finished runs take precedence over unfinished ones
+        if (
+            len(finished) == 1
+        ):  # finished runs with equal settings have the plain label, whatever unfinished runs have
             names[finished[0]] = str(label)
         methods[group.index] = variants.map(names)
     return methods
 
 
 def kinds_of(runs: pd.DataFrame) -> pd.Series:
-    """Return the kind of each run's scores; for a run without evaluations, that of other runs on its environment."""
+    """Return the kind of each run's scores; a run without evaluations has the kind of other runs on its environment."""
     return runs["kind"].fillna(runs.groupby("environment")["kind"].transform("first"))

@@ -1,7 +1,7 @@
 """Read finished and unfinished runs as tables.
 
 `read_runs` finds run folders below any folder and returns a table of runs and a table of evaluations. A run that does
-not count is kept in the table with the reason: it is unfinished, unreadable, or an older run of the same seed.
+not count is listed with the reason: it is unfinished or unreadable, or a newer run has the same seed.
 """
 
 import datetime
@@ -55,21 +55,22 @@ _RUN_COLUMNS = (
     "problem", "replaced_by", "never_reported",
 )  # fmt: skip
 ReadRun: TypeAlias = tuple[dict[str, Any], np.ndarray]
-"""Row of a run, and its evaluations as rows of `zoo.runs.scores.EVALUATION`."""
+"""Row of a run, and its evaluations as an array of dtype `zoo.runs.scores.EVALUATION`."""
 
 
 @dataclass(frozen=True)
 class RunTables:
     """The runs below some folders.
 
-    :param runs: one row per run, with columns ``run`` (its path), ``state``, ``method``, ``algorithm``, ``label``,
+    :param runs: one row per run. Columns are ``run`` (its path), ``state``, ``method``, ``algorithm``, ``label``,
         ``environment``, ``domain``, ``task``, ``seed``, ``kind`` (of its scores), ``offline_step``, ``online_step``,
-        ``updated``, the fields of `PROTOCOL`, ``reference_scores`` (returns of a random and an expert policy, or None),
-        ``departures`` (from the protocol of its profile), ``settings`` (name -> text, for all settings that may affect
-        scores), ``played`` (arguments of the evaluation environment), ``code`` (hash of the algorithm's source file, or
-        None), ``problem`` (why the run does not count, or None), ``replaced_by`` (the newer run that counts for its
-        method, environment and seed, or None) and ``never_reported`` (whether its episodes count as failures because
-        it reported no success, but other runs on its environment did).
+        ``updated`` and the fields of `PROTOCOL`. ``reference_scores`` are returns of a random and an expert policy, or
+        None. ``departures`` are the run's differences from the protocol of its profile. ``settings`` maps names to
+        texts, for all settings that may affect scores. ``played`` are the arguments of the evaluation environment.
+        ``code`` is the hash of the algorithm's source file, or None. ``problem`` is why the run does not count, or
+        None. ``replaced_by`` is the newer run that counts for the same method, environment and seed, or None.
+        ``never_reported`` is true if all episodes count as failures, because only other runs on the environment
+        reported success.
     :param evaluations: one row per evaluation of a readable run, columns `EVALUATION_COLUMNS`.
     """
 
@@ -94,7 +95,7 @@ def split_environment(name: str) -> tuple[str, str, str]:
 
     In OGBench, a task has several names: the number of the default task can be omitted
     (``scene-play-singletask-v0`` is ``scene-play-singletask-task2-v0``), and the name of a larger dataset contains its
-    size (``scene-play-100m-...``). All of them have the same full name; the size of the data is part of the protocol.
+    size (``scene-play-100m-...``). All these names have the same full name; the data's size is part of the protocol.
 
     :return: full name, domain (``cube-double-play``), task (``task2``); the domain of an unknown name is the name
         itself, and its task is empty.
@@ -183,7 +184,7 @@ def _describe(folder: RunFolder, record: RunRecord, mujoco: str | None) -> dict[
         columns = _columns_of(record) | {"mujoco": mujoco}
         for name in PROTOCOL:
             if isinstance(columns[name], list | dict):
-                raise TypeError(f"`{name}` is {columns[name]!r}")
+                raise TypeError(f"`{name}` must be a single value, got {columns[name]!r}")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         problem = f"cannot be understood ({describe_error(error)})"
         raise UnreadableRun(folder.config, problem) from error
@@ -192,7 +193,7 @@ def _describe(folder: RunFolder, record: RunRecord, mujoco: str | None) -> dict[
 
 
 def _simulators(folder: RunFolder, environment: str) -> str | None:
-    """Return the simulator group of a run and, if it differs, that of its data; see `simulator`."""
+    """Return a run's simulator group (see `simulator`) and, if it is another one, the simulator group of its data."""
     name = split_environment(environment)[0]
     if simulator(name, "3.5") is None:  # all versions simulate this robot in the same way
         return None
@@ -205,7 +206,7 @@ def _simulators(folder: RunFolder, environment: str) -> str | None:
 
 
 def _columns_of(record: RunRecord) -> dict[str, Any]:
-    """Return the columns of a run from ``config.yml``, and its other settings."""
+    """Return the columns that follow from a run's ``config.yml``."""
     environment, domain, task = split_environment(record.env)
     run = record.run
     values = run.settings()
@@ -217,7 +218,8 @@ def _columns_of(record: RunRecord) -> dict[str, Any]:
         **{name: values[name] for name in _MAY_CHANGE_SCORES},
         "env_kwargs": record.env_kwargs,
         "eval_env_kwargs": record.eval_env_kwargs,
-        "trained_agent": record.trained_agent is not None,  # each seed may have its own file
+        "trained_agent": record.trained_agent
+        is not None,  # not its path: each seed may have its own file
     }
     n_envs = (record.n_envs or 1) // len(record.all_seeds)
     if (
@@ -251,14 +253,14 @@ def _columns_of(record: RunRecord) -> dict[str, Any]:
 def _evaluation_table(runs: pd.DataFrame, evaluations: Sequence[np.ndarray]) -> pd.DataFrame:
     """Return a table with one row per evaluation, columns `EVALUATION_COLUMNS`.
 
-    :param evaluations: rows of `EVALUATION` for each run.
+    :param evaluations: for each run, an array of dtype `EVALUATION`.
     """
-    # with a given dtype, NumPy need not find a common one for all runs, which is slow
+    # without the dtype, NumPy would search for a common one of all runs, which is slow
     numbers = np.concatenate([np.empty(0, EVALUATION), *evaluations], dtype=EVALUATION)
     rows = np.repeat(np.arange(len(runs)), np.fromiter(map(len, evaluations), int))
     columns: dict[str, Any] = {name: runs[name].to_numpy()[rows] for name in _OF_RUNS}
     is_success = (runs["kind"] == SUCCESS.name).to_numpy()[rows]
-    # If an environment never reports success, there are no successes.
+    # `NO_SUCCESS` is negative, but a run that never reported success has 0 successes.
     successes = np.maximum(numbers["successes"], 0)
     columns |= {
         "source": "own",

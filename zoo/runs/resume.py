@@ -48,7 +48,7 @@ class StoredRun:
 
     @property
     def has_diverged(self) -> bool:
-        """Whether every replica has diverged; other failures, e.g. a full disk, may be caused by the machine."""
+        """Whether every replica has diverged, unlike a failure that the machine may have caused, e.g. a full disk."""
         return all(status.get("failure") == DIVERGED for status in self.statuses)
 
     def __str__(self) -> str:
@@ -63,6 +63,7 @@ def matching_runs(
     """Return the runs with the same settings and seeds, in the given order.
 
     :param settings: result of :meth:`RunRecord.identity` with the same `besides`.
+    :param besides: roles of other entries that need not agree.
     """
     return [
         run
@@ -74,7 +75,7 @@ def matching_runs(
 def closest_run(
     settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence[StoredRun]
 ) -> str:
-    """Return a text about the run with the fewest different settings, and its differences."""
+    """Return a text that names the run with the fewest different settings, and these settings."""
     differences_of_runs = []
     for run in runs:
         stored = {**run.record.identity(), "seeds": run.seeds}
@@ -117,7 +118,7 @@ def find_run(log_folder: Path, record: RunRecord, seeds: list[int] | None) -> St
             )
     _warn_if_packages_changed(run)
     steps = [*map(step_of, find_checkpoints(run.folders[0].checkpoints)), 0]
-    log.info("resuming %s from step %d of all phases", run, steps[0])
+    log.info("resuming %s from step %d, counted over all phases", run, steps[0])
     return run
 
 
@@ -173,7 +174,7 @@ def stored_runs(
 
 
 def result_of_done(run: StoredRun) -> dict[str, Any]:
-    """Return the printed result of a finished run, without its speed, and ``already_done``."""
+    """Return the printed result of a finished run; its speed is None, and ``already_done`` is true."""
     scoring = ScoringRule.from_run(run.record)
     results = []
     for folder, seed, status in zip(run.folders, run.seeds, run.statuses, strict=True):
@@ -184,7 +185,7 @@ def result_of_done(run: StoredRun) -> dict[str, Any]:
         try:
             if folder.evaluations.exists():
                 rows = summarise(folder.read_evaluations())
-        except UnreadableRun as error:  # the run is done anyway
+        except UnreadableRun as error:  # only a warning, because the run has finished
             log.warning(error)
         results.append(result_of(folder.path, seed, scoring, rows, failure))
     joint = joint_result(run.record, None, results)

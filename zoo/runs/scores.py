@@ -1,7 +1,7 @@
 """Results of evaluation episodes, their scoring rule, and the kinds of scores.
 
 Runs are scored by success if the environment reports it, otherwise (or on request) by return. Success may also be
-defined as a return above a threshold. Scores of different kinds never share a column, figure or average.
+defined as reaching a given return. Scores of different kinds never share a column, figure or average.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class ScoringRule:
         return replace(results, successes=successes)
 
     def normalised(self, episode_return: float) -> float | None:
-        """Return a return normalised to 0 for a random and 1 for an expert policy; None without references."""
+        """Normalise a return to 0 for a random and 1 for an expert policy; None without reference scores."""
         if self.reference_scores is None:
             return None
         random, expert = self.reference_scores
@@ -161,7 +161,7 @@ def result_of(
 
     :param run: folder of the run.
     :param scoring: rule of the run; with reference scores, the result includes the normalised return.
-    :param rows: evaluations of the run, rows of `EVALUATION`.
+    :param rows: evaluations of the run, as an array of dtype `EVALUATION`.
     :param failure: reason and step of a replica that failed while others continued.
     """
     result: dict[str, Any] = {"run": str(run), "seed": seed}
@@ -181,7 +181,7 @@ def result_of(
 def joint_result(
     record: RunRecord, updates_per_second: float | None, results: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Return the printed result of training: that of a single seed, or all seeds' results as ``runs``."""
+    """Return the printed result of training: the result of a single seed, or all seeds' results as ``runs``."""
     if updates_per_second is not None:
         updates_per_second = round(updates_per_second, 2)
     head = {"algo": record.algo, "env": record.env, "updates_per_s": updates_per_second}
@@ -266,7 +266,7 @@ class ScoreKind:
 
 
 def spread_digits(scores: Iterable[float]) -> int:
-    """Return the number of decimals with which the difference of the lowest and the highest score has two digits.
+    """Return the decimals needed to show the difference of the lowest and the highest score with two digits.
 
     Equal scores are shown with two significant digits. NaN and infinity are ignored.
     """

@@ -1,4 +1,4 @@
-"""A run's software versions and hardware, and its simulator group (before or from MuJoCo 3.5.0)."""
+"""A run's software versions, hardware and simulator group, which is MuJoCo before 3.5.0 or from 3.5.0."""
 
 import contextlib
 import os
@@ -16,11 +16,13 @@ RECORDED_PACKAGES = (
     "flow-rl-zoo", "torch", "stable-baselines3", "sb3-contrib", "gymnasium", "ogbench", "mujoco", "numpy",
 )  # fmt: skip
 _MOVED = re.compile(r"(visual-)?(cube|scene|puzzle|antmaze|antsoccer)-")
-"""Environments that MuJoCo 3.5.0 and later simulate differently than earlier versions; see docs/datasets.md."""
+"""Environments that MuJoCo simulates differently from version 3.5.0 on; see docs/datasets.md."""
 
 
 def simulator(environment: str, mujoco: str | None) -> str | None:
-    """Return the group of a MuJoCo version, before or from 3.5.0; None if the groups agree or it is unknown.
+    """Return the group of a MuJoCo version, before or from 3.5.0.
+
+    The result is None if both groups simulate the environment in the same way, or the version is unknown.
 
     :param environment: name of an environment or a domain.
     """
@@ -33,7 +35,7 @@ def simulator(environment: str, mujoco: str | None) -> str | None:
 def warn_of_simulator(environment: str, noun: str, mujoco: str | None) -> None:
     """Warn if the installed MuJoCo simulates an environment differently than the recorded version.
 
-    :param noun: noun for the recorded data or scores, plural.
+    :param noun: plural noun for the recorded data or scores, e.g. ``the data``.
     :param mujoco: the recorded version; None if unknown.
     """
     installed = version("mujoco")
@@ -73,11 +75,13 @@ def describe_versions(device: str, data: Any = None) -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """Return the commit of the checkout, with ``-dirty`` if files differ; None for an installed package."""
+    """Return the commit of the checkout, with ``-dirty`` if files differ from it; None for an installed package."""
     root = Path(__file__).resolve().parents[2]  # this file is zoo/runs/versions.py
-    if not (root / ".git").exists():  # do not use a repository that contains an installed package
+    if not (
+        root / ".git"
+    ).exists():  # an installed package may be inside another project's repository
         return None
-    # in a git hook, these variables refer to the repository of the hook
+    # in a git hook, these variables refer to the hook's repository
     variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:

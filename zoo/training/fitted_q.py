@@ -43,7 +43,7 @@ def fit_value(agent: Agent, dataset: str | None, seed: int | None) -> dict[str, 
 
     :param dataset: value of `--dataset`; None for the run's dataset.
     :param seed: seed of the critics; None for the seed of the run's evaluations.
-    :raises UsageError: if the agent is not a run of this library's algorithms, or the dataset is too small.
+    :raises UsageError: if the agent has no run folder, no algorithm of this library, or too small a dataset.
     """
     if agent.run is None:
         raise UsageError(
@@ -57,7 +57,7 @@ def fit_value(agent: Agent, dataset: str | None, seed: int | None) -> dict[str, 
         )
     folder = RunFolder(agent.run)
     config = folder.read_config()
-    # another dataset may be in another folder than the run's dataset
+    # the recorded dataset folder applies only to the run's own dataset
     trained_on = folder.read_versions() if dataset is None else {}
     dataset = dataset or trained_on.get("dataset", "auto")
     if config.no_env:

@@ -61,7 +61,7 @@ class Replicas:
     def fail(self, reasons: Mapping[int, str]) -> None:
         """Mark the runs of some active replicas as failed; raises DivergedError if no active replica remains.
 
-        :param reasons: replica -> the diverged value and its step.
+        :param reasons: replica -> text that names the NaN or infinite value and the step.
         """
         step = self.model.num_timesteps
         for replica in sorted(reasons):
@@ -105,7 +105,7 @@ class Replicas:
 class ProgressTable(CSVOutputFormat):
     """SB3's CSV writer, with the step as the first column.
 
-    :param text: content at the checkpoint; later rows in the file are dropped.
+    :param text: the file's content at the checkpoint; rows written later are dropped.
     """
 
     def __init__(self, path: Path, text: str) -> None:
@@ -117,22 +117,22 @@ class ProgressTable(CSVOutputFormat):
 
 
 class Events(TensorBoardOutputFormat):
-    """SB3's TensorBoard writer, which continues after a step.
+    """SB3's TensorBoard writer, which can continue after a checkpoint.
 
-    :param step: TensorBoard drops events of an earlier process after this step.
+    :param step: step of the checkpoint; TensorBoard drops later events that an earlier process wrote.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
-        # without SB3's constructor, which cannot set `purge_step`
+        # SB3's constructor is not called, because it cannot set `purge_step`
         self.writer = SummaryWriter(str(folder), purge_step=step + 1)
         self._is_closed = False
 
 
 class ReplicaLogger(Logger):
-    """Writes ``progress.csv`` and TensorBoard events for each active replica, with its own values.
+    """Writes each active replica's own values to its ``progress.csv`` and TensorBoard events.
 
     :param log_state: the :meth:`state` from a checkpoint; `EMPTY_LOG` for a new run.
-    :param replica_values: returns name -> values, (S,), which replace the recorded means over replicas.
+    :param replica_values: returns name -> array (S,) with a value per replica, used instead of the mean over replicas.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class ReplicaLogger(Logger):
         step: int,
         excluded: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
-        """Write a row of given values instead of recorded ones; the step is a column of ``progress.csv``.
+        """Write the given values, instead of recorded ones, as one row; ``progress.csv`` also gets the step.
 
         :param excluded: name -> formats that omit the value.
         """

@@ -60,11 +60,11 @@ class Checkpoints:
         self.replicas.check()  # no checkpoint may contain NaN
         for replica in self.replicas.active:
             folder = self.replicas.folders[replica]
-            # writing the status would create a removed run folder again
+            # fail if the run folder was removed: writing the status would create it again
             with explaining_write_errors(folder.status):
                 folder.path.stat()
         self._last_step = model.num_timesteps
-        # the checkpoint repeats data of other files, because the process may be killed between two files
+        # the checkpoint repeats the content of other files, which a process killed between two writes may leave unequal
         assert isinstance(model.logger, ReplicaLogger)
         save_checkpoint(
             model,
@@ -104,8 +104,8 @@ class Checkpoints:
         if damaged:
             newest, reason = next(iter(damaged.items()))
             raise CannotResume(
-                f"--resume: all checkpoints in {self.folder} are damaged, {newest.name} because of {reason}; restore a "
-                "copy, or train again without --resume"
+                f"--resume: all checkpoints in {self.folder} are damaged ({newest.name}: {reason}); restore a copy, or "
+                "train again without --resume"
             )
         return EMPTY_LOG
 
@@ -130,10 +130,10 @@ class Checkpoints:
 class Loop(BaseCallback):
     """Trains a model through the phases of a run; between steps it evaluates, saves or stops if due.
 
-    The evaluation, best model and checkpoint of a step use the weights after the step's updates: offline they follow an
-    update, online they precede the next rollout. (When SB3 calls `_on_step` during a rollout, it has not yet stored the
-    transition or updated the weights.) So an evaluation that becomes due during a rollout of several steps is made,
-    and recorded, at the rollout's last step.
+    The evaluation, best model and checkpoint of a step use the weights after the step's updates: they are made after an
+    update offline, and before the next rollout online. (When SB3 calls `_on_step` during a rollout, it has not yet
+    stored the transition or updated the weights.) An evaluation that becomes due during a rollout of several steps is
+    therefore made and recorded at the rollout's last step.
     """
 
     model: FlowAlgorithm
@@ -148,9 +148,9 @@ class Loop(BaseCallback):
         self.stop = recorder.stop
 
     def run(self) -> dict[str, Any]:
-        """Train to the end, write the final files, and return the result to print, of one or of all seeds.
+        """Train to the end, write the final files, and return the result of all seeds, to be printed.
 
-        The status in the run folders is also correct after an error.
+        The status in the run folders is brought up to date even after an error.
 
         :raises Interrupted: if a signal stopped the run, after its checkpoint was written.
         """
@@ -167,8 +167,8 @@ class Loop(BaseCallback):
             speed = (model._n_updates - updates_before) / seconds
             return joint_result(self.config, speed, self.recorder.finish())
         except BaseException:
-            with contextlib.suppress(OSError):  # often the same error as the first
-                # `ending_recorded` adds the reason
+            with contextlib.suppress(OSError):  # often the same error as the one raised below
+                # `ending_recorded` then sets the final state and the reason
                 self.replicas.write_status("running")
             raise
 
@@ -193,7 +193,7 @@ class Loop(BaseCallback):
                 if model.num_timesteps == end:  # a resumed run may be past this step
                     recorder.evaluate(OFFLINE)
             online_steps = gradient_steps + run.online_steps - model.num_timesteps
-            if online_steps > 0:  # both phases share one step count, so SB3 must not start at 0
+            if online_steps > 0:  # both phases share one step count, so SB3 must not reset it to 0
                 model.learn(online_steps, self, reset_num_timesteps=False)
             if run.online_steps:  # after the updates of the last rollout
                 recorder.evaluate(ONLINE)
@@ -236,7 +236,7 @@ class Loop(BaseCallback):
         log.info(self._describe(time.perf_counter()))
 
     def _describe(self, now: float) -> str:
-        """Return the progress as one line; the speed excludes evaluations."""
+        """Return the progress as one line; the speed excludes the time of evaluations."""
         evaluation_seconds = self.recorder.seconds - self._evaluation_seconds
         training_seconds = max(now - self._begin - evaluation_seconds, 1e-9)
         step = self.model.num_timesteps
@@ -258,7 +258,7 @@ class Loop(BaseCallback):
     def _between_steps(self, phase: int) -> None:
         """Evaluate and save if due; stop the run after a signal."""
         if self.recorder.is_due:
-            with contextlib.suppress(Abandoned):  # the next process repeats the evaluation
+            with contextlib.suppress(Abandoned):  # the process that resumes the run repeats it
                 self.recorder.evaluate(phase)
         if self.stop.requested:
             self._stop_run()

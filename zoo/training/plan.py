@@ -1,4 +1,4 @@
-"""The plan of a run: a request's checked settings, environment and source of data."""
+"""Turn a training request into a checked plan: settings, environment and source of data."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -35,18 +35,18 @@ from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.terminal.messages import log
 
 DataKind = Literal["ogbench", "rewards"]
-"""OGBench's files, which are relabelled for a task, or data with rewards, from a benchmark or the user."""
+"""``ogbench``: OGBench's files, relabelled for a task. ``rewards``: a benchmark's or the user's data with rewards."""
 
 
 @dataclass(frozen=True)
 class RunPlan:
     """A checked run, ready to be trained.
 
-    :param data_kind: kind of its data; None for a run without data.
-    :param config: everything that determines its outcome, except seeds and data.
-    :param content: the dataset, if it was already loaded for its spaces.
+    :param data_kind: kind of the run's data; None for a run without data.
+    :param config: everything that determines the run's outcome, except seeds and data.
+    :param content: the dataset, if it was already loaded to find its spaces.
     :param spec: Gymnasium spec of the environment.
-    :param env_kwargs: arguments of `make_env`: constructor arguments, wrappers and stacked frames.
+    :param env_kwargs: arguments of `make_env`: constructor arguments, wrappers and the number of stacked frames.
     """
 
     request: TrainRequest
@@ -60,14 +60,14 @@ class RunPlan:
 
     @property
     def has_success(self) -> bool:
-        """Whether the score is known to be success, because environments of benchmarks report it."""
+        """Whether success is known to be the score: by a setting, or because benchmark environments report it."""
         run = self.config.run
         if run.score is not None:
             return run.score == "success"
         return run.success_return is not None or self.benchmark != NO_BENCHMARK
 
     def describe(self, data: Dataset | None) -> RunRecord:
-        """Return the record of the run, including its loaded dataset."""
+        """Return the record of the run, with the name, size and fingerprint of its loaded dataset."""
         if data is None:
             return self.config
         departures = dict(self.config.departures)
@@ -99,7 +99,7 @@ def plan_run(request: TrainRequest) -> RunPlan:
         request = replace(request, env=dataset_only_id(name_of(request.dataset)))
     # a package may register the environment
     import_environments(request.gym_packages)
-    # first, because settings depend on the benchmark and phases depend on the data
+    # find the source first, because settings depend on the benchmark, and phases on the data
     data_kind, benchmark, env_id = find_source(request)
     # profiles have steps for both phases, but this run may have no environment or no data
     phases = {}
@@ -148,7 +148,7 @@ def load_data(
     """Return the dataset, generated or downloaded if necessary; None for a run without data.
 
     :param env: the training environment, whose spaces the data must fit.
-    :param content: the dataset, if it was read before.
+    :param content: the dataset, if it was already read.
     """
     if data_kind is None:
         return None
@@ -167,7 +167,7 @@ def load_data(
         )
     if settings.get("sparse"):
         raise UsageError(
-            "`sparse` applies to OGBench's rewards, but --dataset has its own rewards; set it to false"
+            "`sparse` applies to OGBench's rewards, but --dataset has its own rewards; set `sparse` to false"
         )
     if source in SOURCES:  # the dataset of the benchmark
         generate = source == "generate"
@@ -185,7 +185,7 @@ def load_data(
 def load_data_of_run(
     config: RunRecord, dataset: str, dataset_dir: str | None, env: gymnasium.Env[Any, Any]
 ) -> Dataset:
-    """Return a dataset with a run's rewards and action units.
+    """Load a dataset with the rewards and action units that a run was trained with.
 
     :param config: record of the run.
     :param dataset: value of `--dataset`.
@@ -209,7 +209,7 @@ def load_data_of_run(
             f"`{config.env}` has no dataset with rewards, got --dataset {dataset}; pass your data (docs/data.md)"
         )
     data = load_data(request, config, data_kind, env)
-    assert data is not None  # because its kind is known
+    assert data is not None  # because `data_kind` is not None
     return data
 
 
@@ -228,7 +228,7 @@ def find_source(request: TrainRequest) -> tuple[DataKind | None, Benchmark, str]
         return kind, Benchmark(task.domain, task.entries), env_id
     if request.no_env:
         return kind, NO_BENCHMARK, env_id
-    # names of OGBench are not always registered
+    # Gymnasium may not have registered OGBench's names
     must_be_known = ":" in request.env or kind == "rewards"
     spec = find_spec(env_id) if must_be_known else gymnasium.registry.get(request.env)
     if spec is not None and not is_ogbench(spec):
@@ -247,8 +247,8 @@ def _takes_data(request: TrainRequest, config: RunRecord, data_kind: DataKind | 
     if run.pretraining_steps + run.offline_steps and data_kind is None:
         if request.dataset not in SOURCES:
             raise UsageError(
-                f"{request.dataset} has no rewards, and they can be computed only for OGBench tasks, which "
-                f"`{request.env}` is not; add a `rewards` array, or choose an OGBench task"
+                f"{request.dataset} has no rewards; they can be computed only for OGBench tasks, and `{request.env}` "
+                "is not one; add a `rewards` array, or choose an OGBench task"
             )
         raise UsageError(
             f"`{request.env}` has no dataset to train on offline; pass yours with --dataset (docs/data.md), or set "
@@ -264,7 +264,7 @@ def _takes_data(request: TrainRequest, config: RunRecord, data_kind: DataKind | 
         follow_success |= require_format(request.dataset)[1].rewards_follow_success
     if follow_success and run.online_steps and not request.no_env:
         raise UsageError(
-            "the dataset's rewards are -1 per step and 0 once the task is achieved, and the rewards of "
+            "the dataset's rewards are -1 per step and 0 once the task is achieved, but the rewards of "
             f"`{request.env}` may differ online; set --online-steps to 0, or use data with the environment's rewards"
         )
     if request.no_env and (
@@ -276,7 +276,7 @@ def _takes_data(request: TrainRequest, config: RunRecord, data_kind: DataKind | 
         )
     if run.offline_data is not None:
         return run.offline_data != "none"
-    # balanced sampling also uses them online
+    # balanced sampling uses the data online, too
     if run.pretraining_steps + run.offline_steps > 0 or config.settings["balanced_sampling"]:
         return True
     if request.dataset not in SOURCES:
@@ -288,9 +288,9 @@ def _takes_data(request: TrainRequest, config: RunRecord, data_kind: DataKind | 
 
 
 def _find_start(request: TrainRequest, config: RunRecord) -> dict[str, Any]:
-    """Return the entries of a run's record about its initial model; set the method's custom flow.
+    """Return the entries of a run's record about its initial model; set ``pretrained`` of the method to a custom flow.
 
-    :raises UsageError: if an initial model or flow is missing or does not fit.
+    :raises UsageError: if an initial model or flow is missing or does not fit the method.
     """
     method = config.method
     starts: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Evaluations of a run, its best and its final models, written to the run folders."""
+"""Evaluate a run, and write its evaluations, best models and final models to the run folders."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -24,11 +24,11 @@ Observer = Callable[[Sequence[Evaluations]], None]
 class Recorder:
     """Evaluates the model of a run, and writes scores and models to the run folders.
 
-    A signal aborts a running evaluation; the next process repeats it.
+    A signal aborts a running evaluation; the process that resumes the run repeats the evaluation.
 
     :param config: record of the run.
     :param stop: the request to stop, set by a signal.
-    :param observe: called with all replicas' evaluations after each evaluation; an exception from it ends the run.
+    :param observe: called after each evaluation with all replicas' evaluations so far; if it raises, the run ends.
     """
 
     def __init__(
@@ -103,13 +103,13 @@ class Recorder:
             success = 0.0
             if "successes" in history:
                 success = float(history["successes"][-1].mean())
-            # if no episode succeeds, a trained model counts as better than an untrained one
+            # of two equal scores, a trained model's counts as better than an untrained model's
             score = (success, float(history["results"][-1].mean()), step > 0)
             if score > self.best[replica]:
                 self.best[replica] = score
                 self._save_model(replica, folder.best_model)
         if diverged:
-            reason = f"sampled actions of the evaluation at step {step} are not finite"
+            reason = f"actions sampled in the evaluation at step {step} are not finite"
             self.replicas.fail(dict.fromkeys(diverged, reason))
         means = {
             "mean_reward": results.returns.mean(axis=1),
@@ -139,7 +139,7 @@ class Recorder:
         self.model.logger.write(row, self.model.num_timesteps)
 
     def finish(self) -> list[dict[str, Any]]:
-        """Write final models, summaries and the status `done` for active replicas; return the results of all."""
+        """Write final models, summaries and the status `done` for active replicas; return all replicas' results."""
         results = []
         for replica, folder in enumerate(self.replicas.folders):
             seed = self.replicas.seeds[replica]
@@ -170,5 +170,5 @@ class Recorder:
         self.best = [tuple(score) for score in state["best"]]
         self.histories = state["histories"]
         for folder, history in zip(self.replicas.folders, self.histories, strict=True):
-            if history:  # overwrite the file, because later evaluations in it will be repeated
+            if history:  # overwrite the file: its evaluations after the checkpoint will be repeated
                 folder.write_evaluations(history)

@@ -51,7 +51,7 @@ from zoo.training.recorder import Observer, Recorder
 def train(request: TrainRequest, observe: Observer | None = None) -> dict[str, Any]:
     """Train a run, and return the result to print.
 
-    :param observe: called with all evaluations after each evaluation; an exception from it ends the run.
+    :param observe: called after each evaluation with all evaluations so far; if it raises, the run ends.
     """
     begin = time.perf_counter()
     log.log(LOG_FILE_ONLY, shlex.join(sys.orig_argv))
@@ -96,7 +96,7 @@ def _log_end(result: dict[str, Any], request: TrainRequest) -> None:
 def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None) -> dict[str, Any]:
     """Train the run unless it has finished already; the stack closes all resources."""
     request = plan.request
-    # algorithm and data are checked against the environment before anything is loaded or written
+    # check algorithm and data against the environment before a model is built or a folder is created
     with contextlib.closing(make_env(plan.spec, **plan.env_kwargs)) as env:
         check_method_on_env(plan, env)
         data = load_data(request, plan.config, plan.data_kind, env, plan.content)
@@ -136,11 +136,12 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     seeds = seeds or [secrets.randbelow(100_000)]
     if request.num_threads is not None:
         torch.set_num_threads(request.num_threads)
-        os.environ["OMP_NUM_THREADS"] = str(request.num_threads)  # otherwise it would be changed
+        # otherwise `agents.common.engine.execution` would change the number again
+        os.environ["OMP_NUM_THREADS"] = str(request.num_threads)
     envs = make_environments(plan, len(seeds), stack)
     model = make_model(plan, seeds, data, envs)
     if not run:
-        # before any folder is created, because the environment or the held-out data may be rejected
+        # create folders only afterwards, because the environment or the held-out data may be rejected
         if isinstance(evaluator, Evaluator):
             _ = evaluator.pool.spaces
         else:
@@ -174,7 +175,7 @@ def make_folders(
 ) -> None:
     """Create and lock one run folder for each replica, and write its record.
 
-    :param folders: each folder is appended when it is created, so that a failure can be recorded in it.
+    :param folders: list to which each new folder is appended at once, so that a failure can be recorded in it.
     """
     device = model.device
     device_name = device.type
@@ -199,11 +200,11 @@ def make_folders(
 
 
 def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
-    """Raise UsageError if an algorithm cannot learn in an environment, before data are loaded or a folder is created.
+    """Raise UsageError if an algorithm cannot learn in an environment; needs neither data nor a run folder.
 
     A custom algorithm is checked by one update on a dummy batch.
 
-    :param env: the first training environment; it is not stepped.
+    :param env: a training environment; it is not stepped.
     """
     config = plan.config
     method = config.method
@@ -219,8 +220,8 @@ def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
     if method is None:  # an algorithm of SB3
         if policy != "MlpPolicy":
             raise UsageError(
-                f"`{config.algo}` of Stable-Baselines3 takes vectors here, got {env.observation_space} in "
-                f"{plan.spec.id}; use an algorithm of this zoo, e.g. --algo qam"
+                f"`{config.algo}` of Stable-Baselines3 takes only vector observations here, got "
+                f"{env.observation_space} in {plan.spec.id}; use an algorithm of this zoo, e.g. --algo qam"
             )
         return
     features: Any = env.observation_space
@@ -248,13 +249,13 @@ def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
                 faults += findings[check]
     if faults:
         raise UsageError(
-            f"{config.algo}: {'; '.join(faults)} (`zoo agents check {plan.request.algo}` tries all); correct it, or "
-            "state the reason in `fails_by_design`"
+            f"{config.algo}: {'; '.join(faults)} (`zoo agents check {plan.request.algo}` runs all checks); correct it, "
+            "or state the reason in `fails_by_design`"
         )
 
 
 def make_model(plan: RunPlan, seeds: list[int], data: Dataset | None, env: VecEnv) -> FlowAlgorithm:
-    """Return the model of a run with its data."""
+    """Return a run's model, with the dataset loaded into its replay buffer."""
     config = plan.config
     run = config.run
     request = plan.request
@@ -276,16 +277,18 @@ def make_model(plan: RunPlan, seeds: list[int], data: Dataset | None, env: VecEn
             verbose=max(request.verbose - 1, 0),
         )
         if run.online_steps:
-            model.replay_buffer.require_capacity()  # check now, because a failure would waste the offline phase
+            model.replay_buffer.require_capacity()  # check now: a later failure would waste the offline phase
         if run.noise_std:
             model.action_noise = named_action_noise(
                 run.noise_type or "normal", run.noise_std, model.action_space
             )
         if data is not None:
             model.load_dataset(data.content)
-        if request.trained_agent:  # after the dataset, whose observation statistics it replaces
+        if (
+            request.trained_agent
+        ):  # after the dataset, to replace the dataset's observation statistics
             _start_from(model, read_model_file(find_model(request.trained_agent)))
-        if request.pretrained_actor:  # after the dataset, for its observation statistics
+        if request.pretrained_actor:  # after the dataset, whose observation statistics must agree
             model.load_pretrained_actor(request.pretrained_actor)
         if isinstance(model, FlowAlgorithm) and run.online_steps:  # check now, as above
             model.require_statistics()
@@ -297,7 +300,7 @@ def make_model(plan: RunPlan, seeds: list[int], data: Dataset | None, env: VecEn
 
 
 def _start_from(model: FlowAlgorithm, saved: ModelFile) -> None:
-    """Copy a saved model's parameters, variables such as SAC's entropy coefficient, and statistics.
+    """Copy a saved model's parameters, variables such as SAC's entropy coefficient, and normalisation statistics.
 
     :raises ValueError: if only the saved model has normalised observations.
     """
@@ -330,7 +333,7 @@ def make_environments(plan: RunPlan, replicas: int, stack: contextlib.ExitStack)
             f"`train_freq` = {list(train_freq)} needs one environment, got {n_envs}; set it in steps"
         )
 
-    # do not use the plan in the functions below: it contains the data, and processes get copies of all they use
+    # do not use the plan in the functions below: it contains the data, which would be copied to each process
     spec, env_kwargs = plan.spec, plan.env_kwargs
 
     def make_here() -> Env[Any, Any]:
@@ -340,7 +343,7 @@ def make_environments(plan: RunPlan, replicas: int, stack: contextlib.ExitStack)
 
     def make_in_process() -> Env[Any, Any]:
         leave_to_parent(*{*STOP_SIGNALS} - {signal.SIGTERM})  # SIGTERM ends these processes
-        np.random.seed()  # reseed, because all forked processes have the same global generator
+        np.random.seed()  # reseed, because forked processes inherit the same state of the global generator
         return make_env(spec, **env_kwargs)
 
     make: Callable[[], Env[Any, Any]] = make_here

@@ -119,7 +119,7 @@ def test_a_mistake_stops_training_before_data(write_agent, capsys):
     assert main(words.split()) == 2
     shown = capsys.readouterr().err
     assert len(re.findall(MISTAKES["in-place change"].message, shown)) == 1
-    assert f"(`zoo agents check {agent}` tries all)" in shown
+    assert f"(`zoo agents check {agent}` runs all checks)" in shown
 
 
 def test_a_check_that_fails_by_design_is_shown_with_why(write_agent):

@@ -75,7 +75,7 @@ def test_a_set_is_checked_without_an_environment(tmp_path, call):
 @pytest.mark.parametrize(
     ("words", "text"),
     {
-        f"check cube-double-play-v0 --env {ENV}": "they are for your data",
+        f"check cube-double-play-v0 --env {ENV}": "other flags are for your data",
         "check a.npz --action-range 0,1": "needs `--env`",
         "convert a.npz -o a.csv": "`--output` must name an .npz file",
         "convert a.npz -o {folder}": "`--output` must be a file in a folder that exists",

@@ -134,7 +134,7 @@ def test_replica_whose_plans_are_not_finite_fails_at_evaluation(
     assert main(arguments(data, tmp_path, "--seeds", "4-6")) == 0
     status = status_of(folder_of(tmp_path, 3))
     assert (status["state"], status["step"]) == ("failed", 10)
-    assert "sampled actions of the evaluation at step 10 are not finite" in status["reason"]
+    assert "actions sampled in the evaluation at step 10 are not finite" in status["reason"]
     assert not (folder_of(tmp_path, 3) / "evaluations.npz").exists()
     assert_untouched(tmp_path, healthy, 1, 2)
 

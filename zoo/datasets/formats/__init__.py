@@ -1,1 +1,1 @@
-"""Read datasets of other origins than OGBench's into its compact layout."""
+"""Read datasets in other formats than OGBench's into OGBench's compact layout."""

@@ -65,7 +65,7 @@ class Metadata:
 
     :param environment: id of the environment in which the dataset was recorded.
     :param reference_scores: returns of a random and of an expert policy.
-    :param parts: names of the arrays of an observation, in the order of the Dict space; empty for other spaces.
+    :param parts: names of the arrays of an observation, in the order of the recorded space; empty if none is recorded.
     """
 
     environment: str | None = None
@@ -206,9 +206,9 @@ def transitions_of(name: str, arrays: Arrays) -> Transitions:
 
 
 def refuse_bad_values(name: str, arrays: Arrays, steps: Array | None = None) -> None:
-    """Raise UsageError for numbers that are not finite, with their row in an episode or a file.
+    """Raise UsageError for numbers that are not finite; the message contains their row in the episode or file.
 
-    :param steps: which rows are transitions, (rows,); None for all. Other rows only have an observation.
+    :param steps: which rows are transitions, (rows,); None for all. In other rows, only observations are checked.
     """
     for key in ("observations", "actions", "rewards"):
         try:
@@ -267,7 +267,7 @@ def first_trajectories(transitions: Transitions, size: int, path: Path) -> Trans
     """Return the first whole trajectories with at least ``size`` transitions."""
     cumulative = (
         np.flatnonzero(transitions.ends) + 1
-    )  # transitions up to the end of each trajectory
+    )  # number of transitions up to the end of each trajectory
     last = int(np.searchsorted(cumulative, size))
     if last == len(cumulative):
         raise UsageError(

@@ -45,7 +45,7 @@ def opened(path: Path) -> Iterator[Stored]:
 
     with explaining_damage(path, "HDF5"), h5py.File(path, "r") as file:
         file.visititems_links(visit)
-        if elsewhere:  # the content may be in any other file of the machine
+        if elsewhere:  # a link may lead to any other file of the machine
             raise UsageError(
                 f"{path}: `{elsewhere[0]}` is a link or a virtual array; write its content to the file"
             )
@@ -53,9 +53,9 @@ def opened(path: Path) -> Iterator[Stored]:
 
 
 def groups_of(stored: Stored, pattern: str) -> dict[int, Stored]:
-    """Return number of a group -> name of an array -> array.
+    """Return number of an HDF5 group -> name of an array -> array.
 
-    :param pattern: pattern of paths, with groups for the number and the name.
+    :param pattern: regular expression of paths, in which two groups match the number and the name.
     """
     groups: dict[int, Stored] = {}
     for path, entry in stored.items():

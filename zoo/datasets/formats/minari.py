@@ -1,4 +1,4 @@
-"""Read Minari's datasets, given by a folder or by an id, which is downloaded if it is missing."""
+"""Read Minari's datasets, given by a folder or an id; the dataset of an id is downloaded if it is missing."""
 
 import contextlib
 import json
@@ -52,7 +52,7 @@ class Minari(Format):
         data = path / "data"
         if content.get("data_format") == "hdf5":
             file = data / "main_data.hdf5"
-            with opened(file) as stored:  # Minari would follow links
+            with opened(file) as stored:  # rejects links, which Minari would follow
                 groups = groups_of(stored, r"episode_([0-9]{1,9})/(.+)")
                 for number, group in groups.items():
                     parts = {key for key in group if key.partition("/")[0] == "observations"}
@@ -69,7 +69,7 @@ class Minari(Format):
             total = content["total_episodes"]
             if total != num_episodes:  # Minari would allocate an array of this size
                 raise ValueError(
-                    f"its metadata have {count(total, 'episode')}, got {num_episodes:,}"
+                    f"its metadata list {count(total, 'episode')}, got {num_episodes:,}"
                 )
             dataset = minari.MinariDataset(data)
             episodes = {}
@@ -80,18 +80,18 @@ class Minari(Format):
             steps = sum(len(arrays["actions"]) for arrays in episodes.values())
             if dataset.total_steps != steps:
                 raise ValueError(
-                    f"its metadata have {count(dataset.total_steps, 'step')}, got {steps:,}"
+                    f"its metadata list {count(dataset.total_steps, 'step')}, got {steps:,}"
                 )
         return joined(str(path), episodes)
 
     def metadata(self, path: Path) -> Metadata:
-        """Return the metadata without damaged entries; nothing in it is executed."""
+        """Return the metadata without damaged entries; nothing in the dataset is executed."""
         content = _read_metadata(path)
         environment = references = None
         parts: list[str] = []
         with _ignoring_damage:
             environment = str(json.loads(content["env_spec"])["id"])
-        with _ignoring_damage:  # Minari's references for normalised returns
+        with _ignoring_damage:  # Minari's reference scores for normalised returns
             scores = [content["ref_min_score"], content["ref_max_score"]]
             references = checked_pair("reference", scores)
         with _ignoring_damage:
@@ -143,7 +143,7 @@ def _episode(name: str, part: Any, part_names: Sequence[str]) -> Arrays:
     """Return the arrays of one Minari episode.
 
     :param part_names: names of the arrays of an observation, in the order in which the environment flattened them.
-        The episode itself lacks this order, because Gymnasium sorts the keys of a Dict space when it is read.
+        The episode itself lacks this order, because Gymnasium sorts the keys of a Dict space when the space is read.
     """
     parts: list[Array] = []
     for path in part_names:

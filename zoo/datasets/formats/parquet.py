@@ -38,16 +38,16 @@ class Parquet(Format):
         for key in ("observations", "actions"):
             if rows[key].ndim == 1:
                 rows[key] = rows[key][:, None]
-        # LeRobot 2 writes one episode per file, LeRobot 3 several, so only the episode index separates them.
+        # LeRobot 2 writes one episode per file, LeRobot 3 several, so only the episode index separates episodes.
         ends = _last_rows(rows.get("episode", rows["file"]))
         if (
             "frame" not in rows
-        ):  # without frames, an episode is assumed not to continue in the next file
+        ):  # without frame indices, an episode is assumed not to continue in the next file
             ends |= _last_rows(rows["file"])
         if "done" in rows and "episode" not in rows:
             ends |= require_flags(name, "done", rows["done"], len(ends))
         episode = pd.Series(np.cumsum(ends) - ends)
-        # If rows of episodes are mixed, there are more sequences of equal indices than indices.
+        # If rows of episodes are mixed, there are more sequences of equal indices than distinct indices.
         if "episode" in rows and len(np.unique(rows["episode"])) <= episode.iloc[-1]:
             raise UsageError(
                 f"{name}: the rows of an episode must be consecutive, but episodes are mixed or share an index; sort "
@@ -95,7 +95,7 @@ def _read_rows(path: Path) -> Arrays:
     for number, file in enumerate(_parquet_files(path)):
         arrow = import_extra("pyarrow.dataset", f"reading {file}")
         with explaining_damage(file, "parquet"):
-            # Without verification, a page with changed bytes would be read as other numbers.
+            # Without verification, a damaged page would be read as wrong numbers.
             checked = arrow.ParquetFileFormat(
                 default_fragment_scan_options=arrow.ParquetFragmentScanOptions(
                     page_checksum_verification=True
@@ -124,7 +124,7 @@ def _read_rows(path: Path) -> Arrays:
         differing = parts[-1].keys() ^ parts[0].keys()
         if differing:
             raise UsageError(
-                f"{path}: every file must have a column for {', '.join(differing)}, or none; add it to the others"
+                f"{path}: either every file or none must have a column for {', '.join(differing)}; add it to the others"
             )
     if not parts:
         raise UsageError(f"{path} {NO_TRANSITION}")
@@ -141,7 +141,7 @@ def _as_array(file: Path, name: str, column: Any) -> Array:
             f"{file}: `{name}` must have a value in each row, got none in {column.null_count:,}; add them"
         )
     array: Array
-    if kind.num_fields:  # a list: single values have none
+    if kind.num_fields:  # only lists have fields, their elements
         lengths = compute.unique(compute.list_value_length(column)).to_pylist()
         if len(lengths) > 1:
             raise UsageError(

@@ -1,4 +1,4 @@
-"""Find the format of a user's dataset and read it; also the formats that consist of npz files."""
+"""Find the format of a user's dataset and read its data; the formats of array files are defined here, too."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -92,7 +92,7 @@ def npz_files(path: Path) -> list[Path]:
 
 
 def _read(path: Path, names: Collection[str], reward_from: str | None) -> Arrays:
-    """Return the arrays of a file that have one of some names, with rewards derived from success if requested."""
+    """Return the arrays of a file whose names are in `names`, with rewards derived from success if requested."""
     name = str(path)
     if reward_from:
         names = (*names, reward_from)
@@ -115,7 +115,11 @@ FOLDER = "folder"
 FORMATS: dict[str, tuple[Format, ...]] = {
     ".npz": (ArrayFile(),),
     ".parquet": (Parquet(),),
-    FOLDER: (Minari(), Parquet(), Episodes()),  # Minari's files may be parquet
+    FOLDER: (
+        Minari(),
+        Parquet(),
+        Episodes(),
+    ),  # Minari before Parquet, because its files may be parquet
     **dict.fromkeys(EXTENSIONS, (Robomimic(), ArrayFile())),
 }
 """Extension of a file, or `FOLDER` -> possible formats; the first one that matches reads the dataset."""
@@ -152,12 +156,12 @@ def require_format(source: str | Path) -> tuple[Path, Format]:
 def has_rewards(source: str | Path, env: str = "") -> bool:
     """Return whether a dataset has rewards; OGBench's files do not, because they are for several tasks.
 
-    :param env: the environment; a task of OGBench computes the rewards itself and ignores those of the file.
+    :param env: the environment; for an OGBench task, rewards are computed and the file's rewards are ignored.
     :raises UsageError: if the dataset does not exist or its file is damaged.
     """
     if str(source).startswith(MINARI):
         return True
-    # The folder was converted from OGBench's files, which may have been deleted since.
+    # Converted arrays come from OGBench's files, which may have been deleted since.
     if (Path(source).expanduser() / ARRAYS).is_dir():
         return False
     path, source_format = require_format(source)
