@@ -131,7 +131,7 @@ CLONING = [
 @pytest.mark.few
 @pytest.mark.parametrize("id", CLONING)
 @pytest.mark.parametrize("settings", [{"pretraining_steps": 2}, {"seeds": [0, 1]}], ids=str)
-def test_an_untrained_transformer_trains_offline_and_online(id, settings):
+def test_an_untrained_transformer_trains_offline_and_online(id, settings, recwarn):
     env = DummyVecEnv([lambda: SpacesEnv(3, 2)] * len(settings.get("seeds", [0])))
     flow = agents.PretrainedFlow(Untrained(), train=True, action_shape=(3, 2))
     model = tiny_model(id, env, behaviour=flow, learning_starts=2, batch_size=8, **settings)
@@ -145,6 +145,8 @@ def test_an_untrained_transformer_trains_offline_and_online(id, settings):
     # all seeds start with the same weights, and are trained separately
     assert torch.equal(weights[0][0], weights[0][-1])
     assert len(weight) == 1 or not torch.equal(*weight)
+    # an operation that is not vectorised over seeds would be called for each
+    assert "batching rule" not in " ".join(str(warning.message) for warning in recwarn)
 
 
 def test_an_untrained_network_learns_the_data_and_hands_it_on(data):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_map
 
 from agents.common.batch import Time, Velocity
@@ -110,7 +112,10 @@ class VmappedModule(Network):
 
         axes = [0 if isinstance(value, Tensor) and value.ndim else None for value in inputs]
         if self.replicas > 1:
-            return vmap(call, in_dims=(0, *axes), randomness="error")(tensors, *inputs)
+            is_on_gpu = any(tensor.is_cuda for tensor in tensors.values())
+            # the CPU's fused attention has no batching rule: it would run once for each replica
+            with nullcontext() if is_on_gpu else sdpa_kernel(SDPBackend.MATH):
+                return vmap(call, in_dims=(0, *axes), randomness="error")(tensors, *inputs)
         # without `vmap`, so that the module can be exported
         rows = [
             value if axis is None else value[0] for axis, value in zip(axes, inputs, strict=True)
