@@ -219,6 +219,8 @@ class _Artist:
         if kind is SUCCESS:
             ax.set_ylim(0, 102)  # so that a curve at 100% is not clipped to half its width
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 1.5M, 5k
+        # only the first line is solid; one that coincides with it is seen in the gaps of the later one
+        ax.set_prop_cycle(linestyle=[(0, (3, gap)) for gap in range(len(COLOURS))])
         for name, curve in parts.items():
             steps = curve["step"].to_numpy(int)
             # without an offline phase, online steps start at 0; published online steps may start after an offline phase
