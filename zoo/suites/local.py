@@ -41,7 +41,7 @@ class Training:
         if self.process.returncode == 0:
             log.info("done: %s", self.job.run)
             return
-        reason = self.job.last_message()
+        reason = self.job.last_message() or "no message"
         if self.process.returncode < 0:
             reason = f"killed by signal {-self.process.returncode} after: {reason}"
         warn_of_failure(self.job, reason)

@@ -96,4 +96,4 @@ def train(job: Job, folder: str) -> None:
             time.sleep(POLL_SECONDS)
         signal.signal(signal.SIGINT, previous)
     if process.returncode:
-        raise RuntimeError(f"exit code {process.returncode}: {job.last_message()}")
+        raise RuntimeError(f"exit code {process.returncode}: {job.last_message() or 'no message'}")

@@ -62,7 +62,7 @@ def make_job(tmp_path, outcome):
     {
         "prints": "done: prints on some-v0, seed 0",
         "fails": "failed: fails on some-v0, seed 0: the reason; see ",
-        "killed": "killed by signal 9",
+        "killed": "killed by signal 9 after: no message; see ",
     }.items(),
 )
 def test_it_is_said_how_a_job_has_ended_and_next_one_is_trained(tmp_path, outcome, message, caplog):
