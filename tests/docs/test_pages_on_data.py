@@ -78,6 +78,7 @@ def test_every_command_for_your_own_images_works(capsys):
     results = run_all(name, capsys, {"train": f"{EVALUATION} {TINY}"}, values)
     checked, trained = results.values()
     assert checked["sound"]
+    assert len(checked["observation"]) == 3
     assert config_of(trained["run"])["settings"]["frame_stack"] == 3
 
 

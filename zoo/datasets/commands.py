@@ -153,7 +153,7 @@ def _recording(findings: list[Result], **columns: str) -> Iterator[None]:
 
 
 def _counts(content: Transitions) -> Result:
-    """Return the numbers of trajectories and transitions, observation and action sizes, and statistics of returns."""
+    """Return the numbers of trajectories and transitions, observation and action shapes, and statistics of returns."""
     ends = np.flatnonzero(content.ends)
     rewards = content.arrays["rewards"][content.valid]
     masks = content.arrays["masks"][content.valid]
@@ -162,8 +162,8 @@ def _counts(content: Transitions) -> Result:
         "trajectories": len(ends),
         "transitions": len(rewards),
         "terminated": int((masks[ends] == 0).sum()),
-        "observation": content.arrays["observations"].shape[1],
-        "action": content.arrays["actions"].shape[1],
+        "observation": content.arrays["observations"].shape[1:],
+        "action": content.arrays["actions"].shape[1:],
         "returns": {
             "lowest": float(returns.min()),
             "mean": float(returns.mean()),

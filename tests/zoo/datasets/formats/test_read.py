@@ -331,6 +331,8 @@ def test_changed_bytes_of_a_parquet_file_are_found(tmp_path):
     content[place] ^= 0xFF
     path.write_bytes(content)
     assert "could not verify page integrity" in refusal(path)
+    path.write_bytes(content[:100])
+    assert refusal(path).count(str(path)) == 1
 
 
 def test_a_minari_set_that_is_not_there_says_how_to_get_it(monkeypatch):
