@@ -87,7 +87,9 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.suites import find_suite
 
     if args.resources and args.launcher == "local":
-        raise UsageError("--resources needs --launcher slurm or ray; leave it out for this machine")
+        raise UsageError(
+            "--resources needs --launcher slurm or ray; omit --resources on this machine"
+        )
     # reject a misspelt name before importing the algorithms
     file = find_suite(Path(args.suite).expanduser())
     from zoo.runs.resume import warn_if_code_changed

@@ -45,7 +45,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     agent = find_agent(args)
     if not isinstance(agent.policy, FlowPolicy):
         raise UsageError(
-            f"{agent.algo} is an algorithm of Stable-Baselines3; see its documentation for export"
+            f"{agent.algo} is an algorithm of Stable-Baselines3; see SB3's documentation for export"
         )
     about: dict[str, Any] = {"env": agent.env, "env_kwargs": agent.env_kwargs}
     if agent.stated is not None:

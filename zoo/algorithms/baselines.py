@@ -143,7 +143,7 @@ class Baseline(StoredModel):
             seed=None if seeds is None else seeds[0],
             verbose=verbose,
             device=available_device(device),
-            _init_setup_model=_init_setup_model,  # type: ignore[call-arg]  # the algorithm's, not the base class's
+            _init_setup_model=_init_setup_model,  # type: ignore[call-arg]  # an argument of the algorithm, not of the base class
         )
 
     @classmethod

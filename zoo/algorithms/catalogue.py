@@ -58,7 +58,9 @@ def find_algorithm(id: str) -> registry.Entry:
         if ":" in id:
             raise UsageError(str(error.args[0])) from error
         message = unknown_name_message("algorithm", id, algorithm_ids(), "zoo agents list")
-        raise UsageError(f"{message}; name an algorithm without an id by module:Class") from error
+        raise UsageError(
+            f"{message}; for an algorithm that is not registered, write module:Class"
+        ) from error
     except Exception as error:  # importing a user's module may raise any error
         raise UsageError(f"`{id}` cannot be imported: {type(error).__name__}: {error}") from error
     if entry.id in SB3:
@@ -121,7 +123,7 @@ def describe_algorithms() -> dict[str, dict[str, Any]]:
 
 
 def update_operations() -> dict[str, float]:
-    """Return algorithm -> operations per update at the papers' sizes, in units of 10^9; only counted algorithms."""
+    """Return algorithm -> operations per update at the papers' sizes, in units of 10^9, from ``update_work.csv``."""
     return {id: float(row["gflop"]) for id, row in _read("update_work").items()}
 
 

@@ -42,7 +42,7 @@ def upload(agent: Agent, repo: str) -> tuple[str, Score]:
     """
     api = hub_library().HfApi()
     with hub_errors(repo):
-        # first, so that a wrong name or token is rejected before the evaluation
+        # created first, so that a wrong name or token is rejected before the evaluation
         url = api.create_repo(repo, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         score = write_upload(agent, Path(folder), repo)

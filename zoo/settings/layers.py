@@ -133,7 +133,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for name, value in over.items():
         if isinstance(name, str) and "." in name:
-            # the call below splits any other dots
+            # the recursive call below splits at any further dots
             name, _, nested_name = name.partition(".")
             value = {nested_name: value}
         if isinstance(value, Mapping):

@@ -211,7 +211,7 @@ class RunRecord:
     """Everything that determines a run's outcome, including its seed.
 
     :param run: settings of the run.
-    :param settings: settings of the algorithm, with defaults, and arguments of its policy.
+    :param settings: settings of the algorithm, including defaults, and arguments of the policy.
     :param method: the algorithm with its settings; None for an SB3 algorithm, and in a record read from a file.
     :param sources: sources of the values, one line per layer.
     :param departures: setting -> its value and its value in the protocol, if they differ.

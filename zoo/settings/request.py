@@ -91,7 +91,7 @@ class TrainRequest:
     )
     run: Mapping[str, Any] = field(default_factory=dict)
     dataset: str = flag(
-        "auto, download, generate, the path of a file or folder, or minari:ID",
+        "source of the data: auto, download, generate, the path of a file or folder, or minari:ID",
         default="auto",
         section="data",
     )

@@ -35,7 +35,7 @@ TRAIN = ROOT / "zoo" / "train.py"
 JOBS = ".jobs"
 """Subfolder of a log folder for the locks and logs of jobs."""
 MAX_METHOD_BYTES = 60
-"""Bytes of a method in a job's name: a file name has at most 255 bytes, and an environment's id may be long too."""
+"""Longest method in a job's name, in bytes: file names have at most 255, and an environment's id may be long too."""
 NOT_COMPARED = ("machine", "data")
 """Roles of the settings whose values are known only on the training machine."""
 
@@ -224,7 +224,7 @@ def warn_of_failure(job: Job, problem: str) -> None:
 
 
 def print_jobs(statuses: Sequence[JobStatus]) -> None:
-    """Print a table of jobs, and below it why jobs are not done, if known."""
+    """Print a table of jobs and, below it, the known reasons why jobs are not done."""
     rows = []
     reasons = []
     for status in statuses:

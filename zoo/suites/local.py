@@ -122,7 +122,7 @@ def share_machine(workers: int | None, jobs: int, device: str) -> list[Worker]:
     limit = available_cores()
     if hasattr(os, "sched_getaffinity"):
         cores = sorted(os.sched_getaffinity(0))
-    # A container with limited processor time may use any core, and other containers use these cores too: do not pin.
+    # A container with limited processor time shares all cores with other containers, so its jobs are not pinned.
     if limit < len(cores):
         cores = []
     # jobs are independent, so one per device keeps all devices busy

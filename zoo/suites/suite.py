@@ -29,7 +29,7 @@ KINDS: Mapping[Any, tuple[type, str]] = {
 
 @dataclass(frozen=True)
 class Run:
-    """One start of the training program: an algorithm on an environment, with one seed or several together.
+    """One start of the training program: an algorithm on an environment, with one seed or several trained together.
 
     A run without an environment stands for a method of a suite: an algorithm with settings and a label.
 
@@ -91,7 +91,7 @@ class Suite:
     focus: str = ""
 
     def runs(self) -> list[Run]:
-        """Return all runs, one environment after the other: an interrupted suite has then finished some of them."""
+        """Return all runs, sorted by environment, so that an interrupted suite has finished some environments."""
         methods = self._methods()
         runs = []
         for env in self._environments():
@@ -132,9 +132,7 @@ class Suite:
                 f"algorithms of a suite must have different names, got {name} twice; add a `label`"
             )
         if self.focus and self.focus not in names:
-            raise UsageError(
-                unknown_name_message("algorithm of the suite as its `focus`", self.focus, names)
-            )
+            raise UsageError(unknown_name_message("algorithm for `focus`", self.focus, names))
         return methods
 
 
@@ -181,7 +179,7 @@ def read_suite(path: Path) -> Suite:
 def select(
     runs: Sequence[Run], algorithms: Sequence[str], environments: Sequence[str]
 ) -> list[Run]:
-    """Return the runs whose method and environment each match one of the given patterns; no patterns match all.
+    """Return the runs whose method and environment match the patterns; an empty list of patterns matches everything.
 
     :raises UsageError: if a pattern matches no run.
     """

@@ -57,7 +57,7 @@ class Parser(argparse.ArgumentParser):
         return parsed, unknown
 
     def error(self, message: str) -> NoReturn:
-        """Exit with the error on one line."""
+        """Log the error on one line, and exit."""
         log.error("%s: %s; see %s --help", self.prog, message, self.prog)
         self.exit(BAD_INPUT)
 

@@ -198,7 +198,7 @@ def open_study(plan: Plan) -> optuna.Study:
 
 
 def run_trials(study: optuna.Study, plan: Plan) -> None:
-    """Run trials one after the other until the study has enough.
+    """Run trials one after the other until the study has enough trials.
 
     :raises UsageError: if settings, data or environment of a trial are wrong.
     :raises Interrupted: after a signal; the interrupted trial is queued again.
@@ -311,7 +311,7 @@ def with_settings(request: TrainRequest, settings: Mapping[str, Any]) -> TrainRe
 
 @dataclass
 class Reporter:
-    """Reports every evaluation of a run to the study, and stops the run if the study's pruner says so.
+    """Reports the evaluations of a run to the study, and stops the run if the study's pruner says so.
 
     The evaluation at step 0 is not reported, because it does not depend on the trial's settings. The others are
     numbered from 1. A resumed run also reports its earlier evaluations.
