@@ -34,7 +34,7 @@ class BAM(AdjointMatching):
     times.
 
     Source: Li and Levine, Q-learning with Adjoint Matching, arXiv 2601.14234, ablation. Differs in: the gradient if all
-    critics agree exactly, see ``pessimistic_value``.
+    critics are exactly equal, see ``pessimistic_value``.
     """
 
     # the authors' code uses the online critics at unclipped actions
@@ -55,7 +55,7 @@ class BAM(AdjointMatching):
     )
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return only the TD target: the rollout is part of a loss."""
+        """Return only the TD target; the rollout is part of the control loss."""
         return self.td_targets(batch, noise, nets)
 
     def losses(

@@ -63,7 +63,7 @@ class CGQLMSE(CGQL):
         """Return CGQL's losses and the distillation to noisy actions."""
         losses = super().losses(batch, targets, noise, nets, info)
         t = noise["noisy_t"].unsqueeze(-1)
-        # the action's time is also the critic's, as in guidance
+        # the critic receives the time of the noisy action, as in guidance
         noisy = interpolate(noise["noisy_x0"], batch.actions, t)
         errors = self.noisy_errors(
             nets.critic(batch.observations, noisy, t), targets["clean_q"], info

@@ -111,7 +111,8 @@ class DSRL(Method):
         info["latent_std"] = log_std.exp().mean((1, 2))
         return {
             "td": td,
-            # does not use dataset actions, so sequences that cross a trajectory end are included
+            # this loss does not use dataset actions, so sequences that cross a trajectory end are
+            # included
             "latent": (latent_q - targets["latent_q"]).square().mean((1, 2)),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
             "actor": (info["temperature"].unsqueeze(1) * log_prob - policy_q).mean(1),

@@ -62,8 +62,8 @@ class GFP(FQL):
     target: Literal["policy", "mean"] = setting(
         default="policy",
         reference="target_agg",
-        doc="Value in the TD target: the value of the `policy`'s next action, or the `mean` of the"
-        " values of the policy's and the flow's next actions.",
+        doc="Value in the TD target: that of the `policy`'s next action, or the `mean` over the"
+        " next actions of the policy and of the flow.",
     )
     rival: Literal["policy", "smaller"] = setting(
         default="policy",

@@ -98,7 +98,8 @@ class RLPD(Method):
         info["policy_q"] = value.mean(-1)
         return {
             "td": td,
-            # does not use dataset actions, so sequences that cross a trajectory end are included
+            # this loss does not use dataset actions, so sequences that cross a trajectory end are
+            # included
             "actor": (info["temperature"].unsqueeze(-1) * log_prob - value).mean(-1),
             "temperature": temperature_term,
             "bc": -(batch.valid * data_log_prob).mean(-1),

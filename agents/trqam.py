@@ -113,8 +113,8 @@ class TRQAM(AdjointMatching):
     def after_update(self, nets: Networks, info: Info) -> None:
         """Update the moving average of the path KL, and the multiplier by a dual step (3)."""
         state, path_kl = nets.multiplier, info["path_kl"]
-        # in place, since updates in a CUDA graph read these buffers; outliers are clipped to c
-        # budgets
+        # in place, since updates in a CUDA graph read these buffers; outliers of the KL are clipped
+        # to c budgets
         state.kl_average.lerp_(
             torch.minimum(path_kl, self.kl_clip * state.budget), self.kl_average_rate
         )

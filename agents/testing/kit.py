@@ -73,7 +73,7 @@ def check_habits(kind: str, subject: Subject, number: int) -> str:
     """Check that the hooks have no mistakes of one kind."""
     if findings := subject.findings.get(kind):
         raise ViolationError("; ".join(findings))
-    return "nothing was found in an update on a random batch"
+    return "no mistake was found in an update on a random batch"
 
 
 def _require_finite(tensors: Tensors, circumstances: str) -> None:
@@ -133,7 +133,7 @@ def check_compiled(subject: Subject, number: int) -> str:
             raise ViolationError(
                 f"`{name}` is {compiled[name].tolist()} compiled and {value.tolist()} uncompiled"
             )
-    return "losses and gradient's norm, to 0.001"
+    return "losses and the gradient's norm are equal to within 0.001"
 
 
 # -- learning ---------------------------------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ def check_values(subject: Subject, number: int) -> str:
             f"`score` differs by {high - low:.1f} between two actions whose rewards differ by {SLOPE:.0f}; the critic "
             "does not see the batch's actions, or its loss is masked or weighted away"
         )
-    return f"1 and {GAMMA} to {VALUE_MARGIN}; two actions differ by {high - low:.1f} ({SLOPE:.0f})"
+    return f"1 and {GAMMA} within {VALUE_MARGIN}; two actions differ by {high - low:.1f} (expected {SLOPE:.0f})"
 
 
 def check_actions(subject: Subject, number: int) -> str:
@@ -186,15 +186,15 @@ def check_actions(subject: Subject, number: int) -> str:
                 "the action, and the mean of the data is 0; look at the sign and weight of the loss that maximises the "
                 "critic. If the default settings are meant to stay this close to the data, check with other settings"
             )
-        return f"mean action {mean:.2f}, of the data 0 (at least {MIN_IMPROVEMENT})"
+        return f"mean action {mean:.2f} (at least {MIN_IMPROVEMENT}; in the data 0)"
     actions = _sample(model, CONSTANT)
     share = min((actions * sign > MODE / 2).mean() for sign in (-1, 1))
     if not share >= MIN_MODE_SHARE:
         raise ViolationError(
             f"of the sampled actions {share:.0%} are near one of the two modes of the data, expected at least "
-            f"{MIN_MODE_SHARE:.0%}; a flow clones both, a mean is between them"
+            f"{MIN_MODE_SHARE:.0%}; a flow clones both modes, whereas a mean is between them"
         )
-    return f"at least {share:.0%} near each mode of the data (at least {MIN_MODE_SHARE:.0%})"
+    return f"{share:.0%} or more near each mode of the data (at least {MIN_MODE_SHARE:.0%})"
 
 
 def _rate(model: FlowAlgorithm, state: int, actions: list[float]) -> NDArray[Any]:
@@ -259,7 +259,7 @@ def check_saving(subject: Subject, number: int) -> str:
                 f"a loaded {kind} samples other actions than the saved one; `act` may depend "
                 "only on settings, its noise and the networks of `networks`"
             )
-    return "parameters and sampled actions, to the last bit"
+    return "parameters and sampled actions are equal bitwise"
 
 
 def check_resuming(subject: Subject, number: int) -> str:
@@ -286,7 +286,7 @@ def check_resuming(subject: Subject, number: int) -> str:
                 f"`{name}` differs after resuming from an {phase} checkpoint; keep state in "
                 "networks or their buffers, and take random numbers from `noise`"
             )
-    return "updates after checkpoints of both phases, to the last bit"
+    return "updates after checkpoints of both phases are equal bitwise"
 
 
 # -- all checks -------------------------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def make_dataset(space: Any) -> dict[str, NDArray[np.float32]]:
     modes = np.where(np.arange(ROUNDS) % 2, MODE, -MODE)
     choices, randoms = np.random.default_rng(0).uniform([0, -1], 1, (ROUNDS, 2)).T
     states = np.tile([CONSTANT, FIRST, SECOND, CHOICE, CHOICE], ROUNDS)
-    # pairs of opposite actions, so that their mean is exactly 0
+    # pairs of opposite actions, so that the mean action is exactly 0
     actions = np.stack([modes, randoms, -randoms, choices, -choices], 1).reshape(-1, 1)
     rewards = np.where(states == CHOICE, SLOPE * actions[:, 0], states != FIRST)
     one_hot = np.eye(STATES)

@@ -112,7 +112,7 @@ def linear(
     if x.ndim > weight.ndim:  # several row axes are folded into one
         product = linear(x.flatten(lead, -2), weight, bias, dtype)
         return product.unflatten(lead, x.shape[lead:-1])
-    # `bmm` if possible, since `matmul` first expands, views and records both factors
+    # `bmm` if possible, since `matmul` would first expand and reshape both factors, and record that
     is_batch = x.ndim == weight.ndim == 3 and x.shape[0] == weight.shape[0]
     multiply = torch.bmm if is_batch else torch.matmul
     if x.dtype == weight.dtype == factors:  # conversions take time even if they change nothing

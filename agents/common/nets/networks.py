@@ -154,7 +154,7 @@ class CriticEnsemble(ObservingNetwork):
     def forward(
         self, observations: Tensor, actions: Tensor, t: Time | None = None, frozen: bool = False
     ) -> Tensor:
-        """Return the Q values of all members, (S, E, B); ``t`` in [0, 1] only with a time input."""
+        """Return the Q values of all members, (S, E, B); ``t`` in [0, 1] is given only if the time is an input."""
         inputs = [self.features(observations, frozen), actions]
         if t is not None:
             inputs.append(as_column(t, actions))
