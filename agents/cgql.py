@@ -37,8 +37,8 @@ class CGQL(Method):
     .. math:: \dot x = v_\beta(s, x, t) + \frac{w}{t}\left[(1-t)\,\tau\,\nabla_x \bar Q(s, x, 1) + x\right], \qquad
         L = L_{TD} + L_{FM}(v_\beta)
 
-    The first step, at t = 0, is not guided. The critic has the flow time as another input; here it is always 1, the
-    time of clean actions. Source: the classifier-guidance baselines of Li and Levine, arXiv 2601.14234; classifier
+    The first step, at t = 0, is not guided. The critic has the flow time as another input; here this time is always 1,
+    that of clean actions. Source: the classifier-guidance baselines of Li and Levine, arXiv 2601.14234; classifier
     guidance: Dhariwal and Nichol, arXiv 2105.05233. Differs in: nothing; the defaults reproduce the authors' code.
     """
 

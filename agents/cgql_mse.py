@@ -48,7 +48,7 @@ class CGQLMSE(CGQL):
         return {"noisy": self.noisy_weight}
 
     def guide_time(self, t: float) -> float:
-        """Return the time at which the critic is evaluated for guidance: that of the noisy action."""
+        """Return the time at which the critic is evaluated for guidance: t, the time of the noisy action."""
         return t
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:

@@ -156,7 +156,8 @@ class DAC(Method):
         :param targets: from :meth:`targets`.
         :return: (S, B, D).
         """
-        # the noise prediction is minus this root times the score, to which Q's gradient is added
+        # Q's gradient is added to the score, and the noise prediction is minus this root times the
+        # score
         return (1 - targets["alpha_bar"]).sqrt() * targets["gradient"] * predicted
 
     def losses(

@@ -39,7 +39,7 @@ class FQE(Method):
     Here :math:`\bar Q'` is the mean of the target critics, without pessimism. The action a consists of the first h
     actions of a chunk, which are those that the policy executes; R is the discounted sum of their rewards.
 
-    The class is not registered, since it does not train a policy; create it with :meth:`of`.
+    The class is not registered, since it does not train a policy; create an instance with :meth:`of`.
 
     Source: Le, Voloshin and Yue, Batch Policy Learning under Constraints, arXiv 1903.08738; with networks: Paine et
     al., Hyperparameter Selection for Offline Reinforcement Learning, arXiv 2007.09055. Differs in: target networks are
@@ -125,8 +125,8 @@ class FittedValue:
     :param critics: the mean of each critic.
     :param drift: change of the value in the last quarter of training.
     :param action_distance: mean squared distance of the policy's actions from the data's in the same states, divided by
-        the distance between two random actions of the data. If it is above 1, the estimate depends on actions that are
-        not in the data.
+        the distance between two random actions of the data. If this ratio is above 1, the estimate depends on actions
+        that are not in the data.
     """
 
     value: float

@@ -68,8 +68,8 @@ class GFP(FQL):
     rival: Literal["policy", "smaller"] = setting(
         default="policy",
         reference="guidance_agg",
-        doc="Value compared with that of a dataset action: the value of the `policy`'s action, or the `smaller` of"
-        " those of the policy's and the flow's actions.",
+        doc="What the value of a dataset action is compared with: the value of the `policy`'s"
+        " action, or the `smaller` of the values of the policy's and the flow's actions.",
     )
     ensemble_size: int = setting(default=2)
     rho: float = setting(default=0.0, reference="q_agg")

@@ -34,8 +34,8 @@ class MeanFlowQL(Method):
     r"""One network maps noise to actions in one step, is fitted to the data as a mean flow, and maximises Q.
 
     Here x runs from the dataset action at time 0 to noise e at time 1. The network is g(x, t) = x - u(x, t), in which u
-    is the mean velocity of this path between times 0 and t, so that g(e, 1) is an action. It regresses to a target
-    computed from its own slope along the path, with smaller weights for large errors:
+    is the mean velocity of this path between times 0 and t, so that g(e, 1) is an action. The network regresses to a
+    target computed from its own slope along the path, with smaller weights for large errors:
 
     .. math:: L = L_{TD} + w\,\mathbb{E}\,\frac{\lVert g(s, x, t) - y\rVert^2}{(\lVert g - y\rVert^2 + c)^{1-\gamma}}
         - \mathbb{E}\,\bar Q(s, \mathrm{clip}\,g(s, e, 1)) + L_{bound}, \quad y = x + (t-1)(e-a) - t\,\tfrac{dg}{dt}

@@ -58,7 +58,7 @@ def get(id: str) -> Entry:
     """Return an algorithm, importing it if needed.
 
     :param id: an id, an alias, or ``"package.module:Class"`` for a custom registered class.
-    :return: its entry.
+    :return: the entry of the algorithm.
     :raises KeyError: if there is no such algorithm; the message names the closest.
 
     >>> get("qam").published_name

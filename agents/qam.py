@@ -83,7 +83,7 @@ class AdjointMatching(Method):
     )
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return critics, behaviour flow and fine-tuned flow; pretraining copies the former flow to the latter."""
+        """Return critics, the behaviour flow and the fine-tuned flow, which is a copy of it after pretraining."""
         return {
             "critic": critic(target=True),
             "behaviour": velocity_field(target=True, role="behaviour"),

@@ -26,7 +26,7 @@ class BuiltIn:
 
     :param class_name: name of its method in ``agents.<id>``, and of its model in ``agents``.
     :param published_name: name in the papers' tables.
-    :param paper: its source.
+    :param paper: source of the algorithm.
     :param when: when to use it, in one sentence.
     """
 
@@ -233,9 +233,9 @@ MethodT = TypeVar("MethodT", bound="type[Method]")
 class Entry:
     """An algorithm; see :func:`register`.
 
-    :param id: name on the command line and of its YAML file.
+    :param id: name on the command line and of the YAML file.
     :param method: subclass of ``agents.Method``; None for algorithms of Stable-Baselines3.
-    :param paper: its source.
+    :param paper: source of the algorithm.
     :param published_name: name in the papers' tables.
     :param when: when to use it, in one sentence.
     :param algorithm: model class, set by :func:`agents.get`.
@@ -260,7 +260,7 @@ def register(
 ) -> Callable[[MethodT], MethodT]:
     """Return a class decorator that registers a method as an algorithm.
 
-    :param id: name on the command line and of its YAML file, lower case with underscores.
+    :param id: name on the command line and of the YAML file, lower case with underscores.
     :param paper: title, authors and arXiv id.
     :param published_name: name in published tables, e.g. ``"QAM-E"``.
     :param when: when to use it, in one sentence.
@@ -337,7 +337,7 @@ def find(id: str) -> Entry:
     """Return the entry of an algorithm, importing it if needed.
 
     :param id: an id, an alias, or ``"package.module:Class"`` for your own registered class.
-    :return: its entry.
+    :return: the entry of the algorithm.
     :raises KeyError: if there is no such algorithm; the message names the closest.
     :raises ImportError: if the package that provides it cannot be imported.
     """
@@ -381,7 +381,7 @@ def find_named_by_file(
     :param file: the file, for messages.
     :param package: package of the algorithm according to the file.
     :param trust: whether to import the module that the file names.
-    :return: its entry.
+    :return: the entry of the algorithm.
     :raises ValueError: if there is no such algorithm; the message names the closest.
     :raises UntrustedError: if the algorithm is neither built-in, nor from an installed package, nor already imported.
     """

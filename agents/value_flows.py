@@ -38,7 +38,7 @@ from agents.core import (
 
 
 class ReturnFlow(CriticEnsemble):
-    """Velocities u_j(g, t | s, a) at returns g, which may differ between members."""
+    """Velocities u_j(g, t | s, a) at returns g; the returns may differ between members."""
 
     def forward(  # type: ignore[override]
         self,

@@ -233,7 +233,7 @@ def check_phases(subject: Subject, number: int) -> str:
 
 
 def first_difference(tensors: Tensors, model: FlowAlgorithm) -> str | None:
-    """Return the name of the first tensor that is not bitwise equal to that of the same name in a model's policy."""
+    """Return the name of the first tensor that differs bitwise from the tensor of this name in a model's policy."""
     state = model.policy.state_dict()
     return next((name for name in tensors if not torch.equal(tensors[name], state[name])), None)
 
@@ -343,7 +343,7 @@ def run_checks(
     :yields: the outcome of each check, as soon as it is known.
     :raises ValueError: if a name is not that of a check.
     """
-    # names are checked before the checks, which may take a minute
+    # names are looked up first, since the checks may take a minute
     require_names([*skip, *method.fails_by_design])
     subject = Subject(method, settings or {})
     broken = ""

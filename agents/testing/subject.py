@@ -116,7 +116,7 @@ class Subject:
     """An algorithm under test.
 
     :param method: the algorithm.
-    :param settings: override those of the checks, e.g. if the algorithm learns too slowly by default.
+    :param settings: settings that override those of the checks, e.g. if the algorithm learns too slowly by default.
     """
 
     def __init__(self, method: type[Method], settings: Mapping[str, Any]) -> None:
@@ -130,7 +130,7 @@ class Subject:
         """Return a small model on the CPU with the dataset loaded; it writes no logs.
 
         :param seed: seed of the model's weights and batches.
-        :param settings: override those of `TINY`; the user's settings override both.
+        :param settings: settings that override `TINY`; the user's settings override both.
         :return: the model.
         """
         chosen = {**TINY, **settings, **self.settings}
@@ -148,7 +148,7 @@ class Subject:
     def example(self, **settings: Any) -> tuple[Method, spaces.Space[Any], spaces.Space[Any]]:
         """Return the algorithm with small settings, and the spaces of an environment.
 
-        :param settings: override those of `TINY`; the user's settings override both.
+        :param settings: settings that override `TINY`; the user's settings override both.
         :return: the algorithm, the observation space and the action space.
         """
         env = ProbeEnv(actions=2)

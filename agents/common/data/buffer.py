@@ -294,7 +294,7 @@ def write_buffer(buffer: SequenceReplayBuffer, file: IO[bytes]) -> None:
     if buffer.loader is not None:
         raise ValueError(
             "a replay buffer with a dataset of several files cannot be saved, since it "
-            "contains only one of them at a time; load the dataset again"
+            "contains only one of the files at a time; load the dataset again"
         )
     text = json.dumps(safe.to_json(buffer.describe())).encode()
     arrays = {name: tensor.cpu().numpy() for name, tensor in buffer.tensors().items()}

@@ -158,7 +158,7 @@ class TransitionStore(BaseBuffer):
         except (MemoryError, torch.OutOfMemoryError) as error:
             raise MemoryError(
                 f"the replay buffer needs {needed / GIB:.1f} GiB on {self.placement.device}, for {dataset_rows:,} "
-                f"transitions of a dataset and {online:,} online ones, which cannot be allocated; lower `buffer_size`"
+                f"transitions of a dataset and {online:,} online ones, got too little free memory; lower `buffer_size`"
             ) from error
         # the rings' next observations are in the tail; the dataset's `next_row` is written with the
         # dataset
@@ -362,7 +362,7 @@ class TransitionStore(BaseBuffer):
         return {name: getattr(self, name) for name in (*KIND_OF_BUFFER, *CONTENT)}
 
     def restore(self, description: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
-        """Replace the content with that of a buffer of the same kind.
+        """Replace the content with the content of another buffer of the same kind.
 
         :param description: result of the other buffer's :meth:`describe`.
         :param arrays: the other buffer's tensors.
@@ -412,7 +412,7 @@ class TransitionStore(BaseBuffer):
 def place(storage: str, device: torch.device, needed: int) -> Placement:
     """Choose the location of ``needed`` bytes of data for training on ``device``; ``storage`` is one of `STORAGES`.
 
-    On a GPU, ``"auto"`` leaves 2 GiB or a tenth of its memory free, whichever is more; on a CPU, ``"auto"`` is
+    On a GPU, ``"auto"`` leaves 2 GiB or a tenth of the memory free, whichever is more; on a CPU, ``"auto"`` is
     ``"device"``.
     """
     one_of("storage", storage, STORAGES)

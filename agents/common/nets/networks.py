@@ -190,7 +190,7 @@ class VelocityField(ObservingNetwork):
         return self.at(observations, frozen)(x, t)
 
     def at(self, observations: Tensor, frozen: bool = False) -> ConditionedVelocity:
-        """Return (x, t) -> velocity at fixed observations, whose part of the first layer is computed once."""
+        """Return (x, t) -> velocity at fixed observations; the first layer's output for these is computed once."""
         first, *later = self.mlp.layers(frozen)
         state_weight, x_weight, *time_weight = first.weight.split_with_sizes(self.split, dim=-2)
         features = self.features(observations, frozen)
@@ -390,8 +390,8 @@ class NoisePredictor(ObservingNetwork):
     """eps(s, x, t) of a diffusion policy, for integer steps t: learnt Fourier features of t pass through a time MLP.
 
     Inputs of the main MLP are x, s and the time MLP's output, in this order; activations are mish. ``time_features`` is
-    the number of cosines plus sines. The time MLP has no activation after its last layer, whose size is that of the
-    main MLP's last hidden layer.
+    the number of cosines plus sines. The time MLP's last layer has no activation and has the size of the main MLP's
+    last hidden layer.
     """
 
     def __init__(self, sizes: Sizes, time_features: int = 64) -> None:

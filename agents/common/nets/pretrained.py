@@ -47,7 +47,7 @@ class PretrainedFlow:
         with ``action_shape``; times (B,) are the module's flow times or, with ``alpha_bar``, indices into it, which may
         be fractional. The prediction has the shape of x.
     :param predicts: the velocity of a flow, or the noise or the clean sample of a diffusion.
-    :param noise_at: time at which the module's flow is noise: 0, or 1 if its velocity points from action to noise.
+    :param noise_at: time at which the module's flow is noise: 0, or 1 if the velocity points from action to noise.
     :param alpha_bar: cumulative products of a diffusion's schedule, the least noisy first; None for a flow.
     :param action_shape: (H, A) for a module whose actions have two axes; None for one with flat chunks.
     :param action_scale: c > 0 in ``module's action = c * action + action_shift``, for actions in [-1, 1].

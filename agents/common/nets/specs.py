@@ -1,7 +1,7 @@
 """Network declarations: how a network is built, and whether it has a target network.
 
-Each function here returns the spec of one network. ``target``: whether it has a target network; ``time``: whether the
-flow time is an input; ``role``: its part in pretraining; ``training``: its training options, see
+Each function here returns the spec of one network. ``target``: whether the network has a target network; ``time``:
+whether the flow time is an input; ``role``: its part in pretraining; ``training``: its training options, see
 :class:`~agents.common.common_settings.NetworkOptions`.
 
 >>> networks = {
