@@ -295,7 +295,7 @@ def _form(value: Any) -> str:
 
 
 def policy_name(space: spaces.Space[Any]) -> str:
-    """Return SB3's name of the policy for observations of a space."""
+    """Return the name of SB3's policy class for an observation space."""
     if isinstance(space, spaces.Dict):
         return "MultiInputPolicy"
     if is_image(space):
@@ -330,9 +330,9 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
     """Environment in which ``reset(seed=s)`` and the actions determine the whole episode.
 
     OGBench samples start positions and teleports from NumPy's global generator, and its resets execute actions sampled
-    from an unseeded action space. Here both are seeded from the seed of the reset or, without one, from the
-    environment's ``np_random``, so resets without a seed are also repeatable after a reset with a seed. The state of
-    the global generator is restored after each call.
+    from an unseeded action space. Here the generator and the space are seeded from the seed of the reset or, without
+    one, from the environment's ``np_random``, so resets without a seed are also repeatable after a reset with a seed.
+    The state of the global generator is restored after each call.
 
     Returned values are checked; an invalid one raises :class:`zoo.terminal.errors.EnvironmentFault`.
 
@@ -395,7 +395,7 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
 
     @contextlib.contextmanager
     def _naming_faults(self) -> Iterator[None]:
-        """Add the environment, the step and a remedy to an error."""
+        """Convert a ReturnError to an EnvironmentFault, which names the environment, the step and a remedy."""
         try:
             yield
         except ReturnError as error:

@@ -102,7 +102,7 @@ def wrap(env: gymnasium.Env[Any, Any], wrappers: Wrappers) -> gymnasium.Env[Any,
     """
     for path, kwargs in named_wrappers(wrappers):
         wrapper = import_user_object("env_wrapper", "classes", path)
-        # a class of another kind could do anything with the environment
+        # reject other classes, because calling them could do anything with the environment
         if not isinstance(wrapper, type) or not issubclass(wrapper, gymnasium.Wrapper):
             raise UsageError(f"`env_wrapper` must name subclasses of gymnasium.Wrapper, got {path}")
         try:
@@ -199,7 +199,7 @@ def observes_images(spec: EnvSpec, env_kwargs: Mapping[str, Any]) -> bool:
 
 TRIAL_STEPS = 1000
 TRIAL_SECONDS = 0.3
-"""Limits of the first episode of a trial."""
+"""Limits of the first episode in `try_env`, in steps and seconds."""
 TOLERANCE = 1e-4  # earlier episodes may change a simulator's numbers by this much
 
 

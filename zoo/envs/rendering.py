@@ -35,7 +35,7 @@ _SCREENS = ("DISPLAY", "WAYLAND_DISPLAY")
 VISUAL = "visual-"
 """Prefix of OGBench's environments and datasets with images."""
 _IMAGES = re.compile(rf"(^|/){VISUAL}[^/]*-v\d+(_\d+)?(/|$)")
-"""Pattern for the name of an environment or dataset with images, also for the folder of its runs in a path."""
+"""Pattern that finds the name of an environment or dataset with images, also as a folder name in a path."""
 
 
 def prepare_pictures(*names: object) -> None:

@@ -88,7 +88,7 @@ class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         super().reset(seed=seed)
         with global_numpy_seed(self._seed()):
             self._scene.reset()
-        self._close_renderer()  # it was created for the previous scene, in which the cube has another size
+        self._close_renderer()  # the renderer shows the previous scene, in which the cube has another size
         # forced update as in robomimic: right after a reset, sensors that depend on other sensors are still 0
         return _vector(self._scene._get_observations(force_update=True)), {"success": 0}
 

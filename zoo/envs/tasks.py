@@ -18,8 +18,8 @@ class Task:
     :param name: the benchmark's name of the environment or, in D4RL, of the dataset, e.g. ``"D4RL/pen/human-v2"``.
     :param domain: environment and variant, as named in settings files and reports, e.g. ``"lift-mh"``.
     :param env_id: Gymnasium id of the environment.
-    :param steps: time limit of an episode; None for the environment's.
-    :param entries: entries of settings files that apply to the task besides those of its domain and name.
+    :param steps: time limit of an episode; None for the environment's own limit.
+    :param entries: entries of settings files that apply to the task besides the entries of its domain and name.
     """
 
     benchmark: str
@@ -58,7 +58,7 @@ MAZES = {
     "medium": ("MEDIUM_MAZE", (1, 1), (6, 6), 1000, ("-play", "-diverse")),
     "large": ("LARGE_MAZE", (1, 1), (7, 9), 1000, ("-play", "-diverse")),
 }
-"""Size -> map of Gymnasium-Robotics, cells of start and goal, time limit of an episode, suffixes of datasets."""
+"""Size -> map of Gymnasium-Robotics, start cell, goal cell, time limit of an episode, suffixes of dataset names."""
 _HANDS = [
     Task("D4RL", f"D4RL/{hand}/{kind}-v2", "d4rl-adroit", f"AdroitHand{hand.title()}-v1")
     for hand in ("pen", "door", "hammer", "relocate")
@@ -78,7 +78,7 @@ ROBOTICS = {task.env_id for task in (*_HANDS, *_ANTS)}
 """Ids of environments that Gymnasium-Robotics simulates."""
 D4RL = {task.name: task for task in (*_HANDS, *_ROBOTS, *_ANTS)}
 TASKS = {**ROBOMIMIC, **D4RL}
-"""Name -> task, for benchmarks other than OGBench; their data contain rewards."""
+"""Name -> task, for benchmarks other than OGBench; the data of these benchmarks contain rewards."""
 UNKNOWN_ENV_ADVICE = (
     "; write your environment as module:Id and set PYTHONPATH to its folder, or name its package with "
     "`--gym-packages`"

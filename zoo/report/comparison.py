@@ -241,7 +241,7 @@ class Phase:
 class Comparison:
     """All phases of a comparison.
 
-    :param only_own: whether it contains only the user's runs, because another comparison adds published scores.
+    :param only_own: whether it contains only the user's runs; another comparison then includes published scores.
     :param methods: name -> method; some may only have scores of other kinds.
     :param phases: name -> phase; only phases that were evaluated.
     :param curves_label: description of the learning curves' tasks. A curve spans both phases, so these are the tasks
@@ -335,8 +335,8 @@ def all_fail(comparison: Comparison, phase: Phase) -> bool:
 def ranking(comparison: Comparison, phase: Phase | None = None) -> list[str]:
     """Return the methods in the order of tables and figures: by their mean in a phase, best first.
 
-    Next come the methods without a mean in this phase, by their mean in the next one, and last the methods without any
-    aggregate, in the order of `Comparison.methods`.
+    Methods without a mean in this phase follow, by their mean in the next phase. Methods without any aggregate come
+    last, in the order of `Comparison.methods`.
 
     :param phase: None for the first phase.
     """

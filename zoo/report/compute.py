@@ -185,7 +185,7 @@ class PhaseScores:
     ) -> Phase:
         """Return the phase with its profiles and learning curves.
 
-        :param curve_tasks: tasks of the curves over all tasks.
+        :param curve_tasks: tasks of the curves whose ``where`` is `ALL_TASKS`.
         :param incomplete_tasks: tasks excluded from the curves of their domain.
         """
         profiles: list[pd.DataFrame] = []

@@ -212,7 +212,7 @@ class _Artist:
         kind = self.comparison.kind
         parts, end = self.lines_of(curves)
         border = _end_of_offline(curves)
-        # set up the axes before rliable draws on them; nothing is changed afterwards
+        # set up the axes before rliable draws on them
         if border:
             ax.axvspan(0, border, color="#f1f2f4", zorder=0)
             end = f" Shaded: the offline phase.{end}"
@@ -403,7 +403,7 @@ def _add_legend(figure: Figure) -> None:
         ncols=max(columns, 1),
         fontsize="small",
     )
-    # fix the layout, because each drawing would change it a little and files would differ
+    # fix the layout; otherwise each drawing would change it slightly, and files would differ
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
 
@@ -415,7 +415,7 @@ def _seeds(numbers: Iterable[int]) -> str:
 
 
 def _lines(names: Iterable[str]) -> int:
-    """Return the largest number of lines of a name."""
+    """Return the largest number of lines of any name."""
     return 1 + max(name.count("\n") for name in names)
 
 
@@ -427,7 +427,7 @@ def _ends(estimate: Estimate | None) -> tuple[float, float, float]:
 
 
 def _end_of_offline(curves: pd.DataFrame) -> int | None:
-    """Return the last offline step, or None if methods differ in it or no online phase follows."""
+    """Return the last offline step, or None if it differs between methods or no online phase follows."""
     ends = curves[curves["phase"] == PHASES[0]].groupby("method")["step"].max()
     if curves["phase"].nunique() == 2 and ends.nunique() == 1:
         return int(ends.iloc[0])

@@ -218,7 +218,7 @@ def _failed_scores(tables: RunTables) -> pd.DataFrame:
 
     Without them, a method with failed runs would look better.
     The last score is repeated at the end of each phase, and at each later step at which finished runs of the same
-    method on the same environment were evaluated. A run has no score if it was only evaluated at step 0, before any
+    method on the same environment were evaluated. A run has no score if it was evaluated only at step 0, before any
     training.
     """
     runs = tables.runs

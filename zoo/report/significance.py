@@ -158,7 +158,7 @@ def _verdict(
         difference = mean.curve(limits, level).estimate()
         tasks = over_tasks(np.array([x[t].mean() - y[t].mean() for t in x]), limits).estimate()
         verdict = replace(verdict, difference=difference, over_tasks=tasks)
-        # not at `level`: it grows with each significant difference, which would make a false "equal" more likely
+        # not at `level`, which grows with each significant difference and would make a false "equal" more likely
         reach = abs(difference.point) + mean.half_widths(SIGNIFICANT / max(1, len(p_values)))[0]
         is_equal = comparison.kind.is_comparable and bool(reach < MARGIN)
     if verdict.p_value is not None and verdict.p_value <= SIGNIFICANT:
@@ -170,11 +170,11 @@ def _verdict(
 def _seeds_needed(
     comparison: Comparison, evidence: Evidence, pair: Pair, level: float
 ) -> int | None:
-    """Return the number of seeds per method that would decide a pair; None for rank tests."""
+    """Return the number of seeds per method that would decide between two methods; None for rank tests."""
     difference = evidence.difference(pair)
     if difference is None:
         return None
-    # the smallest number of runs on any task counts
+    # use the smallest number of runs on any task
     runs = [len(scores) for name in pair for scores in evidence.scores[name].values()]
     margin = MARGIN if comparison.kind.is_comparable else None
     return seeds_needed(difference, min(runs), margin, level)

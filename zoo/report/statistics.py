@@ -200,7 +200,7 @@ def over_tasks(differences: Array, limits: Range) -> Curve:
 
 
 def seeds_needed(difference: Mean, seeds: int, margin: float | None, level: float) -> int:
-    """Return the number of seeds per method that would decide between two methods, or `MAX_SEEDS` + 1 if none would.
+    """Return the number of seeds per method that would decide between two methods, or `MAX_SEEDS` + 1 if none does.
 
     The difference and the spread are assumed to stay the same. A verdict is reached when the difference's interval
     excludes 0 or is within the margin.
