@@ -1,8 +1,8 @@
-"""Tell data and simulator apart as causes of QAM's low score on scene task 4, from the runs of `make gap`.
+"""Find out from the runs of `make gap` whether data or simulator cause QAM's low score on scene task 4.
 
-Eight runs on data of seed 0 in MuJoCo 4.0.0 have 13.8% after 50,000 updates, 24 published ones 39.5%. Arm A changes the
-data (seed 1), arm B the simulator (MuJoCo 3.4.0). An arm is high from 26% on: among choices of four runs, 3% of the
-published ones are below, 9% of ours above.
+Eight runs on data of seed 0 in MuJoCo 4.0.0 have a mean success of 13.8% after 50,000 updates, 24 published runs 39.5%.
+Arm A changes the data (seed 1), arm B the simulator (MuJoCo 3.4.0). An arm counts as high from a mean of 26%: only 3%
+of the choices of four published runs have a lower mean, and 9% of the choices of four of our runs a higher one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CONCLUSIONS = {
     (False, True): "the cause is the simulator",
     (False, False): "the published runs differ in something else: try float32 next",
 }
-"""By whether arms A and B are high."""
+"""(Whether arm A is high, whether arm B is high) -> conclusion."""
 
 
 def make_parser() -> Parser:
@@ -40,7 +40,7 @@ def make_parser() -> Parser:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Print success in percent by arm, seed and step, and return means and conclusion.
+    """Print success in percent by arm, seed and step, and return the arms' means and the conclusion.
 
     :param args: parsed arguments.
     :raises UsageError: if an arm has no score after the last step.

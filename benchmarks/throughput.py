@@ -1,4 +1,4 @@
-"""Measure training speed: updates a second, floating-point operations a second, share of the machine's matmul peak."""
+"""Measure training speed: updates per second, FLOP per second, and share of the machine's peak in matrix products."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def make_parser() -> Parser:
     parser.add_argument("--algo", default="qam", help="algorithm id")
     groups = add_flags(parser, TrainRequest, ("hyperparams", "device", "num_threads"))
     add_settings(groups["speed"], MACHINE)
-    parser.add_argument("--seeds", type=COUNT, default=1, help="S, seeds trained at once")
+    parser.add_argument("--seeds", type=COUNT, default=1, help="S, seeds trained in parallel")
     parser.add_argument(
         "--work",
         type=Path,
@@ -71,12 +71,12 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     """
     if args.num_threads:
         torch.set_num_threads(args.num_threads)
-        os.environ["OMP_NUM_THREADS"] = str(args.num_threads)  # by which it stays
+        os.environ["OMP_NUM_THREADS"] = str(args.num_threads)  # otherwise training chooses a number
     if args.work is not None:
         return write_work(args)
     begin = time.perf_counter()
     model = make_model(args)
-    # `--compile auto` does what it does in long training
+    # so that `--compile auto` compiles, as in long training
     model.trainer.planned_updates = max(COMPILED_UPDATES.values())
     model.trainer.update(args.batch)
     first = time.perf_counter() - begin
@@ -115,7 +115,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def write_work(args: argparse.Namespace) -> dict[str, Any]:
-    """Write how many GFLOP an update of each algorithm takes, by its default settings, as CSV."""
+    """Write the GFLOP of an update of each algorithm with its default settings, as CSV."""
     gflop = {}
     for id in agents.algorithm_ids():
         args.algo = id
@@ -151,7 +151,7 @@ def make_model(args: argparse.Namespace) -> FlowAlgorithm:
 
 
 class UntrackedModules(contextlib.nullcontext[None]):
-    """Stands for PyTorch's tracker of modules, whose hooks break gradients inside losses."""
+    """Replaces PyTorch's module tracker, whose hooks break gradients inside losses."""
 
     parents = ("Global",)
 
@@ -159,7 +159,7 @@ class UntrackedModules(contextlib.nullcontext[None]):
 def count_flop(model: FlowAlgorithm, batch: int) -> int:
     """Run one update, and return the floating-point operations of its matrix products.
 
-    An operation whose result is used twice counts once. The number follows from the networks' sizes.
+    The number depends only on the networks' sizes. An operation whose result is used twice counts once.
     """
     counter = FlopCounterMode(display=False)
     counter.mod_tracker = UntrackedModules()  # type: ignore[assignment]
@@ -172,15 +172,15 @@ def count_flop(model: FlowAlgorithm, batch: int) -> int:
 def time_rounds(
     model: FlowAlgorithm, batch: int, precision: str, seconds: float
 ) -> list[tuple[float, float, float]]:
-    """Return updates a second, rate of matrix products and CPU seconds of an update in several rounds, after a warm-up.
+    """Return updates per second, FLOP per second of matrix products and CPU seconds per update, in several rounds.
 
-    They are measured in turn, since a machine's speed changes from minute to minute. CPU seconds are those of all
-    threads; beside other programs they say more than the clock on the wall.
+    Updates and matrix products are timed in turn, because a machine's speed changes from minute to minute. CPU seconds
+    are summed over all threads; beside other programs they are more reliable than wall-clock time.
 
     :param model: the algorithm.
     :param batch: B.
-    :param precision: of the products.
-    :param seconds: of updates in all rounds together.
+    :param precision: precision of the matrix products.
+    :param seconds: duration of the updates of all rounds together.
     """
 
     def time_updates(count: int) -> float:
@@ -204,17 +204,17 @@ def time_rounds(
 
 
 def matmul_rate(device: torch.device, precision: str, seconds: float) -> float:
-    """Return floating-point operations a second of large matrix products, by the fastest of PyTorch's backends.
+    """Return the FLOP per second of large matrix products with the fastest of PyTorch's backends.
 
-    :param device: where they are computed.
-    :param precision: of the products.
-    :param seconds: how long each backend is measured.
+    :param device: device of the matrix products.
+    :param precision: precision of the matrix products.
+    :param seconds: duration of each backend's measurement.
     """
     size = 8192 if device.type == "cuda" else 1024
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     products = [lambda: a @ b]
-    # in bf16 PyTorch's own product is oneDNN's
+    # in bf16, PyTorch's default matrix product already uses oneDNN
     if device.type == "cpu" and precision != "bf16" and torch.backends.mkldnn.is_available():
         products.append(lambda: torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], ""))
     threads = torch.get_num_threads()

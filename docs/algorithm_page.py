@@ -18,7 +18,7 @@ from zoo.runs.folder import PHASES
 REPORTS = ("qam2026", "mini")
 """Sets whose report is on the site."""
 SUITES = {"qam2026": "ogbench50_qam", "trqam2026": "trqam", "mini": "mini"}
-"""Set -> the suite that trains its runs again."""
+"""Set -> the suite that repeats its runs."""
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -42,7 +42,7 @@ def _block(lines: Iterator[str]) -> str:
 
 
 def at_a_glance(id: str) -> Iterator[str]:
-    """Give when to use an algorithm, a recording, its scores in each set that has it, and where its settings are."""
+    """Give when to use an algorithm, a recording, the scores in each set that has it, and a link to the settings."""
     yield f"**When to use it.** {escaped(described()[id]['when'])}\n"
     name = published_names()[id]
     for path in sorted((ROOT / "docs/figures/play").glob(f"{id}_on_*.gif")):
@@ -52,10 +52,10 @@ def at_a_glance(id: str) -> Iterator[str]:
     if sets:
         yield "Mean success in percent.\n"
     else:
-        yield "No set of published scores has it, and it is not part of :doc:`/docs/mini` yet.\n"
+        yield "No published set and no run of :doc:`/docs/mini` has scores of this algorithm yet.\n"
     for set_name in sets:
         yield from scores(set_name, name, id)
-    yield f"Settings: :doc:`its own and those of its profiles </docs/reference/settings/{id}>`.\n"
+    yield f":doc:`All settings and profiles of this algorithm </docs/reference/settings/{id}>`.\n"
 
 
 def settings(id: str) -> Iterator[str]:
@@ -75,7 +75,7 @@ def settings(id: str) -> Iterator[str]:
 
 
 def scores(set_name: str, name: str, id: str) -> Iterator[str]:
-    """Give a method's success in each domain of a set, its rank, and the command that trains the runs again."""
+    """Give a method's success in each domain of a set, the method's rank, and the command that repeats the runs."""
     published, scores = load_set(set_name), means(set_name)
     phases = {phase: scores.loc[phase] for phase in PHASES if (phase, name) in scores.index}
     rows = [(", ".join((published.reference, str(published.date)[:4])), *phases)]
@@ -98,7 +98,7 @@ def scores(set_name: str, name: str, id: str) -> Iterator[str]:
 
 @cache
 def means(set_name: str) -> pd.DataFrame:
-    """Return the mean success of each phase and method of a set: over all, then by domain, or by task where it has few.
+    """Return the mean success of each phase and method of a set: over all tasks, then by domain, or by task if few.
 
     :return: phases and methods as index.
     """

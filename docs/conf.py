@@ -25,10 +25,10 @@ SHOWN = {
     "results",
     "benchmarks",
 }
-# what is named here is not searched for pages
+# paths in which Sphinx does not look for pages
 exclude_patterns = [path.name for path in ROOT.iterdir() if path.name not in SHOWN] + [
     "docs/_build",
-    "docs/jupyter_execute",  # where myst-nb writes what it shows
+    "docs/jupyter_execute",  # output of myst-nb
 ]
 extensions = [
     "myst_nb",
@@ -51,8 +51,8 @@ maximum_signature_line_length = 100
 add_module_names = False
 toc_object_entries = False
 nitpicky = True
-# names of other projects, whose sites a build without a network cannot ask, type variables, and a base class whose
-# subclass has the page
+# names of other projects, which cannot be looked up without a network, type variables, and a base class documented
+# through its subclass
 nitpick_ignore_regex = [
     ("py:.*", r"(?!agents|zoo).*"),
     ("py:class", r".*\.(T|\w+T|Bounds|StoredModel|TrainedModel)|Bounds"),

@@ -1,6 +1,6 @@
-"""Directives of the reference pages: a program's flags from its parser, settings from their declarations, videos.
+"""Directives of the reference pages: programs' flags from parsers, settings from declarations, and videos.
 
-The settings of an algorithm have a page of their own, which is written before the pages are read.
+The page of each algorithm's settings is written before Sphinx reads the pages.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from zoo.terminal.parser import Parser, module_of
 SETTINGS = ROOT / "docs" / "reference" / "settings"
 """Folder of the generated pages; git ignores it."""
 COMMON = "all"
-"""Stands for the algorithm in the names of settings that all algorithms share."""
+"""Used in place of the algorithm's id for settings that all algorithms share."""
 EXAMPLE_DOMAIN = "scene-play"
-"""Domain whose settings stand in the examples of the algorithm classes."""
+"""Domain whose settings the examples of the algorithm classes use."""
 ONE_BACKTICK = r"(?<![:`])`([^`]+)`(?!`)"
 """Inline code in texts for a terminal, but not a role such as :math:."""
 
@@ -101,7 +101,7 @@ def option(parser: Parser, action: argparse.Action) -> str:
 
 
 def settings() -> Iterator[str]:
-    """Give the index of all settings, and those that all algorithms share."""
+    """Give the index of all settings, and the entries of settings that all algorithms share."""
     places = defaultdict(list)
     for name in common_settings():
         places[name].append(f":setting:`all <{COMMON}.{name}>`")
@@ -116,7 +116,7 @@ def settings() -> Iterator[str]:
 
 
 def write_settings(_: Sphinx) -> None:
-    """Write the page of each algorithm's settings, unless it is unchanged: Sphinx reads again what was written."""
+    """Write the page of each algorithm's settings unless it is unchanged, because Sphinx rereads written files."""
     SETTINGS.mkdir(exist_ok=True)
     for id in described():
         path, text = SETTINGS / f"{id}.rst", "\n".join(settings_page(id))
@@ -125,7 +125,7 @@ def write_settings(_: Sphinx) -> None:
 
 
 def settings_page(id: str) -> Iterator[str]:
-    """Give the page of an algorithm: the settings that are its own or have another default, and its profiles."""
+    """Give the page of an algorithm: settings that only it has or with other defaults, and its profiles."""
     algorithm = described()[id]
     yield heading(f"Settings of {algorithm['published_name']}", "#")
     page = ""
@@ -147,7 +147,7 @@ def described() -> dict[str, dict[str, Any]]:
 
 
 def _describe_class(id: str) -> dict[str, Any]:
-    """Return what an algorithm's class says: its summary, its settings and its profiles."""
+    """Return the summary, settings and profiles of an algorithm, from its class."""
     entry = find_algorithm(id)
     settings = {}
     for name, setting in settings_of(entry.algorithm).items():
@@ -183,7 +183,7 @@ def own_settings(id: str) -> dict[str, Any]:
 
 
 def setting_entries(owner: str, rows: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Give an entry for each setting, which the site's search finds by its name."""
+    """Give an entry for each setting, which the site's search finds by the setting's name."""
     for name, row in rows.items():
         search = f" Search: {escaped(row['search'])}." if row["search"] else ""
         meaning = re.sub(ONE_BACKTICK, r"``\1``", " ".join(row["meaning"].split()))
@@ -200,7 +200,7 @@ def show_setting(_: BuildEnvironment, text: str, node: addnodes.desc_signature) 
 
 
 def algorithms() -> Iterator[str]:
-    """Give an entry for each algorithm class: its own settings, what it does, and an example."""
+    """Give an entry for each algorithm class: its own settings, its summary, and an example."""
     for id, entry in BUILT_IN.items():
         algorithm = described()[id]
         yield heading(algorithm["published_name"], "=")
@@ -220,7 +220,7 @@ def algorithms() -> Iterator[str]:
 
 
 def example(id: str) -> Iterator[str]:
-    """Give Python that trains an algorithm by its settings for a domain, where they are not the class's defaults."""
+    """Give Python that trains an algorithm with the settings for a domain that differ from the class's defaults."""
     entries = described()[id]["profiles"][DEFAULT_PROFILE]
     values = merge(entries["default"], entries.get(EXAMPLE_DOMAIN, {}))
     rows = described()[id]["settings"]
@@ -239,7 +239,7 @@ def example(id: str) -> Iterator[str]:
 
 
 def profile_table(entries: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Give a table of what each entry of a profile sets, and where that is from."""
+    """Give a table of the settings of each entry of a profile, with their sources."""
     lines: list[tuple[str, ...]] = [("entry", "settings", *ENTRY_NOTES)]
     for entry, values in entries.items():
         texts = [code(f"{key}={value}") for key, value in values.items() if key not in ENTRY_NOTES]
@@ -249,7 +249,7 @@ def profile_table(entries: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 
 def table(rows: list[tuple[str, ...]]) -> Iterator[str]:
-    """Give a table whose first row is its head."""
+    """Give a table whose first row is the header."""
     yield ".. list-table::\n   :header-rows: 1\n"
     for row in rows:
         yield from (f"   {'* -' if not index else '  -'} {cell}" for index, cell in enumerate(row))
@@ -260,7 +260,7 @@ def videos() -> Iterator[str]:
     """Give every recording in ``docs/figures/play``, with the name of its file as the caption."""
     paths = sorted((ROOT / "docs/figures/play").glob("*.gif"))
     if not paths:
-        yield "There are none yet."
+        yield "There are no videos yet."
     for path in paths:
         caption = path.stem.replace("_", " ")
         figure = f".. figure:: /{path.relative_to(ROOT)}"

@@ -1,6 +1,6 @@
-"""Draw the figures of published scores that pages show, from these scores.
+"""Draw the figures that pages show from published scores.
 
-``python docs/make_figures.py`` writes them; a test fails where one is not what its scores draw.
+``python docs/make_figures.py`` writes the figures; a test fails if one does not match its scores.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def of_set(published: str, name: str) -> bytes:
 
 
 def fidelity() -> bytes:
-    """Return the differences of our success from that of the authors' code, with their 90% intervals, as SVG."""
+    """Return a figure of our success minus that of the authors' code, with 90% intervals, as SVG."""
     page = (ROOT / "results" / "reference_ranks.md").read_text(encoding="utf-8")
     fresh = page.partition("## Fresh seeds\n")[2].strip().partition("\n\n")[0]
     row = re.compile(
@@ -47,7 +47,7 @@ def fidelity() -> bytes:
         ax.hlines(places, rows["low"], rows["high"], color="#0b5394", linewidth=3)
         ax.plot(rows["difference"], places, "o", color="#0b5394")
         ax.set_yticks(places, rows.index)
-        # the figure says it itself, since it also stands where no page has a caption
+        # in the figure itself, because some pages show the figure without a caption
         ax.set_xlabel(
             "success, ours minus the authors' code (points)\n90% intervals; band: within 10 points"
         )
@@ -59,7 +59,7 @@ DRAWN = {
     "mini_heat_map_offline": partial(of_set, "mini", "heat_map_offline"),
     "verdict_offline": partial(of_set, "qam2026", "verdict_offline"),
 }
-"""Figure that a page shows -> what draws it."""
+"""Name of a figure on a page -> function that draws it."""
 
 if __name__ == "__main__":
     for name, draw in DRAWN.items():

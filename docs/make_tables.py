@@ -1,6 +1,6 @@
-"""Write the table of all algorithms, those of the mini benchmark from their scores, and the stub of the package.
+"""Write the table of all algorithms, the mini benchmark's tables of scores, and the type stub of `agents`.
 
-``python docs/make_tables.py`` rewrites them in place; a test fails where one is out of date.
+``python docs/make_tables.py`` rewrites them in place; a test fails if one is out of date.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ MINI_COLUMNS = {
     "cube-single 1": "cube-*",
     "scene 1": "scene-*",
 }
-"""Column of the table of the mini benchmark -> the tasks that it is over."""
+"""Column of the mini benchmark's table -> pattern of its tasks."""
 MINI = ROOT / "results" / "mini.md"
 STUB = ROOT / "agents" / "__init__.pyi"
 EARLY = (50_000, 100_000, 200_000, 500_000)  # updates
@@ -73,7 +73,7 @@ RANKED = {
 }
 """Tasks of the mini benchmark whose ranking is compared with the published one: name -> pattern."""
 SIX = ["QAM-E", "QAM", "FQL", "IFQL", "FBRAC", "FAWAC"]
-"""Methods with which a benchmark is tried first: their published means differ."""
+"""Methods for a first test of a benchmark, because their published means differ most."""
 MINI_TABLE = re.compile(r"(?<=\n\n)\| method \| mean of .*\n(?:\|.*\n)+")
 MINI_RANKS = re.compile(r"(?<=\n\n)\| scores \| rank correlation .*\n(?:\|.*\n)+")
 MINI_RANK = re.compile(r"(?<=rank correlation of )-?\d\.\d\d")
@@ -81,13 +81,13 @@ CHOOSING = re.compile(
     r"(?<=<!-- written by docs/make_tables.py -->\n\n)Start with (?:.+\n)+\n(?:\|.*\n)+"
 )
 COMPARED = ("qam2026", "trqam2026", "rql2026", "fql2025")
-"""Sets whose means stand in the table of all algorithms, the one with the most methods first."""
+"""Sets whose means the table of all algorithms shows, the set with the most methods first."""
 
 
 def overview() -> str:
     """Return the table that `zoo agents list` reads: each algorithm's mean success in percent.
 
-    Columns are the success in the first set that has the algorithm, and in the mini benchmark.
+    It has the success in the first set of `COMPARED` that has the algorithm, and in the mini benchmark.
     """
     scores = {name: _final_means(name) for name in (*COMPARED, "mini")}
     rows = []
@@ -103,21 +103,21 @@ def overview() -> str:
 
 
 def _final_means(set_name: str) -> pd.DataFrame:
-    """Return the mean success in percent of each method (rows) at the end of each phase, over domains if there are."""
+    """Return each method's (rows) mean success in percent at the end of each phase, over domains if there are any."""
     table = domain_means(set_name)
     means = table.pivot_table(index="method", columns="phase", values="mean")
     return 100 * means.reindex(columns=PHASES)
 
 
 def domain_means(set_name: str) -> pd.DataFrame:
-    """Return the means of a set's domains; those of its tasks where it has none."""
+    """Return the means of a set's domains, or of its tasks if it has no complete domain."""
     scores = load_set(set_name).scores
     if scores.evaluations.empty:
         return scores.means[scores.means["environment"] == scores.means["domain"]]
     key = ["method", "phase", "domain"]
     runs = last_evaluations(scores.evaluations).rename(columns={"score": "mean"})
     tasks = runs.groupby([*key, "environment"], as_index=False)["mean"].mean()
-    # pandas' own "mean" sums in another order
+    # pandas' built-in "mean" sums in another order
     domains = tasks.groupby(key, as_index=False).agg(
         mean=("mean", pd.Series.mean), tasks=("mean", "size")
     )
@@ -127,7 +127,7 @@ def domain_means(set_name: str) -> pd.DataFrame:
 
 
 def choosing() -> str:
-    """Return what to start with, and the table of all algorithms."""
+    """Return the advice on which algorithm to start with, and the table of all algorithms."""
     algorithms = describe_algorithms()
     rows = []
     for id in in_order(algorithms):
@@ -143,14 +143,14 @@ def choosing() -> str:
 
 
 def updated_choosing() -> str:
-    """Return the text of the page on all algorithms with the table as the scores are now."""
+    """Return the text of the page on all algorithms, with the table made from the current scores."""
     return CHOOSING.sub(lambda _: choosing(), (DOCS / "README.md").read_text("utf-8"))
 
 
 def mini_table() -> str:
     """Return the success of each method in percent, with the interval over seeds, the best mean first.
 
-    Online methods have their success at the end of their online steps. Where runs of a column are missing, it says so.
+    The success of online methods is taken after their online steps. A cell is "to do" if runs are missing.
     """
     methods = sorted(_mini().methods)
     means = {name: _mini_means(pattern) for name, pattern in MINI_COLUMNS.items()}
@@ -166,10 +166,10 @@ def mini_table() -> str:
 
 @cache
 def rank_correlations() -> pd.DataFrame:
-    """Return how scores rank the methods of the QAM paper, against the published means after 1,000,000 updates.
+    """Return rank correlations of scores with the QAM paper's published means after 1,000,000 updates offline.
 
-    Spearman's rank correlation of scores' means over tasks (rows) with those of the 50 published tasks, offline
-    (columns): over all 16 methods, over six of them, and the best over 16 that any single domain has.
+    Coefficients are Spearman's. Rows are the scores, averaged over tasks, whose ranking is compared. Columns are the
+    correlation over 16 methods, over six of them, and the best one over 16 methods for scores of a single domain.
     """
     published, mini = (_offline_runs(name) for name in ("qam2026", "mini"))
     means = _mean_by_method(published)
@@ -181,7 +181,7 @@ def rank_correlations() -> pd.DataFrame:
         ranked = domain_means.loc[:, domain_means.nunique() > 1]
         by_domain[domain] = ranked.corrwith(final, method="spearman")
     best = pd.DataFrame(by_domain).max(axis=1)
-    # The last score of each run, whatever its step.
+    # The last score of each run, at whichever step.
     last = mini.sort_values("step").groupby(["method", "environment", "seed"]).tail(1)
     last = last.assign(step=0)
     for name, pattern in RANKED.items():
@@ -220,7 +220,7 @@ def _mini() -> Inputs:
 
 @cache
 def _mini_means(pattern: str) -> Mapping[str, Estimate]:
-    """Return method -> its mean over the tasks of a pattern, for the methods with all of them."""
+    """Return method -> its mean over the tasks of a pattern, for methods with scores on all these tasks."""
     tasks = [task for task in suite_tasks("mini") if fnmatchcase(task, pattern)]
     scores = _mini().evaluations
     scores = scores[scores["environment"].isin(tasks)]
@@ -236,7 +236,7 @@ def _mini_means(pattern: str) -> Mapping[str, Estimate]:
 
 
 def stub() -> str:
-    """Return what type checkers read of the package `agents`, whose names are imported when they are first used."""
+    """Return the stub of the package `agents` for type checkers, since its names are imported only on first use."""
     imported = {
         "FlowAlgorithm": "agents.common.sb3.model",
         **agents._LOCATIONS,
@@ -255,7 +255,7 @@ def stub() -> str:
 
 
 def updated_mini() -> str:
-    """Return the text of the page with the mini benchmark's tables as its scores are now."""
+    """Return the text of the mini benchmark's page, with tables made from the current scores."""
     text = MINI_TABLE.sub(lambda _: mini_table(), MINI.read_text("utf-8"))
     text = MINI_RANKS.sub(lambda _: ranks_table(), text)
     return MINI_RANK.sub(

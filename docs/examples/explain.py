@@ -18,17 +18,17 @@ import agents
 
 ENV = "pointmaze-medium-singletask-task1-v0"
 TRAINED = files("zoo") / "trained/qam/pointmaze-medium-navigate-singletask-task1-v0.safetensors"
-SAMPLES = 16  # chunks that are drawn in a state; the first one is played
+SAMPLES = 16  # chunks sampled in a state; the first one is executed
 SEED = 0
 STEPS_BETWEEN_PICTURES = 10
 
 
 def sample_chunks(policy, observation, noise):
-    """Follow the flow from noise to chunks of actions.
+    """Integrate the flow from noise to action chunks.
 
     :param observation: shape (O,).
     :param noise: shape (1, SAMPLES, D), D = chunk length x action size.
-    :return: states of the flow, (K + 1, SAMPLES, D), and the critics' values of their ends, (SAMPLES,).
+    :return: states of the flow, (K + 1, SAMPLES, D), and the critics' values of the chunks, (SAMPLES,).
     """
     rows = torch.as_tensor(observation, dtype=torch.float32).expand(1, SAMPLES, -1)
     observations = policy.preprocess(rows)
@@ -44,7 +44,7 @@ def sample_chunks(policy, observation, noise):
 
 
 def play_in_copy(copied, maze, chunks):
-    """Return where chunks lead from a maze's present state, (SAMPLES, H + 1, 2); the maze stays as it is."""
+    """Return the positions to which chunks lead from a maze's state, (SAMPLES, H + 1, 2), without changing the maze."""
     paths = []
     for chunk in chunks:
         copied.set_state(maze.data.qpos, maze.data.qvel)
@@ -69,7 +69,7 @@ def draw_maze(ax, maze):
 
 
 def draw_lines(ax, lines, values):
-    """Draw a line that ends in a dot for each sampled chunk, (SAMPLES, points, 2); the played one is black."""
+    """Draw each sampled chunk as a line that ends in a dot, (SAMPLES, points, 2); the executed chunk is black."""
     colours = coolwarm(Normalize()(values))
     ax.add_collection(LineCollection(list(lines), colors=colours, linewidths=1.4))
     ax.scatter(*lines[:, -1].T, s=12, c=colours, zorder=3)
@@ -109,7 +109,7 @@ def main():
     env, copied = gymnasium.make(ENV), gymnasium.make(ENV).unwrapped
     copied.reset(seed=SEED)
     generator = torch.Generator().manual_seed(SEED)
-    # only the played chunk gets new noise, so that what changes between two pictures is the state
+    # only the executed chunk gets new noise, so that the other ones change only because the state does
     noise = torch.randn((1, SAMPLES, policy.chunk_size), generator=generator)
     observation, _ = env.reset(seed=SEED)
     maze = env.unwrapped

@@ -8,24 +8,24 @@ from torch import nn
 
 import agents
 
-H, A = 4, 2  # actions of a chunk, numbers of an action
+H, A = 4, 2  # actions of a chunk, dimensions of an action
 
 
 class Reach(gymnasium.Env):
-    """A point has four steps to reach a goal, and is paid for how near it ends."""
+    """A point has four steps to reach a goal; the reward is -5 times the final distance."""
 
     observation_space = gymnasium.spaces.Box(-1, 1, (4,))
     action_space = gymnasium.spaces.Box(-1, 1, (A,))
 
     def reset(self, *, seed=None, options=None):
-        """Begin at the origin, with a random goal."""
+        """Start at the origin, with a random goal."""
         super().reset(seed=seed)
         self.goal = self.np_random.uniform(-0.6, 0.6, 2).astype(np.float32)
         self.place, self.steps = np.zeros(2, np.float32), 0
         return np.concatenate([self.place, self.goal]), {}
 
     def step(self, action):
-        """Walk a fifth of the action."""
+        """Move by a fifth of the action."""
         self.place = (self.place + 0.2 * np.asarray(action, np.float32)).clip(-1, 1)
         self.steps += 1
         is_over = self.steps == H
@@ -35,7 +35,7 @@ class Reach(gymnasium.Env):
 
 
 def record(episodes):
-    """Return transitions of walkers of which half lose their way."""
+    """Return transitions of episodes, half of which head for a random position instead of the goal."""
     env, generator = SyncVectorEnv([Reach] * episodes), np.random.default_rng(0)
     observations, _ = env.reset(seed=0)
     is_lost = generator.random((episodes, 1)) < 0.5
@@ -46,7 +46,7 @@ def record(episodes):
         noise = 0.2 * generator.normal(size=(episodes, A))
         actions = ((targets - observations[:, :2]) / 0.2 + noise).clip(-1, 1)
         next_observations, rewards, is_over, _, _ = env.step(actions)
-        # an episode's end is the task's end: no value follows it
+        # episodes end because the task ends, so no value is bootstrapped
         steps.append((observations, actions, rewards, next_observations, is_over, ~is_over))
         observations = next_observations
     names = ("observations", "actions", "rewards", "next_observations", "terminals", "masks")
@@ -122,7 +122,7 @@ def main():
         learning_rate=1e-3,
         tau=0.05,
     )
-    cloned = success(model)  # a fine-tuned flow begins as the pretrained one
+    cloned = success(model)  # before training, the fine-tuned flow equals the pretrained one
     model.learn_offline(300, dataset=data)
     tuned = success(model)
     print(f"success: cloned {cloned:.2f}, fine-tuned {tuned:.2f}")

@@ -1,6 +1,6 @@
 """Execute an exported policy in an environment: python play_onnx.py FILE ENVIRONMENT.
 
-OnnxPolicy needs NumPy and ONNX Runtime alone; copy it to a robot.
+OnnxPolicy needs only NumPy and ONNX Runtime; copy it to a robot.
 """
 
 import json
@@ -11,7 +11,7 @@ import onnxruntime
 
 
 class OnnxPolicy:
-    """A policy of one observation array, executed chunk by chunk."""
+    """A policy for a single observation array, executed chunk by chunk."""
 
     def __init__(self, file: str, seed: int = 0) -> None:
         self.session = onnxruntime.InferenceSession(file)
@@ -29,7 +29,7 @@ class OnnxPolicy:
         if len(self.chunk) == 0:
             dtype = self.about["observations"]["observations"]["dtype"]  # uint8 for images
             inputs = {"observations": observation[None].astype(dtype)}
-            for name, noise in self.about["noise"].items():  # standard normal in every file
+            for name, noise in self.about["noise"].items():  # noise is always standard normal
                 shape = (1, *noise["shape"])
                 inputs[name] = self.generator.standard_normal(shape, dtype=np.float32)
             self.chunk = self.session.run(None, inputs)[0][0][: self.about["execution_horizon"]]
