@@ -29,7 +29,7 @@ from zoo.terminal.errors import UsageError, as_usage_error
 
 
 def find_data(task: Task, dataset_dir: Folder = None, *, generate: bool = False) -> str:
-    """Return the source of a task's data for `zoo.datasets.formats.read.read_source`.
+    """Return where a task's data are, as an argument for `zoo.datasets.formats.read.read_source`.
 
     :param dataset_dir: folder of datasets; None for the default folder of the benchmark's package.
     :param generate: whether the user asked to generate the data; rejected, because these data cannot be generated.

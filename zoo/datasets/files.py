@@ -99,7 +99,7 @@ def locked_for_writing(path: Path) -> Iterator[None]:
     make_folder(path.parent)
     lock = Lock(path.with_name(f"{path.name}.lock"))
     if not lock.take():
-        log.info("waiting for %s, which is writing %s", lock.describe_holder(), path)
+        log.info("waiting: %s is being written by %s", path, lock.describe_holder())
     with lock:
         yield
 
@@ -124,7 +124,7 @@ def dataset_file(path: Path, origin: str = "") -> Iterator[Path]:
 
     The old checksum is removed first and the new one is written last, so a crash never leaves a wrong checksum.
 
-    :param origin: how the file was created, for :func:`recorded_origin`; a comment for `sha256sum -c`.
+    :param origin: how the file was created; read by :func:`recorded_origin`, skipped by `sha256sum -c` as a comment.
     """
     with atomic_path(path) as temporary:
         yield temporary

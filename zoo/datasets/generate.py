@@ -41,7 +41,7 @@ KERNELS = {
         "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR X86_V4"
     ),
 }
-"""Environment variables that select kernels for every processor with AVX2, in all versions of NumPy."""
+"""Environment variables that limit OpenBLAS, and NumPy in any version, to kernels for AVX2."""
 
 Job = tuple[str, int, Path]
 """An episode to simulate: its split, number and file."""

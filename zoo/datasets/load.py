@@ -77,7 +77,7 @@ def load_dataset(
             check_headers(path, name.spec)
             digest, arrays = read_arrays(path, name.spec)
         rewards, masks = relabel(arrays, env)
-    # in manipulation tasks, OGBench's reward is minus the number of open sub-goals, so 0 also means success there
+    # OGBench's reward is 0 only for success; in manipulation, it is otherwise minus the number of open sub-goals
     if sparse:
         rewards = np.where(rewards != 0.0, np.float32(-1.0), np.float32(0.0))
     # `read_arrays` has checked the arrays, so `compact_transitions` need not check them again.

@@ -162,7 +162,7 @@ def single_task_names(dataset: str) -> list[str]:
 def parse_name(name: str, kind: str = "dataset", registered: Iterable[str] = ()) -> DatasetName:
     """Parse a dataset name or a single-task environment name.
 
-    The ``env_id`` of a dataset name without a task is the goal-conditioned environment.
+    For a dataset name, which has no task, ``env_id`` is the id of the goal-conditioned environment.
 
     :param kind: kind of name, for the message.
     :param registered: names of other environments, for the message.

@@ -36,7 +36,7 @@ def required_arrays(spec: DatasetSpec) -> dict[str, int]:
 
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Add the file's path to the errors of checks."""
+    """Add the file's path to the errors that checks raise."""
     try:
         yield
     except BROKEN as error:

@@ -74,7 +74,7 @@ class MazeCollector(EpisodeCollector):
         # Number of open neighbours along each axis, at most 2; as walls surround the maze, `roll` wraps only walls.
         vertical = np.roll(is_open, 1, axis=0) + np.roll(is_open, -1, axis=0)
         horizontal = np.roll(is_open, 1, axis=1) + np.roll(is_open, -1, axis=1)
-        is_corridor = np.abs(vertical - horizontal) == 2  # a straight one
+        is_corridor = np.abs(vertical - horizontal) == 2  # open on two opposite sides
         self.cells: list[Cell] = [(i, j) for i, j in np.argwhere(is_open).tolist()]
         self.junctions = [cell for cell in self.cells if not is_corridor[cell]]
         self.subgoals: dict[tuple[Any, Any], Array] = {}
@@ -184,9 +184,8 @@ class ManipulationCollector(EpisodeCollector):
             # The cube must remain visible or in the drawer, so that goal images are unambiguous.
             y, z = arrays["qpos"][:, 15], arrays["qpos"][:, 16]
             too_far_right = y >= 0.29
-            too_far_left = (y <= -0.3) & (
-                (z < 0.06) | (z > 0.08)
-            )  # the drawer's position and height
+            # further left, the cube is visible only at the drawer's height
+            too_far_left = (y <= -0.3) & ((z < 0.06) | (z > 0.08))
             if (too_far_right | too_far_left).any():
                 return None
         return arrays

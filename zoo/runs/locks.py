@@ -86,7 +86,7 @@ class Lock:
         except OSError:
             return None
         try:
-            # a shared lock, because several processes may test it at the same time
+            # take a shared lock, so that several processes can test the lock at the same time
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True

@@ -23,10 +23,10 @@ _NOT_SHOWN = {*PROTOCOL} & CommonSettings.declared().keys() | {*CommonSettings.w
 
 
 def describe_settings(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return flattened name -> text, for an algorithm's settings that may affect scores and are not in `PROTOCOL`."""
+    """Return dotted name -> text, for an algorithm's settings that may affect scores and are not in `PROTOCOL`."""
     texts = {}
     for name, value in sorted(flatten(settings).items()):
-        # Nested settings are shown if their parent is; empty mappings are skipped.
+        # A nested setting is shown if the setting that contains it is shown; empty mappings are skipped.
         if name.partition(".")[0] not in _NOT_SHOWN and value != {}:
             # a custom algorithm may have a setting with the name of a protocol field
             texts[f"settings.{name}" if name in PROTOCOL else name] = show(value)
@@ -108,7 +108,7 @@ def name_methods(runs: pd.DataFrame) -> pd.Series:
 
     :param runs: the table of `zoo.runs.read.RunTables`; its column ``problem`` is None for finished runs.
     """
-    methods = runs["label"].astype(object)  # the dtype is float if no run can be read
+    methods = runs["label"].astype(object)  # if no run can be read, the dtype is float
     kinds = kinds_of(runs)
     for label, group in runs[methods.notna()].groupby("label"):
         table = pd.DataFrame([*group["settings"]], group.index).assign(score=kinds).fillna("None")

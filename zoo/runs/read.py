@@ -193,7 +193,7 @@ def _describe(folder: RunFolder, record: RunRecord, mujoco: str | None) -> dict[
 
 
 def _simulators(folder: RunFolder, environment: str) -> str | None:
-    """Return a run's simulator group (see `simulator`) and, if it is another one, the simulator group of its data."""
+    """Return a run's simulator group (see `simulator`), followed by its data's group if the two differ."""
     name = split_environment(environment)[0]
     if simulator(name, "3.5") is None:  # all versions simulate this robot in the same way
         return None
@@ -255,7 +255,7 @@ def _evaluation_table(runs: pd.DataFrame, evaluations: Sequence[np.ndarray]) -> 
 
     :param evaluations: for each run, an array of dtype `EVALUATION`.
     """
-    # without the dtype, NumPy would search for a common one of all runs, which is slow
+    # without a given dtype, NumPy would search for a common dtype of all runs, which is slow
     numbers = np.concatenate([np.empty(0, EVALUATION), *evaluations], dtype=EVALUATION)
     rows = np.repeat(np.arange(len(runs)), np.fromiter(map(len, evaluations), int))
     columns: dict[str, Any] = {name: runs[name].to_numpy()[rows] for name in _OF_RUNS}
@@ -289,7 +289,7 @@ def _unfinished(row: Mapping[str, Any], status: Mapping[str, Any]) -> str:
     """Return the reason why an unfinished run does not count."""
     places = []
     for phase in PHASES:
-        if row[f"{phase}_steps"] != 0:  # NaN if unknown
+        if row[f"{phase}_steps"] != 0:  # shown even if unknown
             steps = show(row[f"{phase}_steps"])
             places.append(f"{phase} step {row[f'{phase}_step']:,} of {steps}")
     cloned = status["pretraining_step"]

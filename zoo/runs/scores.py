@@ -137,7 +137,7 @@ class ScoringRule:
 
     @property
     def success(self) -> str:
-        """Name of the success in a message."""
+        """How messages name success."""
         if self.success_return is not None:
             return f"success (return >= {self.success_return:g})"
         return "success at any step" if self.success_at == "any" else "success"

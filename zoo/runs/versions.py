@@ -16,7 +16,7 @@ RECORDED_PACKAGES = (
     "flow-rl-zoo", "torch", "stable-baselines3", "sb3-contrib", "gymnasium", "ogbench", "mujoco", "numpy",
 )  # fmt: skip
 _MOVED = re.compile(r"(visual-)?(cube|scene|puzzle|antmaze|antsoccer)-")
-"""Environments that MuJoCo simulates differently from version 3.5.0 on; see docs/datasets.md."""
+"""Environments whose simulation changed with MuJoCo 3.5.0; see docs/datasets.md."""
 
 
 def simulator(environment: str, mujoco: str | None) -> str | None:

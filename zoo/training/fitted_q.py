@@ -43,7 +43,7 @@ def fit_value(agent: Agent, dataset: str | None, seed: int | None) -> dict[str, 
 
     :param dataset: value of `--dataset`; None for the run's dataset.
     :param seed: seed of the critics; None for the seed of the run's evaluations.
-    :raises UsageError: if the agent has no run folder, no algorithm of this library, or too small a dataset.
+    :raises UsageError: unless the agent has a run folder, an algorithm of this library, and a large enough dataset.
     """
     if agent.run is None:
         raise UsageError(

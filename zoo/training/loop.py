@@ -54,7 +54,7 @@ class Checkpoints:
     def save(self, state: str) -> None:
         """Write a checkpoint and the status.
 
-        :param state: state of the run, for its status.
+        :param state: state of the run, written to its status.
         """
         model = self.model
         self.replicas.check()  # no checkpoint may contain NaN

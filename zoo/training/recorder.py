@@ -89,7 +89,7 @@ class Recorder:
             self.seconds += time.perf_counter() - begin
 
     def _record(self, phase: int, results: EpisodeResults) -> None:
-        """Write results and best models of all replicas; mark the runs of diverged replicas as failed."""
+        """Write results and best models of all active replicas; mark the runs of diverged replicas as failed."""
         step = self.model.num_timesteps
         diverged = []
         for replica in self.replicas.active:

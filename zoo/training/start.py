@@ -288,7 +288,7 @@ def make_model(plan: RunPlan, seeds: list[int], data: Dataset | None, env: VecEn
             request.trained_agent
         ):  # after the dataset, to replace the dataset's observation statistics
             _start_from(model, read_model_file(find_model(request.trained_agent)))
-        if request.pretrained_actor:  # after the dataset, whose observation statistics must agree
+        if request.pretrained_actor:  # after the dataset, to compare observation statistics
             model.load_pretrained_actor(request.pretrained_actor)
         if isinstance(model, FlowAlgorithm) and run.online_steps:  # check now, as above
             model.require_statistics()

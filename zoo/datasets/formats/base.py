@@ -34,7 +34,7 @@ NO_TRANSITION = "contains no transitions"
 
 @dataclass(frozen=True)
 class Dataset:
-    """Transitions of one task, loaded as a whole or in several files that training uses in turn.
+    """Transitions of one task, loaded as a whole or stored in several files that training uses in turn.
 
     :param content: argument of an algorithm's ``load_dataset``; OGBench's rewards are for the state before the action.
     :param fingerprint: sha256 of the files' content and of the settings.
@@ -337,7 +337,7 @@ def masks_of(name: str, terminated: Array, steps: int) -> Array:
 
 
 def add_rewards(name: str, rows: Arrays, reward_from: str | None) -> None:
-    """Derive rewards and masks from successes if requested, replacing existing ones.
+    """Derive rewards and masks from successes if requested; existing rewards and masks are replaced.
 
     :param reward_from: see :meth:`Format.read`.
     """

@@ -119,7 +119,7 @@ FORMATS: dict[str, tuple[Format, ...]] = {
         Minari(),
         Parquet(),
         Episodes(),
-    ),  # Minari before Parquet, because its files may be parquet
+    ),  # Minari before Parquet, because Minari's files may be parquet
     **dict.fromkeys(EXTENSIONS, (Robomimic(), ArrayFile())),
 }
 """Extension of a file, or `FOLDER` -> possible formats; the first one that matches reads the dataset."""

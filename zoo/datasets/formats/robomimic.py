@@ -50,8 +50,8 @@ class Robomimic(Format):
         if not version.startswith("1.5"):
             warn(
                 str(path),
-                f"it was recorded with robosuite {version}, whose controllers and sensors differ from version 1.5, "
-                f"which is used here; get {FILE} instead",
+                f"it was recorded with robosuite {version}, but tasks run here with version 1.5, which has other "
+                f"controllers and sensors; get {FILE} instead",
             )
         episodes = {}
         with opened(path) as stored:
