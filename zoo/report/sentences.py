@@ -153,8 +153,10 @@ def warnings(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]
     shown = shown[shown["environment"].isin(places)]
     for name, missing in left_out_of_sets(inputs, comparisons).items():
         if any(missing.values()):
-            tasks = count(len(missing["tasks"]), "task")
-            yield f"{name}: excluded are {_enumerated(missing['methods']) or 'no methods'} and {tasks}."
+            parts = [_enumerated(missing["methods"])]
+            if missing["tasks"]:
+                parts.append(count(len(missing["tasks"]), "task"))
+            yield f"{name}: excluded are {' and '.join(filter(None, parts))}."
     yield from _departures(inputs, comparisons)
     skipped = inputs.own_runs.skipped()
     if skipped:  # the page lists them
