@@ -46,6 +46,7 @@ if __name__ == "__main__":
     env = gymnasium.make(sys.argv[2])
     scores = []
     for episode in range(5):
+        np.random.seed(episode)  # OGBench's mazes sample the start from NumPy's global generator
         observation, _ = env.reset(seed=episode)
         policy.reset()
         done, total = False, 0.0
