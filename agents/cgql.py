@@ -92,7 +92,7 @@ class CGQL(Method):
 
         def velocity(x: Tensor, t: Time) -> Tensor:
             assert not isinstance(t, Tensor)  # the sampler's grid times are numbers
-            # w / t has no limit at t = 0
+            # w / t is infinite at t = 0
             if not is_guided or t == 0:
                 return behaviour(x, t)
             critic_time = self.guide_time(t)

@@ -37,7 +37,7 @@ class FQE(Method):
     .. math:: L = \sum_j \mathbb{E}\,(Q_j(s, a) - R - \gamma^h M\,\bar Q'(s', a'))^2, \qquad a' \sim \pi(s')
 
     Here :math:`\bar Q'` is the mean of the target critics, without pessimism. The action a consists of the first h
-    actions of a chunk, which are those that the policy executes; R is the discounted sum of their rewards.
+    actions of a chunk, which the policy executes; R is the discounted sum of their rewards.
 
     The class is not registered, since it does not train a policy; create an instance with :meth:`of`.
 

@@ -115,7 +115,7 @@ class QGF(Method):
 
         def guided(x: Tensor, t: Time) -> Tensor:
             v: Tensor = behaviour(x, t)
-            # the only choice that differentiates the flow, at the cost of a backward pass
+            # only `jacobian` differentiates the flow, at the cost of a backward pass
             if self.gradient == "jacobian":
                 gradient = action_gradient(lambda y: q(ahead(y, t, behaviour(y, t))), x)
             else:

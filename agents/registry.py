@@ -134,7 +134,7 @@ BUILT_IN = {
         "DSRL",
         "DSRL",
         "Steering Your Diffusion Policy with Latent Space RL (Wagenmaker et al., arXiv 2506.15799)",
-        "To keep a cloned flow frozen and learn only its noise.",
+        "To steer a cloned flow by learning only its input noise.",
     ),
     "fedit": BuiltIn(
         "FEDIT",

@@ -124,7 +124,7 @@ def check_compiled(subject: Subject, number: int) -> str:
     if not mode.compiled:
         raise ViolationError(
             f"the losses cannot be compiled: {mode.reason}; use only tensor operations, and "
-            "Python that does not depend on values"
+            "Python code that does not branch on values"
         )
     for name, value in plain.items():
         # fused kernels round differently
