@@ -352,7 +352,7 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
                 type(raw).__name__, (type(raw),), {"action_space": self._reset_actions}
             )
         self._keep_info = keep_info
-        # Only mazes with teleports do; in other environments, replacing the global generator would only slow each step.
+        # Only mazes with teleports sample while stepping; elsewhere, replacing the generator would only cost time.
         self._draws_while_stepping = getattr(raw, "_teleport_info", None) is not None
         self._global_state = np.random.RandomState(0).get_state()
         self._called = ""
@@ -409,7 +409,7 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
         """Return the part of an info that is kept, with success under both names."""
         success = read_success(info)
         selected = {}
-        # Without `episode`, because SB3 itself writes and reads the totals of finished episodes under this key.
+        # Omit `episode`, because SB3 itself writes and reads the totals of finished episodes under this key.
         if self._keep_info:
             selected = {name: value for name, value in info.items() if name != "episode"}
         if success is not None:

@@ -191,7 +191,7 @@ def is_ogbench(spec: EnvSpec) -> bool:
 
 
 def observes_images(spec: EnvSpec, env_kwargs: Mapping[str, Any]) -> bool:
-    """Return whether an environment is one of OGBench's with observations that MuJoCo renders."""
+    """Return whether an environment is one of OGBench's, and its observations are images that MuJoCo renders."""
     return is_ogbench(spec) and {**spec.kwargs, **env_kwargs}.get("ob_type") == "pixels"
 
 
@@ -272,7 +272,7 @@ def _numbers(observation: Any, *values: float) -> np.ndarray:
     return np.concatenate([np.ravel(part) for part in (*parts, *values)])
 
 
-# -- OGBench's unwrapped environments, for its data -------------------------------------------------------------------
+# -- unwrapped environments for OGBench's data ------------------------------------------------------------------------
 
 
 def make_raw_env(env_id: str, **settings: Any) -> Any:
@@ -285,7 +285,7 @@ def make_raw_env(env_id: str, **settings: Any) -> Any:
 
 
 def ignore_startup_warnings() -> None:
-    """Ignore warnings caused by OGBench, which users cannot avoid."""
+    """Ignore warnings that OGBench causes and users cannot avoid."""
     # OGBench imports MuJoCo's viewer, which warns if there is no display.
     warnings.filterwarnings("ignore", module="glfw")
     # OGBench passes action bounds in float64.

@@ -47,7 +47,7 @@ ROBOMIMIC = {
 OBSERVATIONS = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos", "object")
 """Parts of an observation in this order, by their names in robomimic's files."""
 
-# at each import, robosuite logs which optional packages are missing and which files it reads
+# hide robosuite's messages at import about missing optional packages and about the files it reads
 logging.getLogger("robosuite_logs").addFilter(lambda record: record.levelno >= logging.ERROR)
 
 # -- D4RL -------------------------------------------------------------------------------------------------------------

@@ -300,7 +300,7 @@ class BatchSampler:
 
 HELD_OUT = 10
 """Every tenth trajectory is held out, starting with the first."""
-ROWS = 512  # held-out sequences whose losses are computed
+ROWS = 512  # number of held-out sequences whose losses are computed
 
 
 def hold_out(data: Transitions, seed: int) -> tuple[Transitions, HeldOutLosses]:

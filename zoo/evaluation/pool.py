@@ -250,7 +250,7 @@ def _close_all(workers: list[Worker]) -> None:
         if worker.process.is_alive():
             worker.process.kill()
             worker.process.join(CLOSE_SECONDS)
-        # on a busy system, the process may not have ended yet
+        # on a busy system, the process may not have ended yet, so that `close` raises
         with contextlib.suppress(ValueError):
             worker.process.close()
     workers.clear()

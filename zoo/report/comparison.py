@@ -78,7 +78,7 @@ class ComparedMethod:
     :param source: `OWN_RUNS` or the name of a published set.
     :param protocols: environment (user's runs) or domain (published) -> fields of `zoo.runs.read.PROTOCOL`.
     :param departures: environment -> setting -> its value in the user's runs and in their profile's protocol.
-    :param scoring: how a run is scored; None if by its last evaluation.
+    :param scoring: how a run is scored; None if its last evaluation is the score.
     :param tallies: environment -> tally of the user's runs.
     """
 

@@ -219,7 +219,7 @@ class _Artist:
         if kind is SUCCESS:
             ax.set_ylim(0, 102)  # so that a curve at 100% is not clipped to half its width
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 1.5M, 5k
-        # only the first line is solid; one that coincides with it is seen in the gaps of the later one
+        # only the first line is solid; a line that coincides with a later line is seen in the gaps of the later line
         ax.set_prop_cycle(linestyle=[(0, (3, gap)) for gap in range(len(COLOURS))])
         for name, curve in parts.items():
             steps = curve["step"].to_numpy(int)

@@ -205,7 +205,7 @@ class PublishedSet:
 
     :param suite: name of its list of tasks.
     :param protocol: fields of `zoo.runs.read.PROTOCOL` that hold for most domains.
-    :param scoring: how a run is scored; None if by its last evaluation.
+    :param scoring: how a run is scored; None if its last evaluation is the score.
     :param domains: domain -> the fields that differ from ``protocol``.
     :param methods: method -> the fields that differ from ``protocol``; the key ``domains`` contains domain -> the
         fields that differ on this domain.
@@ -311,7 +311,7 @@ def _metadata() -> dict[str, Any]:
     return _parsed(read_text(path), str(path))
 
 
-# cached by text, so that a changed file is read again
+# cached by text, so that a changed file is parsed again
 @cache
 def _parsed(text: str, name: str) -> dict[str, Any]:
     return dict(load_yaml(text, name))
