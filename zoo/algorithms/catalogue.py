@@ -156,7 +156,7 @@ def start_text(algorithms: Mapping[str, Mapping[str, Any]], link: str = "{name} 
     return (
         f"Start with {written['offline']} offline, {written['offline to online']} offline and then online, "
         f"{written['online']} online from the first step. Scores of SQAM and TRQAM are for `--profile trqam`. Train "
-        f"{written['baseline']} too: it ignores rewards; a method that does not beat it learns nothing from them."
+        f"{written['baseline']} too: it ignores rewards, so a method that does not beat BC learns nothing from rewards."
     )
 
 
