@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
-from agents.common.engine.execution import choose_mode
 from agents.common.method import Method
 from agents.common.nets.mlp import StackedMLP
 from agents.common.sb3.first_update import AgentError, check_first_update
@@ -109,11 +108,8 @@ def check_compiled(subject: Subject, number: int) -> str:
     """Check that compiled updates equal eager ones."""
     if not any(shutil.which(compiler) for compiler in ("c++", "g++", "clang++")):
         raise NotApplicable("compiling for a CPU needs a C++ compiler, and this machine has none")
-    model = subject.make_model(number, compile="on")
-    chosen = choose_mode(model.method, model.device, planned=0)
-    if not chosen.compiled:
-        raise NotApplicable(chosen.reason)
     plain = subject.make_model(number).trainer.update(ROWS)
+    model = subject.make_model(number, compile="on")
     compiled = model.trainer.update(ROWS)
     mode = model.trainer.mode
     # messages of PyTorch 2.11 and 2.12

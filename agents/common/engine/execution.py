@@ -78,9 +78,6 @@ def choose_mode(method: Method, device: torch.device, planned: int) -> Mode:
     cuda = device.type == "cuda"
     if method.compile == "off":
         return Mode(False, False, "`compile` is off")
-    # Inductor 2.11 makes QAM's action gradient 0 on a CPU
-    if device.type == "cpu" and torch.__version__ < "2.13":
-        return Mode(False, False, "PyTorch before 2.13 compiles losses incorrectly on a CPU")
     if method.compile == "on":
         return Mode(True, cuda, "`compile` is on")
     if device.type not in COMPILED_UPDATES:

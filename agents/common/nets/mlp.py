@@ -119,7 +119,12 @@ def linear(
         product = multiply(x, weight)
     else:
         product = multiply(x.to(factors), weight.to(factors)).to(weight.dtype)
-    return product if bias is None else product.add_(bias.unsqueeze(-2))
+    if bias is None:
+        return product
+    offset = bias.unsqueeze(-2)
+    # `matmul` returns a view. The gradient of adding to it in place would copy, and PyTorch 2.11 compiles the copies to
+    # wrong numbers.
+    return product.add_(offset) if is_batch else product + offset
 
 
 def evaluate(layers: Sequence[Layer], x: Tensor) -> Tensor:
@@ -301,7 +306,8 @@ class ConditionedVelocity:
         elif t:
             offset = torch.add(offset, time_weight[0], alpha=t)
         first = self.layers[0]
-        return linear(x, first.weight, None, first.dtype).add_(offset)
+        product = linear(x, first.weight, None, first.dtype)
+        return product + offset if x.ndim == 4 else product.add_(offset)
 
 
 def vjp_at_points(velocity: Velocity, x: Tensor, t: Tensor) -> Callable[[int, Tensor], Tensor]:

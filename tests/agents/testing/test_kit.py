@@ -4,8 +4,6 @@ import re
 
 import numpy as np
 import pytest
-import torch
-from torch.torch_version import TorchVersion
 
 import agents
 from agents.testing.kit import CHECKS, run_checks
@@ -91,13 +89,6 @@ def test_a_draw_is_not_called_unused_where_it_is_read(reader, write_agent):
     code = example().replace(FLOW, f"        ({reader})['spare'].sum()\n{FLOW}", 1)
     code = code.replace('{"bc_x0"', '{"spare": normal("B"), "bc_x0"', 1)
     assert outcome_of("noise", code, write_agent).state == "holds"
-
-
-def test_an_old_compiler_does_not_count_against_an_algorithm(monkeypatch):
-    monkeypatch.setattr(torch, "__version__", TorchVersion("2.11.0+cpu"))
-    outcome = outcomes("bc", skip=[name for name in NAMES if name not in ("hooks", "compiled")])
-    assert outcome["compiled"].state == "does not apply"
-    assert "PyTorch before 2.13" in outcome["compiled"].detail
 
 
 # -- mistakes ---------------------------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch._dynamo.backends.common import aot_autograd
-from torch.torch_version import TorchVersion
 
 from agents.common.engine import execution
 from agents.common.engine.execution import WARMUP_STEPS, Mode, choose_mode
@@ -99,12 +98,6 @@ def test_device_and_planned_updates_decide(case, device, planned, expected):
     settings = SimpleNamespace(compile=case)
     mode = choose_mode(settings, torch.device(device), planned)
     assert str(mode) == f"{expected} ({mode.reason})"
-
-
-def test_an_old_compiler_with_wrong_gradients_is_not_used_on_cpu(monkeypatch):
-    monkeypatch.setattr(torch, "__version__", TorchVersion("2.11.0+cpu"))
-    mode = choose_mode(SimpleNamespace(compile="on"), torch.device("cpu"), 0)
-    assert str(mode) == "eager (PyTorch before 2.13 compiles losses incorrectly on a CPU)"
 
 
 def test_long_training_is_compiled_from_its_first_update_on(compile_with, monkeypatch, capsys):

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from agents.common.nets.mlp import LARGE, Layer, evaluate, gelu
+from agents.common.nets.mlp import LARGE, ConditionedVelocity, Layer, evaluate, gelu
 from tests.common.toys import normals
 
 STACKS = [(1,), (2,), (1, 3), (2, 3)]
@@ -72,6 +72,18 @@ def test_every_member_is_evaluated_on_its_own_rows(stack, norm, activation):
         gradients = torch.autograd.grad(output.square().sum(), [x, *parameters(network)])
         outcomes.append((output, *gradients))
     assert_close(*outcomes, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_no_sum_is_recorded_in_place_to_a_view(stack):
+    output = evaluate(stacked(stack, [5, 16, 2]), rows_of(stack, 4, 5))
+    # one evaluation at four points of each row, as in adjoint matching
+    field = ConditionedVelocity(stacked((1,), [2, 16, 2]), normals(1, 4, 16), [])
+    velocities = field(rows_of((1, 1), 4, 2).expand(1, 3, 4, 2))
+    nodes = [output.grad_fn, velocities.grad_fn]
+    for node in nodes:  # grows inside the loop
+        assert "CopySlices" not in node.name()
+        nodes += [parent for parent, _ in node.next_functions if parent is not None]
 
 
 def test_gelu_is_the_same_function_compiled_and_without_gradient(monkeypatch):
