@@ -83,7 +83,7 @@ def load(
     :param path: a saved model, or the folder of a run.
     :param env: environment for further training.
     :param device: device of the model; as in SB3, the CPU is used if this device is not available.
-    :param trust: whether to import the module that the file names.
+    :param trust: whether to import the module named in the file.
     :param kwargs: see ``load`` of the algorithm.
     :return: the model.
     :raises FileNotFoundError: if there is no model.

@@ -380,7 +380,7 @@ def find_named_by_file(
     :param name: a name from :func:`name_of`.
     :param file: the file, for messages.
     :param package: package of the algorithm according to the file.
-    :param trust: whether to import the module that the file names.
+    :param trust: whether to import the module named in the file.
     :return: the entry of the algorithm.
     :raises ValueError: if there is no such algorithm; the message names the closest.
     :raises UntrustedError: if the algorithm is neither built-in, nor from an installed package, nor already imported.

@@ -1,4 +1,4 @@
-"""Find algorithms by id; list all algorithms with published scores, operations per update, and when to use each.
+"""Find algorithms by id; list all with their published scores, operations per update, and recommended use.
 
 The numbers are from committed files: ``docs/make_tables.py`` writes ``overview.csv`` from the published scores, and
 ``benchmarks/throughput.py --work`` counts the operations in ``update_work.csv``. PyTorch and pandas are imported only

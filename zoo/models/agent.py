@@ -251,7 +251,7 @@ class Agent:
     def env_id(self) -> str:
         """Gymnasium id of the environment.
 
-        :raises UsageError: if the environment or a wrapper needs the import of a module that only a file names.
+        :raises UsageError: if the environment or a wrapper needs the import of a module named only in a file.
         """
         imports = [(self.env.rpartition(":")[0], f"`{self.env}`", f"--env {self.env}")]
         for path, _ in named_wrappers(self.env_kwargs.get("env_wrapper", ())):

@@ -217,7 +217,7 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
             f"t-interval over seeds; the interval excludes 0 if p is at most {SIGNIFICANT:g}."
         )
     if any(v.over_tasks and v.over_tasks.interval for v in decision.verdicts):
-        sentences.append("Over tasks: 95% t-interval of the difference for similar tasks.")
+        sentences.append("Over tasks: 95% t-interval of the difference on new tasks like these.")
     if decision.tested:
         sentences.append(f"p and verdict: {decision.tested}.")
     if any(v.outcome == Outcome.EQUAL for v in decision.verdicts):

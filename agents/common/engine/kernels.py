@@ -35,7 +35,7 @@ def compiler_options() -> dict[str, Any]:
 
 @contextlib.contextmanager
 def joining() -> Iterator[None]:
-    """Within the block, write one C++ file for each graph that is compiled or read from the compiler's cache."""
+    """Within the block, compile the kernels of a graph as one C++ file, even for a graph from the compiler's cache."""
     from torch._inductor import async_compile
 
     original = async_compile.AsyncCompile

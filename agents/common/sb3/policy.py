@@ -326,7 +326,7 @@ class FlowPolicy(ActingPolicy):
 
         :param path: a saved policy.
         :param device: device of the policy, or the CPU if that device is not available.
-        :param trust: whether to import the module that the file names.
+        :param trust: whether to import the module named in the file.
         :return: the policy with the saved networks; it cannot be trained unless all networks were saved.
         :raises FileNotFoundError: if the file does not exist.
         :raises ValueError: if the file is damaged or not a policy, or if its algorithm is unknown or not trusted.
