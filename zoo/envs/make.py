@@ -195,7 +195,7 @@ def observes_images(spec: EnvSpec, env_kwargs: Mapping[str, Any]) -> bool:
     return is_ogbench(spec) and {**spec.kwargs, **env_kwargs}.get("ob_type") == "pixels"
 
 
-# -- a trial before work ----------------------------------------------------------------------------------------------
+# -- a trial before a run ----------------------------------------------------------------------------------------------
 
 TRIAL_STEPS = 1000
 TRIAL_SECONDS = 0.3

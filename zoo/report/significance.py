@@ -45,7 +45,7 @@ from zoo.report.statistics import (
 class Evidence:
     """The evidence for the verdicts of a phase.
 
-    :param scores: method with single runs -> common task -> scores, (runs,).
+    :param scores: method -> common task -> scores, (runs,); only methods whose single runs are known.
     :param means: method -> its mean over the common tasks; empty if scores cannot be averaged.
     """
 

@@ -301,7 +301,7 @@ def _fitting(arrays: Arrays, obs_shape: Shape, action_size: int, images: bool) -
 
 
 def refuse_bad(name: str, array: Array, rows: Flags | None = None) -> None:
-    """Require zeros and ones in one of `FLAGS`, and finite numbers in other arrays; the error names the first bad row.
+    """Require only 0 and 1 in arrays of `FLAGS`, and finite numbers in others; the error names the first bad row.
 
     :param name: name of the array.
     :param array: its values, (rows, ...).

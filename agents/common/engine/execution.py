@@ -177,7 +177,7 @@ def capture(
     :param step: the step.
     :param device: device that runs it.
     :param generators: CUDA generators that it uses.
-    :raises RuntimeError: if the step cannot be captured; its cause is the error of the step. Stream, allocator and
+    :raises RuntimeError: if the step cannot be captured; ``__cause__`` is the step's error. Stream, allocator and
         generators are then restored, so that the step can run uncaptured.
     :return: function that runs the step, and the tensors that it then fills.
     """
