@@ -26,9 +26,9 @@ if sys.platform not in ("linux", "darwin"):
 
 from agents.registry import BUILT_IN
 
-# PyTorch reads this variable on import: how long waiting threads spin. With another program
+# This variable sets how long waiting threads spin; PyTorch reads it on import. With another program
 # running, an update took three times as long with spinning threads as with yielding ones; on an
-# idle machine, an update with yielding threads takes a quarter longer.
+# idle machine, it took a quarter longer with yielding threads.
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 __version__ = "1.0.0"

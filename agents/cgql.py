@@ -91,7 +91,7 @@ class CGQL(Method):
         is_guided = self.inverse_temperature > 0 and self.guidance_weight > 0
 
         def velocity(x: Tensor, t: Time) -> Tensor:
-            assert not isinstance(t, Tensor)  # the sampler's grid times are numbers
+            assert not isinstance(t, Tensor)  # the sampler passes Python numbers
             # w / t is infinite at t = 0
             if not is_guided or t == 0:
                 return behaviour(x, t)

@@ -114,7 +114,7 @@ class MeanFlowQL(Method):
         return (x + (t - 1) * velocity - t * slope).clamp(-TARGET_BOUND, TARGET_BOUND)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the TD target and that of the mean flow."""
+        """Return the TD target and the mean flow's target."""
         x, t = self.on_the_way(batch.actions, noise)
         velocity = noise["flow_e"] - batch.actions
         # one Jacobian-vector product along the path from data to noise, with tangent 1 in t

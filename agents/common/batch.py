@@ -25,7 +25,7 @@ class Batch:
     :param rewards: discounted sum over H steps, up to the first trajectory end, (S, B).
     :param discounts: factor of the next value, gamma^H times the mask, (S, B). With ``shorten_returns`` H is the length
         of the return.
-    :param next_observations: last state of the sequence that is inside the trajectory, (S, B, O).
+    :param next_observations: the sequence's last state inside the trajectory, (S, B, O).
     :param valid: 1 if the sequence stays inside its trajectory, else 0, (S, B). Sequences with 0 contain actions of the
         next trajectory, so losses on actions, rewards or discounts are weighted by ``valid``. With
         ``shorten_returns`` all entries are 1.

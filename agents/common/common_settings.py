@@ -11,12 +11,12 @@ from agents.common.validation import integer, number, one_of
 
 DECAYS: dict[str, Callable[[float, float], float]] = {
     "": lambda start, done: start,
-    # written like SB3's `LinearSchedule`, to equal it to the last bit
+    # the operations of SB3's `LinearSchedule`, so that rates are equal to the last bit
     "lin_": lambda start, done: start + done * (0.0 - start),
     "cos_": lambda start, done: start * (1 + math.cos(math.pi * done)) / 2,
 }
 """Prefix in `learning_rate` -> function of start value and completed fraction that returns the learning rate."""
-# both are variants of one class, since one optimiser holds the parameter groups of all networks
+# both use one class, since one optimiser holds the parameter groups of all networks
 OPTIMIZERS: dict[str | None, dict[str, Any]] = {
     None: {},
     "adam": {"decoupled_weight_decay": False, "weight_decay": 0.0},
@@ -99,10 +99,10 @@ class NetworkOptions(Configurable):
         default=1, at_least=1, doc="N: train the network in every N-th update."
     )
     tau: float | None = setting(
-        default=None, at_least=0, at_most=1, doc="Polyak weight of its target network; 1 copies."
+        default=None, at_least=0, at_most=1, doc="Polyak weight of the network's target; 1 copies."
     )
     target_every: int = setting(
-        default=1, at_least=1, doc="N: update its target network in every N-th update."
+        default=1, at_least=1, doc="N: update the network's target in every N-th update."
     )
 
     def options(self) -> dict[str, Any]:
@@ -252,13 +252,13 @@ class CommonSettings(Configurable):
     execution_horizon: int | None = setting(
         default=None,
         at_least=1,
-        doc="Actions of a chunk to execute before the next one is sampled, in training, evaluation and `predict`; None "
-        "executes all H.",
+        doc="Actions of a chunk to execute before the next chunk is sampled, in training, evaluation and `predict`; "
+        "None executes all H.",
     )
     shorten_returns: bool = setting(
         default=False,
         fixed=BUILT_INTO_BUFFER,
-        doc="Truncate returns at the end of the episode and discount them by their length, like SB3's `n_steps`; "
+        doc="Truncate returns at the end of the episode and discount the next value accordingly, like SB3's `n_steps`; "
         "if False, transitions fewer than H steps from the end are masked, as in the reference. Only without chunking.",
     )
     ensemble_size: int = setting(
@@ -325,13 +325,13 @@ class CommonSettings(Configurable):
         at_least=1,
         fixed=BUILT_INTO_BUFFER,
         doc="k: image frames stacked along the channels, newest last. The replay buffer stores each frame once. The "
-        "environment must stack them too: `agents.FrameStack(env, k)`.",
+        "environment must stack frames too: `agents.FrameStack(env, k)`.",
     )
     encoder: Literal["impala_small"] | None = setting(
         default=None,
         fixed=BUILT_INTO_NETWORKS,
-        doc="Image encoder: `impala_small`, as OGBench and FQL call it; None for the features extractor of the "
-        "policy or `policy_kwargs`.",
+        doc="Image encoder: `impala_small`, as OGBench and FQL call it; None uses the policy's features "
+        "extractor, or the one in `policy_kwargs`.",
     )
     sparse: bool = setting(
         role="protocol",
@@ -348,8 +348,8 @@ class CommonSettings(Configurable):
     pretraining_steps: int = setting(
         default=0,
         at_least=0,
-        doc="Number of initial updates that train only the behaviour flow. Networks initialised from it and target "
-        "networks are kept equal to it meanwhile.",
+        doc="Number of initial updates that train only the behaviour flow. Its target network, networks "
+        "initialised from the flow, and their target networks are kept equal to the flow meanwhile.",
     )
     precision: Literal["fp32", "tf32", "bf16"] = setting(
         role="machine",
@@ -383,7 +383,7 @@ class CommonSettings(Configurable):
 
     @property
     def executed_length(self) -> int:
-        """Number of actions of a chunk that are executed before the next one is sampled."""
+        """Number of actions of a chunk that are executed before the next chunk is sampled."""
         return self.execution_horizon or self.chunk_length
 
     @property

@@ -309,7 +309,7 @@ class Method(CommonSettings):
         return {name: draw.movedim(1, draws[name].row_axis) for name, draw in noise.items()}
 
     def update_noise(self) -> dict[str, Draw]:
-        """Return all noise of an update: that of next actions, with the prefix ``td_``, and that of :meth:`noise`."""
+        """Return all noise of an update: next actions' noise, prefixed with ``td_``, and the noise of :meth:`noise`."""
         if not self.samples_next_action:
             return self.noise()
         next_action_noise = {f"td_{name}": draw for name, draw in self.candidate_noise().items()}

@@ -217,7 +217,7 @@ def find_model(path: str | Path) -> Path:
         if file.is_file():
             return file
     raise FileNotFoundError(
-        f"no saved model at {path}; pass a .zip file or the folder of a run with one"
+        f"no saved model at {path}; pass a .zip file, or a run's folder that contains a model"
     )
 
 
@@ -232,7 +232,7 @@ def write_policy(
     tensors: Mapping[str, Tensor],
     about: Mapping[str, Any],
 ) -> None:
-    """Write the file of a policy.
+    """Write a policy file.
 
     :param path: file, usually with the suffix ``.safetensors``.
     :param description: constructor arguments and class of the policy.
@@ -253,7 +253,7 @@ def write_policy(
 
 @contextlib.contextmanager
 def _opened(path: str | Path) -> Iterator[tuple[Any, dict[str, str]]]:
-    """Open the file of a policy, and yield it with its metadata; errors name the file."""
+    """Open a policy file, and yield it with its metadata; errors name the file."""
     if zipfile.is_zipfile(path):
         raise DamagedFileError(
             str(path), "it is a model, not a policy", "load it with `agents.load`"

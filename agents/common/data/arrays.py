@@ -50,9 +50,9 @@ MIN_CHUNK_FRACTION = 0.01  # share of the rows that must start a chunk within on
 
 MEANING_OF_MASKS = (
     "`terminals` is 1 if a trajectory ends for any reason; `masks` is 0 if the task "
-    "terminates, so that no value follows, and otherwise 1, also at a time limit. If "
+    "terminates, so that nothing is bootstrapped, and otherwise 1, also at a time limit. If "
     "`terminals` is 1 only for terminations, set `masks = 1 - terminals`, or add `timeouts`, "
-    "which is 1 at time limits, and `masks` is derived"
+    "which is 1 at time limits; `masks` is then derived"
 )
 
 
@@ -326,7 +326,7 @@ def refuse_bad(name: str, array: Array, rows: Flags | None = None) -> None:
 def first_bad(
     array: Array, is_bad: Callable[[Array], Array], rows: Flags | None
 ) -> tuple[int, int] | None:
-    """Return row and column of the first bad value in ``rows`` of an array (None: all rows); None if there is none."""
+    """Return row and column of an array's first bad value, in ``rows`` if given; None if there is none."""
     for piece in pieces(len(array)):
         part = array[piece]
         bad = is_bad(part.reshape(len(part), -1))
@@ -367,8 +367,8 @@ def check_timeouts(timeouts: Array, masks: Array, is_derived: bool) -> str:
     if not terminated_limits:
         return ""
     return (
-        f"{terminated_limits:,} of {num_limits:,} time limits are also marked as terminations, so that no value "
-        "follows them; correct that if these trajectories were only truncated"
+        f"{terminated_limits:,} of {num_limits:,} time limits are also marked as terminations, so that nothing "
+        "is bootstrapped there; correct that if these trajectories were only truncated"
     )
 
 
@@ -383,7 +383,7 @@ def _compact_ends(arrays: Arrays) -> Transitions:
     if not valid[0] or valid[-1] or not np.array_equal(valid & terminals, followed_by_end):
         raise ValueError(
             "in a compact dataset every trajectory ends with one row whose `valids` is 0, after a transition "
-            "whose `terminals` is 1; this dataset differs, load it with `compact_dataset=True`"
+            "whose `terminals` is 1, which is not so here; load OGBench's datasets with `compact_dataset=True`"
         )
     inner_timeouts = np.flatnonzero(
         (arrays.get("timeouts", terminals) > 0) & valid & ~followed_by_end
@@ -440,7 +440,7 @@ def _require_chunks(transitions: Transitions, horizon_length: int) -> None:
             f"a chunk of `horizon_length` = {horizon_length} transitions must stay inside one trajectory, got "
             f"{starts:,} of {rows:,} rows that start such a chunk, in {count(len(lengths), 'trajectory')}, the "
             f"longest of {count(lengths.max(initial=0), 'transition')}. Correct `terminals` "
-            f"and `timeouts` if there are too many, or use a smaller `horizon_length`{hint}"
+            f"and `timeouts` if they mark too many ends, or use a smaller `horizon_length`{hint}"
         )
 
 

@@ -41,7 +41,7 @@ class SequenceReplayBuffer(TransitionStore):
     :param buffer_size: capacity, in online transitions of all environments together.
     :param observation_space: Box, Discrete, MultiDiscrete, MultiBinary, or Dict of these. Images are stored as uint8.
     :param action_space: Box; actions are stored scaled to [-1, 1].
-    :param device: device of batches, and of the stored data unless these are in host memory.
+    :param device: device of batches, and of the stored data unless the data are in host memory.
     :param n_envs: number of environments that add transitions; with S replicas, environment e feeds replica e //
         (n_envs / S).
     :param optimize_memory_usage: not used; SB3 passes it.
@@ -131,7 +131,7 @@ class SequenceReplayBuffer(TransitionStore):
         dataset_rows = self.dataset_size
         online_rows = self.buffer_size if self.full else self.pos  # of each environment
         first_ring = 0
-        # rows before the rings are unused if the active part is not the largest
+        # an active part smaller than the largest leaves unused rows before the rings
         ring_follows = self.dataset_size == self._rings_begin and not self.full
         if ring_follows and self.replicas == 1 and not self.balanced:
             dataset_rows += online_rows
@@ -158,7 +158,7 @@ class SequenceReplayBuffer(TransitionStore):
         total = dataset_starts + len(rings) * ring_starts
         if total == 0:
             raise ValueError(
-                f"the buffer holds {self.dataset_size + self.size()} transitions in a row, sampling needs at least "
+                f"the buffer holds {self.dataset_size + self.size()} consecutive transitions, sampling needs at least "
                 f"{self.min_length}, one sequence; load a dataset or collect more steps first"
             )
         # float64, since float32 samples have only 2^24 values, too few for large datasets

@@ -387,7 +387,7 @@ class TransitionStore(BaseBuffer):
     # -- checkpoints --------------------------------------------------------------------------------------------------
 
     def online_state(self) -> dict[str, Any]:
-        """Return the online transitions as tensors on the CPU and plain values."""
+        """Return the online transitions as CPU tensors, and the position in the rings as plain values."""
         rings = {name: ring[:, : self.size()].cpu().clone() for name, ring in self._rings().items()}
         return {"rings": rings, "pos": self.pos, "full": self.full}
 

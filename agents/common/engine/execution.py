@@ -255,7 +255,7 @@ class GraphCache:
     """Runs whole updates, including sampling, and captures each kind of update once.
 
     A replay repeats the operations of its capture on the same memory. Values that change between updates are therefore
-    read from tensors at fixed addresses; other changes are part of the key of a captured update.
+    read from tensors at fixed addresses; anything else that changes is part of the captured update's key.
 
     :param trainer: a :class:`~agents.common.engine.trainer.Trainer`.
     """

@@ -70,9 +70,9 @@ def joined_compile() -> Any:
         def cpp_pybinding(self, argtypes: list[str], source_code: str) -> Pending:
             """Add a kernel.
 
-            :param argtypes: types of its arguments in C++.
+            :param argtypes: C++ types of the kernel's arguments.
             :param source_code: a function named `kernel`.
-            :return: the kernel's name, which stands for it until it is compiled.
+            :return: a name that stands for the kernel until the kernel is compiled.
             """
             name = Pending(f"kernel_{len(self.sources)}")
             types = [argtype.replace("const ", "") for argtype in argtypes]

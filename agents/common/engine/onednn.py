@@ -3,7 +3,7 @@
 PyTorch computes float32 matrix products with MKL, which does not use AVX-512 on AMD processors. From Zen 5 on, this
 halves their speed; Zen 4 executes AVX-512 in two halves and would not gain from it. PyTorch also contains oneDNN, but
 its compiler uses oneDNN only for constant weights. A pass over the compiler's graph therefore replaces the large matrix
-products by calls of oneDNN.
+products by calls to oneDNN.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def compiler_options() -> dict[str, Any]:
 
 @functools.cache  # PyTorch refuses to define an operator twice
 def options_of_pass() -> dict[str, Any]:
-    """Return these options for any processor; empty if the compiler does not accept custom passes."""
+    """Return the options for oneDNN, whatever the processor; empty if the compiler does not accept custom passes."""
     try:
         # importing the compiler takes seconds, which only training needs
         from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
@@ -45,7 +45,7 @@ def options_of_pass() -> dict[str, Any]:
     torch.library.register_fake("flow_rl_zoo::product", shape_of_product, lib=library)
 
     class ProductsByOneDNN(CustomGraphPass):
-        """Replaces large float32 matrix products by calls of oneDNN; ``uuid`` identifies the pass in cache keys."""
+        """Replaces large float32 matrix products by calls to oneDNN; ``uuid`` identifies the pass in cache keys."""
 
         operator = library
 

@@ -338,7 +338,7 @@ class Trainer:
         :param error: the reason.
         """
         reason = f"not {feature}: {first_lines(error)}"
-        warnings.warn(f"updates are {reason}; continuing without it", stacklevel=2)
+        warnings.warn(f"updates are {reason}; training continues", stacklevel=2)
         if feature == "captured":
             self.capture_failure = first_lines(error)
         self._use(replace(self.mode, **{feature: False}, reason=reason))
@@ -402,7 +402,7 @@ class Trainer:
         return UpdatePlan(noise, sizes, trained, self._clip_groups(trained), polyak_pairs, buffers)
 
     def _clip_groups(self, parameters: list[Tensor]) -> ClipGroups:
-        """Return which parameters are clipped together: those of each network with its own bound, and all others."""
+        """Return which parameters are clipped together: those of each network with `max_grad_norm`, and all others."""
         bounds: dict[int, tuple[str, float | None]] = {}
         for name, spec in self.specs.items():
             bound = spec.training.max_grad_norm

@@ -239,7 +239,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
     :param folder: a folder with the manifest of :func:`write_manifest`.
     :return: the stored values, with ``files``.
-    :raises DamagedFileError: if there is no manifest, or if a file is missing or differs; the message names it.
+    :raises DamagedFileError: if there is no manifest, or if a file is missing or differs; the message names the file.
     """
     path = folder / MANIFEST
     with raising_damaged_file(str(path)):

@@ -17,7 +17,7 @@ from agents.common.files import raising_damaged_file
 
 Source: TypeAlias = str | os.PathLike[str] | IO[bytes]
 
-# format version -> bytes of its length field, and its reader; NumPy uses version 3.0 only for structured dtypes
+# format version -> bytes of the length field, and the header's reader; NumPy uses 3.0 only for structured dtypes
 _HEADER_READERS = {
     (1, 0): (2, np.lib.format.read_array_header_1_0),
     (2, 0): (4, np.lib.format.read_array_header_2_0),
@@ -66,7 +66,7 @@ def _name_of(file: Source) -> str:
 def _read_header(
     archive: zipfile.ZipFile, member: zipfile.ZipInfo
 ) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    """Return shape and dtype of an array, and the offset of its data in the member."""
+    """Return shape and dtype of an array, and the offset of the array's data in the archive member."""
     with archive.open(member) as content:
         version = np.lib.format.read_magic(content)
         length = content.read(_HEADER_READERS[version][0])
@@ -81,7 +81,7 @@ def _parse_header(version: tuple[int, int], header: bytes) -> tuple[tuple[int, .
 
 
 def _require_size(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
-    """Raise if the size of a member differs from the size in its header."""
+    """Raise if the size of a member differs from the size that its header implies."""
     shape, dtype, offset = _read_header(archive, member)
     size = member.file_size - offset
     # NumPy rejects Python objects itself

@@ -28,7 +28,7 @@ from torch import nn
 from agents.common.validation import path_of
 
 _NAMED = (BasePolicy, BaseBuffer, nn.Module, torch.optim.Optimizer, np.generic)
-"""Classes that a file may name, including subclasses."""
+"""A file may name these classes and their subclasses."""
 _OBJECTS = (RunningMeanStd, ActionNoise)
 """Classes whose objects are stored as a dict of their attributes."""
 
@@ -38,7 +38,7 @@ def imported_class(path: str, bases: Collection[type]) -> type | None:
 
     :param path: ``"package.module:Class"``.
     :param bases: allowed base classes.
-    :return: the class; None if there is none in the imported modules.
+    :return: the class; None if the imported modules have no such class.
     """
     module, _, name = path.partition(":")
     member: Any = sys.modules.get(module)

@@ -8,7 +8,7 @@ have the same marginals in continuous time, and X_1 is independent of X_0 (memor
 denominators, and 1 - t + h replaces 1 - t, so that sigma and 2 / sigma stay finite.
 
 Source: Domingo-Enrich et al., Adjoint Matching, arXiv 2409.08861, memoryless noise schedule and lean adjoint; the
-discretisation is that of the authors' code of Q-learning with Adjoint Matching, arXiv 2601.14234.
+discretisation follows the code of Q-learning with Adjoint Matching, arXiv 2601.14234.
 
 In all functions
 

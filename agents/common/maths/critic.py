@@ -79,7 +79,7 @@ def td_loss(q: Tensor, target: Tensor, valid: Tensor) -> Tensor:
 
 
 def expectile_loss(error: Tensor, expectile: float) -> Tensor:
-    r"""Return the elementwise asymmetric square, whose expectation an expectile minimises.
+    r"""Return the elementwise asymmetric squared error; an expectile minimises its mean.
 
     :math:`|\kappa - 1[u < 0]|\,u^2`. Source: Kostrikov, Nair and Levine, Implicit Q-Learning, arXiv 2110.06169,
     expectile regression.

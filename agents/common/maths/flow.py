@@ -142,7 +142,7 @@ def noise_schedule(kind: BetaSchedule, steps: int) -> Tensor:
         curve = torch.cos(
             (torch.cat([t[:1] - 1, t]) / steps + 0.008) / 1.008 * math.pi / 2
         ).square()
-        # clipped as in arXiv 2102.09672, since the last step would remove the whole signal
+        # clipped as in arXiv 2102.09672, since the last step would otherwise remove all signal
         betas = (1 - curve[1:] / curve[:-1]).clamp(0, 0.999)
     else:
         betas = torch.linspace(1e-4, 2e-2, steps, dtype=torch.float64, device=cpu)

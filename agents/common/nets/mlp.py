@@ -1,8 +1,8 @@
-"""Multi-layer perceptrons with stacked parameters, the precision of their matrix products, and their velocity fields.
+"""Multi-layer perceptrons with stacked parameters, the precision of matrix products, and velocity fields.
 
 One set of tensors contains the parameters of many independent networks. Parameters have leading axes, called ``stack``
 below: (S,) for one network per replica, (S, E) for an ensemble of E members per replica. Inputs have the same leading
-axes; one of size 1 broadcasts. ``frozen`` parameters are constants: only the inputs receive gradients.
+axes; an axis of size 1 broadcasts. ``frozen`` parameters are constants: only the inputs receive gradients.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def linear(
     if x.ndim > weight.ndim:  # several row axes are folded into one
         product = linear(x.flatten(lead, -2), weight, bias, dtype)
         return product.unflatten(lead, x.shape[lead:-1])
-    # `bmm` if possible, since `matmul` would first expand and reshape both factors, and record that
+    # `bmm` if possible, since `matmul` would expand and reshape both factors, and autograd would record it
     is_batch = x.ndim == weight.ndim == 3 and x.shape[0] == weight.shape[0]
     multiply = torch.bmm if is_batch else torch.matmul
     if x.dtype == weight.dtype == factors:  # conversions take time even if they change nothing
@@ -327,7 +327,7 @@ def vjp_at_points(velocity: Velocity, x: Tensor, t: Tensor) -> Callable[[int, Te
     tensor([-3.])
     """
     if not isinstance(velocity, ConditionedVelocity):
-        # a custom module, point by point
+        # a custom module is differentiated point by point
         return lambda point, vector: action_gradient(
             lambda y: (velocity(y, t[point]) * vector).sum(-1), x[:, point]
         )

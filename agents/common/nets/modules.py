@@ -42,8 +42,8 @@ class VmappedModule(Network):
         for part in self.module.modules():
             for name, value in [*part.named_buffers(recurse=False), *vars(part).items()]:
                 if id(value) in buffers:
-                    vars(part).pop(name, None)  # drops a plain attribute with the same tensor
-                    part.register_buffer(name, value)  # saved, since it may be random
+                    vars(part).pop(name, None)  # `register_buffer` rejects used names
+                    part.register_buffer(name, value)  # saved, since its values may be random
         for tensor in (*self.module.parameters(), *self.module.buffers()):
             tensor.data = tensor.data.new_zeros(replicas, *tensor.shape)
 
@@ -152,9 +152,9 @@ def checked_module(module: Any) -> nn.Module:
         # `spectral_norm` updates its power iteration; its class has no public name
         if is_refused or hasattr(part, "_power_method"):
             raise TypeError(
-                f"a module must be a function of its inputs, got {type(part).__name__}: leave out statistics of "
-                "batches (use e.g. LayerNorm), random numbers (set a dropout's `p` to 0), lazy layers, recurrent ones "
-                "(use e.g. GRUCell) and TorchScript"
+                f"a module must be a function of its inputs, got {type(part).__name__}: leave out batch "
+                "statistics (use e.g. LayerNorm), random numbers (set a dropout's `p` to 0), lazy layers, recurrent "
+                "ones (use e.g. GRUCell) and TorchScript"
             )
         for name, value in vars(part).items():
             # parameters and buffers are in other dicts, so this is a plain attribute

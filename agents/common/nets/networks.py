@@ -124,7 +124,7 @@ class ObservingNetwork(Network):
             return self._extract(observations, frozen)
         matches = [features for rows, features in self.cached_features if rows is observations]
         if not matches:
-            # with gradients: a target needs none, but a later loss may
+            # with gradients, which a target does not need, but a later loss may
             with torch.enable_grad():
                 matches = [self._extract(observations, False)]
             self.cached_features.append((observations, matches[0]))
@@ -135,7 +135,7 @@ class ObservingNetwork(Network):
         assert self.prepare_rows is not None
         rows = self.prepare_rows(observations.flatten(0, -2))
         parameters = self.features_extractor.named_parameters()
-        # empty unless frozen: `functional_call` then uses the extractor's own parameters
+        # if this is empty, `functional_call` uses the extractor's own parameters
         constants = {name: value.detach() for name, value in parameters if frozen}
         features = functional_call(self.features_extractor, constants, (rows,))
         return features.unflatten(0, observations.shape[:-1])
@@ -190,7 +190,7 @@ class VelocityField(ObservingNetwork):
         return self.at(observations, frozen)(x, t)
 
     def at(self, observations: Tensor, frozen: bool = False) -> ConditionedVelocity:
-        """Return (x, t) -> velocity at fixed observations; the first layer's output for these is computed once."""
+        """Return (x, t) -> velocity at fixed observations; the first layer evaluates them only once."""
         first, *later = self.mlp.layers(frozen)
         state_weight, x_weight, *time_weight = first.weight.split_with_sizes(self.split, dim=-2)
         features = self.features(observations, frozen)
@@ -215,7 +215,7 @@ class NetworkViews:
         return NetworkView(lambda name: self[substitutes.get(name, name)], self.with_extractor)
 
     def recording(self, names: set[str]) -> Any:
-        """Return a view that adds the names of the networks it returns to a set."""
+        """Return a view that adds the name of every network it returns to the set ``names``."""
 
         def find(name: str) -> Any:
             names.add(name)

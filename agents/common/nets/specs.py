@@ -51,7 +51,7 @@ class NetworkSpec:
     """Declaration of one network of an algorithm.
 
     :param build: function that makes the network from the sizes.
-    :param target: whether it has a target network, an exponential moving average named with ``_target``.
+    :param target: whether there is a target network, an exponential moving average named ``<name>_target``.
     :param role: part in pretraining: the ``behaviour`` flow is cloned from the data, and a ``copy`` is initialised from
         it; None: not part of pretraining.
     :param training: training options, see :class:`~agents.common.common_settings.NetworkOptions`.
@@ -152,7 +152,7 @@ def from_module(
 
     :param make: function that makes the module from the sizes; the module maps rows (B, ...) to rows.
     :param observes: whether the first input is observations.
-    :param target: whether it has a target network.
+    :param target: whether the network has a target network.
     :param training: training options.
     :return: the spec.
 

@@ -51,7 +51,7 @@ class ActingPolicy(BasePolicy):
 
     @property
     def executed_length(self) -> int:
-        """Number of actions of a chunk that are executed before the next one is sampled."""
+        """Number of actions of a chunk that are executed before the next chunk is sampled."""
         return self.method.executed_length
 
     def preprocess(self, observations: Tensor) -> Tensor:

@@ -189,7 +189,7 @@ class Holding(nn.Linear):
 @pytest.mark.parametrize(
     ("module", "text"),
     [
-        (nn.Sequential(nn.BatchNorm1d(3)), "got BatchNorm1d: leave out statistics of batches"),
+        (nn.Sequential(nn.BatchNorm1d(3)), "got BatchNorm1d: leave out batch statistics"),
         (nn.Sequential(nn.Dropout(), nn.Linear(4, 3)), "got Dropout"),
         (nn.Sequential(nn.LSTM(4, 3)), "got LSTM"),
         (Holding(), "`scale` of Holding would not be saved; give it to `register_buffer`"),
