@@ -1,8 +1,8 @@
 """Data model of a comparison: methods, phases and all reported numbers.
 
 The two phases are offline training and the online training after it. All scores of a comparison are of one kind:
-runs scored by success and runs scored by return are compared separately. A method "has single runs" if the score of
-each run is known; of some published methods only means are known.
+runs scored by success and runs scored by return are compared separately. A method's "single runs are known" if the
+score of each run is known; of some published methods only means are known.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MEAN_COLUMNS = ("method", "phase", "step", "environment", "domain", "mean", "see
 CURVE_COLUMNS = ("method", "kind", "phase", "where", "step", "value", "low", "high", "seeds")
 PROFILE_COLUMNS = ("method", "kind", "phase", "tau", "fraction", "low", "high", "seeds")
 ALL_TASKS = "all"
-"""Value of the column ``where`` for learning curves over the tasks that all methods with single runs share."""
+"""Value of ``where`` for learning curves over the tasks shared by all methods whose single runs are known."""
 MARGIN = 0.03
 """Equality margin: two methods are equal if their means are significantly less than 3 points apart."""
 
@@ -91,7 +91,7 @@ class ComparedMethod:
     tallies: Mapping[str, Tally] = field(default_factory=dict)
 
     def tally(self, tasks: Iterable[str] | None = None) -> Tally:
-        """Return the tally of the method's runs on some tasks (default: all); zero for published methods."""
+        """Return the tally of the method's runs on some tasks (default: all); all zeros for published methods."""
         if tasks is None:
             tasks = self.tallies
         return sum((self.tallies.get(task, Tally()) for task in tasks), Tally())
@@ -177,7 +177,7 @@ class Decision:
     :param subject: the method that the verdicts are about; None if nothing is compared.
     :param tested: description of the test; empty if none was made.
     :param level: two-sided level of the differences' intervals; an interval excludes 0 if its pair is significant.
-    :param verdicts: the subject against each other method with single runs, in the order of `ranking`.
+    :param verdicts: the subject against each other method whose single runs are known, in the order of `ranking`.
     :param rival: the verdict against the best other method.
     :param seeds_needed: seeds per method that would settle an undecided verdict against the rival; None if unknown.
     """
@@ -245,7 +245,7 @@ class Comparison:
     :param methods: name -> method; some may only have scores of other kinds.
     :param phases: name -> phase; only phases that were evaluated.
     :param curves_label: description of the learning curves' tasks. A curve spans both phases, so these are the tasks
-        that all methods with single runs share in every phase.
+        that all methods whose single runs are known share in every phase.
     :param focus: subject of the verdicts; None for the leading method of each phase.
     """
 

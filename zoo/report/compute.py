@@ -49,8 +49,8 @@ _COLUMNS = ["method", "environment", "domain", "seed", "phase", "step", "episode
 def compare_kinds(scores: ScoreTables, reps: int, **choices: Any) -> list[Comparison]:
     """Compute the comparisons of each kind of scores, in the order of `SCORE_KINDS`.
 
-    If there are several methods of the user, they are first compared with each other, because published methods may
-    share fewer tasks with them.
+    If the user has several methods, they are first compared with each other, because they may share fewer tasks with
+    published methods.
 
     :param choices: other arguments of `compare`.
     """
@@ -83,7 +83,8 @@ def compare(
     """Compute every number of a comparison whose scores are of one kind.
 
     :param evaluations: one row for each evaluation of a run, columns `zoo.runs.read.EVALUATION_COLUMNS`.
-    :param means: published means of methods without single runs, columns `zoo.report.comparison.MEAN_COLUMNS`.
+    :param means: published means of methods whose single runs are unknown, columns
+        `zoo.report.comparison.MEAN_COLUMNS`.
     :param curves: also compute profiles and learning curves.
     :param focus: as in `Comparison`.
     """
@@ -125,7 +126,7 @@ class PhaseScores:
     """The scores of one phase and their averages over tasks.
 
     :param runs: evaluations of single runs.
-    :param means: published means of methods without single runs; they have no intervals.
+    :param means: published means, without intervals, of methods whose single runs are unknown.
     """
 
     name: str
@@ -150,7 +151,7 @@ class PhaseScores:
             averages = self.cells(tasks, with_iqm=True)
         domain_tasks = self.domain_tasks()
         domains = {}
-        if self.kind is SUCCESS:  # for other scores, each task is a domain
+        if self.kind is SUCCESS:  # for returns, each domain is a single task, as in `per_task`
             domains = {domain: self.cells(own_tasks) for domain, own_tasks in domain_tasks.items()}
         per_task = {task: self.cells([task]) for task in all_tasks}
         return Phase(
@@ -205,7 +206,7 @@ class PhaseScores:
         )
 
     def table(self, parts: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
-        """Return the rows of several tables, with the kind of scores and the phase as columns."""
+        """Concatenate tables, and add the kind of scores and the phase as columns."""
         about = {"kind": self.kind.name, "phase": self.name}
         return joined(parts, columns).assign(**about)[list(columns)]
 
@@ -216,7 +217,7 @@ class PhaseScores:
 
     @cached_property
     def scores_by_step(self) -> dict[str, dict[str, Array]]:
-        """Method -> task -> scores, (runs, steps), NaN for missing ones; the steps of all runs are included."""
+        """Method -> task -> scores, (runs, steps of all runs); NaN at steps at which a run was not evaluated."""
         run = ["method", "environment", "seed"]
         table = self.runs.pivot(index=run, columns="step", values="score")
         return by_place(table, pd.DataFrame.to_numpy)
@@ -236,8 +237,8 @@ class PhaseScores:
     def coverage(self) -> dict[str, list[str]]:
         """Return method -> the tasks on which it has scores.
 
-        The published mean of a domain covers those tasks of the domain that other methods have, or all of the domain's
-        tasks if no method has scores of single tasks.
+        A domain's published mean covers those of the domain's tasks on which some method has scores of its own, or all
+        of the domain's tasks if no method has any.
         """
         result = {method: sorted(tasks) for method, tasks in self.single.items()}
         evaluated = {*self.runs["environment"], *self.means["environment"]}
@@ -261,8 +262,8 @@ class PhaseScores:
     def domain_tasks(self) -> dict[str, list[str]]:
         """Return domain -> its evaluated tasks; for returns, each task is a domain.
 
-        If only some tasks of a domain were run, but a mean over all its tasks was published, the whole domain is a
-        separate entry.
+        If a mean over all of a domain's tasks was published, but only some of the tasks were run, the whole domain is
+        an additional entry.
         """
         is_whole = self.means["environment"] == self.means["domain"]
         tasks = {*self.runs["environment"], *self.means.loc[~is_whole, "environment"]}
@@ -297,7 +298,7 @@ class PhaseScores:
         return result | self._published_cells(tasks)
 
     def _published_cells(self, tasks: Sequence[str]) -> dict[str, Cell]:
-        """Return method -> its mean over some tasks, from published means of all these tasks or all their domains."""
+        """Return method -> its mean over some tasks, from the published means of these tasks or of their domains."""
         domains = sorted(by_domain(tasks))
         result = {}
         for method, means in self.published.items():
@@ -358,19 +359,22 @@ def _shared(coverage: Iterable[Iterable[str]]) -> tuple[str, ...]:
 
 
 def _can_average(tasks: Sequence[str], kind: ScoreKind) -> bool:
-    """Return whether there are tasks, and their scores have a common scale."""
+    """Return whether there is at least one task, and the tasks' scores have a common scale."""
     return len(tasks) == 1 or (kind.is_comparable and len(tasks) > 0)
 
 
 def _tasks_missing_a_phase(evaluations: pd.DataFrame) -> set[str]:
-    """Return the tasks that lack a phase of their domain; with them, a curve's tasks would differ between phases."""
+    """Return the tasks that were evaluated in fewer phases than their domain.
+
+    With these tasks, a curve would be over different tasks in different phases.
+    """
     phases_of_task = evaluations.groupby("environment")["phase"].transform("nunique")
     phases_of_domain = evaluations.groupby("domain")["phase"].transform("nunique")
     return set(evaluations.loc[phases_of_task < phases_of_domain, "environment"])
 
 
 def _thresholds(runs: pd.DataFrame, scores: Mapping[str, Scores], kind: ScoreKind) -> Array:
-    """Return the thresholds of profiles: midpoints between possible success rates, or the range of returns."""
+    """Return the thresholds of profiles: midpoints between possible success rates, or a grid over all returns."""
     if kind is SUCCESS:
         # success rates are multiples of 1 / m for m episodes; at midpoints between them, rounding does not matter
         episodes = 1

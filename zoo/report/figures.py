@@ -126,7 +126,7 @@ class _Artist:
         return dict(zip(names, COLOURS, strict=False))
 
     def lines_of(self, table: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], str]:
-        """Return method -> the rows of its line, for the methods with colours, and the end of the caption."""
+        """Return two things: method -> the rows of its line, for methods with a colour; the end of the caption."""
         parts = dict(iter(table.groupby("method")))
         shown = {name: parts[name] for name in self.colours if name in parts}
         numbers = table.loc[table["method"].isin(shown), "seeds"]
@@ -377,7 +377,7 @@ class _Artist:
         )
 
     def about_grey(self, names: Iterable[str]) -> str:
-        """Return the end of a caption that explains grey, if a method is grey."""
+        """Return the last sentence of a caption, which explains grey; empty if no method is grey."""
         return (
             "" if {*names} <= {*self.colours} else " Grey: methods without lines in other figures."
         )

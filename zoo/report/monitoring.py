@@ -47,7 +47,7 @@ def _shared_scores(tables: RunTables) -> dict[tuple[str, str], tuple[str, str]]:
     started = runs.groupby(_KEY).size()
     result = {}
     for (method, environment, step), rows in evaluations.groupby([*_KEY, "step"]):
-        # steps are sorted, so the last common one remains
+        # groups are sorted by step, so the last common step overwrites earlier ones
         if len(rows) == started[method, environment]:
             kind = SCORE_KINDS[rows["kind"].iloc[0]]
             score = rows["score"].mean()
@@ -58,16 +58,16 @@ def _shared_scores(tables: RunTables) -> dict[tuple[str, str], tuple[str, str]]:
 
 
 def _progress(runs: pd.DataFrame) -> tuple[str, str]:
-    """Return the step of the slowest run, and the time until all runs finish.
+    """Return the step of the run with the most steps left, and the time until all runs finish.
 
-    If some runs are running, only these count.
+    If some runs are running, the others are ignored.
     """
     is_running = runs["state"] == "running"
     steps = []
     seconds = [0.0]
     for run in (runs[is_running] if is_running.any() else runs).to_dict("records"):
         end = int(run["offline_steps"] + run["online_steps"])
-        # the step of the last checkpoint, from which --resume continues a dead run; a running run may be further
+        # the step of the last checkpoint, from which --resume continues a dead run; a running run may be past it
         step = int(run["offline_step"] + run["online_step"])
         logged = read_speed(RunFolder(Path(run["run"]))) if run["state"] == "running" else None
         left = math.inf  # if the run's speed is unknown

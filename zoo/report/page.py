@@ -108,8 +108,8 @@ class Content:
         """Every number as JSON text; keys are field names of the classes in `zoo.report.comparison`.
 
         The phases of the comparison by success are at the top level; a phase without evaluations is None. The other
-        comparisons have their own keys: ``return``, ``normalised_return``, and ``own_runs`` for the user's runs without
-        published scores.
+        comparisons have their own keys: ``return``, ``normalised_return``, and ``own_runs`` for the user's runs
+        compared only with each other.
         """
         result: dict[str, Any] = dict.fromkeys(PHASES)
         for comparison in self.comparisons:
@@ -277,7 +277,7 @@ def _print_sentences(content: Content) -> None:
 
 
 def _print_tables(content: Content) -> None:
-    """Print the sentences, and the tables of verdicts and aggregates, or of tasks if nothing can be averaged."""
+    """Print the sentences, the verdicts, and the tables of aggregates or, if nothing can be averaged, of tasks."""
     console = Console(markup=False)
     _print_sentences(content)
     has_aggregates = any(table.name.startswith("aggregates") for table in content.tables)

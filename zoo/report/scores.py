@@ -46,7 +46,7 @@ class ScoreTables:
     """Scores of one source.
 
     :param evaluations: evaluations of single runs, columns `zoo.runs.read.EVALUATION_COLUMNS`.
-    :param means: means of methods without single runs, columns `zoo.report.comparison.MEAN_COLUMNS`.
+    :param means: means of methods whose single runs are unknown, columns `zoo.report.comparison.MEAN_COLUMNS`.
     """
 
     methods: Methods
@@ -77,7 +77,7 @@ class ScoreTables:
         )
 
     def restricted(self, environments: Iterable[str]) -> Self:
-        """Return the scores without methods that have none; the other methods are restricted to some environments."""
+        """Leave out methods without scores, and restrict the entries of the other methods to some environments."""
         with_scores = {*self.evaluations["method"], *self.means["method"]}
         places = places_of_scores(environments)
         methods = {}
@@ -209,7 +209,7 @@ class PublishedSet:
     :param domains: domain -> the fields that differ from ``protocol``.
     :param methods: method -> the fields that differ from ``protocol``; the key ``domains`` contains domain -> the
         fields that differ on this domain.
-    :param equal_settings: method -> domain -> other methods with the same settings, whose runs it shares.
+    :param equal_settings: method -> domain -> other methods with the same settings, whose runs count as the method's.
     """
 
     name: str
@@ -255,7 +255,7 @@ class PublishedSet:
 
     @property
     def pooled(self) -> ScoreTables:
-        """The scores; methods with the same settings share their runs."""
+        """The scores; the runs of methods with the same settings count for each of these methods."""
         runs = self.scores.evaluations
         parts = [runs]
         for method, domains in self.equal_settings.items():

@@ -100,7 +100,7 @@ def _rival(comparison: Comparison, phase: Phase) -> Iterator[str]:
         text += f"{sign}{number_entry(rival.difference, kind.scale, digits).plain} {unit}"
         if rival.over_tasks and rival.over_tasks.interval:
             over_tasks = number_entry(rival.over_tasks, kind.scale, digits)
-            text += f", for other tasks {over_tasks.detail}"
+            text += f", for new tasks {over_tasks.detail}"
         text += "; "
     yield f"{text}probability of improvement {number_entry(rival.probability, 1, 2).plain}."
     needed = phase.decision.seeds_needed
@@ -223,7 +223,7 @@ def _left_out(comparison: Comparison, phase: Phase) -> Iterator[str]:
             f"{_listed(tasks)} (no scores of {_enumerated(names)})"
             for names, tasks in lacking.items()
         ]
-        yield f"aggregates cover only tasks that all methods have; left out: {'; '.join(missing)}."
+        yield f"aggregates cover only tasks on which all methods have scores; left out: {'; '.join(missing)}."
     without = sorted(set(phase.coverage) - set(phase.aggregates))
     if phase.aggregates and without:
         yield f"no aggregate for {_enumerated(without)}: only domain means were published."

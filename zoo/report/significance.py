@@ -3,7 +3,8 @@
 A phase has one family of tests: the method in focus against each other method or, without a focus, all pairs of
 methods. Holm's correction keeps the probability of any false "better" or "worse" at 5%. Intervals of differences have
 the level of Holm's last step, so that an interval excludes 0 exactly if its pair is significant. "Equal" is tested at
-5% divided by the number of tests. A false "equal" is an error on one side only, so the probability of any is 2.5%.
+5% divided by the number of tests. A false "equal" is an error on one side only, so the probability of any
+false "equal" is at most 2.5%.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ def _p_values(comparison: Comparison, phase: Phase, evidence: Evidence) -> dict[
 
 
 def _subject(comparison: Comparison, evidence: Evidence) -> str | None:
-    """Return the subject of the verdicts: the focus, otherwise the leading method with single runs.
+    """Return the subject of the verdicts: the focus, otherwise the leader of the methods whose single runs are known.
 
     If scores cannot be averaged, the leading method is the one with the highest sum of probabilities of improvement.
     """

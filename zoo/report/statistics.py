@@ -58,7 +58,7 @@ class Curve:
     def table(self) -> pd.DataFrame:
         """Return a table with columns ``value``, ``low`` and ``high``; bounds are NaN without an interval."""
         low, high = self.bounds
-        # the tolerance of `math.isclose` in `estimate`
+        # the same tolerance as that of `math.isclose` in `estimate`
         has_width = ~np.isclose(low, high, rtol=1e-9, atol=0)
         low, high = np.where(has_width, self.bounds, np.nan)
         return pd.DataFrame({"value": self.points, "low": low, "high": high})
@@ -162,9 +162,9 @@ def mean(scores: Scores, episodes: Episodes | None = None) -> Mean:
 
 
 def seed_variances(scores: Scores, episodes: Episodes | None = None) -> Array:
-    """Return the variance of one run of each task, shape (tasks, evaluations); NaN if a task has only one run.
+    """Return the variance of a single run's score on each task, shape (tasks, evaluations); NaN for one run only.
 
-    This is the sample variance over runs, but at least p (1 - p) / m for success rates p of m episodes: even equally
+    This is the sample variance over runs, but at least p (1 - p) / m for a success rate p over m episodes: even equally
     good seeds have this variance, so runs that agree by chance must not look exact. To estimate p, two successes and
     two failures are added to all episodes of the task (Agresti and Coull 1998), because otherwise a rate of 0 or 1
     would look exact.
@@ -200,7 +200,7 @@ def over_tasks(differences: Array, limits: Range) -> Curve:
 
 
 def seeds_needed(difference: Mean, seeds: int, margin: float | None, level: float) -> int:
-    """Return the number of seeds per method that would decide between two methods, or `MAX_SEEDS` + 1 if none does.
+    """Return how many seeds per method would decide between two methods; `MAX_SEEDS` + 1 if more than `MAX_SEEDS`.
 
     The difference and the spread are assumed to stay the same. A verdict is reached when the difference's interval
     excludes 0 or is within the margin.
@@ -223,5 +223,5 @@ def seeds_needed(difference: Mean, seeds: int, margin: float | None, level: floa
         )
         return bool(expected.half_widths(level)[0] < distance)
 
-    # the width decreases as the number of seeds grows, so bisection finds the first that is enough
+    # the width decreases as the number of seeds grows, so bisection finds the smallest sufficient number
     return bisect_left(range(MAX_SEEDS + 1), True, lo=2, key=is_enough)

@@ -55,7 +55,7 @@ class TableEntry:
 
     @property
     def written(self) -> Mapping[str, Any]:
-        """Content of the CSV file: suffix of the column name -> value."""
+        """What the CSV file contains for this entry: suffix of the column name -> value."""
         if self.numbers is not None:
             return self.numbers
         # an empty field is a missing value
@@ -122,7 +122,7 @@ def number_text(value: float, digits: int, sign: str = "-") -> str:
 
     :param sign: ``"+"`` to show the sign of positive numbers.
     """
-    # round the number first, so that rounding errors of a sum do not decide ties; `z` removes the sign of zero
+    # drop a sum's floating-point error first, which could decide how a half is rounded; `z` removes the sign of zero
     return f"{round(value, 9):{sign}z,.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
@@ -195,7 +195,7 @@ def only_task(comparison: Comparison) -> str:
 
 
 def verdict_table(comparison: Comparison, phase: Phase) -> Table:
-    """Return the verdicts against the other methods; without rows if nothing is compared."""
+    """Return the table of verdicts against the other methods; it has no rows if nothing is compared."""
     kind = comparison.kind
     decision = phase.decision
     digits = digits_of_differences(kind, [v.difference for v in decision.verdicts])
@@ -234,7 +234,7 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
 
 
 def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
-    """Return the aggregates of methods in one phase; without rows if nothing can be averaged."""
+    """Return the table of the methods' aggregates in one phase; it has no rows if nothing can be averaged."""
     kind = comparison.kind
     cells = phase.aggregates
     means = _score_entries(comparison, cells)
@@ -262,7 +262,7 @@ def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
 
 
 def domains_table(comparison: Comparison, phase: Phase) -> Table:
-    """Return the mean of each method on each domain; without rows for a single task."""
+    """Return the table of each method's mean on each domain; it has no rows for a single task."""
     columns = {
         f"{domain} ({len(phase.domain_tasks[domain])})": _score_entries(comparison, cells)
         for domain, cells in sorted(phase.domains.items())
@@ -277,7 +277,7 @@ def domains_table(comparison: Comparison, phase: Phase) -> Table:
 
 
 def tasks_table(comparison: Comparison, phase: Phase) -> Table:
-    """Return the mean of each method on each task; without rows for a single task."""
+    """Return the table of each method's mean on each task; it has no rows for a single task."""
     rows = []
     tasks = {} if only_task(comparison) else phase.per_task
     for task, cells in tasks.items():

@@ -158,7 +158,7 @@ class RunFolder:
     def read_status(self) -> dict[str, Any]:
         """Return the content of ``status.json``; its ``state`` is one of `STATES`.
 
-        :raises UnreadableRun: if it cannot be read or lacks an entry.
+        :raises UnreadableRun: if the file cannot be read or lacks an entry.
         """
         # defaults of optional entries
         status: dict[str, Any] = {"pretraining_step": 0, "reason": "", **_read_json(self.status)}
@@ -202,7 +202,7 @@ class RunFolder:
     def read_versions(self) -> dict[str, Any]:
         """Return the versions of software and data, as ``zoo.runs.versions.describe_versions`` returned them.
 
-        :raises UnreadableRun: if it cannot be read.
+        :raises UnreadableRun: if their file cannot be read.
         """
         versions = _read_json(self.path / VERSIONS)
         for part in ("packages", "data"):
@@ -408,7 +408,7 @@ def find_run_folders(paths: Iterable[Path]) -> list[Path]:
                 continue
             visited.add(real_path)
             is_study = STUDY in files and folder != str(path)
-            # require two of the three files: a run may have lost a file, and other programs use one of these names
+            # two of three files suffice, because a run may have lost one; one does not: other programs use these names
             is_run = len({"status.json", "config.yml", "evaluations.npz"}.intersection(files)) > 1
             if is_run and not is_study:
                 run_folders.append(folder)

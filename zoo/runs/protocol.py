@@ -13,7 +13,7 @@ PROTOCOL = (
     "profile", "offline_steps", "online_steps", "eval_episodes", "sparse", "dataset_size", "dataset_fingerprint",
     "net_arch", "pretraining_steps", "pretrained_actor", "success_return", "action_range", "mujoco",
 )  # fmt: skip
-"""Fields in which all runs of a method agree.
+"""Fields in which all runs of a method on one environment agree.
 
 Runs that started from a saved behaviour flow are distinguished by the flow's number of updates, but not by its file,
 because each seed may have its own file.

@@ -219,7 +219,7 @@ def _columns_of(record: RunRecord) -> dict[str, Any]:
         "env_kwargs": record.env_kwargs,
         "eval_env_kwargs": record.eval_env_kwargs,
         "trained_agent": record.trained_agent
-        is not None,  # not its path: each seed may have its own file
+        is not None,  # whether there is one, not its path: each seed may have its own
     }
     n_envs = (record.n_envs or 1) // len(record.all_seeds)
     if (

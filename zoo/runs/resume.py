@@ -48,7 +48,7 @@ class StoredRun:
 
     @property
     def has_diverged(self) -> bool:
-        """Whether every replica has diverged, unlike a failure that the machine may have caused, e.g. a full disk."""
+        """Whether every replica has diverged, and none has failed for another reason, e.g. a full disk."""
         return all(status.get("failure") == DIVERGED for status in self.statuses)
 
     def __str__(self) -> str:
@@ -63,7 +63,7 @@ def matching_runs(
     """Return the runs with the same settings and seeds, in the given order.
 
     :param settings: result of :meth:`RunRecord.identity` with the same `besides`.
-    :param besides: roles of other entries that need not agree.
+    :param besides: roles, besides notes, of entries that may differ.
     """
     return [
         run

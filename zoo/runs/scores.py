@@ -39,7 +39,7 @@ class EpisodeResults:
     """Results of S replicas in the same episodes.
 
     :param successes: success at each episode's last step, 0, 1 or `UNREPORTED`, shape (S, episodes); None if no
-        episode reported it. After `ScoringRule.apply`: the success that counts, 0 or 1, or None if scored by return.
+        episode reported it. After `ScoringRule.apply`: success by that rule, 0 or 1, or None if scored by return.
     :param returns: undiscounted sums of rewards, shape (S, episodes).
     :param lengths: environment steps, shape (S, episodes).
     :param seeds: reset seeds, shape (episodes,).
@@ -56,7 +56,7 @@ class EpisodeResults:
     any_successes: np.ndarray | None = None
 
     def successes_of(self, replica: int) -> np.ndarray | None:
-        """Return the success of a replica's episodes, or None if scored by return."""
+        """Return the successes of a replica's episodes, or None if scored by return."""
         return None if self.successes is None else self.successes[replica]
 
 
@@ -107,11 +107,11 @@ class ScoringRule:
         return self.score is None and self.success_return is None
 
     def with_success(self) -> ScoringRule:
-        """Return this rule with success as the score if it follows the environment; otherwise unchanged."""
+        """Return this rule, with success as the score if the score depends on what the environment reports."""
         return replace(self, score="success") if self.follows_environment else self
 
     def apply(self, results: EpisodeResults, is_reported: bool = False) -> EpisodeResults:
-        """Return the results with the successes that count, or with None as successes if scored by return.
+        """Return the results with the successes according to this rule; None as successes if scored by return.
 
         :param is_reported: whether the environment has reported success in other episodes.
         """
@@ -157,7 +157,9 @@ def result_of(
     rows: np.ndarray,
     failure: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Return the printed result of one finished run; success and return are from its last evaluation, or None.
+    """Return the printed result of one finished run.
+
+    Success and return are those of the run's last evaluation, or None if unknown.
 
     :param run: folder of the run.
     :param scoring: rule of the run; with reference scores, the result includes the normalised return.

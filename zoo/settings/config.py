@@ -27,7 +27,7 @@ from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import UsageError, as_usage_error
 
 _SHARED_NAMES = {"pretraining_steps"}
-"""Settings that a run shares with some algorithms. If both declare another name, its value is the algorithm's."""
+"""Settings that a run shares with some algorithms. Any other name that both declare is a setting of the algorithm."""
 PROTOCOL_SETTINGS = (*CommonSettings.with_role("protocol"), *RunSettings.with_role("protocol"))
 """Settings that a benchmark fixes for all algorithms on a domain: rewards, horizon, discount, data, steps, episodes."""
 
@@ -81,7 +81,7 @@ def load_config(
     run, method, settings = _check(entry, values, request.device)
     departures: dict[str, list[Any]] = {}
     if benchmark.domain is not None:
-        # if the protocol does not set a value, it expects the setting's default
+        # a protocol that does not set a value expects the setting's default
         defaults = {name: setting.default for name, setting in declared.items() if setting}
         departures = find_departures({**run.settings(), **settings}, defaults | expected)
         shared = merge(shared_profile(DEFAULT_PROFILE), shared_profile(profile))
@@ -126,7 +126,7 @@ def _layers(
         names.append("quick")
     declared_values = declared_by_class(entry)
     if declared_values:
-        # the values of a class are more specific than a profile's values for all algorithms
+        # values declared by a class are more specific than a profile's values for all algorithms
         layers.append((declared_values, f"declared by {entry.id}: {', '.join(declared_values)}"))
     if request.behaviour is not None and "observation_scale" in declared:
         # a custom flow expects observations as the environment returns them
@@ -225,7 +225,7 @@ def _check(
         policy_kwargs = remaining.get("policy_kwargs") or {}
     # record defaults too, because a later release may change them
     settings = method.settings()
-    # `read_arguments` has made the other policy arguments settings of the method
+    # the other policy arguments are already settings of the method, thanks to `read_arguments`
     policy_kwargs = {
         name: value for name, value in policy_kwargs.items() if name not in POLICY_SETTINGS
     }

@@ -27,7 +27,7 @@ ENTRY_NOTES = ("source", "status")
 
 Entries = dict[str, dict[str, Any]]
 File = tuple[str, Entries]
-"""Source of entries, i.e. path and profile; and the entries of that profile."""
+"""The source of entries (their file's path, and their profile), and the entries."""
 Layer = tuple[Mapping[str, Any], str]
 """Settings, and their source."""
 

@@ -32,7 +32,7 @@ MACHINE = {name: CommonSettings.declared()[name] for name in CommonSettings.with
 """Machine settings that all algorithms declare; flags can set them."""
 
 SOURCES = ("auto", "download", "generate")
-"""Sources of a benchmark's dataset; any other value of `--dataset` names data."""
+"""Sources of a benchmark's dataset; any other value of `--dataset` is a path or Minari id."""
 TUNING_SEED = 1_000_000
 """First training seed of a study, and its evaluation seed. Both differ from the seeds of reports, which start at 0."""
 RARELY_GIVEN = (

@@ -116,7 +116,7 @@ def share_machine(workers: int | None, jobs: int, device: str) -> list[Worker]:
     if device != "cpu":
         gpus = list(map(str, range(torch.cuda.device_count())))
         names = os.environ.get("CUDA_VISIBLE_DEVICES", "").replace(" ", "").split(",")
-        # the variable's numbers or names of GPUs may differ from PyTorch's numbers
+        # the numbers or names of GPUs in CUDA_VISIBLE_DEVICES may differ from PyTorch's numbers
         gpus = list(filter(None, names))[: len(gpus)] or gpus
     cores: list[int] = []
     limit = available_cores()

@@ -141,7 +141,7 @@ class SlurmTask:
         lock = self.job.make_lock()
         if not lock.take():
             log.info("%s is being trained by %s; waiting", self.job.run, lock.describe_holder())
-        with lock:  # a process that Slurm considers dead may still hold it
+        with lock:  # a process that Slurm considers dead may still hold the lock
             # Slurm signals every process of a job; unblocked signals would end training without a checkpoint
             signals = (signal.SIGUSR1, signal.SIGUSR2)
             previous = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
@@ -159,7 +159,7 @@ class SlurmTask:
         """Stop training after a checkpoint; return the task that continues it."""
         if self.process is not None and self.process.returncode is None:
             self.process.terminate()
-            # not `process.wait`, because this signal may have interrupted a call of it, and it is not reentrant
+            # not `process.wait`, which is not reentrant and may have been interrupted by this signal
             os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
         # a new task without a process, because submitit pickles tasks and a process cannot be pickled
         return submitit.helpers.DelayedSubmission(SlurmTask(self.job))
@@ -174,7 +174,7 @@ def make_executor(folder: Path, resources: Sequence[str], workers: int | None) -
     if shutil.which("sbatch") is None or shutil.which("srun") is None:
         raise UsageError(
             "`--launcher slurm` starts jobs with Slurm's commands, but `sbatch` and `srun` are not on the PATH; "
-            "run it on a login node of the cluster, or use --launcher local"
+            "run this program on a login node of the cluster, or use --launcher local"
         )
     parameters = DEFAULTS | {"slurm_array_parallelism": workers or DEFAULT_WORKERS}
     overrides = parse_overrides(resources, "--resources")

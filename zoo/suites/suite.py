@@ -64,9 +64,9 @@ class Suite:
     :param algorithms: ids, ``module:Class``, or mappings with ``algo`` and, for a variant, ``label`` and ``params``.
     :param environments: environments, or domains, each of which stands for all its tasks.
     :param seeds: numbers or ranges, e.g. ``0-11``.
-    :param seeds_at_once: number of seeds that a run trains together, or ``all``. The suite sets it, because a seed
-        trained together with others samples other batches than the same seed trained alone.
-    :param params: settings of all runs, overridden by a variant's.
+    :param seeds_at_once: number of seeds that a run trains together, or ``all``. It is a setting of the suite,
+        because a seed trained together with others samples different batches than the same seed trained alone.
+    :param params: settings of all runs; the ``params`` of a variant override them.
     :param dataset: source of a missing dataset: ``auto``, ``download`` or ``generate``.
     :param dataset_dir: folder of the datasets; empty: OGBench's folder.
     :param env_kwargs: arguments of the environments.

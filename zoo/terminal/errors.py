@@ -33,7 +33,7 @@ def handling_signals(handler: Callable[[int, FrameType | None], None]) -> Iterat
 class StopSignal:
     """Turns the signals of `STOP_SIGNALS` into a request to stop after the current step.
 
-    A second Ctrl-C interrupts immediately. A second signal of another kind does not, because a cluster and the parent
+    Ctrl-C after an earlier signal interrupts immediately. Other signals never do, because a cluster and the parent
     process may each send one.
 
     :param message: logged once, when the program first asks whether a signal was received.

@@ -36,7 +36,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **options)
         # arguments without a type must be non-empty texts
         self.register("type", None, a_text)
-        # two numbers with a comma are a value, not a flag, e.g. `--action-range -1,1`
+        # two numbers separated by a comma are a value, not a flag, e.g. `--action-range -1,1`
         self._negative_number_matcher = re.compile(r"-\.?\d[\d.,eE+-]*$")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
@@ -168,7 +168,7 @@ def two_numbers(text: str) -> list[float]:
         low, high = map(float, text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"expected two numbers with a comma, e.g. -1,1, got {text!r}"
+            f"expected two numbers separated by a comma, e.g. -1,1, got {text!r}"
         ) from None
     return [low, high]
 

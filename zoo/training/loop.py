@@ -64,7 +64,8 @@ class Checkpoints:
             with explaining_write_errors(folder.status):
                 folder.path.stat()
         self._last_step = model.num_timesteps
-        # the checkpoint repeats the content of other files, which a process killed between two writes may leave unequal
+        # the checkpoint also contains copies of other files, because a process killed between two writes may leave
+        # files of different steps
         assert isinstance(model.logger, ReplicaLogger)
         save_checkpoint(
             model,
@@ -258,7 +259,9 @@ class Loop(BaseCallback):
     def _between_steps(self, phase: int) -> None:
         """Evaluate and save if due; stop the run after a signal."""
         if self.recorder.is_due:
-            with contextlib.suppress(Abandoned):  # the process that resumes the run repeats it
+            with contextlib.suppress(
+                Abandoned
+            ):  # the process that resumes the run repeats the evaluation
                 self.recorder.evaluate(phase)
         if self.stop.requested:
             self._stop_run()
@@ -266,7 +269,7 @@ class Loop(BaseCallback):
             self.checkpoints.save("running")
 
     def _stop_run(self) -> NoReturn:
-        """Write a checkpoint, unless the run is still at step 0, and stop the run."""
+        """Stop the run, after a checkpoint unless the run is still at step 0."""
         if self.model.num_timesteps == 0:
             raise Interrupted("stopped by a signal before the first step; repeat the command")
         self.checkpoints.save("interrupted")

@@ -87,7 +87,7 @@ class Plan:
 
     @property
     def definition(self) -> dict[str, Any]:
-        """Settings shared by all trials; all processes of the study must have the same."""
+        """Settings shared by all trials; they must be equal in all processes of the study."""
         shared = {}
         for name, value in self.run.config.identity("machine", "output").items():
             if name.removeprefix("settings.") not in self.searches:  # each trial has its own value
@@ -143,7 +143,7 @@ def plan_study(request: StudyRequest) -> Plan:
     folder = request.run.log_folder.resolve() / STUDIES / name
     storage = request.study_storage or f"sqlite:///{folder / DATABASE}"
     if request.study_storage:
-        with _opening(storage):  # fails now, before the study's folder is created
+        with _opening(storage):  # an error must occur now, before the study's folder is created
             sqlalchemy.create_engine(storage).connect().close()
     return Plan(request, run, searches, name, storage, folder)
 
@@ -376,7 +376,7 @@ def write_best(best: FrozenTrial, plan: Plan) -> None:
 
 
 def command_with(best: FrozenTrial, plan: Plan) -> str:
-    """Return a command line for training with the best settings, with new seeds and the protocol of a report."""
+    """Return a command line for training with the best settings, new seeds and the protocol of a report."""
     run = dict(plan.request.run.run)
     for name in ("eval_freq", "eval_episodes"):  # chosen for the search
         run.pop(name, None)
