@@ -67,7 +67,7 @@ class BC(Method):
         return integrate_flow(flow, noise["action"], self.flow_steps).clamp(-1, 1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return nothing: the loss regresses to data."""
+        """Return no targets: the loss regresses to the data."""
         return {}
 
     def losses(

@@ -31,7 +31,7 @@ class LearningRateSchedule:
     :param value: a number > 0; ``"lin_1e-3"`` or ``"cos_1e-3"``, which decays to 0 linearly or along half a cosine; or
         a function of the remaining fraction of the phase, from 1 to 0.
     :raises TypeError: for another type.
-    :raises ValueError: for an invalid text, or a number out of range.
+    :raises ValueError: for an invalid string, or a number out of range.
 
     >>> LearningRateSchedule("lin_1e-3")(0.5)
     0.0005

@@ -241,7 +241,7 @@ class Phase:
 class Comparison:
     """All phases of a comparison.
 
-    :param only_own: whether it contains only the user's runs; another comparison then includes published scores.
+    :param only_own: whether published scores are left out, because another comparison includes them.
     :param methods: name -> method; some may only have scores of other kinds.
     :param phases: name -> phase; only phases that were evaluated.
     :param curves_label: description of the learning curves' tasks. A curve spans both phases, so these are the tasks

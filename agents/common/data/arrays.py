@@ -203,7 +203,7 @@ def read_transitions(
     transitions = _compact_ends(arrays) if "valids" in arrays else _regular_ends(arrays)
     # in a compact layout, the row after a trajectory's last transition has only an observation
     checked_rows = dict.fromkeys(("actions", "rewards", "masks"), transitions.valid)
-    # only at ends, since inside a trajectory a next observation is the next row's observation
+    # checked only at ends: inside a trajectory, a next observation is the next row's observation
     if "valids" not in arrays:
         checked_rows["next_observations"] = transitions.ends
     for name in ("observations", *checked_rows):
@@ -478,7 +478,7 @@ class ActionRange:
         """Return the range of a dataset's actions: the bounds of the action space, or ``action_range`` if it is given.
 
         ``action_range`` has the dataset's values of low and high, each a number or (A,). With ``action_range``, actions
-        are scaled by the formula even if it is [-1, 1].
+        are scaled even if the range is [-1, 1].
         """
         assert isinstance(space, spaces.Box)
         size = int(np.prod(space.shape))
@@ -499,7 +499,7 @@ class ActionRange:
         return cls(low, high, scales=not is_unit)
 
     def scaled(self, actions: Array) -> Array:
-        """Return actions (rows, A) in [-1, 1], clipping rounding errors; Stable-Baselines3 calls them scaled."""
+        """Return actions (rows, A) in [-1, 1], which SB3 calls scaled; rounding errors are clipped."""
         if self.scales:
             actions = 2.0 * ((actions - self.low) / (self.high - self.low)) - 1.0
         return np.clip(actions, -1.0, 1.0)

@@ -219,7 +219,7 @@ class SequenceReplayBuffer(TransitionStore):
             step_rewards = torch.as_tensor(normalised, dtype=torch.float32).to(rows.device)
         rewards = torch.cumsum(discounts * step_rewards * valid, -1)[..., -1]
         masks = torch.where(valid > 0, self.masks[rows].float(), 1.0).amin(-1)
-        # for every position: the last transition of the sequence up to it, and the next observation
+        # for every position: the last valid transition up to it, and that transition's next observation
         last_valid = (valid.cumsum(-1) - 1).long()
         last_rows = torch.gather(rows, -1, last_valid)
         next_rows = torch.gather(self.next_row[rows], -1, last_valid).long()
@@ -313,7 +313,7 @@ def read_buffer(file: IO[bytes], buffer: SequenceReplayBuffer, name: str) -> Non
     missing = [array for array in (DESCRIPTION, *ROW_DTYPES) if array not in arrays]
     if missing:
         raise DamagedFileError(
-            name, f"expected a saved replay buffer, got one without {', '.join(missing)}"
+            name, f"expected a saved replay buffer, got a file without {', '.join(missing)}"
         )
     with raising_damaged_file(name):
         saved = safe.from_json(json.loads(arrays.pop(DESCRIPTION).tobytes()))

@@ -1,4 +1,4 @@
-"""Datasets too large for memory: parts in mapped files; one part is in the buffer while the next is read."""
+"""Datasets too large for memory: parts in memory-mapped files; one part is in the buffer while the next is read."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Shards:
         return updates // self.replace_interval % len(self.parts)
 
     def part(self, index: int) -> Transitions:
-        """Return one part, whose arrays are mapped files."""
+        """Return one part, whose arrays are memory-mapped files."""
         part = self.parts[index]
         # mapped, so that only the used rows of a large file are read
         arrays = {name: np.load(file, mmap_mode="r") for name, file in part.files.items()}

@@ -1,7 +1,7 @@
 """Fast execution of updates: compiled losses, and on CUDA whole updates that are captured once and replayed.
 
 Losses are compiled if training is long enough to repay the compile time. A captured update includes the sampling of its
-batch and noise, and is one launch.
+batch and noise, and needs a single launch.
 """
 
 from __future__ import annotations
@@ -139,10 +139,10 @@ def compiled(losses: Evaluate) -> Evaluate:
     :return: the compiled function.
     """
 
-    @functools.cache  # importing the compiler takes seconds, which only training needs
+    @functools.cache  # importing the compiler takes seconds, and only training needs it
     def program() -> Evaluate:
-        # the compiler counts how often it has compiled these losses for all models of the process,
-        # and gives up at eight
+        # the compiler counts its compilations of these losses for all models of the process, and
+        # gives up at eight
         without_limit = torch._dynamo.config.patch(
             recompile_limit=NO_LIMIT, accumulated_recompile_limit=NO_LIMIT
         )
@@ -205,10 +205,10 @@ def capture(
                     raise
         except BaseException as error:
             torch.cuda.set_stream(stream)
-            # if the capture got that far, the allocator has already left the pool
+            # raises if ending the capture has already detached the allocator from the pool
             with contextlib.suppress(RuntimeError):
                 torch._C._cuda_endAllocateToPool(index, pool)
-                # a graph does this only after a complete capture
+                # a graph releases its pool only after a complete capture
                 torch._C._cuda_releasePool(index, pool)
             for generator, state in zip(all_generators, states, strict=True):
                 # a new state: the old one still counts as being captured, and raises an error at every sample

@@ -46,7 +46,7 @@ def joining() -> Iterator[None]:
         async_compile.AsyncCompile = original  # type: ignore[misc]
 
 
-@functools.cache  # importing the compiler takes seconds, which only training needs
+@functools.cache  # importing the compiler takes seconds, and only training needs it
 def joined_compile() -> Any:
     """Return the class that compiles the kernels of a graph; None in versions of PyTorch with other bindings."""
     from torch._inductor.async_compile import AsyncCompile

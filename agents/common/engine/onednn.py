@@ -34,7 +34,7 @@ def compiler_options() -> dict[str, Any]:
 def options_of_pass() -> dict[str, Any]:
     """Return the options for oneDNN, whatever the processor; empty if the compiler does not accept custom passes."""
     try:
-        # importing the compiler takes seconds, which only training needs
+        # importing the compiler takes seconds, and only training needs it
         from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
     except ImportError:
         return {}

@@ -306,7 +306,9 @@ class Trainer:
         self.has_extractors = bool(self.policy.nets.with_extractor())
         limit_threads(self.policy.nets, self.method.batch_size)
         for group in self.optimizer.param_groups:
-            group["lr"] = float(group["lr"])  # a file may contain a tensor on another device
+            group["lr"] = float(
+                group["lr"]
+            )  # the rate of a saved optimiser may be a tensor on another device
             if not group.get("fused"):
                 continue
             group["capturable"] = self.keeps_rates_on_device
