@@ -25,7 +25,7 @@ class TRQAM(AdjointMatching):
         m &\leftarrow (1-\beta) m + \beta\min(\widehat{KL}, c\,\epsilon),\quad
         \lambda \leftarrow \mathrm{clip}(\lambda + \eta (m - \epsilon)) \qquad (3)
 
-    For equal rollouts the last term of (1) is :math:`\lambda_e` times QAM's with inverse temperature
+    For the same rollouts, the last term of (1) is :math:`\lambda_e` times QAM's matching loss with inverse temperature
     :math:`1/\lambda_e`. The average m starts at zero, so lambda first falls regardless of the KL. With c = 2, lambda
     changes by at most eta epsilon per update.
 

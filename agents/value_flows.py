@@ -74,7 +74,7 @@ class ValueFlows(Method):
     """
 
     fails_by_design: ClassVar[dict[str, str]] = {
-        "values": "the consistency loss also applies at the end of an episode, which makes values similar"
+        "values": "the consistency loss also pulls terminal values towards the next state's"
     }
 
     bootstrap_weight: float = setting(
@@ -119,7 +119,7 @@ class ValueFlows(Method):
         return {"critic": returns, "behaviour": velocity_field(role="behaviour")}
 
     def noise(self) -> dict[str, Draw]:
-        """Return the noise and times of the returns' flow and of flow matching."""
+        """Return the noise and times of the return flows and of the behaviour flow."""
         return {
             "return_z": normal("B"),
             "return_t": uniform(),
@@ -144,7 +144,7 @@ class ValueFlows(Method):
         return self.bounded(nets.critic(observations, actions, zero.unsqueeze(1), zero)).mean(1)
 
     def bounded(self, returns: Tensor) -> Tensor:
-        """Clip returns to the range that the bounds of rewards allow."""
+        """Clip returns to the range that the reward bounds imply."""
         if self.reward_min is self.reward_max is None:
             return returns
         weight = max(1 - self.gamma, 1e-6)  # 1 / the sum of gamma^k over all k
@@ -152,12 +152,12 @@ class ValueFlows(Method):
         return returns.clamp(lowest, highest)
 
     def integrate(self, velocity: Velocity, z: Tensor, t: Tensor) -> Tensor:
-        """Return the return flows' states (S, E, B) at times (S, B), from noise (S, 1, B); bounds keep derivatives."""
+        """Return the return flows' states (S, E, B) at times (S, B), from noise (S, 1, B)."""
         # one step size for each row, so that all rows take the same number of steps
         returns, h = z, t / self.flow_steps
         for step in range(self.flow_steps):
             returns = returns + h.unsqueeze(1) * velocity(returns, step * h)
-            # straight-through: the bound changes values but not derivatives
+            # straight-through: clipping changes values but not derivatives
             returns = returns + (self.bounded(returns) - returns).detach()
         return returns
 

@@ -95,7 +95,7 @@ def _convert(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _check(args: argparse.Namespace) -> dict[str, Any]:
-    """Report errors and warnings that training would raise; after an error, the exit code is that of bad input."""
+    """Report errors and warnings that training would raise; with errors, exit with the code for bad input."""
     from zoo.datasets.commands import check
 
     result = check(

@@ -32,7 +32,7 @@ from zoo.terminal.parser import Parser, a_path, add_flags
 from zoo.terminal.tables import print_table, terminal
 
 TEMPLATE = Path(__file__).parent / "algorithms" / "template"
-"""Package of an algorithm `my_agent`. The ending ``.txt`` keeps tools from taking its files for code of the zoo."""
+"""Package of an algorithm `my_agent`. Its files end in ``.txt``, so that tools do not take them for the zoo's code."""
 
 
 def make_parser() -> Parser:
@@ -78,7 +78,7 @@ def _list(args: argparse.Namespace) -> dict[str, Any]:
     print_table("", header, rows, wrapped=("when to use it",))
     console.print(
         "offline, online: published success in %; compare only scores of one source. mini: success in the mini "
-        "benchmark, online for rlpd and SB3's. work: operations per update, relative to bc.\n"
+        "benchmark, online for rlpd and SB3's algorithms. work: operations per update, relative to bc.\n"
         "next: zoo agents show fql, or zoo train --algo fql --env ENV --quick"
     )
     return {"algorithms": list(algorithms)}
@@ -127,7 +127,7 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
             f"`{args.algo}` is one of SB3's algorithms; the checks are for subclasses of `agents.Method`"
         )
     settings = parse_overrides(args.hyperparams or (), "-params")
-    # Otherwise a wrong setting would count as a failure of every check.
+    # checked first, otherwise a wrong setting would count as a failure of every check
     with as_usage_error():
         require_names([*args.skip, *entry.method.fails_by_design])
         entry.method.refuse_unknown(settings)
@@ -147,7 +147,7 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
     print_table(f"{entry.id} {verdict}", header, outcomes, wrapped=("found",))
     if failed:
         log.info("%s describes the checks", PAGE)
-    else:  # with the settings that were checked
+    else:  # suggest training with the settings that were checked
         words = ["zoo", "train", "--algo", args.algo, "--env", "ENV", "--quick"]
         if args.hyperparams:
             words += ["-params", *args.hyperparams]

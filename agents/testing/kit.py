@@ -289,7 +289,7 @@ def check_resuming(subject: Subject, number: int) -> str:
 
 State = Literal["holds", "fails", "fails by design", "does not apply", "skipped", "not tried"]
 CheckFunction = Callable[[Subject, int], str]
-"""Returns the measurement or raises an error; the number is the seed of weights and batches."""
+"""Takes a seed for weights and batches; returns the measurement or raises an error."""
 HABITS = ("networks", "gradients", "masks", "noise", "purity", "bounds", "replicas")
 CHECKS: dict[str, CheckFunction] = {
     "hooks": check_hooks,

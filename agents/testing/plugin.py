@@ -35,7 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Parametrise the test by the checks."""
+    """Parametrise a test that uses the fixture: one run for each check."""
     if FIXTURE in metafunc.fixturenames:
         metafunc.parametrize(FIXTURE, CHECKS, indirect=True)
 

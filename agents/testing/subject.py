@@ -20,21 +20,21 @@ from agents.testing.habits import find_habits
 
 STATES = 4
 CONSTANT, FIRST, SECOND, CHOICE = range(STATES)
-"""States of the dataset, as one-hot observations. FIRST leads to SECOND; the return ends in every other state."""
+"""States of the dataset, as one-hot observations. FIRST leads to SECOND; every other state is terminal."""
 GAMMA = 0.5
 MODE = 0.7
 """In CONSTANT half of the actions are +MODE and half -MODE; elsewhere they are uniform in [-1, 1]."""
 SLOPE = 30.0
 """In CHOICE the reward is SLOPE times the action."""
 ROUNDS = 200
-"""Number of times that the dataset visits all states; each time, it visits CHOICE twice."""
+"""Number of passes through all states in the dataset; each pass visits CHOICE twice."""
 
 
 def make_dataset(space: Any) -> dict[str, NDArray[np.float32]]:
     """Return transitions with one-dimensional actions, in OGBench's regular layout.
 
     For any action, the values are 1 in CONSTANT and SECOND, and GAMMA in FIRST; in CHOICE the value is SLOPE times the
-    action. Trajectories have ten steps, so that they contain chunks and ends of returns.
+    action. Trajectories have ten steps, so that they contain whole chunks and terminal steps.
 
     :param space: action space; the actions are in its units.
     :return: array name -> array.
@@ -58,7 +58,7 @@ def make_dataset(space: Any) -> dict[str, NDArray[np.float32]]:
 
 
 class ProbeEnv(DataOnly):
-    """Random observations, and episodes that end at random; the reward falls with the action's magnitude."""
+    """Random observations, episodes that end at random, and a reward that falls with the action's magnitude."""
 
     def __init__(self, actions: int = 1) -> None:
         # not [-1, 1], so that actions in the wrong units are noticed
@@ -122,12 +122,12 @@ class Subject:
     def __init__(self, method: type[Method], settings: Mapping[str, Any]) -> None:
         self.method = method
         self.settings = dict(settings)
-        # two checks use the same model, and its training takes longer than all else
+        # cached, because two checks use the model and its training takes longer than all else
         self.learnt = cache(self._learn)
         """Return a model trained on the known values, given the seed of its weights and batches."""
 
     def make_model(self, seed: int = 0, **settings: Any) -> FlowAlgorithm:
-        """Return a small model on the CPU with the dataset loaded; it writes no logs.
+        """Return a small model on the CPU, with the dataset loaded and without log files.
 
         :param seed: seed of the model's weights and batches.
         :param settings: settings that override `TINY`; the user's settings override both.

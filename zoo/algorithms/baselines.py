@@ -36,7 +36,7 @@ from agents.common.settings import (
 )
 from agents.common.validation import integer, number
 
-# constructor arguments that are not settings here, because they are objects or options of SB3's replay buffer
+# constructor arguments that are not settings here, e.g. objects and options of SB3's replay buffer
 NOT_SETTINGS = {
     "policy", "env", "replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage", "n_steps",
     "action_noise", "use_sde", "sde_sample_freq", "use_sde_at_warmup", "stats_window_size", "tensorboard_log",
@@ -75,7 +75,7 @@ class TransitionReplayBuffer(SequenceReplayBuffer):
             observations=batch.observations,
             actions=batch.actions,
             next_observations=batch.next_observations,
-            # the buffer has gamma 1, so a batch's discount is only the mask
+            # the buffer has gamma 1, so a batch's discounts are its masks
             dones=1 - batch.discounts.unsqueeze(1),
             rewards=batch.rewards.unsqueeze(1),
         )
@@ -97,7 +97,7 @@ class OwnSettings(Configurable):
 
 
 class Baseline(StoredModel):
-    """An SB3 algorithm with the interface of the training program; :meth:`declared` returns its settings."""
+    """An SB3 algorithm with the interface that the training program expects; :meth:`declared` returns its settings."""
 
     offline_steps = pretraining_steps = 0  # SB3's algorithms train only online
 
@@ -148,7 +148,7 @@ class Baseline(StoredModel):
 
     @classmethod
     def declared(cls) -> dict[str, Setting]:
-        """Return name -> setting: first SB3's settings, with the texts of SB3's docstrings, then `OwnSettings`."""
+        """Return name -> setting: first SB3's settings, described by SB3's docstrings, then `OwnSettings`."""
         # SB3's class comes after this class, Baseline, StoredModel and TrainedModel
         algorithm = cls.__mro__[4]
         text = f"{inspect.getdoc(algorithm)}\n\n{inspect.getdoc(cls)}"
@@ -189,7 +189,7 @@ class Baseline(StoredModel):
         )
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
-        """Load the shard of the dataset that is due, then update."""
+        """Load the dataset shard that is due, then update."""
         assert isinstance(self.replay_buffer, TransitionReplayBuffer)
         self.replay_buffer.rotate_dataset(self._n_updates)
         super().train(gradient_steps, batch_size)

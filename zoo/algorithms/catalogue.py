@@ -73,7 +73,7 @@ def find_algorithm(id: str) -> registry.Entry:
 def find_named_by_file(
     name: str, file: object, package: str | None = None, *, trust: bool = False
 ) -> registry.Entry:
-    """Return the entry of an algorithm that a file names; see :func:`agents.registry.find_named_by_file`.
+    """Return the entry of an algorithm named in a file; see :func:`agents.registry.find_named_by_file`.
 
     :raises UsageError: if the algorithm is unknown, or needs an import that the user has not allowed.
     """
@@ -94,7 +94,7 @@ def settings_of(algorithm: type[Any]) -> dict[str, Setting]:
 
 
 def describe_algorithms() -> dict[str, dict[str, Any]]:
-    """Return id -> published name, paper, when to use it, and numbers of the algorithm.
+    """Return algorithm id -> published name, paper, recommended use, scores and work.
 
     ``offline`` and ``online`` are published means in percent, from the set ``source``; ``mini`` is the mean in the
     mini benchmark; ``work`` is the number of operations per update, relative to BC. A missing number is None.
@@ -128,7 +128,7 @@ def update_operations() -> dict[str, float]:
 
 
 def in_order(algorithms: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return the ids, sorted by source, the one with most algorithms first, then by score, the best first."""
+    """Return the ids sorted by source (the source with most algorithms first), then by score (the best first)."""
     sizes = Counter(row["source"] for row in algorithms.values() if row["source"])
 
     def sort_key(id: str) -> tuple[Any, ...]:
@@ -141,7 +141,7 @@ def in_order(algorithms: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def cells_of(row: Mapping[str, Any]) -> list[str]:
-    """Return the numbers of an algorithm as text."""
+    """Return an algorithm's scores and work as text."""
     return ["" if row[name] is None else f"{row[name]:.0f}" for name in NUMBERS]
 
 

@@ -88,7 +88,7 @@ def _import_file(file: Path) -> ModuleType:
     name = f"flow_{hashlib.sha256(bytes(path)).hexdigest()[:16]}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
-    assert spec.loader is not None  # because the file name ends in .py
+    assert spec.loader is not None  # not None, because the file has the extension .py
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # PyTorch's compiler looks up modules there
     spec.loader.exec_module(module)

@@ -117,7 +117,7 @@ def spaces_for(
     env_id = env_name(env)
     if recorded_in is not None:
         names = {env_id, dataset_only_id(name_of(source))}
-        # The module before the colon only names the package of the environment.
+        # In `module:Id`, the module only names the package that registers the environment.
         if recorded_in.rpartition(":")[2] not in names:
             warnings.warn(
                 f"{source} was recorded in {recorded_in}, but --env is {env_id}", stacklevel=3
@@ -209,7 +209,7 @@ def register_dataset_only_env(
         the range of each action coordinate in the data.
     :raises UsageError: for images.
     """
-    # Action bounds must come from the data, because nothing else describes the environment of the recording.
+    # Action bounds must come from the data, because nothing else describes the environment that was recorded.
     observations = content.arrays["observations"]
     actions = content.arrays["actions"].astype(np.float32)
     if observations.ndim > 2:

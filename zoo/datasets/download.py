@@ -50,7 +50,7 @@ def download_dataset(
     Large datasets consist of several training files, other datasets of a training and a validation file. Unless
     replaced, existing files of a large dataset are kept, even if only their converted form exists.
 
-    :param transitions: of several files, download only as many as contain this many transitions; None for all.
+    :param transitions: download only as many training files as contain this many transitions; None for all.
     :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
     """
     spec = parse_name(name).spec
@@ -69,7 +69,7 @@ def download_dataset(
         if not files:
             keep_existing(train[-1], existing)
         elif spec.files == 1 and (existing == "replace" or not validation.exists()):
-            # The training file is last, so that it exists only if the dataset is complete.
+            # The training file is downloaded last, so that it exists only if the dataset is complete.
             files = [validation, single]
         for file in files:
             _download_file(file, spec)
@@ -110,7 +110,7 @@ def _download_file(file: Path, spec: DatasetSpec) -> None:
 def _transfer(url: str, part: Path) -> None:
     """Send one request, and append the response to the partial file."""
     start = part.stat().st_size if part.exists() else 0
-    # Request the file without HTTP compression: it is compressed already, and Range headers must count its own bytes.
+    # without HTTP compression: the file is compressed already, and Range headers must count the file's own bytes
     headers = {"Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"

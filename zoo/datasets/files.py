@@ -54,7 +54,7 @@ def training_files(
 ) -> list[Path]:
     """Return the paths of a dataset's training files, one or several, in order, whether they exist or not.
 
-    :param transitions: of several files, return only as many as contain this many transitions; None for all.
+    :param transitions: return only as many files as contain this many transitions; None for all.
     """
     path = data_path(spec, dataset_dir)
     if spec.files == 1:
@@ -145,7 +145,7 @@ def recorded_sha256(path: Path) -> str | None:
         text = read_text(checksum_file(path))
     except FileNotFoundError:
         return None
-    return next(iter(text.split()), None)  # in the format of `sha256sum`, the file name follows
+    return next(iter(text.split()), None)  # `sha256sum` writes the hash first, then the path
 
 
 def recorded_origin(path: Path, otherwise: str | None = None) -> dict[str, Any]:

@@ -52,8 +52,8 @@ def load_dataset(
     :param dataset: source of missing files: ``"download"``, ``"generate"``, or ``"auto"`` for the first of the two
         that works; or the path of a file, or of a folder of files, to use instead.
     :param dataset_size: use only the first whole trajectories with at least this many transitions; None for all.
-    :param sparse: use a reward of -1 until the task is achieved and 0 afterwards, instead of OGBench's reward, which is
-        minus the number of open sub-goals.
+    :param sparse: use a reward of 0 in states that achieve the task and -1 in others; OGBench's reward in manipulation
+        is minus the number of open sub-goals.
     :param replace_interval: with several files, gradient steps until training switches to the next file.
 
     >>> data = load_dataset("cube-single-play-singletask-v0", dataset_dir="data", dataset_size=20_000)  # doctest: +SKIP
@@ -77,7 +77,7 @@ def load_dataset(
             check_headers(path, name.spec)
             digest, arrays = read_arrays(path, name.spec)
         rewards, masks = relabel(arrays, env)
-    # OGBench's reward is 0 only for success; in manipulation, it is otherwise minus the number of open sub-goals
+    # OGBench's reward is 0 only for success; otherwise -1 in mazes, minus the number of open sub-goals elsewhere
     if sparse:
         rewards = np.where(rewards != 0.0, np.float32(-1.0), np.float32(0.0))
     # `read_arrays` has checked the arrays, so `compact_transitions` need not check them again.

@@ -136,7 +136,7 @@ class ManipulationCollector(EpisodeCollector):
             mode="data_collection",
             max_episode_steps=spec.steps + 1,
         )
-        with no_startup_noise():  # OGBench creates the space anew at each access
+        with no_startup_noise():  # OGBench creates a new action space at each access
             self.action_space = self.env.action_space
         if spec.kind == "play":  # open-loop oracles, which plan ahead
             kind = "plan"

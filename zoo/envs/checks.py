@@ -90,9 +90,9 @@ def check_spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
 def check_same_spaces(
     source: object, trained: tuple[Any, Any], env_id: str, env_spaces: tuple[Any, Any]
 ) -> None:
-    """Raise UsageError if a model was trained with observations or action bounds other than the environment's.
+    """Raise UsageError if a model's observation space or action bounds differ from the environment's.
 
-    A policy scales its actions to the bounds of its training, so its actions would be wrong with other bounds.
+    A policy scales its actions to the bounds it was trained with, so its actions would be wrong with other bounds.
 
     :param source: the model's file, for the message.
     :param trained: observation and action space of the model.
@@ -119,7 +119,7 @@ def check_same_spaces(
 
 
 def _signature(space: spaces.Space[Any]) -> Any:
-    """Return the part of a space on which networks depend: shapes and choices; channels of images come first."""
+    """Return the part of a space on which networks depend: shapes and choices, with image channels first."""
     if isinstance(space, spaces.Dict):
         return {key: _signature(part) for key, part in space.spaces.items()}
     # Networks do not depend on the bounds of a Box, so these may differ.
@@ -361,7 +361,7 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, Info]:
-        """Start an episode, determined by the seed and the actions; without a seed, continue from the last seed."""
+        """Start an episode determined by the seed and the actions; without a seed, ``np_random`` determines it."""
         entropy = seed
         if entropy is None:
             entropy = int(self.env.np_random.integers(2**63))
@@ -418,7 +418,7 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
 
     @contextlib.contextmanager
     def _own_global_generator(self) -> Iterator[None]:
-        """Replace the state of NumPy's global generator by this environment's, within a ``with`` block."""
+        """Give NumPy's global generator this environment's own state within a ``with`` block."""
         callers_state = np.random.get_state()
         np.random.set_state(self._global_state)
         try:
@@ -429,7 +429,7 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
 
 
 def env_name(env: gymnasium.Env[Any, Any]) -> str:
-    """Return the id of an environment, or its text if it is not registered."""
+    """Return the id of an environment, or its ``str()`` if it is not registered."""
     if env.spec is None:
         return str(env.unwrapped)
     return env.spec.id

@@ -200,7 +200,7 @@ def observes_images(spec: EnvSpec, env_kwargs: Mapping[str, Any]) -> bool:
 TRIAL_STEPS = 1000
 TRIAL_SECONDS = 0.3
 """Limits of the first episode in `try_env`, in steps and seconds."""
-TOLERANCE = 1e-4  # earlier episodes may change a simulator's numbers by this much
+TOLERANCE = 1e-4  # earlier episodes may change a simulator's values by this much
 
 
 def try_env(env: RepeatableEnv) -> None:
@@ -230,7 +230,7 @@ def try_env(env: RepeatableEnv) -> None:
             raise UsageError(
                 f"`{name}` must follow Gymnasium's API, got {error}; correct it, or {OLD_API}"
             ) from error
-        # A policy may never take such random actions; a fault that matters will occur again during the run.
+        # A policy might never take such actions; a fault that matters will occur again during the run.
         return
     if spec is not None and spec.nondeterministic:
         return

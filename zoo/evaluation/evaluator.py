@@ -154,7 +154,7 @@ class Evaluator:
             replicas = range(policy.num_replicas)
         if active is None:
             active = range(len(replicas))
-        # restored below, because the policy may use the global generators
+        # saved and restored, because the policy may use the global generators
         python_state = random.getstate()
         numpy_state = np.random.get_state()
         torch_state = torch.get_rng_state()
@@ -268,7 +268,7 @@ class BatchSampler:
         space = self._observation_space
         if len(space.shape or ()) == 1:
             batch = np.stack(observations)
-        else:  # a layout flattens images, scalars and Dicts into rows
+        else:  # the policy's layout flattens images, scalars and Dicts into rows
             batch = policy.layout.flatten(stack(space, observations))  # type: ignore[attr-defined]
         if self._rows is None:
             # all rows are sampled, so rows without an observation yet need a valid one; zeros may be outside the space
@@ -357,7 +357,7 @@ class HeldOutLosses:
 
     def losses(self, policy: FlowPolicy) -> dict[str, Array]:
         """Return name -> loss, (S,), e.g. ``held_out_td_loss``, including the weighted total ``held_out_loss``."""
-        policy.set_training_mode(False)  # no dropout, and no statistics of the batch
+        policy.set_training_mode(False)  # no dropout, no batch statistics
         method = policy.method
         generator = torch_generator(Purpose.EVALUATION_NOISE, self._seed)
         sizes = policy.noise_sizes(1, ROWS)
@@ -370,7 +370,7 @@ class HeldOutLosses:
         noise = {}
         for name, draw in method.update_noise().items():
             noise[name] = for_all(draw(sizes, generator, "cpu"))
-        # keep schedules of losses at step 0, so that losses at different steps are comparable
+        # keep loss schedules at step 0, so that losses at different steps are comparable
         batch = replace(batch, updates=torch.zeros(policy.num_replicas, device=policy.device))
         with matmul_precision(method.precision, policy.device):
             with torch.no_grad():

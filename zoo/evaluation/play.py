@@ -69,7 +69,7 @@ def describe(agent: Agent, results: EpisodeResults, score: Score) -> dict[str, A
 
 
 def describe_episodes(results: EpisodeResults) -> list[str]:
-    """Return a text about each episode of the first replica."""
+    """Return a line of text for each episode of the first replica."""
     successes = results.successes_of(0)
     lines = []
     for episode, length in enumerate(results.lengths[0].tolist()):

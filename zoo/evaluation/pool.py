@@ -186,7 +186,7 @@ class Worker:
     def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], numbers: range) -> None:
         self._name = spec.id
         entry_point = spec.entry_point if isinstance(spec.entry_point, str) else ""
-        # forked from a server that has imported the modules, never from this process, which has threads
+        # forked from a server that has imported these modules, never from this process, which has threads
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(modules_to_preload(entry_point))
         self.connection, child_end = context.Pipe()
@@ -250,7 +250,7 @@ def _close_all(workers: list[Worker]) -> None:
         if worker.process.is_alive():
             worker.process.kill()
             worker.process.join(CLOSE_SECONDS)
-        # on a busy system, the process may not have ended yet, so that `close` raises
+        # on a busy system, the process may still be running, and `close` then raises
         with contextlib.suppress(ValueError):
             worker.process.close()
     workers.clear()
@@ -331,7 +331,7 @@ def _serve(
 ) -> None:
     """Run a worker process: create the environments, then answer until the connection is closed."""
     os.environ.clear()
-    os.environ.update(variables)  # the server's variables differ, see `start_server`
+    os.environ.update(variables)  # the fork server's variables differ, see `start_server`
     prepare_child()
     group = _attempt(build)
     is_built = isinstance(group, EnvGroup)

@@ -103,7 +103,7 @@ def prepare_child() -> None:
 
 
 def leave_to_parent(*signals: int) -> None:
-    """Ignore signals that the parent handles; processes started by this one have the default handlers.
+    """Ignore signals that the parent handles; programs and processes that this process starts have default handlers.
 
     The default handlers are needed because a simulator that ignores these signals could not be ended.
     """
@@ -123,5 +123,5 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     multiprocessing.connection.wait([parent.sentinel])
-    time.sleep(CLOSE_SECONDS)  # meanwhile the main thread closes its environments, unless one hangs
+    time.sleep(CLOSE_SECONDS)  # time for the main thread to close its environments
     os._exit(1)  # `sys.exit` would end only this thread

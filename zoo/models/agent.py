@@ -77,7 +77,7 @@ class Score:
         """Return the score of one agent in an evaluation.
 
         :param returns: returns of its episodes, shape (episodes,).
-        :param successes: successes of these episodes after scoring; None if episodes are scored by return.
+        :param successes: whether the scoring rule counts each episode as a success; None for scores by return.
         """
         if successes is None:
             return cls(RETURN.name, float(returns.mean()), *interval_of_mean(returns), len(returns))
@@ -177,7 +177,7 @@ def hub_errors(repo: str) -> Iterator[None]:
     errors = importlib.import_module("huggingface_hub.errors")  # an optional package
     try:
         yield
-    # the base class of the hub's HTTP error is that of its HTTP library, which also covers network errors
+    # the hub error's base class is the HTTP library's HTTPError, which also covers network errors
     except (errors.HFValidationError, errors.HfHubHTTPError.__mro__[1], OSError) as error:
         # messages of the library have several lines, including links and the HTTP request
         reason = one_line(error.__cause__ or error)
@@ -225,7 +225,7 @@ class Agent:
     :param stated: score recorded in its file, or None.
     :param run: its run folder; None for a single file or in another environment.
     :param versions: versions, as far as known, of the packages that it was trained with.
-    :param trust: whether modules may be imported that only the agent's file names.
+    :param trust: whether modules named only in the agent's file may be imported.
     """
 
     algo: str
@@ -516,7 +516,7 @@ def find_run(logs: Path, algo: str, env: str) -> Path:
     """
     folders = numbered_folders(logs / algo, env)
     if not folders:
-        find_algorithm(algo)  # raises a more helpful error if the algorithm is unknown
+        find_algorithm(algo)  # for an unknown algorithm, raises a more helpful error
         raise UsageError(
             f"expected a run of {algo} on {env} in {logs}, found none; train one, pass -f or --trained, or pass the "
             "folder of a run as MODEL"

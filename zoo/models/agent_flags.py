@@ -71,7 +71,7 @@ def add_agent(parser: Parser, is_own: bool = False) -> None:
             help="function that returns the pretrained flow, as in training",
         )
     group.add_argument("--trust", action="store_true", help=TRUST)
-    # programs read these even without the flags
+    # defaults for programs that lack some of these flags
     parser.set_defaults(trained=False, from_hub=None, load_checkpoint=None, behaviour=None)
     parser.set_defaults(device="auto")
 
@@ -93,7 +93,7 @@ def check_agent(args: argparse.Namespace) -> None:
         raise UsageError(
             "expected a MODEL, or --algo and --env of a run or of a trained agent (--trained)"
         )
-    # without MODEL the flags name a run, unless they name an agent of the package or the hub
+    # without MODEL the flags name a run, unless they name an agent from the package or the hub
     is_run = args.model.is_dir() if args.model is not None else not (args.from_hub or args.trained)
     # compare with None, because 0 is a valid step
     if not is_run and (args.load_best or args.load_checkpoint is not None):

@@ -22,7 +22,7 @@ _HEADER = ("method", "environment", "runs", "step", "left", "score", "at")
 
 
 def show_states(tables: RunTables) -> RenderableType:
-    """Return a table with one row for each method and environment, followed by the problems of single runs.
+    """Return a table with one row for each method and environment, followed by the problems of individual runs.
 
     A row contains the states, steps and time left of its runs, and their mean score at the last common step.
     """

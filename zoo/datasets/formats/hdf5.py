@@ -33,9 +33,7 @@ def opened(path: Path) -> Iterator[Stored]:
     stored: Stored = {}
     elsewhere: list[str] = []
 
-    def visit(
-        name: str, link: Any
-    ) -> None:  # must not raise: exceptions do not propagate through HDF5
+    def visit(name: str, link: Any) -> None:  # must not raise: HDF5 does not pass exceptions on
         entry = file[name] if isinstance(link, h5py.HardLink) else None
         is_array = isinstance(entry, h5py.Dataset)
         if entry is None or (is_array and (entry.is_virtual or entry.external)):

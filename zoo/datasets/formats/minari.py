@@ -1,4 +1,4 @@
-"""Read Minari's datasets, given by a folder or an id; the dataset of an id is downloaded if it is missing."""
+"""Read Minari's datasets, given by a folder or an id; a dataset given by its id is downloaded if missing."""
 
 import contextlib
 import json
@@ -67,7 +67,7 @@ class Minari(Format):
             num_episodes = sum(folder.is_dir() for folder in data.iterdir())
         with explaining_damage(path, "a Minari dataset"):
             total = content["total_episodes"]
-            if total != num_episodes:  # Minari would allocate an array of this size
+            if total != num_episodes:  # Minari would allocate an array with `total` elements
                 raise ValueError(
                     f"its metadata list {count(total, 'episode')}, got {num_episodes:,}"
                 )
@@ -118,7 +118,7 @@ def find_minari(source: str) -> Path:
         except Exception as error:  # hosts can cause any error
             raise UsageError(
                 f"there is no Minari dataset {name} at {folder}, and its download failed "
-                f"({one_line(error)}); check the id with `minari list remote`, or copy the dataset there from "
+                f"({one_line(error)}); check the id with `minari list remote`, or copy the dataset to this folder from "
                 "a machine with internet"
             ) from error
     return folder

@@ -67,12 +67,12 @@ class Parquet(Format):
 
 
 def _last_rows(numbers: Array) -> Array:
-    """Return whether each row is the last one before the number changes, bool (rows,)."""
+    """Return whether each number differs from the next one, bool (rows,); true for the last."""
     return np.append(numbers[1:] != numbers[:-1], True)
 
 
 def _parquet_files(path: Path) -> list[Path]:
-    """Return the parquet files below a folder, sorted by name, without hidden files and metadata; or a single file."""
+    """Return the parquet file at a path, or those below a folder, sorted by name, except hidden files and metadata."""
     if not path.is_dir():
         return [path] if path.suffix.lower() == ".parquet" else []
     files = []
@@ -141,7 +141,7 @@ def _as_array(file: Path, name: str, column: Any) -> Array:
             f"{file}: `{name}` must have a value in each row, got none in {column.null_count:,}; add them"
         )
     array: Array
-    if kind.num_fields:  # only lists have fields, their elements
+    if kind.num_fields:  # of the accepted types, only lists have a field: their elements
         lengths = compute.unique(compute.list_value_length(column)).to_pylist()
         if len(lengths) > 1:
             raise UsageError(

@@ -92,7 +92,7 @@ def npz_files(path: Path) -> list[Path]:
 
 
 def _read(path: Path, names: Collection[str], reward_from: str | None) -> Arrays:
-    """Return the arrays of a file whose names are in `names`, with rewards derived from success if requested."""
+    """Return those arrays of a file that are in `names`, with rewards derived from success if requested."""
     name = str(path)
     if reward_from:
         names = (*names, reward_from)
@@ -161,7 +161,7 @@ def has_rewards(source: str | Path, env: str = "") -> bool:
     """
     if str(source).startswith(MINARI):
         return True
-    # Converted arrays come from OGBench's files, which may have been deleted since.
+    # Converted arrays come from OGBench's files, which may have been deleted after the conversion.
     if (Path(source).expanduser() / ARRAYS).is_dir():
         return False
     path, source_format = require_format(source)

@@ -340,7 +340,9 @@ def test_a_minari_set_that_is_not_there_says_how_to_get_it(monkeypatch):
         raise ConnectionError(f"no route to {name}")
 
     monkeypatch.setattr(minari, "download_dataset", download)
-    assert "copy the dataset there from a machine with internet" in refusal("minari:a/b-v0")
+    assert "copy the dataset to this folder from a machine with internet" in refusal(
+        "minari:a/b-v0"
+    )
     assert "must be followed by the id" in refusal("minari:../b-v0")
 
 
