@@ -192,7 +192,7 @@ class Method(CommonSettings):
         )
 
     def action_noise_table(self) -> dict[str, Draw]:
-        """Return the noise of one call of :meth:`act` by name."""
+        """Return the noise of one call to :meth:`act` by name."""
         return {"action": STANDARD_NORMAL}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:

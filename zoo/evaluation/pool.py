@@ -202,7 +202,7 @@ class Worker:
         child_end.close()
 
     def send(self, *arguments: Any) -> None:
-        """Request a call of `EnvGroup.advance`; the previous answer must have been received.
+        """Request a call to `EnvGroup.advance`; the previous answer must have been received.
 
         :raises WorkerError: if the process has ended.
         """

@@ -217,7 +217,7 @@ class _Artist:
             ax.axvspan(0, border, color="#f1f2f4", zorder=0)
             end = f" Shaded: the offline phase.{end}"
         if kind is SUCCESS:
-            ax.set_ylim(0, 102)  # so that a curve at 100% is not clipped to half its width
+            ax.set_ylim(0, 102)  # so that a line at 100% is not clipped to half its thickness
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 1.5M, 5k
         # only the first line is solid; a line that coincides with a later line is seen in the gaps of the later line
         ax.set_prop_cycle(linestyle=[(0, (3, gap)) for gap in range(len(COLOURS))])
@@ -340,7 +340,7 @@ class _Artist:
                 # a constant distance from the rows: rliable's panels start at 0.11 of the height
                 xlabel_y_coordinate=0.11 - 1.75 / (lines * len(names)),
             )
-        plt.close(figure)  # only removes it from pyplot; the figure itself remains usable
+        plt.close(figure)  # only removes the figure from pyplot; the figure remains usable
         return figure
 
     def improvement(self, phase: Phase) -> Drawing | None:

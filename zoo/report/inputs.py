@@ -201,10 +201,7 @@ def _chosen(inputs: Inputs, request: CompareRequest) -> Inputs:
 
 
 def _tallies(tables: RunTables) -> dict[str, dict[str, Tally]]:
-    """Return method -> environment -> the number of its started, finished and failed runs.
-
-    Replaced runs are not counted.
-    """
+    """Return method -> environment -> the numbers of started, finished and failed runs; replaced runs do not count."""
 
     def tally(runs: pd.DataFrame) -> Tally:
         finished = int(runs["problem"].isna().sum())

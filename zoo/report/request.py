@@ -26,7 +26,7 @@ class CompareRequest:
         "published scores, e.g. qam2026", default=(), metavar="SET", section="scores to compare"
     )
     scores: Sequence[Path] = flag(
-        "scores.csv of other reports to include",
+        "scores to include: scores.csv files of other reports",
         default=(),
         action="extend",
         metavar="FILE",

@@ -30,7 +30,7 @@ from zoo.runs.scores import SUCCESS
 from zoo.terminal.errors import shortened
 
 _SHOULD_AGREE = {
-    "success_return": "the return of a success",
+    "success_return": "the return that counts as success",
     "dataset_fingerprint": "their data",
     "mujoco": "versions of MuJoCo, which simulate the robot differently",
     "played": "the arguments of the evaluation environment",

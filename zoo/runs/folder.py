@@ -408,7 +408,7 @@ def find_run_folders(paths: Iterable[Path]) -> list[Path]:
                 continue
             visited.add(real_path)
             is_study = STUDY in files and folder != str(path)
-            # two of three files suffice, because a run may have lost one; one does not: other programs use these names
+            # a run may have lost one of these files, so two suffice; a single one may belong to another program
             is_run = len({"status.json", "config.yml", "evaluations.npz"}.intersection(files)) > 1
             if is_run and not is_study:
                 run_folders.append(folder)

@@ -75,7 +75,7 @@ def matching_runs(
 def closest_run(
     settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence[StoredRun]
 ) -> str:
-    """Return a text that names the run with the fewest different settings, and these settings."""
+    """Return a text that names the run with the fewest differences in settings, and these differences."""
     differences_of_runs = []
     for run in runs:
         stored = {**run.record.identity(), "seeds": run.seeds}

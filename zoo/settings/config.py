@@ -215,7 +215,7 @@ def _check(
                 run.normalize and run.pretraining_steps + run.offline_steps,
         })  # fmt: skip
         if available_device(device).type == "cuda" and "precision" in declared:
-            # TF32 is several times as fast and reaches the same scores; SB3's algorithms have no such setting
+            # TF32 is several times as fast as float32, with the same scores; SB3's algorithms have no such setting
             remaining.setdefault("precision", "tf32")
         if entry.method is None:
             # reject invalid values here, before the model is built

@@ -40,7 +40,7 @@ _NUMBERS = {
 """Tag -> pattern of texts with this tag; other forms of YAML 1.1, e.g. yes, on and dates, remain text."""
 
 
-# The C loader is ten times as fast, but some builds of PyYAML lack it.
+# The C loader is ten times as fast as the Python loader, but some builds of PyYAML lack it.
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """YAML's safe loader, which also reads 3e-4 as a number and 1e5 as an integer, and rejects duplicate names."""
 

@@ -142,7 +142,7 @@ def make_jobs(
             if domains and not re.search(r"-v\d+$", run.env):
                 text += f"; domains: {', '.join(domains)}"
             raise UsageError(text) from error
-        # the method is a class that another machine may not be able to import
+        # another machine may not be able to import the method's class
         config = replace(config, method=None)
         jobs.append(Job(run, tuple(request.command_line()), config, log_folder))
     return jobs

@@ -79,7 +79,7 @@ def _queued_jobs(file: Path) -> dict[str, str]:
         return {}
     queue = _queue()
     if queue is None:
-        raise UsageError(f"no answer from squeue about the jobs of {file}; try again later")
+        raise UsageError(f"no answer from squeue about the jobs in {file}; try again later")
     earlier = json.loads(file.read_bytes())
     return {name: job for name, job in earlier.items() if job in queue}
 

@@ -48,7 +48,7 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
     """Run a program's body, print its result, and convert its errors to exit codes.
 
     :param verbose: 0 shows only errors; 2 or more also shows the tracebacks of errors.
-    :return: 0 done, 2 bad input, 3 stopped by a signal, 1 anything else.
+    :return: 0 done, 2 bad input, 3 stopped by a signal, 1 any other error.
     """
     for number in heard_signals():
         if number != signal.SIGINT:  # Python handles SIGINT

@@ -43,7 +43,7 @@ def terminal() -> Console:
 
 @dataclass(frozen=True)
 class Name:
-    """A name in a table; in a narrow column, it is broken at spaces and hyphens, unlike Rich's text."""
+    """A name in a table, broken at spaces and hyphens in a narrow column; Rich breaks its own texts only at spaces."""
 
     text: str
 

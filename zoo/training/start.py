@@ -141,7 +141,7 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     envs = make_environments(plan, len(seeds), stack)
     model = make_model(plan, seeds, data, envs)
     if not run:
-        # create folders only afterwards, because the environment or the held-out data may be rejected
+        # create folders after these calls, which may reject the environment or the held-out data
         if isinstance(evaluator, Evaluator):
             _ = evaluator.pool.spaces
         else:

@@ -19,7 +19,7 @@ def suggest(trial: Trial, searches: Mapping[str, Search]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for name, search in searches.items():
         if isinstance(search, Choice):
-            # the texts of the values are suggested, because Optuna stores only scalars, and some values are lists
+            # Optuna suggests values as strings, because it stores only scalars, and some values are lists
             values = {str(value): value for value in search.values}
             settings[name] = values[trial.suggest_categorical(name, list(values))]
         elif isinstance(search.low, int) and isinstance(search.high, int):
@@ -30,7 +30,7 @@ def suggest(trial: Trial, searches: Mapping[str, Search]) -> dict[str, Any]:
 
 
 def params_of(settings: Mapping[str, Any], searches: Mapping[str, Search]) -> dict[str, Any]:
-    """Return Optuna's parameters of a trial with these settings; values outside the search space are left out."""
+    """Return a trial's settings as parameters of Optuna; values outside the search space are left out."""
     params: dict[str, Any] = {}
     for name, search in searches.items():
         value = settings.get(name)

@@ -191,7 +191,7 @@ def open_study(plan: Plan) -> optuna.Study:
     # each process has its own seed, because two processes must not suggest the same values
     seed = seed_for(Purpose.TRIALS, plan.seeds, starts)
     study.sampler = TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, constant_liar=True)
-    # no trial is pruned in its first third, because early scores predict the last score badly
+    # no trial is pruned in its first third, because early scores are poor predictors of the last score
     evaluations = plan.steps // plan.run.config.run.eval_freq
     study.pruner = MedianPruner(STARTUP_TRIALS, n_warmup_steps=evaluations // 3)
     return study

@@ -122,8 +122,8 @@ def linear(
     if bias is None:
         return product
     offset = bias.unsqueeze(-2)
-    # `matmul` returns a view. The gradient of adding to it in place would copy, and PyTorch 2.11 compiles the copies to
-    # wrong numbers.
+    # `matmul` returns a view. Adding to this view in place would need copies in the backward pass, and PyTorch 2.11
+    # compiles these copies to wrong numbers.
     return product.add_(offset) if is_batch else product + offset
 
 
