@@ -39,7 +39,7 @@ from zoo.runs.scores import SUCCESS
 
 COLOURS: list[Any] = sns.color_palette("colorblind")
 """Colours of methods."""
-COLOURS[7] = "#882255"  # instead of grey, which marks methods without a colour of their own
+COLOURS[7] = "#882255"  # replaces grey, which marks methods without a colour of their own
 GREY = "#8f8f8f"
 MIN_BAND = 3
 """Smallest number of seeds for which learning curves have bands."""

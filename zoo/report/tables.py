@@ -162,7 +162,7 @@ def _score_entries(
     entries = {}
     for name, estimate in estimates.items():
         entry = number_entry(estimate, kind.scale, digits)
-        # if all are equal, none is best
+        # if all scores are equal, none is bold
         if estimate and cells[name].tally.is_complete and min(points) < max(points):
             entry = replace(entry, is_bold=math.isclose(estimate.point, max(points)))
         entries[name] = entry

@@ -203,7 +203,7 @@ def add_training(
     if names is None:
         add_settings(groups["speed"], {"compile": MACHINE["compile"]})
     add_verbose(groups["output"])
-    seed_help = "seed of all random numbers"
+    seed_help = "seed of all random numbers in training"
     kind = SEED
     if seed < 0:
         kind = SEED_OR_ANY

@@ -99,7 +99,7 @@ class Checkpoints:
                 log.warning("%s is damaged (%s)", checkpoint, damaged[checkpoint])
             else:
                 for path in damaged:
-                    log.warning("%s is renamed %s", path, set_aside(path).name)
+                    log.warning("%s was renamed to %s", path, set_aside(path).name)
                 self.replicas.write_status("running")
                 return log_state
         if damaged:

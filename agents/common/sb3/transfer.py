@@ -127,7 +127,10 @@ def check_outputs(policy: FlowPolicy) -> None:
         rule = "treat each row separately; avoid batch statistics, and use attention with `batch_first`"
         require(gradient is None or not gradient[:-1].any(), rule)
     is_used = any(gradient is not None for gradient in gradients[len(sources) :])
-    require(is_used or not weights, "use the module passed to `call`, got no gradient to it")
+    require(
+        is_used or not weights,
+        "use the module passed to `call`, got no gradient for its parameters",
+    )
 
 
 def _own_flows(policy: FlowPolicy) -> list[PretrainedNetwork]:
