@@ -200,7 +200,7 @@ def _add_arguments(command: Parser, word: str) -> None:
         add(
             "--reward-from",
             choices=("success",),
-            help="compute rewards from the array `success`: -1 per step, 0 once the task is achieved",
+            help="compute rewards from the array `success`: 0 in steps with success, -1 in others",
         )
 
 

@@ -1,4 +1,4 @@
-"""Evaluate a model under the report's protocol, and print its score with an interval.
+"""Evaluate a model under its run's protocol, and print the score with an interval.
 
 `zoo evaluate --algo fql --env pointmaze-medium-navigate-singletask-task1-v0 --trained`
 """
@@ -20,8 +20,8 @@ from zoo.terminal.errors import FAILED, UsageError
 from zoo.terminal.messages import log
 from zoo.terminal.parser import COUNT, SEED, Parser
 
-PURPOSE = """Evaluate a model under the report's protocol, with the environment, episodes and initial states of its
-run's evaluations. Print its success rate (or return) with a 95% interval over the episodes.
+PURPOSE = """Evaluate a model as its run did: with the same environment, episodes, initial states and scoring. Print
+the success rate (or return) with a 95% interval over the episodes.
 
 Some files, e.g. those of trained agents, state a score with an interval. If the new score is outside that interval, the
 exit code is 1.
@@ -82,7 +82,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     stated = agent.stated
     if stated is None:
         return result
-    # flags that repeat the protocol do not change it
+    # flags with the recorded values do not change the protocol
     if (player.episodes, player.seed) != (agent.episodes, agent.seed):
         message = "stated: %s; not compared, because it was measured with another protocol"
         log.info(message, stated.interval_text)

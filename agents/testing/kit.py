@@ -81,7 +81,7 @@ def _require_finite(tensors: Tensors, circumstances: str) -> None:
             raise ViolationError(f"`{name}` is not finite {circumstances}")
 
 
-# -- the same in low precision and compiled ---------------------------------------------------------------------------
+# -- updates in low precision and compiled ----------------------------------------------------------------------------
 
 
 def check_low_precision(subject: Subject, number: int) -> str:

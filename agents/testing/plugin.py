@@ -10,8 +10,8 @@
     def test_it_keeps_the_contract(agent_check):
         agent_check()
 
-Named arguments of the mark are settings that override the checks' small settings; ``-k "not compiled"`` leaves out the
-check ``compiled``.
+Keyword arguments of the mark are settings that override the checks' small settings; ``-k "not compiled"`` leaves out
+the check ``compiled``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Import what users name: optional packages, packages of environments, and flows (``--behaviour``)."""
+"""Import what users name: optional packages, packages that register environments, and flows (``--behaviour``)."""
 
 import hashlib
 import importlib.util

@@ -76,7 +76,7 @@ def load_custom(
     :param size: use only the first whole trajectories with at least this many transitions; None for all.
     :param action_range: values in the data that correspond to the bounds of the action space; None if the actions
         are in the environment's units.
-    :param reward_from: ``success`` derives rewards from successes: -1 per step, and 0 once the task is achieved.
+    :param reward_from: ``success`` derives rewards from successes: 0 in steps with success, -1 in others.
     :param content: the dataset's content, if it has been read already.
     """
     metadata = metadata_of(source)

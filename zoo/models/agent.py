@@ -190,7 +190,7 @@ def hub_errors(repo: str) -> Iterator[None]:
 
 
 def download_policy(name: str) -> Path:
-    """Return the policy of a repository, downloaded or from the hub's cache.
+    """Return a repository's policy file, downloaded or from the hub's cache.
 
     :param name: ``my-name/my-agent``, optionally followed by ``@`` and a branch, tag or commit.
     :raises UsageError: if the repository has no policy, or the hub cannot be reached.
@@ -260,8 +260,8 @@ class Agent:
         for module, noun, flag in imports:
             if module and module not in sys.modules and not self.trust:
                 raise UsageError(
-                    f"{self.source} needs {noun}, which a file may not import: pass {flag}, in the folder that "
-                    f"contains {module.partition('.')[0]}; or pass --trust if you trust the file's author"
+                    f"{self.source} needs {noun}, which a file may not import: pass {flag} in the folder that "
+                    f"contains {module.partition('.')[0]}, or pass --trust if you trust the file's author"
                 )
         return gym_id(self.env)
 

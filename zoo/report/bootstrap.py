@@ -18,7 +18,7 @@ from zoo.report.statistics import MIN_SEEDS, Array, Curve, Estimate, Scores
 
 
 def interquartile_means(scores: Mapping[str, Scores], reps: int) -> dict[str, Estimate]:
-    """Return method -> the mean of the middle half of all its runs, with its interval.
+    """Return method -> the interquartile mean of all its runs' scores, with its interval.
 
     Tasks have equal weights, so a run on a task with more runs has less weight.
     """

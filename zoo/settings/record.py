@@ -173,7 +173,7 @@ class RunSettings(Configurable):
         doc="action bounds of your dataset, mapped to the bounds of the environment",
     )
     reward_from: Literal["success"] | None = _optional(
-        doc="take rewards from your dataset's `success` flags: -1 per step, 0 once the task is achieved",
+        doc="take rewards from your dataset's `success` flags: 0 in steps with success, -1 in others",
     )
 
     def check_together(self) -> None:

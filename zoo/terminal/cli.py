@@ -35,7 +35,7 @@ PROGRAMS = {
     "benchmark": "train every run of a suite, here or on a cluster, and compare the results",
     "enjoy": "watch or record an agent",
     "export": "write a policy as an ONNX file, for programs without PyTorch",
-    "evaluate": "evaluate any model under the report's protocol, and print its score",
+    "evaluate": "evaluate any model under its run's protocol, and print the score",
     "push-to-hub": "upload an agent to the Hugging Face hub, with a model card",
     "compare": "compare runs and published scores: tables, statistics and plots",
     "monitor": "show the state, scores and remaining time of runs",

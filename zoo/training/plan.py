@@ -264,7 +264,7 @@ def _takes_data(request: TrainRequest, config: RunRecord, data_kind: DataKind | 
         follow_success |= require_format(request.dataset)[1].rewards_follow_success
     if follow_success and run.online_steps and not request.no_env:
         raise UsageError(
-            "the dataset's rewards are -1 per step and 0 once the task is achieved, but the rewards of "
+            "the dataset's rewards are 0 in steps with success and -1 in others, but the rewards of "
             f"`{request.env}` may differ online; set --online-steps to 0, or use data with the environment's rewards"
         )
     if request.no_env and (

@@ -74,7 +74,7 @@ class Metadata:
 
 
 class Format:
-    """A storage format of datasets; `zoo.datasets.formats.read.FORMATS` contains one object of each subclass."""
+    """A storage format of datasets; `zoo.datasets.formats.read.FORMATS` contains instances of the subclasses."""
 
     has_success = False
     """Whether files may have an array `success`, from which rewards can be derived."""
