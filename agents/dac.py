@@ -49,8 +49,10 @@ class DAC(Method):
     .. math:: L = L_{TD} + w\,\mathbb{E}\lVert\epsilon_\theta(s, x_t, t) - \epsilon\rVert^2 / D
         + \mathbb{E}\sqrt{1-\bar\alpha_t}\;g^\top\epsilon_\theta(s, x_t, t) / D
 
-    The noise prediction is stationary at :math:`\epsilon_\beta - \sqrt{1-\bar\alpha_t}\,g/(2w)`. This is the prediction
-    for :math:`\pi_\beta e^{Q/(2w)}`, except that the gradient is not damped at high noise levels and so overshoots.
+    The loss is minimal at the noise prediction :math:`\epsilon_\beta - \sqrt{1-\bar\alpha_t}\,g/(2w)`. This is the
+    prediction for :math:`\pi_\beta e^{Q/(2w)}`, except that the gradient is not damped at high noise levels and so
+    overshoots.
+
     Source: Fang et al., Diffusion Actor-Critic, arXiv 2405.20555; the form here is the baseline of Li and Levine, arXiv
     2601.14234. Differs in: each row's loss is multiplied by the validity of the sequence, whereas the baseline's code
     raises the loss to the power of the validity; the gradients are equal. The weight w is the only temperature; its
@@ -156,8 +158,8 @@ class DAC(Method):
         :param targets: from :meth:`targets`.
         :return: (S, B, D).
         """
-        # Q's gradient is added to the score, and the noise prediction is minus this root times the
-        # score
+        # Q's gradient is added to the score; the noise prediction is minus sqrt(1 - alpha_bar) times
+        # the score
         return (1 - targets["alpha_bar"]).sqrt() * targets["gradient"] * predicted
 
     def losses(

@@ -66,7 +66,7 @@ class FAN(Method):
         reference="alpha1",
         above=0,
         search=log_range(1.0, 300.0),
-        doc="Weight w of the policy's anchoring. Large values keep the policy close to cloning.",
+        doc="Weight w of the policy's anchoring. Large values keep the policy close to the flow.",
     )
     critic_anchor_weight: float = setting(
         default=10.0,

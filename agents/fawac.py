@@ -86,7 +86,7 @@ class FAWAC(Method):
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
-        """Return the TD loss, the value's regression and the weighted flow-matching loss."""
+        """Return the TD loss, the state value's loss and the weighted flow-matching loss."""
         td = self.critic_loss(batch, targets, nets, info)
         value = nets.value(batch.observations)
         info["v_mean"] = value.mean(1)
@@ -94,8 +94,8 @@ class FAWAC(Method):
         weight = batch.valid * targets["weight"]
         return {
             "td": td,
-            # `td_loss` is symmetric: V, passed as its target, is trained, and the critics' values
-            # are constants
+            # `td_loss` is symmetric, so V can be trained in the place of the target; the critics'
+            # values are constants
             "value": td_loss(targets["data_q"], value, batch.valid),
             "actor": flow_matching_loss(
                 velocity, noise["bc_x0"], batch.actions, noise["bc_t"], weight

@@ -181,7 +181,7 @@ def fitted_q(
             "so evaluate it in the environment"
         )
     # A moving average converges geometrically: if the last quarter of training has at least halved
-    # the distance to the limit, the rest of this distance is at most the drift.
+    # the distance to the limit, the remaining distance is at most the drift.
     drift = abs(value - value_before)
     margin = margin_of(values) + drift
     return FittedValue(
@@ -236,8 +236,8 @@ def margin_of(values: NDArray[Any]) -> float:
     """Return half the 95% interval of a mean value.
 
     Each critic is fitted to resampled trajectories. By the bootstrap principle, a critic's distance from the fit to all
-    data is distributed like that fit's distance from the true value. Using the mean of S critics adds 1/S of this
-    variance.
+    data is distributed like that fit's distance from the true value. The mean of S critics, used
+    instead of the fit to all data, adds 1/S of the critics' variance.
 
     :param values: values of k first states by each of S critics, (S, k).
     :return: the half width, in the values' unit.

@@ -43,7 +43,7 @@ class FQL(Method):
         reference="alpha",
         above=0,
         search=log_range(0.3, 1000.0),
-        doc="Weight w of the distillation. Large values keep the policy close to cloning.",
+        doc="Weight w of the distillation. Large values keep the policy close to the flow.",
     )
 
     def networks(self) -> dict[str, NetworkSpec]:

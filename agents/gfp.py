@@ -1,4 +1,4 @@
-"""GFP: Guided flow policy, FQL whose flow clones those dataset actions that are better than the policy's."""
+"""GFP: Guided flow policy: FQL whose flow clones the dataset actions that are better than the policy's."""
 
 from __future__ import annotations
 

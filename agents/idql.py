@@ -105,7 +105,7 @@ class IDQL(Method):
         return {"diffusion_t": integers(), "diffusion_eps": normal()}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
-        """Sample with the reverse chain of the moving average."""
+        """Sample with the reverse chain of the policy's moving average."""
         predict = nets.denoiser_target.at(observations)
         return denoise(
             predict, noise["action"], noise["denoise"], nets.schedule, "ddpm", clip_states=True

@@ -83,7 +83,7 @@ class AdjointMatching(Method):
     )
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return critics, the behaviour flow and the fine-tuned flow, which is a copy of it after pretraining."""
+        """Return critics, behaviour flow, and fine-tuned flow, which pretraining makes a copy of the behaviour flow."""
         return {
             "critic": critic(target=True),
             "behaviour": velocity_field(target=True, role="behaviour"),
@@ -100,8 +100,8 @@ class AdjointMatching(Method):
         }
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
-        """Integrate the fine-tuned flow, or the behaviour flow if Q has no weight."""
-        # without Q the fine-tuned flow would only imitate the behaviour flow
+        """Integrate the fine-tuned flow, or the behaviour flow if the weight of Q is 0."""
+        # with weight 0, the fine-tuned flow would only imitate the behaviour flow
         policy = nets.fine_tuned if self.inverse_temperature > 0 else nets.behaviour
         flow = policy.at(observations)
         return integrate_flow(flow, noise["action"], self.flow_steps).clamp(-1, 1)

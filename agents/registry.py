@@ -207,7 +207,7 @@ BUILT_IN = {
         "IQL",
         "Offline Reinforcement Learning with Implicit Q-Learning (Kostrikov, Nair and Levine, "
         "arXiv 2110.06169)",
-        "Standard Gaussian baseline: its values use only actions of the data.",
+        "Standard baseline with a Gaussian policy; its values use only dataset actions.",
     ),
     "idql": BuiltIn(
         "IDQL",
@@ -276,7 +276,7 @@ def register(
     """
 
     def decorate(method: MethodT) -> MethodT:
-        # attributes are checked, because importing `Method` would import PyTorch
+        # checked by attributes, because importing `Method` for `issubclass` would import PyTorch
         if not hasattr(method, "losses") or hasattr(method, "learn"):
             raise TypeError(
                 f"{method.__name__} must be a subclass of `agents.Method`, from which models are created "
@@ -366,7 +366,7 @@ def describe(id: str) -> dict[str, str]:
     """Return ``published_name``, ``paper`` and ``when`` of an algorithm, without importing built-in ones.
 
     :param id: its id.
-    :return: texts by name.
+    :return: name -> text.
     """
     entry: BuiltIn | Entry = BUILT_IN[id] if id in BUILT_IN else find(id)
     return {name: getattr(entry, name) for name in ("published_name", "paper", "when")}

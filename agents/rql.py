@@ -122,8 +122,8 @@ class RQL(Method):
             second half of the rows.
         :return: intermediate flow states (S, B, D), and their flow times (S, B, 1).
         """
-        # Half of the rows end at any time, since the Q term evaluates the critics at any time. The
-        # others end on the sampler's grid, which contains time 0, at which targets are computed,
+        # Half of the rows end at arbitrary times, as the critics' inputs in the Q term do. The others
+        # end on the sampler's grid, which contains time 0, at which targets are computed,
         # and time 1, at which candidates are scored.
         anywhere, on_grid = draws.tensor_split([draws.shape[-1] // 2], -1)
         far = torch.cat([anywhere, grid_times(on_grid, self.flow_steps)], -1).unsqueeze(-1)

@@ -42,7 +42,7 @@ class SQAM(TRQAM):
     Source: Scalar Q Adjoint Matching, arXiv 2610.10437, and the authors' code. Differs in: nothing.
     """
 
-    # the authors' code averages the gap over all rows
+    # as in the authors' code, sequences that cross a trajectory end are included
     unmasked_losses = frozenset({"gap"})
 
     gap_penalty: float = setting(

@@ -150,7 +150,7 @@ def named_action_noise(noise_type: str, noise_std: float, action_space: spaces.B
 
     :param noise_type: ``normal`` or ``ornstein-uhlenbeck``, as in RL Zoo.
     :param noise_std: standard deviation, > 0.
-    :param action_space: action space of one environment; with several, a model samples separate noise for each.
+    :param action_space: action space of one environment; a model samples separate noise for each.
     :return: noise with mean 0, for the argument `action_noise` of a model.
     :raises ValueError: for an unknown name, or a standard deviation out of range.
     """
@@ -162,7 +162,7 @@ def named_action_noise(noise_type: str, noise_std: float, action_space: spaces.B
 def normalized_as_saved(env: VecEnv, values: Mapping[str, Any]) -> VecEnv:
     """Return an environment with the statistics of a saved model.
 
-    A `VecNormalize` that has statistics already keeps them.
+    A `VecNormalize` with statistics of its own keeps these.
     """
     normalizer = unwrap_vec_normalize(env)
     if normalizer is None:

@@ -125,7 +125,7 @@ class ObservationLayout:
             space = copy.deepcopy(part.space)
             space.seed(seed + part.columns.start)  # a different seed for each part
             samples = np.stack([space.sample() for _ in range(count)])
-            # huge samples are replaced, since some spaces have the largest floats as bounds
+            # huge samples become 1 or -1, since some spaces have the largest floats as bounds
             values[part.key] = np.where(np.abs(samples) > 1e6, np.sign(samples), samples)
         return values if self.is_dict else values[""]
 

@@ -1,8 +1,8 @@
 """Settings: each is declared once, as a typed attribute of its class.
 
 ``distill_weight: float = setting(default=100.0, above=0, doc="Weight of the distillation.")`` is enough: constructor,
-validation, YAML files, help texts and documentation use this declaration. The search range of tuning is part of it,
-e.g. ``search=log_range(0.1, 100)``.
+validation, YAML files, help texts and documentation use this declaration. The declaration also contains the search
+range of tuning, e.g. ``search=log_range(0.1, 100)``.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Choice:
     values: tuple[Any, ...]
 
     def __post_init__(self) -> None:
-        # compared as texts, since 1, 1.0 and True are equal in Python
+        # compared as strings, since 1, 1.0 and True are equal in Python
         if len(self.values) < 2 or len(set(map(repr, self.values))) < len(self.values):
             raise ValueError(
                 f"a choice must have at least two different values, got {list(self.values)!r}"
@@ -298,7 +298,7 @@ class Configurable:
 
     _declared: ClassVar[dict[str, Setting]] = {}
     changes = 0
-    """Assignment counter. State derived from settings is stale once it has increased."""
+    """Number of assignments; state derived from settings is stale once this number has increased."""
     is_locked = False
     """Whether fixed settings are read-only."""
     _without_positional: ClassVar[str] = "pass settings by name"
@@ -360,7 +360,7 @@ class Configurable:
     @cache
     def declared(cls) -> dict[str, Setting]:
         """Return all settings by name, inherited ones first."""
-        # not done when the class is created, since annotations may name classes that its module defines later
+        # evaluated only now, since annotations may name classes that the module defines after this one
         types = get_type_hints(cls)
         for name, declaration in cls._declared.items():
             declaration.type = types[name]

@@ -46,7 +46,7 @@ OTHER_NAMES = {
 
 
 def suggestion(name: object, choices: Iterable[str], command: str = "") -> str:
-    """Return the end of a message about an unknown name: up to three similar choices, best first, else all.
+    """Return the end of a message about an unknown name: up to three similar choices, best first, or else all choices.
 
     A setting is also suggested if the unknown name is its ``reference``, e.g. its name in the paper.
 
@@ -177,7 +177,7 @@ def boolean(name: str, value: object) -> bool:
 
 
 def one_of(name: str, value: object, choices: Iterable[str]) -> str:
-    """Return a text that must be one of the choices."""
+    """Return one of the choices; raise ValueError for other values."""
     valid = tuple(choices)
     if not isinstance(value, str) or value not in valid:
         raise ValueError(f"`{name}` must be one of {', '.join(valid)}, got {value!r}")

@@ -94,7 +94,7 @@ def find_uncalled(trial: Trial) -> Findings:
     bases = type(trial.policy.method).__mro__
     sources = ""
     for base in bases[:-1]:
-        with suppress(OSError, TypeError):  # an interactive class has no file
+        with suppress(OSError, TypeError):  # a class defined interactively has no file
             sources += inspect.getsource(inspect.getmodule(base))  # type: ignore[arg-type]
     for base in bases[: bases.index(Method)]:
         inherited = {name for parent in base.__bases__ for name in dir(parent) if name[0] != "_"}
@@ -292,4 +292,4 @@ FINDERS = (
     find_side_effects,
     *COMPARING,
 )
-"""In the order in which they run."""
+"""All finders, in the order in which they run."""

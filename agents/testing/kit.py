@@ -154,7 +154,7 @@ def check_values(subject: Subject, number: int) -> str:
         (CONSTANT, 1.0, "1 in the last step"),
         (FIRST, GAMMA, f"0 and then 1, with gamma {GAMMA}"),
     ):
-        # the mean at both modes of the data in CONSTANT, since the data have no actions between
+        # the mean of the values at the two modes, since the data in CONSTANT have no actions between
         # them
         value = _rate(model, state, [-MODE, MODE]).mean()
         if not abs(value - expected) <= VALUE_MARGIN:

@@ -263,7 +263,7 @@ class ActingPolicy(BasePolicy):
         generators: Sequence[torch.Generator] | None,
         due: NDArray[np.bool_] | None = None,
     ) -> Array:
-        """Sample chunks (n, H, A) for the n due rows out of B, grouped by replica; other rows consume no noise."""
+        """Sample chunks (n, H, A) for the n rows in ``due``, out of B, grouped by replica; others consume no noise."""
         replicas = self.num_replicas
         if len(rows) % replicas:
             raise ValueError(
@@ -292,7 +292,7 @@ class ActingPolicy(BasePolicy):
     def _draw_due_noise(
         self, due: Tensor, generators: Sequence[torch.Generator]
     ) -> dict[str, Tensor]:
-        """Sample each replica's noise for due rows (S, B) with the replica's generator; other rows are zero."""
+        """Sample each replica's noise with its generator for the rows in ``due`` (S, B); for other rows, 0."""
         noise: dict[str, Tensor] = {}
         for replica, generator in enumerate(generators):
             rows = due[replica]

@@ -1,4 +1,4 @@
-"""The part of a model that handles environments: spaces, seeds, statistics and replicas; and device selection."""
+"""The part of a model that handles environments (spaces, seeds, statistics, replicas), and device selection."""
 
 from __future__ import annotations
 
@@ -222,9 +222,8 @@ class TrainedModel(OffPolicyAlgorithm):
         if self.normalization is not None:
             env = normalized_as_saved(env, vars(self.normalization))
         own_space = self.observation_space
-        self.observation_space = bounded_like(
-            env, own_space
-        )  # SB3 compares it with the environment's
+        # SB3 requires equal spaces of model and environment
+        self.observation_space = bounded_like(env, own_space)
         try:
             super().set_env(env, force_reset)
         finally:
@@ -238,7 +237,7 @@ class TrainedModel(OffPolicyAlgorithm):
         self._seed_everything([] if seed is None else [seed])
 
     def _seed_everything(self, seeds: Sequence[int]) -> None:
-        """Seed what SB3 seeds, unless `seeds` is empty; an environment's start depends only on its replica's seed."""
+        """Seed what SB3 seeds, unless `seeds` is empty; the replica's seed determines an environment's first reset."""
         other_spaces = [copy.deepcopy(self.action_space) for _ in seeds[1:]]
         self.action_spaces = [self.action_space, *other_spaces]
         if not seeds:
@@ -289,7 +288,7 @@ class TrainedModel(OffPolicyAlgorithm):
             )
 
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: Array | None = None) -> None:
-        """Store finished episodes like SB3, with replica and, if reported, success."""
+        """Store finished episodes as SB3 does, with their replica and, if reported, success."""
         for index, info in enumerate(infos):
             if "episode" in info:
                 # environments are grouped by replica

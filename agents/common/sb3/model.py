@@ -61,7 +61,7 @@ BUFFER_SETTINGS = (
 
 
 class ModelType(ABCMeta):
-    """Metaclass of model classes; `agents.models` creates each class from a method, and pickles it by that method."""
+    """Metaclass of model classes; `agents.models` creates each class from a method, and pickles it as that method."""
 
     method_class: type[Method]
 
@@ -205,7 +205,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         return buffer
 
     def load_replay_buffer(self, path: Source, truncate_last_traj: bool = True) -> None:
-        """Load a replay buffer with dataset and online transitions; this model's settings apply to its batches.
+        """Load a replay buffer with dataset and online transitions; its batches use this model's settings.
 
         :param path: file written by :meth:`save_replay_buffer`.
         :param truncate_last_traj: ignored; SB3 uses it for hindsight replay.
@@ -276,7 +276,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         return single
 
     def _saved_settings(self) -> dict[str, Any]:
-        """Return values saved in addition to attributes or in place of them: algorithm, settings, flow conventions."""
+        """Return the values saved besides or instead of attributes: algorithm, settings, flow conventions."""
         settings = self.method.settings()
         settings["algorithm_id"] = name_of(self.method_class)
         settings["behaviour_flow"] = find_behaviour(self.method.networks())
@@ -343,8 +343,8 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         A trained model, or one with loaded parameters, keeps its statistics, since its networks were trained with them.
 
         :param dataset: arrays in OGBench's regular or compact layout, an ``.npz`` file of such arrays (see
-            `docs/datasets.md`), or shards. Actions are in the environment's units. Shards are loaded in turns;
-            statistics are computed from the first.
+            `docs/datasets.md`), or shards. Actions are in the environment's units. Shards are loaded in turn;
+            statistics are computed from the first shard.
         :param action_range: ``(low, high)``, numbers or (A,): action bounds of a dataset in other units.
         :raises FileNotFoundError: if the file does not exist.
         :raises ValueError: if an array is missing or invalid; the buffer is then unchanged.
@@ -376,7 +376,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
             self.policy.observation_factor.copy_(factor)
 
     def _check_first_update(self) -> None:
-        """Validate hook output shapes once, before training; skipped for built-in algorithms, which are tested.
+        """Check the shapes of the hooks' results once, before training; not for built-in algorithms, which are tested.
 
         :raises ValueError: if there is no replay buffer.
         """
@@ -390,10 +390,10 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
             check_first_update(self.method, self.policy.features_space, self.action_space)
 
     def load_pretrained_actor(self, path: Source) -> None:
-        """Start from the behaviour flow of a saved model, of this or another algorithm, instead of pretraining.
+        """Start from a saved model's behaviour flow instead of pretraining; its algorithm may be another.
 
-        Networks initialised from the behaviour flow, and its target network, become copies of it. A source with one
-        replica is used for all replicas; otherwise replicas correspond one to one.
+        The behaviour flow's target network, and networks initialised from this flow, become copies of it too. A saved
+        model with one replica is used for all replicas; otherwise replicas correspond one to one.
 
         :param path: a saved model, or the folder of a run. If observations are scaled, load the dataset first.
         :raises ValueError: if either model has no behaviour flow, `pretraining_steps` is set, or layer sizes, action
@@ -715,5 +715,5 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
                 stacklevel=2,
             )
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
-        # SB3's off-policy loop does not set this attribute, by which chunks of finished episodes are discarded
+        # SB3's off-policy loop does not set this attribute, which tells the policy to discard the rest of a chunk
         self._last_episode_starts = np.array(dones, dtype=bool)

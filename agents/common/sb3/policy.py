@@ -53,9 +53,9 @@ class FlowPolicy(ActingPolicy):
     :param lr_schedule: learning rate as a function of the remaining progress.
     :param method: the algorithm with its settings, shared with the model.
     :param seeds: one seed per replica; None samples one from PyTorch's global generator.
-    :param activation_fn: hidden activation of all networks, e.g. ``torch.nn.ReLU``; None for the default of each.
+    :param activation_fn: hidden activation of all networks, e.g. ``torch.nn.ReLU``; None uses each one's default.
     :param normalize_images: whether features extractors receive images in [0, 1].
-    :param features_extractor_class: SB3's features extractor. Each network that reads observations has its own.
+    :param features_extractor_class: SB3's features extractor; each network with observations as input has its own.
         ``FlattenExtractor`` keeps vectors unchanged, and encodes discrete values as one-hot vectors.
     :param features_extractor_kwargs: arguments of the extractor besides the observation space.
     :param optimizer_class: optimiser of all networks.
@@ -102,7 +102,7 @@ class FlowPolicy(ActingPolicy):
             squash_output=True,
         )
         self.method = method
-        method.is_locked = True  # networks are built with its settings
+        method.is_locked = True  # the networks are built with the method's settings
         self.layout = ObservationLayout(observation_space, normalize_images)
         if method.observation_scale is not None and not self.layout.is_plain:
             raise ValueError(

@@ -90,7 +90,7 @@ class StoredModel(TrainedModel):
             file.write(archive)
 
     def _saved_settings(self) -> dict[str, Any]:
-        """Return values saved in addition to attributes or in place of them: the statistics of `VecNormalize`."""
+        """Return the values saved besides or instead of attributes: the statistics of `VecNormalize`."""
         normalization = self.normalization
         if normalization is None:
             return {}
@@ -227,7 +227,7 @@ class StoredModel(TrainedModel):
 
 @contextlib.contextmanager
 def _opened(path: Source, mode: str, suffix: str, verbose: int = 0) -> Iterator[Any]:
-    """Open a file like SB3, and close it at the end; a file object of the caller stays open."""
+    """Open a file as SB3 does, and close it at the end; a file object of the caller stays open."""
     file = open_path(path, mode, verbose, suffix)  # type: ignore[arg-type]  # SB3 declares fewer types
     try:
         yield file
