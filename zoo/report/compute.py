@@ -288,7 +288,7 @@ class PhaseScores:
         """Return method -> its average over some tasks, if it has scores on all of them; published means come last."""
         result = {}
         having = self.having(tasks)
-        # one call for all methods, because methods with equal numbers of runs are resampled together
+        # call this once for all methods, because those with equal numbers of runs are resampled together
         iqms = interquartile_means(having, self.reps) if with_iqm else {}
         for name, scores in having.items():
             average = self.mean_of(name, scores).curve(self.kind.limits).estimate()
@@ -344,7 +344,7 @@ class PhaseScores:
 
 
 def _suite(tasks: Sequence[str], kind: ScoreKind) -> str | None:
-    """Return the suite that consists of the tasks; only success rates have suites."""
+    """Return the suite that consists of the tasks, or None; suites are only for success rates."""
     if kind is not SUCCESS:
         return None
     return suite_of(tasks)
@@ -384,6 +384,6 @@ def _thresholds(runs: pd.DataFrame, scores: Mapping[str, Scores], kind: ScoreKin
     values = np.concatenate([np.concatenate([*by_task.values()]) for by_task in scores.values()])
     low = values.min()
     high = values.max()
-    # from below the lowest score to above the highest
+    # from slightly below the lowest score to slightly above the highest
     margin = 0.02 * (high - low or abs(high) or 1.0)
     return np.linspace(low - margin, high + margin, 201)

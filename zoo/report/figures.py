@@ -223,7 +223,7 @@ class _Artist:
         ax.set_prop_cycle(linestyle=[(0, (3, gap)) for gap in range(len(COLOURS))])
         for name, curve in parts.items():
             steps = curve["step"].to_numpy(int)
-            # without an offline phase, online steps start at 0; published online steps may start after an offline phase
+            # without an offline phase, online steps start at 0: shift them; published ones may count offline steps too
             if border and steps.min() < border and PHASES[0] not in set(curve["phase"]):
                 steps = steps + border
             plot_utils.plot_sample_efficiency_curve(
@@ -242,7 +242,7 @@ class _Artist:
         return end
 
     def heat_map(self, phase: Phase) -> Drawing | None:
-        """Draw the mean of each method on each task, unless scores of different tasks lack a common colour scale."""
+        """Draw the mean of each method on each task, unless the tasks' scores have no common scale."""
         kind = self.comparison.kind
         names = [name for name in ranking(self.comparison, phase) if name in phase.coverage]
         if len(phase.per_task) < 2 or not kind.is_comparable:
@@ -337,7 +337,7 @@ class _Artist:
                 subfigure_width=0.7 * WIDTH,
                 row_height=0.2 * lines,
                 xlabel=unit,
-                # a constant distance from the rows: rliable's panels start at 0.11 of the height
+                # keep the label at a constant distance below the rows; rliable's panels start at 0.11 of the height
                 xlabel_y_coordinate=0.11 - 1.75 / (lines * len(names)),
             )
         plt.close(figure)  # only removes the figure from pyplot; the figure remains usable

@@ -130,7 +130,7 @@ def _own_methods(tables: RunTables, counted: pd.DataFrame) -> dict[str, Compared
 
 
 def _value(run: pd.DataFrame, field: str) -> Any:
-    """Return a field of a table with one row, or None if missing."""
+    """Return a field of a one-row table, or None if the field is missing."""
     (value,) = run[field].tolist()  # `tolist` returns Python numbers
     if pd.isna(value):
         return None

@@ -199,7 +199,7 @@ def describe_evaluation(
     seeds: Sequence[int],
     scoring: ScoringRule,
 ) -> str:
-    """Return an evaluation as one line: success if it is the score, mean return and mean length.
+    """Return an evaluation as one line: success (if success is the score), mean return and mean length.
 
     For several seeds, the line contains the mean over all seeds and the score of each.
     """
@@ -282,7 +282,7 @@ def spread_digits(scores: Iterable[float]) -> int:
         spread = abs(highest)
     if not spread:  # zero has no first digit
         return 0
-    # The spread's first digit is at its power of ten, and its second digit is at the next decimal.
+    # The power of ten is the place of the spread's first digit; the second digit is one place further right.
     return max(0, 1 - math.floor(math.log10(spread)))
 
 

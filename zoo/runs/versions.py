@@ -1,4 +1,4 @@
-"""A run's software versions, hardware and simulator group, which is MuJoCo before 3.5.0 or from 3.5.0."""
+"""A run's software versions, hardware and simulator group: MuJoCo before 3.5.0, or 3.5.0 and later."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ _MOVED = re.compile(r"(visual-)?(cube|scene|puzzle|antmaze|antsoccer)-")
 
 
 def simulator(environment: str, mujoco: str | None) -> str | None:
-    """Return the group of a MuJoCo version, before or from 3.5.0.
+    """Return the group of a MuJoCo version: before 3.5.0, or 3.5.0 and later.
 
     The result is None if both groups simulate the environment in the same way, or the version is unknown.
 

@@ -39,7 +39,7 @@ class Benchmark:
     :param domain: the environment's domain, e.g. ``"cube-double-play"``; None if the environment has no benchmark.
     :param groups: entries of settings files that apply to several domains, e.g. ``["visual"]``; the domain's entry
         overrides them. In quick settings, ``visual-quick`` overrides ``quick``.
-    :param dataset: the dataset that the environment's name contains.
+    :param dataset: name of the dataset, which the environment's name contains.
     """
 
     domain: str | None = None

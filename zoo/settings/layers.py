@@ -126,7 +126,7 @@ def as_words(values: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge two mappings, nested ones included; values in ``over`` override values in ``base``.
+    """Merge two mappings recursively; values in ``over`` override values in ``base``.
 
     :param over: a name with dots stands for nested mappings, as in :func:`flatten`.
     """

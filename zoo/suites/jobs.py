@@ -35,7 +35,7 @@ TRAIN = ROOT / "zoo" / "train.py"
 JOBS = ".jobs"
 """Subfolder of a log folder for the locks and logs of jobs."""
 MAX_METHOD_BYTES = 60
-"""Longest method in a job's name, in bytes: file names have at most 255, and an environment's id may be long too."""
+"""Bytes for the method in a job's name: file names have at most 255, and an environment's id may be long too."""
 NOT_COMPARED = ("machine", "data")
 """Roles of the settings whose values are known only on the training machine."""
 
@@ -101,7 +101,7 @@ class Job:
             )
 
     def last_message(self) -> str:
-        """Return the last line with text in the log; an empty string without a log."""
+        """Return the log's last non-empty line, or an empty string if there is no log."""
         if not self.log_file.exists():
             return ""
         lines = self.log_file.read_text(encoding="utf-8", errors="replace").split("\n")

@@ -222,7 +222,7 @@ class Loop(BaseCallback):
         self._last_check = self.model.num_timesteps
         interval = self.config.run.log_interval
         if self._last_check // interval > previous // interval:
-            self.replicas.check()  # logging waits for the device anyway
+            self.replicas.check()  # both this check and the logging at this step wait for the device
         now = time.perf_counter()
         if now - self._last_shown >= LINE_SECONDS:
             self._last_shown = now

@@ -228,7 +228,7 @@ def find_source(request: TrainRequest) -> tuple[DataKind | None, Benchmark, str]
         return kind, Benchmark(task.domain, task.entries), env_id
     if request.no_env:
         return kind, NO_BENCHMARK, env_id
-    # Gymnasium may not have registered OGBench's names
+    # some names of OGBench are not registered in Gymnasium
     must_be_known = ":" in request.env or kind == "rewards"
     spec = find_spec(env_id) if must_be_known else gymnasium.registry.get(request.env)
     if spec is not None and not is_ogbench(spec):

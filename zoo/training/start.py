@@ -315,7 +315,7 @@ def _start_from(model: FlowAlgorithm, saved: ModelFile) -> None:
 
 
 def make_environments(plan: RunPlan, replicas: int, stack: contextlib.ExitStack) -> VecEnv:
-    """Return the training environments, with the same number for each replica.
+    """Return the training environments, equally many for each replica.
 
     :param stack: stack that closes each environment once, even if closing another one fails.
     """
