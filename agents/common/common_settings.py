@@ -258,8 +258,9 @@ class CommonSettings(Configurable):
     shorten_returns: bool = setting(
         default=False,
         fixed=BUILT_INTO_BUFFER,
-        doc="Truncate returns at the end of the episode and discount the next value accordingly, like SB3's `n_steps`; "
-        "if False, transitions fewer than H steps from the end are masked, as in the reference. Only without chunking.",
+        doc="Truncate returns at the end of the episode and discount the next value by gamma^length, like SB3's "
+        "`n_steps`; if False, transitions fewer than H steps from the end are masked, as in the reference. "
+        "Only without chunking.",
     )
     ensemble_size: int = setting(
         default=10, at_least=1, fixed=BUILT_INTO_NETWORKS, doc="E: number of critics."
@@ -268,7 +269,7 @@ class CommonSettings(Configurable):
         default=0.5,
         at_least=0,
         search=linear_range(0.0, 1.0),
-        doc="Pessimism: the TD target is the ensemble's mean minus rho standard deviations.",
+        doc="Pessimism: the TD target uses the critics' mean minus rho standard deviations.",
     )
     flow_steps: int = setting(
         default=10,
@@ -310,8 +311,8 @@ class CommonSettings(Configurable):
         check=_observation_scale,
         fixed="the statistics are computed when the dataset is loaded",
         doc="Standard deviation to which each observation coordinate is scaled, centred at the dataset's mean; "
-        '`"range"` scales its range to [-1, 1]; None for raw observations. The statistics are stored with the model, '
-        "and fixed once it is trained.",
+        '`"range"` scales each one\'s range to [-1, 1]; None for raw observations. The statistics are stored with the '
+        "model, and fixed once training starts.",
     )
     random_crop: float = setting(
         default=0.0,

@@ -149,7 +149,7 @@ def checked_module(module: Any) -> nn.Module:
         is_refused = isinstance(part, REFUSED_MODULES) or (
             is_stateful(part) and not is_switched_off
         )
-        # `spectral_norm` updates its power iteration; its class has no public name
+        # `spectral_norm`, whose class has no public name, updates a power iteration
         if is_refused or hasattr(part, "_power_method"):
             raise TypeError(
                 f"a module must be a function of its inputs, got {type(part).__name__}: leave out batch "

@@ -81,7 +81,7 @@ class PretrainedFlow:
         is_module = isinstance(self.module, nn.Module)
         if not is_module or isinstance(self.module, torch.jit.ScriptModule):
             raise TypeError(
-                f"`module` must be a torch.nn.Module in Python, got {type(self.module).__name__}"
+                f"`module` must be a torch.nn.Module, not TorchScript, got {type(self.module).__name__}"
             )
         one_of("predicts", self.predicts, get_args(Prediction))
         boolean("train", self.train)
