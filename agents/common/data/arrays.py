@@ -449,9 +449,10 @@ def _broken_message(transitions: Transitions) -> str:
     return (
         f"{transitions.broken:,} of {len(transitions.final_observations):,} trajectories end only because "
         "`next_observations` is not the next row's observation. Set `timeouts` to 1 in those rows if they do end "
-        "there. If not, something is wrong. Likely causes: the transitions were shuffled; the two arrays differ in "
-        "precision (one was made in float64, the other in float32); or only one of them was normalised. Give the "
-        "transitions in the order they happened, or train on single transitions with `horizon_length=1`"
+        "there. If not, something is wrong. Likely causes: the transitions were shuffled; `next_observations` and "
+        "`observations` differ in precision (one was made in float64, the other in float32); or only one of them was "
+        "normalised. Give the transitions in the order they happened, or train on single transitions with "
+        "`horizon_length=1`"
     )
 
 

@@ -42,7 +42,7 @@ PROCESS_ATTRIBUTES = {
 
 
 class OtherVersionError(ValueError):
-    """A checkpoint was written by another version, which this one cannot continue bit for bit."""
+    """Another version wrote the checkpoint, so this version cannot continue it bit for bit."""
 
 
 def save_checkpoint(model: StoredModel, folder: Path, **values: Any) -> Path:
@@ -109,7 +109,7 @@ def load_checkpoint(model: StoredModel, checkpoint: Path) -> dict[str, Any]:
     if written_format != FORMAT:
         raise OtherVersionError(
             f"{checkpoint} was written by another version of this library (checkpoint format {written_format}, "
-            f"expected {FORMAT}), which this one cannot continue bit for bit; finish the run with that version, or "
+            f"expected {FORMAT}), so this version cannot continue it bit for bit; finish the run with that version, or "
             "train again"
         )
     with raising_damaged_file(str(checkpoint / STATE)):

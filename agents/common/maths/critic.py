@@ -98,8 +98,8 @@ def expectile_loss(error: Tensor, expectile: float) -> Tensor:
 def implicit_targets(batch: Batch, nets: Any, rho: float) -> dict[str, Tensor]:
     r"""Return the targets of implicit Q-learning, computed without any actions outside the data.
 
-    The critics' target is :math:`y = R + \gamma^H M\,V(s')`; the value's is :math:`Q'_{pess}(s, a)` at dataset actions.
-    Source: Kostrikov, Nair and Levine, Implicit Q-Learning, arXiv 2110.06169.
+    The critics' target is :math:`y = R + \gamma^H M\,V(s')`; the state value's target is :math:`Q'_{pess}(s, a)` at
+    dataset actions. Source: Kostrikov, Nair and Levine, Implicit Q-Learning, arXiv 2110.06169.
 
     :param batch: the batch.
     :param nets: ``critic_target`` and ``value``.
