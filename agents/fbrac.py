@@ -26,7 +26,7 @@ from agents.core import (
 
 
 class FBRAC(Method):
-    r"""One flow is behaviour model and policy: it clones the data and maximises Q through all its Euler steps.
+    r"""One flow is both behaviour model and policy: it clones the data and maximises Q through all its Euler steps.
 
     .. math:: L = L_{TD} + L_{FM}(v) - \frac1w\,\mathbb{E}\,\bar Q(s, \mathrm{ODE}(s, z; v))
 

@@ -291,7 +291,7 @@ def _actions(model: Any, batch: Batch, seed: int) -> Tensor:
 
 
 def _action_distance(model: Any, seed: int) -> float:
-    """Return the distance of the policy's actions from the data's, relative to that between two actions of the data."""
+    """Return the distance of the policy's actions from the data's, divided by that between two dataset actions."""
     generator = torch_generator(Purpose.EVALUATION_START, seed)
     starts = torch.randint(model.replay_buffer.dataset_size, (ROWS,), generator=generator)
     batch = _batch(model, starts.to(model.replay_buffer.dones.device))

@@ -41,8 +41,8 @@ class MeanFlowQL(Method):
         - \mathbb{E}\,\bar Q(s, \mathrm{clip}\,g(s, e, 1)) + L_{bound}, \quad y = x + (t-1)(e-a) - t\,\tfrac{dg}{dt}
 
     Source: Wang et al., arXiv 2511.13035, and the authors' code (github.com/HiccupRL/MeanFlowQL,
-    ``agents/meanflowql.py``). Differs in: the network is this library's, not a transformer; w, the learning rate and
-    the bound on the gradient are constants, the same for all networks; action chunks.
+    ``agents/meanflowql.py``). Differs in: the network is this library's, not a transformer; w is constant; all
+    networks share one learning rate and one bound on the gradient norm, if any; action chunks.
     """
 
     flow_weight: float = setting(

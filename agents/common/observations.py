@@ -150,7 +150,7 @@ class ObservationLayout:
         return torch.cat(columns, -1)
 
     def refuse_unknown_values(self, observations: Any, noun: str = "an observation") -> None:
-        """Raise for discrete values and pixels outside their space, which a cast would change silently.
+        """Raise for discrete values and pixels outside their space: a cast would change them silently.
 
         :param observations: arrays (n, ...), or a dict of them.
         :param noun: what the message calls them.
@@ -238,8 +238,8 @@ def crop_images(
     """Shift the images of a batch at random.
 
     :param batch: the batch.
-    :param noise: uniform noise: ``crop`` (S,) decides whether images are shifted, ``crop_y`` and ``crop_x`` (S, B) by
-        how much.
+    :param noise: uniform noise: ``crop`` (S,) decides whether a replica's images are shifted, ``crop_y`` and
+        ``crop_x`` (S, B) by how much.
     :param probability: probability of a shift.
     :param layout: layout of the observations.
     :return: the batch with shifted observations.

@@ -187,7 +187,7 @@ def check_actions(subject: Subject, number: int) -> str:
     share = min((actions * sign > MODE / 2).mean() for sign in (-1, 1))
     if not share >= MIN_MODE_SHARE:
         raise ViolationError(
-            f"of the sampled actions {share:.0%} are near one of the two modes of the data, expected at least "
+            f"{share:.0%} of the sampled actions are near the rarer of the data's two modes, expected at least "
             f"{MIN_MODE_SHARE:.0%}; a flow clones both modes, whereas a mean is between them"
         )
     return f"{share:.0%} or more near each mode of the data (at least {MIN_MODE_SHARE:.0%})"

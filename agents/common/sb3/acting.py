@@ -147,7 +147,8 @@ class ActingPolicy(BasePolicy):
         :param state: state from the previous call; None samples new chunks.
         :param episode_start: whether an episode has just started, (B,); its old chunk is then discarded.
         :param deterministic: whether to use fixed noise: zero for normal noise or, with best-of-n, N constant samples.
-        :return: actions in the environment's units, and the state for the next call (None if H is 1).
+        :return: actions in the environment's units, and the state for the next call (None if one action of each chunk
+            is executed).
         :raises ValueError: if an observation has the wrong shape or names, is not finite, or is an (observation, info)
             pair.
         """

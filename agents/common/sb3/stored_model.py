@@ -160,7 +160,7 @@ class StoredModel(TrainedModel):
     def _read_attributes(
         cls, saved: ModelFile, custom_objects: Mapping[str, Any], replacements: dict[str, Any]
     ) -> dict[str, Any]:
-        """Return the attributes of a saved model with their replacements, see :meth:`load`."""
+        """Return the attributes of a saved model, with those that the caller replaces; see :meth:`load`."""
         if "policy_kwargs" in replacements:
             _require_same_policy_kwargs(replacements.pop("policy_kwargs"), saved)
         for name in replacements:

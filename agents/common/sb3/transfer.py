@@ -155,7 +155,7 @@ def check_samples(policy: FlowPolicy, buffer: SequenceReplayBuffer) -> None:
 
     :param policy: policy whose networks include the flow.
     :param buffer: buffer with the dataset.
-    :raises ValueError: if samples are further from the dataset's actions than noise is.
+    :raises ValueError: if samples are at least 1.1 times as far from the dataset's actions as noise is.
     """
     device = policy.device if buffer.placement.on_device else "cpu"
     batch = buffer.draw(SAMPLED_ROWS, None, torch_generator(Purpose.CHECKS, 0, 3, device=device))
