@@ -154,9 +154,10 @@ def start_text(algorithms: Mapping[str, Mapping[str, Any]], link: str = "{name} 
     for use, id in START_WITH.items():
         written[use] = link.format(id=id, name=algorithms[id]["published_name"])
     return (
-        f"Start with {written['offline']} offline, {written['offline to online']} offline and then online, "
-        f"{written['online']} online from the first step. Scores of SQAM and TRQAM are for `--profile trqam`. Train "
-        f"{written['baseline']} too: it ignores rewards, so a method that does not beat BC learns nothing from rewards."
+        f"Start with {written['offline']} offline, {written['offline to online']} offline and then online, or "
+        f"{written['online']} online from the first step. Scores of SQAM and TRQAM were obtained with `--profile "
+        f"trqam`. Train {written['baseline']} too: it ignores rewards, so a method that does not beat BC learns "
+        "nothing from rewards."
     )
 
 
