@@ -71,7 +71,7 @@ class TRQAM(AdjointMatching):
         default=2.0,
         reference="kl_clip_coef",
         above=0,
-        doc="Factor c: a KL enters the average clipped to c times the budget.",
+        doc="Factor c: the average uses the KL clipped to c times the budget.",
     )
     freeze_base: bool = setting(
         default=False,

@@ -114,7 +114,7 @@ class ValueFlows(Method):
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return the flows of returns and the behaviour flow."""
-        # a return is one more input
+        # a return is an additional input
         returns = critic(time=True, network=ReturnFlow, width=lambda actions: actions + 1)
         return {"critic": returns, "behaviour": velocity_field(role="behaviour")}
 

@@ -65,7 +65,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
             tables = read_runs(args.paths, finished)
             live.update(show_states(tables), refresh=True)
     if not console.is_terminal:
-        console.line()  # Rich ends the last line only in a terminal
+        console.line()  # outside a terminal, Rich does not end the last line
     states = tables.runs["state"].value_counts().to_dict()
     hint = f"zoo compare {paths} -o report/"
     # this column is `data-...` for a run without an environment, and empty for an unreadable run

@@ -168,7 +168,7 @@ def read_model_file(source: Source) -> ModelFile:
         members = {member: archive.read(member) for member in archive.namelist()}
         described = dict(json.loads(archive.read(ATTRIBUTES)))
         if not isinstance(described.get("algorithm_id"), str):
-            raise DamagedFileError(name, "it names no algorithm")
+            raise DamagedFileError(name, "it does not name an algorithm")
         return ModelFile(name, members, described, described["algorithm_id"])
 
 

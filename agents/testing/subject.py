@@ -92,7 +92,7 @@ LEARNING: dict[str, Any] = {
     "learning_rate": "lin_3e-3",
     # large, so that target networks converge in few updates
     "tau": 0.05,
-    # 0, since pessimism would lower the known values
+    # 0, since pessimism would lower the learnt values
     "rho": 0.0,
 }
 UPDATES = 600

@@ -120,7 +120,7 @@ def test_code_among_the_tensors_is_not_run(tmp_path):
 
 
 def test_a_model_that_names_no_algorithm_is_refused(tmp_path):
-    with refuses("it names no algorithm"):
+    with refuses("it does not name an algorithm"):
         agents.load(rewrite(saved(tmp_path), algorithm_id=None))
 
 

@@ -65,7 +65,7 @@ def find_algorithm(id: str) -> registry.Entry:
         raise UsageError(f"`{id}` cannot be imported: {type(error).__name__}: {error}") from error
     if entry.id in SB3:
         raise UsageError(
-            f"algorithm id `{entry.id}` is taken by SB3's; register {id} with another id"
+            f"algorithm id `{entry.id}` belongs to an SB3 algorithm; register {id} with another id"
         )
     return entry
 

@@ -87,7 +87,7 @@ def load_custom(
     check_fit(source, content, env_name(env), spaces, action_range)
     arrays = compact(content)
     if action_range is not None:
-        # convert to the environment's units; otherwise two action ranges could have the same fingerprint
+        # convert to the environment's units; otherwise data with different action ranges could have equal fingerprints
         low, high = action_range
         _, action_space = spaces
         shares = (arrays["actions"] - np.float32(low)) / np.float32(high - low)

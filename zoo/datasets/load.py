@@ -183,7 +183,7 @@ def load_shards(
 ) -> Dataset:
     """Return a dataset of several files; files that are not converted yet are converted first.
 
-    :param settings: options that affect the content besides the files, including ``dataset_size`` and ``sparse``.
+    :param settings: options that affect the content, besides the files, e.g. ``dataset_size`` and ``sparse``.
     """
     name = parse_env_name(env_name)
     size = settings["dataset_size"]

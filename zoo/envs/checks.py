@@ -33,7 +33,7 @@ class ReturnError(ValueError):
 
     :param problem: the expected and the actual value.
     :param remedy: a wrapper that corrects it.
-    :param is_form: whether the type or shape is wrong. This occurs with any action; NaN may need unusual actions.
+    :param is_form: whether the type or shape is wrong, which any action reveals; NaN may need unusual actions.
     """
 
     def __init__(self, problem: str, remedy: str, is_form: bool = True) -> None:
@@ -220,7 +220,7 @@ def read_observation(space: spaces.Space[Any], observation: Any, name: str = "ob
     elif not isinstance(space, spaces.Box) and not space.contains(array):
         raise ReturnError(
             f"{name} must be one of {space}, got {array.tolist()}",
-            "in a `gymnasium.ObservationWrapper`, number the choices as the space does",
+            "convert it to the space's numbering in a `gymnasium.ObservationWrapper`",
         )
     # `astype` copies even if the dtype is the same; the environment may reuse its array
     return array.astype(dtype)

@@ -526,7 +526,7 @@ def find_run(logs: Path, algo: str, env: str) -> Path:
 
 def _required(env: str | None, path: Path) -> str:
     if env is None:
-        raise UsageError(f"{path} names no environment; pass --env")
+        raise UsageError(f"{path} does not name an environment; pass --env")
     return env
 
 

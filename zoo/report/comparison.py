@@ -291,7 +291,7 @@ def by_domain(environments: Iterable[str]) -> dict[str, list[str]]:
 
 
 def places_of(environments: Iterable[str]) -> list[str]:
-    """Return a text for each domain: the name of its only environment, or the number of its tasks."""
+    """Return a label for each domain: the name of its only environment, or the number of its tasks."""
     texts = []
     for domain, names in by_domain(environments).items():
         text = short_name(names[0])

@@ -258,7 +258,7 @@ def explaining_damage(path: Path, kind: str) -> Iterator[None]:
     except UsageError:
         raise
     except Exception as error:
-        # a library may name the path too, several times
+        # the library's message may contain the path too, several times
         problem = one_line(error).rpartition(f"'{path}': ")[-1].rstrip(".")
         raise UsageError(
             f"{path} cannot be read as {kind}: {problem}; if it is damaged, download or create it again"
