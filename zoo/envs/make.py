@@ -250,7 +250,7 @@ def _run_episode(
     """Simulate the start of an episode, whose seed and actions depend only on its number.
 
     :param max_rows: maximum number of rows, including the reset.
-    :return: the numbers that the reset and each step returned, one array for each.
+    :return: the numbers that the reset and each step returned, one array per call.
     """
     # a copy, so that samples which users take from the environment's own space do not change
     space = copy.deepcopy(env.action_space)
