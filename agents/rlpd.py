@@ -37,7 +37,7 @@ class RLPD(Method):
 
     Source: Ball et al., Efficient Online Reinforcement Learning with Offline Data, arXiv 2302.02948. Differs in, as in
     the comparison of arXiv 2601.14234: action chunks; mean minus ``rho`` standard deviations of ten critics, not the
-    minimum of two random ones; one update per step; no entropy in the TD target; optional cloning.
+    minimum of two randomly chosen critics; one update per step; no entropy in the TD target; optional cloning.
     """
 
     bc_weight: float = setting(
