@@ -163,8 +163,8 @@ def warnings(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]
         yield f"{len(skipped)} of {len(runs)} run folders are unfinished or excluded."
     if any(method.tally().failed for method in methods.values()):
         yield (
-            "Failed runs (‡) count with their last evaluation after step 0, carried forward to the end; without such "
-            "an evaluation, a failed run has no score."
+            "The last evaluation of a failed run (‡) is carried forward to the end; a failed run that was evaluated "
+            "only at step 0 has no score."
         )
     yield from _unlike_runs(shown)
     for comparison in comparisons:

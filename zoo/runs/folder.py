@@ -190,7 +190,7 @@ class RunFolder:
             record = _read_record(_SEED.sub("seed: 0", text))
             for seed in _SEED.findall(
                 text
-            ):  # a file that `write_config` did not write may have no match
+            ):  # there may be no match in a file not written by `write_config`
                 record = replace(record, seed=int(seed))
         return record
 

@@ -103,7 +103,7 @@ def test_report_says_what_failed_runs_count_for(tmp_path, monkeypatch):
     words = f"{logs} --reps 50 -o {report}"
     assert compare.main(words.split()) == 0
     page = (report / "report.html").read_text()
-    assert "Failed runs (‡) count with their last evaluation" in page
+    assert "The last evaluation of a failed run (‡) is carried forward" in page
     numbers = json.loads((report / "results.json").read_text())
     offline = numbers["offline"]
     tally = {"started": 6, "finished": 3, "failed": 3}
