@@ -58,7 +58,7 @@ class FQE(Method):
 
     @classmethod
     def of(cls, policy: Any, **settings: Any) -> Self:
-        """Return the evaluation of a policy; settings override the defaults."""
+        """Return an instance that evaluates a policy; settings override the defaults."""
         evaluated = policy.method
         # the critics need the values with which the policy was built
         shared = ("gamma", "flow_steps", "frame_stack", "encoder", "precision")

@@ -115,7 +115,7 @@ class IQL(Method):
             batch, targets["value"], batch.valid, nets, self.expectile, info
         )
         mean = nets.actor(batch.observations)
-        # the Gaussian's standard deviation is 1, regardless of the noise in acting
+        # the Gaussian's standard deviation is 1, regardless of the noise when acting
         log_prob = -0.5 * (
             (mean - batch.actions).square().sum(-1) + mean.shape[-1] * math.log(2 * math.pi)
         )

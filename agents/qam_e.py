@@ -24,7 +24,7 @@ from agents.qam import QAM
 
 
 class QAME(QAM):
-    r"""QAM whose action is edited within a bound by a soft actor-critic.
+    r"""QAM with a soft actor-critic that edits actions within a bound.
 
     .. math:: a = \mathrm{clip}(\mathrm{ODE}(s, z; v_f) + c\,e),
         \quad e \sim \pi_{edit}(\cdot\mid s, a_{flow}) \in (-1, 1)^D

@@ -1,4 +1,4 @@
-"""QGF: Q-guided flow, a cloned flow that the critic guides only in acting."""
+"""QGF: Q-guided flow, a cloned flow that the critic guides only when acting."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from agents.core import (
 
 
 class QGF(Method):
-    r"""A flow is cloned, values are learnt from the data alone, and Q's gradient is added to the velocity in acting.
+    r"""A flow is cloned, values are learnt from the data alone, and Q's gradient is added to the velocity when acting.
 
     The gradient is taken at the clean action that one long step would reach, and added at the flow's current state:
 

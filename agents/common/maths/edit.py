@@ -106,7 +106,7 @@ def edit_losses(
     """
     mean, log_std = nets.edit(batch.observations, flow_actions)
     sample, log_prob = tanh_gaussian_sample(mean, log_std, noise)
-    # clipped as in acting, so that the critics never evaluate actions outside the bounds
+    # clipped as when acting, so that the critics never evaluate actions outside the bounds
     actions = (flow_actions + edit_scale * sample).clamp(-1, 1)
     return {
         "q": -nets.frozen.critic(batch.observations, actions).mean((1, 2)),
