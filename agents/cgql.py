@@ -37,8 +37,8 @@ class CGQL(Method):
     .. math:: \dot x = v_\beta(s, x, t) + \frac{w}{t}\left[(1-t)\,\tau\,\nabla_x \bar Q(s, x, 1) + x\right], \qquad
         L = L_{TD} + L_{FM}(v_\beta)
 
-    The first step, at t = 0, is not guided. The critic has the flow time as another input; here this time is always 1,
-    that of clean actions. Source: the classifier-guidance baselines of Li and Levine, arXiv 2601.14234; classifier
+    The first step, at t = 0, is not guided. The critic also receives the flow time; here this time is always 1,
+    the time of clean actions. Source: the classifier-guidance baselines of Li and Levine, arXiv 2601.14234; classifier
     guidance: Dhariwal and Nichol, arXiv 2105.05233. Differs in: nothing; the defaults reproduce the authors' code.
     """
 
@@ -80,7 +80,7 @@ class CGQL(Method):
         return {"bc_x0": normal(), "bc_t": uniform()}
 
     def guide_time(self, t: float) -> float:
-        """Return the time at which the critic is evaluated for guidance at time t: always 1, that of clean actions."""
+        """Return the time at which the critic is evaluated for guidance at time t: always 1, as for clean actions."""
         return 1.0
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:

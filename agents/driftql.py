@@ -77,7 +77,7 @@ class DriftQL(Method):
         reference="noise_dim",
         at_least=1,
         fixed=BUILT_INTO_NETWORKS,
-        doc="Number of dimensions of the policy's noise; None: that of an action chunk.",
+        doc="Number of dimensions of the policy's noise; None: as many as an action chunk has.",
     )
     ensemble_size: int = setting(default=2)
     rho: float = setting(default=1.0, reference="q_agg", search=choice(0.0, 1.0))

@@ -41,7 +41,7 @@ class DSRL(Method):
     with stop-gradients as in soft actor-critic. Source: Wagenmaker et al., Steering Your Diffusion Policy with Latent
     Space Reinforcement Learning, arXiv 2506.15799, the variant with noise aliasing, in the form of the baseline of Li
     and Levine, arXiv 2601.14234. Differs in: nothing; as in that baseline, the TD target has no entropy bonus, and the
-    entropy is that of y, not of c y.
+    entropy term uses the density of y, not of c y.
     """
 
     noise_scale: float = setting(

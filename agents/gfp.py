@@ -27,7 +27,7 @@ from agents.fql import FQL
 
 
 class GFP(FQL):
-    r"""A flow clones dataset actions that are better than those of a one-step policy distilled from the flow.
+    r"""A flow clones dataset actions that are better than the actions of a one-step policy distilled from the flow.
 
     .. math:: g = \mathrm{softmax}_{a,\,\mu(s, z)}\big(\tfrac\lambda\eta \bar Q'(s, \cdot)\big)_a,\qquad
         \lambda^{-1} = \mathbb{E}|\bar Q(s, \mu(s, z))|
@@ -62,7 +62,7 @@ class GFP(FQL):
     target: Literal["policy", "mean"] = setting(
         default="policy",
         reference="target_agg",
-        doc="Value in the TD target: that of the `policy`'s next action, or the `mean` over the"
+        doc="Value in the TD target: the value of the `policy`'s next action, or the `mean` over the"
         " next actions of the policy and of the flow.",
     )
     rival: Literal["policy", "smaller"] = setting(

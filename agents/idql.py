@@ -85,7 +85,7 @@ class IDQL(Method):
         return {
             "critic": critic(),
             "value": state_value(),
-            # the weight decay is optax's default; that of PyTorch's AdamW is 0.01
+            # the weight decay is optax's default; PyTorch's AdamW has 0.01
             "denoiser": noise_predictor(
                 target=True,
                 tau=self.policy_tau,

@@ -31,7 +31,7 @@ def of_set(published: str, name: str) -> bytes:
 
 
 def fidelity() -> bytes:
-    """Return a figure of our success minus that of the authors' code, with 90% intervals, as SVG."""
+    """Return a figure of our success minus the success of the authors' code, with 90% intervals, as SVG."""
     page = (ROOT / "results" / "reference_ranks.md").read_text(encoding="utf-8")
     fresh = page.partition("## Fresh seeds\n")[2].strip().partition("\n\n")[0]
     row = re.compile(

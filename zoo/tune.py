@@ -1,7 +1,7 @@
 """Search for an algorithm's best settings on an environment with Optuna; every trial is a training run.
 
 The score of a trial is the mean over its seeds in the last evaluation, never in the best one. A study's seeds and
-evaluation episodes are not those of a report: to compare methods, train with new seeds and the default --eval-seed.
+evaluation episodes differ from a report's: to compare methods, train with new seeds and the default --eval-seed.
 """
 
 import argparse

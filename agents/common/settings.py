@@ -305,7 +305,7 @@ class Configurable:
     """Hint for callers that pass positional arguments."""
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Collect inherited settings and those of the class."""
+        """Collect the inherited settings and the class's own."""
         super().__init_subclass__(**options)
         inherited: dict[str, Setting] = {}
         # bases that come earlier in the method resolution order override later ones

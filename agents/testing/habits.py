@@ -32,7 +32,7 @@ Findings = Iterator[tuple[str, str]]
 def find_habits(
     method: Method, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
 ) -> dict[str, list[str]]:
-    """Call an algorithm's hooks as updates and acting do, and look for mistakes.
+    """Call an algorithm's hooks as training and acting call them, and look for mistakes.
 
     :param method: the algorithm; it is not changed.
     :param observation_space: space of its networks' input, a Box with one axis.
@@ -57,7 +57,7 @@ def evaluate(trial: Trial, **changes: Tensor) -> dict[str, Tensor]:
     """Return the losses by name, with their graphs, and the actions under the name ``act``.
 
     :param trial: the algorithm, its batch and its noise.
-    :param changes: tensors that replace those of the batch.
+    :param changes: tensors that replace the batch's tensors of the same names.
     :return: name -> losses (S,), and the actions.
     """
     method, nets = trial.policy.method, trial.policy.nets
@@ -90,7 +90,7 @@ def _other_weights(module: nn.Module, replicas: slice) -> Iterator[None]:
 
 
 def find_uncalled(trial: Trial) -> Findings:
-    """Find methods that are never called and whose names resemble those of a base class."""
+    """Find methods that are never called and whose names resemble names of a base class's methods."""
     bases = type(trial.policy.method).__mro__
     sources = ""
     for base in bases[:-1]:

@@ -337,7 +337,7 @@ def run_checks(
     :param settings: settings that override the checks' small settings.
     :param skip: names of checks to leave out.
     :yields: the outcome of each check, as soon as it is known.
-    :raises ValueError: if a name is not that of a check.
+    :raises ValueError: if a name is not the name of a check.
     """
     # names are looked up first, since the checks may take a minute
     require_names([*skip, *method.fails_by_design])

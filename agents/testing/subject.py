@@ -116,7 +116,7 @@ class Subject:
     """An algorithm under test.
 
     :param method: the algorithm.
-    :param settings: settings that override those of the checks, e.g. if the algorithm learns too slowly by default.
+    :param settings: settings that override the checks' own, e.g. if the algorithm learns too slowly by default.
     """
 
     def __init__(self, method: type[Method], settings: Mapping[str, Any]) -> None:

@@ -237,8 +237,8 @@ class PhaseScores:
     def coverage(self) -> dict[str, list[str]]:
         """Return method -> the tasks on which it has scores.
 
-        A domain's published mean covers those of the domain's tasks on which some method has scores of its own, or all
-        of the domain's tasks if no method has any.
+        A domain's published mean covers the domain's tasks on which some method has a score for that task alone, or
+        all of the domain's tasks if there is no such task.
         """
         result = {method: sorted(tasks) for method, tasks in self.single.items()}
         evaluated = {*self.runs["environment"], *self.means["environment"]}

@@ -249,7 +249,7 @@ def _has_failed(runs: pd.DataFrame) -> pd.Series:
 
 
 def read_references(words: Sequence[str], tables: RunTables) -> References:
-    """Return the references that the runs recorded, overridden by those of the command line.
+    """Return the references that the runs recorded, overridden by the command line's references.
 
     :param words: references of the command line, each ``ENV=LOW,HIGH``.
     """

@@ -58,7 +58,7 @@ class Curve:
     def table(self) -> pd.DataFrame:
         """Return a table with columns ``value``, ``low`` and ``high``; bounds are NaN without an interval."""
         low, high = self.bounds
-        # the same tolerance as that of `math.isclose` in `estimate`
+        # the tolerance of `math.isclose` in `estimate`
         has_width = ~np.isclose(low, high, rtol=1e-9, atol=0)
         low, high = np.where(has_width, self.bounds, np.nan)
         return pd.DataFrame({"value": self.points, "low": low, "high": high})

@@ -322,7 +322,7 @@ def _read_record(text: str) -> RunRecord:
 def with_evaluation(
     history: Evaluations, timesteps: int, phase: int, results: EpisodeResults, replica: int = 0
 ) -> Evaluations:
-    """Append an evaluation to those of one seed; the arrays are named as in Stable-Baselines3's ``EvalCallback``.
+    """Append an evaluation to one seed's evaluations; the arrays are named as in Stable-Baselines3's ``EvalCallback``.
 
     Row t of every array is one evaluation. Arrays of shape (T,) are ``timesteps`` and ``phase`` (0 offline, 1 online).
     Arrays of shape (T, episodes) are ``results`` (returns), ``ep_lengths``, ``episode_seeds`` and, once success is the

@@ -159,7 +159,7 @@ def result_of(
 ) -> dict[str, Any]:
     """Return the printed result of one finished run.
 
-    Success and return are those of the run's last evaluation, or None if unknown.
+    Success and return are from the run's last evaluation, or None if unknown.
 
     :param run: folder of the run.
     :param scoring: rule of the run; with reference scores, the result includes the normalised return.

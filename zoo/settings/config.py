@@ -191,7 +191,7 @@ def _check(
     entry: Entry, values: Mapping[str, Any], device: str
 ) -> tuple[RunSettings, Method | None, dict[str, Any]]:
     """Check every type and range; return the run's settings, the algorithm, and all settings of the algorithm."""
-    remaining = dict(values)  # settings of the algorithm, after those of the run are removed
+    remaining = dict(values)  # the algorithm's settings, after the run's settings are removed
     with as_usage_error(TypeError, ValueError, RuntimeError):
         declared = settings_of(entry.algorithm)
         names = RunSettings.declared().keys() - (declared.keys() - _SHARED_NAMES)

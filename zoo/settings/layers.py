@@ -261,7 +261,7 @@ def read_files(
 ) -> tuple[list[File], list[File]]:
     """Read the settings files that may apply to an algorithm in a profile, lowest precedence first.
 
-    :param profile: name of the profile; its entries override those of the default profile.
+    :param profile: name of the profile; its entries override the default profile's.
     :param conf: a file of the user, which overrides all shipped files.
     :param settings: names of the algorithm's settings; other settings of a profile are omitted.
     :return: shipped files, and files of the user.

@@ -101,7 +101,7 @@ def as_program(
     """
 
     def main(arguments: Sequence[str] | None = None) -> int:
-        """Run the program with some arguments, by default those of the command line; return its exit code."""
+        """Run the program with some arguments, by default the command line's; return its exit code."""
         parser = make_parser()
         words = list(sys.argv[1:] if arguments is None else arguments)
         args = parser.parse_args(words)
@@ -114,7 +114,7 @@ def as_program(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``zoo PROGRAM ...`` with some arguments, by default those of the command line; return its exit code."""
+    """Run ``zoo PROGRAM ...`` with some arguments, by default the command line's; return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         lines = ["usage: zoo PROGRAM [arguments], zoo --version; programs:"]

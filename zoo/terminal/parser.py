@@ -182,7 +182,7 @@ def flag(doc: str, *aliases: str, default: Any = None, **options: Any) -> Any:
     :param doc: help text of the flag.
     :param aliases: other names, e.g. ``-f``.
     :param default: default of the field, or ``MISSING``.
-    :param options: options of argparse, which override those of the field's type. Further options: ``section``, the
+    :param options: argparse options, which override the options implied by the type. Further options: ``section``, the
         title of a group of flags that starts with this flag; ``either``, a name that mutually exclusive flags share.
     """
     return field(default=default, metadata={"aliases": aliases, "help": doc, **options})

@@ -118,8 +118,8 @@ def compiling() -> Iterator[None]:
     """Inside the block, mask signals that stop a run, and compile each graph to one C++ file.
 
     The compiler's processes inherit the signal mask. Slurm and terminals send signals to the whole process group, and
-    an unmasked signal would end the compiler. The update would then run uncompiled, and its last digits would differ
-    from those of the resumed run.
+    an unmasked signal would end the compiler. The update would then run uncompiled, and its results would differ
+    from the resumed run's in the last digits.
     """
     callers_mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:

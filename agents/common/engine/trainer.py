@@ -404,7 +404,7 @@ class Trainer:
         return UpdatePlan(noise, sizes, trained, self._clip_groups(trained), polyak_pairs, buffers)
 
     def _clip_groups(self, parameters: list[Tensor]) -> ClipGroups:
-        """Return which parameters are clipped together: those of each network with `max_grad_norm`, and all others."""
+        """Return the groups of parameters clipped together: one per network with `max_grad_norm`, and the rest."""
         bounds: dict[int, tuple[str, float | None]] = {}
         for name, spec in self.specs.items():
             bound = spec.training.max_grad_norm

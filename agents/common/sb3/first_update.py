@@ -46,7 +46,7 @@ class Trial(NamedTuple):
 def check_first_update(
     method: Method, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
 ) -> Trial:
-    """Call an algorithm's hooks as an update and acting do, and set `hooks_checked`.
+    """Call an algorithm's hooks as an update and acting call them, and set `hooks_checked`.
 
     :param method: the algorithm; only `hooks_checked` changes.
     :param observation_space: space of its networks' input, a Box with one axis.

@@ -224,7 +224,7 @@ class FlowPolicy(ActingPolicy):
         """Load the state of an optimiser; the policy keeps its own options, such as weight decay.
 
         :param saved: state dict of an optimiser.
-        :raises ValueError: if the saved parameter groups differ from those of the policy.
+        :raises ValueError: if the saved parameter groups differ from the policy's.
         """
         groups, saved_groups = self.optimizer.param_groups, saved["param_groups"]
         networks = [group.get("network", "all others") for group in groups]
@@ -322,7 +322,7 @@ class FlowPolicy(ActingPolicy):
     def load(
         cls, path: str | Path, device: torch.device | str = "auto", *, trust: bool = False
     ) -> Self:
-        """Load a policy without executing code from the file; its actions are identical to those of the saved one.
+        """Load a policy without executing code from the file; its actions are identical to the saved policy's.
 
         :param path: a saved policy.
         :param device: device of the policy, or the CPU if that device is not available.
