@@ -63,14 +63,18 @@ def test_a_class_that_is_not_registered_is_refused():
 
 @pytest.mark.parametrize(
     ("id", "owner"),
-    [("fql", "agents.FQL"), ("taken", ".*First"), ("sac", "SB3's")],
+    [
+        ("fql", "is taken by agents.FQL"),
+        ("taken", "is taken by .*First"),
+        ("sac", "belongs to an SB3 algorithm"),
+    ],
 )
 def test_an_id_that_is_taken_is_refused_with_its_owner(id, owner, write_agent):
     agents.register("taken", paper="", published_name="")(type("First", (QAM,), {}))
     code = "import agents\nfrom agents.qam import QAM\n"
     code += f"@agents.register({id!r}, paper='', published_name='')\nclass Mine(QAM): pass\n"
     write_agent(code)
-    with refuses(f"algorithm id `{id}` is taken by {owner}", UsageError):
+    with refuses(f"algorithm id `{id}` {owner}", UsageError):
         load_config(TrainRequest(algo="an_agent:Mine"))
 
 

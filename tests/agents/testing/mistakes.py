@@ -37,7 +37,7 @@ MISTAKES = {
         "default=1.0, at_least=0,",
         "default=1.0, at_least=0, search=agents.linear_range(-1, 5),",
         "hooks",
-        r"search of `beta`.* >= 0, got -1",
+        r"search range of `beta`.* >= 0, got -1",
     ),
     "gradient that is no number": Mistake(
         'targets["td"], batch.valid),',
@@ -124,8 +124,8 @@ MISTAKES = {
         '            "climb": -nets.critic(batch.observations, flow(noise["bc_x0"], 0.0)).mean((1, 2)),\n'
         '            "bc": flow_matching_loss',
         "gradients",
-        r"loss `climb` trains `critic` and `flow`; use `nets\.frozen` for networks that are not to be "
-        r"trained by it, e\.g\. `nets\.frozen\.critic\(\.\.\.\)`",
+        r"loss `climb` trains `critic` and `flow`; use `nets\.frozen` for networks that this loss "
+        r"must not train, e\.g\. `nets\.frozen\.critic\(\.\.\.\)`",
     ),
     "unregistered network": Mistake(
         "    def networks(self):\n",
