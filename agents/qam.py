@@ -114,8 +114,7 @@ class AdjointMatching(Method):
     def terminal_adjoint(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
         """Return the terminal adjoint a_K = -tau dQ/dx, (S, B, D), at x_K; Q is the critics' mean."""
         critic = nets.critic_target if self.target_gradient else nets.frozen.critic
-        # clipped inside the gradient, which is therefore zero for coordinates outside the action
-        # bounds
+        # the differentiated function clips the actions, so the gradient is zero for coordinates outside the bounds
         bound = 1.0 if self.clip_adjoint else math.inf
         # (2) is linear in a_K, so the weight scales every a_i
         return -self.inverse_temperature * action_gradient(

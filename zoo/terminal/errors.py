@@ -33,8 +33,8 @@ def handling_signals(handler: Callable[[int, FrameType | None], None]) -> Iterat
 class StopSignal:
     """Turns the signals of `STOP_SIGNALS` into a request to stop after the current step.
 
-    Ctrl-C after an earlier signal interrupts immediately. Other signals never do, because a cluster and the parent
-    process may each send one.
+    Ctrl-C after an earlier signal interrupts immediately. A second signal of another kind does not, because a cluster
+    and the parent process may each send one for the same stop.
 
     :param message: logged once, when the program first asks whether a signal was received.
     """
