@@ -163,7 +163,7 @@ def _new(args: argparse.Namespace) -> dict[str, Any]:
         raise UsageError(
             f"the name must be lower case with underscores, e.g. `my_agent`, got {name!r}"
         )
-    # a package of that name would hide the module, or be hidden by it
+    # a package with the name of an existing module would hide that module, or be hidden by it
     if name in (*algorithm_ids(), *ALIASES) or importlib.util.find_spec(name) is not None:
         raise UsageError(
             f"`{name}` is the name of an algorithm or a module; choose another name, e.g. `my_{name}`"

@@ -1,4 +1,4 @@
-"""Multi-layer perceptrons with stacked parameters, the precision of matrix products, and velocity fields.
+"""Multi-layer perceptrons with stacked parameters; also the precision of matrix products, and velocity fields.
 
 One set of tensors contains the parameters of many independent networks. Parameters have leading axes, called ``stack``
 below: (S,) for one network per replica, (S, E) for an ensemble of E members per replica. Inputs have the same leading

@@ -103,7 +103,7 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
 
         for _ in range(len(weights) // 3):  # stages
             x = convolve(x)
-            # padding as in the references: before a side, one row if its length is odd; the rest after it
+            # as in the references, an axis of odd length is padded by one at its start; other padding is at its end
             x = F.max_pool2d(x, 3, 2, padding=(x.shape[-2] % 2, x.shape[-1] % 2), ceil_mode=True)
             x = x + convolve(convolve(x.relu()).relu())
         return x.relu().unflatten(1, (groups, -1)).transpose(0, 1).flatten(2)

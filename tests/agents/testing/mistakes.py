@@ -171,7 +171,7 @@ MISTAKES = {
         "    def after_update(self, nets, info):\n        self.seen = getattr(self, 'seen', 0) + 1\n\n"
         f"{HOOKS}\n        noise = {{**noise, 'action': noise['action'] + getattr(self, 'seen', 0)}}",
         "saving",
-        r"a loaded model samples other actions than the saved one; `act` may depend on settings",
+        r"a loaded model samples other actions than the saved one; `act` may depend only on settings",
     ),
     "numbers too fine for bfloat16": Mistake(
         'targets["td"], batch.valid),',

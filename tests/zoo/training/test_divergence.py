@@ -85,7 +85,7 @@ def test_a_replica_that_diverges_fails_and_others_are_untouched(
     status = status_of(failed)
     assert (status["state"], status["seed"], status["step"]) == ("failed", 5, step)
     assert status["failure"] == "diverged"
-    assert status["reason"] == f"total_loss is not finite at step {step}"
+    assert status["reason"].endswith(f" not finite at step {step}")
     with np.load(failed / "evaluations.npz") as history:
         assert history["timesteps"].tolist() == evaluated
     assert not (failed / f"{ENV}.zip").exists()
