@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# only openai-agents, whose package is also named `agents`, has this file
+# only openai-agents, whose package is also named `agents`, has a file `run.py`
 if Path(__file__).with_name("run.py").exists():
     raise ImportError(
         "openai-agents and flow-rl-zoo both install a package `agents`, and overwrite each other's files. Run `pip "

@@ -255,7 +255,7 @@ class PublishedSet:
 
     @property
     def pooled(self) -> ScoreTables:
-        """The scores; the runs of methods with the same settings count for each of these methods."""
+        """The scores, where methods with equal settings share their runs: each has all of them."""
         runs = self.scores.evaluations
         parts = [runs]
         for method, domains in self.equal_settings.items():
