@@ -38,13 +38,9 @@ class Purpose(IntEnum):
     WARM_UP = 8  # uniform actions before training
     ACTING = 9  # noise of actions in training
     REPLICAS = 10  # seeds of replicas, derived from one seed: replica
-    ENVIRONMENT = (
-        11  # randomness of an environment outside its generator, with the seed of its reset
-    )
+    ENVIRONMENT = 11  # randomness outside an environment's generator, with the seed of its reset
     EVALUATION_START = 12  # resets: episode; features and bootstrap of off-policy estimates: 0
-    EVALUATION_NOISE = (
-        13  # sampled actions: seed of the replica, episode; off-policy estimates: repetition
-    )
+    EVALUATION_NOISE = 13  # actions: the replica's seed, episode; off-policy estimates: repetition
     TRIALS = 17  # sampler of a tuning study, shared by all seeds: call
     CHECKS = 21  # dummy data of checks: number of the check
     PREDICTION = 22  # noise of `predict`

@@ -141,9 +141,8 @@ def _recording(findings: list[Result], **columns: str) -> Iterator[None]:
     :param columns: other columns of the findings.
     """
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter(
-            "always"
-        )  # otherwise Python would hide the same warning about a second file
+        # otherwise Python would hide the same warning about a second file
+        warnings.simplefilter("always")
         try:
             yield
         except BROKEN as error:

@@ -221,9 +221,8 @@ def register_dataset_only_env(
         # Include 0, which usually means no motion.
         ends = np.minimum(actions.min(0), 0), np.maximum(actions.max(0), 0)
     low, high = (np.full(actions.shape[1:], end, np.float32) for end in ends)
-    high = np.where(
-        high > low, high, low + 1
-    )  # a coordinate that never changes would have an empty range
+    # a coordinate that never changes would have an empty range
+    high = np.where(high > low, high, low + 1)
     # Otherwise Gymnasium would warn if a process registered the same data again with other limits.
     gymnasium.registry.pop(env_id, None)
     gymnasium.register(

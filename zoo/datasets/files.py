@@ -80,9 +80,8 @@ def missing_files(
 
 def make_folder(folder: Path) -> None:
     """Create a folder and its parents; raise UsageError if it cannot be created or written to."""
-    with contextlib.suppress(
-        OSError
-    ):  # the check below explains more, e.g. that a file has this name
+    # the check below explains more, e.g. that a file has this name
+    with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise UsageError(

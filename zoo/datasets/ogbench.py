@@ -127,9 +127,8 @@ def read_arrays(path: Path, spec: DatasetSpec) -> tuple[str, dict[str, Array]]:
     :raises DamagedFileError: if the file is damaged.
     :raises UsageError: for the first array that is wrong.
     """
-    digest = check_checksum(
-        path
-    )  # leaves the file in the page cache, so the disk is read only once
+    # leaves the file in the page cache, so the disk is read only once
+    digest = check_checksum(path)
     arrays = read_npz(path, required_arrays(spec))
     for name in ("observations", "actions", "terminals"):
         if arrays[name].ndim < 4:  # images remain uint8
@@ -158,10 +157,8 @@ def relabel(arrays: Mapping[str, Array], env: Any) -> tuple[Array, Array]:
     for part in pieces(rows):
         # The relabeller adds its results to this dictionary.
         labels = {name: array[part] for name, array in sources.items()}
-        with (
-            no_startup_noise(),
-            global_numpy_seed(0),
-        ):  # mazes sample a start with NumPy's generator
+        # mazes sample a start with NumPy's generator
+        with no_startup_noise(), global_numpy_seed(0):
             relabel_dataset(env.spec.id, env, labels)
         rewards[part], masks[part] = labels["rewards"], labels["masks"]
     return rewards, masks

@@ -188,9 +188,8 @@ class RunFolder:
             text = read_text(self.config)
             # with the seed replaced, records that differ only in the seed are parsed once; parsing YAML is slow
             record = _read_record(_SEED.sub("seed: 0", text))
-            for seed in _SEED.findall(
-                text
-            ):  # there may be no match in a file not written by `write_config`
+            # there may be no match in a file not written by `write_config`
+            for seed in _SEED.findall(text):
                 record = replace(record, seed=int(seed))
         return record
 
@@ -206,9 +205,8 @@ class RunFolder:
         """
         versions = _read_json(self.path / VERSIONS)
         for part in ("packages", "data"):
-            if not isinstance(
-                versions.get(part), dict
-            ):  # the file is damaged or from an earlier version
+            # the file is damaged or from an earlier version
+            if not isinstance(versions.get(part), dict):
                 versions[part] = {}
         return versions
 

@@ -123,9 +123,8 @@ def name_methods(runs: pd.DataFrame) -> pd.Series:
             texts = [f"{field}={value}" for field, value in zip(fields, variant, strict=True)]
             names[variant] = f"{label} ({', '.join(texts)})"
         finished = variants[group["problem"].isna()].unique()
-        if (
-            len(finished) == 1
-        ):  # finished runs with equal settings have the plain label, whatever unfinished runs have
+        # finished runs with equal settings have the plain label, whatever unfinished runs have
+        if len(finished) == 1:
             names[finished[0]] = str(label)
         methods[group.index] = variants.map(names)
     return methods

@@ -222,9 +222,8 @@ def _columns_of(record: RunRecord) -> dict[str, Any]:
         is not None,  # whether there is one, not its path: each seed may have its own
     }
     n_envs = (record.n_envs or 1) // len(record.all_seeds)
-    if (
-        n_envs > 1 and run.online_steps
-    ):  # with several environments, there are fewer updates per environment step
+    # with several environments, there are fewer updates per environment step
+    if n_envs > 1 and run.online_steps:
         besides["n_envs"] = n_envs
     return {
         **values,

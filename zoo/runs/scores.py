@@ -120,9 +120,8 @@ class ScoringRule:
         successes = results.any_successes if self.success_at == "any" else results.successes
         if self.success_return is not None:
             successes = (results.returns >= self.success_return).astype(np.int64)
-        elif (
-            successes is not None
-        ):  # if one episode reports success, the other episodes are failures
+        elif successes is not None:
+            # if one episode reports success, the other episodes are failures
             successes = np.where(successes == UNREPORTED, 0, successes)
         elif is_reported or self.score == "success":
             successes = np.zeros(results.returns.shape, np.int64)

@@ -227,9 +227,8 @@ class Loop(BaseCallback):
         if now - self._last_shown >= LINE_SECONDS:
             self._last_shown = now
             log.info(self._describe(now))
-        if (
-            self.model.num_timesteps == self.model.offline_steps
-        ):  # there were no environment steps yet
+        # true until the first environment step
+        if self.model.num_timesteps == self.model.offline_steps:
             self._between_steps(OFFLINE)
         return True
 
@@ -259,9 +258,8 @@ class Loop(BaseCallback):
     def _between_steps(self, phase: int) -> None:
         """Evaluate and save if due; stop the run after a signal."""
         if self.recorder.is_due:
-            with contextlib.suppress(
-                Abandoned
-            ):  # the process that resumes the run repeats the evaluation
+            # the process that resumes the run repeats the evaluation
+            with contextlib.suppress(Abandoned):
                 self.recorder.evaluate(phase)
         if self.stop.requested:
             self._stop_run()

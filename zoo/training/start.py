@@ -284,9 +284,8 @@ def make_model(plan: RunPlan, seeds: list[int], data: Dataset | None, env: VecEn
             )
         if data is not None:
             model.load_dataset(data.content)
-        if (
-            request.trained_agent
-        ):  # after the dataset, to replace the dataset's observation statistics
+        # after the dataset, to replace the dataset's observation statistics
+        if request.trained_agent:
             _start_from(model, read_model_file(find_model(request.trained_agent)))
         if request.pretrained_actor:  # after the dataset, to compare observation statistics
             model.load_pretrained_actor(request.pretrained_actor)

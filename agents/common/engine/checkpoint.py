@@ -149,9 +149,8 @@ def _begin_episodes(model: StoredModel) -> None:
 def _restore_model(model: StoredModel, path: Path) -> None:
     """Restore parameters, optimisers and counters of a saved model; raise an error if the models' spaces differ."""
     saved = read_model_file(path)
-    attributes = saved.attributes(
-        {"behaviour"}
-    )  # `behaviour` contains code, which the model already has
+    # `behaviour` contains code, which the model already has
+    attributes = saved.attributes({"behaviour"})
     check_for_correct_spaces(
         model,  # type: ignore[arg-type]  # a model has spaces, as environments do
         attributes["observation_space"],

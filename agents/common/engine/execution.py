@@ -192,9 +192,8 @@ def capture(
         for generator in generators:
             graph.register_generator_state(generator)
         cause: BaseException | None = None
-        side_stream = torch.cuda.Stream(
-            device
-        )  # a graph's default stream is on the first device used
+        # a graph's default stream is on the first device used
+        side_stream = torch.cuda.Stream(device)
         try:
             # other threads may use the device meanwhile
             with torch.cuda.graph(graph, pool, side_stream, capture_error_mode="thread_local"):

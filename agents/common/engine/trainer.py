@@ -306,9 +306,8 @@ class Trainer:
         self.has_extractors = bool(self.policy.nets.with_extractor())
         limit_threads(self.policy.nets, self.method.batch_size)
         for group in self.optimizer.param_groups:
-            group["lr"] = float(
-                group["lr"]
-            )  # the rate of a saved optimiser may be a tensor on another device
+            # the rate of a saved optimiser may be a tensor on another device
+            group["lr"] = float(group["lr"])
             if not group.get("fused"):
                 continue
             group["capturable"] = self.keeps_rates_on_device

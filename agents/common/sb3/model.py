@@ -127,9 +127,8 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
             env = DataOnly(arguments.observation_space, arguments.action_space)
         super().__init__(kind, env, **arguments.sb3_arguments(self.method))  # type: ignore[arg-type]
         self.offline_steps = 0  # gradient steps of learn_offline
-        self._is_online = (
-            False  # whether the current phase (between phases, the last one) is online
-        )
+        # whether the current phase (between phases, the last one) is online
+        self._is_online = False
         self._phase_start = 0  # step at which this phase started
         self.behaviour = arguments.behaviour
         if arguments._init_setup_model:
@@ -705,9 +704,8 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
                 "the environment returned an observation or reward that is not finite in float32 at step "
                 f"{self.num_timesteps}; this is a fault of the environment, not of training"
             )
-        is_plain = (
-            self.policy.layout.is_plain
-        )  # other observations, e.g. discrete ones, are often equal
+        # other observations, e.g. discrete ones, are often equal
+        is_plain = self.policy.layout.is_plain
         if is_plain and last and np.array_equal(rows[1][0], rows[0][np.argmax(dones)]):
             warnings.warn(
                 "the last observation of an episode equals the first of the next: the environment may modify a "

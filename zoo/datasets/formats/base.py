@@ -267,9 +267,8 @@ def explaining_damage(path: Path, kind: str) -> Iterator[None]:
 
 def first_trajectories(transitions: Transitions, size: int, path: Path) -> Transitions:
     """Return the first whole trajectories with at least ``size`` transitions."""
-    cumulative = (
-        np.flatnonzero(transitions.ends) + 1
-    )  # number of transitions up to the end of each trajectory
+    # number of transitions up to the end of each trajectory
+    cumulative = np.flatnonzero(transitions.ends) + 1
     last = int(np.searchsorted(cumulative, size))
     if last == len(cumulative):
         raise UsageError(

@@ -51,7 +51,7 @@ def opened(path: Path) -> Iterator[Stored]:
 
 
 def groups_of(stored: Stored, pattern: str) -> dict[int, Stored]:
-    """Return number of an HDF5 group -> name of an array -> array.
+    """Return the arrays of numbered HDF5 groups: number of the group -> name of the array -> array.
 
     :param pattern: regular expression of paths, in which two groups match the number and the name.
     """

@@ -40,9 +40,8 @@ class Parquet(Format):
                 rows[key] = rows[key][:, None]
         # LeRobot 2 writes one episode per file, LeRobot 3 several, so only the episode index separates episodes.
         ends = _last_rows(rows.get("episode", rows["file"]))
-        if (
-            "frame" not in rows
-        ):  # without frame indices, an episode is assumed not to continue in the next file
+        # without frame indices, an episode is assumed not to continue in the next file
+        if "frame" not in rows:
             ends |= _last_rows(rows["file"])
         if "done" in rows and "episode" not in rows:
             ends |= require_flags(name, "done", rows["done"], len(ends))

@@ -115,11 +115,8 @@ FOLDER = "folder"
 FORMATS: dict[str, tuple[Format, ...]] = {
     ".npz": (ArrayFile(),),
     ".parquet": (Parquet(),),
-    FOLDER: (
-        Minari(),
-        Parquet(),
-        Episodes(),
-    ),  # Minari before Parquet, because Minari's files may be parquet
+    # Minari before Parquet, because Minari's files may be parquet
+    FOLDER: (Minari(), Parquet(), Episodes()),
     **dict.fromkeys(EXTENSIONS, (Robomimic(), ArrayFile())),
 }
 """Extension of a file, or `FOLDER` -> possible formats; the first one that matches reads the dataset."""

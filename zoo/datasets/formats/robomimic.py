@@ -93,9 +93,8 @@ def demonstration(name: str, group: Stored) -> Arrays:
     is_achieved = require_flags(name, "rewards", read_array(name, group, "rewards"), steps)
     masks = 1.0 - (dones & is_achieved)
     observations = _join_sensors(name, group, sensors)
-    last = observations[
-        -1:
-    ]  # the target of a success does not bootstrap, so any observation will do
+    # the target of a success does not bootstrap, so any observation will do
+    last = observations[-1:]
     if next_sensors:
         last = _join_sensors(name, group, next_sensors)[-1:]
     elif masks[-1]:  # the state after the last step is unknown, so this step is left out
