@@ -307,6 +307,7 @@ class ConditionedVelocity:
             offset = torch.add(offset, time_weight[0], alpha=t)
         first = self.layers[0]
         product = linear(x, first.weight, None, first.dtype)
+        # with K states the product is a view, see `linear`
         return product + offset if x.ndim == 4 else product.add_(offset)
 
 
