@@ -23,7 +23,7 @@ _NOT_SHOWN = {*PROTOCOL} & CommonSettings.declared().keys() | {*CommonSettings.w
 
 
 def describe_settings(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return dotted name -> text, for an algorithm's settings that may affect scores and are not in `PROTOCOL`."""
+    """Return settings that may affect scores, as dotted name -> text, without fields of `PROTOCOL`."""
     texts = {}
     for name, value in sorted(flatten(settings).items()):
         # A nested setting is shown if the setting that contains it is shown; empty mappings are skipped.
@@ -49,7 +49,7 @@ def protocol_differences(
             continue
         if phase == "offline" and field == "online_steps":
             continue  # online steps come after the offline scores
-        # Some sources count the last state of each trajectory as a transition, others do not.
+        # Sources that count each trajectory's last state as a transition report up to 1% more.
         if (
             field == "dataset_size"
             and isinstance(value, int)
@@ -123,7 +123,7 @@ def name_methods(runs: pd.DataFrame) -> pd.Series:
             texts = [f"{field}={value}" for field, value in zip(fields, variant, strict=True)]
             names[variant] = f"{label} ({', '.join(texts)})"
         finished = variants[group["problem"].isna()].unique()
-        # finished runs with equal settings have the plain label, whatever unfinished runs have
+        # finished runs with equal settings have the plain label, even if unfinished runs differ
         if len(finished) == 1:
             names[finished[0]] = str(label)
         methods[group.index] = variants.map(names)
@@ -131,5 +131,5 @@ def name_methods(runs: pd.DataFrame) -> pd.Series:
 
 
 def kinds_of(runs: pd.DataFrame) -> pd.Series:
-    """Return the kind of each run's scores; a run without evaluations has the kind of other runs on its environment."""
+    """Return the kind of each run's scores; a run without evaluations gets that of other runs on its environment."""
     return runs["kind"].fillna(runs.groupby("environment")["kind"].transform("first"))

@@ -1,7 +1,7 @@
 """Read finished and unfinished runs as tables.
 
-`read_runs` finds run folders below any folder and returns a table of runs and a table of evaluations. A run that does
-not count is listed with the reason: it is unfinished or unreadable, or a newer run has the same seed.
+`read_runs` finds all run folders in some folders and returns a table of runs and a table of evaluations. A run that
+does not count is listed with the reason, e.g. that it is unfinished or unreadable, or that a newer run has its seed.
 """
 
 import datetime
@@ -60,7 +60,7 @@ ReadRun: TypeAlias = tuple[dict[str, Any], np.ndarray]
 
 @dataclass(frozen=True)
 class RunTables:
-    """The runs below some folders.
+    """The runs in some folders.
 
     :param runs: one row per run. Columns are ``run`` (its path), ``state``, ``method``, ``algorithm``, ``label``,
         ``environment``, ``domain``, ``task``, ``seed``, ``kind`` (of its scores), ``offline_step``, ``online_step``,
@@ -71,7 +71,8 @@ class RunTables:
         None. ``replaced_by`` is the newer run that counts for the same method, environment and seed, or None.
         ``never_reported`` is true if all episodes count as failures, because only other runs on the environment
         reported success.
-    :param evaluations: one row per evaluation of a readable run, columns `EVALUATION_COLUMNS`.
+    :param evaluations: one row per evaluation, columns `EVALUATION_COLUMNS`; no rows for a run that is unreadable, or
+        that has finished without its last evaluation.
     """
 
     runs: pd.DataFrame
@@ -111,12 +112,12 @@ def split_environment(name: str) -> tuple[str, str, str]:
 
 
 def read_runs(paths: Iterable[Path], finished: dict[Path, ReadRun] | None = None) -> RunTables:
-    """Read all runs below some paths.
+    """Read all runs in some folders.
 
     Runs with the same label on the same environment are different methods if a setting or the kind of their scores
     differs, see `zoo.runs.protocol.name_methods`.
 
-    :param finished: cache of finished runs, path -> run; it is updated.
+    :param finished: path -> run, a cache of finished runs; this call adds those that it reads.
 
     >>> tables = read_runs([Path("logs")])
     >>> last = tables.counted().groupby(["method", "environment", "seed"]).last()
@@ -147,7 +148,7 @@ def read_runs(paths: Iterable[Path], finished: dict[Path, ReadRun] | None = None
 
 
 def _read_run(path: Path) -> ReadRun:
-    """Return a run's row, and its evaluations if they can be read."""
+    """Return a run's row and evaluations; none if a file is unreadable or a finished run lacks evaluations."""
     folder = RunFolder(path)
     row: dict[str, Any] = {"run": str(path), "state": "unknown"}
     no_evaluations = np.empty(0, EVALUATION)
@@ -218,8 +219,8 @@ def _columns_of(record: RunRecord) -> dict[str, Any]:
         **{name: values[name] for name in _MAY_CHANGE_SCORES},
         "env_kwargs": record.env_kwargs,
         "eval_env_kwargs": record.eval_env_kwargs,
-        "trained_agent": record.trained_agent
-        is not None,  # whether there is one, not its path: each seed may have its own
+        # not its path, because each seed may start from its own model
+        "trained_agent": record.trained_agent is not None,
     }
     n_envs = (record.n_envs or 1) // len(record.all_seeds)
     # with several environments, there are fewer updates per environment step
@@ -288,7 +289,7 @@ def _unfinished(row: Mapping[str, Any], status: Mapping[str, Any]) -> str:
     """Return the reason why an unfinished run does not count."""
     places = []
     for phase in PHASES:
-        if row[f"{phase}_steps"] != 0:  # shown even if unknown
+        if row[f"{phase}_steps"] != 0:  # a phase of unknown length is shown too
             steps = show(row[f"{phase}_steps"])
             places.append(f"{phase} step {row[f'{phase}_step']:,} of {steps}")
     cloned = status["pretraining_step"]
@@ -296,13 +297,13 @@ def _unfinished(row: Mapping[str, Any], status: Mapping[str, Any]) -> str:
         places = [f"pretraining step {cloned:,} of {row['pretraining_steps']:,}"]
     reason = " ".join(status["reason"].split())
     at = "at"
-    if row["state"] == DEAD:  # its status was written at its last checkpoint
+    if row["state"] == DEAD:  # a dead run's status is from its last checkpoint
         at, reason = "last checkpoint:", DEAD_RUN_HINT
     return f"{row['state']}: {at} {' and '.join(places)}" + (f"; {reason}" if reason else "")
 
 
 def _mark_duplicates(runs: pd.DataFrame) -> None:
-    """Select one run for each method, environment and seed: the newest finished run, or else the newest run."""
+    """Mark all runs of a method, environment and seed but one: the newest finished run, or else the newest run."""
     key = ["method", "environment", "seed"]
     best_last = runs.assign(is_done=runs["problem"].isna()).dropna(subset=key)
     # The path breaks ties, so that the order of folders does not matter.

@@ -48,7 +48,7 @@ class StoredRun:
 
     @property
     def has_diverged(self) -> bool:
-        """Whether every replica has diverged, and none has failed for another reason, e.g. a full disk."""
+        """Whether every replica has diverged; a replica that failed for another reason, e.g. a full disk, has not."""
         return all(status.get("failure") == DIVERGED for status in self.statuses)
 
     def __str__(self) -> str:
@@ -63,7 +63,7 @@ def matching_runs(
     """Return the runs with the same settings and seeds, in the given order.
 
     :param settings: result of :meth:`RunRecord.identity` with the same `besides`.
-    :param besides: roles, besides notes, of entries that may differ.
+    :param besides: roles of entries that may differ; entries with the role ``note`` always may.
     """
     return [
         run
@@ -75,7 +75,7 @@ def matching_runs(
 def closest_run(
     settings: Mapping[str, Any], seeds: list[int] | None, runs: Sequence[StoredRun]
 ) -> str:
-    """Return a text that names the run with the fewest differences in settings, and these differences."""
+    """Return a text that names the run whose settings differ least, and the differences."""
     differences_of_runs = []
     for run in runs:
         stored = {**run.record.identity(), "seeds": run.seeds}
@@ -86,7 +86,7 @@ def closest_run(
 
 
 def find_run(log_folder: Path, record: RunRecord, seeds: list[int] | None) -> StoredRun | None:
-    """Return the run to resume, locked for this process, or a finished one; None if neither exists.
+    """Return the run to resume, locked for this process, or else a finished run; None if neither exists.
 
     :raises UsageError: if another process is training the run.
     """

@@ -64,7 +64,7 @@ class EpisodeResults:
 class ScoringRule:
     """Rule that scores episodes.
 
-    Many environments add ``success`` to ``info`` only if it is true. Therefore success is the score as soon as one
+    Many environments add ``success`` to ``info`` only if it is true. Therefore success is the score if any
     episode reports it, and episodes that do not report it are failures.
 
     :param score: ``"success"`` or ``"return"``; None for success if the environment reports it, otherwise return.
@@ -93,7 +93,7 @@ class ScoringRule:
         """Return the rule stored in a mapping, such as the result of :meth:`plain`."""
         entries = {entry.name: content.get(entry.name) for entry in fields(cls)}
         references = entries["reference_scores"]
-        if references is not None:  # a list if it is from a file
+        if references is not None:  # files store it as a list
             entries["reference_scores"] = tuple(references)
         return cls(**entries)
 
@@ -103,15 +103,15 @@ class ScoringRule:
 
     @property
     def follows_environment(self) -> bool:
-        """Whether the score depends on what the environment reports."""
+        """Whether episodes are scored by success only if the environment reports it."""
         return self.score is None and self.success_return is None
 
     def with_success(self) -> ScoringRule:
-        """Return this rule, with success as the score if the score depends on what the environment reports."""
+        """Return this rule; if only reported success is the score, return a rule that always scores by success."""
         return replace(self, score="success") if self.follows_environment else self
 
     def apply(self, results: EpisodeResults, is_reported: bool = False) -> EpisodeResults:
-        """Return the results with the successes according to this rule; None as successes if scored by return.
+        """Return the results with successes by this rule; `successes` is None if the score is the return.
 
         :param is_reported: whether the environment has reported success in other episodes.
         """
@@ -121,7 +121,7 @@ class ScoringRule:
         if self.success_return is not None:
             successes = (results.returns >= self.success_return).astype(np.int64)
         elif successes is not None:
-            # if one episode reports success, the other episodes are failures
+            # as some episodes report success, those that do not are failures
             successes = np.where(successes == UNREPORTED, 0, successes)
         elif is_reported or self.score == "success":
             successes = np.zeros(results.returns.shape, np.int64)
@@ -136,7 +136,7 @@ class ScoringRule:
 
     @property
     def success(self) -> str:
-        """How messages name success."""
+        """Name of success in messages."""
         if self.success_return is not None:
             return f"success (return >= {self.success_return:g})"
         return "success at any step" if self.success_at == "any" else "success"
@@ -161,7 +161,7 @@ def result_of(
     Success and return are from the run's last evaluation, or None if unknown.
 
     :param run: folder of the run.
-    :param scoring: rule of the run; with reference scores, the result includes the normalised return.
+    :param scoring: rule of the run; if it has reference scores, the result includes the normalised return.
     :param rows: evaluations of the run, as an array of dtype `EVALUATION`.
     :param failure: reason and step of a replica that failed while others continued.
     """
@@ -198,7 +198,7 @@ def describe_evaluation(
     seeds: Sequence[int],
     scoring: ScoringRule,
 ) -> str:
-    """Return an evaluation as one line: success (if success is the score), mean return and mean length.
+    """Return an evaluation as one line: success rate (if success is the score), mean return and mean length.
 
     For several seeds, the line contains the mean over all seeds and the score of each.
     """
@@ -254,8 +254,8 @@ class ScoreKind:
     def digits(self, scores: Iterable[float]) -> int:
         """Return the number of decimals of scores shown together.
 
-        Percentages have one decimal. Returns are shown such that the largest has four significant digits, with more
-        decimals if scores would look equal.
+        Percentages have one decimal. The largest return is shown with four significant digits; returns that would then
+        look equal get more decimals.
         """
         if self.is_comparable:
             return 1
@@ -267,7 +267,7 @@ class ScoreKind:
 
 
 def spread_digits(scores: Iterable[float]) -> int:
-    """Return the decimals needed to show the difference of the lowest and the highest score with two digits.
+    """Return the number of decimals that shows the range of the scores (highest - lowest) with two significant digits.
 
     Equal scores are shown with two significant digits. NaN and infinity are ignored.
     """
@@ -281,7 +281,7 @@ def spread_digits(scores: Iterable[float]) -> int:
         spread = abs(highest)
     if not spread:  # zero has no first digit
         return 0
-    # The power of ten is the place of the spread's first digit; the second digit is one place further right.
+    # The first digit of the spread is at the floor of its log10, and the second digit is one place to the right.
     return max(0, 1 - math.floor(math.log10(spread)))
 
 

@@ -33,7 +33,7 @@ def simulator(environment: str, mujoco: str | None) -> str | None:
 
 
 def warn_of_simulator(environment: str, noun: str, mujoco: str | None) -> None:
-    """Warn if the installed MuJoCo simulates an environment differently than the recorded version.
+    """Warn if the installed MuJoCo simulates an environment differently from the recorded version.
 
     :param noun: plural noun for the recorded data or scores, e.g. ``the data``.
     :param mujoco: the recorded version; None if unknown.
@@ -77,9 +77,8 @@ def describe_versions(device: str, data: Any = None) -> dict[str, Any]:
 def git_commit() -> str | None:
     """Return the commit of the checkout, with ``-dirty`` if files differ from it; None for an installed package."""
     root = Path(__file__).resolve().parents[2]  # this file is zoo/runs/versions.py
-    if not (
-        root / ".git"
-    ).exists():  # an installed package may be inside another project's repository
+    # without this check, an installed package might report another project's repository
+    if not (root / ".git").exists():
         return None
     # in a git hook, these variables refer to the hook's repository
     variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}

@@ -27,7 +27,7 @@ from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import UsageError, as_usage_error
 
 _SHARED_NAMES = {"pretraining_steps"}
-"""Settings that a run shares with some algorithms. Any other name that both declare is a setting of the algorithm."""
+"""Settings of runs that some algorithms share. Any other name that both declare is only the algorithm's setting."""
 PROTOCOL_SETTINGS = (*CommonSettings.with_role("protocol"), *RunSettings.with_role("protocol"))
 """Settings that a benchmark fixes for all algorithms on a domain: rewards, horizon, discount, data, steps, episodes."""
 
@@ -37,9 +37,9 @@ class Benchmark:
     """Defaults of a benchmark for an environment.
 
     :param domain: the environment's domain, e.g. ``"cube-double-play"``; None if the environment has no benchmark.
-    :param groups: entries of settings files that apply to several domains, e.g. ``["visual"]``; the domain's entry
-        overrides them. In quick settings, ``visual-quick`` overrides ``quick``.
-    :param dataset: name of the dataset, which the environment's name contains.
+    :param groups: names of entries of settings files, each for several domains, e.g. ``["visual"]``; the domain's entry
+        overrides these entries. In quick settings, ``visual-quick`` overrides ``quick``.
+    :param dataset: name of the dataset, which is part of the environment's name.
     """
 
     domain: str | None = None
@@ -58,7 +58,7 @@ def load_config(
     """Merge the layers of settings and check the result, without an environment.
 
     :param request: the request; its device determines the default precision.
-    :param phases: steps of phases that only flags can enable.
+    :param phases: ``{name: 0}`` for phases that run only if flags set their steps, e.g. ``offline_steps`` without data.
     :raises UsageError: for an unknown algorithm, profile or setting, or a value of the wrong type or range.
     """
     profile = request.profile
@@ -111,7 +111,7 @@ def _layers(
     entry: Entry,
     declared: Mapping[str, Setting | None],
 ) -> tuple[list[Layer], int]:
-    """Return the layers of a run, without its flags, and the number of protocol layers, which come first.
+    """Return a run's layers except its flags, and how many of them (the first ones) are the protocol.
 
     :raises UsageError: if the user's file has no entry for the run.
     """
@@ -139,14 +139,14 @@ def _layers(
             f"{', '.join(existing) or 'none'}"
         )
     layers += user_layers
-    # one layer per word, so that each word is recorded as a source
+    # one layer per word of `-params`, so that each word is recorded as a source
     for text in request.hyperparams:
         layers.append((parse_overrides([text]), f"-params {text}"))
     return layers, num_protocol
 
 
 def known_settings(entry: Entry) -> dict[str, Setting | None]:
-    """Return the settings of an algorithm and of a run, which settings files and ``-params`` may contain."""
+    """Return the settings that settings files and ``-params`` may contain: those of the algorithm and of its run."""
     # `policy_kwargs` is added, because algorithms do not declare the arguments of their policies
     return {**settings_of(entry.algorithm), **RunSettings.declared(), "policy_kwargs": None}
 
@@ -191,7 +191,7 @@ def _check(
     entry: Entry, values: Mapping[str, Any], device: str
 ) -> tuple[RunSettings, Method | None, dict[str, Any]]:
     """Check every type and range; return the run's settings, the algorithm, and all settings of the algorithm."""
-    remaining = dict(values)  # the algorithm's settings, after the run's settings are removed
+    remaining = dict(values)  # the run's settings are removed below; the algorithm's remain
     with as_usage_error(TypeError, ValueError, RuntimeError):
         declared = settings_of(entry.algorithm)
         names = RunSettings.declared().keys() - (declared.keys() - _SHARED_NAMES)
@@ -202,7 +202,7 @@ def _check(
         for name in ("pretraining_steps", "offline_steps"):
             if getattr(run, name) and not hasattr(entry.algorithm, "learn_offline"):
                 raise ValueError(f"`{entry.id}` trains online only; set `{name}` to 0")
-        if run.pretraining_steps:  # also a setting of some algorithms
+        if run.pretraining_steps:  # removed above, but some algorithms need it too
             remaining["pretraining_steps"] = run.pretraining_steps
         checked_normalize(run.normalize)
         refuse_conflicts({
@@ -225,7 +225,7 @@ def _check(
         policy_kwargs = remaining.get("policy_kwargs") or {}
     # record defaults too, because a later release may change them
     settings = method.settings()
-    # the other policy arguments are already settings of the method, thanks to `read_arguments`
+    # `read_arguments` has made the other policy arguments settings of the method
     policy_kwargs = {
         name: value for name, value in policy_kwargs.items() if name not in POLICY_SETTINGS
     }

@@ -27,9 +27,9 @@ ENTRY_NOTES = ("source", "status")
 
 Entries = dict[str, dict[str, Any]]
 File = tuple[str, Entries]
-"""The source of entries (their file's path, and their profile), and the entries."""
+"""A source, i.e. a file's path and a profile, and its entries."""
 Layer = tuple[Mapping[str, Any], str]
-"""Settings, and their source."""
+"""Settings and their source."""
 
 _NUMBERS = {
     "tag:yaml.org,2002:bool": r"^(true|True|TRUE|false|False|FALSE)$",
@@ -37,12 +37,12 @@ _NUMBERS = {
     "tag:yaml.org,2002:float": r"^([-+]?(\d[\d_]*\.[\d_]*|\.\d[\d_]*|\.(inf|Inf|INF))|\.(nan|NaN|NAN))$",
     "!exponent": r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$",
 }
-"""Tag -> pattern of texts with this tag; other forms of YAML 1.1, e.g. yes, on and dates, remain text."""
+"""Tag -> pattern of values with this tag. Other values that YAML 1.1 converts, e.g. yes, on and dates, remain text."""
 
 
 # The C loader is ten times as fast as the Python loader, but some builds of PyYAML lack it.
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML's safe loader, which also reads 3e-4 as a number and 1e5 as an integer, and rejects duplicate names."""
+    """YAML's safe loader, which also reads 3e-4 as a number and 1e5 as an integer, and rejects duplicate keys."""
 
     yaml_implicit_resolvers: ClassVar = {
         letter: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":null", ":merge"))]
@@ -55,7 +55,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         """Construct a mapping; reject duplicate keys, of which PyYAML would keep only the last value."""
-        # check before PyYAML inserts the entries of `<<`, which may be overridden
+        # check before PyYAML inserts the entries of `<<`, because the mapping may override them
         names = [str(key.value) for key, _ in node.value]
         for name in names:
             if names.count(name) > 1:
@@ -63,7 +63,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         return super().construct_mapping(node, deep)
 
     def construct_exponent(self, node: Any) -> int | float:
-        """Return a number such as 3e-4; a whole number is an integer."""
+        """Return the value of a number such as 3e-4; whole numbers, such as 1e5, become integers."""
         value = float(self.construct_scalar(node))
         if value.is_integer() and abs(value) < 1e15:  # floats represent such integers exactly
             return int(value)
@@ -87,7 +87,7 @@ def load_yaml(text: str, name: str) -> Any:
     :raises UsageError: if the text is invalid.
     """
     try:
-        return copy.deepcopy(_parse(text))  # a copy, because callers change the value
+        return copy.deepcopy(_parse(text))  # callers change the value, which is cached
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{name} must be valid YAML: {error}") from error
 
@@ -133,7 +133,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for name, value in over.items():
         if isinstance(name, str) and "." in name:
-            # the recursive call below splits at any further dots
+            # only the first dot: the recursive call splits at further dots
             name, _, nested_name = name.partition(".")
             value = {nested_name: value}
         if isinstance(value, Mapping):
@@ -205,7 +205,7 @@ def shared_profile(name: str) -> Entries:
     """Return the settings of a profile for all algorithms: entry name -> settings."""
     file = FOLDER / PROFILES / f"{name}.yml"
     if not file.exists():
-        return {}  # only files of single algorithms contain the profile
+        return {}  # only algorithms' own files contain the profile
     return _with_notes(read_yaml(file, "a profile"))
 
 
@@ -219,8 +219,8 @@ def describe_profiles(algo: str, settings: Collection[str]) -> dict[str, Entries
     """Return the settings of an algorithm in every profile, the default profile first.
 
     :param settings: names of the algorithm's settings.
-    :return: profile -> entry name -> settings. The algorithm's own entries override the profile's settings for all
-        algorithms. The profile's settings for a domain are omitted if the algorithm's ``default`` overrides them.
+    :return: profile -> entry name -> settings. The algorithm's own entries override those that the profile has for
+        all algorithms. The profile's settings for a domain are omitted if the algorithm's ``default`` overrides them.
     """
     shown = {*settings, *ENTRY_NOTES, "dataset"}
     profiles: dict[str, Entries] = {}

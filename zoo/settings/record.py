@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from agents.common.method import Method
 
 FORMAT = 1
-"""Format number of ``config.yml``; it increases when older files would be misread."""
+"""Format number of ``config.yml``; it increases when this version would misread older files."""
 _REQUIRED = ("algo", "env", "offline_steps", "seed")
 _MAY_MOVE = (
     "dataset.name",
@@ -35,7 +35,7 @@ _MAY_MOVE = (
     "trained_agent.path",
     "behaviour.function",
 )
-"""Entries that do not identify a run: paths may change, and a fingerprint identifies the files."""
+"""Entries that do not identify a run: paths and names may change, and fingerprints identify the content."""
 
 
 Wrappers: TypeAlias = Sequence[str | Mapping[str, Mapping[str, Any]]]
@@ -119,7 +119,7 @@ class RunSettings(Configurable):
     eval_at_start: bool = setting(
         default=False,
         role="note",
-        doc="evaluate before the first update too (after pretraining, this is always done)",
+        doc="evaluate before the first update too (runs with pretraining always evaluate after it)",
     )
     save_freq: int = setting(
         default=50_000, at_least=1, role="output", doc="steps between checkpoints"
@@ -135,7 +135,7 @@ class RunSettings(Configurable):
     dataset_replace_interval: int = setting(
         default=1000,
         at_least=1,
-        doc="gradient steps until the next file of a dataset in several files is used",
+        doc="gradient steps on each file of a dataset in several files, before the next file is used",
     )
     offline_data: Literal["preload", "balanced", "none"] | None = _optional(
         doc="use of the dataset online: preload it into the buffer, sample half of every batch from it (balanced), or "
@@ -177,7 +177,7 @@ class RunSettings(Configurable):
     )
 
     def check_together(self) -> None:
-        """Reject phases without data or steps, and conflicting scores; reference scores imply scoring by return."""
+        """Reject phases without data, runs without steps and conflicting scores; normalised scores are returns."""
         normalises = self.reference_scores is not None
         has_no_data = self.offline_data == "none"
         # without `score`, success is the score if the environment reports it
@@ -198,7 +198,7 @@ class RunSettings(Configurable):
             "two":
                 self.success_at and (has_other_score or self.success_return is not None),
         })  # fmt: skip
-        # after the check for conflicts, which must see the user's own `score`
+        # set after the check for conflicts, which must see the user's own `score`
         if normalises and self.score is None:
             self.score = "return"
 
@@ -214,9 +214,9 @@ class RunRecord:
     :param settings: settings of the algorithm, including defaults, and arguments of the policy.
     :param method: the algorithm with its settings; None for an SB3 algorithm, and in a record read from a file.
     :param sources: sources of the values, one line per layer.
-    :param departures: setting -> its value and its value in the protocol, if they differ.
+    :param departures: setting -> [its value, the protocol's value], for values that differ from the protocol.
     :param no_env: whether the run has no environment; `env` is then derived from the dataset's name.
-    :param env_kwargs: words ``KEY=VALUE``, like `eval_env_kwargs`.
+    :param env_kwargs: words ``KEY=VALUE``; `eval_env_kwargs` has the same form.
     :param agent: for an algorithm that is not built in: ``class``, ``package``, ``code`` (a hash of the class's source
         file), and ``layers`` (the networks with custom layer sizes).
     :param pretrained_actor: path, ``updates`` and ``fingerprint`` of the model whose behaviour flow the run starts
@@ -294,7 +294,7 @@ class RunRecord:
     def identity(self, *besides: str) -> dict[str, Any]:
         """Return the settings, with dotted names, that distinguish runs with the same seed.
 
-        :param besides: roles of entries to omit besides notes; entries that are None are always omitted.
+        :param besides: roles of entries to omit; entries that are None or have the role ``note`` are always omitted.
         """
         excluded_roles = {"note", *besides}  # notes do not affect the numbers of a run
         roles = {entry.name: entry.metadata.get("role") for entry in fields(self)}

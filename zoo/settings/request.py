@@ -29,7 +29,7 @@ from zoo.terminal.parser import (
 )
 
 MACHINE = {name: CommonSettings.declared()[name] for name in CommonSettings.with_role("machine")}
-"""Machine settings that all algorithms declare; flags can set them."""
+"""Settings of the machine, which all algorithms of this project declare."""
 
 SOURCES = ("auto", "download", "generate")
 """Sources of a benchmark's dataset; any other value of `--dataset` is a path or Minari id."""
@@ -48,7 +48,7 @@ class TrainRequest:
     :param env: name of the environment; with `no_env`, empty until it is derived from the dataset's name.
     :param seeds: one seed for each replica; None to sample one.
     :param hyperparams: words ``KEY=VALUE``, like `env_kwargs` and `eval_env_kwargs`.
-    :param run: settings of the run (`zoo.settings.record.RunSettings`) and of its machine that are set by flags.
+    :param run: settings set by flags: those of the run (`zoo.settings.record.RunSettings`) and of its machine.
     """
 
     algo: str = flag("algorithm id, e.g. qam", default=MISSING, required=True, section="run")
@@ -101,7 +101,7 @@ class TrainRequest:
         default="auto",
     )
     n_envs: int | None = flag(
-        "number of training environments (default: one per seed); one update per step of all environments",
+        "number of training environments (default: one per seed); each joint step is followed by one update",
         section="environments",
     )
     vec_env: Literal["dummy", "subproc"] = flag(
@@ -197,7 +197,7 @@ def add_training(
     """Add the flags of a training request: fields, seeds, and settings of a run, which override the YAML files.
 
     :param seed: default seed; -1 to sample one.
-    :param names: names of fields and settings; None for all.
+    :param names: fields and settings that get a flag; None for all.
     """
     groups = add_flags(parser, TrainRequest, names)
     if names is None:
@@ -240,7 +240,7 @@ def given_settings(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def read_request(args: argparse.Namespace) -> TrainRequest:
-    """Return the request of a command line; fields whose flag the program does not have keep their defaults.
+    """Return the request of a command line; fields for which the program has no flag keep their defaults.
 
     :raises UsageError: if flags contradict each other.
     """

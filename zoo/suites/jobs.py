@@ -1,6 +1,6 @@
-"""Jobs of a suite: each starts ``zoo train --resume``, and its state is read from its run folders and its lock.
+"""Jobs of a suite: each starts ``zoo train --resume``; its state is read from its run folders, its lock and its log.
 
-No other state is stored. The launcher takes the lock of a job, and the training process inherits the lock.
+The launcher takes the lock of a job, and the training process inherits the lock.
 """
 
 import difflib
@@ -58,7 +58,8 @@ class Job:
         """Name of the job's row in the report."""
         return self.run.label or self.config.algo
 
-    @cached_property  # reading the declarations of an algorithm takes milliseconds, and suites have a thousand jobs
+    # cached, because reading an algorithm's declarations takes milliseconds, and suites have up to a thousand jobs
+    @cached_property
     def settings(self) -> dict[str, Any]:
         """Settings by which the job's run folders are recognised, with dotted names."""
         return self.config.identity(*NOT_COMPARED)
@@ -67,7 +68,7 @@ class Job:
     def name(self) -> str:
         """A file name that is unique in the log folder."""
         method = re.sub(r"[^\w.-]", "_", self.method).encode()[:MAX_METHOD_BYTES]
-        # a job whose settings were changed is another job, with another log and lock
+        # a job with changed settings is another job, with its own log and lock
         values = json.dumps([self.settings, self.run.seeds], sort_keys=True)
         digest = hashlib.sha256(values.encode()).hexdigest()[:12]
         return f"{method.decode(errors='ignore')}-{file_name_of(self.run.env)}-{digest}"
@@ -88,7 +89,7 @@ class Job:
 
         :param lock: lock of the job, already taken; the training process inherits it and keeps it if this process dies.
         :param variables: additional environment variables.
-        :param new_session: do not pass Ctrl-C in the terminal on to the training process.
+        :param new_session: start a new session, which Ctrl-C in the terminal does not reach.
         """
         with self.log_file.open("ab") as file:
             return subprocess.Popen(
@@ -194,7 +195,7 @@ def status_of(job: Job) -> JobStatus:
     stored, _ = stored_runs(job.log_folder, job.config.algo, job.run.env)
     runs = [run for run in stored if tuple(run.seeds) == job.run.seeds]
     same = matching_runs(job.settings, None, runs, *NOT_COMPARED)
-    # the same settings and seeds may have been trained twice; prefer a finished run
+    # the same settings and seeds may have been trained twice; prefer a run that needs no more training
     run = min(same, key=lambda run: not (run.is_done or run.has_diverged), default=None)
     statuses = run.statuses if run else []
     reason = next(filter(None, (str(status.get("reason", "")) for status in statuses)), "")
@@ -250,7 +251,7 @@ def summarise(statuses: Sequence[JobStatus]) -> dict[str, Any]:
 
 
 def remaining_work(statuses: Sequence[JobStatus]) -> dict[str, int]:
-    """Return the training steps and evaluation episodes of unfinished jobs; an interrupted job counts in full."""
+    """Return how many training steps and evaluation episodes are left; interrupted jobs count in full."""
     steps = episodes = 0
     for status in statuses:
         if not status.is_final:

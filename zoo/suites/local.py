@@ -16,7 +16,7 @@ from zoo.terminal.messages import log, say_once
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 120.0
-"""How long a training process that was asked to stop may take to write its checkpoint."""
+"""Time that a training process has to write its checkpoint, from the request to stop until it is killed."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def run_locally(jobs: Sequence[Job], workers: int | None, device: str) -> None:
 
     :param workers: number of parallel jobs; None: one per GPU or, without GPUs, one per core.
     :param device: ``--device`` of ``zoo train``.
-    :raises Interrupted: after a signal, when the runs have written checkpoints.
+    :raises Interrupted: after a signal, once the runs have written checkpoints.
     """
     waiting = list(jobs)
     running: list[Training] = []
@@ -131,7 +131,7 @@ def share_machine(workers: int | None, jobs: int, device: str) -> list[Worker]:
     for number in range(count):
         first = number * limit // count
         end = max((number + 1) * limit // count, first + 1)  # there may be more workers than cores
-        # otherwise, numerical libraries would start a thread for each core of the machine
+        # without this variable, numerical libraries would start a thread for each core of the machine
         variables = {"OMP_NUM_THREADS": str(end - first)}
         if gpus:
             variables["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]

@@ -19,12 +19,12 @@ POLL_SECONDS = 0.5
 
 
 def run_on_ray(jobs: Sequence[Job], workers: int | None, resources: Sequence[str]) -> None:
-    """Run jobs on the Ray cluster at ``RAY_ADDRESS``, by default this machine's, and wait until they end.
+    """Run jobs on the Ray cluster at ``RAY_ADDRESS`` (default: the cluster on this machine), and wait until they end.
 
     :param workers: number of parallel jobs; None: as many as the cluster can run.
     :param resources: resources of a job, as ``key=value``: ``num_cpus``, ``num_gpus``, ``memory``, ``resources.NAME``.
     :raises UsageError: if there is no cluster, if Ray is not installed, or if a resource is unknown.
-    :raises Interrupted: after a signal, when the runs have written checkpoints.
+    :raises Interrupted: after a signal, once the runs have written checkpoints.
     """
     ray, task = make_task(resources)
     environment = {"env_vars": {"PYTHONPATH": python_path()}}

@@ -24,7 +24,7 @@ KINDS: Mapping[Any, tuple[type, str]] = {
     str: (str, "text"),
     bool: (bool, "true or false"),
 }
-"""Annotation of a field of Suite -> expected type in a file, and the type's name. Other fields are checked on use."""
+"""Annotation of a field of Suite -> expected type in a file, and the type's name; other fields are checked on use."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Suite:
     :param environments: environments, or domains, each of which stands for all its tasks.
     :param seeds: numbers or ranges, e.g. ``0-11``.
     :param seeds_at_once: number of seeds that a run trains together, or ``all``. It is a setting of the suite,
-        because a seed trained together with others samples different batches than the same seed trained alone.
+        because a seed that is trained together with others samples other batches than if it is trained alone.
     :param params: settings of all runs; the ``params`` of a variant override them.
     :param dataset: source of a missing dataset: ``auto``, ``download`` or ``generate``.
     :param dataset_dir: folder of the datasets; empty: OGBench's folder.
@@ -91,7 +91,7 @@ class Suite:
     focus: str = ""
 
     def runs(self) -> list[Run]:
-        """Return all runs, sorted by environment, so that an interrupted suite has finished some environments."""
+        """Return all runs, grouped by environment, so that an interrupted suite is complete on some environments."""
         methods = self._methods()
         runs = []
         for env in self._environments():
@@ -119,7 +119,8 @@ class Suite:
         """Return the environments, with domains expanded to their tasks."""
         tasks = tasks_of_domains()
         environments = chain.from_iterable(tasks.get(name, [name]) for name in self.environments)
-        return list(dict.fromkeys(environments))  # a domain and one of its tasks may both be named
+        # without duplicates, because the file may list both a domain and one of its tasks
+        return list(dict.fromkeys(environments))
 
     def _methods(self) -> list[Run]:
         """Return the methods of the suite; reject duplicate names and an unknown focus."""

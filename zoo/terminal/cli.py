@@ -81,21 +81,21 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
 
 
 def print_result(result: dict[str, Any]) -> None:
-    """Print a program's result as one line of JSON; if standard output is closed, only warn: the work is done."""
+    """Print a program's result as one line of JSON; if standard output is closed, only warn, because the work is done."""
     try:
         print(json.dumps(result), flush=True)
     except OSError as error:
         if error.errno not in (errno.EPIPE, errno.EIO):  # a closed pipe, and a closed terminal
             raise
         log.warning("the result was not printed, because standard output is closed")
-        # Python flushes standard output again at exit, and would fail again
+        # at exit, Python flushes standard output again, which would fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def as_program(
     make_parser: Callable[[], Parser], body: Callable[[argparse.Namespace], dict[str, Any] | None]
 ) -> Callable[..., int]:
-    """Return the ``main`` of a program. The program's body may set ``exit_code`` in its arguments.
+    """Return the ``main`` of a program. Its body may set ``args.exit_code``.
 
     If the parser has a default for ``command_line``, ``main`` replaces the default by the command line.
     """

@@ -36,7 +36,7 @@ class StopSignal:
     Ctrl-C after an earlier signal interrupts immediately. A second signal of another kind does not, because a cluster
     and the parent process may each send one for the same stop.
 
-    :param message: logged once, when the program first asks whether a signal was received.
+    :param message: logged once, when the program first finds that a signal was received.
     """
 
     def __init__(

@@ -73,7 +73,7 @@ _TEXT = _Text()
 
 
 class _Terminal(logging.Handler):
-    """Prints messages on the current `sys.stderr`: a progress bar replaces it, to stay below the messages."""
+    """Prints messages on the current `sys.stderr`, because a progress bar replaces `sys.stderr` to stay below them."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a message; a closed terminal is not an error."""
@@ -102,4 +102,4 @@ class _RunLog(logging.FileHandler):
             super().close()
 
 
-log.addHandler(_Terminal())  # for scripts, e.g. one that loads a dataset
+log.addHandler(_Terminal())  # for scripts that start no program, e.g. one that loads a dataset

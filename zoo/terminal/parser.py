@@ -25,7 +25,7 @@ MAX_PLANNED_SEEDS = 1000
 class Parser(argparse.ArgumentParser):
     """ArgumentParser that rejects abbreviated flags, suggests the closest flag, and shows each default once.
 
-    :param program: a name in :data:`PROGRAMS`; with None, ``options`` contain ``prog``.
+    :param program: a name in :data:`PROGRAMS`; None if ``options`` contain ``prog``.
     """
 
     def __init__(self, program: str | None = None, **options: Any) -> None:
@@ -189,7 +189,7 @@ def flag(doc: str, *aliases: str, default: Any = None, **options: Any) -> Any:
 
 
 def options_of(kind: Any, minimum: float = 1) -> dict[str, Any]:
-    """Return the options of argparse for a type; a type that includes None makes the flag optional.
+    """Return the options of argparse for a type; ``None`` in a union has no effect.
 
     :param minimum: lower bound of an int.
     """

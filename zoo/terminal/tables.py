@@ -84,7 +84,7 @@ def make_table(
 def print_table(
     title: str, header: Sequence[str], rows: Sequence[Sequence[str]], wrapped: Sequence[str] = ()
 ) -> None:
-    """Print a table as wide as the terminal.
+    """Print a table; with wrapped columns, it is as wide as the terminal.
 
     :param wrapped: columns that share the remaining width; their text is wrapped.
     """

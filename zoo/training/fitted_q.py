@@ -39,7 +39,7 @@ def _show_progress() -> Callable[[dict[str, Any], dict[str, Any]], bool]:
 
 
 def fit_value(agent: Agent, dataset: str | None, seed: int | None) -> dict[str, Any]:
-    """Estimate and return the discounted value of a run's policy.
+    """Estimate the discounted value of a run's policy; return the result to print.
 
     :param dataset: value of `--dataset`; None for the run's dataset.
     :param seed: seed of the critics; None for the seed of the run's evaluations.

@@ -49,7 +49,7 @@ class Replicas:
         return [replica for replica in range(len(self.folders)) if replica not in self.failed]
 
     def check(self) -> None:
-        """Mark runs as failed if their replica contains NaN or infinity; waits for the device."""
+        """Mark the runs of replicas that contain NaN or infinity as failed; waits for the device."""
         step = self.model.num_timesteps
         reasons = {}
         for replica, reason in self.model.find_divergence().items():
@@ -105,7 +105,7 @@ class Replicas:
 class ProgressTable(CSVOutputFormat):
     """SB3's CSV writer, with the step as the first column.
 
-    :param text: the file's content at the checkpoint; rows written later are dropped.
+    :param text: the file's content at the checkpoint; rows that followed it are dropped.
     """
 
     def __init__(self, path: Path, text: str) -> None:

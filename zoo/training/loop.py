@@ -64,8 +64,8 @@ class Checkpoints:
             with explaining_write_errors(folder.status):
                 folder.path.stat()
         self._last_step = model.num_timesteps
-        # the checkpoint also contains copies of other files, because a process killed between two writes may leave
-        # files of different steps
+        # the checkpoint also contains copies of the run's other files, because a process killed between two writes may
+        # leave files of different steps
         assert isinstance(model.logger, ReplicaLogger)
         save_checkpoint(
             model,
@@ -207,7 +207,8 @@ class Loop(BaseCallback):
             ) from error
 
     def _on_training_start(self) -> None:
-        if isinstance(self.model, FlowAlgorithm):  # the first update may take a minute
+        # logged before the first update, which may take a minute
+        if isinstance(self.model, FlowAlgorithm):
             log.info("updates: %s", self.model.trainer.mode)
         self._first = self._last_check = self.model.num_timesteps
         self._total = int(self.locals["total_timesteps"])
@@ -222,12 +223,12 @@ class Loop(BaseCallback):
         self._last_check = self.model.num_timesteps
         interval = self.config.run.log_interval
         if self._last_check // interval > previous // interval:
-            self.replicas.check()  # both this check and the logging at this step wait for the device
+            self.replicas.check()  # at log steps, because logging also waits for the device
         now = time.perf_counter()
         if now - self._last_shown >= LINE_SECONDS:
             self._last_shown = now
             log.info(self._describe(now))
-        # true until the first environment step
+        # the two counts are equal until the first environment step
         if self.model.num_timesteps == self.model.offline_steps:
             self._between_steps(OFFLINE)
         return True
@@ -267,7 +268,7 @@ class Loop(BaseCallback):
             self.checkpoints.save("running")
 
     def _stop_run(self) -> NoReturn:
-        """Stop the run, after a checkpoint unless the run is still at step 0."""
+        """Write a checkpoint, unless the run is still at step 0, and stop the run."""
         if self.model.num_timesteps == 0:
             raise Interrupted("stopped by a signal before the first step; repeat the command")
         self.checkpoints.save("interrupted")

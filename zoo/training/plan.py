@@ -228,7 +228,7 @@ def find_source(request: TrainRequest) -> tuple[DataKind | None, Benchmark, str]
         return kind, Benchmark(task.domain, task.entries), env_id
     if request.no_env:
         return kind, NO_BENCHMARK, env_id
-    # some names of OGBench are not registered in Gymnasium
+    # names of OGBench may be unregistered in Gymnasium, so an unknown name is no error here
     must_be_known = ":" in request.env or kind == "rewards"
     spec = find_spec(env_id) if must_be_known else gymnasium.registry.get(request.env)
     if spec is not None and not is_ogbench(spec):
@@ -288,7 +288,7 @@ def _takes_data(request: TrainRequest, config: RunRecord, data_kind: DataKind | 
 
 
 def _find_start(request: TrainRequest, config: RunRecord) -> dict[str, Any]:
-    """Return the entries of a run's record about its initial model; set ``pretrained`` of the method to a custom flow.
+    """Return the record's entries about a run's initial model; a custom flow becomes the method's ``pretrained``.
 
     :raises UsageError: if an initial model or flow is missing or does not fit the method.
     """
