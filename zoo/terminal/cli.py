@@ -81,7 +81,7 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
 
 
 def print_result(result: dict[str, Any]) -> None:
-    """Print a program's result as one line of JSON; if standard output is closed, only warn, because the work is done."""
+    """Print a program's result as one line of JSON; if standard output is closed, only warn, as the work is done."""
     try:
         print(json.dumps(result), flush=True)
     except OSError as error:

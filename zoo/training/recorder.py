@@ -73,7 +73,7 @@ class Recorder:
         begin = time.perf_counter()
         try:
             self.stop.check()
-            # evaluation environments are not normalised
+            # evaluation environments return observations that are not normalised
             with raw_observations(self.model) as policy:
                 if isinstance(self.evaluator, HeldOutLosses):
                     self._record_losses(self.evaluator.losses(policy))

@@ -127,7 +127,7 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
             )
         )
     folders = run.folders if run else []
-    # empty for a new run, until `make_folders` appends its folders
+    # for a new run, this list is empty until `make_folders` appends the folders
     stack.enter_context(ending_recorded(folders))
     if run:
         log_to_folders(folder.path for folder in folders)
@@ -136,7 +136,7 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     seeds = seeds or [secrets.randbelow(100_000)]
     if request.num_threads is not None:
         torch.set_num_threads(request.num_threads)
-        # otherwise `agents.common.engine.execution` would change the number again
+        # without this variable, `agents.common.engine.execution` would change the number again
         os.environ["OMP_NUM_THREADS"] = str(request.num_threads)
     envs = make_environments(plan, len(seeds), stack)
     model = make_model(plan, seeds, data, envs)
@@ -175,7 +175,7 @@ def make_folders(
 ) -> None:
     """Create and lock one run folder for each replica, and write its record.
 
-    :param folders: list to which each new folder is appended at once, so that a failure can be recorded in it.
+    :param folders: list to which each new folder is appended immediately, so that a failure can be recorded there.
     """
     device = model.device
     device_name = device.type
@@ -299,7 +299,7 @@ def make_model(plan: RunPlan, seeds: list[int], data: Dataset | None, env: VecEn
 
 
 def _start_from(model: FlowAlgorithm, saved: ModelFile) -> None:
-    """Copy a saved model's parameters, variables such as SAC's entropy coefficient, and normalisation statistics.
+    """Copy parameters, variables such as SAC's entropy coefficient, and normalisation statistics from a saved model.
 
     :raises ValueError: if only the saved model has normalised observations.
     """
@@ -348,7 +348,7 @@ def make_environments(plan: RunPlan, replicas: int, stack: contextlib.ExitStack)
     make: Callable[[], Env[Any, Any]] = make_here
     vec_env: type[VecEnv] = DummyVecEnv
     if request.vec_env == "subproc":
-        start_server()  # SB3 also forks from this server
+        start_server()  # SB3 forks its processes from this server
         make = make_in_process
         vec_env = SubprocVecEnv
     envs = make_vec_env(make, n_envs=n_envs, vec_env_cls=vec_env)  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ def suggest(trial: Trial, searches: Mapping[str, Search]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for name, search in searches.items():
         if isinstance(search, Choice):
-            # Optuna suggests values as strings, because it stores only scalars, and some values are lists
+            # values are strings in Optuna, because it stores only scalars, and some values are lists
             values = {str(value): value for value in search.values}
             settings[name] = values[trial.suggest_categorical(name, list(values))]
         elif isinstance(search.low, int) and isinstance(search.high, int):

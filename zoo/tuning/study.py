@@ -53,11 +53,11 @@ STUDIES = "studies"
 DATABASE = "study.db"
 HEARTBEAT_SECONDS = 10
 GRACE_SECONDS = 60
-"""Seconds without a heartbeat after which a running trial is assumed to be killed."""
+"""Seconds without a heartbeat after which a running trial is assumed to have been killed."""
 LOCK_SECONDS = 60
 """How long to wait for a SQLite file that another process writes; the default of 5 s is too short for slow disks."""
 MAX_RETRIES = 5
-"""How often a killed trial is repeated at most: its own settings may be the reason why it was killed."""
+"""Maximum number of repetitions of a killed trial; limited, because the trial's settings may be the reason."""
 STARTUP_TRIALS = 10
 """Number of trials before TPE and the median pruner start."""
 
@@ -116,7 +116,7 @@ def tune(request: StudyRequest) -> dict[str, Any]:
     """Run the trials of a study, and return the result to print."""
     begin = time.monotonic()
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # this program logs trials itself
-    warnings.filterwarnings("ignore", category=ExperimentalWarning)  # for heartbeats
+    warnings.filterwarnings("ignore", category=ExperimentalWarning)  # heartbeats are experimental
     plan = plan_study(request)
     check_log_folder(plan.folder)
     study = open_study(plan)
@@ -159,7 +159,7 @@ def _opening(storage: str) -> Iterator[None]:
 
 
 def open_study(plan: Plan) -> optuna.Study:
-    """Create the study, or open it if it exists; reject an existing study whose shared settings differ."""
+    """Create the study, or open it if it exists; reject an existing study with other shared settings."""
     options: dict[str, Any] = {}
     if plan.storage.startswith("sqlite"):
         options["connect_args"] = {"timeout": LOCK_SECONDS}
@@ -311,10 +311,10 @@ def with_settings(request: TrainRequest, settings: Mapping[str, Any]) -> TrainRe
 
 @dataclass
 class Reporter:
-    """Reports the evaluations of a run to the study, and stops the run if the study's pruner says so.
+    """Reports the evaluations of a run to the study, and stops the run if the study's pruner decides so.
 
-    The evaluation at step 0 is not reported, because it does not depend on the trial's settings. The others are
-    numbered from 1. A resumed run also reports its earlier evaluations.
+    The evaluation at step 0, before the offline and online phases, is not reported. Later evaluations are numbered
+    from 1. A resumed run also reports the evaluations made before it was resumed.
     """
 
     trial: Trial
@@ -378,7 +378,7 @@ def write_best(best: FrozenTrial, plan: Plan) -> None:
 def command_with(best: FrozenTrial, plan: Plan) -> str:
     """Return a command line for training with the best settings, new seeds and the protocol of a report."""
     run = dict(plan.request.run.run)
-    for name in ("eval_freq", "eval_episodes"):  # chosen for the search
+    for name in ("eval_freq", "eval_episodes"):  # these values were chosen for the search
         run.pop(name, None)
     count = len(plan.seeds)
     seeds = [seed for seed in range(2 * count) if seed not in plan.seeds][:count]
