@@ -49,9 +49,9 @@ class DAC(Method):
     .. math:: L = L_{TD} + w\,\mathbb{E}\lVert\epsilon_\theta(s, x_t, t) - \epsilon\rVert^2 / D
         + \mathbb{E}\sqrt{1-\bar\alpha_t}\;g^\top\epsilon_\theta(s, x_t, t) / D
 
-    The loss is minimal at the noise prediction :math:`\epsilon_\beta - \sqrt{1-\bar\alpha_t}\,g/(2w)`. This is the
-    prediction for :math:`\pi_\beta e^{Q/(2w)}`, except that the gradient is not damped at high noise levels and so
-    overshoots.
+    The last two terms are minimal at the noise prediction :math:`\epsilon_\beta - \sqrt{1-\bar\alpha_t}\,g/(2w)`. This
+    is the prediction for :math:`\pi_\beta e^{Q/(2w)}`, except that the gradient is not damped at high noise levels and
+    so overshoots.
 
     Source: Fang et al., Diffusion Actor-Critic, arXiv 2405.20555; the form here is the baseline of Li and Levine, arXiv
     2601.14234. Differs in: each row's loss is multiplied by the validity of the sequence, whereas the baseline's code
@@ -98,7 +98,7 @@ class DAC(Method):
         reference="time_dim",
         fixed=BUILT_INTO_NETWORKS,
         check=_even,
-        doc="Number of Fourier features of the step, even.",
+        doc="Number of Fourier features of the diffusion step; must be even.",
     )
     max_grad_norm: float | None = setting(default=1.0, reference="clip_grad_norm")
 
@@ -115,7 +115,7 @@ class DAC(Method):
         return {"action": normal(), "denoise": normal("KBD")}
 
     def noise(self) -> dict[str, Draw]:
-        """Return the noise and steps of the denoising loss."""
+        """Return the noise and diffusion steps of the denoising loss."""
         return {"diffusion_t": integers(), "diffusion_eps": normal()}
 
     def loss_weights(self) -> dict[str, float]:

@@ -31,7 +31,7 @@ FAR = 1e6  # a distance at which the kernel is 0 for every width
 
 
 class DriftQL(Method):
-    r"""A one-step policy drifts towards the dataset action and away from its other samples, and maximises Q.
+    r"""Samples of a one-step policy drift towards the dataset action and away from each other; it also maximises Q.
 
     .. math:: L = L_{TD} + w\,\mathbb{E}\lVert x_i - \mathrm{clip}(x_i + \eta\,\Delta_i)\rVert^2 / D
         - \mathbb{E}\,\bar Q(s, \mathrm{clip}\,\mu(s, z)), \qquad
@@ -50,7 +50,7 @@ class DriftQL(Method):
         default=10.0, reference="alpha", above=0, search=log_range(1, 3000), doc="Weight w."
     )
     drift_samples: int = setting(
-        default=32, reference="drift_ngen", at_least=2, doc="Samples n of each state."
+        default=32, reference="drift_ngen", at_least=2, doc="Number n of samples in each state."
     )
     drift_temperature: float = setting(
         default=0.2, reference="drift_temp", above=0, search=log_range(0.02, 1), doc="Kernel width."
@@ -90,7 +90,7 @@ class DriftQL(Method):
         }
 
     def policy_noise(self, axes: str = "B", **sizes: int) -> Draw:
-        """Return the shape of the noise that the policy maps to actions."""
+        """Return the declaration of the noise that the policy maps to actions."""
         if self.noise_size is None:
             return normal(f"{axes}D", **sizes)
         return normal(f"{axes}Z", Z=self.noise_size, **sizes)

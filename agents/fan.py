@@ -36,7 +36,7 @@ from agents.core import (
 
 
 class FAN(Method):
-    r"""One evaluation of the behaviour flow anchors a one-step policy to the flow; a critic has noise as an input.
+    r"""One evaluation of the behaviour flow anchors a one-step policy to it; one of two critics has noise as an input.
 
     The policy's displacement, action minus noise, regresses to the flow's velocity at a random point between noise and
     action. A critic F of state, action and noise represents a distribution of returns, and the critic Q learns an upper
@@ -98,7 +98,7 @@ class FAN(Method):
         }
 
     def noise(self) -> dict[str, Draw]:
-        """Return the noise of the next action (also the critic's input), of the losses and of flow matching."""
+        """Return the noise of the next action (also an input of F), of the losses and of flow matching."""
         return {
             "next_z": normal(),
             "next_t": uniform(),
@@ -119,7 +119,7 @@ class FAN(Method):
         return nets.one_step(observations, noise["action"]).clamp(-1, 1)
 
     def distance(self, flow: Velocity, z: Tensor, actions: Tensor, t: Tensor) -> Tensor:
-        """Return the squared error of the flow's velocity at times t (S, B) against action minus noise, (S, B, D)."""
+        """Return the squared difference of action minus noise and the flow's velocity at times t (S, B), (S, B, D)."""
         t = t.unsqueeze(-1)
         return (actions - z - flow(interpolate(z, actions, t), t)).square()
 

@@ -74,8 +74,7 @@ class FAWAC(Method):
         advantage = nets.critic(batch.observations, batch.actions).mean(1) - value
         weight = advantage_weight(advantage, self.inverse_temperature, self.max_weight)
         info |= {"advantage_mean": advantage.mean(1), "weight_mean": weight.mean(1)}
-        # all rows at the cap have the same weight; a large share means too large an
-        # `inverse_temperature`
+        # rows at the cap are no longer told apart; if many are, `inverse_temperature` is too large
         info["weight_at_max"] = (weight == self.max_weight).float().mean(1)
         return {
             **self.td_targets(batch, noise, nets),
@@ -94,7 +93,7 @@ class FAWAC(Method):
         weight = batch.valid * targets["weight"]
         return {
             "td": td,
-            # `td_loss` is symmetric, so V can be trained in the place of the target; the critics'
+            # `td_loss` is symmetric: here V, passed as the target, is trained, and the critics'
             # values are constants
             "value": td_loss(targets["data_q"], value, batch.valid),
             "actor": flow_matching_loss(

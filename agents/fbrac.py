@@ -31,7 +31,7 @@ class FBRAC(Method):
     .. math:: L = L_{TD} + L_{FM}(v) - \frac1w\,\mathbb{E}\,\bar Q(s, \mathrm{ODE}(s, z; v))
 
     Source: Park, Li and Levine, Flow Q-Learning, arXiv 2502.02538, flow counterpart of behaviour-regularised
-    actor-critic; in the form compared in arXiv 2601.14234. Differs in: nothing from that form.
+    actor-critic; in the form compared in arXiv 2601.14234. Differs in: nothing.
     """
 
     trains_behaviour = True
@@ -64,9 +64,9 @@ class FBRAC(Method):
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
-        """Return the TD and flow-matching losses, and the Q term through the whole chain."""
-        # computed before the cloning loss, since the order determines how the flow's gradients are
-        # summed
+        """Return the TD and flow-matching losses, and the Q term, differentiated through all steps of the flow."""
+        # before the cloning loss, since this order determines the order in which the flow's
+        # gradients are summed
         actions = self.act(batch.observations, {"action": noise["q_z"]}, nets)
         td = self.critic_loss(batch, targets, nets, info)
         return {

@@ -85,7 +85,7 @@ class FEDIT(Method):
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target, and the flow's actions, which are constants in the edit loss."""
-        # detached: the edit does not train the flow
+        # computed under `no_grad`, so the edit does not train the flow
         flow_actions = self.follow_flow(batch.observations, noise["edit_z"], nets)
         return {**self.td_targets(batch, noise, nets), "flow_actions": flow_actions}
 

@@ -46,7 +46,7 @@ class FQE(Method):
     moving averages.
     """
 
-    hooks_checked = True  # the check would need a policy with the spaces of the check
+    hooks_checked = True  # the check has spaces of its own, which do not fit the policy
     policy: Any
     """The evaluated :class:`~agents.common.sb3.policy.FlowPolicy`, with one replica."""
 
@@ -102,7 +102,7 @@ class FQE(Method):
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
-        """Return the TD loss; chunks with a termination are included, since their later actions are not executed."""
+        """Return the TD loss; chunks with a termination are included, since actions after it are not executed."""
         valid = batch.valid.maximum((batch.discounts == 0).to(batch.valid.dtype))
         return {"td": self.critic_loss(replace(batch, valid=valid), targets, nets, info)}
 
@@ -159,8 +159,8 @@ def fitted_q(
     :raises ValueError: if there are too few trajectories.
     :raises ArithmeticError: if the values diverge.
     """
-    # Rewards are divided by their root mean square, since Adam's steps have a fixed magnitude:
-    # their noise would hide the differences between states if rewards were small.
+    # Rewards are divided by their root mean square, since the noise of Adam's steps, which have a
+    # fixed magnitude, would hide the differences between states if rewards were small.
     unit = float(np.sqrt(np.square(data.arrays["rewards"][data.valid]).mean())) or 1.0
     policy.set_training_mode(False)
     model = _make_model(FQE.of(policy, **settings), data, unit, seed)

@@ -33,8 +33,8 @@ class FQL(Method):
 
     Only the one-step policy acts and maximises Q, so the flow's steps are not differentiated.
 
-    Source: Park, Li and Levine, Flow Q-Learning, arXiv 2502.02538. Differs in, as in the comparison of arXiv
-    2601.14234: action chunks; ten critics with pessimistic targets, not the mean of two; Q is never normalised; a
+    Source: Park, Li and Levine, Flow Q-Learning, arXiv 2502.02538. Differs in (all as in the comparison of arXiv
+    2601.14234): action chunks; ten critics with pessimistic targets, not the mean of two; Q is never normalised; a
     sequence that crosses a trajectory end is masked out completely.
     """
 
@@ -81,7 +81,7 @@ class FQL(Method):
         return {
             "td": td,
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
-            # neither loss uses dataset actions, so sequences that cross a trajectory end are
+            # these two losses use no dataset actions, so sequences that cross a trajectory end are
             # included
             "distill": (student - targets["teacher"]).square().mean((1, 2)),
             # clipped, since critics are trained only inside the bounds; the distillation keeps the

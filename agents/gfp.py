@@ -93,7 +93,7 @@ class GFP(FQL):
         next_actions = self.act(next_obs, {"action": noise["next_z"]}, nets)
         next_q = value(next_obs, next_actions)
         if self.target == "mean":
-            # both from the same noise, so that the mean is only over policies
+            # flow and policy map the same noise, so that the mean is only over the two
             flow_actions = self.follow_flow(next_obs, noise["next_z"], nets)
             next_q = (next_q + value(next_obs, flow_actions)) / 2
         teacher = self.follow_flow(obs, z, nets)
@@ -125,13 +125,13 @@ class GFP(FQL):
         student = nets.one_step(batch.observations, noise["distill_z"])
         policy_q = nets.frozen.critic(batch.observations, student.clamp(-1, 1))
         policy_q = pessimistic_value(policy_q, self.rho)
-        # actions that are worse than the policy's are not cloned
+        # the guidance of actions that are worse than the policy's is near 0
         weight = batch.valid * targets["guidance"]
         x_0, t = noise["bc_x0"], noise["bc_t"]
         return {
             "td": self.critic_loss(batch, targets, nets, info),
             "bc_flow": flow_matching_loss(flow, x_0, batch.actions, t, weight),
-            # neither loss uses dataset actions, so sequences that cross a trajectory end are
+            # these two losses use no dataset actions, so sequences that cross a trajectory end are
             # included
             "distill": (student - targets["teacher"]).square().mean((1, 2)),
             "q": -targets["scale"] * policy_q.mean(1),

@@ -48,8 +48,8 @@ class IQL(Method):
     mean absolute value of Q, and alpha is the weight of behaviour cloning.
 
     Source: Kostrikov, Nair and Levine, Implicit Q-Learning, arXiv 2110.06169, in the form of Flow Q-Learning, arXiv
-    2502.02538, whose code is github.com/seohongpark/fql (``agents/iql.py``). Differs in: action chunks; the mean is
-    executed in collection too, whereas that code adds noise there (``sample_std`` 1).
+    2502.02538, whose code is github.com/seohongpark/fql (``agents/iql.py``). Differs in: action chunks; online
+    collection executes the mean, whereas that code adds noise to it (``sample_std`` 1).
     """
 
     samples_next_action = False
@@ -115,7 +115,7 @@ class IQL(Method):
             batch, targets["value"], batch.valid, nets, self.expectile, info
         )
         mean = nets.actor(batch.observations)
-        # the Gaussian's standard deviation is 1, regardless of the noise when acting
+        # the Gaussian's standard deviation is 1, whatever `sample_std` adds when acting
         log_prob = -0.5 * (
             (mean - batch.actions).square().sum(-1) + mean.shape[-1] * math.log(2 * math.pi)
         )

@@ -24,8 +24,7 @@ from agents.core import (
     velocity_field,
 )
 
-# bound of the regression target: actions are at most 1, but an untrained network's slopes may be
-# larger
+# bound of the regression target, since an untrained network's slopes may be much larger than actions
 TARGET_BOUND = 5.0
 SMALLEST = 1e-4  # c of the adaptive weight
 
@@ -83,7 +82,7 @@ class MeanFlowQL(Method):
         return {"flow_e": normal(), "flow_t": uniform(), "q_z": normal()}
 
     def loss_weights(self) -> dict[str, float]:
-        """Return the weights of the mean flow and of the distance to the action bounds."""
+        """Return the weights of the mean-flow loss and of the penalty on actions outside the bounds."""
         return {"flow": self.flow_weight, "bound": self.bound_weight}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
@@ -126,17 +125,17 @@ class MeanFlowQL(Method):
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
-        """Return the TD and mean-flow losses, the Q term, and the distance to the action bounds."""
+        """Return the TD and mean-flow losses, the Q term, and the penalty on actions outside the bounds."""
         policy = nets.policy.at(batch.observations)
         error = (policy(*self.on_the_way(batch.actions, noise)) - targets["flow"]).square().mean(-1)
-        # a constant: the adaptive weight reduces large errors but is not differentiated
+        # a constant: the adaptive weight of large errors is smaller, but it is not differentiated
         weight = (error.detach() + SMALLEST).pow(self.adaptive_power - 1)
         actions = policy(noise["q_z"], 1.0)
         return {
             "td": self.critic_loss(batch, targets, nets, info),
             "flow": (batch.valid * weight * error).mean(-1),
             "q": -nets.frozen.critic(batch.observations, actions.clamp(-1, 1)).mean((1, 2)),
-            # outside the bounds the clipped action has no gradient of Q; this term brings the
-            # action back
+            # Q has no gradient through the clip outside the bounds; this penalty moves actions
+            # back inside
             "bound": (actions.abs() - 1).clamp(min=0).mean((1, 2)),
         }

@@ -96,7 +96,7 @@ def load(
     (1,)
     """
     saved = read_model_file(path)
-    # does not import a module merely because the file names it
+    # a module is not imported merely because the file contains its name
     entry = registry.find_named_by_file(saved.algorithm_id, saved.name, trust=trust)
     algorithm, kind = model_class(entry.method), saved.described.get("class", "")
     saved_class: Any = imported_class(kind, (algorithm,))

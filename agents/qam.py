@@ -55,8 +55,8 @@ class AdjointMatching(Method):
         L_{AM} &= \mathbb{E}\sum_{i,d}\left[\tfrac{2}{\sigma_i}(v_f - \bar v_\beta)(x_i, t_i) + \sigma_i a_i\right]^2,
         \qquad \sigma_i^2 = \tfrac{2(1 - t_i + h)}{t_i + h} \qquad (3)
 
-    As in the authors' code, (2) evaluates the Jacobian at the state x_i but at the time t_i + h, and (2) has the drift
-    of (1) in the last step too, although the rollout's last step uses the prior alone.
+    As in the authors' code, (2) evaluates the Jacobian at the state x_i but at the time t_i + h, and uses the drift of
+    the SDE for the last step too, although the last step of the rollout uses the prior alone.
 
     As in every algorithm here, `targets` is computed without gradients, and the next action of the TD target is sampled
     as in acting, with separate noise. One optimiser minimises the sum of the losses. Each loss trains one network: TD
@@ -83,7 +83,7 @@ class AdjointMatching(Method):
     )
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return critics, behaviour flow, and fine-tuned flow, which pretraining makes a copy of the behaviour flow."""
+        """Return critics, behaviour flow, and fine-tuned flow, a copy of the behaviour flow after pretraining."""
         return {
             "critic": critic(target=True),
             "behaviour": velocity_field(target=True, role="behaviour"),
@@ -108,7 +108,7 @@ class AdjointMatching(Method):
 
     def prior(self, nets: Networks) -> Any:
         """Return the prior, whose weights are frozen."""
-        # a target network is never trained by gradient
+        # target networks receive no gradients, so they need not be frozen
         return nets.behaviour_target if self.target_behaviour else nets.frozen.behaviour
 
     def terminal_adjoint(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
@@ -125,13 +125,13 @@ class AdjointMatching(Method):
         """Return the TD target, and the rollout's states with their adjoints and the prior's velocities."""
         prior = self.prior(nets).at(batch.observations)
         fine_tuned = nets.fine_tuned.at(batch.observations)
-        # (1)
+        # equation (1)
         states, prior_velocities, terminal_state = memoryless_rollout(
             fine_tuned, prior, noise["am_x0"], noise["am_eps"]
         )
         terminal_adjoint = self.terminal_adjoint(batch.observations, terminal_state, nets)
         info |= adjoint_statistics(terminal_adjoint)
-        # (2); one forward pass at all (x_i, t_i + h), then a vector-Jacobian product for each step
+        # equation (2): one forward pass at all (x_i, t_i + h), then a vector-Jacobian product per step
         times = step_times(self.flow_steps, states, end_times=True)
         prior_vjp = vjp_at_points(prior, states, times)
         return {

@@ -67,7 +67,7 @@ class QAMF(QAM):
         student = nets.one_step(batch.observations, noise["distill_z"])
         return {
             **losses,
-            # neither loss uses dataset actions, so sequences that cross a trajectory end are
+            # these two losses use no dataset actions, so sequences that cross a trajectory end are
             # included
             "distill": (student - targets["teacher"]).square().mean((1, 2)),
             "q": -nets.frozen.critic(batch.observations, student.clamp(-1, 1)).mean((1, 2)),

@@ -14,7 +14,7 @@ from agents.dac import DAC
 
 
 class QSM(DAC):
-    r"""A diffusion policy's noise prediction regresses to the scaled action gradient of Q and to the added noise.
+    r"""A diffusion policy's noise prediction regresses to Q's action gradient times -tau, and to the added noise.
 
     At noisy dataset actions :math:`x_t`, with :math:`g = \nabla_x \bar Q'(s, x_t)`:
 

@@ -27,14 +27,14 @@ from agents.core import (
 
 
 class ReBRAC(Method):
-    r"""TD3 with behaviour cloning: a deterministic actor without a flow, smoothed by clipped noise.
+    r"""TD3 with behaviour cloning: a deterministic actor without a flow, whose actions receive clipped noise.
 
     .. math:: L = L_{TD} - \lambda\,\mathbb{E}\,Q_{pess}(s, \mu(s)) + w\,\mathbb{E}\lVert\mu(s) - a\rVert^2,\quad
         \lambda = 1/\mathbb{E}|Q_{pess}(s, \mu(s))|
 
     Source: Tarasov et al., Revisiting the Minimalist Approach to Offline Reinforcement Learning, arXiv 2305.09836.
-    Differs in, as in the comparison of arXiv 2601.14234: no cloning penalty in the critic's target; mean minus ``rho``
-    standard deviations of ten critics, not the minimum of two; the noise is added in collection and evaluation too;
+    Differs in (all as in the comparison of arXiv 2601.14234): no cloning penalty in the TD target; mean minus ``rho``
+    standard deviations of ten critics, not the minimum of two; noise is also added to executed actions;
     only the target networks are delayed, and the actor is trained at every update (``true_delay`` delays it too).
     """
 

@@ -85,7 +85,7 @@ class RQL(Method):
         return {"critic": critic(target=True, time=True), "flow": flow}
 
     def noise(self) -> dict[str, Draw]:
-        """Return the noise of flow matching, of the reversal times, and of the next state's flow."""
+        """Return the noise and times of flow matching, the reversal times, and the noise at the next state."""
         return {"bc_x0": normal(), "bc_t": uniform(), "reversal": uniform(), "next_x0": normal()}
 
     def loss_weights(self) -> dict[str, float]:

@@ -75,8 +75,8 @@ class TRQAM(AdjointMatching):
     )
     freeze_base: bool = setting(
         default=False,
-        doc="Freeze the behaviour flow after pretraining; else flow matching continues, as in the authors' "
-        "code.",
+        doc="Freeze the behaviour flow after pretraining; if False, as in the authors' code, flow matching trains it "
+        "further.",
     )
     gamma: float = setting(default=0.995, reference="discount")
 

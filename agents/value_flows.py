@@ -82,7 +82,7 @@ class ValueFlows(Method):
         reference="bcfm_lambda",
         at_least=0,
         search=log_range(0.3, 10.0),
-        doc="Weight w_b of the sampled returns' loss.",
+        doc="Weight w_b of flow matching to sampled returns.",
     )
     consistency_weight: float = setting(
         default=1.0, reference="dcfm_lambda", at_least=0, doc="Weight w_d of the consistency loss."
@@ -114,7 +114,7 @@ class ValueFlows(Method):
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return the flows of returns and the behaviour flow."""
-        # a return is an additional input
+        # each critic has a return as an additional input
         returns = critic(time=True, network=ReturnFlow, width=lambda actions: actions + 1)
         return {"critic": returns, "behaviour": velocity_field(role="behaviour")}
 

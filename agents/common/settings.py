@@ -43,7 +43,7 @@ class Range:
     """A closed interval of numbers.
 
     :param low: lower bound.
-    :param high: upper bound, above it.
+    :param high: upper bound, above `low`.
     :param log: whether values are sampled uniformly in the logarithm.
 
     >>> print(Range(16, 512, log=True))
@@ -167,10 +167,10 @@ class Setting:
     :param default: default value.
     :param doc: description, in one line or two.
     :param reference: the setting's name in the paper or the authors' code, if different.
-    :param fixed: why the setting is read-only after construction; empty if it is not.
+    :param fixed: why the setting is read-only after construction; empty for other settings.
     :param check: function of name and value that returns the value or raises; None checks type and bounds.
-    :param kw_only: whether the constructor takes it by name only.
-    :param search: search range of tuning; None excludes it from tuning.
+    :param kw_only: whether the constructor takes the setting by name only.
+    :param search: search range of tuning; None excludes the setting from tuning.
     :param role: see :func:`setting`.
     :param bounds: bounds of a number.
     """
@@ -232,7 +232,7 @@ class Setting:
 
     @cached_property
     def checked_default(self) -> Any:
-        """The validated default, which never changes."""
+        """The validated default."""
         return self.checked(self.default)
 
     @property
@@ -265,13 +265,13 @@ def setting(
     :param reference: the setting's name in the paper or the authors' code, if different.
     :param fixed: why the setting is read-only after construction, e.g. because it determines layer sizes.
     :param check: function of name and value that returns the value or raises; by default type and bounds are checked.
-    :param kw_only: whether the constructor takes it by name only.
+    :param kw_only: whether the constructor takes the setting by name only.
     :param search: search range of tuning, e.g. ``log_range(0.1, 10)``.
     :param role: what the setting affects, for settings of all algorithms or runs. Empty: results; ``protocol``:
         results, and a benchmark fixes the setting for all algorithms; ``machine``: device and numerics; ``output``:
         files and logs; ``note``: nothing.
     :param bounds: ``above``, ``at_least``, ``at_most``, ``below``; ``above`` and ``below`` are exclusive.
-    :return: the declaration; type checkers see the default.
+    :return: the declaration; for type checkers, the default.
 
     >>> class Sampler(Configurable):
     ...     steps: int = setting(default=10, at_least=1, doc="Steps of the sampler.")

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     import torch
 
 MAX_SEED = 2**32 - 1
-"""The largest index, and the largest seed of a model with several seeds."""
+"""The largest number in an index, and the largest seed of a model with several seeds."""
 
 
 @unique
 class Purpose(IntEnum):
     """Purpose of a random stream. The numbers determine seeded results, so they are never changed or reused.
 
-    Comments contain the index after a colon; purposes without a colon have no index.
+    In each comment the parts of the index follow a colon; purposes without a colon have no index.
     """
 
     TRAINING_DATA = 0  # generated datasets: episode, attempt
@@ -60,7 +60,7 @@ def stream(purpose: Purpose, seeds: int | Sequence[int], *index: int) -> np.rand
     entropy: int | list[int] = integer("seed", first, at_least=0)
     words = [*index, *other_seeds]
     if other_seeds:
-        # one seed fills four words; with more seeds, their count keeps them apart from purpose and index
+        # NumPy pads a single seed to four words; the count in the fourth tells further seeds from purpose and index
         entropy = [first, 0, 0, len(other_seeds), *other_seeds]
         words.append(first)
     for word in words:

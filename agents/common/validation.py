@@ -161,7 +161,7 @@ def checked_pair(name: str, value: object) -> tuple[float, float]:
 
 def integer(name: str, value: object, **bounds: Unpack[Bounds]) -> int:
     """Return an int within bounds; whole floats such as 1e5 are accepted, booleans rejected."""
-    # YAML and JSON read 1e5 as a float
+    # JSON reads 1e5 as a float
     is_number = isinstance(value, Real) and not isinstance(value, bool)
     is_whole = is_number and (isinstance(value, Integral) or float(value).is_integer())  # type: ignore[arg-type]
     if is_whole and _is_within(value, bounds):

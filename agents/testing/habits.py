@@ -32,7 +32,7 @@ Findings = Iterator[tuple[str, str]]
 def find_habits(
     method: Method, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
 ) -> dict[str, list[str]]:
-    """Call an algorithm's hooks as training and acting call them, and look for mistakes.
+    """Call an algorithm's hooks as training and acting would, and look for mistakes.
 
     :param method: the algorithm; it is not changed.
     :param observation_space: space of its networks' input, a Box with one axis.
@@ -198,7 +198,7 @@ def _global_generators() -> str:
 
 
 def find_lost_state(trial: Trial, untouched: Method) -> Findings:
-    """Find attributes that hooks have changed and that are not saved, by comparison with an unused algorithm."""
+    """Find unsaved attributes that hooks have changed, by comparison with an instance whose hooks were not called."""
     method, nets = trial.policy.method, trial.policy.nets
     for hook, inputs in (("after_update", (nets, trial.info)), ("before_online", (nets,))):
         with calling(method, hook):

@@ -1,6 +1,6 @@
 """The conformance kit: one check for each thing that training, saving and reporting require of an algorithm.
 
-A check takes the :class:`Subject`, returns its measurement, and raises :class:`ViolationError` if it fails.
+A check takes the :class:`Subject` and a seed, returns its measurement, and raises :class:`ViolationError` if it fails.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _require_finite(tensors: Tensors, circumstances: str) -> None:
 
 
 def check_low_precision(subject: Subject, number: int) -> str:
-    """Check that bfloat16 matrix products change the gradient only slightly."""
+    """Check that bfloat16 matrix products change the gradient's norm only slightly."""
     norms = []
     for precision in ("fp32", "bf16"):
         model = subject.make_model(number, precision=precision)
@@ -112,7 +112,7 @@ def check_compiled(subject: Subject, number: int) -> str:
     model = subject.make_model(number, compile="on")
     compiled = model.trainer.update(ROWS)
     mode = model.trainer.mode
-    # messages of PyTorch 2.11 and 2.12
+    # PyTorch 2.11 and 2.12 give these two reasons
     if "autograd.grad" in mode.reason or "requires_grad_" in mode.reason:
         raise NotApplicable(
             "losses that call `torch.autograd.grad` run eagerly; `torch.func.grad` can be compiled"
@@ -216,11 +216,11 @@ def check_phases(subject: Subject, number: int) -> str:
     for sizes in subject.accepted_sizes():
         model = subject.make_model(**sizes)
         start = copy.deepcopy(model.policy.state_dict())
-        # networks may be trained only at every N-th update
+        # 30 updates, since a network may be trained only at every N-th update
         model.learn_offline(30)
         if not first_difference(start, model):
             raise ViolationError(f"30 updates offline with {sizes} did not change any network")
-        # beyond `learning_starts`, so that there are updates
+        # 16 steps exceed `learning_starts`, so updates take place
         model.learn(16, reset_num_timesteps=False)
         circumstances = f"after {model._n_updates} updates with {sizes}"
         _require_finite(model._last_info, circumstances)
@@ -245,7 +245,7 @@ def check_saving(subject: Subject, number: int) -> str:
     if name := first_difference(model.policy.state_dict(), loaded):
         raise ViolationError(f"`{name}` of a loaded model differs from the saved one")
     observations = np.random.default_rng(0).standard_normal((6, STATES)).astype(np.float32)
-    # after the files are deleted, so that nothing can be read later
+    # the files are deleted by now, so predictions cannot read them
     expected, _ = model.predict(observations, deterministic=True)
     loaded_actors: dict[str, Any] = {"model": loaded, "policy": policy}
     for kind, actor in loaded_actors.items():
@@ -304,7 +304,7 @@ CHECKS: dict[str, CheckFunction] = {
 }
 """Checks by name, in the order in which they run: quick ones first, each after the checks it depends on."""
 NEEDED = ("hooks", "phases")
-"""Checks whose failure would let later checks fail for misleading reasons, e.g. NaN."""
+"""Checks whose failure would make later checks fail for misleading reasons, e.g. NaN."""
 PAGE = "docs/register.md#checks"
 """Page with a description of each check."""
 

@@ -1,4 +1,4 @@
-"""Constructor arguments of models: SB3's, device options, and settings."""
+"""The constructor arguments of models, and how they are split into the method's settings and SB3's arguments."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _buffer_class(name: str, value: Any) -> Any:
 
 
 POLICY_SETTINGS = {"n_critics": "ensemble_size", "net_arch": "net_arch"}
-"""SB3's policy arguments that are settings of the method -> name of the setting."""
+"""Policy argument of SB3 -> the method's setting that it sets."""
 FROM_MODEL = {"observation_space", "action_space", "lr_schedule", "method", "seeds"}
 """Policy arguments that the model passes."""
 POLICY_CLASSES: dict[str, tuple[type, Any]] = {
@@ -50,13 +50,13 @@ POLICY_CLASSES: dict[str, tuple[type, Any]] = {
     "optimizer_class": (torch.optim.Optimizer, torch.optim),
     "features_extractor_class": (BaseFeaturesExtractor, None),
 }
-"""Policy arguments that are classes -> required base class, and the module in which names are looked up, or None."""
+"""Policy argument that is a class -> its base class, and the module that has it by name (None: no names allowed)."""
 
 
 def with_named_classes(name: str, value: Any) -> dict[str, Any] | None:
     """Replace names of classes in `policy_kwargs`, e.g. ``ReLU``, by the classes.
 
-    Files and command lines can only contain names; nothing is evaluated or imported.
+    Files and command lines contain only names, which are looked up; nothing is evaluated or imported.
 
     :param name: name of the argument, for messages.
     :param value: arguments of a policy, or None.
@@ -121,10 +121,11 @@ class Arguments(Configurable):
         default=None,
         at_least=1,
         doc="SB3's n-step returns: short for `horizon_length=n_steps`, `action_chunking=False` and "
-        "`shorten_returns=True`; None keeps these settings.",
+        "`shorten_returns=True`; None leaves these three settings as they are.",
     )
     observation_space: spaces.Space[Any] | None = setting(
-        default=None, doc="Observation space of a model without `env`, for offline training only."
+        default=None,
+        doc="Observation space of a model without `env`, which is only trained offline.",
     )
     action_space: spaces.Box | None = setting(
         default=None, doc="Action space of a model without `env`."
@@ -161,7 +162,7 @@ class Arguments(Configurable):
         doc="One seed per replica, trained in parallel; None trains one replica with `seed`.",
     )
     method: Method | None = setting(
-        default=None, doc="Instance of the method, instead of settings."
+        default=None, doc="Instance of the method, in place of its settings as arguments."
     )
     behaviour: PretrainedFlow | None = setting(
         default=None,
@@ -175,7 +176,7 @@ class Arguments(Configurable):
     )
     _init_setup_model: bool = setting(
         default=True,
-        doc="Build networks and buffer immediately; `load` builds them later.",
+        doc="Build networks and buffer in the constructor; `load` builds them after it.",
         check=lambda _, value: value,
     )
 
@@ -197,7 +198,7 @@ def read_arguments(
     """Split the arguments of a model's constructor into a method and the remaining arguments.
 
     :param kind: class of the method.
-    :param positional: settings in SB3's order.
+    :param positional: settings, in the order of SB3's constructors.
     :param named: keyword arguments.
     :return: the method, and the remaining arguments.
     :raises TypeError: for too many or unknown arguments, or settings together with `method`.
@@ -241,7 +242,7 @@ def _settings_by_alias(arguments: Arguments) -> dict[str, tuple[str, Any]]:
     if settings:  # the policy receives the remaining arguments
         arguments.policy_kwargs = policy_kwargs
     if arguments.n_steps is not None:
-        # SB3 has no chunks, and truncates returns at the end of an episode
+        # as in SB3: no chunks, and shorter returns at the end of an episode
         settings["horizon_length"] = "n_steps", arguments.n_steps
         settings["action_chunking"] = "n_steps", False
         settings["shorten_returns"] = "n_steps", True

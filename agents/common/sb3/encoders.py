@@ -16,14 +16,15 @@ from agents.common.nets.mlp import StackedMLP, fill_uniform
 from agents.common.nets.networks import ReplicatedExtractor
 
 ONE_BY_ONE = {"cpu"}
-"""Devices that encode replicas one by one, to keep activations in the cache; GPUs prefer few large kernels."""
+"""Devices on which replicas are encoded one by one, so that activations fit in the cache; GPUs are faster with few
+large kernels."""
 
 
 class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
     """The residual convolutional network of IMPALA, then one dense layer with GELU.
 
-    Each stage is a convolution, a max-pooling that halves the sides, and a residual block of two convolutions. The
-    defaults are `impala_small`, the encoder of OGBench's visual tasks.
+    Each stage is a convolution, a max-pooling that halves height and width, and a residual block of two convolutions.
+    The defaults give `impala_small`, the encoder of OGBench's visual tasks.
 
     Source: Espeholt et al., "IMPALA", arXiv 1802.01561, Figure 3; ``impls/utils/encoders.py`` of OGBench, identical to
     ``utils/encoders.py`` of FQL. Differs in: images are scaled to [0, 1] before the encoder.
@@ -62,14 +63,14 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
                 self.weights.append(nn.Parameter(torch.zeros(replicas, width, inputs, 3, 3)))
                 self.biases.append(nn.Parameter(torch.zeros(replicas, width)))
             channels = width
-            # rounded up, like the pooling
+            # the pooling rounds up
             sides = [-(-side // 2) for side in sides]
         self.mlp = StackedMLP(
             (replicas,), [channels * math.prod(sides), features_dim], activate_final=True
         )
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
-        """Initialise one replica's weights, Xavier-uniform; biases are zero."""
+        """Initialise one replica's weights from Xavier's uniform distribution; biases stay zero."""
         for weight in self.weights:
             # fan-in plus fan-out, each times the kernel's area, as in Flax
             fans = weight[0, :, 0].numel() + weight[0, 0].numel()
@@ -79,11 +80,11 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
     def forward(self, observations: Tensor) -> Tensor:
         """Encode images in [0, 1], (S * B, channels, height, width), to features (S * B, F)."""
         together = 1 if observations.device.type in ONE_BY_ONE else self.replicas
-        # (S, B, channels, height, width)
+        # one group of replicas per entry: (1 or S, B, channels, height, width)
         images = observations.unflatten(0, (self.replicas, -1)).split(together)
         weights = zip(*(weight.split(together) for weight in self.weights), strict=True)
         biases = zip(*(bias.split(together) for bias in self.biases), strict=True)
-        # each (S, B, channels * height * width)
+        # each (1 or S, B, channels * height * width)
         rows = list(map(self._convolve, images, weights, biases))
         features: Tensor = self.mlp(rows[0] if len(rows) == 1 else torch.cat(rows))
         return features.flatten(0, 1)
@@ -103,7 +104,7 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
 
         for _ in range(len(weights) // 3):  # stages
             x = convolve(x)
-            # as in the references, an axis of odd length is padded by one at its start; other padding is at its end
+            # padding as in the references: one at both ends of an axis of odd length, and at the end of an even one
             x = F.max_pool2d(x, 3, 2, padding=(x.shape[-2] % 2, x.shape[-1] % 2), ceil_mode=True)
             x = x + convolve(convolve(x.relu()).relu())
         return x.relu().unflatten(1, (groups, -1)).transpose(0, 1).flatten(2)

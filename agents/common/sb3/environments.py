@@ -1,4 +1,4 @@
-"""The part of a model that handles environments (spaces, seeds, statistics, replicas), and device selection."""
+"""The part of a model that handles environments: spaces, seeds, statistics, replicas; also device selection."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NO_ENVIRONMENT = (
 
 
 class UnsupportedSpaceError(NotImplementedError, AssertionError):
-    """Unsupported observation or action space; an AssertionError too, because SB3 raises that for such spaces."""
+    """Unsupported observation or action space; also an AssertionError, which SB3 raises for unsupported spaces."""
 
 
 def check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) -> None:
@@ -53,8 +53,9 @@ def check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) ->
     ]
     if unusual or not is_known or not spaces.flatdim(observations):
         raise UnsupportedSpaceError(
-            "observations must be non-empty Box, MultiBinary, Discrete or one-dimensional MultiDiscrete (from 0 on) or "
-            f"Dicts of these, got {observations}; use gymnasium.wrappers.FlattenObservation"
+            "the observation space must be a non-empty Box, MultiBinary, Discrete or one-dimensional MultiDiscrete "
+            "(values from 0), or a Dict of these, "
+            f"got {observations}; use gymnasium.wrappers.FlattenObservation"
         )
     is_scalable = False
     if isinstance(actions, spaces.Box) and actions.dtype.kind == "f" and 0 not in actions.shape:
@@ -70,13 +71,13 @@ def check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) ->
 
 
 def bounded_like(env: VecEnv, observations: spaces.Space[Any]) -> spaces.Space[Any]:
-    """Return an environment's observation space in place of a model's space without bounds.
+    """Return a model's observation space or, if it has no bounds, the environment's.
 
-    The space of a model that was trained on data alone has no bounds.
+    The observation space of a model that was trained on data alone has no bounds.
 
     :param env: the environment.
     :param observations: the model's space.
-    :return: the environment's space, or the model's if that has bounds or if the two differ in shape or dtype.
+    :return: the environment's space; the model's, if this has bounds or if the two differ in shape or dtype.
     """
     space = env.observation_space
     is_unbounded = isinstance(observations, spaces.Box) and not (
@@ -172,8 +173,8 @@ class TrainedModel(OffPolicyAlgorithm):
     """The part of a model that handles training environments, seeds and statistics of replicas."""
 
     method: Method
-    """The algorithm with its settings; SB3's baselines have none."""
-    replay_buffer: SequenceReplayBuffer  # type: ignore[assignment]  # SB3's stores transitions alone
+    """The algorithm with its settings; models of SB3's own algorithms do not have this attribute."""
+    replay_buffer: SequenceReplayBuffer  # type: ignore[assignment]  # SB3's buffer stores single transitions
     """None in a model returned by `replica`, which cannot be trained."""
     offline_steps: int
     """How many of the steps in `num_timesteps` are offline gradient steps; the others are environment steps."""
@@ -202,10 +203,11 @@ class TrainedModel(OffPolicyAlgorithm):
         """Wrap an environment as SB3 does.
 
         :param env: a Gymnasium or vectorised environment.
-        :param verbose: whether SB3 prints the wrappers.
+        :param verbose: from 1 on, SB3 prints which wrappers it adds.
         :param monitor_wrapper: whether a single environment is wrapped in a `Monitor`.
-        :raises UnsupportedSpaceError: for unsupported spaces.
         :return: a vectorised environment.
+        :raises TypeError: if `env` is not an environment.
+        :raises UnsupportedSpaceError: for unsupported spaces.
         """
         if not isinstance(env, gymnasium.Env | VecEnv):
             raise TypeError(NO_ENVIRONMENT.format(repr(env)))
@@ -213,9 +215,9 @@ class TrainedModel(OffPolicyAlgorithm):
         return OffPolicyAlgorithm._wrap_env(env, verbose, monitor_wrapper)
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
-        """Set the environment; it is normalised if the model has statistics of a `VecNormalize`.
+        """Set the environment, wrapped in a `VecNormalize` if the model has statistics of one.
 
-        :param env: environment, with as many copies as the previous one.
+        :param env: environment; if vectorised, with as many copies as the previous one.
         :param force_reset: whether training starts with a reset.
         """
         env = self._wrap_env(env)
@@ -237,7 +239,7 @@ class TrainedModel(OffPolicyAlgorithm):
         self._seed_everything([] if seed is None else [seed])
 
     def _seed_everything(self, seeds: Sequence[int]) -> None:
-        """Seed what SB3 seeds, unless `seeds` is empty; the replica's seed determines an environment's first reset."""
+        """Seed what SB3 seeds, unless `seeds` is empty; action spaces and environments use their replica's seed."""
         other_spaces = [copy.deepcopy(self.action_space) for _ in seeds[1:]]
         self.action_spaces = [self.action_space, *other_spaces]
         if not seeds:
@@ -253,14 +255,14 @@ class TrainedModel(OffPolicyAlgorithm):
                 owner = index * len(seeds) // n_envs
                 starts.append(seed_for(Purpose.TRAINING_START, seeds[owner], counts[owner]))
                 counts[owner] += 1
-            self.env.seed(starts[0])  # for vector environments that override `seed`
+            self.env.seed(starts[0])  # a vector environment may override `seed`
             # SB3 uses consecutive seeds, which other runs may use too
             self.env.unwrapped._seeds = starts
 
     def _warn_of_no_effect(self, online_steps: int) -> None:
         """Warn of an online phase that trains nothing, and of `balanced_sampling` without a dataset.
 
-        :param online_steps: environment steps at the end of the phase.
+        :param online_steps: number of environment steps when the phase ends.
         """
         learning_starts = self.method.learning_starts
         if self._n_updates == 0 and 0 < online_steps <= learning_starts:
@@ -344,7 +346,7 @@ class OneReplica(nn.Module):
 
 
 def find_divergence(tensors: Mapping[str, Sequence[Tensor]]) -> dict[int, str]:
-    """Find replicas with NaN or infinity, with one device synchronisation.
+    """Find replicas whose tensors contain NaN or infinity; the device is synchronised once.
 
     :param tensors: description -> tensors (S, ...), possibly none.
     :return: replica -> first description that applies, e.g. ``parameters of critic are not finite``.

@@ -1,7 +1,7 @@
 """Export policies as ONNX files, for programs without PyTorch.
 
-The sampler is recorded operation by operation, including gradients of Q, so any algorithm can be exported. One file
-maps raw observations to a chunk of actions in the environment's units.
+The sampler is recorded operation by operation, including gradients of Q, so any algorithm can be exported. The file
+maps raw observations and noise to a chunk of actions in the environment's units.
 """
 
 from __future__ import annotations
@@ -74,14 +74,14 @@ class ExportedPolicy(nn.Module):
         scaled = method.sample_actions(rows, noise, policy.nets)[0].clamp(-1, 1)
         chunks = scaled.unflatten(-1, (policy.chunk_length, *self.low.shape))
         ends = self.low + self.span * (chunks + 1) / 2
-        # rounding may exceed the bounds by a unit in the last place
+        # rounded actions may exceed the bounds by a unit in the last place
         return torch.maximum(torch.minimum(ends, self.low + self.span), self.low)
 
 
 def export_onnx(
     policy: FlowPolicy, path: str | Path, about: Mapping[str, Any] | None = None
 ) -> float:
-    """Write a policy as an ONNX file, and compare the actions of both on random observations.
+    """Convert a policy to ONNX, compare the actions of both on random observations, and write the file.
 
     The inputs are ``observations`` (B, observation shape) and each noise under its name (B, ...). Images are uint8 with
     the channels last, (B, height, width, channels); discrete values are int64; all else is float32. The parts of a Dict
@@ -227,7 +227,7 @@ def _describe(policy: FlowPolicy) -> dict[str, Any]:
 def _largest_error(graph: Any, policy: FlowPolicy) -> float:
     """Return the largest difference between a file's and a policy's actions, in units of the action range."""
     layout = policy.layout
-    inputs = _inputs(policy, CHECKED_ROWS, seed=1)  # other rows than those traced
+    inputs = _inputs(policy, CHECKED_ROWS, seed=1)  # not the rows used in tracing
     names = [value.name for value in graph.graph.input]
     exported_actions = run_onnx(
         graph.SerializeToString(), {name: inputs[name].numpy() for name in names}

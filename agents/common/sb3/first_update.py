@@ -21,12 +21,12 @@ from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, torch_generator
 from agents.common.validation import unknown_name_message
 
-# different numbers, to tell the axes apart
+# two different sizes, so that exchanged axes are noticed
 REPLICAS = 2
 ROWS = 7
-# small networks are quick; neither precision nor crops change a shape
+# small networks are quick; precision and crops are left out, because they change no shape
 TINY = {"net_arch": [8, 8], "precision": "fp32", "random_crop": 0.0}
-PER_REPLICA = "(S,), one number per replica: take the mean over everything but the first axis"
+PER_REPLICA = "(S,), one number per replica: take the mean over all axes but the first"
 
 
 class AgentError(ValueError):
@@ -34,7 +34,7 @@ class AgentError(ValueError):
 
 
 class Trial(NamedTuple):
-    """The algorithm with tiny networks, a batch, the noise of an update and of `act`, and the logged values."""
+    """A policy with tiny networks, a batch, the noise of an update and of `act`, and the logged values."""
 
     policy: FlowPolicy
     batch: Batch
@@ -46,11 +46,11 @@ class Trial(NamedTuple):
 def check_first_update(
     method: Method, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
 ) -> Trial:
-    """Call an algorithm's hooks as an update and acting call them, and set `hooks_checked`.
+    """Call an algorithm's hooks as an update and a prediction would, and set its `hooks_checked`.
 
     :param method: the algorithm; only `hooks_checked` changes.
-    :param observation_space: space of its networks' input, a Box with one axis.
-    :param action_space: action space of its environment.
+    :param observation_space: space of the networks' input, a Box with one axis.
+    :param action_space: action space of the environment.
     :return: the inputs and networks of the check, for further checks.
     :raises AgentError: if a hook is missing, fails, or returns a wrong type, name or shape, or NaN.
     """
@@ -97,7 +97,7 @@ def check_first_update(
     with calling(tiny, "loss_weights"):
         for name in tiny.loss_weights().keys() - losses.keys():
             raise AgentError(f"names an {unknown_name_message('loss', name, losses)}")
-    # the trainer adds these before `after_update`
+    # the trainer adds these values before it calls `after_update`
     info |= {f"{name}_loss": loss for name, loss in losses.items()}
     info |= dict.fromkeys(("total_loss", "grad_norm"), torch.ones(REPLICAS, dtype=torch.float32))
     info = {name: value.detach() for name, value in info.items()}
@@ -126,7 +126,7 @@ def random_batch(policy: FlowPolicy, rows: int, generator: torch.Generator) -> B
         observations=normals(size),
         actions=normals(policy.chunk_size).tanh(),
         rewards=normals(),
-        # about one row in six terminates
+        # the episode terminates in about one row in six
         discounts=0.9 * (normals() > -1).float(),
         next_observations=normals(size),
         valid=valid,
@@ -138,7 +138,7 @@ def random_batch(policy: FlowPolicy, rows: int, generator: torch.Generator) -> B
 
 @contextmanager
 def calling(method: Method, hook: str) -> Iterator[None]:
-    """Re-raise errors inside the block as :class:`AgentError` with the names of the algorithm and the hook.
+    """Re-raise an error of the block as an :class:`AgentError` that names the algorithm and the hook.
 
     :param method: the algorithm.
     :param hook: name of the hook that is called.
@@ -156,7 +156,7 @@ def calling(method: Method, hook: str) -> Iterator[None]:
 def require(
     label: str, value: Any, shape: tuple[int, ...] | None = None, meaning: str = ""
 ) -> None:
-    """Raise an error for NaN and infinity in a value and, if a shape is given, unless it is a tensor of that shape."""
+    """Raise an error if a tensor has NaN or infinity, or if a shape is given and the value is no tensor of it."""
     if shape is not None and (not isinstance(value, Tensor) or tuple(value.shape) != shape):
         received = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise AgentError(f"must give {label} of shape {shape} here, {meaning}; got {received}")

@@ -1,4 +1,4 @@
-"""Models: SB3 off-policy algorithms around a :class:`Method`, which the policy shares."""
+"""Models: SB3 off-policy algorithms that train a :class:`Method`; model and policy share the method object."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ BUFFER_SETTINGS = (
 
 
 class ModelType(ABCMeta):
-    """Metaclass of model classes; `agents.models` creates each class from a method, and pickles it as that method."""
+    """Metaclass of model classes; `agents.models` creates one class per method, and pickles it by its method."""
 
     method_class: type[Method]
 
@@ -75,9 +75,9 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
 
     :param policy: ``"MlpPolicy"``, ``"CnnPolicy"`` for images, ``"MultiInputPolicy"`` for Dict observations, or a
         subclass of ``FlowPolicy``.
-    :param env: environment with bounded Box actions, or its Gymnasium id; None with `observation_space` and
-        `action_space` for offline training only.
-    :param positional: settings in SB3's order, starting with ``learning_rate``.
+    :param env: environment with bounded Box actions, or its Gymnasium id; for offline training only, None together
+        with `observation_space` and `action_space`.
+    :param positional: settings in the order of SB3's constructors, starting with ``learning_rate``.
     :param named: settings of the method, and :class:`~agents.common.sb3.constructor.Arguments`.
     :raises UnsupportedSpaceError: for unsupported observations, e.g. Tuple, or actions that are not a bounded Box.
     :raises TypeError: for an unknown argument; the message names the closest one.
@@ -122,14 +122,14 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
             )
         self.method, arguments = read_arguments(self.method_class, positional, named)
         self.seeds = arguments.seeds
-        # without an environment, `load` takes the spaces from the file
+        # `load` sets `_init_setup_model` to False, and takes the spaces from the file
         if env is None and arguments._init_setup_model:
             env = DataOnly(arguments.observation_space, arguments.action_space)
         super().__init__(kind, env, **arguments.sb3_arguments(self.method))  # type: ignore[arg-type]
         self.offline_steps = 0  # gradient steps of learn_offline
-        # whether the current phase (between phases, the last one) is online
+        # whether the current phase, or between phases the previous one, is online
         self._is_online = False
-        self._phase_start = 0  # step at which this phase started
+        self._phase_start = 0  # `num_timesteps` at the start of this phase
         self.behaviour = arguments.behaviour
         if arguments._init_setup_model:
             self._setup_model()
@@ -141,7 +141,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         return getattr(self.method, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Assign settings shared with SB3 to the method; raise for attributes that would hide other settings."""
+        """Assign settings shared with SB3 to the method; raise for its other settings, assigned only on the method."""
         declaration = self.method_class.declared().get(name)
         if declaration is None:
             super().__setattr__(name, value)
@@ -149,7 +149,9 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
             raise AttributeError(
                 f"`{name}` is a setting of {self.method_class.__name__}; assign `model.method.{name}`"
             )
-        elif value != getattr(self.method, name):  # SB3's constructor assigns them again
+        elif value != getattr(
+            self.method, name
+        ):  # SB3's constructor assigns the method's values again
             setattr(self.method, name, value)
 
     @property
@@ -163,7 +165,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
 
     @undisturbed()
     def _setup_model(self) -> None:
-        """Build buffer and policy; a loaded model may have no environment."""
+        """Build replay buffer and policy, in a loaded model perhaps without an environment."""
         spaces = self.observation_space, self.action_space
         check_spaces(*spaces)
         seeds = self.seeds or ([] if self.seed is None else [self.seed])
@@ -204,7 +206,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         return buffer
 
     def load_replay_buffer(self, path: Source, truncate_last_traj: bool = True) -> None:
-        """Load a replay buffer with dataset and online transitions; its batches use this model's settings.
+        """Load a replay buffer with dataset and online transitions; batches from it use this model's settings.
 
         :param path: file written by :meth:`save_replay_buffer`.
         :param truncate_last_traj: ignored; SB3 uses it for hindsight replay.
@@ -230,7 +232,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
     def set_parameters(
         self, load_path_or_dict: Any, exact_match: bool = True, device: Any = "auto"
     ) -> None:
-        """Load parameters and optimiser state; see Stable-Baselines3. Optimiser options, e.g. weight decay, are kept.
+        """Load parameters and optimiser state as SB3 does; the model keeps its optimiser options, e.g. weight decay.
 
         :param load_path_or_dict: a saved model, which is verified first, or state dicts by name.
         :param exact_match: whether all names must be present.
@@ -245,7 +247,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         names = {"policy", "policy.optimizer"}
         if (exact_match and parameters.keys() != names) or parameters.keys() - names:
             raise ValueError(f"parameters must be {sorted(names)}, got {[*parameters]}")
-        # the call that may raise goes first, so that an error changes nothing
+        # first, so that an optimiser state that does not fit leaves the parameters unchanged
         if "policy.optimizer" in parameters:
             self.policy.load_optimizer_state(parameters["policy.optimizer"])
         if "policy" in parameters:
@@ -275,7 +277,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         return single
 
     def _saved_settings(self) -> dict[str, Any]:
-        """Return the values saved besides or instead of attributes: algorithm, settings, flow conventions."""
+        """Return values saved beside or in place of attributes: algorithm, settings, conventions of a custom flow."""
         settings = self.method.settings()
         settings["algorithm_id"] = name_of(self.method_class)
         settings["behaviour_flow"] = find_behaviour(self.method.networks())
@@ -296,7 +298,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         return ["policy", "policy.optimizer"], []
 
     def save_policy(self, path: str | Path, about: Mapping[str, Any] | None = None) -> None:
-        """Save the policy for acting, without target critics and optimiser; load it with :func:`agents.load_policy`.
+        """Save the policy for acting, without target critics or optimiser; load it with :func:`agents.load_policy`.
 
         The saved policy expects raw observations, even if the model's environment is wrapped in a `VecNormalize`.
 
@@ -344,7 +346,8 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         :param dataset: arrays in OGBench's regular or compact layout, an ``.npz`` file of such arrays (see
             `docs/datasets.md`), or shards. Actions are in the environment's units. Shards are loaded in turn;
             statistics are computed from the first shard.
-        :param action_range: ``(low, high)``, numbers or (A,): action bounds of a dataset in other units.
+        :param action_range: ``(low, high)``, numbers or (A,): action bounds of a dataset whose actions are in other
+            units.
         :raises FileNotFoundError: if the file does not exist.
         :raises ValueError: if an array is missing or invalid; the buffer is then unchanged.
 
@@ -389,10 +392,10 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
             check_first_update(self.method, self.policy.features_space, self.action_space)
 
     def load_pretrained_actor(self, path: Source) -> None:
-        """Start from a saved model's behaviour flow instead of pretraining; its algorithm may be another.
+        """Load a saved model's behaviour flow instead of pretraining one; the saved model's algorithm may differ.
 
-        The behaviour flow's target network, and networks initialised from this flow, become copies of it too. A saved
-        model with one replica is used for all replicas; otherwise replicas correspond one to one.
+        The flow is also copied into its target network and into networks that are initialised from it. A saved model
+        with one replica is used for all replicas; otherwise replicas correspond one to one.
 
         :param path: a saved model, or the folder of a run. If observations are scaled, load the dataset first.
         :raises ValueError: if either model has no behaviour flow, `pretraining_steps` is set, or layer sizes, action
@@ -416,7 +419,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         :param gradient_steps: number of updates.
         :param callback: SB3 callback, list of them, or function.
         :param dataset: dataset to load first, see :meth:`load_dataset`; None uses the content of the buffer.
-        :param log_interval: gradient steps between log entries; None for none.
+        :param log_interval: gradient steps between log entries; None writes no entries.
         :param tb_log_name: name of the TensorBoard run; None uses the class name.
         :param reset_num_timesteps: whether to count from zero.
         :param progress_bar: whether to show SB3's progress bar.
@@ -499,8 +502,8 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         :param progress_bar: whether to show SB3's progress bar.
         :return: the model.
         :raises TypeError: if `total_timesteps` is not an integer.
-        :raises ValueError: if `total_timesteps` is negative, the number of environments is not a multiple of the
-            replicas, replicas would share statistics or action noise, `buffer_size` is less than the length of a
+        :raises ValueError: if `total_timesteps` is negative, the number of environments is not a multiple of the number
+            of replicas, replicas would share statistics or action noise, `buffer_size` is less than the length of a
             sequence, or `observation_scale` is set without a dataset.
         """
         total_timesteps = integer("total_timesteps", total_timesteps, at_least=0)
@@ -521,11 +524,11 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         )
 
     def _begin_phase(self, counts_from_zero: bool, is_online: bool) -> None:
-        """Record the start of a phase, unless it continues the last phase of the same kind, e.g. after loading."""
+        """Record the start of a phase, unless this call continues the last phase, e.g. that of a loaded model."""
         if counts_from_zero:
             self.offline_steps = 0
         starts = counts_from_zero or is_online != self._is_online
-        # pretraining in a separate call has a separate learning-rate decay
+        # after pretraining in a call of its own, the decay of the learning rate starts anew
         is_pretrained = 0 < self.method.pretraining_steps == self._n_updates
         if starts or is_pretrained:
             self._phase_start = 0 if counts_from_zero else self.num_timesteps
@@ -548,8 +551,8 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         is_scaled = (self.policy.observation_factor != 1).any()  # e.g. after `set_parameters`
         if self.method.observation_scale is not None and not (has_data or is_scaled):
             raise ValueError(
-                "`observation_scale` needs a dataset for its statistics; load one, or set it to None "
-                "(-params observation_scale=null)"
+                "`observation_scale` needs a dataset for its statistics; load a dataset, or set `observation_scale` to "
+                "None (-params observation_scale=null)"
             )
 
     # -- logging, the only part of training that synchronises with the device -----------------------------------------
@@ -704,7 +707,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
                 "the environment returned an observation or reward that is not finite in float32 at step "
                 f"{self.num_timesteps}; this is a fault of the environment, not of training"
             )
-        # other observations, e.g. discrete ones, are often equal
+        # without a fault, observations of other spaces, e.g. discrete ones, are often equal
         is_plain = self.policy.layout.is_plain
         if is_plain and last and np.array_equal(rows[1][0], rows[0][np.argmax(dones)]):
             warnings.warn(

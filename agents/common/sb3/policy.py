@@ -1,4 +1,4 @@
-"""The policy, which builds, copies and saves an algorithm's networks; the base class samples actions."""
+"""The policy, which builds, copies and saves an algorithm's networks; its base class samples actions."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ class FlowPolicy(ActingPolicy):
     :param lr_schedule: learning rate as a function of the remaining progress.
     :param method: the algorithm with its settings, shared with the model.
     :param seeds: one seed per replica; None samples one from PyTorch's global generator.
-    :param activation_fn: hidden activation of all networks, e.g. ``torch.nn.ReLU``; None uses each one's default.
+    :param activation_fn: hidden activation of all networks, e.g. ``torch.nn.ReLU``; None uses each network's default.
     :param normalize_images: whether features extractors receive images in [0, 1].
-    :param features_extractor_class: SB3's features extractor; each network with observations as input has its own.
+    :param features_extractor_class: SB3's features extractor; each network that receives observations has its own.
         ``FlattenExtractor`` keeps vectors unchanged, and encodes discrete values as one-hot vectors.
     :param features_extractor_kwargs: arguments of the extractor besides the observation space.
     :param optimizer_class: optimiser of all networks.
@@ -192,7 +192,7 @@ class FlowPolicy(ActingPolicy):
                     extractor.initialise(replica, generator)
 
     def make_features_extractor(self) -> BaseFeaturesExtractor:
-        """Create a features extractor; raise if there are several replicas and it has weights but no replica axis."""
+        """Create a features extractor; raise if it has weights without the axis S and there are several replicas."""
         arguments = dict(self.features_extractor_kwargs)
         is_combined = issubclass(self.features_extractor_class, CombinedExtractor)
         if is_combined and not isinstance(self.observation_space, spaces.Dict):
@@ -210,7 +210,7 @@ class FlowPolicy(ActingPolicy):
         return extractor
 
     def set_random_seed(self, seed: int | Sequence[int]) -> None:
-        """Seed action noise with one seed per replica, or with one from which these are derived."""
+        """Seed action noise with one seed per replica, or with a single seed from which the replicas' are derived."""
         if not isinstance(seed, Sequence):
             seed = seeds_of_replicas(seed, self.num_replicas)
         self.generators = []
@@ -359,7 +359,7 @@ class FlowPolicy(ActingPolicy):
         return policy.to(device=get_device(device))
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        """Return the constructor arguments of an equal policy."""
+        """Return constructor arguments that build an equal policy."""
         names = set(inspect.signature(FlowPolicy).parameters) - {"lr_schedule"}
         parameters = {name: getattr(self, name) for name in sorted(names)}
         return {"lr_schedule": self._dummy_schedule, **parameters}
@@ -386,7 +386,7 @@ POLICIES: dict[str, type[BasePolicy]] = {
 
 
 def _owner_of(tensor: str) -> str:
-    """Return the network that a tensor belongs to, or else the policy's attribute."""
+    """Return the name of the network, or else of the policy's attribute, to which a tensor belongs."""
     return tensor.removeprefix("nets.").partition(".")[0]
 
 

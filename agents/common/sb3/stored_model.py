@@ -39,7 +39,7 @@ from agents.common.validation import path_of, suggestion
 
 
 class StoredModel(TrainedModel):
-    """The part of a model that saves and loads it, in a format that SB3's programs can read."""
+    """The part of a model that saves and loads it, in files with SB3's layout."""
 
     unsaved: ClassVar[tuple[str, ...]] = ("lr_schedule", "n_steps", "action_spaces")
     """Attributes that are not saved: they are derived from others, or stored in checkpoints."""
@@ -90,7 +90,7 @@ class StoredModel(TrainedModel):
             file.write(archive)
 
     def _saved_settings(self) -> dict[str, Any]:
-        """Return the values saved besides or instead of attributes: the statistics of `VecNormalize`."""
+        """Return values saved beside or in place of attributes: the statistics of `VecNormalize`."""
         normalization = self.normalization
         if normalization is None:
             return {}
@@ -112,9 +112,9 @@ class StoredModel(TrainedModel):
         :param path: a saved model of this algorithm, the folder of a run, or a :class:`ModelFile`.
         :param env: environment for further training. If the model was trained in a `VecNormalize`, the environment is
             normalised with the saved statistics, unless it already has a `VecNormalize` with statistics.
-        :param device: device of the model; as in SB3, the CPU if that device is not available.
+        :param device: device of the model; as in SB3, the CPU is used if this device is not available.
         :param custom_objects: values that replace saved attributes, which are then not read.
-        :param print_system_info: whether to print saved and current versions.
+        :param print_system_info: whether to print package versions, both saved and current.
         :param force_reset: whether training starts with a reset.
         :param kwargs: values that override saved attributes.
         :return: the model.
@@ -168,7 +168,7 @@ class StoredModel(TrainedModel):
                 raise TypeError(
                     f"{cls.__name__}.load() got an unknown attribute '{name}'; {suggestion(name, saved.described)}"
                 )
-        # as in SB3, attributes that are not in the file are ignored
+        # as in SB3, custom objects without a saved attribute are ignored
         names = saved.described.keys() & custom_objects
         replaced = {name: custom_objects[name] for name in names} | replacements
         attributes = saved.attributes(replaced.keys()) | replaced
@@ -184,7 +184,7 @@ class StoredModel(TrainedModel):
             wrapped = normalized_as_saved(wrapped, attributes["_saved_normalization"])
         observations = bounded_like(wrapped, attributes["observation_space"])
         check_for_correct_spaces(wrapped, observations, attributes["action_space"])
-        # the buffer has one ring per environment
+        # the replay buffer is built with one ring per environment
         attributes["n_envs"] = wrapped.num_envs
         return wrapped
 
@@ -196,7 +196,7 @@ class StoredModel(TrainedModel):
         parameters, variables = saved.parameters()
         self.set_parameters(parameters, device=self.device)
         for name, value in variables.items():
-            if value is not None:  # e.g. an entropy coefficient that is not tuned
+            if value is not None:  # None e.g. for an entropy coefficient that is not tuned
                 recursive_setattr(self, f"{name}.data", value.to(self.device))
 
     def save_replay_buffer(self, path: Source) -> None:

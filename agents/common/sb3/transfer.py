@@ -24,7 +24,7 @@ from agents.common.streams import Purpose, torch_generator
 MAX_MISMATCHES = 3
 """Largest number of differences between two networks that a message lists."""
 SAMPLED_ROWS, CALLED_ROWS = 256, 64
-"""Number of rows compared with the dataset, and in the test calls before training."""
+"""Numbers of rows: of those compared with the dataset, and of those in the test calls before training."""
 
 
 # -- a custom network --------------------------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ def check_outputs(policy: FlowPolicy) -> None:
         require(velocity.isfinite().all(), rule)
     rule = "be deterministic, got different outputs at a second call; leave out random numbers"
     require(torch.equal(first, second), rule)
-    # if the last layer is zero, as in untrained transformers, gradients through it are zero
+    # the gradient may be zero: the last layer of an untrained transformer often is
     rule = "pass gradients to x, got none; leave out `torch.no_grad` and `detach`"
     require(gradients[0] is not None, rule)
     for gradient in gradients[: len(sources)]:
@@ -151,7 +151,7 @@ def _inputs(policy: FlowPolicy) -> list[Tensor]:
 
 
 def check_samples(policy: FlowPolicy, buffer: SequenceReplayBuffer) -> None:
-    """Check that samples of a custom flow are closer than noise to the dataset's actions in the same states.
+    """Check that samples of a custom flow are not clearly farther from the dataset's actions than noise is.
 
     :param policy: policy whose networks include the flow.
     :param buffer: buffer with the dataset.
