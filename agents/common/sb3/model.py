@@ -149,9 +149,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
             raise AttributeError(
                 f"`{name}` is a setting of {self.method_class.__name__}; assign `model.method.{name}`"
             )
-        elif value != getattr(
-            self.method, name
-        ):  # SB3's constructor assigns the method's values again
+        elif value != getattr(self.method, name):  # SB3's constructor assigns equal values
             setattr(self.method, name, value)
 
     @property
