@@ -42,10 +42,11 @@ class BC(Method):
     baseline. Critic settings have no effect.
 
     Source: Lipman et al., Flow Matching for Generative Modeling, arXiv 2210.02747, conditional flow matching with the
-    straight path. Differs in: the condition is the observation; sequences that cross a trajectory end are left out.
+    straight path. Differs in: the flow is conditioned on observations; sequences that cross a trajectory end are
+    left out.
     """
 
-    # only a custom policy that is trained may replace the behaviour flow
+    # a frozen custom flow would leave nothing to train
     trains_behaviour = True
     samples_next_action = False
 

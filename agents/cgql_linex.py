@@ -32,11 +32,11 @@ class CGQLLinex(CGQLMSE):
         """Return the linear-exponential losses; see :meth:`CGQLMSE.noisy_errors`."""
         scaled = self.inverse_temperature * q
         gap = self.inverse_temperature * clean_q - scaled
-        clipped = gap.clamp(max=self.linex_clip)  # keeps the unused branch finite
+        # `where` below computes both branches; without the clip, the exponential could overflow
+        clipped = gap.clamp(max=self.linex_clip)
         beyond = clipped.exp() * (1 + gap - clipped) + scaled if self.linear_continuation else gap
         info |= {
             "noisy_gap": (clean_q - q).mean((1, 2)),
             "linex_clipped": (gap > self.linex_clip).float().mean((1, 2)),
         }
-        # `where` computes both branches, so the unused one must not overflow
         return torch.where(gap <= self.linex_clip, clipped.exp() + scaled, beyond)

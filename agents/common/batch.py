@@ -15,7 +15,7 @@ Velocity = Callable[[Tensor, Time], Tensor]
 
 @dataclass(frozen=True)
 class Batch:
-    """Batch of H-step transitions; S replicas, B rows, O observation size, D flattened chunk.
+    """Batch of H-step transitions; S replicas, B rows, observations of size O, flattened chunks of size D.
 
     >>> def mean_return(batch):  # of valid sequences, for each replica
     ...     return (batch.valid * batch.rewards).sum(1) / batch.valid.sum(1)
@@ -23,9 +23,9 @@ class Batch:
     :param observations: s, (S, B, O).
     :param actions: the flattened chunk, or the first action without chunking, (S, B, D).
     :param rewards: discounted sum over H steps, up to the first trajectory end, (S, B).
-    :param discounts: factor of the next value, gamma^H times the mask, (S, B). With ``shorten_returns`` H is the length
-        of the return.
-    :param next_observations: the sequence's last state inside the trajectory, (S, B, O).
+    :param discounts: factor of the next value, gamma^H times the mask, (S, B). With ``shorten_returns``, the exponent
+        is the length of the return.
+    :param next_observations: state after the sequence's last transition inside the trajectory, (S, B, O).
     :param valid: 1 if the sequence stays inside its trajectory, else 0, (S, B). Sequences with 0 contain actions of the
         next trajectory, so losses on actions, rewards or discounts are weighted by ``valid``. With
         ``shorten_returns`` all entries are 1.

@@ -16,7 +16,7 @@ DECAYS: dict[str, Callable[[float, float], float]] = {
     "cos_": lambda start, done: start * (1 + math.cos(math.pi * done)) / 2,
 }
 """Prefix in `learning_rate` -> function of start value and completed fraction that returns the learning rate."""
-# both use one class, since one optimiser holds the parameter groups of all networks
+# Adam and AdamW are one class here, since one optimiser holds all networks' parameter groups
 OPTIMIZERS: dict[str | None, dict[str, Any]] = {
     None: {},
     "adam": {"decoupled_weight_decay": False, "weight_decay": 0.0},
@@ -310,7 +310,7 @@ class CommonSettings(Configurable):
         above=0,
         check=_observation_scale,
         fixed="the statistics are computed when the dataset is loaded",
-        doc="Standard deviation to which each observation coordinate is scaled, centred at the dataset's mean; "
+        doc="Standard deviation of each observation coordinate after scaling; the dataset's mean becomes 0; "
         '`"range"` scales each one\'s range to [-1, 1]; None for raw observations. The statistics are stored with the '
         "model, and fixed once training starts.",
     )

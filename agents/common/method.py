@@ -171,7 +171,7 @@ class Method(CommonSettings):
     pretrained: PretrainedFlow | None = None
     """Externally trained policy that replaces the behaviour flow."""
     trains_behaviour: ClassVar[bool] = False
-    """Whether the behaviour flow is the policy itself, trained by other losses besides cloning."""
+    """Whether the behaviour flow is the policy itself; a frozen custom flow then cannot replace it."""
     samples_next_action: ClassVar[bool] = True
     """Whether an update samples next actions; their noise is then added to the noise of :meth:`noise`."""
     hooks_checked = False
@@ -235,7 +235,7 @@ class Method(CommonSettings):
         )
 
     def loss_weights(self) -> dict[str, float]:
-        """Return the weights of the losses under the current settings; missing losses have weight 1."""
+        """Return the weights of the losses under the current settings; a loss without one has weight 1."""
         return {}
 
     def pretraining_loss(self, flow: Any, batch: Batch, noise: Noise) -> Tensor:

@@ -151,7 +151,7 @@ def read_model_file(source: Source) -> ModelFile:
     else:
         name = str(getattr(source, "name", "the file"))
         content = source.read()
-    if content[8:9] == b"{":  # safetensors begin with the length of their header
+    if content[8:9] == b"{":  # safetensors: 8 bytes of length, then JSON
         raise DamagedFileError(
             name, "it is a policy, not a model", "load it with `agents.load_policy`"
         )

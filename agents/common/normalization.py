@@ -167,7 +167,7 @@ def normalized_as_saved(env: VecEnv, values: Mapping[str, Any]) -> VecEnv:
     normalizer = unwrap_vec_normalize(env)
     if normalizer is None:
         normalizer = env = VecNormalize(env, **{name: values[name] for name in OPTIONS})
-    if normalizer.ret_rms.count >= 1:  # the count starts at 1e-4 and increases by 1 per step
+    if normalizer.ret_rms.count >= 1:  # starts at 1e-4; every step adds the number of environments
         return env
     Normalization(**values).copy_to(normalizer)
     return env

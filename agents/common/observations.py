@@ -250,7 +250,7 @@ def crop_images(
     shift_x = ((noise["crop_x"] * positions).long() - CROP_PIXELS) * is_cropped
 
     def shift(rows: Tensor) -> Tensor:
-        # all states of a chunk share the shift of the first
+        # all states of a chunk are shifted equally
         over_steps = (..., *[None] * (rows.ndim - 3))
         return layout.shifted(rows, shift_y[over_steps], shift_x[over_steps])
 

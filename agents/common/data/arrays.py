@@ -41,12 +41,12 @@ ROW_DTYPES = {
     "dones": torch.bool,  # whether a trajectory ends
     "next_row": torch.int32,
 }
-"""Tensors of the replay buffer with a row for each transition."""
-# relative to half the range of actions; actions out of bounds by at most this are clipped
+"""Name -> dtype of each tensor of the replay buffer that has a row for each transition."""
+# actions out of bounds by at most this share of half their range are clipped
 ROUNDING = 1e-5
-# rows that are checked or written together, so that temporary arrays stay small
+# number of rows that are checked or written together, so that temporary arrays stay small
 PIECE_ROWS = 1 << 16
-MIN_CHUNK_FRACTION = 0.01  # share of the rows that must start a chunk within one trajectory
+MIN_CHUNK_FRACTION = 0.01  # least share of the rows that must start a chunk within one trajectory
 
 MEANING_OF_MASKS = (
     "`terminals` is 1 if a trajectory ends for any reason; `masks` is 0 if the task "
@@ -137,7 +137,7 @@ class Transitions:
 
 def _copy(array: Array, target: Tensor) -> None:
     """Copy an array into a tensor, converted to the tensor's dtype and row shape."""
-    # converted by NumPy, since PyTorch does not accept arrays of another byte order
+    # converted by NumPy, since PyTorch does not accept arrays whose byte order is not the machine's
     dtype = torch.empty(0, dtype=target.dtype).numpy().dtype
     target.copy_(torch.from_numpy(array.reshape(tuple(target.shape)).astype(dtype)))
 
@@ -162,8 +162,8 @@ def prepare(
     :param images: whether observations are images: uint8, with the channels first or last.
     :return: the transitions.
     :raises FileNotFoundError: if there is no such file.
-    :raises ValueError: if an array is missing or has the wrong shape, a value is not finite or out of range, or no
-        chunk of H transitions is within one trajectory.
+    :raises ValueError: if an array is missing or has the wrong shape, a value is not finite or out of range, or fewer
+        than 1 in 100 rows start a chunk of H transitions within one trajectory.
     """
     size = len(action_range.low)
     if isinstance(dataset, Transitions):
@@ -383,7 +383,7 @@ def _compact_ends(arrays: Arrays) -> Transitions:
     if not valid[0] or valid[-1] or not np.array_equal(valid & terminals, followed_by_end):
         raise ValueError(
             "in a compact dataset every trajectory ends with one row whose `valids` is 0, after a transition "
-            "whose `terminals` is 1, which is not so here; load OGBench's datasets with `compact_dataset=True`"
+            "whose `terminals` is 1, got a different order; load OGBench's datasets with `compact_dataset=True`"
         )
     inner_timeouts = np.flatnonzero(
         (arrays.get("timeouts", terminals) > 0) & valid & ~followed_by_end
@@ -478,8 +478,8 @@ class ActionRange:
     ) -> ActionRange:
         """Return the range of a dataset's actions: the bounds of the action space, or ``action_range`` if it is given.
 
-        ``action_range`` has the dataset's values of low and high, each a number or (A,). With ``action_range``, actions
-        are scaled even if the range is [-1, 1].
+        ``action_range`` is the lowest and the highest action in the dataset's units, each a number or (A,). With
+        ``action_range``, actions are scaled even if the range is [-1, 1].
         """
         assert isinstance(space, spaces.Box)
         size = int(np.prod(space.shape))
@@ -511,7 +511,7 @@ class ActionRange:
         :param name: name of the array, for the message.
         :param actions: (rows, A).
         :param valid: which rows are checked, (rows,); None: all.
-        :raises ValueError: for the first such row.
+        :raises ValueError: if a checked row is out of bounds; the message names the first.
         """
         low, high = np.asarray([self.low, self.high], np.float32)
         # plus one rounding step of single precision, which dominates for narrow bounds far from

@@ -67,7 +67,7 @@ class SequenceReplayBuffer(TransitionStore):
     """
 
     with_steps = False
-    """Whether batches contain the state of each action of a chunk."""
+    """Whether batches contain the states before and after each action of a chunk."""
 
     # -- frames -------------------------------------------------------------------------------------------------------
 
@@ -137,7 +137,7 @@ class SequenceReplayBuffer(TransitionStore):
             dataset_rows += online_rows
             first_ring = 1
         lost_rows = 0 if self.shorten_returns else self.horizon_length - 1
-        # in a full ring, earlier frames of the oldest rows may be overwritten
+        # in a full ring, earlier frames of the oldest rows may have been overwritten
         incomplete_rows = self.frame_stack - 1 if self.full else 0
         ring_starts = max(online_rows - incomplete_rows - lost_rows, 0)
         rings = range(first_ring, self.n_envs // self.replicas)
@@ -293,8 +293,8 @@ def write_buffer(buffer: SequenceReplayBuffer, file: IO[bytes]) -> None:
     """
     if buffer.loader is not None:
         raise ValueError(
-            "a replay buffer with a dataset of several files cannot be saved, since it "
-            "contains only one of the files at a time; load the dataset again"
+            "a replay buffer with a dataset of several files cannot be saved, since the "
+            "buffer contains only one of the files at a time; load the dataset again"
         )
     text = json.dumps(safe.to_json(buffer.describe())).encode()
     arrays = {name: tensor.cpu().numpy() for name, tensor in buffer.tensors().items()}

@@ -83,7 +83,7 @@ class Shards:
     def check(self, obs_shape: Shape, action_range: ActionRange, horizon_length: int) -> None:
         """Check shapes, actions and trajectories of every part before the first one is used.
 
-        This is fast, since it reads mainly actions, which are at most a tenth of the data.
+        This is fast, since it reads little more than the actions and `terminals`, not the observations.
         """
         for index, part in enumerate(self.parts):
             try:

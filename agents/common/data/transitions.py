@@ -1,8 +1,8 @@
 """Storage of transitions: a dataset, followed by a ring of online transitions for every environment.
 
 Each row is a transition; rows are in temporal order. ``observations`` is longer than the other tensors: it also has the
-last next observation of each trajectory of the dataset, and the next observation of every online transition, as in
-SB3::
+last next observation of each trajectory of the dataset, and the next observation of every online transition (SB3
+stores this too)::
 
     row           0          dataset_size   _rings_begin                    capacity      _online_tail
                   | dataset ..... | unused | ring 0 | ring 1 | ... | ring n-1 | ends of dataset | next obs of rings |
@@ -146,7 +146,7 @@ class TransitionStore(BaseBuffer):
         self._online_tail = self.capacity + dataset_extra
         dtypes = {**ROW_DTYPES, "observations": self.stored.dtype}
         shapes = self._shapes(dataset_rows, dataset_extra)
-        # free the old tensors before new ones are made, since both may not fit in memory
+        # free the old tensors first, since old and new ones together may not fit in memory
         for name in ROW_DTYPES:
             setattr(self, name, torch.empty(0))
         needed = sum(math.prod(shapes[name]) * dtype.itemsize for name, dtype in dtypes.items())
@@ -191,7 +191,7 @@ class TransitionStore(BaseBuffer):
     def load_dataset(
         self, dataset: ArraySource | Shards, action_range: tuple[ArrayLike, ArrayLike] | None = None
     ) -> None:
-        """Store a dataset before the (still empty) rings, and its `dataset_description`.
+        """Store a dataset in the rows before the empty rings; set `dataset_description`.
 
         :param dataset: arrays ``observations``, ``actions``, ``rewards``, ``masks``, ``terminals`` of all transitions
             in order, with ``next_observations`` (OGBench's regular layout) or ``valids`` (its compact layout), see

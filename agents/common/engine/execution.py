@@ -1,7 +1,7 @@
 """Fast execution of updates: compiled losses, and on CUDA whole updates that are captured once and replayed.
 
 Losses are compiled if training is long enough to repay the compile time. A captured update includes the sampling of its
-batch and noise, and needs a single launch.
+noise and, if the data allow it, of its batch; a replay is a single launch.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def compiled(losses: Evaluate) -> Evaluate:
     :return: the compiled function.
     """
 
-    @functools.cache  # importing the compiler takes seconds, and only training needs it
+    @functools.cache  # at the first evaluation, since importing the compiler takes seconds
     def program() -> Evaluate:
         # the compiler counts its compilations of these losses for all models of the process, and
         # gives up at eight
@@ -239,7 +239,7 @@ class CapturedUpdate:
     """One kind of update, which is first run a few times, then captured, and then replayed.
 
     :param batch: tensors that a batch is copied into; None if the update samples its batch itself.
-    :param warmups: number of runs before its capture.
+    :param warmups: number of uncaptured runs so far.
     :param replay: function that replays the update; set by the capture.
     :param info: tensors that a replay fills.
     """
@@ -251,7 +251,7 @@ class CapturedUpdate:
 
 
 class GraphCache:
-    """Runs whole updates, including sampling, and captures each kind of update once.
+    """Runs whole updates, and captures each kind of update once.
 
     A replay repeats the operations of its capture on the same memory. Values that change between updates are therefore
     read from tensors at fixed addresses; anything else that changes is part of the captured update's key.

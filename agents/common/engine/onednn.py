@@ -1,9 +1,9 @@
 """Compute matrix products of compiled updates with oneDNN on processors where MKL runs at half speed.
 
 PyTorch computes float32 matrix products with MKL, which does not use AVX-512 on AMD processors. From Zen 5 on, this
-halves their speed; Zen 4 executes AVX-512 in two halves and would not gain from it. PyTorch also contains oneDNN, but
-its compiler uses oneDNN only for constant weights. A pass over the compiler's graph therefore replaces the large matrix
-products by calls to oneDNN.
+halves the products' speed; Zen 4 executes AVX-512 in two halves and would not gain from it. PyTorch also contains
+oneDNN, but its compiler uses oneDNN only for constant weights. A pass over the compiler's graph therefore replaces the
+large matrix products by calls to oneDNN.
 """
 
 from __future__ import annotations

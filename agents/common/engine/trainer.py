@@ -80,7 +80,7 @@ class Trainer:
     evaluate: Evaluate
     """The losses, eager or compiled."""
     graphs: GraphCache | None
-    """Replays whole updates, including sampling, if they are captured."""
+    """Replays whole updates; None if updates are not captured."""
     planned_updates = 0
     """Number of updates that the model will have had at the end of the current training phase."""
     plan: UpdatePlan
@@ -140,7 +140,7 @@ class Trainer:
             info = self.graphs.update(batch_size)
         else:
             info = self.step(self.draw_batch(batch_size), self.draw_noise(batch_size))
-        # state that is not trained by gradients
+        # gradients do not train the flow's copies in pretraining, nor the method's own state later
         if self.pretraining:
             start_from_behaviour(nets, self.specs)
         else:
@@ -269,7 +269,7 @@ class Trainer:
         :param info: receives ``grad_norm``, each replica's norm before clipping, (S,).
         """
         plan = self.plan
-        # without a gradient, the optimiser skips a parameter and its moments
+        # the optimiser skips parameters whose gradient is None, and their moments
         self.optimizer.zero_grad()
         to_clip = []
         storages = set()
@@ -313,7 +313,7 @@ class Trainer:
             group["capturable"] = self.keeps_rates_on_device
             if self.keeps_rates_on_device:
                 group["lr"] = torch.tensor(group["lr"], dtype=torch.float32, device=self.device)
-        # PyTorch would warn of a capturable optimiser in the updates before a capture
+        # PyTorch would warn about a capturable optimiser in the updates before a capture
         self.optimizer._warned_capturable_if_run_uncaptured = True
         mode = choose_mode(self.method, self.device, self.planned_updates)
         if mode.captured and self.capture_failure is not None:

@@ -64,7 +64,7 @@ def raising_damaged_file(name: str) -> Iterator[None]:
 
 def is_transient(error: BaseException) -> bool:
     """Return whether reading failed for a transient reason (I/O, memory) and not because the file is damaged."""
-    # a damaged file can make a reader seek before the start: EINVAL
+    # a damaged file can make a reader seek to a negative offset, which raises EINVAL
     damage_codes = (None, errno.EINVAL, errno.EISDIR, *_MISSING)
     cause: BaseException | None = error
     while cause is not None:

@@ -34,7 +34,7 @@ _OBJECTS = (RunningMeanStd, ActionNoise)
 
 
 def imported_class(path: str, bases: Collection[type]) -> type | None:
-    """Return the class with a given path, if its module is already imported and it is a subclass of a base.
+    """Return the class with a given path, if it is a subclass of a base and its module is already imported.
 
     :param path: ``"package.module:Class"``.
     :param bases: allowed base classes.
@@ -110,7 +110,7 @@ def from_json(value: Any) -> Any:
         return {key: from_json(part) for key, part in value.items()}
     parts = from_json(value[name])
     if name == ":pairs:":
-        return {key: part for key, part in parts}  # lists of two
+        return {key: part for key, part in parts}  # in JSON, pairs are lists
     if name[1:-1] not in _FORMS:
         raise ValueError(f"unknown form {name}")
     return _FORMS[name[1:-1]][2](parts)

@@ -134,7 +134,7 @@ def noise_schedule(kind: BetaSchedule, steps: int) -> Tensor:
     """
     # explicit, because a policy may be built on the meta device, which stores no values
     cpu = torch.device("cpu")
-    # in float64 until the end, since nearby exponentials and cosines are subtracted
+    # in float64 until the end, since nearly equal numbers are subtracted
     t = torch.arange(1, steps + 1, dtype=torch.float64, device=cpu)
     if kind == "vp":
         betas = 1 - torch.exp(-0.1 / steps - 0.5 * 9.9 * (2 * t - 1) / steps**2)

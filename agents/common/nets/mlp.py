@@ -112,7 +112,7 @@ def linear(
     if x.ndim > weight.ndim:  # several row axes are folded into one
         product = linear(x.flatten(lead, -2), weight, bias, dtype)
         return product.unflatten(lead, x.shape[lead:-1])
-    # `bmm` if possible, since `matmul` would expand and reshape both factors, and autograd would record it
+    # `bmm` if possible, since `matmul` would expand and reshape both factors, which autograd would record
     is_batch = x.ndim == weight.ndim == 3 and x.shape[0] == weight.shape[0]
     multiply = torch.bmm if is_batch else torch.matmul
     if x.dtype == weight.dtype == factors:  # conversions take time even if they change nothing
@@ -279,7 +279,7 @@ def maybe_detach(parameter: Tensor, frozen: bool) -> Tensor:
 
 @dataclass
 class ConditionedVelocity:
-    """A velocity field at fixed observations: a function (x, t) -> velocity, both (S, B, D) or (S, K, B, D).
+    """A velocity field at fixed observations: (x, t) -> velocity; x and velocity are (S, B, D) or (S, K, B, D).
 
     :param layers: the field's layers; the first contains only the weight of x.
     :param shared: the first layer's output for the observations, with its bias.
@@ -298,7 +298,7 @@ class ConditionedVelocity:
     def first_product(self, x: Tensor, t: Time | None) -> Tensor:
         """Return the first layer's output for x, observations and time, with its bias."""
         parts = [self.shared, *self.time_weight]
-        if x.ndim == 4:  # the same for all K states of a row
+        if x.ndim == 4:  # all K states of a row share the parts
             parts = [part.unsqueeze(1) for part in parts]
         offset, *time_weight = parts
         if isinstance(t, Tensor):

@@ -23,7 +23,7 @@ REFUSED_MODULES = (nn.modules.lazy.LazyModuleMixin, nn.RNNBase, torch.jit.Script
 class VmappedModule(Network):
     """S ordinary modules without an axis of replicas: each receives the rows of its replica, (B, ...).
 
-    The first module contains the parameters and buffers of all modules, with the leading axis S.
+    One of them, ``module``, contains the parameters and buffers of all S, with this leading axis.
 
     :param make: makes the module of one replica.
     :param replicas: S.
@@ -74,7 +74,7 @@ class VmappedModule(Network):
 
         K states of each observation, (S, K, B, D), become K * B rows.
         """
-        tensors = self._tensors(frozen)  # once for a chain of calls
+        tensors = self._tensors(frozen)  # only once, not at every call
 
         def velocity(x: Tensor, t: Time) -> Tensor:
             times = as_column(t, x)
@@ -133,7 +133,7 @@ class VmappedObserver(VmappedModule, ObservingNetwork):
         return super().forward(self.features(observations, frozen), *rows, frozen=frozen)
 
     def at(self, observations: Any, frozen: bool = False) -> Velocity:
-        """Return (x, t) -> velocity at fixed observations, whose features are extracted once for a chain."""
+        """Return (x, t) -> velocity at fixed observations, whose features are extracted only once."""
         return super().at(self.features(observations, frozen), frozen)
 
 

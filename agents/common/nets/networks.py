@@ -424,7 +424,7 @@ class NoisePredictor(ObservingNetwork):
         frequencies = maybe_detach(self.frequencies, frozen).transpose(-2, -1)
 
         def predict(x: Tensor, t: Time) -> Tensor:
-            # one row when all rows share the step
+            # a single row suffices if all rows share the step
             column = t if isinstance(t, Tensor) else torch.full_like(x[:, :1, :1], t)
             angles = 2 * math.pi * column * frequencies
             embedded = self.time_mlp(torch.cat([angles.cos(), angles.sin()], -1), frozen)

@@ -53,7 +53,7 @@ class NetworkSpec:
     :param build: function that makes the network from the sizes.
     :param target: whether there is a target network, an exponential moving average named ``<name>_target``.
     :param role: part in pretraining: the ``behaviour`` flow is cloned from the data, and a ``copy`` is initialised from
-        it; None: not part of pretraining.
+        the flow; None: not part of pretraining.
     :param training: training options, see :class:`~agents.common.common_settings.NetworkOptions`.
     :raises TypeError: for an unknown option or a value of another type.
     :raises ValueError: for a value out of range, or an option of target networks if the network has none.
@@ -133,7 +133,7 @@ def gaussian_mean(**training: Any) -> NetworkSpec:
 
 
 def multiplier(initial: float, budget: float) -> NetworkSpec:
-    """Return the spec of a trust region's multiplier with a budget of the path KL."""
+    """Return the spec of a trust region's multiplier, which keeps the path KL within a budget."""
     return NetworkSpec(lambda n: Multiplier(n.replicas, initial, budget))
 
 

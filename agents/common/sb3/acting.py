@@ -264,7 +264,10 @@ class ActingPolicy(BasePolicy):
         generators: Sequence[torch.Generator] | None,
         due: NDArray[np.bool_] | None = None,
     ) -> Array:
-        """Sample chunks (n, H, A) for the n rows in ``due``, out of B, grouped by replica; others consume no noise."""
+        """Sample chunks (n, H, A) for the n of B rows that ``due`` marks; the remaining rows consume no noise.
+
+        Rows are grouped by replica; ``due`` None marks all of them.
+        """
         replicas = self.num_replicas
         if len(rows) % replicas:
             raise ValueError(
