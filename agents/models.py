@@ -45,7 +45,7 @@ def model_class(method: type[Method]) -> type[FlowAlgorithm]:
 
 
 def _reduced(kind: ModelType) -> Any:
-    """Pickle a class made by :func:`model_class` as a call of that function, and other classes by name."""
+    """Pickle a custom method's model class as a call of :func:`model_class`, and other classes by name."""
     if kind.__module__ == __name__:
         return model_class, (kind.method_class,)
     return kind.__qualname__

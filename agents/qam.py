@@ -116,7 +116,7 @@ class AdjointMatching(Method):
         critic = nets.critic_target if self.target_gradient else nets.frozen.critic
         # the differentiated function clips the actions, so the gradient is zero for coordinates outside the bounds
         bound = 1.0 if self.clip_adjoint else math.inf
-        # (2) is linear in a_K, so the weight scales every a_i
+        # (2) is linear in a_K, so tau scales every a_i
         return -self.inverse_temperature * action_gradient(
             lambda x: critic(observations, x.clamp(-bound, bound)).mean(1), actions
         )

@@ -39,7 +39,7 @@ from agents.common.validation import path_of, suggestion
 
 
 class StoredModel(TrainedModel):
-    """The part of a model that saves and loads it, in files with SB3's layout."""
+    """The part of a model that saves and loads it, with SB3's methods but in files without code."""
 
     unsaved: ClassVar[tuple[str, ...]] = ("lr_schedule", "n_steps", "action_spaces")
     """Attributes that are not saved: they are derived from others, or stored in checkpoints."""
@@ -50,10 +50,10 @@ class StoredModel(TrainedModel):
         exclude: Iterable[str] | None = None,
         include: Iterable[str] | None = None,
     ) -> None:
-        """Save the model as a zip archive in SB3's layout, with its checksum.
+        """Save the model as a zip archive with a checksum: attributes as JSON, parameters and optimiser state.
 
         The file contains no code. A learning-rate function is replaced by its current value, and custom attributes that
-        cannot be written as JSON are omitted, both with a warning.
+        cannot be written as JSON are omitted; each case gives a warning.
 
         :param path: file, with or without ``.zip``, or an open binary file.
         :param exclude: names of attributes to omit besides the defaults.

@@ -62,7 +62,7 @@ MISTAKES = {
         'targets["td"], batch.valid).mean(),',
         "hooks",
         r"WeightedBC\.losses must give loss `td` of shape \(2,\) here, .*one number per replica: take the "
-        r"mean over everything but the first axis; got \(\)",
+        r"mean over all axes but the first; got \(\)",
     ),
     "loss without a gradient": Mistake(
         '        return {\n            "td": td_loss(q,',
