@@ -49,7 +49,7 @@ def protocol_differences(
             continue
         if phase == "offline" and field == "online_steps":
             continue  # online steps come after the offline scores
-        # Sources that count each trajectory's last state as a transition report up to 1% more.
+        # Some sources also count each trajectory's last state as a transition, so sizes may differ by 1%.
         if (
             field == "dataset_size"
             and isinstance(value, int)

@@ -148,7 +148,7 @@ def read_runs(paths: Iterable[Path], finished: dict[Path, ReadRun] | None = None
 
 
 def _read_run(path: Path) -> ReadRun:
-    """Return a run's row and evaluations; none if a file is unreadable or a finished run lacks evaluations."""
+    """Return a run's row and evaluations; no evaluations if a file is unreadable or a finished run lacks some."""
     folder = RunFolder(path)
     row: dict[str, Any] = {"run": str(path), "state": "unknown"}
     no_evaluations = np.empty(0, EVALUATION)
@@ -303,7 +303,7 @@ def _unfinished(row: Mapping[str, Any], status: Mapping[str, Any]) -> str:
 
 
 def _mark_duplicates(runs: pd.DataFrame) -> None:
-    """Mark all runs of a method, environment and seed but one: the newest finished run, or else the newest run."""
+    """Among runs of a method, environment and seed, mark all but the newest finished run, or else the newest run."""
     key = ["method", "environment", "seed"]
     best_last = runs.assign(is_done=runs["problem"].isna()).dropna(subset=key)
     # The path breaks ties, so that the order of folders does not matter.

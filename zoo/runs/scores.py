@@ -103,11 +103,11 @@ class ScoringRule:
 
     @property
     def follows_environment(self) -> bool:
-        """Whether episodes are scored by success only if the environment reports it."""
+        """Whether success is the score if, and only if, the environment reports it."""
         return self.score is None and self.success_return is None
 
     def with_success(self) -> ScoringRule:
-        """Return this rule; if only reported success is the score, return a rule that always scores by success."""
+        """Return a rule that always scores by success if this rule follows the environment, otherwise this rule."""
         return replace(self, score="success") if self.follows_environment else self
 
     def apply(self, results: EpisodeResults, is_reported: bool = False) -> EpisodeResults:

@@ -27,14 +27,14 @@ from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import UsageError, as_usage_error
 
 _SHARED_NAMES = {"pretraining_steps"}
-"""Settings of runs that some algorithms share. Any other name that both declare is only the algorithm's setting."""
+"""Settings that runs share with some algorithms. Any other name that both declare belongs to the algorithm only."""
 PROTOCOL_SETTINGS = (*CommonSettings.with_role("protocol"), *RunSettings.with_role("protocol"))
 """Settings that a benchmark fixes for all algorithms on a domain: rewards, horizon, discount, data, steps, episodes."""
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Defaults of a benchmark for an environment.
+    """Names under which settings files have a benchmark's defaults for an environment.
 
     :param domain: the environment's domain, e.g. ``"cube-double-play"``; None if the environment has no benchmark.
     :param groups: names of entries of settings files, each for several domains, e.g. ``["visual"]``; the domain's entry
@@ -111,7 +111,7 @@ def _layers(
     entry: Entry,
     declared: Mapping[str, Setting | None],
 ) -> tuple[list[Layer], int]:
-    """Return a run's layers except its flags, and how many of them (the first ones) are the protocol.
+    """Return the layers of a run without its flags, and the number of protocol layers, which are the first layers.
 
     :raises UsageError: if the user's file has no entry for the run.
     """

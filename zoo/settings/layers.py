@@ -133,7 +133,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for name, value in over.items():
         if isinstance(name, str) and "." in name:
-            # only the first dot: the recursive call splits at further dots
+            # split at the first dot only; the recursive call splits at the others
             name, _, nested_name = name.partition(".")
             value = {nested_name: value}
         if isinstance(value, Mapping):

@@ -101,7 +101,7 @@ class TrainRequest:
         default="auto",
     )
     n_envs: int | None = flag(
-        "number of training environments (default: one per seed); each joint step is followed by one update",
+        "number of training environments (default: one per seed); all take one step per update",
         section="environments",
     )
     vec_env: Literal["dummy", "subproc"] = flag(
@@ -116,7 +116,9 @@ class TrainRequest:
         metavar="KEY=VALUE",
         action="extend",
     )
-    gym_packages: Sequence[str] = flag("packages to import that register environments", default=())
+    gym_packages: Sequence[str] = flag(
+        "packages to import, which register environments", default=()
+    )
     n_eval_envs: int | None = flag(
         "number of evaluation environments (default: max(8, 2 x cores); for mazes one per episode)",
         section="evaluation and saving",
@@ -194,7 +196,7 @@ def add_training(
     seed: int = -1,
     names: Collection[str] | None = None,
 ) -> None:
-    """Add the flags of a training request: fields, seeds, and settings of a run, which override the YAML files.
+    """Add the flags of a training request: its fields, seeds, and settings that override the YAML files.
 
     :param seed: default seed; -1 to sample one.
     :param names: fields and settings that get a flag; None for all.

@@ -35,14 +35,14 @@ TRAIN = ROOT / "zoo" / "train.py"
 JOBS = ".jobs"
 """Subfolder of a log folder for the locks and logs of jobs."""
 MAX_METHOD_BYTES = 60
-"""Bytes for the method in a job's name: file names have at most 255, and an environment's id may be long too."""
+"""Maximum length of the method in a job's name; file names have at most 255 bytes, and environments' ids may be long."""
 NOT_COMPARED = ("machine", "data")
 """Roles of the settings whose values are known only on the training machine."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One start of the training program. A job can be pickled and started on another machine.
+    """One call of ``zoo train``, which can be pickled and started on another machine.
 
     :param words: arguments of the training program.
     :param config: record that the job's run folders are expected to contain.
@@ -240,7 +240,7 @@ def print_jobs(statuses: Sequence[JobStatus]) -> None:
 
 
 def summarise(statuses: Sequence[JobStatus]) -> dict[str, Any]:
-    """Return the number of jobs, of runs (one per seed), and of jobs in each state."""
+    """Return the numbers of jobs, of runs (one per seed), and of jobs in each state."""
     counts = Counter(status.state for status in statuses)
     runs = sum(len(status.job.run.seeds) for status in statuses)
     return {
@@ -258,7 +258,7 @@ def remaining_work(statuses: Sequence[JobStatus]) -> dict[str, int]:
             run = status.job.config.run
             offline_end = run.pretraining_steps + run.offline_steps
             end = offline_end + run.online_steps
-            # each phase also ends with an evaluation
+            # the end of each phase has an evaluation too
             evaluated = {*range(0, end, run.eval_freq), run.pretraining_steps, offline_end, end}
             evaluations = len(evaluated if run.eval_at_start else evaluated - {0})
             steps += len(status.job.run.seeds) * end

@@ -74,7 +74,7 @@ def make_task(resources: Sequence[str]) -> tuple[Any, Any]:
     :raises UsageError: if Ray is not installed or a resource is unknown.
     """
     ray = import_optional("ray", "Ray", "`--launcher ray`", "flow-rl-zoo[ray]")
-    # Ray restarts a task if its node or process has died.
+    # With retries, Ray restarts a task whose node or process has died.
     options = {"max_retries": 100, "scheduling_strategy": "SPREAD"}
     with as_usage_error():  # Ray's message names the unknown resource
         return ray, ray.remote(**options | parse_overrides(resources, "--resources"))(train)

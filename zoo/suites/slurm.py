@@ -1,4 +1,4 @@
-"""Run jobs as a Slurm array: submitit submits them, and requeues those that reach their time limit."""
+"""Run jobs as a Slurm array: submitit submits the jobs, and requeues those that reach their time limit."""
 
 import json
 import os
@@ -24,7 +24,7 @@ submitit = import_optional("submitit", "submitit", "`--launcher slurm`", "flow-r
 from submitit.core.utils import FailedJobError, FailedSubmissionError  # noqa: E402  if submitit is installed
 
 DEFAULTS: dict[str, Any] = {"timeout_min": 240, "slurm_signal_delay_s": 180, "name": "zoo"}
-"""Parameters of submitit, whose own defaults are too short: 5 minutes for a job and 90 s for its checkpoint."""
+"""Parameters of submitit; its defaults are too short for a job (5 minutes) and for writing a checkpoint (90 s)."""
 MAX_TIMEOUTS = 1000
 """How often a job may reach its time limit; each time, it continues from a checkpoint."""
 SECONDS_TO_BE_KILLED = 600.0
@@ -129,7 +129,7 @@ def _submit(executor: Any, jobs: Sequence[Job]) -> dict[str, str]:
 class SlurmTask:
     """A job on its node, called by submitit.
 
-    At a time limit or a preemption, submitit calls :meth:`checkpoint` and requeues the task.
+    If the task reaches its time limit or is preempted, submitit calls :meth:`checkpoint` and requeues the task.
     """
 
     job: Job

@@ -29,7 +29,7 @@ KINDS: Mapping[Any, tuple[type, str]] = {
 
 @dataclass(frozen=True)
 class Run:
-    """One start of the training program: an algorithm on an environment, with one seed or several trained together.
+    """One call of ``zoo train``: an algorithm on an environment, with one seed or several trained together.
 
     A run without an environment stands for a method of a suite: an algorithm with settings and a label.
 
@@ -64,8 +64,8 @@ class Suite:
     :param algorithms: ids, ``module:Class``, or mappings with ``algo`` and, for a variant, ``label`` and ``params``.
     :param environments: environments, or domains, each of which stands for all its tasks.
     :param seeds: numbers or ranges, e.g. ``0-11``.
-    :param seeds_at_once: number of seeds that a run trains together, or ``all``. It is a setting of the suite,
-        because a seed that is trained together with others samples other batches than if it is trained alone.
+    :param seeds_at_once: number of seeds that a run trains together, or ``all``. It belongs to the suite,
+        because it affects results: seeds trained together sample other batches than seeds trained alone.
     :param params: settings of all runs; the ``params`` of a variant override them.
     :param dataset: source of a missing dataset: ``auto``, ``download`` or ``generate``.
     :param dataset_dir: folder of the datasets; empty: OGBench's folder.

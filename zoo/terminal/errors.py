@@ -34,7 +34,7 @@ class StopSignal:
     """Turns the signals of `STOP_SIGNALS` into a request to stop after the current step.
 
     Ctrl-C after an earlier signal interrupts immediately. A second signal of another kind does not, because a cluster
-    and the parent process may each send one for the same stop.
+    and the parent process may each send a signal for the same stop.
 
     :param message: logged once, when the program first finds that a signal was received.
     """
@@ -96,7 +96,7 @@ def one_line(error: BaseException) -> str:
 
 
 def shortened(phrases: Iterable[str], limit: int = 6) -> list[str]:
-    """Return the first phrases, and a phrase with the number of the remaining ones."""
+    """Return the first phrases, and ``and N more`` in place of the remaining phrases."""
     phrases = list(phrases)
     rest_count = len(phrases) - limit
     if rest_count <= 1:  # listing one more phrase is as short as counting it

@@ -73,7 +73,7 @@ _TEXT = _Text()
 
 
 class _Terminal(logging.Handler):
-    """Prints messages on the current `sys.stderr`, because a progress bar replaces `sys.stderr` to stay below them."""
+    """Prints messages on the current `sys.stderr`, which a progress bar replaces to stay below the messages."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a message; a closed terminal is not an error."""

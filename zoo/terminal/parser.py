@@ -23,7 +23,7 @@ MAX_PLANNED_SEEDS = 1000
 
 
 class Parser(argparse.ArgumentParser):
-    """ArgumentParser that rejects abbreviated flags, suggests the closest flag, and shows each default once.
+    """ArgumentParser that rejects abbreviated flags, suggests the closest flag, and adds defaults to its help.
 
     :param program: a name in :data:`PROGRAMS`; None if ``options`` contain ``prog``.
     """

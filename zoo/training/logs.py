@@ -31,8 +31,8 @@ ELAPSED = "time/time_elapsed"
 class Replicas:
     """The replicas of a run, their folders and their failures.
 
-    A replica that diverges keeps its index; its results are ignored, and do not affect other replicas. Its run ends in
-    state ``failed``, keeps its evaluations, and has no final model.
+    A replica that diverges keeps its index; its later results are ignored, and do not affect other replicas. Its run ends
+    in state ``failed``, keeps its evaluations, and has no final model.
 
     :param folders: one run folder for each replica; the first one contains the checkpoints of all replicas.
     """
@@ -105,7 +105,7 @@ class Replicas:
 class ProgressTable(CSVOutputFormat):
     """SB3's CSV writer, with the step as the first column.
 
-    :param text: the file's content at the checkpoint; rows that followed it are dropped.
+    :param text: the file's content at the checkpoint; rows written after the checkpoint are dropped.
     """
 
     def __init__(self, path: Path, text: str) -> None:

@@ -78,7 +78,7 @@ class Checkpoints:
         self.replicas.write_status(state)
 
     def restore(self) -> dict[str, Any]:
-        """Continue from the newest checkpoint, or from the start if there is none.
+        """Continue from the newest intact checkpoint, or from the start if there is no checkpoint.
 
         :return: state of the logs, for `zoo.training.logs.ReplicaLogger`.
         :raises UsageError: if the settings of the run have changed, or all checkpoints are damaged.
@@ -149,7 +149,7 @@ class Loop(BaseCallback):
         self.stop = recorder.stop
 
     def run(self) -> dict[str, Any]:
-        """Train to the end, write the final files, and return the result of all seeds, to be printed.
+        """Train to the end, write the final files, and return the printed result of all seeds.
 
         The status in the run folders is brought up to date even after an error.
 
@@ -168,8 +168,8 @@ class Loop(BaseCallback):
             speed = (model._n_updates - updates_before) / seconds
             return joint_result(self.config, speed, self.recorder.finish())
         except BaseException:
-            with contextlib.suppress(OSError):  # often the same error as the one raised below
-                # `ending_recorded` then sets the final state and the reason
+            # `ending_recorded` then sets the final state and the reason
+            with contextlib.suppress(OSError):  # it often has the cause of the error raised below
                 self.replicas.write_status("running")
             raise
 
@@ -196,7 +196,7 @@ class Loop(BaseCallback):
             online_steps = gradient_steps + run.online_steps - model.num_timesteps
             if online_steps > 0:  # both phases share one step count, so SB3 must not reset it to 0
                 model.learn(online_steps, self, reset_num_timesteps=False)
-            if run.online_steps:  # after the updates of the last rollout
+            if run.online_steps:  # `learn` has made the updates of the last rollout
                 recorder.evaluate(ONLINE)
         except Abandoned:  # raised by an evaluation at the start or end of a phase
             self._stop_run()

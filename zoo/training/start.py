@@ -284,10 +284,11 @@ def make_model(plan: RunPlan, seeds: list[int], data: Dataset | None, env: VecEn
             )
         if data is not None:
             model.load_dataset(data.content)
-        # after the dataset, to replace the dataset's observation statistics
+        # load the agent after the dataset, to replace the dataset's observation statistics
         if request.trained_agent:
             _start_from(model, read_model_file(find_model(request.trained_agent)))
-        if request.pretrained_actor:  # after the dataset, to compare observation statistics
+        # also after the dataset, whose observation statistics are compared with the actor's
+        if request.pretrained_actor:
             model.load_pretrained_actor(request.pretrained_actor)
         if isinstance(model, FlowAlgorithm) and run.online_steps:  # check now, as above
             model.require_statistics()

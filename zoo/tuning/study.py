@@ -143,7 +143,7 @@ def plan_study(request: StudyRequest) -> Plan:
     folder = request.run.log_folder.resolve() / STUDIES / name
     storage = request.study_storage or f"sqlite:///{folder / DATABASE}"
     if request.study_storage:
-        with _opening(storage):  # an error must occur now, before the study's folder is created
+        with _opening(storage):  # an error occurs now, before the study's folder is created
             sqlalchemy.create_engine(storage).connect().close()
     return Plan(request, run, searches, name, storage, folder)
 
@@ -163,7 +163,7 @@ def open_study(plan: Plan) -> optuna.Study:
     options: dict[str, Any] = {}
     if plan.storage.startswith("sqlite"):
         options["connect_args"] = {"timeout": LOCK_SECONDS}
-    with Lock(plan.folder / ".lock"):  # only one process creates the study
+    with Lock(plan.folder / ".lock"):  # so that only one process creates the study
         with _opening(plan.storage):
             storage = RDBStorage(
                 plan.storage,
