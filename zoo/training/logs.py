@@ -31,8 +31,8 @@ ELAPSED = "time/time_elapsed"
 class Replicas:
     """The replicas of a run, their folders and their failures.
 
-    A replica that diverges keeps its index; its later results are ignored, and do not affect other replicas. Its run ends
-    in state ``failed``, keeps its evaluations, and has no final model.
+    A replica that diverges keeps its index; its later results are ignored, and do not affect other replicas. Its run
+    ends in state ``failed``, keeps its evaluations, and has no final model.
 
     :param folders: one run folder for each replica; the first one contains the checkpoints of all replicas.
     """

@@ -168,8 +168,8 @@ class Loop(BaseCallback):
             speed = (model._n_updates - updates_before) / seconds
             return joint_result(self.config, speed, self.recorder.finish())
         except BaseException:
-            # `ending_recorded` then sets the final state and the reason
-            with contextlib.suppress(OSError):  # it often has the cause of the error raised below
+            # write the steps; `ending_recorded` then sets the final state and the reason
+            with contextlib.suppress(OSError):  # often caused by the error that is raised below
                 self.replicas.write_status("running")
             raise
 
