@@ -108,7 +108,7 @@ def name_methods(runs: pd.DataFrame) -> pd.Series:
 
     :param runs: the table of `zoo.runs.read.RunTables`; its column ``problem`` is None for finished runs.
     """
-    methods = runs["label"].astype(object)  # if no run can be read, the dtype is float
+    methods = runs["label"].astype(object)  # without readable runs, the dtype is float
     kinds = kinds_of(runs)
     for label, group in runs[methods.notna()].groupby("label"):
         table = pd.DataFrame([*group["settings"]], group.index).assign(score=kinds).fillna("None")

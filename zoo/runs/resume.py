@@ -185,7 +185,7 @@ def result_of_done(run: StoredRun) -> dict[str, Any]:
         try:
             if folder.evaluations.exists():
                 rows = summarise(folder.read_evaluations())
-        except UnreadableRun as error:  # only a warning, because the run has finished
+        except UnreadableRun as error:  # warn instead of failing, because the run has finished
             log.warning(error)
         results.append(result_of(folder.path, seed, scoring, rows, failure))
     joint = joint_result(run.record, None, results)

@@ -273,7 +273,7 @@ class RunRecord:
             value = content.get(name)
             if value is None:
                 continue
-            if type(value) is not kind:  # for `isinstance`, `True` would be an int
+            if type(value) is not kind:  # `isinstance` would accept True as an int
                 raise TypeError(f"`{name}` must be of type {kind.__name__}, got {value!r}")
             entries[name] = value
         run = {name: stated[name] for name in RunSettings.declared() if name in stated}

@@ -39,7 +39,7 @@ SUBMITTED = "submitted.json"
 def run_on_slurm(
     jobs: Sequence[Job], log_folder: Path, workers: int | None, resources: Sequence[str]
 ) -> None:
-    """Submit jobs, and wait until they end. Jobs that are in Slurm's queue already are not submitted again.
+    """Submit jobs, and wait until they end. Jobs already in Slurm's queue are not submitted again.
 
     :param workers: number of parallel jobs; None: 100.
     :param resources: parameters of submitit's ``AutoExecutor``, as ``key=value``.

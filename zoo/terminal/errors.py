@@ -91,7 +91,7 @@ class EnvironmentApiFault(EnvironmentFault):
 
 
 def one_line(error: BaseException) -> str:
-    """Return the text of a library's exception on one line, or its type if it has no text."""
+    """Return the text of a library's exception on one line, or the exception's type if it has no text."""
     return " ".join(str(error).split()) or type(error).__name__
 
 

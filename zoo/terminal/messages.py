@@ -11,7 +11,7 @@ from pathlib import Path
 
 RUN_LOG = "run.log"
 LOG_FILE_ONLY = logging.DEBUG
-"""Level of messages that are only written to ``run.log``."""
+"""Level of messages that are written only to ``run.log``."""
 
 log = logging.getLogger("zoo")
 log.setLevel(logging.INFO)

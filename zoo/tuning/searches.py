@@ -116,6 +116,6 @@ def _checked(setting: Setting, search: Search) -> Search:
         values = [setting.checked(value) for value in search.ends]
         if isinstance(search, Choice):
             return Choice(tuple(values))
-    if "float" in setting.annotation:  # otherwise 0:1 would search only the integers 0 and 1
+    if "float" in setting.annotation:  # as integers, 0:1 would search only 0 and 1
         values = list(map(float, values))
     return Range(values[0], values[1], log=search.log)
