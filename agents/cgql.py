@@ -37,9 +37,10 @@ class CGQL(Method):
     .. math:: \dot x = v_\beta(s, x, t) + \frac{w}{t}\left[(1-t)\,\tau\,\nabla_x \bar Q(s, x, 1) + x\right], \qquad
         L = L_{TD} + L_{FM}(v_\beta)
 
-    The first step, at t = 0, is not guided. The critic also receives the flow time; here this time is always 1,
-    the time of clean actions. Source: the classifier-guidance baselines of Li and Levine, arXiv 2601.14234; classifier
-    guidance: Dhariwal and Nichol, arXiv 2105.05233. Differs in: nothing; the defaults reproduce the authors' code.
+    The first step, at t = 0, is not guided. The critic also has the flow time as an input, which CGQL always sets to
+    1, the time of clean actions. Source: the classifier-guidance baselines of Li and Levine, arXiv 2601.14234;
+    classifier guidance: Dhariwal and Nichol, arXiv 2105.05233. Differs in: nothing; the defaults reproduce the authors'
+    code.
     """
 
     inverse_temperature: float = setting(
@@ -114,7 +115,7 @@ class CGQL(Method):
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target."""
         next_actions = self.next_actions(batch, noise, nets)
-        # at flow time 1, where actions are clean
+        # flow time 1: the next actions are clean
         next_q = nets.critic_target(batch.next_observations, next_actions, 1.0)
         return {"next_actions": next_actions, "td": td_target(batch, next_q, self.rho)}
 

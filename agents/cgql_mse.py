@@ -26,7 +26,7 @@ class CGQLMSE(CGQL):
 
     .. math:: L = L_{CGQL} + c\,\mathbb{E}\,(Q(s, x_t, t) - Q'(s, a, 1))^2, \qquad x_t = (1-t) x_0 + t a
 
-    The distillation loss is minimal at :math:`\mathbb{E}[Q' \mid x_t]`. Guidance at time t evaluates Q at time t; this
+    The distillation loss is minimal at :math:`\mathbb{E}[Q' \mid x_t]`. Guidance at time t evaluates Q at time t, so it
     is exact to first order in tau. Source: Li and Levine, arXiv 2601.14234, classifier-guidance baselines. Differs in:
     nothing.
     """
@@ -60,7 +60,7 @@ class CGQLMSE(CGQL):
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
-        """Return CGQL's losses and the distillation to noisy actions."""
+        """Return CGQL's losses and the loss of the distillation to noisy actions."""
         losses = super().losses(batch, targets, noise, nets, info)
         t = noise["noisy_t"].unsqueeze(-1)
         # the critic receives the time of the noisy action, as in guidance

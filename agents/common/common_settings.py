@@ -311,7 +311,7 @@ class CommonSettings(Configurable):
         check=_observation_scale,
         fixed="the statistics are computed when the dataset is loaded",
         doc="Standard deviation of each observation coordinate after scaling; the dataset's mean becomes 0; "
-        '`"range"` scales each one\'s range to [-1, 1]; None for raw observations. The statistics are stored with the '
+        '`"range"` scales each to [-1, 1]; None for raw observations. The statistics are stored with the '
         "model, and fixed once training starts.",
     )
     random_crop: float = setting(

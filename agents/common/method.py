@@ -165,7 +165,7 @@ class Method(CommonSettings):
         "`agents.get(id).algorithm`"
     )
     fails_by_design: ClassVar[Mapping[str, str]] = {}
-    """Conformance checks that the algorithm is expected to fail -> the reason."""
+    """Conformance check that the algorithm is expected to fail -> the reason."""
     step_observations: ClassVar[bool] = False
     """Whether batches hold the states inside chunks: ``step_observations`` and ``step_next_observations``."""
     pretrained: PretrainedFlow | None = None
@@ -173,9 +173,9 @@ class Method(CommonSettings):
     trains_behaviour: ClassVar[bool] = False
     """Whether the behaviour flow is the policy itself; a frozen custom flow then cannot replace it."""
     samples_next_action: ClassVar[bool] = True
-    """Whether an update samples next actions; their noise is then added to the noise of :meth:`noise`."""
+    """Whether an update samples next actions; :meth:`update_noise` then adds the noise for them."""
     hooks_checked = False
-    """Whether the hooks have been validated; done once, before training."""
+    """Whether the hooks have been validated, which happens once, before training."""
 
     # -- hooks that an algorithm defines ------------------------------------------------------------------------------
 
@@ -192,7 +192,7 @@ class Method(CommonSettings):
         )
 
     def action_noise_table(self) -> dict[str, Draw]:
-        """Return the noise of one call to :meth:`act` by name."""
+        """Return the noise, by name, of one call to :meth:`act`."""
         return {"action": STANDARD_NORMAL}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
@@ -259,7 +259,7 @@ class Method(CommonSettings):
         return nets.critic(observations, actions).mean(1)
 
     def skipped_networks(self) -> frozenset[str]:
-        """Return the names of networks that updates skip with the current settings; targets are ``<name>_target``.
+        """Return the names of networks that updates skip with the current settings; a target is ``<name>_target``.
 
         Skipped networks are excluded from the gradient norm, and their optimiser state is not updated.
         """

@@ -150,7 +150,7 @@ def named_action_noise(noise_type: str, noise_std: float, action_space: spaces.B
 
     :param noise_type: ``normal`` or ``ornstein-uhlenbeck``, as in RL Zoo.
     :param noise_std: standard deviation, > 0.
-    :param action_space: action space of one environment; a model samples separate noise for each.
+    :param action_space: action space of one environment; a model samples separate noise for each environment.
     :return: noise with mean 0, for the argument `action_noise` of a model.
     :raises ValueError: for an unknown name, or a standard deviation out of range.
     """

@@ -26,7 +26,7 @@ PARTS = spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
 
 
 class SpaceSlice(NamedTuple):
-    """One space of an observation, and its columns in a row.
+    """One part of an observation: its space, and its columns in a row.
 
     :param key: name in a Dict space; empty if the observation is not a dict.
     :param space: the space.
@@ -153,7 +153,7 @@ class ObservationLayout:
         """Raise for discrete values and pixels outside their space: a cast would change them silently.
 
         :param observations: arrays (n, ...), or a dict of them.
-        :param noun: what the message calls them.
+        :param noun: name of the observations in the message.
         :raises ValueError: for the first invalid value.
         """
         arrays = observations if self.is_dict else {"": observations}

@@ -62,7 +62,7 @@ class Transitions:
 
     :param arrays: the arrays of `STORED_ARRAYS`, (rows, ...); actions in the dataset's units.
     :param valid: which rows are transitions, (rows,).
-    :param ends: which transitions end a trajectory, (n,), including the last transition.
+    :param ends: which transitions end a trajectory, (n,); the last one always does.
     :param final_observations: last next observation of each trajectory, (k, ...).
     :param broken: number of ends that no array marks.
     :param warnings: probable mistakes, one text each.
@@ -193,7 +193,7 @@ def read_transitions(
     :raises ValueError: if an array is missing or has the wrong shape, or a value is not finite.
     """
     arrays = _fitting(_read(dataset), obs_shape, action_size, images)
-    # these arrays determine which rows are transitions
+    # checked first, since these arrays determine which rows are transitions and which of them are ends
     for name in ("terminals", "timeouts", "valids"):
         if name in arrays:
             refuse_bad(name, arrays[name])
@@ -218,7 +218,7 @@ def read_transitions(
 
 
 def pieces(rows: int) -> Iterator[slice]:
-    """Return slices of `PIECE_ROWS` each that cover all rows, so that no second full copy of an array is needed."""
+    """Return slices of at most `PIECE_ROWS` rows that cover all rows, so that an array needs no second full copy."""
     for begin in range(0, rows, PIECE_ROWS):
         yield slice(begin, min(begin + PIECE_ROWS, rows))
 

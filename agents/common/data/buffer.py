@@ -1,8 +1,8 @@
 """Sampling of H-step sequences from a dataset and from online transitions, and the file of a replay buffer.
 
-Each sequence has a *start*. Starts are numbered through the dataset and then the rings of a replica. The last H - 1
-transitions of the dataset and of each ring are left out, since no whole sequence starts there. With H = 3, six rows of
-data and two full rings::
+Each sequence has a *start*. Starts are numbered first through the dataset, then through a replica's rings. The last
+H - 1 transitions of the dataset and of each ring are left out, since no whole sequence starts there. With H = 3, six
+rows of data and two full rings::
 
     row      0 1 2 3 4 5 | 6  7  8  9  10 | 11 12 13 14 15
     age                  | 3  4  0  1  2  | 3  4  0  1  2      counted from the oldest transition, at `pos`
@@ -53,8 +53,8 @@ class SequenceReplayBuffer(TransitionStore):
     :param sparse: whether online rewards other than 0 become -1.
     :param balanced: whether half of every batch is drawn from the dataset and half from online transitions. No
         sequence then continues from the dataset into online transitions.
-    :param storage: location of the data: ``"device"``, ``"host"``, or ``"auto"``, which puts the data on the device if
-        they fit and is decided whenever a dataset is loaded.
+    :param storage: location of the data: ``"device"``, ``"host"``, or ``"auto"``: on the device if the data fit there,
+        which is decided whenever a dataset is loaded.
     :param frame_stack: k, the number of frames that `agents.FrameStack` stacks in an observation of images. The buffer
         stores single frames; a dataset must contain single frames too.
     :param shorten_returns: whether returns end with their episode, as SB3's n-step returns do, so that every transition
@@ -305,7 +305,7 @@ def read_buffer(file: IO[bytes], buffer: SequenceReplayBuffer, name: str) -> Non
     """Read a file of :func:`write_buffer` into a buffer, which is unchanged if the file does not fit.
 
     :param file: open for reading.
-    :param buffer: a buffer with the same spaces, environments and kind of rows.
+    :param buffer: a buffer whose `KIND_OF_BUFFER` attributes equal those of the saved one.
     :param name: name of the file, for messages.
     :raises ValueError: if the file is damaged, is not a replay buffer, or is from another kind of buffer.
     """

@@ -1,8 +1,8 @@
 """Storage of transitions: a dataset, followed by a ring of online transitions for every environment.
 
-Each row is a transition; rows are in temporal order. ``observations`` is longer than the other tensors: it also has the
-last next observation of each trajectory of the dataset, and the next observation of every online transition (SB3
-stores this too)::
+Each row is a transition; rows are in temporal order, and a full ring wraps around. ``observations`` is longer than the
+other tensors: it also has the last next observation of each trajectory of the dataset, and the next observation of
+every online transition (SB3 stores this too)::
 
     row           0          dataset_size   _rings_begin                    capacity      _online_tail
                   | dataset ..... | unused | ring 0 | ring 1 | ... | ring n-1 | ends of dataset | next obs of rings |
@@ -351,7 +351,7 @@ class TransitionStore(BaseBuffer):
         self._last_next_obs = rings["next_observations"][:, self._newest].cpu().numpy().copy()
 
     def end_episodes(self) -> None:
-        """End unfinished trajectories, without changing their masks; for environments that are reset."""
+        """End unfinished trajectories, without changing their masks, e.g. because environments are reset."""
         self._close_trajectories(self._in_episode)
         self._in_episode = np.zeros(self.n_envs, bool)
 

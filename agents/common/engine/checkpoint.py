@@ -32,7 +32,7 @@ from agents.common.sb3.stored_model import StoredModel
 from agents.common.settings import Configurable
 
 FORMAT = 12
-"""Format number; it increases when a version stores state differently, or would continue with different numbers."""
+"""Format number; it increases when a version stores state differently, or would continue a run differently."""
 MAX_CHECKPOINTS = 2
 MODEL, STATE = "model.zip", "state.pt"
 # attributes that the resuming process determines, not the file
@@ -42,7 +42,7 @@ PROCESS_ATTRIBUTES = {
 
 
 class OtherVersionError(ValueError):
-    """Another version wrote the checkpoint, so this version cannot continue it bit for bit."""
+    """Another version wrote the checkpoint, so this version cannot continue the run bit for bit."""
 
 
 def save_checkpoint(model: StoredModel, folder: Path, **values: Any) -> Path:

@@ -176,7 +176,7 @@ def capture(
 
     :param step: the step.
     :param device: device that runs it.
-    :param generators: CUDA generators that it uses.
+    :param generators: CUDA generators that the step uses.
     :raises RuntimeError: if the step cannot be captured; ``__cause__`` is the step's error. Stream, allocator and
         generators are then restored, so that the step can run uncaptured.
     :return: function that runs the step, and the tensors that it then fills.
@@ -305,7 +305,7 @@ class GraphCache:
         return captured.info
 
     def _find(self, key: Hashable, batch: Batch | None) -> CapturedUpdate:
-        """Return a key's captured update, filled with the batch; a new update may replace the least recently used."""
+        """Return a key's captured update, filled with the batch; a new one may replace the least recently used."""
         captured = self.updates.pop(key, None)
         if captured is None:
             captured = CapturedUpdate(None if batch is None else batch.map(Tensor.clone))

@@ -36,7 +36,7 @@ CROP_NOISE = {"crop": uniform(""), "crop_y": uniform(), "crop_x": uniform()}
 """Additional noise of an update with random crops: whether images are shifted, and the offsets."""
 
 ClipGroups = list[tuple[float | None, list[int]]]
-"""Bound on the norm of a group of gradients (None for no bound), and the indices of the group's gradients."""
+"""For each group of gradients: the bound on its norm (None for no bound), and the indices of its gradients."""
 
 
 # plans are compared by identity, since captured updates are looked up by their plan
@@ -44,11 +44,11 @@ ClipGroups = list[tuple[float | None, list[int]]]
 class UpdatePlan:
     """Noise and trained parameters of an update; they depend on the networks that the update skips.
 
-    :param noise: every random tensor by name.
+    :param noise: declaration of every random tensor, by name.
     :param sizes: sizes of noise axes by letter, except B.
     :param parameters: trained parameters, in the optimiser's order.
     :param clip_groups: which parameters are clipped together.
-    :param polyak_pairs: for each target network: weight of the online parameters, online and target parameters.
+    :param polyak_pairs: for each target network: the weight tau, the online parameters and the target parameters.
     :param buffers: buffers of online and of target networks, e.g. the statistics of batch normalisation.
     """
 
@@ -64,7 +64,8 @@ class Trainer:
     """Runs a model's gradient steps, without synchronising with the device or branching on tensor values.
 
     :param model: the model, with replay buffer, trained policy and number of updates.
-    :param seeds: seeds of all replicas; batches and noise depend on all of them, since they are sampled together.
+    :param seeds: seeds of all replicas; every replica's batches and noise depend on all seeds, since replicas are
+        sampled together.
 
     >>> model = agents.QAM("MlpPolicy", "Pendulum-v1", horizon_length=1, net_arch=[32])
     >>> model = model.learn(total_timesteps=20)
@@ -104,7 +105,7 @@ class Trainer:
         self.capture_failure: str | None = None
         """Reason why an update of this model could not be captured; after a failure, capturing is not tried again."""
         self.keeps_rates_on_device = self.device.type == "cuda"
-        """Whether learning rates are tensors on the device; a captured step would repeat a number from its capture."""
+        """Whether learning rates are tensors on the device; a captured step would never change a plain number."""
         self.seed(seeds)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -150,7 +151,7 @@ class Trainer:
         return info
 
     def _plan_update(self) -> None:
-        """Update everything that the next update depends on: compiler, settings, learning rates and plan."""
+        """Refresh everything that the next update depends on: compiler, settings, learning rates and plan."""
         model = self.model
         updates = model._n_updates
         if not self.is_prepared or self._compile_read != self.method.compile:
@@ -278,7 +279,7 @@ class Trainer:
                 to_clip.append(torch.zeros_like(parameter))
                 continue
             storage = gradient.untyped_storage()._cdata
-            # copied because a fused optimiser ignores strides, or because clipping writes in place
+            # copied, because a fused optimiser ignores strides, or because clipping writes in place
             # and autograd may return one tensor for two parameters
             if gradient.stride() != parameter.stride() or storage in storages:
                 gradient = torch.empty_like(parameter).copy_(gradient)
@@ -299,7 +300,7 @@ class Trainer:
     # -- settings of updates ------------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Choose how the next updates are run, and discard compiled or captured ones."""
+        """Choose how the next updates are run, and discard compiled losses and captured updates."""
         self.is_prepared = True
         self._compile_read = self.method.compile
         self._read_settings()
@@ -439,7 +440,7 @@ def clip_gradients(gradients: list[Tensor], groups: ClipGroups, replicas: int) -
     """Clip the gradients of each group jointly, replica by replica and in place.
 
     :param gradients: tensors (S, ...), or of any shape if S is 1; no two share memory.
-    :param groups: at least one.
+    :param groups: at least one group.
     :param replicas: S.
     :return: each replica's L2 norm over all groups before clipping, (S,).
     """

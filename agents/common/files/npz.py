@@ -17,7 +17,7 @@ from agents.common.files import raising_damaged_file
 
 Source: TypeAlias = str | os.PathLike[str] | IO[bytes]
 
-# format version -> bytes of the length field, and the header's reader; NumPy uses 3.0 only for structured dtypes
+# format version -> bytes in the length field, and the header's reader; NumPy uses 3.0 only for structured dtypes
 _HEADER_READERS = {
     (1, 0): (2, np.lib.format.read_array_header_1_0),
     (2, 0): (4, np.lib.format.read_array_header_2_0),

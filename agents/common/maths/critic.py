@@ -64,7 +64,7 @@ def td_target(batch: Batch, next_q: Tensor, rho: float) -> Tensor:
 
 
 def td_loss(q: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """Return the squared error to a shared target; the mean over members and rows includes invalid rows as zeros.
+    """Return the mean squared error to a target shared by all members; in the mean, invalid rows count as zeros.
 
     :param q: predictions, (S, E, B).
     :param target: (S, B).
@@ -79,7 +79,7 @@ def td_loss(q: Tensor, target: Tensor, valid: Tensor) -> Tensor:
 
 
 def expectile_loss(error: Tensor, expectile: float) -> Tensor:
-    r"""Return the elementwise asymmetric squared error; an expectile minimises its mean.
+    r"""Return the elementwise asymmetric squared error, whose mean is minimal at an expectile.
 
     :math:`|\kappa - 1[u < 0]|\,u^2`. Source: Kostrikov, Nair and Levine, Implicit Q-Learning, arXiv 2110.06169,
     expectile regression.
@@ -158,7 +158,7 @@ def advantage_weight(advantage: Tensor, inverse_temperature: float, largest: flo
 def action_gradient(value: Callable[[Tensor], Tensor], actions: Tensor) -> Tensor:
     """Return the gradient of a value with respect to the action, even inside `torch.no_grad`.
 
-    :param value: function of actions (S, B, D) that returns values (S, B), row by row.
+    :param value: function of actions (S, B, D) that returns values (S, B), each of which depends on its own row only.
     :param actions: actions at which to differentiate, (S, B, D).
     :return: (S, B, D), detached.
 

@@ -132,7 +132,7 @@ def noise_schedule(kind: BetaSchedule, steps: int) -> Tensor:
     >>> noise_schedule("linear", steps=2)
     tensor([0.0000e+00, 1.0000e-04, 2.0000e-02])
     """
-    # explicit, because a policy may be built on the meta device, which stores no values
+    # an explicit device, because a policy may be built on the meta device, which stores no values
     cpu = torch.device("cpu")
     # in float64 until the end, since nearly equal numbers are subtracted
     t = torch.arange(1, steps + 1, dtype=torch.float64, device=cpu)

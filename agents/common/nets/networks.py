@@ -124,7 +124,7 @@ class ObservingNetwork(Network):
             return self._extract(observations, frozen)
         matches = [features for rows, features in self.cached_features if rows is observations]
         if not matches:
-            # with gradients, which a target does not need, but a later loss may
+            # with gradients, since a later loss may need them even if this call does not
             with torch.enable_grad():
                 matches = [self._extract(observations, False)]
             self.cached_features.append((observations, matches[0]))

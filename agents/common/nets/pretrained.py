@@ -153,7 +153,7 @@ def _plain(name: str, value: Any) -> Any:
     if value is None:
         return None
     if isinstance(value, Tensor):
-        value = value.detach().cpu()  # the user's buffer, perhaps on a GPU
+        value = value.detach().cpu()  # it may be on a GPU
     try:
         return np.asarray(value, np.float64).tolist()
     except (TypeError, ValueError) as error:
@@ -226,7 +226,7 @@ class PretrainedField(nn.Module):
         # noisiest step
         tau = tau.clamp(self.table_times[0], self.table_times[-1])
         last = len(self.table_times) - 1
-        # by counting, since ONNX has no searchsorted
+        # counts the times below tau, since ONNX has no searchsorted
         upper = (self.table_times < tau).sum(-1, keepdim=True).clamp(1, last)
         lower = upper - 1
         left = self.table_times[lower]

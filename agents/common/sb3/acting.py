@@ -96,7 +96,7 @@ class ActingPolicy(BasePolicy):
         """Sample one chunk per observation, in the environment's units.
 
         :param observations: raw observations of all replicas as rows of :attr:`layout`, (S, B, O).
-        :param noise: name -> (S, B, ...), stacked from :meth:`draw_action_noise`.
+        :param noise: name -> (S, B, ...), the stacked results of :meth:`draw_action_noise`.
         :return: actions in the environment's units, (S, B, H, A).
         """
         if self.training:
@@ -109,7 +109,7 @@ class ActingPolicy(BasePolicy):
         )
 
     def sample(self, observations: Array, noise: Noise, nets: Any) -> Tensor:
-        """Sample one chunk per observation with the given networks, e.g. a view that records which are used.
+        """Sample one chunk per observation with the given networks, e.g. a view that records the used networks.
 
         :param observations: raw observations of all replicas, (S, B, O).
         :param noise: noise declared by :meth:`Method.candidate_noise`.
@@ -320,7 +320,7 @@ class ActingPolicy(BasePolicy):
         return {name: draw.expand(*shape, *draw.shape[1:]) for name, draw in noise.items()}
 
     def unscale_action(self, scaled_action: Array) -> Array:
-        """Convert actions (..., A) in [-1, 1] to the environment's units, clipped to its bounds."""
+        """Convert actions (..., A) in [-1, 1] to the environment's units, clipped to the action bounds."""
         low, high = self.action_space.low, self.action_space.high
         action = low + 0.5 * (scaled_action + 1.0) * (high - low)
         return action.clip(low, high)  # rounding may exceed a bound
