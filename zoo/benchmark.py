@@ -124,7 +124,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _launch(jobs: Sequence[Job], args: argparse.Namespace) -> None:
     """Train jobs with the chosen launcher."""
-    from zoo.runs.folder import check_log_folder  # late, because it imports NumPy
+    from zoo.runs.folder import check_log_folder  # imported here, because it imports NumPy
 
     check_log_folder(args.log_folder)
     if args.launcher == "slurm":

@@ -29,7 +29,7 @@ from zoo.terminal.tables import print_table
 
 def _list(args: argparse.Namespace) -> dict[str, Any]:
     """Print all datasets, and return the names of those on disk."""
-    # imported only where it is needed, here and below, because importing takes seconds
+    # each command imports its own modules, because importing all of them takes seconds
     from zoo.datasets.commands import list_datasets
 
     on_disk = []
@@ -41,7 +41,7 @@ def _list(args: argparse.Namespace) -> dict[str, Any]:
 
 def _generate(args: argparse.Namespace) -> dict[str, Any]:
     """Generate a dataset with scripted oracles."""
-    prepare_pictures(args.name)  # MuJoCo reads its rendering backend when it is imported
+    prepare_pictures(args.name)  # before the import of MuJoCo, which reads the chosen backend
     from zoo.datasets.generate import generate_dataset
 
     try:
@@ -95,7 +95,7 @@ def _convert(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _check(args: argparse.Namespace) -> dict[str, Any]:
-    """Report errors and warnings that training would raise; with errors, exit with the code for bad input."""
+    """Report the errors and warnings that training on a dataset would cause; after errors, exit with `BAD_INPUT`."""
     from zoo.datasets.commands import check
 
     result = check(
@@ -184,7 +184,7 @@ def _add_arguments(command: Parser, word: str) -> None:
         add(
             "--dataset-size",
             type=COUNT,
-            help="download only as many files as this many transitions need (for datasets of several files)",
+            help="transitions to download, rounded up to whole files (only for datasets of several files)",
         )
     if word != "check":
         add("--force", action="store_true", help="replace existing files")
@@ -208,7 +208,13 @@ def _add_environment(command: Parser) -> None:
     """Add the flags that describe the environment of your data."""
     add = command.add_argument
     add("--env", help="environment of your data, e.g. HalfCheetah-v5")
-    add("--env-kwargs", nargs="+", default=[], metavar="KEY=VALUE", help="arguments of --env")
+    add(
+        "--env-kwargs",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="arguments of the environment",
+    )
     add("--gym-packages", nargs="+", default=[], help="packages that register --env")
     add(
         "--action-range",

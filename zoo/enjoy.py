@@ -18,8 +18,8 @@ from zoo.terminal.cli import as_program
 from zoo.terminal.messages import log
 from zoo.terminal.parser import COUNT, SEED, Parser, a_path
 
-PURPOSE = """Watch an agent in the environment of its run, under the protocol of its run. The first episodes are the
-same as in the run's evaluations.
+PURPOSE = """Watch an agent in the environment of its run, under the protocol of its run. By default, initial states and
+policy noise are those of the first episodes in the run's evaluations.
 
 --video records the episodes, rendered with EGL, OSMesa or a screen, whichever works. Without --video the environment
 opens a window if there is a screen. Without a screen the program only runs the episodes."""

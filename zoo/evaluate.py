@@ -50,7 +50,7 @@ def make_parser() -> Parser:
     )
     fitted.add_argument(
         "--dataset",
-        help="dataset to fit: auto, download, generate, a file, a folder, or minari:ID (default: dataset of the run)",
+        help="dataset for the critics: auto, download, generate, a file, a folder, or minari:ID (default: the run's)",
     )
     add_machine(parser, "device")
     return parser
@@ -82,7 +82,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     stated = agent.stated
     if stated is None:
         return result
-    # flags with the recorded values do not change the protocol
+    # a flag that repeats the recorded value does not change the protocol
     if (player.episodes, player.seed) != (agent.episodes, agent.seed):
         message = "stated: %s; not compared, because it was measured with another protocol"
         log.info(message, stated.interval_text)

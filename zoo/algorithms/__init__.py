@@ -1,1 +1,1 @@
-"""Algorithms that can be trained: the catalogue, Stable-Baselines3's baselines, and users' packages."""
+"""Catalogue of trainable algorithms, Stable-Baselines3's baselines, and imports of users' packages."""

@@ -1,7 +1,7 @@
-"""Algorithms of Stable-Baselines3 and sb3-contrib, with the data, evaluation and run folders of this zoo's algorithms.
+"""Algorithms of Stable-Baselines3 and sb3-contrib, with this zoo's datasets, evaluations and run folders.
 
-They train online. The dataset is loaded into the replay buffer first (``preload``), fills half of every batch
-(``balanced``), or is not used (``none``).
+They train online. With ``--offline-data preload``, the dataset is loaded into the replay buffer first; with
+``balanced``, half of every batch is sampled from it; with ``none``, it is not used.
 """
 
 import inspect
@@ -36,7 +36,7 @@ from agents.common.settings import (
 )
 from agents.common.validation import integer, number
 
-# constructor arguments that are not settings here, e.g. objects and options of SB3's replay buffer
+# arguments of SB3's constructors that are not settings here, e.g. the environment and options of the replay buffer
 NOT_SETTINGS = {
     "policy", "env", "replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage", "n_steps",
     "action_noise", "use_sde", "sde_sample_freq", "use_sde_at_warmup", "stats_window_size", "tensorboard_log",
@@ -53,7 +53,7 @@ CHECKS: dict[str, Check] = {
     "gradient_steps": partial(integer, at_least=-1),
     "train_freq": checked_frequency,
 }
-"""Ranges of settings that SB3 does not check."""
+"""Checks of settings whose ranges SB3 does not check."""
 
 SEARCHES: dict[str, Search] = {
     "learning_rate": log_range(3e-5, 3e-3),
@@ -62,7 +62,7 @@ SEARCHES: dict[str, Search] = {
     "gradient_steps": choice(1, 2, 4),
     "top_quantiles_to_drop_per_net": choice(0, 1, 2, 3, 5),
 }
-"""Search spaces of SB3's settings for tuning."""
+"""Search spaces for tuning SB3's settings."""
 
 
 class TransitionReplayBuffer(SequenceReplayBuffer):
@@ -75,21 +75,21 @@ class TransitionReplayBuffer(SequenceReplayBuffer):
             observations=batch.observations,
             actions=batch.actions,
             next_observations=batch.next_observations,
-            # the buffer has gamma 1, so a batch's discounts are its masks
+            # the buffer's gamma is 1, so the discount of a transition is its mask: 0 if it terminates, else 1
             dones=1 - batch.discounts.unsqueeze(1),
             rewards=batch.rewards.unsqueeze(1),
         )
 
 
 class OwnSettings(Configurable):
-    """Settings that these algorithms have here but not in SB3."""
+    """Settings that this zoo adds to SB3's algorithms."""
 
     net_arch: list[int] | dict[str, list[int]] | None = setting(
-        default=None, doc="Sizes of the hidden layers; None takes SB3's sizes."
+        default=None, doc="Sizes of the hidden layers; None keeps SB3's sizes."
     )
     sparse: bool = setting(
         default=False,
-        doc="Replace nonzero online rewards by -1 (the dataset's rewards are replaced when it is loaded).",
+        doc="Replace nonzero online rewards by -1 (a dataset's rewards are replaced at loading).",
     )
     balanced_sampling: bool = setting(
         default=False, doc="Sample half of every batch from the dataset."
@@ -97,7 +97,7 @@ class OwnSettings(Configurable):
 
 
 class Baseline(StoredModel):
-    """An SB3 algorithm with the interface that the training program expects; :meth:`declared` returns its settings."""
+    """Base class that gives an SB3 algorithm the interface that the training program expects."""
 
     offline_steps = pretraining_steps = 0  # SB3's algorithms train only online
 
@@ -119,7 +119,7 @@ class Baseline(StoredModel):
                 f"`{type(self).__name__}` trains one seed at a time, got {len(seeds)}; pass one with --seed"
             )
         self._recorded = self.checked(settings)
-        # other arguments keep SB3's defaults
+        # pass only the given settings on, so that the others keep SB3's defaults
         settings = {name: self._recorded[name] for name in settings}
         names = OwnSettings.declared().keys() & settings
         own_settings = OwnSettings(**{name: settings.pop(name) for name in names})
@@ -149,7 +149,7 @@ class Baseline(StoredModel):
     @classmethod
     def declared(cls) -> dict[str, Setting]:
         """Return name -> setting: first SB3's settings, described by SB3's docstrings, then `OwnSettings`."""
-        # SB3's class comes after this class, Baseline, StoredModel and TrainedModel
+        # the method resolution order is cls, Baseline, StoredModel, TrainedModel, SB3's class
         algorithm = cls.__mro__[4]
         text = f"{inspect.getdoc(algorithm)}\n\n{inspect.getdoc(cls)}"
         meanings = dict(re.findall(r":param (\w+): (.*?)(?=\n:|\n\n|\Z)", text, flags=re.DOTALL))
@@ -169,7 +169,7 @@ class Baseline(StoredModel):
 
     @classmethod
     def checked(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Return all settings, including defaults; raises TypeError or ValueError for an invalid value."""
+        """Return all settings, with defaults for missing ones; raises TypeError or ValueError for an invalid value."""
         checked: dict[str, Any] = {}
         for name, declaration in cls.declared().items():
             checked[name] = declaration.default

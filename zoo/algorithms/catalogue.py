@@ -1,8 +1,8 @@
 """Find algorithms by id; list all with their published scores, operations per update, and recommended use.
 
 The numbers are from committed files: ``docs/make_tables.py`` writes ``overview.csv`` from the published scores, and
-``benchmarks/throughput.py --work`` counts the operations in ``update_work.csv``. PyTorch and pandas are imported only
-when an algorithm is looked up.
+``benchmarks/throughput.py --work`` counts operations and writes ``update_work.csv``. PyTorch and pandas are imported
+only when an algorithm is looked up.
 """
 
 import csv
@@ -25,7 +25,7 @@ SB3 = {
             "Critics, Kuznetsov et al., arXiv 2005.04269"),
     "crossq": ("CrossQ", "CrossQ: Batch Normalization in Deep Reinforcement Learning, Bhatt et al., arXiv 1902.05605"),
 }  # fmt: skip
-"""Id -> published name, which is also the class name, and paper."""
+"""Id -> (published name, paper); the published name is also the name of the class."""
 BASELINES = "zoo.algorithms.baselines"
 """Module of SB3's algorithms."""
 
@@ -42,7 +42,7 @@ def algorithm_ids() -> list[str]:
 
 
 def find_algorithm(id: str) -> registry.Entry:
-    """Return the registry entry of an algorithm, which may be this zoo's or SB3's.
+    """Return the registry entry of an algorithm of this zoo, of SB3, or of a user.
 
     :param id: an id, an alias or ``"module:Class"``.
     :raises UsageError: for an unknown id; the message suggests the closest ids.
@@ -88,7 +88,7 @@ def find_named_by_file(
 
 
 def settings_of(algorithm: type[Any]) -> dict[str, Setting]:
-    """Return name -> setting, for the settings that an algorithm or its model class declares."""
+    """Return name -> setting, as declared by an algorithm's `method_class` or, without one, by the algorithm."""
     settings: dict[str, Setting] = getattr(algorithm, "method_class", algorithm).declared()
     return settings
 
@@ -134,7 +134,7 @@ def in_order(algorithms: Mapping[str, Mapping[str, Any]]) -> list[str]:
     def sort_key(id: str) -> tuple[Any, ...]:
         row = algorithms[id]
         source = row["source"]
-        # algorithms without a published score come last
+        # algorithms without a source, and therefore without a published score, come last
         return -sizes[source], source or "", -(row["offline"] or 0), -(row["mini"] or 0)
 
     return sorted(algorithms, key=sort_key)

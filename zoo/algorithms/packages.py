@@ -1,4 +1,4 @@
-"""Import what users name: optional packages, packages that register environments, and flows (``--behaviour``)."""
+"""Import optional packages, and what users name: packages that register environments, objects, and flows."""
 
 import hashlib
 import importlib.util
@@ -63,7 +63,7 @@ def import_environments(packages: Iterable[str]) -> None:
 
 
 def load_flow(name: str) -> Any:
-    """Call a user's function and return its flow; a model later rejects objects that are not a `PretrainedFlow`.
+    """Return the flow that a user's function returns; its type, `PretrainedFlow`, is checked later by the model.
 
     :param name: ``FILE.py:FUNCTION`` or ``MODULE:FUNCTION``; the function takes no arguments.
     :raises UsageError: if the file, module or function does not exist, or the function fails.
@@ -82,7 +82,7 @@ def load_flow(name: str) -> Any:
 def _import_file(file: Path) -> ModuleType:
     """Import a file, whatever its name, and return the module."""
     path = file.expanduser().resolve()
-    # append to the path, so that other files in the folder cannot shadow installed modules
+    # append the folder to Python's path, so that other files in the folder cannot shadow installed modules
     sys.path.append(str(path.parent))
     # the module gets a new name: importing `test.py` or `flow.v2.py` by name would find another module or none
     name = f"flow_{hashlib.sha256(bytes(path)).hexdigest()[:16]}"

@@ -1,1 +1,1 @@
-"""Reading, downloading, generating and checking OGBench datasets."""
+"""Downloading, generating, reading, checking and converting datasets."""

@@ -50,7 +50,7 @@ def list_datasets(folder: Folder) -> dict[str, list[Result]]:
 
 
 def convert(name: str, folder: Folder, path: Path, reward_from: str | None) -> Result:
-    """Write a dataset in any format as an npz file, and return a summary of its content.
+    """Convert a dataset, in another format than OGBench's, to an npz file; return a summary of its content.
 
     :param path: path of the npz file.
     """
@@ -75,7 +75,7 @@ def check(
     action_range: tuple[float, float] | None,
     reward_from: str | None,
 ) -> Result:
-    """Read a dataset as training does, and report the errors and warnings that training would raise.
+    """Read a dataset as training does, and return the errors and warnings as findings.
 
     :param env: environment for your data; None skips the checks that need an environment.
     """
@@ -141,7 +141,7 @@ def _recording(findings: list[Result], **columns: str) -> Iterator[None]:
     :param columns: other columns of the findings.
     """
     with warnings.catch_warnings(record=True) as caught:
-        # otherwise Python would hide the same warning about a second file
+        # by default, Python shows a repeated warning only once, even if it is about a second file
         warnings.simplefilter("always")
         try:
             yield

@@ -32,8 +32,8 @@ def find_data(task: Task, dataset_dir: Folder = None, *, generate: bool = False)
     """Return where a task's data are, as an argument for `zoo.datasets.formats.read.read_source`.
 
     :param dataset_dir: folder of datasets; None for the default folder of the benchmark's package.
-    :param generate: whether the user asked to generate the data; rejected, because these data cannot be generated.
-    :raises UsageError: if the data are missing and cannot be downloaded.
+    :param generate: whether the user asked to generate the data, which is impossible and raises UsageError.
+    :raises UsageError: if ``generate`` is true, or robomimic's file is missing; the message contains its URL.
     """
     if generate:
         raise UsageError(
@@ -54,7 +54,7 @@ def find_data(task: Task, dataset_dir: Folder = None, *, generate: bool = False)
 
 
 def describe_task(task: Task, dataset_dir: Folder) -> dict[str, Any]:
-    """Return a task's data as a row of a table."""
+    """Return a table row: the name of a task, and whether its data are on disk."""
     path = minari_folder(task.name)
     if task.benchmark == "robomimic":
         path = demonstrations_file(task, dataset_dir)
@@ -87,7 +87,7 @@ def load_custom(
     check_fit(source, content, env_name(env), spaces, action_range)
     arrays = compact(content)
     if action_range is not None:
-        # convert to the environment's units; otherwise data with different action ranges could have equal fingerprints
+        # convert actions to the environment's units, so that the fingerprint depends on the action range
         low, high = action_range
         _, action_space = spaces
         shares = (arrays["actions"] - np.float32(low)) / np.float32(high - low)
@@ -117,7 +117,7 @@ def spaces_for(
     env_id = env_name(env)
     if recorded_in is not None:
         names = {env_id, dataset_only_id(name_of(source))}
-        # In `module:Id`, the module only names the package that registers the environment.
+        # In `module:Id`, the environment's name is `Id`; the module registers it.
         if recorded_in.rpartition(":")[2] not in names:
             warnings.warn(
                 f"{source} was recorded in {recorded_in}, but --env is {env_id}", stacklevel=3
@@ -206,10 +206,10 @@ def register_dataset_only_env(
 
     :param content: the data.
     :param limits: the lowest and the highest action. None means -1 and 1 if all actions are between these, otherwise
-        the range of each action coordinate in the data.
+        the range of each action coordinate in the data, extended to 0.
     :raises UsageError: for images.
     """
-    # Action bounds must come from the data, because nothing else describes the environment that was recorded.
+    # Action bounds must come from the data, because nothing else describes the recorded environment.
     observations = content.arrays["observations"]
     actions = content.arrays["actions"].astype(np.float32)
     if observations.ndim > 2:
@@ -221,7 +221,7 @@ def register_dataset_only_env(
         # Include 0, which usually means no motion.
         ends = np.minimum(actions.min(0), 0), np.maximum(actions.max(0), 0)
     low, high = (np.full(actions.shape[1:], end, np.float32) for end in ends)
-    # a coordinate that never changes would have an empty range
+    # without this, a coordinate that is always 0 would have an empty range
     high = np.where(high > low, high, low + 1)
     # Otherwise Gymnasium would warn if a process registered the same data again with other limits.
     gymnasium.registry.pop(env_id, None)

@@ -34,7 +34,7 @@ HOSTS = ["https://huggingface.co/datasets/zhouzypaul/ogbench_datasets/resolve/ma
 TIMEOUTS = (10.0, 60.0)
 """Timeouts for connecting and for reading, in seconds."""
 ATTEMPTS = 3
-"""Number of attempts at each URL."""
+"""Number of attempts per host."""
 CHUNK_BYTES = 1 << 16  # a dropped connection loses at most this many bytes
 
 
@@ -47,10 +47,11 @@ def download_dataset(
 ) -> list[Path]:
     """Download a dataset and return its training files.
 
-    Large datasets consist of several training files, other datasets of a training and a validation file. Unless
-    replaced, existing files of a large dataset are kept, even if only their converted form exists.
+    A large dataset has several training files, any other dataset one training and one validation file. Unless
+    `existing` is ``"replace"``, a file of a large dataset is downloaded only if neither its original nor its converted
+    form exists.
 
-    :param transitions: download only as many training files as contain this many transitions; None for all.
+    :param transitions: download only the first files that together have this many transitions; None for all.
     :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
     """
     spec = parse_name(name).spec
@@ -77,12 +78,12 @@ def download_dataset(
 
 
 def _download_file(file: Path, spec: DatasetSpec) -> None:
-    """Download a file, or resume its download; it is renamed to its final name when complete and valid."""
+    """Download a file, or resume its download; a complete, valid file is renamed to its final name."""
     folder = f"/{spec.name}" if spec.files > 1 else ""
     make_folder(file.parent)
     part = file.with_name(f"{file.name}.part")
     problems = []
-    for host in HOSTS * ATTEMPTS:  # the next host resumes a download that was interrupted
+    for host in HOSTS * ATTEMPTS:  # an interrupted download is resumed from the next host
         url = f"{host}{folder}/{file.name}"
         try:
             _transfer(url, part)
@@ -102,7 +103,7 @@ def _download_file(file: Path, spec: DatasetSpec) -> None:
                 part.rename(temporary)
             return
     raise UsageError(
-        f"{'; '.join(dict.fromkeys(problems))}; try again (the download resumes), put the file at {file}, or "
+        f"{'; '.join(dict.fromkeys(problems))}; try again (interrupted downloads resume), put the file at {file}, or "
         "pass other data with `--dataset PATH`"
     )
 

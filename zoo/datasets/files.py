@@ -25,7 +25,7 @@ Item = TypeVar("Item")
 DEFAULT_DATASET_DIR = "~/.ogbench/data"
 """OGBench's default folder, so that OGBench and the zoo share downloaded files."""
 ARRAYS = "arrays"
-"""Folder of converted arrays, next to the original files, for datasets of several files."""
+"""Name of the folder, next to the files of a dataset of several files, that contains its converted arrays."""
 RECORD = "shard.json"
 """Metadata file in a folder of converted arrays."""
 OFFICIAL = "3.4.0 or older"
@@ -54,7 +54,7 @@ def training_files(
 ) -> list[Path]:
     """Return the paths of a dataset's training files, one or several, in order, whether they exist or not.
 
-    :param transitions: return only as many files as contain this many transitions; None for all.
+    :param transitions: return only the first files that together have this many transitions; None for all.
     """
     path = data_path(spec, dataset_dir)
     if spec.files == 1:
@@ -80,7 +80,7 @@ def missing_files(
 
 def make_folder(folder: Path) -> None:
     """Create a folder and its parents; raise UsageError if it cannot be created or written to."""
-    # the check below explains more, e.g. that a file has this name
+    # the check below reports every failure with one message
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
     if not folder.is_dir() or not os.access(folder, os.W_OK):
@@ -108,7 +108,7 @@ def keep_existing(train: Path, existing: str) -> bool:
 
     :param train: the dataset's training file, which is written last, so it exists only if the dataset is complete.
     :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
-    :raises UsageError: if it exists and ``existing`` is ``"refuse"``.
+    :raises UsageError: if the dataset exists and ``existing`` is ``"refuse"``.
     """
     if existing == "replace" or not train.exists():
         return False
@@ -123,7 +123,7 @@ def dataset_file(path: Path, origin: str = "") -> Iterator[Path]:
 
     The old checksum is removed first and the new one is written last, so a crash never leaves a wrong checksum.
 
-    :param origin: how the file was created; read by :func:`recorded_origin`, skipped by `sha256sum -c` as a comment.
+    :param origin: how the file was created, for :func:`recorded_origin`; `sha256sum -c` skips it as a comment.
     """
     with atomic_path(path) as temporary:
         yield temporary
@@ -148,7 +148,7 @@ def recorded_sha256(path: Path) -> str | None:
 
 
 def recorded_origin(path: Path, otherwise: str | None = None) -> dict[str, Any]:
-    """Return the ``mujoco`` version and the ``seed`` that generated a file, as far as they are recorded.
+    """Return the ``mujoco`` version and the ``seed`` with which a file was generated, as far as recorded.
 
     :param otherwise: MuJoCo version to assume for a file without a record.
     """

@@ -120,7 +120,7 @@ def _jobs(spec: DatasetSpec, seed: int, counts: dict[str, int], parts: Path) -> 
     :param counts: split -> number of episodes.
     :param parts: folder of the finished episodes.
     """
-    # Episodes left by an interrupted generation with other settings must not be mixed with the new ones.
+    # The folder depends on the settings, so episodes of an interrupted generation with other settings are not used.
     settings = {
         "dataset": spec.name,
         "steps": spec.steps,
@@ -152,7 +152,7 @@ def _join(parts: Sequence[Path], file: Path, origin: str) -> None:
 def _simulate(spec: DatasetSpec, seed: int, jobs: Sequence[Job], num_workers: int) -> None:
     """Simulate episodes in child processes."""
     earlier_children = set(multiprocessing.active_children())
-    # spawned, because NumPy reads these variables when imported, and a forked process has imported NumPy already
+    # spawned, because NumPy reads the variables below when imported, and a forked process has imported NumPy already
     context = multiprocessing.get_context("spawn")
     variables = {}
     if "avx2" in cpuinfo("flags").split():  # without AVX2, these kernels would crash

@@ -164,7 +164,8 @@ class ConvertedShard:
         """Return the part that training uses.
 
         :param task: the task whose rewards are used, 1 to 5.
-        :param min_transitions: use the first whole trajectories with at least this many transitions, or all if fewer.
+        :param min_transitions: use the first whole trajectories with at least this many transitions, or all
+            trajectories if there are fewer transitions.
         """
         files = {}
         for name in ("observations", "actions", "terminals", "final_observations"):
@@ -183,7 +184,7 @@ def load_shards(
 ) -> Dataset:
     """Return a dataset of several files; files that are not converted yet are converted first.
 
-    :param settings: options that affect the content, besides the files, e.g. ``dataset_size`` and ``sparse``.
+    :param settings: options that, like the files, affect the content, e.g. ``dataset_size`` and ``sparse``.
     """
     name = parse_env_name(env_name)
     size = settings["dataset_size"]
@@ -204,7 +205,7 @@ def load_shards(
     remaining = total
     if size is not None:
         remaining = size
-    # training uses one shard after the other, so `dataset_size` is applied to each shard, not to joined arrays
+    # training uses the shards one after the other and never joins them, so `dataset_size` is applied here
     parts = []
     for shard in converted:
         # only the last file may be cut, because `convert_shards` returns no more files than the size needs
@@ -226,7 +227,7 @@ def shard_names(folder: Path) -> list[str]:
 
 
 def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None) -> list[ConvertedShard]:
-    """Convert the files of a dataset that are not converted yet, one at a time; an interruption keeps converted files.
+    """Convert the files of a dataset that are not converted yet, one by one; converted files survive an interruption.
 
     :param size: convert only the first files with at least this many transitions; None converts all.
     """
@@ -255,7 +256,7 @@ def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None) -> list
 
 @contextlib.contextmanager
 def _converting(folder: Path, spec: DatasetSpec) -> Iterator[Tasks]:
-    """Hold the lock of the converted files and yield the tasks."""
+    """Hold the lock of the converted files, and yield the environments of all tasks."""
     with locked_for_writing(folder / ARRAYS), contextlib.ExitStack() as stack:
         (folder / ARRAYS).mkdir(exist_ok=True)
         for unfinished in (folder / ARRAYS).glob(".*"):  # left by a process that was killed
@@ -267,7 +268,7 @@ def _converting(folder: Path, spec: DatasetSpec) -> Iterator[Tasks]:
 
 
 def find_converted(folder: Path, name: str, spec: DatasetSpec) -> ConvertedShard | None:
-    """Return a converted file if it is intact and fits the environment and, if not deleted, the original file."""
+    """Return a converted file, or None if it is damaged or does not match the environment or an existing original."""
     target = folder / ARRAYS / name
     source = folder / f"{name}.npz"
     try:

@@ -116,7 +116,7 @@ class DatasetSpec:
 
 @dataclass(frozen=True)
 class DatasetName:
-    """A parsed name.
+    """A parsed name of a dataset or environment.
 
     :param spec: OGBench's description of the dataset.
     :param env_id: Gymnasium id of the environment, e.g. ``"cube-double-singletask-task2-v0"``.

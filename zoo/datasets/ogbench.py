@@ -157,7 +157,7 @@ def relabel(arrays: Mapping[str, Array], env: Any) -> tuple[Array, Array]:
     for part in pieces(rows):
         # The relabeller adds its results to this dictionary.
         labels = {name: array[part] for name, array in sources.items()}
-        # mazes sample a start with NumPy's generator
+        # mazes sample a start state with NumPy's global generator
         with no_startup_noise(), global_numpy_seed(0):
             relabel_dataset(env.spec.id, env, labels)
         rewards[part], masks[part] = labels["rewards"], labels["masks"]

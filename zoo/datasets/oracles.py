@@ -103,7 +103,7 @@ class MazeCollector(EpisodeCollector):
         return self.junctions[np.random.randint(len(self.junctions))]
 
     def sample_nearby(self, start: Cell) -> Cell:
-        """Return a random cell four steps away from the start, or the start if none exists."""
+        """Return a random cell at a distance of four cells from the start, or the start if none exists."""
         maze = self.env.unwrapped
         xy = maze.ij_to_xy(start)
         _, distance = maze.get_oracle_subgoal(xy, xy)
@@ -176,7 +176,7 @@ class ManipulationCollector(EpisodeCollector):
             done = terminated or truncated
             rows.append(_row(observation, action, done, info))
             if oracle.done:
-                # The new target changes the oracle's goal, but not the state, so `info` above is still valid.
+                # The new target changes the oracle's goal, but not the state, so the last step's `info` is still valid.
                 oracle = self.start_oracle(*self.env.unwrapped.set_new_target(p_stack=stacking))
             observation = next_observation
         arrays = to_arrays(rows)

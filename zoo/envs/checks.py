@@ -33,7 +33,7 @@ class ReturnError(ValueError):
 
     :param problem: the expected and the actual value.
     :param remedy: a wrapper that corrects it.
-    :param is_form: whether the type or shape is wrong, which any action reveals; NaN may need unusual actions.
+    :param is_form: whether the type or shape is wrong, which occurs with any action; NaN may need unusual actions.
     """
 
     def __init__(self, problem: str, remedy: str, is_form: bool = True) -> None:
@@ -53,7 +53,7 @@ def check_spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
     actions = env.action_space
     observations = env.observation_space
     is_line = len(actions.shape or ()) == 1
-    # with half precision, executed actions would be rounded, but stored ones would not
+    # in a space of half precision, executed actions would be rounded, but stored actions would not
     if not isinstance(actions, spaces.Box) or actions.dtype not in ("f4", "f8") or not is_line:
         raise UsageError(
             f"`{env_id}` has the action space {_describe(actions)}, expected a one-dimensional Box of float32 or "
@@ -66,7 +66,7 @@ def check_spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
             f"`{env_id}` has actions from {actions.low[coordinate]:g} to {actions.high[coordinate]:g} in coordinate "
             f"{coordinate}, expected finite low < high; in a wrapper, leave out fixed coordinates and bound the others"
         )
-    # A space that is not a Dict is checked like the only part of a Dict.
+    # A space that is not a Dict is checked like a Dict with one part.
     parts = {"": observations}
     if isinstance(observations, spaces.Dict):
         parts = observations.spaces
@@ -186,7 +186,7 @@ def read_observation(space: spaces.Space[Any], observation: Any, name: str = "ob
     accept only dtypes that convert to their own without loss.
 
     :param name: name of the observation in messages.
-    :raises ReturnError: for a wrong type or shape, a choice that does not exist, or a number outside float32.
+    :raises ReturnError: for a wrong type or shape, a choice that does not exist, or a number not finite in float32.
     """
     if isinstance(space, spaces.Dict):
         if not isinstance(observation, dict) or space.spaces.keys() - observation.keys():
@@ -342,17 +342,17 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
     def __init__(self, env: gymnasium.Env[Array, Array], *, keep_info: bool) -> None:
         super().__init__(env)
         raw = env.unwrapped
-        # OGBench's manipulation scenes create new spaces at each access, and sample actions from one during a reset.
+        # OGBench's manipulation scenes create new spaces at each access, and a reset samples actions from one of them.
         self.observation_space = env.observation_space
         self._reset_actions = env.action_space
-        # Samples during a reset must not affect samples that users take from the space.
+        # A copy, so that samples during a reset do not affect samples that users take from the space.
         self.action_space = copy.deepcopy(env.action_space)
         if isinstance(getattr(type(raw), "action_space", None), property):
             raw.__class__ = type(
                 type(raw).__name__, (type(raw),), {"action_space": self._reset_actions}
             )
         self._keep_info = keep_info
-        # Only mazes with teleports sample while stepping; elsewhere, replacing the generator would only cost time.
+        # Only mazes with teleports sample while stepping; elsewhere, setting the generator's state only costs time.
         self._draws_while_stepping = getattr(raw, "_teleport_info", None) is not None
         self._global_state = np.random.RandomState(0).get_state()
         self._called = ""

@@ -1,4 +1,4 @@
-"""Build environments by their Gymnasium id."""
+"""Build environments from their Gymnasium ids, and try them before a run."""
 
 import contextlib
 import copy
@@ -53,8 +53,8 @@ def make_env(
 ) -> RepeatableEnv:
     """Return an environment in which all random numbers depend on the seed passed to ``reset``.
 
-    ``info`` contains ``success`` (0 or 1) and SB3's ``is_success`` if the environment reports success. OGBench's
-    other entries are dropped, because they are a hundred times as large as the observation.
+    ``info`` contains ``success`` (0 or 1) and SB3's ``is_success`` if the environment reports success. Other
+    entries of OGBench's ``info`` are dropped, because they are a hundred times as large as the observation.
 
     :param env_id: Gymnasium id (``cube-double-singletask-task2-v0``, ``Pendulum-v1``, ``my_package:Mine-v0``) or spec.
     :param env_wrapper: wrappers around the environment, see `zoo.settings.record`.
@@ -88,7 +88,7 @@ def _build(spec: EnvSpec, env_kwargs: Mapping[str, Any]) -> gymnasium.Env[Any, A
     except gymnasium.error.DependencyNotInstalled as error:
         raise UsageError(f"`{spec.id}` needs a package that is not installed: {error}") from error
     except TypeError as error:
-        if not env_kwargs:  # a fault inside the constructor
+        if not env_kwargs:  # then the error is from inside the constructor
             raise
         raise UsageError(
             f"`{spec.id}` does not accept the arguments {env_kwargs}: {error}"
@@ -117,8 +117,8 @@ def wrap(env: gymnasium.Env[Any, Any], wrappers: Wrappers) -> gymnasium.Env[Any,
 def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
     """Return the registered spec of an environment, without creating it.
 
-    :raises UsageError: if the id is unknown, its simulator is not installed, or it is an OGBench environment that has
-        no single task, and therefore no rewards, with these arguments.
+    :raises UsageError: if the id is unknown, its simulator is not installed, or it is one of OGBench's goal-conditioned
+        environments, which have no rewards.
     """
     if isinstance(env_id, EnvSpec):
         spec = env_id
@@ -173,7 +173,7 @@ def make_antmaze(
 ) -> gymnasium.Env[Any, Any]:
     """Return D4RL's ant in a maze with one start and one goal; reaching the goal ends the episode.
 
-    An observation is one vector: the ant's position, the goal's position, and the ant's coordinates and velocities.
+    An observation is one vector: the positions of the ant and the goal, and the ant's other coordinates and velocities.
     """
     maps = import_robotics("gymnasium_robotics.envs.maze.maps", maze)
     ants = import_robotics("gymnasium_robotics.envs.maze.ant_maze_v4", maze)
@@ -247,12 +247,12 @@ def try_env(env: RepeatableEnv) -> None:
 def _run_episode(
     env: RepeatableEnv, episode: int, max_rows: int = TRIAL_STEPS, seconds: float = math.inf
 ) -> list[np.ndarray]:
-    """Simulate the start of an episode, whose seed and actions depend only on its number.
+    """Simulate the start of an episode; its number determines the seed, and all episodes have the same actions.
 
     :param max_rows: maximum number of rows, including the reset.
     :return: the numbers that the reset and each step returned, one array per call.
     """
-    # a copy, so that samples which users take from the environment's own space do not change
+    # a copy, so that the trial does not change samples that users take from the environment's own space
     space = copy.deepcopy(env.action_space)
     space.seed(seed_for(Purpose.CHECKS, 0))
     observation, _ = env.reset(seed=seed_for(Purpose.CHECKS, 1, episode))
@@ -272,11 +272,11 @@ def _numbers(observation: Any, *values: float) -> np.ndarray:
     return np.concatenate([np.ravel(part) for part in (*parts, *values)])
 
 
-# -- unwrapped environments for OGBench's data ------------------------------------------------------------------------
+# -- environments for OGBench's data ----------------------------------------------------------------------------------
 
 
 def make_raw_env(env_id: str, **settings: Any) -> Any:
-    """Return an OGBench environment with Gymnasium's time limit and no rendering context."""
+    """Return an OGBench environment with Gymnasium's time limit, without this zoo's checks and wrappers."""
     with building():
         return gymnasium.make(env_id, disable_env_checker=True, **settings)
 

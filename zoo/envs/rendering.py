@@ -56,7 +56,7 @@ def require_pictures(env_id: str) -> None:
 
 
 def why_no_window() -> str | None:
-    """Configure MuJoCo to render in windows; return None on success, otherwise the reason why it cannot.
+    """Configure MuJoCo to render in windows; return None on success, otherwise the reason for the failure.
 
     A process can render either offscreen, with EGL or OSMesa, or in windows, but not both.
     """
@@ -78,7 +78,7 @@ def _has_screen() -> bool:
 def _nothing_draws(name: str) -> str:
     advice = WHAT_TO_INSTALL
     platform = os.environ.get("PYOPENGL_PLATFORM")
-    if platform:  # the variable excludes all other backends, even installed ones
+    if platform:  # PyOpenGL then ignores all other backends, even installed ones
         advice = f"unset PYOPENGL_PLATFORM={platform}, or {advice}"
     return (
         f"`{name}` needs rendering, but no MuJoCo rendering backend works on this machine; {advice}. In your "
@@ -89,7 +89,7 @@ def _nothing_draws(name: str) -> str:
 def choose_platform() -> str | None:
     """Select a rendering backend that works on this machine, and return its name, or None if none works.
 
-    If the environment variable MUJOCO_GL names a backend, only this one is tried. MuJoCo reads the variable at import,
+    If the environment variable MUJOCO_GL names a backend, no other is tried. MuJoCo reads the variable at import,
     so a process that has imported MuJoCo already keeps its backend. If no backend works, the variable is removed,
     because some backends that do not work prevent the import of MuJoCo.
     """
@@ -107,7 +107,7 @@ def choose_platform() -> str | None:
 
 
 def _works(name: str) -> bool:
-    """Return whether MuJoCo renders with a backend; this is tried in another process, because it may crash."""
+    """Return whether MuJoCo renders with a backend; the trial runs in another process, which may crash."""
     command = [sys.executable, "-P", "-c", _TRIAL]  # -P: import nothing from the current folder
     variables = {**os.environ, VARIABLE: name}
     try:
@@ -120,7 +120,8 @@ def _works(name: str) -> bool:
 def prepare_drawing(env: Any) -> None:
     """Turn off shadows and anti-aliasing: without a GPU, rendering with them takes up to 30 times as long.
 
-    Call this before the first image is rendered; OGBench's scenes have a MuJoCo model only after the first reset.
+    Call this before the first image is rendered; in OGBench's scenes, after the first reset, which creates the MuJoCo
+    model.
 
     :param env: a Gymnasium environment without wrappers; nothing changes for simulators other than MuJoCo.
     """

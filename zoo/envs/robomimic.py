@@ -1,4 +1,4 @@
-"""robosuite's environments, configured as in the recording of robomimic's demonstrations.
+"""robosuite's environments, configured as when robomimic's demonstrations were recorded.
 
 Sources: the environment's arguments are ``env_args`` in robomimic's files for robosuite 1.5. Sensors, rewards and
 episode ends are as in Q-chunking (Li, Zhou and Levine, arXiv 2507.07969, ``envs/robomimic_utils.py`` and ``main.py``).
@@ -61,7 +61,7 @@ ENV_ARGS: dict[str, Any] = load_yaml(_ENV_ARGS, "`env_args`")
 
 
 class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
-    """A robosuite task: each step has the reward -1; the step that achieves the task has 0 and ends the episode.
+    """A robosuite task: the reward is -1, except 0 in the step that achieves the task and ends the episode.
 
     All random numbers are sampled in ``reset`` and depend on its seed.
 

@@ -32,7 +32,7 @@ class Task:
 
 # -- robomimic --------------------------------------------------------------------------------------------------------
 
-# domain (task, and kind of demonstrations: "mh" for multi-human), robosuite's environment, time limit of an episode
+# columns: domain (task, and kind of demonstrations: "mh" for multi-human), robosuite's environment, time limit
 _ROBOMIMIC = (
     ("lift-mh", "Lift", 300),
     ("can-mh", "PickPlaceCan", 300),
@@ -58,7 +58,7 @@ MAZES = {
     "medium": ("MEDIUM_MAZE", (1, 1), (6, 6), 1000, ("-play", "-diverse")),
     "large": ("LARGE_MAZE", (1, 1), (7, 9), 1000, ("-play", "-diverse")),
 }
-"""Size -> map of Gymnasium-Robotics, start cell, goal cell, time limit of an episode, suffixes of dataset names."""
+"""Size -> name of Gymnasium-Robotics' map, start, goal, time limit of an episode, suffixes of dataset names."""
 _HANDS = [
     Task("D4RL", f"D4RL/{hand}/{kind}-v2", "d4rl-adroit", f"AdroitHand{hand.title()}-v1")
     for hand in ("pen", "door", "hammer", "relocate")

@@ -27,12 +27,12 @@ from zoo.runs.scores import UNREPORTED, EpisodeResults
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
 
-# number of chunks whose noise is sampled at a time; like the seed, it affects results
+# number of chunks whose noise is sampled at a time; like the seed, this number affects results
 NOISE_PLANS = 16
 Job: TypeAlias = tuple[int, int]
 """Index of a replica, and index of an episode."""
 Rows: TypeAlias = tuple[Array, ...]
-"""The jobs' replicas and episodes, as two arrays of indices into the first axes of an array (S, episodes, ...)."""
+"""Replica and episode indices of some jobs; as an index, they select rows of an array (S, episodes, ...)."""
 
 
 class ChunkPolicy(Protocol):
@@ -154,7 +154,7 @@ class Evaluator:
             replicas = range(policy.num_replicas)
         if active is None:
             active = range(len(replicas))
-        # saved and restored, because the policy may use the global generators
+        # restored below, because the policy may use the global generators
         python_state = random.getstate()
         numpy_state = np.random.get_state()
         torch_state = torch.get_rng_state()
@@ -204,7 +204,7 @@ class Evaluator:
 def results_of(totals: Array, seeds: Array) -> EpisodeResults:
     """Return the results of episodes.
 
-    :param totals: the `EpisodeTotals` of each episode, (4, S, episodes), zeros for missing ones.
+    :param totals: the `EpisodeTotals` of each episode, (4, S, episodes), zeros for episodes that were not run.
     """
     lengths, *flags = totals[1:].astype(np.int64)
     is_run = lengths > 0
@@ -274,7 +274,7 @@ class BatchSampler:
             # all rows are sampled, so rows without an observation yet need a valid one; zeros may be outside the space
             self._rows = np.broadcast_to(batch[0], (*self._shape, *batch.shape[1:])).copy()
         self._rows[rows] = batch
-        # only requested rows advance to their next noise
+        # all rows need noise, but only requested rows advance to their next noise
         draws = (*np.indices(self._shape), self._used)
         noise = {name: torch.from_numpy(stock[draws]) for name, stock in self._stock.items()}
         self._used[rows] += 1

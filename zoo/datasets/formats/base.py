@@ -36,8 +36,9 @@ NO_TRANSITION = "contains no transitions"
 class Dataset:
     """Transitions of one task, loaded as a whole or stored in several files that training uses in turn.
 
-    :param content: argument of an algorithm's ``load_dataset``; OGBench's rewards are for the state before the action.
-    :param fingerprint: sha256 of the files' content and of the settings.
+    :param content: the transitions, for an algorithm's ``load_dataset``; in OGBench's datasets, rewards are for the
+        state before the action.
+    :param fingerprint: sha256 of the data and of the settings with which they were loaded.
     :param reference_scores: returns of a random and of an expert policy, if the files contain them.
     :param origin: ``sha256`` of the file and, if known, the ``mujoco`` version and the ``seed`` that generated it.
     """
@@ -80,7 +81,7 @@ class Format:
     """Whether files may have an array `success`, from which rewards can be derived."""
 
     rewards_follow_success = False
-    """Whether rewards are derived from success, regardless of the environment's rewards."""
+    """Whether rewards are always 0 in steps with success and -1 in others, whatever the environment's rewards are."""
 
     def matches(self, path: Path) -> bool:
         """Return whether a file with this format's extension, or a folder, is in this format."""
@@ -96,7 +97,7 @@ class Format:
         raise NotImplementedError
 
     def metadata(self, path: Path) -> Metadata:
-        """Return the metadata of a dataset; nothing in it is executed."""
+        """Return the metadata of a dataset; no code in the dataset is executed."""
         return Metadata()
 
 
@@ -370,8 +371,8 @@ def transitions_of_rows(name: str, rows: Arrays, ends: Array, masks: Array) -> T
     if not is_kept.any():
         raise UsageError(f"{name} {NO_TRANSITION}")
     log.info(
-        "%s lacks the observation after the last action of each trajectory, so the last transition is dropped, "
-        "except in %s that terminated",
+        "%s lacks the observation after the last action of each trajectory, so each trajectory's last transition is "
+        "dropped, except in %s that terminated",
         name,
         count(is_terminated.sum(), "trajectory"),
     )

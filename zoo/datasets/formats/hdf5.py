@@ -15,7 +15,7 @@ from zoo.terminal.errors import UsageError
 
 EXTENSIONS = (".hdf5", ".h5")
 Stored: TypeAlias = dict[str, Any]
-"""Path in an HDF5 file -> array, not read yet."""
+"""Path in an HDF5 file -> its array, not yet read into memory."""
 
 
 def import_extra(package: str, needed_by: str) -> Any:

@@ -63,7 +63,7 @@ class Minari(Format):
                             "its space"
                         )
             num_episodes = len(groups)
-        else:  # a folder for each episode; Arrow and parquet files cannot contain links
+        else:  # other formats have a folder for each episode; Arrow and parquet files cannot contain links
             num_episodes = sum(folder.is_dir() for folder in data.iterdir())
         with explaining_damage(path, "a Minari dataset"):
             total = content["total_episodes"]

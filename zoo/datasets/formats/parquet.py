@@ -66,7 +66,7 @@ class Parquet(Format):
 
 
 def _last_rows(numbers: Array) -> Array:
-    """Return whether each number differs from the next one, bool (rows,); true for the last."""
+    """Return whether each number differs from the next one, bool (rows,); the last element is True."""
     return np.append(numbers[1:] != numbers[:-1], True)
 
 
@@ -85,7 +85,7 @@ def _parquet_files(path: Path) -> list[Path]:
 
 
 def _read_rows(path: Path) -> Arrays:
-    """Return the columns of a parquet file, or of all files below a folder, sorted by name.
+    """Return the columns of a parquet file, or the joined columns of all parquet files below a folder.
 
     :return: the columns in `COLUMNS` that the files have, (rows, ...), and ``file``, the number of each row's file.
     """
@@ -123,7 +123,8 @@ def _read_rows(path: Path) -> Arrays:
         differing = parts[-1].keys() ^ parts[0].keys()
         if differing:
             raise UsageError(
-                f"{path}: either every file or none must have a column for {', '.join(differing)}; add it to the others"
+                f"{path}: either every file or none must have a column for {', '.join(differing)}; add it where it "
+                "is missing"
             )
     if not parts:
         raise UsageError(f"{path} {NO_TRANSITION}")
@@ -140,19 +141,20 @@ def _as_array(file: Path, name: str, column: Any) -> Array:
             f"{file}: `{name}` must have a value in each row, got none in {column.null_count:,}; add them"
         )
     array: Array
-    if kind.num_fields:  # of the accepted types, only lists have a field: their elements
+    # of the accepted types, only lists have a field, which is the type of their elements
+    if kind.num_fields:
         lengths = compute.unique(compute.list_value_length(column)).to_pylist()
         if len(lengths) > 1:
             raise UsageError(
-                f"{file}: `{name}` must hold lists of one length, got {min(lengths)} to {max(lengths)} numbers; name "
-                "another column"
+                f"{file}: `{name}` must hold lists of one length, got {min(lengths)} to {max(lengths)} numbers; give "
+                "another column this name"
             )
         array = compute.list_flatten(column).to_numpy().reshape(len(column), *lengths)
     else:
         array = column.to_numpy()
     if array.dtype.kind not in "fiub":
         raise UsageError(
-            f"{file}: `{name}` must hold numbers or lists of them, got {kind}; name another column"
+            f"{file}: `{name}` must hold numbers or lists of them, got {kind}; give another column this name"
         )
     return array
 

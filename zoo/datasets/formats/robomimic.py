@@ -25,7 +25,7 @@ DEMONSTRATION = r"data/demo_([0-9]{1,9})/(.+)"
 FILE = "low_dim_v15.hdf5"
 """robomimic's file name for vector observations recorded with robosuite 1.5."""
 HOST = "https://huggingface.co/datasets/robomimic/robomimic_datasets/resolve/main/v1.5"
-"""Download folder of robomimic 0.5 (``robomimic/__init__.py``)."""
+"""URL from which robomimic 0.5 downloads its files (``robomimic/__init__.py``)."""
 
 
 def demonstrations_file(task: Task, dataset_dir: Folder = None) -> Path:
