@@ -1,7 +1,7 @@
 """Flow-policy algorithms with the Stable-Baselines3 interface.
 
-``import agents; model = agents.QAM("MlpPolicy", env)``. Names are imported on first use, to keep the import of the
-package fast; type checkers read ``__init__.pyi``. Custom algorithms use ``agents.Method`` and ``agents.setting``.
+``import agents; model = agents.QAM("MlpPolicy", env)``. Each name is imported on first use, so that ``import agents``
+is fast; type checkers read ``__init__.pyi``. Custom algorithms use ``agents.Method`` and ``agents.setting``.
 """
 
 from __future__ import annotations

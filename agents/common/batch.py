@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 Time = Tensor | float
-"""A number, a tensor that broadcasts to (S, B, 1), or a tensor (K, 1, 1) for K states of every row."""
+"""Flow times: a number, a tensor that broadcasts to (S, B, 1), or a tensor (K, 1, 1) for K states of every row."""
 Velocity = Callable[[Tensor, Time], Tensor]
 """A velocity field at fixed observations: (x, t) -> velocity, of the shape of x."""
 

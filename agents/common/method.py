@@ -169,7 +169,7 @@ class Method(CommonSettings):
     step_observations: ClassVar[bool] = False
     """Whether batches hold the states inside chunks: ``step_observations`` and ``step_next_observations``."""
     pretrained: PretrainedFlow | None = None
-    """Externally trained policy that replaces the behaviour flow."""
+    """Custom flow that replaces the behaviour flow, or None."""
     trains_behaviour: ClassVar[bool] = False
     """Whether the behaviour flow is the policy itself; a frozen custom flow then cannot replace it."""
     samples_next_action: ClassVar[bool] = True
@@ -281,7 +281,7 @@ class Method(CommonSettings):
     # -- derived from the hooks ---------------------------------------------------------------------------------------
 
     def specs(self) -> dict[str, NetworkSpec]:
-        """Return the networks by name; a pretrained network replaces the behaviour flow."""
+        """Return the networks by name; the custom flow in `pretrained`, if any, replaces the behaviour flow."""
         specs = self.networks()
         if self.pretrained is not None:
             specs = self.pretrained.in_place_of(specs)
@@ -313,7 +313,7 @@ class Method(CommonSettings):
         if not self.samples_next_action:
             return self.noise()
         next_action_noise = {f"td_{name}": draw for name, draw in self.candidate_noise().items()}
-        # the order matters: it fixes the random stream of a seed
+        # the order of the names fixes the random stream of a seed
         return {**next_action_noise, **self.noise()}
 
     def sample_actions(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:

@@ -181,7 +181,7 @@ def find_checkpoints(folder: Path) -> list[Path]:
     :param folder: folder of the checkpoints; it may be missing.
     :return: their folders.
     """
-    # skips folders that are being written or were set aside as damaged
+    # the pattern excludes folders that are being written or were set aside as damaged
     checkpoints = [
         path for path in folder.glob("*") if re.fullmatch(r"step_\d{9,}\.\d+", path.name)
     ]

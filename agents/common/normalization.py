@@ -99,7 +99,7 @@ class Normalization:
         return statistics.mean, np.sqrt(statistics.var + self.epsilon), self.clip_obs
 
     def columns(self, layout: ObservationLayout) -> Tensor:
-        """Return mean, standard deviation and clipping bound of each column of rows, float64 (3, O)."""
+        """Return mean, standard deviation and clipping bound of each column of a row, float64 (3, O)."""
         columns = []
         for part in layout.parts:
             size = math.prod(part.shape)

@@ -32,7 +32,7 @@ Shape: TypeAlias = tuple[int, ...]
 STORED_ARRAYS = ("observations", "actions", "rewards", "masks", "terminals")
 KNOWN_ARRAYS = (*STORED_ARRAYS, "next_observations", "valids", "timeouts")
 FLAGS = ("terminals", "timeouts", "valids", "masks")
-"""Arrays of zeros and ones; the others hold finite numbers."""
+"""Arrays of zeros and ones; all other arrays hold finite numbers."""
 ROW_DTYPES = {
     "observations": torch.float32,  # uint8 for images
     "actions": torch.float32,
@@ -64,7 +64,7 @@ class Transitions:
     :param valid: which rows are transitions, (rows,).
     :param ends: which transitions end a trajectory, (n,); the last one always does.
     :param final_observations: last next observation of each trajectory, (k, ...).
-    :param broken: number of ends that no array marks.
+    :param broken: number of trajectory ends that neither ``terminals`` nor ``timeouts`` marks.
     :param warnings: probable mistakes, one text each.
     """
 
@@ -411,7 +411,7 @@ def compact_transitions(arrays: Arrays) -> Transitions:
 
 
 def _regular_ends(arrays: Arrays) -> Transitions:
-    """Read the ends of the regular layout from `terminals`, `timeouts` and discontinuous next observations."""
+    """Read the ends of the regular layout from `terminals`, `timeouts`, and breaks between a row and the next."""
     marked = arrays["terminals"] > 0
     if "timeouts" in arrays:
         marked |= arrays["timeouts"] > 0
@@ -461,7 +461,7 @@ def _broken_message(transitions: Transitions) -> str:
 
 @dataclass(frozen=True)
 class ActionRange:
-    """The bounds of a dataset's actions, in the dataset's units; they become [-1, 1].
+    """The bounds of a dataset's actions, in the dataset's units; scaling maps them to -1 and 1.
 
     :param low: the action that becomes -1 in each coordinate, (A,).
     :param high: the action that becomes 1, (A,).
@@ -514,7 +514,7 @@ class ActionRange:
         :raises ValueError: if a checked row is out of bounds; the message names the first.
         """
         low, high = np.asarray([self.low, self.high], np.float32)
-        # plus one rounding step of single precision, which dominates for narrow bounds far from
+        # includes one rounding step of single precision, which dominates for narrow bounds far from
         # zero
         tolerance = ROUNDING * (high - low) / 2 + np.spacing(np.maximum(np.abs(low), np.abs(high)))
 

@@ -78,9 +78,9 @@ class SequenceReplayBuffer(TransitionStore):
 
         :param rows: row of each observation's newest frame, (...).
         :param env: normalises the observations, if given.
-        :param last_rows: for next observations, the row of the transition before each. The last observation of an
-            episode and the newest one of a ring are in rows without a transition, so their earlier frames are found
-            from the transition before.
+        :param last_rows: for next observations, the row of the transition that leads to each. Next observations of
+            rings, and the last ones of trajectories in the dataset, are in rows without a transition, so their earlier
+            frames are found from that transition.
         :return: observations as networks receive them.
         """
         newest_first = [rows, *last_rows]

@@ -59,7 +59,7 @@ class Shards:
         )
 
     def turn(self, updates: int) -> int:
-        """Return the index of the part that is active after a number of gradient steps."""
+        """Return the index of the part that is active after ``updates`` gradient steps."""
         return updates // self.replace_interval % len(self.parts)
 
     def part(self, index: int) -> Transitions:

@@ -83,7 +83,7 @@ class TransitionStore(BaseBuffer):
     stored: ObservationLayout
     """Layout of the rows: one frame of a stacked observation, or else the whole observation."""
 
-    # SB3's names, but tensors on the device of the data
+    # named as in SB3, but tensors on the device of the data
     observations: Tensor
     actions: Tensor
     rewards: Tensor
@@ -139,7 +139,7 @@ class TransitionStore(BaseBuffer):
         self._allocate(0, 0)
 
     def _allocate(self, dataset_rows: int, dataset_extra: int) -> None:
-        """Make empty storage: dataset rows, one ring per environment, and then the tail of extra observations."""
+        """Allocate empty storage: dataset rows, one ring per environment, and then the tail of extra observations."""
         self.dataset_size = self._rings_begin = dataset_rows
         online = self.n_envs * self.buffer_size
         self.capacity = dataset_rows + online
@@ -228,7 +228,7 @@ class TransitionStore(BaseBuffer):
         self.dataset_description = transitions.description
 
     def _load_shards(self, shards: Shards, bounds: ActionRange) -> None:
-        """Allocate memory for the largest part of a dataset of several parts, and load the first one."""
+        """Allocate memory for the largest part of a dataset of several parts, and load the first part."""
         if self.stored.holds_images:
             raise ValueError(
                 "a dataset of several parts must hold vectors, got images; load them as one dataset"
@@ -247,7 +247,7 @@ class TransitionStore(BaseBuffer):
         return views
 
     def rotate_dataset(self, updates: int) -> None:
-        """Switch a dataset of several parts to the part that is active after a number of gradient steps.
+        """Switch a dataset of several parts to the part that is active after ``updates`` gradient steps.
 
         The new part overwrites the rows of the previous one. Online transitions and the memory for the largest part are
         kept.
@@ -444,7 +444,7 @@ def device_memory(device: torch.device) -> tuple[int, int]:
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:
-    """Copy values from host memory to a device; from page-locked memory the copy to a GPU is asynchronous."""
+    """Copy values from host memory to a device; a copy to a GPU is asynchronous, through page-locked memory."""
     if device.type != "cuda":
         return values.to(device)
     return values.pin_memory().to(device, non_blocking=True)

@@ -141,7 +141,7 @@ def _begin_episodes(model: StoredModel) -> None:
         Normalization(**model._saved_normalization).copy_to(normalize)
     model._last_obs = None  # the next phase starts with a reset
     if model.num_timesteps > model.offline_steps:
-        # so that the run's first episode is not repeated
+        # with a new seed, so that the run's first episode is not repeated
         env.seed(int(np.random.randint(2**31)))
         model.replay_buffer.end_episodes()
 

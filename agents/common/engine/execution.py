@@ -89,7 +89,7 @@ def choose_mode(method: Method, device: torch.device, planned: int) -> Mode:
 
 
 def limit_threads(nets: Networks, batch_size: int) -> None:
-    """Limit PyTorch's threads to the number worthwhile for the networks' size, unless the user has set a number.
+    """Limit PyTorch's threads to the number that pays off for the networks' size, unless the user has set a number.
 
     Small matrix products take less time than synchronising threads, especially while other programs run.
     """
@@ -204,7 +204,7 @@ def capture(
                     raise
         except BaseException as error:
             torch.cuda.set_stream(stream)
-            # raises if ending the capture has already detached the allocator from the pool
+            # `_cuda_endAllocateToPool` raises if ending the capture has already detached the allocator from the pool
             with contextlib.suppress(RuntimeError):
                 torch._C._cuda_endAllocateToPool(index, pool)
                 # a graph releases its pool only after a complete capture

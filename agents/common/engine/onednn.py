@@ -18,7 +18,7 @@ from agents.common.processor import cpuinfo
 
 ZEN_5 = 26  # CPU family in /proc/cpuinfo
 SMALLEST_WORK = 1 << 20
-"""Number of multiplications in a matrix product above which oneDNN saves more time than its call costs."""
+"""Matrix products with at least this many multiplications are faster with oneDNN, despite the cost of a call."""
 
 
 def compiler_options() -> dict[str, Any]:

@@ -121,7 +121,7 @@ class Trainer:
     # -- the update ---------------------------------------------------------------------------------------------------
 
     def update_on(self, batch: Batch, noise: Noise) -> Info:
-        """Take one gradient step, without a CUDA graph, on given noise and a batch of network inputs."""
+        """Take one gradient step, without a CUDA graph, on a given batch of network inputs and given noise."""
         return self.update(batch.rewards.shape[-1], (batch, noise))
 
     def update(self, batch_size: int, inputs: tuple[Batch, Noise] | None = None) -> Info:

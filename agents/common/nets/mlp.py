@@ -52,7 +52,7 @@ class Layer(NamedTuple):
     norm_bias: Tensor | None = None
 
     def epilogue(self, product: Tensor) -> Tensor:
-        """Apply activation and LayerNorm to the matrix product with its bias, ``(*stack, ..., out)``."""
+        """Apply activation and LayerNorm to ``product``, which includes the bias, ``(*stack, ..., out)``."""
         x = product
         if self.activation is not None:
             x = self.activation(product)

@@ -59,7 +59,7 @@ class VmappedModule(Network):
             for tensor, values in zip(tensors, drawn, strict=True):
                 if tensor is values:
                     raise TypeError(
-                        "`from_module` must make a new module at every call, got the same "
+                        "`make` of `from_module` must make a new module at every call, got the same "
                         "parts again; declare shared parts as another network, as with "
                         "`encoder` in docs/register.md"
                     )

@@ -267,12 +267,12 @@ class PretrainedField(nn.Module):
 
 
 class PretrainedNetwork(VmappedModule):
-    """The velocity field of every replica; all are initialised with the weights of the pretrained module.
+    """The velocity field of every replica; all are initialised with the weights of the user's module.
 
     16-bit weights are stored in 32 bits, since 16 would lose small steps of an optimiser or a moving average; the
     module is called with the original dtype.
 
-    :param flow: the pretrained policy.
+    :param flow: the custom flow.
     :param is_trained: whether to train those parameters of the module that require gradients.
     :param sizes: gives the number of replicas.
     """
