@@ -263,6 +263,8 @@ def test_parameters_are_got_set_and_saved_of_a_compiled_policy(tmp_path):
     parameters = source.get_parameters()
     target.set_parameters(parameters)
     assert_same_parameters(target, source)
+    with pytest.raises(RuntimeError, match="keys `state` and `param_groups`"):
+        target.set_parameters({**parameters, "policy.optimizer": {"state": {}}})
     target.policy = torch.compile(target.policy)
     assert_same(parameters_of(reloaded(target, tmp_path)), parameters_of(source))
 
@@ -278,9 +280,8 @@ def test_replay_buffer_is_saved_loaded_and_extended(tmp_path):
     assert_same(old.tensors(), new.tensors())
     assert new.gamma == 0.5, "batches follow the model"
     assert new.balanced
-    infos = [[{"TimeLimit.truncated": bool(value)}] for value in old.dones & old.masks]
-    stored_rows = old.observations[: len(old.actions)]
-    new.extend(stored_rows, stored_rows, old.actions, old.rewards, old.dones, infos)
+    infos = [[{"TimeLimit.truncated": bool(value)}] for value in old.timeouts]
+    new.extend(old.observations, old.observations, old.actions, old.rewards, old.dones, infos)
     assert new.full
     half = space_env_of(model.observation_space, spaces.Box(-0.5, 0.5, (2,), np.float32))
     for settings in ({"seeds": [1, 2]}, {"env": half}):

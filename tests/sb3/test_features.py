@@ -27,6 +27,15 @@ def statistics_of(model):
     return {name: value for name, value in parameters_of(model).items() if "running" in name}
 
 
+def test_networks_have_the_names_of_stable_baselines3():
+    model = normed_model()
+    assert model.actor is model.policy.actor is model.policy
+    nets = model.policy.nets
+    assert model.critic.features_extractor is nets.critic.features_extractor
+    assert model.critic_target.features_extractor is nets.critic_target.features_extractor
+    assert tiny_model().critic.features_extractor is None
+
+
 # -- training and acting ----------------------------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -279,6 +279,20 @@ class SequenceReplayBuffer(TransitionStore):
         if self.placement.on_device:
             return batch
         return batch.map(lambda value: to_device(value, self.device))
+
+    def extend(self, *columns: Any) -> None:
+        """Add transitions, as SB3's buffers do.
+
+        :param columns: the arguments of :meth:`add`, each with one entry per transition; columns may be longer than the
+            last one, because the buffer's own `observations` have spare rows.
+        """
+        for transition in zip(*columns, strict=False):
+            self.add(*transition)
+
+    @property
+    def timeouts(self) -> Tensor:
+        """1 in rows that end a trajectory without a termination, under SB3's name."""
+        return self.dones & self.masks
 
 
 # -- files: tensors as arrays of an ``.npz``, and their description as JSON in `DESCRIPTION` --------------------------

@@ -338,6 +338,11 @@ class OneReplica(nn.Module):
         super().__init__()
         self.network = network
 
+    @property
+    def features_extractor(self) -> nn.Module | None:
+        """The network's features extractor, under SB3's name; None for flat observations."""
+        return getattr(self.network, "features_extractor", None)
+
     def forward(self, observations: Tensor, *inputs: Tensor) -> Tensor:
         """Apply the network to observations (B, ...) and other inputs (B, ...)."""
         rows = observations.reshape(1, len(observations), -1)  # discrete observations are (B,)

@@ -138,6 +138,11 @@ class FlowPolicy(ActingPolicy):
         )  # type: ignore[call-arg]
 
     @property
+    def actor(self) -> FlowPolicy:
+        """The policy itself, under SB3's name; `policy.actor.save(path)` saves it."""
+        return self
+
+    @property
     def features_space(self) -> spaces.Box:
         """Space of the networks' inputs: observations or their features."""
         return spaces.Box(-1, 1, (self.features_extractor.features_dim,))
@@ -224,8 +229,13 @@ class FlowPolicy(ActingPolicy):
         """Load the state of an optimiser; the policy keeps its own options, such as weight decay.
 
         :param saved: state dict of an optimiser.
+        :raises RuntimeError: if it is not the state dict of an optimiser.
         :raises ValueError: if the saved parameter groups differ from the policy's.
         """
+        if saved.keys() != {"state", "param_groups"}:
+            raise RuntimeError(
+                f"an optimiser's state has the keys `state` and `param_groups`, got {[*saved]}"
+            )
         groups, saved_groups = self.optimizer.param_groups, saved["param_groups"]
         networks = [group.get("network", "all others") for group in groups]
         saved_networks = [group.get("network", "all others") for group in saved_groups]
