@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-if not __package__:  # run as a file: let `import agents` find the package, not this file
+if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from agents.common.files import atomic_folder
@@ -127,7 +127,7 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
             f"`{args.algo}` is one of SB3's algorithms; the checks are for subclasses of `agents.Method`"
         )
     settings = parse_overrides(args.hyperparams or (), "-params")
-    # checked first, otherwise a wrong setting would count as a failure of every check
+    # check names and settings first; otherwise every check would fail because of a wrong setting
     with as_usage_error():
         require_names([*args.skip, *entry.method.fails_by_design])
         entry.method.refuse_unknown(settings)
@@ -195,7 +195,7 @@ def _unmarked(text: str) -> str:
 
 
 def readable_type(name: str) -> str:
-    """Return the name of a type without modules, and with literals as they are written in a command."""
+    """Return a type's name without its modules; the values of a ``Literal`` become, for example, ``a | b``."""
     name = re.sub(r"\b(?:\w+\.)+(?=\w)", "", name)
     return re.sub(
         r"Literal\[(.*?)\]", lambda match: match[1].replace("'", "").replace(",", " |"), name

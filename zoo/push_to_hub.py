@@ -17,8 +17,8 @@ from zoo.terminal.messages import log
 from zoo.terminal.parser import Parser
 
 PURPOSE = """Upload an agent to the Hugging Face hub: its policy (safetensors), settings and a model card. For the
-score on the card, the policy is first evaluated under the protocol of its run. zoo enjoy, evaluate and export load the
-uploaded agent with `--from-hub`."""
+score on the card, the policy is first evaluated under the protocol of its run, unless its file contains a score. zoo
+enjoy, evaluate and export load the uploaded agent with `--from-hub`."""
 
 
 def make_parser() -> Parser:
@@ -41,7 +41,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.models.agent import find_agent, hub_library
     from zoo.models.upload import upload
 
-    hub_library()  # raises an error if the library is missing, before an agent is loaded
+    hub_library()  # raise an error before loading the agent if the library is missing
     agent = find_agent(args)
     url, score = upload(agent, args.repo)
     log.info("uploaded to %s", url)

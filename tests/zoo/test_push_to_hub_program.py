@@ -102,7 +102,7 @@ def test_no_file_holds_a_path_of_the_machine(tmp_path, monkeypatch):
     assert "torch 2" in files["README.md"]
     assert not [name for name, text in files.items() if "jane" in text or str(tmp_path) in text]
     run = save_run(tmp_path, maze_model(seed=3), env_kwargs=["file=/home/jane/a.xml"]).path
-    with refuses("a file cannot select files or modules"):
+    with refuses("an agent's file may not select files or modules"):
         uploaded(agent_of_run(run, "cpu"), tmp_path / "others")
 
 

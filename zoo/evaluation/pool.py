@@ -3,11 +3,11 @@
 .. code-block:: text
 
     main process                          worker 0: environments 0, 2, 4   worker 1: environments 1, 3
-    advance(running, chunks, openings)  ->  step a chunk in each, reset others
-    -> observations, endings            <-  running episodes, finished episodes
+    advance(numbers, chunks, openings)  ->  execute a chunk in each environment `numbers`, reset those in `openings`
+    observations, endings               <-  observations of running episodes, totals of finished ones
 
 Gymnasium's and SB3's vector environments have one process per environment, and send every process a message at each
-step. With them, evaluating action chunks in a maze takes three to four times as much CPU time on two cores.
+step. With them, evaluating action chunks in a maze on two cores takes three to four times the CPU time of this pool.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ from zoo.terminal.errors import EnvironmentFault, UsageError
 MAX_MAZES = 64
 MIN_SCENES = 8
 SIMULATORS = ("gymnasium", "gymnasium_robotics", "ogbench", "zoo")
-"""Packages whose modules are imported before processes are forked."""
+"""Packages of environments; if one contains the entry point, its module is imported before processes are forked."""
 
 POLL_SECONDS = 0.25
-"""Interval at which `check_in` is called while waiting for answers."""
+"""Longest interval between two calls of `check_in` while waiting for answers."""
 ANSWER_SECONDS = 600.0
-"""Time limit for an answer; imports, constructors and steps of an environment may be slow."""
+"""Time limit for an answer; it is long, because imports, constructors and steps of an environment may be slow."""
 
 Spaces = tuple[gymnasium.Space[Any], gymnasium.spaces.Box]
 Hook = Callable[[], None]
-"""Called at each answer and every `POLL_SECONDS`; an exception from it ends the wait."""
+"""Called at each answer, and every `POLL_SECONDS` without one; if the hook raises an exception, the wait ends."""
 
 
 class WorkerError(RuntimeError):
@@ -60,7 +60,7 @@ class WorkerError(RuntimeError):
 
 
 class EpisodeTotals(NamedTuple):
-    """Return, length and success of an episode, so far or at its end.
+    """Return, length and success of a running or a finished episode.
 
     :param success: success at the last step, or `UNREPORTED`.
     :param any_success: success at any step, or `UNREPORTED`.
@@ -81,15 +81,15 @@ class EpisodeTotals(NamedTuple):
 
 
 Progress = tuple[dict[int, Any], dict[int, EpisodeTotals]]
-"""Environment -> observation, for running episodes, and environment -> totals, for finished episodes."""
+"""Environment -> observation of its running episode, and environment -> totals of its finished episode."""
 
 
 def count_environments(spec: EnvSpec, episodes: int) -> int:
     """Return the number of environments for an evaluation.
 
     Sending a message and sampling chunks take as long as several steps of a maze. Mazes are cheap to create, so many
-    of them share these costs. Creating a manipulation scene takes seconds and 170 MB, so there are only two per core,
-    but at least eight.
+    of them share these costs. Creating a manipulation scene takes seconds and 170 MB, so outside mazes there are two
+    environments per core, but at least eight.
     """
     count = max(MIN_SCENES, 2 * available_cores())
     if str(spec.entry_point).startswith("ogbench.locomaze"):
@@ -100,8 +100,8 @@ def count_environments(spec: EnvSpec, episodes: int) -> int:
 class EnvPool:
     """Environments in child processes, at most one process per CPU core; environments are created in the background.
 
-    The parent process does not step environments, so none of them can block it. It samples chunks for all environments
-    once every process has answered. A process that dies or hangs ends the evaluation.
+    The parent process does not step environments, so no environment can block it. Once every process has answered, it
+    samples chunks for all environments. If a process dies or hangs, the evaluation fails.
 
     :param check_in: called repeatedly while waiting; an exception from it ends the wait.
     """
@@ -113,7 +113,7 @@ class EnvPool:
         self._name = spec.id
         self._check_in = check_in
         self._workers: list[Worker] = []
-        # also closes the processes when this object is deleted, or the program ends without calling `close`
+        # `Finalize` also closes the processes if this object is deleted or the program ends before `close` is called
         self.close = multiprocessing.util.Finalize(
             self, _close_all, args=(self._workers,), exitpriority=10
         )
@@ -178,15 +178,15 @@ class EnvPool:
 
 
 class Worker:
-    """A process with some environments of a pool; it never outlives its parent.
+    """A process with some environments of a pool; it ends when its parent ends.
 
-    :param numbers: numbers of the environments.
+    :param numbers: numbers of these environments in the pool.
     """
 
     def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], numbers: range) -> None:
         self._name = spec.id
         entry_point = spec.entry_point if isinstance(spec.entry_point, str) else ""
-        # forked from a server that has imported these modules, never from this process, which has threads
+        # fork a server that has imported these modules; forking this process, which has threads, could hang
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(modules_to_preload(entry_point))
         self.connection, child_end = context.Pipe()
@@ -241,7 +241,7 @@ class Worker:
 
 
 def _close_all(workers: list[Worker]) -> None:
-    """Close the connections of all processes, wait for the processes to end, and kill any that remain."""
+    """Close the connections of all processes, wait for the processes to end, and kill those that do not."""
     for worker in workers:
         worker.connection.close()
     end = time.monotonic() + CLOSE_SECONDS
@@ -250,7 +250,7 @@ def _close_all(workers: list[Worker]) -> None:
         if worker.process.is_alive():
             worker.process.kill()
             worker.process.join(CLOSE_SECONDS)
-        # on a busy system, the process may still be running, and `close` then raises
+        # on a busy system, a killed process may take longer to end, and `close` then raises
         with contextlib.suppress(ValueError):
             worker.process.close()
     workers.clear()
@@ -284,7 +284,7 @@ class EnvGroup:
     def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], numbers: range) -> None:
         np.random.seed()  # reseed, because all processes were forked with the same global generator
         self._envs: dict[int, RepeatableEnv] = {}
-        # close each environment once, even if a later one cannot be created or closed
+        # close each environment once, even if another cannot be created or closed
         with contextlib.ExitStack() as stack:
             for number in numbers:
                 env = make_env(spec, **env_kwargs)
@@ -304,7 +304,7 @@ class EnvGroup:
         """Execute a chunk open loop in some environments, and start episodes in others.
 
         :param numbers: environments with a running episode.
-        :param chunks: actions for these environments, (len(numbers), H, A); those after an episode's end are dropped.
+        :param chunks: actions for these environments, (len(numbers), H, A); actions after an episode's end are dropped.
         :param openings: idle environment -> reset seed of its next episode.
         """
         observations: dict[int, Any] = {}
@@ -329,7 +329,7 @@ def _serve(
     variables: dict[str, str],
     build: Callable[[], EnvGroup],
 ) -> None:
-    """Run a worker process: create the environments, then answer until the connection is closed."""
+    """Run a worker process: create the environments, then answer requests until the connection is closed."""
     os.environ.clear()
     os.environ.update(variables)  # the fork server's variables differ, see `start_server`
     prepare_child()

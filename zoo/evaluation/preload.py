@@ -1,7 +1,7 @@
 """Module that the fork server of environment processes imports before the simulator's module."""
 
-import zoo.evaluation.pool  # noqa: F401  for every environment process
+import zoo.evaluation.pool  # noqa: F401  every environment process needs it
 from zoo.envs.make import ignore_startup_warnings
 
-# takes effect in the fork server, where no environment runs, and in all processes forked from it
+# the filters of the fork server, where no environment runs, are inherited by the processes forked from it
 ignore_startup_warnings()

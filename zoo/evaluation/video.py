@@ -27,7 +27,7 @@ LAST_SECONDS = 0.8
 def check_video(path: Path) -> None:
     """Check that a video can be written.
 
-    :raises UsageError: if the extension is unknown, a package for MP4 is missing, or the folder is not writable.
+    :raises UsageError: if the extension is unknown, ffmpeg or its package is missing, or the folder is not writable.
     """
     if path.suffix not in SPEEDS:
         raise UsageError(f"`--video` must end in {' or '.join(SPEEDS)}, got {path}")
@@ -52,7 +52,7 @@ def open_video(path: Path) -> Iterator[Callable[[Any, bool], None]]:
     The file is written atomically.
     """
     speed = SPEEDS[path.suffix]
-    # MP4 needs even sizes, and old players need this pixel format
+    # MP4 needs an even height and width, and old players need this pixel format
     options = {"fps": speed, "macro_block_size": 2, "pixelformat": "yuv420p"}
     if path.suffix == ".gif":
         options = {"duration": 1000 / speed, "loop": 0}

@@ -21,16 +21,16 @@ from zoo.terminal.errors import UsageError
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 CLOSE_SECONDS = 10.0
-"""Time for a child to end; an environment may still execute a chunk, write files or end its own processes."""
+"""Time that a child has to end, because its environment may first finish a chunk, write files or end processes."""
 
-# the path of a socket has at most 103 characters on macOS and 107 on Linux, and multiprocessing adds 32
+# a socket's path has at most 103 characters on macOS and 107 on Linux; multiprocessing adds 32 to its folder's path
 MAX_TEMP_PATH = 70
 
 
 def temp_folder() -> str:
     """Return multiprocessing's temporary folder, which is removed when the main process ends.
 
-    :raises UsageError: if ``TMPDIR`` is too long for the path of a socket, and ``/tmp`` does not exist.
+    :raises UsageError: if ``TMPDIR`` is too long for the path of a socket, and ``/tmp`` cannot be used.
     """
     if len(tempfile.gettempdir()) <= MAX_TEMP_PATH:
         return multiprocessing.util.get_temp_dir()
@@ -53,7 +53,7 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         cores = len(os.sched_getaffinity(0))
     try:
-        # CPU time per period and length of the period, both in microseconds; the first may be `max`
+        # the file contains the CPU time per period and the period's length, in microseconds, or `max` for no limit
         quota, period = map(int, CPU_QUOTA.read_text(encoding="ascii").split())
     except (OSError, ValueError):
         return cores
@@ -75,7 +75,7 @@ def environment_of_children(imports_main: bool = True, **variables: str) -> Iter
     :param imports_main: whether the processes import the main module of this process.
     :param variables: other environment variables for the processes.
     """
-    temp_folder()  # created here for all children, because a killed child could not remove a folder of its own
+    temp_folder()  # create the folder here for all children, because a killed child could not remove its own
     path = os.pathsep.join(filter(None, sys.path))
     changed = {"PYTHONSAFEPATH": "1", "PYTHONPATH": path, **variables}
     previous = {name: os.environ[name] for name in changed if name in os.environ}

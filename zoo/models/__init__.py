@@ -1,1 +1,1 @@
-"""Agents, loaded from a run, a file, the hub or the package, and uploaded."""
+"""Load an agent from a run, a file, the hub or the package, and upload it."""

@@ -59,7 +59,7 @@ from zoo.terminal.messages import log
 class Score:
     """A score of one agent.
 
-    :param kind: kind of score, success rate or return, by its name in `zoo.runs.scores`.
+    :param kind: name of a kind of score in `zoo.runs.scores`: success rate or return.
     :param mean: mean over the episodes.
     :param low: lower end of the 95% interval; Wilson's for success, Student's t for returns.
     :param high: upper end of the interval.
@@ -89,7 +89,7 @@ class Score:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Both ends; None for the return of a single episode: its interval is infinite, and JSON has no infinity."""
+        """Both ends of the interval; None if infinite, for the return of one episode: JSON has no infinity."""
         return (self.low, self.high) if math.isfinite(self.low) else None
 
     @property
@@ -107,7 +107,7 @@ class Score:
         return f"{text} {self.interval_text}"
 
     def _shown(self, value: float) -> str:
-        """Return the mean or an end of the interval as text, in percent for success, all with the same decimals."""
+        """Return the mean or an end of the interval as text with equally many decimals, in percent for success."""
         kind = SCORE_KINDS[self.kind]
         digits = 1
         if not kind.is_comparable:
@@ -149,7 +149,7 @@ def find_trained(algo: str, env: str) -> Path:
 
 
 def list_trained() -> dict[str, list[str]]:
-    """Return the environments that each algorithm was trained on, sorted."""
+    """Return algorithm -> environments of its trained agents, both sorted."""
     environments: dict[str, list[str]] = {}
     for path in sorted(FOLDER.glob(f"*/*{ENDING}")):
         environments.setdefault(path.parent.name, []).append(path.stem)
@@ -173,11 +173,11 @@ def hub_library() -> Any:
 
 @contextlib.contextmanager
 def hub_errors(repo: str) -> Iterator[None]:
-    """Convert errors of the hub's library to a UsageError with a message of one sentence."""
+    """Convert errors of the hub's library to a UsageError with a message of one line."""
     errors = importlib.import_module("huggingface_hub.errors")  # an optional package
     try:
         yield
-    # the hub error's base class is the HTTP library's HTTPError, which also covers network errors
+    # the base class of `HfHubHTTPError` is the HTTP library's HTTPError, which also covers network errors
     except (errors.HFValidationError, errors.HfHubHTTPError.__mro__[1], OSError) as error:
         # messages of the library have several lines, including links and the HTTP request
         reason = one_line(error.__cause__ or error)
@@ -215,16 +215,16 @@ class Agent:
 
     :param algo: id of its algorithm.
     :param policy: the policy.
-    :param source: file from which it was loaded.
-    :param env: name of the environment, as in runs.
-    :param env_kwargs: arguments of `zoo.envs.make.make_env`; the number of frames that the policy stacks is added.
+    :param source: file from which the policy was loaded.
+    :param env: the environment, named as in a run's record.
+    :param env_kwargs: arguments of `zoo.envs.make.make_env`; `frame_stack` is added if the policy stacks frames.
     :param episodes: episodes per evaluation.
     :param seed: seed of initial states and noise.
-    :param replica: index of the noise stream: the seed that the policy was trained with.
-    :param scoring: rule that scores its episodes.
-    :param stated: score recorded in its file, or None.
-    :param run: its run folder; None for a single file or in another environment.
-    :param versions: versions, as far as known, of the packages that it was trained with.
+    :param replica: index of the noise stream, which is the policy's training seed.
+    :param scoring: rule that scores the agent's episodes.
+    :param stated: score recorded in the policy's file, or None.
+    :param run: the policy's run folder; None if it was loaded from a single file, or acts in another environment.
+    :param versions: versions of the packages used for training, as far as known.
     :param trust: whether modules named only in the agent's file may be imported.
     """
 
@@ -266,7 +266,7 @@ class Agent:
         return gym_id(self.env)
 
     def with_protocol(self, episodes: int | None, seed: int | None) -> Self:
-        """Return this agent with another number of episodes and another seed, if given."""
+        """Return this agent with this number of episodes and this seed; None keeps the present value."""
         return replace(
             self,
             episodes=self.episodes if episodes is None else episodes,
@@ -291,10 +291,11 @@ def find_agent(args: argparse.Namespace) -> Agent:
     import_environments(args.gym_packages)
     with as_usage_error(RuntimeError):
         get_device(args.device)  # raises for an unknown device
-    if ":" in (args.env or ""):  # importing its module is allowed, because the user names it
+    # the environment's module may be imported, because the user names it
+    if ":" in (args.env or ""):
         find_spec(args.env)
     algo = ALIASES.get(args.algo, args.algo)
-    # the user names this module too; the algorithm's id is known after the import
+    # the user names the algorithm's module too; its import registers the algorithm's id
     if ":" in (algo or ""):
         algo = find_algorithm(algo).id
     if args.from_hub is not None:
@@ -323,7 +324,7 @@ def find_agent(args: argparse.Namespace) -> Agent:
     if args.env in (None, agent.env):
         return agent
     scoring = agent.scoring
-    if scoring.score == "success":  # the other environment may not report success
+    if scoring.score == "success":  # the environment of `--env` may not report success
         scoring = replace(scoring, score=None)
     # the score stated in the file is for the file's environment
     return replace(agent, env=args.env, scoring=scoring, stated=None, run=None)
@@ -340,9 +341,9 @@ def agent_of_run(
 ) -> Agent:
     """Return the agent of a run folder, with the environment and the protocol of the run.
 
-    :param name: name of the file in the folder to load instead of the final model, e.g. the best model.
-    :param step: step of the checkpoint to load instead; -1 loads the last.
-    :param behaviour: custom flow that the model was trained on.
+    :param name: name of the model file to load instead of the final model, e.g. the best model's.
+    :param step: step of a checkpoint to load instead of the final model; -1 loads the last checkpoint.
+    :param behaviour: custom pretrained flow that the model was trained on.
     :raises UsageError: if the folder or its model cannot be read, or there is no such model.
     """
     folder = RunFolder(path)
@@ -369,7 +370,7 @@ def agent_of_run(
             raise UsageError(f"`--load-best` needs {file}, which does not exist; omit --load-best")
     plug_in = config.agent or {}  # empty for built-in algorithms
     algo = config.algo
-    # the id is registered only if its package is installed
+    # a custom algorithm's id is registered only if its package is installed
     if algo not in algorithm_ids():
         algo = plug_in.get("class", algo)
     entry = find_named_by_file(algo, path, plug_in.get("package"), trust=trust)
@@ -494,22 +495,22 @@ def require_plain_arguments(path: Path, env_kwargs: object) -> None:
     wrappers = arguments.pop("env_wrapper", ())
     with as_usage_error(TypeError):
         pending = [arguments, *(kwargs for _, kwargs in named_wrappers(wrappers))]
-    while pending:  # not recursive, because a file may be nested arbitrarily deep
+    while pending:  # not recursive, because values in a file may be nested arbitrarily deep
         value = pending.pop()
         if isinstance(value, dict):
             pending += value.values()
         elif isinstance(value, list):
             pending += value
-        # allow neither `/` nor `:`, because a path or a module needs one of them
+        # allow neither `/` nor `:`, because other folders' files and `module:Class` need one of them
         elif isinstance(value, str) and not re.fullmatch(r"[\w .+-]*", value):
             raise UsageError(
-                f"{path} passes {value!r} to the environment, but a file cannot select files or modules; add --trust "
-                "if you trust the file's author"
+                f"{path} passes {value!r} to the environment, but an agent's file may not select files or modules; add "
+                "--trust if you trust the file's author"
             )
 
 
 def find_run(logs: Path, algo: str, env: str) -> Path:
-    """Return the newest folder of a run.
+    """Return the folder of the newest run of an algorithm in an environment.
 
     :param logs: folder of runs.
     :raises UsageError: if there is no such run.
@@ -531,11 +532,11 @@ def _required(env: str | None, path: Path) -> str:
 
 
 def _find_checkpoint(path: Path, step: int, config: RunRecord) -> tuple[Path, int | None]:
-    """Return the model of a checkpoint, and the index of the run's replica in it; None for a single replica.
+    """Return the model of a checkpoint, and the index of the run's replica in it, None if it has only one.
 
     A checkpoint contains the replicas of all seeds, and is in the folder of the first seed.
     """
-    path = path.resolve()  # the run's record contains the folder's name
+    path = path.resolve()  # the run's record contains folder names, and a path such as `.` has none
     folders = config.folders or [path.name]
     replica = folders.index(path.name) if len(folders) > 1 else None
     models = {}

@@ -7,7 +7,7 @@ from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import ZERO_OR_MORE, Parser, a_path, add_flags, add_verbose
 
-TRUST = "trust the author of the files: allow them to name modules to import, which runs code"
+TRUST = "trust the author of the files: import the modules that the files name, which runs code"
 LAST_CHECKPOINT = -1
 
 

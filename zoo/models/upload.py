@@ -42,7 +42,7 @@ def upload(agent: Agent, repo: str) -> tuple[str, Score]:
     """
     api = hub_library().HfApi()
     with hub_errors(repo):
-        # created first, so that a wrong name or token is rejected before the evaluation
+        # create the repository first, so that a wrong name or token is rejected before the evaluation
         url = api.create_repo(repo, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         score = write_upload(agent, Path(folder), repo)
@@ -58,8 +58,8 @@ def upload(agent: Agent, repo: str) -> tuple[str, Score]:
 def write_upload(agent: Agent, folder: Path, repo: str) -> Score:
     """Write the files of an upload, without paths of this machine, and return the policy's score.
 
-    The policy is evaluated with its protocol, unless its file contains a score, as a trained agent's does; such a file
-    is copied unchanged.
+    The policy is evaluated under its protocol. If its file contains a score already, as files of trained agents do,
+    the file is copied unchanged instead.
 
     :param repo: the repository, ``name/agent``.
     :raises UsageError: if the agent is not from this library, or its environment needs a file of this machine.
@@ -78,7 +78,7 @@ def write_upload(agent: Agent, folder: Path, repo: str) -> Score:
         _, score = play(agent)
         about = describe_agent(agent) | {"score": asdict(score)}
         agent.policy.save(folder / POLICY, agent.policy.acting_networks(), about)
-    # tuples become lists, and classes their names
+    # for YAML, convert tuples to lists, and other objects to text
     about["settings"] = json.loads(json.dumps(agent.policy.method.settings(), default=str))
     (folder / SETTINGS).write_text(dump_yaml(about), encoding="utf-8")
     model_card(agent, about, score, repo).save(folder / CARD)
@@ -128,7 +128,7 @@ def model_card(agent: Agent, about: dict[str, Any], score: Score, repo: str) -> 
         model_name=repo.rpartition("/")[2],
         eval_results=[result],
     )
-    # the command on the card names modules to import, because a file may not select them
+    # the command on the card names modules to import, because a policy file may not select them
     words = ["--from-hub", repo]
     algorithm_name = name_of(type(agent.policy.method))
     if ":" in algorithm_name:
