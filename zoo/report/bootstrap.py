@@ -1,8 +1,8 @@
 """Bootstrap intervals by rliable (Agarwal et al. 2021, arXiv 2108.13264).
 
-Runs are resampled with replacement within each task. rliable expects a matrix, (runs, tasks). Here it receives arrays
-(runs, tasks, methods), so that methods with equal numbers of runs are resampled in one call. Such an array is called
-a block. All its tasks have the same number of runs; tasks with another number are in another block.
+Runs are resampled with replacement within each task. rliable expects one matrix (runs, tasks) per method. Here it
+receives arrays (runs, tasks, methods), so that methods with equal numbers of runs are resampled in one call. Such an
+array is called a block. All its tasks have the same number of runs; tasks with another number are in another block.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def interquartile_means(scores: Mapping[str, Scores], reps: int) -> dict[str, Es
 
     def statistic(*blocks: Array) -> Array:
         runs = [_runs_of(block) for block in blocks]
-        if len(blocks) == 1:  # `rliable.metrics.aggregate_iqm` of each method
+        if len(blocks) == 1:  # equals `rliable.metrics.aggregate_iqm` of each method
             return stats.trim_mean(runs[0], 0.25, axis=0)
         weights = np.concatenate(
             [np.full(len(block), 1 / len(block)) for block in blocks for _ in block[0]]

@@ -2,7 +2,7 @@
 
 The two phases are offline training and the online training after it. All scores of a comparison are of one kind:
 runs scored by success and runs scored by return are compared separately. A method's "single runs are known" if the
-score of each run is known; of some published methods only means are known.
+score of each run is known; for some published methods, only means are known.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Tally:
-    """Number of started, finished and failed runs of a method."""
+    """Numbers of a method's started, finished and failed runs."""
 
     started: int = 0
     finished: int = 0
@@ -72,7 +72,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class ComparedMethod:
-    """One row of a comparison.
+    """One method of a comparison.
 
     :param algorithm: the algorithm's published name, or its id.
     :param source: `OWN_RUNS` or the name of a published set.
@@ -106,7 +106,7 @@ class ComparedMethod:
 
     def protocol_on(self, environment: str) -> Mapping[str, Any]:
         """Return the protocol of the method's runs on an environment; empty if unknown."""
-        # keys are environments for the user's runs, domains for published sets
+        # keys of `protocols` are environments for the user's runs, domains for published sets
         by_domain = self.protocols.get(split_environment(environment)[1], {})
         return self.protocols.get(environment, by_domain)
 
@@ -132,7 +132,7 @@ class Cell:
     :param mean: mean, with its 95% interval if known.
     :param iqm: IQM, with its 95% interval; None if only the mean is published or needed.
     :param seeds: the smallest and the largest number of runs per task.
-    :param tally: tally of the method's runs; zero for published scores.
+    :param tally: tally of the method's runs on these tasks; zero for published scores.
     """
 
     mean: Estimate
@@ -146,7 +146,7 @@ class Cell:
 class Verdict:
     """Verdict on the subject of a phase against another method.
 
-    If the two are not comparable, only the outcome is set.
+    If the two are not comparable, only `method` and `outcome` are set.
 
     :param method: the other method.
     :param difference: difference of means, with its interval at `Decision.level`; None if scores are not averaged.
@@ -177,8 +177,8 @@ class Decision:
     :param subject: the method that the verdicts are about; None if nothing is compared.
     :param tested: description of the test; empty if none was made.
     :param level: two-sided level of the differences' intervals; an interval excludes 0 if its pair is significant.
-    :param verdicts: the subject against each other method whose single runs are known, in the order of `ranking`.
-    :param rival: the verdict against the best other method.
+    :param verdicts: verdict against each other method whose single runs are known, in the order of `ranking`.
+    :param rival: the verdict against the best comparable method.
     :param seeds_needed: seeds per method that would settle an undecided verdict against the rival; None if unknown.
     """
 
@@ -197,12 +197,12 @@ class Phase:
     Aggregates, profiles and the curves over all tasks are empty if the methods share no task, or if the tasks they
     share have different scales.
 
-    :param step_ranges: method -> the smallest and largest step of its scores; tasks may differ.
+    :param step_ranges: method -> the smallest and largest step of its scores; tasks may have different last steps.
     :param coverage: method -> the tasks on which it has scores.
     :param tasks: tasks on which every method has scores; aggregates use only these.
     :param suite: the suite that consists of `tasks`, or None.
     :param left_out: task -> the methods without scores on it.
-    :param aggregates: method -> its aggregates.
+    :param aggregates: method -> its average over `tasks`.
     :param domains: domain -> method -> its mean over the domain's tasks; empty for returns.
     :param domain_tasks: domain -> its tasks; for returns, each environment is a domain of its own.
     :param per_task: task -> method -> its mean.
@@ -242,7 +242,7 @@ class Comparison:
     """All phases of a comparison.
 
     :param only_own: whether published scores are left out, because another comparison includes them.
-    :param methods: name -> method; some may only have scores of other kinds.
+    :param methods: name -> method; some may have no scores of this kind.
     :param phases: name -> phase; only phases that were evaluated.
     :param curves_label: description of the learning curves' tasks. A curve spans both phases, so these are the tasks
         that all methods whose single runs are known share in every phase.
@@ -259,7 +259,7 @@ class Comparison:
 
     @property
     def title(self) -> str:
-        """Suffix of titles that distinguishes the comparisons of a report; empty for success."""
+        """Suffix of titles that distinguishes the comparisons of a report; empty for all methods' success."""
         words = ["own runs"] if self.only_own else []
         if self.kind is not SUCCESS:
             words.append(self.kind.name)
@@ -277,7 +277,7 @@ def phases_of(comparisons: Iterable[Comparison]) -> list[Phase]:
 
 
 def joined(tables: Sequence[pd.DataFrame], columns: Iterable[str]) -> pd.DataFrame:
-    """Return the rows of several tables, or an empty table."""
+    """Return one table with the rows of several tables; without rows, an empty table with these columns."""
     # concatenating an empty table would turn numeric columns into dtype object
     filled = [table for table in tables if len(table)]
     if not filled:  # pandas raises for an empty list
@@ -335,7 +335,7 @@ def all_fail(comparison: Comparison, phase: Phase) -> bool:
 def ranking(comparison: Comparison, phase: Phase | None = None) -> list[str]:
     """Return the methods in the order of tables and figures: by their mean in a phase, best first.
 
-    Methods without a mean in this phase follow, by their mean in the next phase. Methods without any aggregate come
+    Methods without a mean in this phase follow, by their mean in the other phase. Methods without any aggregate come
     last, in the order of `Comparison.methods`.
 
     :param phase: None for the first phase.

@@ -49,8 +49,8 @@ _COLUMNS = ["method", "environment", "domain", "seed", "phase", "step", "episode
 def compare_kinds(scores: ScoreTables, reps: int, **choices: Any) -> list[Comparison]:
     """Compute the comparisons of each kind of scores, in the order of `SCORE_KINDS`.
 
-    If the user has several methods, they are first compared with each other, because they may share fewer tasks with
-    published methods.
+    If there are other methods too, several methods of the user are first compared only with each other, because they
+    may share more tasks with each other than with other methods.
 
     :param choices: other arguments of `compare`.
     """
@@ -85,7 +85,7 @@ def compare(
     :param evaluations: one row for each evaluation of a run, columns `zoo.runs.read.EVALUATION_COLUMNS`.
     :param means: published means of methods whose single runs are unknown, columns
         `zoo.report.comparison.MEAN_COLUMNS`.
-    :param curves: also compute profiles and learning curves.
+    :param curves: whether to compute profiles and learning curves.
     :param focus: as in `Comparison`.
     """
     parts = {}
@@ -147,11 +147,13 @@ class PhaseScores:
                 left_out[task] = sorted(name for name in coverage if task not in coverage[name])
         averages = {}
         if _can_average(tasks, self.kind):
-            # IQM only for aggregates: for one task or domain it is uninformative, and its bootstrap is slow
+            # only aggregates have an IQM: on one task or domain, an IQM is uninformative, and its bootstrap is slow
             averages = self.cells(tasks, with_iqm=True)
         domain_tasks = self.domain_tasks()
         domains = {}
-        if self.kind is SUCCESS:  # for returns, each domain is a single task, as in `per_task`
+        if (
+            self.kind is SUCCESS
+        ):  # for returns, each domain is a single task, and `per_task` contains its mean
             domains = {domain: self.cells(own_tasks) for domain, own_tasks in domain_tasks.items()}
         per_task = {task: self.cells([task]) for task in all_tasks}
         return Phase(
@@ -217,7 +219,7 @@ class PhaseScores:
 
     @cached_property
     def scores_by_step(self) -> dict[str, dict[str, Array]]:
-        """Method -> task -> scores, (runs, steps of all runs); NaN at steps at which a run was not evaluated."""
+        """Method -> task -> scores, (runs, steps of any run); NaN at steps at which a run was not evaluated."""
         run = ["method", "environment", "seed"]
         table = self.runs.pivot(index=run, columns="step", values="score")
         return by_place(table, pd.DataFrame.to_numpy)
@@ -237,8 +239,8 @@ class PhaseScores:
     def coverage(self) -> dict[str, list[str]]:
         """Return method -> the tasks on which it has scores.
 
-        A domain's published mean covers the domain's tasks on which some method has a score for that task alone, or
-        all of the domain's tasks if there is no such task.
+        A domain's published mean covers those of the domain's tasks for which there are scores of single tasks, or
+        all of the domain's tasks if there are none.
         """
         result = {method: sorted(tasks) for method, tasks in self.single.items()}
         evaluated = {*self.runs["environment"], *self.means["environment"]}
@@ -288,7 +290,7 @@ class PhaseScores:
         """Return method -> its average over some tasks, if it has scores on all of them; published means come last."""
         result = {}
         having = self.having(tasks)
-        # call this once for all methods, because those with equal numbers of runs are resampled together
+        # call this once for all methods, because methods with equal numbers of runs are resampled together
         iqms = interquartile_means(having, self.reps) if with_iqm else {}
         for name, scores in having.items():
             average = self.mean_of(name, scores).curve(self.kind.limits).estimate()
@@ -331,7 +333,7 @@ class PhaseScores:
         steps = np.unique(self.runs["step"])
         for name in self.having(tasks):
             scores = {task: self.scores_by_step[name][task] for task in tasks}
-            # at a step at which a run was not evaluated, the mean would be over fewer runs than elsewhere
+            # at a step at which a run was not evaluated, the mean would be over fewer runs than at other steps
             is_shared = ~np.isnan(np.concatenate(list(scores.values()))).any(axis=0)
             if not is_shared.any():
                 continue
@@ -366,7 +368,7 @@ def _can_average(tasks: Sequence[str], kind: ScoreKind) -> bool:
 def _tasks_missing_a_phase(evaluations: pd.DataFrame) -> set[str]:
     """Return the tasks that were evaluated in fewer phases than their domain.
 
-    With these tasks, a curve would be over different tasks in different phases.
+    If they were included, their domain's curve would be over different tasks in different phases.
     """
     phases_of_task = evaluations.groupby("environment")["phase"].transform("nunique")
     phases_of_domain = evaluations.groupby("domain")["phase"].transform("nunique")

@@ -44,7 +44,7 @@ GREY = "#8f8f8f"
 MIN_BAND = 3
 """Smallest number of seeds for which learning curves have bands."""
 WIDTH = 3.4
-"""Width of a figure with one panel, in inches: a column of a paper."""
+"""Width of a figure with one panel, in inches, as wide as a column of a paper."""
 DPI = 200
 """DPI of PNG figures."""
 _STYLE: dict[Any, Any] = {
@@ -53,7 +53,7 @@ _STYLE: dict[Any, Any] = {
     "axes.titlesize": "medium",
     "lines.markersize": 3,
     "legend.frameon": False,
-    "text.parse_math": False,  # names of runs contain no formulas
+    "text.parse_math": False,  # names of methods contain no formulas
     "pdf.fonttype": 42,  # TrueType: conferences reject Type 3 fonts, matplotlib's default
     "svg.fonttype": "none",
     "svg.hashsalt": "figure",
@@ -98,7 +98,7 @@ def _style() -> AbstractContextManager[None]:
 
 
 def to_file(figure: Figure, kind: str) -> bytes:
-    """Return a figure as a file, e.g. ``pdf`` or ``png``; the same figure gives the same bytes."""
+    """Return the bytes of a figure's file, of a kind such as ``pdf``; the same figure gives the same bytes."""
     buffer = io.BytesIO()
     with _style():
         figure.savefig(
@@ -115,7 +115,7 @@ class _Artist:
 
     @cached_property
     def colours(self) -> dict[str, Any]:
-        """Method -> its colour in all figures, for the focus, the user's methods and the best methods of any phase."""
+        """Method -> its colour in all figures; ten methods have one: first the focus and the user's, then the best."""
         about = self.comparison
         rankings = [ranking(about, phase) for phase in about.phases.values()]
         best = sorted(rankings[-1], key=lambda name: min(order.index(name) for order in rankings))
@@ -126,7 +126,7 @@ class _Artist:
         return dict(zip(names, COLOURS, strict=False))
 
     def lines_of(self, table: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], str]:
-        """Return two things: method -> the rows of its line, for methods with a colour; the end of the caption."""
+        """Return method -> the rows of its line, for methods with a colour, and the end of the caption."""
         parts = dict(iter(table.groupby("method")))
         shown = {name: parts[name] for name in self.colours if name in parts}
         numbers = table.loc[table["method"].isin(shown), "seeds"]
@@ -223,7 +223,7 @@ class _Artist:
         ax.set_prop_cycle(linestyle=[(0, (3, gap)) for gap in range(len(COLOURS))])
         for name, curve in parts.items():
             steps = curve["step"].to_numpy(int)
-            # without an offline phase, online steps start at 0: shift them; published ones may count offline steps too
+            # shift online steps of a method without offline phase; published steps may include offline steps already
             if border and steps.min() < border and PHASES[0] not in set(curve["phase"]):
                 steps = steps + border
             plot_utils.plot_sample_efficiency_curve(
@@ -242,7 +242,7 @@ class _Artist:
         return end
 
     def heat_map(self, phase: Phase) -> Drawing | None:
-        """Draw the mean of each method on each task, unless the tasks' scores have no common scale."""
+        """Draw the mean of each method on each task, if several tasks have a common scale."""
         kind = self.comparison.kind
         names = [name for name in ranking(self.comparison, phase) if name in phase.coverage]
         if len(phase.per_task) < 2 or not kind.is_comparable:
@@ -283,7 +283,7 @@ class _Artist:
         figure = self.intervals(
             {"": differences}, f"difference of means, {unit}", list(differences)
         )
-        # line of equality
+        # the line of equal means
         figure.axes[0].axvline(0, color="black", linewidth=0.8, linestyle=":")
         subject = self.named(str(phase.decision.subject))
         level = 100 * (1 - phase.decision.level)
@@ -294,7 +294,7 @@ class _Artist:
         )
 
     def aggregates(self, phase: Phase) -> Drawing | None:
-        """Draw the mean and the IQM of each method; a method of which only means were published has no IQM."""
+        """Draw the mean and the IQM of each method; a method whose single runs are unknown has no IQM."""
         cells = phase.aggregates
         names = [name for name in ranking(self.comparison, phase) if name in cells]
         if len(names) < 2:  # a comparison needs two methods

@@ -68,7 +68,7 @@ def collect(request: CompareRequest) -> Inputs:
     own_runs = read_runs(request.paths)
     for entry in own_runs.skipped():
         log.info("skipped %s: %s", entry["path"], entry["reason"])
-    # before runs are counted, because a normalised return is another kind of score
+    # normalise returns before counting runs, because a normalised return is another kind of score
     references = read_references(request.reference_scores, own_runs)
     own_runs = normalise_returns(own_runs, references)
     counted = own_runs.counted()
@@ -81,7 +81,7 @@ def collect(request: CompareRequest) -> Inputs:
     counted = joined([counted, _failed_scores(own_runs)], EVALUATION_COLUMNS)
     parts = {published.name: published.pooled for published in sets}
     for path in request.scores:
-        # named by its path, because every report has a file scores.csv
+        # name the source by its path, because every report has a file scores.csv
         parts[str(path)] = _read_file(path)
     if request.paths:
         parts = {source: _restricted_to(counted, part) for source, part in parts.items()}
@@ -89,7 +89,7 @@ def collect(request: CompareRequest) -> Inputs:
         if not part.methods:
             log.warning("%s has no scores for your environments", source)
     methods = _own_methods(own_runs, counted)
-    # the user's methods keep their names; if a name is taken, a published method is named with its source
+    # the user's methods keep their names; the source is added to other methods' names that are not unique
     times = Counter(chain(methods, *(part.methods for part in parts.values())))
     evaluations = [counted]
     means = []
@@ -211,12 +211,11 @@ def _tallies(tables: RunTables) -> dict[str, dict[str, Tally]]:
 
 
 def _failed_scores(tables: RunTables) -> pd.DataFrame:
-    """Return the evaluations of failed runs, with the last one carried forward, columns `EVALUATION_COLUMNS`.
+    """Return the evaluations of failed runs, with each run's last one carried forward, columns `EVALUATION_COLUMNS`.
 
-    Without them, a method with failed runs would look better.
-    The last score is repeated at the end of each phase, and at each later step at which finished runs of the same
-    method on the same environment were evaluated. A run has no score if it was evaluated only at step 0, before any
-    training.
+    Without them, a method with failed runs would look better. The last score is repeated at the end of each phase, and
+    at each later step at which finished runs of the same method on the same environment were evaluated. A run has no
+    score if it was evaluated only at step 0, before any training.
     """
     runs = tables.runs
     failed = runs[runs["replaced_by"].isna() & _has_failed(runs)]

@@ -42,7 +42,7 @@ def _shared_scores(tables: RunTables) -> dict[tuple[str, str], tuple[str, str]]:
     """Return (method, environment) -> mean score at the last step at which all runs were evaluated, and that step."""
     runs = tables.runs[tables.runs["replaced_by"].isna()]
     evaluations = tables.evaluations[tables.evaluations["run"].isin(runs["run"])]
-    # a phase may start with an evaluation at the last step of the preceding phase
+    # keep one of two evaluations at a step: a phase may start with one at the last step of the preceding phase
     evaluations = evaluations.drop_duplicates(["run", "step"], keep="last")
     started = runs.groupby(_KEY).size()
     result = {}
@@ -70,7 +70,7 @@ def _progress(runs: pd.DataFrame) -> tuple[str, str]:
         # the step of the last checkpoint, from which --resume continues a dead run; a running run may be past it
         step = int(run["offline_step"] + run["online_step"])
         logged = read_speed(RunFolder(Path(run["run"]))) if run["state"] == "running" else None
-        left = math.inf  # if the run's speed is unknown
+        left = math.inf  # kept if the run's speed is unknown
         if logged is not None:
             now, speed = logged
             if not run["pretrained_actor"]:
@@ -95,13 +95,13 @@ def _problems(runs: pd.DataFrame) -> Iterator[Text]:
 
 
 def _with_four_digits(method: str) -> str:
-    """Return a method's name with its numbers rounded, because numbers sampled by a study have many digits."""
+    """Return a method's name with its numbers rounded, because settings sampled by a study have many digits."""
     return re.sub(r"\d+\.\d{4,}(e-?\d+)?", lambda match: f"{float(match[0]):.4g}", method)
 
 
 def _short(steps: float) -> str:
     """Return a number of steps with three digits, e.g. ``1.25M``."""
-    if steps < 999.5:  # larger values round to the next unit
+    if steps < 999.5:  # larger numbers round to 1k
         return str(int(steps))
     if steps < 999_500:
         return f"{steps / 1e3:.3g}k"

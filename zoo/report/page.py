@@ -108,8 +108,8 @@ class Content:
         """Every number as JSON text; keys are field names of the classes in `zoo.report.comparison`.
 
         The phases of the comparison by success are at the top level; a phase without evaluations is None. The other
-        comparisons have their own keys: ``return``, ``normalised_return``, and ``own_runs`` for the user's runs
-        compared only with each other.
+        comparisons have their own keys: ``return``, ``normalised_return``, and keys that start with ``own_runs`` for
+        the user's runs compared only with each other.
         """
         result: dict[str, Any] = dict.fromkeys(PHASES)
         for comparison in self.comparisons:
@@ -166,7 +166,7 @@ def write_report(folder: Path, content: Content) -> Path:
     files |= csv_file("curves", joined([phase.curves for phase in phases], CURVE_COLUMNS))
     files |= csv_file("profiles", joined([phase.profiles for phase in phases], PROFILE_COLUMNS))
     files |= csv_file("scores", scores_table(last_evaluations(inputs.evaluations)))
-    # without settings, which are in each run's `config.yml`
+    # leave out settings, which are in each run's `config.yml`
     files |= csv_file("runs", inputs.own_runs.runs.drop(columns="settings"))
     for table in content.tables:
         files[f"tables/{table.name}.csv"] = to_csv(table)
@@ -277,7 +277,7 @@ def _print_sentences(content: Content) -> None:
 
 
 def _print_tables(content: Content) -> None:
-    """Print the sentences, the verdicts, and the tables of aggregates or, if nothing can be averaged, of tasks."""
+    """Print the sentences, the tables of verdicts, and those of aggregates, or of tasks if there are none."""
     console = Console(markup=False)
     _print_sentences(content)
     has_aggregates = any(table.name.startswith("aggregates") for table in content.tables)

@@ -1,7 +1,7 @@
 """Scores in files: one tidy CSV format for published sets and for exchange between reports.
 
 A row with a seed is an evaluation of a run. A row without a seed is a published mean over several seeds; the column
-``seeds`` contains their number. Scores are success rates as fractions, unless the column ``kind`` says otherwise.
+``seeds`` contains their number. Scores are success rates as fractions, unless the column ``kind`` names another kind.
 Unknown columns are ignored.
 
 Published sets are in ``results/published``, both in a checkout and in an installed package; ``sets.yml`` describes
@@ -192,7 +192,7 @@ def _check_rows(table: pd.DataFrame, path: Path) -> None:
             row = int(is_bad.argmax())
             cells = ", ".join(f"{name} {value}" for name, value in table.iloc[row].items())
             raise UsageError(
-                f"`{path}`, line {row + 2}: expected {expected}, got {cells}; restore the file"
+                f"`{path}`, line {row + 2}: expected {expected}, got {cells}; correct this line"
             )
 
 
@@ -240,7 +240,7 @@ class PublishedSet:
     def scores(self) -> ScoreTables:
         """Published scores, with each method's protocol; raises UsageError if the file is damaged.
 
-        Seeds are not paired, because their order differs between tasks and methods.
+        Equal seeds do not pair the runs of two methods, because the order of seeds differs between tasks and methods.
         """
         path = FOLDER / f"{self.name}.csv"
         if not path.exists():
@@ -255,7 +255,7 @@ class PublishedSet:
 
     @property
     def pooled(self) -> ScoreTables:
-        """The scores, where methods with equal settings share their runs: each has all of them."""
+        """The scores, but methods with equal settings share their runs, so that each method has all of these runs."""
         runs = self.scores.evaluations
         parts = [runs]
         for method, domains in self.equal_settings.items():

@@ -35,7 +35,7 @@ _SHOULD_AGREE = {
     "mujoco": "versions of MuJoCo, which simulate the robot differently",
     "played": "the arguments of the evaluation environment",
 }
-"""Column of runs that should agree on an environment -> its description."""
+"""Column in which runs on the same environment should agree -> its description."""
 _WORDS = {
     Outcome.BETTER: "better than",
     Outcome.EQUAL: "equal to",
@@ -128,7 +128,7 @@ def _mean(comparison: Comparison, phase: Phase, subject: str) -> str:
 def left_out_of_sets(
     inputs: Inputs, comparisons: Sequence[Comparison]
 ) -> dict[str, dict[str, list[str]]]:
-    """Return published set -> the methods and tasks that were not compared; leaving them out may change a verdict."""
+    """Return published set -> its methods and tasks that were not compared; including them may change a verdict."""
     with_sets = [comparison for comparison in comparisons if not comparison.only_own]
     tasks = set().union(*(phase.tasks for phase in phases_of(with_sets)))
     left_out = {}
@@ -159,7 +159,7 @@ def warnings(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]
             yield f"{name}: excluded are {' and '.join(filter(None, parts))}."
     yield from _departures(inputs, comparisons)
     skipped = inputs.own_runs.skipped()
-    if skipped:  # the page lists them
+    if skipped:  # the page lists these runs
         yield f"{len(skipped)} of {len(runs)} run folders are unfinished or excluded."
     if any(method.tally().failed for method in methods.values()):
         yield (
@@ -176,7 +176,9 @@ def warnings(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]
 
 def _departures(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]:
     """Yield how the user's methods depart from their profile's protocol and from published protocols."""
-    last_phase = list(comparisons[-1].phases)[-1]  # offline scores do not depend on online steps
+    last_phase = list(comparisons[-1].phases)[
+        -1
+    ]  # ignore later phases: offline scores do not depend on online steps
     shown_sets = {method.source for method in inputs.methods.values()}
     methods_by_text: dict[str, list[str]] = {}  # methods with the same departures share a sentence
     for name, method in inputs.methods.items():

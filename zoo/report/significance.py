@@ -1,10 +1,10 @@
 """Significance tests and verdicts of one phase.
 
 A phase has one family of tests: the method in focus against each other method or, without a focus, all pairs of
-methods. Holm's correction keeps the probability of any false "better" or "worse" at 5%. Intervals of differences have
-the level of Holm's last step, so that an interval excludes 0 exactly if its pair is significant. "Equal" is tested at
-5% divided by the number of tests. A false "equal" is an error on one side only, so the probability of any
-false "equal" is at most 2.5%.
+methods. Holm's correction keeps the probability of any false "better" or "worse" at 5% or less. Intervals of
+differences have the level of the step at which Holm's procedure stops, so that an interval excludes 0 exactly if its
+pair is significant. "Equal" is tested at 5% divided by the number of tests. A false "equal" is an error on one side
+only, so the probability of any false "equal" is at most 2.5%.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def decide(comparison: Comparison, phase: Phase, evidence: Evidence) -> Phase:
     if subject is None or len(evidence.scores) < 2 or all_fail(comparison, phase):
         return replace(phase, decision=Decision(subject))
     p_values = _p_values(comparison, phase, evidence)
-    # the level of Holm's last step, so that intervals agree with verdicts
+    # the level of the step at which Holm's procedure stops, so that intervals agree with verdicts
     level = SIGNIFICANT / max(1, sum(p > SIGNIFICANT for p in p_values.values()))
     ranked = [name for name in ranking(comparison, phase) if name in evidence.scores]
     # sorted by name, so that resamples do not depend on the ranking
@@ -159,7 +159,7 @@ def _verdict(
         difference = mean.curve(limits, level).estimate()
         tasks = over_tasks(np.array([x[t].mean() - y[t].mean() for t in x]), limits).estimate()
         verdict = replace(verdict, difference=difference, over_tasks=tasks)
-        # not at `level`, which grows with each significant difference and would make a false "equal" more likely
+        # do not test equality at `level`: it grows with each significant pair, so a false "equal" would be more likely
         reach = abs(difference.point) + mean.half_widths(SIGNIFICANT / max(1, len(p_values)))[0]
         is_equal = comparison.kind.is_comparable and bool(reach < MARGIN)
     if verdict.p_value is not None and verdict.p_value <= SIGNIFICANT:
@@ -207,7 +207,7 @@ def rank_p_value(x: Scores, y: Scores) -> float | None:
         if min(count_x, count_y) < 2:
             return None
         ranks = stats.rankdata(np.append(runs, y[task]))
-        # mean rank of x's runs among all runs, minus that among x's runs: the mean number of y's runs below a run of x
+        # mean rank of x's runs among all runs minus among x's runs alone: mean number of y's runs below a run of x
         away += (ranks[:count_x].mean() - (count_x + 1) / 2) / count_y - 0.5
         variance += ranks.var(ddof=1) / ((count_x + count_y) * count_x * count_y)
     return 2 * float(special.ndtr(-abs(away) / np.sqrt(variance))) if variance else 1.0

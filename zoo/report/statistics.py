@@ -25,7 +25,7 @@ Range = tuple[float, float]
 SIGNIFICANT = 0.05
 """Largest p value that is significant, after correction for multiple tests."""
 MIN_SEEDS = 5
-"""Fewest seeds for a bootstrap interval: with fewer it is too narrow (coverage 0.87 instead of 0.95 at three seeds)."""
+"""Fewest seeds for a bootstrap interval; with three seeds, it is too narrow: its coverage is 0.87, not 0.95."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Curve:
     bounds: Array
 
     def estimate(self, index: int = 0) -> Estimate:
-        """Return one point with its interval; an interval of zero width is omitted, because it would look certain."""
+        """Return one point with its interval; an interval of zero width is omitted, as it would look certain."""
         point = float(self.points[index])
         low, high = self.bounds[:, index].tolist()
         if math.isnan(low) or math.isclose(low, high):
@@ -58,7 +58,7 @@ class Curve:
     def table(self) -> pd.DataFrame:
         """Return a table with columns ``value``, ``low`` and ``high``; bounds are NaN without an interval."""
         low, high = self.bounds
-        # the tolerance of `math.isclose` in `estimate`
+        # with the same tolerance as `math.isclose` in `estimate`
         has_width = ~np.isclose(low, high, rtol=1e-9, atol=0)
         low, high = np.where(has_width, self.bounds, np.nan)
         return pd.DataFrame({"value": self.points, "low": low, "high": high})
@@ -162,7 +162,7 @@ def mean(scores: Scores, episodes: Episodes | None = None) -> Mean:
 
 
 def seed_variances(scores: Scores, episodes: Episodes | None = None) -> Array:
-    """Return the variance of a single run's score on each task, shape (tasks, evaluations); NaN for one run only.
+    """Return the variance of one run's score on each task, shape (tasks, evaluations); NaN for a task with one run.
 
     This is the sample variance over runs, but at least p (1 - p) / m for a success rate p over m episodes: even equally
     good seeds have this variance, so runs that agree by chance must not look exact. To estimate p, two successes and

@@ -336,7 +336,8 @@ def _phase_table(
 ) -> Table:
     """Return a table about one phase and kind of scores.
 
-    :param rows: the rows, or method -> its row without the column of methods; a mapping is sorted by `ranking`.
+    :param rows: rows of the table. If they are a mapping, method -> row, they are sorted by `ranking`, and a column of
+        methods is added.
     :param heading: heading of the column of methods.
     """
     if isinstance(rows, Mapping):

@@ -31,7 +31,7 @@ from zoo.settings.record import RunRecord
 from zoo.terminal.errors import CannotResume, Interrupted, UsageError
 
 PHASES = ("offline", "online")
-"""Phase names, indexed by the value of ``phase``."""
+"""Names of the phases; an array named ``phase`` contains indices of this tuple."""
 OFFLINE, ONLINE = range(2)
 COLUMNS = ("timesteps", "phase", "results", "ep_lengths", "episode_seeds")
 """Arrays in every ``evaluations.npz``; ``successes`` is added if success is the score."""
@@ -54,7 +54,7 @@ DEAD = "dead"
 SHOWN_STATES = (*STATES, DIVERGED, DEAD)
 DEAD_RUN_HINT = "its process is gone; --resume continues it"
 STALE_AFTER = datetime.timedelta(days=1)
-"""A run on another host counts as dead once its status is older than this."""
+"""A run on another host counts as dead if its lock is free and its status is older than this."""
 TOTAL_SECONDS = "time/total_seconds"
 """Column of ``progress.csv``: seconds of training since the start of the run, over all phases and processes."""
 PROGRESS = {
@@ -89,7 +89,7 @@ def reading(path: Path) -> Iterator[None]:
         problem = str(error)
         if isinstance(error, DamagedFileError):
             problem = error.problem  # the text of the error names the file already
-        problem = shorten(problem, 300, placeholder="...")  # YAML's errors quote the content
+        problem = shorten(problem, 300, placeholder="...")  # YAML's errors may quote long content
         raise UnreadableRun(path, f"cannot be read: {problem}") from error
 
 
@@ -205,7 +205,7 @@ class RunFolder:
         """
         versions = _read_json(self.path / VERSIONS)
         for part in ("packages", "data"):
-            # the file is damaged or from an earlier version
+            # a part is missing if the file is damaged or from an earlier version
             if not isinstance(versions.get(part), dict):
                 versions[part] = {}
         return versions
@@ -256,7 +256,7 @@ class RunFolder:
     # -- summary.json: evaluations of a finished run, for reports ----------------------------------------------------
 
     def write_summary(self, rows: np.ndarray) -> None:
-        """Write the summary of a finished run, before the status ``done`` is written.
+        """Write the summary of a finished run; call this before writing the status ``done``.
 
         :param rows: evaluations of the run, as an array of dtype `EVALUATION`.
         """
@@ -286,7 +286,7 @@ class RunFolder:
     # -- progress.csv -------------------------------------------------------------------------------------------------
 
     def read_progress(self) -> pd.DataFrame:
-        """Return the rows of ``progress.csv`` that have a time: steps, seconds, and steps per second as ``speed``.
+        """Return the rows of ``progress.csv`` that have a time, with the columns steps, seconds and speed.
 
         Speed is in updates per second offline, and in environment steps per second online. Steps and seconds are
         counted from the start of the run, including pretraining. An incomplete last line is ignored.
@@ -442,7 +442,7 @@ def check_log_folder(folder: Path, name: str = "log folder", flag: str = "-f/--l
 
 @contextlib.contextmanager
 def ending_recorded(folders: Sequence[RunFolder]) -> Iterator[None]:
-    """Record an exception in the status of the runs that it interrupts.
+    """Record an exception in the status of the runs that it ends.
 
     :param folders: the run folders; more may be appended later.
     """
@@ -458,10 +458,8 @@ def ending_recorded(folders: Sequence[RunFolder]) -> Iterator[None]:
             # Recording often fails for the same reason as the run, and the run's error is more useful.
             with contextlib.suppress(OSError, UnreadableRun):
                 status = folder.read_status()
-                if status["state"] not in (
-                    "done",
-                    "failed",
-                ):  # otherwise the run ended before the exception
+                # a run that is done or failed ended before the exception
+                if status["state"] not in ("done", "failed"):
                     status |= {"state": ending, "reason": describe_error(error)}
                     folder.write_status(**status)
         raise

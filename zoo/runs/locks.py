@@ -32,7 +32,7 @@ class Lock:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.descriptors: list[int] = []
-        """File descriptors to pass to a child process, which shares the lock until its end; empty if not locked."""
+        """File descriptors to pass to a child, which then also holds the lock until it ends; empty if not locked."""
         # one lock for all threads; no fallback to a soft lock file, which a killed process would leave behind
         self._lock = FileLock(
             path, thread_local=False, fallback_to_soft=False, on_acquired=self.descriptors.append
