@@ -36,7 +36,7 @@ def make_parser() -> Parser:
 def _run(args: argparse.Namespace) -> dict[str, Any]:
     """Load the agent, export it, and return the file's description."""
     check_agent(args)
-    # before the export, because tracing takes a minute
+    # check the path before the export, because tracing takes a minute
     check_output("-o", args.output)
     from agents.common.sb3.exporting import export_onnx
     from agents.common.sb3.policy import FlowPolicy

@@ -287,7 +287,7 @@ def find_agent(args: argparse.Namespace) -> Agent:
 
     Modules named by the user are imported; modules named by a file must be imported already or trusted.
     """
-    # imported first, because files may name environments that these packages register
+    # import the packages first, because files may name environments that they register
     import_environments(args.gym_packages)
     with as_usage_error(RuntimeError):
         get_device(args.device)  # raises for an unknown device
@@ -540,7 +540,7 @@ def _find_checkpoint(path: Path, step: int, config: RunRecord) -> tuple[Path, in
     folders = config.folders or [path.name]
     replica = folders.index(path.name) if len(folders) > 1 else None
     models = {}
-    # oldest first, so that the newest of several checkpoints at one step remains
+    # start with the oldest, so that the newest of several checkpoints at the same step remains
     for checkpoint in reversed(find_checkpoints(path.with_name(folders[0]) / "checkpoint")):
         models[step_of(checkpoint)] = checkpoint / "model.zip"
     if step == -1:

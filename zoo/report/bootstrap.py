@@ -1,8 +1,8 @@
 """Bootstrap intervals by rliable (Agarwal et al. 2021, arXiv 2108.13264).
 
 Runs are resampled with replacement within each task. rliable expects one matrix (runs, tasks) per method. Here it
-receives arrays (runs, tasks, methods), so that methods with equal numbers of runs are resampled in one call. Such an
-array is called a block. All its tasks have the same number of runs; tasks with another number are in another block.
+receives arrays (runs, tasks, methods), called blocks, so that methods with equal numbers of runs are resampled in one
+call. All tasks of a block have the same number of runs; tasks with another number are in another block.
 """
 
 from __future__ import annotations

@@ -304,7 +304,7 @@ def places_of(environments: Iterable[str]) -> list[str]:
 def by_place(
     table: pd.DataFrame, value: Callable[[pd.DataFrame], Value]
 ) -> dict[str, dict[str, Value]]:
-    """Return method -> environment -> ``value`` applied to the rows of this pair."""
+    """Return method -> environment -> the result of ``value`` for the rows of this pair."""
     result: dict[str, dict[str, Value]] = {}
     for (method, environment), rows in table.groupby(["method", "environment"]):
         result.setdefault(method, {})[environment] = value(rows)

@@ -386,6 +386,6 @@ def _thresholds(runs: pd.DataFrame, scores: Mapping[str, Scores], kind: ScoreKin
     values = np.concatenate([np.concatenate([*by_task.values()]) for by_task in scores.values()])
     low = values.min()
     high = values.max()
-    # from slightly below the lowest score to slightly above the highest
+    # the grid extends from slightly below the lowest score to slightly above the highest
     margin = 0.02 * (high - low or abs(high) or 1.0)
     return np.linspace(low - margin, high + margin, 201)

@@ -409,7 +409,7 @@ def _add_legend(figure: Figure) -> None:
 
 
 def _seeds(numbers: Iterable[int]) -> str:
-    """Return the range of numbers of seeds as text, e.g. ``"3 to 12 seeds"``."""
+    """Return the smallest and the largest number of seeds as text, e.g. ``"3 to 12 seeds"``."""
     ends = sorted(numbers)
     return f"{range_text((ends[0], ends[-1]))} seeds"
 

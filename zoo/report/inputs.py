@@ -171,7 +171,7 @@ def _chosen(inputs: Inputs, request: CompareRequest) -> Inputs:
         if name not in inputs.methods:
             raise UsageError(unknown_name_message("method", name, inputs.methods))
     chosen = inputs
-    # methods first: environments and phases depend on them
+    # select methods first, because the environments and phases depend on them
     if request.methods:
         chosen = chosen.only("method", request.methods)
     patterns = request.envs or ["*"]

@@ -239,7 +239,7 @@ def run(request: CompareRequest) -> dict[str, Any]:
     """Run a comparison, write or print it, and return the program's JSON result."""
     request.check()
     if request.output:
-        check_folder(request.output)  # before a long computation
+        check_folder(request.output)  # check it before the long computation
     inputs = collect(request)
     comparisons = compare_kinds(
         inputs,

@@ -59,7 +59,7 @@ def _verdict(comparison: Comparison, phase: Phase) -> Iterator[str]:
     """Yield the verdict of one phase in sentences."""
     means = phase.means
     decision = phase.decision
-    # sorted, so that the order of methods does not break ties
+    # sort the names, so that the order of methods does not break ties
     subject = decision.subject or max(sorted(means), key=means.__getitem__)
     tasks = count(len(phase.tasks), "task")
     if all_fail(comparison, phase):
@@ -87,7 +87,7 @@ def _verdict(comparison: Comparison, phase: Phase) -> Iterator[str]:
 
 
 def _rival(comparison: Comparison, phase: Phase) -> Iterator[str]:
-    """Yield the comparison of the subject with its rival."""
+    """Yield sentences that compare the subject with its rival."""
     kind = comparison.kind
     rival = phase.decision.rival
     if rival is None:

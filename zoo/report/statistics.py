@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 Pair = tuple[str, str]
 """The names of two methods, X and Y."""
 Range = tuple[float, float]
-"""The lower and the upper end."""
+"""The lower and the upper end of an interval."""
 
 SIGNIFICANT = 0.05
 """Largest p value that is significant, after correction for multiple tests."""
@@ -132,7 +132,7 @@ class Mean:
     def p_value(self) -> float | None:
         """Return the two-sided p value of the first mean being zero, or None if its error is unknown or zero.
 
-        With an error of zero, all runs are equal, which tells nothing about other seeds.
+        If the error is zero, all runs are equal; this tells nothing about other seeds.
         """
         error = self.errors[0]
         if not error > 0:

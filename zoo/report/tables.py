@@ -39,7 +39,7 @@ class TableEntry:
     """One entry of a table.
 
     :param detail: an interval, or other text in small print.
-    :param numbers: what the CSV file contains instead of the text: suffix of the column name -> unrounded number;
+    :param numbers: values in the CSV file in place of the text: suffix of the column name -> unrounded number;
         success rates are fractions.
     """
 
@@ -55,7 +55,7 @@ class TableEntry:
 
     @property
     def written(self) -> Mapping[str, Any]:
-        """What the CSV file contains for this entry: suffix of the column name -> value."""
+        """Values of this entry in the CSV file: suffix of the column name -> value."""
         if self.numbers is not None:
             return self.numbers
         # an empty field is a missing value
@@ -204,7 +204,7 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
         rows[v.method] = {
             "difference": number_entry(v.difference, kind.scale, digits),
             "over tasks": _interval_entry(v.over_tasks, kind.scale, digits),
-            # rounded in the text, exact in the CSV file
+            # the text is rounded, the number in the CSV file is not
             "p": TableEntry(p_text(v.p_value), numbers={"": v.p_value}),
             "P(better)": number_entry(v.probability, 1, 2),
             "verdict": TableEntry(v.outcome, is_bold=v.outcome in (Outcome.BETTER, Outcome.WORSE)),
