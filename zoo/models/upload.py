@@ -69,9 +69,7 @@ def write_upload(agent: Agent, folder: Path, repo: str) -> Score:
             f"{agent.algo} is one of SB3's algorithms; upload it with the package `huggingface_sb3`"
         )
     require_plain_arguments(agent.source, agent.env_kwargs)
-    if (
-        agent.stated is not None
-    ):  # copy the file: the score that it states is for exactly these bytes
+    if agent.stated is not None:  # copy the file, because its score is for exactly these bytes
         shutil.copyfile(agent.source, folder / POLICY)
         about = read_about(agent.source)
         score = agent.stated
