@@ -117,7 +117,7 @@ def read_runs(paths: Iterable[Path], finished: dict[Path, ReadRun] | None = None
     Runs with the same label on the same environment are different methods if a setting or the kind of their scores
     differs, see `zoo.runs.protocol.name_methods`.
 
-    :param finished: path -> run, a cache of finished runs; this call adds those that it reads.
+    :param finished: path -> run, a cache of finished runs; the call adds each finished run that it reads.
 
     >>> tables = read_runs([Path("logs")])
     >>> last = tables.counted().groupby(["method", "environment", "seed"]).last()
@@ -303,7 +303,7 @@ def _unfinished(row: Mapping[str, Any], status: Mapping[str, Any]) -> str:
 
 
 def _mark_duplicates(runs: pd.DataFrame) -> None:
-    """Among runs of a method, environment and seed, mark all but the newest finished run, or else the newest run."""
+    """For each method, environment and seed, mark all runs but one: the newest finished run, or else the newest run."""
     key = ["method", "environment", "seed"]
     best_last = runs.assign(is_done=runs["problem"].isna()).dropna(subset=key)
     # The path breaks ties, so that the order of folders does not matter.

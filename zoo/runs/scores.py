@@ -136,7 +136,7 @@ class ScoringRule:
 
     @property
     def success(self) -> str:
-        """Name of success in messages."""
+        """Description of success in messages."""
         if self.success_return is not None:
             return f"success (return >= {self.success_return:g})"
         return "success at any step" if self.success_at == "any" else "success"
@@ -161,7 +161,7 @@ def result_of(
     Success and return are from the run's last evaluation, or None if unknown.
 
     :param run: folder of the run.
-    :param scoring: rule of the run; if it has reference scores, the result includes the normalised return.
+    :param scoring: rule of the run; with reference scores, results scored by return include the normalised return.
     :param rows: evaluations of the run, as an array of dtype `EVALUATION`.
     :param failure: reason and step of a replica that failed while others continued.
     """
@@ -267,7 +267,7 @@ class ScoreKind:
 
 
 def spread_digits(scores: Iterable[float]) -> int:
-    """Return the number of decimals that shows the range of the scores (highest - lowest) with two significant digits.
+    """Return the decimals needed to show the range of the scores (highest - lowest) with two significant digits.
 
     Equal scores are shown with two significant digits. NaN and infinity are ignored.
     """

@@ -34,7 +34,7 @@ PROTOCOL_SETTINGS = (*CommonSettings.with_role("protocol"), *RunSettings.with_ro
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Names under which settings files have a benchmark's defaults for an environment.
+    """Names under which settings files store a benchmark's defaults for an environment.
 
     :param domain: the environment's domain, e.g. ``"cube-double-play"``; None if the environment has no benchmark.
     :param groups: names of entries of settings files, each for several domains, e.g. ``["visual"]``; the domain's entry
@@ -225,7 +225,7 @@ def _check(
         policy_kwargs = remaining.get("policy_kwargs") or {}
     # record defaults too, because a later release may change them
     settings = method.settings()
-    # `read_arguments` has made the other policy arguments settings of the method
+    # `read_arguments` has turned the other policy arguments into settings of the method
     policy_kwargs = {
         name: value for name, value in policy_kwargs.items() if name not in POLICY_SETTINGS
     }

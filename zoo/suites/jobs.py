@@ -35,7 +35,7 @@ TRAIN = ROOT / "zoo" / "train.py"
 JOBS = ".jobs"
 """Subfolder of a log folder for the locks and logs of jobs."""
 MAX_METHOD_BYTES = 60
-"""Limit of the method's part of a job's name; file names have at most 255 bytes, and environments' ids may be long."""
+"""Maximum bytes of the method in a job's name; file names have at most 255 bytes, and environments' ids may be long."""
 NOT_COMPARED = ("machine", "data")
 """Roles of the settings whose values are known only on the training machine."""
 

@@ -95,7 +95,7 @@ def print_result(result: dict[str, Any]) -> None:
 def as_program(
     make_parser: Callable[[], Parser], body: Callable[[argparse.Namespace], dict[str, Any] | None]
 ) -> Callable[..., int]:
-    """Return the ``main`` of a program. Its body may set ``args.exit_code``.
+    """Return the ``main`` of a program; ``body`` may set ``exit_code`` in the arguments that it receives.
 
     If the parser has a default for ``command_line``, ``main`` replaces the default by the command line.
     """

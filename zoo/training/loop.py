@@ -169,7 +169,7 @@ class Loop(BaseCallback):
             return joint_result(self.config, speed, self.recorder.finish())
         except BaseException:
             # write the steps; `ending_recorded` then sets the final state and the reason
-            with contextlib.suppress(OSError):  # often caused by the error that is raised below
+            with contextlib.suppress(OSError):  # its cause is often that of the error raised below
                 self.replicas.write_status("running")
             raise
 
