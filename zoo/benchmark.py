@@ -66,7 +66,7 @@ def make_parser() -> Parser:
     )
     execution.add_argument(
         "--dataset-dir",
-        help="folder of datasets (default: from the suite, or as for zoo train)",
+        help="folder of datasets (default: the suite's or, if it sets none, as in zoo train)",
     )
     execution.add_argument(
         "--resources",

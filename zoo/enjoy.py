@@ -37,7 +37,7 @@ def make_parser() -> Parser:
     episodes.add_argument(
         "--seed",
         type=SEED,
-        help="seed of initial states and policy noise (default: as in the run, or 0)",
+        help="seed of initial states and policy noise (default: the run's, or 0 if unknown)",
     )
     episodes.add_argument(
         "--video", type=a_path, metavar="FILE", help="record the episodes to a file, .mp4 or .gif"

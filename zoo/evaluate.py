@@ -35,12 +35,12 @@ def make_parser() -> Parser:
     add_agent(parser)
     protocol = parser.add_argument_group("protocol")
     protocol.add_argument(
-        "--episodes", type=COUNT, help="number of episodes (default: as in the run, or 50)"
+        "--episodes", type=COUNT, help="number of episodes (default: the run's, or 50 if unknown)"
     )
     protocol.add_argument(
         "--seed",
         type=SEED,
-        help="seed of initial states and policy noise (default: as in the run, or 0)",
+        help="seed of initial states and policy noise (default: the run's, or 0 if unknown)",
     )
     fitted = parser.add_argument_group("without episodes")
     fitted.add_argument(

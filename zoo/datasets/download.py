@@ -104,7 +104,7 @@ def _download_file(file: Path, spec: DatasetSpec) -> None:
             return
     raise UsageError(
         f"{'; '.join(dict.fromkeys(problems))}; try again (interrupted downloads resume), put the file at {file}, or "
-        "pass other data with `--dataset PATH`"
+        "train on other data with `--dataset PATH`"
     )
 
 

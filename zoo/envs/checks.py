@@ -146,7 +146,7 @@ def _describe(space: spaces.Space[Any]) -> str:
 def unpack_reset(result: Any) -> tuple[Any, Info]:
     """Return the observation and the info from the result of `reset`.
 
-    :raises ReturnError: if the result has another form.
+    :raises ReturnError: if the result is not a pair of these.
     """
     if not isinstance(result, tuple) or len(result) != 2:
         raise ReturnError(f"`reset` must return (observation, info), got {_form(result)}", OLD_API)
@@ -157,7 +157,7 @@ def unpack_reset(result: Any) -> tuple[Any, Info]:
 def unpack_step(result: Any) -> tuple[Any, float, bool, bool, Info]:
     """Return the five values from the result of `step`, the reward as a float and both flags as booleans.
 
-    :raises ReturnError: if the result has another form.
+    :raises ReturnError: if the result is not a tuple of five values of these types.
     """
     if not isinstance(result, tuple) or len(result) != 5:
         raise ReturnError(

@@ -102,7 +102,7 @@ def wrap(env: gymnasium.Env[Any, Any], wrappers: Wrappers) -> gymnasium.Env[Any,
     """
     for path, kwargs in named_wrappers(wrappers):
         wrapper = import_user_object("env_wrapper", "classes", path)
-        # reject other classes, because calling them could do anything with the environment
+        # reject all other objects, because calling them could have any effect
         if not isinstance(wrapper, type) or not issubclass(wrapper, gymnasium.Wrapper):
             raise UsageError(f"`env_wrapper` must name subclasses of gymnasium.Wrapper, got {path}")
         try:

@@ -195,7 +195,7 @@ class Evaluator:
             if due:
                 rows = tuple(np.array([running[number] for number in due]).T)
                 chunks, not_finite = sampler.sample_chunks(rows, list(observations.values()))
-                diverged |= not_finite  # episodes that are running continue until they end
+                diverged |= not_finite  # their running episodes continue, but are discarded below
                 queue = [job for job in queue if job[0] not in diverged]
         totals[:, list(diverged)] = 0
         return totals
@@ -363,7 +363,7 @@ class HeldOutLosses:
         sizes = policy.noise_sizes(1, ROWS)
 
         def for_all(values: torch.Tensor) -> torch.Tensor:
-            """Return values of one replica repeated for all replicas."""
+            """Repeat the values of one replica for all replicas."""
             return values.to(policy.device).expand(policy.num_replicas, *values.shape[1:])
 
         batch = self.draw(policy).map(for_all)

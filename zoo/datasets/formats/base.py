@@ -186,7 +186,7 @@ def transitions_of(name: str, arrays: Arrays) -> Transitions:
     if actions.ndim != 2 or actions.dtype.kind != "f" or not actions.size:
         raise UsageError(
             f"{name}: `actions` must be continuous, of shape (rows, size) with at least one row, got {actions.dtype} "
-            f"of shape {actions.shape}; convert them to float32 if they are continuous"
+            f"of shape {actions.shape}; if integers stand for quantities, convert them to float32"
         )
     try:
         transitions = read_transitions(

@@ -119,7 +119,7 @@ def find_minari(source: str) -> Path:
             raise UsageError(
                 f"there is no Minari dataset {name} at {folder}, and its download failed "
                 f"({one_line(error)}); check the id with `minari list remote`, or copy the dataset to this folder from "
-                "a machine with internet"
+                "a machine with internet access"
             ) from error
     return folder
 
