@@ -183,7 +183,7 @@ class Baseline(StoredModel):
         return dict(self._recorded)
 
     def find_divergence(self) -> dict[int, str]:
-        """Return {0: message} if a parameter is NaN or infinite, otherwise {}; waits for the device."""
+        """Return {0: message} if a parameter is NaN or infinite, otherwise {}; this waits for the device."""
         return find_divergence(
             {"parameters of policy are": [p.unsqueeze(0) for p in self.policy.parameters()]}
         )

@@ -105,7 +105,7 @@ def check(
                 result = _counts(data.transitions)
     elif action_range:
         raise UsageError(
-            "`--action-range` needs `--env`, because it is mapped to the environment's action bounds"
+            "`--action-range` needs `--env`, because the range is mapped to the environment's action bounds"
         )
     else:
         with _recording(findings):

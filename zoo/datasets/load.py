@@ -77,7 +77,8 @@ def load_dataset(
             check_headers(path, name.spec)
             digest, arrays = read_arrays(path, name.spec)
         rewards, masks = relabel(arrays, env)
-    # OGBench's reward is 0 only for success; otherwise -1 in mazes, minus the number of open sub-goals elsewhere
+    # OGBench's reward is 0 only for success; otherwise it is -1 in mazes, and minus the number of open sub-goals
+    # in manipulation
     if sparse:
         rewards = np.where(rewards != 0.0, np.float32(-1.0), np.float32(0.0))
     # `read_arrays` has checked the arrays, so `compact_transitions` need not check them again.

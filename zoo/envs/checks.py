@@ -272,7 +272,7 @@ def _read_flag(name: str, flag: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    """Return whether a value is one real number; an array of one number is not."""
+    """Return whether a value is one real number; an array is one only if its shape is ()."""
     if isinstance(value, np.ndarray):
         return value.shape == () and value.dtype.kind in "fiub"
     return isinstance(value, int | float | np.bool_ | np.integer | np.floating)
@@ -361,7 +361,7 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, Info]:
-        """Start an episode determined by the seed and the actions; without a seed, ``np_random`` determines it."""
+        """Start an episode that the seed (without one, ``np_random``) and the actions determine."""
         entropy = seed
         if entropy is None:
             entropy = int(self.env.np_random.integers(2**63))
@@ -406,7 +406,7 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
             ) from error
 
     def _select(self, info: Info) -> Info:
-        """Return the part of an info that is kept, with success under both names."""
+        """Return the part of an info that is kept, with ``success`` and ``is_success`` if success is reported."""
         success = read_success(info)
         selected = {}
         # Omit `episode`, because SB3 itself writes and reads the totals of finished episodes under this key.

@@ -51,7 +51,7 @@ class Dataset:
 
     @property
     def transitions(self) -> Transitions:
-        """The content of a dataset in one file.
+        """The transitions of a dataset that has only one file.
 
         :raises UsageError: if the dataset has several files.
         """
