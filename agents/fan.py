@@ -81,13 +81,13 @@ class FAN(Method):
         above=0,
         below=1,
         search=linear_range(0.5, 0.99),
-        doc="Expectile kappa of the critic without noise.",
+        doc="Expectile kappa of Q, the critic without noise as an input.",
     )
     ensemble_size: int = setting(default=2)
     rho: float = setting(default=0.0, reference="z_agg")
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return critics with and without noise, behaviour flow and one-step policy."""
+        """Return critics with and without noise as an input, behaviour flow and one-step policy."""
         return {
             # inputs: an action chunk and noise of the same shape
             "noise_critic": critic(width=lambda actions: 2 * actions),

@@ -40,7 +40,7 @@ class GFP(FQL):
 
     Source: Tiofack et al., arXiv 2512.03973, and the authors' code (github.com/Simple-Robotics/guided-flow-policy,
     ``agents/gfp.py``). Differs in: action chunks; the flow time is not embedded; with ``target="mean"`` the flow is
-    sampled at the next state, as in the paper, whereas the settings of the authors' code sample it at the current
+    sampled at the next state, as in the paper, whereas the authors' code with its settings samples it at the current
     state.
     """
 
@@ -101,8 +101,8 @@ class GFP(FQL):
         rival = value(obs, student)
         if self.rival == "smaller":
             rival = torch.minimum(rival, value(obs, teacher))
-        # from the online critics, which the policy maximises; all other values are from the target
-        # critics
+        # the scale is computed with the online critics, which the policy maximises; all other
+        # values are the target critics'
         q_size = pessimistic_value(nets.critic(obs, student), self.rho).abs().mean(1)
         scale = 1 / q_size  # lambda, (S,)
         better = (value(obs, batch.actions) - rival) * scale.unsqueeze(1)

@@ -101,7 +101,7 @@ class IDQL(Method):
         return {"action": normal(), "denoise": normal("KBD")}
 
     def noise(self) -> dict[str, Draw]:
-        """Return the noise and steps of the denoising loss."""
+        """Return the noise and diffusion steps of the denoising loss."""
         return {"diffusion_t": integers(), "diffusion_eps": normal()}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:

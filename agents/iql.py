@@ -44,8 +44,8 @@ class IQL(Method):
     .. math:: L = \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + \sum_j \mathbb{E}\,(Q_j(s, a) - R - \gamma^H M V(s'))^2
         - \mathbb{E}\,\min(e^{\alpha A}, 100)\,\log\pi(a|s), \qquad u = Q'_{min}(s, a) - V(s),\quad A = Q_{min} - V
 
-    The policy's standard deviation is 1. With ``actor_loss="ddpgbc"``, the policy's mean maximises Q divided by the
-    mean absolute value of Q, and alpha is the weight of behaviour cloning.
+    In the loss, the policy's standard deviation is 1. With ``actor_loss="ddpgbc"``, the policy's mean maximises Q
+    divided by the mean absolute value of Q, and alpha is the weight of behaviour cloning.
 
     Source: Kostrikov, Nair and Levine, Implicit Q-Learning, arXiv 2110.06169, in the form of Flow Q-Learning, arXiv
     2502.02538, whose code is github.com/seohongpark/fql (``agents/iql.py``). Differs in: action chunks; online

@@ -445,7 +445,7 @@ def _file_of(method: type[Any]) -> Path | None:
 
 
 def _installed() -> dict[str, str]:
-    """Return the ids of algorithms from installed packages, by ``"package.module:Class"``."""
+    """Return ``"package.module:Class"`` -> id, for algorithms from installed packages."""
     return {point.value: id for id, point in _plugins().items()}
 
 

@@ -30,7 +30,8 @@ class TRQAM(AdjointMatching):
     changes by at most eta epsilon per update.
 
     Source: Dong et al., Trust Region Q Adjoint Matching, arXiv 2605.27079. As in the authors' code, the behaviour flow
-    is trained after pretraining too (``freeze_base`` stops this). During pretraining, the behaviour flow acts.
+    is also trained after pretraining (``freeze_base`` stops this). During pretraining, the fine-tuned flow stays a copy
+    of the behaviour flow.
     """
 
     kl_budget: float = setting(

@@ -41,7 +41,7 @@ class Purpose(IntEnum):
     ENVIRONMENT = 11  # randomness outside an environment's generator, with the seed of its reset
     EVALUATION_START = 12  # resets: episode; features and bootstrap of off-policy estimates: 0
     EVALUATION_NOISE = 13  # actions: the replica's seed, episode; off-policy estimates: repetition
-    TRIALS = 17  # sampler of a tuning study, shared by all seeds: call
+    TRIALS = 17  # sampler of a tuning study, shared by all seeds: number of the call
     CHECKS = 21  # dummy data of checks: number of the check
     PREDICTION = 22  # noise of `predict`
     FIXED_CANDIDATES = 23  # candidates in deterministic mode, the same for all seeds

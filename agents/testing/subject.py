@@ -157,7 +157,7 @@ class Subject:
 
     @cached_property
     def findings(self) -> dict[str, list[str]]:
-        """Mistakes in the hooks by kind, found with action chunks before any training."""
+        """Kind -> mistakes in the hooks; found with action chunks, before any training."""
         return find_habits(*self.example())
 
     @property

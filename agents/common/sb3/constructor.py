@@ -109,7 +109,7 @@ EXTRA_ARGUMENTS = (
 
 
 class Arguments(Configurable):
-    """Constructor arguments besides the settings of the method.
+    """Constructor arguments other than the method's settings.
 
     >>> space = gymnasium.spaces.Box(-1, 1, (3,))
     >>> model = agents.QAM("MlpPolicy", None, observation_space=space, action_space=space, seeds=[0, 1], net_arch=[32])

@@ -329,7 +329,7 @@ class DivergedError(FloatingPointError):
 
 
 class OneReplica(nn.Module):
-    """Wrapper that removes the leading axis S of a network with one replica.
+    """Wrapper of a network with one replica, whose inputs and output then lack the leading axis S.
 
     :param network: network with inputs and output (1, ...).
     """

@@ -263,7 +263,7 @@ class FlowPolicy(ActingPolicy):
         def select_replica(value: Tensor) -> Tensor:
             if is_stacked and value.ndim:
                 value = value[index : index + 1]
-            return value.clone()  # without copies, both optimisers would share these tensors
+            return value.clone()  # else the new optimiser would change this policy's tensors
 
         state = self.state_dict()
         for name, value in state.items():
