@@ -42,7 +42,7 @@ def _even(name: str, value: object) -> int:
 
 
 class DAC(Method):
-    r"""A diffusion policy is cloned from the data while its noise prediction is pushed against the gradient of Q.
+    r"""A diffusion policy is cloned from the data while its noise prediction is pushed along Q's negative gradient.
 
     At noisy dataset actions :math:`x_t`, with :math:`g = \nabla_x \bar Q'(s, x_t)`:
 

@@ -1,4 +1,4 @@
-"""DriftQL: drift Q-learning, a one-step policy that drifts towards the data and away from its own samples."""
+"""DriftQL: drift Q-learning, a one-step policy whose samples drift towards the data and away from each other."""
 
 from __future__ import annotations
 

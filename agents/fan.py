@@ -56,7 +56,7 @@ class FAN(Method):
     """
 
     fails_by_design: ClassVar[dict[str, str]] = {
-        "values": "the TD target is reduced by `critic_anchor_weight` times the distance to the flow, so values are low"
+        "values": "the TD target is reduced by `critic_anchor_weight` times the distance to the flow, so Q is low"
     }
 
     samples_next_action = False  # the next action's noise is declared in `noise`

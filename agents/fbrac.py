@@ -1,4 +1,4 @@
-"""FBRAC: behaviour-regularised actor-critic with a flow, by backpropagation through its steps."""
+"""FBRAC: behaviour-regularised actor-critic with a flow, trained by backpropagation through the flow's steps."""
 
 from __future__ import annotations
 

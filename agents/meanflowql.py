@@ -128,7 +128,7 @@ class MeanFlowQL(Method):
         """Return the TD and mean-flow losses, the Q term, and the penalty on actions outside the bounds."""
         policy = nets.policy.at(batch.observations)
         error = (policy(*self.on_the_way(batch.actions, noise)) - targets["flow"]).square().mean(-1)
-        # a constant: the adaptive weight of large errors is smaller, but it is not differentiated
+        # the adaptive weight falls with the error, but is a constant in the loss
         weight = (error.detach() + SMALLEST).pow(self.adaptive_power - 1)
         actions = policy(noise["q_z"], 1.0)
         return {

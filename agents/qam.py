@@ -79,7 +79,9 @@ class AdjointMatching(Method):
         default=True, reference="use_target_grad", doc="Take Q's gradient from the target critics."
     )
     clip_adjoint: bool = setting(
-        default=True, reference="clip_adj", doc="Take Q's gradient through a clip to [-1, 1]."
+        default=True,
+        reference="clip_adj",
+        doc="Take Q's gradient through a clip of the actions to [-1, 1].",
     )
 
     def networks(self) -> dict[str, NetworkSpec]:

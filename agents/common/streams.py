@@ -60,7 +60,8 @@ def stream(purpose: Purpose, seeds: int | Sequence[int], *index: int) -> np.rand
     entropy: int | list[int] = integer("seed", first, at_least=0)
     words = [*index, *other_seeds]
     if other_seeds:
-        # NumPy pads a single seed to four words; the count in the fourth tells further seeds from purpose and index
+        # NumPy pads a single seed to four words with zeros; several seeds have their count in the fourth word, so
+        # that no stream of a single seed below 2^96 equals theirs
         entropy = [first, 0, 0, len(other_seeds), *other_seeds]
         words.append(first)
     for word in words:

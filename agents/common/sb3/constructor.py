@@ -50,7 +50,7 @@ POLICY_CLASSES: dict[str, tuple[type, Any]] = {
     "optimizer_class": (torch.optim.Optimizer, torch.optim),
     "features_extractor_class": (BaseFeaturesExtractor, None),
 }
-"""Policy argument that is a class -> its base class, and the module that has it by name (None: no names allowed)."""
+"""Policy argument that takes a class -> required base class, and module in which a name is looked up (or None)."""
 
 
 def with_named_classes(name: str, value: Any) -> dict[str, Any] | None:

@@ -156,7 +156,7 @@ def calling(method: Method, hook: str) -> Iterator[None]:
 def require(
     label: str, value: Any, shape: tuple[int, ...] | None = None, meaning: str = ""
 ) -> None:
-    """Raise an error if a tensor has NaN or infinity, or if a shape is given and the value is no tensor of it."""
+    """Raise an error for a tensor with NaN or infinity and, given a shape, for all but tensors of this shape."""
     if shape is not None and (not isinstance(value, Tensor) or tuple(value.shape) != shape):
         received = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise AgentError(f"must give {label} of shape {shape} here, {meaning}; got {received}")

@@ -24,7 +24,7 @@ from agents.common.streams import Purpose, torch_generator
 MAX_MISMATCHES = 3
 """Largest number of differences between two networks that a message lists."""
 SAMPLED_ROWS, CALLED_ROWS = 256, 64
-"""Numbers of rows: of those compared with the dataset, and of those in the test calls before training."""
+"""Number of rows compared with the dataset, and number of rows in the test calls before training."""
 
 
 # -- a custom network --------------------------------------------------------------------------------------------------
