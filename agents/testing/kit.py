@@ -289,7 +289,7 @@ def check_resuming(subject: Subject, number: int) -> str:
 
 State = Literal["holds", "fails", "fails by design", "does not apply", "skipped", "not tried"]
 CheckFunction = Callable[[Subject, int], str]
-"""Takes a seed for weights and batches; returns the measurement or raises an error."""
+"""Takes the subject and a seed for weights and batches; returns the measurement or raises an error."""
 HABITS = ("networks", "gradients", "masks", "noise", "purity", "bounds", "replicas")
 CHECKS: dict[str, CheckFunction] = {
     "hooks": check_hooks,

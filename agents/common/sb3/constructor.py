@@ -210,7 +210,7 @@ def read_arguments(
         raise TypeError(f"{kind.__name__}() takes at most {len(in_order) + 2} positional arguments")
     settings = {**dict(zip(in_order, positional, strict=False)), **named}
     kind.refuse_unknown(settings.keys(), also=Arguments.declared())
-    # all other names are settings of the method
+    # the names that remain in `settings` are the method's
     names = Arguments.declared().keys() & settings.keys()
     arguments = Arguments(**{name: settings.pop(name) for name in names})
     if arguments.seed is not None and arguments.seeds is not None:

@@ -141,7 +141,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         return getattr(self.method, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Assign settings shared with SB3 to the method; raise for its other settings, assigned only on the method."""
+        """Assign settings shared with SB3 to the method; raise for other settings, assigned as `model.method.NAME`."""
         declaration = self.method_class.declared().get(name)
         if declaration is None:
             super().__setattr__(name, value)
