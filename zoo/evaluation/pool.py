@@ -100,8 +100,8 @@ def count_environments(spec: EnvSpec, episodes: int) -> int:
 class EnvPool:
     """Environments in child processes, at most one process per CPU core; environments are created in the background.
 
-    The parent process does not step environments, so no environment can block it. Once every process has answered, it
-    samples chunks for all environments. If a process dies or hangs, the evaluation fails.
+    The parent process does not step environments, so no environment can block it. Once every process has answered,
+    the parent samples chunks for all environments. If a process dies or hangs, the evaluation fails.
 
     :param check_in: called repeatedly while waiting; an exception from it ends the wait.
     """

@@ -46,11 +46,11 @@ def performance_profiles(
     """
 
     def statistic(*blocks: Array) -> Array:
-        # the same as `rliable.library.score_distributions`, but without a loop over thresholds
+        # equals `rliable.library.score_distributions`, but has no loop over thresholds
         tasks = sum(block.shape[1] for block in blocks)
         fractions = np.zeros(len(thresholds) * blocks[0].shape[2])
         for block in blocks:
-            # sort once, then find all thresholds by bisection
+            # sort each method's runs once, then find all thresholds by bisection
             runs = np.sort(_runs_of(block), axis=0)
             counts = [np.searchsorted(column, thresholds, "right") for column in runs.T]
             fractions += block.shape[1] / tasks * (1 - np.concatenate(counts) / len(runs))

@@ -76,7 +76,7 @@ class ComparedMethod:
 
     :param algorithm: the algorithm's published name, or its id.
     :param source: `OWN_RUNS` or the name of a published set.
-    :param protocols: environment (user's runs) or domain (published) -> fields of `zoo.runs.read.PROTOCOL`.
+    :param protocols: environment (user's runs) or domain (published) -> fields of `zoo.runs.protocol.PROTOCOL`.
     :param departures: environment -> setting -> its value in the user's runs and in their profile's protocol.
     :param scoring: how a run is scored; None if its last evaluation is the score.
     :param tallies: environment -> tally of the user's runs.

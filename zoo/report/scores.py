@@ -204,7 +204,7 @@ class PublishedSet:
     """A set of published scores, with the fields of its entry in ``sets.yml``.
 
     :param suite: name of its list of tasks.
-    :param protocol: fields of `zoo.runs.read.PROTOCOL` that hold for most domains.
+    :param protocol: protocol of most domains, fields of `zoo.runs.protocol.PROTOCOL`.
     :param scoring: how a run is scored; None if its last evaluation is the score.
     :param domains: domain -> the fields that differ from ``protocol``.
     :param methods: method -> the fields that differ from ``protocol``; the key ``domains`` contains domain -> the
@@ -227,7 +227,7 @@ class PublishedSet:
     equal_settings: dict[str, dict[str, list[str]]] = field(default_factory=dict)
 
     def protocol_of(self, method: str, domain: str) -> dict[str, Any]:
-        """Return the protocol of a method on a domain, fields of `zoo.runs.read.PROTOCOL`; None for unstated fields."""
+        """Return the protocol of a method on a domain, fields of `zoo.runs.protocol.PROTOCOL`, None if unstated."""
         protocol = self.protocol | self.domains.get(domain, {})
         protocol |= self.methods.get(method, {})
         protocol |= protocol.pop("domains", {}).get(domain, {})
