@@ -72,7 +72,7 @@ class BAM(AdjointMatching):
         # nothing is detached: the gradient goes through the whole rollout
         for i in range(self.flow_steps - 1):
             base, velocity = prior(x, i * h), fine_tuned(x, i * h)
-            # the cost is half the squared control, which is 2 / sigma times the velocities' difference
+            # the cost is half the squared control; the control is 2 / sigma times the velocity difference
             weight = 2 / memoryless_variance(i, self.flow_steps)
             cost = cost + weight * (velocity - base).square().sum(-1)
             x = memoryless_step(x, velocity, noise["am_eps"][:, i], i, self.flow_steps)

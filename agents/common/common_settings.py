@@ -55,7 +55,7 @@ class LearningRateSchedule:
         """Return the learning rate for the remaining fraction of the phase, from 1 to 0."""
         if callable(self.start):
             return float(self.start(remaining))
-        # negative if a phase exceeds its planned steps, since environments step together
+        # `remaining` is negative if a phase exceeds its steps, since environments step together
         return DECAYS[self.decay](self.start, 1 - max(remaining, 0.0))
 
 

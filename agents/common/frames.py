@@ -61,8 +61,8 @@ class FrameStack(gymnasium.Wrapper[Array, Array, Array, Array]):
         space = env.observation_space
         if not isinstance(space, spaces.Box) or not is_image(space):
             raise ValueError(
-                f"`frame_stack` needs images, uint8 from 0 to 255 of shape (H, W, C) or (C, H, W), got {space}; leave "
-                "it 1"
+                f"`frame_stack` needs images, uint8 from 0 to 255 of shape (H, W, C) or (C, H, W), got {space}; set "
+                "it to 1"
             )
         self._axis = channel_axis(space.shape)
         self._channels = space.shape[self._axis]

@@ -108,7 +108,7 @@ def write_archive(members: Mapping[str, bytes]) -> bytes:
             # without a date, so that equal models give equal files
             archive.writestr(zipfile.ZipInfo(name), content)
         archive.comment = CHECKSUM + bytes(_DIGITS)
-    # an archive ends with its comment
+    # the archive ends with its comment, and the comment with the place of the digest
     content = file.getvalue()[:-_DIGITS]
     return content + hashlib.sha256(content).hexdigest().encode()
 

@@ -66,7 +66,7 @@ class Normalization:
         """Return a copy of the current statistics and options of an environment."""
         values = {name: getattr(env, name) for name in (*OPTIONS, "ret_rms")}
         values["obs_rms"] = env.obs_rms if env.norm_obs else None
-        # the environment continues to update its statistics
+        # copied, since the environment continues to update its statistics
         return cls(**copy.deepcopy(values))
 
     def copy_to(self, env: VecNormalize) -> None:
@@ -84,7 +84,7 @@ class Normalization:
     def _normalized(self, key: str, values: NDArray[Any]) -> NDArray[Any]:
         """Normalise one part of an observation; the key is empty outside Dict spaces."""
         mean, std, clip = self._scale_of(key)
-        # without normalisation, the dtype is unchanged too
+        # a part that is not normalised keeps its dtype
         if np.isinf(clip):
             return values
         return np.clip((values - mean) / std, -clip, clip).astype(np.float32)
@@ -167,7 +167,9 @@ def normalized_as_saved(env: VecEnv, values: Mapping[str, Any]) -> VecEnv:
     normalizer = unwrap_vec_normalize(env)
     if normalizer is None:
         normalizer = env = VecNormalize(env, **{name: values[name] for name in OPTIONS})
-    if normalizer.ret_rms.count >= 1:  # starts at 1e-4; every step adds the number of environments
+    if (
+        normalizer.ret_rms.count >= 1
+    ):  # a new count is 1e-4; every step adds the number of environments
         return env
     Normalization(**values).copy_to(normalizer)
     return env

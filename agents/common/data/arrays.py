@@ -38,11 +38,11 @@ ROW_DTYPES = {
     "actions": torch.float32,
     "rewards": torch.float32,
     "masks": torch.bool,
-    "dones": torch.bool,  # whether a trajectory ends
+    "dones": torch.bool,  # whether a trajectory ends in the row
     "next_row": torch.int32,
 }
 """Name -> dtype of each tensor of the replay buffer that has a row for each transition."""
-# actions out of bounds by at most this share of half their range are clipped
+# actions are clipped if they are out of bounds by at most this share of half the action range
 ROUNDING = 1e-5
 # number of rows that are checked or written together, so that temporary arrays stay small
 PIECE_ROWS = 1 << 16

@@ -107,7 +107,7 @@ class ShardLoader:
         self.tail = tail
         self.active: int | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="next-shard")
-        self._prefetched: dict[int, Future[dict[str, Tensor]]] = {}  # at most one part, by index
+        self._prefetched: dict[int, Future[dict[str, Tensor]]] = {}  # at most one entry
 
     def load(self, index: int) -> dict[str, Tensor]:
         """Return a part in the buffer's format, and start reading the next one.
@@ -134,7 +134,7 @@ class ShardLoader:
         shapes["final_observations"] = len(part.final_observations), size
         dtypes = {**ROW_DTYPES, "final_observations": torch.float32}
         tensors = {}
-        # the other arrays have one number per row
+        # tensors without an entry in `shapes` have one number per row
         for name, dtype in dtypes.items():
             tensors[name] = torch.empty(shapes.get(name, (rows,)), dtype=dtype)
         part.write(tensors, self.action_range, self.tail)

@@ -139,7 +139,7 @@ def compiled(losses: Evaluate) -> Evaluate:
     :return: the compiled function.
     """
 
-    @functools.cache  # at the first evaluation, since importing the compiler takes seconds
+    @functools.cache  # compiled at the first evaluation: importing the compiler takes seconds
     def program() -> Evaluate:
         # the compiler counts its compilations of these losses for all models of the process, and
         # gives up at eight
@@ -192,7 +192,7 @@ def capture(
         for generator in generators:
             graph.register_generator_state(generator)
         cause: BaseException | None = None
-        # a graph's default stream is on the first device used
+        # by default, a graph uses a stream on the device that was used first
         side_stream = torch.cuda.Stream(device)
         try:
             # other threads may use the device meanwhile

@@ -447,7 +447,7 @@ def clip_gradients(gradients: list[Tensor], groups: ClipGroups, replicas: int) -
     norms = []
     for bound, indices in groups:
         group = [gradients[index] for index in indices]
-        # one kernel scales many tensors, but all by the same factor
+        # one kernel scales many tensors, but by a single factor, so each replica needs a call
         by_replica = [tuple(group)]
         if replicas > 1:
             by_replica = list(zip(*map(torch.unbind, group), strict=True))

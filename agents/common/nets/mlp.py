@@ -79,7 +79,7 @@ def gelu(x: Tensor) -> Tensor:
     if torch.compiler.is_compiling():
         # fused by the compiler; a sigmoid takes half the time of a tanh
         return x * torch.sigmoid(GELU_SLOPE * x * (1 + GELU_CUBIC * x * x))
-    # with gradients, PyTorch's GELU is better: it stores only x
+    # if gradients are recorded, PyTorch's GELU is better: it stores only x
     is_recorded = torch.is_grad_enabled()
     if x.is_cpu and x.dtype == torch.float32 and x.numel() >= LARGE and not is_recorded:
         slope = torch.addcmul(SLOPE, x, x, value=GELU_CUBIC * GELU_SLOPE)

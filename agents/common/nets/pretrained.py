@@ -130,7 +130,7 @@ class PretrainedFlow:
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the module's weights and conventions."""
-        # the same weights with other conventions are a different flow
+        # conventions too, since they change the flow of the same weights
         digest = hashlib.sha256(repr(self.conventions()).encode())
         for name, value in self.module.state_dict().items():
             digest.update(name.encode())

@@ -179,8 +179,8 @@ class ActingPolicy(BasePolicy):
         actions = np.asarray(action).reshape(-1, *self.action_space.shape)
         if len(actions) != len(rows) * self.chunk_length:
             raise ValueError(
-                f"expected {self.chunk_length} actions for each of {len(rows)} observations, as `horizon_length` is "
-                f"{self.method.horizon_length}, got {len(actions)} in total"
+                f"expected a chunk of {self.chunk_length} actions for each of {len(rows)} observations, got "
+                f"{len(actions)} actions in total"
             )
         chunks = self.scale_action(actions).reshape(len(rows), -1).astype(np.float32)
         inputs = []
