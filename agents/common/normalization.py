@@ -83,20 +83,21 @@ class Normalization:
 
     def _normalized(self, key: str, values: NDArray[Any]) -> NDArray[Any]:
         """Normalise one part of an observation; the key is empty outside Dict spaces."""
+        if self._statistics_of(key) is None:
+            return values  # with its own dtype
         mean, std, clip = self._scale_of(key)
-        # a part that is not normalised keeps its dtype
-        if np.isinf(clip):
-            return values
         return np.clip((values - mean) / std, -clip, clip).astype(np.float32)
 
     def _scale_of(self, key: str) -> tuple[Any, Any, float]:
         """Return mean, standard deviation and clipping bound of one part; 0, 1 and infinity if it is not normalised."""
-        statistics: Any = self.obs_rms
-        if isinstance(statistics, dict):
-            statistics = statistics.get(key)
+        statistics = self._statistics_of(key)
         if statistics is None:
             return 0.0, 1.0, np.inf
         return statistics.mean, np.sqrt(statistics.var + self.epsilon), self.clip_obs
+
+    def _statistics_of(self, key: str) -> RunningMeanStd | None:
+        """Return the statistics of one part; None if it is not normalised."""
+        return self.obs_rms.get(key) if isinstance(self.obs_rms, dict) else self.obs_rms
 
     def columns(self, layout: ObservationLayout) -> Tensor:
         """Return mean, standard deviation and clipping bound of each column of a row, float64 (3, O)."""

@@ -35,7 +35,6 @@ from agents.testing.subject import (
     GAMMA,
     MODE,
     ROWS,
-    SIZES,
     SLOPE,
     STATES,
     NotApplicable,
@@ -213,7 +212,8 @@ def _sample(model: FlowAlgorithm, state: int) -> NDArray[Any]:
 
 def check_phases(subject: Subject, number: int) -> str:
     """Check training offline, then online, with single actions, 5-step returns, and chunks of five."""
-    for sizes in subject.accepted_sizes():
+    accepted = subject.accepted_sizes()
+    for sizes in accepted:
         model = subject.make_model(**sizes)
         start = copy.deepcopy(model.policy.state_dict())
         # 30 updates, since a network may be trained only at every N-th update
@@ -225,7 +225,7 @@ def check_phases(subject: Subject, number: int) -> str:
         circumstances = f"after {model._n_updates} updates with {sizes}"
         _require_finite(model._last_info, circumstances)
         _require_finite(model.policy.state_dict(), circumstances)
-    return f"{model._n_updates} updates with each of {len(SIZES)} sizes of chunks and returns"
+    return f"{model._n_updates} updates with each of {len(accepted)} sizes of chunks and returns"
 
 
 def first_difference(tensors: Tensors, model: FlowAlgorithm) -> str | None:

@@ -78,6 +78,13 @@ def test_without_an_environment_the_statistics_are_at_hand(trained, file):
     assert tiny_model().normalization is None
 
 
+def test_observations_are_normalised_without_a_bound(tmp_path):
+    env = VecNormalize(vector(), clip_obs=np.inf)
+    tiny_model(env=env, horizon_length=1, learning_starts=5).learn(10).save(tmp_path / "model.zip")
+    normalization = agents.load(tmp_path / "model.zip").normalization
+    assert_array_equal(normalization.observations(OBSERVATIONS), env.normalize_obs(OBSERVATIONS))
+
+
 def test_a_policy_for_acting_takes_raw_observations(trained, file, tmp_path):
     agents.load(file).save_policy(tmp_path / "policy.safetensors")
     policy = agents.load_policy(tmp_path / "policy.safetensors")

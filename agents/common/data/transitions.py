@@ -375,7 +375,7 @@ class TransitionStore(BaseBuffer):
         wrong = [name for name, shape in shapes.items() if arrays[name].shape != shape]
         if wrong or extra < 0 or description["pos"] >= self.buffer_size:
             self.buffer_size = own_size
-            raise ValueError(f"the arrays {', '.join(wrong)} have other sizes than described")
+            raise ValueError(f"sizes differ from their description: {', '.join(wrong) or 'pos'}")
         self._allocate(rows, extra)
         for name, tensor in self.tensors().items():
             tensor.copy_(torch.from_numpy(arrays[name]))
