@@ -47,6 +47,14 @@ def test_check_reports_what_is_broken(call, tmp_path):
         assert array in row["message"]
 
 
+def test_commands_refuse_an_unknown_name_as_such(refusal, tmp_path):
+    assert "unknown dataset `nonsense`" in refusal(main, *"convert nonsense -o x.npz".split())
+    assert "unknown dataset `nonsense`" in refusal(
+        main, *"check nonsense --env Pendulum-v1".split()
+    )
+    assert f"{NAME} is OGBench's" in refusal(main, "convert", NAME, "-o", tmp_path / "x.npz")
+
+
 # -- datasets of several files ----------------------------------------------------------------------------------------
 
 

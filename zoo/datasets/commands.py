@@ -56,9 +56,8 @@ def convert(name: str, folder: Folder, path: Path, reward_from: str | None) -> R
     """
     source = _source_of(name, folder)
     if not is_custom(source):
-        raise UsageError(
-            f"{name} is in OGBench's format already; only datasets in other formats can be converted"
-        )
+        parse_name(source)
+        raise UsageError(f"{name} is OGBench's; `zoo dataset convert` is for data of other sources")
     content = read_source(source, reward_from)
     write_set(path, content)
     recorded_in = metadata_of(source).environment
@@ -83,11 +82,12 @@ def check(
     result: Result = {}
     source = _source_of(name, folder)
     if not is_custom(source):
+        spec = parse_name(source).spec
         if env or env_kwargs or gym_packages or action_range or reward_from:
             raise UsageError(
                 f"OGBench's {name} takes only --dataset-dir; other flags are for your data"
             )
-        result["files"] = _check_ogbench(parse_name(source).spec, folder, findings)
+        result["files"] = _check_ogbench(spec, folder, findings)
     elif name in TASKS or env is not None:
         # import what training imports, so that the same environments are registered
         import_environments(gym_packages)
