@@ -48,10 +48,8 @@ def test_check_reports_what_is_broken(call, tmp_path):
 
 
 def test_commands_refuse_an_unknown_name_as_such(refusal, tmp_path):
-    assert "unknown dataset `nonsense`" in refusal(main, *"convert nonsense -o x.npz".split())
-    assert "unknown dataset `nonsense`" in refusal(
-        main, *"check nonsense --env Pendulum-v1".split()
-    )
+    for words in ("convert nonsense -o x.npz", "check nonsense --env Pendulum-v1"):
+        assert "unknown dataset `nonsense`" in refusal(main, *words.split())
     assert f"{NAME} is OGBench's" in refusal(main, "convert", NAME, "-o", tmp_path / "x.npz")
 
 
