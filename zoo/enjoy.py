@@ -22,7 +22,7 @@ PURPOSE = """Watch an agent in the environment of its run, under the protocol of
 policy noise are those of the first episodes in the run's evaluations.
 
 --video records the episodes, rendered with EGL, OSMesa or a screen, whichever works. Without --video the environment
-opens a window if there is a screen. Without a screen the program only runs the episodes."""
+opens a window if there is a screen. Without a screen, zoo enjoy only runs the episodes."""
 DEFAULT_EPISODES = 5
 
 
@@ -51,7 +51,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     check_agent(args)
     can_draw = True
     why_not_shown = None
-    # this must precede any import of MuJoCo, which chooses its renderer when it is imported
+    # MuJoCo chooses its renderer when it is imported, so no import of MuJoCo may precede this block
     if args.video is not None:
         from zoo.evaluation.video import check_video
 

@@ -16,9 +16,9 @@ from zoo.terminal.cli import as_program
 from zoo.terminal.messages import log
 from zoo.terminal.parser import Parser
 
-PURPOSE = """Upload an agent to the Hugging Face hub: its policy (safetensors), settings and a model card. For the
-score on the card, the policy is first evaluated under the protocol of its run, unless its file contains a score. zoo
-enjoy, evaluate and export load the uploaded agent with `--from-hub`."""
+PURPOSE = """Upload an agent to the Hugging Face hub: its policy (safetensors), settings and a model card. Unless the
+policy's file contains a score, the policy is evaluated before the upload, under the protocol of its run. zoo enjoy,
+evaluate and export load the uploaded agent with `--from-hub`."""
 
 
 def make_parser() -> Parser:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 Time = Tensor | float
-"""Flow times: a number, a tensor that broadcasts to (S, B, 1), or a tensor (K, 1, 1) for K states of every row."""
+"""Flow times: a number, a tensor that broadcasts to (S, B, 1), or a tensor (K, 1, 1) for K flow states per row."""
 Velocity = Callable[[Tensor, Time], Tensor]
 """A velocity field at fixed observations: (x, t) -> velocity, of the shape of x."""
 
@@ -29,7 +29,7 @@ class Batch:
     :param valid: 1 if the sequence stays inside its trajectory, else 0, (S, B). Sequences with 0 contain actions of the
         next trajectory, so losses on actions, rewards or discounts are weighted by ``valid``. With
         ``shorten_returns`` all entries are 1.
-    :param steps_valid: 1 for each action of the chunk in the same trajectory as the first, else 0, (S, B, H), or
+    :param steps_valid: 1 for each action of the chunk in the same trajectory as the first action, else 0, (S, B, H), or
         (S, B, 1) without chunking.
     :param updates: number of previous updates, equal for all replicas, (S,).
     :param step_observations: state before each action of the chunk, (S, B, C, O), with C steps as in ``steps_valid``;
@@ -49,13 +49,13 @@ class Batch:
     step_next_observations: Tensor | None = None
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors that are present, by name."""
+        """Return name -> tensor, without fields that are None."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
     @property
     def action_valid(self) -> Tensor:
         """`steps_valid` for every coordinate, (S, B, D), to mask the part of a chunk beyond a trajectory end."""
-        # without chunking both tensors have one step
+        # without chunking, `actions` and `steps_valid` have one step
         action_size = self.actions.shape[-1] // self.steps_valid.shape[-1]
         return self.steps_valid.repeat_interleave(action_size, -1)
 

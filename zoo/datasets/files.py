@@ -150,7 +150,7 @@ def recorded_sha256(path: Path) -> str | None:
 def recorded_origin(path: Path, otherwise: str | None = None) -> dict[str, Any]:
     """Return the ``mujoco`` version and the ``seed`` with which a file was generated, as far as recorded.
 
-    :param otherwise: MuJoCo version to assume for a file without a record.
+    :param otherwise: MuJoCo version to assume for a file without a checksum file.
     """
     try:
         text = read_text(checksum_file(path))

@@ -45,7 +45,7 @@ ROBOMIMIC = {
     for name, (domain, _, steps) in zip(SCENES, _ROBOMIMIC, strict=True)
 }
 OBSERVATIONS = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos", "object")
-"""Parts of an observation in this order, by their names in robomimic's files."""
+"""Parts of an observation, in order, by their names in robomimic's files."""
 
 # hide robosuite's messages at import about missing optional packages and about the files it reads
 logging.getLogger("robosuite_logs").addFilter(lambda record: record.levelno >= logging.ERROR)

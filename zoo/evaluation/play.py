@@ -55,7 +55,7 @@ def score_of(results: EpisodeResults) -> Score:
 
 
 def describe(agent: Agent, results: EpisodeResults, score: Score) -> dict[str, Any]:
-    """Return results and score as the JSON object that programs print."""
+    """Return results and score as the JSON object that `zoo evaluate` and `zoo enjoy` print."""
     return {
         "algo": agent.algo,
         "env": agent.env,
@@ -87,7 +87,7 @@ def describe_episodes(results: EpisodeResults) -> list[str]:
 def show(agent: Agent) -> EpisodeResults:
     """Run an agent's episodes in the window of its environment.
 
-    :raises UsageError: if the environment has no window.
+    :raises UsageError: if the environment has no window, or the policy observes images.
     """
     with _drawn_env(agent) as env:
         has_window = "human" in env.metadata.get("render_modes", ())

@@ -43,7 +43,7 @@ from zoo.terminal.errors import EnvironmentFault, UsageError
 MAX_MAZES = 64
 MIN_SCENES = 8
 SIMULATORS = ("gymnasium", "gymnasium_robotics", "ogbench", "zoo")
-"""Packages of environments; if one contains the entry point, its module is imported before processes are forked."""
+"""Packages of environments whose entry points are imported before processes are forked."""
 
 POLL_SECONDS = 0.25
 """Longest interval between two calls of `check_in` while waiting for answers."""
@@ -135,7 +135,8 @@ class EnvPool:
         :param numbers: environments with a running episode.
         :param chunks: actions for these environments, shape (len(numbers), H, A).
         :param openings: idle environment -> reset seed of its next episode.
-        :raises WorkerError: if an environment raised an exception, or its process died or hung.
+        :raises WorkerError: if a process died or hung, or an environment raised an exception; UsageError and
+            EnvironmentFault are raised unchanged.
         """
         n_workers = len(self._workers)
         asked = []
@@ -186,7 +187,7 @@ class Worker:
     def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], numbers: range) -> None:
         self._name = spec.id
         entry_point = spec.entry_point if isinstance(spec.entry_point, str) else ""
-        # fork a server that has imported these modules; forking this process, which has threads, could hang
+        # fork workers from a server that has imported modules; forks of this process, which has threads, could hang
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(modules_to_preload(entry_point))
         self.connection, child_end = context.Pipe()

@@ -119,7 +119,7 @@ def leave_to_parent(*signals: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent has ended, even if it is still working."""
+    """End this process when its parent has ended, even if this process is still working."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     multiprocessing.connection.wait([parent.sentinel])

@@ -158,7 +158,7 @@ class RunFolder:
     def read_status(self) -> dict[str, Any]:
         """Return the content of ``status.json``; its ``state`` is one of `STATES`.
 
-        :raises UnreadableRun: if the file cannot be read or lacks an entry.
+        :raises UnreadableRun: if the file cannot be read, lacks an entry or has a wrong value.
         """
         # defaults of optional entries
         status: dict[str, Any] = {"pretraining_step": 0, "reason": "", **_read_json(self.status)}
@@ -266,7 +266,7 @@ class RunFolder:
     def read_summary(self) -> np.ndarray:
         """Return the evaluations in the summary, as an array of dtype `EVALUATION`.
 
-        :raises UnreadableRun: if the file is damaged.
+        :raises UnreadableRun: if the file is missing or damaged.
         """
         content = _read_json(self.summary)
         with reading(self.summary):

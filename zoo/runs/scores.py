@@ -146,7 +146,7 @@ REPORTED = ScoringRule()
 """Success if the environment reports it, otherwise return."""
 
 
-# -- results that a program prints -----------------------------------------------------------------------------------
+# -- printed results --------------------------------------------------------------------------------------------------
 
 
 def result_of(
@@ -163,7 +163,7 @@ def result_of(
     :param run: folder of the run.
     :param scoring: rule of the run; with reference scores, results scored by return include the normalised return.
     :param rows: evaluations of the run, as an array of dtype `EVALUATION`.
-    :param failure: reason and step of a replica that failed while others continued.
+    :param failure: reason and step, if the run's replica failed while others continued; else None.
     """
     result: dict[str, Any] = {"run": str(run), "seed": seed}
     result |= {"success": None, "return": None, "episodes": 0, "steps": None}
@@ -200,7 +200,7 @@ def describe_evaluation(
 ) -> str:
     """Return an evaluation as one line: success rate (if success is the score), mean return and mean length.
 
-    For several seeds, the line contains the mean over all seeds and the score of each.
+    For several seeds, the line contains the mean over the seeds that finished, and the score of each.
     """
     played = np.flatnonzero(results.played).tolist()
     returns = results.returns[played]
@@ -267,7 +267,7 @@ class ScoreKind:
 
 
 def spread_digits(scores: Iterable[float]) -> int:
-    """Return the decimals needed to show the range of the scores (highest - lowest) with two significant digits.
+    """Return the number of decimals that show the range of the scores (highest - lowest) with two significant digits.
 
     Equal scores are shown with two significant digits. NaN and infinity are ignored.
     """

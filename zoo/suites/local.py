@@ -52,7 +52,7 @@ def run_locally(jobs: Sequence[Job], workers: int | None, device: str) -> None:
 
     :param workers: number of parallel jobs; None: one per GPU or, without GPUs, one per core.
     :param device: ``--device`` of ``zoo train``.
-    :raises Interrupted: after a signal, once the runs have written checkpoints.
+    :raises Interrupted: after a signal, once the runs have stopped.
     """
     waiting = list(jobs)
     running: list[Training] = []
@@ -68,7 +68,7 @@ def run_locally(jobs: Sequence[Job], workers: int | None, device: str) -> None:
                     if lock.take(0):
                         waiting.remove(job)
                         worker = free.pop()
-                        # this program handles Ctrl-C and then sends the process a single request to stop
+                        # in a new session, Ctrl-C does not reach the job; this process asks the job to stop
                         process = job.start(lock, worker.variables, new_session=True)
                         running.append(Training(job, lock, worker, process))
                         if worker.cores:

@@ -1,4 +1,4 @@
-"""Parse command lines, and format the help texts of programs."""
+"""Parse the command lines of `zoo` commands, and format their help texts."""
 
 import argparse
 import math
@@ -118,7 +118,7 @@ ZERO_OR_MORE = Number(0)
 SEED = Number(0, MAX_SEED)
 SEED_OR_ANY = Number(-1, MAX_SEED)
 REAL = Number(is_whole=False)
-"""Argument types of all programs."""
+"""Argument types that the commands share."""
 
 
 def a_path(text: str) -> Path:

@@ -96,7 +96,7 @@ def limit_threads(nets: Networks, batch_size: int) -> None:
     if "OMP_NUM_THREADS" in os.environ or torch.get_num_threads() not in OWN_THREADS:
         return
     threads = DEFAULT_THREADS
-    # with images, the work depends on more than the number of parameters
+    # with a features extractor, the work depends on more than the number of parameters
     if not nets.with_extractor():
         largest = max((parameter.numel() for parameter in nets.parameters()), default=0)
         threads = max(1, min(threads, batch_size * largest // WORK_PER_THREAD))
@@ -105,7 +105,7 @@ def limit_threads(nets: Networks, batch_size: int) -> None:
 
 
 def first_lines(text: str) -> str:
-    """Return the first lines of an error's text; the compiler's first line alone seldom contains the cause."""
+    """Return the first two lines of an error's text; the compiler's first line alone seldom contains the cause."""
     lines = " ".join(text.split("\n")[:2])
     return textwrap.shorten(lines, 500, placeholder="...") or "no reason given"
 
@@ -192,7 +192,7 @@ def capture(
         for generator in generators:
             graph.register_generator_state(generator)
         cause: BaseException | None = None
-        # by default, a graph uses a stream on the device that was used first
+        # the default stream of captures is on the device of the process's first capture
         side_stream = torch.cuda.Stream(device)
         try:
             # other threads may use the device meanwhile
@@ -251,7 +251,7 @@ class CapturedUpdate:
 
 
 class GraphCache:
-    """Runs whole updates, and captures each kind of update once.
+    """Runs whole updates: captures each kind of update after its warm-up, then replays the capture.
 
     A replay repeats the operations of its capture on the same memory. Values that change between updates are therefore
     read from tensors at fixed addresses; anything else that changes is part of the captured update's key.

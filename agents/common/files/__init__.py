@@ -21,7 +21,7 @@ class DamagedFileError(ValueError):
     """A file is damaged or has an unexpected format.
 
     :param file: its path or name.
-    :param problem: the problem, as the end of a sentence.
+    :param problem: the problem, as text that follows a colon.
     :param remedy: advice to the user.
     """
 
@@ -44,7 +44,7 @@ def raising_damaged_file(name: str) -> Iterator[None]:
     :param name: name of the file.
     :yields: nothing.
     :raises DamagedFileError: if the content is invalid.
-    :raises OSError: if storage failed.
+    :raises OSError: if storage failed, or the file is missing.
     :raises MemoryError: if there is too little memory to read the file.
     """
     try:
@@ -239,7 +239,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
     :param folder: a folder with the manifest of :func:`write_manifest`.
     :return: the stored values, with ``files``.
-    :raises DamagedFileError: if there is no manifest, or if a file is missing or differs; the message names the file.
+    :raises DamagedFileError: if there is no valid manifest, or a file is missing or differs; the error names the file.
     """
     path = folder / MANIFEST
     with raising_damaged_file(str(path)):

@@ -189,8 +189,8 @@ class TrainedModel(OffPolicyAlgorithm):
     def normalization(self) -> Normalization | None:
         """Statistics of the model's `VecNormalize`, or else the saved ones; None if there are none.
 
-        ``model.predict`` expects normalised observations, as the model's environment returns them. For raw ones use
-        ``model.predict(model.normalization.observations(observation))``.
+        ``model.predict`` expects normalised observations, as the model's environment returns them. For raw
+        observations, use ``model.predict(model.normalization.observations(observation))``.
         """
         if self._vec_normalize_env is not None:
             return Normalization.of(self._vec_normalize_env)
@@ -217,7 +217,7 @@ class TrainedModel(OffPolicyAlgorithm):
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """Set the environment, wrapped in a `VecNormalize` if the model has statistics of one.
 
-        :param env: environment; if vectorised, with as many copies as the previous one.
+        :param env: environment, with as many copies as the previous one; one copy if it is not vectorised.
         :param force_reset: whether training starts with a reset.
         """
         env = self._wrap_env(env)
@@ -234,7 +234,7 @@ class TrainedModel(OffPolicyAlgorithm):
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed Python, NumPy, PyTorch, the action space and the environments' next reset.
 
-        :param seed: 0 to 2^32 - 1; None changes nothing.
+        :param seed: 0 to 2^32 - 1; None seeds nothing.
         """
         self._seed_everything([] if seed is None else [seed])
 
@@ -300,7 +300,7 @@ class TrainedModel(OffPolicyAlgorithm):
         super()._update_info_buffer(infos, dones)
 
     def replica_values(self) -> dict[str, Array]:
-        """Return per-replica values (S,) of logged means, by name; empty for a single replica."""
+        """Return the logged means of each replica: name -> values (S,); empty for a single replica."""
         values: dict[str, Array] = {}
         count = len(self.action_spaces)
         if count == 1:
@@ -329,7 +329,7 @@ class DivergedError(FloatingPointError):
 
 
 class OneReplica(nn.Module):
-    """Wrapper of a network with one replica, whose inputs and output then lack the leading axis S.
+    """Wrapper of a network with one replica; the wrapper's inputs and output lack the leading axis S.
 
     :param network: network with inputs and output (1, ...).
     """
@@ -340,7 +340,7 @@ class OneReplica(nn.Module):
 
     @property
     def features_extractor(self) -> nn.Module | None:
-        """The network's features extractor, under SB3's name; None for flat observations."""
+        """The network's features extractor, under SB3's name; None if there is none."""
         return getattr(self.network, "features_extractor", None)
 
     def forward(self, observations: Tensor, *inputs: Tensor) -> Tensor:

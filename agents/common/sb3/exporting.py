@@ -1,7 +1,7 @@
 """Export policies as ONNX files, for programs without PyTorch.
 
-The sampler is recorded operation by operation, including gradients of Q, so any algorithm can be exported. The file
-maps raw observations and noise to a chunk of actions in the environment's units.
+The sampler is recorded operation by operation, including gradients of Q, so algorithms need no code for the export. The
+file maps raw observations and noise to a chunk of actions in the environment's units.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def _as_rows(layout: ObservationLayout, values: Sequence[Tensor]) -> Tensor:
 
 
 def _inputs(policy: FlowPolicy, count: int, seed: int = 0) -> dict[str, Tensor]:
-    """Return random observations, one entry for each part, and noise: name of the input -> tensor."""
+    """Return random inputs, name -> tensor: the observations, one entry for each part, and the noise."""
     layout = policy.layout
     observations = layout.sample(count, seed)
     if not layout.is_dict:

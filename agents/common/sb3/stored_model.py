@@ -120,7 +120,8 @@ class StoredModel(TrainedModel):
         :return: the model.
         :raises FileNotFoundError: if there is no model.
         :raises TypeError: for an unknown attribute; the message names the closest ones.
-        :raises ValueError: if the file is damaged, or contains a model of another algorithm.
+        :raises ValueError: if the file is damaged or contains a model of another algorithm, or if `policy_kwargs` or
+            the environment's spaces differ from the saved ones.
         """
         if isinstance(path, ModelFile):  # the caller chose the class by the file's algorithm
             saved = path
