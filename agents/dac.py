@@ -86,7 +86,7 @@ class DAC(Method):
         default="ddpm_clipped",
         reference="clip_sampler_before",
         doc="Mean of a reverse step, computed from an estimate of the clean action: the posterior mean given the "
-        "clipped estimate (`ddpm_clipped`) or the estimate (`ddpm`), or the estimate itself (`jump`); see `denoise`.",
+        "clipped (`ddpm_clipped`) or unclipped estimate (`ddpm`), or the estimate itself (`jump`); see `denoise`.",
     )
     clip_states: bool = setting(
         default=False,

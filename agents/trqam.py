@@ -26,7 +26,7 @@ class TRQAM(AdjointMatching):
         \lambda \leftarrow \mathrm{clip}(\lambda + \eta (m - \epsilon)) \qquad (3)
 
     For the same rollouts, the last term of (1) is :math:`\lambda_e` times QAM's matching loss with inverse temperature
-    :math:`1/\lambda_e`. The average m starts at zero, so lambda first falls regardless of the KL. With c = 2, lambda
+    :math:`1/\lambda_e`. The average m starts at zero, so lambda falls at first, whatever the KL. With c = 2, lambda
     changes by at most eta epsilon per update.
 
     Source: Dong et al., Trust Region Q Adjoint Matching, arXiv 2605.27079. As in the authors' code, the behaviour flow

@@ -80,7 +80,7 @@ class NetworkOptions(Configurable):
     learning_rate: float | str | Callable[[float], float] | None = setting(
         default=None,
         check=lambda name, value: value if value is None else checked_rate(name, value),
-        doc="Learning rate, as in the setting of this name.",
+        doc="Learning rate, in the forms of the setting `learning_rate`.",
     )
     optimizer: Literal["adam", "adamw"] | None = setting(
         default=None, doc="`adam` or `adamw`, as in PyTorch."
@@ -99,14 +99,17 @@ class NetworkOptions(Configurable):
         default=1, at_least=1, doc="N: train the network in every N-th update."
     )
     tau: float | None = setting(
-        default=None, at_least=0, at_most=1, doc="Polyak weight of the network's target; 1 copies."
+        default=None,
+        at_least=0,
+        at_most=1,
+        doc="Polyak weight of the network's target; 1 copies the network.",
     )
     target_every: int = setting(
         default=1, at_least=1, doc="N: update the network's target in every N-th update."
     )
 
     def options(self) -> dict[str, Any]:
-        """Return the options of this network's parameter group; empty if it is in the shared group."""
+        """Return the options of this network's parameter group; empty if the network is in the shared one."""
         options = dict(OPTIMIZERS[self.optimizer])
         if self.weight_decay is not None:
             options["weight_decay"] = self.weight_decay
@@ -143,7 +146,7 @@ def checked_frequency(name: str, value: Any) -> Any:
 
 
 def _net_arch(name: str, value: Any) -> list[int] | dict[str, Any]:
-    """Validate hidden layer sizes; None is the default."""
+    """Validate hidden layer sizes; None gives the default."""
     if value is None:
         return [512] * 4
     if isinstance(value, list):
@@ -180,8 +183,8 @@ class CommonSettings(Configurable):
         kw_only=False,
         check=checked_rate,
         search=log_range(3e-5, 3e-3),
-        doc='Learning rate of Adam, > 0; "lin_1e-3" or "cos_1e-3" decays to 0 linearly or along a cosine, once '
-        "offline and once online; or a function of the remaining fraction of a phase, from 1 to 0.",
+        doc='Learning rate of Adam, > 0; "lin_1e-3" or "cos_1e-3" decays to 0 linearly or along a cosine in '
+        "each phase, offline and online; or a function of the phase's remaining fraction, from 1 to 0.",
     )
     buffer_size: int = setting(
         default=1_000_000,
@@ -281,12 +284,13 @@ class CommonSettings(Configurable):
         default=1,
         at_least=1,
         search=choice(1, 4, 8, 16),
-        doc="N: candidates per state; the one with the highest mean Q is executed.",
+        doc="N: candidates per state; the one with the highest score (by default mean Q) is executed.",
     )
     max_grad_norm: float | None = setting(
         default=None,
         above=0,
-        doc="Maximum gradient norm of each replica, over all networks; None for no clipping.",
+        doc="Maximum gradient norm of each replica, over all networks that have no maximum of their own; None for no "
+        "clipping.",
     )
     net_arch: list[int] | dict[str, list[int]] | None = setting(
         default=None,
@@ -297,7 +301,7 @@ class CommonSettings(Configurable):
     actor_layer_norm: bool = setting(
         default=False,
         fixed=BUILT_INTO_NETWORKS,
-        doc="Apply LayerNorm after each hidden activation of velocity fields.",
+        doc="Apply LayerNorm after each hidden activation of velocity fields and other actors, except tanh-Gaussians.",
     )
     critic_layer_norm: bool = setting(
         default=True,
@@ -311,7 +315,7 @@ class CommonSettings(Configurable):
         check=_observation_scale,
         fixed="the statistics are computed when the dataset is loaded",
         doc="Standard deviation of each observation coordinate after scaling; the dataset's mean becomes 0; "
-        '`"range"` scales each to [-1, 1]; None for raw observations. The statistics are stored with the '
+        '`"range"` scales each coordinate to [-1, 1]; None for raw observations. The statistics are stored with the '
         "model, and fixed once training starts.",
     )
     random_crop: float = setting(

@@ -63,7 +63,7 @@ ENV_ARGS: dict[str, Any] = load_yaml(_ENV_ARGS, "`env_args`")
 class RobosuiteEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     """A robosuite task: the reward is -1, except 0 in the step that achieves the task and ends the episode.
 
-    All random numbers are sampled in ``reset`` and depend on its seed.
+    ``reset`` samples all random numbers of an episode, from its seed.
 
     :param scene: robosuite's name of the task, e.g. ``"Lift"``.
     :param render_mode: ``"rgb_array"`` to render images, shape (256, 256, 3).

@@ -1,4 +1,4 @@
-"""Load an agent and its score from a run, a file or the hub, or load a trained agent that comes with the package."""
+"""Load agents from runs, files, the hub and this package; compute the score of an agent in an evaluation."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Score:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Both ends of the interval; None if infinite, for the return of one episode: JSON has no infinity."""
+        """Both ends of the interval; None if they are infinite (one return), since JSON has no infinity."""
         return (self.low, self.high) if math.isfinite(self.low) else None
 
     @property
@@ -223,7 +223,7 @@ class Agent:
     :param replica: index of the noise stream, which is the policy's training seed.
     :param scoring: rule that scores the agent's episodes.
     :param stated: score recorded in the policy's file, or None.
-    :param run: the policy's run folder; None if it was loaded from a single file, or acts in another environment.
+    :param run: the policy's run folder; None if its file is not in one, or if it acts in another environment.
     :param versions: versions of the packages used for training, as far as known.
     :param trust: whether modules named only in the agent's file may be imported.
     """
@@ -287,7 +287,7 @@ def find_agent(args: argparse.Namespace) -> Agent:
 
     Modules named by the user are imported; modules named by a file must be imported already or trusted.
     """
-    # import the packages first, because files may name environments that they register
+    # import the packages first, because files may name environments that these packages register
     import_environments(args.gym_packages)
     with as_usage_error(RuntimeError):
         get_device(args.device)  # raises for an unknown device
@@ -432,7 +432,7 @@ def agent_of_file(
 
     :param env: the environment, if the file does not name one.
     :param behaviour: as for :func:`agent_of_run`.
-    :raises UsageError: if the file cannot be read or the environment is unknown.
+    :raises UsageError: if the file cannot be read, or neither it nor ``env`` names an environment.
     """
     if path.suffix not in (".zip", ENDING) or not path.exists():
         problem = "is something else" if path.exists() else "does not exist"
@@ -532,7 +532,7 @@ def _required(env: str | None, path: Path) -> str:
 
 
 def _find_checkpoint(path: Path, step: int, config: RunRecord) -> tuple[Path, int | None]:
-    """Return the model of a checkpoint, and the index of the run's replica in it, None if it has only one.
+    """Return the model of a checkpoint, and the index of the run's replica in it; None for a model of one replica.
 
     A checkpoint contains the replicas of all seeds, and is in the folder of the first seed.
     """

@@ -1,7 +1,7 @@
 """Run a comparison, then write its page, tables and figures, or print its tables.
 
 A report is deterministic: the same runs produce the same bytes, so two reports can be compared with `diff`. Only the
-line below the title, with the date and the command, differs.
+date, the commit and the command below the title differ.
 """
 
 from __future__ import annotations
@@ -105,11 +105,11 @@ class Content:
 
     @property
     def results(self) -> str:
-        """Every number as JSON text; keys are field names of the classes in `zoo.report.comparison`.
+        """Every number except points of curves and profiles, as JSON text.
 
-        The phases of the comparison by success are at the top level; a phase without evaluations is None. The other
-        comparisons have their own keys: ``return``, ``normalised_return``, and keys that start with ``own_runs`` for
-        the user's runs compared only with each other.
+        Keys are field names of the classes in `zoo.report.comparison`. The phases of the comparison by success are at
+        the top level; a phase without evaluations is None. The other comparisons have their own keys: ``return``,
+        ``normalised_return``, and keys that start with ``own_runs`` for the user's runs compared only with each other.
         """
         result: dict[str, Any] = dict.fromkeys(PHASES)
         for comparison in self.comparisons:
@@ -228,7 +228,7 @@ def to_html(content: Content, images: Mapping[str, Image]) -> str:
 
 
 def in_phases(comparison: Comparison, name: str) -> list[str]:
-    """Return the name of a table or figure for each phase."""
+    """Return the names of a table or figure, one for each phase."""
     return [f"{name}_{phase}{comparison.suffix}" for phase in comparison.phases]
 
 
@@ -236,7 +236,7 @@ def in_phases(comparison: Comparison, name: str) -> list[str]:
 
 
 def run(request: CompareRequest) -> dict[str, Any]:
-    """Run a comparison, write or print it, and return the program's JSON result."""
+    """Run a comparison, write or print it, and return the JSON result of `zoo compare`."""
     request.check()
     if request.output:
         check_folder(request.output)  # check it before the long computation
@@ -277,7 +277,7 @@ def _print_sentences(content: Content) -> None:
 
 
 def _print_tables(content: Content) -> None:
-    """Print the sentences, the tables of verdicts, and those of aggregates, or of tasks if there are none."""
+    """Print sentences, verdict tables and aggregate tables; without aggregate tables, task tables."""
     console = Console(markup=False)
     _print_sentences(content)
     has_aggregates = any(table.name.startswith("aggregates") for table in content.tables)

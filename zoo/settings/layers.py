@@ -55,7 +55,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         """Construct a mapping; reject duplicate keys, of which PyYAML would keep only the last value."""
-        # check before PyYAML inserts the entries of `<<`, because the mapping may override them
+        # check before PyYAML adds the entries of `<<`, because a mapping may repeat their keys
         names = [str(key.value) for key, _ in node.value]
         for name in names:
             if names.count(name) > 1:

@@ -1,4 +1,4 @@
-"""Messages of a program, on standard error and in the ``run.log`` of its runs."""
+"""Messages of `zoo` commands, on standard error and in the ``run.log`` of run folders."""
 
 import contextlib
 import functools
@@ -20,7 +20,7 @@ log.propagate = False
 
 @functools.cache
 def say_once(text: str) -> None:
-    """Log a warning only once."""
+    """Log a warning, only once per text."""
     log.warning(text)
 
 
@@ -97,9 +97,9 @@ class _RunLog(logging.FileHandler):
 
     def close(self) -> None:
         """Close the file."""
-        # lines that could not be written have been reported already
+        # messages that could not be written have been reported already
         with contextlib.suppress(OSError):
             super().close()
 
 
-log.addHandler(_Terminal())  # for scripts that start no program, e.g. one that loads a dataset
+log.addHandler(_Terminal())  # for scripts without a `zoo` command, e.g. one that loads a dataset

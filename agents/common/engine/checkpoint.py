@@ -158,7 +158,7 @@ def _restore_model(model: StoredModel, path: Path) -> None:
     )
     model.read_parameters(saved)
     settings = getattr(model, "method_class", Configurable).declared()
-    # for a schedule, the file contains only the rate when the model was saved, not the function
+    # for a schedule, the file contains the rate at the time of saving, not the function
     if callable(model.learning_rate):
         attributes.pop("learning_rate", None)
     for name, value in attributes.items():

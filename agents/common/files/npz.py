@@ -30,7 +30,7 @@ def read_npz(file: Source, names: Collection[str] | None = None) -> dict[str, ND
     :param file: its path, or an open binary file, which stays open.
     :param names: arrays to read, some of which may be missing; None for all.
     :return: writable arrays by name.
-    :raises DamagedFileError: if the file is damaged or contains Python objects.
+    :raises DamagedFileError: if the file is damaged or a selected array contains Python objects.
     :raises OSError: if the file is missing or unreadable.
     """
     with raising_damaged_file(_name_of(file)), np.load(file, allow_pickle=False) as arrays:
@@ -74,7 +74,7 @@ def _read_header(
         return *_parse_header(version, header), content.tell()
 
 
-@lru_cache  # many small files share a few headers, whose parsing dominates the time
+@lru_cache  # many small files share a few headers; parsing each again would take most of the time
 def _parse_header(version: tuple[int, int], header: bytes) -> tuple[tuple[int, ...], np.dtype[Any]]:
     shape, _, dtype = _HEADER_READERS[version][1](io.BytesIO(header))
     return shape, dtype

@@ -1,7 +1,7 @@
 r"""Maps from noise to actions: flows (interpolant, flow-matching loss, Euler sampler) and diffusions.
 
-Every function is pure and takes velocity fields as functions (x, t) -> velocity, so that closed forms can replace
-networks. Flows go from noise, t = 0, to actions, t = 1; diffusions from noise, t = K, to actions, t = 0:
+Every function is pure. Velocity fields are functions (x, t) -> velocity, so that closed forms can replace networks.
+Flows go from noise, t = 0, to actions, t = 1; diffusions from noise, t = K, to actions, t = 0:
 :math:`x_t = \sqrt{\bar\alpha_t}\,a + \sqrt{1-\bar\alpha_t}\,\epsilon` with
 :math:`\bar\alpha_t = \prod_{s\le t}(1-\beta_s)`. Shapes: S replicas, B rows, D flattened chunk.
 """
@@ -25,7 +25,7 @@ Sampler = Literal["ddpm", "ddpm_clipped", "jump"]
 
 
 def interpolate(x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
-    r"""Return the straight path between noise and action, :math:`x_t = (1-t)x_0 + t x_1`.
+    r"""Return the point at time t on the straight path from noise to action, :math:`x_t = (1-t)x_0 + t x_1`.
 
     Noise and actions are (..., D), times in [0, 1] are (..., 1).
 
@@ -107,7 +107,7 @@ def integrate_flow(velocity: Velocity, x_0: Tensor, flow_steps: int, clip: bool 
     h = 1.0 / flow_steps
     x = x_0
     for step in range(flow_steps):
-        # one kernel for product and sum, since launches limit small networks on a GPU
+        # one kernel for product and sum, since on a GPU, small networks spend most time on launches
         x = torch.add(x, velocity(x, step * h), alpha=h)
         if clip:
             x = x.clamp(-1, 1)
@@ -185,7 +185,7 @@ def denoise(
 
     :param predict: noise prediction, (x, t) -> eps.
     :param x: standard normal start, (S, B, D).
-    :param noise: standard normal step noise in the order t = K..1, (S, K, B, D); the last is not used.
+    :param noise: standard normal step noise in the order t = K..1, (S, K, B, D); that of t = 1 is not used.
     :param schedule: noise schedule of K steps.
     :param sampler: how the mean of the next state is computed.
     :param clip_states: whether every state is clipped to [-1, 1] after its step.

@@ -1,8 +1,9 @@
 r"""The user's flow and diffusion networks, as velocity fields from noise (t = 0) to actions (t = 1).
 
-Every Gaussian path equals the straight path up to scale and time. The point :math:`a m + s\epsilon` of a diffusion,
-divided by :math:`a + s`, is the point of the straight path at :math:`\tau = a/(a + s)`; the velocity there is
-:math:`m - \epsilon`. Source: Lipman et al., Flow Matching Guide and Code, arXiv 2412.06264.
+Every Gaussian path equals the straight path up to scale and time. The point :math:`a m + s\epsilon` of a diffusion
+(action m, noise :math:`\epsilon`), divided by :math:`a + s`, is the point of the straight path at
+:math:`\tau = a/(a + s)`; the velocity there is :math:`m - \epsilon`. Source: Lipman et al., Flow Matching Guide and
+Code, arXiv 2412.06264.
 
 The module's actions may be :math:`m = c\,y + d` for the zoo's actions y in [-1, 1]. With the same noise, a point x of
 our path at t then corresponds to the point :math:`(\tau c + 1 - \tau)\,x + \tau d` of the module's straight path at
@@ -42,10 +43,10 @@ def call_module(module: nn.Module, observations: Any, x: Tensor, times: Tensor) 
 class PretrainedFlow:
     """Custom flow or diffusion network, trained or not, that becomes the behaviour flow of an algorithm.
 
-    :param module: the network, a function of its inputs; it is copied, and called in evaluation mode.
+    :param module: the network, a pure function of its inputs; it is copied, and called in evaluation mode.
     :param call: calls the module: ``(module, observations, x, times) -> prediction``. x has shape (B, D), or (B, H, A)
-        with ``action_shape``; times (B,) are the module's flow times or, with ``alpha_bar``, indices into it, which may
-        be fractional. The prediction has the shape of x.
+        with ``action_shape``; times (B,) are the module's flow times or, with ``alpha_bar``, (fractional) indices into
+        ``alpha_bar``. The prediction has the shape of x.
     :param predicts: the velocity of a flow, or the noise or the clean sample of a diffusion.
     :param noise_at: time at which the module's flow is noise: 0, or 1 if the velocity points from action to noise.
     :param alpha_bar: cumulative products of a diffusion's schedule, the least noisy first; None for a flow.
@@ -53,8 +54,8 @@ class PretrainedFlow:
     :param action_scale: c > 0 in ``module's action = c * action + action_shift``, for actions in [-1, 1].
     :param action_shift: d, a number, or one for each coordinate of a chunk; with ``action_shape`` also (A,).
     :param train: whether the behaviour flow is trained by cloning, which an untrained module needs; frozen otherwise.
-    :raises TypeError: if the module is not a `torch.nn.Module`, or ``call``, ``train`` or a number has the wrong type.
-    :raises ValueError: for conventions that contradict each other.
+    :raises TypeError: if the module is not a `torch.nn.Module`, or ``train`` or a number has the wrong type.
+    :raises ValueError: for an invalid value, or conventions that contradict each other.
 
     >>> class MyFlow(nn.Module):
     ...     def __init__(self):
@@ -300,6 +301,6 @@ class PretrainedNetwork(VmappedModule):
         return tensors
 
     def forward(self, *inputs: Any, frozen: bool = False) -> Any:
-        """Return the velocities for (observations, x, t): x is (S, B, D), or (S, K, B, D) for K states of every row."""
+        """Return the velocities for (observations, x, t): x is (S, B, D), or (S, K, B, D) for K points of every row."""
         observations, x, t = inputs
         return self.at(observations, frozen)(x, t)
