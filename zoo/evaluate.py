@@ -23,8 +23,8 @@ from zoo.terminal.parser import COUNT, SEED, Parser
 PURPOSE = """Evaluate a model as its run did: with the same environment, episodes, initial states and scoring. Print
 the success rate (or return) with a 95% interval over the episodes.
 
-Some files, e.g. those of trained agents, state a score with an interval. If the new score is outside that interval, the
-exit code is 1.
+Some files, e.g. those of trained agents, state a score with an interval. The exit code is 1 if the new score is outside
+that interval; with other --episodes or another --seed, the scores are not compared.
 
 With --fitted-q no episode is run: critics learn the value of the policy from a dataset."""
 
@@ -82,9 +82,9 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     stated = agent.stated
     if stated is None:
         return result
-    # a flag that repeats the recorded value does not change the protocol
+    # compare values, because a flag may repeat the run's value
     if (player.episodes, player.seed) != (agent.episodes, agent.seed):
-        message = "stated: %s; not compared, because it was measured with another protocol"
+        message = "stated: %s; not compared, because the number of episodes or the seed differs"
         log.info(message, stated.interval_text)
         return result
     # compare the point estimate, because a test for overlapping intervals would accept too much

@@ -138,7 +138,7 @@ VALUE_MARGIN = 0.15
 SLOPE_MARGIN = 0.2
 """Relative tolerance for the difference between the values of two actions."""
 MIN_IMPROVEMENT = 0.08
-"""Smallest accepted mean action in CHOICE, where the mean action of the data is 0."""
+"""Smallest accepted mean action in state CHOICE, where the mean action of the data is 0."""
 MIN_MODE_SHARE = 0.2
 """Smallest share of sampled actions near each of two modes."""
 SAMPLES = 256
@@ -211,7 +211,7 @@ def _sample(model: FlowAlgorithm, state: int) -> NDArray[Any]:
 
 
 def check_phases(subject: Subject, number: int) -> str:
-    """Check training offline, then online, with single actions, 5-step returns, and chunks of five."""
+    """Check training offline, then online, with each size of chunks and returns that the algorithm accepts."""
     accepted = subject.accepted_sizes()
     for sizes in accepted:
         model = subject.make_model(**sizes)
@@ -331,7 +331,7 @@ def require_names(names: Collection[str]) -> None:
 def run_checks(
     method: type[Method], settings: Mapping[str, Any] | None = None, skip: Collection[str] = ()
 ) -> Iterator[Outcome]:
-    """Run the checks one after the other; after a failure of one of `NEEDED`, the remaining ones are not tried.
+    """Run the checks one after the other; after a failure of one of `NEEDED`, the remaining checks are not tried.
 
     :param method: the algorithm.
     :param settings: settings that override the checks' small settings.

@@ -1,7 +1,7 @@
 """Algorithms of Stable-Baselines3 and sb3-contrib, with this zoo's datasets, evaluations and run folders.
 
-They train online. With ``--offline-data preload``, the dataset is loaded into the replay buffer first; with
-``balanced``, half of every batch is sampled from it; with ``none``, it is not used.
+They train online. With ``--offline-data preload``, the replay buffer starts with the dataset; with ``balanced``, half
+of every batch is sampled from the dataset; with ``none``, the dataset is not used.
 """
 
 import inspect
@@ -97,7 +97,7 @@ class OwnSettings(Configurable):
 
 
 class Baseline(StoredModel):
-    """Base class that gives an SB3 algorithm the interface that the training program expects."""
+    """Base class that gives an SB3 algorithm the interface that ``zoo train`` expects."""
 
     offline_steps = pretraining_steps = 0  # SB3's algorithms train only online
 
@@ -119,7 +119,7 @@ class Baseline(StoredModel):
                 f"`{type(self).__name__}` trains one seed at a time, got {len(seeds)}; pass one with --seed"
             )
         self._recorded = self.checked(settings)
-        # pass only the given settings on, so that the others keep SB3's defaults
+        # pass on only the given settings, so that missing ones keep SB3's defaults
         settings = {name: self._recorded[name] for name in settings}
         names = OwnSettings.declared().keys() & settings
         own_settings = OwnSettings(**{name: settings.pop(name) for name in names})

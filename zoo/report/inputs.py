@@ -39,7 +39,7 @@ References = dict[str, tuple[float, float]]
 class Inputs(ScoreTables):
     """The scores to compare.
 
-    :param own_runs: the user's runs, including skipped ones; its table of evaluations is empty, see `evaluations`.
+    :param own_runs: the user's runs, including skipped ones; their scores are in `evaluations`, not in this attribute.
     """
 
     own_runs: RunTables
@@ -49,7 +49,8 @@ class Inputs(ScoreTables):
     def focus(self, wished: str) -> str | None:
         """Return the subject of the verdicts, or None for the leading method of each phase.
 
-        The subject is the requested method if it exists, otherwise the user's method if there is only one.
+        The subject is the requested method if it exists, otherwise the user's method, if the user has only
+        one and there are other methods.
         """
         if wished in self.methods:
             return wished
@@ -215,7 +216,7 @@ def _failed_scores(tables: RunTables) -> pd.DataFrame:
 
     Without them, a method with failed runs would look better. The last score is repeated at the end of each phase, and
     at each later step at which finished runs of the same method on the same environment were evaluated. A run has no
-    score if it was evaluated only at step 0, before any training.
+    score if it was not evaluated after step 0.
     """
     runs = tables.runs
     failed = runs[runs["replaced_by"].isna() & _has_failed(runs)]

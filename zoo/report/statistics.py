@@ -130,7 +130,7 @@ class Mean:
         return Curve(self.points, np.clip([self.points - half, self.points + half], *limits))
 
     def p_value(self) -> float | None:
-        """Return the two-sided p value of the first mean being zero, or None if its error is unknown or zero.
+        """Return the p value of a two-sided test that the first mean is zero; None if its error is unknown or zero.
 
         If the error is zero, all runs are equal; this tells nothing about other seeds.
         """

@@ -1,4 +1,4 @@
-"""Requests for training runs and studies: flags, and the command line of a request."""
+"""Requests for training runs and studies, read from flags or written as a command line."""
 
 # ruff: noqa: RUF009  # `flag` declares a field
 
@@ -43,7 +43,7 @@ RARELY_GIVEN = (
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRequest:
-    """A run as requested by the flags of ``zoo train``; each field is the flag with the same name.
+    """A run as requested by the flags of ``zoo train``; each field but `run` holds the flag with the same name.
 
     :param env: name of the environment; with `no_env`, empty until it is derived from the dataset's name.
     :param seeds: one seed for each replica; None to sample one.
@@ -101,7 +101,7 @@ class TrainRequest:
         default="auto",
     )
     n_envs: int | None = flag(
-        "number of training environments (default: one per seed); all take one step per update",
+        "number of training environments (default: one per seed); each takes train_freq steps between updates",
         section="environments",
     )
     vec_env: Literal["dummy", "subproc"] = flag(
@@ -242,7 +242,7 @@ def given_settings(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def read_request(args: argparse.Namespace) -> TrainRequest:
-    """Return the request of a command line; fields for which the program has no flag keep their defaults.
+    """Return the request of a command line; fields for which the command has no flag keep their defaults.
 
     :raises UsageError: if flags contradict each other.
     """

@@ -1,1 +1,1 @@
-"""Shared code of programs: command lines, messages, tables."""
+"""Shared code of the `zoo` commands: command lines, messages, tables."""

@@ -30,7 +30,7 @@ class _StandardError:
             self.file.write(text)
 
     def flush(self) -> None:
-        """Flush the texts."""
+        """Flush the stream."""
         with contextlib.suppress(OSError):
             self.file.flush()
 

@@ -49,7 +49,7 @@ class Replicas:
         return [replica for replica in range(len(self.folders)) if replica not in self.failed]
 
     def check(self) -> None:
-        """Mark the runs of replicas that contain NaN or infinity as failed; waits for the device."""
+        """Mark as failed the runs of replicas that contain NaN or infinity; waits for the device."""
         step = self.model.num_timesteps
         reasons = {}
         for replica, reason in self.model.find_divergence().items():

@@ -162,8 +162,8 @@ def prepare(
     :param images: whether observations are images: uint8, with the channels first or last.
     :return: the transitions.
     :raises FileNotFoundError: if there is no such file.
-    :raises ValueError: if an array is missing or has the wrong shape, a value is not finite or out of range, or fewer
-        than 1 in 100 rows start a chunk of H transitions within one trajectory.
+    :raises ValueError: if an array is missing or has the wrong shape, a value is out of range or not finite, trajectory
+        ends contradict each other, or fewer than 1 in 100 rows start a chunk of H transitions within one trajectory.
     """
     size = len(action_range.low)
     if isinstance(dataset, Transitions):
@@ -190,10 +190,11 @@ def read_transitions(
     :param images: whether observations are images: uint8, with the channels first or last.
     :return: the transitions.
     :raises FileNotFoundError: if there is no such file.
-    :raises ValueError: if an array is missing or has the wrong shape, or a value is not finite.
+    :raises ValueError: if an array is missing or has the wrong shape, a value is not finite, a flag is neither 0 nor 1,
+        or trajectory ends contradict each other.
     """
     arrays = _fitting(_read(dataset), obs_shape, action_size, images)
-    # checked first, since these arrays determine which rows are transitions and which of them are ends
+    # before the other arrays, because these three determine which rows are transitions and which end a trajectory
     for name in ("terminals", "timeouts", "valids"):
         if name in arrays:
             refuse_bad(name, arrays[name])
@@ -227,7 +228,7 @@ def pieces(rows: int) -> Iterator[slice]:
 
 
 def _read(dataset: ArraySource) -> dict[str, Array]:
-    """Return the known arrays of a dataset; raise an error if one is missing and cannot be derived."""
+    """Return the known arrays of a dataset; raise an error if a required one is missing and cannot be derived."""
     if isinstance(dataset, str | os.PathLike):
         path = Path(dataset).expanduser()
         names = list(read_npz_headers(path))
@@ -238,7 +239,7 @@ def _read(dataset: ArraySource) -> dict[str, Array]:
         arrays = dataset
     else:
         raise TypeError(
-            f"a dataset must be a mapping of names to arrays, the path of an .npz file or `Shards`, got "
+            f"a dataset must be `Shards`, the path of an .npz file, or a mapping of names to arrays, got "
             f"{type(dataset).__name__}; give e.g. a dict with {', '.join(STORED_ARRAYS)} and next_observations"
         )
     missing = [name for name in STORED_ARRAYS if name not in names]
@@ -270,7 +271,7 @@ def _as_array(name: str, values: ArrayLike) -> Array:
 
 
 def _fitting(arrays: Arrays, obs_shape: Shape, action_size: int, images: bool) -> dict[str, Array]:
-    """Return arrays with the channels of images first; check shapes against each other and the environment."""
+    """Return the arrays, images channels-first; check that all shapes fit each other and the environment."""
     fitting = dict(arrays)
     for name in ("observations", "next_observations"):
         if not images or name not in arrays:
@@ -301,7 +302,7 @@ def _fitting(arrays: Arrays, obs_shape: Shape, action_size: int, images: bool) -
 
 
 def refuse_bad(name: str, array: Array, rows: Flags | None = None) -> None:
-    """Require only 0 and 1 in arrays of `FLAGS`, and finite numbers in others; the error names the first bad row.
+    """Require 0 or 1 in an array of `FLAGS`, and finite numbers in any other; the error names the first bad row.
 
     :param name: name of the array.
     :param array: its values, (rows, ...).
@@ -445,7 +446,7 @@ def _require_chunks(transitions: Transitions, horizon_length: int) -> None:
 
 
 def _broken_message(transitions: Transitions) -> str:
-    """Return the warning about ends that neither `terminals` nor `timeouts` mark."""
+    """Return the warning about ends that neither `terminals` nor `timeouts` marks."""
     return (
         f"{transitions.broken:,} of {len(transitions.final_observations):,} trajectories end only because "
         "`next_observations` is not the next row's observation. Set `timeouts` to 1 in those rows if they do end "
@@ -461,7 +462,7 @@ def _broken_message(transitions: Transitions) -> str:
 
 @dataclass(frozen=True)
 class ActionRange:
-    """The bounds of a dataset's actions, in the dataset's units; scaling maps them to -1 and 1.
+    """The bounds of a dataset's actions, in the dataset's units; scaling maps the bounds to -1 and 1.
 
     :param low: the action that becomes -1 in each coordinate, (A,).
     :param high: the action that becomes 1, (A,).

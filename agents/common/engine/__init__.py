@@ -1,1 +1,1 @@
-"""Gradient steps, compiled and captured in CUDA graphs, and checkpoints."""
+"""Checkpoints, and gradient steps, which can be compiled and captured in CUDA graphs."""

@@ -22,7 +22,7 @@ SMALLEST_WORK = 1 << 20
 
 
 def compiler_options() -> dict[str, Any]:
-    """Return the options of `torch.compile` that let oneDNN compute matrix products; empty if MKL is as fast."""
+    """Return the options of `torch.compile` that let oneDNN compute matrix products; empty if it is not faster."""
     # decided by the processor's family; if speed were measured, a run's numbers would depend on the machine's load
     is_slowed = cpuinfo("vendor_id") == "AuthenticAMD" and int(cpuinfo("cpu family")) >= ZEN_5
     if not (is_slowed and torch.backends.mkldnn.is_available()):

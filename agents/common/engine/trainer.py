@@ -31,7 +31,7 @@ from agents.common.streams import Purpose, torch_generator
 from agents.common.validation import unknown_name_message
 
 CLONING_NOISE = {"bc_x0": normal(), "bc_t": uniform()}
-"""All noise of an update while pretraining."""
+"""Noise of an update in pretraining, without that of random crops."""
 CROP_NOISE = {"crop": uniform(""), "crop_y": uniform(), "crop_x": uniform()}
 """Additional noise of an update with random crops: whether images are shifted, and the offsets."""
 
@@ -42,7 +42,7 @@ ClipGroups = list[tuple[float | None, list[int]]]
 # plans are compared by identity, since captured updates are looked up by their plan
 @dataclass(frozen=True, eq=False)
 class UpdatePlan:
-    """Noise and trained parameters of an update; they depend on the networks that the update skips.
+    """Noise, trained parameters and tracked targets of an update; each set of skipped networks has its own plan.
 
     :param noise: declaration of every random tensor, by name.
     :param sizes: sizes of noise axes by letter, except B.
@@ -77,15 +77,15 @@ class Trainer:
     mode = Mode(False, False, "no update yet")
     """How updates are currently run, and why."""
     is_prepared = False
-    """Whether `mode`, plans and the optimiser's groups are up to date; if not, the next update prepares them first."""
+    """Whether `mode`, plans and the optimiser's groups are up to date; if not, the next update prepares them."""
     evaluate: Evaluate
     """The losses, eager or compiled."""
     graphs: GraphCache | None
     """Replays whole updates; None if updates are not captured."""
     planned_updates = 0
-    """Number of updates that the model will have had at the end of the current training phase."""
+    """Number of updates that the model will have made by the end of the current training phase."""
     plan: UpdatePlan
-    """Plan of the next update."""
+    """Plan of the latest update."""
     pretraining: bool
     """Whether the next update trains only the behaviour flow.
 
@@ -105,11 +105,11 @@ class Trainer:
         self.capture_failure: str | None = None
         """Reason why an update of this model could not be captured; after a failure, capturing is not tried again."""
         self.keeps_rates_on_device = self.device.type == "cuda"
-        """Whether learning rates are tensors on the device; a captured step would never change a plain number."""
+        """Whether learning rates are tensors on the device; in a captured step, a plain number would stay constant."""
         self.seed(seeds)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state without attributes that contain functions; the next update prepares these again."""
+        """Return the attributes to pickle; the next update prepares the remaining ones again."""
         derived = ("specs", "plans", "plan", "evaluate", "graphs", "is_prepared")
         return {name: value for name, value in vars(self).items() if name not in derived}
 
@@ -141,7 +141,7 @@ class Trainer:
             info = self.graphs.update(batch_size)
         else:
             info = self.step(self.draw_batch(batch_size), self.draw_noise(batch_size))
-        # gradients do not train the flow's copies in pretraining, nor the method's own state later
+        # neither the flow's copies (in pretraining) nor the method's own state (later) is trained by gradients
         if self.pretraining:
             start_from_behaviour(nets, self.specs)
         else:
@@ -334,7 +334,7 @@ class Trainer:
         self.graphs = GraphCache(self) if mode.captured else None
 
     def fall_back(self, feature: Literal["compiled", "captured"], error: str) -> None:
-        """Warn once, and continue without compiling or capturing.
+        """Warn, and continue without compiling or capturing.
 
         :param feature: the feature that failed.
         :param error: the reason.
@@ -346,7 +346,7 @@ class Trainer:
         self._use(replace(self.mode, **{feature: False}, reason=reason))
 
     def _read_settings(self) -> None:
-        """Recompute all state that depends on settings, e.g. the options of each network."""
+        """Recompute all attributes that depend on settings, e.g. the options of each network."""
         self._settings_read = self.method.changes
         self.pretraining = self.model._n_updates < self.method.pretraining_steps
         self.specs = self.method.specs()

@@ -17,13 +17,13 @@ from agents.common.nets.mlp import maybe_detach
 from agents.common.nets.networks import Network, ObservingNetwork, as_column, is_stateful
 
 REFUSED_MODULES = (nn.modules.lazy.LazyModuleMixin, nn.RNNBase, torch.jit.ScriptModule)
-"""Modules that `torch.func.vmap` cannot call for several seeds in parallel."""
+"""Modules that `torch.func.vmap` cannot call for several replicas in parallel."""
 
 
 class VmappedModule(Network):
     """S ordinary modules without an axis of replicas: each receives the rows of its replica, (B, ...).
 
-    One of them, ``module``, contains the parameters and buffers of all S, with this leading axis.
+    Only ``module`` is kept. It contains the parameters and buffers of all S modules, stacked on a leading axis.
 
     :param make: makes the module of one replica.
     :param replicas: S.
@@ -72,7 +72,7 @@ class VmappedModule(Network):
     def at(self, observations: Any, frozen: bool = False) -> Velocity:
         """Return (x, t) -> velocity at fixed observations; the module receives the times t as a column, (B, 1).
 
-        K states of each observation, (S, K, B, D), become K * B rows.
+        K points x for each observation, (S, K, B, D), become K * B rows.
         """
         tensors = self._tensors(frozen)  # only once, not at every call
 

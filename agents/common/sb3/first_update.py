@@ -1,4 +1,4 @@
-"""Check an algorithm's hooks with one update on a small random batch, before training starts.
+"""Check an algorithm's hooks before training: call them as an update would, on a small random batch.
 
 A loss of the wrong shape or a missing hook might otherwise be noticed after thousands of updates, or never. The
 check builds its own tiny networks for two replicas on the CPU; it changes neither the model nor any random generator.
@@ -24,7 +24,7 @@ from agents.common.validation import unknown_name_message
 # two different sizes, so that exchanged axes are noticed
 REPLICAS = 2
 ROWS = 7
-# small networks are quick; precision and crops are left out, because they change no shape
+# small networks are quick; low precision and crops are switched off, because they change no shape
 TINY = {"net_arch": [8, 8], "precision": "fp32", "random_crop": 0.0}
 PER_REPLICA = "(S,), one number per replica: take the mean over all axes but the first"
 
@@ -156,7 +156,7 @@ def calling(method: Method, hook: str) -> Iterator[None]:
 def require(
     label: str, value: Any, shape: tuple[int, ...] | None = None, meaning: str = ""
 ) -> None:
-    """Raise an error for a tensor with NaN or infinity and, given a shape, for all but tensors of this shape."""
+    """Raise an error if a tensor has NaN or infinity or, given a shape, if the value is no tensor of this shape."""
     if shape is not None and (not isinstance(value, Tensor) or tuple(value.shape) != shape):
         received = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise AgentError(f"must give {label} of shape {shape} here, {meaning}; got {received}")

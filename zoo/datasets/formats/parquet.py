@@ -71,7 +71,7 @@ def _last_rows(numbers: Array) -> Array:
 
 
 def _parquet_files(path: Path) -> list[Path]:
-    """Return the parquet file at a path, or those below a folder, sorted by name, except hidden files and metadata."""
+    """Return the parquet file at a path, or all below a folder, sorted; hidden files and metadata are left out."""
     if not path.is_dir():
         return [path] if path.suffix.lower() == ".parquet" else []
     files = []
