@@ -74,7 +74,7 @@ class MeanFlowQL(Method):
     rho: float = setting(default=0.0, reference="q_agg")
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return critics and the policy, which also has the time as an input."""
+        """Return critics and the policy, whose inputs include the time."""
         return {"critic": critic(target=True), "policy": velocity_field()}
 
     def noise(self) -> dict[str, Draw]:

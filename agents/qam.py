@@ -184,7 +184,7 @@ class QAM(AdjointMatching):
         a_K = -\tau\,\nabla_x \bar Q'(s, \mathrm{clip}\,x)\,|_{x = x_K}
 
     with the adjoint-matching loss (3) of :class:`AdjointMatching` and the mean of the target critics,
-    :math:`\bar Q'`. The flow loss uses only the critics' action gradient.
+    :math:`\bar Q'`. The adjoint-matching loss uses Q's action gradient, not its value.
 
     Source: Li and Levine, arXiv 2601.14234; adjoint matching: Domingo-Enrich et al., arXiv 2409.08861. Differs in:
     nothing; the defaults reproduce the authors' code.

@@ -259,7 +259,7 @@ class Method(CommonSettings):
         return nets.critic(observations, actions).mean(1)
 
     def skipped_networks(self) -> frozenset[str]:
-        """Return the names of networks that updates skip with the current settings; a target is ``<name>_target``.
+        """Return the names of networks that updates skip with the current settings, a target's as ``<name>_target``.
 
         Skipped networks are excluded from the gradient norm, and their optimiser state is not updated.
         """

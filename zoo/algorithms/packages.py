@@ -1,4 +1,4 @@
-"""Import optional packages, and what users name: packages that register environments, objects, and flows."""
+"""Import optional packages, and what users name: objects, flows, and packages that register environments."""
 
 import hashlib
 import importlib.util

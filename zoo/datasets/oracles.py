@@ -80,7 +80,7 @@ class MazeCollector(EpisodeCollector):
         self.subgoals: dict[tuple[Any, Any], Array] = {}
 
     def run_episode(self, reset_seed: int, action_seed: int) -> Arrays | None:
-        """Return the arrays of one episode; None if it must be replaced by another."""
+        """Return the arrays of one episode."""
         self.env.action_space.seed(action_seed)
         start = self.cells[np.random.randint(len(self.cells))]
         goal = self.sample_junction() if self.is_navigating else self.sample_nearby(start)
@@ -117,7 +117,7 @@ class MazeCollector(EpisodeCollector):
         """Return the unit vector to the next cell on the shortest path to the goal, shape (2,)."""
         maze = self.env.unwrapped
         xy = maze.get_xy()
-        # OGBench searches the whole maze at each step, but the result depends only on the two cells.
+        # OGBench searches the whole maze at each step, but the result depends only on the cells of position and goal.
         key = maze.xy_to_ij(xy), maze.xy_to_ij(maze.cur_goal_xy)
         if key not in self.subgoals:
             self.subgoals[key] = maze.get_oracle_subgoal(xy, maze.cur_goal_xy)[0]
@@ -184,7 +184,7 @@ class ManipulationCollector(EpisodeCollector):
             # The cube must remain visible or in the drawer, so that goal images are unambiguous.
             y, z = arrays["qpos"][:, 15], arrays["qpos"][:, 16]
             too_far_right = y >= 0.29
-            # further left, the cube is visible only at the drawer's height
+            # this far left, only a cube at the drawer's height is accepted
             too_far_left = (y <= -0.3) & ((z < 0.06) | (z > 0.08))
             if (too_far_right | too_far_left).any():
                 return None

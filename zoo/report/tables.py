@@ -151,7 +151,7 @@ def _score_entries(
 ) -> dict[str, TableEntry]:
     """Return the scores of a row or column; the best is bold, unless its method has unfinished runs.
 
-    Bold marks only the best mean, whether or not it is significantly better, so it cannot contradict a test.
+    Bold marks the best score whether or not its lead is significant, so it cannot contradict a test.
 
     :param field: the field of `Cell` that contains the scores.
     """

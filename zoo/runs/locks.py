@@ -57,7 +57,7 @@ class Lock:
                 f"the storage of {self.path.parent} has no locks ({error.strerror}), so two processes may train "
                 "the same run; start only one"
             )
-        # waiting processes read this record; it cannot be written atomically, because the lock is on the file itself
+        # other processes read this record; it cannot be written atomically, because the lock is on the file itself
         since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         text = json.dumps({"host": HOST, "pid": os.getpid(), "since": since})
         with explaining_write_errors(self.path):

@@ -75,7 +75,7 @@ class CannotResume(UsageError):
 
 
 class Interrupted(Exception):
-    """The run was stopped by a signal after its checkpoint was written; exit code 3."""
+    """A signal stopped the command, which can be repeated or resumed; exit code 3."""
 
 
 class Abandoned(Exception):

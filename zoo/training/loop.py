@@ -81,7 +81,8 @@ class Checkpoints:
         """Continue from the newest intact checkpoint, or from the start if there is no checkpoint.
 
         :return: state of the logs, for `zoo.training.logs.ReplicaLogger`.
-        :raises UsageError: if the settings of the run have changed, or all checkpoints are damaged.
+        :raises UsageError: if the settings of the run have changed, a checkpoint cannot be read right now, or all are
+            damaged.
         """
         damaged: dict[Path, str] = {}
         for checkpoint in find_checkpoints(self.folder):
@@ -149,11 +150,11 @@ class Loop(BaseCallback):
         self.stop = recorder.stop
 
     def run(self) -> dict[str, Any]:
-        """Train to the end, write the final files, and return the printed result of all seeds.
+        """Train to the end, write the final files, and return the result of all seeds, to be printed.
 
         The status in the run folders is brought up to date even after an error.
 
-        :raises Interrupted: if a signal stopped the run, after its checkpoint was written.
+        :raises Interrupted: if a signal stopped the run, after writing a checkpoint unless the run is at step 0.
         """
         model = self.model
         updates_before = model._n_updates
@@ -168,8 +169,9 @@ class Loop(BaseCallback):
             speed = (model._n_updates - updates_before) / seconds
             return joint_result(self.config, speed, self.recorder.finish())
         except BaseException:
-            # write the steps; `ending_recorded` then sets the final state and the reason
-            with contextlib.suppress(OSError):  # its cause is often that of the error raised below
+            # write the steps; `ending_recorded` then sets the final state and the reason; a full disk
+            # may be the cause of both errors
+            with contextlib.suppress(OSError):
                 self.replicas.write_status("running")
             raise
 

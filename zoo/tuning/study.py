@@ -57,7 +57,7 @@ GRACE_SECONDS = 60
 LOCK_SECONDS = 60
 """How long to wait for a SQLite file that another process writes; the default of 5 s is too short for slow disks."""
 MAX_RETRIES = 5
-"""Maximum number of repetitions of a killed trial; limited, because the trial's settings may be the reason."""
+"""Maximum number of repetitions of a killed trial; limited, because the trial's settings may be why it is killed."""
 STARTUP_TRIALS = 10
 """Number of trials before TPE and the median pruner start."""
 
@@ -134,7 +134,7 @@ def plan_study(request: StudyRequest) -> Plan:
     entry = find_algorithm(request.run.algo)
     fixed = parse_overrides(request.run.hyperparams, "-params")
     searches = read_searches(entry, request.search, fixed)
-    run = plan_run(request.run)  # the slowest check last
+    run = plan_run(request.run)  # slower than the checks above
     name = request.study_name or f"{entry.id}_{file_name_of(request.run.env)}"
     if not re.fullmatch(r"[^/.][^/]*", name):
         raise UsageError(
@@ -323,7 +323,7 @@ class Reporter:
 
     def __call__(self, histories: Sequence[Evaluations]) -> None:
         """Report new evaluations."""
-        # a diverged replica has fewer evaluations than the others
+        # a diverged replica has fewer evaluations than other replicas
         steps = max((history.get("timesteps", np.empty(0)) for history in histories), key=len)
         trained = np.flatnonzero(steps)
         if len(trained) == self.reported:

@@ -46,14 +46,14 @@ from agents.common.validation import one_of
 KIND_OF_BUFFER = (
     "observation_space", "action_space", "n_envs", "replicas", "sparse", "frame_stack",
 )  # fmt: skip
-"""Attributes that determine the meaning of rows; other attributes determine how batches are sampled."""
+"""Attributes that determine the meaning of rows; a saved buffer is loaded only into a buffer with equal ones."""
 CONTENT = ("buffer_size", "dataset_size", "_rings_begin", "pos", "full", "dataset_description")
 """Attributes that change with the content of a buffer."""
 
 
 STORAGES = ("auto", "device", "host")
 GIB = 1 << 30
-# memory of a GPU kept free for networks, activations and graphs: the larger of the two
+# bytes, and share of a GPU's memory, kept free for networks, activations and graphs; the larger counts
 KEPT_FREE = 2 * GIB
 KEPT_SHARE = 0.1
 
@@ -412,8 +412,8 @@ class TransitionStore(BaseBuffer):
 def place(storage: str, device: torch.device, needed: int) -> Placement:
     """Choose the location of ``needed`` bytes of data for training on ``device``; ``storage`` is one of `STORAGES`.
 
-    On a GPU, ``"auto"`` leaves 2 GiB or a tenth of the memory free, whichever is more; on a CPU, ``"auto"`` is
-    ``"device"``.
+    On a GPU, ``"auto"`` is ``"host"`` if less than 2 GiB, or less than a tenth of the memory, would remain free; on a
+    CPU, ``"auto"`` is ``"device"``.
     """
     one_of("storage", storage, STORAGES)
     in_host = storage == "host"

@@ -109,7 +109,7 @@ def adjoint_statistics(adjoints: Tensor) -> dict[str, Tensor]:
 def lean_adjoint(
     prior_vjp: Callable[[int, Tensor], Tensor], terminal: Tensor, flow_steps: int
 ) -> Tensor:
-    r"""Integrate the lean adjoint, which uses only the prior's Jacobian, backwards along a rollout.
+    r"""Integrate the lean adjoint backwards along a rollout, with the Jacobian of the prior, not of v_f.
 
     :math:`a_i = a_{i+1} + h\,\nabla_x[2 v_\beta(x, t_i + h) - x/(t_i + h)]^\top a_{i+1}` at x = x_i.
 

@@ -24,7 +24,7 @@ from agents.common.streams import Purpose, torch_generator
 MAX_MISMATCHES = 3
 """Largest number of differences between two networks that a message lists."""
 SAMPLED_ROWS, CALLED_ROWS = 256, 64
-"""Number of rows compared with the dataset, and number of rows in the test calls before training."""
+"""Number of samples compared with the dataset's actions, and number of rows in the test calls before training."""
 
 
 # -- a custom network --------------------------------------------------------------------------------------------------
@@ -35,7 +35,7 @@ def check_fit(flow: PretrainedFlow, method: Method, normalizer: VecNormalize | N
 
     :param flow: the custom flow.
     :param method: the algorithm.
-    :param normalizer: statistics of the environment, or None.
+    :param normalizer: the environment's `VecNormalize`, or None.
     :raises TypeError: if the flow is not a :class:`PretrainedFlow`.
     :raises ValueError: if the algorithm or its settings cannot use the flow.
     """
@@ -88,7 +88,7 @@ def check_outputs(policy: FlowPolicy) -> None:
     sources = [part for part in inputs if part.requires_grad]
 
     def call(rows: slice, *other_times: float) -> Tensor:
-        """Return the velocities of the first replica; all start with the same weights."""
+        """Return the velocities of the first replica; all replicas start with the same weights."""
         x, times, observations = (part[rows].expand(policy.num_replicas, -1, -1) for part in inputs)
         return network(observations, x, *(other_times or [times]))[0]
 
@@ -188,7 +188,7 @@ def check_saved_flow(file: ModelFile, flow: Any, is_whole: bool = True) -> None:
 
     :param file: the saved model.
     :param flow: the custom flow passed as `behaviour`, or None.
-    :param is_whole: whether the whole model is loaded, and not only its behaviour flow; then `train` must be equal too.
+    :param is_whole: whether the whole model is loaded, not just its behaviour flow; if so, `train` must be equal too.
     :raises ValueError: if the flow is missing, or its conventions differ from those of the saved weights.
     """
     described = file.described.get("behaviour")
@@ -215,7 +215,7 @@ def check_saved_flow(file: ModelFile, flow: Any, is_whole: bool = True) -> None:
 def load_behaviour(policy: FlowPolicy, path: Source, normalization: Normalization | None) -> None:
     """Copy a saved model's behaviour flow into the policy's; see :meth:`FlowAlgorithm.load_pretrained_actor`.
 
-    If the policy scales observations, their statistics must be set first.
+    If the policy scales observations, set their mean and scale before the call.
 
     :param policy: policy whose flow is replaced.
     :param path: path of the saved model.
@@ -275,7 +275,7 @@ def require_fit(
     :param noun: owner of the parameters and its file, for the message.
     :param expected: the state dict into which they are loaded.
     :param saved: the saved parameters.
-    :param differences: other differences between the two.
+    :param differences: other differences between the two networks or models.
     :raises ValueError: if there are differences; the message lists the first ones.
     """
     mismatches = []
