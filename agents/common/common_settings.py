@@ -316,7 +316,7 @@ class CommonSettings(Configurable):
         fixed="the statistics are computed when the dataset is loaded",
         doc="Standard deviation of each observation coordinate after scaling; the dataset's mean becomes 0; "
         '`"range"` scales each coordinate to [-1, 1]; None for raw observations. The statistics are stored with the '
-        "model, and fixed once training starts.",
+        "model, and fixed when training starts.",
     )
     random_crop: float = setting(
         default=0.0,

@@ -136,7 +136,7 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     seeds = seeds or [secrets.randbelow(100_000)]
     if request.num_threads is not None:
         torch.set_num_threads(request.num_threads)
-        # without this variable, `agents.common.engine.execution` would change the number again
+        # without this variable, `agents.common.engine.execution` would choose another number
         os.environ["OMP_NUM_THREADS"] = str(request.num_threads)
     envs = make_environments(plan, len(seeds), stack)
     model = make_model(plan, seeds, data, envs)

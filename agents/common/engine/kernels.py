@@ -58,7 +58,7 @@ def joined_compile() -> Any:
         return None
 
     class JoinedCache(CppPythonBindingsCodeCache):
-        """Compiles a file of several kernels, and loads the first."""
+        """Compiles a file of several kernels, and loads the first kernel."""
 
         entry_function = "kernel_0"
 
