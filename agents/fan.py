@@ -87,7 +87,7 @@ class FAN(Method):
     rho: float = setting(default=0.0, reference="z_agg")
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return critics with and without noise as an input, behaviour flow and one-step policy."""
+        """Return the critics with and without noise as an input, the behaviour flow and the one-step policy."""
         return {
             # inputs: an action chunk and noise of the same shape
             "noise_critic": critic(width=lambda actions: 2 * actions),
@@ -98,7 +98,7 @@ class FAN(Method):
         }
 
     def noise(self) -> dict[str, Draw]:
-        """Return the noise of the next action (also an input of F), of the losses and of flow matching."""
+        """Return the noise and times of the next action (its noise is also an input of F), losses and flow matching."""
         return {
             "next_z": normal(),
             "next_t": uniform(),
@@ -119,7 +119,7 @@ class FAN(Method):
         return nets.one_step(observations, noise["action"]).clamp(-1, 1)
 
     def distance(self, flow: Velocity, z: Tensor, actions: Tensor, t: Tensor) -> Tensor:
-        """Return the squared difference of action minus noise and the flow's velocity at times t (S, B), (S, B, D)."""
+        """Return (action - noise - velocity of the flow)^2, (S, B, D), for times t (S, B)."""
         t = t.unsqueeze(-1)
         return (actions - z - flow(interpolate(z, actions, t), t)).square()
 

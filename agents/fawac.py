@@ -29,7 +29,7 @@ from agents.core import (
 
 
 class FAWAC(Method):
-    r"""A flow policy is cloned from the data with weights that grow with the advantage of the action.
+    r"""A flow policy clones dataset actions, each weighted by the exponential of its advantage, up to a cap.
 
     .. math:: L = L_{TD} + \mathbb{E}\,(Q'(s, a) - V(s))^2
         + \mathbb{E}\,\min(e^{\tau(\bar Q(s, a) - V(s))}, w_{max})\,\lVert v(s, x_t, t) - (x_1 - x_0)\rVert^2 / D
@@ -48,7 +48,7 @@ class FAWAC(Method):
         search=log_range(0.1, 100.0),
         doc="Weight tau of the advantage; 0 is behaviour cloning.",
     )
-    max_weight: float = setting(default=100.0, above=0, doc="Largest weight of a row.")
+    max_weight: float = setting(default=100.0, above=0, doc="Largest weight of a dataset action.")
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return critics, state value and the one flow, which is the policy."""

@@ -36,8 +36,8 @@ class FQE(Method):
 
     .. math:: L = \sum_j \mathbb{E}\,(Q_j(s, a) - R - \gamma^h M\,\bar Q'(s', a'))^2, \qquad a' \sim \pi(s')
 
-    Here :math:`\bar Q'` is the mean of the target critics, without pessimism. The action a consists of the first h
-    actions of a chunk, which the policy executes; R is the discounted sum of their rewards.
+    Here :math:`\bar Q'` is the mean of the target critics, without pessimism. The action a consists of the h
+    actions of a chunk that the policy executes; R is the discounted sum of their rewards.
 
     The class is not registered, since it does not train a policy; create an instance with :meth:`of`.
 
@@ -155,7 +155,7 @@ def fitted_q(
     :param seed: seed of networks, batches, trajectories and noise.
     :param callback: SB3 callback, e.g. for progress.
     :param settings: settings of :class:`FQE` that override its defaults.
-    :return: the value, its interval, and the numbers from which these are computed.
+    :return: the value with its interval and diagnostics.
     :raises ValueError: if there are too few trajectories.
     :raises ArithmeticError: if the values diverge.
     """

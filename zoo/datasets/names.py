@@ -48,7 +48,7 @@ cube-quadruple                                                        noisy     
 humanoidmaze-giant                                                    navigate    25   1000  4000
 """
 
-# OGBench has the environment and the oracle, but does not host a dataset of standard size. These datasets have as many
+# OGBench has the environment and the oracle of these datasets, but does not host the datasets. Here they have as many
 # episodes (1000) as a file of the environment's large dataset.
 _GENERATED_ONLY = ("cube-octuple-play-v0", "cube-octuple-noisy-v0")
 
@@ -83,7 +83,7 @@ class DatasetSpec:
 
     @property
     def family(self) -> str:
-        """The environment without the prefix `visual-`, which changes neither oracles, tasks nor settings."""
+        """The environment without the prefix `visual-`, which changes neither oracles nor tasks."""
         return self.environment.removeprefix(VISUAL)
 
     @property
@@ -116,7 +116,7 @@ class DatasetSpec:
 
 @dataclass(frozen=True)
 class DatasetName:
-    """A parsed name of a dataset or environment.
+    """A parsed name of a dataset or single-task environment.
 
     :param spec: OGBench's description of the dataset.
     :param env_id: Gymnasium id of the environment, e.g. ``"cube-double-singletask-task2-v0"``.
@@ -166,7 +166,7 @@ def parse_name(name: str, kind: str = "dataset", registered: Iterable[str] = ())
 
     :param kind: kind of name, for the message.
     :param registered: names of other environments, for the message.
-    :raises UsageError: if the name is unknown; the message suggests the three closest names.
+    :raises UsageError: if the name is not OGBench's; for an unknown name, the message suggests the closest names.
     """
     parts = _parse(name)
     if parts is not None:

@@ -103,7 +103,7 @@ def check_dataset(path: Path, spec: DatasetSpec) -> dict[str, Any]:
 
     The first problem raises one of `BROKEN`.
 
-    :return: the fraction of states that achieve each task.
+    :return: ``success_states`` -> task -> the fraction of states that achieve it.
     """
     check_headers(path, spec)
     _, arrays = read_arrays(path, spec)
@@ -127,7 +127,7 @@ def read_arrays(path: Path, spec: DatasetSpec) -> tuple[str, dict[str, Array]]:
     :raises DamagedFileError: if the file is damaged.
     :raises UsageError: for the first array that is wrong.
     """
-    # leaves the file in the page cache, so the disk is read only once
+    # the checksum leaves the file in the page cache, so the disk is read only once
     digest = check_checksum(path)
     arrays = read_npz(path, required_arrays(spec))
     for name in ("observations", "actions", "terminals"):

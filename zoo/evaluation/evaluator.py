@@ -71,7 +71,7 @@ class SingleStepPolicy:
         return {}
 
     def sample_chunks(self, observations: Array, noise: Mapping[str, torch.Tensor]) -> Array:
-        """Return the next action in every row, (1, B, 1, A), for observations (1, B, O)."""
+        """Return the next action for every row, (1, B, 1, A), given observations (1, B, O)."""
         rows = observations[0]
         normalization = getattr(self.policy, "normalization", None)
         if normalization is not None:
@@ -101,7 +101,7 @@ class Evaluator:
     replica and e. Episode e is always row e of a batch of ``episodes`` rows, because matrix products round differently
     for other batch sizes. Therefore the number of environments affects only the duration, not the results.
 
-    :param n_envs: number of environments; None for the fastest number on this machine.
+    :param n_envs: number of environments; None for a number that suits this machine.
     :param seed: seed of initial states and noise.
     :param check_in: called repeatedly while waiting for environments; an exception from it ends the evaluation.
     """
@@ -141,7 +141,7 @@ class Evaluator:
         replicas: Sequence[int] | None = None,
         active: Collection[int] | None = None,
     ) -> EpisodeResults:
-        """Run every episode with every replica; after an exception, the evaluator cannot be used again.
+        """Run every episode with the active replicas; after an exception, the evaluator cannot be used again.
 
         A replica that samples NaN or infinity has no results, and does not affect the results of other replicas.
 
@@ -262,7 +262,7 @@ class BatchSampler:
 
         :param observations: one observation for each row, as returned by an environment.
         :return: the actions to execute, (len(rows), `executed_length`, A), and the replicas that sampled NaN or
-            infinity, whose actions are replaced by the centre of the action space.
+            infinity; the centre of the action space replaces such chunks.
         """
         policy = self._policy
         space = self._observation_space
@@ -271,7 +271,7 @@ class BatchSampler:
         else:  # the policy's layout flattens images, scalars and Dicts into rows
             batch = policy.layout.flatten(stack(space, observations))  # type: ignore[attr-defined]
         if self._rows is None:
-            # all rows are sampled, so rows without an observation yet need a valid one; zeros may be outside the space
+            # all rows are sampled, so those with no observation yet need a valid one; zeros may be outside the space
             self._rows = np.broadcast_to(batch[0], (*self._shape, *batch.shape[1:])).copy()
         self._rows[rows] = batch
         # all rows need noise, but only requested rows advance to their next noise
@@ -370,7 +370,7 @@ class HeldOutLosses:
         noise = {}
         for name, draw in method.update_noise().items():
             noise[name] = for_all(draw(sizes, generator, "cpu"))
-        # keep loss schedules at step 0, so that losses at different steps are comparable
+        # keep loss schedules at update 0, so that losses after different numbers of updates are comparable
         batch = replace(batch, updates=torch.zeros(policy.num_replicas, device=policy.device))
         with matmul_precision(method.precision, policy.device):
             with torch.no_grad():

@@ -3,5 +3,5 @@
 import zoo.evaluation.pool  # noqa: F401  every environment process needs it
 from zoo.envs.make import ignore_startup_warnings
 
-# the filters of the fork server, where no environment runs, are inherited by the processes forked from it
+# the environment processes, which are forked from the fork server, inherit its warning filters
 ignore_startup_warnings()

@@ -177,7 +177,7 @@ class Decision:
     :param subject: the method that the verdicts are about; None if nothing is compared.
     :param tested: description of the test; empty if none was made.
     :param level: two-sided level of the differences' intervals; an interval excludes 0 if its pair is significant.
-    :param verdicts: verdict against each other method whose single runs are known, in the order of `ranking`.
+    :param verdicts: verdict against every other method whose single runs are known, in the order of `ranking`.
     :param rival: the verdict against the best comparable method.
     :param seeds_needed: seeds per method that would settle an undecided verdict against the rival; None if unknown.
     """

@@ -88,7 +88,7 @@ def closest_run(
 def find_run(log_folder: Path, record: RunRecord, seeds: list[int] | None) -> StoredRun | None:
     """Return the run to resume, locked for this process, or else a finished run; None if neither exists.
 
-    :raises UsageError: if another process is training the run.
+    :raises UsageError: if another process is training the run, or if an unreadable run may be the one to resume.
     """
     settings = record.identity()
     runs, unreadable = stored_runs(log_folder, record.algo, record.env)

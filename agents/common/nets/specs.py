@@ -1,7 +1,7 @@
 """Network declarations: how a network is built, and whether it has a target network.
 
-Each function here returns the spec of one network. ``target``: whether the network has a target network; ``time``:
-whether the flow time is an input; ``role``: its part in pretraining; ``training``: its training options, see
+Functions such as :func:`critic` return the spec of one network. ``target``: whether the network has a target network;
+``time``: whether the flow time is an input; ``role``: its part in pretraining; ``training``: its training options, see
 :class:`~agents.common.common_settings.NetworkOptions`.
 
 >>> networks = {
@@ -108,7 +108,7 @@ def velocity_field(
 
 
 def noise_predictor(time_features: int = 64, **training: Any) -> NetworkSpec:
-    """Return the spec of a diffusion policy's noise predictor, with Fourier features of the step."""
+    """Return the spec of a noise predictor, with Fourier features of the diffusion step."""
     return NetworkSpec(lambda n: NoisePredictor(n, time_features), **training)
 
 
@@ -194,7 +194,7 @@ def require_behaviour(method: Any, replacement: str | None = None) -> str:
 
 
 def start_from_behaviour(nets: Networks, specs: Mapping[str, NetworkSpec]) -> None:
-    """Copy the behaviour flow into the networks that are initialised from it, and into their target networks.
+    """Copy the behaviour flow into its target network, and into networks initialised from it and their targets.
 
     :param nets: the networks.
     :param specs: their specs.

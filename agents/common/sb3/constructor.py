@@ -105,7 +105,7 @@ def check_policy_kwargs(policy: type[Any], arguments: Mapping[str, Any]) -> None
 EXTRA_ARGUMENTS = (
     "n_steps", "seeds", "method", "behaviour", "observation_space", "action_space", "_init_setup_model",
 )  # fmt: skip
-"""Arguments that SB3's constructor does not have."""
+"""Arguments that are not passed to SB3's constructor."""
 
 
 class Arguments(Configurable):
@@ -125,13 +125,13 @@ class Arguments(Configurable):
     )
     observation_space: spaces.Space[Any] | None = setting(
         default=None,
-        doc="Observation space of a model without `env`, which is only trained offline.",
+        doc="Observation space, for a model without `env` (offline training only).",
     )
     action_space: spaces.Box | None = setting(
-        default=None, doc="Action space of a model without `env`."
+        default=None, doc="Action space, for a model without `env`."
     )
     action_noise: ActionNoise | None = setting(
-        default=None, doc="SB3's action noise, added to executed actions."
+        default=None, doc="SB3's action noise, added to actions in online training."
     )
     replay_buffer_class: type[SequenceReplayBuffer] | None = setting(
         default=None,
@@ -159,7 +159,7 @@ class Arguments(Configurable):
     seeds: Sequence[int] | None = setting(
         default=None,
         check=_seeds,
-        doc="One seed per replica, trained in parallel; None trains one replica with `seed`.",
+        doc="One seed per replica, to train replicas in parallel; None trains one replica with `seed`.",
     )
     method: Method | None = setting(
         default=None, doc="Instance of the method, in place of its settings as arguments."
@@ -202,8 +202,8 @@ def read_arguments(
     :param named: keyword arguments.
     :return: the method, and the remaining arguments.
     :raises TypeError: for too many or unknown arguments, or settings together with `method`.
-    :raises ValueError: for a value out of range, a setting given twice, or pretraining of an algorithm without a
-        behaviour flow.
+    :raises ValueError: for a value out of range, a setting given twice, both ``seed`` and ``seeds``, or pretraining of
+        an algorithm without a behaviour flow.
     """
     in_order = [name for name, declared in kind.declared().items() if not declared.kw_only]
     if len(positional) > len(in_order):

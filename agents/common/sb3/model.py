@@ -80,7 +80,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
     :param positional: settings in the order of SB3's constructors, starting with ``learning_rate``.
     :param named: settings of the method, and :class:`~agents.common.sb3.constructor.Arguments`.
     :raises UnsupportedSpaceError: for unsupported observations, e.g. Tuple, or actions that are not a bounded Box.
-    :raises TypeError: for an unknown argument; the message names the closest one.
+    :raises TypeError: for an unknown argument; the message names the closest ones.
     :raises ValueError: for a setting out of range, or pretraining of an algorithm without a behaviour flow.
 
     >>> model = agents.FQL("MlpPolicy", "Pendulum-v1", horizon_length=1, learning_starts=10).learn(12)
@@ -141,7 +141,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         return getattr(self.method, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Assign settings shared with SB3 to the method; raise for other settings, assigned as `model.method.NAME`."""
+        """Assign settings shared with SB3 to the method; raise for its other settings (use `model.method.NAME`)."""
         declaration = self.method_class.declared().get(name)
         if declaration is None:
             super().__setattr__(name, value)
@@ -163,7 +163,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
 
     @undisturbed()
     def _setup_model(self) -> None:
-        """Build replay buffer and policy, in a loaded model perhaps without an environment."""
+        """Build replay buffer and policy; a loaded model may have no environment."""
         spaces = self.observation_space, self.action_space
         check_spaces(*spaces)
         seeds = self.seeds or ([] if self.seed is None else [self.seed])
@@ -232,10 +232,10 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
     ) -> None:
         """Load parameters and optimiser state as SB3 does; the model keeps its optimiser options, e.g. weight decay.
 
-        :param load_path_or_dict: a saved model, which is verified first, or state dicts by name.
+        :param load_path_or_dict: state dicts by name, or a saved model, whose checksum is verified.
         :param exact_match: whether all names must be present.
         :param device: ignored; tensors are moved to the device of the model.
-        :raises RuntimeError: if the policy's state dict does not match, as in PyTorch.
+        :raises RuntimeError: if a state dict does not match, as in PyTorch.
         :raises ValueError: if the file is damaged, a name is missing or unknown, or the parameter groups of the
             optimiser differ.
         """
@@ -275,7 +275,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         return single
 
     def _saved_settings(self) -> dict[str, Any]:
-        """Return values saved beside or in place of attributes: algorithm, settings, conventions of a custom flow."""
+        """Return the algorithm, its settings and a custom flow's conventions, saved with the attributes."""
         settings = self.method.settings()
         settings["algorithm_id"] = name_of(self.method_class)
         settings["behaviour_flow"] = find_behaviour(self.method.networks())
@@ -296,7 +296,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         return ["policy", "policy.optimizer"], []
 
     def save_policy(self, path: str | Path, about: Mapping[str, Any] | None = None) -> None:
-        """Save the policy for acting, without target critics or optimiser; load it with :func:`agents.load_policy`.
+        """Save the networks that act or score actions, without the optimiser; load with :func:`agents.load_policy`.
 
         The saved policy expects raw observations, even if the model's environment is wrapped in a `VecNormalize`.
 
@@ -328,7 +328,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         return network if self.policy.num_replicas > 1 else OneReplica(network)
 
     def predict_value(self, observation: Array | dict[str, Array], action: Array) -> Array:
-        """Return the critics' mean Q of actions, see :meth:`FlowPolicy.predict_value`."""
+        """Return the critics' score of actions, usually their mean Q; see :meth:`FlowPolicy.predict_value`."""
         return self.policy.predict_value(observation, action)
 
     # -- training -----------------------------------------------------------------------------------------------------
@@ -347,7 +347,8 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         :param action_range: ``(low, high)``, numbers or (A,): action bounds of a dataset whose actions are in other
             units.
         :raises FileNotFoundError: if the file does not exist.
-        :raises ValueError: if an array is missing or invalid; the buffer is then unchanged.
+        :raises ValueError: if an array is missing or invalid (the buffer is then unchanged), or if samples of a frozen
+            custom flow are far from the dataset's actions.
 
         >>> states = np.random.randn(21, 3)
         >>> data = {"observations": states[:-1], "next_observations": states[1:], "actions": np.zeros((20, 1))}
@@ -396,8 +397,8 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         with one replica is used for all replicas; otherwise replicas correspond one to one.
 
         :param path: a saved model, or the folder of a run. If observations are scaled, load the dataset first.
-        :raises ValueError: if either model has no behaviour flow, `pretraining_steps` is set, or layer sizes, action
-            space, chunk length or observation statistics differ; the model is then unchanged.
+        :raises ValueError: if either model has no behaviour flow, `pretraining_steps` is set, or layer sizes,
+            activation, action space, chunk length or observation statistics differ; the model is then unchanged.
         """
         load_behaviour(self.policy, path, self.normalization)
 
@@ -416,13 +417,13 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
 
         :param gradient_steps: number of updates.
         :param callback: SB3 callback, list of them, or function.
-        :param dataset: dataset to load first, see :meth:`load_dataset`; None uses the content of the buffer.
+        :param dataset: dataset to load, see :meth:`load_dataset`; None uses the dataset in the buffer.
         :param log_interval: gradient steps between log entries; None writes no entries.
         :param tb_log_name: name of the TensorBoard run; None uses the class name.
         :param reset_num_timesteps: whether to count from zero.
         :param progress_bar: whether to show SB3's progress bar.
         :return: the model.
-        :raises ValueError: if there is no dataset.
+        :raises ValueError: if there is no dataset, or if a `VecNormalize` still updates its statistics.
         """
         gradient_steps = integer("gradient_steps", gradient_steps, at_least=0)
         self._check_first_update()
@@ -522,7 +523,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         )
 
     def _begin_phase(self, counts_from_zero: bool, is_online: bool) -> None:
-        """Record the start of a phase, unless this call continues the last phase, e.g. that of a loaded model."""
+        """Record the start of a phase, unless this call continues the previous phase, e.g. that of a loaded model."""
         if counts_from_zero:
             self.offline_steps = 0
         starts = counts_from_zero or is_online != self._is_online
@@ -553,7 +554,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
                 "None (-params observation_scale=null)"
             )
 
-    # -- logging, the only part of training that synchronises with the device -----------------------------------------
+    # -- logging, the only part of offline training that synchronises with the device ---------------------------------
 
     def find_divergence(self) -> dict[int, str]:
         """Find replicas whose last loss or parameters are NaN or infinite; synchronises with the device.
@@ -705,7 +706,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
                 "the environment returned an observation or reward that is not finite in float32 at step "
                 f"{self.num_timesteps}; this is a fault of the environment, not of training"
             )
-        # without a fault, observations of other spaces, e.g. discrete ones, are often equal
+        # only vectors are compared, since e.g. discrete observations are often equal without a fault
         is_plain = self.policy.layout.is_plain
         if is_plain and last and np.array_equal(rows[1][0], rows[0][np.argmax(dones)]):
             warnings.warn(

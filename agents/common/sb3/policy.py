@@ -60,8 +60,8 @@ class FlowPolicy(ActingPolicy):
     :param features_extractor_kwargs: arguments of the extractor besides the observation space.
     :param optimizer_class: optimiser of all networks.
     :param optimizer_kwargs: arguments of the optimiser besides the learning rate.
-    :raises ValueError: if the activation has parameters, or if `observation_scale` is set and observations are not
-        vectors.
+    :raises ValueError: if the activation has parameters, or if a setting does not fit the observations, e.g.
+        `observation_scale` with images.
     :raises NotImplementedError: if the features extractor does not support several seeds.
     """
 
@@ -226,7 +226,7 @@ class FlowPolicy(ActingPolicy):
             self.prediction_generators.append(torch_generator(Purpose.PREDICTION, replica_seed))
 
     def load_optimizer_state(self, saved: Mapping[str, Any]) -> None:
-        """Load the state of an optimiser; the policy keeps its own options, such as weight decay.
+        """Load the state of an optimiser; the policy keeps its options, such as weight decay, except the learning rate.
 
         :param saved: state dict of an optimiser.
         :raises RuntimeError: if it is not the state dict of an optimiser.

@@ -53,7 +53,7 @@ def opened(path: Path) -> Iterator[Stored]:
 def groups_of(stored: Stored, pattern: str) -> dict[int, Stored]:
     """Return the arrays of numbered HDF5 groups: number of the group -> name of the array -> array.
 
-    :param pattern: regular expression of paths, in which two groups match the number and the name.
+    :param pattern: regular expression of paths, whose two capture groups match the number and the name.
     """
     groups: dict[int, Stored] = {}
     for path, entry in stored.items():

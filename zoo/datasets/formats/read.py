@@ -143,7 +143,7 @@ def require_format(source: str | Path) -> tuple[Path, Format]:
         if candidate.matches(path):
             return path, candidate
     raise UsageError(
-        "a dataset must be an .npz, .hdf5 or .parquet file, a folder of .npz or .parquet files or "
+        "a dataset must be an .npz, .hdf5 or .parquet file, a folder of .npz or .parquet files, or "
         f"`{MINARI}ID`, got {path}; save arrays with `np.savez(path, **arrays)`, a table with "
         "`pandas.read_csv(file).to_parquet(path)`"
     )
