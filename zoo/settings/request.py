@@ -120,7 +120,7 @@ class TrainRequest:
         "packages to import, which register environments", default=()
     )
     n_eval_envs: int | None = flag(
-        "number of evaluation environments (default: max(8, 2 x cores); for mazes one per episode)",
+        "number of evaluation environments (default: max(8, 2 x cores), in mazes 64; at most one per episode)",
         section="evaluation and saving",
     )
     eval_seed: int = flag("seed of initial states and noise in evaluations", default=0, type=SEED)
