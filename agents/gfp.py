@@ -1,4 +1,4 @@
-"""GFP: Guided flow policy: FQL whose flow clones the dataset actions that are better than the policy's."""
+"""GFP: guided flow policy, FQL whose flow clones the dataset actions with higher values than the policy's actions."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class GFP(FQL):
 
     Source: Tiofack et al., arXiv 2512.03973, and the authors' code (github.com/Simple-Robotics/guided-flow-policy,
     ``agents/gfp.py``). Differs in: action chunks; the flow time is not embedded; with ``target="mean"`` the flow is
-    sampled at the next state, as in the paper, whereas the authors' code with its settings samples it at the current
-    state.
+    sampled at the next state, as in the paper, whereas the authors' code (``target_use_next: False``) samples it at the
+    current state.
     """
 
     samples_next_action = False  # the next action's noise is declared in `noise`
@@ -62,8 +62,8 @@ class GFP(FQL):
     target: Literal["policy", "mean"] = setting(
         default="policy",
         reference="target_agg",
-        doc="Value in the TD target: the value of the `policy`'s next action, or the `mean` over the"
-        " next actions of the policy and of the flow.",
+        doc="Value in the TD target: the value of the `policy`'s next action, or the `mean` of the"
+        " values of the policy's and the flow's next actions.",
     )
     rival: Literal["policy", "smaller"] = setting(
         default="policy",
@@ -93,7 +93,7 @@ class GFP(FQL):
         next_actions = self.act(next_obs, {"action": noise["next_z"]}, nets)
         next_q = value(next_obs, next_actions)
         if self.target == "mean":
-            # flow and policy map the same noise, so that the mean is only over the two
+            # flow and policy map the same noise, so that their values differ only by the network
             flow_actions = self.follow_flow(next_obs, noise["next_z"], nets)
             next_q = (next_q + value(next_obs, flow_actions)) / 2
         teacher = self.follow_flow(obs, z, nets)
@@ -101,8 +101,8 @@ class GFP(FQL):
         rival = value(obs, student)
         if self.rival == "smaller":
             rival = torch.minimum(rival, value(obs, teacher))
-        # the scale is computed with the online critics, which the policy maximises; all other
-        # values are the target critics'
+        # the online critics give the scale, since the policy maximises them; the target critics give
+        # all other values
         q_size = pessimistic_value(nets.critic(obs, student), self.rho).abs().mean(1)
         scale = 1 / q_size  # lambda, (S,)
         better = (value(obs, batch.actions) - rival) * scale.unsqueeze(1)
@@ -125,7 +125,7 @@ class GFP(FQL):
         student = nets.one_step(batch.observations, noise["distill_z"])
         policy_q = nets.frozen.critic(batch.observations, student.clamp(-1, 1))
         policy_q = pessimistic_value(policy_q, self.rho)
-        # the guidance of actions that are worse than the policy's is near 0
+        # guidance is below 1/2 if the rival action has a higher value than the dataset action
         weight = batch.valid * targets["guidance"]
         x_0, t = noise["bc_x0"], noise["bc_t"]
         return {

@@ -100,9 +100,9 @@ class IQL(Method):
         return (nets.actor(observations) + self.sample_std * noise["action"]).clamp(-1, 1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the critics' target (from V at the next state), V's (from the target critics) and the advantage."""
+        """Return the targets of the critics (from V at the next state) and of V (from Q'), and the advantage."""
         q = nets.critic(batch.observations, batch.actions)
-        # from the online critics, whereas V regresses to the target critics
+        # the advantage uses the online critics, whereas V regresses to the target critics
         advantage = pessimistic_value(q, self.rho) - nets.value(batch.observations)
         return {**implicit_targets(batch, nets, self.rho), "advantage": advantage}
 

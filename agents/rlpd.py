@@ -26,7 +26,7 @@ from agents.core import (
     temperature,
 )
 
-ACTION_MARGIN = 1e-5  # the pre-tanh value of an action on its bound is infinite
+ACTION_MARGIN = 1e-5  # the pre-tanh value of an action at its bound is infinite
 
 
 class RLPD(Method):

@@ -46,7 +46,8 @@ class FrameStack(gymnasium.Wrapper[Array, Array, Array, Array]):
 
     :param env: environment with image observations, channels first or last.
     :param frames: k, at least 1.
-    :raises ValueError: if observations are not images, or a side of the images is not longer than the stacked channels.
+    :raises ValueError: if observations are not images, or a side of the images is not longer than the number of
+        stacked channels.
 
     >>> class Camera(gymnasium.Env):
     ...     observation_space = spaces.Box(0, 255, (64, 64, 3), np.uint8)
@@ -110,7 +111,7 @@ def frames_of(model: Any) -> int:
     """Return the number of stacked frames in observations of a model or policy.
 
     :param model: model or policy of any library.
-    :return: k; 1 for other libraries.
+    :return: k; 1 for models of other libraries.
     """
     return getattr(getattr(model, "method", None), "frame_stack", 1)
 

@@ -1,6 +1,6 @@
 """All random streams: each is identified by purpose, seed and index, and no two coincide.
 
-All seeds and generators of the two packages come from this module, except for fixed test data.
+Training, tuning, evaluation and the generation of datasets take their random numbers from streams of this module.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_SEED = 2**32 - 1
 class Purpose(IntEnum):
     """Purpose of a random stream. The numbers determine seeded results, so they are never changed or reused.
 
-    In each comment the parts of the index follow a colon; purposes without a colon have no index.
+    In each comment the parts of the index follow a colon; uses without a colon have no index.
     """
 
     TRAINING_DATA = 0  # generated datasets: episode, attempt
@@ -39,8 +39,10 @@ class Purpose(IntEnum):
     ACTING = 9  # noise of actions in training
     REPLICAS = 10  # seeds of replicas, derived from one seed: replica
     ENVIRONMENT = 11  # randomness outside an environment's generator, with the seed of its reset
-    EVALUATION_START = 12  # resets: episode; features and bootstrap of off-policy estimates: 0
-    EVALUATION_NOISE = 13  # actions: the replica's seed, episode; off-policy estimates: repetition
+    EVALUATION_START = 12  # resets: episode; batches of held-out losses and fitted Q evaluation
+    EVALUATION_NOISE = (
+        13  # actions: the replica's seed, episode; held-out losses and fitted Q evaluation
+    )
     TRIALS = 17  # sampler of a tuning study, shared by all seeds: number of the call
     CHECKS = 21  # dummy data of checks: number of the check
     PREDICTION = 22  # noise of `predict`
@@ -52,9 +54,9 @@ def stream(purpose: Purpose, seeds: int | Sequence[int], *index: int) -> np.rand
 
     :param purpose: purpose of the stream.
     :param seeds: the seed, or all seeds of a stream that replicas share.
-    :param index: numbers from 0 to `MAX_SEED`, a fixed count for each purpose.
+    :param index: numbers from 0 to `MAX_SEED`, see :class:`Purpose`.
     :return: the sequence, for ``numpy.random.default_rng``.
-    :raises ValueError: if a seed is negative, or if a seed or an index is too large.
+    :raises ValueError: if a seed or an index is negative, or if an index or one of several seeds is too large.
     """
     first, *other_seeds = seeds if isinstance(seeds, Sequence) else [seeds]
     entropy: int | list[int] = integer("seed", first, at_least=0)

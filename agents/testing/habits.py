@@ -1,7 +1,7 @@
 """Mistakes in an algorithm's hooks that do not raise an error: the code runs, but does not train as intended.
 
-These mistakes are found by calling the hooks more than once on a small random batch. Every finder yields pairs: the
-name of the failed check of the kit, and a message.
+Most finders call the hooks on a small random batch, some of them repeatedly. Every finder yields pairs: the name of the
+failed check of the kit, and a message.
 """
 
 from __future__ import annotations
@@ -240,7 +240,7 @@ def find_unmasked(trial: Trial) -> Findings:
     changes = {"rewards": batch.rewards.flip(1) + 1, "discounts": batch.discounts * 0.5}
     if method.action_chunking:
         changes["actions"] = -batch.actions
-    # here all sequences cross a trajectory end, so a loss may depend only on their first states
+    # all sequences now cross a trajectory's end, so no loss may depend on what is changed here
     differing = _differing(evaluate(trial, **invalid), evaluate(trial, **invalid, **changes))
     for name in {*differing} - method.unmasked_losses:
         yield (

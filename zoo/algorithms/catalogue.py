@@ -37,7 +37,7 @@ NUMBERS = (*SCORES, "work")
 
 
 def algorithm_ids() -> list[str]:
-    """Return the ids of all algorithms that can be trained: first this zoo's, then SB3's."""
+    """Return the ids of all algorithms that can be trained: those of `agents.registry`, then SB3's algorithms."""
     return [*registry.algorithm_ids(), *SB3]
 
 
@@ -45,7 +45,8 @@ def find_algorithm(id: str) -> registry.Entry:
     """Return the registry entry of an algorithm of this zoo, of SB3, or of a user.
 
     :param id: an id, an alias or ``"module:Class"``.
-    :raises UsageError: for an unknown id; the message suggests the closest ids.
+    :raises UsageError: if the id is unknown (the message suggests the closest ids), its module cannot be imported, or
+        the class has the id of an SB3 algorithm.
     """
     if id in SB3:
         name, paper = SB3[id]
@@ -88,7 +89,7 @@ def find_named_by_file(
 
 
 def settings_of(algorithm: type[Any]) -> dict[str, Setting]:
-    """Return name -> setting, as declared by an algorithm's `method_class` or, without one, by the algorithm."""
+    """Return name -> setting, as declared by an algorithm's `method_class` or, without one, by its own class."""
     settings: dict[str, Setting] = getattr(algorithm, "method_class", algorithm).declared()
     return settings
 
@@ -128,7 +129,7 @@ def update_operations() -> dict[str, float]:
 
 
 def in_order(algorithms: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return the ids sorted by source (the source with most algorithms first), then by score (the best first)."""
+    """Return the ids sorted by source (the one with the most algorithms first), then by score (best first)."""
     sizes = Counter(row["source"] for row in algorithms.values() if row["source"])
 
     def sort_key(id: str) -> tuple[Any, ...]:

@@ -60,9 +60,9 @@ def make_env(
     :param env_wrapper: wrappers around the environment, see `zoo.settings.record`.
     :param frame_stack: number of images stacked into one observation, see :class:`agents.FrameStack`.
     :param env_kwargs: arguments of the environment's constructor.
-    :return: the environment, with its own observation dtype, and a time limit if its id has one.
-    :raises UsageError: if the id or an argument is unknown, the task has no reward, policies cannot be
-        trained on a space, or images cannot be rendered.
+    :return: the environment; the dtype of observations and the id's time limit are kept.
+    :raises UsageError: if the id, a wrapper or an argument is not accepted, a package is missing, the task has no
+        reward, policies cannot be trained on a space, or images cannot be rendered.
     """
     spec = find_spec(env_id, **env_kwargs)
     if observes_images(spec, env_kwargs):
@@ -151,7 +151,7 @@ def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
 
 
 def require_simulator(env_id: str) -> None:
-    """Import the optional package that simulates an environment and registers it.
+    """Require the optional package that simulates an environment; import it now if it registers the environment.
 
     :raises UsageError: if the package is not installed.
     """
@@ -206,11 +206,11 @@ TOLERANCE = 1e-4  # earlier episodes may change a simulator's values by this muc
 def try_env(env: RepeatableEnv) -> None:
     """Raise UsageError if an environment violates Gymnasium's API, or its episodes depend on earlier ones.
 
-    The same episode, with the same seed and actions, is simulated before and after another one. This takes about a
-    second.
-    OGBench's own environments are skipped, because they are slow to reset and the tests of this package cover them.
+    An episode is simulated before another one and repeated after it, with the same seed and actions. This takes about a
+    second. OGBench's environments without custom wrappers are skipped, because they are slow to reset and the tests of
+    this package cover them.
 
-    :param env: a new environment; it is left in the middle of an episode.
+    :param env: a new environment; it may be left in the middle of an episode.
     """
     spec = env.spec
     if spec is not None and is_ogbench(spec):

@@ -68,7 +68,7 @@ class Suite:
         because it affects results: seeds trained together sample other batches than seeds trained alone.
     :param params: settings of all runs; the ``params`` of a variant override them.
     :param dataset: source of a missing dataset: ``auto``, ``download`` or ``generate``.
-    :param dataset_dir: folder of the datasets; empty: OGBench's folder.
+    :param dataset_dir: folder of the datasets; empty: the benchmark's default folder.
     :param env_kwargs: arguments of the environments.
     :param gym_packages: packages to import because they register environments.
     :param published: sets of published scores to show in the report.

@@ -103,7 +103,7 @@ class Recorder:
             success = 0.0
             if "successes" in history:
                 success = float(history["successes"][-1].mean())
-            # of two equal scores, a trained model's counts as better than an untrained model's
+            # if scores are equal, a trained model counts as better than an untrained one
             score = (success, float(history["results"][-1].mean()), step > 0)
             if score > self.best[replica]:
                 self.best[replica] = score

@@ -43,7 +43,7 @@ def params_of(settings: Mapping[str, Any], searches: Mapping[str, Search]) -> di
 
 
 def read_searches(entry: Entry, words: Sequence[str], fixed: Collection[str]) -> dict[str, Search]:
-    """Return the search space of ``--search``, by default the one declared by the algorithm.
+    """Return the search space of ``--search``; without words, the search space that the algorithm declares.
 
     :param words: ``NAME``, ``NAME=low:high``, ``NAME=low:high:log`` or ``NAME=[a,b,c]``.
     :param fixed: settings fixed by ``-params``, which are not searched.

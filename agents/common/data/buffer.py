@@ -53,8 +53,8 @@ class SequenceReplayBuffer(TransitionStore):
     :param sparse: whether online rewards other than 0 become -1.
     :param balanced: whether half of every batch is drawn from the dataset and half from online transitions. No
         sequence then continues from the dataset into online transitions.
-    :param storage: location of the data: ``"device"``, ``"host"``, or ``"auto"``: on the device if the data fit there,
-        which is decided whenever a dataset is loaded.
+    :param storage: location of the data, ``"device"``, ``"host"`` or ``"auto"``. With ``"auto"``, they are on the
+        device if they fit there, which is decided again when a dataset is loaded.
     :param frame_stack: k, the number of frames that `agents.FrameStack` stacks in an observation of images. The buffer
         stores single frames; a dataset must contain single frames too.
     :param shorten_returns: whether returns end with their episode, as SB3's n-step returns do, so that every transition
@@ -67,7 +67,7 @@ class SequenceReplayBuffer(TransitionStore):
     """
 
     with_steps = False
-    """Whether batches contain the states before and after each action of a chunk."""
+    """Whether batches contain the observations before and after each action of a chunk."""
 
     # -- frames -------------------------------------------------------------------------------------------------------
 
@@ -144,15 +144,15 @@ class SequenceReplayBuffer(TransitionStore):
         return max(dataset_rows - lost_rows, 0), rings, ring_starts
 
     def draw_rows(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-        """Sample starts, and return the rows of their sequences.
+        """Return the rows of randomly chosen sequences.
 
-        Starts are uniform; when ``balanced``, uniform over the dataset in the first half of the batch and over the
-        online transitions in the second.
+        Starts are uniformly distributed. With ``balanced``, the first half of the batch starts in the dataset and the
+        second half in online transitions, unless there are only starts of one kind.
 
         :param shape: (S, B).
         :param generator: on the device of the data; None uses PyTorch's global one.
         :return: rows, (S, B, H).
-        :raises ValueError: if there are fewer than H transitions.
+        :raises ValueError: if there are too few transitions for a sequence.
         """
         dataset_starts, rings, ring_starts = self._segments()
         total = dataset_starts + len(rings) * ring_starts
@@ -180,8 +180,8 @@ class SequenceReplayBuffer(TransitionStore):
         dataset_starts, rings, ring_starts = self._segments()
         steps = torch.arange(self.horizon_length, device=starts.device)
         starts = starts.unsqueeze(-1)  # (S, B, 1)
-        # clamped: starts in rings are replaced below, and shortened returns do not read rows beyond
-        # their end
+        # rows that the clamp changes are not used: rows of rings are replaced below, and shortened
+        # returns end earlier
         dataset_rows = (starts + steps).clamp(max=self.capacity - 1)
         if not rings or not ring_starts:
             return dataset_rows
@@ -199,8 +199,8 @@ class SequenceReplayBuffer(TransitionStore):
     ) -> Batch:
         """Return the batch of the sequences in rows (S, B, H), on the device of the data.
 
-        Reward, mask and next observation cover each sequence up to the end of its trajectory. With ``shorten_returns``,
-        a mask of 0 and the newest transition of an environment are ends too, as in SB3.
+        Rewards, masks and next observations ignore rows after the end of a trajectory. With ``shorten_returns``, a mask
+        of 0 and the newest transition of an environment are ends too, as in SB3.
         """
         ends = self.dones[rows]
         if self.shorten_returns:
@@ -226,7 +226,7 @@ class SequenceReplayBuffer(TransitionStore):
         chunk = slice(self.horizon_length if self.action_chunking else 1)
         length: int | Tensor = self.horizon_length
         is_whole = valid[..., -1]
-        # a shortened return is valid up to its own end, so all rows are valid
+        # a shortened return is valid up to its own end, so every sequence is valid
         if self.shorten_returns:
             length = valid.sum(-1)
             is_whole = torch.ones_like(is_whole)
@@ -263,7 +263,7 @@ class SequenceReplayBuffer(TransitionStore):
         :param env: normalises observations and rewards, if given.
         :param generator: on the device of the data; None uses PyTorch's global one.
         :return: the batch on the training device, leading axes (B,), or (S, B) with several replicas.
-        :raises ValueError: if there are fewer than H transitions.
+        :raises ValueError: if there are too few transitions for a sequence.
         """
         batch = self.draw(batch_size, env, generator)
         return batch.map(lambda value: value[0]) if self.replicas == 1 else batch
@@ -283,8 +283,8 @@ class SequenceReplayBuffer(TransitionStore):
     def extend(self, *columns: Any) -> None:
         """Add transitions, as SB3's buffers do.
 
-        :param columns: the arguments of :meth:`add`, each with one entry per transition; columns may be longer than the
-            last one, because the buffer's own `observations` have spare rows.
+        :param columns: the arguments of :meth:`add`, each with one entry per transition. Surplus entries are ignored,
+            because the buffer's own `observations` have spare rows.
         """
         for transition in zip(*columns, strict=False):
             self.add(*transition)

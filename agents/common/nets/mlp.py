@@ -282,7 +282,7 @@ class ConditionedVelocity:
     """A velocity field at fixed observations: (x, t) -> velocity; x and velocity are (S, B, D) or (S, K, B, D).
 
     :param layers: the field's layers; the first contains only the weight of x.
-    :param shared: the first layer's output for the observations, with its bias.
+    :param shared: the first layer's product with the observations, plus its bias.
     :param time_weight: the first layer's weight of t; empty for a one-step map.
     """
 
@@ -296,9 +296,9 @@ class ConditionedVelocity:
         return evaluate(later, first.epilogue(self.first_product(x, t)))
 
     def first_product(self, x: Tensor, t: Time | None) -> Tensor:
-        """Return the first layer's output for x, observations and time, with its bias."""
+        """Return the first layer's output before the activation, for x, observations and time."""
         parts = [self.shared, *self.time_weight]
-        if x.ndim == 4:  # all K states of a row share the parts
+        if x.ndim == 4:  # all K points of a row share the parts
             parts = [part.unsqueeze(1) for part in parts]
         offset, *time_weight = parts
         if isinstance(t, Tensor):
@@ -307,7 +307,7 @@ class ConditionedVelocity:
             offset = torch.add(offset, time_weight[0], alpha=t)
         first = self.layers[0]
         product = linear(x, first.weight, None, first.dtype)
-        # with K states the product is a view, see `linear`
+        # with K points the product is a view, see `linear`
         return product + offset if x.ndim == 4 else product.add_(offset)
 
 

@@ -87,7 +87,7 @@ def demonstration(name: str, group: Stored) -> Arrays:
     require_keys(name, group, required, advice)
     actions = read_array(name, group, "actions")
     steps = len(actions)
-    if not steps:  # dropped when episodes are joined
+    if not steps:  # `joined` drops empty episodes
         return episode_of(name, np.zeros((1, 1)), actions, np.zeros(0), np.zeros(0))
     dones = require_flags(name, "dones", read_array(name, group, "dones"), steps)
     is_achieved = require_flags(name, "rewards", read_array(name, group, "rewards"), steps)
@@ -115,7 +115,7 @@ def _join_sensors(name: str, group: Stored, sensors: list[str]) -> Array:
 def _recorded_text(path: Path, key: bytes) -> str | None:
     """Return the ``env_name`` or ``env_version`` in a robomimic file, or None.
 
-    The file is searched as text, because the HDF5 library hangs when it reads this attribute from some damaged files.
+    The file is searched as text, because the HDF5 library hangs when it reads attributes of some damaged files.
     """
     if not path.stat().st_size:  # an empty file cannot be memory-mapped
         return None
