@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# only openai-agents, whose package is also named `agents`, has a file `run.py`
+# our package has no file `run.py`; that of openai-agents, which is also named `agents`, has one
 if Path(__file__).with_name("run.py").exists():
     raise ImportError(
         "openai-agents and flow-rl-zoo both install a package `agents`, and overwrite each other's files. Run `pip "

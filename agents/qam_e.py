@@ -78,8 +78,8 @@ class QAME(QAM):
     ) -> Losses:
         """Return the losses of QAM, of the edit policy and of the temperature."""
         losses = super().losses(batch, targets, noise, nets, info)
-        # these losses do not use dataset actions, so sequences that cross a trajectory end are
-        # included
+        # the edit's losses do not use dataset actions, so they include sequences that cross a
+        # trajectory end
         return losses | edit_losses(
             batch,
             targets["flow_actions"],

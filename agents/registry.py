@@ -148,7 +148,7 @@ BUILT_IN = {
         "ReBRAC",
         "Revisiting the Minimalist Approach to Offline Reinforcement Learning (Tarasov et "
         "al., arXiv 2305.09836)",
-        "A baseline without a flow that acts fast.",
+        "A fast baseline without a flow.",
     ),
     "rlpd": BuiltIn(
         "RLPD",
@@ -306,7 +306,7 @@ def name_of(method: type[Any]) -> str:
 
 
 def origin_of(method: type[Any]) -> dict[str, str]:
-    """Return the provenance of a plug-in class, to find it again for a run: path, code hash and package.
+    """Return a plug-in class's path, code hash and package, by which a run can find the class again.
 
     :param method: the class.
     :return: ``class`` (``"package.module:Class"``); ``code`` (a hash of its file) if it has a file; ``package``
@@ -338,8 +338,8 @@ def find(id: str) -> Entry:
 
     :param id: an id, an alias, or ``"package.module:Class"`` for your own registered class.
     :return: the entry of the algorithm.
-    :raises KeyError: if there is no such algorithm; the message names the closest.
-    :raises ImportError: if the package that provides it cannot be imported.
+    :raises KeyError: if there is no such algorithm.
+    :raises ImportError: if its module or package cannot be imported.
     """
     if ":" in id:
         return _by_path(id)
@@ -363,7 +363,7 @@ def find(id: str) -> Entry:
 
 
 def describe(id: str) -> dict[str, str]:
-    """Return ``published_name``, ``paper`` and ``when`` of an algorithm, without importing built-in ones.
+    """Return ``published_name``, ``paper`` and ``when`` of an algorithm; a built-in algorithm is not imported.
 
     :param id: its id.
     :return: name -> text.
@@ -382,8 +382,9 @@ def find_named_by_file(
     :param package: package of the algorithm according to the file.
     :param trust: whether to import the module named in the file.
     :return: the entry of the algorithm.
-    :raises ValueError: if there is no such algorithm; the message names the closest.
-    :raises UntrustedError: if the algorithm is neither built-in, nor from an installed package, nor already imported.
+    :raises ValueError: if there is no such algorithm.
+    :raises UntrustedError: without ``trust``, if the algorithm is neither built-in, nor from an installed package, nor
+        already imported.
     """
     if name in BUILT_IN:
         return find(name)
@@ -413,7 +414,7 @@ def import_named(module: str) -> ModuleType:
     :return: the module.
     :raises ImportError: if the module is missing or fails.
     """
-    # in installed programs, the import path lacks the current folder
+    # in installed commands such as `zoo`, the import path lacks the current folder
     if not {"", os.getcwd()} & set(sys.path):
         # last, so that local files do not hide installed packages
         sys.path.append(os.getcwd())

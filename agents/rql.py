@@ -122,8 +122,8 @@ class RQL(Method):
             second half of the rows.
         :return: intermediate flow states (S, B, D), and their flow times (S, B, 1).
         """
-        # Half of the rows end at arbitrary times, as the critics' inputs in the Q term do. The others
-        # end on the sampler's grid, which contains time 0, at which targets are computed,
+        # Half of the rows end at arbitrary times, as the critics' inputs in the Q term do. The other
+        # half ends on the sampler's grid, which contains time 0, at which targets are computed,
         # and time 1, at which candidates are scored.
         anywhere, on_grid = draws.tensor_split([draws.shape[-1] // 2], -1)
         far = torch.cat([anywhere, grid_times(on_grid, self.flow_steps)], -1).unsqueeze(-1)
@@ -133,7 +133,7 @@ class RQL(Method):
         return x, time
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the value target, and the intermediate flow states with this target."""
+        """Return the value target, and the intermediate flow states to train on it, with their flow times."""
         # at flow time 0, a critic gives the value of the state itself
         next_q = nets.critic_target(batch.next_observations, noise["next_x0"], 0.0)
         partial, time = self.reverse(

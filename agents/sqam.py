@@ -29,7 +29,7 @@ from agents.trqam import TRQAM
 
 
 class SQAM(TRQAM):
-    r"""TRQAM with closed-form adjoints instead of adjoints propagated step by step, and a penalty on overestimation.
+    r"""TRQAM with a penalty on overestimation, and with closed-form adjoints instead of step-by-step propagation.
 
     The policy's end point is :math:`\hat a = \mathrm{ODE}(s, z; v_f)`. A bridge leads to this point through the states
     :math:`x_k = (1-\tau_k)\epsilon_k + \tau_k\hat a` at :math:`\tau_k = k/M`, whose adjoints are

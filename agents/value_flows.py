@@ -129,7 +129,7 @@ class ValueFlows(Method):
         }
 
     def loss_weights(self) -> dict[str, float]:
-        """Return the weights of the losses of returns."""
+        """Return the weights of the return flows' losses."""
         return {"bootstrap": self.bootstrap_weight, "consistency": self.consistency_weight}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
@@ -152,7 +152,7 @@ class ValueFlows(Method):
         return returns.clamp(lowest, highest)
 
     def integrate(self, velocity: Velocity, z: Tensor, t: Tensor) -> Tensor:
-        """Return the return flows' states (S, E, B) at times (S, B), from noise (S, 1, B)."""
+        """Integrate the return flows from noise (S, 1, B) to times (S, B); return their states (S, E, B)."""
         # one step size for each row, so that all rows take the same number of steps
         returns, h = z, t / self.flow_steps
         for step in range(self.flow_steps):
@@ -162,7 +162,7 @@ class ValueFlows(Method):
         return returns
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return sampled returns, the target velocities with the returns at which they hold, and weights of rows."""
+        """Return sampled returns, target velocities with the returns at which they hold, and the rows' weights."""
         next_actions = self.next_actions(batch, noise, nets)
         next_velocity = partial(nets.critic_target, batch.next_observations, next_actions)
         z = noise["return_z"].unsqueeze(1)  # (S, 1, B), the same for every member

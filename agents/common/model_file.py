@@ -108,7 +108,7 @@ def write_archive(members: Mapping[str, bytes]) -> bytes:
             # without a date, so that equal models give equal files
             archive.writestr(zipfile.ZipInfo(name), content)
         archive.comment = CHECKSUM + bytes(_DIGITS)
-    # the archive ends with its comment, and the comment with the place of the digest
+    # the comment is the end of the file; its last bytes are replaced by the digest
     content = file.getvalue()[:-_DIGITS]
     return content + hashlib.sha256(content).hexdigest().encode()
 
@@ -138,7 +138,7 @@ def read_model_file(source: Source) -> ModelFile:
 
     :param source: a path, see :func:`find_model`, or an open file.
     :return: the content of the file.
-    :raises TypeError: for another type of ``source``.
+    :raises TypeError: if ``source`` is neither.
     :raises FileNotFoundError: if the file does not exist.
     :raises DamagedFileError: if it is damaged or not a saved model.
     """

@@ -10,7 +10,7 @@ STOP_SIGNALS = (
 
 
 def cpuinfo(key: str) -> str:
-    """Return the first value of a key in /proc/cpuinfo; empty if there is none, e.g. on other systems."""
+    """Return the first value of a key in /proc/cpuinfo; empty if there is none, e.g. on macOS."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

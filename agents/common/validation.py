@@ -1,7 +1,7 @@
 """Validation of user input. Messages contain the expected and the given value.
 
-The functions take the ``name`` of a setting, for messages, and a ``value``, and return the validated value. A wrong
-type raises TypeError, an invalid value ValueError.
+The validators take the ``name`` of a setting, for messages, and a ``value``, and return the validated value. A wrong
+type raises TypeError, an invalid value ValueError; `checked_pair` and `one_of` raise ValueError for both.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TypedDict, Unpack
 
 
 class UntrustedError(ValueError):
-    """A file contains code or a module to import, and was not declared as trusted."""
+    """A file contains code, or names a module to import, and was not declared as trusted."""
 
 
 MAX_LISTED = 40
@@ -46,9 +46,9 @@ OTHER_NAMES = {
 
 
 def suggestion(name: object, choices: Iterable[str], command: str = "") -> str:
-    """Return the end of a message about an unknown name: up to three similar choices, best first, or else all choices.
+    """Return the end of a message about an unknown name: similar choices or, without any, up to `MAX_LISTED` choices.
 
-    A setting is also suggested if the unknown name is its ``reference``, e.g. its name in the paper.
+    A setting is also suggested if its ``reference`` contains the unknown name, e.g. its name in the paper.
 
     :param name: the unknown name; in YAML this may be a number or None.
     :param choices: valid names, or declarations of settings by name.

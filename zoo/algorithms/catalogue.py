@@ -156,9 +156,9 @@ def start_text(algorithms: Mapping[str, Mapping[str, Any]], link: str = "{name} 
         written[use] = link.format(id=id, name=algorithms[id]["published_name"])
     return (
         f"Start with {written['offline']} offline, {written['offline to online']} offline and then online, or "
-        f"{written['online']} online from the first step. Scores of SQAM and TRQAM were obtained with `--profile "
-        f"trqam`. Train {written['baseline']} too: it ignores rewards, so a method that does not beat BC learns "
-        "nothing from rewards."
+        f"{written['online']} online from the first step. Offline scores of SQAM and TRQAM were obtained with "
+        f"`--profile trqam`. Train {written['baseline']} too: it ignores rewards, so a method that does not beat BC "
+        "learns nothing from rewards."
     )
 
 

@@ -1,4 +1,4 @@
-"""List, convert and check OGBench's and the user's datasets, for ``zoo dataset``."""
+"""List, convert and check datasets, for ``zoo dataset``."""
 
 import contextlib
 import warnings
@@ -76,7 +76,8 @@ def check(
 ) -> Result:
     """Read a dataset as training does, and return the errors and warnings as findings.
 
-    :param env: environment for your data; None skips the checks that need an environment.
+    :param env: environment for the data; None: that of a robomimic or D4RL task; for other data, checks that need an
+        environment are skipped.
     """
     findings: list[Result] = []
     result: Result = {}

@@ -49,8 +49,8 @@ _COLUMNS = ["method", "environment", "domain", "seed", "phase", "step", "episode
 def compare_kinds(scores: ScoreTables, reps: int, **choices: Any) -> list[Comparison]:
     """Compute the comparisons of each kind of scores, in the order of `SCORE_KINDS`.
 
-    If there are other methods too, several methods of the user are first compared only with each other, because they
-    may share more tasks with each other than with other methods.
+    If there are several methods of the user and also other methods, an additional comparison precedes that of all
+    methods: it contains only the user's methods, because these may share more tasks with each other.
 
     :param choices: other arguments of `compare`.
     """

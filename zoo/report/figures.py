@@ -115,7 +115,7 @@ class _Artist:
 
     @cached_property
     def colours(self) -> dict[str, Any]:
-        """Method -> its colour in all figures; ten methods have one: first the focus and the user's, then the best."""
+        """Method -> its colour in all figures, for ten methods: the focus, the user's methods, then the best ones."""
         about = self.comparison
         rankings = [ranking(about, phase) for phase in about.phases.values()]
         best = sorted(rankings[-1], key=lambda name: min(order.index(name) for order in rankings))
@@ -182,7 +182,7 @@ class _Artist:
         if curves.empty or only_task(self.comparison):
             return None
         domains = dict(iter(curves.groupby("where")))
-        columns = min(len(domains), 3)  # more panels would be unreadable on the width of a page
+        columns = min(len(domains), 3)  # more panels would be unreadable across a page
         rows = -(-len(domains) // columns)
         figure = Figure((2.2 * columns, 1.9 * rows), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -219,7 +219,7 @@ class _Artist:
         if kind is SUCCESS:
             ax.set_ylim(0, 102)  # so that a line at 100% is not clipped to half its thickness
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 1.5M, 5k
-        # only the first line is solid; a line that coincides with a later line is seen in the gaps of the later line
+        # lines are dashed except the first, so that two lines that coincide are both visible
         ax.set_prop_cycle(linestyle=[(0, (3, gap)) for gap in range(len(COLOURS))])
         for name, curve in parts.items():
             steps = curve["step"].to_numpy(int)
@@ -378,9 +378,7 @@ class _Artist:
 
     def about_grey(self, names: Iterable[str]) -> str:
         """Return the last sentence of a caption, which explains grey; empty if no method is grey."""
-        return (
-            "" if {*names} <= {*self.colours} else " Grey: methods without lines in other figures."
-        )
+        return "" if {*names} <= {*self.colours} else " Grey: methods left out of line plots."
 
     def seeds(self, phase: Phase) -> str:
         """Return the range of the methods' numbers of seeds in a phase, as text."""
@@ -415,7 +413,7 @@ def _seeds(numbers: Iterable[int]) -> str:
 
 
 def _lines(names: Iterable[str]) -> int:
-    """Return the largest number of lines of any name."""
+    """Return how many lines the name with most lines has."""
     return 1 + max(name.count("\n") for name in names)
 
 

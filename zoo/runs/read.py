@@ -71,8 +71,8 @@ class RunTables:
         None. ``replaced_by`` is the newer run that counts for the same method, environment and seed, or None.
         ``never_reported`` is true if all episodes count as failures, because only other runs on the environment
         reported success.
-    :param evaluations: one row per evaluation, columns `EVALUATION_COLUMNS`; no rows for a run that is unreadable, or
-        that has finished without its last evaluation.
+    :param evaluations: one row per evaluation, columns `EVALUATION_COLUMNS`; no rows for a run that is unreadable, was
+        trained without an environment, or has finished without a phase's last evaluation.
     """
 
     runs: pd.DataFrame
@@ -98,8 +98,8 @@ def split_environment(name: str) -> tuple[str, str, str]:
     (``scene-play-singletask-v0`` is ``scene-play-singletask-task2-v0``), and the name of a larger dataset contains its
     size (``scene-play-100m-...``). All these names have the same full name; the data's size is part of the protocol.
 
-    :return: full name, domain (``cube-double-play``), task (``task2``); the domain of an unknown name is the name
-        itself, and its task is empty.
+    :return: full name, domain (``cube-double-play``), task (``task2``). Outside OGBench, the task is empty; outside
+        OGBench and D4RL, the domain is the full name.
     """
     if name in D4RL:
         return name, D4RL[name].domain, ""
@@ -148,7 +148,7 @@ def read_runs(paths: Iterable[Path], finished: dict[Path, ReadRun] | None = None
 
 
 def _read_run(path: Path) -> ReadRun:
-    """Return a run's row and evaluations; no evaluations if a file is unreadable or a finished run lacks some."""
+    """Return a run's row and evaluations; no evaluations if `RunTables` excludes them."""
     folder = RunFolder(path)
     row: dict[str, Any] = {"run": str(path), "state": "unknown"}
     no_evaluations = np.empty(0, EVALUATION)
@@ -219,7 +219,7 @@ def _columns_of(record: RunRecord) -> dict[str, Any]:
         **{name: values[name] for name in _MAY_CHANGE_SCORES},
         "env_kwargs": record.env_kwargs,
         "eval_env_kwargs": record.eval_env_kwargs,
-        # not its path, because each seed may start from its own model
+        # not the model's path, because each seed may start from another model
         "trained_agent": record.trained_agent is not None,
     }
     n_envs = (record.n_envs or 1) // len(record.all_seeds)
@@ -303,7 +303,7 @@ def _unfinished(row: Mapping[str, Any], status: Mapping[str, Any]) -> str:
 
 
 def _mark_duplicates(runs: pd.DataFrame) -> None:
-    """For each method, environment and seed, mark all runs but one: the newest finished run, or else the newest run."""
+    """For each method, environment and seed, keep the newest finished run, or else the newest run; mark the rest."""
     key = ["method", "environment", "seed"]
     best_last = runs.assign(is_done=runs["problem"].isna()).dropna(subset=key)
     # The path breaks ties, so that the order of folders does not matter.

@@ -59,7 +59,7 @@ def load_config(
 
     :param request: the request; its device determines the default precision.
     :param phases: ``{name: 0}`` for phases that run only if flags set their steps, e.g. ``offline_steps`` without data.
-    :raises UsageError: for an unknown algorithm, profile or setting, or a value of the wrong type or range.
+    :raises UsageError: for an unknown algorithm, profile or setting, an invalid value, or settings in conflict.
     """
     profile = request.profile
     if request.quick and profile != DEFAULT_PROFILE:
@@ -68,7 +68,7 @@ def load_config(
     declared = known_settings(entry)
     layers, num_protocol = _layers(request, benchmark, entry, declared)
     sources = [source for _, source in layers]
-    # The sources do not include flags, because command.txt contains them.
+    # `-params` are among the sources; the other flags are not, because command.txt contains them.
     layers.append(({**(phases or {}), **request.run}, ""))
     values: dict[str, Any] = {}
     expected: dict[str, Any] = {}
@@ -111,7 +111,7 @@ def _layers(
     entry: Entry,
     declared: Mapping[str, Setting | None],
 ) -> tuple[list[Layer], int]:
-    """Return the layers of a run without its flags, and the number of protocol layers, which are the first layers.
+    """Return a run's layers up to `-params`, and how many of them, from the first, are the protocol's.
 
     :raises UsageError: if the user's file has no entry for the run.
     """
@@ -215,7 +215,7 @@ def _check(
                 run.normalize and run.pretraining_steps + run.offline_steps,
         })  # fmt: skip
         if available_device(device).type == "cuda" and "precision" in declared:
-            # TF32 is several times as fast as float32, with the same scores; SB3's algorithms have no such setting
+            # TF32 is several times as fast as float32, with the same scores; SB3's algorithms have no `precision`
             remaining.setdefault("precision", "tf32")
         if entry.method is None:
             # reject invalid values here, before the model is built

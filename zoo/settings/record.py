@@ -95,7 +95,7 @@ def refuse_conflicts(conflicts: Mapping[str, object]) -> None:
 
 
 class RunSettings(Configurable):
-    """Settings of a run that are not the algorithm's; most of them are also flags of the training program."""
+    """Settings of a run that are not the algorithm's; most of them are also flags of `zoo train`."""
 
     pretraining_steps: int = setting(
         default=0,
@@ -177,7 +177,7 @@ class RunSettings(Configurable):
     )
 
     def check_together(self) -> None:
-        """Reject phases without data, runs without steps and conflicting scores; normalised scores are returns."""
+        """Reject phases without data, runs without steps and conflicting scores; `reference_scores` set `score`."""
         normalises = self.reference_scores is not None
         has_no_data = self.offline_data == "none"
         # without `score`, success is the score if the environment reports it
@@ -191,8 +191,7 @@ class RunSettings(Configurable):
                 self.offline_steps + self.online_steps == 0,
             "`reference_scores` normalise returns, but `score` = success; set only one of the two":
                 normalises and self.score == "success",
-            "`success_return` scores episodes by success, but `score` = return or `reference_scores` by their return; "
-            "set only one of the two":
+            "`success_return` makes success the score, but `score` or `reference_scores` is set too; omit either":
                 self.success_return is not None and (normalises or self.score),
             "`success_at` applies to success reported by the environment, but another score is set; omit one of the "
             "two":
@@ -221,7 +220,7 @@ class RunRecord:
         file), and ``layers`` (the networks with custom layer sizes).
     :param pretrained_actor: path, ``updates`` and ``fingerprint`` of the model whose behaviour flow the run starts
         from.
-    :param trained_agent: the same entries for the model that the run starts from.
+    :param trained_agent: path, ``updates`` and ``fingerprint`` of the model that the run starts from.
     :param behaviour: for a custom flow: the ``function`` that returns the flow, and a ``fingerprint`` of the flow's
         weights and conventions.
     :param dataset: ``name``, ``size`` and ``fingerprint`` of the dataset, and, if it contains them,
@@ -255,7 +254,7 @@ class RunRecord:
 
     @classmethod
     def read(cls, content: Mapping[str, Any]) -> Self:
-        """Return the record from a mapping that :meth:`plain` returned; missing entries have their defaults.
+        """Return the record from a mapping that :meth:`plain` returned; optional entries have defaults.
 
         :raises TypeError: if an entry has a wrong type.
         :raises ValueError: if the format number differs, a required entry is missing, or a setting is out of range.
@@ -294,9 +293,9 @@ class RunRecord:
     def identity(self, *besides: str) -> dict[str, Any]:
         """Return the settings, with dotted names, that distinguish runs with the same seed.
 
-        :param besides: roles of entries to omit; entries that are None or have the role ``note`` are always omitted.
+        :param besides: roles of entries to omit; entries that are None, notes or in `_MAY_MOVE` are always omitted.
         """
-        excluded_roles = {"note", *besides}  # notes do not affect the numbers of a run
+        excluded_roles = {"note", *besides}  # notes do not distinguish runs with the same seed
         roles = {entry.name: entry.metadata.get("role") for entry in fields(self)}
         for name, declared in RunSettings.declared().items():
             roles[name] = declared.role

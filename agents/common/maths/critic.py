@@ -125,8 +125,8 @@ def implicit_value_loss(
 
     :param batch: the batch.
     :param target: target of the value, (S, B).
-    :param weight: weight of each row, (S, B), e.g. the validity of the sequence, since the target is the value of a
-        whole chunk, which may cross the end of its trajectory.
+    :param weight: weight of each row, (S, B), e.g. 0 for a chunk that crosses the end of its trajectory, since the
+        target is the value of the whole chunk.
     :param nets: ``value``.
     :param expectile: kappa.
     :param info: receives ``v_mean``, ``v_max`` and ``v_min``.
