@@ -34,7 +34,7 @@ MAX_ATTEMPTS = 100  # far more than needed, because few episodes must be replace
 
 
 class EpisodeCollector:
-    """Collects the episodes of a dataset; an episode depends only on the seed, the split and its number."""
+    """Collects the episodes of a dataset; an episode depends only on seed, split and episode number."""
 
     def __init__(self, spec: DatasetSpec, seed: int) -> None:
         self.spec = spec

@@ -67,7 +67,7 @@ class StopSignal:
 
 
 class UsageError(Exception):
-    """Wrong arguments, settings or data, found before work starts; exit code 2."""
+    """Wrong arguments, settings or data, usually found before work starts; exit code 2."""
 
 
 class CannotResume(UsageError):

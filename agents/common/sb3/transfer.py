@@ -49,7 +49,7 @@ def check_fit(flow: PretrainedFlow, method: Method, normalizer: VecNormalize | N
     if is_tuned and not any(part.requires_grad for part in flow.module.parameters()):
         raise ValueError(
             f"{type(method).__name__} trains `behaviour`, got a module without trainable parameters; call "
-            "`module.requires_grad_()`, or use an algorithm that keeps it frozen, such as FQL"
+            "`module.requires_grad_()`, or keep it frozen: leave out `train=True`, and use e.g. FQL"
         )
     if method.trains_behaviour and not flow.train:
         raise ValueError(
