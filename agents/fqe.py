@@ -46,7 +46,7 @@ class FQE(Method):
     moving averages.
     """
 
-    hooks_checked = True  # the check has spaces of its own, which do not fit the policy
+    hooks_checked = True  # the check creates a new instance, which has no `policy`
     policy: Any
     """The evaluated :class:`~agents.common.sb3.policy.FlowPolicy`, with one replica."""
 

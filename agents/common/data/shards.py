@@ -73,7 +73,7 @@ class Shards:
         if len(final) != ends.sum() or len(ends) != part.transitions or not ends[-1]:
             raise ValueError(
                 f"{part.files['terminals']} must end {count(part.trajectories, 'trajectory')} within "
-                f"{count(part.transitions, 'row')}, the last of them with the last row, got "
+                f"{count(part.transitions, 'row')}, one of them in the last row, got "
                 f"{count(ends.sum(), 'end')}; convert the dataset again"
             )
         if self.sparse:

@@ -107,7 +107,7 @@ class FlowPolicy(ActingPolicy):
         if method.observation_scale is not None and not self.layout.is_plain:
             raise ValueError(
                 f"`observation_scale` needs vectors of numbers, got {observation_space}; set it to None "
-                "(`-params observation_scale=null`): images are always scaled to [0, 1], discrete values are one-hot"
+                "(`-params observation_scale=null`): images have their own scaling, discrete values are one-hot"
             )
         if method.random_crop and not any(part.is_image for part in self.layout.parts):
             raise ValueError(f"`random_crop` needs images, got {observation_space}; leave it 0")
