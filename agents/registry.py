@@ -375,7 +375,7 @@ def describe(id: str) -> dict[str, str]:
 def find_named_by_file(
     name: str, file: object, package: str | None = None, *, trust: bool = False
 ) -> Entry:
-    """Return the entry of an algorithm named in a file, without importing modules chosen by the file's author.
+    """Return the entry of an algorithm named in a file; the file's modules are imported only with ``trust``.
 
     :param name: a name from :func:`name_of`.
     :param file: the file, for messages.

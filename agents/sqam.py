@@ -42,7 +42,7 @@ class SQAM(TRQAM):
     Source: Scalar Q Adjoint Matching, arXiv 2610.10437, and the authors' code. Differs in: nothing.
     """
 
-    # as in the authors' code, sequences that cross a trajectory end are included
+    # as in the authors' code, the value gap includes sequences that cross a trajectory end
     unmasked_losses = frozenset({"gap"})
 
     gap_penalty: float = setting(
@@ -55,7 +55,7 @@ class SQAM(TRQAM):
     bridge_states: int = setting(
         default=10, reference="n_bridge", at_least=1, doc="M, number of states of the bridge."
     )
-    kl_budget: float = setting(default=0.5, doc="Target of the path KL per action of the chunk.")
+    kl_budget: float = setting(default=0.5, doc="Target for the path KL per action of the chunk.")
 
     def noise(self) -> dict[str, Draw]:
         """Return the noise and times of flow matching, and the noise of the end point and of the bridge."""

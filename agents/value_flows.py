@@ -69,12 +69,12 @@ class ValueFlows(Method):
     .. math:: y = R + \gamma^H M \bar G',\qquad c = \tfrac12 + \sigma(-\tau / \overline{|\partial_z G(s, a)|})
 
     Source: Dong et al., arXiv 2510.07650, and the authors' code (github.com/chongyi-zheng/value-flows). Differs in:
-    action chunks; candidates are scored by the members' mean at noise 0, not each at its own noise; the best candidate
-    is executed online too, and no one-step policy is distilled.
+    action chunks; candidates are scored by the members' mean at noise 0, not each candidate at its own noise; the best
+    candidate is executed online too, and no one-step policy is distilled.
     """
 
     fails_by_design: ClassVar[dict[str, str]] = {
-        "values": "the consistency loss also pulls terminal values towards the next state's"
+        "values": "the consistency loss also pulls terminal values towards the next state's value"
     }
 
     bootstrap_weight: float = setting(

@@ -85,7 +85,7 @@ class ModelFile:
         return values
 
     def parameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the state dicts by name, and SB3's "variables", tensors outside of any state dict, on the CPU.
+        """Return, on the CPU, the state dicts by name, and SB3's "variables" (tensors outside any state dict).
 
         :return: state dicts and variables.
         :raises DamagedFileError: if a member cannot be read.
@@ -198,7 +198,7 @@ def step_of(checkpoint: Path) -> int:
 
 
 def find_model(path: str | Path) -> Path:
-    """Return the file of a saved model, given by its path with or without ``.zip``, or by the folder of a run.
+    """Return the file of a saved model, given the model's path, with or without ``.zip``, or a run's folder.
 
     A folder stands for the run's final model or, without one, for the newest checkpoint. For the best model, pass its
     path.

@@ -1,4 +1,4 @@
-"""Signals that stop a program, and the contents of /proc/cpuinfo."""
+"""Signals that request a stop, and the contents of /proc/cpuinfo."""
 
 import signal
 from pathlib import Path

@@ -239,8 +239,8 @@ class PhaseScores:
     def coverage(self) -> dict[str, list[str]]:
         """Return method -> the tasks on which it has scores.
 
-        A domain's published mean covers those of the domain's tasks for which there are scores of single tasks, or
-        all of the domain's tasks if there are none.
+        A domain's published mean covers the domain's tasks that have scores of their own, or all of the domain's tasks
+        if none has.
         """
         result = {method: sorted(tasks) for method, tasks in self.single.items()}
         evaluated = {*self.runs["environment"], *self.means["environment"]}

@@ -115,7 +115,7 @@ class _Artist:
 
     @cached_property
     def colours(self) -> dict[str, Any]:
-        """Method -> its colour in all figures, for ten methods: the focus, the user's methods, then the best ones."""
+        """Method -> its colour in all figures, for up to ten methods: the focus, the user's methods, then the best."""
         about = self.comparison
         rankings = [ranking(about, phase) for phase in about.phases.values()]
         best = sorted(rankings[-1], key=lambda name: min(order.index(name) for order in rankings))

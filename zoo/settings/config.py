@@ -191,7 +191,8 @@ def _check(
     entry: Entry, values: Mapping[str, Any], device: str
 ) -> tuple[RunSettings, Method | None, dict[str, Any]]:
     """Check every type and range; return the run's settings, the algorithm, and all settings of the algorithm."""
-    remaining = dict(values)  # the run's settings are removed below; the algorithm's remain
+    # the run's settings are removed below, so that the algorithm's settings remain
+    remaining = dict(values)
     with as_usage_error(TypeError, ValueError, RuntimeError):
         declared = settings_of(entry.algorithm)
         names = RunSettings.declared().keys() - (declared.keys() - _SHARED_NAMES)

@@ -145,7 +145,7 @@ def advantage_weight(advantage: Tensor, inverse_temperature: float, largest: flo
 
     :param advantage: A, any shape.
     :param inverse_temperature: tau.
-    :param largest: w_max; without it, a few rows with large advantages would outweigh the batch.
+    :param largest: w_max; without it, a few rows with large advantages would outweigh the rest of the batch.
     :return: same shape.
 
     >>> advantage_weight(torch.tensor([0.0, 5.0]), inverse_temperature=3.0, largest=100.0)
