@@ -74,7 +74,7 @@ class DSRL(Method):
         return {"policy": normal()}
 
     def noise(self) -> dict[str, Draw]:
-        """Return the noise and times of latent distillation, flow matching and latent policy."""
+        """Return the noise of latent distillation and latent policy, and the noise and times of flow matching."""
         return {"latent_z": normal(), "bc_x0": normal(), "bc_t": uniform(), "policy_eps": normal()}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:

@@ -81,7 +81,7 @@ class ReBRAC(Method):
         return {"smooth": normal()}
 
     def noise(self) -> dict[str, Draw]:
-        """Return nothing: only the next action is smoothed."""
+        """Return nothing: the losses use the actor's action without noise."""
         return {}
 
     def loss_weights(self) -> dict[str, float]:

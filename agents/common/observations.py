@@ -30,10 +30,12 @@ class SpaceSlice(NamedTuple):
 
     :param key: name in a Dict space; empty if the observation is not a dict.
     :param space: the space.
-    :param shape: shape of an observation in the environment; for a Box, also of the extractor's input.
+    :param shape: shape of its values before flattening, from SB3's `get_obs_shape`; for a Box, also of the extractor's
+        input.
     :param columns: its columns in a row.
     :param is_image: whether SB3 treats it as an image.
-    :param count: number of possible values, 0..count-1, of each discrete variable or pixel; None for real numbers.
+    :param count: number of possible values, 0..count-1, of each discrete variable or pixel; None for real numbers and
+        MultiBinary.
     """
 
     key: str
@@ -85,7 +87,7 @@ class ObservationLayout:
 
     @property
     def row_shape(self) -> tuple[int, ...]:
-        """Shape of one observation in a dataset's array: (O,) for a Dict, else the shape of the space."""
+        """Shape of one observation in a dataset's array: (O,) for a Dict, else the shape of its only part."""
         if self.is_dict:
             return (self.size,)
         return self.parts[0].shape
@@ -130,14 +132,14 @@ class ObservationLayout:
         return values if self.is_dict else values[""]
 
     def to_extractor_input(self, rows: Tensor) -> Any:
-        """Convert rows (B, O) to float32 inputs of SB3's features extractors: images in [0, 1], one-hot vectors."""
+        """Convert rows (B, O) to float32 inputs of SB3's features extractors; discrete values become one-hot."""
         return preprocess_obs(self.observations(rows), self.space, self.normalize_images)
 
     def shifted(self, rows: Tensor, shift_y: Tensor, shift_x: Tensor) -> Tensor:
         """Shift the images in rows, with repeated edges; other parts are unchanged.
 
         :param rows: (..., O).
-        :param shift_y: vertical shift of each image in pixels, integers (...): row `shift_y` becomes row 0.
+        :param shift_y: vertical shift of each image in pixels, integers (...): line `shift_y` of pixels becomes line 0.
         :param shift_x: the same for columns.
         :return: (..., O).
         """
@@ -174,7 +176,7 @@ class ObservationLayout:
 
         :param dataset: arrays by name, or dicts of arrays for Dict observations.
         :return: the dataset, with dicts replaced by arrays (n, O).
-        :raises ValueError: if a part is missing or has the wrong shape.
+        :raises ValueError: if a part is missing or has the wrong shape, or images are not uint8.
         """
         arrays = dict(dataset)
         for name in ("observations", "next_observations"):

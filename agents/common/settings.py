@@ -207,9 +207,9 @@ class Setting:
         :param value: as the user passed it.
         :return: the value; a number is converted to the setting's type.
         :raises TypeError: if the setting is an int, a float or a bool and the value has another type.
-        :raises ValueError: if the value is out of range.
+        :raises ValueError: if the value is out of range, or not among those of a Literal.
         """
-        if self.check is not None:  # the check may replace None by a default
+        if self.check is not None:  # called even for None, which it may replace by a default
             return self.check(self.name, value)
         parts = {self.type}
         if get_origin(self.type) in (Union, UnionType):
@@ -298,7 +298,7 @@ class Configurable:
 
     _declared: ClassVar[dict[str, Setting]] = {}
     changes = 0
-    """Number of assignments; state derived from settings is stale once this number has increased."""
+    """Number of assignments; values derived from settings are stale if this number has increased."""
     is_locked = False
     """Whether fixed settings are read-only."""
     _without_positional: ClassVar[str] = "pass settings by name"
@@ -360,7 +360,7 @@ class Configurable:
     @cache
     def declared(cls) -> dict[str, Setting]:
         """Return all settings by name, inherited ones first."""
-        # evaluated only now, since annotations may name classes that the module defines after this one
+        # evaluated only now, since an annotation may name a class that is defined later in the module
         types = get_type_hints(cls)
         for name, declaration in cls._declared.items():
             declaration.type = types[name]
@@ -387,7 +387,7 @@ class Configurable:
                 )
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Validate a setting, alone and with the others, before it is assigned; other attributes are not checked."""
+        """Validate a setting, alone and with the others, before it is assigned; raise for a setting's misspelt name."""
         if name in self._declared:
             declaration = self.declared()[name]
             value = declaration.checked(value)

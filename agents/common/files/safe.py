@@ -1,6 +1,6 @@
 """Values in files: plain values and descriptions of objects as JSON, tensors with PyTorch's ``weights_only``.
 
-Reading imports nothing, and calls only the functions in `_FORMS`. Classes of policies, layers and optimisers are stored
+Reading imports nothing, and calls only the functions in `_FORMS`. Classes, e.g. of policies and optimisers, are stored
 by their path, and found only if their module is already imported.
 """
 

@@ -1,4 +1,4 @@
-"""The networks of the algorithms; each is a few MLPs, with S replicas (one per seed) in one set of tensors.
+"""The networks of the algorithms, mostly MLPs; the tensors of a network contain S replicas, one per seed.
 
 Shapes use S replicas, E ensemble members, B rows, K flow steps, O observation size, D flattened chunk. Common
 arguments:
@@ -46,7 +46,7 @@ class Sizes:
     flow_steps: int  # K
     actor_arch: list[int]  # hidden layers of policies and velocity fields
     critic_arch: list[int]  # hidden layers of critics and values
-    actor_layer_norm: bool  # whether velocity fields have LayerNorm
+    actor_layer_norm: bool  # whether networks of actor_arch, except TanhGaussian, have LayerNorm
     critic_layer_norm: bool  # whether critics and values have LayerNorm
 
 
@@ -225,7 +225,7 @@ class NetworkViews:
 
     @contextmanager
     def repeating(self, observations: Tensor, times: int) -> Iterator[Tensor]:
-        """Yield repeated observations, (S, B * times, O); their features are extracted once, from (S, B, O)."""
+        """Yield repeated observations, (S, B * times, O); features are extracted from (S, B, O), then repeated."""
         repeated = observations.repeat_interleave(times, dim=1)
         networks = self.with_extractor()
         for network in networks:
@@ -268,7 +268,7 @@ class Networks(NetworkViews, nn.ModuleDict):
 
     @contextmanager
     def caching_features(self) -> Iterator[None]:
-        """Extract features of each observation tensor only once inside the block, in which weights must not change."""
+        """Let each network extract an observation tensor's features only once; weights must not change in the block."""
         networks = self.with_extractor()
         for network in networks:
             network.cached_features = []

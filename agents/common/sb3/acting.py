@@ -46,7 +46,7 @@ class ActingPolicy(BasePolicy):
 
     @property
     def device(self) -> torch.device:
-        """Device of the policy; faster than SB3's property, which iterates over all modules."""
+        """Device of the policy; faster than SB3's property, which searches the modules for a parameter."""
         return self.observation_mean.device
 
     @property
@@ -145,7 +145,7 @@ class ActingPolicy(BasePolicy):
 
         :param observation: one observation, or a batch (B, O).
         :param state: state from the previous call; None samples new chunks.
-        :param episode_start: whether an episode has just started, (B,); its old chunk is then discarded.
+        :param episode_start: whether an episode has just started, (B,); the previous episode's chunk is then discarded.
         :param deterministic: whether to use fixed noise: zero for normal noise or, with best-of-n, N constant samples.
         :return: actions in the environment's units, and the state for the next call (None if one action of each chunk
             is executed).
@@ -165,7 +165,7 @@ class ActingPolicy(BasePolicy):
         return actions, state
 
     def predict_value(self, observation: Array | dict[str, Array], action: Array) -> Array:
-        """Return the critics' mean Q of actions.
+        """Return the algorithm's score of actions: the critics' mean Q, unless it overrides :meth:`Method.score`.
 
         :param observation: one observation, or a batch (B, ...), as in :meth:`predict`.
         :param action: action in the environment's units, (*action shape), or a chunk, (H, *action shape); actions of a
@@ -274,7 +274,7 @@ class ActingPolicy(BasePolicy):
                 f"{replicas} replicas need a multiple of {replicas} observations, got {len(rows)}; use "
                 "`model.replica(k)` to act with one"
             )
-        # replicas are sampled together, which needs equal numbers of rows
+        # several replicas are sampled together, which needs equal numbers of rows, so none is left out
         if replicas == 1 and due is not None:
             return self._sample_rows(rows[due], generators)
         count = len(rows) // replicas
