@@ -1,4 +1,4 @@
-"""Is my agent better? Compare run folders and published scores on a page with tables, intervals and figures.
+"""Is my agent better? Compare run folders and published scores in tables with intervals, and in figures.
 
 `zoo compare logs/ --published qam2026 -o report/`
 """

@@ -64,7 +64,7 @@ def generate_dataset(
     continued. With the same seed, a smaller dataset is the beginning of a larger one.
 
     :param name: name of an OGBench dataset.
-    :param dataset_dir: None for OGBench's folder, or for a folder in it if the size differs from OGBench's.
+    :param dataset_dir: None for OGBench's folder; if the size differs from OGBench's, None is a folder inside it.
     :param num_episodes: training episodes; the validation file has a tenth of them, at least one.
     :param dataset_size: training transitions, instead of `num_episodes`, rounded up to whole episodes. If both are
         None, the dataset has OGBench's size.

@@ -49,8 +49,8 @@ def load_dataset(
 
     A dataset of several files is converted to memory-mapped arrays at its first use, see :func:`load_shards`.
 
-    :param dataset: source of missing files: ``"download"``, ``"generate"``, or ``"auto"`` for the first of the two
-        that works; or the path of a file, or of a folder of files, to use instead.
+    :param dataset: source of missing files, ``"download"``, ``"generate"`` or ``"auto"`` (the first of these two that
+        works); a path selects a file or a folder of files instead.
     :param dataset_size: use only the first whole trajectories with at least this many transitions; None for all.
     :param sparse: use a reward of 0 in states that achieve the task and -1 in others; OGBench's reward in manipulation
         is minus the number of open sub-goals.
@@ -67,7 +67,7 @@ def load_dataset(
         "sparse": sparse,
         "split": "train",
     }
-    # files downloaded by OGBench have no record of their origin
+    # OGBench downloads files without a record of their origin
     origin = recorded_origin(path, OFFICIAL if dataset in SOURCES else None)
     if path.is_dir():
         shards = load_shards(env_name, path, settings, replace_interval)
@@ -107,7 +107,7 @@ def _find_files(
         if path.is_dir() or (path.suffix.lower() == ".npz" and path.is_file()):
             return path
         raise UsageError(
-            f"`--dataset` must be {', '.join(SOURCES)} or the path of an existing .npz file or folder of .npz files, "
+            f"`--dataset` must be {', '.join(SOURCES)} or the path of an existing .npz file, or of a folder of them, "
             f"got {str(path)!r}"
         )
     path = data_path(spec, dataset_dir)
@@ -228,7 +228,7 @@ def shard_names(folder: Path) -> list[str]:
 
 
 def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None) -> list[ConvertedShard]:
-    """Convert the files of a dataset that are not converted yet, one by one; converted files survive an interruption.
+    """Return a dataset's converted files; convert missing ones one by one, so finished ones survive an interruption.
 
     :param size: convert only the first files with at least this many transitions; None converts all.
     """
@@ -269,7 +269,7 @@ def _converting(folder: Path, spec: DatasetSpec) -> Iterator[Tasks]:
 
 
 def find_converted(folder: Path, name: str, spec: DatasetSpec) -> ConvertedShard | None:
-    """Return a converted file, or None if it is damaged or does not match the environment or an existing original."""
+    """Return a converted file; None if it is missing or damaged, or does not match the environment or the original."""
     target = folder / ARRAYS / name
     source = folder / f"{name}.npz"
     try:
@@ -280,7 +280,7 @@ def find_converted(folder: Path, name: str, spec: DatasetSpec) -> ConvertedShard
     made_for = (shard.environment, shard.ogbench)
     if sizes != shard.sizes or made_for != (spec.environment, version("ogbench")):
         return None
-    if source.exists():  # else it was deleted after the conversion
+    if source.exists():  # the user may delete it after the conversion
         state = source.stat()
         if (state.st_size, state.st_mtime_ns) != (shard.bytes, shard.modified):
             return None

@@ -1,7 +1,7 @@
 """Check the spaces and returned values of environments, and make episodes depend only on their seed and actions.
 
-:func:`zoo.envs.make.make_env` wraps every environment in a :class:`RepeatableEnv`. Observations that pass the checks
-have the dtypes and shapes of their spaces.
+:func:`zoo.envs.make.make_env` wraps every environment in a :class:`RepeatableEnv`, whose observations have the dtypes
+and shapes of their spaces.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ CHOICES = spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
 LARGEST = float(np.finfo(np.float32).max)
 """Largest value that float32 networks and buffers can represent."""
 OLD_API = "wrap an environment of the old Gym API in shimmy's `GymV21CompatibilityV0`"
-_SUPPORTED = "a vector, an image (uint8 from 0 to 255, shape (H, W, C) or (C, H, W)), or a Dict of these and choices"
+_SUPPORTED = "a vector, an image (uint8 from 0 to 255, (H, W, C) or (C, H, W)), or a Dict of these and discrete values"
 
 
 class ReturnError(ValueError):
@@ -33,7 +33,8 @@ class ReturnError(ValueError):
 
     :param problem: the expected and the actual value.
     :param remedy: a wrapper that corrects it.
-    :param is_form: whether the type or shape is wrong, which occurs with any action; NaN may need unusual actions.
+    :param is_form: whether the type or shape is wrong, which occurs with any action; NaN may occur only after unusual
+        actions.
     """
 
     def __init__(self, problem: str, remedy: str, is_form: bool = True) -> None:
@@ -57,7 +58,7 @@ def check_spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
     if not isinstance(actions, spaces.Box) or actions.dtype not in ("f4", "f8") or not is_line:
         raise UsageError(
             f"`{env_id}` has the action space {_describe(actions)}, expected a one-dimensional Box of float32 or "
-            "float64; choose an environment with continuous actions"
+            "float64; convert the actions in a wrapper, or use another environment"
         )
     is_range = actions.bounded_below & actions.bounded_above & (actions.low < actions.high)
     if not is_range.all():

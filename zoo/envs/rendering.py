@@ -120,8 +120,8 @@ def _works(name: str) -> bool:
 def prepare_drawing(env: Any) -> None:
     """Turn off shadows and anti-aliasing: without a GPU, rendering with them takes up to 30 times as long.
 
-    Call this before the first image is rendered; in OGBench's scenes, after the first reset, which creates the MuJoCo
-    model.
+    Call this before the first image is rendered, but, in OGBench's scenes, after the first reset, which creates the
+    MuJoCo model.
 
     :param env: a Gymnasium environment without wrappers; nothing changes for simulators other than MuJoCo.
     """

@@ -1,4 +1,4 @@
-"""Command-line flags that select an agent, shared by the programs that load one."""
+"""Command-line flags that select an agent, shared by the `zoo` commands that load one."""
 
 import argparse
 from pathlib import Path
@@ -7,7 +7,7 @@ from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import ZERO_OR_MORE, Parser, a_path, add_flags, add_verbose
 
-TRUST = "trust the author of the files: import the modules that the files name, which runs code"
+TRUST = "trust the author of the files: import the modules named in the files, which runs code"
 LAST_CHECKPOINT = -1
 
 
@@ -62,7 +62,7 @@ def add_agent(parser: Parser, is_own: bool = False) -> None:
         "--gym-packages",
         nargs="+",
         default=[],
-        help="packages to import that register environments",
+        help="packages that register environments, to be imported",
     )
     if not is_own:
         group.add_argument(
@@ -71,7 +71,7 @@ def add_agent(parser: Parser, is_own: bool = False) -> None:
             help="function that returns the pretrained flow, as in training",
         )
     group.add_argument("--trust", action="store_true", help=TRUST)
-    # defaults for programs that lack some of these flags
+    # defaults for commands that lack some of these flags
     parser.set_defaults(trained=False, from_hub=None, load_checkpoint=None, behaviour=None)
     parser.set_defaults(device="auto")
 

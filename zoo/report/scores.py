@@ -77,7 +77,7 @@ class ScoreTables:
         )
 
     def restricted(self, environments: Iterable[str]) -> Self:
-        """Leave out methods without scores, and restrict the entries of the other methods to some environments."""
+        """Leave out methods without scores; the remaining methods describe only the given environments."""
         with_scores = {*self.evaluations["method"], *self.means["method"]}
         places = places_of_scores(environments)
         methods = {}
@@ -169,7 +169,7 @@ def _read_rows(path: Path) -> pd.DataFrame:
 
 
 def _check_rows(table: pd.DataFrame, path: Path) -> None:
-    """Raise UsageError for the first row that is not a valid score, or repeats another row."""
+    """Raise UsageError for a row that is not a valid score or repeats another row."""
     # an unknown kind has NaN as limits, so its rows are rejected
     limits = pd.DataFrame({name: kind.limits for name, kind in SCORE_KINDS.items()})
     lowest, highest = limits.reindex(columns=table["kind"]).to_numpy()
@@ -209,7 +209,8 @@ class PublishedSet:
     :param domains: domain -> the fields that differ from ``protocol``.
     :param methods: method -> the fields that differ from ``protocol``; the key ``domains`` contains domain -> the
         fields that differ on this domain.
-    :param equal_settings: method -> domain -> other methods with the same settings, whose runs count as the method's.
+    :param equal_settings: method -> domain -> other methods with the same settings, whose runs count for the
+        method too.
     """
 
     name: str
@@ -240,7 +241,7 @@ class PublishedSet:
     def scores(self) -> ScoreTables:
         """Published scores, with each method's protocol; raises UsageError if the file is damaged.
 
-        Equal seeds do not pair the runs of two methods, because the order of seeds differs between tasks and methods.
+        Two methods' runs with equal seeds are not pairs, because the order of seeds differs between tasks and methods.
         """
         path = FOLDER / f"{self.name}.csv"
         if not path.exists():

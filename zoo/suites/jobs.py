@@ -44,7 +44,7 @@ NOT_COMPARED = ("machine", "data")
 class Job:
     """One call of ``zoo train``, which can be pickled and started on another machine.
 
-    :param words: arguments of the training program.
+    :param words: command-line arguments of `zoo train`.
     :param config: record that the job's run folders are expected to contain.
     """
 
@@ -85,7 +85,7 @@ class Job:
     def start(
         self, lock: Lock, variables: Mapping[str, str] | None = None, new_session: bool = False
     ) -> subprocess.Popen[bytes]:
-        """Start the training program.
+        """Start `zoo train`.
 
         :param lock: lock of the job, already taken; the training process inherits it and keeps it if this process dies.
         :param variables: additional environment variables.
@@ -251,7 +251,7 @@ def summarise(statuses: Sequence[JobStatus]) -> dict[str, Any]:
 
 
 def remaining_work(statuses: Sequence[JobStatus]) -> dict[str, int]:
-    """Return how many training steps and evaluation episodes are left; interrupted jobs count in full."""
+    """Return how many training steps and evaluation episodes are left; jobs that are not final count in full."""
     steps = episodes = 0
     for status in statuses:
         if not status.is_final:

@@ -129,7 +129,7 @@ def _submit(executor: Any, jobs: Sequence[Job]) -> dict[str, str]:
 class SlurmTask:
     """A job on its node, called by submitit.
 
-    If the task reaches its time limit or is preempted, submitit calls :meth:`checkpoint` and requeues the task.
+    If Slurm sends USR2, at the time limit or a preemption, submitit calls :meth:`checkpoint` and requeues the task.
     """
 
     job: Job
@@ -174,7 +174,7 @@ def make_executor(folder: Path, resources: Sequence[str], workers: int | None) -
     if shutil.which("sbatch") is None or shutil.which("srun") is None:
         raise UsageError(
             "`--launcher slurm` starts jobs with Slurm's commands, but `sbatch` and `srun` are not on the PATH; "
-            "run this program on a login node of the cluster, or use --launcher local"
+            "run this command on a login node of the cluster, or use --launcher local"
         )
     parameters = DEFAULTS | {"slurm_array_parallelism": workers or DEFAULT_WORKERS}
     overrides = parse_overrides(resources, "--resources")

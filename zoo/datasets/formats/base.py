@@ -66,7 +66,8 @@ class Metadata:
 
     :param environment: id of the environment in which the dataset was recorded.
     :param reference_scores: returns of a random and of an expert policy.
-    :param parts: names of the arrays of an observation, in the order of the recorded space; empty if none is recorded.
+    :param parts: names of the arrays of an observation, in the order of the recorded space; empty if the space
+        is unknown.
     """
 
     environment: str | None = None
