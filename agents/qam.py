@@ -42,10 +42,10 @@ class AdjointMatching(Method):
     r"""A behaviour flow clones the data; adjoint matching fine-tunes a second flow to the cloned density tilted by Q.
 
     The fine-tuned flow :math:`v_f` is simulated as a memoryless SDE (1), whose last step is a deterministic Euler step
-    of the prior :math:`\bar v_\beta`, the moving average of the behaviour flow :math:`v_\beta`. The terminal adjoint
-    :math:`a_K` is the negative weighted gradient of Q. It is propagated backwards through the Jacobian of the prior
-    (2), and :math:`v_f` regresses to :math:`\bar v_\beta - \frac{\sigma^2}{2} a` (3). K is ``flow_steps``, h = 1/K,
-    :math:`t_i = i h`, and E is the mean over rows:
+    of the prior :math:`\bar v_\beta`, by default the moving average of the behaviour flow :math:`v_\beta`. The terminal
+    adjoint :math:`a_K` is the negative weighted gradient of Q. It is propagated backwards through the Jacobian of the
+    prior (2), and :math:`v_f` regresses to :math:`\bar v_\beta - \frac{\sigma^2}{2} a` (3). K is ``flow_steps``, h =
+    1/K, :math:`t_i = i h`, and E is the mean over rows:
 
     .. math::
         x_{i+1} &= x_i + h\left(2 v_f(x_i, t_i) - \tfrac{x_i}{t_i + h}\right) + \sqrt h\,\sigma_i\epsilon_i,
@@ -116,7 +116,7 @@ class AdjointMatching(Method):
     def terminal_adjoint(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
         """Return the terminal adjoint a_K = -tau dQ/dx, (S, B, D), at x_K; Q is the critics' mean."""
         critic = nets.critic_target if self.target_gradient else nets.frozen.critic
-        # the differentiated function clips the actions, so the gradient is zero for coordinates outside the bounds
+        # the clip is differentiated too, so by default the gradient is zero for coordinates outside the bounds
         bound = 1.0 if self.clip_adjoint else math.inf
         # (2) is linear in a_K, so tau scales every a_i
         return -self.inverse_temperature * action_gradient(

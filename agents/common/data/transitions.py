@@ -275,7 +275,7 @@ class TransitionStore(BaseBuffer):
         """Append one transition per environment, as SB3's buffers do: arrays (n_envs, ...) and a list of n_envs infos.
 
         ``next_obs`` has the final observations of finished episodes, and actions are scaled to [-1, 1]. With
-        ``sparse``, positive rewards raise an error.
+        ``sparse=True``, positive rewards raise an error.
         """
         stacks = self.layout.flatten(obs)
         newest_frames = stacks[:, -self.stored.size :]  # earlier frames are in earlier rows
