@@ -69,7 +69,7 @@ class QAME(QAM):
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return QAM's targets, and the flow's actions, which are constants in the edit loss."""
-        # computed under `no_grad`, so the edit does not train the flow
+        # targets are computed under `no_grad`, so the edit does not train the flow
         flow_actions = super().act(batch.observations, {"action": noise["edit_z"]}, nets)
         return {**super().targets(batch, noise, nets, info), "flow_actions": flow_actions}
 

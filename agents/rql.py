@@ -60,7 +60,7 @@ class RQL(Method):
         above=0,
         below=1,
         search=linear_range(0.5, 0.95),
-        doc="Expectile kappa of the value loss.",
+        doc="Expectile kappa of the critics' loss.",
     )
     bc_weight: float = setting(
         default=1.0,

@@ -74,7 +74,7 @@ class SQAM(TRQAM):
         times = step_times(self.bridge_states, endpoint, end_times=True)
         # the bridge leads to the unclipped end point, whereas the critics evaluate the clipped one
         states = interpolate(noise["bridge_eps"], endpoint.unsqueeze(1), times)  # (S, M, B, D)
-        # in closed form, so the prior is not differentiated
+        # this closed form does not differentiate the prior
         adjoints = times * self.terminal_adjoint(batch.observations, endpoint, nets).unsqueeze(1)
         info |= adjoint_statistics(adjoints)
         return {

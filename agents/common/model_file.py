@@ -29,7 +29,7 @@ from agents.registry import name_of
 ATTRIBUTES, PARAMETERS, STATE = "data", "policy.safetensors", "state.pth"
 """Members of the archive: JSON, the policy's tensors, and other tensors such as optimiser state."""
 CHECKSUM = b"sha256:"
-"""Start of the archive's comment, at the end of the file; the SHA-256 of all preceding bytes follows."""
+"""Start of the comment that ends the archive; the SHA-256 of all preceding bytes follows it."""
 _DIGITS = 64  # hexadecimal digits of a SHA-256
 
 Source: TypeAlias = str | Path | io.BufferedIOBase | IO[bytes]

@@ -126,7 +126,7 @@ class _Artist:
         return dict(zip(names, COLOURS, strict=False))
 
     def lines_of(self, table: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], str]:
-        """Return method -> the rows of its line, for methods with a colour, and the end of the caption."""
+        """Return method -> the points of its line, for methods with a colour, and the end of the caption."""
         parts = dict(iter(table.groupby("method")))
         shown = {name: parts[name] for name in self.colours if name in parts}
         numbers = table.loc[table["method"].isin(shown), "seeds"]
