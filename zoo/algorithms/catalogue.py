@@ -50,7 +50,7 @@ def find_algorithm(id: str) -> registry.Entry:
     """
     if id in SB3:
         name, paper = SB3[id]
-        # imported only here, because most programs need none of SB3's algorithms
+        # imported only here, because most commands need none of SB3's algorithms
         algorithm = getattr(registry.import_named(BASELINES), name)
         return registry.Entry(id, None, paper, name, algorithm=algorithm)
     try:

@@ -79,8 +79,8 @@ class SequenceReplayBuffer(TransitionStore):
         :param rows: row of each observation's newest frame, (...).
         :param env: normalises the observations, if given.
         :param last_rows: for next observations, the row of the transition that leads to each. Next observations of
-            rings, and the last ones of trajectories in the dataset, are in rows without a transition, so their earlier
-            frames are found from that transition.
+            rings, and the last ones of trajectories in the dataset, are in rows without a transition; their earlier
+            frames are found from the transition that leads to them.
         :return: observations as networks receive them.
         """
         newest_first = [rows, *last_rows]
@@ -118,7 +118,7 @@ class SequenceReplayBuffer(TransitionStore):
         if self.buffer_size < needed:
             raise ValueError(
                 f"`buffer_size` must be at least {needed * self.n_envs} for online training, {needed} transitions for "
-                f"each environment, which is one sequence; got {self.buffer_size * self.n_envs}"
+                f"each environment, enough for one sequence; got {self.buffer_size * self.n_envs}"
             )
 
     def count_starts(self) -> int:
