@@ -196,7 +196,7 @@ def fitted_q(
 class ResampledBuffer(SequenceReplayBuffer):
     """Samples each replica's sequences from a bootstrap sample of the trajectories.
 
-    The spread of the replicas is therefore a bootstrap estimate of the sampling error. Source: Hao et al.,
+    The spread of the replicas' values is therefore a bootstrap estimate of the sampling error. Source: Hao et al.,
     Bootstrapping Fitted Q-Evaluation for Off-Policy Inference, arXiv 2102.03607.
     """
 

@@ -652,7 +652,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[Array, Array]:
-        """Return the next action of each environment's chunk, or uniform actions before `learning_starts`."""
+        """Return the next action of each environment's chunk, or uniform actions before `learning_starts` in an untrained model."""
         assert self._last_obs is not None
         if self._n_updates == 0 and self.num_timesteps < learning_starts:
             # each replica has its own copy of the action space, and so its own random stream
