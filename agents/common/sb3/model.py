@@ -127,7 +127,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
             env = DataOnly(arguments.observation_space, arguments.action_space)
         super().__init__(kind, env, **arguments.sb3_arguments(self.method))  # type: ignore[arg-type]
         self.offline_steps = 0  # gradient steps of learn_offline
-        # whether the current phase, or between phases the previous one, is online
+        # whether the current phase is online; between phases, whether the previous one was
         self._is_online = False
         self._phase_start = 0  # `num_timesteps` at the start of this phase
         self.behaviour = arguments.behaviour
@@ -652,7 +652,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[Array, Array]:
-        """Return the next action of each environment's chunk, or uniform actions before `learning_starts` in an untrained model."""
+        """Return the next actions of environments' chunks; in a new model, uniform actions until `learning_starts`."""
         assert self._last_obs is not None
         if self._n_updates == 0 and self.num_timesteps < learning_starts:
             # each replica has its own copy of the action space, and so its own random stream
