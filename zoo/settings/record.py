@@ -119,7 +119,7 @@ class RunSettings(Configurable):
     eval_at_start: bool = setting(
         default=False,
         role="note",
-        doc="evaluate before the first update too (runs with pretraining always evaluate after it)",
+        doc="evaluate before the first update too; ignored with pretraining, which ends with an evaluation",
     )
     save_freq: int = setting(
         default=50_000, at_least=1, role="output", doc="steps between checkpoints"
@@ -216,8 +216,8 @@ class RunRecord:
     :param departures: setting -> [its value, the protocol's value], for values that differ from the protocol.
     :param no_env: whether the run has no environment; `env` is then derived from the dataset's name.
     :param env_kwargs: words ``KEY=VALUE``; `eval_env_kwargs` has the same form.
-    :param agent: for an algorithm that is not built in: ``class``, ``package``, ``code`` (a hash of the class's source
-        file), and ``layers`` (the networks with custom layer sizes).
+    :param agent: for an algorithm that is not built in: ``class``, ``package``, and ``code`` (a hash of the class's
+        source file).
     :param pretrained_actor: path, ``updates`` and ``fingerprint`` of the model whose behaviour flow the run starts
         from.
     :param trained_agent: path, ``updates`` and ``fingerprint`` of the model that the run starts from.
