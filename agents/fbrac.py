@@ -65,7 +65,7 @@ class FBRAC(Method):
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the TD and flow-matching losses, and the Q term, differentiated through all steps of the flow."""
-        # before the cloning loss, since this order determines the order in which the flow's
+        # computed before the cloning loss, since this determines the order in which the flow's
         # gradients are summed
         actions = self.act(batch.observations, {"action": noise["q_z"]}, nets)
         td = self.critic_loss(batch, targets, nets, info)

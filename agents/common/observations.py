@@ -156,7 +156,7 @@ class ObservationLayout:
 
         :param observations: arrays (n, ...), or a dict of them.
         :param noun: name of the observations in the message.
-        :raises ValueError: for the first invalid value.
+        :raises ValueError: for an invalid value.
         """
         arrays = observations if self.is_dict else {"": observations}
         for part in self.parts:
@@ -211,7 +211,7 @@ def centre_and_factor(
     low, high = torch.aminmax(observations, dim=0)
     largest = torch.maximum(low.abs(), high.abs())
     if scale == "range":
-        # halved first, because the difference of the largest floats overflows
+        # halved before the subtraction, because the difference of the largest floats overflows
         spread, centre, target = high / 2 - low / 2, low / 2 + high / 2, 1.0
     else:
         spread, centre = torch.std_mean(observations, dim=0, correction=0)

@@ -51,7 +51,7 @@ def load_dataset(
 
     :param dataset: source of missing files, ``"download"``, ``"generate"`` or ``"auto"`` (the first of these two that
         works); a path selects a file or a folder of files instead.
-    :param dataset_size: use only the first whole trajectories with at least this many transitions; None for all.
+    :param dataset_size: only the first whole trajectories with at least this many transitions in total; None for all.
     :param sparse: use a reward of 0 in states that achieve the task and -1 in others; OGBench's reward in manipulation
         is minus the number of open sub-goals.
     :param replace_interval: with several files, gradient steps until training switches to the next file.
@@ -230,7 +230,7 @@ def shard_names(folder: Path) -> list[str]:
 def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None) -> list[ConvertedShard]:
     """Return a dataset's converted files; convert missing ones one by one, so finished ones survive an interruption.
 
-    :param size: convert only the first files with at least this many transitions; None converts all.
+    :param size: convert only the first files with at least this many transitions in total; None converts all.
     """
     names = shard_names(folder)
     if not names:

@@ -120,7 +120,7 @@ def check_same_spaces(
 
 
 def _signature(space: spaces.Space[Any]) -> Any:
-    """Return the part of a space on which networks depend: shapes and choices, with image channels first."""
+    """Return the part of a space on which networks depend: shapes (of images, channels-first) and choices."""
     if isinstance(space, spaces.Dict):
         return {key: _signature(part) for key, part in space.spaces.items()}
     # Networks do not depend on the bounds of a Box, so these may differ.

@@ -68,8 +68,8 @@ def run_on_slurm(
     except KeyboardInterrupt as error:
         arrays = sorted({job.partition("_")[0] for job in left})
         raise Interrupted(
-            f"the Slurm jobs continue; repeat the command to wait for them again, or stop them after a checkpoint with "
-            f"`scancel {' '.join(arrays)}`"
+            "the Slurm jobs continue; repeat the command to wait for them again, or run "
+            f"`scancel {' '.join(arrays)}` to stop them after a checkpoint"
         ) from error
 
 

@@ -268,7 +268,7 @@ def explaining_damage(path: Path, kind: str) -> Iterator[None]:
 
 
 def first_trajectories(transitions: Transitions, size: int, path: Path) -> Transitions:
-    """Return the first whole trajectories with at least ``size`` transitions."""
+    """Return the first whole trajectories that have at least ``size`` transitions in total."""
     # number of transitions up to the end of each trajectory
     cumulative = np.flatnonzero(transitions.ends) + 1
     last = int(np.searchsorted(cumulative, size))
