@@ -66,7 +66,7 @@ def make_parser() -> Parser:
 
 
 def _list(args: argparse.Namespace) -> dict[str, Any]:
-    """Print a recommendation, a table of all algorithms, and a next command."""
+    """Print a recommendation, a table of all algorithms, and the next command."""
     algorithms = describe_algorithms()
     console = terminal()
     console.print(start_text(algorithms, "{id}") + "\n")

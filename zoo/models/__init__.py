@@ -1,1 +1,1 @@
-"""Load an agent from a run, a file, the hub or the package, and upload it."""
+"""Load an agent from a run, a file, the hub or this package; upload it to the hub."""
