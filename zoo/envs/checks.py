@@ -187,7 +187,7 @@ def read_observation(space: spaces.Space[Any], observation: Any, name: str = "ob
     accept only dtypes that convert to their own without loss.
 
     :param name: name of the observation in messages.
-    :raises ReturnError: for a wrong type or shape, a choice that does not exist, or a number not finite in float32.
+    :raises ReturnError: for a wrong type or shape, a discrete value out of range, or a number not finite in float32.
     """
     if isinstance(space, spaces.Dict):
         if not isinstance(observation, dict) or space.spaces.keys() - observation.keys():
