@@ -386,6 +386,18 @@ class CommonSettings(Configurable):
                 "lower it or raise `horizon_length`"
             )
 
+    def sequence_settings(self) -> dict[str, Any]:
+        """Return the settings that decide which sequences a replay buffer returns, as arguments of the buffer."""
+        names = (
+            "horizon_length",
+            "gamma",
+            "action_chunking",
+            "shorten_returns",
+            "sparse",
+            "frame_stack",
+        )
+        return {name: getattr(self, name) for name in names}
+
     @property
     def executed_length(self) -> int:
         """Number of actions of a chunk that are executed before the next chunk is sampled."""

@@ -342,10 +342,7 @@ class HeldOutLosses:
             policy.observation_space,
             policy.action_space,
             device=policy.device,
-            gamma=method.gamma,
-            horizon_length=method.chunk_length,
-            action_chunking=method.action_chunking,
-            frame_stack=method.frame_stack,
+            **method.sequence_settings(),
         )
         buffer.with_steps = method.step_observations
         try:

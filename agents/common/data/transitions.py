@@ -296,15 +296,15 @@ class TransitionStore(BaseBuffer):
         # starts a trajectory
         continues = self._in_episode & (self._last_next_obs == newest_frames).all(1)
         self._require_repeated_first_frame(stacks[~continues])
-        # all checks precede the first write, so that an error changes nothing
-        self._close_trajectories(self._in_episode & ~continues)
         columns = {
             "observations": newest_frames,
-            "actions": np.asarray(action, dtype=np.float32).reshape(self.n_envs, -1),
+            "actions": np.asarray(action, np.float32).reshape(self.n_envs, self.actions.shape[-1]),
             "rewards": rewards,
             "masks": masks,
             "dones": dones,
         }
+        # all checks precede the first write, so that an error changes nothing
+        self._close_trajectories(self._in_episode & ~continues)
         ring_rows = np.arange(self.n_envs) * self.buffer_size + self.pos
         for name, values in columns.items():
             self._write(name, self._rings_begin + ring_rows, values)

@@ -55,10 +55,6 @@ from agents.common.streams import seeds_of_replicas
 from agents.common.validation import integer
 from agents.registry import BUILT_IN, name_of
 
-BUFFER_SETTINGS = (
-    "horizon_length", "gamma", "action_chunking", "shorten_returns", "sparse", "frame_stack",
-)  # fmt: skip
-
 
 class ModelType(ABCMeta):
     """Metaclass of model classes; `agents.models` creates one class per method, and pickles it by its method."""
@@ -197,7 +193,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
             n_envs=self.n_envs,
             replicas=len(self.seeds or [self.seed]),
             balanced=method.balanced_sampling,
-            **{name: getattr(method, name) for name in BUFFER_SETTINGS},
+            **method.sequence_settings(),
             **self.replay_buffer_kwargs,
         )
         buffer.with_steps = method.step_observations

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.common.data.helpers import all_sequences
 from tests.common.toys import tiny_model
 from tests.zoo.datasets.samples import episodes, write_npz
 from tests.zoo.envs.toys import SpringEnv
@@ -32,6 +33,24 @@ def test_held_out_losses_fall_with_training(data, held_out):
     old_loss = held_out.losses(model.policy)["held_out_loss"]
     model.learn_offline(150)
     assert held_out.losses(model.policy)["held_out_loss"] < old_loss
+
+
+def test_held_out_sequences_are_those_of_training(data, held_out):
+    model = tiny_model(
+        "fql",
+        SpringEnv(),
+        horizon_length=3,
+        action_chunking=False,
+        shorten_returns=True,
+        sparse=True,
+    )
+    model.load_dataset(held_out._data)
+    every = all_sequences(model.replay_buffer)
+    batch = held_out.draw(model.policy)
+    same = (batch.observations[0, :, None] == every.observations[0]).all(-1)
+    for name in ("rewards", "discounts", "valid"):
+        assert torch.equal(getattr(every, name)[0][same.float().argmax(1)], getattr(batch, name)[0])
+    assert batch.discounts.unique().numel() > 1
 
 
 def test_a_replica_has_the_losses_that_it_would_have_alone(held_out):
