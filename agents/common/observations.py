@@ -34,8 +34,7 @@ class SpaceSlice(NamedTuple):
         input.
     :param columns: its columns in a row.
     :param is_image: whether SB3 treats it as an image.
-    :param count: number of possible values, 0..count-1, of each discrete variable or pixel; None for real numbers and
-        MultiBinary.
+    :param count: number of possible values, 0..count-1, of each discrete variable or pixel; None for real numbers.
     """
 
     key: str
@@ -76,6 +75,8 @@ class ObservationLayout:
             count = 256 if is_image else getattr(part, "nvec", None)
             if isinstance(part, spaces.Discrete):
                 count = part.n
+            elif isinstance(part, spaces.MultiBinary):
+                count = 2
             self.parts.append(SpaceSlice(key, part, shape, columns, is_image, count))
             self.size = columns.stop
         self.holds_images = all(part.is_image for part in self.parts)

@@ -83,6 +83,13 @@ def test_observations_that_a_cast_would_change_are_refused(name, value):
                 model_of(name).predict(observation)
 
 
+def test_a_switch_is_off_or_on():
+    model = tiny_model(env=SampledEnv(spaces.MultiBinary(2)), horizon_length=1)
+    model.predict(np.array([0, 1]))
+    with refuses("an observation must be in MultiBinary.*, got 2"):
+        model.predict(np.array([0, 2]))
+
+
 def test_a_critic_takes_choices_as_stable_baselines3_has_them():
     model = tiny_model(env=SampledEnv(spaces.Discrete(3)), horizon_length=1)
     observations = torch.tensor([0, 2])
