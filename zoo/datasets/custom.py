@@ -206,7 +206,7 @@ def register_dataset_only_env(
 
     :param content: the data.
     :param limits: the lowest and the highest action. None means -1 and 1 if all actions are between these, otherwise
-        the range of each action coordinate in the data, extended to 0.
+        the range of each action coordinate in the data, extended to include 0.
     :raises UsageError: for images.
     """
     # Action bounds must come from the data, because nothing else describes the recorded environment.

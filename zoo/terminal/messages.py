@@ -87,7 +87,7 @@ class _RunLog(logging.FileHandler):
     failed = False
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Report that a message could not be written; the message itself is on standard error."""
+        """Report the first message that could not be written to the file."""
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             super().handleError(record)
