@@ -60,6 +60,7 @@ def get(id: str) -> Entry:
     :param id: an id, an alias, or ``"package.module:Class"`` for a custom registered class.
     :return: the entry of the algorithm.
     :raises KeyError: if there is no such algorithm; the message names the closest.
+    :raises ImportError: if the package that provides the algorithm cannot be imported.
 
     >>> get("qam").published_name
     'QAM'

@@ -18,8 +18,8 @@ from zoo.terminal.cli import as_program
 from zoo.terminal.messages import log
 from zoo.terminal.parser import COUNT, SEED, Parser, a_path
 
-PURPOSE = """Watch an agent in the environment of its run, under the protocol of its run. By default, initial states and
-policy noise are those of the first episodes in the run's evaluations.
+PURPOSE = """Watch an agent in the environment and under the protocol of its run. By default, initial states and policy
+noise are those of the first episodes in the run's evaluations.
 
 --video records the episodes, rendered with EGL, OSMesa or a screen, whichever works. Without --video the environment
 opens a window if there is a screen. Without a screen, zoo enjoy only runs the episodes."""
@@ -47,7 +47,7 @@ def make_parser() -> Parser:
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
-    """Run, record or show episodes, and return the score."""
+    """Run, record or show episodes, and return results and score."""
     check_agent(args)
     can_draw = True
     why_not_shown = None

@@ -36,7 +36,7 @@ def make_parser() -> Parser:
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
-    """Upload the agent and return its address."""
+    """Upload the agent; return its address and score."""
     check_agent(args)
     from zoo.models.agent import find_agent, hub_library
     from zoo.models.upload import upload

@@ -25,7 +25,7 @@ Item = TypeVar("Item")
 DEFAULT_DATASET_DIR = "~/.ogbench/data"
 """OGBench's default folder, so that OGBench and the zoo share downloaded files."""
 ARRAYS = "arrays"
-"""Name of the folder, next to the files of a dataset of several files, that contains its converted arrays."""
+"""Name of the folder with the converted arrays of a dataset of several files, next to these files."""
 RECORD = "shard.json"
 """Metadata file in a folder of converted arrays."""
 OFFICIAL = "3.4.0 or older"
@@ -121,7 +121,8 @@ def keep_existing(train: Path, existing: str) -> bool:
 def dataset_file(path: Path, origin: str = "") -> Iterator[Path]:
     """Yield a temporary path for a dataset file; on exit, rename it, and write the checksum next to it.
 
-    The old checksum is removed first and the new one is written last, so a crash never leaves a wrong checksum.
+    The old checksum is removed before the rename and the new one is written after it, so a crash never leaves a wrong
+    checksum.
 
     :param origin: how the file was created, for :func:`recorded_origin`; `sha256sum -c` skips it as a comment.
     """

@@ -43,8 +43,8 @@ class EpisodeResults:
     :param returns: undiscounted sums of rewards, shape (S, episodes).
     :param lengths: environment steps, shape (S, episodes).
     :param seeds: reset seeds, shape (episodes,).
-    :param played: whether a replica finished all its episodes, shape (S,). The rows of a replica that was not
-        evaluated, or whose actions were NaN or infinite, are zeros.
+    :param played: whether a replica finished all its episodes, shape (S,). Successes, returns and
+        lengths are 0 for a replica that was not evaluated, or whose actions were NaN or infinite.
     :param any_successes: like `successes`, but success at any step of an episode.
     """
 

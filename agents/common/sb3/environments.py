@@ -71,13 +71,13 @@ def check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) ->
 
 
 def bounded_like(env: VecEnv, observations: spaces.Space[Any]) -> spaces.Space[Any]:
-    """Return a model's observation space or, if it has no bounds, the environment's.
+    """Return a model's observation space; if this space has no bounds, return the environment's space.
 
     The observation space of a model that was trained on data alone has no bounds.
 
     :param env: the environment.
     :param observations: the model's space.
-    :return: the environment's space; the model's, if this has bounds or if the two differ in shape or dtype.
+    :return: the environment's space; but the model's space if it has bounds, or if the two differ in shape or dtype.
     """
     space = env.observation_space
     is_unbounded = isinstance(observations, spaces.Box) and not (
@@ -183,7 +183,7 @@ class TrainedModel(OffPolicyAlgorithm):
     _saved_normalization: dict[str, Any] | None = None
     """Fields of the :class:`Normalization` from a file or a checkpoint."""
     action_spaces: list[spaces.Space[Any]]
-    """Action space of each replica, for sampling uniform actions; the first is the model's."""
+    """Action space of each replica, for sampling uniform actions; the first is the model's action space."""
 
     @property
     def normalization(self) -> Normalization | None:

@@ -227,7 +227,7 @@ def _describe(policy: FlowPolicy) -> dict[str, Any]:
 def _largest_error(graph: Any, policy: FlowPolicy) -> float:
     """Return the largest difference between a file's and a policy's actions, in units of the action range."""
     layout = policy.layout
-    inputs = _inputs(policy, CHECKED_ROWS, seed=1)  # not the rows used in tracing
+    inputs = _inputs(policy, CHECKED_ROWS, seed=1)  # rows that were not traced
     names = [value.name for value in graph.graph.input]
     exported_actions = run_onnx(
         graph.SerializeToString(), {name: inputs[name].numpy() for name in names}
