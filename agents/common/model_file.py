@@ -1,7 +1,7 @@
 """Files of models and policies: their format, and the paths of a run's models.
 
-A model is a zip archive: attributes as JSON, as in SB3, parameters as safetensors, and optimiser state as a PyTorch
-file that is read with ``weights_only``. A policy alone is a safetensors file with metadata. Reading either file
+A model is a zip archive: attributes as JSON (as in SB3), parameters as safetensors, and optimiser state as a PyTorch
+file read with ``weights_only``. A policy alone is a safetensors file with metadata. Reading either file
 verifies its checksum and executes no code from it, so models from untrusted sources can be loaded and run safely.
 """
 

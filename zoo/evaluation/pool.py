@@ -43,7 +43,7 @@ from zoo.terminal.errors import EnvironmentFault, UsageError
 MAX_MAZES = 64
 MIN_SCENES = 8
 SIMULATORS = ("gymnasium", "gymnasium_robotics", "ogbench", "zoo")
-"""Packages of environments whose entry points are imported before processes are forked."""
+"""Packages whose environments' modules are imported before processes are forked."""
 
 POLL_SECONDS = 0.25
 """Longest interval between two calls of `check_in` while waiting for answers."""
