@@ -61,7 +61,7 @@ def test_paths_are_below_the_commands_folder(tmp_path, call, monkeypatch):
 @pytest.mark.parametrize(
     ("flags", "text"),
     {
-        "--success-return 1 --score return": "set only one of the two",
+        "--success-return 1 --score return": "omit either",
         "--action-range -1,1": "`actions` must lie in [-1, 1], got -1.836",
         "--dataset-size 1000": "exceeds the 59",
         "sparse=true": "`sparse` applies to OGBench's rewards",
