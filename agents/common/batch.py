@@ -1,4 +1,4 @@
-"""Training batches, whose tensors have the leading axis S of the replicas, and types of velocity fields."""
+"""Training batches, whose tensors have a leading replica axis S, and types of velocity fields."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ Velocity = Callable[[Tensor, Time], Tensor]
 class Batch:
     """Batch of H-step transitions; S replicas, B rows, observations of size O, flattened chunks of size D.
 
-    >>> def mean_return(batch):  # of valid sequences, for each replica
+    >>> def mean_return(batch):  # over valid sequences, per replica
     ...     return (batch.valid * batch.rewards).sum(1) / batch.valid.sum(1)
 
     :param observations: s, (S, B, O).
     :param actions: the flattened chunk, or the first action without chunking, (S, B, D).
     :param rewards: discounted sum over H steps, up to the first trajectory end, (S, B).
-    :param discounts: factor of the next value, gamma^H times the mask, (S, B). With ``shorten_returns``, the exponent
-        is the length of the return.
-    :param next_observations: state after the sequence's last transition inside the trajectory, (S, B, O).
+    :param discounts: factor of the next value in the TD target, (S, B): gamma^H, or 0 after a termination. With
+        ``shorten_returns``, the exponent is the length of the return.
+    :param next_observations: state after the last transition that is inside the trajectory, (S, B, O).
     :param valid: 1 if the sequence stays inside its trajectory, else 0, (S, B). Sequences with 0 contain actions of the
         next trajectory, so losses on actions, rewards or discounts are weighted by ``valid``. With
         ``shorten_returns`` all entries are 1.
-    :param steps_valid: 1 for each action of the chunk in the same trajectory as the first action, else 0, (S, B, H), or
-        (S, B, 1) without chunking.
+    :param steps_valid: 1 for actions of the chunk that are in the same trajectory as the first action, else 0,
+        (S, B, H), or (S, B, 1) without chunking.
     :param updates: number of previous updates, equal for all replicas, (S,).
-    :param step_observations: state before each action of the chunk, (S, B, C, O), with C steps as in ``steps_valid``;
+    :param step_observations: state before each action of the chunk, (S, B, C, O), with C = H, or 1 without chunking;
         None unless the algorithm sets :attr:`Method.step_observations`.
     :param step_next_observations: state after each action of the chunk, (S, B, C, O), or None.
     """
@@ -54,7 +54,7 @@ class Batch:
 
     @property
     def action_valid(self) -> Tensor:
-        """`steps_valid` for every coordinate, (S, B, D), to mask the part of a chunk beyond a trajectory end."""
+        """`steps_valid` repeated for each action coordinate, (S, B, D), to mask actions after the trajectory's end."""
         # without chunking, `actions` and `steps_valid` have one step
         action_size = self.actions.shape[-1] // self.steps_valid.shape[-1]
         return self.steps_valid.repeat_interleave(action_size, -1)
@@ -68,7 +68,7 @@ class Batch:
         return Batch(**{name: function(tensor) for name, tensor in self.tensors().items()})
 
     def with_observations(self, function: Callable[[Tensor], Tensor]) -> Batch:
-        """Return a batch with a function applied to all observations, also those inside chunks.
+        """Return a batch with a function applied to all observations, including those inside chunks.
 
         :param function: maps a tensor (S, B, O) or (S, B, C, O) to its replacement.
         :return: the new batch.

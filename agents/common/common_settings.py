@@ -11,12 +11,12 @@ from agents.common.validation import integer, number, one_of
 
 DECAYS: dict[str, Callable[[float, float], float]] = {
     "": lambda start, done: start,
-    # the operations of SB3's `LinearSchedule`, so that rates are equal to the last bit
+    # the same operations as in SB3's `LinearSchedule`, so that rates are equal to the last bit
     "lin_": lambda start, done: start + done * (0.0 - start),
     "cos_": lambda start, done: start * (1 + math.cos(math.pi * done)) / 2,
 }
 """Prefix in `learning_rate` -> function of start value and completed fraction that returns the learning rate."""
-# Adam and AdamW are one class here, since one optimiser holds all networks' parameter groups
+# both are options of one class, since a single optimiser contains the parameter groups of all networks
 OPTIMIZERS: dict[str | None, dict[str, Any]] = {
     None: {},
     "adam": {"decoupled_weight_decay": False, "weight_decay": 0.0},
@@ -55,7 +55,7 @@ class LearningRateSchedule:
         """Return the learning rate for the remaining fraction of the phase, from 1 to 0."""
         if callable(self.start):
             return float(self.start(remaining))
-        # `remaining` is negative if a phase exceeds its steps, since environments step together
+        # `remaining` is negative if parallel environments step past the end of the phase
         return DECAYS[self.decay](self.start, 1 - max(remaining, 0.0))
 
 
@@ -140,7 +140,7 @@ def checked_frequency(name: str, value: Any) -> Any:
         steps = integer(name, steps, at_least=1)
     except TypeError as error:
         raise ValueError(str(error)) from error  # the type that SB3 raises
-    # SB3's units are an enumeration
+    # SB3's units are members of an enumeration
     unit = one_of(name, getattr(unit, "value", unit), ("step", "episode"))
     return (steps, unit) if is_pair else steps
 
@@ -198,8 +198,8 @@ class CommonSettings(Configurable):
         reference="start_training",
         kw_only=False,
         at_least=0,
-        doc="Online environment steps before the first online update. Until then actions are uniform, as in SB3; after "
-        "an offline phase, the policy acts.",
+        doc="Online environment steps before the first online update. Until then actions are sampled uniformly, as in "
+        "SB3, or by the policy if there was an offline phase.",
     )
     batch_size: int = setting(
         default=256,
@@ -314,9 +314,9 @@ class CommonSettings(Configurable):
         above=0,
         check=_observation_scale,
         fixed="the statistics are computed when the dataset is loaded",
-        doc="Standard deviation of each observation coordinate after scaling; the dataset's mean becomes 0; "
-        '`"range"` scales each coordinate to [-1, 1]; None for raw observations. The statistics are stored with the '
-        "model, and fixed when training starts.",
+        doc="Standard deviation of each observation coordinate after scaling, with mean 0 over the dataset. "
+        '`"range"` scales each coordinate to [-1, 1]; None leaves observations unscaled. The statistics are stored '
+        "with the model, and fixed when training starts.",
     )
     random_crop: float = setting(
         default=0.0,
@@ -347,8 +347,8 @@ class CommonSettings(Configurable):
     balanced_sampling: bool = setting(
         default=False,
         fixed=BUILT_INTO_BUFFER,
-        doc="Sample half of every batch from the dataset and half from online transitions, if there are both; if "
-        "False, uniformly from all. Needs an even `batch_size`.",
+        doc="Sample half of every batch from the dataset and half from online transitions, if both exist; if "
+        "False, sample uniformly from all. Needs an even `batch_size`.",
     )
     pretraining_steps: int = setting(
         default=0,
@@ -370,7 +370,7 @@ class CommonSettings(Configurable):
     )
 
     def check_together(self) -> None:
-        """Check: balanced batches are even; `shorten_returns` has no chunks; `execution_horizon` <= chunk length."""
+        """Require an even batch if balanced, no chunks with `shorten_returns`, `execution_horizon` <= chunk length."""
         if self.balanced_sampling and self.batch_size % 2:
             raise ValueError(
                 f"`batch_size` must be even with `balanced_sampling`, got {self.batch_size}"
@@ -382,12 +382,12 @@ class CommonSettings(Configurable):
             )
         if self.execution_horizon is not None and self.execution_horizon > self.chunk_length:
             raise ValueError(
-                f"`execution_horizon` is {self.execution_horizon}, and a chunk has {self.chunk_length} actions; "
-                "lower it or raise `horizon_length`"
+                f"`execution_horizon` must be at most the chunk length, {self.chunk_length}, got "
+                f"{self.execution_horizon}; lower it or raise `horizon_length`"
             )
 
     def sequence_settings(self) -> dict[str, Any]:
-        """Return the settings that decide which sequences a replay buffer returns, as arguments of the buffer."""
+        """Return the settings that determine the sequences of a replay buffer, as arguments of the buffer."""
         names = (
             "horizon_length",
             "gamma",

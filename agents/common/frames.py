@@ -89,7 +89,7 @@ class FrameStack(gymnasium.Wrapper[Array, Array, Array, Array]):
         :return: stacked frames, and the environment's info.
         """
         frame, info = self.env.reset(seed=seed, options=options)
-        # as in the reference: repeats the first frame instead of padding with zeros
+        # as in the reference, the stack is filled with the first frame, not with zeros
         self._stacked = np.concatenate([frame] * self.frames, self._axis)
         # a copy, because the caller may modify the array
         return self._stacked.copy(), info

@@ -159,15 +159,15 @@ class Method(CommonSettings):
     unmasked_losses: ClassVar[frozenset[str]] = frozenset()
     """Losses on the batch's actions or rewards that deliberately include rows with ``batch.valid == 0``."""
     trains: ClassVar[Mapping[str, frozenset[str]]] = {}
-    """Loss -> the networks that it trains; a loss that is not listed trains one network."""
+    """Loss -> the networks that it trains; an unlisted loss trains one network."""
     _without_positional = (
-        "this class defines the algorithm; create a model from its model class, e.g. `agents.QAM`, in general "
+        "this class defines the algorithm; create a model from its model class, e.g. `agents.QAM`, or from "
         "`agents.get(id).algorithm`"
     )
     fails_by_design: ClassVar[Mapping[str, str]] = {}
     """Conformance check that the algorithm is expected to fail -> the reason."""
     step_observations: ClassVar[bool] = False
-    """Whether batches hold the states inside chunks: ``step_observations`` and ``step_next_observations``."""
+    """Whether batches contain the states inside chunks, ``step_observations`` and ``step_next_observations``."""
     pretrained: PretrainedFlow | None = None
     """Custom flow that replaces the behaviour flow, or None."""
     trains_behaviour: ClassVar[bool] = False
@@ -235,11 +235,11 @@ class Method(CommonSettings):
         )
 
     def loss_weights(self) -> dict[str, float]:
-        """Return the weights of the losses under the current settings; a loss without one has weight 1."""
+        """Return the weights of losses under the current settings; unlisted losses have weight 1."""
         return {}
 
     def pretraining_loss(self, flow: Any, batch: Batch, noise: Noise) -> Tensor:
-        """Compute the cloning loss, the only loss of pretraining, unweighted.
+        """Compute the unweighted cloning loss, the only loss of pretraining.
 
         :param flow: the behaviour flow.
         :param batch: the batch.
@@ -249,7 +249,7 @@ class Method(CommonSettings):
         return cloning_loss(flow, batch, noise)
 
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
-        """Score candidate actions for best-of-n, by default with the mean of the online critics.
+        """Score candidate actions for best-of-n, by default with the online critics' mean Q.
 
         :param observations: (S, B, O).
         :param actions: (S, B, D).
@@ -259,8 +259,9 @@ class Method(CommonSettings):
         return nets.critic(observations, actions).mean(1)
 
     def skipped_networks(self) -> frozenset[str]:
-        """Return the names of networks that updates skip with the current settings, a target's as ``<name>_target``.
+        """Return the names of networks that updates skip under the current settings.
 
+        The name of a target network is ``<name>_target``.
         Skipped networks are excluded from the gradient norm, and their optimiser state is not updated.
         """
         return frozenset()
@@ -309,7 +310,7 @@ class Method(CommonSettings):
         return {name: draw.movedim(1, draws[name].row_axis) for name, draw in noise.items()}
 
     def update_noise(self) -> dict[str, Draw]:
-        """Return all noise of an update: next actions' noise, prefixed with ``td_``, and the noise of :meth:`noise`."""
+        """Return all noise of an update: noise for next actions, named with the prefix ``td_``, and :meth:`noise`."""
         if not self.samples_next_action:
             return self.noise()
         next_action_noise = {f"td_{name}": draw for name, draw in self.candidate_noise().items()}
@@ -338,7 +339,7 @@ class Method(CommonSettings):
         return pick_best(candidates.unflatten(1, (-1, n)), scores.unflatten(1, (-1, n)))
 
     def next_actions(self, batch: Batch, noise: Noise, nets: Networks) -> Tensor:
-        """Sample the next actions of the TD target, as in acting: the best of n candidates.
+        """Sample the next actions of the TD target as in acting, including best-of-n.
 
         :param batch: the batch.
         :param noise: all noise of the update.

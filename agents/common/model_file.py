@@ -29,7 +29,7 @@ from agents.registry import name_of
 ATTRIBUTES, PARAMETERS, STATE = "data", "policy.safetensors", "state.pth"
 """Members of the archive: JSON, the policy's tensors, and other tensors such as optimiser state."""
 CHECKSUM = b"sha256:"
-"""Start of the comment that ends the archive; the SHA-256 of all preceding bytes follows it."""
+"""Start of the comment at the end of the archive; the rest of the comment is the SHA-256 of all bytes before it."""
 _DIGITS = 64  # hexadecimal digits of a SHA-256
 
 Source: TypeAlias = str | Path | io.BufferedIOBase | IO[bytes]
@@ -37,7 +37,7 @@ Source: TypeAlias = str | Path | io.BufferedIOBase | IO[bytes]
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A saved model, read into memory and verified by its checksum, before any object is created.
+    """The content of a saved model's file, verified by its checksum; no object has been created from it yet.
 
     :param name: name of the file, for messages.
     :param members: contents of the archive's members by name.
@@ -200,8 +200,8 @@ def step_of(checkpoint: Path) -> int:
 def find_model(path: str | Path) -> Path:
     """Return the file of a saved model, given the model's path, with or without ``.zip``, or a run's folder.
 
-    A folder stands for the run's final model or, without one, for the newest checkpoint. For the best model, pass its
-    path.
+    For a folder, this is the run's final model or, if there is none, the model of the newest checkpoint. For the best
+    model, pass its path.
     """
     path = Path(path)
     for file in (path, Path(f"{path}.zip")):

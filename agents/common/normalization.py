@@ -70,7 +70,7 @@ class Normalization:
         return cls(**copy.deepcopy(values))
 
     def copy_to(self, env: VecNormalize) -> None:
-        """Set the statistics of an environment, which continues to update them; its options are unchanged."""
+        """Copy the statistics to an environment; the environment's options are unchanged."""
         if self.norm_obs and env.norm_obs:
             env.obs_rms = copy.deepcopy(self.obs_rms)  # type: ignore[arg-type]  # SB3 declares a dict
         env.ret_rms = copy.deepcopy(self.ret_rms)
@@ -84,7 +84,7 @@ class Normalization:
     def _normalized(self, key: str, values: NDArray[Any]) -> NDArray[Any]:
         """Normalise one part of an observation; the key is empty outside Dict spaces."""
         if self._statistics_of(key) is None:
-            return values  # with its own dtype
+            return values  # not converted to float32
         mean, std, clip = self._scale_of(key)
         return np.clip((values - mean) / std, -clip, clip).astype(np.float32)
 
@@ -106,7 +106,7 @@ class Normalization:
             size = math.prod(part.shape)
             scale = self._scale_of(part.key)
             columns.append([np.broadcast_to(np.ravel(value), size) for value in scale])
-        # the dtype of VecNormalize
+        # VecNormalize computes in float64
         return torch.as_tensor(np.concatenate(columns, -1), dtype=torch.float64)
 
 
@@ -163,14 +163,13 @@ def named_action_noise(noise_type: str, noise_std: float, action_space: spaces.B
 def normalized_as_saved(env: VecEnv, values: Mapping[str, Any]) -> VecEnv:
     """Return an environment with the statistics of a saved model.
 
-    A `VecNormalize` with statistics of its own keeps these.
+    A `VecNormalize` that has already collected statistics keeps them.
     """
     normalizer = unwrap_vec_normalize(env)
     if normalizer is None:
         normalizer = env = VecNormalize(env, **{name: values[name] for name in OPTIONS})
-    if (
-        normalizer.ret_rms.count >= 1
-    ):  # a new count is 1e-4; every step adds the number of environments
+    # the count starts at 1e-4, and every step adds the number of environments
+    if normalizer.ret_rms.count >= 1:
         return env
     Normalization(**values).copy_to(normalizer)
     return env

@@ -30,8 +30,8 @@ class SpaceSlice(NamedTuple):
 
     :param key: name in a Dict space; empty if the observation is not a dict.
     :param space: the space.
-    :param shape: shape of its values before flattening, from SB3's `get_obs_shape`; for a Box, also of the extractor's
-        input.
+    :param shape: shape of its values before flattening, from SB3's `get_obs_shape`; for a Box, also the shape of the
+        extractor's input.
     :param columns: its columns in a row.
     :param is_image: whether SB3 treats it as an image.
     :param count: number of possible values, 0..count-1, of each discrete variable or pixel; None for real numbers.
@@ -140,7 +140,7 @@ class ObservationLayout:
         """Shift the images in rows, with repeated edges; other parts are unchanged.
 
         :param rows: (..., O).
-        :param shift_y: vertical shift of each image in pixels, integers (...): line `shift_y` of pixels becomes line 0.
+        :param shift_y: vertical shift of each image in pixels, integers (...): image line `shift_y` becomes line 0.
         :param shift_x: the same for columns.
         :return: (..., O).
         """
@@ -217,7 +217,7 @@ def centre_and_factor(
     else:
         spread, centre = torch.std_mean(observations, dim=0, correction=0)
         target = scale
-    # a spread of a unit in the last place is a rounding error; a factor above 1e30 would overflow
+    # a spread of one or two units in the last place is a rounding error; a factor above 1e30 would overflow
     changes = spread > (ROUNDING * largest).clamp(min=1e-30)
     return centre, torch.where(changes, target / torch.where(changes, spread, 1.0), 1.0)
 
@@ -253,7 +253,7 @@ def crop_images(
     shift_x = ((noise["crop_x"] * positions).long() - CROP_PIXELS) * is_cropped
 
     def shift(rows: Tensor) -> Tensor:
-        # all states of a chunk are shifted equally
+        # the same shift for all observations inside a chunk
         over_steps = (..., *[None] * (rows.ndim - 3))
         return layout.shifted(rows, shift_y[over_steps], shift_x[over_steps])
 

@@ -6,7 +6,7 @@ from pathlib import Path
 STOP_SIGNALS = (
     signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU,
 )  # fmt: skip
-"""Signals that request a stop: Ctrl-C, a scheduler, a closed terminal, or a time limit."""
+"""Signals that request a stop, sent by Ctrl-C, a scheduler, a closing terminal or a limit on CPU time."""
 
 
 def cpuinfo(key: str) -> str:

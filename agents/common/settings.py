@@ -207,9 +207,10 @@ class Setting:
         :param value: as the user passed it.
         :return: the value; a number is converted to the setting's type.
         :raises TypeError: if the setting is an int, a float or a bool and the value has another type.
-        :raises ValueError: if the value is out of range, or not among those of a Literal.
+        :raises ValueError: if the value is out of range, or is none of the values of a Literal.
         """
-        if self.check is not None:  # called even for None, which it may replace by a default
+        # called for None too, since the check may replace None by a default
+        if self.check is not None:
             return self.check(self.name, value)
         parts = {self.type}
         if get_origin(self.type) in (Union, UnionType):
@@ -258,10 +259,10 @@ def setting(
     role: Role = "",
     **bounds: Unpack[Bounds],
 ) -> T:
-    """Declare a setting or, in a subclass, change the default of an inherited one.
+    """Declare a setting, or redeclare an inherited one with another default; arguments left empty are inherited.
 
     :param default: default value.
-    :param doc: description; the valid range is appended automatically. Empty fields are inherited.
+    :param doc: description; the valid range is appended automatically.
     :param reference: the setting's name in the paper or the authors' code, if different.
     :param fixed: why the setting is read-only after construction, e.g. because it determines layer sizes.
     :param check: function of name and value that returns the value or raises; by default type and bounds are checked.
@@ -387,7 +388,7 @@ class Configurable:
                 )
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Validate a setting, alone and with the others, before it is assigned; raise for a setting's misspelt name."""
+        """Assign a setting after validating it alone and with the others; raise for a misspelt name of a setting."""
         if name in self._declared:
             declaration = self.declared()[name]
             value = declaration.checked(value)

@@ -24,7 +24,7 @@ MAX_SEED = 2**32 - 1
 class Purpose(IntEnum):
     """Purpose of a random stream. The numbers determine seeded results, so they are never changed or reused.
 
-    In each comment the parts of the index follow a colon; uses without a colon have no index.
+    The comments list the parts of the index after a colon; a use without a colon has no index.
     """
 
     TRAINING_DATA = 0  # generated datasets: episode, attempt
@@ -34,7 +34,7 @@ class Purpose(IntEnum):
     UPDATES = 4  # batches and noise, shared by all seeds
     HOST_BATCHES = 5  # batches of data in host memory, shared by all seeds
     GLOBALS = 6  # global generators of Python, NumPy and PyTorch, shared by all seeds
-    TRAINING_START = 7  # first reset of a training environment: its index in the replica
+    TRAINING_START = 7  # first reset of a training environment: its index among the replica's
     WARM_UP = 8  # uniform actions before training
     ACTING = 9  # noise of actions in training
     REPLICAS = 10  # seeds of replicas, derived from one seed: replica
@@ -62,8 +62,8 @@ def stream(purpose: Purpose, seeds: int | Sequence[int], *index: int) -> np.rand
     entropy: int | list[int] = integer("seed", first, at_least=0)
     words = [*index, *other_seeds]
     if other_seeds:
-        # NumPy pads a single seed to four words with zeros; several seeds have their count in the fourth word, so
-        # that no stream of a single seed below 2^96 equals theirs
+        # NumPy pads a single seed to four words with zeros. For several seeds, the fourth word is their count, so
+        # their stream differs from the streams of all single seeds below 2^96.
         entropy = [first, 0, 0, len(other_seeds), *other_seeds]
         words.append(first)
     for word in words:
@@ -72,7 +72,7 @@ def stream(purpose: Purpose, seeds: int | Sequence[int], *index: int) -> np.rand
 
 
 def seed_for(purpose: Purpose, seeds: int | Sequence[int], *index: int) -> int:
-    """Return a 32-bit seed of a stream, for environments, spaces and other libraries."""
+    """Return a 32-bit seed derived from a stream, for environments, spaces and other libraries."""
     return int(stream(purpose, seeds, *index).generate_state(1)[0])
 
 

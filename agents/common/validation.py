@@ -46,9 +46,9 @@ OTHER_NAMES = {
 
 
 def suggestion(name: object, choices: Iterable[str], command: str = "") -> str:
-    """Return the end of a message about an unknown name: similar choices or, without any, up to `MAX_LISTED` choices.
+    """Return the end of a message about an unknown name: similar choices, else all choices if they are not too many.
 
-    A setting is also suggested if its ``reference`` contains the unknown name, e.g. its name in the paper.
+    A setting whose ``reference`` contains the unknown name, e.g. its name in the paper, counts as similar.
 
     :param name: the unknown name; in YAML this may be a number or None.
     :param choices: valid names, or declarations of settings by name.
@@ -149,7 +149,7 @@ def number(name: str, value: object, **bounds: Unpack[Bounds]) -> float:
 def checked_pair(name: str, value: object) -> tuple[float, float]:
     """Return two finite numbers in increasing order; raise ValueError for other values."""
     try:
-        low, high = (number(name, part) for part in value)  # type: ignore[attr-defined]  # else it is a TypeError
+        low, high = (number(name, part) for part in value)  # type: ignore[attr-defined]  # raises TypeError
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"`{name}` must be two finite numbers, e.g. [-1, 1], got {value!r}"

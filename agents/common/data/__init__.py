@@ -1,1 +1,1 @@
-"""Datasets and the replay buffer, which turn trajectories into chunks."""
+"""Datasets, and the replay buffer, which samples chunks from trajectories."""

@@ -1,7 +1,7 @@
 """A dataset as arrays: converted, checked, and divided into trajectories.
 
-`observations`, `actions`, `rewards`, `masks` and `terminals` hold all transitions in the order they happened, together
-with `next_observations` (OGBench's regular layout) or `valids` (its compact one). Large arrays are copied only if
+A dataset consists of `observations`, `actions`, `rewards`, `masks` and `terminals`, in temporal order, and either
+`next_observations` (OGBench's regular layout) or `valids` (OGBench's compact layout). Large arrays are copied only if
 they must be converted.
 """
 
@@ -38,7 +38,7 @@ ROW_DTYPES = {
     "actions": torch.float32,
     "rewards": torch.float32,
     "masks": torch.bool,
-    "dones": torch.bool,  # whether a trajectory ends in the row
+    "dones": torch.bool,  # whether the transition ends its trajectory
     "next_row": torch.int32,
 }
 """Name -> dtype of each tensor of the replay buffer that has a row for each transition."""
@@ -46,7 +46,8 @@ ROW_DTYPES = {
 ROUNDING = 1e-5
 # number of rows that are checked or written together, so that temporary arrays stay small
 PIECE_ROWS = 1 << 16
-MIN_CHUNK_FRACTION = 0.01  # least share of the rows that must start a chunk within one trajectory
+# at least this share of the rows must start a chunk within one trajectory
+MIN_CHUNK_FRACTION = 0.01
 
 MEANING_OF_MASKS = (
     "`terminals` is 1 if a trajectory ends for any reason; `masks` is 0 if the task "
@@ -58,7 +59,7 @@ MEANING_OF_MASKS = (
 
 @dataclass(frozen=True)
 class Transitions:
-    """A dataset that can be stored: n transitions in k trajectories.
+    """A checked dataset, ready for storage: n transitions in k trajectories.
 
     :param arrays: the arrays of `STORED_ARRAYS`, (rows, ...); actions in the dataset's units.
     :param valid: which rows are transitions, (rows,).
@@ -77,12 +78,12 @@ class Transitions:
 
     @property
     def num_transitions(self) -> int:
-        """The size n."""
+        """Number of transitions, n."""
         return len(self.ends)
 
     @property
     def description(self) -> str:
-        """Number of transitions, and of trajectories by their kind of end, in one line."""
+        """Numbers of transitions, trajectories and kinds of ends, in one line."""
         terminated = int((self.ends & (self.arrays["masks"][self.valid] == 0)).sum())
         trajectories = len(self.final_observations)
         return (
@@ -97,8 +98,7 @@ class Transitions:
         :param chosen: which trajectories, (k,).
         :return: their transitions.
         """
-        # in a compact layout, the row after a trajectory's last transition belongs to the
-        # trajectory
+        # in a compact layout, the row after a trajectory's last transition is kept with the trajectory
         last = self.ends if self.valid.all() else ~self.valid
         rows = chosen[np.cumsum(last) - last]
         return replace(
@@ -116,7 +116,7 @@ class Transitions:
         :param tensors: ``observations`` (n, O), ``actions`` (n, A); ``rewards``, ``masks``, ``dones`` and ``next_row``,
             (n,) each; and ``final_observations``, (k, O).
         :param action_range: range of the actions.
-        :param tail: the buffer's row of the first final observation; rows of transitions start at 0.
+        :param tail: row of the first final observation in the buffer; the rows of transitions start at 0.
         """
         stop = 0
         for piece in pieces(len(self.valid)):
@@ -137,7 +137,7 @@ class Transitions:
 
 def _copy(array: Array, target: Tensor) -> None:
     """Copy an array into a tensor, converted to the tensor's dtype and row shape."""
-    # converted by NumPy, since PyTorch does not accept arrays whose byte order is not the machine's
+    # converted by NumPy, since PyTorch does not accept arrays in a foreign byte order
     dtype = torch.empty(0, dtype=target.dtype).numpy().dtype
     target.copy_(torch.from_numpy(array.reshape(tuple(target.shape)).astype(dtype)))
 
@@ -152,7 +152,7 @@ def prepare(
     horizon_length: int = 1,
     images: bool = False,
 ) -> Transitions:
-    """Return a dataset ready to be stored.
+    """Check a dataset, and return its transitions, ready for storage.
 
     :param dataset: arrays by name (anything that `np.asarray` takes), the path of an ``.npz`` file of such arrays, or
         the result of :func:`read_transitions`.
@@ -182,7 +182,7 @@ def prepare(
 def read_transitions(
     dataset: ArraySource, obs_shape: Shape, action_size: int, images: bool = False
 ) -> Transitions:
-    """Return the transitions of a dataset, after all checks that need no environment.
+    """Return the transitions of a dataset, after the checks that need no environment.
 
     :param dataset: arrays by name (anything that `np.asarray` takes), or the path of an ``.npz`` file of such arrays.
     :param obs_shape: shape of one observation.
@@ -194,7 +194,7 @@ def read_transitions(
         or trajectory ends contradict each other.
     """
     arrays = _fitting(_read(dataset), obs_shape, action_size, images)
-    # before the other arrays, because these three determine which rows are transitions and which end a trajectory
+    # checked before the other arrays, because these three determine which rows are transitions and which are ends
     for name in ("terminals", "timeouts", "valids"):
         if name in arrays:
             refuse_bad(name, arrays[name])
@@ -240,7 +240,7 @@ def _read(dataset: ArraySource) -> dict[str, Array]:
     else:
         raise TypeError(
             f"a dataset must be `Shards`, the path of an .npz file, or a mapping of names to arrays, got "
-            f"{type(dataset).__name__}; give e.g. a dict with {', '.join(STORED_ARRAYS)} and next_observations"
+            f"{type(dataset).__name__}; pass e.g. a dict with {', '.join(STORED_ARRAYS)} and next_observations"
         )
     missing = [name for name in STORED_ARRAYS if name not in names]
     if "masks" in missing and "terminals" in names and "timeouts" in names:
@@ -271,7 +271,7 @@ def _as_array(name: str, values: ArrayLike) -> Array:
 
 
 def _fitting(arrays: Arrays, obs_shape: Shape, action_size: int, images: bool) -> dict[str, Array]:
-    """Return the arrays, images channels-first; check that all shapes fit each other and the environment."""
+    """Return the arrays, with channels-first images; raise if shapes do not match each other or the environment's."""
     fitting = dict(arrays)
     for name in ("observations", "next_observations"):
         if not images or name not in arrays:
@@ -369,7 +369,7 @@ def check_timeouts(timeouts: Array, masks: Array, is_derived: bool) -> str:
         return ""
     return (
         f"{terminated_limits:,} of {num_limits:,} time limits are also marked as terminations, so that nothing "
-        "is bootstrapped there; correct that if these trajectories were only truncated"
+        "is bootstrapped there; if these trajectories were only truncated, set `masks` to 1 there"
     )
 
 
@@ -377,7 +377,7 @@ def check_timeouts(timeouts: Array, masks: Array, is_derived: bool) -> str:
 
 
 def _compact_ends(arrays: Arrays) -> Transitions:
-    """Read the ends of OGBench's compact layout from `valids`."""
+    """Return the transitions of a dataset in OGBench's compact layout, after checking the ends of trajectories."""
     valid = arrays["valids"] > 0
     terminals = arrays["terminals"] > 0
     followed_by_end = np.append(~valid[1:], False)
@@ -399,7 +399,7 @@ def _compact_ends(arrays: Arrays) -> Transitions:
 
 
 def compact_transitions(arrays: Arrays) -> Transitions:
-    """Return the transitions of a compact dataset that has been checked.
+    """Return the transitions of a compact dataset whose arrays have been checked.
 
     :param arrays: `STORED_ARRAYS` and ``valids``.
     :return: the transitions.
@@ -412,7 +412,10 @@ def compact_transitions(arrays: Arrays) -> Transitions:
 
 
 def _regular_ends(arrays: Arrays) -> Transitions:
-    """Read the ends of the regular layout from `terminals`, `timeouts`, and breaks between a row and the next."""
+    """Return the transitions of a dataset in the regular layout.
+
+    A trajectory ends if `terminals` or `timeouts` is 1, or if a next observation is not the next row's observation.
+    """
     marked = arrays["terminals"] > 0
     if "timeouts" in arrays:
         marked |= arrays["timeouts"] > 0
@@ -429,7 +432,7 @@ def _regular_ends(arrays: Arrays) -> Transitions:
 
 
 def _require_chunks(transitions: Transitions, horizon_length: int) -> None:
-    """Raise an error unless at least a hundredth of the rows start a chunk within one trajectory."""
+    """Raise an error unless at least 1 in 100 rows starts a chunk within one trajectory."""
     lengths = np.diff(np.flatnonzero(transitions.ends), prepend=-1)
     rows = transitions.num_transitions
     starts = int(np.maximum(lengths - horizon_length + 1, 0).sum())
@@ -464,8 +467,8 @@ def _broken_message(transitions: Transitions) -> str:
 class ActionRange:
     """The bounds of a dataset's actions, in the dataset's units; scaling maps the bounds to -1 and 1.
 
-    :param low: the action that becomes -1 in each coordinate, (A,).
-    :param high: the action that becomes 1, (A,).
+    :param low: lower bounds, which become -1, (A,).
+    :param high: upper bounds, which become 1, (A,).
     :param scales: whether actions are scaled; False if the bounds are -1 and 1 already.
     """
 
@@ -488,7 +491,7 @@ class ActionRange:
         if action_range is None:
             bounds = space.low.reshape(size), space.high.reshape(size)
         try:
-            # adding 0.0 fails for anything but numbers, and keeps the precision used in scaling
+            # adding 0.0 raises an error for anything but numbers, and does not change the precision of floats
             low, high = (np.broadcast_to(np.asarray(bound) + 0.0, (size,)) for bound in bounds)
             if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
                 raise ValueError("each low must be less than its high, and both finite")
@@ -501,7 +504,7 @@ class ActionRange:
         return cls(low, high, scales=not is_unit)
 
     def scaled(self, actions: Array) -> Array:
-        """Return actions (rows, A) in [-1, 1], which SB3 calls scaled; rounding errors are clipped."""
+        """Return actions (rows, A) scaled to [-1, 1]; rounding errors are clipped."""
         if self.scales:
             actions = 2.0 * ((actions - self.low) / (self.high - self.low)) - 1.0
         return np.clip(actions, -1.0, 1.0)
@@ -515,8 +518,7 @@ class ActionRange:
         :raises ValueError: if a checked row is out of bounds; the message names the first.
         """
         low, high = np.asarray([self.low, self.high], np.float32)
-        # includes one rounding step of single precision, which dominates for narrow bounds far from
-        # zero
+        # includes one rounding step of single precision, which dominates for narrow bounds far from zero
         tolerance = ROUNDING * (high - low) / 2 + np.spacing(np.maximum(np.abs(low), np.abs(high)))
 
         def is_outside(values: Array) -> Array:

@@ -1,15 +1,15 @@
 """Sampling of H-step sequences from a dataset and from online transitions, and the file of a replay buffer.
 
-Each sequence has a *start*. Starts are numbered first through the dataset, then through a replica's rings. The last
-H - 1 transitions of the dataset and of each ring are left out, since no whole sequence starts there. With H = 3, six
-rows of data and two full rings::
+Each sequence has a *start*. Starts are numbered first through the dataset, then through the replica's rings, one per
+environment. The last H - 1 transitions of the dataset and of each ring are left out, since no whole sequence starts
+there. With H = 3, six dataset rows and two full rings::
 
     row      0 1 2 3 4 5 | 6  7  8  9  10 | 11 12 13 14 15
     age                  | 3  4  0  1  2  | 3  4  0  1  2      counted from the oldest transition, at `pos`
     start    0 1 2 3 . . | .  .  4  5  6  | .  .  7  8  9
 
-Start 6 is the sequence of rows 10, 6, 7. Until ring 0 is full, its rows directly continue the dataset's. With a
-single replica, dataset and ring 0 are then sampled as one segment, unless `balanced` separates them.
+Start 6 is the sequence of rows 10, 6, 7. Until ring 0 is full, its rows directly continue the dataset's. During this
+time, a single replica samples dataset and ring 0 as one segment, unless `balanced` separates them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class SequenceReplayBuffer(TransitionStore):
     :param n_envs: number of environments that add transitions; with S replicas, environment e feeds replica e //
         (n_envs / S).
     :param optimize_memory_usage: not used; SB3 passes it.
-    :param handle_timeout_termination: whether a time limit keeps the bootstrap (``TimeLimit.truncated`` in the info).
+    :param handle_timeout_termination: whether to bootstrap at time limits (``TimeLimit.truncated`` in the info).
     :param horizon_length: H.
     :param gamma: discount per environment step.
     :param action_chunking: whether a batch contains all H actions (flattened) or only the first.
@@ -53,12 +53,13 @@ class SequenceReplayBuffer(TransitionStore):
     :param sparse: whether online rewards other than 0 become -1.
     :param balanced: whether half of every batch is drawn from the dataset and half from online transitions. No
         sequence then continues from the dataset into online transitions.
-    :param storage: location of the data, ``"device"``, ``"host"`` or ``"auto"``. With ``"auto"``, they are on the
-        device if they fit there, which is decided again when a dataset is loaded.
-    :param frame_stack: k, the number of frames that `agents.FrameStack` stacks in an observation of images. The buffer
+    :param storage: location of the data, ``"device"``, ``"host"`` or ``"auto"``. With ``"auto"``, the data are on the
+        device if they fit; this is checked again when a dataset is loaded.
+    :param frame_stack: k, the number of frames that `agents.FrameStack` stacks in an image observation. The buffer
         stores single frames; a dataset must contain single frames too.
-    :param shorten_returns: whether returns end with their episode, as SB3's n-step returns do, so that every transition
-        starts a return; else a sequence that crosses a trajectory's end is not valid. Only for single actions.
+    :param shorten_returns: whether returns are truncated at the end of their episode, like SB3's n-step returns; every
+        transition then starts a return. If False, a sequence that crosses a trajectory's end is not valid. Only for
+        single actions.
 
     >>> model = agents.QAM("MlpPolicy", "Pendulum-v1", horizon_length=5, net_arch=[32])
     >>> model = model.learn(total_timesteps=20)
@@ -79,8 +80,8 @@ class SequenceReplayBuffer(TransitionStore):
         :param rows: row of each observation's newest frame, (...).
         :param env: normalises the observations, if given.
         :param last_rows: for next observations, the row of the transition that leads to each. Next observations of
-            rings, and the last ones of trajectories in the dataset, are in rows without a transition; their earlier
-            frames are found from the transition that leads to them.
+            rings, and the final observations of the dataset's trajectories, are in rows without a transition; their
+            earlier frames are found from the transition that leads to them.
         :return: observations as networks receive them.
         """
         newest_first = [rows, *last_rows]
@@ -122,16 +123,19 @@ class SequenceReplayBuffer(TransitionStore):
             )
 
     def count_starts(self) -> int:
-        """Return the number of starts of each replica; 0 if there are too few transitions."""
+        """Return the number of starts per replica; 0 if there are too few transitions."""
         dataset_starts, rings, ring_starts = self._segments()
         return dataset_starts + len(rings) * ring_starts
 
     def _segments(self) -> tuple[int, range, int]:
-        """Return the number of starts in the dataset, the rings that are separate segments, and the starts per ring."""
+        """Return the first segment's number of starts, the indices of separate rings, and each ring's number of starts.
+
+        The first segment is the dataset, joined with ring 0 if both are sampled as one.
+        """
         dataset_rows = self.dataset_size
-        online_rows = self.buffer_size if self.full else self.pos  # of each environment
+        online_rows = self.buffer_size if self.full else self.pos  # per environment
         first_ring = 0
-        # an active part smaller than the largest leaves unused rows before the rings
+        # if the active part is smaller than the largest, unused rows separate it from the rings
         ring_follows = self.dataset_size == self._rings_begin and not self.full
         if ring_follows and self.replicas == 1 and not self.balanced:
             dataset_rows += online_rows
@@ -147,7 +151,7 @@ class SequenceReplayBuffer(TransitionStore):
         """Return the rows of randomly chosen sequences.
 
         Starts are uniformly distributed. With ``balanced``, the first half of the batch starts in the dataset and the
-        second half in online transitions, unless there are only starts of one kind.
+        second half in online transitions, unless one of the two has no starts.
 
         :param shape: (S, B).
         :param generator: on the device of the data; None uses PyTorch's global one.
@@ -172,7 +176,7 @@ class SequenceReplayBuffer(TransitionStore):
         return self.sequence_rows(torch.cat([offline_starts, online_starts], -1))
 
     def sequence_rows(self, starts: Tensor) -> Tensor:
-        """Return the rows of the sequences at some starts.
+        """Return the rows of the sequences with the given starts.
 
         :param starts: (S, B).
         :return: (S, B, H).
@@ -180,8 +184,7 @@ class SequenceReplayBuffer(TransitionStore):
         dataset_starts, rings, ring_starts = self._segments()
         steps = torch.arange(self.horizon_length, device=starts.device)
         starts = starts.unsqueeze(-1)  # (S, B, 1)
-        # rows that the clamp changes are not used: rows of rings are replaced below, and shortened
-        # returns end earlier
+        # rows changed by the clamp are not used: rows of rings are replaced below, and shortened returns end earlier
         dataset_rows = (starts + steps).clamp(max=self.capacity - 1)
         if not rings or not ring_starts:
             return dataset_rows
@@ -194,20 +197,20 @@ class SequenceReplayBuffer(TransitionStore):
         ring_rows = self._rings_begin + environment * self.buffer_size + position
         return torch.where(online_start >= 0, ring_rows, dataset_rows)
 
-    def _get_samples(  # type: ignore[override]  # rows of sequences in place of indices
+    def _get_samples(  # type: ignore[override]  # rows of sequences instead of indices
         self, rows: Tensor, env: VecNormalize | None = None
     ) -> Batch:
         """Return the batch of the sequences in rows (S, B, H), on the device of the data.
 
-        Rewards, masks and next observations ignore rows after the end of a trajectory. With ``shorten_returns``, a mask
-        of 0 and the newest transition of an environment are ends too, as in SB3.
+        Rewards, masks and next observations ignore rows after the end of a trajectory. With ``shorten_returns``, each
+        transition with mask 0 and each environment's newest transition count as ends too, as in SB3.
         """
         ends = self.dones[rows]
         if self.shorten_returns:
             ring_rows = rows - self._rings_begin
             is_newest = (ring_rows >= 0) & (ring_rows % self.buffer_size == self._newest)
             ends = ends | is_newest | ~self.masks[rows]
-        # a position is valid as long as no position before it ends the trajectory
+        # a position is valid if no earlier position ends the trajectory
         alive = torch.cumprod(1 - ends.float(), -1)
         valid = torch.cat([torch.ones_like(alive[..., :1]), alive[..., :-1]], -1)
         discounts = self.gamma ** torch.arange(
@@ -226,7 +229,7 @@ class SequenceReplayBuffer(TransitionStore):
         chunk = slice(self.horizon_length if self.action_chunking else 1)
         length: int | Tensor = self.horizon_length
         is_whole = valid[..., -1]
-        # a shortened return is valid up to its own end, so every sequence is valid
+        # a shortened return ignores rows after its end, so every sequence is valid
         if self.shorten_returns:
             length = valid.sum(-1)
             is_whole = torch.ones_like(is_whole)
@@ -262,7 +265,7 @@ class SequenceReplayBuffer(TransitionStore):
         :param batch_size: B, per replica.
         :param env: normalises observations and rewards, if given.
         :param generator: on the device of the data; None uses PyTorch's global one.
-        :return: the batch on the training device, leading axes (B,), or (S, B) with several replicas.
+        :return: the batch on the training device, with leading axes (B,), or (S, B) with several replicas.
         :raises ValueError: if there are too few transitions for a sequence.
         """
         batch = self.draw(batch_size, env, generator)
@@ -284,14 +287,14 @@ class SequenceReplayBuffer(TransitionStore):
         """Add transitions, as SB3's buffers do.
 
         :param columns: the arguments of :meth:`add`, each with one entry per transition. Surplus entries are ignored,
-            because the buffer's own `observations` have spare rows.
+            because a buffer's `observations` have more rows than its other tensors.
         """
         for transition in zip(*columns, strict=False):
             self.add(*transition)
 
     @property
     def timeouts(self) -> Tensor:
-        """1 in rows that end a trajectory without a termination, under SB3's name."""
+        """Whether each row ends a trajectory without a termination; named as in SB3."""
         return self.dones & self.masks
 
 
@@ -316,10 +319,10 @@ def write_buffer(buffer: SequenceReplayBuffer, file: IO[bytes]) -> None:
 
 
 def read_buffer(file: IO[bytes], buffer: SequenceReplayBuffer, name: str) -> None:
-    """Read a file of :func:`write_buffer` into a buffer, which is unchanged if the file does not fit.
+    """Read a file written by :func:`write_buffer` into a buffer, which is unchanged if the file is rejected.
 
     :param file: open for reading.
-    :param buffer: a buffer whose `KIND_OF_BUFFER` attributes equal those of the saved one.
+    :param buffer: a buffer whose `KIND_OF_BUFFER` attributes equal those of the saved buffer.
     :param name: name of the file, for messages.
     :raises ValueError: if the file is damaged, is not a replay buffer, or is from another kind of buffer.
     """

@@ -1,4 +1,4 @@
-"""Datasets too large for memory: parts in memory-mapped files; one part is in the buffer while the next is read."""
+"""Datasets too large for memory, divided into parts: one is in the buffer while the next is read from its files."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Shard:
 class Shards:
     """A dataset of several parts that are active in turn; the active part is used like a whole dataset.
 
-    :param parts: the parts, in the order of their turns.
-    :param replace_interval: gradient steps until the next part becomes active, >= 1; the first part follows the last.
+    :param parts: the parts, in the order in which they become active.
+    :param replace_interval: gradient steps until the next part becomes active, >= 1; after the last, the first again.
     :param sparse: whether rewards other than 0 become -1.
     """
 
@@ -46,7 +46,7 @@ class Shards:
 
     @property
     def num_transitions(self) -> int:
-        """Transitions in all parts."""
+        """Number of transitions in all parts."""
         return sum(part.transitions for part in self.parts)
 
     @property
@@ -83,7 +83,7 @@ class Shards:
     def check(self, obs_shape: Shape, action_range: ActionRange, horizon_length: int) -> None:
         """Check shapes, actions and trajectories of every part before the first one is used.
 
-        This is fast, since it reads little more than the actions and `terminals`, not the observations.
+        This is fast, since it does not read the observations.
         """
         for index, part in enumerate(self.parts):
             try:
@@ -98,7 +98,7 @@ class ShardLoader:
 
     :param shards: the dataset.
     :param action_range: range of the actions.
-    :param tail: the buffer's row of the first final observation; rows of transitions start at 0.
+    :param tail: row of the first final observation in the buffer; the rows of transitions start at 0.
     """
 
     def __init__(self, shards: Shards, action_range: ActionRange, tail: int) -> None:
@@ -115,7 +115,7 @@ class ShardLoader:
         :param index: index of the part.
         :return: the tensors that :meth:`Transitions.write` fills.
         """
-        # a resumed run may start at a part other than the one read ahead
+        # a resumed run may need a part other than the prefetched one
         if index in self._prefetched:
             tensors = self._prefetched[index].result()
         else:

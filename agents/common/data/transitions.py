@@ -1,8 +1,8 @@
 """Storage of transitions: a dataset, followed by a ring of online transitions for every environment.
 
 Each row is a transition; rows are in temporal order, and a full ring wraps around. ``observations`` is longer than the
-other tensors: it also has the last next observation of each trajectory of the dataset, and the next observation of
-every online transition (SB3 stores this too)::
+other tensors: it also contains the last next observation of each trajectory of the dataset, and the next observation
+of every online transition (as in SB3's buffers)::
 
     row           0          dataset_size   _rings_begin                    capacity      _online_tail
                   | dataset ..... | unused | ring 0 | ring 1 | ... | ring n-1 | ends of dataset | next obs of rings |
@@ -46,14 +46,14 @@ from agents.common.validation import one_of
 KIND_OF_BUFFER = (
     "observation_space", "action_space", "n_envs", "replicas", "sparse", "frame_stack",
 )  # fmt: skip
-"""Attributes that determine the meaning of rows; a saved buffer is loaded only into a buffer with equal ones."""
+"""Attributes that determine the meaning of rows; a saved buffer is loaded only into a buffer with equal values."""
 CONTENT = ("buffer_size", "dataset_size", "_rings_begin", "pos", "full", "dataset_description")
 """Attributes that change with the content of a buffer."""
 
 
 STORAGES = ("auto", "device", "host")
 GIB = 1 << 30
-# bytes, and share of a GPU's memory, kept free for networks, activations and graphs; the larger counts
+# bytes, and share of a GPU's memory, of which the larger is kept free for networks, activations and CUDA graphs
 KEPT_FREE = 2 * GIB
 KEPT_SHARE = 0.1
 
@@ -81,7 +81,7 @@ class TransitionStore(BaseBuffer):
     layout: ObservationLayout
     """Layout of observations as networks receive them."""
     stored: ObservationLayout
-    """Layout of the rows: one frame of a stacked observation, or else the whole observation."""
+    """Layout of the stored rows: single frames if frames are stacked, else whole observations."""
 
     # named as in SB3, but tensors on the device of the data
     observations: Tensor
@@ -160,8 +160,7 @@ class TransitionStore(BaseBuffer):
                 f"the replay buffer needs {needed / GIB:.1f} GiB on {self.placement.device}, for {dataset_rows:,} "
                 f"transitions of a dataset and {online:,} online ones, got too little free memory; lower `buffer_size`"
             ) from error
-        # the rings' next observations are in the tail; the dataset's `next_row` is written with the
-        # dataset
+        # the rings' next observations are in the tail; the dataset's `next_row` is written with the dataset
         self.next_row[dataset_rows:] = torch.arange(self._online_tail, self._online_tail + online)
         self.pos = 0
         self.full = False
@@ -183,7 +182,7 @@ class TransitionStore(BaseBuffer):
 
     @property
     def min_length(self) -> int:
-        """The smallest number of transitions in a sequence."""
+        """Smallest number of transitions in a sequence."""
         return 1 if self.shorten_returns else self.horizon_length
 
     # -- dataset ------------------------------------------------------------------------------------------------------
@@ -228,10 +227,10 @@ class TransitionStore(BaseBuffer):
         self.dataset_description = transitions.description
 
     def _load_shards(self, shards: Shards, bounds: ActionRange) -> None:
-        """Allocate memory for the largest part of a dataset of several parts, and load the first part."""
+        """Allocate memory for the largest part of a dataset, and load the first part."""
         if self.stored.holds_images:
             raise ValueError(
-                "a dataset of several parts must hold vectors, got images; load them as one dataset"
+                "a dataset of several parts must contain vectors, got images; load all parts as one dataset"
             )
         shards.check(self.stored.row_shape, bounds, self.min_length)
         rows = max(part.transitions for part in shards.parts)
@@ -241,7 +240,7 @@ class TransitionStore(BaseBuffer):
         self.rotate_dataset(0)
 
     def _dataset_rows(self, count: int, trajectories: int) -> dict[str, Tensor]:
-        """Return views of the rows of a dataset, and of the last observations of its trajectories."""
+        """Return views of a dataset's rows, and of the final observations of its trajectories."""
         views = {name: tensor[:count] for name, tensor in self.tensors().items()}
         views["final_observations"] = self.observations[self.capacity :][:trajectories]
         return views
@@ -274,7 +273,7 @@ class TransitionStore(BaseBuffer):
     ) -> None:
         """Append one transition per environment, as SB3's buffers do: arrays (n_envs, ...) and a list of n_envs infos.
 
-        ``next_obs`` has the final observations of finished episodes, and actions are scaled to [-1, 1]. With
+        ``next_obs`` contains the final observations of finished episodes, and actions are scaled to [-1, 1]. With
         ``sparse=True``, positive rewards raise an error.
         """
         stacks = self.layout.flatten(obs)
@@ -290,10 +289,9 @@ class TransitionStore(BaseBuffer):
         dones = np.asarray(done, dtype=bool).reshape(self.n_envs)
         masks = ~dones
         if self.handle_timeout_termination:
-            # a truncated episode keeps its bootstrap
+            # values are bootstrapped at truncations
             masks |= np.array([info.get("TimeLimit.truncated", False) for info in infos], bool)
-        # a transition that does not continue the previous one, e.g. after a reset by the user,
-        # starts a trajectory
+        # a transition that does not continue the previous one, e.g. after a reset by the user, starts a trajectory
         continues = self._in_episode & (self._last_next_obs == newest_frames).all(1)
         self._require_repeated_first_frame(stacks[~continues])
         columns = {
@@ -317,28 +315,28 @@ class TransitionStore(BaseBuffer):
             self.pos = 0
 
     def _require_repeated_first_frame(self, stacks: Array) -> None:
-        """Raise an error for first observations with different frames: only the newest frame is stored."""
+        """Raise an error if the frames of an episode's first observation differ, since only the newest is stored."""
         frames = stacks.reshape(-1, self.frame_stack, self.stored.size)
         if (frames != frames[:, :1]).any():
             raise ValueError(
                 f"with `frame_stack` = {self.frame_stack} an episode must start with its first frame "
-                f"{self.frame_stack} times, got different ones; wrap the environment in "
+                f"{self.frame_stack} times, got different frames; wrap the environment in "
                 f"`agents.FrameStack(env, {self.frame_stack})`"
             )
 
     @property
     def _newest(self) -> int:
-        """The index of the newest transition in each ring."""
+        """Index of the newest transition in each ring."""
         return (self.pos - 1) % self.buffer_size
 
     def _close_trajectories(self, environments: Flags) -> None:
-        """End the trajectories of some environments at their newest transitions, whose masks are kept."""
+        """End the open trajectories of some environments at the newest transitions, without changing their masks."""
         if environments.any():
             ring_rows = np.flatnonzero(environments) * self.buffer_size + self._newest
             self._write("dones", self._rings_begin + ring_rows, np.ones(len(ring_rows), bool))
 
     def _write(self, name: str, rows: Array, values: Array) -> None:
-        """Write values into rows of a tensor; the host does not wait for the device."""
+        """Write values into rows of a tensor, without waiting for the device."""
         target: Tensor = getattr(self, name)
         index = to_device(torch.from_numpy(rows), target.device)
         target[index] = to_device(torch.tensor(values, dtype=target.dtype), target.device)
@@ -358,7 +356,7 @@ class TransitionStore(BaseBuffer):
     # -- files --------------------------------------------------------------------------------------------------------
 
     def describe(self) -> dict[str, Any]:
-        """Return the description of the tensors for a file."""
+        """Return the attributes that describe the tensors in a file."""
         return {name: getattr(self, name) for name in (*KIND_OF_BUFFER, *CONTENT)}
 
     def restore(self, description: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
@@ -431,14 +429,13 @@ def _zeros(shape: Shape, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return zeros; on a CPU, zeros that are never written take no memory."""
     if device.type != "cpu":
         return torch.zeros(shape, dtype=dtype, device=device)
-    # the operating system allocates NumPy's zeros when they are written; PyTorch writes its zeros
-    # immediately
+    # the operating system allocates NumPy's zeros when they are first written; PyTorch writes its zeros immediately
     content = np.zeros(math.prod(shape) * dtype.itemsize, np.uint8)
     return torch.from_numpy(content).view(dtype).view(shape)
 
 
 def device_memory(device: torch.device) -> tuple[int, int]:
-    """Return a GPU's free and total memory in bytes; PyTorch's unused reserve counts as free."""
+    """Return a GPU's free and total memory in bytes; memory that PyTorch reserves but does not use counts as free."""
     free, total = torch.cuda.mem_get_info(device)
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device), total
 
