@@ -1,4 +1,4 @@
-# `make demo` and `make test` work on a fresh machine: they make their own virtual environment first.
+# `make demo` and `make test` work on a new machine: they first create a virtual environment.
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3.14 || echo python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 
 TOOLS := .tools
 LICENCES := "MIT;BSD;Apache;ISC;MPL;Mozilla Public License;PSF;Python Software Foundation;NCSA;NVIDIA;Public Domain"
-# the tests of a file share what they prepare, so each file goes to one of the processes
+# the tests of a file share fixtures, so one process runs all tests of the file
 TEST_PROCESSES ?= 2
 SITE := docs/_build
 REPORTS := qam2026 mini
@@ -34,12 +34,12 @@ gpu-check: $(INSTALLED)
 	$(BIN)/python -m pytest -m gpu tests/parity/test_algorithms.py tests/common/engine/test_on_cuda.py
 	for seeds in 1 12; do $(BIN)/python benchmarks/throughput.py --algo qam --seeds $$seeds --device cuda --precision tf32; done
 
-# at most nine minutes a step; exit code 3: not done yet, so run it again
+# each step takes at most nine minutes; if it exits with code 3, run it again to continue
 LIMITED := timeout --preserve-status --kill-after 1m 8m
 reproduce: reproduce-0 reproduce-1
 	$(BIN)/python benchmarks/full_size.py -f logs/reproduce -o logs/reproduce
 
-# each half of the seeds has data of its own, since one file is one draw
+# each half of the seeds has its own data file, so that the result does not depend on a single file
 SEEDS_0 := 0-5
 SEEDS_1 := 6-11
 reproduce-%: $(INSTALLED)
@@ -49,13 +49,13 @@ reproduce-%: $(INSTALLED)
 		--offline-steps 100_000 --online-steps 0 --eval-freq 25_000 --save-freq 25_000 \
 		--dataset-dir logs/reproduce/data-$* --log-folder logs/reproduce --resume
 
-# why QAM scores less on this task than in the paper (results/full_size.md): all scores there are of data of seed 0 in
-# MuJoCo 4.0.0. Arm A has other data, arm B has the simulator of the paper; nothing else differs
+# find out why QAM scores lower on this task than in the paper: all runs in results/full_size.md used data of seed 0 and
+# MuJoCo 4.0.0. Arm A uses other data, arm B uses the paper's simulator; nothing else differs
 SIMULATOR_A := PYTHONPATH=logs/gap/mujoco4
 gap: logs/gap/mujoco4/mujoco gap-A-1 gap-B-0
 	$(BIN)/python benchmarks/scene_gap.py -f logs/gap
 
-# arm and seed of its data, e.g. gap-A-1
+# names the arm and the seed of its data, e.g. gap-A-1
 gap-%: $(INSTALLED)
 	test -e logs/gap/data-$*/scene-play-v0.npz || $(SIMULATOR_$(firstword $(subst -, ,$*))) \
 		$(LIMITED) $(BIN)/zoo dataset generate scene-play-v0 --seed $(lastword $(subst -, ,$*)) --dataset-dir logs/gap/data-$*
@@ -77,7 +77,7 @@ type: $(INSTALLED)
 doc-check: $(INSTALLED)
 	$(BIN)/pydoclint agents
 
-# pages and reports are made side by side under `make --jobs`
+# `make --jobs` builds pages and reports in parallel
 docs: site-pages $(REPORTS:%=site-%)
 	$(BIN)/python tools/check_site.py $(SITE)
 

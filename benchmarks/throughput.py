@@ -1,4 +1,4 @@
-"""Measure training speed: updates per second, FLOP per second, and share of the machine's peak in matrix products."""
+"""Measure training speed: updates per second, and the fraction of the machine's peak FLOP per second."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def make_parser() -> Parser:
         "--work",
         type=Path,
         metavar="FILE",
-        help="only count the GFLOP of an update of every algorithm",
+        help="only write the GFLOP per update of every algorithm, as CSV",
     )
     parser.add_argument("--batch", type=COUNT, default=256, help="B, sequences per seed")
     parser.add_argument(
         "--observations",
         type=COUNT,
         default=37,
-        help="O; the default sizes are cube-double's",
+        help="O; O and A default to cube-double's",
     )
     parser.add_argument("--actions", type=COUNT, default=5, help="A")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long to measure")
@@ -76,7 +76,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         return write_work(args)
     begin = time.perf_counter()
     model = make_model(args)
-    # so that `--compile auto` compiles, as in long training
+    # announce long training, so that `--compile auto` compiles
     model.trainer.planned_updates = max(COMPILED_UPDATES.values())
     model.trainer.update(args.batch)
     first = time.perf_counter() - begin
@@ -115,7 +115,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def write_work(args: argparse.Namespace) -> dict[str, Any]:
-    """Write the GFLOP of an update of each algorithm with its default settings, as CSV."""
+    """Write the GFLOP per update of each algorithm with its default settings, as CSV."""
     gflop = {}
     for id in agents.algorithm_ids():
         args.algo = id
@@ -159,7 +159,7 @@ class UntrackedModules(contextlib.nullcontext[None]):
 def count_flop(model: FlowAlgorithm, batch: int) -> int:
     """Run one update, and return the floating-point operations of its matrix products.
 
-    The number depends only on the networks' sizes. An operation whose result is used twice counts once.
+    The number does not depend on the machine. An operation whose result is used twice counts once.
     """
     counter = FlopCounterMode(display=False)
     counter.mod_tracker = UntrackedModules()  # type: ignore[assignment]
@@ -174,13 +174,13 @@ def time_rounds(
 ) -> list[tuple[float, float, float]]:
     """Return updates per second, FLOP per second of matrix products and CPU seconds per update, in several rounds.
 
-    Updates and matrix products are timed in turn, because a machine's speed changes from minute to minute. CPU seconds
-    are summed over all threads; beside other programs they are more reliable than wall-clock time.
+    Updates and matrix products are timed alternately, because a machine's speed changes from minute to minute. CPU
+    seconds are summed over all threads; if other programs run, they are more reliable than wall-clock time.
 
     :param model: the algorithm.
     :param batch: B.
     :param precision: precision of the matrix products.
-    :param seconds: duration of the updates of all rounds together.
+    :param seconds: total duration of the updates in all rounds.
     """
 
     def time_updates(count: int) -> float:

@@ -1,4 +1,4 @@
-"""Add generated sections to the page of an algorithm: recording, scores and ranks, settings and commands."""
+"""Add generated sections to each algorithm's page: recording, scores and ranks, settings and commands."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ SUITES = {"qam2026": "ogbench50_qam", "trqam2026": "trqam", "mini": "mini"}
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Let Sphinx add to the pages when it reads them."""
+    """Let Sphinx call `add_data` when it reads a page."""
     app.connect("source-read", add_data)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
 def add_data(_: Sphinx, docname: str, content: list[str]) -> None:
-    """Put scores before the objective of an algorithm's page, and a table into its settings."""
+    """Insert scores before the objective of an algorithm's page, and a table into its section on settings."""
     folder, _, id = docname.rpartition("/")
     if folder == "docs/algorithms" and id in agents.algorithm_ids():
         text = content[0].replace(
@@ -42,7 +42,7 @@ def _block(lines: Iterator[str]) -> str:
 
 
 def at_a_glance(id: str) -> Iterator[str]:
-    """Give when to use an algorithm, a recording, the scores in each set that has it, and a link to the settings."""
+    """Yield when to use an algorithm, a recording, its scores in each published set, and a link to its settings."""
     yield f"**When to use it.** {escaped(described()[id]['when'])}\n"
     name = published_names()[id]
     for path in sorted((ROOT / "docs/figures/play").glob(f"{id}_on_*.gif")):
@@ -59,7 +59,7 @@ def at_a_glance(id: str) -> Iterator[str]:
 
 
 def settings(id: str) -> Iterator[str]:
-    """Give the table of the settings that an algorithm declares itself."""
+    """Yield the table of the settings that an algorithm declares itself."""
     method, shared = agents.get(id).method, agents.Method.declared()
     assert method is not None
     names = [
@@ -75,7 +75,7 @@ def settings(id: str) -> Iterator[str]:
 
 
 def scores(set_name: str, name: str, id: str) -> Iterator[str]:
-    """Give a method's success in each domain of a set, the method's rank, and the command that repeats the runs."""
+    """Yield a method's success on each domain of a set, the method's rank, and the command that repeats the runs."""
     published, scores = load_set(set_name), means(set_name)
     phases = {phase: scores.loc[phase] for phase in PHASES if (phase, name) in scores.index}
     rows = [(", ".join((published.reference, str(published.date)[:4])), *phases)]
@@ -98,9 +98,9 @@ def scores(set_name: str, name: str, id: str) -> Iterator[str]:
 
 @cache
 def means(set_name: str) -> pd.DataFrame:
-    """Return the mean success of each phase and method of a set: over all tasks, then by domain, or by task if few.
+    """Return mean success in a set: over all tasks, and on each domain or, without a complete domain, on each task.
 
-    :return: phases and methods as index.
+    :return: table indexed by phase and method.
     """
     scores = domain_means(set_name).pivot(
         index=["phase", "method"], columns="environment", values="mean"

@@ -1,6 +1,6 @@
-"""How Sphinx builds the site: ``make docs``.
+"""Sphinx configuration of the site, which ``make docs`` builds.
 
-The source folder is the repository's root, so that a link between files means the same on GitHub and on the site.
+The source folder is the repository's root, so that links between files work both on GitHub and on the site.
 """
 
 import sys
@@ -41,8 +41,8 @@ extensions = [
 ]
 
 myst_enable_extensions = ["dollarmath", "html_image"]
-nb_execution_mode = "off"  # a notebook is shown with the outputs that it was saved with
-myst_heading_anchors = 4  # the anchors that GitHub gives headings
+nb_execution_mode = "off"  # show notebooks with their saved outputs
+myst_heading_anchors = 4  # the same anchors of headings as on GitHub
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
@@ -51,7 +51,7 @@ maximum_signature_line_length = 100
 add_module_names = False
 toc_object_entries = False
 nitpicky = True
-# names of other projects, which cannot be looked up without a network, type variables, and a base class documented
+# ignore names of other projects, which cannot be looked up offline, type variables, and a base class that is documented
 # through its subclass
 nitpick_ignore_regex = [
     ("py:.*", r"(?!agents|zoo).*"),
@@ -62,7 +62,7 @@ html_theme = "furo"
 html_copy_source = html_show_sourcelink = html_show_copyright = False
 html_title = "Flow RL Zoo"
 html_favicon = html_logo = "assets/logo.svg"
-html_extra_path = ["assets/index.html"]  # leads from the site's root to its first page
+html_extra_path = ["assets/index.html"]  # redirects from the site's root to the first page
 html_static_path = ["assets/site.css"]
 html_css_files = ["site.css"]
 html_search_scorer = str(ROOT / "docs" / "assets" / "search.js")

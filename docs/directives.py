@@ -32,7 +32,7 @@ from zoo.terminal.parser import Parser, module_of
 SETTINGS = ROOT / "docs" / "reference" / "settings"
 """Folder of the generated pages; git ignores it."""
 COMMON = "all"
-"""Used in place of the algorithm's id for settings that all algorithms share."""
+"""Used instead of an algorithm's id for settings that all algorithms share."""
 EXAMPLE_DOMAIN = "scene-play"
 """Domain whose settings the examples of the algorithm classes use."""
 ONE_BACKTICK = r"(?<![:`])`([^`]+)`(?!`)"
@@ -40,7 +40,7 @@ ONE_BACKTICK = r"(?<![:`])`([^`]+)`(?!`)"
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Offer the directives to Sphinx."""
+    """Register the directives with Sphinx."""
     for name in LINES:
         app.add_directive(name, Generated)
     app.add_object_type("setting", "setting", parse_node=show_setting)
@@ -57,7 +57,7 @@ class Generated(SphinxDirective):
 
 
 def programs() -> Iterator[str]:
-    """Give every program's flags, in the groups of its help."""
+    """Yield every program's flags, grouped as in its help."""
     for name in PROGRAMS:
         parser = importlib.import_module(f"zoo.{module_of(name)}").make_parser()
         yield heading(f"zoo {name}", "=")
@@ -65,7 +65,7 @@ def programs() -> Iterator[str]:
 
 
 def program(parser: Parser, name: str) -> Iterator[str]:
-    """Give a parser's description, flags, and sub-commands."""
+    """Yield a parser's description, flags and sub-commands."""
     description = escaped(inspect.cleandoc(parser.description or ""))
     yield f"{description}\n\n.. program:: {name}\n"
     for group in parser._action_groups:
@@ -101,7 +101,7 @@ def option(parser: Parser, action: argparse.Action) -> str:
 
 
 def settings() -> Iterator[str]:
-    """Give the index of all settings, and the entries of settings that all algorithms share."""
+    """Yield the index of all settings, and the entries of settings that all algorithms share."""
     places = defaultdict(list)
     for name in common_settings():
         places[name].append(f":setting:`all <{COMMON}.{name}>`")
@@ -111,7 +111,7 @@ def settings() -> Iterator[str]:
     for name in sorted(places):
         yield f"{code(name)}\n   {', '.join(places[name])}\n"
     yield heading("Settings of all algorithms", "=")
-    yield "Every algorithm but SB3's own has these settings, with these defaults.\n"
+    yield "All algorithms except those of SB3 have these settings, with these defaults.\n"
     yield from setting_entries(COMMON, common_settings())
 
 
@@ -125,12 +125,12 @@ def write_settings(_: Sphinx) -> None:
 
 
 def settings_page(id: str) -> Iterator[str]:
-    """Give the page of an algorithm: settings that only it has or with other defaults, and its profiles."""
+    """Yield an algorithm's settings page: its own settings, settings with other defaults, and its profiles."""
     algorithm = described()[id]
     yield heading(f"Settings of {algorithm['published_name']}", "#")
     page = ""
     if (ROOT / f"docs/algorithms/{id}.md").exists():
-        page = f":doc:`Its page </docs/algorithms/{id}>`. "
+        page = f":doc:`Page of the algorithm </docs/algorithms/{id}>`. "
     yield f"{page}Id: ``{id}``. Paper: {escaped(algorithm['paper'])}.\n"
     if id not in SB3:
         yield "It also has :doc:`the settings of all algorithms </docs/reference/settings>`.\n"
@@ -142,7 +142,7 @@ def settings_page(id: str) -> Iterator[str]:
 
 @cache
 def described() -> dict[str, dict[str, Any]]:
-    """Return the description of each algorithm by its id."""
+    """Return id -> description of the algorithm."""
     return {id: row | _describe_class(id) for id, row in describe_algorithms().items()}
 
 
@@ -176,14 +176,14 @@ def common_settings() -> dict[str, Any]:
 
 
 def own_settings(id: str) -> dict[str, Any]:
-    """Return an algorithm's settings without the common ones."""
+    """Return an algorithm's settings, except the common ones."""
     algorithm = described()[id]
     shared = {} if id in SB3 else common_settings()
     return {name: row for name, row in algorithm["settings"].items() if shared.get(name) != row}
 
 
 def setting_entries(owner: str, rows: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Give an entry for each setting, which the site's search finds by the setting's name."""
+    """Yield an entry for each setting, which the site's search finds by the setting's name."""
     for name, row in rows.items():
         search = f" Search: {escaped(row['search'])}." if row["search"] else ""
         meaning = re.sub(ONE_BACKTICK, r"``\1``", " ".join(row["meaning"].split()))
@@ -200,7 +200,7 @@ def show_setting(_: BuildEnvironment, text: str, node: addnodes.desc_signature) 
 
 
 def algorithms() -> Iterator[str]:
-    """Give an entry for each algorithm class: its own settings, its summary, and an example."""
+    """Yield an entry for each algorithm class: its own settings, its summary, and an example."""
     for id, entry in BUILT_IN.items():
         algorithm = described()[id]
         yield heading(algorithm["published_name"], "=")
@@ -220,7 +220,7 @@ def algorithms() -> Iterator[str]:
 
 
 def example(id: str) -> Iterator[str]:
-    """Give Python that trains an algorithm with the settings for a domain that differ from the class's defaults."""
+    """Yield Python code that trains an algorithm on `EXAMPLE_DOMAIN`; default values are left out."""
     entries = described()[id]["profiles"][DEFAULT_PROFILE]
     values = merge(entries["default"], entries.get(EXAMPLE_DOMAIN, {}))
     rows = described()[id]["settings"]
@@ -239,7 +239,7 @@ def example(id: str) -> Iterator[str]:
 
 
 def profile_table(entries: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Give a table of the settings of each entry of a profile, with their sources."""
+    """Return a table with the settings of each entry of a profile, and their sources."""
     lines: list[tuple[str, ...]] = [("entry", "settings", *ENTRY_NOTES)]
     for entry, values in entries.items():
         texts = [code(f"{key}={value}") for key, value in values.items() if key not in ENTRY_NOTES]
@@ -249,7 +249,7 @@ def profile_table(entries: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 
 def table(rows: list[tuple[str, ...]]) -> Iterator[str]:
-    """Give a table whose first row is the header."""
+    """Yield a table whose first row is the header."""
     yield ".. list-table::\n   :header-rows: 1\n"
     for row in rows:
         yield from (f"   {'* -' if not index else '  -'} {cell}" for index, cell in enumerate(row))
@@ -257,7 +257,7 @@ def table(rows: list[tuple[str, ...]]) -> Iterator[str]:
 
 
 def videos() -> Iterator[str]:
-    """Give every recording in ``docs/figures/play``, with the name of its file as the caption."""
+    """Yield every recording in ``docs/figures/play``, with the name of its file as the caption."""
     paths = sorted((ROOT / "docs/figures/play").glob("*.gif"))
     if not paths:
         yield "There are no videos yet."

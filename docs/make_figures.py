@@ -1,4 +1,4 @@
-"""Draw the figures that pages show from published scores.
+"""Draw the pages' figures of published scores.
 
 ``python docs/make_figures.py`` writes the figures; a test fails if one does not match its scores.
 """

@@ -87,7 +87,7 @@ COMPARED = ("qam2026", "trqam2026", "rql2026", "fql2025")
 def overview() -> str:
     """Return the table that `zoo agents list` reads: each algorithm's mean success in percent.
 
-    It has the success in the first set of `COMPARED` that has the algorithm, and in the mini benchmark.
+    The success is from the first set of `COMPARED` that contains the algorithm, and from the mini benchmark.
     """
     scores = {name: _final_means(name) for name in (*COMPARED, "mini")}
     rows = []
@@ -103,7 +103,7 @@ def overview() -> str:
 
 
 def _final_means(set_name: str) -> pd.DataFrame:
-    """Return each method's (rows) mean success in percent at the end of each phase, over domains if there are any."""
+    """Return mean success in percent, (methods, phases), at the end of each phase; domains have equal weights."""
     table = domain_means(set_name)
     means = table.pivot_table(index="method", columns="phase", values="mean")
     return 100 * means.reindex(columns=PHASES)
@@ -148,7 +148,7 @@ def updated_choosing() -> str:
 
 
 def mini_table() -> str:
-    """Return the success of each method in percent, with the interval over seeds, the best mean first.
+    """Return the table of the mini benchmark: success in percent, with intervals over seeds, the best mean first.
 
     The success of online methods is taken after their online steps. A cell is "to do" if runs are missing.
     """
@@ -169,7 +169,7 @@ def rank_correlations() -> pd.DataFrame:
     """Return rank correlations of scores with the QAM paper's published means after 1,000,000 updates offline.
 
     Coefficients are Spearman's. Rows are the scores, averaged over tasks, whose ranking is compared. Columns are the
-    correlation over 16 methods, over six of them, and the best one over 16 methods for scores of a single domain.
+    correlation over 16 methods, over six of them, and the highest correlation over 16 methods on any single domain.
     """
     published, mini = (_offline_runs(name) for name in ("qam2026", "mini"))
     means = _mean_by_method(published)

@@ -1,4 +1,4 @@
-"""What makes lock files and tables of the repository."""
+"""Maintainers' scripts: lock files, tables, trained agents, and checks of the site and releases."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
 """Check the built site for broken internal links, missing pictures, and pages without a link back to the documentation.
 
-``make docs`` runs it. Sphinx checks only the links that it makes; raw HTML and reports have others.
+``make docs`` runs this check. Sphinx checks only links that it creates, not links in raw HTML and reports.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 OTHER_ANCHORS = {"reports", "_modules"}
-"""Folders whose anchors are not checked: a script makes them, or Sphinx points at lines of code that moved."""
+"""Folders whose anchors are not checked, because scripts create them or Sphinx links to lines of code that moved."""
 
 
 class Page(HTMLParser):
-    """What a page links to, and its anchors."""
+    """The links and the anchors of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ def problems(site: Path) -> Iterator[str]:
                 continue
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             if not target.is_file():
-                yield f"{path.relative_to(site.resolve())}: {link} is not there"
+                yield f"{path.relative_to(site.resolve())}: {link} does not exist"
             elif target not in pages or OTHER_ANCHORS & {*path.parts, *target.parts}:
                 continue
             elif unquote(parts.fragment) not in pages[target].anchors:

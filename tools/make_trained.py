@@ -1,7 +1,7 @@
-"""Make the trained agents that come with the package, and docs/trained.md, from finished runs of the mini benchmark.
+"""Make the shipped trained agents, and the table in docs/trained.md, from finished runs of the mini benchmark.
 
-``python -m tools.make_trained logs/mini``. The run of an algorithm and task is chosen without its score: that of the
-first seed, at the end of its training.
+``python -m tools.make_trained logs/mini``. For each algorithm and task, the final model of seed 0 is used, whatever its
+score.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ MOST_BYTES, MOST_BYTES_IN_ALL = 300_000, 20_000_000
 
 
 def find_runs(logs: Path) -> dict[tuple[str, str], Path]:
-    """Return the run that stands for each algorithm and task: (algorithm, task) -> folder."""
+    """Return (algorithm, task) -> folder of the run to use."""
     runs: dict[tuple[str, str], Path] = {}
     for folder in map(RunFolder, find_run_folders([logs])):
         if folder.read_status()["state"] != "done":
@@ -50,12 +50,12 @@ def find_runs(logs: Path) -> dict[tuple[str, str], Path]:
         if config.seed != SEED or config.profile != PROFILE or config.label:
             continue
         if config.algo in BUILT_IN and config.env in TASKS:
-            runs[config.algo, config.env] = folder.path  # the newest, should there be several
+            runs[config.algo, config.env] = folder.path  # the newest, if there are several
     return runs
 
 
 def make_agent(run: Path, target: Path) -> Score:
-    """Write the trained agent of a run, with the score of the written file under the protocol."""
+    """Write the trained agent of a run, including its score under the protocol; return the score."""
     trained = agent_of_run(run)
     assert isinstance(trained.policy, FlowPolicy)
     about = describe_agent(trained)
@@ -74,12 +74,12 @@ def make_agent(run: Path, target: Path) -> Score:
 
 
 def write_page(page: Path) -> None:
-    """Write the table of the trained agents' scores into its page, between the two marks."""
+    """Write the table of the trained agents' scores into the page, between its markers."""
     replace_marked(page, "<!-- table -->\n", "<!-- end of the table -->", table())
 
 
 def table() -> str:
-    """Return the table: one row an algorithm, in the registry's order."""
+    """Return the table: one row per algorithm, in the order of the registry."""
     trained = list_trained()
     heads = [
         task.removesuffix("-v0").replace("-navigate-singletask-", " ").replace("-", " ")
@@ -94,7 +94,7 @@ def table() -> str:
 
 
 def _cell(file: Path) -> str:
-    """Return the score of a file, or an empty text for a task without a trained agent."""
+    """Return the score in a file as text; empty if the task has no trained agent."""
     if not file.exists():
         return ""
     score = Score(**read_about(file)["score"])
@@ -102,14 +102,14 @@ def _cell(file: Path) -> str:
 
 
 def main(logs: Path) -> None:
-    """Make the agents of the runs in a folder, and the table."""
+    """Make the trained agents from the runs in a folder, then the table."""
     for (algo, env), run in sorted(find_runs(logs).items()):
         score = make_agent(run, FOLDER / algo / f"{file_name_of(env)}{ENDING}")
         print(f"{algo} in {env}: {score.text}", flush=True)
     size = sum(path.stat().st_size for path in FOLDER.rglob(f"*{ENDING}"))
     if size > MOST_BYTES_IN_ALL:
         raise SystemExit(
-            f"the trained agents have {size:,} bytes together, more than {MOST_BYTES_IN_ALL:,}"
+            f"the trained agents have {size:,} bytes in total, more than {MOST_BYTES_IN_ALL:,}"
         )
     write_page(PAGE)
 

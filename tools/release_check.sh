@@ -1,10 +1,11 @@
 #!/bin/sh
-# Build the wheel from what is committed, install it into a new environment, and use it in a folder that
-# holds modules of somebody else:
+# Build the wheel from the committed files, install it into a new environment, and use it in a folder that contains
+# unrelated modules with the same names as packages:
 #
 #     tools/release_check.sh .venv/bin/python
 #
-# It trains, compares, plays and exports, runs the README's Python, and checks that every place says the same version.
+# The script trains, compares, plays and exports, runs the README's Python code, and checks that all files state the
+# same version.
 set -eu
 python=$1
 cd "$(dirname "$0")/.."
@@ -15,7 +16,7 @@ trap 'rm -rf "$work"' EXIT
 version=$("$python" -c 'import tomllib; print(tomllib.load(open("pyproject.toml", "rb"))["project"]["version"])')
 for place in 'agents/__init__.py:__version__ = "%s"' 'CITATION.cff:version: %s' 'CHANGELOG.md:## %s'; do
     line=$(printf "${place#*:}" "$version")
-    grep -qF "$line" "${place%%:*}" || { echo "expected '$line' in ${place%%:*}, as pyproject.toml says" >&2; exit 1; }
+    grep -qF "$line" "${place%%:*}" || { echo "expected '$line' in ${place%%:*}, the version in pyproject.toml" >&2; exit 1; }
 done
 
 mkdir "$work/source" "$work/elsewhere"
@@ -26,7 +27,7 @@ git archive HEAD | tar -x -C "$work/source"
 "$work/a venv/bin/python" -m pip install --quiet --no-deps --no-index "$work"/flow_rl_zoo-"$version"-*.whl
 
 cd "$work/elsewhere"
-for module in agents zoo random gymnasium; do echo "raise SystemExit('imported $module of somebody else')" > "$module.py"; done
+for module in agents zoo random gymnasium; do echo "raise SystemExit('imported an unrelated module $module')" > "$module.py"; done
 PATH="$work/a venv/bin:$PATH"
 unset PYTHONPATH
 installed=$(python -P -c 'import agents; print(agents.__file__)')

@@ -1,4 +1,4 @@
-"""Tables of scores in CSV files, and of pages in Markdown."""
+"""Tables of scores in CSV files and on Markdown pages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zoo.terminal.errors import UsageError
 
 
 def to_markdown(table: pd.DataFrame) -> str:
-    """Return a table without its index; pandas' own `to_markdown` needs another package."""
+    """Return a table as Markdown, without its index; pandas' own `to_markdown` needs another package."""
     lines = [
         f"| {' | '.join(map(str, cells))} |"
         for cells in (table.columns, *table.astype(object).to_numpy())
@@ -22,9 +22,9 @@ def to_markdown(table: pd.DataFrame) -> str:
 
 
 def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """Return a table of a CSV file; an empty one if there is no such file.
+    """Return the table in a CSV file, or an empty table if the file does not exist.
 
-    :raises UsageError: if its columns are others.
+    :raises UsageError: if the file has other columns.
     """
     table = pd.DataFrame(columns=columns)
     if path.exists():
@@ -37,26 +37,26 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def merge_tables(tables: Sequence[pd.DataFrame], key: Sequence[str]) -> pd.DataFrame:
-    """Return the rows of tables in the order of a key; of rows with one key, the last."""
-    # pandas warns of empty tables
+    """Return the rows of several tables, sorted by a key; of rows with equal keys, only the last is kept."""
+    # pandas warns about empty tables
     filled = [table for table in tables if len(table)] or tables[:1]
     merged = pd.concat(filled).drop_duplicates(key, keep="last")
     return merged.sort_values(key, ignore_index=True)
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a table as CSV, whole or not at all."""
+    """Write a table as CSV, completely or not at all."""
     with atomic_path(path) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")
 
 
 def replace_marked(page: Path, begin: str, end: str, text: str) -> None:
-    """Write a text between two marks of a page.
+    """Replace the text between two markers of a page.
 
-    :raises UsageError: if it lacks one of them.
+    :raises UsageError: if the page lacks a marker.
     """
     head, _, marked = page.read_text(encoding="utf-8").partition(begin)
     _, mark, tail = marked.partition(end)
     if not mark:
-        raise UsageError(f"expected the marks {begin!r} and {end!r} in {page}; put them back")
+        raise UsageError(f"expected the markers {begin!r} and {end!r} in {page}; put them back")
     write_text(page, f"{head}{begin}{text}{end}{tail}")

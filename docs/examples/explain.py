@@ -1,4 +1,4 @@
-"""Draw what QAM plans on its way through a maze: python explain.py qam.gif."""
+"""Draw the action chunks that QAM samples in a maze: python explain.py qam.gif."""
 
 import sys
 from importlib.resources import files
@@ -88,7 +88,7 @@ def draw(maze, trail, paths, states, history, title):
     draw_maze(axes["c"], maze)
     draw_lines(axes["c"], paths, history[-1])
     x, y = trail[-1]
-    axes["c"].set(xlim=(x - 1.5, x + 1.5), ylim=(y - 1.5, y + 1.5), title="planned paths")
+    axes["c"].set(xlim=(x - 1.5, x + 1.5), ylim=(y - 1.5, y + 1.5), title="paths of the chunks")
     first_actions = states[:, :, :2].swapaxes(0, 1)  # (SAMPLES, K + 1, 2)
     draw_lines(axes["f"], first_actions, history[-1])
     axes["f"].plot(*first_actions[:, 0].T, "o", fillstyle="none", color="grey", markersize=4)
@@ -97,7 +97,7 @@ def draw(maze, trail, paths, states, history, title):
     plans = range(len(values))
     axes["q"].fill_between(plans, values.min(1), values.max(1), color="#cddcf5")
     axes["q"].plot(plans, values[:, 0], color="black")
-    axes["q"].set(title="Q of the sampled chunks; black: the played one", xlabel="plan")
+    axes["q"].set(title="Q of the sampled chunks; black: the executed one", xlabel="chunk")
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3]
@@ -109,7 +109,7 @@ def main():
     env, copied = gymnasium.make(ENV), gymnasium.make(ENV).unwrapped
     copied.reset(seed=SEED)
     generator = torch.Generator().manual_seed(SEED)
-    # only the executed chunk gets new noise, so that the other ones change only because the state does
+    # only the executed chunk gets new noise, so that the other chunks change only with the state
     noise = torch.randn((1, SAMPLES, policy.chunk_size), generator=generator)
     observation, _ = env.reset(seed=SEED)
     maze = env.unwrapped

@@ -8,7 +8,7 @@ from torch import nn
 
 import agents
 
-H, A = 4, 2  # actions of a chunk, dimensions of an action
+H, A = 4, 2  # actions per chunk, dimensions of an action
 
 
 class Reach(gymnasium.Env):
@@ -35,7 +35,7 @@ class Reach(gymnasium.Env):
 
 
 def record(episodes):
-    """Return transitions of episodes, half of which head for a random position instead of the goal."""
+    """Return transitions of episodes, about half of which head for a random position instead of the goal."""
     env, generator = SyncVectorEnv([Reach] * episodes), np.random.default_rng(0)
     observations, _ = env.reset(seed=0)
     is_lost = generator.random((episodes, 1)) < 0.5
@@ -115,7 +115,7 @@ def main():
         inverse_temperature=3.0,
         batch_size=128,
         seed=0,
-        # smaller and faster than by default
+        # smaller and faster than the defaults
         net_arch=[64, 64],
         ensemble_size=2,
         flow_steps=5,

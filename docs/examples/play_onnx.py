@@ -21,7 +21,7 @@ class OnnxPolicy:
         self.reset()
 
     def reset(self) -> None:
-        """Drop the remaining actions of the chunk, before each episode."""
+        """Drop the remaining actions of the chunk; call this before each episode."""
         self.chunk = []
 
     def act(self, observation: np.ndarray) -> np.ndarray:

@@ -33,6 +33,6 @@ def test_a_file_with_other_columns_is_refused(tmp_path):
 def test_a_page_that_lacks_a_mark_is_refused_and_stays(text, tmp_path):
     page = tmp_path / "page.md"
     page.write_text(text)
-    with pytest.raises(UsageError, match="expected the marks '<' and '>'"):
+    with pytest.raises(UsageError, match="expected the markers '<' and '>'"):
         replace_marked(page, "<", ">", "new")
     assert page.read_text() == text

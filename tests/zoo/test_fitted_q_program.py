@@ -59,7 +59,7 @@ def test_a_run_with_an_environment_is_fitted_to_data_of_others(tmp_path, call):
     ("flags", "reason"),
     {
         "--fitted-q --episodes 5": "runs no episodes, got --episodes",
-        "--fitted-q --dataset auto": "is named after your data",
+        "--fitted-q --dataset auto": "was trained without an environment",
         f"--fitted-q --env {ENV}": "needs a run folder",
         "--fitted-q --dataset single.npz": "needs two trajectories",
     }.items(),

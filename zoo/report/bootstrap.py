@@ -18,7 +18,7 @@ from zoo.report.statistics import MIN_SEEDS, Array, Curve, Estimate, Scores
 
 
 def interquartile_means(scores: Mapping[str, Scores], reps: int) -> dict[str, Estimate]:
-    """Return method -> the interquartile mean of all its runs' scores, with its interval.
+    """Return method -> the interquartile mean of the scores of all its runs, with an interval.
 
     Tasks have equal weights, so a run on a task with more runs has less weight.
     """
@@ -110,7 +110,7 @@ def _estimated(
 
     :param function: maps blocks to K numbers for each method, shape (methods * K,).
     :param reps: bootstrap repetitions; 0 for no intervals.
-    :param first: scores of another method, whose blocks precede the others.
+    :param first: scores of another method, whose blocks precede all other blocks.
     """
     groups: dict[tuple[int, ...], list[str]] = {}
     for name, runs in scores.items():

@@ -77,7 +77,7 @@ class ComparedMethod:
     :param algorithm: the algorithm's published name, or its id.
     :param source: `OWN_RUNS` or the name of a published set.
     :param protocols: environment (user's runs) or domain (published) -> fields of `zoo.runs.protocol.PROTOCOL`.
-    :param departures: environment -> setting -> its value in the user's runs and in their profile's protocol.
+    :param departures: environment -> setting -> pair of its values, in the user's runs and in the profile's protocol.
     :param scoring: how a run is scored; None if its last evaluation is the score.
     :param tallies: environment -> tally of the user's runs.
     """
@@ -245,7 +245,7 @@ class Comparison:
     :param methods: name -> method; some may have no scores of this kind.
     :param phases: name -> phase; only phases that were evaluated.
     :param curves_label: description of the learning curves' tasks. A curve spans both phases, so these are the tasks
-        that all methods whose single runs are known share in every phase.
+        shared, in every phase, by all methods whose single runs are known.
     :param focus: subject of the verdicts; None for the leading method of each phase.
     """
 

@@ -49,8 +49,8 @@ _COLUMNS = ["method", "environment", "domain", "seed", "phase", "step", "episode
 def compare_kinds(scores: ScoreTables, reps: int, **choices: Any) -> list[Comparison]:
     """Compute the comparisons of each kind of scores, in the order of `SCORE_KINDS`.
 
-    If there are several methods of the user and also other methods, an additional comparison precedes that of all
-    methods: it contains only the user's methods, because these may share more tasks with each other.
+    If there are several methods of the user and also other methods, a comparison of only the user's methods comes
+    first, because these may share more tasks with each other.
 
     :param choices: other arguments of `compare`.
     """
@@ -94,7 +94,7 @@ def compare(
         published = means[means["phase"] == name]
         if len(runs) or len(published):
             parts[name] = PhaseScores(name, runs, published, methods, kind, reps)
-    # a curve spans both phases, so its tasks are those that all methods share in every phase
+    # a curve spans both phases, so its tasks are shared by all methods in every phase
     curve_tasks = _shared(chain.from_iterable(part.single.values() for part in parts.values()))
     label = label_of(curve_tasks, _suite(curve_tasks, kind))
     # compute all phases before any verdict, because verdicts need the ranking, which depends on all phases

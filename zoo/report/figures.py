@@ -413,7 +413,7 @@ def _seeds(numbers: Iterable[int]) -> str:
 
 
 def _lines(names: Iterable[str]) -> int:
-    """Return how many lines the name with most lines has."""
+    """Return the largest number of lines of any name."""
     return 1 + max(name.count("\n") for name in names)
 
 

@@ -75,7 +75,7 @@ LARGEST_CSV = 10_000_000
 class Content:
     """The content of a report.
 
-    :param origin: the date of the report and the commit of this package, as text.
+    :param origin: date of the report and commit of the installed code, as text.
     """
 
     inputs: Inputs

@@ -203,7 +203,7 @@ def _check_rows(table: pd.DataFrame, path: Path) -> None:
 class PublishedSet:
     """A set of published scores, with the fields of its entry in ``sets.yml``.
 
-    :param suite: name of its list of tasks.
+    :param suite: name of the set's list of tasks.
     :param protocol: protocol of most domains, fields of `zoo.runs.protocol.PROTOCOL`.
     :param scoring: how a run is scored; None if its last evaluation is the score.
     :param domains: domain -> the fields that differ from ``protocol``.

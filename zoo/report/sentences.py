@@ -156,7 +156,7 @@ def warnings(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]
             parts = [_enumerated(missing["methods"])]
             if missing["tasks"]:
                 parts.append(count(len(missing["tasks"]), "task"))
-            yield f"{name}: excluded are {' and '.join(filter(None, parts))}."
+            yield f"Not compared: {' and '.join(filter(None, parts))} of {name}."
     yield from _departures(inputs, comparisons)
     skipped = inputs.own_runs.skipped()
     if skipped:  # the page lists these runs

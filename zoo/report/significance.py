@@ -1,6 +1,6 @@
 """Significance tests and verdicts of one phase.
 
-A phase has one family of tests: of the method in focus with every other method or, without a focus, of all pairs of
+A phase has one family of tests: the method in focus against every other method or, without a focus, all pairs of
 methods. Holm's correction keeps the probability of any false "better" or "worse" at 5% or less. Intervals of
 differences have the level of the step at which Holm's procedure stops, so that an interval excludes 0 exactly if its
 pair is significant. "Equal" is tested at 5% divided by the number of tests. A false "equal" is an error on one side

@@ -132,7 +132,7 @@ class Mean:
     def p_value(self) -> float | None:
         """Return the p value of a two-sided test that the first mean is zero; None if its error is unknown or zero.
 
-        If the error is zero, all runs are equal; this tells nothing about other seeds.
+        If the error is zero, all runs are equal, which says nothing about other seeds.
         """
         error = self.errors[0]
         if not error > 0:

@@ -39,7 +39,7 @@ class TableEntry:
     """One entry of a table.
 
     :param detail: an interval, or other text in small print.
-    :param numbers: values in the CSV file in place of the text: suffix of the column name -> unrounded number;
+    :param numbers: values in the CSV file instead of the text: suffix of the column name -> unrounded number;
         success rates are fractions.
     """
 
@@ -122,7 +122,7 @@ def number_text(value: float, digits: int, sign: str = "-") -> str:
 
     :param sign: ``"+"`` to show the sign of positive numbers.
     """
-    # drop a sum's floating-point error first, which could decide how a half is rounded; `z` removes the sign of zero
+    # round off floating-point error first, because it could decide how a half is rounded; `z` removes the sign of zero
     return f"{round(value, 9):{sign}z,.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 

@@ -31,7 +31,7 @@ from zoo.settings.record import RunRecord
 from zoo.terminal.errors import CannotResume, Interrupted, UsageError
 
 PHASES = ("offline", "online")
-"""Names of the phases; an array named ``phase`` contains indices of this tuple."""
+"""Names of the phases; an array named ``phase`` contains indices into this tuple."""
 OFFLINE, ONLINE = range(2)
 COLUMNS = ("timesteps", "phase", "results", "ep_lengths", "episode_seeds")
 """Arrays in every ``evaluations.npz``; ``successes`` is added if success is the score."""
@@ -49,14 +49,14 @@ _STATUS_TYPES = {
 }
 STATES = ("running", "done", "failed", "interrupted")
 DIVERGED = "diverged"
-"""Value of ``failure`` in the status of a run that diverged; other failures do not have this entry."""
+"""Value of ``failure`` in the status of a diverged run; a run that failed for another reason lacks this entry."""
 DEAD = "dead"
 SHOWN_STATES = (*STATES, DIVERGED, DEAD)
 DEAD_RUN_HINT = "its process is gone; --resume continues it"
 STALE_AFTER = datetime.timedelta(days=1)
 """A run on another host counts as dead if its lock is free and its status is older than this."""
 TOTAL_SECONDS = "time/total_seconds"
-"""Column of ``progress.csv``: seconds of training since the start of the run, over all phases and processes."""
+"""Column of ``progress.csv``: seconds since the start of the run, summed over all phases and processes."""
 PROGRESS = {
     "time/total_timesteps": "steps",
     TOTAL_SECONDS: "seconds",
@@ -123,7 +123,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, log_folder: Path, algo: str, env: str, seed: int) -> RunFolder:
-        """Create and lock the folder with the next free number; runs that start together get different folders."""
+        """Create and lock the folder with the next free number; simultaneous runs get different folders."""
         parent = log_folder / algo
         first = 1 + max(numbered_folders(parent, env), default=0)
         for number in itertools.count(first):
@@ -380,7 +380,7 @@ def numbered_folders(parent: Path, env: str) -> dict[int, Path]:
     folders = {}
     for path in parent.glob(f"{prefix}*"):
         number = path.name.removeprefix(prefix)
-        # The name of another environment may have the same prefix.
+        # The name of another environment may start with this prefix.
         if number.isdecimal():
             folders[int(number)] = path
     return folders
@@ -458,7 +458,7 @@ def ending_recorded(folders: Sequence[RunFolder]) -> Iterator[None]:
             # Recording often fails for the same reason as the run, and the run's error is more useful.
             with contextlib.suppress(OSError, UnreadableRun):
                 status = folder.read_status()
-                # a run that is done or failed ended before the exception
+                # the states done and failed were written before the exception
                 if status["state"] not in ("done", "failed"):
                     status |= {"state": ending, "reason": describe_error(error)}
                     folder.write_status(**status)
@@ -471,7 +471,7 @@ def describe_error(error: BaseException) -> str:
 
 
 def state_now(folder: RunFolder, status: Mapping[str, Any]) -> str:
-    """Return a run's state: the one in its ``status.json``, ``diverged``, or ``dead`` if its process is gone.
+    """Return a run's state: ``dead`` if its process is gone, ``diverged``, or the state in its ``status.json``.
 
     A ``running`` run whose lock is free is dead if its status was written on this host. A lock taken on another host
     may not be visible here, and a copied folder is not locked. Therefore a run on another host is dead only if its

@@ -16,15 +16,16 @@ from zoo.terminal.messages import say_once
 
 HOST = socket.gethostname()
 SECONDS_TO_TRY = 0.2
-"""Time to retry, because :meth:`Lock.is_held` in another process takes the lock for an instant."""
+"""Seconds to retry, because :meth:`Lock.is_held` in another process takes the lock for an instant."""
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
-"""Error numbers of storage without locks."""
+"""Error numbers of storage that does not support locks."""
 
 
 class Lock:
-    """A lock on a regular file, which records the lock's holder; on some network storage, it works between machines.
+    """A lock on a regular file, which records the lock's holder.
 
-    On storage without locks, every process gets the lock, with a warning.
+    On some network storage, the lock works across machines. On storage that does not support locks, every process gets
+    the lock, with a warning.
 
     :param path: path of the file, which is kept when the lock is released.
     """
@@ -41,7 +42,7 @@ class Lock:
     def take(self, seconds: float = SECONDS_TO_TRY) -> bool:
         """Take the lock unless this object has it already; return False if another process has it.
 
-        :param seconds: time to retry; -1 to wait until the lock is free.
+        :param seconds: how long to retry; -1 to wait until the lock is free.
         """
         if self._lock.is_locked:
             return True

@@ -131,5 +131,5 @@ def name_methods(runs: pd.DataFrame) -> pd.Series:
 
 
 def kinds_of(runs: pd.DataFrame) -> pd.Series:
-    """Return the kind of each run's scores; a run without evaluations gets that of other runs on its environment."""
+    """Return the kind of each run's scores; without evaluations, the kind of other runs on the same environment."""
     return runs["kind"].fillna(runs.groupby("environment")["kind"].transform("first"))

@@ -67,8 +67,8 @@ class RunTables:
         ``updated`` and the fields of `PROTOCOL`. ``reference_scores`` are returns of a random and an expert policy, or
         None. ``departures`` are the run's differences from the protocol of its profile. ``settings`` maps names to
         texts, for all settings that may affect scores. ``played`` are the arguments of the evaluation environment.
-        ``code`` is the hash of the algorithm's source file, or None. ``problem`` is why the run does not count, or
-        None. ``replaced_by`` is the newer run that counts for the same method, environment and seed, or None.
+        ``code`` is the hash of the algorithm's source file, or None. ``problem`` is the reason why the run does not
+        count, or None. ``replaced_by`` is the newer run that counts for the same method, environment and seed, or None.
         ``never_reported`` is true if all episodes count as failures, because only other runs on the environment
         reported success.
     :param evaluations: one row per evaluation, columns `EVALUATION_COLUMNS`; no rows for a run that is unreadable, was
@@ -207,7 +207,7 @@ def _simulators(folder: RunFolder, environment: str) -> str | None:
 
 
 def _columns_of(record: RunRecord) -> dict[str, Any]:
-    """Return the columns that follow from a run's ``config.yml``."""
+    """Return the columns that are derived from a run's ``config.yml``."""
     environment, domain, task = split_environment(record.env)
     run = record.run
     values = run.settings()

@@ -63,7 +63,7 @@ def matching_runs(
     """Return the runs with the same settings and seeds, in the given order.
 
     :param settings: result of :meth:`RunRecord.identity` with the same `besides`.
-    :param besides: roles of entries that may differ; entries with the role ``note`` always may.
+    :param besides: roles of entries that may differ; entries with the role ``note`` may always differ.
     """
     return [
         run
@@ -86,7 +86,7 @@ def closest_run(
 
 
 def find_run(log_folder: Path, record: RunRecord, seeds: list[int] | None) -> StoredRun | None:
-    """Return the run to resume, locked for this process, or else a finished run; None if neither exists.
+    """Return the run to resume, locked for this process, or else an equal run that has finished; None without either.
 
     :raises UsageError: if another process is training the run, or if an unreadable run may be the one to resume.
     """

@@ -35,7 +35,7 @@ TRAIN = ROOT / "zoo" / "train.py"
 JOBS = ".jobs"
 """Subfolder of a log folder for the locks and logs of jobs."""
 MAX_METHOD_BYTES = 60
-"""Maximum bytes of the method in a job's name; file names have at most 255 bytes, and environments' ids may be long."""
+"""Maximum bytes of a method in a job's name; file names are limited to 255 bytes, and environment ids may be long."""
 NOT_COMPARED = ("machine", "data")
 """Roles of the settings whose values are known only on the training machine."""
 
@@ -61,7 +61,7 @@ class Job:
     # cached, because reading an algorithm's declarations takes milliseconds, and suites have up to a thousand jobs
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Settings by which the job's run folders are recognised, with dotted names."""
+        """Settings that identify the job's run folders, with dotted names."""
         return self.config.identity(*NOT_COMPARED)
 
     @cached_property
@@ -79,7 +79,7 @@ class Job:
         return self.log_folder / JOBS / f"{self.name}.log"
 
     def make_lock(self) -> Lock:
-        """Return a new handle of the lock that the job's training process holds."""
+        """Return a new handle to the job's lock, which the training process holds."""
         return Lock(self.log_folder / JOBS / f"{self.name}.lock")
 
     def start(
@@ -251,7 +251,7 @@ def summarise(statuses: Sequence[JobStatus]) -> dict[str, Any]:
 
 
 def remaining_work(statuses: Sequence[JobStatus]) -> dict[str, int]:
-    """Return how many training steps and evaluation episodes are left; jobs that are not final count in full."""
+    """Return how many training steps and evaluation episodes are left; partly trained jobs count in full."""
     steps = episodes = 0
     for status in statuses:
         if not status.is_final:

@@ -24,7 +24,7 @@ def run_on_ray(jobs: Sequence[Job], workers: int | None, resources: Sequence[str
     :param workers: number of parallel jobs; None: as many as the cluster can run.
     :param resources: resources of a job, as ``key=value``: ``num_cpus``, ``num_gpus``, ``memory``, ``resources.NAME``.
     :raises UsageError: if there is no cluster, if Ray is not installed, or if a resource is unknown.
-    :raises Interrupted: after a signal, when the runs have ended, or after `STOP_SECONDS`.
+    :raises Interrupted: after a signal, once the runs have ended or `STOP_SECONDS` have passed.
     """
     ray, task = make_task(resources)
     environment = {"env_vars": {"PYTHONPATH": python_path()}}
@@ -92,7 +92,7 @@ def train(job: Job, folder: str) -> None:
         # Ray cancels a task with SIGINT, the signal of Ctrl-C, and repeats the signal every two seconds
         previous = signal.signal(signal.SIGINT, lambda number, frame: process.terminate())
         while process.poll() is None:
-            # the waits are short, because Ray's cancellation does not interrupt a wait
+            # sleep only briefly, because Ray's cancellation does not interrupt a sleep
             time.sleep(POLL_SECONDS)
         signal.signal(signal.SIGINT, previous)
     if process.returncode:

@@ -87,7 +87,7 @@ def _queued_jobs(file: Path) -> dict[str, str]:
 def _queue() -> set[str] | None:
     """Return the ids of this user's pending and running jobs; None if Slurm does not answer.
 
-    This asks ``squeue``. Submitit asks ``sacct``, which needs accounting, and some clusters have no accounting.
+    This asks ``squeue``, not ``sacct`` as submitit does, because ``sacct`` needs accounting, which some clusters lack.
     """
     words = f"squeue --user {os.getuid()} --array --noheader --format=%F_%K"
     answer = subprocess.run(words.split(), capture_output=True, text=True)

@@ -24,14 +24,14 @@ KINDS: Mapping[Any, tuple[type, str]] = {
     str: (str, "text"),
     bool: (bool, "true or false"),
 }
-"""Annotation of a field of Suite -> expected type in a file, and the type's name; other fields are checked on use."""
+"""Annotation of a `Suite` field -> its type in a file, and the type's name; other annotations are checked on use."""
 
 
 @dataclass(frozen=True)
 class Run:
     """One call of ``zoo train``: an algorithm on an environment, with one seed or several trained together.
 
-    A run without an environment stands for a method of a suite: an algorithm with settings and a label.
+    A run without an environment represents a method of a suite: an algorithm with settings and a label.
 
     :param label: name of the method's row in the report; empty: name of the algorithm.
     :param params: nested settings that override the profile.
@@ -62,15 +62,15 @@ class Suite:
     :param quick: use the algorithms' small settings, as ``zoo train --quick`` does.
     :param conf: file of settings that override the shipped ones, as for ``zoo train``.
     :param algorithms: ids, ``module:Class``, or mappings with ``algo`` and, for a variant, ``label`` and ``params``.
-    :param environments: environments, or domains, each of which stands for all its tasks.
+    :param environments: environments or domains; a domain is expanded to all its tasks.
     :param seeds: numbers or ranges, e.g. ``0-11``.
-    :param seeds_at_once: number of seeds that a run trains together, or ``all``. It belongs to the suite,
-        because it affects results: seeds trained together sample other batches than seeds trained alone.
+    :param seeds_at_once: number of seeds that a run trains together, or ``all``. A suite fixes this number,
+        because seeds trained together sample other batches than seeds trained alone.
     :param params: settings of all runs; the ``params`` of a variant override them.
     :param dataset: source of a missing dataset: ``auto``, ``download`` or ``generate``.
     :param dataset_dir: folder of the datasets; empty: the benchmark's default folder.
     :param env_kwargs: arguments of the environments.
-    :param gym_packages: packages to import because they register environments.
+    :param gym_packages: packages to import, which register environments.
     :param published: sets of published scores to show in the report.
     :param focus: label or id of the method that the report's verdicts compare with every other method.
     """

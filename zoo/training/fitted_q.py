@@ -43,12 +43,12 @@ def fit_value(agent: Agent, dataset: str | None, seed: int | None) -> dict[str, 
 
     :param dataset: value of `--dataset`; None for the run's dataset.
     :param seed: seed of the critics; None for the seed of the run's evaluations.
-    :raises UsageError: unless the agent has a run folder, an algorithm of this library, and a large enough dataset.
+    :raises UsageError: if the agent has no run folder or uses an algorithm of SB3, or if the dataset is too small.
     """
     if agent.run is None:
         raise UsageError(
-            f"`--fitted-q` needs a run folder, whose settings determine how data are read, got {agent.source}; pass "
-            "the folder as MODEL, without another --env"
+            f"`--fitted-q` needs a run folder, to read data as in training, got {agent.source}; pass the folder as "
+            "MODEL, without another --env"
         )
     policy = agent.policy
     if not isinstance(policy, FlowPolicy):
@@ -68,7 +68,7 @@ def fit_value(agent: Agent, dataset: str | None, seed: int | None) -> dict[str, 
     with contextlib.closing(env):
         data = load_data_of_run(config, dataset, trained_on.get("dataset_dir"), env)
     seed = agent.seed if seed is None else seed
-    log.info("five critics learn the policy's value in %d updates", STEPS)
+    log.info("fitting the policy's value with five critics, %d updates", STEPS)
     with as_usage_error(ValueError):
         fitted = fitted_q(
             policy, data.transitions, steps=STEPS, seed=seed, callback=_show_progress()

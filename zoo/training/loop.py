@@ -81,8 +81,8 @@ class Checkpoints:
         """Continue from the newest intact checkpoint, or from the start if there is no checkpoint.
 
         :return: state of the logs, for `zoo.training.logs.ReplicaLogger`.
-        :raises UsageError: if the settings of the run have changed, a checkpoint cannot be read right now, or all are
-            damaged.
+        :raises UsageError: if the settings of the run have changed, a checkpoint cannot be read right now, or all
+            checkpoints are damaged.
         """
         damaged: dict[Path, str] = {}
         for checkpoint in find_checkpoints(self.folder):
@@ -169,8 +169,8 @@ class Loop(BaseCallback):
             speed = (model._n_updates - updates_before) / seconds
             return joint_result(self.config, speed, self.recorder.finish())
         except BaseException:
-            # write the steps; `ending_recorded` then sets the final state and the reason; a full disk
-            # may be the cause of both errors
+            # write the steps; `ending_recorded` then sets the final state and the reason
+            # ignore a second error, because a full disk may cause both
             with contextlib.suppress(OSError):
                 self.replicas.write_status("running")
             raise

@@ -194,7 +194,7 @@ def load_data_of_run(
     """
     if config.no_env and dataset in SOURCES:
         raise UsageError(
-            f"`{config.env}` is named after your data, got --dataset {dataset}; pass a file or folder"
+            f"`{config.env}` was trained without an environment, so --dataset must be a file or folder, got {dataset}"
         )
     request = TrainRequest(
         algo=config.algo,
@@ -228,7 +228,7 @@ def find_source(request: TrainRequest) -> tuple[DataKind | None, Benchmark, str]
         return kind, Benchmark(task.domain, task.entries), env_id
     if request.no_env:
         return kind, NO_BENCHMARK, env_id
-    # names of OGBench may be unregistered in Gymnasium, so an unknown name is no error here
+    # OGBench's names may be unregistered in Gymnasium, so an unknown name is no error here
     must_be_known = ":" in request.env or kind == "rewards"
     spec = find_spec(env_id) if must_be_known else gymnasium.registry.get(request.env)
     if spec is not None and not is_ogbench(spec):

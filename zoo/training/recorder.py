@@ -124,7 +124,7 @@ class Recorder:
             self.observe(self.histories)
 
     def _record_losses(self, losses: dict[str, np.ndarray]) -> None:
-        """Log held-out losses, name -> (S,)."""
+        """Log held-out losses: name -> array (S,)."""
         self._log(losses)
         means = [
             f"{name.replace('_', ' ')} {values[self.replicas.active].mean():.4g}"
@@ -133,7 +133,7 @@ class Recorder:
         log.info("step %d: %s", self.step, ", ".join(means))
 
     def _log(self, values: dict[str, np.ndarray]) -> None:
-        """Write an evaluation's values, name -> (S,), to the logs of each replica."""
+        """Write the values of an evaluation, name -> array (S,), to the log of each replica."""
         assert isinstance(self.model.logger, ReplicaLogger)
         row = {f"eval/{name}": array for name, array in values.items()}
         self.model.logger.write(row, self.model.num_timesteps)

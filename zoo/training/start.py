@@ -315,7 +315,7 @@ def _start_from(model: FlowAlgorithm, saved: ModelFile) -> None:
 
 
 def make_environments(plan: RunPlan, replicas: int, stack: contextlib.ExitStack) -> VecEnv:
-    """Return the training environments; by default one per replica, or one in all without online steps.
+    """Return the training environments; by default one per replica, or a single one without online steps.
 
     :param stack: stack that closes each environment once, even if closing another one fails.
     """

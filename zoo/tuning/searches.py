@@ -1,4 +1,4 @@
-"""Search space of a study: words of ``--search``, declared ranges, and Optuna's suggestions."""
+"""Search space of a study, from ``--search`` or declared by the algorithm, and Optuna's suggestions."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -15,11 +15,11 @@ from zoo.terminal.errors import UsageError, as_usage_error
 
 
 def suggest(trial: Trial, searches: Mapping[str, Search]) -> dict[str, Any]:
-    """Return the values that Optuna suggests to a trial for all searched settings."""
+    """Return the values of all searched settings that Optuna suggests for a trial."""
     settings: dict[str, Any] = {}
     for name, search in searches.items():
         if isinstance(search, Choice):
-            # values are strings in Optuna, because it stores only scalars, and some values are lists
+            # pass choices to Optuna as strings, because it stores only scalars, and some choices are lists
             values = {str(value): value for value in search.values}
             settings[name] = values[trial.suggest_categorical(name, list(values))]
         elif isinstance(search.low, int) and isinstance(search.high, int):
@@ -30,7 +30,7 @@ def suggest(trial: Trial, searches: Mapping[str, Search]) -> dict[str, Any]:
 
 
 def params_of(settings: Mapping[str, Any], searches: Mapping[str, Search]) -> dict[str, Any]:
-    """Return a trial's settings as parameters of Optuna; values outside the search space are left out."""
+    """Return settings as Optuna parameters; values outside the search space are left out."""
     params: dict[str, Any] = {}
     for name, search in searches.items():
         value = settings.get(name)
@@ -43,9 +43,9 @@ def params_of(settings: Mapping[str, Any], searches: Mapping[str, Search]) -> di
 
 
 def read_searches(entry: Entry, words: Sequence[str], fixed: Collection[str]) -> dict[str, Search]:
-    """Return the search space of ``--search``; without words, the search space that the algorithm declares.
+    """Return setting name -> search, as given by ``--search`` or, without words, as declared by the algorithm.
 
-    :param words: ``NAME``, ``NAME=low:high``, ``NAME=low:high:log`` or ``NAME=[a,b,c]``.
+    :param words: arguments of ``--search``: ``NAME``, ``NAME=low:high``, ``NAME=low:high:log`` or ``NAME=[a,b,c]``.
     :param fixed: settings fixed by ``-params``, which are not searched.
     :raises UsageError: for an unknown setting, a range outside a setting's bounds, or an empty search space.
     """
@@ -70,7 +70,7 @@ def read_searches(entry: Entry, words: Sequence[str], fixed: Collection[str]) ->
 
 
 def declared_searches(declared: Mapping[str, Setting]) -> dict[str, Search]:
-    """Return the searches that an algorithm declares itself, without those that all algorithms share."""
+    """Return the searches that an algorithm declares itself, without searches that all algorithms share."""
     shared = Method.declared()
     searches = {}
     for name, setting in declared.items():
@@ -81,7 +81,7 @@ def declared_searches(declared: Mapping[str, Setting]) -> dict[str, Search]:
 
 
 def _read_word(entry: Entry, declared: Mapping[str, Setting], word: str) -> tuple[str, Search]:
-    """Return the setting that a word of ``--search`` names, and its search."""
+    """Return the name and the search of the setting in one argument of ``--search``."""
     name, equals, text = word.partition("=")
     require_setting(entry.id, name, declared)
     if equals:

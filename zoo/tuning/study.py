@@ -55,9 +55,9 @@ HEARTBEAT_SECONDS = 10
 GRACE_SECONDS = 60
 """Seconds without a heartbeat after which a running trial is assumed to have been killed."""
 LOCK_SECONDS = 60
-"""How long to wait for a SQLite file that another process writes; the default of 5 s is too short for slow disks."""
+"""Seconds to wait while another process writes the SQLite file; the default of 5 s is too short for slow disks."""
 MAX_RETRIES = 5
-"""Maximum number of repetitions of a killed trial; limited, because the trial's settings may be why it is killed."""
+"""Maximum number of repetitions of a killed trial, whose settings may be the reason that it is killed each time."""
 STARTUP_TRIALS = 10
 """Number of trials before TPE and the median pruner start."""
 
@@ -73,8 +73,8 @@ SETTINGS = "settings"
 class Plan:
     """A checked study.
 
-    :param run: plan of the study's training runs, without the settings of a trial.
-    :param searches: name of a setting -> the search over its values.
+    :param run: plan of the training runs, before the settings of a trial are added.
+    :param searches: setting name -> search over its values.
     :param storage: URL of the database.
     """
 
@@ -143,7 +143,7 @@ def plan_study(request: StudyRequest) -> Plan:
     folder = request.run.log_folder.resolve() / STUDIES / name
     storage = request.study_storage or f"sqlite:///{folder / DATABASE}"
     if request.study_storage:
-        with _opening(storage):  # an error occurs now, before the study's folder is created
+        with _opening(storage):  # fail now, before the study's folder is created
             sqlalchemy.create_engine(storage).connect().close()
     return Plan(request, run, searches, name, storage, folder)
 
@@ -159,7 +159,7 @@ def _opening(storage: str) -> Iterator[None]:
 
 
 def open_study(plan: Plan) -> optuna.Study:
-    """Create the study, or open it if it exists; reject an existing study with other shared settings."""
+    """Create the study, or open it if it exists; reject it if its trials share different settings."""
     options: dict[str, Any] = {}
     if plan.storage.startswith("sqlite"):
         options["connect_args"] = {"timeout": LOCK_SECONDS}
@@ -200,7 +200,7 @@ def open_study(plan: Plan) -> optuna.Study:
 def run_trials(study: optuna.Study, plan: Plan) -> None:
     """Run trials one after the other until the study has enough trials.
 
-    :raises UsageError: if settings, data or environment of a trial are wrong.
+    :raises UsageError: if a trial's settings, data or environment are invalid.
     :raises Interrupted: after a signal; the interrupted trial is queued again.
     """
     trainer = TrialTrainer(plan, StopSignal("stopping the study"))
@@ -212,7 +212,7 @@ def run_trials(study: optuna.Study, plan: Plan) -> None:
             started = {first_number(trial) for trial in trials if trial.state != TrialState.WAITING}
             if len(started) >= plan.request.n_trials and not states[TrialState.WAITING]:
                 break
-            # one at a time, because trials of other processes count too
+            # one trial per call, because trials of other processes count too
             study.optimize(trainer, n_trials=1, catch=TrialFailed, callbacks=[trainer.finish])
             if trainer.stop.requested:
                 raise Interrupted("stopped by a signal; the same command continues the study")
@@ -250,7 +250,7 @@ class TrialTrainer:
 
         :raises Pruned: if the pruner stopped the trial.
         :raises TrialFailed: if training failed, or after a signal.
-        :raises UsageError: for bad input, with which every trial would fail.
+        :raises UsageError: for invalid input that would make every trial fail.
         """
         settings = suggest(trial, self.plan.searches)
         trial.set_user_attr(SETTINGS, settings)
@@ -283,13 +283,13 @@ class TrialTrainer:
         elif trial.state == TrialState.PRUNED:
             log.info("trial %d: pruned", trial.number)
         elif self.stop.requested:
-            # queue it again as Optuna does with a killed trial, but immediately
+            # queue it again, as Optuna does with killed trials, but immediately
             RetryHeartbeatStaleTrialCallback()(study, trial)
 
 
 def train_trial(plan: Plan, trial: Trial, folder: Path) -> float:
     """Train with the settings of a trial; return the mean score over its seeds. A diverged seed has the worst score."""
-    # print fewer messages of a run, because all of them are in the run's log
+    # print fewer messages, because the run's log contains all of them
     verbose = max(0, plan.request.run.verbose - 1)
     request = with_settings(plan.request.run, trial.user_attrs[SETTINGS])
     request = replace(request, log_folder=folder, resume=folder.exists(), verbose=verbose)
@@ -305,7 +305,7 @@ def train_trial(plan: Plan, trial: Trial, folder: Path) -> float:
 
 
 def with_settings(request: TrainRequest, settings: Mapping[str, Any]) -> TrainRequest:
-    """Return the request of a run with the settings of a trial."""
+    """Return a run's request with the settings of a trial added."""
     return replace(request, hyperparams=(*request.hyperparams, *as_words(settings)))
 
 
@@ -337,7 +337,7 @@ class Reporter:
 
 
 def mean_score(histories: Sequence[Evaluations], row: int, kind: ScoreKind) -> float:
-    """Return the mean score of replicas in an evaluation; a replica without this evaluation has the worst score."""
+    """Return the mean score over replicas in an evaluation; a replica without this evaluation has the worst score."""
     scores = [kind.limits[0]] * len(histories)
     for index, history in enumerate(histories):
         values = history.get("successes" if kind is SUCCESS else "results", ())
@@ -369,14 +369,14 @@ def summarise(study: optuna.Study, plan: Plan) -> dict[str, Any]:
 
 def write_best(best: FrozenTrial, plan: Plan) -> None:
     """Write the settings of the best trial as a file for ``-conf``."""
-    source = f"study {plan.name}, trial {best.number}: mean score {best.value:.4g} of seeds "
+    source = f"study {plan.name}, trial {best.number}: mean score {best.value:.4g} over seeds "
     source += ", ".join(map(str, plan.seeds))
     entry = {"source": source, "status": "tuned here", **best.user_attrs[SETTINGS]}
     write_text(plan.folder / "best.yml", dump_yaml({plan.run.config.env: entry}))
 
 
 def command_with(best: FrozenTrial, plan: Plan) -> str:
-    """Return a command line for training with the best settings, new seeds and the protocol of a report."""
+    """Return the command that trains with the best settings, new seeds and the evaluations of a report."""
     run = dict(plan.request.run.run)
     for name in ("eval_freq", "eval_episodes"):  # these values were chosen for the search
         run.pop(name, None)

@@ -157,7 +157,7 @@ def test_what_was_left_out_of_set_stands_on_page_and_in_results():
     left_out = json.loads(content.results)["left_out"]["rql2026"]
     assert left_out["methods"] == ["RQL"]
     assert len(left_out["tasks"]) == 49
-    assert content.notes[0] == "rql2026: excluded are RQL and 49 tasks."
+    assert content.notes[0] == "Not compared: RQL and 49 tasks of rql2026."
 
 
 # -- warnings ---------------------------------------------------------------------------------------------------------
