@@ -13,11 +13,11 @@ ROOT = Path(__file__).parents[1]
 
 
 def needs_pinned(*packages):
-    """Skip a test whose numbers hold only for the pinned versions of some packages, if other versions are installed."""
+    """Skip a test whose numbers need the pinned versions of some packages, if other versions are installed."""
     pins = re.findall(
         r"^([^=\s]+)==([^\s;]+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE
     )
-    # if a package has pins for several Python versions, use the first, with which the numbers are recorded
+    # if a package has several pins, for different Python versions, use the first, with which numbers were recorded
     first = dict(reversed(pins))
     mismatches = [name for name in packages if version(name) != first[name]]
     return pytest.mark.skipif(
@@ -26,5 +26,5 @@ def needs_pinned(*packages):
 
 
 def code_blocks(page, fence):
-    """Return a page's code blocks that begin with a fence and its first lines; the page is a path below the root."""
+    """Return the code blocks of a page that start with ```` ```fence ````; `page` is a path below the root."""
     return re.findall(rf"```{fence}\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)

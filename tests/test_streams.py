@@ -39,7 +39,7 @@ def test_a_single_replica_keeps_its_seed_and_several_get_others():
 
 
 class Witness(gymnasium.Wrapper):
-    """Records an environment's observations, and the actions that it gets."""
+    """Records an environment's observations, and the actions that it receives."""
 
     def __init__(self):
         super().__init__(gymnasium.make("Pendulum-v1", max_episode_steps=5))

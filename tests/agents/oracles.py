@@ -47,7 +47,7 @@ class Field(nn.Module):
 
 
 class Quadratic(nn.Module):
-    """Q(a) = g.a - p |a|^2 / 2 in the place of a critic ensemble.
+    """Q(a) = g.a - p |a|^2 / 2 instead of a critic ensemble.
 
     :param slope: g, one number or one per coordinate.
     :param curvature: p.
@@ -66,7 +66,7 @@ class Quadratic(nn.Module):
 def networks(**nets):
     """Return networks in closed form, accessible as in an algorithm: ``nets.critic``, ``nets.frozen.critic``.
 
-    The target critic is the critic unless another one is given.
+    By default, the critic is also the target critic.
     """
     if "critic" in nets:
         nets.setdefault("critic_target", nets["critic"])

@@ -1,4 +1,4 @@
-"""What every registered algorithm must do; a newly registered algorithm is tested without changes to this file."""
+"""The contract of every registered algorithm; a newly registered algorithm is tested without changes to this file."""
 
 import functools
 import re
@@ -144,7 +144,7 @@ def test_unsupported_space_is_refused_by_name(observations, actions, message):
         ("qam", {"net_arch": {"pi": [8]}}),
         ("qam", {"seeds": [1, 2.5]}),
         ("qam", {"train_freq": ("1", "episode")}),
-        ("bc", {"best_of_n": 4}),  # there is no critic to choose with
+        ("bc", {"best_of_n": 4}),  # without a critic, candidates cannot be ranked
         ("trqam", {"multiplier_max": 1e-9}),  # below `multiplier_min`
         ("value_flows", {"reward_max": -1.0, "reward_min": 1.0}),
         ("qsm", {"time_features": 7}),
@@ -193,7 +193,7 @@ def test_episodes_that_are_shorter_than_a_chunk_are_told():
 
 @pytest.fixture
 def plans(monkeypatch):
-    """Let the n-th chunk that a policy samples be actions of n/100; return the list of n."""
+    """Set all actions of the n-th sampled chunk to n/100; return the list of n."""
     plans = []
 
     def sample_chunks(policy, rows, noise):

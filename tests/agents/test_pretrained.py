@@ -145,7 +145,7 @@ def test_an_untrained_transformer_trains_offline_and_online(id, settings, recwar
     # all seeds start with the same weights, and are trained separately
     assert torch.equal(weights[0][0], weights[0][-1])
     assert len(weight) == 1 or not torch.equal(*weight)
-    # an operation that is not vectorised over seeds would be called for each
+    # an operation that is not vectorised over seeds would be called once per seed
     assert "batching rule" not in " ".join(str(warning.message) for warning in recwarn)
 
 

@@ -1,4 +1,4 @@
-"""Finding algorithms, registering a custom one in a file, and what the documentation says about both."""
+"""Finding algorithms, registering a custom algorithm in a file, and the documentation of both."""
 
 import hashlib
 import inspect

@@ -17,7 +17,7 @@ from tests.envs import SpacesEnv
 
 
 def counts(seeds, envs_each, gradient_steps):
-    """Return time, updates and transitions after each online step; no update follows the first 6 of 20 steps."""
+    """Return steps, updates and transitions after each online step; the first 6 of 20 steps have no updates."""
     env = DummyVecEnv([SpacesEnv] * (len(seeds) * envs_each))
     model = tiny_model(env=env, seeds=seeds, learning_starts=6, gradient_steps=gradient_steps)
     model.learn_offline(5, dataset=toy_dataset())

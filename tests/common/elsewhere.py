@@ -165,7 +165,7 @@ class ByWayOfTheCPU(TorchFunctionMode):
 
 @contextmanager
 def emulation():
-    """Let the device exist inside the block.
+    """Emulate the device inside the block.
 
     Tensors that PyTorch creates from numbers or files without an operation are created on the CPU and moved.
     """
@@ -182,6 +182,6 @@ def emulation():
     with single, pytest.MonkeyPatch.context() as patch, modes[0], modes[1]:
         patch.setattr(torch, "Generator", Generator)
         patch.setattr(torch, "load", load)
-        # a module that moves keeps its Parameter objects, as on the way to a GPU: an optimiser may refer to them
+        # keep a moved module's Parameter objects, as on the way to a GPU, because an optimiser may refer to them
         patch.setattr(torch.__future__, "_swap_module_params_on_conversion", True)
         yield device

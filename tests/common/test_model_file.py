@@ -1,4 +1,4 @@
-"""Loading a model's file executes no code, and every damage of the file is noticed."""
+"""Loading a model file executes no code, and any damage to the file is detected."""
 
 import io
 import json

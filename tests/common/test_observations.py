@@ -1,4 +1,4 @@
-"""Observations of all supported spaces as rows, and the inputs that features extractors get."""
+"""Observations of all supported spaces as rows, and the inputs of features extractors."""
 
 import numpy as np
 import pytest

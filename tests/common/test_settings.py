@@ -112,9 +112,6 @@ def test_what_networks_or_buffer_were_built_with_is_fixed(name, value):
     assert getattr(model, name) == old_value
 
 
-# -- where tuning looks for a value -----------------------------------------------------------------------------------
-
-
 def test_a_change_that_does_not_fit_leaves_the_model_as_it_was():
     model = tiny_model(balanced_sampling=True)
     for owner in (model, model.method):  # SB3's name and the name of the setting

@@ -89,7 +89,7 @@ def inline_commands():
 
 
 def commands_run_by(test):
-    """Return command -> words, in the page's order, for the commands of which the page says that a test runs them."""
+    """Return command -> words, in the page's order, for the commands that a page marks as run by a test."""
     commands = {}
     for block in blocks():
         if block.reason.partition("::")[2] == test:
@@ -104,7 +104,7 @@ def with_values(words, values):
 
 
 def run_all(test, capsys, extra, values, run=main):
-    """Run the commands of which pages say that a test runs them, and return command -> last printed line.
+    """Run the commands that pages mark as run by a test; return command -> last printed line.
 
     :param extra: word of a command -> words that make the command quick.
     :param values: flag -> value that replaces the command's.

@@ -73,7 +73,7 @@ def test_its_program_knows_the_command(page, words):
 
 
 def complaint(words, is_part):
-    """Return what is wrong with a command; a false value if nothing is.
+    """Return the fault of a command, or a false value if it is valid.
 
     :param is_part: whether the surrounding sentence may continue with the command's arguments.
     """
@@ -104,7 +104,7 @@ def complaint(words, is_part):
 
 
 def refusal(program, arguments):
-    """Return why a program's parser rejects arguments; empty if it accepts them."""
+    """Return the error message of a program's parser for arguments; empty if it accepts them."""
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
@@ -155,7 +155,7 @@ def sandbox(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("own_agents")
-# two episodes need not reach the goal
+# two episodes may not reach the goal
 @pytest.mark.filterwarnings("ignore:no state in:UserWarning")
 @pytest.mark.few(1)
 @pytest.mark.parametrize("page", RUN)

@@ -38,7 +38,8 @@ def test_a_command_of_the_page_runs(words, tmp_path):
 
 def test_the_snippet_that_saves_a_policy_runs():
     (snippet,) = code_blocks("docs/play.md", "python")
-    names = {"observation": np.zeros(maze_model().observation_space.shape)}  # has a shape
+    # the snippet uses an observation that the page does not define
+    names = {"observation": np.zeros(maze_model().observation_space.shape)}
     exec(snippet, names)  # the snippet defines more names
     assert names["action"].shape == (2,)
     assert agents.load_policy("policy.safetensors").seeds == [3]

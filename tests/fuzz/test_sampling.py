@@ -19,7 +19,7 @@ ENDINGS = ("terminated", "truncated", "jump")
 
 @dataclass(frozen=True)
 class Step:
-    """One transition; each observation and each action is a number that occurs once."""
+    """One transition; each observation and each action is a unique number."""
 
     observation: float
     action: float

@@ -1,4 +1,4 @@
-"""Every settings file of the package."""
+"""All shipped settings files are valid."""
 
 from functools import cache
 

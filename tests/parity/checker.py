@@ -86,8 +86,8 @@ def _draws(fixture: Fixture, agent: Agent) -> Iterator[Quantity]:
     """Compare the declared noise of an update with the recorded noise: name, shape and distribution.
 
     The error is the largest distance between the two distribution functions times the square root of the number of
-    recorded values (Kolmogorov and Smirnov). Equal distributions exceed 2.5 once in 100,000 times. The error is
-    infinite for another shape.
+    recorded values (Kolmogorov and Smirnov). For equal distributions, it exceeds 2.5 once in 100,000 times. The
+    error is infinite if shapes differ.
     """
     declared, many = agent.draws(len(fixture.batch["rewards"])), agent.draws(2_000)
     updates = [fixture.noise(step) for step in (1, 2, 3)]

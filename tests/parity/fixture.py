@@ -57,7 +57,7 @@ class Fixture:
 
     @property
     def losses(self) -> dict[str, Array]:
-        """The losses of the first update, by name; a loss with the suffix ``_masked`` replaces the one without."""
+        """The losses of the first update, by name; ``NAME_masked`` replaces the loss ``NAME``."""
         losses = self.below("loss/")
         masked = [name for name in losses if name.endswith("_masked")]
         for name in masked:
@@ -69,7 +69,7 @@ class Fixture:
         return self.below(f"noise/step_{step}/")
 
     def total(self, step: int) -> float:
-        """Return the total loss at the start of update 1, 2 or 3; the masked one if it was recorded."""
+        """Return the total loss at the start of update 1, 2 or 3, with masking if the masked loss was recorded."""
         unmasked = float(self["loss/total"]) - float(self.losses["total"])
         return float(self[f"loss_total/step_{step}"]) - unmasked
 

@@ -28,7 +28,7 @@ def fixture(request):
 
 
 def check(fixture, ours, of=""):
-    """Compare, and fail with all quantities that are wrong, among those with a word in their name."""
+    """Compare with a fixture; fail with all wrong quantities whose name contains a word."""
     rows = compare(fixture, ours, TOLERANCES.get(fixture.id))
     assert not [row for row in rows if of in row.quantity and not row.holds]
 

@@ -1,4 +1,4 @@
-"""Each planted mistake is reported as what it is; a checker that notices nothing would pass everything."""
+"""Each planted mistake is reported by the quantity or hook that it affects."""
 
 import copy
 from dataclasses import replace
@@ -19,7 +19,7 @@ from tests.parity.reference import OWN_FIXTURES, Agent, OurAgents
 
 
 def setting(name, factor):
-    """Plant a mistake that multiplies a recorded setting."""
+    """Plant a mistake: a recorded setting multiplied by a factor."""
 
     def plant(patch):
         create = OurAgents.create

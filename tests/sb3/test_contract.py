@@ -148,7 +148,7 @@ def test_action_noise_moves_actions_one_per_environment(noise):
     ],
 )
 def test_several_seeds_share_no_environment_statistics_or_noise(env, noise, named):
-    """In each case, a seed would be trained differently in several seeds than alone."""
+    """In each case, a seed would be trained differently together with other seeds than alone."""
     model = tiny_model(env=env(), action_noise=noise, seeds=[0, 1])
     with refuses(named):
         model.learn(4)
@@ -318,7 +318,7 @@ def test_sb3s_callbacks_run_in_both_phases(tmp_path):
     assert agents.QAM.load(tmp_path / "best_model", device="cpu").num_timesteps == 10
 
 
-# -- what is not supported --------------------------------------------------------------------------------------------
+# -- unsupported features ---------------------------------------------------------------------------------------------
 
 
 def test_a_buffer_of_ones_own_draws_rows():
@@ -364,7 +364,7 @@ def test_an_environment_that_returns_its_own_array_is_warned_of():
         tiny_model(env=OwnArrayEnv(), learning_starts=100).learn(12)
 
 
-# -- one seed, and data alone -----------------------------------------------------------------------------------------
+# -- single seeds, and training on data alone -------------------------------------------------------------------------
 
 
 def test_predicted_values_are_those_of_the_critics():

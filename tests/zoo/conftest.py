@@ -29,7 +29,7 @@ def _server_of_processes():
     multiprocessing.set_forkserver_preload(IMPORTED)
     with contextlib.chdir(ROOT):  # the folder from which the server imports
         multiprocessing.forkserver.ensure_running()
-    with pytest.MonkeyPatch.context() as patch:  # the server does not import other modules
+    with pytest.MonkeyPatch.context() as patch:  # ignore later requests to import other modules
         patch.setattr(multiprocessing.forkserver, "set_forkserver_preload", lambda modules: None)
         yield
 
@@ -40,7 +40,7 @@ def pytest_itemcollected(item):
 
 
 def pretend_cores(monkeypatch, cores):
-    """Let this process seem to have some number of processor cores."""
+    """Make this process appear to have a given number of processor cores."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
 
 

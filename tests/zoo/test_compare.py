@@ -47,7 +47,7 @@ def compared(tmp_path, call):
 
 
 def write_return_runs(folder, algo, **first):
-    """Write six online runs without success per environment; each seed's final return is 10 above the last seed's."""
+    """Write six online runs without success per environment; returns increase by 10 per seed."""
     for env, start in first.items():
         for seed in range(6):
             last = start + 10 * seed
@@ -245,7 +245,7 @@ def test_learning_curves_are_over_the_same_tasks_in_both_phases(tmp_path, monkey
     (comparison,) = compare_kinds(inputs, reps=50)
     offline, online = comparison.phases.values()
     assert len(offline.tasks) == 2
-    assert len(online.tasks) == 5  # the small benchmark has no online runs
+    assert len(online.tasks) == 5  # the set `small` has no online runs
     assert comparison.curves_label == "2 tasks of small"
     last = inputs.evaluations.query("method == 'FQL' and step == 1_500_000")
     curve = online.curves.query("method == 'FQL' and where == 'all'")

@@ -64,7 +64,7 @@ def test_dicts_are_trained_on_online_evaluated_and_watched(tmp_path, call):
     assert call(evaluate, tmp_path / "qam" / f"{FOLDER}_1")[0]["return"] == trained["return"]
 
 
-# -- refused before any work ------------------------------------------------------------------------------------------
+# -- arguments rejected before work starts ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

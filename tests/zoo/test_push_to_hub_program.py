@@ -106,7 +106,7 @@ def test_no_file_holds_a_path_of_the_machine(tmp_path, monkeypatch):
         uploaded(agent_of_run(run, "cpu"), tmp_path / "others")
 
 
-# -- what is refused --------------------------------------------------------------------------------------------------
+# -- rejected uploads -------------------------------------------------------------------------------------------------
 
 
 def test_uploading_without_a_token_is_refused_before_playing(logs, hub, call):

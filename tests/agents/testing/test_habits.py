@@ -1,4 +1,4 @@
-"""Bad habits of hooks: which are found, and which sound code is not reported."""
+"""Bad habits of hooks are reported, and correct code is not."""
 
 from dataclasses import replace
 from functools import cached_property

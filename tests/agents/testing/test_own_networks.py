@@ -65,11 +65,11 @@ def with_actor(actor, **networks):
     return type("Mine", (Imitation,), {"networks": lambda self: {"actor": actor, **networks}})
 
 
-# -- layers of one's own ----------------------------------------------------------------------------------------------
+# -- custom layers ----------------------------------------------------------------------------------------------------
 
 
 class Transposed(Actor):
-    """Holds its weights transposed, so that they are not contiguous."""
+    """Stores its weights transposed, so that they are not contiguous."""
 
     def __init__(self, *sizes):
         super().__init__(*sizes)

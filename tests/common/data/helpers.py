@@ -24,7 +24,7 @@ def loaded_buffer(dataset, **settings):
 
 
 def compacted(dataset):
-    """Return a regular dataset in OGBench's compact layout: final observations are further rows with `valids` 0."""
+    """Return a regular dataset in OGBench's compact layout: final observations are additional rows with `valids` 0."""
     ends = np.flatnonzero(dataset["terminals"])
     last = {"actions": 0.123, "rewards": 7.0, "masks": 0.0, "terminals": 1.0, "valids": 0.0}
     last["observations"] = dataset["next_observations"][ends]

@@ -20,7 +20,7 @@ SIDE, K, LENGTH = 16, 3, 8
 
 
 def play(seed):
-    """Return an episode's stacked observations, channels first, and actions, which contain episode and step."""
+    """Return an episode's stacked observations, channels first, and its actions, which encode episode and step."""
     env = FrameStack(PicturesEnv(SIDE, LENGTH), K)
     observations = [env.reset(seed=seed)[0]]
     actions = np.array([[seed, step] for step in range(LENGTH)], np.float32) / 100
@@ -149,7 +149,7 @@ def test_an_environment_that_does_not_stack_is_refused():
         agents.QAM("CnnPolicy", PicturesEnv(SIDE), **{**TINY, "frame_stack": 2})
 
 
-# -- the environment that stacks them ---------------------------------------------------------------------------------
+# -- the environment that stacks frames -------------------------------------------------------------------------------
 
 
 def played(env, steps):

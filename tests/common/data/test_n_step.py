@@ -1,4 +1,4 @@
-"""`n_steps` returns in a model; `tests/fuzz/test_sampling.py` compares their values with the definition."""
+"""n-step returns in a model (`n_steps`); `tests/fuzz/test_sampling.py` compares their values with the definition."""
 
 import agents
 from tests.common.toys import TINY, reloaded

@@ -1,4 +1,4 @@
-"""Datasets of several files: which file is used when, what a replacement changes, and what it does not change."""
+"""Datasets of several files: when each file is used, and the effects of a replacement."""
 
 import numpy as np
 import pytest

@@ -29,13 +29,13 @@ class Tape(TorchDispatchMode):
             addresses = {tensor.data_ptr() for tensor in inputs}
             output = func(*args, **kwargs)
             for old, new in zip(tree_leaves(result), tree_leaves(output), strict=True):
-                # views of inputs, and results in the inputs' memory, are up to date
+                # views of inputs, and in-place results, are up to date already
                 if isinstance(old, Tensor) and old.data_ptr() not in {*addresses, new.data_ptr()}:
                     old.copy_(new)
 
 
 class TapeRecorder:
-    """Replaces the capture of a CUDA graph, which runs nothing: the effects of captured operations are undone."""
+    """Replaces CUDA graph capture, which runs nothing, so the effects of recorded operations are undone."""
 
     model: FlowAlgorithm
 

@@ -1,7 +1,7 @@
 """Updates captured once and replayed, with a recorder of operations instead of a CUDA graph; and compiled updates.
 
-Like a graph, the recorder repeats the same operations on the same memory, whatever Python would do by now. Numbers,
-branches and tensors from outside the update are those of the capture.
+Like a graph, the recorder repeats the same operations on the same memory, whatever the Python code would do now.
+Numbers, branches, and the choice of tensors from outside the update are fixed by the capture.
 """
 
 import subprocess

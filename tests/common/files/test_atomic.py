@@ -55,7 +55,7 @@ def test_a_full_disk_is_told_of_whatever_a_library_makes_of_it(tmp_path):
 
 @pytest.fixture
 def refuse_sync(monkeypatch):
-    """Return a function that makes the storage refuse to sync folders, or files."""
+    """Return a function that makes syncing of folders, or of files, fail."""
 
     def refuse(is_kind):
         def fsync(handle):

@@ -1,4 +1,4 @@
-"""Values read from files equal the written ones, and a file cannot call anything that is not on the list."""
+"""Values read from files equal the written values, and a file can call only listed functions."""
 
 import io
 import json
@@ -66,7 +66,7 @@ class Trap:
 
 
 class Calls:
-    """An object that calls a class which files may name."""
+    """An object whose unpickling calls a class that files may name, but not call."""
 
     def __reduce__(self):
         return nn.Linear, (2, 3)

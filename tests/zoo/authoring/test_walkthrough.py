@@ -83,7 +83,7 @@ def run(words, folder, environment):
 
 
 def interrupt(words, folder, environment):
-    """Press Ctrl-C after a training's first evaluation."""
+    """Press Ctrl-C after the first evaluation of a run."""
     program = str(shutil.which(words[0], path=environment["PATH"]))
     with subprocess.Popen(
         [program, *words[1:]], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True

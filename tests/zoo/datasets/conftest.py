@@ -43,7 +43,7 @@ def write_shard(folder, number, episodes=3):
 
 
 class InProcess:
-    """A pool that simulates episodes at once in this process, because starting a process takes seconds."""
+    """A pool that simulates episodes immediately, in this process, because starting a process takes seconds."""
 
     def __init__(self, *options):
         pass
@@ -64,7 +64,7 @@ class InProcess:
 
 
 def generate_in_process(patch):
-    """Generate datasets in this process; `test_generate.py` compares them with those that processes generate."""
+    """Generate datasets in this process; `test_generate.py` compares them with those of several processes."""
     patch.setattr(generate, "ProcessPoolExecutor", InProcess)
 
 

@@ -182,7 +182,7 @@ def change_metadata(root, **changes):
     path.write_text(json.dumps(changed(json.loads(path.read_text()), changes)))
 
 
-# -- D4RL's data as Minari has them ------------------------------------------------------------------------------------
+# -- D4RL's data in Minari's format ------------------------------------------------------------------------------------
 
 
 def write_d4rl_task(root, name, env=None, **about):

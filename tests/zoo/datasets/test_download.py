@@ -1,4 +1,4 @@
-"""Downloads from a local server that fails in all ways we know."""
+"""Downloads from a local server that fails in every known way."""
 
 import dataclasses
 import hashlib

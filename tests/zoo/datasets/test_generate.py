@@ -123,7 +123,7 @@ def digest_of_content(path):
 @pytest.mark.parametrize(("name", "digest"), DIGESTS.items())
 @pytest.mark.parametrize("kernel", ["Nehalem", "Prescott", "Sandybridge"])
 def test_data_are_equal_on_every_processor(name, digest, kernel, tmp_path, monkeypatch):
-    """With other kernels, the kinematics of an arm differ in the last bit."""
+    """With other kernels of NumPy or OpenBLAS, an arm's kinematics would differ in the last bit."""
     monkeypatch.setenv("OPENBLAS_CORETYPE", kernel)
     monkeypatch.setenv("NPY_DISABLE_CPU_FEATURES", "X86_V3")
     files = generate_dataset(name, tmp_path, num_episodes=1, episode_steps=60, num_workers=1)

@@ -145,7 +145,7 @@ def test_a_stopped_conversion_keeps_what_is_done_and_goes_on(folder, monkeypatch
     assert sorted(path.name for path in (folder / ARRAYS).iterdir()) == shard_names(folder)
 
 
-# -- refusals ---------------------------------------------------------------------------------------------------------
+# -- rejected datasets ------------------------------------------------------------------------------------------------
 
 
 def test_a_broken_file_is_refused_by_its_name(folder):

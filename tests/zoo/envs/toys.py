@@ -100,7 +100,7 @@ class SpringEnv(Seeded):
 
 
 class OdometerEnv(Seeded):
-    """Returns the same array, which it updates, at every step; reports success only when it arrives."""
+    """Returns the same array, updated in place, at every step; reports success only when it is true."""
 
     observation_space = spaces.Box(-np.inf, np.inf, (1,), np.float64)
     action_space = SQUARE

@@ -293,7 +293,7 @@ def test_a_replica_that_plans_nan_is_out_and_others_play_on(anywhere):
         assert not getattr(actual, name)[1].any()
 
 
-# -- what episodes are scored by ---------------------------------------------------------------------------------------
+# -- scores of episodes ------------------------------------------------------------------------------------------------
 
 
 RETURNS = np.array([[1.0, 2.0, 3.0]])

@@ -163,7 +163,7 @@ def test_a_full_disk_refuses_a_lock_by_its_path(tmp_path, monkeypatch):
         Lock(tmp_path / "lock").take()
 
 
-# -- what is recorded of the software ---------------------------------------------------------------------------------
+# -- recorded versions ------------------------------------------------------------------------------------------------
 
 
 def commit_in(folder):
@@ -177,7 +177,7 @@ def commit_in(folder):
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """Let the zoo be installed elsewhere, outside a repository."""
+    """Make the zoo appear to be installed in another folder, outside a repository."""
     module = tmp_path / "repository" / "site-packages" / "zoo" / "runs" / "versions.py"
     module.parent.mkdir(parents=True)
     module.touch()

@@ -18,7 +18,7 @@ def maze_model(id="qam", **settings):
 
 
 def save_run(logs, model, seed=3, **settings):
-    """Write those files of a finished run that evaluation reads."""
+    """Write the files of a finished run that evaluation reads."""
     folder = RunFolder.create(logs, "qam", ENV, seed)
     config = {
         "format": 1,

@@ -96,7 +96,7 @@ def test_a_model_by_itself_needs_an_environment(tmp_path, model):
     assert_same_weights(agent, model)
 
 
-# -- what is imported -------------------------------------------------------------------------------------------------
+# -- imported modules -------------------------------------------------------------------------------------------------
 
 MODULE = "somebodys_module"
 CODE = """
@@ -179,7 +179,7 @@ def test_what_is_not_there_or_no_model_is_refused(tmp_path):
             agent_of_file(tmp_path / name, ENV)
 
 
-# -- played for a score ------------------------------------------------------------------------------------------------
+# -- evaluation --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ def write_method(folder, algo, ends, failed=(), **config):
 
 
 def write_survivors(folder):
-    """Write a method of which three of six runs failed at 10%, and a method that always ends at 70%."""
+    """Write a method three of whose six runs failed at 10%, and a method that always reaches 70%."""
     write_method(folder, "qam", [41, 41, 41, 5, 5, 5], failed=(3, 4, 5))
     write_method(folder, "fql", [35] * 6)
     return folder

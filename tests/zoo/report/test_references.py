@@ -35,7 +35,7 @@ def test_returns_with_reference_are_normalised_and_nothing_else(tables):
     kinds = {"Pendulum-v1": "normalised return", "HalfCheetah-v5": "return", ENV: "success"}
     assert by_environment["kind"].first().to_dict() == kinds
     assert normalised.runs.set_index("environment")["kind"].to_dict() == kinds
-    # the return remains as measured
+    # the column of returns is not normalised
     assert by_environment["return"].first()["Pendulum-v1"] == pytest.approx(-1500.0)
 
 

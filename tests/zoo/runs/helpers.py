@@ -32,7 +32,7 @@ def write_run(
     hours=2.0,
     **config,
 ):
-    """Write a run with the given numbers of successes, or without success the given mean returns, at its evaluations.
+    """Write a run whose evaluations have the given numbers of successes or, without success, the given mean returns.
 
     :param interval: steps between two evaluations.
     :param config: further entries of ``config.yml``.

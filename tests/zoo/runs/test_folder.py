@@ -1,4 +1,4 @@
-"""Run folders: which process holds one, how a run ends, which `running` run is dead, and the stored evaluations."""
+"""Run folders: which process has the lock, how a run ends, which `running` run is dead, and the stored evaluations."""
 
 import datetime
 import subprocess
@@ -78,7 +78,7 @@ def test_a_run_is_running_while_its_process_holds_the_lock(tmp_path):
 def test_a_run_of_another_host_is_dead_when_long_silent(tmp_path):
     folder = new_run(tmp_path)
     folder.lock.release()
-    # its lock proves nothing on this host, so only the age of its status does
+    # its lock cannot be tested on this host, so only the age of its status counts
     change_status(folder.path, host="elsewhere")
     assert state(folder) == "running"
     old = datetime.datetime.now(datetime.UTC) - STALE_AFTER - datetime.timedelta(minutes=1)

@@ -38,7 +38,7 @@ def test_a_run_that_is_not_done_is_listed_and_not_counted(tmp_path, state):
     tables = read_runs([tmp_path])
     assert reasons(tmp_path)["run"].startswith(f"{state}: at offline step 3,000 of 3,000")
     assert tables.counted().empty
-    assert len(tables.evaluations) == 3  # evaluations of unfinished runs are kept, to be watched
+    assert len(tables.evaluations) == 3  # evaluations of unfinished runs are kept for `zoo monitor`
     (run / "evaluations.npz").unlink()  # as before the first evaluation
     assert reasons(tmp_path)["run"].startswith(state)
 
@@ -280,7 +280,7 @@ def test_a_failed_run_is_replaced_by_a_finished_one(tmp_path):
     assert runs["replaced_by"].fillna("").tolist() == [str(second), "", str(second)]
 
 
-# -- how long training has taken --------------------------------------------------------------------------------------
+# -- training time ----------------------------------------------------------------------------------------------------
 
 
 HEADER = "time/total_timesteps,time/total_seconds,time/updates_per_s,time/fps\n"

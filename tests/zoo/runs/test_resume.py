@@ -150,10 +150,7 @@ def test_other_code_of_an_algorithm_of_ones_own_is_told(tmp_path, capsys):
         assert (warning in capsys.readouterr().err) == (code == "2")
 
 
-# -- what is said -----------------------------------------------------------------------------------------------------
-
-
-# -- the result of a run that is done ---------------------------------------------------------------------------------
+# -- the result of a finished run -------------------------------------------------------------------------------------
 
 
 def test_a_result_that_cannot_be_read_is_unknown(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""A suite on a real Slurm cluster of two nodes on this machine: nodes that die, signals, and a killed driver."""
+"""A suite on a real Slurm cluster of two nodes on this machine: nodes that die, signals, and a killed launcher."""
 
 import os
 import signal

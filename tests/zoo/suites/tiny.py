@@ -127,7 +127,7 @@ class Project:
         return holders[0]
 
     def wait_for_another_life(self, first):
-        """Wait until another process than the first trains a run."""
+        """Wait until a process other than the first trains a run."""
 
         def is_alive():
             holders = {holder["run"]: holder for holder in self.training()}

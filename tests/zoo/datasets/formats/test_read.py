@@ -86,7 +86,7 @@ def rows_of(root, changes=(), drop=()):
     return root / "a.parquet"
 
 
-# -- what is read -----------------------------------------------------------------------------------------------------
+# -- content ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["npz", "folder", "minari"])
@@ -213,7 +213,7 @@ def test_every_format_of_minari_gives_the_same(tmp_path, data_format):
     assert "its metadata list 2 episodes, got 1" in refusal(source)
 
 
-# -- what is never done -----------------------------------------------------------------------------------------------
+# -- untrusted files: nothing is imported, and links are not followed -------------------------------------------------
 
 
 def test_nothing_of_minaris_set_is_made_or_imported(tmp_path, monkeypatch):
@@ -254,7 +254,7 @@ def test_a_virtual_array_of_another_hdf5_file_is_not_read(tmp_path):
     assert "`observations` is a link or a virtual array" in refusal(tmp_path / "a.hdf5")
 
 
-# -- what is refused --------------------------------------------------------------------------------------------------
+# -- rejected datasets ------------------------------------------------------------------------------------------------
 
 
 def minari_of(root, **metadata):
@@ -353,7 +353,7 @@ def test_no_dataset_is_refused(tmp_path, name):
     assert refusal(tmp_path / name)
 
 
-# -- what is warned of ------------------------------------------------------------------------------------------------
+# -- warnings ---------------------------------------------------------------------------------------------------------
 
 
 def three_of_d4rl(root, **changes):

@@ -70,7 +70,7 @@ def test_a_file_of_an_earlier_simulator_is_warned_about(tmp_path):
         read(path)
 
 
-# -- what is refused --------------------------------------------------------------------------------------------------
+# -- rejected files ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_broken_file_is_refused_with_what_to_do(tmp_path, name, value, message
     assert message in samples.refusal(path)
 
 
-# -- where files are --------------------------------------------------------------------------------------------------
+# -- paths of files ---------------------------------------------------------------------------------------------------
 
 
 def test_a_file_is_where_q_chunking_looks_for_it(tmp_path, monkeypatch):
