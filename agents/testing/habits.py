@@ -146,12 +146,15 @@ def find_misled_gradients(trial: Trial) -> Findings:
         declared = trial.policy.method.trains.get(name)
         if trained != declared and (declared is not None or len(trained) > 1):
             shown = " and ".join(f"`{network}`" for network in sorted(trained)) or "no network"
-            yield (
-                "gradients",
-                f"`losses`: loss `{name}` trains {shown}; use `nets.frozen` for networks that this "
-                "loss must not train, e.g. `nets.frozen.critic(...)`, or name all trained "
-                "networks in `trains` if this is intended",
+            advice = (
+                "use `nets.frozen` for networks that this loss must not train, e.g. `nets.frozen.critic(...)`, or name "
+                "all trained networks in `trains` if this is intended"
             )
+            if not trained:
+                advice = (
+                    f"`trains` names {', '.join(sorted(declared or ()))}; is the loss detached?"
+                )
+            yield "gradients", f"`losses`: loss `{name}` trains {shown}; {advice}"
 
 
 # -- one update -------------------------------------------------------------------------------------------------------

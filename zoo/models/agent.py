@@ -519,8 +519,7 @@ def find_run(logs: Path, algo: str, env: str) -> Path:
     if not folders:
         find_algorithm(algo)  # for an unknown algorithm, raises a more helpful error
         raise UsageError(
-            f"expected a run of {algo} on {env} in {logs}, found none; train one, pass -f or --trained, or pass the "
-            "folder of a run as MODEL"
+            f"found no run of {algo} on {env} in {logs}; train one, name another folder with -f, or pass a MODEL"
         )
     return folders[max(folders)]
 

@@ -90,9 +90,7 @@ def check_agent(args: argparse.Namespace) -> None:
     """Raise UsageError if no agent is named, or a flag that selects a run's model is used without a run."""
     is_file = args.model is not None or args.from_hub is not None
     if not is_file and not (args.algo and args.env):
-        raise UsageError(
-            "expected a MODEL, or --algo and --env of a run or of a trained agent (--trained)"
-        )
+        raise UsageError("expected a MODEL, or --algo and --env")
     # without MODEL the flags name a run, unless they name an agent from the package or the hub
     is_run = args.model.is_dir() if args.model is not None else not (args.from_hub or args.trained)
     # compare with None, because 0 is a valid step

@@ -47,6 +47,20 @@ def test_a_loss_may_train_several_networks_if_that_is_declared():
     assert findings(FQL, climb, trains={"q": frozenset({"critic", "one_step"})}) == []
 
 
+def test_a_declared_network_that_gets_no_gradient_is_found():
+    def detached(losses, batch, nets):
+        return {
+            **losses,
+            "q": -nets.critic(batch.observations, batch.actions).detach().mean((1, 2)),
+        }
+
+    texts = [text for _, text in findings(FQL, detached, trains={"q": frozenset({"critic"})})]
+    assert (
+        "`losses`: loss `q` trains no network; `trains` names critic; is the loss detached?"
+        in texts
+    )
+
+
 def test_a_loss_that_is_meant_to_count_all_rows_is_not_found():
     def losses(self, batch, *arguments):
         return BC.losses(self, replace(batch, valid=torch.ones_like(batch.valid)), *arguments)
