@@ -173,7 +173,7 @@ class Method(CommonSettings):
     trains_behaviour: ClassVar[bool] = False
     """Whether the behaviour flow is the policy itself; a frozen custom flow then cannot replace it."""
     samples_next_action: ClassVar[bool] = True
-    """Whether an update samples next actions; :meth:`update_noise` then adds the noise for them."""
+    """Whether an update samples next actions, for which :meth:`update_noise` then adds noise."""
     hooks_checked = False
     """Whether the hooks have been validated, which happens once, before training."""
 

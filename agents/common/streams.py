@@ -44,7 +44,7 @@ class Purpose(IntEnum):
         13  # actions: the replica's seed, episode; held-out losses and fitted Q evaluation
     )
     TRIALS = 17  # sampler of a tuning study, shared by all seeds: number of the process
-    CHECKS = 21  # dummy data of checks: number of the check
+    CHECKS = 21  # dummy data of checks: number of the check, or episode
     PREDICTION = 22  # noise of `predict`
     FIXED_CANDIDATES = 23  # candidates in deterministic mode, the same for all seeds
 

@@ -1,9 +1,9 @@
 """Checkpoints of a training run, written atomically; the last two are kept.
 
 A checkpoint contains a saved model and what the model's file omits: the online part of the replay buffer, all random
-states, and the losses of the last update. Environments are not included; they start new episodes. Offline training
-therefore continues bit for bit, and online training keeps every transition, counter and statistic. Reading a checkpoint
-executes no code from it. A manifest holds the checksum of every file, so damage is found before anything is restored.
+states, and the losses of the last update. Offline training therefore continues bit for bit. Environments are not saved:
+online training keeps every transition, counter and statistic, but starts new episodes. Reading a checkpoint executes no
+code from it. A manifest contains the checksum of every file, so damage is found before anything is restored.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def save_checkpoint(model: StoredModel, folder: Path, **values: Any) -> Path:
             "buffer": model.replay_buffer.online_state(),
             "more": safe.to_json(values),
         }
-        # an open file, because PyTorch does not report a full disk for a path
+        # an open file, because PyTorch does not report a full disk if it is given a path
         with (temporary / STATE).open("wb") as file:
             torch.save(state, file)
         write_manifest(temporary, format=FORMAT)
@@ -88,7 +88,7 @@ def save_checkpoint(model: StoredModel, folder: Path, **values: Any) -> Path:
 
 
 def set_aside(checkpoint: Path) -> Path:
-    """Rename a damaged checkpoint, so that it is no longer found and does not count as one of the newest.
+    """Rename a damaged checkpoint, so that it is neither found nor counted among the newest.
 
     :param checkpoint: folder of the checkpoint.
     :return: its new path.
@@ -152,7 +152,7 @@ def _restore_model(model: StoredModel, path: Path) -> None:
     # `behaviour` contains code, which the model already has
     attributes = saved.attributes({"behaviour"})
     check_for_correct_spaces(
-        model,  # type: ignore[arg-type]  # a model has spaces, as environments do
+        model,  # type: ignore[arg-type]  # a model has spaces, like an environment
         attributes["observation_space"],
         attributes["action_space"],
     )
@@ -173,7 +173,7 @@ def _restore_model(model: StoredModel, path: Path) -> None:
 def write_model(model: StoredModel, path: Path) -> None:
     """Save a model to a path in an existing folder; SB3 would create the folder again if it had been deleted.
 
-    :param model: model of this library or of one of SB3's algorithms.
+    :param model: model of this library or of SB3.
     :param path: the file.
     """
     with path.open("wb") as file:

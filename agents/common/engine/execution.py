@@ -26,15 +26,15 @@ from agents.common.method import Info, Method, Noise
 from agents.common.nets.networks import Networks
 from agents.common.processor import STOP_SIGNALS
 
-# libraries and the optimiser allocate memory in their first steps, which is not possible during a capture
+# libraries and the optimiser allocate memory in their first steps, which cannot be done during a capture
 WARMUP_STEPS = 3
 MAX_GRAPHS = 4  # each captured update keeps the memory of all its tensors
 COMPILED_UPDATES = {"cpu": 5_000, "cuda": 50_000}
-"""Device -> number of planned updates from which losses are compiled.
+"""Device -> smallest number of planned updates for which losses are compiled.
 
 On a CPU, compiling pays off after 500 to 2,800 updates of QAM and 8,300 of FQL; on CUDA it saves less.
 """
-# number of multiplications in a matrix product for which one more thread saves more time than its synchronisation costs
+# number of multiplications per thread for which a thread saves more time than its synchronisation costs
 WORK_PER_THREAD = 1 << 25
 DEFAULT_THREADS = torch.get_num_threads()
 OWN_THREADS = {DEFAULT_THREADS}
@@ -72,7 +72,8 @@ def choose_mode(method: Method, device: torch.device, planned: int) -> Mode:
 
     :param method: the algorithm, with the setting `compile`.
     :param device: device of the networks.
-    :param planned: number of updates of the model at the end of the training phase, which is the same in a resumed run.
+    :param planned: number of updates that the model will have made at the end of the training phase; a resumed run
+        passes the same number.
     :return: the mode.
     """
     cuda = device.type == "cuda"
@@ -118,8 +119,8 @@ def compiling() -> Iterator[None]:
     """Inside the block, mask signals that stop a run, and compile each graph to one C++ file.
 
     The compiler's processes inherit the signal mask. Slurm and terminals send signals to the whole process group, and
-    an unmasked signal would end the compiler. The update would then run uncompiled, and its results would differ
-    from the resumed run's in the last digits.
+    an unmasked signal would end the compiler. The update would then run uncompiled, so after resuming, the run would
+    differ in the last digits from a run that was not stopped.
     """
     callers_mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
@@ -141,8 +142,7 @@ def compiled(losses: Evaluate) -> Evaluate:
 
     @functools.cache  # compiled at the first evaluation: importing the compiler takes seconds
     def program() -> Evaluate:
-        # the compiler counts its compilations of these losses for all models of the process, and
-        # gives up at eight
+        # the compiler counts the compilations of these losses over all models of the process, and gives up at eight
         without_limit = torch._dynamo.config.patch(
             recompile_limit=NO_LIMIT, accumulated_recompile_limit=NO_LIMIT
         )
@@ -179,7 +179,7 @@ def capture(
     :param generators: CUDA generators that the step uses.
     :raises RuntimeError: if the step cannot be captured; ``__cause__`` is the step's error. Stream, allocator and
         generators are then restored, so that the step can run uncaptured.
-    :return: function that runs the step, and the tensors that it then fills.
+    :return: function that runs the captured step, and the tensors that it fills.
     """
     with torch.cuda.device(device), _without_collection():
         stream = torch.cuda.current_stream(device)
@@ -276,7 +276,7 @@ class GraphCache:
         trainer = self.trainer
         source = trainer.batch_source()
         batch = trainer.draw_batch(batch_size) if source is None else None
-        # the key contains the plan and the generator themselves, since their ids may be reused
+        # the key contains the plan and the generator, not their ids, which may be reused
         key = (batch_size, source, trainer.plan, trainer.generator)
         captured = self._find(key, batch)
         static = captured.batch

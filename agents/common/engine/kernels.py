@@ -1,8 +1,8 @@
 """One C++ file for all kernels of a compiled graph.
 
 PyTorch's compiler writes one file per kernel. For each file, g++ spends most of its time on headers and linking, so 60
-kernels compile in a sixth of the time if they are in a single file. The functions, and therefore the numbers, are
-the same.
+kernels compile in a sixth of the time if they are in a single file. The functions, and therefore the results, are the
+same.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def compiler_options() -> dict[str, Any]:
     if joined_compile() is None:
         return {}
     return {
-        # the file reads the headers once; precompiling them takes longer
+        # a single file reads the headers only once; precompiling them takes longer
         "cpp_cache_precompile_headers": False,
         # instruction sets are read from the processor's flags, not tested by compiling a program for each
         "cpp.vec_isa_ok": True,

@@ -32,7 +32,7 @@ def compiler_options() -> dict[str, Any]:
 
 @functools.cache  # PyTorch refuses to define an operator twice
 def options_of_pass() -> dict[str, Any]:
-    """Return the options for oneDNN, whatever the processor; empty if the compiler does not accept custom passes."""
+    """Return the options for oneDNN on any processor; empty if the compiler does not accept custom passes."""
     try:
         # importing the compiler takes seconds, and only training needs it
         from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
@@ -76,7 +76,7 @@ def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def shape_of_product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return an empty tensor of the shape that :func:`product` returns."""
+    """Return an uninitialised tensor of the shape that :func:`product` returns."""
     return a.new_empty(*a.shape[:-1], b.shape[-1])
 
 

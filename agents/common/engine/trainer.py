@@ -31,7 +31,7 @@ from agents.common.streams import Purpose, torch_generator
 from agents.common.validation import unknown_name_message
 
 CLONING_NOISE = {"bc_x0": normal(), "bc_t": uniform()}
-"""Noise of an update in pretraining, without that of random crops."""
+"""Noise of a pretraining update, without the noise for random crops."""
 CROP_NOISE = {"crop": uniform(""), "crop_y": uniform(), "crop_x": uniform()}
 """Additional noise of an update with random crops: whether images are shifted, and the offsets."""
 
@@ -109,12 +109,12 @@ class Trainer:
         self.seed(seeds)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the attributes to pickle; the next update prepares the remaining ones again."""
+        """Return the attributes to pickle; the next update derives the omitted ones again."""
         derived = ("specs", "plans", "plan", "evaluate", "graphs", "is_prepared")
         return {name: value for name, value in vars(self).items() if name not in derived}
 
     def seed(self, seeds: Sequence[int]) -> None:
-        """Restart the random numbers of batches and noise."""
+        """Restart the random streams of batches and noise."""
         self.generator = torch_generator(Purpose.UPDATES, seeds, device=self.device)
         self.host_generator = torch_generator(Purpose.HOST_BATCHES, seeds)
 
@@ -266,7 +266,8 @@ class Trainer:
     def apply_gradients(self, gradients: Sequence[Tensor | None], info: Info) -> None:
         """Clip gradients, update target networks with the weights from before the step, and take the step.
 
-        :param gradients: one per parameter; a parameter without one is skipped, weight decay included, as in PyTorch.
+        :param gradients: one per parameter; as in PyTorch, a parameter whose gradient is None is skipped, including its
+            weight decay.
         :param info: receives ``grad_norm``, each replica's norm before clipping, (S,).
         """
         plan = self.plan
@@ -279,8 +280,8 @@ class Trainer:
                 to_clip.append(torch.zeros_like(parameter))
                 continue
             storage = gradient.untyped_storage()._cdata
-            # copied, because a fused optimiser ignores strides, or because clipping writes in place
-            # and autograd may return one tensor for two parameters
+            # copied, because a fused optimiser ignores strides, or because clipping works in place and autograd may
+            # return one tensor for two parameters
             if gradient.stride() != parameter.stride() or storage in storages:
                 gradient = torch.empty_like(parameter).copy_(gradient)
             storages.add(storage)
@@ -307,7 +308,7 @@ class Trainer:
         self.has_extractors = bool(self.policy.nets.with_extractor())
         limit_threads(self.policy.nets, self.method.batch_size)
         for group in self.optimizer.param_groups:
-            # the rate of a saved optimiser may be a tensor on another device
+            # the learning rate of a saved optimiser may be a tensor on another device
             group["lr"] = float(group["lr"])
             if not group.get("fused"):
                 continue
@@ -447,7 +448,7 @@ def clip_gradients(gradients: list[Tensor], groups: ClipGroups, replicas: int) -
     norms = []
     for bound, indices in groups:
         group = [gradients[index] for index in indices]
-        # one kernel scales many tensors, but by a single factor, so each replica needs a call
+        # one kernel scales many tensors, but by a single factor, so each replica needs a separate call
         by_replica = [tuple(group)]
         if replicas > 1:
             by_replica = list(zip(*map(torch.unbind, group), strict=True))

@@ -126,7 +126,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a new folder, renamed to ``path`` on success and removed on failure.
 
     Writers must not create parent folders, so that they fail if the new folder has been removed. An existing non-empty
-    folder is never replaced, so that only one of two processes obtains a name.
+    folder is never replaced, so if two processes write to the same path, only one succeeds.
 
     :param path: path of the folder.
     :yields: folder to fill.

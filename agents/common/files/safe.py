@@ -82,7 +82,8 @@ def to_json_by_name(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str
     """Convert named values to JSON form, in the order of their names; :func:`from_json` is the inverse.
 
     :param values: anything, by name.
-    :return: the converted values by name, for `json.dumps`; for each other name, why its value cannot be converted.
+    :return: the converted values by name, for `json.dumps`; for the remaining names, the reason why the value cannot be
+        converted.
     """
     converted = {}
     problems = {}

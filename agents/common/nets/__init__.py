@@ -1,1 +1,1 @@
-"""Networks with stacked parameters, and how they are evaluated."""
+"""Networks with stacked parameters, and their evaluation."""

@@ -25,9 +25,9 @@ LAYER_NORM_EPS = 1e-6  # Flax's default; with PyTorch's default, 1e-5, outputs d
 GELU_SLOPE, GELU_CUBIC = 2 * math.sqrt(2 / math.pi), 0.044715
 SLOPE = torch.tensor(GELU_SLOPE, dtype=torch.float32, device="cpu")
 LARGE = 1 << 12
-"""Number of elements from which four cheap kernels take less time than one GELU kernel."""
+"""Smallest number of elements for which four cheap kernels take less time than one GELU kernel."""
 FUSES_BIAS = {"cuda"}
-"""Devices on which a single network adds its bias in the matrix product's kernel, which saves a launch."""
+"""Devices on which the kernel of a matrix product adds the bias, which saves a launch; only for a single network."""
 
 
 # -- layers -----------------------------------------------------------------------------------------------------------
@@ -62,7 +62,7 @@ class Layer(NamedTuple):
         bias = self.norm_bias.to(x.dtype)
         width = x.shape[-1:]
         if bias.numel() == width.numel():
-            # one network: scale and shift are part of PyTorch's kernel
+            # one network: PyTorch's kernel applies scale and bias too
             return F.layer_norm(x, width, scale.flatten(), bias.flatten(), LAYER_NORM_EPS)
         over_rows = [1] * (x.ndim - scale.ndim) + [-1]  # so that (*stack, out) broadcasts
         normalised = F.layer_norm(x, width, eps=LAYER_NORM_EPS)
@@ -123,14 +123,14 @@ def linear(
         return product
     offset = bias.unsqueeze(-2)
     # `matmul` returns a view. Adding to this view in place would need copies in the backward pass, and PyTorch 2.11
-    # compiles these copies to wrong numbers.
+    # compiles these copies incorrectly.
     return product.add_(offset) if is_batch else product + offset
 
 
 def evaluate(layers: Sequence[Layer], x: Tensor) -> Tensor:
     """Evaluate layers one after the other.
 
-    :param layers: layers from the input to the output; without any, x is returned.
+    :param layers: layers from the input to the output; if there are none, x is returned.
     :param x: ``(*stack, ..., in)``.
     :return: ``(*stack, ..., out)``.
     """
@@ -168,7 +168,7 @@ def matmul_precision(precision: str, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Compute in float32 and with gradients inside the block, or function, regardless of PyTorch's modes outside.
+    """Compute in float32 and with gradients inside the block or decorated function, whatever PyTorch's modes outside.
 
     These modes include ``no_grad``, ``inference_mode``, ``autocast`` and the default dtype.
     """
@@ -176,8 +176,7 @@ def undisturbed() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
     try:
         on_cpu, on_cuda = (torch.autocast(kind, enabled=False) for kind in ("cpu", "cuda"))
-        # inference mode is left only if it is on, since leaving it also changes autograd's use of
-        # threads
+        # inference mode is left only if it is on, since leaving it also changes autograd's use of threads
         is_inference = torch.is_inference_mode_enabled()
         recording = torch.inference_mode(False) if is_inference else torch.enable_grad()
         with recording, on_cpu, on_cuda:
@@ -187,7 +186,7 @@ def undisturbed() -> Iterator[None]:
 
 
 class StackedMLP(nn.Module):
-    """Independent MLPs with stacked parameters: dense, GELU (tanh form), then LayerNorm if it is enabled.
+    """Independent MLPs with stacked parameters; a hidden layer is dense, then GELU (tanh form), then LayerNorm if set.
 
     :param stack: leading axes of the parameters, (S,) or (S, E).
     :param layer_sizes: sizes from the input to the output.
@@ -245,8 +244,7 @@ class StackedMLP(nn.Module):
         columns: list[Iterable[Any]] = []
         for name in ("weights", "biases", "norm_scales", "norm_biases"):
             kind: Any = self._modules[name]
-            # read from `_modules`: looking up attributes and items would take two thirds of the
-            # time of this method
+            # read from `_modules`: looking up attributes and items would take two thirds of this method's time
             parameters = kind._parameters.values()
             if frozen:
                 parameters = [parameter.detach() for parameter in parameters]
@@ -282,7 +280,7 @@ class ConditionedVelocity:
     """A velocity field at fixed observations: (x, t) -> velocity; x and velocity are (S, B, D) or (S, K, B, D).
 
     :param layers: the field's layers; the first contains only the weight of x.
-    :param shared: the first layer's product with the observations, plus its bias.
+    :param shared: the product of the observations with their weight in the first layer, plus the bias.
     :param time_weight: the first layer's weight of t; empty for a one-step map.
     """
 
@@ -314,7 +312,7 @@ class ConditionedVelocity:
 def vjp_at_points(velocity: Velocity, x: Tensor, t: Tensor) -> Callable[[int, Tensor], Tensor]:
     """Return the vector-Jacobian products in x of a velocity field at K points of every row.
 
-    A chain of these products along the points, e.g. a lean adjoint, needs a single forward pass. Parameters are
+    A chain of these products along the points, e.g. for lean adjoints, needs a single forward pass. Parameters are
     constants here.
 
     :param velocity: the field.

@@ -21,9 +21,10 @@ REFUSED_MODULES = (nn.modules.lazy.LazyModuleMixin, nn.RNNBase, torch.jit.Script
 
 
 class VmappedModule(Network):
-    """S ordinary modules without an axis of replicas: each receives the rows of its replica, (B, ...).
+    """S ordinary modules without a replica axis: each receives the rows of its replica, (B, ...).
 
-    Only ``module`` is kept. It contains the parameters and buffers of all S modules, stacked on a leading axis.
+    Only one module object is kept, ``module``. It contains the parameters and buffers of all S modules, stacked on a
+    leading axis.
 
     :param make: makes the module of one replica.
     :param replicas: S.
@@ -31,9 +32,8 @@ class VmappedModule(Network):
 
     def __init__(self, make: Callable[[], nn.Module], replicas: int) -> None:
         super().__init__()
-        # Under `vmap`, the fast path of attention layers cannot tell that a gradient is recorded.
-        # The path is switched off for the whole process, because `torch.compile` cannot trace the
-        # switch.
+        # Under `vmap`, the fast path of attention layers cannot tell that a gradient is recorded. The path is switched
+        # off for the whole process, because `torch.compile` cannot trace the switch.
         torch.backends.mha.set_fastpath_enabled(False)
         self._make = make
         self.replicas = replicas
@@ -43,7 +43,7 @@ class VmappedModule(Network):
             for name, value in [*part.named_buffers(recurse=False), *vars(part).items()]:
                 if id(value) in buffers:
                     vars(part).pop(name, None)  # `register_buffer` rejects used names
-                    part.register_buffer(name, value)  # saved, since its values may be random
+                    part.register_buffer(name, value)  # persistent, since its values may be random
         for tensor in (*self.module.parameters(), *self.module.buffers()):
             tensor.data = tensor.data.new_zeros(replicas, *tensor.shape)
 
@@ -106,7 +106,7 @@ class VmappedModule(Network):
                 if tensors_after[name] is not value:
                     raise TypeError(
                         f"a module must be a function of its inputs, got one that assigns `{name}`, which would be "
-                        "forgotten; change it in the hook `after_update`"
+                        "lost; change it in the hook `after_update`"
                     )
             return outputs
 

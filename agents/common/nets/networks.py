@@ -45,13 +45,13 @@ class Sizes:
     ensemble: int  # E
     flow_steps: int  # K
     actor_arch: list[int]  # hidden layers of policies and velocity fields
-    critic_arch: list[int]  # hidden layers of critics and values
-    actor_layer_norm: bool  # whether networks of actor_arch, except TanhGaussian, have LayerNorm
-    critic_layer_norm: bool  # whether critics and values have LayerNorm
+    critic_arch: list[int]  # hidden layers of critics and state values
+    actor_layer_norm: bool  # whether actor_arch's networks, except TanhGaussian, use LayerNorm
+    critic_layer_norm: bool  # whether critics and state values use LayerNorm
 
 
 class Network(nn.Module):
-    """A network of an algorithm: all parameters and buffers have the leading axis S of the replicas."""
+    """A network of an algorithm: all parameters and buffers have a leading replica axis S."""
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
         """Sample one replica's weights from a CPU generator, part by part."""
@@ -61,10 +61,10 @@ class Network(nn.Module):
 
 
 class ReplicatedExtractor(nn.Module):
-    """A features extractor whose parameters and buffers all have the leading axis S of the replicas.
+    """A features extractor whose parameters and buffers all have a leading replica axis S.
 
-    Its constructor has an argument ``replicas``, S. Its input is the rows of all replicas, one replica after the other,
-    (S * B, ...).
+    Its constructor has an argument ``replicas``, S. Its input contains the rows of all replicas, one replica after the
+    other, (S * B, ...).
     """
 
     @abstractmethod
@@ -94,10 +94,10 @@ def is_stateful(layer: nn.Module) -> bool:
 
 
 class ObservingNetwork(Network):
-    """A network whose first input is observations, optionally through a separate features extractor.
+    """A network whose first input is observations or, with a features extractor of its own, their features.
 
-    An SB3 extractor maps rows ``(B, *observation shape)`` to features (B, F). If it has parameters, these have no axis
-    S, and S must be 1, unless it is a :class:`~agents.common.nets.networks.ReplicatedExtractor`.
+    An SB3 extractor maps rows ``(B, *observation shape)`` to features (B, F). An extractor with parameters needs S = 1,
+    since its parameters have no axis S, unless it is a :class:`~agents.common.nets.networks.ReplicatedExtractor`.
     """
 
     def __init__(self) -> None:
@@ -108,10 +108,10 @@ class ObservingNetwork(Network):
         self.cached_features: list[tuple[Tensor, Tensor]] | None = None
         """Pairs of observations and their features; None outside :meth:`Networks.caching_features`."""
         self.repeats: list[tuple[Tensor, Tensor, int]] = []
-        """Triples of repeated observations, the original ones, and the number of repeats."""
+        """Triples of repeated observations, the original observations, and the number of repeats."""
 
     def features(self, observations: Tensor, frozen: bool) -> Tensor:
-        """Return the input of the first layer, (S, B, F): features or, without an extractor, observations."""
+        """Return the features of observations, (S, B, F) or, without an extractor, the observations themselves."""
         if self.features_extractor is None:
             return observations
         for repeated, rows, times in self.repeats:
@@ -162,7 +162,7 @@ class CriticEnsemble(ObservingNetwork):
 
 
 class StateValue(ObservingNetwork):
-    """V(s), one member per replica."""
+    """V(s), one network per replica."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -190,7 +190,7 @@ class VelocityField(ObservingNetwork):
         return self.at(observations, frozen)(x, t)
 
     def at(self, observations: Tensor, frozen: bool = False) -> ConditionedVelocity:
-        """Return (x, t) -> velocity at fixed observations; the first layer evaluates them only once."""
+        """Return (x, t) -> velocity at fixed observations, which the first layer processes only once."""
         first, *later = self.mlp.layers(frozen)
         state_weight, x_weight, *time_weight = first.weight.split_with_sizes(self.split, dim=-2)
         features = self.features(observations, frozen)
@@ -199,7 +199,7 @@ class VelocityField(ObservingNetwork):
 
 
 class NetworkViews:
-    """Methods that an algorithm's networks and the views of these networks share."""
+    """Methods shared by :class:`Networks` and its views."""
 
     with_extractor: Callable[[], list[Any]]
     """Return the networks that have a features extractor."""
@@ -211,7 +211,7 @@ class NetworkViews:
         return NetworkView(lambda name: _FrozenNetwork(self[name]), self.with_extractor)
 
     def using(self, **substitutes: str) -> Any:
-        """Return a view in which some names stand for other networks, e.g. ``actor="actor_target"``."""
+        """Return a view in which some names refer to other networks, e.g. ``actor="actor_target"``."""
         return NetworkView(lambda name: self[substitutes.get(name, name)], self.with_extractor)
 
     def recording(self, names: set[str]) -> Any:
@@ -287,8 +287,8 @@ class Networks(NetworkViews, nn.ModuleDict):
         for name in names:
             if f"{name}_target" in self:
                 raise ValueError(
-                    f"`{name}_target` is the moving average of network `{name}`, got another network of that name; "
-                    f"rename it, or declare `{name}` with `target=False`"
+                    f"`{name}_target` is the name of the target network of `{name}`, got another network with this "
+                    f"name; rename it, or declare `{name}` with `target=False`"
                 )
             self[f"{name}_target"] = copy.deepcopy(self[name]).requires_grad_(False)
         self.with_target = tuple(names)
@@ -374,7 +374,7 @@ class TanhActor(GaussianMean):
 
 
 class Multiplier(Network):
-    """State of a trust region: the multiplier, the path KL's running average, and the budget of the path KL."""
+    """State of a trust region: the multiplier, and the running average and the budget of the path KL."""
 
     value: Tensor
     kl_average: Tensor
@@ -454,7 +454,7 @@ class NoiseSchedule(Network):
 
 
 class Temperature(Network):
-    """A learnt positive scalar per replica, exp(l)."""
+    """A learnt positive scalar per replica; its logarithm is the parameter."""
 
     def __init__(self, replicas: int, initial: float = 1.0) -> None:
         super().__init__()

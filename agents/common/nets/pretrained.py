@@ -1,7 +1,7 @@
 r"""The user's flow and diffusion networks, as velocity fields from noise (t = 0) to actions (t = 1).
 
-Every Gaussian path equals the straight path up to scale and time. The point :math:`a m + s\epsilon` of a diffusion
-(action m, noise :math:`\epsilon`), divided by :math:`a + s`, is the point of the straight path at
+Every Gaussian path equals the straight path up to a change of scale and time. The point :math:`a m + s\epsilon` of a
+diffusion (action m, noise :math:`\epsilon`), divided by :math:`a + s`, is the point of the straight path at
 :math:`\tau = a/(a + s)`; the velocity there is :math:`m - \epsilon`. Source: Lipman et al., Flow Matching Guide and
 Code, arXiv 2412.06264.
 
@@ -44,16 +44,16 @@ class PretrainedFlow:
     """Custom flow or diffusion network, trained or not, that becomes the behaviour flow of an algorithm.
 
     :param module: the network, a pure function of its inputs; it is copied, and called in evaluation mode.
-    :param call: calls the module: ``(module, observations, x, times) -> prediction``. x has shape (B, D), or (B, H, A)
-        with ``action_shape``; times (B,) are the module's flow times or, with ``alpha_bar``, (fractional) indices into
-        ``alpha_bar``. The prediction has the shape of x.
+    :param call: function that calls the module: ``(module, observations, x, times) -> prediction``. x has shape (B, D),
+        or (B, H, A) with ``action_shape``; times (B,) are the module's flow times or, with ``alpha_bar``, (fractional)
+        indices into ``alpha_bar``. The prediction has the shape of x.
     :param predicts: the velocity of a flow, or the noise or the clean sample of a diffusion.
     :param noise_at: time at which the module's flow is noise: 0, or 1 if the velocity points from action to noise.
-    :param alpha_bar: cumulative products of a diffusion's schedule, the least noisy first; None for a flow.
-    :param action_shape: (H, A) for a module whose actions have two axes; None for one with flat chunks.
+    :param alpha_bar: cumulative products of a diffusion's schedule, the least noisy step first; None for a flow.
+    :param action_shape: (H, A) for a module whose actions have two axes; None for a module with flat chunks.
     :param action_scale: c > 0 in ``module's action = c * action + action_shift``, for actions in [-1, 1].
     :param action_shift: d, a number, or one for each coordinate of a chunk; with ``action_shape`` also (A,).
-    :param train: whether the behaviour flow is trained by cloning, which an untrained module needs; frozen otherwise.
+    :param train: whether to train the behaviour flow by cloning, as an untrained module needs; if False, it is frozen.
     :raises TypeError: if the module is not a `torch.nn.Module`, or ``train`` or a number has the wrong type.
     :raises ValueError: for an invalid value, or conventions that contradict each other.
 
@@ -104,9 +104,9 @@ class PretrainedFlow:
             is_list = table.ndim == 1 and len(table) > 1
             if not is_list or table.min() <= 0 or np.diff(table, prepend=1).max() >= 0:
                 raise ValueError(
-                    "`alpha_bar` must be at least two numbers between 0 and 1 that fall from step to step, the least "
-                    f"noisy first (`scheduler.alphas_cumprod`), got {table}; compute it in float32, and leave out a "
-                    "last step of 0"
+                    "`alpha_bar` must be at least two numbers between 0 and 1 that decrease from step to step, the "
+                    f"least noisy first (`scheduler.alphas_cumprod`), got {table}; compute it in float32, and leave "
+                    "out a last step of 0"
                 )
         scale, shift = self.action_scale, np.asarray(self.action_shift)
         is_number = isinstance(scale, float) and 0 < scale < np.inf
@@ -176,7 +176,7 @@ class PretrainedField(nn.Module):
             self.module = copy.deepcopy(flow.module)
         except Exception as error:
             raise TypeError(
-                f"`module` must be one that `copy.deepcopy` copies, got {type(error).__name__}: {error}; call "
+                f"`module` must be copyable by `copy.deepcopy`, got {type(error).__name__}: {error}; call "
                 "`remove_weight_norm`, and delete tensors of earlier calls"
             ) from error
         self.dtype = next(self.module.parameters(), torch.empty(0)).dtype
@@ -222,9 +222,8 @@ class PretrainedField(nn.Module):
         return -self._predict(observations, x, 1 - tau)
 
     def _denoise(self, observations: Any, x: Tensor, tau: Tensor) -> Tensor:
-        """Return the action minus the noise that a diffusion predicts at points of the straight path."""
-        # without any signal, predicted noise does not determine the action, so start at the
-        # noisiest step
+        """Return action minus noise, both predicted by a diffusion, at points of the straight path."""
+        # without any signal, predicted noise does not determine the action, so start at the noisiest step
         tau = tau.clamp(self.table_times[0], self.table_times[-1])
         last = len(self.table_times) - 1
         # counts the times below tau, since ONNX has no searchsorted
@@ -275,7 +274,7 @@ class PretrainedNetwork(VmappedModule):
 
     :param flow: the custom flow.
     :param is_trained: whether to train those parameters of the module that require gradients.
-    :param sizes: gives the number of replicas.
+    :param sizes: contains the number of replicas.
     """
 
     def __init__(self, flow: PretrainedFlow, is_trained: bool, sizes: Sizes) -> None:

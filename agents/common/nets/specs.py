@@ -52,7 +52,7 @@ class NetworkSpec:
 
     :param build: function that makes the network from the sizes.
     :param target: whether there is a target network, an exponential moving average named ``<name>_target``.
-    :param role: part in pretraining: the ``behaviour`` flow is cloned from the data, and a ``copy`` is initialised from
+    :param role: part in pretraining: the ``behaviour`` flow is trained by cloning, and a ``copy`` is initialised from
         the flow; None: not part of pretraining.
     :param training: training options, see :class:`~agents.common.common_settings.NetworkOptions`.
     :raises TypeError: for an unknown option or a value of another type.
@@ -92,7 +92,7 @@ def critic(
 
 
 def state_value(target: bool = False, **training: Any) -> NetworkSpec:
-    """Return the spec of a state value."""
+    """Return the spec of a state-value network."""
     return NetworkSpec(StateValue, target, **training)
 
 
@@ -123,7 +123,7 @@ def tanh_gaussian(given_action: bool = False, **training: Any) -> NetworkSpec:
 
 
 def tanh_actor(target: bool = False, head_scale: float = 0.01, **training: Any) -> NetworkSpec:
-    """Return the spec of a deterministic tanh policy; ``head_scale`` is the variance scale of its last layer."""
+    """Return the spec of a deterministic tanh policy; ``head_scale`` scales the variance of its last weights."""
     return NetworkSpec(lambda n: TanhActor(n, head_scale), target, **training)
 
 
@@ -148,7 +148,7 @@ def from_module(
     target: bool = False,
     **training: Any,
 ) -> NetworkSpec:
-    """Return the spec of a network that is an ordinary module of one replica.
+    """Return the spec of a network made of one ordinary module per replica.
 
     :param make: function that makes the module from the sizes; the module maps rows (B, ...) to rows.
     :param observes: whether the first input is observations.
@@ -182,8 +182,8 @@ def require_behaviour(method: Any, replacement: str | None = None) -> str:
     behaviour = find_behaviour(method.networks())
     if behaviour is None:
         raise ValueError(
-            f"{type(method).__name__} has no behaviour flow to pretrain or to replace; take an algorithm that clones "
-            "with a flow, such as QAM"
+            f"{type(method).__name__} has no behaviour flow to pretrain or to replace; use an algorithm with one, "
+            "such as QAM"
         )
     if replacement and method.pretraining_steps:
         raise ValueError(

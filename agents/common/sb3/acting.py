@@ -42,7 +42,7 @@ class ActingPolicy(BasePolicy):
     prediction_generators: list[torch.Generator]
     """Generators of action noise in :meth:`predict`, one per replica."""
     normalization: Normalization | None = None
-    """Statistics of `VecNormalize` if the policy applies them itself, in place of the environment."""
+    """Statistics of `VecNormalize` that the policy applies itself, because the environment does not; or None."""
 
     @property
     def device(self) -> torch.device:
@@ -149,8 +149,8 @@ class ActingPolicy(BasePolicy):
         :param deterministic: whether to use fixed noise: zero for normal noise or, with best-of-n, N constant samples.
         :return: actions in the environment's units, and the state for the next call (None if one action of each chunk
             is executed).
-        :raises ValueError: if an observation has the wrong shape or names, is not finite, or is an (observation, info)
-            pair.
+        :raises ValueError: if an observation has the wrong shape, a missing key or an invalid value, or is an
+            (observation, info) pair.
         """
         if isinstance(observation, tuple) and isinstance(observation[-1], dict):
             raise ValueError(
@@ -165,13 +165,13 @@ class ActingPolicy(BasePolicy):
         return actions, state
 
     def predict_value(self, observation: Array | dict[str, Array], action: Array) -> Array:
-        """Return the algorithm's score of actions: the critics' mean Q, unless it overrides :meth:`Method.score`.
+        """Return the algorithm's score of actions: the critics' mean Q, unless it defines another :meth:`Method.score`.
 
         :param observation: one observation, or a batch (B, ...), as in :meth:`predict`.
         :param action: action in the environment's units, (*action shape), or a chunk, (H, *action shape); actions of a
             batch have the leading axis B.
         :return: one value, or (B,); with several replicas (S,) or (S, B).
-        :raises ValueError: if the algorithm has no critic, or the shapes do not fit.
+        :raises ValueError: if the algorithm has no critic, or the shapes do not match.
         """
         if not self.method.can_score:
             raise ValueError(f"{type(self.method).__name__} has no critic")
@@ -199,7 +199,7 @@ class ActingPolicy(BasePolicy):
 
         :param observation: one observation, or a batch (B, ...); a dict for a Dict space.
         :return: rows, and whether the input was a batch.
-        :raises ValueError: if an observation has the wrong shape or names, or is not finite.
+        :raises ValueError: if an observation has the wrong shape, a missing key or an invalid value.
         """
         names = observation if isinstance(observation, dict) else {"": observation}
         if any(part.key not in names for part in self.layout.parts):
@@ -274,7 +274,7 @@ class ActingPolicy(BasePolicy):
                 f"{replicas} replicas need a multiple of {replicas} observations, got {len(rows)}; use "
                 "`model.replica(k)` to act with one"
             )
-        # several replicas are sampled together, which needs equal numbers of rows, so none is left out
+        # several replicas are sampled together, which needs equal numbers of rows, so no row is left out
         if replicas == 1 and due is not None:
             return self._sample_rows(rows[due], generators)
         count = len(rows) // replicas
@@ -296,7 +296,7 @@ class ActingPolicy(BasePolicy):
     def _draw_due_noise(
         self, due: Tensor, generators: Sequence[torch.Generator]
     ) -> dict[str, Tensor]:
-        """Sample each replica's noise with its generator for the rows in ``due`` (S, B); for other rows, 0."""
+        """Sample noise for the rows marked in ``due`` (S, B) with each replica's generator; other rows get zeros."""
         noise: dict[str, Tensor] = {}
         for replica, generator in enumerate(generators):
             rows = due[replica]

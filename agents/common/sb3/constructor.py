@@ -162,11 +162,11 @@ class Arguments(Configurable):
         doc="One seed per replica, to train replicas in parallel; None trains one replica with `seed`.",
     )
     method: Method | None = setting(
-        default=None, doc="Instance of the method, in place of its settings as arguments."
+        default=None, doc="Instance of the method, instead of its settings as arguments."
     )
     behaviour: PretrainedFlow | None = setting(
         default=None,
-        doc="Custom flow or diffusion network, trained or not, in place of the behaviour flow; see "
+        doc="Custom flow or diffusion network, trained or not, that replaces the behaviour flow; see "
         "`agents.PretrainedFlow`.",
     )
     device: torch.device | str = setting(
@@ -176,7 +176,7 @@ class Arguments(Configurable):
     )
     _init_setup_model: bool = setting(
         default=True,
-        doc="Build networks and buffer in the constructor; `load` builds them after it.",
+        doc="Whether the constructor builds networks and buffer; `load` builds them later.",
         check=lambda _, value: value,
     )
 

@@ -70,7 +70,7 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
         )
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
-        """Initialise one replica's weights from Xavier's uniform distribution; biases stay zero."""
+        """Sample one replica's weights, Xavier-uniform; biases stay zero."""
         for weight in self.weights:
             # fan-in plus fan-out, each times the kernel's area, as in Flax
             fans = weight[0, :, 0].numel() + weight[0, 0].numel()
@@ -104,7 +104,7 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
 
         for _ in range(len(weights) // 3):  # stages
             x = convolve(x)
-            # padding as in the references: one at both ends of an axis of odd length, and at the end of an even one
+            # padding as in the references: a pixel at both ends of an axis of odd length, else only at the far end
             x = F.max_pool2d(x, 3, 2, padding=(x.shape[-2] % 2, x.shape[-1] % 2), ceil_mode=True)
             x = x + convolve(convolve(x.relu()).relu())
         return x.relu().unflatten(1, (groups, -1)).transpose(0, 1).flatten(2)

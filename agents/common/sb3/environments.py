@@ -73,11 +73,11 @@ def check_spaces(observations: spaces.Space[Any], actions: spaces.Space[Any]) ->
 def bounded_like(env: VecEnv, observations: spaces.Space[Any]) -> spaces.Space[Any]:
     """Return a model's observation space; if this space has no bounds, return the environment's space.
 
-    The observation space of a model that was trained on data alone has no bounds.
+    A model trained without an environment may have an observation space without bounds.
 
     :param env: the environment.
     :param observations: the model's space.
-    :return: the environment's space; but the model's space if it has bounds, or if the two differ in shape or dtype.
+    :return: the model's space if it has bounds, or if the two spaces differ in shape or dtype; else the environment's.
     """
     space = env.observation_space
     is_unbounded = isinstance(observations, spaces.Box) and not (
@@ -217,7 +217,7 @@ class TrainedModel(OffPolicyAlgorithm):
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """Set the environment, wrapped in a `VecNormalize` if the model has statistics of one.
 
-        :param env: environment, with as many copies as the previous one; one copy if it is not vectorised.
+        :param env: environment with as many copies as the previous one; an unvectorised environment is one copy.
         :param force_reset: whether training starts with a reset.
         """
         env = self._wrap_env(env)
@@ -239,7 +239,7 @@ class TrainedModel(OffPolicyAlgorithm):
         self._seed_everything([] if seed is None else [seed])
 
     def _seed_everything(self, seeds: Sequence[int]) -> None:
-        """Seed what SB3 seeds, unless `seeds` is empty; action spaces and environments use their replica's seed."""
+        """Seed the generators that SB3 seeds, unless `seeds` is empty; each replica has its own seed."""
         other_spaces = [copy.deepcopy(self.action_space) for _ in seeds[1:]]
         self.action_spaces = [self.action_space, *other_spaces]
         if not seeds:
@@ -278,10 +278,10 @@ class TrainedModel(OffPolicyAlgorithm):
             )
 
     def _warn_of_short_episodes(self) -> None:
-        """Warn if no episode so far is long enough to be learnt from."""
+        """Warn if no episode so far is long enough to learn from."""
         lengths = [episode["l"] for episode in self.ep_info_buffer or ()]
         min_length = self.replay_buffer.min_length
-        # a short episode in one environment does not imply short ones in the others
+        # a short episode in one environment does not imply short episodes in the others
         if len(lengths) > self.n_envs and max(lengths) < min_length:
             warnings.warn(
                 f"no episode so far reaches `horizon_length` = {min_length} transitions (the longest has "
@@ -351,7 +351,7 @@ class OneReplica(nn.Module):
 
 
 def find_divergence(tensors: Mapping[str, Sequence[Tensor]]) -> dict[int, str]:
-    """Find replicas whose tensors contain NaN or infinity; the device is synchronised once.
+    """Find replicas whose tensors contain NaN or infinity, with a single device synchronisation.
 
     :param tensors: description -> tensors (S, ...), possibly none.
     :return: replica -> first description that applies, e.g. ``parameters of critic are not finite``.

@@ -81,13 +81,13 @@ class ExportedPolicy(nn.Module):
 def export_onnx(
     policy: FlowPolicy, path: str | Path, about: Mapping[str, Any] | None = None
 ) -> float:
-    """Convert a policy to ONNX, compare the actions of both on random observations, and write the file.
+    """Convert a policy to ONNX, check that the actions are the same on random observations, and write the file.
 
-    The inputs are ``observations`` (B, observation shape) and each noise under its name (B, ...). Images are uint8 with
-    the channels last, (B, height, width, channels); discrete values are int64; all else is float32. The parts of a Dict
-    are separate inputs, e.g. ``observations.camera``. The output is ``actions`` (B, H, action shape), a chunk of H
-    actions in the environment's units. ``flow_rl_zoo`` in the file's metadata is JSON with the policy's settings, its
-    inputs, the distribution of its noise, and ``about``.
+    The inputs are ``observations`` (B, observation shape) and each noise tensor (B, ...) under its name. Images are
+    uint8 with the channels last, (B, height, width, channels); discrete values are int64; all else is float32. The
+    parts of a Dict are separate inputs, e.g. ``observations.camera``. The output is ``actions`` (B, H, action shape), a
+    chunk of H actions in the environment's units. ``flow_rl_zoo`` in the file's metadata is JSON with the policy's
+    settings, its inputs, the distribution of its noise, and ``about``.
 
     :param policy: policy or model with one replica, e.g. from ``agents.load_policy`` or ``agents.load``.
     :param path: file, usually with the suffix ``.onnx``.

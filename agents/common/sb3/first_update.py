@@ -1,6 +1,6 @@
 """Check an algorithm's hooks before training: call them as an update would, on a small random batch.
 
-A loss of the wrong shape or a missing hook might otherwise be noticed after thousands of updates, or never. The
+A loss of the wrong shape or a missing hook might otherwise be noticed only after thousands of updates, or never. The
 check builds its own tiny networks for two replicas on the CPU; it changes neither the model nor any random generator.
 """
 
@@ -156,7 +156,7 @@ def calling(method: Method, hook: str) -> Iterator[None]:
 def require(
     label: str, value: Any, shape: tuple[int, ...] | None = None, meaning: str = ""
 ) -> None:
-    """Raise an error if a tensor has NaN or infinity or, given a shape, if the value is no tensor of this shape."""
+    """Raise an error if a tensor is not finite or, given a shape, if the value is not a tensor of this shape."""
     if shape is not None and (not isinstance(value, Tensor) or tuple(value.shape) != shape):
         received = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise AgentError(f"must give {label} of shape {shape} here, {meaning}; got {received}")

@@ -57,7 +57,7 @@ from agents.registry import BUILT_IN, name_of
 
 
 class ModelType(ABCMeta):
-    """Metaclass of model classes; `agents.models` creates one class per method, and pickles it by its method."""
+    """Metaclass of model classes; `agents.models` creates one class per method, and pickles the class by its method."""
 
     method_class: type[Method]
 
@@ -241,7 +241,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         names = {"policy", "policy.optimizer"}
         if (exact_match and parameters.keys() != names) or parameters.keys() - names:
             raise ValueError(f"parameters must be {sorted(names)}, got {[*parameters]}")
-        # first, so that an optimiser state that does not fit leaves the parameters unchanged
+        # loaded first, so that the parameters are unchanged if the optimiser state does not match
         if "policy.optimizer" in parameters:
             self.policy.load_optimizer_state(parameters["policy.optimizer"])
         if "policy" in parameters:
@@ -292,7 +292,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         return ["policy", "policy.optimizer"], []
 
     def save_policy(self, path: str | Path, about: Mapping[str, Any] | None = None) -> None:
-        """Save the networks that act or score actions, without the optimiser; load with :func:`agents.load_policy`.
+        """Save the networks that act or score actions, without the optimiser; :func:`agents.load_policy` loads them.
 
         The saved policy expects raw observations, even if the model's environment is wrapped in a `VecNormalize`.
 
@@ -373,7 +373,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
             self.policy.observation_factor.copy_(factor)
 
     def _check_first_update(self) -> None:
-        """Check the shapes of the hooks' results once, before training; not for built-in algorithms, which are tested.
+        """Check, before training, that there is a replay buffer, and that a custom flow or algorithm can be used.
 
         :raises ValueError: if there is no replay buffer.
         """
@@ -440,7 +440,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         total_timesteps, callback = self._setup_learn(
             gradient_steps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
-        # SB3's callbacks read these locals of an environment step
+        # SB3's callbacks read these local variables of an environment step
         nothing = {"dones": np.zeros(self.n_envs, dtype=bool), "infos": [{}] * self.n_envs}
         callback.on_training_start(locals(), globals())
         while self.num_timesteps < total_timesteps:
@@ -519,11 +519,11 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         )
 
     def _begin_phase(self, counts_from_zero: bool, is_online: bool) -> None:
-        """Record the start of a phase, unless this call continues the previous phase, e.g. that of a loaded model."""
+        """Record the start of a phase, unless this call continues the previous phase, e.g. after loading a model."""
         if counts_from_zero:
             self.offline_steps = 0
         starts = counts_from_zero or is_online != self._is_online
-        # after pretraining in a call of its own, the decay of the learning rate starts anew
+        # after a separate call for pretraining, the learning rate decays from its initial value again
         is_pretrained = 0 < self.method.pretraining_steps == self._n_updates
         if starts or is_pretrained:
             self._phase_start = 0 if counts_from_zero else self.num_timesteps
@@ -540,7 +540,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
     def require_statistics(self) -> None:
         """Raise if `observation_scale` is set and there are no statistics.
 
-        :raises ValueError: in this case.
+        :raises ValueError: if the statistics are missing.
         """
         has_data = self._n_updates > 0 or self.replay_buffer.dataset_size > 0
         is_scaled = (self.policy.observation_factor != 1).any()  # e.g. after `set_parameters`
@@ -633,7 +633,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         return super()._setup_learn(total_timesteps, callback, resets, name, progress_bar)
 
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> RolloutReturn:
-        """Collect with SB3's loop; report steps per replica, which ``gradient_steps=-1`` relies on.
+        """Collect transitions with SB3's loop; report steps per replica, which ``gradient_steps=-1`` relies on.
 
         :param args: arguments of SB3's method.
         :param kwargs: arguments of SB3's method.
@@ -648,7 +648,10 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[Array, Array]:
-        """Return the next actions of environments' chunks; in a new model, uniform actions until `learning_starts`."""
+        """Return the next actions of the environments' chunks or, in a new model until `learning_starts`, uniform ones.
+
+        :return: actions in the environment's units, and scaled to [-1, 1], (n_envs, A) each.
+        """
         assert self._last_obs is not None
         if self._n_updates == 0 and self.num_timesteps < learning_starts:
             # each replica has its own copy of the action space, and so its own random stream
@@ -678,7 +681,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         if not finite.any():
             raise DivergedError(
                 f"sampled actions are NaN or infinite in every environment at step {self.num_timesteps}: training "
-                "diverged, a smaller `learning_rate` may help"
+                "diverged; a smaller `learning_rate` may help"
             )
         actions[~finite] = self.policy.unscale_action(np.zeros_like(actions[~finite]))
         return actions

@@ -41,8 +41,8 @@ from agents.registry import find_named_by_file, name_of
 class FlowPolicy(ActingPolicy):
     """Samples chunks of H actions, and executes them open loop.
 
-    With H > 1 the remaining actions of a chunk are the recurrent ``state`` of :meth:`predict`; a call without a state
-    samples a new chunk. ``deterministic=True`` uses fixed noise; published scores use sampled noise.
+    With H > 1 the recurrent ``state`` of :meth:`predict` contains the remaining actions of a chunk; a call without a
+    state samples a new chunk. ``deterministic=True`` uses fixed noise; published scores use sampled noise.
 
     >>> policy = agents.FQL("MlpPolicy", "Pendulum-v1", net_arch=[32]).policy
     >>> action, state = policy.predict(np.zeros(3, np.float32))  # the first action of a chunk of H = 5
@@ -215,7 +215,7 @@ class FlowPolicy(ActingPolicy):
         return extractor
 
     def set_random_seed(self, seed: int | Sequence[int]) -> None:
-        """Seed action noise with one seed per replica, or with a single seed from which the replicas' are derived."""
+        """Seed action noise with one seed per replica, or with a single seed, from which one per replica is derived."""
         if not isinstance(seed, Sequence):
             seed = seeds_of_replicas(seed, self.num_replicas)
         self.generators = []
@@ -263,7 +263,7 @@ class FlowPolicy(ActingPolicy):
         def select_replica(value: Tensor) -> Tensor:
             if is_stacked and value.ndim:
                 value = value[index : index + 1]
-            return value.clone()  # else the new optimiser would change this policy's tensors
+            return value.clone()  # so that the new optimiser does not change this policy's tensors
 
         state = self.state_dict()
         for name, value in state.items():
@@ -396,7 +396,7 @@ POLICIES: dict[str, type[BasePolicy]] = {
 
 
 def _owner_of(tensor: str) -> str:
-    """Return the name of the network, or else of the policy's attribute, to which a tensor belongs."""
+    """Return the name of the network, or else of the policy's attribute, that contains a tensor."""
     return tensor.removeprefix("nets.").partition(".")[0]
 
 

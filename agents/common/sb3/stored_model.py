@@ -1,4 +1,4 @@
-"""Save and load models, parameters and replay buffers in files without code."""
+"""Save and load models, parameters and replay buffers as code-free files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from agents.common.validation import path_of, suggestion
 
 
 class StoredModel(TrainedModel):
-    """The part of a model that saves and loads it, with SB3's methods but in files without code."""
+    """The part of a model that saves and loads it, with SB3's methods but as code-free files."""
 
     unsaved: ClassVar[tuple[str, ...]] = ("lr_schedule", "n_steps", "action_spaces")
     """Attributes that are not saved: they are derived from others, or stored in checkpoints."""
@@ -74,7 +74,7 @@ class StoredModel(TrainedModel):
             warnings.warn(
                 f"saved models contain no code, so `{name}` is omitted: {problem}", stacklevel=2
             )
-        # no setting is called `class`, because that is a keyword
+        # no setting is called `class`, because `class` is a keyword
         content = {"class": path_of(type(self)), **described}
         members = {
             ATTRIBUTES: json.dumps(content, indent=1).encode(),
@@ -90,7 +90,7 @@ class StoredModel(TrainedModel):
             file.write(archive)
 
     def _saved_settings(self) -> dict[str, Any]:
-        """Return values saved beside or in place of attributes: the statistics of `VecNormalize`."""
+        """Return values to save in addition to attributes, or instead of them: the statistics of `VecNormalize`."""
         normalization = self.normalization
         if normalization is None:
             return {}
@@ -212,7 +212,7 @@ class StoredModel(TrainedModel):
         """Load a replay buffer with dataset and online transitions.
 
         :param path: file written by :meth:`save_replay_buffer`, with or without ``.npz``; SB3's `CheckpointCallback`
-            calls it ``.pkl``.
+            uses the suffix ``.pkl``.
         :param truncate_last_traj: ignored; SB3 uses it for hindsight replay.
         :raises ValueError: if the file is damaged or not a buffer (e.g. a pickle), or if its spaces, number of
             environments or replicas, stacked frames or `sparse` differ from the model's; the model's buffer is then
@@ -228,7 +228,7 @@ class StoredModel(TrainedModel):
 
 @contextlib.contextmanager
 def _opened(path: Source, mode: str, suffix: str, verbose: int = 0) -> Iterator[Any]:
-    """Open a file as SB3 does, and close it at the end; a file object of the caller stays open."""
+    """Open a file as SB3 does, and close it at the end; a file object passed by the caller stays open."""
     file = open_path(path, mode, verbose, suffix)  # type: ignore[arg-type]  # SB3 declares fewer types
     try:
         yield file

@@ -170,8 +170,8 @@ def check_samples(policy: FlowPolicy, buffer: SequenceReplayBuffer) -> None:
         squares = batch.valid * (actions - batch.actions).square().mean(-1)
         return float((squares.sum() / batch.valid.sum().clamp(min=1)).sqrt())
 
-    # `not <` rejects NaN too; the factor is above 1 because, with two modes in the data, samples of a
-    # correct flow may be as far away as noise
+    # `not <` rejects NaN too; the factor is above 1 because, with two modes in the data, samples of a correct flow may
+    # be as far away as noise
     if not error(samples) < 1.1 * error(noise):
         raise ValueError(
             f"samples of `behaviour` must be closer to the dataset's actions than noise is, got RMS distances of "
@@ -213,14 +213,14 @@ def check_saved_flow(file: ModelFile, flow: Any, is_whole: bool = True) -> None:
 
 
 def load_behaviour(policy: FlowPolicy, path: Source, normalization: Normalization | None) -> None:
-    """Copy a saved model's behaviour flow into the policy's; see :meth:`FlowAlgorithm.load_pretrained_actor`.
+    """Copy a saved model's behaviour flow into a policy; see :meth:`FlowAlgorithm.load_pretrained_actor`.
 
     If the policy scales observations, set their mean and scale before the call.
 
     :param policy: policy whose flow is replaced.
     :param path: path of the saved model.
     :param normalization: `VecNormalize` statistics that the policy uses, or None.
-    :raises ValueError: if the policy or the saved model has no behaviour flow, or if the two flows do not fit.
+    :raises ValueError: if the policy or the saved model has no behaviour flow, or if the two flows do not match.
     """
     method = policy.method
     behaviour = require_behaviour(method, "a pretrained actor")
