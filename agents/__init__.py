@@ -1,7 +1,8 @@
 """Flow-policy algorithms with the Stable-Baselines3 interface.
 
-``import agents; model = agents.QAM("MlpPolicy", env)``. Each name is imported on first use, so that ``import agents``
-is fast; type checkers read ``__init__.pyi``. Custom algorithms use ``agents.Method`` and ``agents.setting``.
+``import agents; model = agents.QAM("MlpPolicy", env)``. Each name is imported on first use, which keeps
+``import agents`` fast; type checkers read ``__init__.pyi``. Custom algorithms use ``agents.Method`` and
+``agents.setting``.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# our package has no file `run.py`; that of openai-agents, which is also named `agents`, has one
+# openai-agents also installs a package `agents`; it has a file `run.py`, ours has none
 if Path(__file__).with_name("run.py").exists():
     raise ImportError(
-        "openai-agents and flow-rl-zoo both install a package `agents`, and overwrite each other's files. Run `pip "
+        "openai-agents and flow-rl-zoo both install a package `agents` and overwrite each other's files. Run `pip "
         "uninstall openai-agents flow-rl-zoo`, then install them in separate virtual environments"
     )
 
@@ -26,9 +27,9 @@ if sys.platform not in ("linux", "darwin"):
 
 from agents.registry import BUILT_IN
 
-# This variable sets how long waiting threads spin; PyTorch reads it on import. With another program
-# running, an update took three times as long with spinning threads as with yielding ones; on an
-# idle machine, it took a quarter longer with yielding threads.
+# How long waiting OpenMP threads spin before they yield; read when PyTorch is imported. If another
+# program was running, spinning made updates three times as slow; on an idle machine, yielding made
+# them a quarter slower.
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 __version__ = "1.0.0"

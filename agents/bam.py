@@ -1,4 +1,4 @@
-"""BAM: basic adjoint matching, the memoryless control problem solved by backpropagation through the rollout."""
+"""BAM: basic adjoint matching, which solves the control problem by backpropagation through the memoryless rollout."""
 
 from __future__ import annotations
 
@@ -23,15 +23,14 @@ from agents.qam import AdjointMatching
 
 
 class BAM(AdjointMatching):
-    r"""QAM's fine-tuned flow maximises Q minus a control cost, by backpropagation through the flow's memoryless SDE.
+    r"""QAM's fine-tuned flow maximises Q minus a control cost, by backpropagation through its memoryless SDE.
 
     .. math:: L = L_{TD} + L_{FM}(v_\beta) - \tau\,\mathbb{E}\,Q_{pess}(s, x_K)
         + \kappa\,\mathbb{E}\sum_{i<K-1}\tfrac{2}{\sigma_i^2}\lVert v_f - v_\beta\rVert^2
 
     With kappa = 1 the control cost is the path KL without its factor h = 1/K. The optimum is then the behaviour
-    distribution tilted by :math:`e^{\tau h Q}`, so tuned values of tau are about K times QAM's. The sampler also uses
-    the velocity at the last grid time, which the loss does not train; the fine-tuned flow extrapolates it from nearby
-    times.
+    distribution tilted by :math:`e^{\tau h Q}`, so tuned values of tau are about K times QAM's. The loss does not train
+    the velocity at the last grid time; when acting, the network extrapolates this velocity from earlier times.
 
     Source: Li and Levine, Q-learning with Adjoint Matching, arXiv 2601.14234, ablation. Differs in: the gradient if all
     critics are exactly equal, see ``pessimistic_value``.
@@ -45,13 +44,13 @@ class BAM(AdjointMatching):
         reference="inv_temp",
         at_least=0,
         search=log_range(0.3, 100.0),
-        doc="Weight tau of Q relative to the behaviour flow; 0 acts with the behaviour flow.",
+        doc="Weight tau of Q relative to the behaviour flow; 0 samples the behaviour flow.",
     )
     kl_scale: float = setting(
         default=1.0,
         above=0,
         doc="Factor kappa of the control cost; with `1 / flow_steps`, the cost is the path KL"
-        " and the optimum is the behaviour distribution tilted by tau Q.",
+        " and the optimum is the behaviour distribution tilted by exp(tau Q).",
     )
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
@@ -61,7 +60,7 @@ class BAM(AdjointMatching):
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
-        """Return the TD, flow-matching and control losses; the last is differentiated through the whole rollout."""
+        """Return the TD, flow-matching and control losses; the control loss is differentiated through the rollout."""
         td = self.critic_loss(batch, targets, nets, info)
         bc_flow = cloning_loss(nets.behaviour, batch, noise)
         prior = self.prior(nets).at(batch.observations)
@@ -69,14 +68,14 @@ class BAM(AdjointMatching):
         x = noise["am_x0"]
         h = 1 / self.flow_steps
         cost = torch.zeros_like(batch.rewards)
-        # nothing is detached: the gradient goes through the whole rollout
+        # nothing is detached, so gradients flow through all steps
         for i in range(self.flow_steps - 1):
             base, velocity = prior(x, i * h), fine_tuned(x, i * h)
             # the cost is half the squared control; the control is 2 / sigma times the velocity difference
             weight = 2 / memoryless_variance(i, self.flow_steps)
             cost = cost + weight * (velocity - base).square().sum(-1)
             x = memoryless_step(x, velocity, noise["am_eps"][:, i], i, self.flow_steps)
-        # the last step uses the prior, without noise
+        # the last step is an Euler step of the prior, without noise
         end = torch.add(x, prior(x, 1 - h), alpha=h)
         info["bam_control_loss"] = control = self.kl_scale * cost.mean(-1)
         critic = nets.critic_target if self.target_gradient else nets.frozen.critic

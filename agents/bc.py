@@ -28,7 +28,7 @@ from agents.core import (
 def _require_one(name: str, value: Any) -> int:
     if value != 1:
         raise ValueError(
-            f"`{name}` must be 1, got {value}: BC has no critic that chooses among samples; leave it at 1"
+            f"`{name}` must be 1, got {value}: BC has no critic to choose among samples"
         )
     return 1
 
@@ -43,7 +43,7 @@ class BC(Method):
 
     Source: Lipman et al., Flow Matching for Generative Modeling, arXiv 2210.02747, conditional flow matching with the
     straight path. Differs in: the flow is conditioned on observations; sequences that cross a trajectory end are
-    left out.
+    masked.
     """
 
     # a frozen custom flow would leave nothing to train
@@ -51,7 +51,7 @@ class BC(Method):
     samples_next_action = False
 
     best_of_n: int = setting(
-        default=1, check=_require_one, doc="Must be 1: no critic chooses among samples."
+        default=1, check=_require_one, doc="Must be 1: there is no critic to choose among samples."
     )
 
     def networks(self) -> dict[str, NetworkSpec]:
@@ -68,7 +68,7 @@ class BC(Method):
         return integrate_flow(flow, noise["action"], self.flow_steps).clamp(-1, 1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return no targets: the loss regresses to the data."""
+        """Return no targets: the flow regresses to the data."""
         return {}
 
     def losses(

@@ -37,8 +37,8 @@ class CGQL(Method):
     .. math:: \dot x = v_\beta(s, x, t) + \frac{w}{t}\left[(1-t)\,\tau\,\nabla_x \bar Q(s, x, 1) + x\right], \qquad
         L = L_{TD} + L_{FM}(v_\beta)
 
-    The first step, at t = 0, is not guided. The critic also has the flow time as an input, which CGQL always sets to
-    1, the time of clean actions. Source: the classifier-guidance baselines of Li and Levine, arXiv 2601.14234;
+    The first step, at t = 0, is not guided. The flow time is another input of the critic; CGQL always sets it to 1, the
+    time of clean actions. Source: the classifier-guidance baselines of Li and Levine, arXiv 2601.14234;
     classifier guidance: Dhariwal and Nichol, arXiv 2105.05233. Differs in: nothing; the defaults reproduce the authors'
     code.
     """
@@ -64,13 +64,13 @@ class CGQL(Method):
     )
     x_term: bool = setting(
         default=True,
-        doc="Add the authors' second term, w x / t, to the guidance; this term widens the "
-        "samples. Without the term, CGQL is classifier guidance, in which a score s adds "
-        "(1-t)/t s to the velocity.",
+        doc="Add the authors' second term, w x / t, to the velocity; it widens the distribution "
+        "of samples. Without it, CGQL is classifier guidance, which adds (1-t)/t times a score "
+        "to the velocity.",
     )
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return the time-conditioned critics and the behaviour flow."""
+        """Return the critics, which have the flow time as an input, and the behaviour flow."""
         return {
             "critic": critic(target=True, time=True),
             "behaviour": velocity_field(target=True, role="behaviour"),
@@ -81,7 +81,7 @@ class CGQL(Method):
         return {"bc_x0": normal(), "bc_t": uniform()}
 
     def guide_time(self, t: float) -> float:
-        """Return the time at which the critic is evaluated for guidance at time t: always 1, as for clean actions."""
+        """Return the time input of the critic for guidance at flow time t: always 1, the time of clean actions."""
         return 1.0
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:

@@ -1,4 +1,4 @@
-"""CGQL-L: classifier-guided Q-learning whose critic of noisy actions is fitted with the LINEX loss."""
+"""CGQL-L: classifier-guided Q-learning whose critic also learns values of noisy actions, with the LINEX loss."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from agents.core import Info, setting
 
 
 class CGQLLinex(CGQLMSE):
-    r"""CGQL guided by a critic of noisy actions that is fitted with the linear-exponential loss.
+    r"""CGQL guided by a critic that also learns values of noisy actions, with the linear-exponential loss.
 
     .. math:: \ell = e^{d} + \tau q, \qquad d = \tau\,(Q'(s, a, 1) - q),\quad q = Q(s, x_t, t)
 
     The loss is minimal at :math:`q = \tfrac1\tau \log \mathbb{E}[e^{\tau Q'} \mid x_t]`. With weight w = 1 and
-    ``x_term=False``, the guided flow therefore converges to :math:`\pi_\beta e^{\tau Q}` as the step size goes to 0. If
-    d is above the clip c, the authors' code uses :math:`\ell = d`; the loss and its slope jump at d = c. Source: Li and
+    ``x_term=False``, the density of samples therefore converges to :math:`\pi_\beta e^{\tau Q}`, up to a constant, as
+    the step size goes to 0. If d is above the clip c, the authors' code uses :math:`\ell = d`; the loss and its slope
+    jump at d = c. Source: Li and
     Levine, arXiv 2601.14234, classifier-guidance baselines. Differs in: nothing; ``linear_continuation`` removes both
     jumps.
     """
@@ -26,7 +27,7 @@ class CGQLLinex(CGQLMSE):
     )
     linear_continuation: bool = setting(
         default=False,
-        doc="Continue the loss beyond the clip with its tangent there, e^c (1 + d - c) + tau q.",
+        doc="Continue the loss beyond the clip along its tangent, e^c (1 + d - c) + tau q.",
     )
 
     def noisy_errors(self, q: Tensor, clean_q: Tensor, info: Info) -> Tensor:

@@ -1,4 +1,4 @@
-"""CGQL-M: classifier-guided Q-learning whose critic is distilled to noisy actions by least squares."""
+"""CGQL-M: classifier-guided Q-learning whose critic also learns values of noisy actions, by least squares."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from agents.core import (
 
 
 class CGQLMSE(CGQL):
-    r"""CGQL guided by a critic of noisy actions that is fitted to values of clean actions by least squares.
+    r"""CGQL guided by a critic that also learns values of noisy actions, by least squares.
 
     .. math:: L = L_{CGQL} + c\,\mathbb{E}\,(Q(s, x_t, t) - Q'(s, a, 1))^2, \qquad x_t = (1-t) x_0 + t a
 
-    The distillation loss is minimal at :math:`\mathbb{E}[Q' \mid x_t]`. Guidance at time t evaluates Q at time t, so
-    guidance is exact to first order in tau. Source: Li and Levine, arXiv 2601.14234, classifier-guidance baselines.
-    Differs in: nothing.
+    The distillation loss is minimal at :math:`\mathbb{E}[Q' \mid x_t]`. Guidance at time t evaluates Q at time t, so it
+    is exact to first order in tau. Source: Li and Levine, arXiv 2601.14234, classifier-guidance baselines. Differs in:
+    nothing.
     """
 
     noisy_weight: float = setting(
@@ -36,7 +36,7 @@ class CGQLMSE(CGQL):
         reference="noisy_coef",
         above=0,
         search=log_range(0.0001, 1.0),
-        doc="Weight c of the distillation to noisy actions.",
+        doc="Weight c of the distillation loss.",
     )
 
     def noise(self) -> dict[str, Draw]:
@@ -48,22 +48,22 @@ class CGQLMSE(CGQL):
         return {"noisy": self.noisy_weight}
 
     def guide_time(self, t: float) -> float:
-        """Return the time at which the critic is evaluated for guidance: t, the time of the noisy action."""
+        """Return the time input of the critic for guidance at flow time t: t itself, the time of the noisy action."""
         return t
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return CGQL's target and the target critics' values of the clean dataset actions, member by member."""
+        """Return CGQL's target, and each target critic's values of the clean dataset actions, (S, E, B)."""
         targets = super().targets(batch, noise, nets, info)
-        # member by member, so that the ensemble's spread is distilled too
+        # not averaged, so that the ensemble's spread is distilled too
         return {**targets, "clean_q": nets.critic_target(batch.observations, batch.actions, 1.0)}
 
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
-        """Return CGQL's losses and the loss of the distillation to noisy actions."""
+        """Return CGQL's losses and the distillation loss."""
         losses = super().losses(batch, targets, noise, nets, info)
         t = noise["noisy_t"].unsqueeze(-1)
-        # the critic receives the time of the noisy action, as in guidance
+        # as in guidance, the critic receives the time of the noisy action
         noisy = interpolate(noise["noisy_x0"], batch.actions, t)
         errors = self.noisy_errors(
             nets.critic(batch.observations, noisy, t), targets["clean_q"], info

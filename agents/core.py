@@ -1,7 +1,7 @@
-"""The public names for writing algorithms.
+"""Public names for writing algorithms.
 
-Custom algorithms need no other import from this package (docs/register.md); built-in ones import more, mainly formulas
-from `agents.common.maths`.
+Custom algorithms need no other module of `agents` (docs/register.md). Built-in algorithms also import others, mainly
+formulas from `agents.common.maths`.
 """
 
 from __future__ import annotations

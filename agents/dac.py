@@ -50,8 +50,8 @@ class DAC(Method):
         + \mathbb{E}\sqrt{1-\bar\alpha_t}\;g^\top\epsilon_\theta(s, x_t, t) / D
 
     The last two terms are minimal at the noise prediction :math:`\epsilon_\beta - \sqrt{1-\bar\alpha_t}\,g/(2w)`. This
-    is the prediction for :math:`\pi_\beta e^{Q/(2w)}`, except that the gradient is not damped at high noise levels and
-    so overshoots.
+    is the noise prediction for :math:`\pi_\beta e^{Q/(2w)}`, except that its Q gradient is not damped at high noise
+    levels, so guidance overshoots there.
 
     Source: Fang et al., Diffusion Actor-Critic, arXiv 2405.20555; the form here is the baseline of Li and Levine, arXiv
     2601.14234. Differs in: each row's loss is multiplied by the validity of the sequence, whereas the baseline's code
@@ -75,7 +75,7 @@ class DAC(Method):
         reference="alpha",
         at_least=0,
         search=log_range(0.1, 100.0),
-        doc="Weight w of the denoising loss on the data.",
+        doc="Weight w of the denoising loss, which clones the data.",
     )
     target_gradient: bool = setting(
         default=True,
@@ -103,7 +103,7 @@ class DAC(Method):
     max_grad_norm: float | None = setting(default=1.0, reference="clip_grad_norm")
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return critics, noise predictor and noise schedule."""
+        """Return the critics, the noise predictor and the noise schedule."""
         return {
             "critic": critic(target=True),
             "denoiser": noise_predictor(self.time_features),
@@ -135,7 +135,7 @@ class DAC(Method):
         )
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the TD target, noisy dataset actions, and Q's gradient at these actions."""
+        """Return the TD target, and noisy dataset actions with their noise levels and Q's gradients."""
         alpha_bar = nets.schedule.alpha_bar(noise["diffusion_t"])
         noisy = add_noise(batch.actions, noise["diffusion_eps"], alpha_bar)
         # the critics' mean: only the TD target is pessimistic

@@ -27,19 +27,19 @@ from agents.core import (
     velocity_field,
 )
 
-FAR = 1e6  # a distance at which the kernel is 0 for every width
+FAR = 1e6  # a distance at which the kernel is 0
 
 
 class DriftQL(Method):
-    r"""Samples of a one-step policy drift towards the dataset action and away from each other; it also maximises Q.
+    r"""A one-step policy maximises Q, while its samples drift towards the dataset action and away from each other.
 
     .. math:: L = L_{TD} + w\,\mathbb{E}\lVert x_i - \mathrm{clip}(x_i + \eta\,\Delta_i)\rVert^2 / D
         - \mathbb{E}\,\bar Q(s, \mathrm{clip}\,\mu(s, z)), \qquad
         \Delta_i = (a - x_i) - \sum_{j \ne i} k_{ij}\,(x_j - x_i)
 
-    The n samples :math:`x_i` of a state come from the policy itself; :math:`k_{ij}` is the softmax, over the other
-    samples j, of :math:`-d_{ij}/\tau` (Laplace) or :math:`-d_{ij}^2/2\tau^2` (Gaussian); d is the distance divided by
-    :math:`\sqrt D`.
+    The policy samples n actions :math:`x_i` in each state. The kernel weights :math:`k_{ij}` are the softmax, over the
+    other samples j, of :math:`-d_{ij}/\tau` (Laplace) or :math:`-d_{ij}^2/2\tau^2` (Gaussian), with the distances
+    :math:`d_{ij} = \lVert x_i - x_j\rVert/\sqrt D`.
 
     Source: Drift Q-Learning, arXiv 2606.00350, and the authors' code (github.com/DT6A/driftql, ``agents/driftql.py``).
     Differs in: action chunks; the drift is computed for all rows of a batch; each state has one dataset action, so
@@ -47,25 +47,37 @@ class DriftQL(Method):
     """
 
     drift_weight: float = setting(
-        default=10.0, reference="alpha", above=0, search=log_range(1, 3000), doc="Weight w."
+        default=10.0,
+        reference="alpha",
+        above=0,
+        search=log_range(1, 3000),
+        doc="Weight w of the drift loss.",
     )
     drift_samples: int = setting(
-        default=32, reference="drift_ngen", at_least=2, doc="Number n of samples in each state."
+        default=32, reference="drift_ngen", at_least=2, doc="Number n of samples per state."
     )
     drift_temperature: float = setting(
-        default=0.2, reference="drift_temp", above=0, search=log_range(0.02, 1), doc="Kernel width."
+        default=0.2,
+        reference="drift_temp",
+        above=0,
+        search=log_range(0.02, 1),
+        doc="Kernel width tau.",
     )
     drift_step: float = setting(
         default=1.0, reference="drift_eta", above=0, doc="Step size eta along the drift."
     )
     kernel: Literal["laplace", "gaussian"] = setting(
-        default="laplace", search=choice("laplace", "gaussian"), doc="`laplace` or `gaussian`."
+        default="laplace",
+        search=choice("laplace", "gaussian"),
+        doc="Kernel of the repulsion, `laplace` or `gaussian`.",
     )
     scale_distances: bool = setting(
-        default=True, reference="dim_scale", doc="Divide distances by the root of D."
+        default=True, reference="dim_scale", doc="Divide distances by the square root of D."
     )
     normalize_drift: bool = setting(
-        default=False, reference="drift_normalize", doc="Scale each state's drift to rms 1."
+        default=False,
+        reference="drift_normalize",
+        doc="Scale each state's drift to a root mean square of 1.",
     )
     normalize_q: bool = setting(
         default=False,
@@ -77,13 +89,13 @@ class DriftQL(Method):
         reference="noise_dim",
         at_least=1,
         fixed=BUILT_INTO_NETWORKS,
-        doc="Number of dimensions of the policy's noise; None: as many as an action chunk has.",
+        doc="Dimension of the policy's noise; None: the dimension D of an action chunk.",
     )
     ensemble_size: int = setting(default=2)
     rho: float = setting(default=1.0, reference="q_agg", search=choice(0.0, 1.0))
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return critics and the one-step policy."""
+        """Return the critics and the one-step policy."""
         return {
             "critic": critic(),
             "policy": velocity_field(time=False, noise_size=self.noise_size),
@@ -113,7 +125,7 @@ class DriftQL(Method):
         return nets.policy(observations, noise["action"]).clamp(-1, 1)
 
     def drift(self, samples: Tensor, actions: Tensor) -> Tensor:
-        """Return the drift of a state's samples: attraction to the dataset action minus repulsion between the samples.
+        """Return the drift of each state's samples, towards the dataset action and away from the other samples.
 
         :param samples: (S, B, M, D).
         :param actions: dataset actions, (S, B, D).

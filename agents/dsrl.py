@@ -48,10 +48,10 @@ class DSRL(Method):
         default=1.0,
         above=0,
         search=linear_range(0.2, 2.0),
-        doc="Bound c of every latent coordinate.",
+        doc="Bound c on every coordinate of the noise that the latent policy selects.",
     )
     target_entropy: float | None = setting(
-        default=None, doc="Target entropy of y in (-1, 1)^D; None: -D/2."
+        default=None, doc="Target entropy of the latent policy before scaling by c; None: -D/2."
     )
     target_behaviour: bool = setting(
         default=True,
@@ -60,7 +60,7 @@ class DSRL(Method):
     )
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return critics of actions and of noise, behaviour flow, latent policy and its temperature."""
+        """Return the critics of actions and of noise, the behaviour flow, the latent policy and its temperature."""
         return {
             "critic": critic(target=True),
             "latent_critic": critic(target=False),
@@ -70,11 +70,11 @@ class DSRL(Method):
         }
 
     def action_noise_table(self) -> dict[str, Draw]:
-        """Return the noise of the latent policy, whose samples start the flow."""
+        """Return the noise of the latent policy, whose samples are the flow's initial noise."""
         return {"policy": normal()}
 
     def noise(self) -> dict[str, Draw]:
-        """Return the noise of latent distillation and latent policy, and the noise and times of flow matching."""
+        """Return the noise of the latent distillation and policy losses, and the noise and times of flow matching."""
         return {"latent_z": normal(), "bc_x0": normal(), "bc_t": uniform(), "policy_eps": normal()}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
@@ -89,7 +89,7 @@ class DSRL(Method):
         return integrate_flow(flow, z, self.flow_steps).clamp(-1, 1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the TD target and the critics' values of the flow's actions, member by member."""
+        """Return the TD target, and each critic's values of the flow's actions, (S, E, B)."""
         steered = self.steer(batch.observations, noise["latent_z"], nets)
         return {
             **self.td_targets(batch, noise, nets),
@@ -99,9 +99,9 @@ class DSRL(Method):
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
-        """Return the TD, latent distillation, flow-matching and latent soft actor-critic losses."""
+        """Return the losses of TD, latent distillation, flow matching, the latent policy and its temperature."""
         td = self.critic_loss(batch, targets, nets, info)
-        # the latent critic takes noise, so the latent policy improves without a gradient through
+        # the latent critic evaluates noise, so the latent policy is trained without gradients through
         # the flow
         latent_q = nets.latent_critic(batch.observations, noise["latent_z"])
         mean, log_std = nets.latent_policy(batch.observations)

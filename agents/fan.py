@@ -1,4 +1,4 @@
-"""FAN: Flow-anchored noise-conditioned Q-learning."""
+"""FAN: flow-anchored noise-conditioned Q-learning."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ from agents.core import (
 
 
 class FAN(Method):
-    r"""One evaluation of the behaviour flow anchors a one-step policy to it; one of two critics has noise as an input.
+    r"""A one-step policy is anchored to a behaviour flow without integrating it; one of two critics has a noise input.
 
     The policy's displacement, action minus noise, regresses to the flow's velocity at a random point between noise and
     action. A critic F of state, action and noise represents a distribution of returns, and the critic Q learns an upper
-    expectile of it:
+    expectile of this distribution:
 
     .. math:: A(s, z) = \lVert \mu(s, z) - z - v(s, x_t, t)\rVert^2,\quad x_t = (1 - t) z + t \mu(s, z)
 
@@ -48,7 +48,8 @@ class FAN(Method):
         + \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + L_{FM}(v) + w\,\mathbb{E} A(s, z) / D
         - \mathbb{E}\,\bar F(s, \mu(s, z), n) - \mathbb{E}\,\bar Q(s, \mu(s, z))
 
-    with :math:`u = \bar F'(s, a, n) - Q(s, a)`, F' the moving average of F, and actions clipped except in A(s, z).
+    with :math:`u = \bar F'(s, a, n) - Q(s, a)` and F' the moving average of F. Actions are clipped, except in the term
+    w A(s, z).
 
     Source: Lee et al., arXiv 2605.01663, and the authors' code (github.com/brianlsy98/FAN, ``agents/fan.py``). Differs
     in: action chunks; the weights w and w' are not changed online; Q is never normalised; best-of-n applies only to
@@ -56,7 +57,7 @@ class FAN(Method):
     """
 
     fails_by_design: ClassVar[dict[str, str]] = {
-        "values": "the TD target is reduced by `critic_anchor_weight` times the distance to the flow, so Q is low"
+        "values": "`critic_anchor_weight` times the distance to the flow reduces the TD target, so values are low"
     }
 
     samples_next_action = False  # the next action's noise is declared in `noise`
@@ -66,7 +67,7 @@ class FAN(Method):
         reference="alpha1",
         above=0,
         search=log_range(1.0, 300.0),
-        doc="Weight w of the policy's anchoring. Large values keep the policy close to the flow.",
+        doc="Weight w of the anchoring. Large values keep the policy close to the flow.",
     )
     critic_anchor_weight: float = setting(
         default=10.0,
@@ -98,7 +99,7 @@ class FAN(Method):
         }
 
     def noise(self) -> dict[str, Draw]:
-        """Return the noise and times of the next action (its noise is also an input of F), losses and flow matching."""
+        """Return the noise and times of the next action, of the losses and of flow matching."""
         return {
             "next_z": normal(),
             "next_t": uniform(),
@@ -111,7 +112,7 @@ class FAN(Method):
         }
 
     def loss_weights(self) -> dict[str, float]:
-        """Return the weight of the anchoring."""
+        """Return the weight of the anchoring loss."""
         return {"anchor": self.anchor_weight}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
@@ -119,7 +120,7 @@ class FAN(Method):
         return nets.one_step(observations, noise["action"]).clamp(-1, 1)
 
     def distance(self, flow: Velocity, z: Tensor, actions: Tensor, t: Tensor) -> Tensor:
-        """Return (action - noise - velocity of the flow)^2, (S, B, D), for times t (S, B)."""
+        """Return the squared differences of action - noise and the flow's velocity, (S, B, D), at times t (S, B)."""
         t = t.unsqueeze(-1)
         return (actions - z - flow(interpolate(z, actions, t), t)).square()
 
@@ -127,7 +128,7 @@ class FAN(Method):
         """Return the TD target, reduced by the distance to the flow, and the target of the critic without noise."""
         next_actions = self.act(batch.next_observations, {"action": noise["next_z"]}, nets)
         flow = nets.behaviour.at(batch.next_observations)
-        # a sum over the chunk, so longer chunks reduce the target more
+        # summed over the chunk, so longer chunks reduce the target more
         penalty = self.distance(flow, noise["next_z"], next_actions, noise["next_t"]).sum(-1)
         next_q = pessimistic_value(nets.critic(batch.next_observations, next_actions), self.rho)
         noisy = torch.cat([batch.actions, noise["value_n"]], -1)
@@ -140,7 +141,7 @@ class FAN(Method):
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
-        """Return the losses of both critics, flow matching, anchoring, and the policy's Q term for each critic."""
+        """Return the losses of both critics, of flow matching and of anchoring, and a Q term for each critic."""
         q = nets.critic(batch.observations, batch.actions)
         # the TD target's next action was computed from z', so F receives the same z'
         noisy = torch.cat([batch.actions, noise["next_z"]], -1)

@@ -35,7 +35,7 @@ class FAWAC(Method):
         + \mathbb{E}\,\min(e^{\tau(\bar Q(s, a) - V(s))}, w_{max})\,\lVert v(s, x_t, t) - (x_1 - x_0)\rVert^2 / D
 
     with dataset actions a. No critic is differentiated in the policy loss. Source: Nair et al., AWAC, arXiv 2006.09359;
-    its form with a flow is the baseline of Li and Levine, arXiv 2601.14234. Differs in: nothing; as in that baseline,
+    the form with a flow is the baseline of Li and Levine, arXiv 2601.14234. Differs in: nothing; as in that baseline,
     the weights are not normalised, so the flow's effective learning rate varies with the state and the temperature.
     """
 
@@ -51,7 +51,7 @@ class FAWAC(Method):
     max_weight: float = setting(default=100.0, above=0, doc="Largest weight of a dataset action.")
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return critics, state value and the one flow, which is the policy."""
+        """Return the critics, the state value, and the flow, which is the policy."""
         return {
             "critic": critic(target=True),
             "value": state_value(),
@@ -68,13 +68,13 @@ class FAWAC(Method):
         return integrate_flow(flow, noise["action"], self.flow_steps).clamp(-1, 1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the TD target, the target critics' values of the dataset actions and the weights of those actions."""
-        # computed here, under `no_grad`, since the weight of a row is constant in the flow's loss
+        """Return the TD target, each target critic's values of dataset actions, and the weights of these actions."""
+        # computed here, under `no_grad`, since the weights are constants in the flow's loss
         value = nets.value(batch.observations)
         advantage = nets.critic(batch.observations, batch.actions).mean(1) - value
         weight = advantage_weight(advantage, self.inverse_temperature, self.max_weight)
         info |= {"advantage_mean": advantage.mean(1), "weight_mean": weight.mean(1)}
-        # rows at the cap are no longer told apart; if many are, `inverse_temperature` is too large
+        # rows at the cap all have the same weight; if there are many, `inverse_temperature` is too large
         info["weight_at_max"] = (weight == self.max_weight).float().mean(1)
         return {
             **self.td_targets(batch, noise, nets),
@@ -93,8 +93,8 @@ class FAWAC(Method):
         weight = batch.valid * targets["weight"]
         return {
             "td": td,
-            # `td_loss` is symmetric: here V, passed as the target, is trained, and the critics'
-            # values are constants
+            # `td_loss` is symmetric: here the target V is trained, and the predictions, values of
+            # the target critics, are constants
             "value": td_loss(targets["data_q"], value, batch.valid),
             "actor": flow_matching_loss(
                 velocity, noise["bc_x0"], batch.actions, noise["bc_t"], weight

@@ -45,7 +45,7 @@ class FBRAC(Method):
     )
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return critics and the flow."""
+        """Return the critics and the flow."""
         return {"critic": critic(target=True), "flow": velocity_field(role="behaviour")}
 
     def noise(self) -> dict[str, Draw]:
@@ -65,8 +65,8 @@ class FBRAC(Method):
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the TD and flow-matching losses, and the Q term, differentiated through all steps of the flow."""
-        # computed before the cloning loss, since this determines the order in which the flow's
-        # gradients are summed
+        # computed before the cloning loss, since the order of computation is the order in which the
+        # flow's gradients are summed
         actions = self.act(batch.observations, {"action": noise["q_z"]}, nets)
         td = self.critic_loss(batch, targets, nets, info)
         return {

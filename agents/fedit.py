@@ -44,7 +44,7 @@ class FEDIT(Method):
         default=0.2,
         above=0,
         search=linear_range(0.05, 1.0),
-        doc="Bound c of the edit in every coordinate; the authors' code has no working default.",
+        doc="Bound c on every coordinate of the edit; the authors' code has no working default.",
     )
     target_entropy: float | None = setting(
         default=None,
@@ -53,7 +53,7 @@ class FEDIT(Method):
     )
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return critics, behaviour flow, the edit policy and its temperature."""
+        """Return the critics, the behaviour flow, the edit policy and its temperature."""
         return {
             "critic": critic(target=True),
             "behaviour": velocity_field(role="behaviour"),

@@ -32,12 +32,12 @@ from agents.models import model_class
 
 
 class FQE(Method):
-    r"""Critics regress to the data's rewards plus their own value of a fixed policy's next action.
+    r"""Critics regress to the data's rewards plus the discounted value of a fixed policy's next action.
 
     .. math:: L = \sum_j \mathbb{E}\,(Q_j(s, a) - R - \gamma^h M\,\bar Q'(s', a'))^2, \qquad a' \sim \pi(s')
 
-    Here :math:`\bar Q'` is the mean of the target critics, without pessimism. The action a consists of the h
-    actions of a chunk that the policy executes; R is the discounted sum of their rewards.
+    Here :math:`\bar Q'` is the mean of the target critics, without pessimism. The policy executes h
+    actions of each chunk, so the action a consists of h actions, and R is the discounted sum of their rewards.
 
     The class is not registered, since it does not train a policy; create an instance with :meth:`of`.
 
@@ -60,7 +60,7 @@ class FQE(Method):
     def of(cls, policy: Any, **settings: Any) -> Self:
         """Return an instance that evaluates a policy; settings override the defaults."""
         evaluated = policy.method
-        # the critics need the policy's values of these settings
+        # the critics must have the policy's values of these settings
         shared = ("gamma", "flow_steps", "frame_stack", "encoder", "precision")
         values = {name: getattr(evaluated, name) for name in shared}
         values["horizon_length"] = evaluated.executed_length
@@ -77,7 +77,7 @@ class FQE(Method):
         return {}
 
     def action_noise_table(self) -> dict[str, Draw]:
-        """Return the policy's noise for whole chunks, with all candidates."""
+        """Return the policy's noise, sized for its chunks and for all candidates."""
         policy = self.policy
         sizes = {"N": policy.method.best_of_n, "D": policy.chunk_size}
         return {
@@ -86,7 +86,7 @@ class FQE(Method):
         }
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
-        """Return the executed actions of the policy's chunks."""
+        """Sample chunks of the policy, and return the actions that are executed."""
         policy = self.policy
         table = self.action_noise_table()
         draws = {}
@@ -113,20 +113,20 @@ CRITICS = 5
 NORMAL_95 = 1.96
 STUDENT_95 = 2.776
 """Student's t for 95% intervals with four degrees of freedom: the spread is estimated from five critics."""
-ROWS = 512  # number of transitions in the comparison of actions
+ROWS = 512  # number of transitions whose actions are compared with the policy's
 
 
 @dataclass(frozen=True)
 class FittedValue:
-    """The discounted value of a policy in the first states of trajectories.
+    """The estimated discounted value of a policy in the first states of trajectories.
 
     :param value: mean over trajectories and critics.
     :param interval: 95% interval, from the spread over trajectories and critics, widened by `drift` on both sides.
     :param critics: the mean of each critic.
-    :param drift: change of the value in the last quarter of training.
+    :param drift: absolute change of the value in the last quarter of training.
     :param action_distance: mean squared distance of the policy's actions from the data's in the same states, divided by
-        the distance between two random actions of the data. If this ratio is above 1, the estimate depends on actions
-        that are not in the data.
+        that between two random actions of the data. If this ratio is above 1, the estimate depends on actions that are
+        not in the data.
     """
 
     value: float
@@ -159,8 +159,8 @@ def fitted_q(
     :raises ValueError: if there are too few trajectories.
     :raises ArithmeticError: if the values diverge.
     """
-    # Rewards are divided by their root mean square, since the noise of Adam's steps, which have a
-    # fixed magnitude, would hide the differences between states if rewards were small.
+    # Rewards are divided by their root mean square. The magnitude of Adam's steps does not depend on
+    # rewards, so with small rewards the noise of the steps would hide differences between states.
     unit = float(np.sqrt(np.square(data.arrays["rewards"][data.valid]).mean())) or 1.0
     policy.set_training_mode(False)
     model = _make_model(FQE.of(policy, **settings), data, unit, seed)
@@ -177,11 +177,11 @@ def fitted_q(
     value_before, value = means
     if not np.isfinite(value):
         raise ArithmeticError(
-            f"fitted Q evaluation must stay finite, got {value:g} after {steps} updates; the policy may have diverged, "
-            "so evaluate it in the environment"
+            f"fitted Q evaluation diverged: the value is {value:g} after {steps} updates; evaluate the policy in its "
+            "environment"
         )
-    # A moving average converges geometrically: if the last quarter of training has at least halved
-    # the distance to the limit, the remaining distance is at most the drift.
+    # With target networks, values converge geometrically: if the last quarter of training has at
+    # least halved the distance to the limit, the remaining distance is at most the drift.
     drift = abs(value - value_before)
     margin = margin_of(values) + drift
     return FittedValue(
@@ -203,7 +203,7 @@ class ResampledBuffer(SequenceReplayBuffer):
     starts: Tensor
     """First rows of the trajectories."""
     rows: list[Tensor]
-    """Rows of each replica's trajectories; a trajectory sampled twice is contained twice."""
+    """Rows of each replica's trajectories; a trajectory sampled twice appears twice."""
 
     def resample(self, seed: int) -> None:
         """Sample the trajectories of each replica.
@@ -215,7 +215,7 @@ class ResampledBuffer(SequenceReplayBuffer):
         trajectories = torch.arange(self.dataset_size).tensor_split(ends[:-1])
         count = len(trajectories)
         if count < 2:
-            raise ValueError("fitted Q evaluation needs two trajectories, got 1; give more data")
+            raise ValueError("fitted Q evaluation needs at least two trajectories, got 1")
         generator = torch_generator(Purpose.EVALUATION_START, seed)
         draws = torch.randint(count, (self.replicas, count), generator=generator)
         device = self.dones.device
@@ -223,7 +223,7 @@ class ResampledBuffer(SequenceReplayBuffer):
         self.rows = [torch.cat([trajectories[k] for k in draw]).to(device) for draw in draws]
 
     def draw_rows(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-        """Sample starts, and return the rows of their sequences, (S, B, H)."""
+        """Sample first rows of sequences, and return all rows of these sequences, (S, B, H)."""
         device = self.dones.device
         draws = torch.rand(shape, dtype=torch.float64, device=device, generator=generator)
         starts = []
@@ -233,14 +233,14 @@ class ResampledBuffer(SequenceReplayBuffer):
 
 
 def margin_of(values: NDArray[Any]) -> float:
-    """Return half the 95% interval of a mean value.
+    """Return half the width of the 95% interval of a mean value.
 
     Each critic is fitted to resampled trajectories. By the bootstrap principle, a critic's distance from the fit to all
-    data is distributed like that fit's distance from the true value. The mean of S critics, used
-    instead of the fit to all data, adds 1/S of the critics' variance.
+    data is distributed like the distance of the fit to all data from the true value. This fit is replaced by the mean
+    of S critics, which adds 1/S of the critics' variance.
 
-    :param values: values of k first states by each of S critics, (S, k).
-    :return: the half width, in the values' unit.
+    :param values: values of k first states according to each of S critics, (S, k).
+    :return: half the width, in the values' unit.
     """
     critics, count = values.shape
     state_margin = NORMAL_95 * values.mean(0).std(ddof=1) / np.sqrt(count)
@@ -249,7 +249,7 @@ def margin_of(values: NDArray[Any]) -> float:
 
 
 def _make_model(method: FQE, data: Transitions, unit: float, seed: int) -> Any:
-    """Return the model whose replicas are the critics, with the data and scaled rewards."""
+    """Return a model with a critic in each replica and with the data loaded; rewards are divided by ``unit``."""
     policy = method.policy
     model: Any = model_class(FQE)(
         type(policy),
@@ -278,7 +278,7 @@ def _batch(model: Any, starts: Tensor) -> Batch:
 
 
 def _actions(model: Any, batch: Batch, seed: int) -> Tensor:
-    """Return the actions of the evaluated policy in the states of a batch, with the same noise in each call."""
+    """Return the evaluated policy's actions in the states of a batch; all calls use the same noise."""
     policy = model.policy
     policy.set_training_mode(False)
     # sampled on the CPU, so that all devices use the same numbers
@@ -291,11 +291,11 @@ def _actions(model: Any, batch: Batch, seed: int) -> Tensor:
 
 
 def _action_distance(model: Any, seed: int) -> float:
-    """Return the distance of the policy's actions from the data's, divided by that between two dataset actions."""
+    """Return :attr:`FittedValue.action_distance` for random states of the data."""
     generator = torch_generator(Purpose.EVALUATION_START, seed)
     starts = torch.randint(model.replay_buffer.dataset_size, (ROWS,), generator=generator)
     batch = _batch(model, starts.to(model.replay_buffer.dones.device))
-    is_whole = batch.valid > 0  # other chunks contain actions of the next trajectory
+    is_whole = batch.valid > 0  # the other chunks contain actions of the next trajectory
     data = batch.actions[is_whole]
     distances = (_actions(model, batch, seed)[is_whole] - data).square()
     return float(distances.mean() / (2 * data.var(0).mean()))

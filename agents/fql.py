@@ -47,7 +47,7 @@ class FQL(Method):
     )
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return critics, behaviour flow and one-step policy."""
+        """Return the critics, the behaviour flow and the one-step policy."""
         return {
             "critic": critic(target=True),
             "behaviour": velocity_field(role="behaviour"),
@@ -59,7 +59,7 @@ class FQL(Method):
         return {"bc_x0": normal(), "bc_t": uniform(), "distill_z": normal()}
 
     def loss_weights(self) -> dict[str, float]:
-        """Return the weight of the distillation."""
+        """Return the weight of the distillation loss."""
         return {"distill": self.distill_weight}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
@@ -84,7 +84,7 @@ class FQL(Method):
             # these two losses use no dataset actions, so sequences that cross a trajectory end are
             # included
             "distill": (student - targets["teacher"]).square().mean((1, 2)),
-            # clipped, since critics are trained only inside the bounds; the distillation keeps the
-            # student there
+            # clipped, since critics are trained only inside the action bounds; the clip has no gradient
+            # outside them, where only the distillation trains the student
             "q": -nets.frozen.critic(batch.observations, student.clamp(-1, 1)).mean((1, 2)),
         }

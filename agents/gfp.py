@@ -1,4 +1,4 @@
-"""GFP: guided flow policy, FQL whose flow clones the dataset actions with higher values than the policy's actions."""
+"""GFP: guided flow policy, FQL whose flow mainly clones dataset actions that are better than the policy's actions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from agents.fql import FQL
 
 
 class GFP(FQL):
-    r"""A flow clones dataset actions that are better than the actions of a one-step policy distilled from the flow.
+    r"""A flow mainly clones dataset actions that are better than those of a one-step policy distilled from the flow.
 
     .. math:: g = \mathrm{softmax}_{a,\,\mu(s, z)}\big(\tfrac\lambda\eta \bar Q'(s, \cdot)\big)_a,\qquad
         \lambda^{-1} = \mathbb{E}|\bar Q(s, \mu(s, z))|
@@ -56,8 +56,8 @@ class GFP(FQL):
         reference="eta_temperature",
         above=0,
         search=log_range(1e-6, 1.0),
-        doc="Temperature eta, relative to the mean absolute value of Q; with small values only "
-        "better actions are cloned, with large values all.",
+        doc="Temperature eta, relative to the mean absolute value of Q; small values clone only "
+        "better actions, large values all actions.",
     )
     target: Literal["policy", "mean"] = setting(
         default="policy",
@@ -68,14 +68,14 @@ class GFP(FQL):
     rival: Literal["policy", "smaller"] = setting(
         default="policy",
         reference="guidance_agg",
-        doc="What the value of a dataset action is compared with: the value of the `policy`'s"
-        " action, or the `smaller` of the values of the policy's and the flow's actions.",
+        doc="Baseline for the value of a dataset action: the value of the `policy`'s action, or "
+        "the `smaller` of the values of the policy's and the flow's actions.",
     )
     ensemble_size: int = setting(default=2)
     rho: float = setting(default=0.0, reference="q_agg")
 
     def noise(self) -> dict[str, Draw]:
-        """Return the noise of the next action and of flow matching, and the noise that flow and policy share."""
+        """Return the noise of the next action, of flow matching (with its times) and of the distillation."""
         return {"next_z": normal(), "bc_x0": normal(), "bc_t": uniform(), "distill_z": normal()}
 
     def follow_flow(self, observations: Tensor, z: Tensor, nets: Networks) -> Tensor:
@@ -83,7 +83,7 @@ class GFP(FQL):
         return integrate_flow(nets.behaviour.at(observations), z, self.flow_steps).clamp(-1, 1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the TD target, the flow's actions, the weights of cloning, and Q's scale."""
+        """Return the TD target, the flow's actions, the weights of cloning, and the scale of the Q term."""
 
         def value(observations: Tensor, actions: Tensor) -> Tensor:
             return pessimistic_value(nets.critic_target(observations, actions), self.rho)
@@ -93,7 +93,7 @@ class GFP(FQL):
         next_actions = self.act(next_obs, {"action": noise["next_z"]}, nets)
         next_q = value(next_obs, next_actions)
         if self.target == "mean":
-            # flow and policy map the same noise, so that their values differ only by the network
+            # flow and policy receive the same noise, so their values differ only because of the networks
             flow_actions = self.follow_flow(next_obs, noise["next_z"], nets)
             next_q = (next_q + value(next_obs, flow_actions)) / 2
         teacher = self.follow_flow(obs, z, nets)
@@ -101,8 +101,8 @@ class GFP(FQL):
         rival = value(obs, student)
         if self.rival == "smaller":
             rival = torch.minimum(rival, value(obs, teacher))
-        # the online critics give the scale, since the policy maximises them; the target critics give
-        # all other values
+        # the scale is computed from the online critics, which the policy maximises; all other values
+        # are from the target critics
         q_size = pessimistic_value(nets.critic(obs, student), self.rho).abs().mean(1)
         scale = 1 / q_size  # lambda, (S,)
         better = (value(obs, batch.actions) - rival) * scale.unsqueeze(1)
@@ -120,12 +120,12 @@ class GFP(FQL):
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
-        """Return the TD loss, weighted flow matching, the distillation, and the scaled Q term."""
+        """Return the TD, weighted flow-matching and distillation losses, and the scaled Q term."""
         flow = nets.behaviour.at(batch.observations)
         student = nets.one_step(batch.observations, noise["distill_z"])
         policy_q = nets.frozen.critic(batch.observations, student.clamp(-1, 1))
         policy_q = pessimistic_value(policy_q, self.rho)
-        # guidance is below 1/2 if the rival action has a higher value than the dataset action
+        # a weight is below 1/2 if the dataset action has a lower value than its rival
         weight = batch.valid * targets["guidance"]
         x_0, t = noise["bc_x0"], noise["bc_t"]
         return {

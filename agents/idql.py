@@ -40,7 +40,7 @@ class IDQL(Method):
     Source: Hansen-Estruch et al., IDQL, arXiv 2304.10573, and the authors' code (github.com/philippe-eecs/IDQL,
     ``jaxrl5/agents/ddpm_iql``). Differs in: action chunks; an MLP predicts the noise, whereas the authors use a
     residual network with dropout; all networks are updated together and target networks track the weights from before
-    the update, whereas that code updates policy, value and critics one after the other.
+    the update, whereas the authors' code updates policy, value and critics one after the other.
     """
 
     samples_next_action = False
@@ -63,7 +63,7 @@ class IDQL(Method):
         reference="actor_tau",
         at_least=0,
         at_most=1,
-        doc="Rate at which the policy's moving average, which acts, tracks the policy.",
+        doc="Rate at which the policy's moving average, used for acting, tracks the policy.",
     )
     policy_learning_rate: float | str | None = setting(
         default=None,
@@ -81,7 +81,7 @@ class IDQL(Method):
     rho: float = setting(default=1.0, doc="Pessimism; with two critics, 1 gives their minimum.")
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return critics, state value, noise predictor with its moving average, and noise schedule."""
+        """Return the critics, the state value, the noise predictor with its moving average, and the noise schedule."""
         return {
             "critic": critic(),
             "value": state_value(),
@@ -113,7 +113,7 @@ class IDQL(Method):
 
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
         """Score candidates by the minimum of the target critics."""
-        # the minimum, since with the mean the best of many candidates would be the most overestimated one
+        # not the mean, since the best of many candidates is often an overestimated one
         return nets.critic_target(observations, actions).amin(1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:

@@ -29,16 +29,16 @@ from agents.core import (
 
 
 class IFQL(Method):
-    r"""Values are learnt from dataset actions alone; the policy is the best of N samples of a cloned flow.
+    r"""Values are learnt from dataset actions alone; the best of N samples of a cloned flow is executed.
 
     .. math:: L = \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + \mathbb{E}\,(Q(s, a) - R - \gamma^H M V(s'))^2 + L_{FM}(v),
         \qquad u = Q'_{pess}(s, a) - V(s)
 
-    The flow is sampled ``best_of_n`` times, and the action with the highest minimum over the critics is executed.
-    Source: Kostrikov, Nair and Levine, Implicit Q-Learning, arXiv 2110.06169; Hansen-Estruch et al., IDQL, arXiv
-    2304.10573; with a flow: Park, Li and Levine, Flow Q-Learning, arXiv 2502.02538; in the form of the baseline of Li
-    and Levine, arXiv 2601.14234. Differs in: ``q_mean``, ``q_max`` and ``q_min`` are computed from the critics'
-    predictions, whereas that baseline computes them from the TD target; actions are sampled for batches of states.
+    N is ``best_of_n``; the best sample has the highest minimum over the critics. Source: Kostrikov, Nair and Levine,
+    Implicit Q-Learning, arXiv 2110.06169; Hansen-Estruch et al., IDQL, arXiv 2304.10573; with a flow: Park, Li and
+    Levine, Flow Q-Learning, arXiv 2502.02538; in the form of the baseline of Li and Levine, arXiv 2601.14234. Differs
+    in: ``q_mean``, ``q_max`` and ``q_min`` are computed from the critics' predictions, whereas that baseline computes
+    them from the TD target; actions are sampled for batches of states.
     """
 
     samples_next_action = False
@@ -61,7 +61,7 @@ class IFQL(Method):
     best_of_n: int = setting(default=32, reference="num_samples", search=choice(8, 16, 32, 64))
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return critics, state value and behaviour flow."""
+        """Return the critics, the state value and the behaviour flow."""
         return {
             "critic": critic(target=True),
             "value": state_value(),
@@ -79,7 +79,7 @@ class IFQL(Method):
 
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
         """Score candidates by the minimum of the online critics."""
-        # the minimum, since with the mean the best of many candidates would be the most overestimated one
+        # not the mean, since the best of many candidates is often an overestimated one
         return nets.critic(observations, actions).amin(1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:

@@ -49,7 +49,7 @@ class IQL(Method):
 
     Source: Kostrikov, Nair and Levine, Implicit Q-Learning, arXiv 2110.06169, in the form of Flow Q-Learning, arXiv
     2502.02538, whose code is github.com/seohongpark/fql (``agents/iql.py``). Differs in: action chunks; online
-    collection executes the mean, whereas that code adds noise to it (``sample_std`` 1).
+    collection executes the mean, whereas the authors' code adds noise to it (``sample_std`` 1).
     """
 
     samples_next_action = False
@@ -80,7 +80,7 @@ class IQL(Method):
     rho: float = setting(default=1.0, doc="Pessimism; with two critics, 1 gives their minimum.")
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return state value, critics and the policy's mean."""
+        """Return the state value, the critics and the policy's mean."""
         return {"value": state_value(), "critic": critic(), "actor": gaussian_mean()}
 
     def noise(self) -> dict[str, Draw]:
@@ -100,7 +100,7 @@ class IQL(Method):
         return (nets.actor(observations) + self.sample_std * noise["action"]).clamp(-1, 1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the targets of the critics (from V at the next state) and of V (from Q'), and the advantage."""
+        """Return the critics' target (from V at the next state), V's target (from target critics) and the advantage."""
         q = nets.critic(batch.observations, batch.actions)
         # the advantage uses the online critics, whereas V regresses to the target critics
         advantage = pessimistic_value(q, self.rho) - nets.value(batch.observations)
@@ -115,7 +115,7 @@ class IQL(Method):
             batch, targets["value"], batch.valid, nets, self.expectile, info
         )
         mean = nets.actor(batch.observations)
-        # the Gaussian's standard deviation is 1, whatever `sample_std` adds when acting
+        # the loss has standard deviation 1, regardless of `sample_std`, which applies only to acting
         log_prob = -0.5 * (
             (mean - batch.actions).square().sum(-1) + mean.shape[-1] * math.log(2 * math.pi)
         )

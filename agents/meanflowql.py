@@ -24,7 +24,7 @@ from agents.core import (
     velocity_field,
 )
 
-# bound of the regression target, since an untrained network's slopes may be much larger than actions
+# bound on the regression target, since the slope of an untrained network may be large
 TARGET_BOUND = 5.0
 SMALLEST = 1e-4  # c of the adaptive weight
 
@@ -33,15 +33,15 @@ class MeanFlowQL(Method):
     r"""One network maps noise to actions in one step, is fitted to the data as a mean flow, and maximises Q.
 
     Here x runs from the dataset action at time 0 to noise e at time 1. The network is g(x, t) = x - u(x, t), in which u
-    is the mean velocity of this path between times 0 and t, so that g(e, 1) is an action. The network regresses to a
+    is the mean velocity of this path between times 0 and t, so g(e, 1) is an action. The network regresses to a
     target computed from its own slope along the path, with smaller weights for large errors:
 
     .. math:: L = L_{TD} + w\,\mathbb{E}\,\frac{\lVert g(s, x, t) - y\rVert^2}{(\lVert g - y\rVert^2 + c)^{1-\gamma}}
         - \mathbb{E}\,\bar Q(s, \mathrm{clip}\,g(s, e, 1)) + L_{bound}, \quad y = x + (t-1)(e-a) - t\,\tfrac{dg}{dt}
 
     Source: Wang et al., arXiv 2511.13035, and the authors' code (github.com/HiccupRL/MeanFlowQL,
-    ``agents/meanflowql.py``). Differs in: the network is this library's, not a transformer; w is constant; all
-    networks share one learning rate and one bound on the gradient norm, if any; action chunks.
+    ``agents/meanflowql.py``). Differs in: an MLP replaces the transformer; w is constant; all networks share one
+    learning rate and, if any, one bound on the gradient norm; action chunks.
     """
 
     flow_weight: float = setting(
@@ -67,18 +67,18 @@ class MeanFlowQL(Method):
     time_steps: int | None = setting(
         default=None,
         at_least=1,
-        doc="T: sample times from 1/T, 2/T, ..., 1; None: uniform times.",
+        doc="Number T of training times 1/T, 2/T, ..., 1; None: times are uniform in [0, 1).",
     )
     best_of_n: int = setting(default=5, reference="num_candidates")
     ensemble_size: int = setting(default=2)
     rho: float = setting(default=0.0, reference="q_agg")
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return critics and the policy, whose inputs include the time."""
+        """Return the critics and the policy, whose inputs include the time."""
         return {"critic": critic(target=True), "policy": velocity_field()}
 
     def noise(self) -> dict[str, Draw]:
-        """Return the noise of the mean flow and of the Q term."""
+        """Return the noise and times of the mean flow, and the noise of the Q term."""
         return {"flow_e": normal(), "flow_t": uniform(), "q_z": normal()}
 
     def loss_weights(self) -> dict[str, float]:
@@ -94,10 +94,10 @@ class MeanFlowQL(Method):
         return nets.critic_target(observations, actions).mean(1)
 
     def on_the_way(self, actions: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
-        """Return points between dataset actions and noise (S, B, D), and their times (S, B, 1)."""
+        """Return points on the straight paths from dataset actions to noise, (S, B, D), and their times, (S, B, 1)."""
         t = noise["flow_t"].unsqueeze(-1)
         if self.time_steps is not None:
-            # from 1/T to 1: acting uses time 1, and at time 0 there is only the data
+            # time 1 is included, since acting uses it; time 0, the dataset action itself, is not
             t = ((t * self.time_steps).floor() + 1) / self.time_steps
         return interpolate(actions, noise["flow_e"], t), t
 
@@ -128,14 +128,13 @@ class MeanFlowQL(Method):
         """Return the TD and mean-flow losses, the Q term, and the penalty on actions outside the bounds."""
         policy = nets.policy.at(batch.observations)
         error = (policy(*self.on_the_way(batch.actions, noise)) - targets["flow"]).square().mean(-1)
-        # the adaptive weight falls with the error, but is a constant in the loss
+        # the adaptive weight decreases with the error, but is not differentiated
         weight = (error.detach() + SMALLEST).pow(self.adaptive_power - 1)
         actions = policy(noise["q_z"], 1.0)
         return {
             "td": self.critic_loss(batch, targets, nets, info),
             "flow": (batch.valid * weight * error).mean(-1),
             "q": -nets.frozen.critic(batch.observations, actions.clamp(-1, 1)).mean((1, 2)),
-            # Q has no gradient through the clip outside the bounds; this penalty moves actions
-            # back inside
+            # outside the bounds, the clip blocks Q's gradient; this penalty moves actions back inside
             "bound": (actions.abs() - 1).clamp(min=0).mean((1, 2)),
         }

@@ -26,11 +26,11 @@ def model_class(method: type[Method]) -> type[FlowAlgorithm]:
 
     :param method: the method.
     :return: a subclass of :class:`FlowAlgorithm` with the method's name, documented with its settings.
-    :raises ValueError: if a setting has the same name as an argument of models.
+    :raises ValueError: if a setting has the same name as a constructor argument.
     """
     for name in method.declared().keys() & Arguments.declared().keys():
         raise ValueError(
-            f"setting `{name}` of {method.__name__} clashes with an argument of models; rename it, "
+            f"setting `{name}` of {method.__name__} clashes with a constructor argument; rename it, "
             f"e.g. `own_{name}`"
         )
     is_built_in = registry.name_of(method) in registry.BUILT_IN
@@ -45,7 +45,7 @@ def model_class(method: type[Method]) -> type[FlowAlgorithm]:
 
 
 def _reduced(kind: ModelType) -> Any:
-    """Pickle a custom method's model class as a call of :func:`model_class`, and other classes by name."""
+    """Pickle the model class of a custom method as a call of :func:`model_class`, and other classes by name."""
     if kind.__module__ == __name__:
         return model_class, (kind.method_class,)
     return kind.__qualname__
@@ -87,7 +87,7 @@ def load(
     :param trust: whether to import the module named in the file.
     :param kwargs: see ``load`` of the algorithm.
     :return: the model.
-    :raises FileNotFoundError: if there is no model.
+    :raises FileNotFoundError: if there is no model at this path.
     :raises ValueError: if the file is damaged, or its algorithm is unknown or not trusted.
 
     >>> model = agents.BC("MlpPolicy", "Pendulum-v1", net_arch=[32], buffer_size=1_000)

@@ -44,8 +44,8 @@ class AdjointMatching(Method):
     The fine-tuned flow :math:`v_f` is simulated as a memoryless SDE (1), whose last step is a deterministic Euler step
     of the prior :math:`\bar v_\beta`, by default the moving average of the behaviour flow :math:`v_\beta`. The terminal
     adjoint :math:`a_K` is the negative weighted gradient of Q. It is propagated backwards through the Jacobian of the
-    prior (2), and :math:`v_f` regresses to :math:`\bar v_\beta - \frac{\sigma^2}{2} a` (3). K is ``flow_steps``, h =
-    1/K, :math:`t_i = i h`, and E is the mean over rows:
+    prior's drift (2), and :math:`v_f` regresses to :math:`\bar v_\beta - \frac{\sigma^2}{2} a` (3). K is
+    ``flow_steps``, h = 1/K, :math:`t_i = i h`, and E is the mean over rows:
 
     .. math::
         x_{i+1} &= x_i + h\left(2 v_f(x_i, t_i) - \tfrac{x_i}{t_i + h}\right) + \sqrt h\,\sigma_i\epsilon_i,
@@ -58,9 +58,9 @@ class AdjointMatching(Method):
     As in the authors' code, (2) evaluates the Jacobian at the state x_i but at the time t_i + h, and uses the drift of
     the SDE for the last step too, although the last step of the rollout uses the prior alone.
 
-    As in every algorithm here, `targets` is computed without gradients, and the next action of the TD target is sampled
-    as in acting, with separate noise. One optimiser minimises the sum of the losses. Each loss trains one network: TD
-    the critics, flow matching the behaviour flow, adjoint matching the fine-tuned flow. Then the target networks are
+    `targets` is computed without gradients. The next action of the TD target is sampled as in acting, with separate
+    noise. One optimiser minimises the sum of the losses, each of which trains one network: the TD loss trains the
+    critics, flow matching the behaviour flow, and adjoint matching the fine-tuned flow. Then the target networks are
     updated with rate ``tau``. The first ``pretraining_steps`` updates minimise only the flow-matching loss.
 
     Source: Domingo-Enrich et al., Adjoint Matching, arXiv 2409.08861; with Q: Li and Levine, arXiv 2601.14234.
@@ -85,7 +85,7 @@ class AdjointMatching(Method):
     )
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return critics, behaviour flow, and fine-tuned flow, a copy of the behaviour flow after pretraining."""
+        """Return the critics, the behaviour flow, and the fine-tuned flow, a copy of it until pretraining ends."""
         return {
             "critic": critic(target=True),
             "behaviour": velocity_field(target=True, role="behaviour"),
@@ -93,7 +93,7 @@ class AdjointMatching(Method):
         }
 
     def noise(self) -> dict[str, Draw]:
-        """Return noise and times of flow matching (``bc``), and initial and step noise of the rollout (``am``)."""
+        """Return the noise and times of flow matching (``bc``), and the initial and step noise of rollouts (``am``)."""
         return {
             "bc_x0": normal(),
             "bc_t": uniform(),
@@ -195,7 +195,7 @@ class QAM(AdjointMatching):
         reference="tau",
         at_least=0,
         search=log_range(0.1, 100.0),
-        doc="Weight of Q relative to the behaviour flow; 0 acts with the behaviour flow. With"
+        doc="Weight of Q relative to the behaviour flow; 0 samples the behaviour flow. With"
         " fewer `flow_steps`, the same weight changes the policy more, relative to the "
         "spread of its samples.",
     )

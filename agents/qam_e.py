@@ -38,7 +38,7 @@ class QAME(QAM):
         default=0.1,
         above=0,
         search=linear_range(0.05, 1.0),
-        doc="Bound c of the edit in every coordinate.",
+        doc="Bound c on every coordinate of the edit.",
     )
     target_entropy: float | None = setting(
         default=None,
@@ -78,8 +78,8 @@ class QAME(QAM):
     ) -> Losses:
         """Return the losses of QAM, of the edit policy and of the temperature."""
         losses = super().losses(batch, targets, noise, nets, info)
-        # the edit's losses do not use dataset actions, so they include sequences that cross a
-        # trajectory end
+        # the edit's losses do not use dataset actions, so sequences that cross a trajectory end are
+        # included
         return losses | edit_losses(
             batch,
             targets["flow_actions"],

@@ -47,7 +47,7 @@ class QAMF(QAM):
         return {**super().noise(), "distill_z": normal()}
 
     def loss_weights(self) -> dict[str, float]:
-        """Return the weight of the distillation."""
+        """Return the weight of the distillation loss."""
         return {"distill": self.distill_weight}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
@@ -62,7 +62,7 @@ class QAMF(QAM):
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
-        """Return QAM's losses, the distillation and the Q term of the one-step policy."""
+        """Return QAM's losses, and the distillation loss and Q term of the one-step policy."""
         losses = super().losses(batch, targets, noise, nets, info)
         student = nets.one_step(batch.observations, noise["distill_z"])
         return {

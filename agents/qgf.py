@@ -36,17 +36,17 @@ from agents.core import (
 
 
 class QGF(Method):
-    r"""A flow is cloned, values are learnt from the data alone, and Q's gradient is added to the velocity when acting.
+    r"""A flow clones the data; when acting, its velocity is guided by the gradient of Q, learnt from the data alone.
 
-    The gradient is taken at the clean action that one long step would reach, and added at the flow's current state:
+    The gradient is taken at the clean action that one long step from the current state x would reach:
 
     .. math:: \dot x = v(s, x, t) + w\,\nabla_a Q'(s, a)|_{a = \mathrm{clip}(x + (1 - t) v(s, x, t))}, \qquad
         L = \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + \mathbb{E}\,(Q(s, a) - R - \gamma^H M V(s'))^2 + L_{FM}(v)
 
-    with :math:`u = Q'(s, a) - V(s)`. Q' is the minimum of the target critics, which ``rho`` = 1 gives for two critics.
-    Source: Test-Time Gradient Guidance of Flow Policies in Reinforcement Learning, arXiv 2606.11087, and the authors'
-    code (github.com/zhouzypaul/qgf, ``agents/qgf.py``). Differs in: the networks are those of all algorithms here; the
-    authors embed the flow time sinusoidally and normalise before the activation.
+    with :math:`u = Q'(s, a) - V(s)`. Q' is the minimum of the two target critics (``rho`` = 1). Source: Test-Time
+    Gradient Guidance of Flow Policies in Reinforcement Learning, arXiv 2606.11087, and the authors' code
+    (github.com/zhouzypaul/qgf, ``agents/qgf.py``). Differs in: the networks are those of all algorithms here, whereas
+    the authors' embed the flow time sinusoidally and have layer norm before the activation.
     """
 
     samples_next_action = False
@@ -83,7 +83,7 @@ class QGF(Method):
     rho: float = setting(default=1.0, reference="q_aggregation")
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return critics, state value and behaviour flow."""
+        """Return the critics, the state value and the behaviour flow."""
         return {
             "critic": critic(target=True),
             "value": state_value(),
@@ -115,7 +115,7 @@ class QGF(Method):
 
         def guided(x: Tensor, t: Time) -> Tensor:
             v: Tensor = behaviour(x, t)
-            # only `jacobian` differentiates the flow, at the cost of a backward pass
+            # only `jacobian` differentiates the flow, which costs another backward pass
             if self.gradient == "jacobian":
                 gradient = action_gradient(lambda y: q(ahead(y, t, behaviour(y, t))), x)
             else:

@@ -43,13 +43,13 @@ class QSM(DAC):
     sampler: Sampler = setting(
         default="jump",
         doc="Mean of a reverse step: the estimated clean action (`jump`, as in the baseline's"
-        " code; gives too little spread), the posterior mean (`ddpm`, the textbook "
-        "chain), or the posterior mean of the clipped estimate (`ddpm_clipped`).",
+        " code; samples vary too little), the posterior mean (`ddpm`, the textbook chain), "
+        "or the posterior mean given the clipped estimate (`ddpm_clipped`).",
     )
     clip_states: bool = setting(default=True)
 
     def actor_losses(self, predicted: Tensor, targets: Targets) -> Tensor:
-        """Return the squared errors of the regression to Q's gradient, (S, B, D), in place of DAC's linear terms."""
-        # the noise prediction is minus a scaled score, and this score regresses to tau times Q's
-        # gradient
+        """Return the squared errors of the regression to Q's gradient, (S, B, D), instead of DAC's linear terms."""
+        # plus, since the noise prediction is the negative, scaled score, and the score regresses to
+        # tau times Q's gradient
         return (predicted + self.inverse_temperature * targets["gradient"]).square()

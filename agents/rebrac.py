@@ -27,7 +27,7 @@ from agents.core import (
 
 
 class ReBRAC(Method):
-    r"""TD3 with behaviour cloning: a deterministic actor without a flow, whose actions receive clipped noise.
+    r"""TD3 with behaviour cloning: a deterministic actor without a flow; clipped noise is added to its actions.
 
     .. math:: L = L_{TD} - \lambda\,\mathbb{E}\,Q_{pess}(s, \mu(s)) + w\,\mathbb{E}\lVert\mu(s) - a\rVert^2,\quad
         \lambda = 1/\mathbb{E}|Q_{pess}(s, \mu(s))|
@@ -43,7 +43,7 @@ class ReBRAC(Method):
         reference="alpha_actor",
         at_least=0,
         search=log_range(0.001, 1.0),
-        doc="Weight w of the distance to the data.",
+        doc="Weight w of the squared distance to dataset actions.",
     )
     actor_noise: float = setting(
         default=0.2,
@@ -52,13 +52,13 @@ class ReBRAC(Method):
         doc="Standard deviation of the noise on actions.",
     )
     actor_noise_clip: float = setting(
-        default=0.5, at_least=0, doc="Bound of the noise on actions, in every coordinate."
+        default=0.5, at_least=0, doc="Bound on the noise in every coordinate of an action."
     )
     policy_delay: int = setting(
         default=2, reference="actor_freq", at_least=1, doc="Number of updates per target update."
     )
     true_delay: bool = setting(
-        default=False, doc="Also update the actor only at every `policy_delay`-th update."
+        default=False, doc="Update the actor, too, only at every `policy_delay`-th update."
     )
     head_scale: float = setting(
         default=0.01,
@@ -69,15 +69,15 @@ class ReBRAC(Method):
     )
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return critics and actor, each with its moving average."""
-        # in the comparison's code only target networks are delayed; `true_delay` also delays the
-        # actor, as in TD3
+        """Return the critics and the actor, with their target networks."""
+        # in the code of the comparison, only target networks are delayed; `true_delay` also delays
+        # the actor, as in TD3
         delay, actor_delay = self.policy_delay, self.policy_delay if self.true_delay else 1
         actor = tanh_actor(True, self.head_scale, train_every=actor_delay, target_every=delay)
         return {"critic": critic(target=True, target_every=delay), "actor": actor}
 
     def action_noise_table(self) -> dict[str, Draw]:
-        """Return the noise that smooths an action."""
+        """Return the noise that is added to an action."""
         return {"smooth": normal()}
 
     def noise(self) -> dict[str, Draw]:
@@ -97,14 +97,14 @@ class ReBRAC(Method):
         return (nets.actor(observations) + smooth).clamp(-1, 1)
 
     def next_actions(self, batch: Batch, noise: Noise, nets: Networks) -> Tensor:
-        """Sample the next state's action with the target actor."""
+        """Sample the action at the next state with the target actor."""
         # as in TD3, so that the TD target does not change with every update of the actor
         return super().next_actions(batch, noise, nets.using(actor="actor_target"))
 
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
-        """Return the TD loss, the normalised Q term and the distance to the data."""
+        """Return the TD loss, the normalised Q term and the cloning loss."""
         td = self.critic_loss(batch, targets, nets, info)
         actions = nets.actor(batch.observations)
         value = pessimistic_value(nets.frozen.critic(batch.observations, actions), self.rho)
@@ -115,6 +115,6 @@ class ReBRAC(Method):
         return {
             "td": td,
             "actor": -scale * value.mean(-1),
-            # a sum over coordinates, so that longer chunks are regularised towards the data more strongly
+            # a sum over coordinates, so cloning is stronger for longer chunks
             "bc": (batch.valid * error.sum(-1)).mean(-1),
         }

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class BuiltIn:
     """Metadata of a built-in algorithm, available without importing it.
 
-    :param class_name: name of its method in ``agents.<id>``, and of its model in ``agents``.
+    :param class_name: name of its method class in ``agents.<id>`` and of its model class in ``agents``.
     :param published_name: name in the papers' tables.
     :param paper: source of the algorithm.
     :param when: when to use it, in one sentence.
@@ -41,7 +41,7 @@ BUILT_IN = {
         "QAM",
         "QAM",
         "Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234)",
-        "The reference of its family: offline, with one weight tuned for each domain.",
+        "Offline, with one weight tuned for each domain; the reference of its family.",
     ),
     "qam_f": BuiltIn(
         "QAMF",
@@ -53,7 +53,7 @@ BUILT_IN = {
         "QAME",
         "QAM-E",
         "Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234)",
-        "Offline and then online with compute to spare: the highest means of QAM's paper.",
+        "Offline, then online, with compute to spare: the highest mean scores in QAM's paper.",
     ),
     "trqam": BuiltIn(
         "TRQAM",
@@ -65,25 +65,25 @@ BUILT_IN = {
         "SQAM",
         "SQAM",
         "Scalar Q Adjoint Matching (arXiv 2610.10437)",
-        "A first try offline: the best offline in its paper and in the mini benchmark.",
+        "A first choice offline: the best method offline in its paper and in the mini benchmark.",
     ),
     "bam": BuiltIn(
         "BAM",
         "BAM",
         "ablation of Q-learning with Adjoint Matching (Li and Levine, arXiv 2601.14234)",
-        "An ablation: measures the contribution of QAM's adjoint regression.",
+        "An ablation that measures the contribution of QAM's adjoint regression.",
     ),
     "fbrac": BuiltIn(
         "FBRAC",
         "FBRAC",
         "baseline of Flow Q-Learning (Park, Li and Levine, arXiv 2502.02538)",
-        "A baseline: backpropagates through all steps of the flow.",
+        "A baseline that backpropagates through all steps of the flow.",
     ),
     "fql": BuiltIn(
         "FQL",
         "FQL",
         "Flow Q-Learning (Park, Li and Levine, arXiv 2502.02538)",
-        "Simple, acts with one network evaluation, and improves much online.",
+        "Simple, acts with one network evaluation, and improves a lot online.",
     ),
     "fawac": BuiltIn(
         "FAWAC",
@@ -279,8 +279,7 @@ def register(
         # checked by attributes, because importing `Method` for `issubclass` would import PyTorch
         if not hasattr(method, "losses") or hasattr(method, "learn"):
             raise TypeError(
-                f"{method.__name__} must be a subclass of `agents.Method`, from which models are created "
-                "(docs/register.md)"
+                f"{method.__name__} must be a subclass of `agents.Method`, not a model class (docs/register.md)"
             )
         owner = ""
         if ALIASES.get(id, id) in BUILT_IN:
@@ -306,7 +305,7 @@ def name_of(method: type[Any]) -> str:
 
 
 def origin_of(method: type[Any]) -> dict[str, str]:
-    """Return a plug-in class's path, code hash and package, by which a run can find the class again.
+    """Return the path, code hash and package of a plug-in class, which identify the class in a run's records.
 
     :param method: the class.
     :return: ``class`` (``"package.module:Class"``); ``code`` (a hash of its file) if it has a file; ``package``
@@ -316,7 +315,7 @@ def origin_of(method: type[Any]) -> dict[str, str]:
     origin = {"class": path}
     file = _file_of(method)
     if file is not None:
-        # a hash of the whole file, since the class may use other functions in the file
+        # a hash of the whole file, since the class may use other parts of it
         origin["code"] = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
     if path in _installed():
         distribution = _plugins()[_installed()[path]].dist
@@ -336,7 +335,7 @@ def algorithm_ids() -> list[str]:
 def find(id: str) -> Entry:
     """Return the entry of an algorithm, importing it if needed.
 
-    :param id: an id, an alias, or ``"package.module:Class"`` for your own registered class.
+    :param id: an id, an alias, or ``"package.module:Class"`` for a custom registered class.
     :return: the entry of the algorithm.
     :raises KeyError: if there is no such algorithm.
     :raises ImportError: if its module or package cannot be imported.
@@ -388,7 +387,7 @@ def find_named_by_file(
     """
     if name in BUILT_IN:
         return find(name)
-    # these classes are already imported, so the file chooses no code
+    # these classes are already imported, so the file cannot make other code run
     for entry in _entries.values():
         if name == path_of(entry.method):
             return entry
@@ -414,7 +413,7 @@ def import_named(module: str) -> ModuleType:
     :return: the module.
     :raises ImportError: if the module is missing or fails.
     """
-    # in installed commands such as `zoo`, the import path lacks the current folder
+    # the import path of installed commands such as `zoo` lacks the current folder
     if not {"", os.getcwd()} & set(sys.path):
         # last, so that local files do not hide installed packages
         sys.path.append(os.getcwd())
@@ -441,7 +440,7 @@ def _by_path(path: str) -> Entry:
 def _file_of(method: type[Any]) -> Path | None:
     """Return the source file of a class; None for interactive code."""
     file = getattr(sys.modules.get(method.__module__), "__file__", None)
-    # links are resolved, so that the path is unique
+    # symbolic links are resolved, so that the path is unique
     return Path(file).resolve() if file else None
 
 

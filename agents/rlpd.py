@@ -45,7 +45,7 @@ class RLPD(Method):
         reference="bc_alpha",
         at_least=0,
         search=log_range(0.001, 1.0),
-        doc="Weight w of the log-likelihood of the batch's actions.",
+        doc="Weight w of cloning, the log-likelihood of the batch's actions.",
     )
     target_entropy: float | None = setting(
         default=None, doc="Target entropy of the policy; None: -D/2."
@@ -60,7 +60,7 @@ class RLPD(Method):
     balanced_sampling: bool = setting(default=True)
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return critics, actor and temperature."""
+        """Return the critics, the actor and its temperature."""
         return {
             "critic": critic(target=True),
             "actor": tanh_gaussian(),

@@ -36,10 +36,10 @@ from agents.core import (
 
 
 class RQL(Method):
-    r"""Each step of a flow is an action, trained to maximise the value of the state that it reaches.
+    r"""Each step of a flow is treated as an action, trained to maximise the value of the flow state that it reaches.
 
     The critics estimate the value of intermediate flow states x at flow time f. Training points come from integrating
-    the flow backwards in time from a dataset action, and targets bootstrap from :math:`Q'(s', z, 0)`, the value of pure
+    the flow backwards in time from a dataset action. Targets bootstrap from :math:`Q'(s', z, 0)`, the value of pure
     noise at the next state:
 
     .. math:: L = \mathbb{E}\,|\kappa - 1[u < 0]|\,u^2 + w L_{FM}(v)
@@ -47,8 +47,8 @@ class RQL(Method):
 
     with v at (s, x_t, t), z standard normal, and h the sampler's step size, at most 1 - t. Source: Oberai, Park and
     Levine, Reversal Q-Learning, arXiv 2606.17551, and the authors' code (github.com/aoberai/rql, ``total_loss``).
-    Differs in: sequences start at any transition, and a success within a chunk stops the bootstrap, as for all
-    algorithms here; online transitions are collected with the flow's moving average too; the flow has no unused second
+    Differs in: as in all algorithms here, sequences start at any transition, and a termination within a chunk stops
+    the bootstrap; online transitions are collected with the flow's moving average too; the flow has no unused second
     output.
     """
 
@@ -76,11 +76,11 @@ class RQL(Method):
         at_most=1,
         fixed=BUILT_INTO_NETWORKS,
         search=log_range(0.0003, 0.03),
-        doc="Polyak weight of the flow's moving average, which acts.",
+        doc="Rate at which the flow's moving average, used for acting, tracks the flow.",
     )
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return the flow, whose target network has its own tau, and critics of intermediate flow states."""
+        """Return the critics of intermediate flow states, and the flow, whose moving average has its own rate."""
         flow = velocity_field(target=True, role="behaviour", tau=self.policy_tau)
         return {"critic": critic(target=True, time=True), "flow": flow}
 
@@ -110,16 +110,16 @@ class RQL(Method):
         ).clamp(-1, 1)
 
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
-        """Score complete actions by the mean of the online critics."""
+        """Score clean actions by the mean of the online critics."""
         return nets.critic(observations, actions, 1.0).mean(1)
 
     def reverse(self, velocity: Velocity, actions: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
-        """Integrate a flow backwards from complete actions.
+        """Integrate a flow backwards from clean actions.
 
         :param velocity: velocity field of the flow.
         :param actions: the actions, (S, B, D).
-        :param draws: uniform samples, (S, B): the lengths of time to integrate, which are rounded to whole steps in the
-            second half of the rows.
+        :param draws: durations of the integration, uniform samples (S, B); in the second half of the rows, they are
+            rounded to the sampler's grid.
         :return: intermediate flow states (S, B, D), and their flow times (S, B, 1).
         """
         # Half of the rows end at arbitrary times, as the critics' inputs in the Q term do. The other
@@ -133,8 +133,8 @@ class RQL(Method):
         return x, time
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the value target, and the intermediate flow states to train on it, with their flow times."""
-        # at flow time 0, a critic gives the value of the state itself
+        """Return the TD target, and the intermediate flow states at which critics are trained, with their times."""
+        # at flow time 0, the critics estimate the value of the state itself
         next_q = nets.critic_target(batch.next_observations, noise["next_x0"], 0.0)
         partial, time = self.reverse(
             nets.flow.at(batch.observations), batch.actions, noise["reversal"]
@@ -149,9 +149,9 @@ class RQL(Method):
         t = noise["bc_t"].unsqueeze(-1)
         x_t = interpolate(noise["bc_x0"], batch.actions, t)
         velocity = nets.flow(batch.observations, x_t, t)
-        # the last step is shortened, so that it ends at time 1
+        # the step is shortened if it would pass time 1
         step = (1 - t).clamp(max=1 / self.flow_steps)
-        # each step maximises the value of the state that it reaches; later steps are not
+        # each step maximises the value of the flow state that it reaches; later steps are not
         # differentiated
         policy_q = nets.frozen.critic(batch.observations, x_t + step * velocity, t + step).mean(1)
         info |= {**q_statistics(q), "climb_q_mean": policy_q.mean(1)}

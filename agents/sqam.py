@@ -31,8 +31,8 @@ from agents.trqam import TRQAM
 class SQAM(TRQAM):
     r"""TRQAM with a penalty on overestimation, and with closed-form adjoints instead of step-by-step propagation.
 
-    The policy's end point is :math:`\hat a = \mathrm{ODE}(s, z; v_f)`. A bridge leads to this point through the states
-    :math:`x_k = (1-\tau_k)\epsilon_k + \tau_k\hat a` at :math:`\tau_k = k/M`, whose adjoints are
+    The policy's end point is :math:`\hat a = \mathrm{ODE}(s, z; v_f)`. The bridge from noise to this point has the
+    states :math:`x_k = (1-\tau_k)\epsilon_k + \tau_k\hat a` at :math:`\tau_k = k/M`, with adjoints
     :math:`a_k = -\tau_k\nabla\bar Q(s, \mathrm{clip}\,\hat a)`:
 
     .. math:: L = L_{TD} + L_{FM}(v_\beta)
@@ -53,9 +53,9 @@ class SQAM(TRQAM):
         doc="Weight c of the value gap in the critic's loss.",
     )
     bridge_states: int = setting(
-        default=10, reference="n_bridge", at_least=1, doc="M, number of states of the bridge."
+        default=10, reference="n_bridge", at_least=1, doc="Number M of bridge states."
     )
-    kl_budget: float = setting(default=0.5, doc="Target for the path KL per action of the chunk.")
+    kl_budget: float = setting(default=0.5, doc="Target of the path KL per action of the chunk.")
 
     def noise(self) -> dict[str, Draw]:
         """Return the noise and times of flow matching, and the noise of the end point and of the bridge."""

@@ -92,7 +92,7 @@ class TRQAM(AdjointMatching):
 
     def effective_multiplier(self, nets: Networks) -> Tensor:
         """Return lambda_e, (S,), bounded away from 0."""
-        # the sigmas are divided by the root of lambda_e
+        # the sigmas are divided by the square root of lambda_e
         return (self.multiplier_scale * nets.multiplier.value).clamp(min=1e-8)
 
     def matching_loss(
@@ -114,14 +114,13 @@ class TRQAM(AdjointMatching):
     def after_update(self, nets: Networks, info: Info) -> None:
         """Update the moving average of the path KL, and the multiplier by a dual step (3)."""
         state, path_kl = nets.multiplier, info["path_kl"]
-        # in place, since updates in a CUDA graph read these buffers; outliers of the KL are clipped
-        # to c budgets
+        # in place, since updates in a CUDA graph read these buffers; the KL is clipped because it has
+        # outliers
         state.kl_average.lerp_(
             torch.minimum(path_kl, self.kl_clip * state.budget), self.kl_average_rate
         )
         state.value.add_(self.multiplier_learning_rate * (state.kl_average - state.budget))
-        # clipped after the step, so that lambda leaves a bound as soon as the average crosses the
-        # budget
+        # lambda itself is clipped, so it leaves a bound as soon as the average crosses the budget
         state.value.clamp_(self.multiplier_min, self.multiplier_max)
         effective = self.effective_multiplier(nets)
         info |= {"multiplier": effective, "sigma_scale": effective.rsqrt()}

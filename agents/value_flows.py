@@ -1,4 +1,4 @@
-"""Value Flows: a flow from noise to returns as critic; the best of several cloned actions is executed."""
+"""Value Flows: the critic is a flow from noise to returns; the best of several cloned actions is executed."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class ReturnFlow(CriticEnsemble):
 
 
 class ValueFlows(Method):
-    r"""Flows sample returns, and their velocities satisfy the Bellman equation.
+    r"""Flows from noise to returns are trained to satisfy the Bellman equation.
 
     A flow v clones actions, and the candidate with the highest mean return, u(0, 0 | s, a), is executed. The states of
     the return flows are :math:`G_t(s, a)` at time t and G at the end. Bars are means over the members; G' and u' are
@@ -69,8 +69,8 @@ class ValueFlows(Method):
     .. math:: y = R + \gamma^H M \bar G',\qquad c = \tfrac12 + \sigma(-\tau / \overline{|\partial_z G(s, a)|})
 
     Source: Dong et al., arXiv 2510.07650, and the authors' code (github.com/chongyi-zheng/value-flows). Differs in:
-    action chunks; candidates are scored by the members' mean at noise 0, not each candidate at its own noise; the best
-    candidate is executed online too, and no one-step policy is distilled.
+    action chunks; candidates are scored at noise 0, whereas the authors sample noise for each; the best candidate is
+    executed online too, and no one-step policy is distilled.
     """
 
     fails_by_design: ClassVar[dict[str, str]] = {
@@ -113,7 +113,7 @@ class ValueFlows(Method):
             number("reward_max", self.reward_max, at_least=self.reward_min)
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return the flows of returns and the behaviour flow."""
+        """Return the return flows and the behaviour flow."""
         # each critic has a return as an additional input
         returns = critic(time=True, network=ReturnFlow, width=lambda actions: actions + 1)
         return {"critic": returns, "behaviour": velocity_field(role="behaviour")}
@@ -133,7 +133,7 @@ class ValueFlows(Method):
         return {"bootstrap": self.bootstrap_weight, "consistency": self.consistency_weight}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
-        """Integrate the behaviour flow, clipping every step."""
+        """Integrate the behaviour flow, clipping actions after every step."""
         return integrate_flow(
             nets.behaviour.at(observations), noise["action"], self.flow_steps, clip=True
         )
@@ -162,7 +162,7 @@ class ValueFlows(Method):
         return returns
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return sampled returns, target velocities with the returns at which they hold, and the rows' weights."""
+        """Return sampled returns, the states and target velocities of the consistency loss, and the rows' weights."""
         next_actions = self.next_actions(batch, noise, nets)
         next_velocity = partial(nets.critic_target, batch.next_observations, next_actions)
         z = noise["return_z"].unsqueeze(1)  # (S, 1, B), the same for every member

@@ -1,4 +1,4 @@
-"""The conformance kit: checks what training, saving and reporting require of an algorithm.
+"""The conformance kit: checks that an algorithm can be trained, saved and reported.
 
 ``zoo agents check my_agent:MyAgent`` prints the results as a table; :mod:`agents.testing.plugin` runs the checks in
 pytest.

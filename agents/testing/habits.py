@@ -1,6 +1,6 @@
 """Mistakes in an algorithm's hooks that do not raise an error: the code runs, but does not train as intended.
 
-Most finders call the hooks on a small random batch, some of them repeatedly. Every finder yields pairs: the name of the
+Most finders call the hooks on a small random batch, some of them repeatedly. Every finder yields pairs: the name of a
 failed check of the kit, and a message.
 """
 
@@ -35,16 +35,16 @@ def find_habits(
     """Call an algorithm's hooks as training and acting would, and look for mistakes.
 
     :param method: the algorithm; it is not changed.
-    :param observation_space: space of its networks' input, a Box with one axis.
-    :param action_space: action space of its environment.
-    :return: its mistakes, by the name of the failed check of the kit, e.g. ``noise`` or ``purity``.
+    :param observation_space: space of the networks' observations, a Box with one axis.
+    :param action_space: action space of the environment.
+    :return: failed check of the kit, e.g. ``noise`` or ``purity`` -> messages.
     :raises AgentError: if a hook is missing, fails, or returns a wrong type, name or shape, or NaN.
     """
     trial = check_first_update(method, observation_space, action_space)
     findings: dict[str, list[str]] = defaultdict(list)
     for find in FINDERS:
-        # losses with random numbers or hidden state differ at every call, so comparisons would be
-        # misleading
+        # losses that use random numbers or hidden state differ at every call, so comparing them would
+        # be misleading
         if find not in COMPARING or not (findings["noise"] or findings["purity"]):
             for check, text in find(trial):
                 findings[check].append(text)
@@ -54,7 +54,7 @@ def find_habits(
 
 
 def evaluate(trial: Trial, **changes: Tensor) -> dict[str, Tensor]:
-    """Return the losses by name, with their graphs, and the actions under the name ``act``.
+    """Return the losses by name, with their autograd graphs, and the actions under the name ``act``.
 
     :param trial: the algorithm, its batch and its noise.
     :param changes: tensors that replace the batch's tensors of the same names.
@@ -77,7 +77,7 @@ def _differing(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> lis
 
 @contextmanager
 def _other_weights(module: nn.Module, replicas: slice) -> Iterator[None]:
-    """Change the weights of some replicas of a network, or of all, inside the block."""
+    """Inside the block, change the weights of the given replicas of a network."""
     state = copy.deepcopy(module.state_dict())
     with torch.no_grad():
         for parameter in module.parameters():
@@ -90,7 +90,7 @@ def _other_weights(module: nn.Module, replicas: slice) -> Iterator[None]:
 
 
 def find_uncalled(trial: Trial) -> Findings:
-    """Find methods that are never called and whose names resemble names of a base class's methods."""
+    """Find methods that are never called, with names similar to those of a base class's methods."""
     bases = type(trial.policy.method).__mro__
     sources = ""
     for base in bases[:-1]:
@@ -101,7 +101,7 @@ def find_uncalled(trial: Trial) -> Findings:
         for name in vars(base).keys() - inherited:
             advice = suggestion(name, inherited)
             if f".{name}" not in sources and name[0] != "_" and advice.startswith("closest"):
-                yield "hooks", f"nothing reads `{name}`; {advice}"
+                yield "hooks", f"`{name}` is never used; {advice}"
 
 
 def find_other_start(trial: Trial) -> Findings:
@@ -161,7 +161,7 @@ def find_misled_gradients(trial: Trial) -> Findings:
 
 
 def find_side_effects(trial: Trial) -> Findings:
-    """Find random numbers that an update samples itself, and input tensors that it changes in place."""
+    """Find hooks that sample random numbers themselves, and input tensors that an update changes in place."""
     method, nets = trial.policy.method, trial.policy.nets
     batch, noise, action_noise = copy.deepcopy((trial.batch, trial.noise, trial.action_noise))
     weights = copy.deepcopy(nets.state_dict())
@@ -207,7 +207,7 @@ def find_lost_state(trial: Trial, untouched: Method) -> Findings:
         with calling(method, hook):
             getattr(method, hook)(*inputs)
     for name, value in vars(method).items():
-        # a cached property depends only on settings, and e.g. `nn.MSELoss()` has no state
+        # a cached property depends only on settings; modules such as `nn.MSELoss()` have no state
         is_derived = isinstance(getattr(type(method), name, None), functools.cached_property)
         is_stateless = isinstance(value, nn.Module) and not value.state_dict()
         is_internal = hasattr(Method, name) and name not in method.declared()
@@ -243,13 +243,13 @@ def find_unmasked(trial: Trial) -> Findings:
     changes = {"rewards": batch.rewards.flip(1) + 1, "discounts": batch.discounts * 0.5}
     if method.action_chunking:
         changes["actions"] = -batch.actions
-    # all sequences now cross a trajectory's end, so no loss may depend on what is changed here
+    # all sequences now cross a trajectory's end, so no loss may depend on the changed tensors
     differing = _differing(evaluate(trial, **invalid), evaluate(trial, **invalid, **changes))
     for name in {*differing} - method.unmasked_losses:
         yield (
             "masks",
             f"`losses`: loss `{name}` includes sequences that cross a trajectory's end, whose "
-            "`batch.valid` is 0; multiply its weight by `batch.valid`, or name it in "
+            "`batch.valid` is 0; multiply the errors by `batch.valid`, or name the loss in "
             "`unmasked_losses` if this is intended",
         )
 
@@ -267,7 +267,7 @@ def find_mixed_replicas(trial: Trial) -> Findings:
     for name in _differing(*firsts):
         yield (
             "replicas",
-            f"`{name}` of one seed depends on the batch or the weights of another; take means over every axis but the "
+            f"`{name}` of one seed depends on the batch or the weights of another; reduce every axis but the "
             "first",
         )
 
@@ -295,4 +295,4 @@ FINDERS = (
     find_side_effects,
     *COMPARING,
 )
-"""All finders, in the order in which they run."""
+"""Finders that need only a trial, in the order in which they run."""

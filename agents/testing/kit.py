@@ -1,4 +1,4 @@
-"""The conformance kit: one check for each thing that training, saving and reporting require of an algorithm.
+"""The checks of the conformance kit, each for one requirement of training, saving or reporting.
 
 A check takes the :class:`Subject` and a seed, returns its measurement, and raises :class:`ViolationError` if it fails.
 """
@@ -45,13 +45,13 @@ from agents.testing.subject import (
 Tensors: TypeAlias = Mapping[str, Tensor]
 
 BF16_TOLERANCE = 0.05
-"""Relative tolerance of a gradient's norm in low precision."""
+"""Relative tolerance for the gradient's norm in low precision."""
 TRIES = 3
 """Number of seeds of weights and batches; a check fails only if it fails with every seed."""
 
 
 def check_hooks(subject: Subject, number: int) -> str:
-    """Check that every hook exists and returns the right shapes, and that search ranges are within settings' bounds."""
+    """Check that every hook exists and returns the right shapes, and that search ranges are within the bounds."""
     for sizes in subject.accepted_sizes():
         check_first_update(*subject.example(**sizes))
     if subject.can_score:
@@ -62,16 +62,16 @@ def check_hooks(subject: Subject, number: int) -> str:
                 setting.checked(value)
             except ValueError as error:
                 raise ViolationError(
-                    f"the search range of `{name}` leaves the setting's bounds: {error}"
+                    f"the search range of `{name}` exceeds the setting's bounds: {error}"
                 ) from None
     return check_habits("hooks", subject, number)
 
 
 def check_habits(kind: str, subject: Subject, number: int) -> str:
-    """Check that the hooks have no mistakes of one kind."""
+    """Check that :func:`find_habits` finds no mistakes for the check ``kind``."""
     if findings := subject.findings.get(kind):
         raise ViolationError("; ".join(findings))
-    return "no mistake was found in an update on a random batch"
+    return "no mistakes found in an update on a random batch"
 
 
 def _require_finite(tensors: Tensors, circumstances: str) -> None:
@@ -97,8 +97,8 @@ def check_low_precision(subject: Subject, number: int) -> str:
     if not change <= BF16_TOLERANCE * norms[0]:
         raise ViolationError(
             f"the gradient's norm changes by {change:.2g} of {norms[0]:.2g} in bfloat16, expected at most "
-            f"{BF16_TOLERANCE:.0%}; keep differences of large numbers, exponentials and sums out of the networks' "
-            "matrix products"
+            f"{BF16_TOLERANCE:.0%}; compute differences of large numbers, exponentials and sums outside the "
+            "networks' layers"
         )
     return f"the gradient's norm changes by {change:.2g} of {norms[0]:.2g}"
 
@@ -111,7 +111,7 @@ def check_compiled(subject: Subject, number: int) -> str:
     model = subject.make_model(number, compile="on")
     compiled = model.trainer.update(ROWS)
     mode = model.trainer.mode
-    # PyTorch 2.11 and 2.12 give these two reasons
+    # PyTorch 2.11 and 2.12 report one of these reasons
     if "autograd.grad" in mode.reason or "requires_grad_" in mode.reason:
         raise NotApplicable(
             "losses that call `torch.autograd.grad` run eagerly; `torch.func.grad` can be compiled"
@@ -134,7 +134,7 @@ def check_compiled(subject: Subject, number: int) -> str:
 # -- learning ---------------------------------------------------------------------------------------------------------
 
 VALUE_MARGIN = 0.15
-"""Tolerance for a value of 1."""
+"""Absolute tolerance for a value."""
 SLOPE_MARGIN = 0.2
 """Relative tolerance for the difference between the values of two actions."""
 MIN_IMPROVEMENT = 0.08
@@ -159,15 +159,15 @@ def check_values(subject: Subject, number: int) -> str:
         if not abs(value - expected) <= VALUE_MARGIN:
             raise ViolationError(
                 f"`score` gives {value:.2f} for rewards of {rewards}, expected {expected} +- {VALUE_MARGIN}; "
-                "look at the TD target and its discount, and at the target networks"
+                "check the TD target, its discount and the target networks"
             )
     low, high = _rate(model, CHOICE, [-0.5, 0.5])
     if not abs((high - low) / SLOPE - 1) <= SLOPE_MARGIN:
         raise ViolationError(
-            f"`score` differs by {high - low:.1f} between two actions whose rewards differ by {SLOPE:.0f}; the critic "
-            "does not see the batch's actions, or its loss is masked or weighted away"
+            f"`score` differs by {high - low:.1f} between two actions whose rewards differ by {SLOPE:.0f}; check "
+            "that the critic receives the batch's actions, and that its loss is not masked or weighted by 0"
         )
-    return f"1 and {GAMMA} within {VALUE_MARGIN}; two actions differ by {high - low:.1f} (expected {SLOPE:.0f})"
+    return f"values 1 and {GAMMA} within {VALUE_MARGIN}; two actions differ by {high - low:.1f} (expected {SLOPE:.0f})"
 
 
 def check_actions(subject: Subject, number: int) -> str:
@@ -178,8 +178,8 @@ def check_actions(subject: Subject, number: int) -> str:
         if not mean >= MIN_IMPROVEMENT:
             raise ViolationError(
                 f"the mean action is {mean:.2f}, expected at least {MIN_IMPROVEMENT}: the reward is {SLOPE:.0f} times "
-                "the action, and the mean of the data is 0; look at the sign and weight of the loss that maximises the "
-                "critic. If the default settings are meant to stay this close to the data, check with other settings"
+                "the action, and the mean of the data is 0; check the sign and weight of the loss that maximises "
+                "Q. If the default settings are meant to stay this close to the data, check with other settings"
             )
         return f"mean action {mean:.2f} (at least {MIN_IMPROVEMENT}; in the data 0)"
     actions = _sample(model, CONSTANT)
@@ -187,7 +187,7 @@ def check_actions(subject: Subject, number: int) -> str:
     if not share >= MIN_MODE_SHARE:
         raise ViolationError(
             f"{share:.0%} of the sampled actions are near the rarer of the data's two modes, expected at least "
-            f"{MIN_MODE_SHARE:.0%}; a flow clones both modes, whereas a mean is between them"
+            f"{MIN_MODE_SHARE:.0%}; a flow clones both modes, whereas a regression predicts their mean"
         )
     return f"{share:.0%} or more near each mode of the data (at least {MIN_MODE_SHARE:.0%})"
 
@@ -211,7 +211,7 @@ def _sample(model: FlowAlgorithm, state: int) -> NDArray[Any]:
 
 
 def check_phases(subject: Subject, number: int) -> str:
-    """Check training offline, then online, with each size of chunks and returns that the algorithm accepts."""
+    """Check training offline, then online, with each of the :data:`SIZES` that the algorithm accepts."""
     accepted = subject.accepted_sizes()
     for sizes in accepted:
         model = subject.make_model(**sizes)
@@ -219,13 +219,13 @@ def check_phases(subject: Subject, number: int) -> str:
         # 30 updates, since a network may be trained only at every N-th update
         model.learn_offline(30)
         if not first_difference(start, model):
-            raise ViolationError(f"30 updates offline with {sizes} did not change any network")
+            raise ViolationError(f"30 offline updates with {sizes} did not change any network")
         # 16 steps exceed `learning_starts`, so updates take place
         model.learn(16, reset_num_timesteps=False)
         circumstances = f"after {model._n_updates} updates with {sizes}"
         _require_finite(model._last_info, circumstances)
         _require_finite(model.policy.state_dict(), circumstances)
-    return f"{model._n_updates} updates with each of {len(accepted)} sizes of chunks and returns"
+    return f"{model._n_updates} updates with each of {len(accepted)} lengths of chunks and returns"
 
 
 def first_difference(tensors: Tensors, model: FlowAlgorithm) -> str | None:
@@ -253,7 +253,7 @@ def check_saving(subject: Subject, number: int) -> str:
         if not np.array_equal(actions, expected):
             raise ViolationError(
                 f"a loaded {kind} samples other actions than the saved one; `act` may depend "
-                "only on settings, its noise and the networks of `networks`"
+                "only on settings, observations, noise and the networks of `networks`"
             )
     return "parameters and sampled actions are equal bitwise"
 
@@ -304,13 +304,13 @@ CHECKS: dict[str, CheckFunction] = {
 }
 """Checks by name, in the order in which they run: quick ones first, each after the checks it depends on."""
 NEEDED = ("hooks", "phases")
-"""Checks whose failure would make later checks fail for misleading reasons, e.g. NaN."""
+"""Checks whose failure would make later checks fail with misleading messages, e.g. about NaN."""
 PAGE = "docs/register.md#checks"
 """Page with a description of each check."""
 
 
 class Outcome(NamedTuple):
-    """The result of a check: its name, its state, and either the measurement or the failure with the remedy."""
+    """The name of a check, its state, and its measurement or its failure with the remedy."""
 
     check: str
     state: State
@@ -318,7 +318,7 @@ class Outcome(NamedTuple):
 
 
 def require_names(names: Collection[str]) -> None:
-    """Raise an error for unknown names of checks.
+    """Raise an error if a name is not the name of a check.
 
     :param names: names to look up.
     :raises ValueError: for the first unknown name; the message names the closest.
@@ -339,7 +339,7 @@ def run_checks(
     :yields: the outcome of each check, as soon as it is known.
     :raises ValueError: if a name is not the name of a check.
     """
-    # names are looked up first, since the checks may take a minute
+    # checked first, since running the checks may take a minute
     require_names([*skip, *method.fails_by_design])
     subject = Subject(method, settings or {})
     broken = ""
@@ -362,17 +362,17 @@ def try_check(name: str, subject: Subject) -> Outcome:
     :param subject: the algorithm, with models that earlier checks have trained.
     :return: the outcome.
     """
-    # with unlucky weights, even a sound algorithm may exceed a tolerance
+    # with some initial weights, even a correct algorithm exceeds a tolerance
     for number in range(TRIES):
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the checks report what training would warn about
+                warnings.simplefilter("ignore")  # the checks themselves report such problems
                 return Outcome(name, "holds", CHECKS[name](subject, number))
         except NotApplicable as error:
             return Outcome(name, "does not apply", str(error))
         except (ViolationError, AgentError) as error:
             text = f"{error}{_line_of(error, subject.method)}"
-        except Exception as error:  # a crash is always a fault, so other seeds are not tried
+        except Exception as error:  # a crash is always a bug, so other seeds are not tried
             text = f"{type(error).__name__}: {error}{_line_of(error, subject.method)}"
             return Outcome(name, "fails", text)
     reason = subject.method.fails_by_design.get(name)

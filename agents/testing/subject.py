@@ -1,4 +1,4 @@
-"""What the checks share: the algorithm under test, its small models, data with known values, and an environment."""
+"""Objects shared by the checks: the algorithm, its small models, data with known values, and an environment."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from agents.testing.habits import find_habits
 
 STATES = 4
 CONSTANT, FIRST, SECOND, CHOICE = range(STATES)
-"""States of the dataset, as one-hot observations. FIRST leads to SECOND; every other state is terminal."""
+"""States of the dataset, as one-hot observations. FIRST leads to SECOND; all states but FIRST are terminal."""
 GAMMA = 0.5
 MODE = 0.7
-"""In CONSTANT half of the actions are +MODE and half -MODE; elsewhere they are uniform in [-1, 1]."""
+"""In CONSTANT, half of the actions are +MODE and half -MODE; in other states, they are uniform in [-1, 1]."""
 SLOPE = 30.0
-"""In CHOICE the reward is SLOPE times the action."""
+"""In CHOICE, the reward is SLOPE times the action."""
 ROUNDS = 200
 """Number of passes through all states in the dataset; each pass visits CHOICE twice."""
 
@@ -34,7 +34,7 @@ def make_dataset(space: Any) -> dict[str, NDArray[np.float32]]:
     """Return transitions with one-dimensional actions, in OGBench's regular layout.
 
     For any action, the values are 1 in CONSTANT and SECOND, and GAMMA in FIRST; in CHOICE the value is SLOPE times the
-    action. Trajectories have ten steps, so that they contain whole chunks and terminal steps.
+    action. Trajectories have ten steps, so they contain whole chunks and terminal steps.
 
     :param space: action space; the actions are in its units.
     :return: array name -> array.
@@ -66,7 +66,7 @@ class ProbeEnv(DataOnly):
         super().__init__(spaces.Box(-np.inf, np.inf, (STATES,), seed=0), space)
 
     def step(self, action: NDArray[Any]) -> Any:
-        """Take a step."""
+        """Return a random observation and the reward of an action."""
         observation = self.observation_space.sample()
         reward = -float(np.square(action).sum())
         return observation, reward, False, bool(observation[0] > 1), {}
@@ -105,11 +105,11 @@ SIZES: tuple[dict[str, Any], ...] = (
 
 
 class ViolationError(Exception):
-    """A check fails; the message has the measurement and the remedy."""
+    """Raised by a check that fails; the message has the measurement and the remedy."""
 
 
 class NotApplicable(Exception):
-    """A check does not apply to this algorithm; the message has the reason."""
+    """Raised by a check that does not apply to the algorithm; the message has the reason."""
 
 
 class Subject:
@@ -122,9 +122,9 @@ class Subject:
     def __init__(self, method: type[Method], settings: Mapping[str, Any]) -> None:
         self.method = method
         self.settings = dict(settings)
-        # cached, because two checks use the model and its training takes longer than all else
+        # cached, because two checks use the model, and training it takes longer than everything else
         self.learnt = cache(self._learn)
-        """Return a model trained on the known values, given the seed of its weights and batches."""
+        """Return a model trained on the data with known values; the argument is the seed of its weights and batches."""
 
     def make_model(self, seed: int = 0, **settings: Any) -> FlowAlgorithm:
         """Return a small model on the CPU, with the dataset loaded and without log files.
@@ -157,7 +157,7 @@ class Subject:
 
     @cached_property
     def findings(self) -> dict[str, list[str]]:
-        """Kind -> mistakes in the hooks; found with action chunks, before any training."""
+        """Check -> mistakes in the hooks, found with action chunks and before any training."""
         return find_habits(*self.example())
 
     @property

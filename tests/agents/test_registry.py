@@ -82,7 +82,7 @@ def test_an_id_that_is_taken_is_refused_with_its_owner(id, owner, write_agent):
 def test_a_setting_that_a_model_would_overwrite_is_refused(name):
     attributes = {name: agents.setting(default=1), "__annotations__": {name: "int"}}
     method = type("Mine", (QAM,), {**attributes, "__module__": __name__})
-    with refuses(f"setting `{name}` of Mine clashes with an argument"):
+    with refuses(f"setting `{name}` of Mine clashes with a constructor argument"):
         model_class(method)
 
 

@@ -61,7 +61,7 @@ def test_a_run_with_an_environment_is_fitted_to_data_of_others(tmp_path, call):
         "--fitted-q --episodes 5": "runs no episodes, got --episodes",
         "--fitted-q --dataset auto": "was trained without an environment",
         f"--fitted-q --env {ENV}": "needs a run folder",
-        "--fitted-q --dataset single.npz": "needs two trajectories",
+        "--fitted-q --dataset single.npz": "needs at least two trajectories",
     }.items(),
 )  # fmt: skip
 def test_what_cannot_be_fitted_is_refused(run, tmp_path, refusal, monkeypatch, flags, reason):

@@ -1,11 +1,11 @@
 r"""Adjoint matching: memoryless schedule, SDE rollout and lean adjoint, as pure functions of velocity fields.
 
-With K flow steps, h = 1/K and t_i = i h, a flow and the stochastic process with
+With K flow steps, h = 1/K and t_i = i h. A flow with velocity v and the stochastic process
 
 .. math:: dX = (2 v(X, t) - X/t)\,dt + \sigma_t\,dW, \qquad \sigma_t^2 = 2(1-t)/t
 
-have the same marginals in continuous time, and X_1 is independent of X_0 (memoryless). On the grid, t + h replaces t in
-denominators, and 1 - t + h replaces 1 - t, so that sigma and 2 / sigma stay finite.
+have the same marginals in continuous time; in the process, X_1 is independent of X_0 (memoryless). On the grid, t + h
+replaces t in denominators, and 1 - t + h replaces 1 - t, so sigma and 2 / sigma stay finite.
 
 Source: Domingo-Enrich et al., Adjoint Matching, arXiv 2409.08861, memoryless noise schedule and lean adjoint; the
 discretisation follows the code of Q-learning with Adjoint Matching, arXiv 2601.14234.
@@ -51,7 +51,7 @@ def memoryless_sigmas(flow_steps: int, like: Tensor) -> Tensor:
 
 
 def step_times(flow_steps: int, like: Tensor, end_times: bool = False) -> Tensor:
-    """Return the start times, or end times, of the K equal steps, (K, 1, 1).
+    """Return the start times of the K equal steps or, with ``end_times``, their end times, (K, 1, 1).
 
     >>> step_times(2, like=torch.zeros(())).flatten()
     tensor([0.0000, 0.5000])
@@ -80,10 +80,10 @@ def memoryless_rollout(
     """Simulate the memoryless SDE of the fine-tuned flow; the last step is a deterministic Euler step of the prior.
 
     :param fine_tuned: fine-tuned flow v_f.
-    :param prior: the prior flow v_beta, which is not trained here.
+    :param prior: prior flow v_beta.
     :param x_0: standard normal start, (S, B, D).
     :param noise: standard normal step noise, (S, K, B, D); the last entry is not used.
-    :return: states x_0..x_{K-1} and the prior's velocities at them, (S, K, B, D) each, and the end x_K, (S, B, D).
+    :return: states x_0..x_{K-1} and the prior's velocities there, (S, K, B, D) each, and the last state x_K, (S, B, D).
     """
     flow_steps = noise.shape[1]
     h = 1.0 / flow_steps
@@ -113,8 +113,8 @@ def lean_adjoint(
 
     :math:`a_i = a_{i+1} + h\,\nabla_x[2 v_\beta(x, t_i + h) - x/(t_i + h)]^\top a_{i+1}` at x = x_i.
 
-    :param prior_vjp: function of i and a vector (S, B, D) that returns the vector-Jacobian product of v_beta in x, at
-        x_i and t_i + h.
+    :param prior_vjp: function of i and a vector (S, B, D) that returns the vector-Jacobian product of v_beta with
+        respect to x, at x_i and t_i + h.
     :param terminal: a_K, (S, B, D).
     :param flow_steps: K.
     :return: a_0..a_{K-1}, (S, K, B, D).
@@ -136,11 +136,11 @@ def lean_adjoint(
 def adjoint_matching_loss(
     fine_tuned: Tensor, prior: Tensor, adjoints: Tensor, sigmas: Tensor
 ) -> Tensor:
-    r"""Return the adjoint-matching loss of every replica, summed over steps and dimensions.
+    r"""Return the adjoint-matching loss of every replica: the mean over rows of the sum over steps and dimensions.
 
     :math:`L = \frac1B\sum_b\sum_{i,d}[\frac{2}{\sigma_i}(v_f - v_\beta) + \sigma_i a_i]^2`
 
-    :param fine_tuned: v_f at the rollout's states, (S, K, B, D); the only differentiable argument.
+    :param fine_tuned: v_f at the rollout's states, (S, K, B, D); the only argument with gradients.
     :param prior: v_beta at the same states, (S, K, B, D).
     :param adjoints: lean adjoints, (S, K, B, D).
     :param sigmas: noise scales.
@@ -155,7 +155,7 @@ def adjoint_matching_loss(
 
 
 def path_kl(fine_tuned: Tensor, prior: Tensor, sigmas: Tensor) -> Tensor:
-    r"""Return the estimated KL divergence between the memoryless processes of two flows, along a rollout of the first.
+    r"""Return the KL divergence between the memoryless processes of two flows, estimated from rollouts of the first.
 
     :math:`\frac1B\sum_b\sum_i \frac{2h}{\sigma_i^2}\lVert v_f - v_\beta\rVert^2`, h = 1/K (Girsanov's theorem), (S,).
     The arguments have the shapes of :func:`adjoint_matching_loss`.

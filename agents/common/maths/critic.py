@@ -1,4 +1,4 @@
-"""Pessimistic values, critic losses, action gradient, best-of-n.
+"""Pessimistic values, critic losses, action gradients and best-of-n selection.
 
 Shapes: S replicas, E ensemble members, B rows, N candidates.
 """
@@ -17,10 +17,10 @@ SMALLEST_WEIGHT = 1e-16
 
 
 def pessimistic_value(q: Tensor, rho: float) -> Tensor:
-    r"""Return mean minus ``rho`` standard deviations over the ensemble.
+    r"""Return the mean over the ensemble minus ``rho`` standard deviations.
 
-    :math:`\bar Q - \rho\,\mathrm{std}_j Q_j` with the population standard deviation. If all members are equal
-    bitwise, the gradient of the deviation is zero.
+    :math:`\bar Q - \rho\,\mathrm{std}_j Q_j` with the population standard deviation. If all members are
+    equal bitwise, its gradient is zero.
 
     :param q: (S, E, ...).
     :param rho: pessimism, >= 0.
@@ -34,7 +34,7 @@ def pessimistic_value(q: Tensor, rho: float) -> Tensor:
 
 
 def mean_absolute(q: Tensor) -> Tensor:
-    """Return the mean absolute value of Q over rows, detached, used to normalise Q in losses; 1 if all values are 0.
+    """Return the mean absolute value of Q over rows, detached, by which losses divide Q; 1 if all values are 0.
 
     :param q: (S, B).
     :return: (S,).
@@ -50,7 +50,7 @@ def mean_absolute(q: Tensor) -> Tensor:
 def td_target(batch: Batch, next_q: Tensor, rho: float) -> Tensor:
     r"""Return :math:`y = R + \gamma^H M\,Q_{pess}(s', a')`.
 
-    :param batch: gives R (``rewards``) and gamma^H M (``discounts``), each (S, B).
+    :param batch: contains R (``rewards``) and gamma^H M (``discounts``), each (S, B).
     :param next_q: target critics at the next actions, (S, E, B).
     :param rho: pessimism.
     :return: (S, B).
@@ -64,7 +64,7 @@ def td_target(batch: Batch, next_q: Tensor, rho: float) -> Tensor:
 
 
 def td_loss(q: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """Return the mean squared error to a target shared by all members; in the mean, invalid rows count as zeros.
+    """Return the mean squared error to a target shared by all members; invalid rows have error 0.
 
     :param q: predictions, (S, E, B).
     :param target: (S, B).
@@ -85,7 +85,7 @@ def expectile_loss(error: Tensor, expectile: float) -> Tensor:
     expectile regression.
 
     :param error: u, target minus prediction, any shape.
-    :param expectile: kappa in (0, 1); 0.5 gives half the square.
+    :param expectile: kappa in (0, 1); 0.5 gives half the squared error.
     :return: same shape.
 
     >>> expectile_loss(torch.tensor([-1.0, 1.0]), expectile=0.75)
@@ -125,8 +125,8 @@ def implicit_value_loss(
 
     :param batch: the batch.
     :param target: target of the value, (S, B).
-    :param weight: weight of each row, (S, B), e.g. 0 for a chunk that crosses the end of its trajectory, since the
-        target is the value of the whole chunk.
+    :param weight: weight of each row, (S, B), or of all rows; ``batch.valid`` masks chunks that cross a trajectory end,
+        since the target is the value of the whole chunk.
     :param nets: ``value``.
     :param expectile: kappa.
     :param info: receives ``v_mean``, ``v_max`` and ``v_min``.
@@ -141,7 +141,8 @@ def advantage_weight(advantage: Tensor, inverse_temperature: float, largest: flo
     r"""Return the weights of advantage-weighted regression, :math:`\min(\exp(\tau A), w_{max})`, elementwise.
 
     Weights below `SMALLEST_WEIGHT` become 0: their gradients would be denormal numbers, with which processors are
-    several times slower. With such a weight w, Adam's step is at most w / 1e-8 learning rates, below float32 rounding.
+    several times slower. With such a weight w, Adam's step would be at most w / 1e-8 learning rates, which
+    float32 rounds away.
 
     :param advantage: A, any shape.
     :param inverse_temperature: tau.

@@ -1,7 +1,7 @@
 """Soft actor-critic: squashed Gaussians, the temperature, and bounded edits of a flow's actions.
 
-Shapes: S replicas, B rows, D flattened chunk. ``flow_actions`` are (S, B, D), ``noise`` is standard normal of the same
-shape, and ``edit_scale`` bounds the edit.
+Shapes: S replicas, B rows, D dimensions of a flattened chunk. ``flow_actions`` are (S, B, D), ``noise`` is
+standard normal of the same shape, and ``edit_scale`` bounds the edit.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from agents.common.batch import Batch
 
 
 def tanh_gaussian_sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Return a squashed sample and its log density.
+    r"""Return a sample of a squashed Gaussian and its log density.
 
     :math:`y = \tanh u,\; \log\pi(y) = \sum_d \log N(u_d) - 2(\log 2 - u_d - \mathrm{softplus}(-2u_d))`
 
@@ -55,7 +55,7 @@ def temperature_loss(
 
     :param log_prob: log density of sampled actions, (S, B).
     :param actions: the sampled actions, (S, B, D); only D is used.
-    :param target_entropy: H with a bar; None is -D/2.
+    :param target_entropy: target entropy; None: -D/2.
     :param nets: ``temperature``.
     :param info: receives the entropy and the temperature.
     :return: the loss, (S,).
@@ -72,7 +72,7 @@ def temperature_loss(
 def apply_edit(
     edit: Any, observations: Tensor, flow_actions: Tensor, noise: Tensor, edit_scale: float
 ) -> Tensor:
-    """Return flow actions plus an edit sampled from a squashed Gaussian given (s, a), clipped to the action bounds."""
+    """Return the flow's actions plus an edit sampled from a squashed Gaussian, clipped to the action bounds."""
     mean, log_std = edit(observations, flow_actions)
     sample, _ = tanh_gaussian_sample(mean, log_std, noise)
     return (flow_actions + edit_scale * sample).clamp(-1, 1)
@@ -96,11 +96,11 @@ def edit_losses(
     Source: Li and Levine, arXiv 2601.14234, edit variant.
 
     :param batch: only its observations are used.
-    :param flow_actions: actions of the flow, detached, (S, B, D).
+    :param flow_actions: the flow's actions, detached, (S, B, D).
     :param noise: standard normal, (S, B, D).
     :param nets: ``edit``, ``temperature`` and ``critic``.
     :param edit_scale: bound of the edit.
-    :param target_entropy: H with a bar; None is -D/2.
+    :param target_entropy: target entropy; None: -D/2.
     :param info: receives the entropy and the temperature.
     :return: ``q``, ``entropy`` and ``temperature``, each (S,).
     """

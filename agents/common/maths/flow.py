@@ -1,9 +1,9 @@
 r"""Maps from noise to actions: flows (interpolant, flow-matching loss, Euler sampler) and diffusions.
 
-Every function is pure. Velocity fields are functions (x, t) -> velocity, so that closed forms can replace networks.
+Every function is pure. Velocity fields are functions (x, t) -> velocity, so closed forms can replace networks.
 Flows go from noise, t = 0, to actions, t = 1; diffusions from noise, t = K, to actions, t = 0:
 :math:`x_t = \sqrt{\bar\alpha_t}\,a + \sqrt{1-\bar\alpha_t}\,\epsilon` with
-:math:`\bar\alpha_t = \prod_{s\le t}(1-\beta_s)`. Shapes: S replicas, B rows, D flattened chunk.
+:math:`\bar\alpha_t = \prod_{s\le t}(1-\beta_s)`. Shapes: S replicas, B rows, D dimensions of a flattened chunk.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def integrate_flow(velocity: Velocity, x_0: Tensor, flow_steps: int, clip: bool 
     h = 1.0 / flow_steps
     x = x_0
     for step in range(flow_steps):
-        # one kernel for product and sum, since on a GPU, small networks spend most time on launches
+        # one kernel for product and sum, since small networks spend most of their time on GPU launches
         x = torch.add(x, velocity(x, step * h), alpha=h)
         if clip:
             x = x.clamp(-1, 1)
@@ -121,9 +121,10 @@ def noise_schedule(kind: BetaSchedule, steps: int) -> Tensor:
     r"""Return the variances :math:`\beta_t` of the forward steps.
 
     ``vp`` discretises the variance-preserving SDE with rates from 0.1 to 10, ``cosine`` makes :math:`\bar\alpha` a
-    squared cosine, ``linear`` goes from 1e-4 to 2e-2. Source: Song et al., Score-Based Generative Modeling through
-    Stochastic Differential Equations, arXiv 2011.13456; Nichol and Dhariwal, Improved Denoising Diffusion Probabilistic
-    Models, arXiv 2102.09672; Ho et al., Denoising Diffusion Probabilistic Models, arXiv 2006.11239.
+    squared cosine, and ``linear`` rises linearly from 1e-4 to 2e-2. Source: Song et al., Score-Based Generative
+    Modeling through Stochastic Differential Equations, arXiv 2011.13456; Nichol and Dhariwal, Improved Denoising
+    Diffusion Probabilistic Models, arXiv 2102.09672; Ho et al., Denoising Diffusion Probabilistic Models, arXiv
+    2006.11239.
 
     :param kind: ``vp``, ``cosine`` or ``linear``.
     :param steps: K.
@@ -185,10 +186,10 @@ def denoise(
 
     :param predict: noise prediction, (x, t) -> eps.
     :param x: standard normal start, (S, B, D).
-    :param noise: standard normal step noise in the order t = K..1, (S, K, B, D); that of t = 1 is not used.
+    :param noise: standard normal step noise in the order t = K..1, (S, K, B, D); the noise of t = 1 is not used.
     :param schedule: noise schedule of K steps.
     :param sampler: how the mean of the next state is computed.
-    :param clip_states: whether every state is clipped to [-1, 1] after its step.
+    :param clip_states: whether the state is clipped to [-1, 1] after every step.
     :return: (S, B, D).
     """
     steps = noise.shape[1]
@@ -214,7 +215,7 @@ def denoise(
 
 
 def weighted_mean(losses: Tensor, weight: Tensor) -> Tensor:
-    """Return the mean of losses (S, B, D) over coordinates and rows, (S,), with a weight for each row, (S, B).
+    """Return the mean over coordinates and rows, (S,), of losses (S, B, D) with row weights (S, B).
 
     >>> weighted_mean(torch.ones(1, 2, 3), weight=torch.tensor([[1.0, 0.0]]))
     tensor([0.5000])

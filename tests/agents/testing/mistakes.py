@@ -93,7 +93,7 @@ MISTAKES = {
         "q.mean(1, keepdim=True)",
         "q.mean()",
         "replicas",
-        r"`bc` of one seed depends on the batch or the weights of another; take means over every axis but the first",
+        r"`bc` of one seed depends on the batch or the weights of another; reduce every axis but the first",
     ),
     "in-place change": Mistake(
         WEIGHT,
@@ -189,7 +189,7 @@ MISTAKES = {
         "self.beta * (q",
         "-self.beta * (q",
         "actions",
-        r"the mean action is -0\.\d+, expected at least 0\.08: the reward is 30 times the action.*; look at the sign",
+        r"the mean action is -0\.\d+, expected at least 0\.08: the reward is 30 times the action.*; check the sign",
     ),
     "weights drawn otherwise": Mistake(
         '        return {"critic"',
