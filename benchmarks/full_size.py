@@ -186,7 +186,7 @@ def compare(scores: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
 
 
 def tested_groups(comparison: pd.DataFrame) -> dict[str, Group]:
-    """Return the groups of the test: each method once per task, after the largest number of updates of all its runs.
+    """Return the tested groups: each method once per task, after the most updates that all its runs have reached.
 
     :param comparison: the result of `compare`.
     :return: ``QAM on scene-play-singletask-task4-v0`` -> our scores and the published scores.

@@ -98,7 +98,7 @@ def scores(set_name: str, name: str, id: str) -> Iterator[str]:
 
 @cache
 def means(set_name: str) -> pd.DataFrame:
-    """Return mean success in a set: over all tasks, and on each domain or, without a complete domain, on each task.
+    """Return mean success in a set, over all tasks and on each domain (on each task if no domain is complete).
 
     :return: table indexed by phase and method.
     """

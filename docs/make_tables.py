@@ -71,7 +71,7 @@ RANKED = {
     "scene": "scene-*",
     "cube-single and scene": "[cs]*",
 }
-"""Tasks of the mini benchmark whose ranking is compared with the published one: name -> pattern."""
+"""Tasks of the mini benchmark whose ranking is compared with the published ranking: name -> pattern."""
 SIX = ["QAM-E", "QAM", "FQL", "IFQL", "FBRAC", "FAWAC"]
 """Methods for a first test of a benchmark, because their published means differ most."""
 MINI_TABLE = re.compile(r"(?<=\n\n)\| method \| mean of .*\n(?:\|.*\n)+")

@@ -102,7 +102,7 @@ def test_a_frozen_base_stays_as_pretraining_left_it(id):
     start = weights(nets.behaviour)
     step(model)
     assert not torch.equal(weights(nets.behaviour), start)
-    # a target that differs from its network would move towards it
+    # without freezing, a target that differs from its network would move towards the network
     nets.behaviour_target.mlp.biases[0].fill_(0.1)
     old_weights = {name: weights(net) for name, net in nets.items() if name != "multiplier"}
     step(model, seed=1)

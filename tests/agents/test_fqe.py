@@ -82,7 +82,7 @@ def test_each_replica_draws_trajectories_of_its_own():
     drawn = [set((replica[:, 0] // 12).tolist()) for replica in rows]
     assert drawn[0] != drawn[1] != drawn[2]
     for trajectories in drawn:
-        # of 20 trajectories sampled with replacement, about two in three occur
+        # sampling 20 of 20 trajectories with replacement selects about two thirds of them
         assert 9 <= len(trajectories) <= 17
 
 
@@ -161,7 +161,7 @@ STATES, GAMMA, ACTION = 5, 0.9, 0.3
 
 
 def chain(seed, trajectories=60):
-    """Return transitions of a chain, which moves on with a probability that increases with the action."""
+    """Return transitions of a Markov chain that advances with a probability that increases with the action."""
     draw = np.random.default_rng(seed)
     arrays = {name: [] for name in toy_dataset()}
     one_hot = np.eye(STATES, dtype=np.float32)

@@ -65,7 +65,7 @@ def test_a_foreign_flow_trains_as_one_of_this_library(id, reversed_time):
 
 
 class GaussianFlow(nn.Module):
-    """The exact flow to independent normal actions with standard deviation 0.2, and a trainable scale."""
+    """The exact flow to independent normal actions with standard deviation 0.2, plus trainable parameters."""
 
     def __init__(self):
         super().__init__()
@@ -157,7 +157,7 @@ def test_an_untrained_network_learns_the_data_and_hands_it_on(data):
     model = make_model(flow=flow, **settings)
     old_actions = act(model, observations)
     model.learn_offline(400, dataset={**data, "actions": actions})
-    # the fine-tuned flow acts, which is a copy of the behaviour flow after pretraining
+    # actions are sampled from the fine-tuned flow, which is a copy of the behaviour flow after pretraining
     assert np.abs(act(model, observations) - actions).mean() < 0.1
     assert np.abs(old_actions - actions).mean() > 0.3
 

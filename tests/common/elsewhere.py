@@ -84,7 +84,7 @@ class Dispatch(TorchDispatchMode):
 
 
 def run(func, args, kwargs, may_cross, may_read=True):
-    """Run an operation on the CPU and return its result where a device would have it."""
+    """Run an operation on the CPU; put the result on the device if a real device would contain it."""
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     on_device = [tensor for tensor in tensors if isinstance(tensor, Elsewhere)]
     device = kwargs.get("device")
@@ -152,7 +152,7 @@ class Generator(torch._C.Generator):
 class ByWayOfTheCPU(TorchFunctionMode):
     """Creates tensors from numbers on the CPU and moves them, because PyTorch dispatches no operation for them.
 
-    This is a mode, because functions that replaced PyTorch's would remain in the compiler's table of traceable ones.
+    This is a mode, because replacements of PyTorch's functions would remain in the compiler's table of functions.
     """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):

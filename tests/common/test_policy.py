@@ -1,4 +1,4 @@
-"""Action chunks: what `predict` samples, executes, stores and drops; how observations and noise reach the networks."""
+"""Action chunks: how `predict` samples, executes, stores and drops them, and how noise reaches the networks."""
 
 from unittest.mock import Mock
 

@@ -112,7 +112,7 @@ def test_every_command_for_ogbenchs_images_works(place, capsys):
 
 
 def test_every_command_of_robomimics_page_works(place, capsys):
-    """The demonstrations are scripted ones in robomimic's layout, because the original ones can only be downloaded."""
+    """Scripted demonstrations replace the original ones, which can only be downloaded."""
     pytest.importorskip("robosuite", reason=f"needs `{INSTALL}`")
     record(place / ".robomimic" / "lift" / "mh" / FILE, 3)
     train = "--offline-steps 4 --eval-freq 2 --eval-episodes 1 --n-eval-envs 1 --device cpu"

@@ -46,7 +46,7 @@ class Case:
     layout: str
     dataset: list[list[Step]]
     online: list[list[tuple[float, str]]]
-    """Reward of each environment and how its trajectory goes on, or one pair ``(0, "restart")`` for all of them."""
+    """Reward of each environment and how its trajectory continues, or one pair ``(0, "restart")`` for all of them."""
 
 
 # -- the definition ---------------------------------------------------------------------------------------------------

@@ -143,9 +143,9 @@ def _parameters(
     """Compare all parameters.
 
     Trained parameters with a reliable gradient are compared one by one. For all others, the fraction of wrong
-    parameters is compared, because Adam turns a gradient that is only rounding into a full step in either direction. In
-    each update, a target network takes over a share tau of this error. The error of the second update is not recorded,
-    and is assumed to be as large as that of the first or third.
+    parameters is compared, because Adam turns a gradient that is only rounding error into a full step in either
+    direction. In each update, a target network takes over a share tau of this error. The error of the second update is
+    not recorded, and is assumed to be as large as in the first or third update.
     """
     rate, tau = float(fixture.meta["adam"]["lr"]), float(fixture.config["tau"])
     off, count = 0, 0

@@ -1,4 +1,4 @@
-"""The command line: what all programs have in common, completion, the list of algorithms, and missing packages."""
+"""The command line: features of all programs, completion, the list of algorithms, and missing packages."""
 
 import argparse
 import importlib

@@ -1,4 +1,4 @@
-"""Evaluating agents: by the protocol, reported as reproduced only if they are, recorded as video, and shown."""
+"""Evaluation of agents by the protocol: when a score counts as reproduced, recorded videos, and display."""
 
 import os
 import subprocess

@@ -2,7 +2,7 @@
 
 Runs are resampled with replacement within each task. rliable expects one matrix (runs, tasks) per method. Here it
 receives arrays (runs, tasks, methods), called blocks, so that methods with equal numbers of runs are resampled in one
-call. All tasks of a block have the same number of runs; tasks with another number are in another block.
+call. All tasks of a block have the same number of runs, so a method may have several blocks.
 """
 
 from __future__ import annotations

@@ -259,7 +259,7 @@ class Comparison:
 
     @property
     def title(self) -> str:
-        """Suffix of titles that distinguishes the comparisons of a report; empty for all methods' success."""
+        """Suffix of titles that distinguishes a report's comparisons; empty for all methods' success rates."""
         words = ["own runs"] if self.only_own else []
         if self.kind is not SUCCESS:
             words.append(self.kind.name)
@@ -335,8 +335,8 @@ def all_fail(comparison: Comparison, phase: Phase) -> bool:
 def ranking(comparison: Comparison, phase: Phase | None = None) -> list[str]:
     """Return the methods in the order of tables and figures: by their mean in a phase, best first.
 
-    Methods without a mean in this phase follow, by their mean in the other phase. Methods without any aggregate come
-    last, in the order of `Comparison.methods`.
+    Methods without a mean in this phase come next, sorted by their mean in the other phase. Methods without any
+    aggregate come last, in the order of `Comparison.methods`.
 
     :param phase: None for the first phase.
     """

@@ -333,7 +333,7 @@ class PhaseScores:
         steps = np.unique(self.runs["step"])
         for name in self.having(tasks):
             scores = {task: self.scores_by_step[name][task] for task in tasks}
-            # at a step at which a run was not evaluated, the mean would be over fewer runs than at other steps
+            # keep only steps at which all runs were evaluated, so that all means are over the same runs
             is_shared = ~np.isnan(np.concatenate(list(scores.values()))).any(axis=0)
             if not is_shared.any():
                 continue

@@ -49,8 +49,8 @@ class Inputs(ScoreTables):
     def focus(self, wished: str) -> str | None:
         """Return the subject of the verdicts, or None for the leading method of each phase.
 
-        The subject is the requested method if it exists, otherwise the user's method, if the user has only
-        one and there are other methods.
+        The subject is the requested method if it exists, otherwise the user's only method if there are also other
+        methods.
         """
         if wished in self.methods:
             return wished
@@ -212,11 +212,11 @@ def _tallies(tables: RunTables) -> dict[str, dict[str, Tally]]:
 
 
 def _failed_scores(tables: RunTables) -> pd.DataFrame:
-    """Return the evaluations of failed runs, with each run's last one carried forward, columns `EVALUATION_COLUMNS`.
+    """Return the evaluations of failed runs, each run's last one carried forward, columns `EVALUATION_COLUMNS`.
 
-    Without them, a method with failed runs would look better. The last score is repeated at the end of each phase, and
-    at each later step at which finished runs of the same method on the same environment were evaluated. A run has no
-    score if it was not evaluated after step 0.
+    If failed runs were left out, a method would look better than it is. The last score is repeated at the end of each
+    phase, and at each later step at which finished runs of the same method on the same environment were evaluated. A
+    run has no score if it was not evaluated after step 0.
     """
     runs = tables.runs
     failed = runs[runs["replaced_by"].isna() & _has_failed(runs)]

@@ -54,7 +54,7 @@ class ScoreTables:
     means: pd.DataFrame
 
     def only(self, column: str, values: Collection[str]) -> Self:
-        """Return the scores whose value in a column is one of ``values``."""
+        """Return the scores that have one of the given values in a column."""
         runs = self.evaluations
         means = self.means
         return replace(

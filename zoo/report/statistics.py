@@ -211,7 +211,7 @@ def seeds_needed(difference: Mean, seeds: int, margin: float | None, level: floa
     :param level: level of the two-sided test.
     """
     lead = abs(difference.points[0])
-    # a half width below the lead means better or worse, one below (margin - lead) means equal
+    # a half width below the lead means better or worse, a half width below (margin - lead) means equal
     distance = lead if margin is None else max(lead, margin - lead)
 
     def is_enough(number: int) -> bool:

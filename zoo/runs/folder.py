@@ -225,10 +225,10 @@ class RunFolder:
             np.savez(temporary, allow_pickle=False, **arrays)
 
     def read_evaluations(self) -> dict[str, np.ndarray]:
-        """Return the evaluations so far, at least one.
+        """Return the evaluations so far; there is at least one.
 
         :return: the arrays of `zoo.runs.folder.COLUMNS`, and ``successes`` if the file has them; row t of each array
-            belongs to evaluation t.
+            is evaluation t.
         :raises UnreadableRun: if the file is missing or damaged.
         """
         with reading(self.evaluations):

@@ -1,7 +1,7 @@
 """Read finished and unfinished runs as tables.
 
 `read_runs` finds all run folders in some folders and returns a table of runs and a table of evaluations. A run that
-does not count is listed with the reason, e.g. that it is unfinished or unreadable, or that a newer run has its seed.
+does not count is listed with the reason, e.g. that it is unfinished or unreadable, or was repeated by a newer run.
 """
 
 import datetime

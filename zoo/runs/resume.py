@@ -86,7 +86,7 @@ def closest_run(
 
 
 def find_run(log_folder: Path, record: RunRecord, seeds: list[int] | None) -> StoredRun | None:
-    """Return the run to resume, locked for this process, or else an equal run that has finished; None without either.
+    """Return the run to resume, locked for this process; without one, a finished run with equal settings, or None.
 
     :raises UsageError: if another process is training the run, or if an unreadable run may be the one to resume.
     """

@@ -16,7 +16,7 @@ from zoo.terminal.messages import log, say_once
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 120.0
-"""Time that a training process has to write its checkpoint, from the request to stop until the process is killed."""
+"""Seconds after which a training process that was asked to stop, and writes its checkpoint, is killed."""
 
 
 @dataclass(frozen=True)

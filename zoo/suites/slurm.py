@@ -1,4 +1,4 @@
-"""Run jobs as a Slurm array: submitit submits the jobs, and requeues those that reach their time limit."""
+"""Run jobs as a Slurm array: submitit submits the jobs, and requeues jobs at their time limit."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Custom networks: they are trained as in plain PyTorch, and ordinary modules as if each seed were trained alone."""
+"""Custom networks are trained as in plain PyTorch, and ordinary modules as if each seed were trained alone."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def test_trajectories_end_by_terminals_and_by_timeouts():
     assert first.description.startswith("dataset: 12 transitions, 1 trajectory; ")
 
 
-# rows read at a time; with 13, a piece begins with an end
+# rows read at a time; with 13, a trajectory ends at the border of two pieces
 @pytest.mark.parametrize("piece", [13, 1 << 16])
 def test_trajectory_ends_where_the_next_row_does_not_follow(piece, monkeypatch):
     monkeypatch.setattr(module, "PIECE_ROWS", piece)

@@ -20,7 +20,7 @@ from tests.common.toys import assert_same, refuses, seeded, tiny_model, toy_data
 
 
 def test_actions_count_up_to_the_end_of_their_trajectory():
-    dataset = toy_dataset(12, length=4)  # two actions a step
+    dataset = toy_dataset(12, length=4)  # actions have two coordinates
     rows = torch.arange(2, 5).view(1, 3, 1) + torch.arange(3)
     chunks = loaded_buffer(dataset)._get_samples(rows)
     assert chunks.action_valid[0].sum(-1).tolist() == [4, 2, 6]
@@ -50,7 +50,7 @@ def test_dataset_with_a_value_that_is_not_finite_is_refused(name, value, layout)
     dataset = toy_dataset(36)
     dataset[name][[7, 20]] = value
     if name == "observations":
-        dataset["next_observations"][6] = value  # the same observation
+        dataset["next_observations"][6] = value  # equals observation 7
     with refuses(f"`{name}` must hold finite numbers, got {value} in row 7;"):
         loaded_buffer(layout(dataset))
 

@@ -1,4 +1,4 @@
-"""Captured and compiled updates equal plain ones. `make gpu-check` runs these tests on a GPU.
+"""Captured and compiled updates equal plain updates. `make gpu-check` runs these tests on a GPU.
 
 Without a GPU, a recorder of operations on the CPU replaces the CUDA graph if possible.
 """

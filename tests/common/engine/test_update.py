@@ -96,7 +96,8 @@ def test_rates_follow_the_phase_and_are_logged(monkeypatch):
     assert of_actor == pytest.approx([1e-3, 8.5355e-4, 5e-4, 1.46447e-4], rel=1e-4)
     assert logged["train/learning_rate"] == 3e-4
     assert logged["train/learning_rate_critic"] == pytest.approx(0.0025)
-    model.learn_offline(4, note_rates)  # the schedule continues half-way, as SB3 counts
+    # the schedule continues half-way, because SB3 counts the steps of both calls
+    model.learn_offline(4, note_rates)
     assert rates[4][2] == pytest.approx(5e-4)
 
 
@@ -121,7 +122,7 @@ def test_a_network_with_adamw_takes_the_steps_of_torchs_adamw(seeds):
 def test_a_network_with_its_own_bound_is_clipped_alone():
     options = {"actor": {"max_grad_norm": 0.25}}
     model = tiny_model(declaring(options), seeds=[1, 2, 3], max_grad_norm=1.0)
-    model.trainer.draw_noise(1)  # which plans the update
+    model.trainer.draw_noise(1)  # this plans the update
     parameters = model.trainer.plan.parameters
     scales = torch.tensor([1.0, 1e-3, 0.0])  # scales of the replicas' gradients
     gradients = [scales.view(-1, *[1] * (p.ndim - 1)).expand_as(p) for p in parameters]
@@ -228,7 +229,7 @@ def test_a_network_that_no_loss_trains_stays_as_it_is(name, monkeypatch):
     step(model)
     weights = parameters_of(model).items()
     changed = {key.split(".")[1] for key, value in weights if (value != start[key]).any()}
-    # targets track the weights before the step, of which they were initialised as copies
+    # targets track the weights before the step, which equal the targets' initial weights
     assert changed == {"critic", "behaviour", "one_step"}
 
 
@@ -244,7 +245,7 @@ def test_a_network_with_the_name_of_a_moving_average_is_refused(monkeypatch):
 
 def test_gradients_that_share_memory_are_not_scaled_twice():
     model = tiny_model(max_grad_norm=1e-3)
-    model.trainer.draw_noise(1)  # which plans the update
+    model.trainer.draw_noise(1)  # this plans the update
     parameters = model.trainer.plan.parameters
     number = torch.ones(1)
     of_shape = {parameter.shape: torch.ones_like(parameter) for parameter in parameters}

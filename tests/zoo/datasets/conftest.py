@@ -27,7 +27,7 @@ def small_arrays(episodes=3, steps=10):
 
 
 def changed(arrays, changes):
-    """Return arrays, with some replaced and those changed to None left out."""
+    """Return arrays with some of them changed; arrays changed to None are left out."""
     return {name: array for name, array in (arrays | changes).items() if array is not None}
 
 

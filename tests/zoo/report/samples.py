@@ -67,7 +67,7 @@ def returns(methods, environments=("HalfCheetah-v5", "Pendulum-v1"), steps=(1000
 
 
 def comparison_of_runs(runs, means=NO_MEANS, methods=None, reps=20, **options):
-    """Return the comparison of runs and published means; a method without information is the user's."""
+    """Return the comparison of runs and published means; methods without information are the user's."""
     names = sorted({*runs["method"], *means["method"]})
     return compare(own_methods(names) | (methods or {}), runs, means, reps, **options)
 
@@ -131,12 +131,12 @@ def runs_table(problems=()):
 
 
 def collected(**options):
-    """Return the content that the compare program collects with some of its options."""
+    """Return the inputs that the compare program collects with some options."""
     return collect(CompareRequest(**options))
 
 
 def compared(reps=20, curves=False, **options):
-    """Return the content that the compare program collects with some of its options, and the comparisons in it."""
+    """Return the inputs that the compare program collects with some options, and their comparisons."""
     inputs = collected(**options)
     return inputs, compare_kinds(inputs, reps, curves=curves)
 

@@ -11,7 +11,7 @@ REPS = 300
 
 
 def rliable_intervals(scores, function, estimate=library.get_interval_estimates):
-    """Return rliable's estimates and intervals, starting from the generator state with which reports start."""
+    """Return rliable's estimates and intervals, with the generator state that reports use."""
     np.random.seed(0)
     points, intervals = estimate({"x": scores}, function, reps=REPS)
     return points["x"], intervals["x"]

@@ -1,4 +1,4 @@
-"""The record of a run: which runs count as the same, and records are read as they were written."""
+"""The record of a run: which runs count as equal, and records are read as they were written."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""The request that a command line makes, and the command line that makes a request."""
+"""Conversion of a command line to a request, and of a request to a command line."""
 
 from pathlib import Path
 
