@@ -17,7 +17,7 @@ FEW = {"qam", "fql", "rebrac", "dsrl"}
 # Tests compare CPU results, so GPUs are hidden, also from programs that tests start; tests marked `gpu` see them.
 FINDS_CUDA = torch.cuda.is_available
 DEVICES = "CUDA_VISIBLE_DEVICES"
-# workers of pytest-xdist also load this file, when the variable is empty already
+# pytest-xdist's workers load this file again, when the variable is already empty
 SEEN_BY_GPU_TESTS = os.environ.setdefault("DEVICES_OF_GPU_TESTS", os.environ.get(DEVICES, "all"))
 
 

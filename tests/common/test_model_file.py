@@ -144,7 +144,7 @@ def test_what_cannot_be_loaded_is_not_written(tmp_path):
         model.save(tmp_path / "model.zip", include=["replay_buffer"])
     omitted = [str(warning.message) for warning in warned if "omitted" in str(warning.message)]
     assert ["`own`" in omitted[0], "`replay_buffer`" in omitted[1]] == [True, True]
-    # as in SB3, an object that the file does not contain is not added
+    # as in SB3, custom objects that the file does not contain are ignored
     loaded = agents.load(tmp_path / "model.zip", custom_objects={"dummy": 1})
     assert loaded.learning_rate == 0.001
     assert not hasattr(loaded, "dummy")
