@@ -22,12 +22,12 @@ class Batch:
 
     :param observations: s, (S, B, O).
     :param actions: the flattened chunk, or the first action without chunking, (S, B, D).
-    :param rewards: discounted sum over H steps, up to the first trajectory end, (S, B).
+    :param rewards: discounted sum over H steps, or fewer if the trajectory ends earlier, (S, B).
     :param discounts: factor of the next value in the TD target, (S, B): gamma^H, or 0 after a termination. With
         ``shorten_returns``, the exponent is the length of the return.
-    :param next_observations: state after the last transition that is inside the trajectory, (S, B, O).
-    :param valid: 1 if the sequence stays inside its trajectory, else 0, (S, B). Sequences with 0 contain actions of the
-        next trajectory, so losses on actions, rewards or discounts are weighted by ``valid``. With
+    :param next_observations: state after the last transition of the sequence that is inside its trajectory, (S, B, O).
+    :param valid: 1 if the sequence stays inside its trajectory, else 0, (S, B). Invalid sequences contain actions of
+        the next trajectory, so losses on actions, rewards or discounts are weighted by ``valid``. With
         ``shorten_returns`` all entries are 1.
     :param steps_valid: 1 for actions of the chunk that are in the same trajectory as the first action, else 0,
         (S, B, H), or (S, B, 1) without chunking.

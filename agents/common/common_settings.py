@@ -250,13 +250,13 @@ class CommonSettings(Configurable):
     action_chunking: bool = setting(
         default=True,
         fixed=BUILT_INTO_NETWORKS,
-        doc="Sample chunks of H actions; if False, single actions, and H is only the length of the return.",
+        doc="Sample chunks of H actions; if False, sample single actions, and H is only the length of the return.",
     )
     execution_horizon: int | None = setting(
         default=None,
         at_least=1,
-        doc="Actions of a chunk to execute before the next chunk is sampled, in training, evaluation and `predict`; "
-        "None executes all H.",
+        doc="Number of actions of a chunk to execute before the next chunk is sampled, in training, evaluation and "
+        "`predict`; None executes all H.",
     )
     shorten_returns: bool = setting(
         default=False,
@@ -370,7 +370,7 @@ class CommonSettings(Configurable):
     )
 
     def check_together(self) -> None:
-        """Require an even batch if balanced, no chunks with `shorten_returns`, `execution_horizon` <= chunk length."""
+        """Raise ValueError if settings contradict each other."""
         if self.balanced_sampling and self.batch_size % 2:
             raise ValueError(
                 f"`batch_size` must be even with `balanced_sampling`, got {self.batch_size}"

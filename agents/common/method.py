@@ -282,7 +282,7 @@ class Method(CommonSettings):
     # -- derived from the hooks ---------------------------------------------------------------------------------------
 
     def specs(self) -> dict[str, NetworkSpec]:
-        """Return the networks by name; the custom flow in `pretrained`, if any, replaces the behaviour flow."""
+        """Return the network specs by name; the custom flow in `pretrained`, if any, replaces the behaviour flow."""
         specs = self.networks()
         if self.pretrained is not None:
             specs = self.pretrained.in_place_of(specs)
@@ -310,7 +310,7 @@ class Method(CommonSettings):
         return {name: draw.movedim(1, draws[name].row_axis) for name, draw in noise.items()}
 
     def update_noise(self) -> dict[str, Draw]:
-        """Return all noise of an update: noise for next actions, named with the prefix ``td_``, and :meth:`noise`."""
+        """Return all noise of an update: noise for next actions, with the prefix ``td_``, and that of :meth:`noise`."""
         if not self.samples_next_action:
             return self.noise()
         next_action_noise = {f"td_{name}": draw for name, draw in self.candidate_noise().items()}

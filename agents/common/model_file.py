@@ -29,7 +29,7 @@ from agents.registry import name_of
 ATTRIBUTES, PARAMETERS, STATE = "data", "policy.safetensors", "state.pth"
 """Members of the archive: JSON, the policy's tensors, and other tensors such as optimiser state."""
 CHECKSUM = b"sha256:"
-"""Start of the comment at the end of the archive; the rest of the comment is the SHA-256 of all bytes before it."""
+"""Start of the comment at the end of the archive; the comment ends with the SHA-256 of all preceding bytes."""
 _DIGITS = 64  # hexadecimal digits of a SHA-256
 
 Source: TypeAlias = str | Path | io.BufferedIOBase | IO[bytes]

@@ -161,7 +161,7 @@ def named_action_noise(noise_type: str, noise_std: float, action_space: spaces.B
 
 
 def normalized_as_saved(env: VecEnv, values: Mapping[str, Any]) -> VecEnv:
-    """Return an environment with the statistics of a saved model.
+    """Return an environment that normalises with the statistics of a saved model.
 
     A `VecNormalize` that has already collected statistics keeps them.
     """

@@ -61,7 +61,7 @@ class Range:
             )
         if self.log and self.low <= 0:
             raise ValueError(
-                f"a logarithmic range must start above 0, got {self.low!r}; use a linear one"
+                f"a logarithmic range must start above 0, got {self.low!r}; use a linear range"
             )
 
     @property
@@ -287,7 +287,7 @@ class Configurable:
     """A class whose settings are declared as attributes; every assignment to a setting is validated.
 
     :param unnamed: positional arguments, which raise TypeError.
-    :param values: settings by name; missing ones have their defaults.
+    :param values: settings by name; missing settings have their defaults.
     :raises TypeError: for a name that is not a setting; the message names the closest ones.
 
     >>> class Sampler(Configurable):

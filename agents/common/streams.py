@@ -34,11 +34,11 @@ class Purpose(IntEnum):
     UPDATES = 4  # batches and noise, shared by all seeds
     HOST_BATCHES = 5  # batches of data in host memory, shared by all seeds
     GLOBALS = 6  # global generators of Python, NumPy and PyTorch, shared by all seeds
-    TRAINING_START = 7  # first reset of a training environment: its index among the replica's
+    TRAINING_START = 7  # first reset of a training environment: its index within the replica
     WARM_UP = 8  # uniform actions before training
     ACTING = 9  # noise of actions in training
     REPLICAS = 10  # seeds of replicas, derived from one seed: replica
-    ENVIRONMENT = 11  # randomness outside an environment's generator, with the seed of its reset
+    ENVIRONMENT = 11  # randomness outside an environment's generator; the seed is that of the reset
     EVALUATION_START = 12  # resets: episode; batches of held-out losses and fitted Q evaluation
     EVALUATION_NOISE = (
         13  # actions: the replica's seed, episode; held-out losses and fitted Q evaluation

@@ -46,7 +46,7 @@ OTHER_NAMES = {
 
 
 def suggestion(name: object, choices: Iterable[str], command: str = "") -> str:
-    """Return the end of a message about an unknown name: similar choices, else all choices if they are not too many.
+    """Return the end of a message about an unknown name: similar choices, else all choices if there are few.
 
     A setting whose ``reference`` contains the unknown name, e.g. its name in the paper, counts as similar.
 

@@ -41,7 +41,7 @@ ROW_DTYPES = {
     "dones": torch.bool,  # whether the transition ends its trajectory
     "next_row": torch.int32,
 }
-"""Name -> dtype of each tensor of the replay buffer that has a row for each transition."""
+"""Name -> dtype of each tensor of the replay buffer with one row per transition."""
 # actions are clipped if they are out of bounds by at most this share of half the action range
 ROUNDING = 1e-5
 # number of rows that are checked or written together, so that temporary arrays stay small
@@ -83,7 +83,7 @@ class Transitions:
 
     @property
     def description(self) -> str:
-        """Numbers of transitions, trajectories and kinds of ends, in one line."""
+        """Number of transitions, and number of trajectories by kind of end, in one line."""
         terminated = int((self.ends & (self.arrays["masks"][self.valid] == 0)).sum())
         trajectories = len(self.final_observations)
         return (
@@ -98,7 +98,7 @@ class Transitions:
         :param chosen: which trajectories, (k,).
         :return: their transitions.
         """
-        # in a compact layout, the row after a trajectory's last transition is kept with the trajectory
+        # in a compact layout, a trajectory includes the row after its last transition
         last = self.ends if self.valid.all() else ~self.valid
         rows = chosen[np.cumsum(last) - last]
         return replace(
@@ -182,7 +182,7 @@ def prepare(
 def read_transitions(
     dataset: ArraySource, obs_shape: Shape, action_size: int, images: bool = False
 ) -> Transitions:
-    """Return the transitions of a dataset, after the checks that need no environment.
+    """Check a dataset as far as this needs no environment, and return its transitions.
 
     :param dataset: arrays by name (anything that `np.asarray` takes), or the path of an ``.npz`` file of such arrays.
     :param obs_shape: shape of one observation.

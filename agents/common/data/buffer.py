@@ -8,7 +8,7 @@ there. With H = 3, six dataset rows and two full rings::
     age                  | 3  4  0  1  2  | 3  4  0  1  2      counted from the oldest transition, at `pos`
     start    0 1 2 3 . . | .  .  4  5  6  | .  .  7  8  9
 
-Start 6 is the sequence of rows 10, 6, 7. Until ring 0 is full, its rows directly continue the dataset's. During this
+Start 6 is the sequence of rows 10, 6, 7. Until ring 0 is full, its rows continue those of the dataset. During this
 time, a single replica samples dataset and ring 0 as one segment, unless `balanced` separates them.
 """
 

@@ -36,7 +36,7 @@ class Shards:
     """A dataset of several parts that are active in turn; the active part is used like a whole dataset.
 
     :param parts: the parts, in the order in which they become active.
-    :param replace_interval: gradient steps until the next part becomes active, >= 1; after the last, the first again.
+    :param replace_interval: gradient steps for which a part is active, >= 1; after the last part comes the first again.
     :param sparse: whether rewards other than 0 become -1.
     """
 
@@ -81,7 +81,7 @@ class Shards:
         return Transitions(arrays, np.ones_like(ends), ends, final)
 
     def check(self, obs_shape: Shape, action_range: ActionRange, horizon_length: int) -> None:
-        """Check shapes, actions and trajectories of every part before the first one is used.
+        """Check shapes, actions and trajectories of every part before the first part is used.
 
         This is fast, since it does not read the observations.
         """

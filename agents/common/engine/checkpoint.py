@@ -46,7 +46,7 @@ class OtherVersionError(ValueError):
 
 
 def save_checkpoint(model: StoredModel, folder: Path, **values: Any) -> Path:
-    """Write the state of a training run to a new subfolder, named by the step.
+    """Write the state of a training run to a new subfolder, named after the step.
 
     Call it between steps: after an offline update, or at the start of a rollout.
 

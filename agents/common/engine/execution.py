@@ -34,7 +34,7 @@ COMPILED_UPDATES = {"cpu": 5_000, "cuda": 50_000}
 
 On a CPU, compiling pays off after 500 to 2,800 updates of QAM and 8,300 of FQL; on CUDA it saves less.
 """
-# number of multiplications per thread for which a thread saves more time than its synchronisation costs
+# number of multiplications for which an additional thread saves more time than its synchronisation costs
 WORK_PER_THREAD = 1 << 25
 DEFAULT_THREADS = torch.get_num_threads()
 OWN_THREADS = {DEFAULT_THREADS}

@@ -63,7 +63,7 @@ class UpdatePlan:
 class Trainer:
     """Runs a model's gradient steps, without synchronising with the device or branching on tensor values.
 
-    :param model: the model, with replay buffer, trained policy and number of updates.
+    :param model: the model, with replay buffer, policy and number of updates.
     :param seeds: seeds of all replicas; every replica's batches and noise depend on all seeds, since replicas are
         sampled together.
 

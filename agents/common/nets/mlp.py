@@ -168,9 +168,9 @@ def matmul_precision(precision: str, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Compute in float32 and with gradients inside the block or decorated function, whatever PyTorch's modes outside.
+    """Compute in float32 and with gradients inside the block or decorated function, overriding PyTorch's modes.
 
-    These modes include ``no_grad``, ``inference_mode``, ``autocast`` and the default dtype.
+    The modes are ``no_grad``, ``inference_mode``, ``autocast`` and the default dtype.
     """
     process_dtype = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
@@ -186,7 +186,7 @@ def undisturbed() -> Iterator[None]:
 
 
 class StackedMLP(nn.Module):
-    """Independent MLPs with stacked parameters; a hidden layer is dense, then GELU (tanh form), then LayerNorm if set.
+    """Independent MLPs with stacked parameters; hidden layers are dense, then GELU (tanh form), then LayerNorm if set.
 
     :param stack: leading axes of the parameters, (S,) or (S, E).
     :param layer_sizes: sizes from the input to the output.

@@ -52,7 +52,7 @@ class PretrainedFlow:
     :param alpha_bar: cumulative products of a diffusion's schedule, the least noisy step first; None for a flow.
     :param action_shape: (H, A) for a module whose actions have two axes; None for a module with flat chunks.
     :param action_scale: c > 0 in ``module's action = c * action + action_shift``, for actions in [-1, 1].
-    :param action_shift: d, a number, or one for each coordinate of a chunk; with ``action_shape`` also (A,).
+    :param action_shift: d, one number, or a number for each coordinate of a chunk; with ``action_shape`` also (A,).
     :param train: whether to train the behaviour flow by cloning, as an untrained module needs; if False, it is frozen.
     :raises TypeError: if the module is not a `torch.nn.Module`, or ``train`` or a number has the wrong type.
     :raises ValueError: for an invalid value, or conventions that contradict each other.
@@ -256,7 +256,7 @@ class PretrainedField(nn.Module):
         prediction = self.call(self.module, observations, actions.to(self.dtype), times.squeeze(-1))
         if not isinstance(prediction, Tensor):
             raise TypeError(
-                f"`call` must return one tensor, got {type(prediction).__name__}; let it choose the {self.predicts}"
+                f"`call` must return one tensor, got {type(prediction).__name__}; return only the {self.predicts}"
             )
         if prediction.shape != actions.shape:
             raise ValueError(

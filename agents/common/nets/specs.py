@@ -123,7 +123,7 @@ def tanh_gaussian(given_action: bool = False, **training: Any) -> NetworkSpec:
 
 
 def tanh_actor(target: bool = False, head_scale: float = 0.01, **training: Any) -> NetworkSpec:
-    """Return the spec of a deterministic tanh policy; ``head_scale`` scales the variance of its last weights."""
+    """Return the spec of a deterministic tanh policy; ``head_scale`` sets the last layer's initial variance."""
     return NetworkSpec(lambda n: TanhActor(n, head_scale), target, **training)
 
 
@@ -175,7 +175,7 @@ def require_behaviour(method: Any, replacement: str | None = None) -> str:
     """Return the name of an algorithm's behaviour flow.
 
     :param method: the algorithm.
-    :param replacement: what replaces pretraining of the flow, for the message; None: nothing.
+    :param replacement: the replacement of pretraining, as named in the message; None if there is none.
     :return: the flow's name.
     :raises ValueError: if the algorithm has no behaviour flow, or if a replaced flow is to be pretrained.
     """
@@ -236,7 +236,7 @@ def parameter_groups(
         if not trained:
             raise ValueError(
                 f"network `{name}` has no parameters that are trained by gradient, got "
-                f"{options} for it"
+                f"the options {options}; leave them out"
             )
         if "decoupled_weight_decay" in options and optimizer_class is not torch.optim.Adam:
             raise ValueError(

@@ -143,12 +143,12 @@ class ActingPolicy(BasePolicy):
 
         The noise has separate random streams, so calls do not change the results of training.
 
-        :param observation: one observation, or a batch (B, O).
+        :param observation: one observation, or a batch (B, ...).
         :param state: state from the previous call; None samples new chunks.
         :param episode_start: whether an episode has just started, (B,); the previous episode's chunk is then discarded.
         :param deterministic: whether to use fixed noise: zero for normal noise or, with best-of-n, N constant samples.
-        :return: actions in the environment's units, and the state for the next call (None if one action of each chunk
-            is executed).
+        :return: actions in the environment's units, and the state for the next call (None if only one action of each
+            chunk is executed).
         :raises ValueError: if an observation has the wrong shape, a missing key or an invalid value, or is an
             (observation, info) pair.
         """
@@ -232,8 +232,8 @@ class ActingPolicy(BasePolicy):
         :param state: state from the previous call; None samples new chunks.
         :param episode_start: whether an episode has just started, (B,).
         :param generators: noise generators, one per replica; None uses fixed noise.
-        :return: actions in the environment's units, (B, A), and the state for the next call (None if one action of each
-            chunk is executed).
+        :return: actions in the environment's units, (B, A), and the state for the next call (None if only one action of
+            each chunk is executed).
         """
         if self.method.executed_length == 1:
             return self._sample_rows(rows, generators)[:, 0], None

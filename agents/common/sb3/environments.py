@@ -260,7 +260,7 @@ class TrainedModel(OffPolicyAlgorithm):
             self.env.unwrapped._seeds = starts
 
     def _warn_of_no_effect(self, online_steps: int) -> None:
-        """Warn of an online phase that trains nothing, and of `balanced_sampling` without a dataset.
+        """Warn of an online phase without updates, and of `balanced_sampling` without a dataset.
 
         :param online_steps: number of environment steps when the phase ends.
         """

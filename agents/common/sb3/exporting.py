@@ -81,7 +81,7 @@ class ExportedPolicy(nn.Module):
 def export_onnx(
     policy: FlowPolicy, path: str | Path, about: Mapping[str, Any] | None = None
 ) -> float:
-    """Convert a policy to ONNX, check that the actions are the same on random observations, and write the file.
+    """Convert a policy to ONNX, check that both give the same actions for random observations, and write the file.
 
     The inputs are ``observations`` (B, observation shape) and each noise tensor (B, ...) under its name. Images are
     uint8 with the channels last, (B, height, width, channels); discrete values are int64; all else is float32. The

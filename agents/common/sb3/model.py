@@ -412,11 +412,11 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         """Train on a dataset. Callbacks and ``num_timesteps`` count gradient steps.
 
         :param gradient_steps: number of updates.
-        :param callback: SB3 callback, list of them, or function.
+        :param callback: SB3 callback, list of callbacks, or function.
         :param dataset: dataset to load, see :meth:`load_dataset`; None uses the dataset in the buffer.
         :param log_interval: gradient steps between log entries; None writes no entries.
         :param tb_log_name: name of the TensorBoard run; None uses the class name.
-        :param reset_num_timesteps: whether to count from zero.
+        :param reset_num_timesteps: whether `num_timesteps` restarts from zero.
         :param progress_bar: whether to show SB3's progress bar.
         :return: the model.
         :raises ValueError: if there is no dataset, or if a `VecNormalize` still updates its statistics.
@@ -490,10 +490,10 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         """Train online. After :meth:`learn_offline`, use ``reset_num_timesteps=False``.
 
         :param total_timesteps: environment steps of each replica.
-        :param callback: SB3 callback, list of them, or function.
+        :param callback: SB3 callback, list of callbacks, or function.
         :param log_interval: episodes between log entries.
         :param tb_log_name: name of the TensorBoard run; None uses the class name.
-        :param reset_num_timesteps: whether to count from zero.
+        :param reset_num_timesteps: whether `num_timesteps` restarts from zero.
         :param progress_bar: whether to show SB3's progress bar.
         :return: the model.
         :raises TypeError: if `total_timesteps` is not an integer.
@@ -648,7 +648,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[Array, Array]:
-        """Return the next actions of the environments' chunks or, in a new model until `learning_starts`, uniform ones.
+        """Return the next actions of chunks or, if a new model has not reached `learning_starts`, uniform actions.
 
         :return: actions in the environment's units, and scaled to [-1, 1], (n_envs, A) each.
         """

@@ -161,7 +161,7 @@ class StoredModel(TrainedModel):
     def _read_attributes(
         cls, saved: ModelFile, custom_objects: Mapping[str, Any], replacements: dict[str, Any]
     ) -> dict[str, Any]:
-        """Return the attributes of a saved model, with those that the caller replaces; see :meth:`load`."""
+        """Return the attributes of a saved model, including the caller's replacements; see :meth:`load`."""
         if "policy_kwargs" in replacements:
             _require_same_policy_kwargs(replacements.pop("policy_kwargs"), saved)
         for name in replacements:
@@ -179,7 +179,7 @@ class StoredModel(TrainedModel):
 
     @classmethod
     def _environment_for(cls, env: GymEnv, attributes: dict[str, Any]) -> VecEnv:
-        """Wrap an environment for a model with saved attributes; raise if the spaces of the two differ."""
+        """Wrap an environment for a model with saved attributes; raise if their spaces differ."""
         wrapped = cls._wrap_env(env)
         if "_saved_normalization" in attributes:
             wrapped = normalized_as_saved(wrapped, attributes["_saved_normalization"])
