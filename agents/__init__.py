@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# openai-agents also installs a package `agents`; it has a file `run.py`, ours has none
+# openai-agents also installs a package `agents`; unlike ours, it has a file `run.py`
 if Path(__file__).with_name("run.py").exists():
     raise ImportError(
         "openai-agents and flow-rl-zoo both install a package `agents` and overwrite each other's files. Run `pip "
@@ -27,9 +27,9 @@ if sys.platform not in ("linux", "darwin"):
 
 from agents.registry import BUILT_IN
 
-# How long waiting OpenMP threads spin before they yield; read when PyTorch is imported. If another
-# program was running, spinning made updates three times as slow; on an idle machine, yielding made
-# them a quarter slower.
+# How long waiting OpenMP threads spin before they yield; read when PyTorch is imported. With
+# another program running, spinning made updates three times as slow; on an idle machine, yielding
+# made them a quarter slower.
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 __version__ = "1.0.0"

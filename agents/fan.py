@@ -57,7 +57,7 @@ class FAN(Method):
     """
 
     fails_by_design: ClassVar[dict[str, str]] = {
-        "values": "`critic_anchor_weight` times the distance to the flow reduces the TD target, so values are low"
+        "values": "the TD target is reduced by the distance to the flow, so values are low"
     }
 
     samples_next_action = False  # the next action's noise is declared in `noise`
@@ -120,7 +120,7 @@ class FAN(Method):
         return nets.one_step(observations, noise["action"]).clamp(-1, 1)
 
     def distance(self, flow: Velocity, z: Tensor, actions: Tensor, t: Tensor) -> Tensor:
-        """Return the squared differences of action - noise and the flow's velocity, (S, B, D), at times t (S, B)."""
+        """Return the squared differences between action - noise and the velocity, (S, B, D), at times t (S, B)."""
         t = t.unsqueeze(-1)
         return (actions - z - flow(interpolate(z, actions, t), t)).square()
 

@@ -93,8 +93,7 @@ class FAWAC(Method):
         weight = batch.valid * targets["weight"]
         return {
             "td": td,
-            # `td_loss` is symmetric: here the target V is trained, and the predictions, values of
-            # the target critics, are constants
+            # `td_loss` is symmetric: here V is trained, and the target critics' values are constants
             "value": td_loss(targets["data_q"], value, batch.valid),
             "actor": flow_matching_loss(
                 velocity, noise["bc_x0"], batch.actions, noise["bc_t"], weight

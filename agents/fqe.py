@@ -60,7 +60,7 @@ class FQE(Method):
     def of(cls, policy: Any, **settings: Any) -> Self:
         """Return an instance that evaluates a policy; settings override the defaults."""
         evaluated = policy.method
-        # the critics must have the policy's values of these settings
+        # the critics must have the same values of these settings as the policy
         shared = ("gamma", "flow_steps", "frame_stack", "encoder", "precision")
         values = {name: getattr(evaluated, name) for name in shared}
         values["horizon_length"] = evaluated.executed_length

@@ -113,7 +113,7 @@ class IDQL(Method):
 
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
         """Score candidates by the minimum of the target critics."""
-        # not the mean, since the best of many candidates is often an overestimated one
+        # the minimum, not the mean, since the best of many candidates is often overestimated
         return nets.critic_target(observations, actions).amin(1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:

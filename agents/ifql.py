@@ -38,7 +38,7 @@ class IFQL(Method):
     Implicit Q-Learning, arXiv 2110.06169; Hansen-Estruch et al., IDQL, arXiv 2304.10573; with a flow: Park, Li and
     Levine, Flow Q-Learning, arXiv 2502.02538; in the form of the baseline of Li and Levine, arXiv 2601.14234. Differs
     in: ``q_mean``, ``q_max`` and ``q_min`` are computed from the critics' predictions, whereas that baseline computes
-    them from the TD target; actions are sampled for batches of states.
+    them from the TD target; actions can be sampled for several states at once.
     """
 
     samples_next_action = False
@@ -79,7 +79,7 @@ class IFQL(Method):
 
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
         """Score candidates by the minimum of the online critics."""
-        # not the mean, since the best of many candidates is often an overestimated one
+        # the minimum, not the mean, since the best of many candidates is often overestimated
         return nets.critic(observations, actions).amin(1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:

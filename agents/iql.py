@@ -115,7 +115,7 @@ class IQL(Method):
             batch, targets["value"], batch.valid, nets, self.expectile, info
         )
         mean = nets.actor(batch.observations)
-        # the loss has standard deviation 1, regardless of `sample_std`, which applies only to acting
+        # the loss assumes standard deviation 1; `sample_std` applies only to acting
         log_prob = -0.5 * (
             (mean - batch.actions).square().sum(-1) + mean.shape[-1] * math.log(2 * math.pi)
         )

@@ -49,7 +49,7 @@ class MeanFlowQL(Method):
         reference="alpha",
         at_least=0,
         search=log_range(0.1, 1000.0),
-        doc="Weight w of the mean flow.",
+        doc="Weight w of the mean-flow loss.",
     )
     adaptive_power: float = setting(
         default=0.8,

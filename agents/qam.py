@@ -85,7 +85,7 @@ class AdjointMatching(Method):
     )
 
     def networks(self) -> dict[str, NetworkSpec]:
-        """Return the critics, the behaviour flow, and the fine-tuned flow, a copy of it until pretraining ends."""
+        """Return the critics, the behaviour flow and the fine-tuned flow; the flows are equal during pretraining."""
         return {
             "critic": critic(target=True),
             "behaviour": velocity_field(target=True, role="behaviour"),

@@ -36,7 +36,7 @@ from agents.core import (
 
 
 class QGF(Method):
-    r"""A flow clones the data; when acting, its velocity is guided by the gradient of Q, learnt from the data alone.
+    r"""A flow clones the data, and Q is learnt from dataset actions alone; Q's gradient guides the flow when acting.
 
     The gradient is taken at the clean action that one long step from the current state x would reach:
 
@@ -46,7 +46,7 @@ class QGF(Method):
     with :math:`u = Q'(s, a) - V(s)`. Q' is the minimum of the two target critics (``rho`` = 1). Source: Test-Time
     Gradient Guidance of Flow Policies in Reinforcement Learning, arXiv 2606.11087, and the authors' code
     (github.com/zhouzypaul/qgf, ``agents/qgf.py``). Differs in: the networks are those of all algorithms here, whereas
-    the authors' embed the flow time sinusoidally and have layer norm before the activation.
+    the authors' networks embed the flow time sinusoidally and apply layer norm before the activation.
     """
 
     samples_next_action = False

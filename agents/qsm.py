@@ -23,8 +23,8 @@ class QSM(DAC):
 
     Source: Psenka et al., Learning a Diffusion Model Policy from Rewards via Q-Score Matching, arXiv 2312.11752; the
     form with a behaviour-cloning term is the baseline of Li and Levine, arXiv 2601.14234. Differs in: each row's loss
-    is multiplied by the validity of the sequence, whereas the baseline's code raises the loss to the power of the
-    validity; the gradients are equal.
+    is multiplied by the validity of the sequence, 0 or 1, whereas the baseline's code uses the validity as an exponent;
+    the gradients are equal.
     """
 
     inverse_temperature: float = setting(
@@ -50,6 +50,6 @@ class QSM(DAC):
 
     def actor_losses(self, predicted: Tensor, targets: Targets) -> Tensor:
         """Return the squared errors of the regression to Q's gradient, (S, B, D), instead of DAC's linear terms."""
-        # plus, since the noise prediction is the negative, scaled score, and the score regresses to
-        # tau times Q's gradient
+        # a sum, since the noise prediction is the negative of a scaled score, which regresses to tau
+        # times Q's gradient
         return (predicted + self.inverse_temperature * targets["gradient"]).square()

@@ -364,7 +364,7 @@ def find(id: str) -> Entry:
 def describe(id: str) -> dict[str, str]:
     """Return ``published_name``, ``paper`` and ``when`` of an algorithm; a built-in algorithm is not imported.
 
-    :param id: its id.
+    :param id: id of the algorithm.
     :return: name -> text.
     """
     entry: BuiltIn | Entry = BUILT_IN[id] if id in BUILT_IN else find(id)
@@ -411,7 +411,7 @@ def import_named(module: str) -> ModuleType:
 
     :param module: name of the module.
     :return: the module.
-    :raises ImportError: if the module is missing or fails.
+    :raises ImportError: if the module does not exist or raises an error.
     """
     # the import path of installed commands such as `zoo` lacks the current folder
     if not {"", os.getcwd()} & set(sys.path):

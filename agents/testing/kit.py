@@ -1,4 +1,4 @@
-"""The checks of the conformance kit, each for one requirement of training, saving or reporting.
+"""The checks of the conformance kit, each for one requirement of training, saving or evaluation.
 
 A check takes the :class:`Subject` and a seed, returns its measurement, and raises :class:`ViolationError` if it fails.
 """
@@ -140,7 +140,7 @@ SLOPE_MARGIN = 0.2
 MIN_IMPROVEMENT = 0.08
 """Smallest accepted mean action in state CHOICE, where the mean action of the data is 0."""
 MIN_MODE_SHARE = 0.2
-"""Smallest share of sampled actions near each of two modes."""
+"""Smallest accepted share of sampled actions near each of the two modes."""
 SAMPLES = 256
 
 
@@ -331,7 +331,7 @@ def require_names(names: Collection[str]) -> None:
 def run_checks(
     method: type[Method], settings: Mapping[str, Any] | None = None, skip: Collection[str] = ()
 ) -> Iterator[Outcome]:
-    """Run the checks one after the other; after a failure of one of `NEEDED`, the remaining checks are not tried.
+    """Run the checks one after the other; if a check in `NEEDED` fails, the remaining checks are not tried.
 
     :param method: the algorithm.
     :param settings: settings that override the checks' small settings.

@@ -58,7 +58,7 @@ def make_dataset(space: Any) -> dict[str, NDArray[np.float32]]:
 
 
 class ProbeEnv(DataOnly):
-    """Random observations, episodes that end at random, and a reward that falls with the action's magnitude."""
+    """Random observations, episodes that end at random, and a reward that decreases with the action's magnitude."""
 
     def __init__(self, actions: int = 1) -> None:
         # not [-1, 1], so that actions in the wrong units are noticed

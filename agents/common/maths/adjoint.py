@@ -97,7 +97,7 @@ def memoryless_rollout(
 
 
 def adjoint_statistics(adjoints: Tensor) -> dict[str, Tensor]:
-    """Return mean, standard deviation and maximum of the absolute entries of adjoints (S, ...), each (S,)."""
+    """Return the mean, standard deviation and maximum of the absolute values of adjoints (S, ...), each (S,)."""
     magnitude = adjoints.abs().flatten(1)
     return {
         "adjoint_mean": magnitude.mean(1),

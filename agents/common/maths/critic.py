@@ -19,8 +19,8 @@ SMALLEST_WEIGHT = 1e-16
 def pessimistic_value(q: Tensor, rho: float) -> Tensor:
     r"""Return the mean over the ensemble minus ``rho`` standard deviations.
 
-    :math:`\bar Q - \rho\,\mathrm{std}_j Q_j` with the population standard deviation. If all members are
-    equal bitwise, its gradient is zero.
+    :math:`\bar Q - \rho\,\mathrm{std}_j Q_j` with the population standard deviation, whose gradient is
+    zero if all members are equal bitwise.
 
     :param q: (S, E, ...).
     :param rho: pessimism, >= 0.
@@ -34,7 +34,7 @@ def pessimistic_value(q: Tensor, rho: float) -> Tensor:
 
 
 def mean_absolute(q: Tensor) -> Tensor:
-    """Return the mean absolute value of Q over rows, detached, by which losses divide Q; 1 if all values are 0.
+    """Return the mean absolute value of Q over rows, detached, to normalise Q in losses; 1 if all values are 0.
 
     :param q: (S, B).
     :return: (S,).
@@ -176,7 +176,7 @@ def action_gradient(value: Callable[[Tensor], Tensor], actions: Tensor) -> Tenso
 
 
 def q_statistics(q: Tensor) -> dict[str, Tensor]:
-    """Return mean, maximum and minimum of critic predictions (S, E, B), each (S,).
+    """Return the mean, maximum and minimum of critic predictions (S, E, B), each (S,).
 
     >>> q_statistics(torch.tensor([[[1.0, 3.0]]]))
     {'q_mean': tensor([2.]), 'q_max': tensor([3.]), 'q_min': tensor([1.])}

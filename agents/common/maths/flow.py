@@ -107,7 +107,7 @@ def integrate_flow(velocity: Velocity, x_0: Tensor, flow_steps: int, clip: bool 
     h = 1.0 / flow_steps
     x = x_0
     for step in range(flow_steps):
-        # one kernel for product and sum, since small networks spend most of their time on GPU launches
+        # one kernel for product and sum, since small networks spend most of the time on kernel launches
         x = torch.add(x, velocity(x, step * h), alpha=h)
         if clip:
             x = x.clamp(-1, 1)
