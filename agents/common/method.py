@@ -131,7 +131,7 @@ STANDARD_NORMAL = normal()
 class Method(CommonSettings):
     """An algorithm: a subclass declares networks and noise, and defines sampler (:meth:`act`), targets and losses.
 
-    A model uses one instance for both training and acting. Shapes: S replicas, B rows, O observation size, D flattened
+    A model trains and acts with the same instance. Shapes: S replicas, B rows, O observation size, D flattened
     chunk. Defaults are taken from the reference implementation of Q-learning with Adjoint Matching (arXiv 2601.14234).
 
     Behaviour cloning with a flow, as a custom algorithm:

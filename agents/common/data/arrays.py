@@ -66,7 +66,7 @@ class Transitions:
     :param ends: which transitions end a trajectory, (n,); the last one always does.
     :param final_observations: last next observation of each trajectory, (k, ...).
     :param broken: number of trajectory ends that neither ``terminals`` nor ``timeouts`` marks.
-    :param warnings: probable mistakes, one text each.
+    :param warnings: probable mistakes, one message each.
     """
 
     arrays: Arrays
@@ -182,7 +182,7 @@ def prepare(
 def read_transitions(
     dataset: ArraySource, obs_shape: Shape, action_size: int, images: bool = False
 ) -> Transitions:
-    """Check a dataset as far as this needs no environment, and return its transitions.
+    """Check a dataset, as far as possible without an environment, and return its transitions.
 
     :param dataset: arrays by name (anything that `np.asarray` takes), or the path of an ``.npz`` file of such arrays.
     :param obs_shape: shape of one observation.
@@ -442,14 +442,14 @@ def _require_chunks(transitions: Transitions, horizon_length: int) -> None:
             hint = f". {_broken_message(transitions)}"
         raise ValueError(
             f"a chunk of `horizon_length` = {horizon_length} transitions must stay inside one trajectory, got "
-            f"{starts:,} of {rows:,} rows that start such a chunk, in {count(len(lengths), 'trajectory')}, the "
+            f"only {starts:,} of {rows:,} rows that start such a chunk: {count(len(lengths), 'trajectory')}, the "
             f"longest of {count(lengths.max(initial=0), 'transition')}. Correct `terminals` "
             f"and `timeouts` if they mark too many ends, or use a smaller `horizon_length`{hint}"
         )
 
 
 def _broken_message(transitions: Transitions) -> str:
-    """Return the warning about ends that neither `terminals` nor `timeouts` marks."""
+    """Return the warning about trajectory ends that neither `terminals` nor `timeouts` marks."""
     return (
         f"{transitions.broken:,} of {len(transitions.final_observations):,} trajectories end only because "
         "`next_observations` is not the next row's observation. Set `timeouts` to 1 in those rows if they do end "

@@ -36,7 +36,7 @@ class Shards:
     """A dataset of several parts that are active in turn; the active part is used like a whole dataset.
 
     :param parts: the parts, in the order in which they become active.
-    :param replace_interval: gradient steps for which a part is active, >= 1; after the last part comes the first again.
+    :param replace_interval: gradient steps for which a part is active, >= 1; parts are used cyclically.
     :param sparse: whether rewards other than 0 become -1.
     """
 

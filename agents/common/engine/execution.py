@@ -106,7 +106,7 @@ def limit_threads(nets: Networks, batch_size: int) -> None:
 
 
 def first_lines(text: str) -> str:
-    """Return the first two lines of an error's text; the compiler's first line alone seldom contains the cause."""
+    """Return the first two lines of an error's text; the first line of a compiler error seldom contains the cause."""
     lines = " ".join(text.split("\n")[:2])
     return textwrap.shorten(lines, 500, placeholder="...") or "no reason given"
 

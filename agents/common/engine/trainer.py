@@ -42,7 +42,7 @@ ClipGroups = list[tuple[float | None, list[int]]]
 # plans are compared by identity, since captured updates are looked up by their plan
 @dataclass(frozen=True, eq=False)
 class UpdatePlan:
-    """Noise, trained parameters and tracked targets of an update; each set of skipped networks has its own plan.
+    """Noise, trained parameters and target networks of an update; each set of skipped networks has its own plan.
 
     :param noise: declaration of every random tensor, by name.
     :param sizes: sizes of noise axes by letter, except B.

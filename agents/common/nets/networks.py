@@ -111,7 +111,7 @@ class ObservingNetwork(Network):
         """Triples of repeated observations, the original observations, and the number of repeats."""
 
     def features(self, observations: Tensor, frozen: bool) -> Tensor:
-        """Return the features of observations, (S, B, F) or, without an extractor, the observations themselves."""
+        """Return the features (S, B, F) of observations or, without an extractor, the observations themselves."""
         if self.features_extractor is None:
             return observations
         for repeated, rows, times in self.repeats:

@@ -203,7 +203,7 @@ class TrainedModel(OffPolicyAlgorithm):
         """Wrap an environment as SB3 does.
 
         :param env: a Gymnasium or vectorised environment.
-        :param verbose: from 1 on, SB3 prints which wrappers it adds.
+        :param verbose: if at least 1, SB3 prints which wrappers it adds.
         :param monitor_wrapper: whether a single environment is wrapped in a `Monitor`.
         :return: a vectorised environment.
         :raises TypeError: if `env` is not an environment.

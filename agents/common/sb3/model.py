@@ -714,5 +714,5 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
                 stacklevel=2,
             )
         super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
-        # SB3's off-policy loop does not set this attribute, which tells the policy to discard the rest of a chunk
+        # SB3's off-policy loop does not set this attribute; the policy needs it to discard the rest of a chunk
         self._last_episode_starts = np.array(dones, dtype=bool)

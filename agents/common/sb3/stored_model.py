@@ -42,7 +42,7 @@ class StoredModel(TrainedModel):
     """The part of a model that saves and loads it, with SB3's methods but as code-free files."""
 
     unsaved: ClassVar[tuple[str, ...]] = ("lr_schedule", "n_steps", "action_spaces")
-    """Attributes that are not saved: they are derived from others, or stored in checkpoints."""
+    """Attributes that are not saved: they are derived from other attributes, or stored in checkpoints."""
 
     def save(
         self,
@@ -53,7 +53,7 @@ class StoredModel(TrainedModel):
         """Save the model as a zip archive with a checksum: attributes as JSON, parameters and optimiser state.
 
         The file contains no code. A learning-rate function is replaced by its current value, and custom attributes that
-        cannot be written as JSON are omitted; each case gives a warning.
+        cannot be written as JSON are omitted, in each case with a warning.
 
         :param path: file, with or without ``.zip``, or an open binary file.
         :param exclude: names of attributes to omit besides the defaults.
