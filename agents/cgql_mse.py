@@ -44,7 +44,7 @@ class CGQLMSE(CGQL):
         return {**super().noise(), "noisy_t": uniform(), "noisy_x0": normal()}
 
     def loss_weights(self) -> dict[str, float]:
-        """Return the weight of the distillation."""
+        """Return the weight of the distillation loss."""
         return {"noisy": self.noisy_weight}
 
     def guide_time(self, t: float) -> float:
