@@ -119,7 +119,8 @@ def main():
         noise[:, 0] = torch.randn(policy.chunk_size, generator=generator)
         states, values = sample_chunks(policy, observation, noise)
         history.append(values)
-        chunks = policy.unscale_chunks(states[-1])  # (SAMPLES, H, A)
+        chunks = states[-1].reshape(SAMPLES, -1, *env.action_space.shape)  # (SAMPLES, H, A)
+        chunks = policy.unscale_action(chunks).astype(np.float32)
         paths = play_in_copy(copied, maze, chunks)
         for action in chunks[0]:
             if (len(trail) - 1) % STEPS_BETWEEN_PICTURES == 0:

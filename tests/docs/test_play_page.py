@@ -1,9 +1,14 @@
-"""Every command of docs/play.md, unchanged except for fewer episodes."""
+"""Every command of docs/play.md, unchanged except for fewer episodes, and the page's example."""
 
+import sys
+from functools import partial
+
+import gymnasium
 import numpy as np
 import pytest
 
 import agents
+from docs.examples import explain
 from tests import code_blocks
 from tests.docs.commands import commands_run_by, program_of
 from tests.zoo.models.conftest import ENV, maze_model, save_run
@@ -44,3 +49,12 @@ def test_the_snippet_that_saves_a_policy_runs():
     assert names["action"].shape == (2,)
     assert agents.load_policy("policy.safetensors").seeds == [3]
     assert ENV in snippet
+
+
+def test_the_example_draws_an_episode(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gymnasium, "make", partial(gymnasium.make, max_episode_steps=12))
+    monkeypatch.setattr(explain, "STEPS_BETWEEN_PICTURES", 100)  # drawing is slow
+    monkeypatch.setattr(sys, "argv", ["explain.py", str(tmp_path / "qam.gif")])
+    explain.main()
+    assert "step 12: failure" in capsys.readouterr().out
+    assert (tmp_path / "qam.gif").stat().st_size > 1000

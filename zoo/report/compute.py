@@ -151,9 +151,8 @@ class PhaseScores:
             averages = self.cells(tasks, with_iqm=True)
         domain_tasks = self.domain_tasks()
         domains = {}
-        if (
-            self.kind is SUCCESS
-        ):  # for returns, each domain is a single task, and `per_task` contains its mean
+        # for returns, each domain is a single task, and `per_task` contains its mean
+        if self.kind is SUCCESS:
             domains = {domain: self.cells(own_tasks) for domain, own_tasks in domain_tasks.items()}
         per_task = {task: self.cells([task]) for task in all_tasks}
         return Phase(

@@ -188,9 +188,8 @@ def write_report(folder: Path, content: Content) -> Path:
         for name in _FOLDERS:
             shutil.rmtree(folder / name, ignore_errors=True)
         for name, data in files.items():
-            if (
-                ".csv" in name
-            ):  # an earlier table may be compressed if this one is not, and the reverse
+            # an earlier report may contain the same table, compressed if this one is not, or vice versa
+            if ".csv" in name:
                 twin = name.removesuffix(".gz") if name.endswith(".gz") else f"{name}.gz"
                 (folder / twin).unlink(missing_ok=True)
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

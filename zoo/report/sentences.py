@@ -176,9 +176,8 @@ def warnings(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]
 
 def _departures(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]:
     """Yield how the user's methods depart from their profile's protocol and from published protocols."""
-    last_phase = list(comparisons[-1].phases)[
-        -1
-    ]  # ignore later phases: offline scores do not depend on online steps
+    # ignore later phases: offline scores do not depend on online steps
+    last_phase = list(comparisons[-1].phases)[-1]
     shown_sets = {method.source for method in inputs.methods.values()}
     methods_by_text: dict[str, list[str]] = {}  # methods with the same departures share a sentence
     for name, method in inputs.methods.items():
