@@ -1,8 +1,8 @@
-"""Train every run of a suite, on this machine or a cluster, and report the comparison.
+"""Train every run of a suite, on this machine or a cluster, and compare the runs in a report.
 
 `zoo benchmark benchmarks/suites/mini.yml`
 
-Repeat the command to continue: finished runs are skipped, interrupted ones resumed.
+Repeat the command to continue: finished runs are skipped, and interrupted runs are resumed.
 """
 
 from __future__ import annotations
@@ -41,13 +41,15 @@ def make_parser() -> Parser:
         nargs="+",
         default=[],
         metavar="PATTERN",
-        help="run only these algorithms, by label or id",
+        help="run only the algorithms whose label or id matches",
     )
     selection.add_argument(
-        "--envs", nargs="+", default=[], metavar="PATTERN", help="run only in these environments"
+        "--envs", nargs="+", default=[], metavar="PATTERN", help="run only in matching environments"
     )
     selection.add_argument(
-        "--dry-run", action="store_true", help="only list jobs, their states and the remaining work"
+        "--dry-run",
+        action="store_true",
+        help="only list the jobs, their states and the remaining work",
     )
     execution = parser.add_argument_group("execution")
     execution.add_argument(
@@ -62,11 +64,14 @@ def make_parser() -> Parser:
         help="parallel jobs (default: one per GPU or core locally, 100 on Slurm, unlimited on Ray)",
     )
     execution.add_argument(
-        "-f", "--log-folder", type=a_path, help="folder of run folders (default: logs/SUITE)"
+        "-f",
+        "--log-folder",
+        type=a_path,
+        help="parent folder of the run folders (default: logs/SUITE)",
     )
     execution.add_argument(
         "--dataset-dir",
-        help="folder of datasets (default: the suite's or, if it sets none, as in zoo train)",
+        help="folder of datasets (default: the suite's; without one, the default of zoo train)",
     )
     execution.add_argument(
         "--resources",
@@ -144,7 +149,7 @@ def _launch(jobs: Sequence[Job], args: argparse.Namespace) -> None:
 def _report(
     suite: Suite, statuses: Sequence[JobStatus], args: argparse.Namespace
 ) -> dict[str, Any]:
-    """Write the suite's report if any run has finished; return the paths of the log folder and the report."""
+    """Write the suite's report if any run has finished; return the log folder and the result of `zoo compare`."""
     os.environ.setdefault("MPLBACKEND", "agg")  # figures are files, not windows
     from zoo.report.page import run
     from zoo.report.request import CompareRequest

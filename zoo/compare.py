@@ -40,7 +40,7 @@ def make_parser() -> Parser:
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
     """Run the comparison and return the result to print."""
-    # one thread, because more are no faster for small matrices; NumPy reads the variable when it is imported
+    # one thread, because more are no faster for small matrices; OpenBLAS reads the variable when NumPy is imported
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("MPLBACKEND", "agg")  # figures are files, not windows
     from zoo.report.page import run

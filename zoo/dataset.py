@@ -95,7 +95,7 @@ def _convert(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _check(args: argparse.Namespace) -> dict[str, Any]:
-    """Report the errors and warnings that training on a dataset would cause; after errors, exit with `BAD_INPUT`."""
+    """Report the errors and warnings that training on a dataset would cause; errors set the exit code `BAD_INPUT`."""
     from zoo.datasets.commands import check
 
     result = check(
@@ -127,7 +127,7 @@ def _describe_files(files: tuple[Path, Path]) -> dict[str, Any]:
 
 
 def print_rows(title: str, rows: Sequence[dict[str, Any]], wrapped: Sequence[str] = ()) -> None:
-    """Print one or more rows as a table."""
+    """Print rows as a table; there must be at least one row."""
     cells = []
     for row in rows:
         cells.append([_cell(value) for value in row.values()])
@@ -166,7 +166,7 @@ def make_parser() -> Parser:
         command.add_argument(
             "--dataset-dir",
             metavar="DIR",
-            help="folder of datasets (default: the benchmark's own)",
+            help="folder of datasets (default: the benchmark's default folder)",
         )
         if word != "list":
             _add_arguments(command, word)
@@ -200,7 +200,7 @@ def _add_arguments(command: Parser, word: str) -> None:
         add(
             "--reward-from",
             choices=("success",),
-            help="compute rewards from the array `success`: 0 in steps with success, -1 in others",
+            help="compute rewards from the array `success`: 0 for a step with success, otherwise -1",
         )
 
 

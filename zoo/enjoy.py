@@ -47,7 +47,7 @@ def make_parser() -> Parser:
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
-    """Run, record or show episodes, and return results and score."""
+    """Run, record or show the episodes; return their results and the score."""
     check_agent(args)
     can_draw = True
     why_not_shown = None

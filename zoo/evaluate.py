@@ -20,11 +20,11 @@ from zoo.terminal.errors import FAILED, UsageError
 from zoo.terminal.messages import log
 from zoo.terminal.parser import COUNT, SEED, Parser
 
-PURPOSE = """Evaluate a model as its run did: with the same environment, episodes, initial states and scoring. Print
-the success rate (or return) with a 95% interval over the episodes.
+PURPOSE = """Evaluate a model as its run did: in the same environment, with the same number of episodes, initial states
+and scoring. Print the success rate (or return) with a 95% interval over the episodes.
 
-Some files, e.g. those of trained agents, state a score with an interval. The exit code is 1 if the new score is outside
-that interval; with other --episodes or another --seed, the scores are not compared.
+A policy file may state a score with an interval, as the files of trained agents do. The exit code is 1 if the new score
+is outside that interval. With a different --episodes or --seed, the scores are not compared.
 
 With --fitted-q no episode is run: critics learn the value of the policy from a dataset."""
 
@@ -82,12 +82,12 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     stated = agent.stated
     if stated is None:
         return result
-    # compare values, because a flag may repeat the run's value
+    # compare values: --episodes and --seed may be given with the run's own values
     if (player.episodes, player.seed) != (agent.episodes, agent.seed):
         message = "stated: %s; not compared, because the number of episodes or the seed differs"
         log.info(message, stated.interval_text)
         return result
-    # compare the point estimate, because a test for overlapping intervals would accept too much
+    # test whether the new mean is in the stated interval; intervals overlap even at larger differences
     reproduced = stated.kind == score.kind and stated.low <= score.mean <= stated.high
     args.exit_code = 0 if reproduced else FAILED
     log.info("stated: %s; %sreproduced", stated.interval_text, "" if reproduced else "not ")

@@ -32,7 +32,7 @@ from zoo.terminal.parser import Parser, a_path, add_flags
 from zoo.terminal.tables import print_table, terminal
 
 TEMPLATE = Path(__file__).parent / "algorithms" / "template"
-"""Package of an algorithm `my_agent`. Its files end in ``.txt``, so that tools do not take them for the zoo's code."""
+"""Template of a package with an algorithm. The files end in ``.txt``, so that tools do not treat them as code."""
 
 
 def make_parser() -> Parser:
@@ -77,7 +77,7 @@ def _list(args: argparse.Namespace) -> dict[str, Any]:
     header = ("id", "source", *NUMBERS, "when to use it")
     print_table("", header, rows, wrapped=("when to use it",))
     console.print(
-        "offline, online: published success in %; compare only scores of one source. mini: success in the mini "
+        "offline, online: published success in %; compare scores only within a source. mini: success in the mini "
         "benchmark, online for rlpd and SB3's algorithms. work: operations per update, relative to bc.\n"
         "next: zoo agents show fql, or zoo train --algo fql --env ENV --quick"
     )
@@ -127,13 +127,13 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
             f"`{args.algo}` is one of SB3's algorithms; the checks are for subclasses of `agents.Method`"
         )
     settings = parse_overrides(args.hyperparams or (), "-params")
-    # check names and settings first; otherwise every check would fail because of a wrong setting
+    # validate names and settings first, because a wrong setting would make every check fail
     with as_usage_error():
         require_names([*args.skip, *entry.method.fails_by_design])
         entry.method.refuse_unknown(settings)
         entry.method(**settings)
     log.info(
-        "%d checks of %s; one compiles for about half a minute (`--skip compiled` leaves it out)",
+        "running %d checks of %s; one compiles for about half a minute (`--skip compiled` leaves it out)",
         len(CHECKS),
         entry.published_name,
     )

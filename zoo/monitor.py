@@ -55,7 +55,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     tables = read_runs(args.paths, finished)
     if tables.runs.empty:
         raise UsageError(
-            f"expected run folders below {paths}, got none; to see the trials of a study, name the folder of the study"
+            f"there are no run folders in {paths}; to see the trials of a study, pass the study's folder"
         )
     # Ctrl-C stops watching; the runs continue.
     stopped_by_user = contextlib.suppress(KeyboardInterrupt)

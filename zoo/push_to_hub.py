@@ -1,4 +1,4 @@
-"""Upload an agent to the Hugging Face hub, with a model card that states its score and how it was trained.
+"""Upload an agent to the Hugging Face hub, with a model card that describes the agent's score and training.
 
 `zoo push-to-hub --algo qam --env pointmaze-medium-navigate-singletask-task1-v0 --repo my-name/qam-maze`
 """
@@ -36,7 +36,7 @@ def make_parser() -> Parser:
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
-    """Upload the agent; return its address and score."""
+    """Upload the agent; return the repository's address and the agent's score."""
     check_agent(args)
     from zoo.models.agent import find_agent, hub_library
     from zoo.models.upload import upload

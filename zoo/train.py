@@ -26,8 +26,8 @@ def make_parser() -> Parser:
 
 def _prepare_process() -> None:
     """Configure malloc for faster updates on a CPU."""
-    # An update allocates and frees arrays of some megabytes many times. Returning them to the system, and getting them
-    # back zeroed page by page, took 8% of an update.
+    # An update often allocates and frees arrays of a few megabytes. By default, glibc returns their memory to the
+    # system, which zeroes the pages of every new allocation; this took 8% of an update's time.
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):  # glibc
         libc.mallopt(M_MMAP_THRESHOLD, 1 << 25)  # the largest value that glibc accepts

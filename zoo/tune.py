@@ -1,7 +1,7 @@
-"""Search for an algorithm's best settings on an environment with Optuna; every trial is a training run.
+"""Search for an algorithm's best settings on an environment with Optuna; each trial trains one or more seeds.
 
-The score of a trial is the mean over its seeds in the last evaluation, never in the best one. A study's seeds and
-evaluation episodes differ from a report's: to compare methods, train with new seeds and the default --eval-seed.
+The score of a trial is the mean over its seeds in the last evaluation, not in the best one. Studies and reports use
+different seeds and evaluation episodes: to compare methods, train again with other seeds and the default --eval-seed.
 """
 
 import argparse

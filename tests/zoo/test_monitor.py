@@ -109,7 +109,7 @@ def test_watch_refreshes_until_the_last_run_is_done(tmp_path, run, monkeypatch):
     ("words", "message"),
     [
         ("{}/nowhere", "expected a folder of runs, got `{}/nowhere`"),
-        ("{}/empty", "expected run folders below {}/empty, got none; to see the trials of a study"),
+        ("{}/empty", "there are no run folders in {}/empty; to see the trials of a study"),
     ],
 )
 def test_bad_input_is_refused_with_exit_code_2(tmp_path, refusal, words, message):

@@ -66,10 +66,10 @@ SEARCHES: dict[str, Search] = {
 
 
 class TransitionReplayBuffer(SequenceReplayBuffer):
-    """Replay buffer that samples what SB3's algorithms expect: single transitions, without a seed axis."""
+    """Replay buffer that samples single transitions without a seed axis, as SB3's algorithms expect."""
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBufferSamples:  # type: ignore[override]
-        """Sample transitions, (B, ...)."""
+        """Sample a batch of transitions, each array (B, ...)."""
         batch = super().sample(batch_size, env)
         return ReplayBufferSamples(
             observations=batch.observations,
@@ -189,7 +189,7 @@ class Baseline(StoredModel):
         )
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
-        """Load the dataset shard that is due, then update."""
+        """Load the next dataset shard if it is due, then update the networks."""
         assert isinstance(self.replay_buffer, TransitionReplayBuffer)
         self.replay_buffer.rotate_dataset(self._n_updates)
         super().train(gradient_steps, batch_size)
@@ -203,7 +203,7 @@ class Baseline(StoredModel):
         assert isinstance(self.replay_buffer, TransitionReplayBuffer)
         action_range: tuple[ArrayLike, ArrayLike] | None = None
         if not isinstance(dataset, Shards):
-            # SB3 scales online actions to [-1, 1], which rounds them; round the dataset's actions in the same way
+            # SB3 scales online actions to [-1, 1], which rounds them; the dataset's actions are rounded in the same way
             action_space: Any = self.action_space
             action_range = (action_space.low, action_space.high)
         self.replay_buffer.load_dataset(dataset, action_range)

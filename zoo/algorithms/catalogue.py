@@ -89,7 +89,7 @@ def find_named_by_file(
 
 
 def settings_of(algorithm: type[Any]) -> dict[str, Setting]:
-    """Return name -> setting, as declared by an algorithm's `method_class` or, without one, by its own class."""
+    """Return name -> setting, declared by the algorithm's `method_class` or, if it has none, by its own class."""
     settings: dict[str, Setting] = getattr(algorithm, "method_class", algorithm).declared()
     return settings
 
@@ -97,8 +97,8 @@ def settings_of(algorithm: type[Any]) -> dict[str, Setting]:
 def describe_algorithms() -> dict[str, dict[str, Any]]:
     """Return algorithm id -> published name, paper, recommended use, scores and work.
 
-    ``offline`` and ``online`` are published means in percent, from the set ``source``; ``mini`` is the mean in the
-    mini benchmark; ``work`` is the number of operations per update, relative to BC. A missing number is None.
+    ``offline`` and ``online`` are mean success rates in percent from the published scores ``source``; ``mini`` is the
+    mean in the mini benchmark. ``work`` is the number of operations per update, relative to BC. None: no number.
     """
     scores = _read("overview")
     operations = update_operations()
@@ -106,7 +106,7 @@ def describe_algorithms() -> dict[str, dict[str, Any]]:
     for id in algorithm_ids():
         if id in SB3:
             name, paper = SB3[id]
-            when = "A baseline without a dataset."
+            when = "Online baseline; needs no dataset."
             row: dict[str, Any] = {"published_name": name, "paper": paper, "when": when}
         else:
             try:

@@ -1,4 +1,4 @@
-"""Import optional packages, and what users name: objects, flows, and packages that register environments."""
+"""Import optional packages, and the objects, flows and environment packages that users name."""
 
 import hashlib
 import importlib.util
@@ -44,7 +44,7 @@ def import_user_object(flag: str, noun: str, name: str) -> Any:
         return operator.attrgetter(path)(import_named(module))
     except (ImportError, AttributeError, ValueError) as error:
         raise UsageError(
-            f"`{flag}` must name {noun} that Python finds, got {name!r}: {error}"
+            f"`{flag}` must name {noun} that Python can import, got {name!r}: {error}"
         ) from error
 
 
@@ -58,7 +58,7 @@ def import_environments(packages: Iterable[str]) -> None:
             import_named(package)
         except ImportError as error:
             raise UsageError(
-                f"`--gym-packages` must name packages that Python finds, got {package!r}: {error}"
+                f"`--gym-packages` must name packages that Python can import, got {package!r}: {error}"
             ) from error
 
 
@@ -80,11 +80,11 @@ def load_flow(name: str) -> Any:
 
 
 def _import_file(file: Path) -> ModuleType:
-    """Import a file, whatever its name, and return the module."""
+    """Import a Python file of any name, and return its module."""
     path = file.expanduser().resolve()
-    # append the folder to Python's path, so that other files in the folder cannot shadow installed modules
+    # the file may import its neighbours; their folder comes last, so that they do not shadow installed modules
     sys.path.append(str(path.parent))
-    # the module gets a new name: importing `test.py` or `flow.v2.py` by name would find another module or none
+    # the module gets a unique name: importing `test.py` or `flow.v2.py` by name would find another module or none
     name = f"flow_{hashlib.sha256(bytes(path)).hexdigest()[:16]}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None

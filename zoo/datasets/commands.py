@@ -32,7 +32,7 @@ Result = dict[str, Any]
 def list_datasets(folder: Folder) -> dict[str, list[Result]]:
     """Return, for each benchmark, a table with one row per dataset.
 
-    :param folder: folder of datasets; None takes the default of each benchmark.
+    :param folder: folder of datasets; None for each benchmark's default folder.
     """
     tables: dict[str, list[Result]] = {"OGBench": []}
     for spec in DATASETS.values():
@@ -50,14 +50,14 @@ def list_datasets(folder: Folder) -> dict[str, list[Result]]:
 
 
 def convert(name: str, folder: Folder, path: Path, reward_from: str | None) -> Result:
-    """Convert a dataset, in another format than OGBench's, to an npz file; return a summary of its content.
+    """Convert a dataset that is not OGBench's to an npz file; return a summary of its content.
 
     :param path: path of the npz file.
     """
     source = _source_of(name, folder)
     if not is_custom(source):
         parse_name(source)
-        raise UsageError(f"{name} is OGBench's; `zoo dataset convert` is for data of other sources")
+        raise UsageError(f"{name} is an OGBench dataset; `zoo dataset convert` is for other data")
     content = read_source(source, reward_from)
     write_set(path, content)
     recorded_in = metadata_of(source).environment
@@ -76,8 +76,8 @@ def check(
 ) -> Result:
     """Read a dataset as training does, and return the errors and warnings as findings.
 
-    :param env: environment for the data; None: that of a robomimic or D4RL task; for other data, checks that need an
-        environment are skipped.
+    :param env: environment for the data. If it is None, a task of robomimic or D4RL has its own environment; for other
+        data, checks that need an environment are skipped.
     """
     findings: list[Result] = []
     result: Result = {}
@@ -90,7 +90,7 @@ def check(
             )
         result["files"] = _check_ogbench(spec, folder, findings)
     elif name in TASKS or env is not None:
-        # import what training imports, so that the same environments are registered
+        # register the environments that training would register
         import_environments(gym_packages)
         kwargs = parse_overrides(env_kwargs, "--env-kwargs")
         # a wrong environment is an error of the command line, not a finding about the dataset
@@ -137,12 +137,12 @@ def _check_ogbench(spec: DatasetSpec, folder: Folder, findings: list[Result]) ->
 
 @contextlib.contextmanager
 def _recording(findings: list[Result], **columns: str) -> Iterator[None]:
-    """Record the warnings and errors of a dataset as findings instead of raising them.
+    """Append the warnings and errors raised in the block to `findings`, instead of passing them on.
 
-    :param columns: other columns of the findings.
+    :param columns: further columns of these findings.
     """
     with warnings.catch_warnings(record=True) as caught:
-        # by default, Python shows a repeated warning only once, even if it is about a second file
+        # by default, Python records a repeated warning only once, even if it is about another file
         warnings.simplefilter("always")
         try:
             yield

@@ -29,7 +29,7 @@ from zoo.terminal.errors import UsageError, as_usage_error
 
 
 def find_data(task: Task, dataset_dir: Folder = None, *, generate: bool = False) -> str:
-    """Return where a task's data are, as an argument for `zoo.datasets.formats.read.read_source`.
+    """Return the path or Minari id of a task's data, for `zoo.datasets.formats.read.read_source`.
 
     :param dataset_dir: folder of datasets; None for the default folder of the benchmark's package.
     :param generate: whether the user asked to generate the data, which is impossible and raises UsageError.
@@ -73,10 +73,10 @@ def load_custom(
     """Return a user's dataset; reject it if it does not fit the environment.
 
     :param source: see `zoo.datasets.formats.read.read_source`.
-    :param size: use only the first whole trajectories with at least this many transitions; None for all.
+    :param size: keep whole trajectories from the start until they total this many transitions; None for all.
     :param action_range: values in the data that correspond to the bounds of the action space; None if the actions
         are in the environment's units.
-    :param reward_from: ``success`` derives rewards from successes: 0 in steps with success, -1 in others.
+    :param reward_from: ``success`` derives rewards from successes: 0 for a step with success, otherwise -1.
     :param content: the dataset's content, if it has been read already.
     """
     metadata = metadata_of(source)
@@ -159,7 +159,8 @@ def check_fit(
     warn_of_constant_rewards(source, content)
     if isinstance(observation_space, Dict):
         raise UsageError(
-            f"{env_id} has Dict observations, which no dataset file contains; load the data in Python (docs/pixels.md)",
+            f"{env_id} has Dict observations, which dataset files cannot contain; load the data in Python "
+            "(docs/pixels.md)",
         )
     for key, space in zip(("observations", "actions"), spaces, strict=True):
         expected = space.shape or ()
@@ -202,10 +203,10 @@ def register_dataset_only_env(
     content: Transitions,
     limits: tuple[float, float] | None,
 ) -> None:
-    """Register a placeholder environment for data without one.
+    """Register a placeholder environment for data without an environment.
 
     :param content: the data.
-    :param limits: the lowest and the highest action. None means -1 and 1 if all actions are between these, otherwise
+    :param limits: the lowest and the highest action. None means -1 and 1 if all actions are in this range, otherwise
         the range of each action coordinate in the data, extended to include 0.
     :raises UsageError: for images.
     """
@@ -223,7 +224,7 @@ def register_dataset_only_env(
     low, high = (np.full(actions.shape[1:], end, np.float32) for end in ends)
     # without this, a coordinate that is always 0 would have an empty range
     high = np.where(high > low, high, low + 1)
-    # Otherwise Gymnasium would warn if a process registered the same data again with other limits.
+    # Gymnasium would warn if a process registered the same data again with other limits.
     gymnasium.registry.pop(env_id, None)
     gymnasium.register(
         env_id,

@@ -51,7 +51,7 @@ def download_dataset(
     `existing` is ``"replace"``, a file of a large dataset is downloaded only if neither its original nor its converted
     form exists.
 
-    :param transitions: download only the first files that together have this many transitions; None for all.
+    :param transitions: download files from the first on until they total this many transitions; None for all.
     :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
     """
     spec = parse_name(name).spec
@@ -78,7 +78,7 @@ def download_dataset(
 
 
 def _download_file(file: Path, spec: DatasetSpec) -> None:
-    """Download a file, or resume its download; a complete, valid file is renamed to its final name."""
+    """Download a file, or resume its download; once complete and checked, the file gets its final name."""
     folder = f"/{spec.name}" if spec.files > 1 else ""
     make_folder(file.parent)
     part = file.with_name(f"{file.name}.part")
@@ -96,7 +96,7 @@ def _download_file(file: Path, spec: DatasetSpec) -> None:
         except requests.RequestException as error:
             problems.append(f"{urlsplit(url).netloc}: {error}")
         except (UsageError, DamagedFileError) as error:
-            part.unlink()  # its first part may be from an earlier version of the file
+            part.unlink()  # its beginning may be from an earlier version of the file
             problems.append(f"{url}: the downloaded file is not a valid dataset: {error}")
         else:
             with dataset_file(file, f"MuJoCo {OFFICIAL}") as temporary:

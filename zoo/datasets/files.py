@@ -54,7 +54,7 @@ def training_files(
 ) -> list[Path]:
     """Return the paths of a dataset's training files, one or several, in order, whether they exist or not.
 
-    :param transitions: return only the first files that together have this many transitions; None for all.
+    :param transitions: return files from the first on until they total this many transitions; None for all.
     """
     path = data_path(spec, dataset_dir)
     if spec.files == 1:
@@ -85,7 +85,7 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise UsageError(
-            f"datasets cannot be written to {folder}; make it a writable folder, or choose another"
+            f"datasets cannot be written to {folder}; make it writable, or choose another folder"
         )
 
 

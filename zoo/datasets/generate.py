@@ -41,7 +41,7 @@ KERNELS = {
         "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR X86_V4"
     ),
 }
-"""Environment variables that limit OpenBLAS, and NumPy in any version, to kernels for AVX2."""
+"""Environment variables that limit OpenBLAS, and any version of NumPy, to kernels for AVX2."""
 
 Job = tuple[str, int, Path]
 """An episode to simulate: its split, number and file."""
@@ -64,7 +64,7 @@ def generate_dataset(
     continued. With the same seed, a smaller dataset is the beginning of a larger one.
 
     :param name: name of an OGBench dataset.
-    :param dataset_dir: None for OGBench's folder; if the size differs from OGBench's, None is a folder inside it.
+    :param dataset_dir: None for OGBench's folder or, if the size differs from OGBench's, a folder inside it.
     :param num_episodes: training episodes; the validation file has a tenth of them, at least one.
     :param dataset_size: training transitions, instead of `num_episodes`, rounded up to whole episodes. If both are
         None, the dataset has OGBench's size.
@@ -75,8 +75,8 @@ def generate_dataset(
     spec = parse_name(name).spec
     if not spec.is_generatable:
         raise UsageError(
-            f"{spec.name} cannot be generated: only pointmaze, cube, scene and puzzle datasets of standard size "
-            f"can; download it with `zoo dataset download {spec.name}`"
+            f"{spec.name} cannot be generated, unlike pointmaze, cube, scene and puzzle datasets of one file; "
+            f"download it with `zoo dataset download {spec.name}`"
         )
     if spec.is_visual:
         require_pictures(spec.name)
@@ -87,7 +87,7 @@ def generate_dataset(
         episodes = math.ceil(dataset_size / steps)
     spec = replace(spec, steps=steps, episodes=episodes)
     if dataset_dir is None and spec != official:
-        # not in OGBench's folder: other programs would mistake a file with this name for OGBench's own
+        # not in OGBench's folder itself, where other programs would mistake the file for OGBench's own
         dataset_dir = dataset_files(spec.name)[0].parent / f"{episodes}-episodes-of-{steps}"
     files = dataset_files(spec.name, dataset_dir)
     with locked_for_writing(files[0]):

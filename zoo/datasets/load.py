@@ -45,16 +45,16 @@ def load_dataset(
     sparse: bool = False,
     replace_interval: int = 1000,
 ) -> Dataset:
-    """Load the dataset of a single-task environment; missing files are created first.
+    """Load the dataset of a single-task environment; missing files are downloaded or generated first.
 
     A dataset of several files is converted to memory-mapped arrays at its first use, see :func:`load_shards`.
 
     :param dataset: source of missing files, ``"download"``, ``"generate"`` or ``"auto"`` (the first of these two that
         works); a path selects a file or a folder of files instead.
-    :param dataset_size: only the first whole trajectories with at least this many transitions in total; None for all.
-    :param sparse: use a reward of 0 in states that achieve the task and -1 in others; OGBench's reward in manipulation
-        is minus the number of open sub-goals.
-    :param replace_interval: with several files, gradient steps until training switches to the next file.
+    :param dataset_size: keep whole trajectories from the start until they total this many transitions; None for all.
+    :param sparse: use a reward of 0 in states that achieve the task, otherwise -1; OGBench's own reward in manipulation
+        tasks is minus the number of open sub-goals.
+    :param replace_interval: number of gradient steps after which training switches to the next of several files.
 
     >>> data = load_dataset("cube-single-play-singletask-v0", dataset_dir="data", dataset_size=20_000)  # doctest: +SKIP
     >>> model.learn_offline(10_000, dataset=data.content)  # doctest: +SKIP
@@ -67,7 +67,7 @@ def load_dataset(
         "sparse": sparse,
         "split": "train",
     }
-    # OGBench downloads files without a record of their origin
+    # files that OGBench's own code has downloaded have no record of their origin
     origin = recorded_origin(path, OFFICIAL if dataset in SOURCES else None)
     if path.is_dir():
         shards = load_shards(env_name, path, settings, replace_interval)
@@ -97,7 +97,7 @@ def load_dataset(
 def _find_files(
     spec: DatasetSpec, dataset_dir: Folder, dataset: str | Path, size: int | None
 ) -> Path:
-    """Return the path of the file or folder of files to read; missing files are created first.
+    """Return the path of the file or folder to read; missing files are downloaded or generated first.
 
     :param dataset: one of `SOURCES`, or a path.
     :param size: number of transitions needed; None for all.
@@ -128,8 +128,8 @@ def _find_files(
     if may_generate:
         return generate_dataset(spec.name, dataset_dir, dataset_size=size, existing="keep")[0]
     raise UsageError(
-        f"{path} lacks {missing[0].name}, which `--dataset {dataset}` cannot create; put it there, or pass other data "
-        "with `--dataset PATH`"
+        f"{path} lacks {missing[0].name}, which `--dataset {dataset}` cannot create; put the file there, or pass other "
+        "data with `--dataset PATH`"
     )
 
 
@@ -146,8 +146,8 @@ class ConvertedShard:
 
     :param solved: number of a task, as text -> number of states that achieve the task.
     :param sizes: name of an array's file -> size in bytes.
-    :param sha256: digest of the original file, whose size is ``bytes`` and modification time ``modified`` (ns).
-    :param environment: environment that computed the rewards, in version ``ogbench`` of OGBench.
+    :param sha256: digest of the original file, which has size ``bytes`` and modification time ``modified`` (ns).
+    :param environment: environment that computed the rewards, with version ``ogbench`` of OGBench.
     """
 
     folder: Path
@@ -162,11 +162,11 @@ class ConvertedShard:
     ogbench: str
 
     def shard(self, task: int, min_transitions: int) -> Shard:
-        """Return the part that training uses.
+        """Return the part of the file that training uses.
 
         :param task: the task whose rewards are used, 1 to 5.
-        :param min_transitions: use the first whole trajectories with at least this many transitions, or all
-            trajectories if there are fewer transitions.
+        :param min_transitions: keep whole trajectories from the start until they total this many transitions; all if
+            the file has fewer.
         """
         files = {}
         for name in ("observations", "actions", "terminals", "final_observations"):
@@ -185,7 +185,7 @@ def load_shards(
 ) -> Dataset:
     """Return a dataset of several files; files that are not converted yet are converted first.
 
-    :param settings: options that, like the files, affect the content, e.g. ``dataset_size`` and ``sparse``.
+    :param settings: options of loading, which become part of the fingerprint, e.g. ``dataset_size`` and ``sparse``.
     """
     name = parse_env_name(env_name)
     size = settings["dataset_size"]
@@ -195,8 +195,8 @@ def load_shards(
     total = sum(shard.transitions for shard in converted)
     if size is not None and size > total:
         raise UsageError(
-            f"`--dataset-size` must be at most {total}, the transitions in {folder}, got {size}; use fewer, or get "
-            "more of its files"
+            f"`--dataset-size` must be at most {total}, the transitions in {folder}, got {size}; use fewer, or add "
+            "files"
         )
     if not any(shard.solved[str(task)] for shard in converted):
         warnings.warn(
@@ -228,9 +228,9 @@ def shard_names(folder: Path) -> list[str]:
 
 
 def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None) -> list[ConvertedShard]:
-    """Return a dataset's converted files; convert missing ones one by one, so finished ones survive an interruption.
+    """Return a dataset's converted files; missing ones are converted one by one, so an interruption loses at most one.
 
-    :param size: convert only the first files with at least this many transitions in total; None converts all.
+    :param size: convert files from the first on until they total this many transitions; None converts all.
     """
     names = shard_names(folder)
     if not names:

@@ -103,7 +103,7 @@ class DatasetSpec:
 
     @property
     def default_task(self) -> int:
-        """The task that OGBench 1.2 uses if a name does not contain one."""
+        """The task that OGBench 1.2 uses if a name contains no task number."""
         if self.family.startswith(("puzzle-3x3", "puzzle-4x4", "antsoccer")):
             return 4
         return 2 if self.family.startswith(("puzzle", "cube", "scene")) else 1
@@ -129,7 +129,7 @@ class DatasetName:
 
     @property
     def domain(self) -> str:
-        """Environment and kind, the key of hyperparameter files, e.g. ``"cube-double-play"``."""
+        """Environment and kind, a key in hyperparameter files, e.g. ``"cube-double-play"``."""
         return f"{self.spec.environment}-{self.spec.kind}"
 
 
@@ -212,13 +212,13 @@ def is_custom(name: str) -> bool:
 
 
 def is_single_task(name: str) -> bool:
-    """Return whether a name belongs to a single-task environment of OGBench."""
+    """Return whether a name is that of a single-task environment of OGBench."""
     parts = _parse(name)
     return parts is not None and parts.task is not None
 
 
 def gym_id(name: str) -> str:
-    """Return the Gymnasium id for an environment's name, which in OGBench and D4RL also names the dataset."""
+    """Return the Gymnasium id for an environment's name, which for benchmark tasks also names the dataset."""
     if name in TASKS:
         return TASKS[name].env_id
     parts = _parse(name)

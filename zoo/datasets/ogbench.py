@@ -22,7 +22,7 @@ from zoo.terminal.errors import UsageError, as_usage_error
 BROKEN = (UsageError, DamagedFileError, OSError)
 """Exceptions that the checks raise for a file that cannot be trained on."""
 ACTION_MARGIN = 1e-5
-"""Distance of clipped actions from -1 and 1, so that their atanh is finite."""
+"""Minimum distance of clipped actions from -1 and 1, so that their atanh is finite."""
 
 
 def required_arrays(spec: DatasetSpec) -> dict[str, int]:
@@ -127,7 +127,7 @@ def read_arrays(path: Path, spec: DatasetSpec) -> tuple[str, dict[str, Array]]:
     :raises DamagedFileError: if the file is damaged.
     :raises UsageError: for the first array that is wrong.
     """
-    # the checksum leaves the file in the page cache, so the disk is read only once
+    # computing the checksum leaves the file in the page cache, so the disk is read only once
     digest = check_checksum(path)
     arrays = read_npz(path, required_arrays(spec))
     for name in ("observations", "actions", "terminals"):

@@ -53,7 +53,7 @@ class EpisodeCollector:
                 arrays = self.run_episode(int(words[4]), int(words[5]))
             if arrays is not None:
                 return arrays
-        raise RuntimeError(f"{self.spec.name}: {MAX_ATTEMPTS} episodes in a row were not usable")
+        raise RuntimeError(f"{self.spec.name}: {MAX_ATTEMPTS} episodes in a row were unusable")
 
     def run_episode(self, reset_seed: int, action_seed: int) -> Arrays | None:
         """Return the arrays of one episode, or None if the episode must be replaced."""
@@ -162,7 +162,7 @@ class ManipulationCollector(EpisodeCollector):
             self.oracles[target] = oracle(env=self.env, **options, **further)
 
     def run_episode(self, reset_seed: int, action_seed: int) -> Arrays | None:
-        """Return the arrays of one episode; None if it must be replaced by another."""
+        """Return the arrays of one episode, or None if the episode must be replaced."""
         self.action_space.seed(action_seed)
         observation, info = self.env.reset(seed=reset_seed)
         stacking = float(np.random.uniform(*STACKING.get(self.spec.family, (0.5, 0.5))))

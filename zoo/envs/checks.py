@@ -32,7 +32,7 @@ class ReturnError(ValueError):
     """An environment returned an invalid value.
 
     :param problem: the expected and the actual value.
-    :param remedy: a wrapper that corrects it.
+    :param remedy: a wrapper that corrects the value.
     :param is_form: whether the type or shape is wrong, which occurs with any action; NaN may occur only after unusual
         actions.
     """
@@ -65,7 +65,7 @@ def check_spaces(env_id: str, env: gymnasium.Env[Any, Any]) -> None:
         coordinate = int(np.argmin(is_range))
         raise UsageError(
             f"`{env_id}` has actions from {actions.low[coordinate]:g} to {actions.high[coordinate]:g} in coordinate "
-            f"{coordinate}, expected finite low < high; in a wrapper, leave out fixed coordinates and bound the others"
+            f"{coordinate}, expected finite low < high; in a wrapper, omit fixed coordinates and bound the rest"
         )
     # A space that is not a Dict is checked like a Dict with one part.
     parts = {"": observations}
@@ -98,7 +98,6 @@ def check_same_spaces(
     :param source: the model's file, for the message.
     :param trained: observation and action space of the model.
     :param env_spaces: observation and action space of the environment.
-    :raises UsageError: if one of them differs.
     """
     for noun, model_space, env_space in zip(
         ("observations", "actions"), trained, env_spaces, strict=True
@@ -106,7 +105,7 @@ def check_same_spaces(
         if _signature(model_space) != _signature(env_space):
             raise UsageError(
                 f"{source} was trained with {noun} {_describe(model_space)}, got {_describe(env_space)} in {env_id}; "
-                "use the environment that it was trained in"
+                "use the environment that the model was trained in"
             )
     model_space, env_space = trained[1], env_spaces[1]
     limits = [model_space.low.tolist(), model_space.high.tolist()]
@@ -114,7 +113,7 @@ def check_same_spaces(
     if not np.allclose(limits, env_limits):
         raise UsageError(
             f"{source} was trained with actions from {limits[0]} to {limits[1]}, got {env_limits[0]} to "
-            f"{env_limits[1]} in {env_id}; use the environment that it was trained in, or wrap this one in "
+            f"{env_limits[1]} in {env_id}; use the environment that the model was trained in, or wrap this one in "
             "gymnasium.wrappers.RescaleAction"
         )
 
@@ -221,7 +220,7 @@ def read_observation(space: spaces.Space[Any], observation: Any, name: str = "ob
     elif not isinstance(space, spaces.Box) and not space.contains(array):
         raise ReturnError(
             f"{name} must be one of {space}, got {array.tolist()}",
-            "convert it to the space's numbering in a `gymnasium.ObservationWrapper`",
+            "convert it to a value of the space in a `gymnasium.ObservationWrapper`",
         )
     # `astype` copies even if the dtype is the same; the environment may reuse its array
     return array.astype(dtype)
@@ -353,7 +352,7 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
                 type(raw).__name__, (type(raw),), {"action_space": self._reset_actions}
             )
         self._keep_info = keep_info
-        # Only mazes with teleports sample while stepping; elsewhere, setting the generator's state only costs time.
+        # Only OGBench's mazes with teleports sample during steps; elsewhere, setting the state only costs time.
         self._draws_while_stepping = getattr(raw, "_teleport_info", None) is not None
         self._global_state = np.random.RandomState(0).get_state()
         self._called = ""
@@ -362,7 +361,7 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, Info]:
-        """Start an episode that the seed (without one, ``np_random``) and the actions determine."""
+        """Start an episode, which depends only on the actions and the seed or, without a seed, on ``np_random``."""
         entropy = seed
         if entropy is None:
             entropy = int(self.env.np_random.integers(2**63))

@@ -88,7 +88,7 @@ def _build(spec: EnvSpec, env_kwargs: Mapping[str, Any]) -> gymnasium.Env[Any, A
     except gymnasium.error.DependencyNotInstalled as error:
         raise UsageError(f"`{spec.id}` needs a package that is not installed: {error}") from error
     except TypeError as error:
-        if not env_kwargs:  # then the error is from inside the constructor
+        if not env_kwargs:  # without arguments, the error is in the constructor itself
             raise
         raise UsageError(
             f"`{spec.id}` does not accept the arguments {env_kwargs}: {error}"
@@ -144,14 +144,14 @@ def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
         prefix = spec.id.rpartition("-v")[0] + "-singletask"
         tasks = sorted(name for name in gymnasium.registry if name.startswith(prefix))
         raise UsageError(
-            f"`{spec.id}` is a goal-conditioned task without a reward; "
-            f"use one of its single tasks: {', '.join(tasks)}"
+            f"`{spec.id}` is goal-conditioned and has no rewards; "
+            f"use one of its single-task environments: {', '.join(tasks)}"
         )
     return spec
 
 
 def require_simulator(env_id: str) -> None:
-    """Require the optional package that simulates an environment; import it now if it registers the environment.
+    """Check that the package that simulates an environment is installed; import it if it registers the environment.
 
     :raises UsageError: if the package is not installed.
     """
@@ -206,9 +206,9 @@ TOLERANCE = 1e-4  # earlier episodes may change a simulator's values by this muc
 def try_env(env: RepeatableEnv) -> None:
     """Raise UsageError if an environment violates Gymnasium's API, or its episodes depend on earlier ones.
 
-    An episode is simulated before another one and repeated after it, with the same seed and actions. This takes about a
-    second. OGBench's environments without custom wrappers are skipped, because they are slow to reset and the tests of
-    this package cover them.
+    An episode is run, then one with another seed, then the first one again, with the same actions. This takes about a
+    second. OGBench's environments without custom wrappers are skipped, because they are slow to reset and covered by
+    the zoo's tests.
 
     :param env: a new environment; it may be left in the middle of an episode.
     """
@@ -230,7 +230,7 @@ def try_env(env: RepeatableEnv) -> None:
             raise UsageError(
                 f"`{name}` must follow Gymnasium's API, got {error}; correct it, or {OLD_API}"
             ) from error
-        # A policy might never take such actions; a fault that matters will occur again during the run.
+        # A policy might never take these random actions; a fault that matters will occur again during the run.
         return
     if spec is not None and spec.nondeterministic:
         return

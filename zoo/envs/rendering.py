@@ -50,7 +50,7 @@ def prepare_pictures(*names: object) -> None:
 
 
 def require_pictures(env_id: str) -> None:
-    """Raise UsageError if MuJoCo cannot render an environment's images, for lack of a backend and a screen."""
+    """Raise UsageError if MuJoCo cannot render images, because no backend is selected and there is no screen."""
     if os.environ.get(VARIABLE) not in PLATFORMS and not _has_screen():
         raise UsageError(_nothing_draws(env_id))
 

@@ -21,8 +21,8 @@ SIZE = 256  # width and height of images, in pixels
 CAMERA = "agentview"
 
 # The arm is controlled by changes of position and rotation in the world frame. In robomimic's files, three settings
-# have names of earlier versions of robosuite (`control_delta`, `damping`, `damping_limits`); here, these settings have
-# the default values of robosuite 1.5.
+# have the names of earlier versions of robosuite (`control_delta`, `damping`, `damping_limits`); here, they have the
+# default values of robosuite 1.5.
 _ENV_ARGS = """
 robots: [Panda]
 controller_configs:

@@ -271,10 +271,10 @@ class BatchSampler:
         else:  # the policy's layout flattens images, scalars and Dicts into rows
             batch = policy.layout.flatten(stack(space, observations))  # type: ignore[attr-defined]
         if self._rows is None:
-            # all rows are sampled, so those with no observation yet need a valid one; zeros may be outside the space
+            # all rows are sampled, so rows without an observation need a valid one; zeros may be outside the space
             self._rows = np.broadcast_to(batch[0], (*self._shape, *batch.shape[1:])).copy()
         self._rows[rows] = batch
-        # all rows need noise, but only requested rows advance to their next noise
+        # all rows need noise, but only the requested rows use theirs up
         draws = (*np.indices(self._shape), self._used)
         noise = {name: torch.from_numpy(stock[draws]) for name, stock in self._stock.items()}
         self._used[rows] += 1
@@ -312,8 +312,8 @@ def hold_out(data: Transitions, seed: int) -> tuple[Transitions, HeldOutLosses]:
     count = len(data.final_observations)
     if count == 1:
         raise UsageError(
-            "`--no-env` holds out a tenth of the trajectories, at least one, and needs others to train on; got only "
-            "one trajectory: mark the ends of trajectories (docs/datasets.md), or add more"
+            "`--no-env` holds out a tenth of the trajectories, at least one, and trains on the rest; got only one "
+            "trajectory: mark the ends of trajectories (docs/data.md), or add more"
         )
     # every tenth, not the last tenth: recordings often change over time
     is_held_out = np.arange(count) % HELD_OUT == 0

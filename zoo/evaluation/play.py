@@ -28,7 +28,7 @@ from zoo.runs.scores import EpisodeResults
 from zoo.terminal.errors import UsageError, as_usage_error
 
 VIDEO_SIZE = 480
-"""Width and height of a video in pixels, for environments whose image size can be chosen."""
+"""Width and height of videos of OGBench's environments, in pixels."""
 MUJOCO_MODULES = ("ogbench.", "gymnasium.envs.mujoco", "zoo.envs.robomimic")
 
 

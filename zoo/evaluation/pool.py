@@ -1,4 +1,4 @@
-"""Environments in worker processes; one message per process executes whole action chunks and starts episodes.
+"""Environments in worker processes; one message makes a process execute whole action chunks and start episodes.
 
 .. code-block:: text
 
@@ -6,8 +6,9 @@
     advance(numbers, chunks, openings)  ->  execute a chunk in each environment `numbers`, reset those in `openings`
     observations, endings               <-  observations of running episodes, totals of finished ones
 
-Gymnasium's and SB3's vector environments have one process per environment, and send every process a message at each
-step. With them, evaluating action chunks in a maze on two cores takes three to four times the CPU time of this pool.
+Gymnasium's AsyncVectorEnv and SB3's SubprocVecEnv have one process per environment, and send a message to each process
+at every step. With them, evaluating action chunks in a maze on two cores takes three to four times the CPU time of this
+pool.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from zoo.terminal.errors import EnvironmentFault, UsageError
 MAX_MAZES = 64
 MIN_SCENES = 8
 SIMULATORS = ("gymnasium", "gymnasium_robotics", "ogbench", "zoo")
-"""Packages whose environments' modules are imported before processes are forked."""
+"""Packages of simulators; an environment's module in one of them is imported before processes are forked."""
 
 POLL_SECONDS = 0.25
 """Longest interval between two calls of `check_in` while waiting for answers."""
@@ -193,7 +194,7 @@ class Worker:
         self.connection, child_end = context.Pipe()
         build = CloudpickleWrapper(functools.partial(EnvGroup, spec, env_kwargs, numbers))  # type: ignore[type-var]
         arguments = (child_end, dict(os.environ), build)
-        # not a daemon, because an environment may start processes, which daemons cannot
+        # not a daemon, because daemons may not start processes, but an environment may need some
         self.process = context.Process(target=_serve, args=arguments, daemon=False)
         start_server()
         # do not import the main module, because a script without `if __name__ == "__main__"` would run again;

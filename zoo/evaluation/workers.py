@@ -21,7 +21,7 @@ from zoo.terminal.errors import UsageError
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 CLOSE_SECONDS = 10.0
-"""Time that a child has to end, because its environment may first finish a chunk, write files or end processes."""
+"""Time limit for a child to end; its environment may first have to finish a chunk, write files or end processes."""
 
 # a socket's path has at most 103 characters on macOS and 107 on Linux; multiprocessing adds 32 to its folder's path
 MAX_TEMP_PATH = 70

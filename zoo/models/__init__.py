@@ -1,1 +1,1 @@
-"""Load an agent from a run, a file, the hub or this package; upload it to the hub."""
+"""Load an agent from a run, a file, the hub or `zoo/trained`; upload an agent to the hub."""

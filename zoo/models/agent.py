@@ -1,4 +1,4 @@
-"""Load agents from runs, files, the hub and this package; compute the score of an agent in an evaluation."""
+"""Load agents from runs, files, the hub and `zoo/trained`; compute the score of an agent's evaluation."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Score:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Both ends of the interval; None if they are infinite (one return), since JSON has no infinity."""
+        """Both ends of the interval; None if they are infinite, as for a single return, since JSON has no infinity."""
         return (self.low, self.high) if math.isfinite(self.low) else None
 
     @property
@@ -107,7 +107,7 @@ class Score:
         return f"{text} {self.interval_text}"
 
     def _shown(self, value: float) -> str:
-        """Return the mean or an end of the interval as text with equally many decimals, in percent for success."""
+        """Return the mean or an end of the interval as text, with equally many decimals for all; success in percent."""
         kind = SCORE_KINDS[self.kind]
         digits = 1
         if not kind.is_comparable:
@@ -116,7 +116,7 @@ class Score:
 
 
 def interval_of_mean(values: np.ndarray) -> tuple[float, float]:
-    """Return the 95% t-interval of a mean; for a single value, it is infinite."""
+    """Return the 95% t-interval of the mean of some values, (n,); it is infinite for a single value."""
     if len(values) < 2:
         return -math.inf, math.inf
     mean = values.mean()
@@ -173,7 +173,7 @@ def hub_library() -> Any:
 
 @contextlib.contextmanager
 def hub_errors(repo: str) -> Iterator[None]:
-    """Convert errors of the hub's library to a UsageError with a message of one line."""
+    """Convert errors of the hub's library to a UsageError with a one-line message."""
     errors = importlib.import_module("huggingface_hub.errors")  # an optional package
     try:
         yield
@@ -190,7 +190,7 @@ def hub_errors(repo: str) -> Iterator[None]:
 
 
 def download_policy(name: str) -> Path:
-    """Return a repository's policy file, downloaded or from the hub's cache.
+    """Return the path of a repository's policy file; it is downloaded unless the hub's cache contains it.
 
     :param name: ``my-name/my-agent``, optionally followed by ``@`` and a branch, tag or commit.
     :raises UsageError: if the repository has no policy, or the hub cannot be reached.
@@ -211,9 +211,9 @@ DEFAULT_EPISODES = RunSettings().eval_episodes
 
 @dataclass
 class Agent:
-    """A policy, and how it is evaluated.
+    """A policy and its evaluation protocol.
 
-    :param algo: id of its algorithm.
+    :param algo: id of the policy's algorithm.
     :param policy: the policy.
     :param source: file from which the policy was loaded.
     :param env: the environment, named as in a run's record.
@@ -223,7 +223,7 @@ class Agent:
     :param replica: index of the noise stream, which is the policy's training seed.
     :param scoring: rule that scores the agent's episodes.
     :param stated: score recorded in the policy's file, or None.
-    :param run: the policy's run folder; None if its file is not in one, or if it acts in another environment.
+    :param run: the policy's run folder; None if its file is not in a run folder, or it acts in another environment.
     :param versions: versions of the packages used for training, as far as known.
     :param trust: whether modules named only in the agent's file may be imported.
     """
@@ -260,13 +260,13 @@ class Agent:
         for module, noun, flag in imports:
             if module and module not in sys.modules and not self.trust:
                 raise UsageError(
-                    f"{self.source} needs {noun}, which a file may not import: pass {flag} in the folder that "
+                    f"{self.source} needs {noun}, which a file may not import: pass {flag} and run in the folder that "
                     f"contains {module.partition('.')[0]}, or pass --trust if you trust the file's author"
                 )
         return gym_id(self.env)
 
     def with_protocol(self, episodes: int | None, seed: int | None) -> Self:
-        """Return this agent with this number of episodes and this seed; None keeps the present value."""
+        """Return this agent with this number of episodes and this seed; None keeps the current value."""
         return replace(
             self,
             episodes=self.episodes if episodes is None else episodes,
@@ -343,7 +343,7 @@ def agent_of_run(
 
     :param name: name of the model file to load instead of the final model, e.g. the best model's.
     :param step: step of a checkpoint to load instead of the final model; -1 loads the last checkpoint.
-    :param behaviour: custom pretrained flow that the model was trained on.
+    :param behaviour: custom pretrained flow that the model was trained with.
     :raises UsageError: if the folder or its model cannot be read, or there is no such model.
     """
     folder = RunFolder(path)
@@ -378,7 +378,7 @@ def agent_of_run(
         function = config.behaviour["function"]
         if not trust:
             raise UsageError(
-                f"{path} was trained on the flow of {function}, which a file may not import: pass "
+                f"{path} was trained with the flow of {function}, which a file may not import: pass "
                 f"--behaviour {function}, or --trust if you trust the file's author"
             )
         behaviour = load_flow(function)
@@ -435,13 +435,13 @@ def agent_of_file(
     :raises UsageError: if the file cannot be read, or neither it nor ``env`` names an environment.
     """
     if path.suffix not in (".zip", ENDING) or not path.exists():
-        problem = "is something else" if path.exists() else "does not exist"
+        problem = "is none of these" if path.exists() else "does not exist"
         raise UsageError(
             f"expected a saved model (.zip), a policy ({ENDING}) or the folder of a run, got {path}, which {problem}"
         )
     if path.suffix == ENDING:
         return _agent_of_policy(path, env, device, trust)
-    # a model in a run folder uses the run's protocol
+    # a model in a run folder is evaluated under the run's protocol
     if (path.parent / "config.yml").exists():
         return agent_of_run(path.parent, device, name=path.name, behaviour=behaviour, trust=trust)
     with as_usage_error(ValueError, OSError):
@@ -501,7 +501,7 @@ def require_plain_arguments(path: Path, env_kwargs: object) -> None:
             pending += value.values()
         elif isinstance(value, list):
             pending += value
-        # allow neither `/` nor `:`, because other folders' files and `module:Class` need one of them
+        # without `/` and `:`, text can name neither a file in another folder nor a `module:Class`
         elif isinstance(value, str) and not re.fullmatch(r"[\w .+-]*", value):
             raise UsageError(
                 f"{path} passes {value!r} to the environment, but an agent's file may not select files or modules; add "
@@ -531,15 +531,15 @@ def _required(env: str | None, path: Path) -> str:
 
 
 def _find_checkpoint(path: Path, step: int, config: RunRecord) -> tuple[Path, int | None]:
-    """Return the model of a checkpoint, and the index of the run's replica in it; None for a model of one replica.
+    """Return a checkpoint's model file, and the index of the run's replica in the model; None if it has one replica.
 
-    A checkpoint contains the replicas of all seeds, and is in the folder of the first seed.
+    A checkpoint contains the replicas of all seeds that are trained together, and is in the folder of the first seed.
     """
     path = path.resolve()  # the run's record contains folder names, and a path such as `.` has none
     folders = config.folders or [path.name]
     replica = folders.index(path.name) if len(folders) > 1 else None
     models = {}
-    # start with the oldest, so that the newest of several checkpoints at the same step remains
+    # start with the oldest, so that the newest of several checkpoints at a step is kept
     for checkpoint in reversed(find_checkpoints(path.with_name(folders[0]) / "checkpoint")):
         models[step_of(checkpoint)] = checkpoint / "model.zip"
     if step == -1:

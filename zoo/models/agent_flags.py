@@ -7,14 +7,16 @@ from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import ZERO_OR_MORE, Parser, a_path, add_flags, add_verbose
 
-TRUST = "trust the author of the files: import the modules named in the files, which runs code"
+TRUST = (
+    "trust the author of the files: import the modules named in the files, which runs their code"
+)
 LAST_CHECKPOINT = -1
 
 
 def add_agent(parser: Parser, is_own: bool = False) -> None:
     """Add the flags that name an agent.
 
-    :param is_own: only agents of the user: the final or the best model of a run, or a file.
+    :param is_own: whether to accept only the user's own agents: the final or the best model of a run, or a file.
     """
     group = parser.add_argument_group("which agent")
     source = group.add_mutually_exclusive_group()
@@ -27,7 +29,7 @@ def add_agent(parser: Parser, is_own: bool = False) -> None:
     )
     if not is_own:
         source.add_argument(
-            "--trained", action="store_true", help="trained agent that comes with the package"
+            "--trained", action="store_true", help="use a trained agent that comes with the zoo"
         )
         source.add_argument(
             "--from-hub",
@@ -45,24 +47,24 @@ def add_agent(parser: Parser, is_own: bool = False) -> None:
         "--log-folder",
         type=a_path,
         default=Path("logs"),
-        help="folder of runs; the newest run is used",
+        help="folder of runs; the newest matching run is used",
     )
     which = group.add_mutually_exclusive_group()
     which.add_argument(
-        "--load-best", action="store_true", help="best model instead of the final model"
+        "--load-best", action="store_true", help="load the best model instead of the final model"
     )
     if not is_own:
         which.add_argument(
             "--load-checkpoint",
             type=_checkpoint,
             metavar="STEP",
-            help="checkpoint of this step, or `last`, instead of the final model",
+            help="load the checkpoint of this step, or the `last` one, instead of the final model",
         )
     group.add_argument(
         "--gym-packages",
         nargs="+",
         default=[],
-        help="packages that register environments, to be imported",
+        help="packages to import, which register environments",
     )
     if not is_own:
         group.add_argument(
@@ -81,7 +83,7 @@ def _checkpoint(text: str) -> int:
 
 
 def add_machine(parser: Parser, *names: str) -> None:
-    """Add ``--verbose``, and fields of a training request as flags."""
+    """Add the flag ``--verbose``, and flags for some fields of a training request."""
     add_flags(parser, TrainRequest, names)
     add_verbose(parser)
 
@@ -91,7 +93,7 @@ def check_agent(args: argparse.Namespace) -> None:
     is_file = args.model is not None or args.from_hub is not None
     if not is_file and not (args.algo and args.env):
         raise UsageError("expected a MODEL, or --algo and --env")
-    # without MODEL the flags name a run, unless they name an agent from the package or the hub
+    # without MODEL the flags name a run, unless they name a trained agent or one on the hub
     is_run = args.model.is_dir() if args.model is not None else not (args.from_hub or args.trained)
     # compare with None, because 0 is a valid step
     if not is_run and (args.load_best or args.load_checkpoint is not None):

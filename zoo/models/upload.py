@@ -56,20 +56,22 @@ def upload(agent: Agent, repo: str) -> tuple[str, Score]:
 
 
 def write_upload(agent: Agent, folder: Path, repo: str) -> Score:
-    """Write the files of an upload, without paths of this machine, and return the policy's score.
+    """Write the files to upload, without paths on this machine, and return the policy's score.
 
     The policy is evaluated under its protocol. If its file contains a score already, as files of trained agents do,
     the file is copied unchanged instead.
 
     :param repo: the repository, ``name/agent``.
-    :raises UsageError: if the agent is not from this library, or its environment needs a file of this machine.
+    :raises UsageError: if the algorithm is not from this library, or the environment needs a file on this machine.
     """
     if not isinstance(agent.policy, FlowPolicy):
         raise UsageError(
             f"{agent.algo} is one of SB3's algorithms; upload it with the package `huggingface_sb3`"
         )
     require_plain_arguments(agent.source, agent.env_kwargs)
-    if agent.stated is not None:  # copy the file, because its score is for exactly these bytes
+    if (
+        agent.stated is not None
+    ):  # copy the file unchanged, because its score was obtained with exactly these bytes
         shutil.copyfile(agent.source, folder / POLICY)
         about = read_about(agent.source)
         score = agent.stated
@@ -86,7 +88,7 @@ def write_upload(agent: Agent, folder: Path, repo: str) -> Score:
 
 
 def describe_agent(agent: Agent) -> dict[str, Any]:
-    """Return the description for a policy's file: protocol, training and versions."""
+    """Return the description of an agent for its policy file: protocol, training and versions."""
     training: dict[str, Any] = {}
     if agent.run is not None:
         config = RunFolder(agent.run).read_config().plain()
@@ -107,7 +109,7 @@ def describe_agent(agent: Agent) -> dict[str, Any]:
 def model_card(agent: Agent, about: dict[str, Any], score: Score, repo: str) -> Any:
     """Return the model card, with metadata in the hub's format.
 
-    :param about: result of :func:`describe_agent`, with ``settings``.
+    :param about: result of :func:`describe_agent`, and the algorithm's ``settings``.
     """
     library = hub_library()
     result = library.EvalResult(

@@ -37,8 +37,8 @@ class Benchmark:
     """Names under which settings files store a benchmark's defaults for an environment.
 
     :param domain: the environment's domain, e.g. ``"cube-double-play"``; None if the environment has no benchmark.
-    :param groups: names of entries of settings files, each for several domains, e.g. ``["visual"]``; the domain's entry
-        overrides these entries. In quick settings, ``visual-quick`` overrides ``quick``.
+    :param groups: names of entries that apply to several domains, e.g. ``["visual"]``; the domain's own entry overrides
+        these entries. In quick settings, ``visual-quick`` overrides ``quick``.
     :param dataset: name of the dataset, which is part of the environment's name.
     """
 
@@ -111,7 +111,7 @@ def _layers(
     entry: Entry,
     declared: Mapping[str, Setting | None],
 ) -> tuple[list[Layer], int]:
-    """Return a run's layers up to `-params`, and how many of them, from the first, are the protocol's.
+    """Return a run's layers up to `-params`, and the number of leading layers that state the protocol.
 
     :raises UsageError: if the user's file has no entry for the run.
     """

@@ -170,7 +170,7 @@ def read_profiles(algo: str, path: str | Path | None = None) -> dict[str, Entrie
     profiles = content.pop(PROFILES, {})
     if DEFAULT_PROFILE in profiles:
         raise UsageError(
-            f"profile `{DEFAULT_PROFILE}` is not allowed in `{PROFILES}`; move its entries to the top of {file}"
+            f"profile `{DEFAULT_PROFILE}` is not allowed in `{PROFILES}`; move its entries to the top level of {file}"
         )
     for name, entries in profiles.items():
         _check_entries(file, f"profile `{name}`", entries)

@@ -61,8 +61,8 @@ def named_wrappers(wrappers: Wrappers) -> list[tuple[str, dict[str, Any]]]:
         module, _, class_name = str(path).replace(":", ".").rpartition(".")
         if not isinstance(path, str) or not isinstance(kwargs or {}, Mapping) or not module:
             raise TypeError(
-                f"`env_wrapper` must hold `module:Class` or {{module:Class: {{argument: value}}}}, got {item!r}; e.g. "
-                "gymnasium.wrappers:FlattenObservation"
+                f"`env_wrapper` must contain `module:Class` or {{module:Class: {{argument: value}}}}, got {item!r}; "
+                "e.g. gymnasium.wrappers:FlattenObservation"
             )
         pairs.append((f"{module}:{class_name}", dict(kwargs or {})))
     return pairs
@@ -135,7 +135,7 @@ class RunSettings(Configurable):
     dataset_replace_interval: int = setting(
         default=1000,
         at_least=1,
-        doc="gradient steps on each file of a dataset in several files, before the next file is used",
+        doc="gradient steps after which training switches to the next file of a dataset in several files",
     )
     offline_data: Literal["preload", "balanced", "none"] | None = _optional(
         doc="use of the dataset online: preload it into the buffer, sample half of every batch from it (balanced), or "
@@ -177,15 +177,15 @@ class RunSettings(Configurable):
     )
 
     def check_together(self) -> None:
-        """Reject phases without data, runs without steps and conflicting scores; `reference_scores` set `score`."""
+        """Reject phases without data, runs without steps, and conflicting scores; `reference_scores` imply returns."""
         normalises = self.reference_scores is not None
         has_no_data = self.offline_data == "none"
         # without `score`, success is the score if the environment reports it
         has_other_score = normalises or self.score not in (None, "success")
         refuse_conflicts({
-            f"`offline_data` is none, but `pretraining_steps` = {self.pretraining_steps} need data; drop one":
+            f"`offline_data` is none, but `pretraining_steps` = {self.pretraining_steps} need data; change one of them":
                 has_no_data and self.pretraining_steps,
-            f"`offline_data` is none, but `offline_steps` = {self.offline_steps} need data; drop one":
+            f"`offline_data` is none, but `offline_steps` = {self.offline_steps} need data; change one of them":
                 has_no_data and self.offline_steps,
             "`offline_steps` and `online_steps` are both 0; set one of them; offline steps need a `dataset`":
                 self.offline_steps + self.online_steps == 0,
@@ -254,7 +254,7 @@ class RunRecord:
 
     @classmethod
     def read(cls, content: Mapping[str, Any]) -> Self:
-        """Return the record from a mapping that :meth:`plain` returned; optional entries have defaults.
+        """Return the record from a mapping that :meth:`plain` returned; missing optional entries get their defaults.
 
         :raises TypeError: if an entry has a wrong type.
         :raises ValueError: if the format number differs, a required entry is missing, or a setting is out of range.

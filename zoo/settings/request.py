@@ -43,12 +43,12 @@ RARELY_GIVEN = (
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRequest:
-    """A run as requested by the flags of ``zoo train``; each field but `run` holds the flag with the same name.
+    """A run as requested by the flags of ``zoo train``; each field but `run` has the value of the flag with its name.
 
     :param env: name of the environment; with `no_env`, empty until it is derived from the dataset's name.
     :param seeds: one seed for each replica; None to sample one.
     :param hyperparams: words ``KEY=VALUE``, like `env_kwargs` and `eval_env_kwargs`.
-    :param run: settings set by flags: those of the run (`zoo.settings.record.RunSettings`) and of its machine.
+    :param run: settings given as flags: those of the run (`zoo.settings.record.RunSettings`) and of the machine.
     """
 
     algo: str = flag("algorithm id, e.g. qam", default=MISSING, required=True, section="run")
@@ -95,7 +95,7 @@ class TrainRequest:
         default="auto",
         section="data",
     )
-    dataset_dir: str | None = flag("folder of datasets (default: the benchmark's own)")
+    dataset_dir: str | None = flag("folder of datasets (default: the benchmark's default folder)")
     storage: Literal["auto", "device", "host"] = flag(
         "location of the replay buffer: auto (on the device if it fits), device or host",
         default="auto",
@@ -126,7 +126,9 @@ class TrainRequest:
     eval_seed: int = flag("seed of initial states and noise in evaluations", default=0, type=SEED)
     device: str = flag("auto, cpu, cuda, cuda:1, ...", default="auto", section="speed")
     num_threads: int | None = flag("CPU threads of PyTorch (default: chosen by network size)")
-    log_folder: Path = flag("folder of run folders", "-f", default=Path("logs"), section="output")
+    log_folder: Path = flag(
+        "parent folder of the run folders", "-f", default=Path("logs"), section="output"
+    )
     verbose: int = 1
     label: str | None = flag("name of this run's row in a comparison (default: the algorithm)")
 
@@ -164,9 +166,7 @@ class StudyRequest:
         metavar="NAME",
         section="study",
     )
-    n_trials: int = flag(
-        "number of trials of the study, in all its processes together", default=100
-    )
+    n_trials: int = flag("total number of trials, over all processes of the study", default=100)
     study_name: str | None = flag(
         "name of the study; an existing study is continued (default: ALGO_ENV)"
     )

@@ -1,4 +1,4 @@
-"""Shared code of programs: dispatch, exit codes, error messages and the last line of JSON."""
+"""Shared code of programs: dispatch, exit codes, error messages and the result as a line of JSON."""
 
 import argparse
 import errno
@@ -97,7 +97,7 @@ def as_program(
 ) -> Callable[..., int]:
     """Return the ``main`` of a program; ``body`` may set ``exit_code`` in the arguments that it receives.
 
-    If the parser has a default for ``command_line``, ``main`` replaces the default by the command line.
+    If the parser has a default for ``command_line``, ``main`` replaces it with the command line.
     """
 
     def main(arguments: Sequence[str] | None = None) -> int:

@@ -96,7 +96,7 @@ def one_line(error: BaseException) -> str:
 
 
 def shortened(phrases: Iterable[str], limit: int = 6) -> list[str]:
-    """Return the first phrases, and ``and N more`` in place of the remaining phrases."""
+    """Return the first phrases, and ``and N more`` instead of the remaining ones."""
     phrases = list(phrases)
     rest_count = len(phrases) - limit
     if rest_count <= 1:  # listing one more phrase is as short as counting it

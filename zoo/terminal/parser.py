@@ -136,7 +136,7 @@ def a_path(text: str) -> Path:
 def check_output(
     flag: str, path: Path, kind: Literal["file", "folder"] = "file", makes_folders: bool = False
 ) -> None:
-    """Raise UsageError if an output file or folder cannot be written; called before the work starts.
+    """Raise UsageError if an output file or folder cannot be written; call this before work starts.
 
     :param makes_folders: whether missing folders are created later.
     """

@@ -59,7 +59,7 @@ def test_wrappers_are_recorded_in_one_form(value, checked):
 @pytest.mark.parametrize(
     ("wrappers", "message"),
     [
-        ("nowhere_at_all:Wrapper", "must name classes that Python finds"),
+        ("nowhere_at_all:Wrapper", "must name classes that Python can import"),
         ("subprocess:Popen", "must name subclasses of gymnasium.Wrapper"),
         ([{HALVED: {"speed": 1}}], "does not accept .* with the arguments"),
     ],

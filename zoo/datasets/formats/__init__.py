@@ -1,1 +1,1 @@
-"""Read datasets in other formats than OGBench's into OGBench's compact layout."""
+"""Read datasets in formats other than OGBench's into OGBench's compact layout."""

@@ -40,7 +40,7 @@ class Dataset:
         state before the action.
     :param fingerprint: sha256 of the data and of the settings with which they were loaded.
     :param reference_scores: returns of a random and of an expert policy, if the files contain them.
-    :param origin: ``sha256`` of the file and, if known, the ``mujoco`` version and the ``seed`` that generated it.
+    :param origin: ``sha256`` of the file and, if known, the ``mujoco`` version and ``seed`` it was generated with.
     """
 
     path: Path
@@ -91,8 +91,8 @@ class Format:
     def read(self, path: Path, reward_from: str | None = None) -> Transitions:
         """Return the transitions.
 
-        :param reward_from: ``success`` derives rewards and masks from the array of that name: a step with 1 ends the
-            task with a reward of 0, and other steps have a reward of -1.
+        :param reward_from: ``success`` derives rewards and masks from the array `success`: a step whose flag is 1 ends
+            the task with a reward of 0, and other steps have a reward of -1.
         :raises UsageError: if the dataset cannot be read or trained on; the message contains a remedy.
         """
         raise NotImplementedError
@@ -105,7 +105,7 @@ class Format:
 Arrays: TypeAlias = dict[str, Array]
 
 COMPACT = ("observations", "actions", "rewards", "masks", "terminals", "valids")
-"""The arrays of a dataset in the compact layout, as `docs/datasets.md` describes them."""
+"""The arrays of a dataset in the compact layout, as `docs/data.md` describes them."""
 
 
 def episode_of(
@@ -116,7 +116,7 @@ def episode_of(
     masks: Array,
     ends: Array | None = None,
 ) -> Arrays:
-    """Return T consecutive transitions, of one or several trajectories, in the regular layout.
+    """Return the arrays of T consecutive transitions, of one or several trajectories, in the regular layout.
 
     :param name: name of the episode in messages.
     :param observations: shape (T + 1, O), or images; the last one is observed after the last action.
@@ -187,7 +187,7 @@ def transitions_of(name: str, arrays: Arrays) -> Transitions:
     if actions.ndim != 2 or actions.dtype.kind != "f" or not actions.size:
         raise UsageError(
             f"{name}: `actions` must be continuous, of shape (rows, size) with at least one row, got {actions.dtype} "
-            f"of shape {actions.shape}; if integers stand for quantities, convert them to float32"
+            f"of shape {actions.shape}; if integers represent quantities, convert them to float32"
         )
     try:
         transitions = read_transitions(
@@ -210,7 +210,7 @@ def transitions_of(name: str, arrays: Arrays) -> Transitions:
 def refuse_bad_values(name: str, arrays: Arrays, steps: Array | None = None) -> None:
     """Raise UsageError for numbers that are not finite; the message contains their row in the episode or file.
 
-    :param steps: which rows are transitions, (rows,); None for all. In other rows, only observations are checked.
+    :param steps: whether each row is a transition, (rows,); None if all are. Only observations are checked in the rest.
     """
     for key in ("observations", "actions", "rewards"):
         try:
@@ -229,7 +229,7 @@ def compact(transitions: Transitions) -> Arrays:
     arrays = {**transitions.arrays, "valids": transitions.valid.astype(np.float32)}
     if not transitions.valid.all():  # the transitions are in this layout already
         return arrays
-    # In this layout, `terminals` marks every end; only `masks` tells terminations from truncations.
+    # In this layout, `terminals` marks every end; only `masks` distinguishes terminations from truncations.
     arrays["terminals"] = transitions.ends.astype(np.float32)
     rows_after = np.flatnonzero(transitions.ends) + 1
     last_row: dict[str, Any] = {
@@ -260,7 +260,7 @@ def explaining_damage(path: Path, kind: str) -> Iterator[None]:
     except UsageError:
         raise
     except Exception as error:
-        # the library's message may contain the path too, several times
+        # the library's message may repeat the path, even several times
         problem = one_line(error).rpartition(f"'{path}': ")[-1].rstrip(".")
         raise UsageError(
             f"{path} cannot be read as {kind}: {problem}; if it is damaged, download or create it again"
@@ -268,7 +268,7 @@ def explaining_damage(path: Path, kind: str) -> Iterator[None]:
 
 
 def first_trajectories(transitions: Transitions, size: int, path: Path) -> Transitions:
-    """Return the first whole trajectories that have at least ``size`` transitions in total."""
+    """Keep whole trajectories from the start until they total at least ``size`` transitions."""
     # number of transitions up to the end of each trajectory
     cumulative = np.flatnonzero(transitions.ends) + 1
     last = int(np.searchsorted(cumulative, size))
@@ -329,7 +329,7 @@ def masks_of(name: str, terminated: Array, steps: int) -> Array:
     if ends[:-1].any():
         raise UsageError(
             f"{name}: `terminated` is 1 in row {int(np.argmax(ends))}, but the episode continues to row {steps - 1}; "
-            "split it there, or, if it continues after success, use `masks` instead"
+            "split the episode there or, if it should continue after success, use `masks` instead"
         )
     return 1 - ends
 
@@ -352,9 +352,9 @@ def add_rewards(name: str, rows: Arrays, reward_from: str | None) -> None:
 def transitions_of_rows(name: str, rows: Arrays, ends: Array, masks: Array) -> Transitions:
     """Return the transitions of trajectories that lack the observation after their last action.
 
-    If a trajectory terminates, the target of its last step does not bootstrap, so the last observation can be repeated.
-    If a trajectory was truncated, its last action and reward are dropped, and the observation before them becomes the
-    final one.
+    If a trajectory terminates, the TD target of its last step does not bootstrap, so the last observation can be
+    repeated. If a trajectory was truncated, its last action and reward are dropped, and the observation before them
+    becomes the final one.
 
     :param rows: ``observations``, ``actions`` and ``rewards``, (n, ...).
     :param ends: whether a step ends a trajectory, (n,).
@@ -378,7 +378,7 @@ def transitions_of_rows(name: str, rows: Arrays, ends: Array, masks: Array) -> T
         count(is_terminated.sum(), "trajectory"),
     )
     observations = rows["observations"]
-    # The target of a termination does not bootstrap, so any next observation will do.
+    # The TD target of a termination does not bootstrap, so any next observation will do.
     next_rows = np.where(is_terminated, np.arange(steps), np.arange(steps) + 1)
     arrays = {
         "next_observations": observations[np.minimum(next_rows, steps - 1)],

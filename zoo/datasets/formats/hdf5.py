@@ -19,9 +19,9 @@ Stored: TypeAlias = dict[str, Any]
 
 
 def import_extra(package: str, needed_by: str) -> Any:
-    """Return a package of the extra ``data``.
+    """Import and return a package that ``pip install flow-rl-zoo[data]`` installs.
 
-    :param needed_by: feature that needs it, for the message.
+    :param needed_by: feature that needs the package, for the message.
     """
     return import_optional(package, package, needed_by, "flow-rl-zoo[data]")
 
@@ -43,7 +43,7 @@ def opened(path: Path) -> Iterator[Stored]:
 
     with explaining_damage(path, "HDF5"), h5py.File(path, "r") as file:
         file.visititems_links(visit)
-        if elsewhere:  # a link may lead to any other file of the machine
+        if elsewhere:  # a link may lead to any other file on the machine
             raise UsageError(
                 f"{path}: `{elsewhere[0]}` is a link or a virtual array; write its content to the file"
             )
@@ -64,7 +64,7 @@ def groups_of(stored: Stored, pattern: str) -> dict[int, Stored]:
 
 
 def read_array(name: str, stored: Stored, key: str) -> Array:
-    """Return an array, whose rows must be numeric."""
+    """Return an array; raises UsageError unless its rows are numeric."""
     part = stored[key]
     if not part.shape or part.dtype.kind not in "fiub":
         raise UsageError(

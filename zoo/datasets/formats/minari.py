@@ -76,7 +76,7 @@ class Minari(Format):
             for part in dataset.iterate_episodes():
                 name = f"{path}, episode {part.id}"
                 episodes[name] = _episode(name, part, part_names)
-            # Minari's Arrow reader reads only one batch of rows per episode, so it would truncate long episodes.
+            # Minari's Arrow reader reads only one batch of rows per episode, so it truncates long episodes.
             steps = sum(len(arrays["actions"]) for arrays in episodes.values())
             if dataset.total_steps != steps:
                 raise ValueError(
@@ -108,14 +108,14 @@ def find_minari(source: str) -> Path:
     """Return the folder of a dataset given by its id; a missing dataset is downloaded."""
     name = source.removeprefix(MINARI)
     folder = minari_folder(name)
-    # The id is appended to a folder, and must not lead outside it.
+    # The id is appended to the path of a folder, and must not lead outside this folder.
     if ".." in Path(name).parts or not name or Path(name).is_absolute():
         raise UsageError(f"`{MINARI}` must be followed by the id of a Minari dataset, got {name!r}")
     if not (folder / "data").is_dir():
         minari = import_extra("minari", f"downloading {source}")
         try:
             minari.download_dataset(name)
-        except Exception as error:  # hosts can cause any error
+        except Exception as error:  # a download can fail with any error
             raise UsageError(
                 f"there is no Minari dataset {name} at {folder}, and its download failed "
                 f"({one_line(error)}); check the id with `minari list remote`, or copy the dataset to this folder from "

@@ -46,7 +46,7 @@ class Parquet(Format):
         if "done" in rows and "episode" not in rows:
             ends |= require_flags(name, "done", rows["done"], len(ends))
         episode = pd.Series(np.cumsum(ends) - ends)
-        # If rows of episodes are mixed, there are more sequences of equal indices than distinct indices.
+        # If the rows of episodes are mixed, there are more runs of equal indices than distinct indices.
         if "episode" in rows and len(np.unique(rows["episode"])) <= episode.iloc[-1]:
             raise UsageError(
                 f"{name}: the rows of an episode must be consecutive, but episodes are mixed or share an index; sort "
@@ -138,23 +138,23 @@ def _as_array(file: Path, name: str, column: Any) -> Array:
     kind = column.type
     if column.null_count:
         raise UsageError(
-            f"{file}: `{name}` must have a value in each row, got none in {column.null_count:,}; add them"
+            f"{file}: `{name}` must have a value in each row, but {column.null_count:,} rows have none; add the values"
         )
     array: Array
-    # of the accepted types, only lists have a field, which is the type of their elements
+    # among the accepted types, only lists have a field: the type of their elements
     if kind.num_fields:
         lengths = compute.unique(compute.list_value_length(column)).to_pylist()
         if len(lengths) > 1:
             raise UsageError(
-                f"{file}: `{name}` must hold lists of one length, got {min(lengths)} to {max(lengths)} numbers; give "
-                "another column this name"
+                f"{file}: `{name}` must hold lists of one length, got {min(lengths)} to {max(lengths)} numbers; use "
+                "this name for another column"
             )
         array = compute.list_flatten(column).to_numpy().reshape(len(column), *lengths)
     else:
         array = column.to_numpy()
     if array.dtype.kind not in "fiub":
         raise UsageError(
-            f"{file}: `{name}` must hold numbers or lists of them, got {kind}; give another column this name"
+            f"{file}: `{name}` must hold numbers or lists of them, got {kind}; use this name for another column"
         )
     return array
 
@@ -172,7 +172,7 @@ def _terminated(name: str, rows: Arrays, ends: Array) -> Array:
     early = np.flatnonzero(flags & ~ends)
     if key == "terminated" and early.size:
         raise UsageError(
-            f"{name}: an episode continues after it terminated in row {early[0]}; split it there"
+            f"{name}: an episode continues after it terminated in row {early[0]}; split the episode there"
         )
     episode = np.cumsum(ends) - ends
     lost = np.setdiff1d(episode[early], episode[flags & ends])

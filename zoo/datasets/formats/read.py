@@ -136,7 +136,7 @@ def require_format(source: str | Path) -> tuple[Path, Format]:
             f"there is no dataset at {path}; check the path, or pass `{MINARI}ID` or, for a benchmark's task, auto, "
             "download or generate"
         )
-    if not (path.is_dir() or path.is_file()):  # reading a pipe would wait for ever
+    if not (path.is_dir() or path.is_file()):  # reading a pipe could block forever
         raise UsageError(f"a dataset must be a file or a folder, got {path}, which is neither")
     kind = FOLDER if path.is_dir() else path.suffix.lower()
     for candidate in FORMATS.get(kind, ()):

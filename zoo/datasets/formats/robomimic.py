@@ -61,7 +61,7 @@ class Robomimic(Format):
         return joined(str(path), episodes)
 
     def metadata(self, path: Path) -> Metadata:
-        """Return the metadata: the environment of the task that is demonstrated."""
+        """Return the metadata: the environment of the demonstrated task."""
         scene = _recorded_text(path, b"env_name")
         tasks = {simulated: task for task, simulated in SCENES.items()}
         return Metadata(tasks.get(scene or ""))
@@ -72,7 +72,7 @@ def demonstration(name: str, group: Stored) -> Arrays:
 
     As in Q-chunking (arXiv 2507.07969, ``envs/robomimic_utils.py`` and ``main.py``), rewards of 1 become 0, and rewards
     of 0 become -1. A ``done`` step ends a trajectory, and the steps after it form another one. A trajectory that ends
-    with success is terminal. Unlike in Q-chunking, a demonstration that ends without success counts as truncated,
+    with success terminates. Unlike in Q-chunking, a demonstration that ends without success counts as truncated,
     because a terminal failure would avoid later rewards of -1.
     """
     sensors = [f"obs/{sensor}" for sensor in OBSERVATIONS]
@@ -81,7 +81,7 @@ def demonstration(name: str, group: Stored) -> Arrays:
         next_sensors = [f"next_{sensor}" for sensor in sensors]
     required = ("actions", "rewards", "dones", *sensors, *next_sensors)
     advice = (
-        "raw files and image files do not have all of them; download low_dim_v15.hdf5, or write the arrays of another "
+        "raw files and image files lack some of them; download low_dim_v15.hdf5, or write the arrays of another "
         "robot as npz files (docs/data.md)"
     )
     require_keys(name, group, required, advice)
@@ -93,7 +93,7 @@ def demonstration(name: str, group: Stored) -> Arrays:
     is_achieved = require_flags(name, "rewards", read_array(name, group, "rewards"), steps)
     masks = 1.0 - (dones & is_achieved)
     observations = _join_sensors(name, group, sensors)
-    # the target of a success does not bootstrap, so any observation will do
+    # the TD target of a success does not bootstrap, so any next observation will do
     last = observations[-1:]
     if next_sensors:
         last = _join_sensors(name, group, next_sensors)[-1:]
