@@ -166,7 +166,7 @@ def make_parser() -> Parser:
         command.add_argument(
             "--dataset-dir",
             metavar="DIR",
-            help="folder of datasets (default: the benchmark's default folder)",
+            help="folder of datasets (default: that of the benchmark's own code)",
         )
         if word != "list":
             _add_arguments(command, word)

@@ -155,10 +155,10 @@ def start_text(algorithms: Mapping[str, Mapping[str, Any]], link: str = "{name} 
     for use, id in START_WITH.items():
         written[use] = link.format(id=id, name=algorithms[id]["published_name"])
     return (
-        f"Start with {written['offline']} offline, {written['offline to online']} offline and then online, or "
-        f"{written['online']} online from the first step. Offline scores of SQAM and TRQAM were obtained with "
-        f"`--profile trqam`. Train {written['baseline']} too: it ignores rewards, so a method that does not beat BC "
-        "learns nothing from rewards."
+        f"Start with {written['offline']} for offline training, {written['offline to online']} for offline-to-online "
+        f"training, or {written['online']} for training online from the first step. Offline scores of SQAM and TRQAM "
+        f"were obtained with `--profile trqam`. Train {written['baseline']} too: it ignores rewards, so a method that "
+        "does not beat BC learns nothing from rewards."
     )
 
 

@@ -76,8 +76,8 @@ def check(
 ) -> Result:
     """Read a dataset as training does, and return the errors and warnings as findings.
 
-    :param env: environment for the data. If it is None, a task of robomimic or D4RL has its own environment; for other
-        data, checks that need an environment are skipped.
+    :param env: environment for the data. None: tasks of robomimic and D4RL have their own; for other data, checks that
+        need an environment are skipped.
     """
     findings: list[Result] = []
     result: Result = {}

@@ -107,7 +107,7 @@ def _find_files(
         if path.is_dir() or (path.suffix.lower() == ".npz" and path.is_file()):
             return path
         raise UsageError(
-            f"`--dataset` must be {', '.join(SOURCES)} or the path of an existing .npz file, or of a folder of them, "
+            f"`--dataset` must be {', '.join(SOURCES)} or the path of an .npz file or of a folder of .npz files, "
             f"got {str(path)!r}"
         )
     path = data_path(spec, dataset_dir)
@@ -185,7 +185,7 @@ def load_shards(
 ) -> Dataset:
     """Return a dataset of several files; files that are not converted yet are converted first.
 
-    :param settings: options of loading, which become part of the fingerprint, e.g. ``dataset_size`` and ``sparse``.
+    :param settings: loading options, which become part of the fingerprint, e.g. ``dataset_size`` and ``sparse``.
     """
     name = parse_env_name(env_name)
     size = settings["dataset_size"]

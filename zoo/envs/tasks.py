@@ -2,7 +2,7 @@
 
 Sources: robomimic's names and time limits are from Q-chunking (Li, Zhou and Levine, arXiv 2507.07969,
 ``envs/robomimic_utils.py``) and TRQAM (Dong et al., arXiv 2605.27079), which evaluate on these tasks; robomimic's own
-evaluations have episodes of 500 steps. D4RL's datasets have Minari's names. D4RL's environments and time limits, and
+evaluations have episodes of 500 steps. D4RL's datasets are named as in Minari. D4RL's environments and time limits, and
 AntMaze's starts and goals, are from Minari's scripts (``Farama-Foundation/minari-dataset-generation-scripts``).
 """
 
@@ -58,7 +58,7 @@ MAZES = {
     "medium": ("MEDIUM_MAZE", (1, 1), (6, 6), 1000, ("-play", "-diverse")),
     "large": ("LARGE_MAZE", (1, 1), (7, 9), 1000, ("-play", "-diverse")),
 }
-"""Size -> name of Gymnasium-Robotics' map, start, goal, time limit of an episode, suffixes of dataset names."""
+"""Maze size -> name of Gymnasium-Robotics' map, start, goal, time limit of an episode, suffixes of dataset names."""
 _HANDS = [
     Task("D4RL", f"D4RL/{hand}/{kind}-v2", "d4rl-adroit", f"AdroitHand{hand.title()}-v1")
     for hand in ("pen", "door", "hammer", "relocate")

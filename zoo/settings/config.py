@@ -175,7 +175,7 @@ def find_departures(values: Mapping[str, Any], protocol: Mapping[str, Any]) -> d
         if name not in values or values[name] == protocol[name]:
             continue
         if name == "online_steps" and protocol[name] == 0:
-            continue  # later fine-tuning does not change the offline scores
+            continue  # online fine-tuning afterwards does not change the offline scores
         departures[name] = [values[name], protocol[name]]
     return departures
 

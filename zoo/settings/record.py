@@ -187,7 +187,7 @@ class RunSettings(Configurable):
                 has_no_data and self.pretraining_steps,
             f"`offline_data` is none, but `offline_steps` = {self.offline_steps} need data; change one of them":
                 has_no_data and self.offline_steps,
-            "`offline_steps` and `online_steps` are both 0; set one of them; offline steps need a `dataset`":
+            "`offline_steps` and `online_steps` are both 0; set one of them (offline steps need a `dataset`)":
                 self.offline_steps + self.online_steps == 0,
             "`reference_scores` normalise returns, but `score` = success; set only one of the two":
                 normalises and self.score == "success",

@@ -95,7 +95,7 @@ class TrainRequest:
         default="auto",
         section="data",
     )
-    dataset_dir: str | None = flag("folder of datasets (default: the benchmark's default folder)")
+    dataset_dir: str | None = flag("folder of datasets (default: that of the benchmark's own code)")
     storage: Literal["auto", "device", "host"] = flag(
         "location of the replay buffer: auto (on the device if it fits), device or host",
         default="auto",

@@ -25,7 +25,7 @@ MAX_PLANNED_SEEDS = 1000
 class Parser(argparse.ArgumentParser):
     """ArgumentParser that rejects abbreviated flags, suggests the closest flag, and adds defaults to its help.
 
-    :param program: a name in :data:`PROGRAMS`; None if ``options`` contain ``prog``.
+    :param program: a name in :data:`PROGRAMS`; None if ``options`` contains ``prog``.
     """
 
     def __init__(self, program: str | None = None, **options: Any) -> None:

@@ -40,7 +40,7 @@ class Dataset:
         state before the action.
     :param fingerprint: sha256 of the data and of the settings with which they were loaded.
     :param reference_scores: returns of a random and of an expert policy, if the files contain them.
-    :param origin: ``sha256`` of the file and, if known, the ``mujoco`` version and ``seed`` it was generated with.
+    :param origin: ``sha256`` of the file and, if known, its generator's ``mujoco`` version and ``seed``.
     """
 
     path: Path
@@ -150,7 +150,7 @@ def joined(name: str, episodes: Mapping[str, Arrays]) -> Transitions:
 
     :param episodes: name -> arrays from :func:`episode_of`.
     """
-    # Recordings that were stopped immediately are common, so they do not invalidate the dataset.
+    # Empty episodes are common, e.g. from recordings that were stopped immediately, so they do not raise an error.
     parts = {key: arrays for key, arrays in episodes.items() if len(arrays["actions"])}
     if not parts:
         raise UsageError(f"{name} {NO_TRANSITION}")
@@ -208,7 +208,7 @@ def transitions_of(name: str, arrays: Arrays) -> Transitions:
 
 
 def refuse_bad_values(name: str, arrays: Arrays, steps: Array | None = None) -> None:
-    """Raise UsageError for numbers that are not finite; the message contains their row in the episode or file.
+    """Raise UsageError for numbers that are not finite; the message states the row in the episode or file.
 
     :param steps: whether each row is a transition, (rows,); None if all are. Only observations are checked in the rest.
     """
@@ -372,8 +372,8 @@ def transitions_of_rows(name: str, rows: Arrays, ends: Array, masks: Array) -> T
     if not is_kept.any():
         raise UsageError(f"{name} {NO_TRANSITION}")
     log.info(
-        "%s lacks the observation after the last action of each trajectory, so each trajectory's last transition is "
-        "dropped, except in %s that terminated",
+        "%s lacks the observation after the last action of each trajectory, so the last transitions are dropped, "
+        "except in %s that terminated",
         name,
         count(is_terminated.sum(), "trajectory"),
     )

@@ -179,8 +179,7 @@ def _terminated(name: str, rows: Arrays, ends: Array) -> Array:
     if lost.size:
         warn(
             name,
-            f"{len(lost):,} of {int(ends.sum()):,} episodes succeed before their last row but not in it; they count as "
-            "truncated, and their successes are ignored; end these episodes at the success, or add a column "
-            "`next.terminated`",
+            f"{len(lost):,} of {int(ends.sum()):,} episodes succeed before their last row but not in it, so they count "
+            "as truncated without success; end them at the success, or add a column `next.terminated`",
         )
     return flags & ends

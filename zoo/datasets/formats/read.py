@@ -92,7 +92,7 @@ def npz_files(path: Path) -> list[Path]:
 
 
 def _read(path: Path, names: Collection[str], reward_from: str | None) -> Arrays:
-    """Return those arrays of a file that are in `names`, with rewards derived from success if requested."""
+    """Return the arrays of a file whose names are in `names`; rewards are derived from success if requested."""
     name = str(path)
     if reward_from:
         names = (*names, reward_from)
@@ -151,7 +151,7 @@ def require_format(source: str | Path) -> tuple[Path, Format]:
 
 @as_usage_error(DamagedFileError, OSError)
 def has_rewards(source: str | Path, env: str = "") -> bool:
-    """Return whether a dataset has rewards; OGBench's files do not, because they are for several tasks.
+    """Return whether a dataset has rewards; OGBench's files have none, because each file serves several tasks.
 
     :param env: the environment; for an OGBench task, rewards are computed and the file's rewards are ignored.
     :raises UsageError: if the dataset does not exist or its file is damaged.
