@@ -111,7 +111,7 @@ def describe_algorithms() -> dict[str, dict[str, Any]]:
         else:
             try:
                 row = dict(registry.describe(id))
-            except (ImportError, KeyError) as error:  # raised by an installed package
+            except (ImportError, KeyError) as error:  # raised by a user's package
                 row = {"published_name": id, "paper": "", "when": str(error.args[0])}
         cells = scores.get(id, {})
         row |= {"source": cells.get("source"), **dict.fromkeys(NUMBERS)}

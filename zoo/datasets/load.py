@@ -228,7 +228,7 @@ def shard_names(folder: Path) -> list[str]:
 
 
 def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None) -> list[ConvertedShard]:
-    """Return a dataset's converted files; missing ones are converted one by one, so an interruption loses at most one.
+    """Return a dataset's converted files; missing ones are converted and saved one by one.
 
     :param size: convert files from the first on until they total this many transitions; None converts all.
     """

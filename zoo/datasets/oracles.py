@@ -117,7 +117,7 @@ class MazeCollector(EpisodeCollector):
         """Return the unit vector to the next cell on the shortest path to the goal, shape (2,)."""
         maze = self.env.unwrapped
         xy = maze.get_xy()
-        # OGBench searches the whole maze at each step, but the result depends only on the cells of position and goal.
+        # OGBench searches the whole maze at each step, but the result depends only on the current cell and the goal's.
         key = maze.xy_to_ij(xy), maze.xy_to_ij(maze.cur_goal_xy)
         if key not in self.subgoals:
             self.subgoals[key] = maze.get_oracle_subgoal(xy, maze.cur_goal_xy)[0]

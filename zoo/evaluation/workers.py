@@ -23,7 +23,7 @@ CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 CLOSE_SECONDS = 10.0
 """Time limit for a child to end; its environment may first have to finish a chunk, write files or end processes."""
 
-# a socket's path has at most 103 characters on macOS and 107 on Linux; multiprocessing appends 32 to `TMPDIR`
+# a socket's path has at most 103 characters (macOS) or 107 (Linux), of which multiprocessing appends 32 to `TMPDIR`
 MAX_TEMP_PATH = 70
 
 

@@ -107,7 +107,7 @@ class Score:
         return f"{text} {self.interval_text}"
 
     def _shown(self, value: float) -> str:
-        """Return the mean or an end of the interval as text, with equally many decimals for all; success in percent."""
+        """Format the mean or an end of the interval; all get the same number of decimals, and success is in percent."""
         kind = SCORE_KINDS[self.kind]
         digits = 1
         if not kind.is_comparable:
