@@ -85,7 +85,7 @@ def program(parser: Parser, name: str) -> Iterator[str]:
 
 
 def is_shown(action: argparse.Action) -> bool:
-    """Return whether a flag is in the reference: all but ``--help`` and hidden ones."""
+    """Return whether a flag is in the reference: all except ``--help`` and hidden flags."""
     return action.help != argparse.SUPPRESS and not isinstance(action, argparse._HelpAction)
 
 
@@ -166,7 +166,7 @@ def _describe_class(id: str) -> dict[str, Any]:
 
 @cache
 def common_settings() -> dict[str, Any]:
-    """Return the settings that have the same default and meaning in all algorithms but SB3's."""
+    """Return the settings that have the same default and meaning in all algorithms except SB3's."""
     tables = [algorithm["settings"] for id, algorithm in described().items() if id not in SB3]
     return {
         name: row

@@ -1,4 +1,4 @@
-"""Number of random examples: a few fixed ones in a plain run, many new ones with ``make fuzz``."""
+"""Number of random examples: a few fixed examples in a plain run, many new examples with ``make fuzz``."""
 
 from hypothesis import HealthCheck, settings
 

@@ -140,7 +140,7 @@ def cases(draw):
     envs = replicas * envs_per_replica
     outcomes = st.tuples(SMALL, st.sampled_from(["goes on", "goes on", "goes on", *ENDINGS]))
     size = draw(st.integers(1, 2 * horizon))
-    steps = draw(st.integers(0, 3 * size))  # often enough steps to overwrite the first ones
+    steps = draw(st.integers(0, 3 * size))  # often enough steps to overwrite the first steps
     shortens = draw(st.booleans())
     moves = st.one_of(
         *3 * [st.lists(outcomes, min_size=envs, max_size=envs)], st.just([(0.0, "restart")])

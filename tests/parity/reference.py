@@ -97,7 +97,7 @@ MODULES: dict[str, dict[str, str]] = {
     "idql": {"score_model": "denoiser"},
     "rql": {"value": "critic", "actor": "flow"},
 }
-"""The reference's modules -> ours, for names that differ and are not among those shared by several algorithms."""
+"""The reference's modules -> ours, for names that differ and are not shared by several algorithms."""
 SHARED_MODULES = {
     "actor_slow": "behaviour",
     "actor_fast": "fine_tuned",

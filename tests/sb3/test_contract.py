@@ -50,7 +50,7 @@ def vector(count, episode_length=20):
 
 
 def trained(around=contextlib.nullcontext, **settings):
-    """Return a model that took four offline updates and some online ones, inside a given context manager."""
+    """Return a model after four offline and some online updates, inside a given context manager."""
     with around():
         model = tiny_model(learning_starts=0, **settings)
         model.learn_offline(4, dataset=toy_dataset())

@@ -129,7 +129,7 @@ def test_a_run_killed_online_goes_on_from_its_checkpoint(
     all_evaluations, expected = evaluations(tmp_path), evaluations(uninterrupted(kind))
     assert all_evaluations["timesteps"].tolist() == KINDS[kind][1]
     assert end_of(tmp_path) == ("done", OFFLINE, ONLINE)
-    # evaluations from before the kill, and all offline ones, are unchanged
+    # evaluations from before the kill, and all offline evaluations, are unchanged
     for name, values in first_evaluations.items():
         assert all_evaluations[name][: len(values)].tolist() == values.tolist()
     offline = expected["phase"] == 0

@@ -117,7 +117,7 @@ class ComparedMethod:
 
     @property
     def is_own(self) -> bool:
-        """Whether the runs are the user's, not published ones."""
+        """Whether the runs are the user's, not published."""
         return self.source == OWN_RUNS
 
 

@@ -60,7 +60,7 @@ def _shared_scores(tables: RunTables) -> dict[tuple[str, str], tuple[str, str]]:
 def _progress(runs: pd.DataFrame) -> tuple[str, str]:
     """Return the step of the run with the most steps left, and the time until all runs finish.
 
-    If some runs are running, the others are ignored.
+    If some runs are running, the remaining runs are ignored.
     """
     is_running = runs["state"] == "running"
     steps = []

@@ -115,7 +115,7 @@ def _p_values(comparison: Comparison, phase: Phase, evidence: Evidence) -> dict[
 def _subject(comparison: Comparison, evidence: Evidence) -> str | None:
     """Return the subject of the verdicts: the focus, otherwise the leader of the methods whose single runs are known.
 
-    If scores cannot be averaged, the leading method is the one with the highest sum of probabilities of improvement.
+    If scores cannot be averaged, the method with the highest sum of probabilities of improvement leads.
     """
     if comparison.focus in evidence.scores:
         return comparison.focus

@@ -163,7 +163,7 @@ class ReplicaLogger(Logger):
         step: int,
         excluded: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
-        """Write the given values, not those recorded with `record`, as one row; ``progress.csv`` also gets the step.
+        """Write the given values, not the recorded values, as one row; ``progress.csv`` also contains the step.
 
         :param excluded: name -> formats that omit the value.
         """

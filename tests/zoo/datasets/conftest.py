@@ -64,7 +64,7 @@ class InProcess:
 
 
 def generate_in_process(patch):
-    """Generate datasets in this process; `test_generate.py` compares them with those of several processes."""
+    """Generate datasets in this process; `test_generate.py` tests generation by several processes."""
     patch.setattr(generate, "ProcessPoolExecutor", InProcess)
 
 

@@ -95,7 +95,7 @@ def test_stopped_generation_goes_on_where_it_was(uninterrupted, tmp_path, monkey
     stop_generation(tmp_path, monkeypatch)
     assert folder_content(tmp_path) == {f"{NAME}.npz.parts"}
     assert count_episodes(tmp_path) == 3 * 3
-    # Three episodes are missing, and this writer writes only three.
+    # the writer fails after the three missing episodes
     monkeypatch.setattr(generate, "write_episode", StoppingWriter())
     files = generate_dataset(NAME, tmp_path, num_episodes=5, num_workers=1)
     assert f"generating {NAME}: 6 episodes, 3 done already" in capsys.readouterr().err

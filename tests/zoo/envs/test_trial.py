@@ -18,7 +18,7 @@ CHANGING = "tests.zoo.envs.test_trial:Changing-v0"
 
 
 class Spring(SpringEnv):
-    """A spring whose episodes may depend on the number of earlier ones."""
+    """A spring whose episodes may depend on the number of earlier episodes."""
 
     def __init__(self, change="", first_changed=1):
         self.change, self.first_changed, self.episodes = change, first_changed, -1

@@ -60,7 +60,7 @@ def run(tmp_path, refusal):
 
 
 def launch(tmp_path, *resources):
-    """Start two jobs on the Slurm stand-in; after three queries of its queue, Ctrl-C ends the program."""
+    """Start two jobs with the Slurm stand-in; after three queries of its queue, Ctrl-C ends the program."""
     rounds = iter(range(3))
 
     def wait(seconds):

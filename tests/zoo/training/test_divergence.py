@@ -59,7 +59,7 @@ def healthy(data, tmp_path_factory):
 
 
 def assert_untouched(logs, healthy, *numbers):
-    """Check that runs equal those of an undisturbed training; logs may differ in values that depend on all replicas."""
+    """Check that runs equal the runs of undisturbed training; logs may differ in values that depend on all replicas."""
     for number in numbers:
         assert_same_run(logs, healthy, number)
         order = ["time/total_timesteps", "eval/mean_reward"]

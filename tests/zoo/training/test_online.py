@@ -1,4 +1,4 @@
-"""Online runs: normalisation and action noise; models score exactly what was recorded at their step."""
+"""Online runs: normalisation and action noise; models reproduce the scores recorded at their steps."""
 
 import json
 
