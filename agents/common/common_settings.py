@@ -80,7 +80,7 @@ class NetworkOptions(Configurable):
     learning_rate: float | str | Callable[[float], float] | None = setting(
         default=None,
         check=lambda name, value: value if value is None else checked_rate(name, value),
-        doc="Learning rate, in the forms of the setting `learning_rate`.",
+        doc="Learning rate, in any form that the setting `learning_rate` accepts.",
     )
     optimizer: Literal["adam", "adamw"] | None = setting(
         default=None, doc="`adam` or `adamw`, as in PyTorch."

@@ -247,7 +247,7 @@ def write_policy(
         "about": json.dumps(dict(about)),
     }
     with atomic_path(Path(path)) as temporary:
-        # safetensors' `save_file` makes the file unreadable for other users
+        # safetensors' `save_file` would create a file that other users cannot read
         temporary.write_bytes(save(copies, header))
 
 

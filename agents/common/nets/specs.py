@@ -118,7 +118,7 @@ def diffusion_schedule(kind: BetaSchedule) -> NetworkSpec:
 
 
 def tanh_gaussian(given_action: bool = False, **training: Any) -> NetworkSpec:
-    """Return the spec of a squashed Gaussian policy; ``given_action`` makes an action an input, for an edit policy."""
+    """Return the spec of a squashed Gaussian policy; ``given_action`` adds an action to the inputs (edit policy)."""
     return NetworkSpec(lambda n: TanhGaussian(n, given_action), **training)
 
 
