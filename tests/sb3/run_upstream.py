@@ -110,7 +110,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_configure():
-    """Replace the ``SAC`` that the tests import by our class."""
+    """Replace the imported ``SAC`` with our class in all tests."""
     stable_baselines3.SAC = QAM
 
 

@@ -1,4 +1,4 @@
-"""The pinned MuJoCo simulates robots as the version used for the papers' data and scores."""
+"""The pinned MuJoCo simulates robots like the version used for the papers' data and scores."""
 
 import gymnasium
 import numpy as np
