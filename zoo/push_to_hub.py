@@ -17,8 +17,8 @@ from zoo.terminal.messages import log
 from zoo.terminal.parser import Parser
 
 PURPOSE = """Upload an agent to the Hugging Face hub: its policy (safetensors), settings and a model card. Unless the
-policy's file contains a score, the policy is evaluated before the upload, under the protocol of its run. zoo enjoy,
-evaluate and export load the uploaded agent with `--from-hub`."""
+policy's file contains a score, the policy is evaluated before the upload, under the protocol of its run. The
+commands enjoy, evaluate and export load the uploaded agent with `--from-hub`."""
 
 
 def make_parser() -> Parser:

@@ -81,7 +81,7 @@ def load_config(
     run, method, settings = _check(entry, values, request.device)
     departures: dict[str, list[Any]] = {}
     if benchmark.domain is not None:
-        # a protocol that does not set a value expects the setting's default
+        # if a protocol does not set a value, the setting's default applies
         defaults = {name: setting.default for name, setting in declared.items() if setting}
         departures = find_departures({**run.settings(), **settings}, defaults | expected)
         shared = merge(shared_profile(DEFAULT_PROFILE), shared_profile(profile))

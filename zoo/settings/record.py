@@ -57,7 +57,7 @@ def named_wrappers(wrappers: Wrappers) -> list[tuple[str, dict[str, Any]]]:
         kwargs: Any = {}
         if isinstance(item, Mapping) and len(item) == 1:
             ((path, kwargs),) = item.items()
-        # RL Baselines3 Zoo writes `module.Class`; both forms must have equal records
+        # RL Baselines3 Zoo writes `module.Class`; both forms are recorded as `module:Class`
         module, _, class_name = str(path).replace(":", ".").rpartition(".")
         if not isinstance(path, str) or not isinstance(kwargs or {}, Mapping) or not module:
             raise TypeError(
