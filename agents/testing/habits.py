@@ -11,7 +11,7 @@ import functools
 import inspect
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -132,29 +132,43 @@ def find_unbounded(trial: Trial) -> Findings:
 
 
 def find_misled_gradients(trial: Trial) -> Findings:
-    """Find losses that train several networks, or other networks than those declared in :attr:`Method.trains`."""
-    for name, loss in evaluate(trial).items():
-        trained: Set[str] = set()
-        for network, module in trial.policy.nets.items():
-            parameters = [p for p in module.parameters() if p.requires_grad]
-            if loss.requires_grad and parameters:
-                gradients = torch.autograd.grad(
-                    loss.sum(), parameters, retain_graph=True, allow_unused=True
-                )
-                if any(gradient is not None for gradient in gradients):
-                    trained |= {network}
+    """Find losses that train no network or undeclared ones (:attr:`Method.trains`), and networks without a loss."""
+    parameters = {
+        name: [p for p in module.parameters() if p.requires_grad]
+        for name, module in trial.policy.nets.items()
+    }
+    untrained = {name for name, tensors in parameters.items() if tensors}
+    losses = evaluate(trial)
+    del losses["act"]
+    for name, loss in losses.items():
+        trained = {network for network, tensors in parameters.items() if _reaches(loss, tensors)}
+        untrained -= trained
         declared = trial.policy.method.trains.get(name)
-        if trained != declared and (declared is not None or len(trained) > 1):
-            shown = " and ".join(f"`{network}`" for network in sorted(trained)) or "no network"
+        if trained == declared or (declared is None and len(trained) == 1):
+            continue
+        shown = " and ".join(f"`{network}`" for network in sorted(trained)) or "no network"
+        advice = (
+            "use `nets.frozen` for networks that this loss must not train, e.g. `nets.frozen.critic(...)`, or name all "
+            "trained networks in `trains` if this is intended"
+        )
+        if not trained:
             advice = (
-                "use `nets.frozen` for networks that this loss must not train, e.g. `nets.frozen.critic(...)`, or name "
-                "all trained networks in `trains` if this is intended"
+                "remove it, or call the network that it should train without `frozen` or `detach`"
             )
-            if not trained:
-                advice = (
-                    f"`trains` names {', '.join(sorted(declared or ()))}; is the loss detached?"
-                )
-            yield "gradients", f"`losses`: loss `{name}` trains {shown}; {advice}"
+        yield "gradients", f"`losses`: loss `{name}` trains {shown}; {advice}"
+    for network in sorted(untrained):
+        yield (
+            "gradients",
+            f"`losses`: no loss trains `{network}`; remove it from `networks`, or call it in a loss without `frozen`",
+        )
+
+
+def _reaches(loss: Tensor, parameters: list[Tensor]) -> bool:
+    """Return whether the loss has a gradient for one of the parameters."""
+    if not loss.requires_grad or not parameters:
+        return False
+    gradients = torch.autograd.grad(loss.sum(), parameters, retain_graph=True, allow_unused=True)
+    return any(gradient is not None for gradient in gradients)
 
 
 # -- one update -------------------------------------------------------------------------------------------------------

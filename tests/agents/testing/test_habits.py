@@ -47,18 +47,17 @@ def test_a_loss_may_train_several_networks_if_that_is_declared():
     assert findings(FQL, climb, trains={"q": frozenset({"critic", "one_step"})}) == []
 
 
-def test_a_declared_network_that_gets_no_gradient_is_found():
-    def detached(losses, batch, nets):
-        return {
-            **losses,
-            "q": -nets.critic(batch.observations, batch.actions).detach().mean((1, 2)),
-        }
+def test_a_loss_without_gradient_and_a_network_without_loss_are_found():
+    def cut(losses, batch, nets):
+        return {**losses, "extra": losses["bc_flow"].detach()}
 
-    texts = [text for _, text in findings(FQL, detached, trains={"q": frozenset({"critic"})})]
-    assert (
-        "`losses`: loss `q` trains no network; `trains` names critic; is the loss detached?"
-        in texts
-    )
+    def dropped(losses, batch, nets):
+        return {name: loss for name, loss in losses.items() if name != "bc_flow"}
+
+    ((_, text),) = findings(FQL, cut)
+    assert "loss `extra` trains no network; remove it, or call" in text
+    texts = [text for _, text in findings(FQL, dropped)]
+    assert any("no loss trains `behaviour`; remove it" in text for text in texts)
 
 
 def test_a_loss_that_is_meant_to_count_all_rows_is_not_found():
