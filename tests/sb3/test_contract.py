@@ -204,6 +204,9 @@ def test_policies_of_other_kinds_are_refused():
         agents.FQL(SACPolicy, SpacesEnv())
     with refuses("`MultiInputPolicy` needs Dict observations, got Box"):
         agents.FQL("MultiInputPolicy", SpacesEnv())
+    for policy in ("MlpPolicy", "CnnPolicy"):
+        with refuses("Dict observations need `MultiInputPolicy`"):
+            agents.FQL(policy, space_env_of(spaces.Dict({"arm": spaces.Box(-1, 1, (2,))})))
 
 
 @pytest.mark.parametrize("env", [None, SpacesEnv])

@@ -89,7 +89,12 @@ def _log_end(result: dict[str, Any], request: TrainRequest) -> None:
             score = f"{np.mean([run['success'] for run in runs]):.1%} success"
         folder = shlex.quote(runs[0]["run"])
         log.info("%s reached %s; TensorBoard curve and models: %s", result["algo"], score, folder)
-        log.info("next: zoo enjoy %s --video run.gif", folder)
+        # without --trust, no module that a run's file names is imported
+        modules = (
+            ":" in request.env or ":" in request.algo or request.gym_packages or request.behaviour
+        )
+        trust = " --trust" if modules else ""
+        log.info("next: zoo enjoy %s%s --video run.gif", folder, trust)
     log.info("next: zoo compare %s -o report/", shlex.quote(str(request.log_folder)))
 
 

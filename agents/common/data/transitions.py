@@ -194,7 +194,7 @@ class TransitionStore(BaseBuffer):
 
         :param dataset: arrays ``observations``, ``actions``, ``rewards``, ``masks``, ``terminals`` of all transitions
             in order, with ``next_observations`` (OGBench's regular layout) or ``valids`` (its compact layout), see
-            `docs/datasets.md`; or the path of an ``.npz`` file that holds them; or a dataset of several parts, see
+            `docs/data.md`; or the path of an ``.npz`` file that holds them; or a dataset of several parts, see
             :meth:`rotate_dataset`.
         :param action_range: the lowest and the highest action in the dataset's units, numbers or (A,), which are mapped
             to the bounds of the action space; None: actions are in the units of the action space.

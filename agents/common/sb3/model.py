@@ -338,7 +338,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         A trained model, or one with loaded parameters, keeps its statistics, since its networks were trained with them.
 
         :param dataset: arrays in OGBench's regular or compact layout, an ``.npz`` file of such arrays (see
-            `docs/datasets.md`), or shards. Actions are in the environment's units. Shards are loaded in turn;
+            `docs/data.md`), or shards. Actions are in the environment's units. Shards are loaded in turn;
             statistics are computed from the first shard.
         :param action_range: ``(low, high)``, numbers or (A,): action bounds of a dataset whose actions are in other
             units.

@@ -199,11 +199,16 @@ class FlowPolicy(ActingPolicy):
     def make_features_extractor(self) -> BaseFeaturesExtractor:
         """Create a features extractor; raise if it has weights without the axis S and there are several replicas."""
         arguments = dict(self.features_extractor_kwargs)
-        is_combined = issubclass(self.features_extractor_class, CombinedExtractor)
-        if is_combined and not isinstance(self.observation_space, spaces.Dict):
+        extractor_class, is_dict = (
+            self.features_extractor_class,
+            isinstance(self.observation_space, spaces.Dict),
+        )
+        if issubclass(extractor_class, CombinedExtractor) and not is_dict:
             raise ValueError(
                 f"`MultiInputPolicy` needs Dict observations, got {self.observation_space}; use MlpPolicy"
             )
+        if extractor_class in (FlattenExtractor, NatureCNN) and is_dict:
+            raise ValueError("Dict observations need `MultiInputPolicy`, or an extractor for Dict")
         if issubclass(self.features_extractor_class, ReplicatedExtractor):
             arguments["replicas"] = self.num_replicas
         extractor = self.features_extractor_class(self.observation_space, **arguments)
