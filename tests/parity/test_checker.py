@@ -94,13 +94,17 @@ PLANTS = {
     ),
     "exponent of a weight": ("fawac", squared_weight, "loss actor"),
     "late targets": ("qam", targets_after_the_step, "targets after update 1"),
-    "misspelt hook": ("qam", misspelt("score"), "reads `scores`; closest: score"),
+    "misspelt hook": ("qam", misspelt("score"), "`scores` is never used; closest: score"),
     "misspelt hook of a base": (
         "qam",
         misspelt("terminal_adjoint"),
-        "`terminal_adjoints`; closest: terminal_adj",
+        "`terminal_adjoints` is never used; closest: terminal_adj",
     ),
-    "misspelt helper": ("qam", misspelt("critic_loss"), "`critic_losss`; closest: critic_loss"),
+    "misspelt helper": (
+        "qam",
+        misspelt("critic_loss"),
+        "`critic_losss` is never used; closest: critic_loss",
+    ),
 }
 
 
