@@ -182,8 +182,8 @@ def require_behaviour(method: Any, replacement: str | None = None) -> str:
     behaviour = find_behaviour(method.networks())
     if behaviour is None:
         raise ValueError(
-            f"{type(method).__name__} has no behaviour flow to pretrain or to replace; use an algorithm with one, "
-            "such as QAM"
+            f"{type(method).__name__} has no behaviour flow to pretrain or to replace; declare one with "
+            '`role="behaviour"`, or use an algorithm with one, such as QAM'
         )
     if replacement and method.pretraining_steps:
         raise ValueError(
