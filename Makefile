@@ -15,7 +15,7 @@ REPORTS := qam2026 mini
 .PHONY: clean gap gpu-check licences reproduce site-new site-pages $(REPORTS:%=site-%)
 
 demo: $(INSTALLED)
-	@echo "about two minutes on two cores"
+	@echo "two to four minutes on two cores"
 	$(BIN)/python zoo/train.py --algo qam --env pointmaze-medium-navigate-singletask-task1-v0 --quick --seed 0 \
 		--dataset generate --dataset-size 100000 --dataset-dir demo/data --log-folder demo/logs \
 		--num-threads 1 --resume -params learning_rate=lin_1e-3
