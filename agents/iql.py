@@ -71,7 +71,7 @@ class IQL(Method):
         reference="alpha",
         at_least=0,
         search=log_range(0.1, 100.0),
-        doc="Weight alpha: of the advantage with AWR, of cloning with DDPG+BC.",
+        doc="Alpha: with AWR, the weight of the advantage; with DDPG+BC, the weight of cloning.",
     )
     sample_std: float = setting(
         default=0.0, at_least=0, doc="Standard deviation of executed actions around the mean."

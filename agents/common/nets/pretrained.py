@@ -214,7 +214,7 @@ class PretrainedField(nn.Module):
         return (action - self.shift) / self.scale - noise
 
     def _straight_velocity(self, observations: Any, x: Tensor, tau: Tensor) -> Tensor:
-        """Return the velocity from noise to action on the straight path of the module's own actions."""
+        """Return the velocity on the straight path from noise to the module's action, before `action_scale`."""
         if self.predicts != "velocity":
             return self._denoise(observations, x, tau)
         if self.noise_at == 0:
