@@ -132,7 +132,7 @@ def find_unbounded(trial: Trial) -> Findings:
 
 
 def find_misled_gradients(trial: Trial) -> Findings:
-    """Find losses that train no network or undeclared ones (:attr:`Method.trains`), and networks without a loss."""
+    """Find losses that train no network, or networks not declared in `trains`, and networks that no loss trains."""
     parameters = {
         name: [p for p in module.parameters() if p.requires_grad]
         for name, module in trial.policy.nets.items()

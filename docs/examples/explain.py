@@ -69,7 +69,7 @@ def draw_maze(ax, maze):
 
 
 def draw_lines(ax, lines, values):
-    """Draw each sampled chunk as a line that ends in a dot, (SAMPLES, points, 2); the executed chunk is black."""
+    """Draw the lines of the sampled chunks, (SAMPLES, points, 2), each ending in a dot; the executed one in black."""
     colours = coolwarm(Normalize()(values))
     ax.add_collection(LineCollection(list(lines), colors=colours, linewidths=1.4))
     ax.scatter(*lines[:, -1].T, s=12, c=colours, zorder=3)

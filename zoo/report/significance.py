@@ -3,8 +3,9 @@
 A phase has one family of tests: the method in focus against every other method or, without a focus, all pairs of
 methods. Holm's correction keeps the probability of any false "better" or "worse" at 5% or less. Intervals of
 differences have the level of the step at which Holm's procedure stops, so that an interval excludes 0 exactly if its
-pair is significant. "Equal" is tested at 5% divided by the number of tests. A false "equal" is an error on one side
-only, so the probability of any false "equal" is at most 2.5%.
+pair is significant. Intervals for "equal" have an error rate of 5% divided by the number of tests. A false "equal"
+needs the interval to miss the difference on one particular side, which has half that probability, so the probability of
+any false "equal" is at most 2.5%.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ _NUMBERS = {
     "tag:yaml.org,2002:float": r"^([-+]?(\d[\d_]*\.[\d_]*|\.\d[\d_]*|\.(inf|Inf|INF))|\.(nan|NaN|NAN))$",
     "!exponent": r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$",
 }
-"""Tag -> pattern of values with this tag. Other values that YAML 1.1 converts, e.g. yes, on and dates, remain text."""
+"""Tag -> pattern of values with this tag. Other values that YAML 1.1 converts, such as `yes` and dates, remain text."""
 
 
 # The C loader is ten times as fast as the Python loader, but some builds of PyYAML lack it.
