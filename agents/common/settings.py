@@ -269,7 +269,7 @@ def setting(
     :param kw_only: whether the constructor takes the setting by name only.
     :param search: search range of tuning, e.g. ``log_range(0.1, 10)``.
     :param role: what the setting affects, for settings of all algorithms or runs. Empty: results; ``protocol``:
-        results, and a benchmark fixes the setting for all algorithms; ``machine``: device and numerics; ``output``:
+        results too, but a benchmark fixes the setting for all algorithms; ``machine``: device and numerics; ``output``:
         files and logs; ``note``: nothing.
     :param bounds: ``above``, ``at_least``, ``at_most``, ``below``; ``above`` and ``below`` are exclusive.
     :return: the declaration; for type checkers, the default.
