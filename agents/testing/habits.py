@@ -11,7 +11,7 @@ import functools
 import inspect
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -141,7 +141,7 @@ def find_misled_gradients(trial: Trial) -> Findings:
     losses = evaluate(trial)
     del losses["act"]
     for name, loss in losses.items():
-        trained = {network for network, tensors in parameters.items() if _reaches(loss, tensors)}
+        trained = frozenset(net for net, tensors in parameters.items() if _reaches(loss, tensors))
         untrained -= trained
         declared = trial.policy.method.trains.get(name)
         if trained == declared or (declared is None and len(trained) == 1):
@@ -163,7 +163,7 @@ def find_misled_gradients(trial: Trial) -> Findings:
         )
 
 
-def _reaches(loss: Tensor, parameters: list[Tensor]) -> bool:
+def _reaches(loss: Tensor, parameters: Sequence[Tensor]) -> bool:
     """Return whether the loss has a gradient for one of the parameters."""
     if not loss.requires_grad or not parameters:
         return False
