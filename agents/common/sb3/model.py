@@ -650,7 +650,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
     ) -> tuple[Array, Array]:
         """Return the next actions of chunks or, if a new model has not reached `learning_starts`, uniform actions.
 
-        :return: actions in the environment's units, and scaled to [-1, 1], (n_envs, A) each.
+        Both results have shape (n_envs, A): actions in the environment's units, and actions scaled to [-1, 1].
         """
         assert self._last_obs is not None
         if self._n_updates == 0 and self.num_timesteps < learning_starts:
