@@ -146,16 +146,15 @@ def find_misled_gradients(trial: Trial) -> Findings:
         declared = trial.policy.method.trains.get(name)
         if trained == declared or (declared is None and len(trained) == 1):
             continue
-        shown = " and ".join(f"`{network}`" for network in sorted(trained)) or "no network"
-        advice = (
-            "use `nets.frozen` for networks that this loss must not train, e.g. `nets.frozen.critic(...)`, or name all "
-            "trained networks in `trains` if this is intended"
-        )
-        if not trained:
-            advice = (
-                "remove it, or call the network that it should train without `frozen` or `detach`"
+        if trained:
+            shown = " and ".join(f"`{network}`" for network in sorted(trained))
+            text = (
+                f"{shown}; use `nets.frozen` for networks that this loss must not train, e.g. "
+                "`nets.frozen.critic(...)`, or name all trained networks in `trains` if this is intended"
             )
-        yield "gradients", f"`losses`: loss `{name}` trains {shown}; {advice}"
+        else:
+            text = "no network; remove it, or call the network that it should train without `frozen` or `detach`"
+        yield "gradients", f"`losses`: loss `{name}` trains {text}"
     for network in sorted(untrained):
         yield (
             "gradients",

@@ -120,7 +120,7 @@ def main():
         states, values = sample_chunks(policy, observation, noise)
         history.append(values)
         chunks = states[-1].reshape(SAMPLES, -1, *env.action_space.shape)  # (SAMPLES, H, A)
-        chunks = policy.unscale_action(chunks).astype(np.float32)
+        chunks = policy.unscale_action(chunks)
         paths = play_in_copy(copied, maze, chunks)
         for action in chunks[0]:
             if (len(trail) - 1) % STEPS_BETWEEN_PICTURES == 0:

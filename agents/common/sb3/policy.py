@@ -199,19 +199,17 @@ class FlowPolicy(ActingPolicy):
     def make_features_extractor(self) -> BaseFeaturesExtractor:
         """Create a features extractor; raise if it has weights without the axis S and there are several replicas."""
         arguments = dict(self.features_extractor_kwargs)
-        extractor_class, is_dict = (
-            self.features_extractor_class,
-            isinstance(self.observation_space, spaces.Dict),
-        )
+        extractor_class = self.features_extractor_class
+        is_dict = isinstance(self.observation_space, spaces.Dict)
         if issubclass(extractor_class, CombinedExtractor) and not is_dict:
             raise ValueError(
                 f"`MultiInputPolicy` needs Dict observations, got {self.observation_space}; use MlpPolicy"
             )
         if extractor_class in (FlattenExtractor, NatureCNN) and is_dict:
             raise ValueError("Dict observations need `MultiInputPolicy`, or an extractor for Dict")
-        if issubclass(self.features_extractor_class, ReplicatedExtractor):
+        if issubclass(extractor_class, ReplicatedExtractor):
             arguments["replicas"] = self.num_replicas
-        extractor = self.features_extractor_class(self.observation_space, **arguments)
+        extractor = extractor_class(self.observation_space, **arguments)
         if self.num_replicas > 1 and extractor.state_dict() and "replicas" not in arguments:
             raise NotImplementedError(
                 f"`features_extractor_class` must be FlattenExtractor or ImpalaEncoder to train {self.num_replicas} "
