@@ -1,4 +1,4 @@
-"""DAC: diffusion actor-critic, a diffusion policy with a linear Q term."""
+"""DAC: diffusion actor-critic, whose Q term is linear in the predicted noise."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class DSRL(Method):
         }
 
     def action_noise_table(self) -> dict[str, Draw]:
-        """Return the noise of the latent policy, whose samples are the flow's initial noise."""
+        """Return the latent policy's noise. The policy's samples are the flow's initial noise."""
         return {"policy": normal()}
 
     def noise(self) -> dict[str, Draw]:

@@ -400,9 +400,9 @@ def find_named_by_file(
     module = name.partition(":")[0]
     install = f"install {package}, or " if package else ""
     raise UntrustedError(
-        f"{file} needs `{name}`, whose module is not imported automatically: {install}add --algo {name} in the "
-        f"folder of {module.partition('.')[0]}; in Python, import {module} first; or, if you trust the file's author, "
-        "add --trust (`trust=True`)"
+        f"{file} needs `{name}`, whose module is not imported automatically: {install}run in the folder of "
+        f"{module.partition('.')[0]}, with --algo {name}; in Python, import {module} first; or, if you trust the "
+        "file's author, add --trust (`trust=True`)"
     )
 
 

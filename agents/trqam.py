@@ -120,7 +120,7 @@ class TRQAM(AdjointMatching):
             torch.minimum(path_kl, self.kl_clip * state.budget), self.kl_average_rate
         )
         state.value.add_(self.multiplier_learning_rate * (state.kl_average - state.budget))
-        # lambda itself is clipped, so it leaves a bound as soon as the average crosses the budget
+        # clip the stored lambda, so that it leaves a bound as soon as the average crosses the budget
         state.value.clamp_(self.multiplier_min, self.multiplier_max)
         effective = self.effective_multiplier(nets)
         info |= {"multiplier": effective, "sigma_scale": effective.rsqrt()}

@@ -1,9 +1,9 @@
 """Find out whether data or simulator cause QAM's low score on scene task 4, from the runs of `make gap`.
 
 After 50,000 updates, eight runs on data of seed 0 in MuJoCo 4.0.0 have a mean success of 13.8%, and 24 published runs
-have 39.5%. Arm A changes the data (seed 1), arm B the simulator (MuJoCo 3.4.0). An arm counts as high if its mean is at
-least 26%: 3% of all sets of four published runs have a lower mean, and 9% of all sets of four of our runs have a higher
-mean.
+have 39.5%. Arm A changes the data (seed 1), arm B the simulator (MuJoCo 3.4.0). Each arm has four runs, and
+counts as high if their mean is at least 26%. Among all sets of four runs, 3% of the published ones have a lower mean,
+and 9% of ours a higher one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ from zoo.terminal.parser import Parser
 STEPS = (40_000, 45_000, 50_000)
 SPLIT = 26.0  # percent
 CONCLUSIONS = {
-    (True, True): "the first eight runs were unlucky, or only seed 0 in MuJoCo 4.0.0 scores low",
+    (
+        True,
+        True,
+    ): "the first eight runs were unlucky, or only data of seed 0 in MuJoCo 4.0.0 gives low scores",
     (True, False): "the cause is the data file",
     (False, True): "the cause is the simulator",
     (False, False): "the published runs differ in something else: try float32 next",

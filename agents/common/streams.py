@@ -24,7 +24,7 @@ MAX_SEED = 2**32 - 1
 class Purpose(IntEnum):
     """Purpose of a random stream. The numbers determine seeded results, so they are never changed or reused.
 
-    The comments list the parts of the index after a colon; a use without a colon has no index.
+    In a comment, a colon precedes the parts of the stream's index; a use without a colon has no index.
     """
 
     TRAINING_DATA = 0  # generated datasets: episode, attempt

@@ -230,7 +230,7 @@ def shard_names(folder: Path) -> list[str]:
 def convert_shards(folder: Path, spec: DatasetSpec, *, size: int | None) -> list[ConvertedShard]:
     """Return a dataset's converted files; missing ones are converted and saved one by one.
 
-    :param size: convert files from the first on until they total this many transitions; None converts all.
+    :param size: convert files in order of name until they total this many transitions; None converts all.
     """
     names = shard_names(folder)
     if not names:

@@ -90,7 +90,7 @@ def choose_platform() -> str | None:
     """Select a rendering backend that works on this machine, and return its name, or None if none works.
 
     If the environment variable MUJOCO_GL names a backend, no other is tried. MuJoCo reads the variable at import,
-    so a process that has imported MuJoCo already keeps its backend. If no backend works, the variable is removed,
+    so a process that has already imported MuJoCo keeps its backend. If no backend works, the variable is removed,
     because some backends that do not work prevent the import of MuJoCo.
     """
     configured = os.environ.get(VARIABLE, "")

@@ -184,7 +184,7 @@ class SequenceReplayBuffer(TransitionStore):
         dataset_starts, rings, ring_starts = self._segments()
         steps = torch.arange(self.horizon_length, device=starts.device)
         starts = starts.unsqueeze(-1)  # (S, B, 1)
-        # rows changed by the clamp are not used: rows of rings are replaced below, and shortened returns end earlier
+        # clamped rows are not used: ring rows are replaced below, and shortened returns end before them
         dataset_rows = (starts + steps).clamp(max=self.capacity - 1)
         if not rings or not ring_starts:
             return dataset_rows

@@ -192,7 +192,7 @@ def capture(
         for generator in generators:
             graph.register_generator_state(generator)
         cause: BaseException | None = None
-        # the default stream of captures is on the device of the process's first capture
+        # PyTorch's default capture stream stays on the device of the process's first capture
         side_stream = torch.cuda.Stream(device)
         try:
             # other threads may use the device meanwhile

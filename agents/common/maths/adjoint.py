@@ -4,7 +4,7 @@ With K flow steps, h = 1/K and t_i = i h. A flow with velocity v and the stochas
 
 .. math:: dX = (2 v(X, t) - X/t)\,dt + \sigma_t\,dW, \qquad \sigma_t^2 = 2(1-t)/t
 
-have the same marginals in continuous time; in the process, X_1 is independent of X_0 (memoryless). On the grid, t + h
+have the same marginals in continuous time. The process is memoryless: its X_1 is independent of X_0. On the grid, t + h
 replaces t in denominators, and 1 - t + h replaces 1 - t, so sigma and 2 / sigma stay finite.
 
 Source: Domingo-Enrich et al., Adjoint Matching, arXiv 2409.08861, memoryless noise schedule and lean adjoint; the

@@ -125,8 +125,8 @@ def implicit_value_loss(
 
     :param batch: the batch.
     :param target: target of the value, (S, B).
-    :param weight: weight of each row, (S, B), or of all rows; ``batch.valid`` masks chunks that cross a trajectory end,
-        since the target is the value of the whole chunk.
+    :param weight: weight of each row, (S, B), or of all rows; pass ``batch.valid`` to mask chunks that cross a
+        trajectory end, since the target is the value of the whole chunk.
     :param nets: ``value``.
     :param expectile: kappa.
     :param info: receives ``v_mean``, ``v_max`` and ``v_min``.

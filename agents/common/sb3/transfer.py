@@ -48,8 +48,8 @@ def check_fit(flow: PretrainedFlow, method: Method, normalizer: VecNormalize | N
     is_tuned = flow.train or any(spec.role == "copy" for spec in method.networks().values())
     if is_tuned and not any(part.requires_grad for part in flow.module.parameters()):
         raise ValueError(
-            f"{type(method).__name__} trains `behaviour`, got a module without trainable parameters; call "
-            "`module.requires_grad_()`, or keep it frozen: leave out `train=True`, and use e.g. FQL"
+            f"{type(method).__name__} trains `behaviour` or a copy of it, got a module without trainable parameters; "
+            "call `module.requires_grad_()`, or use an algorithm that keeps it frozen, e.g. FQL without `train=True`"
         )
     if method.trains_behaviour and not flow.train:
         raise ValueError(

@@ -66,7 +66,7 @@ def test_one_file_is_asked_for_and_nothing_in_repository_is_run(hub, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (lambda: described("policy", method="elsewhere.module:Agent"), "add --algo elsewhere.module:Agent"),
+        (lambda: described("policy", method="elsewhere.module:Agent"), "with --algo elsewhere.module:Agent"),
         (lambda: changed(sha256="0" * 64), "its SHA-256 does not match its content"),
         (lambda: described("about", env="this:Env-v0"), "pass --env this:Env-v0"),
         (lambda: pickle.dumps([1]), "cannot be read"),
