@@ -15,10 +15,10 @@ REPORTS := qam2026 mini
 .PHONY: clean gap gpu-check licences reproduce site-new site-pages $(REPORTS:%=site-%)
 
 demo: $(INSTALLED)
-	@echo "two to four minutes on two cores"
+	@echo "one to two minutes on two cores"
 	$(BIN)/python zoo/train.py --algo qam --env pointmaze-medium-navigate-singletask-task1-v0 --quick --seed 0 \
 		--dataset generate --dataset-size 100000 --dataset-dir demo/data --log-folder demo/logs \
-		--num-threads 1 --resume -params learning_rate=lin_1e-3
+		--num-threads 1 --resume -params learning_rate=lin_1e-3 net_arch=[64,64,64]
 
 test: $(INSTALLED)
 	@echo "about four minutes on two cores"
