@@ -383,7 +383,7 @@ class CommonSettings(Configurable):
         if self.execution_horizon is not None and self.execution_horizon > self.chunk_length:
             raise ValueError(
                 f"`execution_horizon` must be at most the chunk length, {self.chunk_length}, got "
-                f"{self.execution_horizon}; lower it or raise `horizon_length`"
+                f"{self.execution_horizon}"
             )
 
     def sequence_settings(self) -> dict[str, Any]:

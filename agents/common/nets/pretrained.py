@@ -54,7 +54,7 @@ class PretrainedFlow:
     :param action_scale: c > 0 in ``module's action = c * action + action_shift``, for actions in [-1, 1].
     :param action_shift: d, one number, or a number for each coordinate of a chunk; with ``action_shape`` also (A,).
     :param train: whether to train the behaviour flow by cloning, as an untrained module needs; if False, it is frozen.
-    :raises TypeError: if the module is not a `torch.nn.Module`, or ``train`` or a number has the wrong type.
+    :raises TypeError: if ``module``, ``call``, ``train`` or a number has the wrong type.
     :raises ValueError: for an invalid value, or conventions that contradict each other.
 
     >>> class MyFlow(nn.Module):
@@ -84,6 +84,8 @@ class PretrainedFlow:
             raise TypeError(
                 f"`module` must be a torch.nn.Module, not TorchScript, got {type(self.module).__name__}"
             )
+        if not callable(self.call):
+            raise TypeError(f"`call` must be a function, got {self.call!r}")
         one_of("predicts", self.predicts, get_args(Prediction))
         boolean("train", self.train)
         for name in ("noise_at", "alpha_bar", "action_scale", "action_shift"):
