@@ -55,9 +55,9 @@ def make_parser() -> Parser:
         "--observations",
         type=COUNT,
         default=37,
-        help="O; O and A default to cube-double's",
+        help="O, size of an observation (default: as in cube-double)",
     )
-    parser.add_argument("--actions", type=COUNT, default=5, help="A")
+    parser.add_argument("--actions", type=COUNT, default=5, help="A, size of an action")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long to measure")
     parser.set_defaults(verbose=2, hyperparams=[], precision="fp32", compile="auto")
     return parser

@@ -229,7 +229,7 @@ def channels_first(images: Array, shape: tuple[int, ...]) -> Array:
     :param shape: shape of one image, (channels, height, width).
     :return: (n, channels, height, width) if the shapes match.
     """
-    # images with as many channels as rows and columns match both layouts, and are unchanged
+    # images with equal height, width and channels fit both layouts, and are unchanged
     if images.shape[1:] != shape and images.shape[1:] == (*shape[1:], shape[0]):
         return np.moveaxis(images, -1, 1)
     return images

@@ -44,7 +44,7 @@ def sample_chunks(policy, observation, noise):
 
 
 def play_in_copy(copied, maze, chunks):
-    """Return the positions to which chunks lead from a maze's state, (SAMPLES, H + 1, 2), without changing the maze."""
+    """Return the positions, (SAMPLES, H + 1, 2), that chunks visit from a maze's state, without changing the maze."""
     paths = []
     for chunk in chunks:
         copied.set_state(maze.data.qpos, maze.data.qvel)

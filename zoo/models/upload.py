@@ -56,7 +56,7 @@ def upload(agent: Agent, repo: str) -> tuple[str, Score]:
 
 
 def write_upload(agent: Agent, folder: Path, repo: str) -> Score:
-    """Write the files to upload, without paths on this machine, and return the policy's score.
+    """Write the files to upload, which contain no paths of this machine, and return the policy's score.
 
     The policy is evaluated under its protocol. If its file contains a score already, as files of trained agents do,
     the file is copied unchanged instead.

@@ -132,8 +132,8 @@ def read_runs(paths: Iterable[Path], finished: dict[Path, ReadRun] | None = None
             cache[path] = row, rows_of_run
         rows.append(dict(row))
         evaluations.append(rows_of_run)
-    # Many environments add success to `info` only if it is true. So if any run reports success, runs on the same
-    # environment that never report it have never succeeded.
+    # Many environments add success to `info` only if it is true. So if one run on an environment reports success, the
+    # runs there that never report it have never succeeded.
     reporting = {row["environment"] for row in rows if row.get("kind") == SUCCESS.name}
     for row, rows_of_run in zip(rows, evaluations, strict=True):
         if len(rows_of_run) and row["follows_environment"] and row["kind"] == RETURN.name:

@@ -49,7 +49,7 @@ def joining() -> Iterator[None]:
 
 @functools.cache
 def joined_compile() -> Any:
-    """Return the class that compiles the kernels of a graph; None in versions of PyTorch with other bindings."""
+    """Return the class that compiles a graph's kernels as one file; None if it does not fit this PyTorch."""
     # importing the compiler takes seconds, and only training needs it
     from torch._inductor.async_compile import AsyncCompile
     from torch._inductor.codecache import CppPythonBindingsCodeCache
