@@ -79,13 +79,12 @@ class PretrainedFlow:
     train: bool = False
 
     def __post_init__(self) -> None:
-        is_module = isinstance(self.module, nn.Module)
-        if not is_module or isinstance(self.module, torch.jit.ScriptModule):
+        is_script = isinstance(self.module, torch.jit.ScriptModule)
+        if is_script or not isinstance(self.module, nn.Module) or not callable(self.call):
             raise TypeError(
-                f"`module` must be a torch.nn.Module, not TorchScript, got {type(self.module).__name__}"
+                "`module` must be a torch.nn.Module, not TorchScript, and `call` a function, got "
+                f"{type(self.module).__name__} and {self.call!r}"
             )
-        if not callable(self.call):
-            raise TypeError(f"`call` must be a function, got {self.call!r}")
         one_of("predicts", self.predicts, get_args(Prediction))
         boolean("train", self.train)
         for name in ("noise_at", "alpha_bar", "action_scale", "action_shift"):

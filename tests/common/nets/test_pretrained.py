@@ -79,8 +79,11 @@ def test_actions_in_units_of_the_module_are_converted(scale, shift, predicts, po
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"module": nn.Linear}, r"`module` must be a torch\.nn\.Module, not TorchScript, got type"),
-        ({"call": "forward"}, "`call` must be a function, got 'forward'"),
+        (
+            {"module": nn.Linear},
+            r"`module` must be a torch\.nn\.Module, not TorchScript.* got type and",
+        ),
+        ({"call": "forward"}, "`call` a function, got Linear and 'forward'"),
         ({"noise_at": 0.5}, "`noise_at` must be 0 or 1"),
         ({"predicts": "noise"}, "`alpha_bar` is needed"),
         ({"predicts": "noise", "alpha_bar": "linear"}, "`alpha_bar` must be a number or a list"),
