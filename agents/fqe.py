@@ -235,9 +235,9 @@ class ResampledBuffer(SequenceReplayBuffer):
 def margin_of(values: NDArray[Any]) -> float:
     """Return half the width of the 95% interval of a mean value.
 
-    Each critic is fitted to resampled trajectories. By the bootstrap principle, a critic's distance from the fit to all
-    data is distributed like the distance of the fit to all data from the true value. This fit is replaced by the mean
-    of S critics, which adds 1/S of the critics' variance.
+    Each critic is fitted to resampled trajectories. By the bootstrap principle, a critic minus the fit to all data is
+    distributed like this fit minus the true value. The fit to all data is replaced by the mean of S critics, which adds
+    1/S of the critics' variance.
 
     :param values: values of k first states according to each of S critics, (S, k).
     :return: half the width, in the values' unit.

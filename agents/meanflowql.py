@@ -40,8 +40,8 @@ class MeanFlowQL(Method):
         - \mathbb{E}\,\bar Q(s, \mathrm{clip}\,g(s, e, 1)) + L_{bound}, \quad y = x + (t-1)(e-a) - t\,\tfrac{dg}{dt}
 
     Source: Wang et al., arXiv 2511.13035, and the authors' code (github.com/HiccupRL/MeanFlowQL,
-    ``agents/meanflowql.py``). Differs in: an MLP replaces the transformer; w is constant; all networks share one
-    learning rate and, if any, one bound on the gradient norm; action chunks.
+    ``agents/meanflowql.py``). Differences: an MLP replaces the transformer; w is constant; all networks share one
+    learning rate and, if any, one bound on the gradient norm; actions are chunks.
     """
 
     flow_weight: float = setting(

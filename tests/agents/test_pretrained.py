@@ -326,7 +326,7 @@ FROZEN = agents.PretrainedFlow(GaussianFlow().requires_grad_(False))
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"pretraining_steps": 5}, "replaces `pretraining_steps`"),
+        ({"pretraining_steps": 5}, "replaces pretraining"),
         ({"observation_scale": 1.0}, "as the environment returns them"),
         ({"horizon_length": 3, "flow": TWO_ACTIONS}, r"got \(2, 2\); set `horizon_length`"),
         ({"flow": FROZEN}, "without trainable parameters"),

@@ -80,7 +80,7 @@ D4RL = {task.name: task for task in (*_HANDS, *_ROBOTS, *_ANTS)}
 TASKS = {**ROBOMIMIC, **D4RL}
 """Name -> task, for benchmarks other than OGBench; the data of these benchmarks contain rewards."""
 UNKNOWN_ENV_ADVICE = (
-    "; write your environment as module:Id and set PYTHONPATH to its folder, or name its package with "
+    "; name your own environment as module:Id, with the module's folder in PYTHONPATH, or name its package with "
     "`--gym-packages`"
 )
 """End of the message about an unknown environment."""

@@ -118,8 +118,8 @@ class SequenceReplayBuffer(TransitionStore):
         needed = self.min_length + self.frame_stack - 1
         if self.buffer_size < needed:
             raise ValueError(
-                f"`buffer_size` must be at least {needed * self.n_envs} for online training, {needed} transitions for "
-                f"each environment, enough for one sequence; got {self.buffer_size * self.n_envs}"
+                f"`buffer_size` must be at least {needed * self.n_envs} for online training (one sequence of "
+                f"{needed} transitions per environment), got {self.buffer_size * self.n_envs}"
             )
 
     def count_starts(self) -> int:

@@ -15,7 +15,7 @@ from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from typing import Any
 
 INCLUDES = ("Python.h", "sstream", "cstdlib", "cerrno", "torch/csrc/inductor/cpp_prefix.h")
-"""All headers that kernels and bindings use; their include guards make later includes inside a namespace empty."""
+"""All headers that kernels and bindings use; after them, the kernels' own includes, inside namespaces, do nothing."""
 
 
 class Pending(str):

@@ -187,8 +187,8 @@ def require_behaviour(method: Any, replacement: str | None = None) -> str:
         )
     if replacement and method.pretraining_steps:
         raise ValueError(
-            f"{replacement} replaces `pretraining_steps`, got {method.pretraining_steps} of them; set them "
-            "to 0 (--pretraining-steps 0)"
+            f"{replacement} replaces pretraining, got `pretraining_steps` = {method.pretraining_steps}; set it to 0 "
+            "(--pretraining-steps 0)"
         )
     return behaviour
 

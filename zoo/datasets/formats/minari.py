@@ -69,7 +69,7 @@ class Minari(Format):
             total = content["total_episodes"]
             if total != num_episodes:  # Minari would allocate an array with `total` elements
                 raise ValueError(
-                    f"its metadata list {count(total, 'episode')}, got {num_episodes:,}"
+                    f"its metadata state {count(total, 'episode')}, but it has {num_episodes:,}"
                 )
             dataset = minari.MinariDataset(data)
             episodes = {}
@@ -80,7 +80,7 @@ class Minari(Format):
             steps = sum(len(arrays["actions"]) for arrays in episodes.values())
             if dataset.total_steps != steps:
                 raise ValueError(
-                    f"its metadata list {count(dataset.total_steps, 'step')}, got {steps:,}"
+                    f"its metadata state {count(dataset.total_steps, 'step')}, but it has {steps:,}"
                 )
         return joined(str(path), episodes)
 

@@ -210,7 +210,7 @@ def test_every_format_of_minari_gives_the_same(tmp_path, data_format):
     file.write_bytes(file.read_bytes()[:99])
     assert "cannot be read as a Minari dataset" in refusal(source)
     shutil.rmtree(folder)
-    assert "its metadata list 2 episodes, got 1" in refusal(source)
+    assert "its metadata state 2 episodes, but it has 1" in refusal(source)
 
 
 # -- untrusted files: nothing is imported, and links are not followed -------------------------------------------------
@@ -308,10 +308,10 @@ LIMITS = "`terminals` = 1 in every row whose `timeouts` is 1"
     (rows_of, {"changes": {"next.reward": [None] * 39}}, "`next.reward` must have a value in each"),
     (rows_of, {"changes": {"action": [[1.0], *[[1.0] * 2] * 38]}}, "of one length, got 1 to 2"),
     (write_d4rl, {"terminals": ENDS, "next_observations": FOLLOWING}, LIMITS),
-    (minari_of, {"total_episodes": 10**12}, "its metadata list 1,000,000,000,000 episodes, got 2"),
+    (minari_of, {"total_episodes": 10**12}, "its metadata state 1,000,000,000,000 episodes, but it has 2"),
     (minari_of, {"observation_space": NEST}, "must record the spaces of observations and actions"),
     (minari_of, {"env_spec": NEST}, "cannot be read as a Minari dataset"),
-    (minari_cut_off, {"total_steps": 139}, "its metadata list 139 steps, got 39"),
+    (minari_cut_off, {"total_steps": 139}, "its metadata state 139 steps, but it has 39"),
     (change_hdf5, {"rewards": None}, "cannot be read as a Minari dataset"),
     (change_hdf5, {"observations": np.zeros((21, 1))}, "episode 1 must have observations and"),
     (minari_of_parts, {"recorded": Dict({"a": PAIR})}, "parts of the recorded space"),
