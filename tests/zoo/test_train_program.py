@@ -82,7 +82,7 @@ REFUSED = {
     "-f /proc/nowhere --env Pendulum-v1 --offline-steps 0 --online-steps 5 -params learning_starts=5 --verbose 1": (
         "the online phase will not perform any update: `learning_starts` is 5"
     ),
-    "--pretrained-actor CLONE --pretraining-steps 3": "got 3 of them; set them to 0 (--pretraining-",
+    "--pretrained-actor CLONE --pretraining-steps 3": "got `pretraining_steps` = 3; set it to 0 (--pretraining-",
     "--pretrained-actor CLONE/config.yml": "cannot be read: File is not a zip file",
     "--pretrained-actor CLONE -params net_arch=[16,8]": "expected `mlp.biases.1` of shape (1, 8), got (1, 16)",
     "--pretrained-actor CLONE --algo sac --offline-steps 0": "`sac` has no behaviour flow to start",
