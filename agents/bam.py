@@ -32,8 +32,8 @@ class BAM(AdjointMatching):
     distribution tilted by :math:`e^{\tau h Q}`, so tuned values of tau are about K times QAM's. The loss does not train
     the velocity at the last grid time; when acting, the network extrapolates this velocity from earlier times.
 
-    Source: Li and Levine, Q-learning with Adjoint Matching, arXiv 2601.14234, ablation. Differs in: the gradient if all
-    critics are exactly equal, see ``pessimistic_value``.
+    Source: Li and Levine, Q-learning with Adjoint Matching, arXiv 2601.14234, ablation. Differences: the gradient if
+    all critics are exactly equal, see ``pessimistic_value``.
     """
 
     # the authors' code uses the online critics at unclipped actions

@@ -39,7 +39,7 @@ class CGQL(Method):
 
     The first step, at t = 0, is not guided. The flow time is another input of the critic; CGQL always sets it to 1, the
     time of clean actions. Source: the classifier-guidance baselines of Li and Levine, arXiv 2601.14234;
-    classifier guidance: Dhariwal and Nichol, arXiv 2105.05233. Differs in: nothing; the defaults reproduce the authors'
+    classifier guidance: Dhariwal and Nichol, arXiv 2105.05233. Differences: none; the defaults reproduce the authors'
     code.
     """
 

@@ -18,7 +18,7 @@ class CGQLLinex(CGQLMSE):
     ``x_term=False``, the density of samples therefore converges to the normalised :math:`\pi_\beta e^{\tau Q}` as
     the step size goes to 0. If d is above the clip c, the authors' code uses :math:`\ell = d`; the loss and its slope
     jump at d = c. Source: Li and
-    Levine, arXiv 2601.14234, classifier-guidance baselines. Differs in: nothing; ``linear_continuation`` removes both
+    Levine, arXiv 2601.14234, classifier-guidance baselines. Differences: none; ``linear_continuation`` removes both
     jumps.
     """
 

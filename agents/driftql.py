@@ -42,7 +42,7 @@ class DriftQL(Method):
     :math:`d_{ij} = \lVert x_i - x_j\rVert/\sqrt D`.
 
     Source: Drift Q-Learning, arXiv 2606.00350, and the authors' code (github.com/DT6A/driftql, ``agents/driftql.py``).
-    Differs in: action chunks; the drift is computed for all rows of a batch; the attraction has no
+    Differences: action chunks; the drift is computed for all rows of a batch; the attraction has no
     kernel, since each state has one dataset action.
     """
 

@@ -40,7 +40,7 @@ class DSRL(Method):
 
     with stop-gradients as in soft actor-critic. Source: Wagenmaker et al., Steering Your Diffusion Policy with Latent
     Space Reinforcement Learning, arXiv 2506.15799, the variant with noise aliasing, in the form of the baseline of Li
-    and Levine, arXiv 2601.14234. Differs in: nothing; as in that baseline, the TD target has no entropy bonus, and the
+    and Levine, arXiv 2601.14234. Differences: none; as in that baseline, the TD target has no entropy bonus, and the
     entropy term uses the density of y, not of c y.
     """
 

@@ -51,9 +51,9 @@ class FAN(Method):
     with :math:`u = \bar F'(s, a, n) - Q(s, a)` and F' the moving average of F. Actions are clipped, except in the term
     w A(s, z).
 
-    Source: Lee et al., arXiv 2605.01663, and the authors' code (github.com/brianlsy98/FAN, ``agents/fan.py``). Differs
-    in: action chunks; the weights w and w' are not changed online; Q is never normalised; best-of-n applies only to
-    acting.
+    Source: Lee et al., arXiv 2605.01663, and the authors' code (github.com/brianlsy98/FAN, ``agents/fan.py``).
+    Differences: action chunks; the weights w and w' are not changed online; Q is never normalised; best-of-n applies
+    only to acting.
     """
 
     fails_by_design: ClassVar[dict[str, str]] = {

@@ -42,7 +42,7 @@ class FQE(Method):
     The class is not registered, since it does not train a policy; create an instance with :meth:`of`.
 
     Source: Le, Voloshin and Yue, Batch Policy Learning under Constraints, arXiv 1903.08738; with networks: Paine et
-    al., Hyperparameter Selection for Offline Reinforcement Learning, arXiv 2007.09055. Differs in: target networks are
+    al., Hyperparameter Selection for Offline Reinforcement Learning, arXiv 2007.09055. Differences: target networks are
     moving averages.
     """
 

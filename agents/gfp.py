@@ -39,7 +39,7 @@ class GFP(FQL):
     critic.
 
     Source: Tiofack et al., arXiv 2512.03973, and the authors' code (github.com/Simple-Robotics/guided-flow-policy,
-    ``agents/gfp.py``). Differs in: action chunks; the flow time is not embedded; with ``target="mean"`` the flow is
+    ``agents/gfp.py``). Differences: action chunks; the flow time is not embedded; with ``target="mean"`` the flow is
     sampled at the next state, as in the paper, whereas the authors' code (``target_use_next: False``) samples it at the
     current state.
     """

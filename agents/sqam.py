@@ -39,7 +39,7 @@ class SQAM(TRQAM):
         + \mathbb{E}\sum_{k,d}\left[\tfrac{2}{\tilde\sigma_k}(v_f - v_\beta) + \tilde\sigma_k a_k\right]^2
         + c\,\mathbb{E}\left[\bar Q(s, \mathrm{clip}\,\hat a) - \bar Q(s, a)\right]
 
-    Source: Scalar Q Adjoint Matching, arXiv 2610.10437, and the authors' code. Differs in: nothing.
+    Source: Scalar Q Adjoint Matching, arXiv 2610.10437, and the authors' code. Differences: none.
     """
 
     # as in the authors' code, the value gap includes sequences that cross a trajectory end

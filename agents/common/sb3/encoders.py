@@ -27,7 +27,7 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
     The defaults give `impala_small`, the encoder of OGBench's visual tasks.
 
     Source: Espeholt et al., "IMPALA", arXiv 1802.01561, Figure 3; ``impls/utils/encoders.py`` of OGBench, identical to
-    ``utils/encoders.py`` of FQL. Differs in: images are scaled to [0, 1] before the encoder.
+    ``utils/encoders.py`` of FQL. Differences: images are scaled to [0, 1] before the encoder.
 
     :param observation_space: space of images (channels, height, width).
     :param features_dim: size of the output.
