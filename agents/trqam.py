@@ -44,7 +44,7 @@ class TRQAM(AdjointMatching):
     kl_budget_online: float | None = setting(
         default=None,
         above=0,
-        doc="Budget in the online phase; None keeps the offline budget.",
+        doc="Budget in the online phase, read at its start; None keeps the offline budget.",
     )
     multiplier_scale: float = setting(
         default=3.0, reference="lam_scale", above=0, doc="Factor of lambda in the loss."

@@ -53,10 +53,11 @@ class LearningRateSchedule:
 
     def __call__(self, remaining: float) -> float:
         """Return the learning rate for the remaining fraction of the phase, from 1 to 0."""
+        # it is negative if parallel environments step past the end of the phase
+        remaining = max(remaining, 0.0)
         if callable(self.start):
             return float(self.start(remaining))
-        # `remaining` is negative if parallel environments step past the end of the phase
-        return DECAYS[self.decay](self.start, 1 - max(remaining, 0.0))
+        return DECAYS[self.decay](self.start, 1 - remaining)
 
 
 def checked_rate(name: str, value: Any) -> Any:

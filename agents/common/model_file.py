@@ -150,6 +150,7 @@ def read_model_file(source: Source) -> ModelFile:
         content = path.read_bytes()
     else:
         name = str(getattr(source, "name", "the file"))
+        source.seek(0)
         content = source.read()
     if content[8:9] == b"{":  # safetensors: 8 bytes of length, then JSON
         raise DamagedFileError(

@@ -60,6 +60,7 @@ class Normalization:
     gamma: float
     epsilon: float
     norm_obs_keys: list[str] | None
+    training: bool = True
 
     @classmethod
     def of(cls, env: VecNormalize) -> Self:
@@ -111,7 +112,7 @@ class Normalization:
 
 
 OPTIONS = [field.name for field in fields(Normalization) if not field.name.endswith("_rms")]
-"""Arguments of `VecNormalize` except the environment and ``training``."""
+"""Arguments of `VecNormalize` except the environment."""
 
 
 def normalized_env(env: VecEnv, normalize: bool | Mapping[str, Any], gamma: float) -> VecEnv:
@@ -165,13 +166,14 @@ def normalized_as_saved(env: VecEnv, values: Mapping[str, Any]) -> VecEnv:
 
     A `VecNormalize` that has already collected statistics keeps them.
     """
+    saved = Normalization(**values)
     normalizer = unwrap_vec_normalize(env)
     if normalizer is None:
-        normalizer = env = VecNormalize(env, **{name: values[name] for name in OPTIONS})
+        normalizer = env = VecNormalize(env, **{name: getattr(saved, name) for name in OPTIONS})
     # the count starts at 1e-4, and every step adds the number of environments
     if normalizer.ret_rms.count >= 1:
         return env
-    Normalization(**values).copy_to(normalizer)
+    saved.copy_to(normalizer)
     return env
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from agents.common.data.arrays import read_transitions
-from agents.fqe import FQE, ResampledBuffer, fitted_q, margin_of
+from agents.fqe import FQE, ResampledBuffer, _make_model, fitted_q, margin_of
 from agents.models import model_class
 from tests.common.toys import (
     TINY,
@@ -57,6 +57,13 @@ def test_the_policy_stays_as_it_is():
     old_state = {name: value.clone() for name, value in policy.state_dict().items()}
     evaluation(policy).learn_offline(3, dataset=toy_dataset())
     assert_same(policy.state_dict(), old_state)
+
+
+def test_critics_are_trained_on_the_inputs_of_the_policy():
+    policy = tiny_model("fql", observation_scale=1.0).policy
+    policy.observation_mean.fill_(50)
+    model = _make_model(FQE.of(policy, **SMALL), content(), 1.0, 0)
+    assert model.trainer.draw_batch(64).observations.max() < -40
 
 
 # -- the evaluation of a policy ---------------------------------------------------------------------------------------

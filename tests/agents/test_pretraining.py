@@ -22,6 +22,7 @@ from tests.common.toys import (
     toy_dataset,
     toy_noise,
 )
+from tests.envs import SpacesEnv
 
 WITHOUT_FLOW = {"qsm", "dac", "rebrac", "rlpd", "meanflowql", "iql", "idql", "driftql"}
 COPIES = {"behaviour_target", "flow_target", "fine_tuned"}
@@ -187,6 +188,8 @@ def test_observation_statistics_must_be_those_of_the_source(tmp_path):
     _, path = save_clone(tmp_path, observation_scale=2.0)
     with refuses("`pretraining_steps`"):
         tiny_model("qam", pretraining_steps=3).load_pretrained_actor(path)
+    with refuses("`observation_mean`"):
+        tiny_model("qam", SpacesEnv(3)).load_pretrained_actor(path)
     model = tiny_model("qam", observation_scale=2.0)
     with refuses("`observation_mean`: load the dataset"):
         model.load_pretrained_actor(path)

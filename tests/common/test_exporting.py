@@ -7,12 +7,13 @@ import pytest
 import torch
 from gymnasium import spaces
 from numpy.testing import assert_allclose
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import agents
 from agents.common.sb3 import exporting
 from agents.common.sb3.exporting import export_onnx, run_onnx
 from tests.common.toys import act, every_algorithm, refuses, tiny_model
-from tests.envs import IMAGE, MIXED, space_env_of
+from tests.envs import IMAGE, MIXED, SpacesEnv, space_env_of
 from zoo.envs.checks import stack
 
 onnx = pytest.importorskip("onnx")
@@ -59,6 +60,17 @@ def test_images_and_choices_are_taken_as_environment_gives_them(name, id, tmp_pa
     played = run_onnx(str(tmp_path / "policy.onnx"), inputs)[:, 0]
     assert_allclose(played, act(model, observations), atol=2e-5)
     assert np.ptp(played, 0).max() > 1e-4, "actions depend on the observation"
+
+
+def test_a_model_in_a_normalised_environment_takes_raw_observations(tmp_path):
+    env = VecNormalize(DummyVecEnv([SpacesEnv]))
+    model = tiny_model("rebrac", env, horizon_length=1, learning_starts=5).learn(10)
+    export_onnx(model, tmp_path / "policy.onnx")
+    observation = np.ones((1, 4), np.float32)
+    inputs = {"observations": observation, "smooth": np.zeros((1, 2), np.float32)}
+    played = run_onnx(str(tmp_path / "policy.onnx"), inputs)[:, 0]
+    expected = act(model, model.normalization.observations(observation))
+    assert_allclose(played, expected, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 import agents
 from agents.common.normalization import normalized_env, raw_observations
 from agents.common.sb3.exporting import ExportedPolicy
-from tests.common.toys import act, normals, tiny_model
+from tests.common.toys import act, normals, reloaded, tiny_model, toy_dataset
 from tests.envs import SpacesEnv, space_env_of
 
 OBSERVATIONS = 7 + 3 * normals(5, 4).numpy()
@@ -57,6 +57,13 @@ def test_a_loaded_model_normalises_environment_as_it_was_trained(trained, file):
         normalized = trained_env.normalize_obs(OBSERVATIONS)
         assert_array_equal(env.normalize_obs(OBSERVATIONS), normalized)
         assert env.normalize_reward(np.ones(1)) == trained_env.normalize_reward(np.ones(1))
+
+
+def test_frozen_statistics_stay_frozen_and_serve_data_alone(trained, file, tmp_path, monkeypatch):
+    monkeypatch.setattr(trained.get_vec_normalize_env(), "training", False)
+    loaded = reloaded(trained, tmp_path, vector())
+    assert not loaded.get_vec_normalize_env().training
+    agents.load(file).learn_offline(2, dataset=toy_dataset())
 
 
 def test_environment_that_is_normalised_keeps_its_own_statistics(file, trained):

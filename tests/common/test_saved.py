@@ -1,6 +1,7 @@
 """Saved models: found, loaded as their algorithm, and rejected by another algorithm."""
 
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,13 @@ def test_an_attribute_that_no_such_model_has_is_refused(fql):
     with refuses("unknown attribute 'gama'; closest: gamma", TypeError):
         agents.load(fql, gama=1)
     assert agents.load(fql, gamma=0.5).replay_buffer.gamma == 0.5
+
+
+def test_arguments_of_the_constructor_are_given_to_load_again(tmp_path):
+    kwargs = {"policy_kwargs": {"activation_fn": "ReLU"}}
+    tiny_model("fql", seeds=[1], **kwargs).save(file := BytesIO())
+    model = agents.load(file, seed=7, **kwargs)
+    assert (model.seed, model.policy.seeds) == (7, [7])
 
 
 def test_an_agent_of_ones_own_is_loaded_by_its_module(write_agent, tmp_path):

@@ -104,6 +104,8 @@ def test_updates_follow_train_freq_and_gradient_steps(train_freq, gradient_steps
 
 def test_a_phase_without_updates_is_warned_of():
     model = tiny_model(learning_starts=10)
+    with warns("no update will be performed"):
+        tiny_model().learn_offline(2, dataset=toy_dataset()).learn(10)
     with warns("no update will be performed: `learning_starts` is 10"):
         model.learn(10)
     with warnings.catch_warnings(action="error"):
@@ -162,6 +164,8 @@ def test_offline_training_needs_statistics_that_are_known_before():
         model.learn_offline(2, dataset=toy_dataset())
     env.training = False
     model.learn_offline(2, dataset=toy_dataset())
+    with refuses("both scale observations"):
+        tiny_model(env=env, observation_scale=1.0).load_dataset(toy_dataset())
 
 
 def test_trajectories_end_where_training_starts_anew():

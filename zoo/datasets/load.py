@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.common.data.arrays import compact_transitions
+from agents.common.data.arrays import compact_transitions, sparse_rewards
 from agents.common.data.shards import Shard, Shards
 from agents.common.files import atomic_folder, read_text
 from zoo.datasets.download import download_dataset
@@ -80,7 +80,7 @@ def load_dataset(
     # OGBench's reward is 0 only for success; otherwise it is -1 in mazes, and minus the number of open sub-goals
     # in manipulation
     if sparse:
-        rewards = np.where(rewards != 0.0, np.float32(-1.0), np.float32(0.0))
+        rewards = sparse_rewards(rewards)
     # `read_arrays` has checked the arrays, so `compact_transitions` need not check them again.
     content = compact_transitions({**arrays, "rewards": rewards, "masks": masks})
     if dataset_size is not None:

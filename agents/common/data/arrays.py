@@ -224,6 +224,13 @@ def pieces(rows: int) -> Iterator[slice]:
         yield slice(begin, min(begin + PIECE_ROWS, rows))
 
 
+def sparse_rewards(rewards: Array) -> Array:
+    """Return rewards that are -1 instead of any other nonzero number; raise ValueError for positive rewards."""
+    if (rewards > 0).any():
+        raise ValueError(f"`sparse` expects rewards <= 0, got {rewards.max()}; switch `sparse` off")
+    return np.where(rewards != 0, np.float32(-1), np.float32(0))
+
+
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 

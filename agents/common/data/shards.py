@@ -11,7 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.common.data.arrays import ROW_DTYPES, ActionRange, Shape, Transitions, prepare
+from agents.common.data.arrays import (
+    ROW_DTYPES,
+    ActionRange,
+    Shape,
+    Transitions,
+    prepare,
+    sparse_rewards,
+)
 from agents.common.validation import count
 
 
@@ -77,7 +84,7 @@ class Shards:
                 f"{count(ends.sum(), 'end')}; convert the dataset again"
             )
         if self.sparse:
-            arrays["rewards"] = -(arrays["rewards"] != 0).astype(np.float32)
+            arrays["rewards"] = sparse_rewards(arrays["rewards"])
         return Transitions(arrays, np.ones_like(ends), ends, final)
 
     def check(self, obs_shape: Shape, action_range: ActionRange, horizon_length: int) -> None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -37,6 +37,7 @@ from agents.common.data.arrays import (
     Flags,
     Shape,
     prepare,
+    sparse_rewards,
 )
 from agents.common.data.shards import ShardLoader, Shards
 from agents.common.frames import frame_space
@@ -220,6 +221,9 @@ class TransitionStore(BaseBuffer):
             self.stored.refuse_unknown_values(observations, "dataset array `observations`")
         for warning in transitions.warnings:
             warnings.warn(warning, stacklevel=3)
+        if self.sparse:
+            rewards = sparse_rewards(transitions.arrays["rewards"])
+            transitions = replace(transitions, arrays={**transitions.arrays, "rewards": rewards})
         self.loader = None
         sizes = transitions.num_transitions, len(transitions.final_observations)
         self._allocate(*sizes)
@@ -280,12 +284,8 @@ class TransitionStore(BaseBuffer):
         newest_frames = stacks[:, -self.stored.size :]  # earlier frames are in earlier rows
         next_frames = self.layout.flatten(next_obs)[:, -self.stored.size :]
         rewards = np.asarray(reward, dtype=np.float32).reshape(self.n_envs)
-        if self.sparse and (rewards > 0).any():
-            raise ValueError(
-                f"`sparse` expects rewards <= 0, got {rewards.max()}; switch `sparse` off"
-            )
         if self.sparse:
-            rewards = -(rewards != 0).astype(np.float32)
+            rewards = sparse_rewards(rewards)
         dones = np.asarray(done, dtype=bool).reshape(self.n_envs)
         masks = ~dones
         if self.handle_timeout_termination:

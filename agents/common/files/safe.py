@@ -164,13 +164,13 @@ _FORMS: dict[str, tuple[Any, Callable[[Any], Any], Callable[[Any], Any]]] = {
     ),
     "discrete": (
         spaces.Discrete,
-        lambda space: [space.n, space.start],
-        lambda parts: spaces.Discrete(parts[0], start=parts[1]),
+        lambda space: [space.n, space.start, space.dtype.str],
+        lambda parts: spaces.Discrete(parts[0], start=parts[1], dtype=np.dtype(parts[2]).type),
     ),
     "multi_discrete": (
         spaces.MultiDiscrete,
         lambda space: [space.nvec, space.start],
-        lambda parts: spaces.MultiDiscrete(parts[0], start=parts[1]),
+        lambda parts: spaces.MultiDiscrete(parts[0], parts[0].dtype.type, start=parts[1]),
     ),
     "multi_binary": (
         spaces.MultiBinary,

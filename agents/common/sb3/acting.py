@@ -152,6 +152,9 @@ class ActingPolicy(BasePolicy):
         :raises ValueError: if an observation has the wrong shape, a missing key or an invalid value, or is an
             (observation, info) pair.
         """
+        if torch.is_inference_mode_enabled():  # guidance differentiates the critics
+            with torch.inference_mode(False):
+                return self.predict(observation, state, episode_start, deterministic)
         if isinstance(observation, tuple) and isinstance(observation[-1], dict):
             raise ValueError(
                 "expected an observation, got a tuple; Gymnasium's `env.reset()` returns (observation, info): pass the "

@@ -177,7 +177,6 @@ class Arguments(Configurable):
     _init_setup_model: bool = setting(
         default=True,
         doc="Whether the constructor builds networks and buffer; `load` builds them later.",
-        check=lambda _, value: value,
     )
 
     def sb3_arguments(self, method: Method) -> dict[str, Any]:

@@ -265,7 +265,7 @@ class TrainedModel(OffPolicyAlgorithm):
         :param online_steps: number of environment steps when the phase ends.
         """
         learning_starts = self.method.learning_starts
-        if self._n_updates == 0 and 0 < online_steps <= learning_starts:
+        if 0 < online_steps <= learning_starts:
             warnings.warn(
                 f"no update will be performed: `learning_starts` is {learning_starts}, but there are only "
                 f"{online_steps} online steps; change one of them",

@@ -103,12 +103,14 @@ def export_onnx(
     for name in ("onnx", "onnxscript", "onnxruntime"):
         if importlib.util.find_spec(name) is None:
             raise ImportError(f"exporting needs {name}; `pip install onnx onnxscript onnxruntime`")
+    normalization = policy.normalization  # a model's, also if its environment normalises
     policy = getattr(policy, "policy", policy)
     if policy.num_replicas != 1:
         raise ValueError(
             f"expected a policy with one replica, got {policy.num_replicas}; export each `model.replica(k).policy`"
         )
     plain = _in_float32(policy)
+    plain.normalization = normalization
     own_modules = [name for name, net in plain.nets.items() if isinstance(net, VmappedModule)]
     try:
         graph = _convert(ExportedPolicy(plain))

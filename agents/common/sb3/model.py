@@ -260,6 +260,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         single.method = single.policy.method
         single.seeds = list(single.policy.seeds)
         single.seed = single.seeds[0]
+        single.n_envs = max(self.n_envs // self.policy.num_replicas, 1)
         single.trainer = Trainer(single, single.seeds)
         single.action_space = self.action_spaces[index]
         single.action_spaces = [single.action_space]
@@ -367,6 +368,10 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         rows = self.replay_buffer.observations[: self.replay_buffer.dataset_size]
         scale = self.method.observation_scale
         keeps_statistics = self.policy.keeps_statistics or self._n_updates > 0
+        if scale is not None and self.normalization is not None and self.normalization.norm_obs:
+            raise ValueError(
+                "`observation_scale` and `VecNormalize` both scale observations; use one of them"
+            )
         if scale is not None and len(rows) and not keeps_statistics:
             centre, factor = centre_and_factor(rows, scale)
             self.policy.observation_mean.copy_(centre)
@@ -426,6 +431,8 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         if self.env is None:  # the model was loaded without one
             spaces = self.observation_space, self.action_space
             self.set_env(DummyVecEnv([lambda: DataOnly(*spaces)] * self.n_envs))
+            if self._vec_normalize_env is not None:
+                self._vec_normalize_env.training = False
         if dataset is not None:
             self.load_dataset(dataset)
         if not self.replay_buffer.dataset_size:
@@ -433,7 +440,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         if self._vec_normalize_env is not None and self._vec_normalize_env.training:
             raise ValueError(
                 "offline training cannot update the statistics of VecNormalize; set `observation_scale` to use the "
-                "dataset's statistics, or freeze existing ones: `env.training = False`"
+                "dataset's statistics, or freeze existing ones: `model.get_vec_normalize_env().training = False`"
             )
         self._begin_phase(reset_num_timesteps, is_online=False)
         # SB3's progress bar reads the local `total_timesteps`
@@ -475,7 +482,6 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
             self._warn_of_short_episodes()
         for _ in range(gradient_steps):
             self._last_info = self.trainer.update(batch_size)
-        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
     @undisturbed()
     def learn(
@@ -543,8 +549,8 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         :raises ValueError: if the statistics are missing.
         """
         has_data = self._n_updates > 0 or self.replay_buffer.dataset_size > 0
-        is_scaled = (self.policy.observation_factor != 1).any()  # e.g. after `set_parameters`
-        if self.method.observation_scale is not None and not (has_data or is_scaled):
+        is_known = has_data or self.policy.keeps_statistics  # e.g. after `set_parameters`
+        if self.method.observation_scale is not None and not is_known:
             raise ValueError(
                 "`observation_scale` needs a dataset for its statistics; load a dataset, or set `observation_scale` to "
                 "None (-params observation_scale=null)"

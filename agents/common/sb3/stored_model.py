@@ -31,7 +31,7 @@ from agents.common.model_file import (
     write_archive,
 )
 from agents.common.normalization import normalized_as_saved
-from agents.common.sb3.constructor import POLICY_SETTINGS
+from agents.common.sb3.constructor import POLICY_SETTINGS, with_named_classes
 from agents.common.sb3.environments import TrainedModel, bounded_like
 from agents.common.sb3.transfer import check_saved_flow, require_fit
 from agents.common.settings import Configurable
@@ -163,7 +163,8 @@ class StoredModel(TrainedModel):
     ) -> dict[str, Any]:
         """Return the attributes of a saved model, including the caller's replacements; see :meth:`load`."""
         if "policy_kwargs" in replacements:
-            _require_same_policy_kwargs(replacements.pop("policy_kwargs"), saved)
+            policy_kwargs = with_named_classes("policy_kwargs", replacements.pop("policy_kwargs"))
+            _require_same_policy_kwargs(policy_kwargs or {}, saved)
         for name in replacements:
             if name not in saved.described and not hasattr(cls, name):
                 raise TypeError(
@@ -172,6 +173,8 @@ class StoredModel(TrainedModel):
         # as in SB3, custom objects without a saved attribute are ignored
         names = saved.described.keys() & custom_objects
         replaced = {name: custom_objects[name] for name in names} | replacements
+        if "seed" in replaced:
+            replaced = {"seeds": None, **replaced}
         attributes = saved.attributes(replaced.keys()) | replaced
         if saved.described.get("behaviour") is not None:
             check_saved_flow(saved, attributes["behaviour"])
@@ -223,7 +226,6 @@ class StoredModel(TrainedModel):
             suffix = "pkl" if Path(f"{path}.pkl").exists() else suffix
         with _opened(path, "r", suffix, self.verbose) as file:
             read_buffer(file, self.replay_buffer, str(getattr(file, "name", "the file")))
-        self.replay_buffer.device = self.device  # device of batches, as in SB3
 
 
 @contextlib.contextmanager

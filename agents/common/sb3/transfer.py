@@ -249,9 +249,8 @@ def load_behaviour(policy: FlowPolicy, path: Source, normalization: Normalizatio
         wrong.append(f"expected actions in {policy.action_space}, got {space}")
     for name in ("observation_mean", "observation_factor"):
         # means of the same dataset may differ in their last bits, because of the order of summation
-        if not torch.allclose(
-            getattr(policy, name), state[name].to(policy.device), rtol=1e-5, atol=1e-6
-        ):
+        expected, value = getattr(policy, name), state[name].to(policy.device)
+        if expected.shape != value.shape or not torch.allclose(expected, value, 1e-5, 1e-6):
             wrong.append(f"got a different `{name}`: load the dataset of that model first")
     statistics = saved.get("_saved_normalization") or {"norm_obs": False}
     if statistics["norm_obs"] or (normalization is not None and normalization.norm_obs):

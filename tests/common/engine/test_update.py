@@ -75,6 +75,7 @@ def test_rates_fall_as_torchs_schedulers_do(text, rates):
     rate = LearningRateSchedule(text)
     # learning rates of the ten updates
     assert [rate(1 - update / 10) for update in (0, 2, 5)] == pytest.approx(rates)
+    assert rate(-0.1) == rate(0)
 
 
 def test_rates_follow_the_phase_and_are_logged(monkeypatch):

@@ -23,8 +23,10 @@ VALUES = {
     "class": nn.ReLU,
     "box": spaces.Box(np.array([-1.5, 0], np.float32), np.array([1, np.inf], np.float32)),
     "image": spaces.Box(0, 255, (2, 2, 3), np.uint8),
-    "choices": spaces.MultiDiscrete([3, 4], start=[1, 0]),
-    "spaces": spaces.Dict({"z": spaces.Discrete(3, start=2), "a": spaces.MultiBinary(4)}),
+    "choices": spaces.MultiDiscrete([3, 4], np.int32, start=[1, 0]),
+    "spaces": spaces.Dict(
+        {"z": spaces.Discrete(3, start=2, dtype=np.int32), "a": spaces.MultiBinary(4)}
+    ),
 }
 
 
