@@ -118,7 +118,15 @@ class _Artist:
         """Method -> its colour in all figures, for up to ten methods: the focus, the user's methods, then the best."""
         about = self.comparison
         rankings = [ranking(about, phase) for phase in about.phases.values()]
-        best = sorted(rankings[-1], key=lambda name: min(order.index(name) for order in rankings))
+        # methods whose single runs are unknown have no lines, so they come last
+        tables = [
+            table for phase in about.phases.values() for table in (phase.curves, phase.profiles)
+        ]
+        lined = {*joined(tables, ["method"])["method"]}
+        best = sorted(
+            rankings[-1],
+            key=lambda name: (name not in lined, min(order.index(name) for order in rankings)),
+        )
         own_methods = [name for name in best if about.methods[name].is_own]
         # the report is about the focus and the user's methods, whatever their scores
         first = [about.focus] if about.focus in best else []
@@ -145,8 +153,6 @@ class _Artist:
         if phase.profiles.empty:  # environments without a common scale
             return None
         parts, end = self.lines_of(phase.profiles)
-        if not parts:
-            return None
         thresholds = kind.scale * next(iter(parts.values()))["tau"].to_numpy()
         figure = Figure((WIDTH, 0.8 * WIDTH), layout="constrained")
         plot_utils.plot_performance_profiles(
@@ -390,8 +396,8 @@ def _add_legend(figure: Figure) -> None:
     """Add one legend for all panels, below them; inside a panel, ten names would cover lines."""
     handles: dict[str, Any] = {}
     for ax in figure.axes:
-        lines, names = ax.get_legend_handles_labels()
-        handles |= zip(names, lines, strict=True)
+        # not `get_legend_handles_labels`, which leaves out names that start with an underscore
+        handles |= {str(line.get_label()): line for line in ax.get_lines()}
     longest = max(map(len, handles))
     columns = int(20 * figure.get_figwidth() / (longest + 8))
     figure.legend(

@@ -83,7 +83,9 @@ def collect(request: CompareRequest) -> Inputs:
     parts = {published.name: published.pooled for published in sets}
     for path in request.scores:
         # name the source by its path, because every report has a file scores.csv
-        parts[str(path)] = _read_file(path)
+        part = _read_file(path)
+        evaluations = _normalised(part.evaluations, references)
+        parts[str(path)] = replace(part, evaluations=evaluations)
     if request.paths:
         parts = {source: _restricted_to(counted, part) for source, part in parts.items()}
     for source, part in parts.items():
@@ -283,23 +285,26 @@ def _recorded(tables: RunTables, from_user: References) -> References:
 
 
 def normalise_returns(tables: RunTables, references: References) -> RunTables:
-    """Return the runs, with returns normalised on environments that have a reference.
+    """Return the runs, with returns normalised on environments that have a reference."""
+    kinds = tables.runs["kind"].mask(_is_chosen(tables.runs, references), NORMALISED_RETURN.name)
+    return RunTables(tables.runs.assign(kind=kinds), _normalised(tables.evaluations, references))
 
-    A normalised return is (return - random) / (expert - random): 0 for the random policy, 1 for the expert. Runs
-    scored by success are unchanged.
+
+def _normalised(evaluations: pd.DataFrame, references: References) -> pd.DataFrame:
+    """Return evaluations, with returns normalised on environments that have a reference.
+
+    A normalised return is (return - random) / (expert - random): 0 for the random policy, 1 for the expert. Success is
+    unchanged.
     """
-
-    def normalised(table: pd.DataFrame) -> pd.DataFrame:
-        is_chosen = (table["kind"] == RETURN.name) & table["environment"].isin(references)
-        return table.assign(kind=table["kind"].mask(is_chosen, NORMALISED_RETURN.name))
-
-    if not references:
-        return tables
-    evaluations = normalised(tables.evaluations)
     pairs = pd.DataFrame(references, ["random", "expert"])
     random, expert = pairs.reindex(columns=evaluations["environment"]).to_numpy(float)
-    is_chosen = evaluations["kind"] == NORMALISED_RETURN.name
-    scores = evaluations["score"].mask(
-        is_chosen, (evaluations["score"] - random) / (expert - random)
+    scores, kinds = evaluations["score"], evaluations["kind"]
+    is_chosen = _is_chosen(evaluations, references)
+    return evaluations.assign(
+        kind=kinds.mask(is_chosen, NORMALISED_RETURN.name),
+        score=scores.mask(is_chosen, (scores - random) / (expert - random)),
     )
-    return RunTables(normalised(tables.runs), evaluations.assign(score=scores))
+
+
+def _is_chosen(table: pd.DataFrame, references: References) -> pd.Series:
+    return (table["kind"] == RETURN.name) & table["environment"].isin(references)

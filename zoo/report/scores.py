@@ -25,7 +25,7 @@ import pandas as pd
 
 from agents.common.files import read_text
 from agents.common.validation import unknown_name_message
-from zoo.datasets.names import single_task_names
+from zoo.datasets.names import is_single_task, single_task_names
 from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, Methods, joined
 from zoo.runs.folder import PHASES
 from zoo.runs.protocol import describe_layers
@@ -175,15 +175,23 @@ def _check_rows(table: pd.DataFrame, path: Path) -> None:
     lowest, highest = limits.reindex(columns=table["kind"]).to_numpy()
     counts = table[["seed", "step", "episodes"]].assign(seed=table["seed"].fillna(table["seeds"]))
     named = (table[["method", "env"]] != "").all(axis=1)
-    counted = ((counts >= 0) & (counts % 1 == 0)).all(axis=1)
-    repeated = table.duplicated(["method", "env", "phase", "seed", "step"])
+    counted = ((counts >= 0) & (counts % 1 == 0)).all(axis=1) & (counts["episodes"] > 0)
+    # a task may have several names
+    names = table.assign(env=table["env"].map(lambda name: split_environment(name)[0]))
+    repeated = names.duplicated(["method", "env", "phase", "seed", "step"])
+    has_seed = table["seed"].notna()
+    mixed = has_seed.groupby(table["method"]).transform("any")
+    several = names.duplicated(["method", "env", "phase", "seed"])
     conditions = {
         "a method and an environment": named,
         f"one of the phases {', '.join(PHASES)}": table["phase"].isin(PHASES),
-        "whole numbers as seed (or seeds), step and episodes": counted,
+        "whole numbers as seed (or seeds), step and episodes (at least 1)": counted,
         "a score in the range of its kind, e.g. success from 0 to 1": table["score"].between(
             lowest, highest
-        ),
+        )
+        & np.isfinite(table["score"]),
+        "a seed in each row of a method, or success and one step without a seed": has_seed
+        | (table["kind"] == SUCCESS.name) & ~mixed & ~several,
         "one row for each evaluation": ~repeated,
     }
     for expected, is_good in conditions.items():
@@ -301,10 +309,9 @@ def published_names() -> dict[str, str]:
 
 
 def tasks_of(name: str) -> list[str]:
-    """Return the tasks of a domain, e.g. ``"scene-play"``; for the name of a task, the task alone."""
-    if "-singletask-" in name:
-        return [name]
-    return single_task_names(f"{name}-v0")[1:]  # the first name is an alias
+    """Return the tasks of a domain of OGBench, e.g. ``"scene-play"``; for any other name, this name alone."""
+    tasks = single_task_names(name)[1:]  # the first name is an alias
+    return tasks if is_single_task(tasks[0]) else [name]
 
 
 def _metadata() -> dict[str, Any]:

@@ -65,8 +65,9 @@ def _verdict(comparison: Comparison, phase: Phase) -> Iterator[str]:
     if all_fail(comparison, phase):
         yield f"No method solves any task ({phase.name}{comparison.title}, {tasks})."
         return
-    # a method in focus may not be the best, and a single method cannot lead
-    leads = subject != comparison.focus and len(means) != 1
+    # a method in focus, or a method with single runs, may not be the best; a single method cannot lead
+    is_best = means.get(subject) == max(means.values(), default=None)
+    leads = subject != comparison.focus and len(means) != 1 and is_best
     opening = f"{comparison.methods[subject].title}{' leads' if leads else ','} {phase.name}{comparison.title}"
     opening += f", {tasks}:"
     if subject in means:
@@ -109,7 +110,7 @@ def _rival(comparison: Comparison, phase: Phase) -> Iterator[str]:
         number = f"{min(needed, MAX_SEEDS):,}"
         yield f"With this difference and spread, {seeds} {number} seeds per method would decide the comparison."
     elif rival.outcome == Outcome.UNDECIDED and rival.p_value is None:
-        yield f"At least {MIN_SEEDS} seeds per method are needed to decide the comparison."
+        yield "Nothing is tested, because a task has only one seed or all its scores are equal."
 
 
 def _mean(comparison: Comparison, phase: Phase, subject: str) -> str:

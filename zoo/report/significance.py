@@ -173,24 +173,26 @@ def _seeds_needed(
     comparison: Comparison, evidence: Evidence, pair: Pair, level: float
 ) -> int | None:
     """Return the number of seeds per method that would decide between two methods; None for rank tests."""
-    difference = evidence.difference(pair)
-    if difference is None:
+    if not evidence.means:
         return None
+    means = [evidence.means[name] for name in pair]
     # use the smallest number of runs on any task
-    runs = [len(scores) for name in pair for scores in evidence.scores[name].values()]
+    runs = [min(map(len, evidence.scores[name].values())) for name in pair]
     margin = MARGIN if comparison.kind.is_comparable else None
-    return seeds_needed(difference, min(runs), margin, level)
+    return seeds_needed(means, runs, margin, level)
 
 
 def are_comparable(phase: Phase, methods: Methods, x: str, y: str) -> bool:
     """Return whether a comparison is fair: the user's runs must be at least as long as published ones."""
-    steps: dict[bool, int] = {}
-    for name in (x, y):
-        protocol = methods[name].protocol_on(phase.tasks[0])
-        steps[methods[name].is_own] = protocol.get(f"{phase.name}_steps") or 0
-    if len(steps) == 1 or not all(steps.values()):
-        return True  # both are the user's, both are published, or a length is unknown
-    return steps[True] >= steps[False]
+    if methods[x].is_own == methods[y].is_own:
+        return True
+    pair = sorted((methods[x], methods[y]), key=lambda method: not method.is_own)
+    for task in phase.tasks:
+        # 0 if a length is unknown
+        steps = [method.protocol_on(task).get(f"{phase.name}_steps") or 0 for method in pair]
+        if 0 < steps[0] < steps[1]:
+            return False
+    return True
 
 
 def rank_p_value(x: Scores, y: Scores) -> float | None:

@@ -199,29 +199,34 @@ def over_tasks(differences: Array, limits: Range) -> Curve:
     return Mean(points, error, np.full(1, max(count - 1.0, 1.0))).curve(limits)
 
 
-def seeds_needed(difference: Mean, seeds: int, margin: float | None, level: float) -> int:
+def seeds_needed(
+    pair: Sequence[Mean], seeds: Sequence[int], margin: float | None, level: float
+) -> int:
     """Return how many seeds per method would decide between two methods; `MAX_SEEDS` + 1 if more than `MAX_SEEDS`.
 
     The difference and the spread are assumed to stay the same. A verdict is reached when the difference's interval
     excludes 0 or is within the margin.
 
-    :param difference: difference of the two means, with a known error.
-    :param seeds: current number of runs per task; the smallest if tasks differ.
+    :param pair: the two means, with known errors.
+    :param seeds: each method's current number of runs per task; the smallest if tasks differ.
     :param margin: equality margin, or None for scores without a common scale.
     :param level: level of the two-sided test.
     """
-    lead = abs(difference.points[0])
+    lead = abs((pair[0] - pair[1]).points[0])
     # a half width below the lead means better or worse, a half width below (margin - lead) means equal
     distance = lead if margin is None else max(lead, margin - lead)
 
     def is_enough(number: int) -> bool:
         # errors scale with 1 / sqrt(runs), degrees of freedom with runs - 1
-        expected = replace(
-            difference,
-            errors=difference.errors * np.sqrt(seeds / number),
-            freedom=difference.freedom * (number - 1) / (seeds - 1),
+        x, y = (
+            replace(
+                mean,
+                errors=mean.errors * np.sqrt(count / number),
+                freedom=mean.freedom * (number - 1) / (count - 1),
+            )
+            for mean, count in zip(pair, seeds, strict=True)
         )
-        return bool(expected.half_widths(level)[0] < distance)
+        return bool((x - y).half_widths(level)[0] < distance)
 
     # the width decreases as the number of seeds grows, so bisection finds the smallest sufficient number
     return bisect_left(range(MAX_SEEDS + 1), True, lo=2, key=is_enough)

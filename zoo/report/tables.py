@@ -117,13 +117,10 @@ def digits_of_differences(kind: ScoreKind, differences: Iterable[Estimate | None
     return digits + any(end and not round(end, digits) for end in ends)
 
 
-def number_text(value: float, digits: int, sign: str = "-") -> str:
-    """Return a number as text, with ``digits`` decimals and a true minus sign.
-
-    :param sign: ``"+"`` to show the sign of positive numbers.
-    """
+def number_text(value: float, digits: int) -> str:
+    """Return a number as text, with ``digits`` decimals and a true minus sign."""
     # round off floating-point error first, because it could decide how a half is rounded; `z` removes the sign of zero
-    return f"{round(value, 9):{sign}z,.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    return f"{round(value, 9):z,.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def number_entry(estimate: Estimate | None, scale: float, digits: int) -> TableEntry:
@@ -135,7 +132,7 @@ def number_entry(estimate: Estimate | None, scale: float, digits: int) -> TableE
     if estimate.interval is not None:
         low, high = (number_text(scale * end, digits) for end in estimate.interval)
         detail = f"[{low}, {high}]"
-        numbers |= zip((" low", " high"), estimate.interval, strict=True)
+        numbers |= zip((" [low]", " [high]"), estimate.interval, strict=True)
     return TableEntry(number_text(scale * estimate.point, digits), detail, numbers=numbers)
 
 

@@ -10,6 +10,7 @@ from tests.zoo.report.samples import (
     comparison_of_returns,
     comparison_of_runs,
     evaluations,
+    means_of_scene,
     returns,
     scene_runs,
 )
@@ -59,10 +60,11 @@ def test_curves_and_profiles_have_the_comparisons_numbers():
 
 def test_lines_show_the_focus_and_the_best():
     names = [f"agent{k}" for k in range(len(COLOURS) + 2)]
-    methods = {name: ComparedMethod(name, name, "a_set") for name in names}
+    means = means_of_scene([f"mean{k}" for k in range(12)]).assign(mean=0.9)  # which have no lines
+    methods = {name: ComparedMethod(name, name, "a_set") for name in [*names, *means["method"]]}
     worst = evaluations(names)
     worst.loc[worst["method"] == names[0], "score"] = 0.0
-    comparison = comparison_of_runs(worst, methods=methods, focus=names[0])
+    comparison = comparison_of_runs(worst, means, methods, focus=names[0])
     (drawing,) = all_figures(comparison, only="sample_efficiency").values()
     shown = [line.get_label() for line in drawing.figure.axes[0].lines]
     assert len(shown) == len(COLOURS)
@@ -105,7 +107,7 @@ def test_method_that_starts_online_begins_where_others_go_online():
 
 def test_names_may_have_signs_of_formulas(monkeypatch):
     monkeypatch.setitem(matplotlib.rcParams, "text.usetex", True)  # a matplotlibrc may contain this
-    name = r"$\nonsense$_b"
+    name = r"_$\nonsense$"
     table = returns([name], environments=["Pendulum-v1"], seeds=2)
     drawings = all_figures(comparison_of_runs(table, kind=RETURN))
     assert "sample_efficiency_return" in drawings

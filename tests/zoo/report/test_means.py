@@ -102,15 +102,26 @@ def test_interval_over_tasks_is_students():
 @pytest.mark.parametrize(("lead", "margin"), [(0.02, 0.03), (0.05, None), (0.01, 0.03)])
 def test_seeds_that_are_needed_are_the_first_number_that_decides(lead, margin):
     x = np.array([0.5, 0.6, 0.45, 0.55, 0.4])
-    difference = mean({"t": x + lead}) - mean({"t": x})
+    pair = mean({"t": x + lead}), mean({"t": x})
     room = max(lead, (margin or 0) - lead)
-    planned = seeds_needed(difference, 5, margin, 0.05)
+    planned = seeds_needed(pair, (5, 5), margin, 0.05)
 
     def half_width(seeds):
         return stats.t.ppf(0.975, seeds - 1) * np.sqrt(2 * x.var(ddof=1) / seeds)
 
     assert half_width(planned) < room <= half_width(planned - 1)
-    assert seeds_needed(difference, 5, margin, 0.01) > planned
+    assert seeds_needed(pair, (5, 5), margin, 0.01) > planned
+
+
+def test_planned_seeds_follow_from_the_spread_not_from_the_fewer_seeds():
+    x = np.array([-1.0, 0.0, 1.0])
+    y = np.arange(12) / np.arange(12).std(ddof=1)
+    means = [mean({"t": 0.5 + scores / 20}) for scores in (x, y - y.mean())]
+    other = mean({"t": 0.55 + y / 20})
+    planned = [
+        seeds_needed((means[k], other), (count, 12), None, 0.05) for k, count in ((0, 3), (1, 12))
+    ]
+    assert planned[0] == planned[1]
 
 
 def test_holm_steps_down():

@@ -48,6 +48,9 @@ def test_returns_and_compressed_files_are_read(written):
     runs = read_scores(path, "theirs").evaluations
     assert set(runs["kind"]) == {"return"}
     assert -1234.5 in runs["score"].tolist()
+    inputs = collected(scores=[path], reference_scores=[f"{SCENE[0]}=-2000,0"])
+    kinds = inputs.evaluations.groupby("environment")["kind"].first()
+    assert kinds.to_dict() == {SCENE[0]: "normalised return", SCENE[1]: "return"}
 
 
 def test_runs_shorter_than_those_of_a_file_are_not_compared(tmp_path, written):
@@ -66,6 +69,7 @@ def test_runs_shorter_than_those_of_a_file_are_not_compared(tmp_path, written):
         (4, "score", "1.2", "a score in the range of its kind, e.g. success from 0 to 1"),
         (5, "method", "", "a method"),
         (7, "seed", "0", "one row for each"),
+        (2, "episodes", "0", "whole numbers as seed"),
     ],
 )
 def test_what_is_no_score_is_refused_with_its_line(written, row, column, value, expected):
@@ -82,6 +86,16 @@ def test_a_file_without_scores_is_refused(tmp_path, text):
     path.write_text(text)
     with refuses(r"scores\.csv` cannot be read"):
         collected(scores=[path])
+
+
+def test_means_at_two_steps_are_refused(tmp_path):
+    path = tmp_path / "scores.csv"
+    row = "a,scene-play,offline,,{},0.3,50,x,4\n"
+    path.write_text(
+        "method,env,phase,seed,step,score,episodes,source,seeds\n" + row.format(1) + row.format(2)
+    )
+    with refuses("success and one step without a seed"):
+        read_scores(path, "theirs")
 
 
 def test_a_file_that_ends_in_the_middle_of_a_line_is_refused(written):

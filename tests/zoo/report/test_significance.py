@@ -131,9 +131,10 @@ def test_false_words_of_a_phase_are_as_rare_as_the_page_says():
 
 def test_short_own_runs_are_not_comparable():
     published = ComparedMethod("QAM", "QAM", "a_set", {"scene-play": {"offline_steps": 1000}})
-    scores = {"ours": [[0.0, 0.02]], "QAM": [[1.0] * 12]}
+    scores = {"ours": [[0.0, 0.02]] * 2, "QAM": [[1.0] * 12] * 2}
     for steps, outcome in ((300, "not comparable"), (1000, "worse")):
-        ours = ComparedMethod("ours", "QAM", "own", {SCENE[0]: {"offline_steps": steps}})
+        protocol = {SCENE[0]: {"offline_steps": 1000}, SCENE[1]: {"offline_steps": steps}}
+        ours = ComparedMethod("ours", "QAM", "own", protocol)
         comparison = comparison_of_scene(scores, focus="ours", ours=ours, QAM=published)
         assert outcomes(comparison) == {"QAM": outcome}
         is_tested = outcome == "worse"
@@ -186,6 +187,15 @@ def test_means_without_single_runs_cannot_be_tested():
     (text,) = verdict_sentences([alone])
     assert "40.0%" in text
     assert "cannot be tested" in text
+    beaten = comparison_of_runs(scene_runs([[0.2]]), means_of_scene("AB"), published)
+    assert "leads" not in verdict_sentences([beaten])[0]
+
+
+def test_single_seeds_are_not_tested():
+    comparison = comparison_of_scene({"ours": [[0.5]], "rival": [[0.4] * 5]})
+    assert (
+        "Nothing is tested, because a task has only one seed" in verdict_sentences([comparison])[0]
+    )
 
 
 def test_where_all_fail_no_method_leads():

@@ -103,7 +103,7 @@ def test_csv_has_unrounded_numbers_intervals_and_details():
     ]
     text = to_csv(Table.of("t", "", "", rows))
     assert text.splitlines() == [
-        "method,mean,mean low,mean high,n",
+        "method,mean,mean [low],mean [high],n",
         "QAM,-0.0101,-0.015,0.005,2",
         "FQL,,,,3",
     ]
@@ -112,7 +112,7 @@ def test_csv_has_unrounded_numbers_intervals_and_details():
 def test_csv_of_a_verdict_repeats_no_difference():
     comparison = comparison_of(["QAM", "FQL"], tasks=1)
     text = to_csv(tables.verdict_table(comparison, offline(comparison)))
-    assert text.startswith("against,difference,difference low,difference high,p,P(better)")
+    assert text.startswith("against,difference,difference [low],difference [high],p,P(better)")
 
 
 def test_latex_has_its_signs_escaped_and_true_minus_signs():
