@@ -73,6 +73,9 @@ def test_the_plan_of_a_new_suite_makes_nothing(tmp_path, data, call):
     result, errors = call(main, file, "-f", logs, "--algos", "fql", "--dry-run")
     assert result == result | {"jobs": 1, "runs": 2, "waiting": 1}
     assert "pointmaze-medium-navigate task1" in errors
+    words = "--algos trqam --envs cube-double-play-*-task1-* --dry-run --device cpu"
+    result, _ = call(main, "trqam", "-f", logs, *words.split())
+    assert result["episodes_left"] == 21 * 50 * result["runs"]  # none in pretraining
     assert not logs.exists()
 
 

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 import agents
+from agents.common.model_file import read_model_file
 from tests.common.toys import assert_same
 from tests.zoo.helpers import ENV
 from tests.zoo.hub.stand_in import URL
@@ -64,7 +65,9 @@ def test_the_card_states_score_protocol_and_data(logs, hub, call):
     assert entry["metrics"][0] == score | {"name": "success, mean of 2 episodes"}
     low, high = (f"{100 * end:.1f}" for end in result["interval"])
     assert f"(this agent) | success {100 * result['success']:.1f}% [{low}, {high}] | 2 |" in text
-    assert "20 offline steps." in text
+    (run,) = logs.glob(f"qam/{ENV}_1")
+    best = read_model_file(run / "best_model.zip").described
+    assert f"{best['offline_steps']} offline steps." in text
     assert "Data: {'name': 'pointmaze-medium-navigate-v0', 'size': 2000" in text
 
 
@@ -91,7 +94,7 @@ def uploaded(agent, folder):
     return {path.name: path.read_text(errors="replace") for path in folder.iterdir()}
 
 
-def test_no_file_holds_a_path_of_the_machine(tmp_path, monkeypatch):
+def test_no_file_holds_a_path_of_the_machine(tmp_path, monkeypatch, hub):
     score = Score("success", 0.5, 0.2, 0.8, 4)
     monkeypatch.setattr(upload, "play", lambda agent: (None, score))
     clone = {"path": "/home/jane/logs/bc_1.zip", "updates": 1}
@@ -103,7 +106,8 @@ def test_no_file_holds_a_path_of_the_machine(tmp_path, monkeypatch):
     assert not [name for name, text in files.items() if "jane" in text or str(tmp_path) in text]
     run = save_run(tmp_path, maze_model(seed=3), env_kwargs=["file=/home/jane/a.xml"]).path
     with refuses("an agent's file may not select files or modules"):
-        uploaded(agent_of_run(run, "cpu"), tmp_path / "others")
+        upload.upload(agent_of_run(run, "cpu"), "me/agent")
+    assert not hub.repositories
 
 
 # -- rejected uploads -------------------------------------------------------------------------------------------------

@@ -77,6 +77,7 @@ REFUSED = {
     "--env scene-play-singletask-task9-v0": "closest: scene-play-singletask-task",
     "--seeds 0-4000000000": "`--seeds` expects at most 1000 seeds, got 0-4000000000",
     "--env Pendulum-v1 --offline-steps 5": "has no dataset to train on offline",
+    "--algo sac --env Pendulum-v1 --offline-steps 0 --online-steps 5 --offline-data balanced": "has no dataset",
     "--device xpu": "PyTorch cannot compute in float64 on `device` 'xpu'",
     # an online phase without updates, about which the program warns first
     "-f /proc/nowhere --env Pendulum-v1 --offline-steps 0 --online-steps 5 -params learning_starts=5 --verbose 1": (

@@ -147,7 +147,7 @@ class Evaluator:
 
         :param policy: policy that samples chunks, always for all S * episodes rows.
         :param replicas: the numbers that seed the replicas' noise, length S; None for 0 to S - 1. Replica k evaluated
-            alone, with ``replicas=[k]``, has the same results as when it is evaluated with other replicas.
+            alone, with ``replicas=[k]``, has the same results, up to rounding, as with other replicas.
         :param active: indices of the replicas to evaluate; None for all.
         """
         if replicas is None:

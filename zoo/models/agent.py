@@ -535,12 +535,14 @@ def _find_checkpoint(path: Path, step: int, config: RunRecord) -> tuple[Path, in
 
     A checkpoint contains the replicas of all seeds that are trained together, and is in the folder of the first seed.
     """
-    path = path.resolve()  # the run's record contains folder names, and a path such as `.` has none
-    folders = config.folders or [path.name]
-    replica = folders.index(path.name) if len(folders) > 1 else None
+    path = path.resolve()  # a path such as `.` has no name
+    replica = config.seeds.index(config.seed) if config.seeds else None
+    first = path  # may have been renamed
+    if replica and config.folders:
+        first = path.with_name(config.folders[0])
     models = {}
     # start with the oldest, so that the newest of several checkpoints at a step is kept
-    for checkpoint in reversed(find_checkpoints(path.with_name(folders[0]) / "checkpoint")):
+    for checkpoint in reversed(find_checkpoints(first / "checkpoint")):
         models[step_of(checkpoint)] = checkpoint / "model.zip"
     if step == -1:
         step = max(models, default=step)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from agents.common.model_file import read_about
+from agents.common.model_file import read_about, read_model_file
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.validation import count
 from agents.registry import find, name_of
@@ -30,9 +30,7 @@ from zoo.terminal.messages import log
 
 CARD, SETTINGS = "README.md", "config.yml"
 TEMPLATE = Path(__file__).parent / "templates" / "card.md.jinja"
-_KEPT_SETTINGS = (
-    "profile", "pretraining_steps", "offline_steps", "online_steps", "sparse", "dataset",
-)  # fmt: skip
+_KEPT_SETTINGS = ("profile", "sparse", "dataset")
 
 
 def upload(agent: Agent, repo: str) -> tuple[str, Score]:
@@ -40,6 +38,11 @@ def upload(agent: Agent, repo: str) -> tuple[str, Score]:
 
     Files of an earlier upload are replaced; other files are kept.
     """
+    if not isinstance(agent.policy, FlowPolicy):
+        raise UsageError(
+            f"{agent.algo} is one of SB3's algorithms; upload it with the package `huggingface_sb3`"
+        )
+    require_plain_arguments(agent.source, agent.env_kwargs)
     api = hub_library().HfApi()
     with hub_errors(repo):
         # create the repository first, so that a wrong name or token is rejected before the evaluation
@@ -64,16 +67,11 @@ def write_upload(agent: Agent, folder: Path, repo: str) -> Score:
     :param repo: the repository, ``name/agent``.
     :raises UsageError: if the algorithm is not from this library, or the environment needs a file on this machine.
     """
-    if not isinstance(agent.policy, FlowPolicy):
-        raise UsageError(
-            f"{agent.algo} is one of SB3's algorithms; upload it with the package `huggingface_sb3`"
-        )
-    require_plain_arguments(agent.source, agent.env_kwargs)
-    if (
-        agent.stated is not None
-    ):  # copy the file unchanged, because its score was obtained with exactly these bytes
+    assert isinstance(agent.policy, FlowPolicy)  # `upload` has checked it
+    if agent.stated is not None:
+        # copy the file unchanged, because its score was obtained with exactly these bytes
         shutil.copyfile(agent.source, folder / POLICY)
-        about = read_about(agent.source)
+        about = {"training": {}, "versions": {}, **read_about(agent.source)}
         score = agent.stated
     else:
         log.info("running %s for the score on the model card", count(agent.episodes, "episode"))
@@ -93,6 +91,13 @@ def describe_agent(agent: Agent) -> dict[str, Any]:
     if agent.run is not None:
         config = RunFolder(agent.run).read_config().plain()
         training = {name: config.get(name) for name in _KEPT_SETTINGS}
+        saved = read_model_file(agent.source).described  # may be the best model or a checkpoint
+        cloned = min(saved["offline_steps"], saved["pretraining_steps"])
+        training |= {
+            "pretraining_steps": cloned,
+            "offline_steps": saved["offline_steps"] - cloned,
+            "online_steps": saved["num_timesteps"] - saved["offline_steps"],
+        }
     elif agent.source.suffix == ENDING:
         training = read_about(agent.source).get("training") or {}
     protocol = {"episodes": agent.episodes, "seed": agent.seed, "env_kwargs": agent.env_kwargs}

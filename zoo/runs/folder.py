@@ -125,11 +125,12 @@ class RunFolder:
     def create(cls, log_folder: Path, algo: str, env: str, seed: int) -> RunFolder:
         """Create and lock the folder with the next free number; simultaneous runs get different folders."""
         parent = log_folder / algo
+        parent.mkdir(parents=True, exist_ok=True)
         first = 1 + max(numbered_folders(parent, env), default=0)
         for number in itertools.count(first):
             folder = cls(parent / f"{file_name_of(env)}_{number}")
             try:
-                folder.path.mkdir(parents=True)
+                folder.path.mkdir()
             except FileExistsError:
                 continue
             break
@@ -419,16 +420,12 @@ def find_run_folders(paths: Iterable[Path]) -> list[Path]:
     return [Path(folder) for folder in sorted(run_folders, key=lambda path: path.split(os.sep))]
 
 
-def check_log_folder(folder: Path, name: str = "log folder", flag: str = "-f/--log-folder") -> None:
-    """Raise UsageError if a file of 64 KiB cannot be written to a log folder, which may not exist yet.
-
-    :param name: name of the folder in the message.
-    :param flag: flag that selects the folder.
-    """
+def check_log_folder(folder: Path) -> None:
+    """Raise UsageError if a file of 64 KiB cannot be written to a log folder, which may not exist yet."""
     existing = folder.absolute()
     try:
         # The folder is not created here, because a command that is rejected must not leave files behind.
-        while not existing.exists():
+        while not os.path.lexists(existing):
             existing = existing.parent
         with tempfile.NamedTemporaryFile(dir=existing) as file:
             file.write(b"0" * 65536)
@@ -436,7 +433,7 @@ def check_log_folder(folder: Path, name: str = "log folder", flag: str = "-f/--l
             os.fsync(file.fileno())
     except OSError as error:
         raise UsageError(
-            f"cannot write to the {name} {folder}: {error.strerror}; choose another with {flag}"
+            f"cannot write to the log folder {folder}: {error.strerror}; choose another with -f/--log-folder"
         ) from error
 
 

@@ -58,7 +58,7 @@ def load_config(
     """Merge the layers of settings and check the result, without an environment.
 
     :param request: the request; its device determines the default precision.
-    :param phases: ``{name: 0}`` for phases that run only if flags set their steps, e.g. ``offline_steps`` without data.
+    :param phases: ``{name: 0}`` for phases that run only if the user sets their steps, e.g. without data.
     :raises UsageError: for an unknown algorithm, profile or setting, an invalid value, or settings in conflict.
     """
     profile = request.profile
@@ -66,10 +66,10 @@ def load_config(
         raise UsageError(f"`--quick` and `--profile {profile}` exclude each other; omit one")
     entry = find_algorithm(request.algo)
     declared = known_settings(entry)
-    layers, num_protocol = _layers(request, benchmark, entry, declared)
+    layers, num_protocol = _layers(request, benchmark, entry, declared, phases)
     sources = [source for _, source in layers]
     # `-params` are among the sources; the other flags are not, because command.txt contains them.
-    layers.append(({**(phases or {}), **request.run}, ""))
+    layers.append((request.run, ""))
     values: dict[str, Any] = {}
     expected: dict[str, Any] = {}
     for number, (layer, _) in enumerate(layers, start=1):
@@ -110,6 +110,7 @@ def _layers(
     benchmark: Benchmark,
     entry: Entry,
     declared: Mapping[str, Setting | None],
+    phases: Mapping[str, int] | None,
 ) -> tuple[list[Layer], int]:
     """Return a run's layers up to `-params`, and the number of leading layers that state the protocol.
 
@@ -131,12 +132,14 @@ def _layers(
     if request.behaviour is not None and "observation_scale" in declared:
         # a custom flow expects observations as the environment returns them
         layers.append(({"observation_scale": None}, "--behaviour"))
+    if phases:
+        layers.append((phases, "without data or without an environment"))
     user_layers = layers_of(user_files, names)
     if request.conf_file is not None and not user_layers:
         existing = [name for _, entries in user_files for name in entries]
         raise UsageError(
             f"{request.conf_file} has no entry for this run; add one of {', '.join(names)}; the file's entries: "
-            f"{', '.join(existing) or 'none'}"
+            f"{', '.join(map(str, existing)) or 'none'}"
         )
     layers += user_layers
     # one layer per word of `-params`, so that each word is recorded as a source

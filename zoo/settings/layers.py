@@ -122,25 +122,28 @@ def parse_overrides(words: Sequence[str], flag: str = "-params") -> dict[str, An
 def as_words(values: Mapping[str, Any]) -> tuple[str, ...]:
     """Return settings as words of ``-params``, ``KEY=VALUE``."""
     # JSON is valid YAML, and quotes text such as "no"
-    return tuple(f"{name}={json.dumps(value)}" for name, value in flatten(values).items())
+    return tuple(f"{name}={json.dumps(value)}" for name, value in values.items())
 
 
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merge(
+    base: Mapping[str, Any], over: Mapping[str, Any], is_dotted: bool = True
+) -> dict[str, Any]:
     """Merge two mappings recursively; values in ``over`` override values in ``base``.
 
     :param over: a name with dots stands for nested mappings, as in :func:`flatten`.
+    :param is_dotted: False for the content of a value, whose names may contain dots.
     """
     merged = dict(base)
     for name, value in over.items():
-        if isinstance(name, str) and "." in name:
-            # split at the first dot only; the recursive call splits at the others
-            name, _, nested_name = name.partition(".")
-            value = {nested_name: value}
+        if is_dotted and isinstance(name, str):
+            name, *nested_names = name.split(".")
+            for nested_name in reversed(nested_names):
+                value = {nested_name: value}
         if isinstance(value, Mapping):
             below = merged.get(name)
             if not isinstance(below, Mapping):
                 below = {}
-            value = merge(below, value)
+            value = merge(below, value, is_dotted=False)
         merged[name] = value
     return merged
 

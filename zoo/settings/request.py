@@ -181,8 +181,6 @@ def _flag(name: str, value: Any) -> Iterator[str]:
     word = f"--{name.replace('_', '-')}"
     if value is True:
         yield word
-    elif value is False:
-        yield word.replace("--", "--no-", 1)
     elif isinstance(value, list | tuple):
         yield word
         for item in value:
@@ -226,9 +224,7 @@ def add_settings(group: argparse._ArgumentGroup, settings: Mapping[str, Setting]
     """Add a flag for each setting; without the flag, the value comes from the YAML files."""
     for name, declared in settings.items():
         options = options_of(declared.type, declared.bounds.get("at_least", 1))
-        if "action" in options:  # add `--no-...`, to override `true` in a YAML file
-            options["action"] = argparse.BooleanOptionalAction
-        elif "nargs" in options:
+        if "nargs" in options:
             options["type"] = lambda text: load_yaml(text, "a wrapper")
             options["metavar"] = "WRAPPER"
         group.add_argument(f"--{name.replace('_', '-')}", **options, help=declared.doc)
@@ -255,6 +251,10 @@ def read_request(args: argparse.Namespace) -> TrainRequest:
     # these values may be paths, so they are made absolute like other paths
     for name in ("dataset", "dataset_dir"):
         text = entries.get(name)
-        if text is not None and text not in SOURCES and os.path.exists(text):
+        if (
+            text is not None
+            and text not in SOURCES
+            and (name == "dataset_dir" or os.path.exists(text))
+        ):
             entries[name] = os.path.abspath(text)
     return TrainRequest(**entries)

@@ -256,11 +256,10 @@ def remaining_work(statuses: Sequence[JobStatus]) -> dict[str, int]:
     for status in statuses:
         if not status.is_final:
             run = status.job.config.run
-            offline_end = run.pretraining_steps + run.offline_steps
-            end = offline_end + run.online_steps
-            # the end of each phase has an evaluation too
-            evaluated = {*range(0, end, run.eval_freq), run.pretraining_steps, offline_end, end}
-            evaluations = len(evaluated if run.eval_at_start else evaluated - {0})
-            steps += len(status.job.run.seeds) * end
+            end = run.offline_steps + run.online_steps
+            # the end of each phase has an evaluation too; steps are counted from the end of pretraining
+            evaluated = {*range(run.eval_freq, end, run.eval_freq), run.offline_steps, end} - {0}
+            evaluations = len(evaluated) + bool(run.eval_at_start or run.pretraining_steps)
+            steps += len(status.job.run.seeds) * (run.pretraining_steps + end)
             episodes += len(status.job.run.seeds) * evaluations * run.eval_episodes
     return {"steps_left": steps, "episodes_left": episodes}

@@ -153,11 +153,11 @@ def _read_method(entry: Any) -> Run:
     if isinstance(entry, str):
         return Run(entry)
     _check_keys(entry, ("algo", "label", "params"), "an algorithm of the suite")
-    if "algo" not in entry:
+    if not isinstance(entry.get("algo"), str):
         raise UsageError(
             f"an algorithm of the suite must be an id or a mapping with `algo`, got {entry!r}"
         )
-    return Run(**{**entry, "label": str(entry.get("label", ""))})
+    return Run(**{**entry, "label": str(entry.get("label") or "")})
 
 
 def read_suite(path: Path) -> Suite:
@@ -172,6 +172,8 @@ def read_suite(path: Path) -> Suite:
         value = content.get(entry.name)
         if entry.name in content and not isinstance(value, kind):
             raise UsageError(f"`{entry.name}` of the suite {path} must be {noun}, got {value!r}")
+        if entry.type == Sequence[str] and not all(isinstance(item, str) for item in value or ()):
+            raise UsageError(f"`{entry.name}` of the suite {path} must list names, got {value!r}")
     for name in content.get("published", ()):
         load_set(name)  # an unknown set is rejected now, not when the report is written
     return Suite(**content)

@@ -51,12 +51,8 @@ class Replicas:
     def check(self) -> None:
         """Mark as failed the runs of replicas that contain NaN or infinity; waits for the device."""
         step = self.model.num_timesteps
-        reasons = {}
-        for replica, reason in self.model.find_divergence().items():
-            if replica not in self.failed:
-                reasons[replica] = f"{reason} at step {step}"
-        if reasons:
-            self.fail(reasons)
+        reasons = self.model.find_divergence()
+        self.fail({k: f"{reasons[k]} at step {step}" for k in self.active if k in reasons})
 
     def fail(self, reasons: Mapping[int, str]) -> None:
         """Mark the runs of some active replicas as failed; raises DivergedError if no active replica remains.

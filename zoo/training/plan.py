@@ -244,7 +244,8 @@ def _takes_data(request: TrainRequest, config: RunRecord, data_kind: DataKind | 
     :raises UsageError: for settings that do not fit the data, for missing data, and for unused data.
     """
     run = config.run
-    if run.pretraining_steps + run.offline_steps and data_kind is None:
+    needs_data = run.pretraining_steps + run.offline_steps or run.offline_data == "balanced"
+    if needs_data and data_kind is None:
         if request.dataset not in SOURCES:
             raise UsageError(
                 f"{request.dataset} has no rewards; they can be computed only for OGBench tasks, and `{request.env}` "

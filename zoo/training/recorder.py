@@ -37,7 +37,7 @@ class Recorder:
         evaluator: Evaluator | HeldOutLosses,
         replicas: Replicas,
         stop: StopSignal,
-        observe: Observer | None = None,
+        observe: Observer | None,
     ) -> None:
         self.config = config
         self.scoring = ScoringRule.from_run(config)
@@ -108,9 +108,8 @@ class Recorder:
             if score > self.best[replica]:
                 self.best[replica] = score
                 self._save_model(replica, folder.best_model)
-        if diverged:
-            reason = f"actions sampled in the evaluation at step {step} are not finite"
-            self.replicas.fail(dict.fromkeys(diverged, reason))
+        reason = f"actions sampled in the evaluation at step {step} are not finite"
+        self.replicas.fail(dict.fromkeys(diverged, reason))
         means = {
             "mean_reward": results.returns.mean(axis=1),
             "mean_ep_length": results.lengths.mean(axis=1),

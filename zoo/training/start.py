@@ -17,7 +17,7 @@ from gymnasium import Env
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
-from agents.common.model_file import ModelFile, find_model, read_model_file
+from agents.common.model_file import ModelFile, read_model_file
 from agents.common.normalization import Normalization, named_action_noise, normalized_env
 from agents.common.processor import STOP_SIGNALS
 from agents.common.sb3.constructor import with_named_classes
@@ -73,12 +73,13 @@ def train(request: TrainRequest, observe: Observer | None = None) -> dict[str, A
     check_log_folder(request.log_folder)
     with contextlib.ExitStack() as stack:
         result = _train(plan, stack, observe)
-    _log_end(result, request)
+    _log_end(result, plan)
     return {**result, "wall_s": round(time.perf_counter() - begin, 1)}
 
 
-def _log_end(result: dict[str, Any], request: TrainRequest) -> None:
+def _log_end(result: dict[str, Any], plan: RunPlan) -> None:
     """Log the mean final score of all seeds, the first seed's folder, and the next commands."""
+    request = plan.request
     runs = result.get("runs", [result])
     if request.no_env:
         log.info("next: zoo evaluate %s --fitted-q", shlex.quote(runs[0]["run"]))
@@ -90,10 +91,8 @@ def _log_end(result: dict[str, Any], request: TrainRequest) -> None:
         folder = shlex.quote(runs[0]["run"])
         log.info("%s reached %s; TensorBoard curve and models: %s", result["algo"], score, folder)
         # without --trust, no module that a run's file names is imported
-        modules = (
-            ":" in request.env or ":" in request.algo or request.gym_packages or request.behaviour
-        )
-        trust = " --trust" if modules else ""
+        modules = [request.gym_packages, request.behaviour, plan.config.run.env_wrapper]
+        trust = " --trust" if any(modules) or ":" in request.env + request.algo else ""
         log.info("next: zoo enjoy %s%s --video run.gif", folder, trust)
     log.info("next: zoo compare %s -o report/", shlex.quote(str(request.log_folder)))
 
@@ -195,11 +194,12 @@ def make_folders(
     log_to_folders(folder.path for folder in folders)
     if len(seeds) > 1:
         record = replace(record, seeds=seeds, folders=[folder.path.name for folder in folders])
-    places = []
-    for seed, folder in zip(seeds, folders, strict=True):
+    places: list[str] = []
+    # the first replica's record, with which --resume finds the run, is written last
+    for seed, folder in reversed([*zip(seeds, folders, strict=True)]):
         folder.write_origin(versions)
         folder.write_config(replace(record, seed=seed))
-        places.append(f"{folder.path} (seed {seed})")
+        places.insert(0, f"{folder.path} (seed {seed})")
     log.log(LOG_FILE_ONLY, dump_yaml(record.plain()).rstrip())
     log.info("runs, with all settings in config.yml: %s", ", ".join(places))
 
@@ -291,7 +291,7 @@ def make_model(plan: RunPlan, seeds: list[int], data: Dataset | None, env: VecEn
             model.load_dataset(data.content)
         # load the agent after the dataset, to replace the dataset's observation statistics
         if request.trained_agent:
-            _start_from(model, read_model_file(find_model(request.trained_agent)))
+            _start_from(model, read_model_file(request.trained_agent))
         # also after the dataset, whose observation statistics are compared with the actor's
         if request.pretrained_actor:
             model.load_pretrained_actor(request.pretrained_actor)

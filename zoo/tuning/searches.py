@@ -112,7 +112,7 @@ def _read_search(name: str, text: str) -> Search:
 
 def _checked(setting: Setting, search: Search) -> Search:
     """Convert the values of a search to the setting's type; reject values outside the setting's bounds."""
-    with as_usage_error(TypeError, ValueError):
+    with as_usage_error():
         values = [setting.checked(value) for value in search.ends]
         if isinstance(search, Choice):
             return Choice(tuple(values))

@@ -73,9 +73,10 @@ def test_a_checkpoint_gives_the_replica_of_the_run(tmp_path):
     agent = agent_of_run(tmp_path / "latest", step=0)
     assert_same_weights(agent, stack, replica=1)
     assert agent.policy.num_replicas == 1
-    assert agent_of_run(first.path, step=-1).source.parent.parent == first.checkpoints
+    renamed = first.path.rename(tmp_path / "renamed")
+    assert agent_of_run(renamed, step=-1).source.parent.parent == renamed / "checkpoint"
     with refuses("`--load-checkpoint`"):
-        agent_of_run(first.path, step=5)
+        agent_of_run(renamed, step=5)
 
 
 def test_policy_file_states_its_score_for_its_environment_alone(tmp_path, model):

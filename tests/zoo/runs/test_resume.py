@@ -2,8 +2,10 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from tests.zoo.outcomes import refuses
 from zoo.runs.folder import RunFolder
@@ -16,6 +18,8 @@ from zoo.runs.resume import (
 )
 from zoo.runs.versions import describe_versions
 from zoo.settings.record import RunRecord
+from zoo.settings.request import TrainRequest
+from zoo.training.start import make_folders
 
 ENTRIES = {
     "format": 1,
@@ -96,6 +100,27 @@ def test_a_stack_is_finished_when_those_not_failed_are(tmp_path):
         for folder in run.folders:
             folder.lock.release()
         second.write_status("done", 2, 0, 0)
+
+
+def test_a_start_that_was_killed_leaves_no_run_to_resume(tmp_path, monkeypatch):
+    """It would lack a seed."""
+    write = RunFolder.write_config
+    written_seeds = []
+
+    def write_once(folder, config):
+        if written_seeds:
+            raise KeyboardInterrupt
+        written_seeds.append(config.seed)
+        write(folder, config)
+
+    monkeypatch.setattr(RunFolder, "write_config", write_once)
+    placement = SimpleNamespace(text="", on_device=True)
+    buffer = SimpleNamespace(placement=placement)
+    model = SimpleNamespace(device=torch.device("cpu"), replay_buffer=buffer)
+    request = TrainRequest(algo="qam", env="some-v0", log_folder=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        make_folders([], RECORD, [1, 2], model, None, request)
+    assert find_run(tmp_path, RECORD, [1, 2]) is None
 
 
 def test_a_run_that_another_process_is_at_is_refused(tmp_path):

@@ -14,9 +14,9 @@ from zoo.train import make_parser
 from zoo.training.plan import plan_run
 
 
-def load(algo="qam", domain=None, groups=(), **overrides):
+def load(algo="qam", domain=None, groups=(), phases=None, **overrides):
     request = TrainRequest(algo=algo, env="x", device="cpu", **overrides)
-    return load_config(request, Benchmark(domain, groups))
+    return load_config(request, Benchmark(domain, groups), phases)
 
 
 @pytest.fixture
@@ -42,6 +42,12 @@ def test_each_layer_wins_over_the_one_before(conf):
     ):
         layers |= layer
         assert load("qam", "scene-play", **layers).settings["flow_steps"] == expected
+
+
+def test_steps_that_are_set_anywhere_are_not_dropped_without_data():
+    phases = {"offline_steps": 0}
+    assert load(phases=phases, hyperparams=["online_steps=3"]).run.offline_steps == 0
+    assert load(phases=phases, hyperparams=["offline_steps=7"]).run.offline_steps == 7
 
 
 def test_a_flow_of_ones_own_gets_observations_as_they_are():
@@ -94,6 +100,7 @@ def test_a_profile_that_the_algorithm_does_not_have_is_refused(conf):
         "horizon_length=0": "`horizon_length` must be an int >= 1, got 0",
         "net_arch=wide": "`net_arch` must be a list of hidden layer sizes",
         "train_freq=[0,episode]": "`train_freq` must be an int >= 1, got 0",
+        "reference_scores=[1,1]": "`reference_scores` must be in increasing order",
         "offline_steps=0": "`offline_steps` and `online_steps` are both 0",
         "inverse_temprature=3": "unknown setting of qam `inverse_temprature`; closest: inverse_temperature",
     }.items(),

@@ -61,6 +61,8 @@ def test_the_settings_of_a_variant_win_over_those_of_all_runs(tmp_path):
         "algorithms: [fql, {algo: fql}]": "label",
         "environments: a": "environments",
         "{algorithms: [fql, bc], focus: bcc}": "closest: bc",
+        "environments: [5]": "must list names",
+        "algorithms: [{algo: [fql]}]": "must be an id or a mapping with `algo`",
         "algorithms: []": "lacks `algorithms`",
         "algorithms: [fbrac, bptt]": "fbrac twice",
         "published: [qam2062]": "closest: qam2026",

@@ -36,6 +36,11 @@ def test_a_requests_command_line_asks_for_it_alone(values):
     assert read(*request.command_line()) == request
 
 
+def test_a_new_dataset_folder_is_absolute():
+    words = ["--algo", "qam", "--env", "x", "--dataset-dir", "new"]
+    assert read(*words).dataset_dir == str(Path.cwd() / "new")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     {
