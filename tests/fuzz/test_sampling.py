@@ -58,7 +58,8 @@ def sequence(stream, start, case):
     next_observation = stream[start].next_observation
     for step in stream[start : start + case.horizon]:
         if in_trajectory:
-            total += case.gamma**length * step.reward
+            reward = -float(step.reward != 0) if case.sparse else step.reward
+            total += case.gamma**length * reward
             mask = min(mask, step.mask)
             next_observation = step.next_observation
             length += 1
@@ -232,11 +233,10 @@ def play(case, buffer):
             ends_value = outcome == "terminated" or (
                 outcome == "truncated" and not case.bootstraps_timeouts
             )
-            stored_reward = -float(reward != 0) if case.sparse else reward
             step = Step(
                 current[e],
                 float(column[2, e, 0]),
-                stored_reward,
+                reward,
                 float(not ends_value),
                 next_values[e],
                 outcome in ENDINGS,

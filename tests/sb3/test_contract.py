@@ -164,7 +164,7 @@ def test_offline_training_needs_statistics_that_are_known_before():
         model.learn_offline(2, dataset=toy_dataset())
     env.training = False
     model.learn_offline(2, dataset=toy_dataset())
-    with refuses("both scale observations"):
+    with refuses("both scale"):
         tiny_model(env=env, observation_scale=1.0).load_dataset(toy_dataset())
 
 

@@ -136,6 +136,7 @@ class Cell:
     """
 
     mean: Estimate
+    tasks: int
     seeds: tuple[int, int]
     iqm: Estimate | None = None
     tally: Tally = field(default_factory=Tally)

@@ -222,7 +222,9 @@ class TransitionStore(BaseBuffer):
         for warning in transitions.warnings:
             warnings.warn(warning, stacklevel=3)
         if self.sparse:
-            rewards = sparse_rewards(transitions.arrays["rewards"])
+            # other rows are not used
+            rewards = np.where(transitions.valid, transitions.arrays["rewards"], 0)
+            rewards = sparse_rewards(rewards)
             transitions = replace(transitions, arrays={**transitions.arrays, "rewards": rewards})
         self.loader = None
         sizes = transitions.num_transitions, len(transitions.final_observations)

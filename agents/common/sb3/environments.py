@@ -259,6 +259,21 @@ class TrainedModel(OffPolicyAlgorithm):
             # SB3 uses consecutive seeds, which other runs may use too
             self.env.unwrapped._seeds = starts
 
+    def require_statistics(self) -> None:
+        """Raise if `observation_scale` is set and there are no statistics.
+
+        :raises ValueError: if the statistics are missing.
+        """
+        # `set_parameters` sets statistics too
+        is_known = (
+            self.policy.keeps_statistics or self._n_updates or self.replay_buffer.dataset_size
+        )
+        if self.method.observation_scale is not None and not is_known:
+            raise ValueError(
+                "`observation_scale` needs a dataset for its statistics; load a dataset, or set `observation_scale` to "
+                "None (-params observation_scale=null)"
+            )
+
     def _warn_of_no_effect(self, online_steps: int) -> None:
         """Warn of an online phase without updates, and of `balanced_sampling` without a dataset.
 

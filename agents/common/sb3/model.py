@@ -369,9 +369,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         scale = self.method.observation_scale
         keeps_statistics = self.policy.keeps_statistics or self._n_updates > 0
         if scale is not None and self.normalization is not None and self.normalization.norm_obs:
-            raise ValueError(
-                "`observation_scale` and `VecNormalize` both scale observations; use one of them"
-            )
+            raise ValueError("`observation_scale` and `VecNormalize` both scale; use one of them")
         if scale is not None and len(rows) and not keeps_statistics:
             centre, factor = centre_and_factor(rows, scale)
             self.policy.observation_mean.copy_(centre)
@@ -542,19 +540,6 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         start = self._phase_start
         done = (num_timesteps - start) / (total_timesteps - start)
         self._current_progress_remaining = 1.0 - done
-
-    def require_statistics(self) -> None:
-        """Raise if `observation_scale` is set and there are no statistics.
-
-        :raises ValueError: if the statistics are missing.
-        """
-        has_data = self._n_updates > 0 or self.replay_buffer.dataset_size > 0
-        is_known = has_data or self.policy.keeps_statistics  # e.g. after `set_parameters`
-        if self.method.observation_scale is not None and not is_known:
-            raise ValueError(
-                "`observation_scale` needs a dataset for its statistics; load a dataset, or set `observation_scale` to "
-                "None (-params observation_scale=null)"
-            )
 
     # -- logging, the only part of offline training that synchronises with the device ---------------------------------
 
