@@ -149,19 +149,6 @@ def test_an_untrained_transformer_trains_offline_and_online(id, settings, recwar
     assert "batching rule" not in " ".join(str(warning.message) for warning in recwarn)
 
 
-def test_an_untrained_network_learns_the_data_and_hands_it_on(data):
-    observations = data["observations"]
-    actions = 0.8 * np.tanh(observations[:, :2])
-    flow = agents.PretrainedFlow(Untrained(), train=True, action_shape=(1, 2))
-    settings = {"pretraining_steps": 400, "learning_rate": 3e-3, "batch_size": 128}
-    model = make_model(flow=flow, **settings)
-    old_actions = act(model, observations)
-    model.learn_offline(400, dataset={**data, "actions": actions})
-    # actions are sampled from the fine-tuned flow, which is a copy of the behaviour flow after pretraining
-    assert np.abs(act(model, observations) - actions).mean() < 0.1
-    assert np.abs(old_actions - actions).mean() > 0.3
-
-
 def test_parameters_without_gradient_in_module_are_not_trained(data):
     flow = GaussianFlow()
     flow.scale.requires_grad_(False)  # as if it were the frozen base of an adapter

@@ -59,29 +59,6 @@ def test_an_agent_of_ones_own_gets_the_protocol():
     assert protocol_of("mine", "scene-play")["sparse"] is True
 
 
-@pytest.mark.parametrize(
-    ("profile", "suite"),
-    [(DEFAULT_PROFILE, tasks.ROBOMIMIC), ("d4rl", tasks.D4RL)],
-)
-def test_entries_of_a_task_lie_over_those_of_its_domain(profile, suite):
-    files = [shared_profile(DEFAULT_PROFILE), read_profiles("fql")[DEFAULT_PROFILE]]
-    if profile != DEFAULT_PROFILE:
-        files += [shared_profile(profile), read_profiles("fql")[profile]]
-    for task in suite.values():
-        expected = {}
-        for name in ("default", *task.entries, task.domain, task.name):
-            for file in files:
-                expected |= file.get(name, {})
-        benchmark = Benchmark(task.domain, task.entries)
-        request = TrainRequest(algo="fql", env=task.name, profile=profile)
-        config = load_config(request, benchmark)
-        values = effective(config)
-        # a profile also has settings that this algorithm lacks
-        for key in expected.keys() & values.keys():
-            assert values[key] == expected[key], (task.name, key)
-        assert config.departures == {}
-
-
 # -- profiles ---------------------------------------------------------------------------------------------------------
 
 

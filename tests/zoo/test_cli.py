@@ -8,10 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -24,10 +21,6 @@ from zoo.terminal.cli import PROGRAMS, main, run_program
 from zoo.terminal.errors import BAD_INPUT, FAILED, SUCCEEDED, UsageError
 from zoo.terminal.parser import (
     Number,
-    Parser,
-    add_flags,
-    flag,
-    given_flags,
     module_of,
 )
 
@@ -45,15 +38,6 @@ REQUIRED |= {
     "export": "-o a.onnx",
     "push-to-hub": "--repo me/a",
 }
-
-
-def python(code, *, check=True, **options):
-    """Run code in a new process that can import the packages."""
-    command = [sys.executable, "-c", code]
-    variables = {"PYTHONPATH": str(ROOT), **options.pop("variables", os.environ)}
-    return subprocess.run(
-        command, env=variables, capture_output=True, text=True, check=check, **options
-    )
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -86,7 +70,10 @@ def test_help_needs_no_pytorch():
     code += "for name in PROGRAMS:\n    with suppress(SystemExit):\n"
     code += "        importlib.import_module(f'zoo.{module_of(name)}').main(['-h'])\n"
     code += "print({'torch', 'optuna'} & {*sys.modules})"
-    output = python(code).stdout
+    command = [sys.executable, "-c", code]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    output = ran.stdout
+    assert "used (default: logs)" in output
     assert output.count("usage: ") == len(PROGRAMS)
     assert output.endswith("\nset()\n")
 
@@ -101,36 +88,18 @@ def test_what_is_not_a_whole_number_within_bounds_is_refused(kind, text):
         kind(text)
 
 
-@dataclass(frozen=True)
-class Walk:
-    """A request with one field that is not a flag."""
-
-    steps: int = flag("how many", "-n", default=2, section="the walk")
-    over: Sequence[Path] = flag("which hills", default=(), either="way")
-    around: bool = flag("no hill at all", default=False, either="way")
-    by: str = ""
-
-
-def test_a_flag_is_declared_by_the_field_of_a_request(capsys):
-    parser = Parser(prog="walk")
-    assert [*add_flags(parser, Walk)] == ["the walk"]
-    for words, walk in (
-        ([], Walk()),
-        (["-n", "3", "--over", "a", "b"], Walk(3, (Path("a"), Path("b")))),
-        (["--around"], Walk(around=True)),
-    ):
-        assert Walk(**given_flags(parser.parse_args(words), Walk)) == walk
-    for words in (["--steps", "0"], ["--by", "night"], ["--around", "--over", "a"]):
-        with pytest.raises(SystemExit):
-            parser.parse_args(words)
-    assert "how many (default: 2)" in parser.format_help()
-
-
-@pytest.mark.parametrize("line", ["push-to-hub --repo ' '", "dataset list --dataset-dir ''"])
-def test_a_text_that_says_nothing_is_refused(line, capsys):
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    {
+        "push-to-hub --repo ' '": "a non-empty text, got '",
+        "dataset list --dataset-dir ''": "a non-empty text, got '",
+        "evaluate --episodes 0": "a whole number >= 1, ",
+    }.items(),
+)
+def test_a_text_or_number_that_says_nothing_is_refused(line, expected, capsys):
     with pytest.raises(SystemExit, match=str(BAD_INPUT)):
         main(shlex.split(line))
-    assert "expected a non-empty text, got '" in capsys.readouterr().err
+    assert f"expected {expected}" in capsys.readouterr().err
 
 
 def failing(error):

@@ -1,14 +1,7 @@
 """Evaluation of agents by the protocol: when a score counts as reproduced, recorded videos, and display."""
 
-import os
-import subprocess
-import sys
-
-import numpy as np
 import pytest
-from PIL import Image
 
-from tests import ROOT
 from tests.common.toys import tiny_model
 from tests.zoo.envs.toys import TOY
 from tests.zoo.helpers import arguments
@@ -18,7 +11,7 @@ from zoo import evaluate, train
 from zoo.enjoy import main
 from zoo.envs import rendering
 from zoo.envs.make import make_env
-from zoo.evaluation.play import play, record, show
+from zoo.evaluation.play import show
 from zoo.models.agent import Score, agent_of_file
 
 
@@ -86,39 +79,8 @@ def test_where_nothing_draws_a_video_is_refused(policy, tmp_path, monkeypatch, r
     assert "must end in .mp4 or .gif" in refusal(main, policy, "--video", "a.avi")
 
 
-def test_a_recorded_episode_is_that_of_an_evaluation(tmp_path, monkeypatch):
-    agent = agent_of_file(save_policy(tmp_path), None)
-    grey = np.full((48, 64, 3), 120, np.uint8)
-    monkeypatch.setattr("zoo.envs.checks.RepeatableEnv.render", lambda env: grey)
-    results = record(agent, tmp_path / "maze.gif")
-    expected, _ = play(agent)
-    assert results.returns.tolist() == expected.returns.tolist()
-    assert results.lengths.tolist() == expected.lengths.tolist() == [[12, 12]]
-    with Image.open(tmp_path / "maze.gif") as image:
-        assert image.size == (64, 48)
-
-
 def test_an_environment_without_a_window_of_its_own_is_refused(tmp_path):
     model = tiny_model("qam", make_env(TOY), seed=3)
     agent = agent_of_file(save_policy(tmp_path, model, env=TOY, protocol={}), None)
     with refuses("does not open a window"):
         show(agent)
-
-
-@pytest.mark.slow
-def test_the_camera_is_used(policy, tmp_path):
-    protocol = {"env_kwargs": {"max_episode_steps": 5}}
-    (tmp_path / "swimmer").mkdir()
-    model = tiny_model("qam", make_env("Swimmer-v5"), seed=3)
-    swimmer = save_policy(tmp_path / "swimmer", model, env="Swimmer-v5", protocol=protocol)
-    environment = {name: value for name, value in os.environ.items() if name != rendering.VARIABLE}
-    for played in (policy, swimmer):
-        video = tmp_path / "a.gif"
-        line = f"{ROOT / 'zoo' / 'enjoy.py'} {played} --video {video} --episodes 1"
-        command = [sys.executable, *line.split()]
-        ran = subprocess.run(command, env=environment, capture_output=True, text=True)
-        if "MuJoCo cannot render" in ran.stderr:
-            pytest.skip("needs EGL, OSMesa or a screen")
-        assert ran.returncode == 0, ran.stderr
-        with Image.open(video) as image:
-            assert len(image.convert("RGB").getcolors(1 << 20)) > 100

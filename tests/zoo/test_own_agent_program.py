@@ -9,7 +9,6 @@ import agents
 from tests.agents.testing.mistakes import example
 from tests.zoo.helpers import ENV
 from tests.zoo.programs import run_program
-from zoo.train import main
 
 FEW = (
     f"--env {ENV} --offline-steps 4 --eval-freq 4 --eval-episodes 1 --n-eval-envs 1 --seed 0 --device cpu "
@@ -45,17 +44,3 @@ def test_it_trains_from_the_current_folder(train, folder, monkeypatch):
     module = importlib.import_module("my_agents")
     model = agents.load(folder / ran.result["run"], device="cpu")
     assert type(model.policy.method) is module.WeightedBC
-
-
-def test_a_run_folder_is_a_model_to_start_from(data, tmp_path, call):
-    words = ["--dataset-dir", data, "-f", tmp_path, *FEW]
-    run = call(main, "--algo", "fql", *words)[0]["run"]
-    call(main, "--algo", "fql", "-i", run, *words)
-    call(main, "--algo", "qam", "--pretrained-actor", run, *words)
-    for path, message in (
-        ("nofile.zip", "no saved model at"),
-        (run, "task1-v0.zip is a model of fql, not of QAM;"),
-    ):
-        _, errors = call(main, "--algo", "qam", "-i", path, *words, code=2)
-        assert message in errors
-    assert len(list((tmp_path / "qam").glob("*/status.json"))) == 1

@@ -121,12 +121,6 @@ def test_a_check_that_fails_by_design_is_shown_with_why(write_agent):
     assert outcome.detail.startswith("as meant: `act` returns actions up to")
 
 
-def test_without_working_hooks_nothing_else_is_tried(write_agent):
-    results = outcomes(write_agent(with_mistake("forgotten hook")))
-    assert results.pop("hooks").state == "fails"
-    assert {result.state for result in results.values()} == {"not tried"}
-
-
 def test_a_failure_names_the_authors_line(write_agent):
     code = example().replace(FLOW, f"        1 / 0\n{FLOW}")
     line = code.splitlines().index("        1 / 0") + 1

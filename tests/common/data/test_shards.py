@@ -36,14 +36,6 @@ def sequences_of(buffer, replica):
     return sorted(map(tuple, columns[replica].double().round(decimals=4).tolist()))
 
 
-def test_parts_of_different_sizes_take_turns(tmp_path):
-    datasets = parts(24, 60, 36)
-    buffer = sharded(tmp_path, datasets)
-    for updates in range(5 * INTERVAL):
-        buffer.rotate_dataset(updates)
-        assert_same_sequences(buffer, loaded_buffer(datasets[updates // INTERVAL % 3]))
-
-
 @pytest.mark.parametrize("balanced", [False, True], ids=["uniform", "balanced"])
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_online_transitions_survive_a_swap(tmp_path, balanced, replicas):
