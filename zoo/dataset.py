@@ -84,7 +84,7 @@ def _convert(args: argparse.Namespace) -> dict[str, Any]:
     """Convert a dataset in any supported format to an npz file."""
     path = args.output.expanduser()
     # reject a wrong path before the data are read
-    if path.suffix.lower() != ".npz":
+    if path.suffix != ".npz":
         raise UsageError(f"`--output` must name an .npz file, got {path}")
     check_output("--output", path)
     if path.exists() and not args.force:

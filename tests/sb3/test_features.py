@@ -2,18 +2,15 @@
 
 import numpy as np
 import torch
-from numpy.testing import assert_array_equal
 
 from tests.common.toys import (
     NormedFeatures,
-    act,
     assert_same,
     parameters_of,
     refuses,
     tiny_model,
     toy_dataset,
 )
-from tests.envs import SpacesEnv
 
 OBSERVATIONS = np.linspace(-1, 1, 20, dtype=np.float32).reshape(5, 4)
 
@@ -21,10 +18,6 @@ OBSERVATIONS = np.linspace(-1, 1, 20, dtype=np.float32).reshape(5, 4)
 def normed_model(id="qam", **settings):
     """Return a model whose features extractors use batch normalisation and dropout."""
     return tiny_model(id, policy_kwargs={"features_extractor_class": NormedFeatures}, **settings)
-
-
-def statistics_of(model):
-    return {name: value for name, value in parameters_of(model).items() if "running" in name}
 
 
 def test_networks_have_the_names_of_stable_baselines3():
@@ -74,17 +67,3 @@ def test_a_pretrained_actor_brings_its_extractor(tmp_path):
     assert_same(nets.fine_tuned.state_dict(), source.policy.nets.behaviour.state_dict())
     with refuses(r"expected `features_extractor.* of shape None, got \("):
         tiny_model().load_pretrained_actor(tmp_path / "actor.zip")
-
-
-def test_acting_neither_drops_features_nor_moves_statistics():
-    model = normed_model(env=SpacesEnv(episode_length=5), learning_starts=4, gradient_steps=0)
-    old_statistics = statistics_of(model)
-    model.learn(12)
-    first, second = (act(model, OBSERVATIONS) for _ in range(2))
-    assert_array_equal(first, second)
-    draws = model.policy.draw_action_noise(5, torch.Generator())
-    noise = {name: draw.unsqueeze(0) for name, draw in draws.items()}
-    model.policy.set_training_mode(True)
-    assert_array_equal(*(model.policy.sample_chunks(OBSERVATIONS[None], noise) for _ in range(2)))
-    assert old_statistics
-    assert_same(statistics_of(model), old_statistics)

@@ -56,10 +56,28 @@ def test_held_out_trajectories_without_a_chunk_are_refused(tmp_path, refusal):
     assert not (tmp_path / "logs" / "qam").exists()
 
 
+def test_rows_without_an_action_do_not_set_its_limits(tmp_path):
+    ends = np.array([1, 0, 1, 0], np.float32)
+    rows = {name: np.ones(4, np.float32) for name in ("rewards", "masks")}
+    actions = np.array([[0.5], [100], [0.5], [100]])
+    np.savez(
+        tmp_path / "my.npz",
+        observations=actions,
+        actions=actions,
+        terminals=ends,
+        valids=ends,
+        **rows,
+    )
+    line = words(tmp_path / "logs", tmp_path / "my.npz")
+    plan = plan_run(read_request(make_parser().parse_args(line)))
+    assert gymnasium.make(plan.spec).action_space.high <= 1
+
+
 def test_rewards_and_limits_of_actions_can_be_told(tmp_path):
     arrays = regular(episodes(12))
     del arrays["rewards"]
-    np.savez(tmp_path / "my.npz", **arrays, success=arrays["terminals"])
+    states = arrays["observations"]
+    np.savez(tmp_path / "my.npz", **arrays, success=arrays["terminals"], qpos=states, qvel=states)
     flags = ["--reward-from", "success", "--action-range", "-3,5"]
     line = words(tmp_path / "logs", tmp_path / "my.npz", *flags)
     plan = plan_run(read_request(make_parser().parse_args(line)))

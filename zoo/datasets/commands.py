@@ -18,8 +18,15 @@ from zoo.datasets.files import (
     training_files,
 )
 from zoo.datasets.formats.base import write_set
-from zoo.datasets.formats.read import metadata_of, read_source
-from zoo.datasets.names import DATASETS, DatasetSpec, gym_id, is_custom, parse_name
+from zoo.datasets.formats.read import has_rewards, metadata_of, npz_files, read_source
+from zoo.datasets.names import (
+    DATASETS,
+    DatasetSpec,
+    gym_id,
+    is_custom,
+    is_single_task,
+    parse_name,
+)
 from zoo.datasets.ogbench import BROKEN, check_dataset
 from zoo.envs.make import make_env, try_env
 from zoo.envs.tasks import TASKS
@@ -88,7 +95,16 @@ def check(
             raise UsageError(
                 f"OGBench's {name} takes only --dataset-dir; other flags are for your data"
             )
-        result["files"] = _check_ogbench(spec, folder, findings)
+        paths = training_files(spec, folder)
+        validation = dataset_files(spec.name, folder)[1]
+        # Users may delete original files after their conversion; training does not need the validation file.
+        missing = missing_files(spec, folder)
+        paths = [path for path in [*paths, validation] if path.exists() or path in missing]
+        result["files"] = _check_ogbench(spec, paths, findings)
+    elif env is not None and is_single_task(env) and not has_rewards(source, env):
+        path = Path(source).expanduser()
+        paths = npz_files(path) if path.is_dir() else [path]
+        result["files"] = _check_ogbench(parse_name(env).spec, paths, findings)
     elif name in TASKS or env is not None:
         # register the environments that training would register
         import_environments(gym_packages)
@@ -122,13 +138,9 @@ def _source_of(name: str, folder: Folder) -> str:
     return find_data(TASKS[name], folder) if name in TASKS else name
 
 
-def _check_ogbench(spec: DatasetSpec, folder: Folder, findings: list[Result]) -> Result:
-    """Check all files of an OGBench dataset, and return file name -> result."""
+def _check_ogbench(spec: DatasetSpec, paths: Sequence[Path], findings: list[Result]) -> Result:
+    """Check files of an OGBench dataset, and return file name -> result."""
     results: Result = {}
-    paths = training_files(spec, folder)
-    validation = dataset_files(spec.name, folder)[1]
-    if validation.exists():  # training does not need it
-        paths.append(validation)
     for path in paths:
         with _recording(findings, file=path.name):
             results[path.name] = check_dataset(path, spec)

@@ -18,6 +18,7 @@ from agents.common.data.arrays import (
     compact_transitions,
 )
 from agents.common.frames import FrameStack, is_image
+from agents.common.sb3.environments import DataOnly
 from zoo.datasets.files import Folder
 from zoo.datasets.formats.base import COMPACT, Dataset, Metadata, compact, first_trajectories
 from zoo.datasets.formats.minari import MINARI, minari_folder, parts_of
@@ -55,7 +56,7 @@ def find_data(task: Task, dataset_dir: Folder = None, *, generate: bool = False)
 
 def describe_task(task: Task, dataset_dir: Folder) -> dict[str, Any]:
     """Return a table row: the name of a task, and whether its data are on disk."""
-    path = minari_folder(task.name)
+    path = minari_folder(task.name, dataset_dir)
     if task.benchmark == "robomimic":
         path = demonstrations_file(task, dataset_dir)
     return {"name": task.name, "here": path.exists()}
@@ -94,7 +95,7 @@ def load_custom(
         units = action_space.high - action_space.low
         arrays["actions"] = (action_space.low + shares * units).astype(np.float32)
         content = compact_transitions(arrays)
-    file = Path(name_of(source).replace("/", "-")).with_suffix(".npz")  # a Minari id has slashes
+    file = Path(name_of(source).replace("/", "-") + ".npz")  # a Minari id has slashes
     # Hash the content, not the file, so that a run can resume after its dataset was moved or converted.
     digest = hashlib.sha256()
     for key in COMPACT:
@@ -115,13 +116,12 @@ def spaces_for(
     """
     recorded_in = metadata.environment
     env_id = env_name(env)
-    if recorded_in is not None:
-        names = {env_id, dataset_only_id(name_of(source))}
-        # In `module:Id`, the environment's name is `Id`; the module registers it.
-        if recorded_in.rpartition(":")[2] not in names:
-            warnings.warn(
-                f"{source} was recorded in {recorded_in}, but --env is {env_id}", stacklevel=3
-            )
+    # In `module:Id`, the environment's name is `Id`; the module registers it.
+    is_known = recorded_in is None or recorded_in.rpartition(":")[2] == env_id
+    if not is_known and not isinstance(env.unwrapped, DataOnly):
+        warnings.warn(
+            f"{source} was recorded in {recorded_in}, but --env is {env_id}", stacklevel=3
+        )
     observations = env.observation_space
     layer: Any = env
     while isinstance(layer, Wrapper):
@@ -212,7 +212,7 @@ def register_dataset_only_env(
     """
     # Action bounds must come from the data, because nothing else describes the recorded environment.
     observations = content.arrays["observations"]
-    actions = content.arrays["actions"].astype(np.float32)
+    actions = content.arrays["actions"][content.valid].astype(np.float32)
     if observations.ndim > 2:
         raise UsageError(
             "`--no-env` needs vectors as observations, got images; train with an environment, or embed the images"

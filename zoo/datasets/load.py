@@ -28,6 +28,7 @@ from zoo.datasets.files import (
     settings_sha256,
 )
 from zoo.datasets.formats.base import Dataset, first_trajectories
+from zoo.datasets.formats.read import npz_files
 from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import DatasetSpec, parse_env_name
 from zoo.datasets.ogbench import check_headers, explained, make_labelling_env, read_arrays, relabel
@@ -222,7 +223,7 @@ def load_shards(
 
 def shard_names(folder: Path) -> list[str]:
     """Return the sorted names, without extension, of the original and converted training files."""
-    originals = {path.stem for path in folder.glob("*.npz") if not path.stem.endswith("-val")}
+    originals = {path.stem for path in npz_files(folder)}
     converted = {path.parent.name for path in folder.glob(f"{ARRAYS}/*/{RECORD}")}
     return sorted(originals | converted)
 

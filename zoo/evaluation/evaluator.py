@@ -121,8 +121,8 @@ class Evaluator:
         self.episode_seeds = seeds_of_starts(seed, episodes)
         env_kwargs = env_kwargs or {}
         spec = find_spec(env_id, **env_kwargs)
-        has_limit = "TimeLimit" in str(env_kwargs.get("env_wrapper"))
-        if spec.max_episode_steps is None and not has_limit:
+        limit = env_kwargs.get("max_episode_steps", spec.max_episode_steps)
+        if limit is None and "TimeLimit" not in str(env_kwargs.get("env_wrapper")):
             log.warning(
                 "%s has no time limit (`max_episode_steps`), so an episode may never end", spec.id
             )

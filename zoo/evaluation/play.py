@@ -134,7 +134,7 @@ def _drawn_env(agent: Agent, **camera: Any) -> Iterator[RepeatableEnv]:
     """Yield an agent's environment with rendering options; a missing package raises UsageError."""
     with (
         as_usage_error(DependencyNotInstalled),
-        contextlib.closing(make_env(agent.env_id, **agent.env_kwargs, **camera)) as env,
+        contextlib.closing(make_env(agent.env_id, **{**agent.env_kwargs, **camera})) as env,
     ):
         agent.check_spaces((env.observation_space, env.action_space))
         yield env

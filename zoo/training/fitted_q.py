@@ -57,8 +57,11 @@ def fit_value(agent: Agent, dataset: str | None, seed: int | None) -> dict[str, 
         )
     folder = RunFolder(agent.run)
     config = folder.read_config()
-    # the recorded dataset folder applies only to the run's own dataset
-    trained_on = folder.read_versions() if dataset is None else {}
+    trained_on: dict[str, Any] = {}
+    if dataset is None:
+        trained_on = folder.read_versions()
+    else:  # the recorded folder and size apply only to the run's own dataset
+        config.run.dataset_size = None
     dataset = dataset or trained_on.get("dataset", "auto")
     if config.no_env:
         env: Any = DataOnly(policy.observation_space, policy.action_space)

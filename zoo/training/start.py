@@ -81,8 +81,11 @@ def _log_end(result: dict[str, Any], plan: RunPlan) -> None:
     """Log the mean final score of all seeds, the first seed's folder, and the next commands."""
     request = plan.request
     runs = result.get("runs", [result])
+    # without --trust, no module that a run's file names is imported
+    modules = [request.gym_packages, request.behaviour, plan.config.run.env_wrapper]
+    trust = " --trust" if any(modules) or ":" in request.env + request.algo else ""
     if request.no_env:
-        log.info("next: zoo evaluate %s --fitted-q", shlex.quote(runs[0]["run"]))
+        log.info("next: zoo evaluate %s%s --fitted-q", shlex.quote(runs[0]["run"]), trust)
         return
     if runs := [run for run in runs if run["return"] is not None]:
         score = f"mean return {np.mean([run['return'] for run in runs]):.2f}"
@@ -90,9 +93,6 @@ def _log_end(result: dict[str, Any], plan: RunPlan) -> None:
             score = f"{np.mean([run['success'] for run in runs]):.1%} success"
         folder = shlex.quote(runs[0]["run"])
         log.info("%s reached %s; TensorBoard curve and models: %s", result["algo"], score, folder)
-        # without --trust, no module that a run's file names is imported
-        modules = [request.gym_packages, request.behaviour, plan.config.run.env_wrapper]
-        trust = " --trust" if any(modules) or ":" in request.env + request.algo else ""
         log.info("next: zoo enjoy %s%s --video run.gif", folder, trust)
     log.info("next: zoo compare %s -o report/", shlex.quote(str(request.log_folder)))
 
@@ -147,7 +147,8 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     if not run:
         # create folders after these calls, which may reject the environment or the held-out data
         if isinstance(evaluator, Evaluator):
-            _ = evaluator.pool.spaces
+            spaces = model.observation_space, model.action_space
+            check_same_spaces("the model", spaces, plan.spec.id, evaluator.pool.spaces)
         else:
             evaluator.draw(model.policy)
         make_folders(folders, record, seeds, model, data, request)

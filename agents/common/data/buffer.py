@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import torch
@@ -282,15 +282,6 @@ class SequenceReplayBuffer(TransitionStore):
         if self.placement.on_device:
             return batch
         return batch.map(lambda value: to_device(value, self.device))
-
-    def extend(self, *columns: Any) -> None:
-        """Add transitions, as SB3's buffers do.
-
-        :param columns: the arguments of :meth:`add`, each with one entry per transition. Surplus entries are ignored,
-            because a buffer's `observations` have more rows than its other tensors.
-        """
-        for transition in zip(*columns, strict=False):
-            self.add(*transition)
 
     @property
     def timeouts(self) -> Tensor:

@@ -1,6 +1,7 @@
 """Datasets of several files: converted once, completely or not at all, with the content of the single files."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -85,6 +86,11 @@ def test_what_is_converted_is_not_read_again(folder, monkeypatch):
     for path in folder.glob("*.npz"):
         path.unlink()
     assert load_all(folder) == first
+
+
+def test_a_file_that_a_killed_process_left_is_no_part(folder):
+    shutil.copy(next(folder.glob("*.npz")), folder / ".left.1f.npz")
+    assert len(load_all(folder).content.parts) == 3
 
 
 def test_a_file_that_changed_is_converted_again(folder):

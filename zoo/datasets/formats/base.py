@@ -127,7 +127,6 @@ def episode_of(
     """
     steps = len(actions)
     arrays = {"actions": actions, "rewards": rewards, "masks": masks}
-    refuse_bad_values(name, {"observations": observations, **arrays})
     for key, array in {"observations": observations, **arrays}.items():
         rows = steps
         if key == "observations":
@@ -137,6 +136,7 @@ def episode_of(
                 f"{name}: `{key}` must have {count(rows, 'row')} for {count(steps, 'action')}, got shape "
                 f"{array.shape}; an episode includes the observation after the last action"
             )
+    refuse_bad_values(name, {"observations": observations, **arrays})
     terminals = np.zeros(steps, bool)
     if ends is not None:
         terminals |= ends

@@ -12,6 +12,7 @@ import numpy as np
 from agents.common.data.arrays import Array, Transitions
 from agents.common.files import read_text
 from agents.common.validation import checked_pair, count
+from zoo.datasets.files import Folder
 from zoo.datasets.formats.base import (
     Arrays,
     Format,
@@ -99,9 +100,10 @@ class Minari(Format):
         return Metadata(environment, references, parts)
 
 
-def minari_folder(name: str) -> Path:
+def minari_folder(name: str, folder: Folder = None) -> Path:
     """Return the folder of a Minari dataset, whether it exists or not."""
-    return Path(os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets").expanduser() / name
+    root = folder or os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets"
+    return Path(root).expanduser() / name
 
 
 def find_minari(source: str) -> Path:
@@ -111,7 +113,7 @@ def find_minari(source: str) -> Path:
     # The id is appended to the path of a folder, and must not lead outside this folder.
     if ".." in Path(name).parts or not name or Path(name).is_absolute():
         raise UsageError(f"`{MINARI}` must be followed by the id of a Minari dataset, got {name!r}")
-    if not (folder / "data").is_dir():
+    if not (folder / "data" / "metadata.json").is_file():
         minari = import_extra("minari", f"downloading {source}")
         try:
             minari.download_dataset(name)

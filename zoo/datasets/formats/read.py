@@ -168,7 +168,8 @@ def has_rewards(source: str | Path, env: str = "") -> bool:
     if file.suffix.lower() != ".npz":
         return True
     names = read_npz_headers(file)
-    return "qpos" not in names or ("rewards" in names and not is_single_task(env))
+    has_own = "rewards" in names or "success" in names
+    return "qpos" not in names or (has_own and not is_single_task(env))
 
 
 def name_of(source: str | Path) -> str:
