@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -200,6 +201,8 @@ class ResampledBuffer(SequenceReplayBuffer):
     Bootstrapping Fitted Q-Evaluation for Off-Policy Inference, arXiv 2102.03607.
     """
 
+    preprocess: Callable[[Tensor], Tensor]
+    """Preprocesses observations for the evaluated policy; the critics receive the same inputs."""
     starts: Tensor
     """First rows of the trajectories."""
     rows: list[Tensor]
@@ -221,6 +224,10 @@ class ResampledBuffer(SequenceReplayBuffer):
         device = self.dones.device
         self.starts = torch.stack([rows[0] for rows in trajectories]).to(device)
         self.rows = [torch.cat([trajectories[k] for k in draw]).to(device) for draw in draws]
+
+    def draw(self, *args: Any, **kwargs: Any) -> Batch:
+        """Sample a batch with preprocessed observations; for the arguments see the base class."""
+        return super().draw(*args, **kwargs).with_observations(self.preprocess)
 
     def draw_rows(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
         """Sample first rows of sequences, and return all rows of these sequences, (S, B, H)."""
@@ -261,8 +268,7 @@ def _make_model(method: FQE, data: Transitions, unit: float, seed: int) -> Any:
         replay_buffer_class=ResampledBuffer,
         device=policy.device,
     )
-    # the critics receive the same preprocessed observations as the policy
-    model.policy.preprocess = policy.preprocess_raw
+    model.replay_buffer.preprocess = policy.preprocess_raw
     rewards = data.arrays["rewards"] / np.float32(unit)
     model.load_dataset(replace(data, arrays={**data.arrays, "rewards": rewards}))
     model.replay_buffer.resample(seed)
@@ -274,7 +280,7 @@ def _batch(model: Any, starts: Tensor) -> Batch:
     buffer = model.replay_buffer
     rows = buffer.sequence_rows(starts.expand(CRITICS, -1))
     batch: Batch = buffer._get_samples(rows).map(lambda values: values.to(model.device))
-    return batch.with_observations(model.policy.preprocess)
+    return batch.with_observations(buffer.preprocess)
 
 
 def _actions(model: Any, batch: Batch, seed: int) -> Tensor:

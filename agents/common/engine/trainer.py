@@ -187,6 +187,8 @@ class Trainer:
         buffer = self.model.replay_buffer
         generator = self.generator if buffer.placement.on_device else self.host_generator
         batch: Batch = buffer.draw(batch_size, self.model._vec_normalize_env, generator)
+        if self.method.observation_scale is None:
+            return batch
         return batch.with_observations(self.policy.preprocess)
 
     def draw_noise(self, batch_size: int) -> dict[str, Tensor]:
