@@ -251,10 +251,7 @@ def read_request(args: argparse.Namespace) -> TrainRequest:
     # these values may be paths, so they are made absolute like other paths
     for name in ("dataset", "dataset_dir"):
         text = entries.get(name)
-        if (
-            text is not None
-            and text not in SOURCES
-            and (name == "dataset_dir" or os.path.exists(text))
-        ):
+        is_path = name == "dataset_dir" or os.path.exists(text or "")
+        if text is not None and text not in SOURCES and is_path:
             entries[name] = os.path.abspath(text)
     return TrainRequest(**entries)

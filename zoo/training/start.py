@@ -195,12 +195,12 @@ def make_folders(
     log_to_folders(folder.path for folder in folders)
     if len(seeds) > 1:
         record = replace(record, seeds=seeds, folders=[folder.path.name for folder in folders])
-    places: list[str] = []
+    pairs = list(zip(seeds, folders, strict=True))
     # the first replica's record, with which --resume finds the run, is written last
-    for seed, folder in reversed([*zip(seeds, folders, strict=True)]):
+    for seed, folder in reversed(pairs):
         folder.write_origin(versions)
         folder.write_config(replace(record, seed=seed))
-        places.insert(0, f"{folder.path} (seed {seed})")
+    places = [f"{folder.path} (seed {seed})" for seed, folder in pairs]
     log.log(LOG_FILE_ONLY, dump_yaml(record.plain()).rstrip())
     log.info("runs, with all settings in config.yml: %s", ", ".join(places))
 
