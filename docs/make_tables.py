@@ -32,8 +32,7 @@ from zoo.algorithms.catalogue import (  # noqa: E402
     start_text,
 )
 from zoo.datasets.names import NUM_TASKS  # noqa: E402
-from zoo.report import statistics  # noqa: E402
-from zoo.report.compute import episodes_of, final_scores  # noqa: E402
+from zoo.report.compute import PhaseScores  # noqa: E402
 from zoo.report.inputs import Inputs, collect  # noqa: E402
 from zoo.report.request import CompareRequest  # noqa: E402
 from zoo.report.scores import (  # noqa: E402
@@ -43,7 +42,7 @@ from zoo.report.scores import (  # noqa: E402
     published_names,
     suite_tasks,
 )
-from zoo.report.statistics import Estimate  # noqa: E402
+from zoo.report.statistics import FRACTION, Estimate  # noqa: E402
 from zoo.report.tables import number_entry  # noqa: E402
 from zoo.runs.folder import PHASES  # noqa: E402
 from zoo.runs.scores import SUCCESS  # noqa: E402
@@ -227,11 +226,9 @@ def _mini_means(pattern: str) -> Mapping[str, Estimate]:
     means = {}
     for phase in PHASES:
         runs = scores[scores["phase"] == phase]
-        episodes = episodes_of(runs)
-        for name, by_task in final_scores(runs).items():
-            if len(by_task) == len(tasks):
-                curve = statistics.mean(by_task, episodes[name]).curve(statistics.FRACTION)
-                means[name] = curve.estimate()
+        part = PhaseScores(phase, runs, _mini().means, {}, SUCCESS, reps=0)
+        for name, by_task in part.having(tasks).items():
+            means[name] = part.mean_of(name, by_task).curve(FRACTION).estimate()
     return means
 
 

@@ -20,7 +20,7 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
 
 from zoo.settings.request import TrainRequest
 from zoo.terminal.cli import as_program
-from zoo.terminal.errors import FAILED, SUCCEEDED, UsageError
+from zoo.terminal.errors import FAILED, UsageError
 from zoo.terminal.messages import log
 from zoo.terminal.parser import COUNT, Parser, a_path, add_flags, add_verbose
 
@@ -84,7 +84,7 @@ def make_parser() -> Parser:
     )
     add_flags(parser, TrainRequest, ("device",))
     add_verbose(execution)
-    parser.set_defaults(command_line="", exit_code=SUCCEEDED)
+    parser.set_defaults(command_line="")
     return parser
 
 

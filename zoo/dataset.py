@@ -13,6 +13,7 @@ from agents.common.files.npz import read_npz_headers
 from zoo.datasets.files import dataset_files, recorded_sha256
 from zoo.datasets.names import parse_name
 from zoo.envs.rendering import prepare_pictures
+from zoo.settings.request import TrainRequest
 from zoo.terminal.cli import as_program
 from zoo.terminal.errors import BAD_INPUT, Interrupted, UsageError
 from zoo.terminal.parser import (
@@ -20,6 +21,7 @@ from zoo.terminal.parser import (
     SEED,
     Parser,
     a_path,
+    add_flags,
     add_verbose,
     check_output,
     two_numbers,
@@ -82,7 +84,7 @@ def _download(args: argparse.Namespace) -> dict[str, Any]:
 
 def _convert(args: argparse.Namespace) -> dict[str, Any]:
     """Convert a dataset in any supported format to an npz file."""
-    path = args.output.expanduser()
+    path = args.output
     # reject a wrong path before the data are read
     if path.suffix != ".npz":
         raise UsageError(f"`--output` must name an .npz file, got {path}")
@@ -102,8 +104,8 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
         args.name,
         args.dataset_dir,
         env=args.env,
-        env_kwargs=args.env_kwargs,
-        gym_packages=args.gym_packages,
+        env_kwargs=args.env_kwargs or (),
+        gym_packages=args.gym_packages or (),
         action_range=args.action_range,
         reward_from=args.reward_from,
     )
@@ -149,25 +151,15 @@ COMMANDS = {
 }
 
 
-def _run(args: argparse.Namespace) -> dict[str, Any]:
-    """Run a command."""
-    function, _ = COMMANDS[args.command]
-    return function(args)
-
-
 def make_parser() -> Parser:
     """Return the command-line parser."""
     parser = Parser("dataset", description="List, generate, download, check, convert datasets.")
     add_verbose(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for word, (_, purpose) in COMMANDS.items():
+    for word, (function, purpose) in COMMANDS.items():
         command = commands.add_parser(word, help=purpose, description=purpose)
-        command.set_defaults(command=word)
-        command.add_argument(
-            "--dataset-dir",
-            metavar="DIR",
-            help="folder of datasets (default: that of the benchmark's own code)",
-        )
+        command.set_defaults(run=function)
+        add_flags(command, TrainRequest, ("dataset_dir",))
         if word != "list":
             _add_arguments(command, word)
     return parser
@@ -193,7 +185,14 @@ def _add_arguments(command: Parser, word: str) -> None:
         add("--episode-steps", type=COUNT, help="transitions per episode (default: as in OGBench)")
         add("--seed", type=SEED, default=0, help="random seed")
     if word == "check":
-        _add_environment(command)
+        add("--env", help="environment of your data, e.g. HalfCheetah-v5")
+        add(
+            "--action-range",
+            type=two_numbers,
+            metavar="LOW,HIGH",
+            help="action bounds of your dataset, mapped to the environment's bounds",
+        )
+        add_flags(command, TrainRequest, ("env_kwargs", "gym_packages"))
     if word == "convert":
         add("-o", "--output", type=a_path, required=True, help="the npz file to write")
     if word in ("check", "convert"):
@@ -204,27 +203,7 @@ def _add_arguments(command: Parser, word: str) -> None:
         )
 
 
-def _add_environment(command: Parser) -> None:
-    """Add the flags that describe the environment of your data."""
-    add = command.add_argument
-    add("--env", help="environment of your data, e.g. HalfCheetah-v5")
-    add(
-        "--env-kwargs",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        help="arguments of the environment",
-    )
-    add("--gym-packages", nargs="+", default=[], help="packages that register --env")
-    add(
-        "--action-range",
-        type=two_numbers,
-        metavar="LOW,HIGH",
-        help="action bounds of your dataset, mapped to the environment's bounds",
-    )
-
-
-main = as_program(make_parser, _run)
+main = as_program(make_parser, lambda args: args.run(args))
 
 if __name__ == "__main__":
     sys.exit(main())

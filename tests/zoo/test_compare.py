@@ -217,9 +217,9 @@ def compared_sets(tmp_path, published_scores):
 
     def compared_sets(*sets):
         report = tmp_path / "report"
-        words = ["-o", report, "--json", tmp_path / "out.json", "--reps", "100"]
+        words = ["-o", report, "--json", report / "out.json", "--reps", "100"]
         assert compare.main(["--published", *sets, *map(str, words)]) == 0
-        return report, json.loads((tmp_path / "out.json").read_text())["offline"]
+        return report, json.loads((report / "out.json").read_text())["offline"]
 
     return compared_sets
 

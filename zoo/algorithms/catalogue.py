@@ -101,7 +101,8 @@ def describe_algorithms() -> dict[str, dict[str, Any]]:
     mean in the mini benchmark. ``work`` is the number of operations per update, relative to BC. None: no number.
     """
     scores = _read("overview")
-    operations = update_operations()
+    # operations per update at the papers' sizes, in units of 10^9
+    operations = {id: float(row["gflop"]) for id, row in _read("update_work").items()}
     algorithms: dict[str, dict[str, Any]] = {}
     for id in algorithm_ids():
         if id in SB3:
@@ -121,11 +122,6 @@ def describe_algorithms() -> dict[str, dict[str, Any]]:
             row["work"] = round(operations[id] / operations["bc"], 1)
         algorithms[id] = row
     return algorithms
-
-
-def update_operations() -> dict[str, float]:
-    """Return algorithm -> operations per update at the papers' sizes, in units of 10^9, from ``update_work.csv``."""
-    return {id: float(row["gflop"]) for id, row in _read("update_work").items()}
 
 
 def in_order(algorithms: Mapping[str, Mapping[str, Any]]) -> list[str]:

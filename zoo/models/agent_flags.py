@@ -74,8 +74,9 @@ def add_agent(parser: Parser, is_own: bool = False) -> None:
         )
     group.add_argument("--trust", action="store_true", help=TRUST)
     # defaults for commands that lack some of these flags
-    parser.set_defaults(trained=False, from_hub=None, load_checkpoint=None, behaviour=None)
-    parser.set_defaults(device="auto")
+    parser.set_defaults(
+        trained=False, from_hub=None, load_checkpoint=None, behaviour=None, device="auto"
+    )
 
 
 def _checkpoint(text: str) -> int:

@@ -108,19 +108,6 @@ def compare(
     return comparison
 
 
-def final_scores(evaluations: pd.DataFrame) -> dict[str, dict[str, Array]]:
-    """Return method -> environment -> the final score of each run in one phase, (runs,), sorted by seed."""
-    return by_place(last_evaluations(evaluations), lambda runs: runs["score"].to_numpy())
-
-
-def episodes_of(runs: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """Return method -> environment -> the number of episodes per evaluation, the smallest if evaluations differ.
-
-    :param runs: one row for each evaluation of a run, columns `zoo.runs.read.EVALUATION_COLUMNS`.
-    """
-    return by_place(runs, lambda part: int(part["episodes"].min()))
-
-
 @dataclass(frozen=True)
 class PhaseScores:
     """The scores of one phase and their averages over tasks.
@@ -213,8 +200,8 @@ class PhaseScores:
 
     @cached_property
     def single(self) -> dict[str, dict[str, Array]]:
-        """Method -> task -> the final score of each run, (runs,)."""
-        return final_scores(self.runs)
+        """Method -> task -> the final score of each run, (runs,), sorted by seed."""
+        return by_place(last_evaluations(self.runs), lambda runs: runs["score"].to_numpy())
 
     @cached_property
     def scores_by_step(self) -> dict[str, dict[str, Array]]:
@@ -225,10 +212,10 @@ class PhaseScores:
 
     @cached_property
     def episodes(self) -> Mapping[str, Episodes]:
-        """Method -> task -> the number of episodes behind a success rate; empty for returns."""
+        """Method -> task -> the smallest number of episodes behind a success rate; empty for returns."""
         if self.kind.limits != FRACTION:
             return {}
-        return episodes_of(self.runs)
+        return by_place(self.runs, lambda runs: int(runs["episodes"].min()))
 
     @cached_property
     def published(self) -> dict[str, pd.DataFrame]:

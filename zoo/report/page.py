@@ -258,12 +258,13 @@ def run(request: CompareRequest) -> dict[str, Any]:
     }
     origin = f"{datetime.now(UTC):%Y-%m-%d}, commit {(git_commit() or 'unknown')[:12]}"
     content = Content(inputs, comparisons, request, origin)
+    # the report comes first, because it refuses a folder in which the JSON file already is
+    if request.output:
+        result["report"] = str(write_report(request.output, content))
     if request.json:
         request.json.parent.mkdir(parents=True, exist_ok=True)
         write_text(request.json, content.results)
         result["json"] = str(request.json)
-    if request.output:
-        result["report"] = str(write_report(request.output, content))
     if not (request.json or request.output):
         _print_tables(content)
     elif request.output:

@@ -66,15 +66,14 @@ class ScoreTables:
     def renamed(self, names: Mapping[str, str]) -> Self:
         """Return the scores with renamed methods.
 
-        :param names: old name -> new name.
+        :param names: old name -> new name, for every method.
         """
         methods = {}
         for name, method in self.methods.items():
             methods[names[name]] = replace(method, name=names[name])
-        evaluations = with_names(self.evaluations, names)
-        return replace(
-            self, methods=methods, evaluations=evaluations, means=with_names(self.means, names)
-        )
+        tables = (self.evaluations, self.means)
+        evaluations, means = (table.assign(method=table["method"].map(names)) for table in tables)
+        return replace(self, methods=methods, evaluations=evaluations, means=means)
 
     def restricted(self, environments: Iterable[str]) -> Self:
         """Leave out methods without scores; the remaining methods describe only the given environments."""
@@ -85,11 +84,6 @@ class ScoreTables:
             if name in with_scores:
                 methods[name] = method.only(places)
         return replace(self, methods=methods)
-
-
-def with_names(table: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
-    """Return a table with methods renamed according to ``names``: old name -> new name."""
-    return table.assign(method=table["method"].map(names).fillna(table["method"]))
 
 
 def places_of_scores(environments: Iterable[str]) -> set[str]:

@@ -38,7 +38,7 @@ from zoo.report.statistics import (
     Pair,
     Scores,
     holm,
-    over_tasks,
+    mean,
     seeds_needed,
 )
 
@@ -151,17 +151,19 @@ def _verdict(
     x, y = evidence.scores[subject], evidence.scores[rival]
     low, high = sorted((subject, rival))
     verdict = Verdict(rival, Outcome.UNDECIDED, None, None, chance, p_values.get((low, high)))
-    mean = evidence.difference((subject, rival))
+    lead = evidence.difference((subject, rival))
     is_equal = False
-    if mean is not None:
+    if lead is not None:
         lowest, highest = comparison.kind.limits
         limits = (lowest - highest, highest - lowest)
         # the limits clip intervals of differences, e.g. to 100 points for success rates
-        difference = mean.curve(limits, level).estimate()
-        tasks = over_tasks(np.array([x[t].mean() - y[t].mean() for t in x]), limits).estimate()
+        difference = lead.curve(limits, level).estimate()
+        # an interval over tasks: the differences on the tasks take the place of runs
+        by_task = np.array([x[t].mean() - y[t].mean() for t in x])
+        tasks = mean({"": by_task}).curve(limits).estimate()
         verdict = replace(verdict, difference=difference, over_tasks=tasks)
         # do not test equality at `level`: it grows with each significant pair, so a false "equal" would be more likely
-        reach = abs(difference.point) + mean.half_widths(SIGNIFICANT / max(1, len(p_values)))[0]
+        reach = abs(difference.point) + lead.half_widths(SIGNIFICANT / max(1, len(p_values)))[0]
         is_equal = comparison.kind.is_comparable and bool(reach < MARGIN)
     if verdict.p_value is not None and verdict.p_value <= SIGNIFICANT:
         outcome = Outcome.BETTER if verdict.lead > 0 else Outcome.WORSE

@@ -186,19 +186,6 @@ def seed_variances(scores: Scores, episodes: Episodes | None = None) -> Array:
     return np.array(variances)
 
 
-def over_tasks(differences: Array, limits: Range) -> Curve:
-    """Return the mean of per-task differences, shape (1,), with its t-interval over tasks.
-
-    :param differences: difference on each task, (tasks,).
-    """
-    count = len(differences)
-    error = np.full(1, np.nan)  # undefined for one task
-    if count > 1:
-        error[:] = differences.std(ddof=1) / np.sqrt(count)
-    points = differences.mean(keepdims=True)
-    return Mean(points, error, np.full(1, max(count - 1.0, 1.0))).curve(limits)
-
-
 def seeds_needed(
     pair: Sequence[Mean], seeds: Sequence[int], margin: float | None, level: float
 ) -> int:

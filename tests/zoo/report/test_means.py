@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from tests.zoo.report.samples import by_task, scores_of
-from zoo.report.statistics import FRACTION, holm, mean, over_tasks, seeds_needed
+from zoo.report.statistics import FRACTION, holm, mean, seeds_needed
 
 
 def estimate_of(scores, limits=FRACTION, episodes=None):
@@ -90,13 +90,6 @@ def test_equal_methods_differ_in_at_most_five_of_a_hundred(seeds, tasks):
         differs = abs((x - y).points) > (x - y).half_widths()
         # 5%, plus twice the standard error of the simulation
         assert differs.mean() <= 0.06
-
-
-def test_interval_over_tasks_is_students():
-    differences = np.array([0.4, 0.15, 0.55])
-    expected = stats.ttest_1samp(differences, 0).confidence_interval()
-    assert over_tasks(differences, (-1, 1)).estimate().interval == pytest.approx(tuple(expected))
-    assert over_tasks(differences[:1], (-1, 1)).estimate().interval is None
 
 
 @pytest.mark.parametrize(("lead", "margin"), [(0.02, 0.03), (0.05, None), (0.01, 0.03)])

@@ -191,6 +191,15 @@ def test_means_without_single_runs_cannot_be_tested():
     assert "leads" not in verdict_sentences([beaten])[0]
 
 
+def test_the_interval_over_tasks_is_students():
+    away = np.array([0.4, 0.15, 0.55])
+    scores = {"ours": STEADY + away[:, None] / 2, "rival": [STEADY - shift / 2 for shift in away]}
+    comparison = comparison_of_scene(scores, kind=NORMALISED_RETURN, focus="ours")
+    (verdict,) = offline(comparison).decision.verdicts
+    expected = stats.ttest_1samp(away, 0).confidence_interval()
+    assert verdict.over_tasks.interval == pytest.approx(tuple(expected))
+
+
 def test_single_seeds_are_not_tested():
     comparison = comparison_of_scene({"ours": [[0.5]], "rival": [[0.4] * 5]})
     assert (
