@@ -314,7 +314,7 @@ def stack(space: spaces.Space[Any], observations: Sequence[Any]) -> Any:
 
 @contextlib.contextmanager
 def global_numpy_seed(seed: int | Array) -> Iterator[None]:
-    """Seed NumPy's global generator, which OGBench and robosuite use, and restore its state afterwards.
+    """Seed NumPy's global generator, which OGBench, robosuite and rliable use, and restore its state afterwards.
 
     :param seed: one or more unsigned 32-bit words.
     """

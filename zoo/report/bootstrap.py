@@ -7,13 +7,13 @@ call. All tasks of a block have the same number of runs, so a method may have se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from rliable import library
 from scipy import stats
 
+from zoo.envs.checks import global_numpy_seed
 from zoo.report.statistics import MIN_SEEDS, Array, Curve, Estimate, Scores
 
 
@@ -129,7 +129,7 @@ def _estimated(
         bounds = np.full((2, len(points)), np.nan)
         if reps and min(map(len, blocks)) >= MIN_SEEDS:
             # rliable samples from NumPy's global generator and ignores its own argument `random_state`
-            with seeded():
+            with global_numpy_seed(0):
                 _, intervals = library.get_interval_estimates({"": blocks}, function, reps=reps)
             bounds = intervals[""]
         for k, ends in enumerate(np.split(np.arange(len(points)), len(names))):
@@ -140,14 +140,3 @@ def _estimated(
 def _block(methods: list[Scores], tasks: list[str]) -> Array:
     """Return the scores on tasks that have the same number of runs, shape (runs, tasks, methods)."""
     return np.stack([np.stack([scores[t] for t in tasks], axis=1) for scores in methods], axis=2)
-
-
-@contextmanager
-def seeded() -> Iterator[None]:
-    """Seed NumPy's global generator for libraries that use it, and restore its state afterwards."""
-    state = np.random.get_state()
-    np.random.seed(0)
-    try:
-        yield
-    finally:
-        np.random.set_state(state)

@@ -14,7 +14,6 @@ from zoo.report.comparison import Tally
 from zoo.report.figures import all_figures
 from zoo.report.page import Content
 from zoo.report.request import CompareRequest
-from zoo.report.scores import last_evaluations
 
 
 def write_method(folder, algo, ends, failed=(), **config):
@@ -26,13 +25,6 @@ def write_method(folder, algo, ends, failed=(), **config):
         write_run(folder / algo / str(seed), algo=algo, seed=seed, **about, **config)
 
 
-def write_survivors(folder):
-    """Write a method three of whose six runs failed at 10%, and a method that always reaches 70%."""
-    write_method(folder, "qam", [41, 41, 41, 5, 5, 5], failed=(3, 4, 5))
-    write_method(folder, "fql", [35] * 6)
-    return folder
-
-
 def content_of(folder, **options):
     inputs, (comparison,) = compared(paths=[folder], **options)
     return Content(inputs, [comparison], CompareRequest(**options))
@@ -40,23 +32,6 @@ def content_of(folder, **options):
 
 def mean_of(content, method="qam", phase="offline"):
     return content.comparisons[0].phases[phase].aggregates[method].mean.point
-
-
-def test_a_method_with_failed_runs_is_never_bold(tmp_path):
-    for table in content_of(write_survivors(tmp_path)).tables:
-        for row in table.rows:
-            for heading, entry in zip(table.header, row, strict=True):
-                if "qam‡" in (heading, row[0].text):
-                    assert not entry.is_bold, table.name
-
-
-def test_a_failed_run_keeps_its_last_evaluation(tmp_path):
-    content = content_of(write_survivors(tmp_path))
-    scores = last_evaluations(content.inputs.evaluations).query("method == 'qam'")
-    scores = scores.set_index("seed")
-    assert scores.loc[4].to_dict().items() >= {"step": 3000, "score": 0.1}.items()
-    assert mean_of(content) == pytest.approx((3 * 0.82 + 3 * 0.1) / 6)
-    assert content.comparisons[0].phases["offline"].step_ranges["qam"] == (3000, 3000)
 
 
 def test_unfinished_runs_are_started_but_have_not_failed(tmp_path):
@@ -98,7 +73,9 @@ def test_run_that_failed_offline_counts_online_too(tmp_path):
 def test_report_says_what_failed_runs_count_for(tmp_path, monkeypatch):
     figures = partial(all_figures, only="aggregates*")
     monkeypatch.setattr("zoo.report.page.all_figures", figures)
-    logs = write_survivors(tmp_path / "logs")
+    logs = tmp_path / "logs"
+    write_method(logs, "qam", [41, 41, 41, 5, 5, 5], failed=(3, 4, 5))
+    write_method(logs, "fql", [35] * 6)
     report = tmp_path / "report"
     words = f"{logs} --reps 50 -o {report}"
     assert compare.main(words.split()) == 0

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from tests.zoo.report.samples import by_task, scores_of
-from zoo.report.statistics import FRACTION, holm, mean, seeds_needed
+from zoo.report.statistics import FRACTION, mean, seeds_needed
 
 
 def estimate_of(scores, limits=FRACTION, episodes=None):
@@ -115,8 +115,3 @@ def test_planned_seeds_follow_from_the_spread_not_from_the_fewer_seeds():
         seeds_needed((means[k], other), (count, 12), None, 0.05) for k, count in ((0, 3), (1, 12))
     ]
     assert planned[0] == planned[1]
-
-
-def test_holm_steps_down():
-    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
-    assert not holm([]).size

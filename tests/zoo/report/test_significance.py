@@ -38,16 +38,6 @@ def outcomes(comparison):
     return {v.method: v.outcome for v in offline(comparison).decision.verdicts}
 
 
-@pytest.mark.parametrize("seeds", [(6, 6), (4, 9)])
-def test_one_task_has_scipys_p_value_with_ties(seeds):
-    random = np.random.RandomState(1)
-    x = random.randint(0, 5, seeds[0]) / 10
-    y = random.randint(2, 7, seeds[1]) / 10
-    expected = stats.mannwhitneyu(x, y, method="asymptotic", use_continuity=False).pvalue
-    assert rank_p_value({"task": x}, {"task": y}) == pytest.approx(expected, rel=1e-12)
-    assert rank_p_value({"task": np.zeros(5)}, {"task": np.zeros(5)}) == 1
-
-
 def test_variance_over_tasks_is_that_of_every_division():
     x = {"a": np.array([0.1, 0.5, 0.5]), "b": np.array([0.0, 0.3])}
     y = {"a": np.array([0.2, 0.5]), "b": np.array([0.3, 0.9, 0.9])}
@@ -62,6 +52,7 @@ def test_variance_over_tasks_is_that_of_every_division():
         variance += np.var(chances) / 4
     expected = 2 * stats.norm.sf(abs(chance - 0.5) / np.sqrt(variance))
     assert rank_p_value(x, y) == pytest.approx(expected)
+    assert rank_p_value({"a": np.zeros(5)}, {"a": np.zeros(5)}) == 1
 
 
 @pytest.mark.parametrize(("focus", "family"), [(None, ("AB", "AC", "BC")), ("A", ("AB", "AC"))])
