@@ -124,7 +124,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         print_jobs([status for status in statuses if status.state != "done"])
     if not all(status.is_final for status in statuses):
         args.exit_code = FAILED
-    return _report(suite, statuses, args) | result
+    return {"log_folder": str(args.log_folder)} | _report(suite, statuses, args) | result
 
 
 def _launch(jobs: Sequence[Job], args: argparse.Namespace) -> None:
@@ -149,14 +149,14 @@ def _launch(jobs: Sequence[Job], args: argparse.Namespace) -> None:
 def _report(
     suite: Suite, statuses: Sequence[JobStatus], args: argparse.Namespace
 ) -> dict[str, Any]:
-    """Write the suite's report if any run has finished; return the log folder and the result of `zoo compare`."""
+    """Write the suite's report if any run has finished; return the result of `zoo compare`."""
     os.environ.setdefault("MPLBACKEND", "agg")  # figures are files, not windows
     from zoo.report.page import run
     from zoo.report.request import CompareRequest
 
     if not any(status.state == "done" for status in statuses):
         log.info("no report: no run has finished")
-        return {"log_folder": str(args.log_folder)}
+        return {}
     # The report names an algorithm by its id; the suite may use an alias.
     focus_methods = {status.job.run.name: status.job.method for status in statuses}
     request = CompareRequest(
@@ -166,7 +166,7 @@ def _report(
         output=args.log_folder / "report",
         command_line=args.command_line,
     )
-    return {"log_folder": str(args.log_folder), **run(request)}
+    return run(request)
 
 
 main = as_program(make_parser, _run)

@@ -102,6 +102,10 @@ def check(
         paths = [path for path in [*paths, validation] if path.exists() or path in missing]
         result["files"] = _check_ogbench(spec, paths, findings)
     elif env is not None and is_single_task(env) and not has_rewards(source, env):
+        if action_range or reward_from:
+            raise UsageError(
+                f"{source} has states of OGBench without rewards; leave out `--action-range` and `--reward-from`"
+            )
         path = Path(source).expanduser()
         paths = npz_files(path) if path.is_dir() else [path]
         result["files"] = _check_ogbench(parse_name(env).spec, paths, findings)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict
 
+from tests.zoo.datasets.conftest import TASK_1
 from tests.zoo.datasets.samples import ENV, episodes, in_two, regular, write_minari, write_npz
 from tests.zoo.outcomes import refuses
 from zoo.dataset import main
@@ -77,6 +78,7 @@ def test_a_set_is_checked_without_an_environment(tmp_path, call):
     {
         f"check cube-double-play-v0 --env {ENV}": "other flags are for your data",
         "check a.npz --action-range 0,1": "needs `--env`",
+        f"check {{folder}} --env {TASK_1} --action-range 0,1": "states of OGBench without rewards",
         "convert a.npz -o a.csv": "`--output` must name an .npz file",
         "convert a.npz -o {folder}": "`--output` must be a file in a folder that exists",
         "check nothing.csv": "there is no dataset at nothing.csv",
@@ -84,5 +86,5 @@ def test_a_set_is_checked_without_an_environment(tmp_path, call):
 )
 def test_flags_and_places_that_cannot_be_used_are_refused(tmp_path, refusal, words, text):
     folder = tmp_path / "folder.npz"
-    folder.mkdir()
+    (folder / "arrays").mkdir(parents=True)
     assert text in refusal(main, *words.format(folder=folder).split())
