@@ -108,8 +108,8 @@ def test_seeds_that_are_needed_are_the_first_number_that_decides(lead, margin):
 
 def test_planned_seeds_follow_from_the_spread_not_from_the_fewer_seeds():
     x = np.array([-1.0, 0.0, 1.0])
-    y = np.arange(12) / np.arange(12).std(ddof=1)
-    means = [mean({"t": 0.5 + scores / 20}) for scores in (x, y - y.mean())]
+    y = stats.zscore(np.arange(12), ddof=1)
+    means = [mean({"t": 0.5 + scores / 20}) for scores in (x, y)]
     other = mean({"t": 0.55 + y / 20})
     planned = [
         seeds_needed((means[k], other), (count, 12), None, 0.05) for k, count in ((0, 3), (1, 12))
