@@ -142,7 +142,7 @@ def cells_of(row: Mapping[str, Any]) -> list[str]:
     return ["" if row[name] is None else f"{row[name]:.0f}" for name in NUMBERS]
 
 
-def start_text(algorithms: Mapping[str, Mapping[str, Any]], link: str = "{name} (`{id}`)") -> str:
+def start_text(algorithms: Mapping[str, Mapping[str, Any]], link: str) -> str:
     """Return advice on which algorithm to start with, as text.
 
     :param link: format of an algorithm's name, with `{name}` and `{id}`.

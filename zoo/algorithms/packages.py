@@ -32,22 +32,6 @@ def import_optional(
         raise UsageError(f"{needed_by} needs {title}; {advice} ({error})") from error
 
 
-def import_user_object(flag: str, noun: str, name: str) -> Any:
-    """Import a module and return the object that a user names as ``module:name``.
-
-    :param flag: flag or setting that names the object, for the message.
-    :param noun: expected kind of object, for the message.
-    :raises UsageError: if the object is not found.
-    """
-    module, _, path = name.partition(":")
-    try:
-        return operator.attrgetter(path)(import_named(module))
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UsageError(
-            f"`{flag}` must name {noun} that Python can import, got {name!r}: {error}"
-        ) from error
-
-
 def import_environments(packages: Iterable[str]) -> None:
     """Import the packages of ``--gym-packages``, which register environments.
 

@@ -19,7 +19,7 @@ from agents.common.frames import FrameStack
 from agents.common.streams import Purpose, seed_for
 from agents.common.validation import unknown_name_message
 from agents.registry import import_named
-from zoo.algorithms.packages import import_optional, import_user_object
+from zoo.algorithms.packages import import_optional
 from zoo.envs.checks import OLD_API, RepeatableEnv, check_spaces, env_name
 from zoo.envs.rendering import require_pictures
 from zoo.envs.tasks import MAZES, ROBOMIMIC, ROBOTICS, SCENES, TASKS, UNKNOWN_ENV_ADVICE
@@ -101,7 +101,13 @@ def wrap(env: gymnasium.Env[Any, Any], wrappers: Wrappers) -> gymnasium.Env[Any,
     :raises UsageError: if a wrapper does not exist, or does not accept the environment or the arguments.
     """
     for path, kwargs in named_wrappers(wrappers):
-        wrapper = import_user_object("env_wrapper", "classes", path)
+        module, _, name = path.partition(":")
+        try:
+            wrapper = getattr(import_named(module), name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise UsageError(
+                f"`env_wrapper` must name classes that Python can import, got {path!r}: {error}"
+            ) from error
         # reject all other objects, because calling them could have any effect
         if not isinstance(wrapper, type) or not issubclass(wrapper, gymnasium.Wrapper):
             raise UsageError(f"`env_wrapper` must name subclasses of gymnasium.Wrapper, got {path}")

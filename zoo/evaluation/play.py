@@ -51,7 +51,8 @@ def play(agent: Agent) -> tuple[EpisodeResults, Score]:
 
 def score_of(results: EpisodeResults) -> Score:
     """Return the score of an agent's episodes."""
-    return Score.of(results.returns[0], results.successes_of(0))
+    successes = results.successes
+    return Score.of(results.returns[0], None if successes is None else successes[0])
 
 
 def describe(agent: Agent, results: EpisodeResults, score: Score) -> dict[str, Any]:
@@ -70,12 +71,11 @@ def describe(agent: Agent, results: EpisodeResults, score: Score) -> dict[str, A
 
 def describe_episodes(results: EpisodeResults) -> list[str]:
     """Return a line of text for each episode of the first replica."""
-    successes = results.successes_of(0)
     lines = []
     for episode, length in enumerate(results.lengths[0].tolist()):
         ending = ""
-        if successes is not None:
-            ending = "success, " if successes[episode] else "failure, "
+        if results.successes is not None:
+            ending = "success, " if results.successes[0, episode] else "failure, "
         total = results.returns[0, episode]
         lines.append(f"episode {episode + 1}: {ending}{count(length, 'step')}, return {total:.1f}")
     return lines

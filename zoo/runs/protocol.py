@@ -109,7 +109,8 @@ def name_methods(runs: pd.DataFrame) -> pd.Series:
     :param runs: the table of `zoo.runs.read.RunTables`; its column ``problem`` is None for finished runs.
     """
     methods = runs["label"].astype(object)  # without readable runs, the dtype is float
-    kinds = kinds_of(runs)
+    # without evaluations, the kind of a run's scores is that of other runs on the same environment
+    kinds = runs["kind"].fillna(runs.groupby("environment")["kind"].transform("first"))
     for label, group in runs[methods.notna()].groupby("label"):
         table = pd.DataFrame([*group["settings"]], group.index).assign(score=kinds).fillna("None")
         differs = table.groupby(group["environment"]).nunique().max() > 1
@@ -128,8 +129,3 @@ def name_methods(runs: pd.DataFrame) -> pd.Series:
             names[finished[0]] = str(label)
         methods[group.index] = variants.map(names)
     return methods
-
-
-def kinds_of(runs: pd.DataFrame) -> pd.Series:
-    """Return the kind of each run's scores; without evaluations, the kind of other runs on the same environment."""
-    return runs["kind"].fillna(runs.groupby("environment")["kind"].transform("first"))

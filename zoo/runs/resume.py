@@ -68,7 +68,7 @@ def matching_runs(
     return [
         run
         for run in runs
-        if run.record.identity(*besides) == settings and seeds in (None, run.seeds)
+        if seeds in (None, run.seeds) and run.record.identity(*besides) == settings
     ]
 
 

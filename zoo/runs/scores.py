@@ -55,10 +55,6 @@ class EpisodeResults:
     played: np.ndarray
     any_successes: np.ndarray | None = None
 
-    def successes_of(self, replica: int) -> np.ndarray | None:
-        """Return the successes of a replica's episodes, or None if scored by return."""
-        return None if self.successes is None else self.successes[replica]
-
 
 @dataclass(frozen=True)
 class ScoringRule:

@@ -18,6 +18,7 @@ from zoo.settings.layers import (
     Layer,
     layers_of,
     merge,
+    nested,
     parse_overrides,
     read_files,
     shared_profile,
@@ -73,7 +74,7 @@ def load_config(
     values: dict[str, Any] = {}
     expected: dict[str, Any] = {}
     for number, (layer, _) in enumerate(layers, start=1):
-        values = merge(values, layer)
+        values = merge(values, nested(layer))
         if number == num_protocol:
             expected = values
     for name in values:

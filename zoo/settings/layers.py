@@ -113,9 +113,8 @@ def parse_overrides(words: Sequence[str], flag: str = "-params") -> dict[str, An
             raise UsageError(
                 f"`{flag}` expects key=value (or key:value), got {word!r}; e.g. {flag} learning_rate=3e-4"
             )
-        merged = merge(
-            merged, {match[1]: load_yaml(match[2].strip(), f"the value of `{match[1]}`")}
-        )
+        value = load_yaml(match[2].strip(), f"the value of `{match[1]}`")
+        merged = merge(merged, nested({match[1]: value}))
     return merged
 
 
@@ -125,27 +124,25 @@ def as_words(values: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(f"{name}={json.dumps(value)}" for name, value in values.items())
 
 
-def merge(
-    base: Mapping[str, Any], over: Mapping[str, Any], is_dotted: bool = True
-) -> dict[str, Any]:
-    """Merge two mappings recursively; values in ``over`` override values in ``base``.
-
-    :param over: a name with dots stands for nested mappings, as in :func:`flatten`.
-    :param is_dotted: False for the content of a value, whose names may contain dots.
-    """
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge two mappings recursively; values in ``over`` override values in ``base``."""
     merged = dict(base)
     for name, value in over.items():
-        if is_dotted and isinstance(name, str):
-            name, *nested_names = name.split(".")
-            for nested_name in reversed(nested_names):
-                value = {nested_name: value}
-        if isinstance(value, Mapping):
-            below = merged.get(name)
-            if not isinstance(below, Mapping):
-                below = {}
-            value = merge(below, value, is_dotted=False)
+        below = merged.get(name)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            value = merge(below, value)
         merged[name] = value
     return merged
+
+
+def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with nested mappings instead of dotted names; names inside of values are not changed."""
+    result: dict[str, Any] = {}
+    for name, value in settings.items():
+        for part in reversed(str(name).split(".")):
+            value = {part: value}
+        result = merge(result, value)
+    return result
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

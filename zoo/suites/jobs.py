@@ -193,8 +193,7 @@ class JobStatus:
 def status_of(job: Job) -> JobStatus:
     """Return the state of a job."""
     stored, _ = stored_runs(job.log_folder, job.config.algo, job.run.env)
-    runs = [run for run in stored if tuple(run.seeds) == job.run.seeds]
-    same = matching_runs(job.settings, None, runs, *NOT_COMPARED)
+    same = matching_runs(job.settings, list(job.run.seeds), stored, *NOT_COMPARED)
     # the same settings and seeds may have been trained twice; prefer a run that needs no more training
     run = min(same, key=lambda run: not (run.is_done or run.has_diverged), default=None)
     statuses = run.statuses if run else []

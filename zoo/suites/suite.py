@@ -14,7 +14,7 @@ from zoo.algorithms.catalogue import SB3, find_algorithm
 from zoo.datasets.names import DATASETS, single_task_names
 from zoo.envs.tasks import TASKS
 from zoo.report.scores import load_set
-from zoo.settings.layers import DEFAULT_PROFILE, merge, read_yaml
+from zoo.settings.layers import DEFAULT_PROFILE, merge, nested, read_yaml
 from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import parse_seeds
 
@@ -97,8 +97,7 @@ class Suite:
         for env in self._environments():
             for method in methods:
                 for seeds in self._seed_groups(method.algo):
-                    # `merge` turns dotted names into nested mappings
-                    params = merge(merge({}, self.params), method.params)
+                    params = merge(nested(self.params), nested(method.params))
                     runs.append(replace(method, env=env, seeds=seeds, params=params))
         return runs
 

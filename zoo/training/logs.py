@@ -60,11 +60,10 @@ class Replicas:
         :param reasons: replica -> text that names the NaN or infinite value and the step.
         """
         step = self.model.num_timesteps
-        for replica in sorted(reasons):
-            reason = reasons[replica]
-            failure = {"failure": DIVERGED, "reason": reason, "step": step}
-            self.write_status("failed", [replica], **failure)
-            self.failed[replica] = {"reason": reason, "step": step}
+        for replica, reason in sorted(reasons.items()):
+            failure = {"reason": reason, "step": step}
+            self.write_status("failed", [replica], failure=DIVERGED, **failure)
+            self.failed[replica] = failure
             log.error("seed %s diverged: %s", self.seeds[replica], reason)
         if not self.active:
             causes = [f"seed {self.seeds[k]}: {self.failed[k]['reason']}" for k in self.failed]

@@ -120,11 +120,10 @@ def plan_run(request: TrainRequest) -> RunPlan:
         register_dataset_only_env(request.env, content, config.run.action_range)
     env_kwargs = parse_overrides(request.env_kwargs, "--env-kwargs")
     eval_env_kwargs = parse_overrides(config.evaluation_env_kwargs, "--eval-env-kwargs")
-    wrapping: dict[str, Any] = {}
-    if config.settings.get("frame_stack", 1) > 1:
-        wrapping["frame_stack"] = config.settings["frame_stack"]
-    if config.run.env_wrapper:
-        wrapping["env_wrapper"] = config.run.env_wrapper
+    wrapping = {
+        "frame_stack": config.settings.get("frame_stack", 1),
+        "env_wrapper": config.run.env_wrapper or (),
+    }
     env_kwargs |= wrapping
     return RunPlan(
         request,

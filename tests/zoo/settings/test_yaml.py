@@ -3,7 +3,7 @@
 import pytest
 
 from tests.zoo.outcomes import refuses
-from zoo.settings.layers import dump_yaml, load_yaml, merge
+from zoo.settings.layers import dump_yaml, load_yaml, merge, nested
 
 
 def load(text):
@@ -21,7 +21,7 @@ def test_values_come_back_as_they_were_written():
 
 
 def test_a_dotted_name_is_nested_except_inside_a_value():
-    assert merge({"a": {"c": 1}}, {"a.b": {"c.d": 2}}) == {"a": {"c": 1, "b": {"c.d": 2}}}
+    assert merge({"a": {"c": 1}}, nested({"a.b": {"c.d": 2}})) == {"a": {"c": 1, "b": {"c.d": 2}}}
 
 
 @pytest.mark.parametrize(

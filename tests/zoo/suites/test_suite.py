@@ -8,7 +8,7 @@ import yaml
 
 from tests.zoo.outcomes import change_status, refuses
 from tests.zoo.runs.helpers import write_run
-from zoo.settings.layers import merge
+from zoo.settings.layers import nested
 from zoo.suites.jobs import State, make_jobs, print_jobs, status_of, summarise, warn_of_failure
 from zoo.suites.suite import Suite, read_suite, select
 
@@ -106,7 +106,7 @@ def write_runs(job, state):
     """Write the run folders of a job."""
     together = {"seeds": [0, 1], "folders": [f"{MAZE}_1", f"{MAZE}_2"]}
     for seed in (0, 1):
-        entries = {**merge({}, job.settings), "seed": seed, **together}
+        entries = {**nested(job.settings), "seed": seed, **together}
         folder = job.log_folder / job.config.algo / f"{MAZE}_{seed + 1}"
         write_run(folder, offline=(seed,), episodes=4, interval=12, state=state, **entries)
 
