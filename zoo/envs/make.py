@@ -49,7 +49,7 @@ for _name, _scene in SCENES.items():
 
 
 def make_env(
-    env_id: str | EnvSpec, *, env_wrapper: Wrappers = (), frame_stack: int = 1, **env_kwargs: Any
+    env_id: str | EnvSpec, /, *, env_wrapper: Wrappers = (), frame_stack: int = 1, **env_kwargs: Any
 ) -> RepeatableEnv:
     """Return an environment in which all random numbers depend on the seed passed to ``reset``.
 
@@ -87,7 +87,7 @@ def _build(spec: EnvSpec, env_kwargs: Mapping[str, Any]) -> gymnasium.Env[Any, A
         return gymnasium.make(spec, disable_env_checker=True, **env_kwargs)
     except gymnasium.error.DependencyNotInstalled as error:
         raise UsageError(f"`{spec.id}` needs a package that is not installed: {error}") from error
-    except TypeError as error:
+    except (TypeError, ValueError, AssertionError) as error:
         if not env_kwargs:  # without arguments, the error is in the constructor itself
             raise
         raise UsageError(
@@ -120,7 +120,7 @@ def wrap(env: gymnasium.Env[Any, Any], wrappers: Wrappers) -> gymnasium.Env[Any,
     return env
 
 
-def find_spec(env_id: str | EnvSpec, **env_kwargs: Any) -> EnvSpec:
+def find_spec(env_id: str | EnvSpec, /, **env_kwargs: Any) -> EnvSpec:
     """Return the registered spec of an environment, without creating it.
 
     :raises UsageError: if the id is unknown, its simulator is not installed, or it is one of OGBench's goal-conditioned

@@ -203,10 +203,9 @@ def _with_notes(entries: Entries) -> Entries:
 
 def shared_profile(name: str) -> Entries:
     """Return the settings of a profile for all algorithms: entry name -> settings."""
-    file = FOLDER / PROFILES / f"{name}.yml"
-    if not file.exists():
+    if name not in shared_profiles():
         return {}  # only algorithms' own files contain the profile
-    return _with_notes(read_yaml(file, "a profile"))
+    return _with_notes(read_yaml(FOLDER / PROFILES / f"{name}.yml", "a profile"))
 
 
 def shared_profiles() -> list[str]:

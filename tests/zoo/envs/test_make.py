@@ -123,9 +123,13 @@ def test_an_environment_that_cannot_be_used_is_refused_by_name(env_id, message):
         make_env(env_id)
 
 
-def test_fixed_actions_and_unknown_arguments_are_refused(monkeypatch):
-    with refuses(r"does not accept the arguments \{'speed': 2\}"):
-        make_env("Toy-v0", speed=2)
+@pytest.mark.parametrize("arguments", [{"speed": 2}, {"env_id": 5}, {"max_episode_steps": -5}])
+def test_arguments_that_an_environment_rejects_are_refused(arguments):
+    with refuses(rf"does not accept the arguments \{arguments}"):
+        make_env("Toy-v0", **arguments)
+
+
+def test_fixed_actions_are_refused(monkeypatch):
     space = gymnasium.spaces.Box(np.array([-1, 0], np.float32), np.array([1, 0], np.float32))
     monkeypatch.setattr(toys.ToyEnv, "action_space", space)
     with refuses("`Toy-v0` has actions from 0 to 0 in coordinate 1"):

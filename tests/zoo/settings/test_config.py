@@ -88,8 +88,8 @@ def test_a_profile_lies_over_domains_and_under_overrides(conf):
 def test_a_profile_that_the_algorithm_does_not_have_is_refused(conf):
     # every algorithm has the shared settings
     assert load("fawac", profile="trqam").run.pretraining_steps == 300_000
-    with refuses(r"no profile `trqm`, only qam, .*, trqam$"):
-        load(profile="trqm")
+    with refuses(r"no profile `../profiles/trqam`, only qam, .*, trqam$"):
+        load(profile="../profiles/trqam")
     with refuses(r"no profile `yours`, only qam, .*, trqam, mine$"):
         load(profile="yours", conf_file=conf(PROFILE_FILE))
 
