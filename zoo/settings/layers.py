@@ -34,10 +34,13 @@ Layer = tuple[Mapping[str, Any], str]
 _NUMBERS = {
     "tag:yaml.org,2002:bool": r"^(true|True|TRUE|false|False|FALSE)$",
     "tag:yaml.org,2002:int": r"^[-+]?(0|[1-9][0-9_]*)$",
-    "tag:yaml.org,2002:float": r"^([-+]?(\d[\d_]*\.[\d_]*|\.\d[\d_]*|\.(inf|Inf|INF))|\.(nan|NaN|NAN))$",
+    "tag:yaml.org,2002:float": r"^([-+]?(\d[\d_]*\.[\d_]*|\.\d[\d_]*|\.(inf|Inf|INF)|Infinity)|\.(nan|NaN|NAN)|NaN)$",
     "!exponent": r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$",
 }
-"""Tag -> pattern of values with this tag. Other values that YAML 1.1 converts, such as `yes` and dates, remain text."""
+"""Tag -> pattern of values with this tag. Other values that YAML 1.1 converts, such as `yes` and dates, remain text.
+
+``Infinity`` and ``NaN`` are from JSON.
+"""
 
 
 # The C loader is ten times as fast as the Python loader, but some builds of PyYAML lack it.
@@ -75,8 +78,8 @@ class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[mi
 
 
 for _tag, _pattern in _NUMBERS.items():
-    _Loader.add_implicit_resolver(_tag, re.compile(_pattern), None)
-_Dumper.add_implicit_resolver("!exponent", re.compile(_NUMBERS["!exponent"]), None)
+    for _kind in (_Loader, _Dumper):
+        _kind.add_implicit_resolver(_tag, re.compile(_pattern), None)
 _Loader.add_constructor("!exponent", _Loader.construct_exponent)
 
 

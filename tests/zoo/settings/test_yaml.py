@@ -3,7 +3,7 @@
 import pytest
 
 from tests.zoo.outcomes import refuses
-from zoo.settings.layers import dump_yaml, load_yaml, merge, nested
+from zoo.settings.layers import as_words, dump_yaml, load_yaml, merge, nested, parse_overrides
 
 
 def load(text):
@@ -15,6 +15,7 @@ def test_values_come_back_as_they_were_written():
         "a": [1, 2.5, None, True, "text"],
         "b": {"c": [], "d": "- 1", "e": "1e5", "f": 1e20, "g": 1e-5},
         "long": "word " * 2000,
+        "texts": ["Infinity", "NaN"],
         "seed": 2**31,
     }
     assert load(dump_yaml(values)) == values
@@ -33,9 +34,14 @@ def test_word_that_another_yaml_reads_as_something_else_is_text(word):
 
 
 def test_numbers_infinity_and_booleans_are_read_as_such():
-    values = load("[.inf, true, FALSE, 1.5e3, 3e-4, 1e5, 1_000, 1.0]")
-    assert values == [float("inf"), True, False, 1500, 3e-4, 100_000, 1000, 1.0]
+    values = load("[-.inf, true, FALSE, 1.5e3, 3e-4, 1e5, 1_000, 1.0]")
+    assert values == [-float("inf"), True, False, 1500, 3e-4, 100_000, 1000, 1.0]
     assert [type(value) for value in values[3:]] == [int, float, int, int, float]
+
+
+def test_words_have_the_values_that_they_were_made_of():
+    values = {"a": [0.5, float("inf")], "b": -float("inf"), "c": {"d": "no"}}
+    assert parse_overrides(as_words(values)) == values
 
 
 def test_a_name_that_is_said_twice_is_refused():
