@@ -1,6 +1,7 @@
 """Estimate the value of a run's policy from data alone, by fitted Q evaluation."""
 
 import contextlib
+import copy
 import dataclasses
 import time
 from collections.abc import Callable
@@ -56,7 +57,8 @@ def fit_value(agent: Agent, dataset: str | None, seed: int | None) -> dict[str, 
             f"`--fitted-q` needs an algorithm of this zoo, got {agent.algo} of Stable-Baselines3; omit the flag"
         )
     folder = RunFolder(agent.run)
-    config = folder.read_config()
+    # a copy, because its settings are changed below, and `read_config` shares them with later readers
+    config = copy.deepcopy(folder.read_config())
     trained_on: dict[str, Any] = {}
     if dataset is None:
         trained_on = folder.read_versions()
