@@ -76,6 +76,7 @@ def test_the_same_seeds_give_the_same_runs(data, tmp_path, runs, call):
 REFUSED = {
     "--env scene-play-singletask-task9-v0": "closest: scene-play-singletask-task",
     "--seeds 0-4000000000": "`--seeds` expects at most 1000 seeds, got 0-4000000000",
+    "--seeds 1 1": "`--seeds` expects different seeds",
     "--env Pendulum-v1 --offline-steps 5": "has no dataset to train on offline",
     "--algo sac --env Pendulum-v1 --offline-steps 0 --online-steps 5 --offline-data balanced": "has no dataset",
     "--device xpu": "PyTorch cannot compute in float64 on `device` 'xpu'",

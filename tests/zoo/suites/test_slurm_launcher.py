@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import threading
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -49,16 +48,6 @@ def make_job(number=0):
     return Job(run, (), RunRecord("fql", "some-v0"), Path("logs"))
 
 
-@pytest.fixture
-def run(tmp_path, refusal):
-    """Return a function that runs a suite that is rejected, and returns the error message."""
-    suite = tmp_path / "suite.yml"
-    env = "pointmaze-medium-navigate-singletask-task1-v0"
-    suite.write_text(f"{{algorithms: [fql], environments: [{env}], seeds: 0}}")
-    words = f"{suite} -f {tmp_path / 'logs'} --device cpu --launcher slurm"
-    return partial(refusal, main, *words.split())
-
-
 def launch(tmp_path, *resources):
     """Start two jobs with the Slurm stand-in; after three queries of its queue, Ctrl-C ends the program."""
     rounds = iter(range(3))
@@ -72,8 +61,11 @@ def launch(tmp_path, *resources):
         run_on_slurm([make_job(0), make_job(1)], tmp_path / "logs", None, resources)
 
 
-def test_a_wrong_resource_is_refused(bin_folder, run):
-    assert "closest: slurm_partition" in run("--resources", "slurm_partiton=gpu")
+def test_a_wrong_resource_is_refused(tmp_path, bin_folder, refusal):
+    words = (
+        f"mini --algos fql -f {tmp_path / 'logs'} --launcher slurm --resources slurm_partiton=gpu"
+    )
+    assert "closest: slurm_partition" in refusal(main, *words.split())
 
 
 def test_jobs_run_in_this_folder_with_these_modules(tmp_path, bin_folder, monkeypatch):

@@ -17,16 +17,12 @@ def replicas(tmp_path):
     return Replicas(mock.Mock(), folders, [3, 4])
 
 
-def logger_of(replicas, log_state=EMPTY_LOG):
-    return ReplicaLogger(replicas, log_state)
-
-
 def tables(replicas):
     return [pd.read_csv(folder.path / "progress.csv") for folder in replicas.folders]
 
 
 def test_every_replica_gets_its_own_and_shared_values(replicas):
-    logger = logger_of(replicas)
+    logger = ReplicaLogger(replicas, EMPTY_LOG)
     logger.record("train/loss", np.array([1.0, 5.0]))
     logger.record("train/learning_rate", 0.1)
     logger.dump(7)
@@ -40,7 +36,7 @@ def test_every_replica_gets_its_own_and_shared_values(replicas):
 
 
 def test_a_failed_replica_is_written_no_more(replicas):
-    logger = logger_of(replicas)
+    logger = ReplicaLogger(replicas, EMPTY_LOG)
     for step in (1, 2):
         logger.record("train/loss", np.array([1.0, 5.0]))
         logger.dump(step)
@@ -51,13 +47,13 @@ def test_a_failed_replica_is_written_no_more(replicas):
 def test_the_seconds_of_the_run_go_on_after_a_resume(replicas, monkeypatch):
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    logger = logger_of(replicas)
+    logger = ReplicaLogger(replicas, EMPTY_LOG)
     now[0] += 7
     logger.record("time/time_elapsed", 7)
     logger.dump(1)
     log_state = logger.state(1)
     now[0] = 5.0  # another process, with another clock
-    resumed = logger_of(replicas, log_state)
+    resumed = ReplicaLogger(replicas, log_state)
     now[0] += 6
     resumed.record("time/time_elapsed", 6)
     resumed.dump(2)

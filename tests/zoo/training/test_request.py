@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.zoo.outcomes import refuses
 from zoo.settings.request import TrainRequest, read_request
 from zoo.train import make_parser
 
@@ -39,14 +38,3 @@ def test_a_requests_command_line_asks_for_it_alone(values):
 def test_a_new_dataset_folder_is_absolute():
     words = ["--algo", "qam", "--env", "x", "--dataset-dir", "new"]
     assert read(*words).dataset_dir == str(Path.cwd() / "new")
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    {
-        "--seeds 1 1": "`--seeds` expects different seeds",
-    }.items(),
-)
-def test_flags_that_contradict_each_other_are_refused(words, message):
-    with refuses(message):
-        read("--algo", "qam", "--env", "x", *words.split())
