@@ -190,7 +190,13 @@ class Worker:
         entry_point = spec.entry_point if isinstance(spec.entry_point, str) else ""
         # fork workers from a server that has imported modules; forks of this process, which has threads, could hang
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(modules_to_preload(entry_point))
+        # the server imports these modules before it forks, which must not start threads or create random generators: a
+        # fork loses threads, and copies generators, so that all processes would sample the same numbers
+        modules = ["zoo.evaluation.preload"]
+        simulator = entry_point.partition(":")[0]
+        if simulator.partition(".")[0] in SIMULATORS:
+            modules.append(simulator)
+        context.set_forkserver_preload(modules)
         self.connection, child_end = context.Pipe()
         build = CloudpickleWrapper(functools.partial(EnvGroup, spec, env_kwargs, numbers))  # type: ignore[type-var]
         arguments = (child_end, dict(os.environ), build)
@@ -256,21 +262,6 @@ def _close_all(workers: list[Worker]) -> None:
         with contextlib.suppress(ValueError):
             worker.process.close()
     workers.clear()
-
-
-def modules_to_preload(entry_point: str) -> list[str]:
-    """Return the modules that the server imports before it forks the worker processes.
-
-    Importing these modules must not start threads or create random generators: a fork loses threads, and copies
-    generators, so that all processes would sample the same numbers. Other modules are imported after the fork.
-
-    :param entry_point: entry point of the environment.
-    """
-    modules = ["zoo.evaluation.preload"]
-    module = entry_point.partition(":")[0]
-    if module.partition(".")[0] in SIMULATORS:
-        modules.append(module)
-    return modules
 
 
 # -- in a child process -----------------------------------------------------------------------------------------------

@@ -77,8 +77,7 @@ def checked_wrappers(name: str, value: Any) -> list[str | dict[str, dict[str, An
     """
     if value is None:
         return None
-    pairs = named_wrappers(value)
-    return [{path: kwargs} if kwargs else path for path, kwargs in pairs] or None
+    return [{path: kwargs} if kwargs else path for path, kwargs in named_wrappers(value)] or None
 
 
 _optional: Any = partial(setting, default=None)

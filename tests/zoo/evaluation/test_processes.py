@@ -114,9 +114,7 @@ def test_a_run_whose_environment_process_ends_says_so(tmp_path, capsys, failure)
 TAKE = "import sys; from pathlib import Path; from zoo.runs.locks import Lock; lock = Lock(Path(sys.argv[1])); "
 
 
-def test_a_lock_is_refused_by_name_and_free_after_a_kill(
-    tmp_path,
-):
+def test_a_lock_is_refused_by_name_and_free_after_a_kill(tmp_path):
     lock = Lock(tmp_path / "lock")
     code = f"{TAKE}print(lock.take(), flush=True); input()"
     command = [sys.executable, "-c", code, str(lock.path)]

@@ -95,9 +95,7 @@ def test_runs_of_several_environments_are_another_row(tmp_path):
     assert alone == together != several == "qam (n_envs=4)"
 
 
-def test_settings_of_speed_make_no_other_row(
-    tmp_path,
-):
+def test_settings_of_speed_make_no_other_row(tmp_path):
     write_run(tmp_path / "a", settings={"precision": "fp32"})
     write_run(tmp_path / "b", seed=1, settings={"precision": "tf32", "compile": "on"})
     write_run(tmp_path / "c", env=CUBE, sparse=False, settings={"inverse_temperature": 3.0})

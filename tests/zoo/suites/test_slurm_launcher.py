@@ -181,9 +181,7 @@ def test_a_checkpoint_stops_training_and_returns_its_task(started):
     assert {str(int(signal.SIGUSR1)), str(int(signal.SIGUSR2))} <= blocked
 
 
-def test_a_stopped_task_may_go_back_to_the_queue(
-    started,
-):
+def test_a_stopped_task_may_go_back_to_the_queue(started):
     end = in_a_while(lambda: started.process.terminate())
     with pytest.raises(RuntimeError, match="exit code 3"):
         started()
