@@ -4,6 +4,7 @@ import contextlib
 import copy
 import importlib.util
 import math
+import operator
 import tempfile
 import time
 import warnings
@@ -103,7 +104,7 @@ def wrap(env: gymnasium.Env[Any, Any], wrappers: Wrappers) -> gymnasium.Env[Any,
     for path, kwargs in named_wrappers(wrappers):
         module, _, name = path.partition(":")
         try:
-            wrapper = getattr(import_named(module), name)
+            wrapper = operator.attrgetter(name)(import_named(module))
         except (ImportError, AttributeError, ValueError) as error:
             raise UsageError(
                 f"`env_wrapper` must name classes that Python can import, got {path!r}: {error}"
