@@ -166,10 +166,10 @@ class Subject:
         return self.method(**self.settings).can_score
 
     def accepted_sizes(self) -> list[dict[str, Any]]:
-        """Return the SIZES that the algorithm accepts."""
+        """Return the SIZES that the algorithm accepts with the user's settings."""
         accepted = []
         for sizes in SIZES:
             with suppress(ValueError):
-                self.method(**sizes)
+                self.method(**{**sizes, **self.settings})
                 accepted.append(sizes)
         return accepted

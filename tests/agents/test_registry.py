@@ -112,6 +112,8 @@ def test_a_setting_that_is_given_twice_is_refused(arguments, names):
         tiny_model("fql", **arguments)
     with refuses("`seed` and `seeds`"):
         agents.FQL("MlpPolicy", SpacesEnv(), seeds=[0], seed=5)
+    with refuses("`seeds` must be a list of at least one seed, got 3"):
+        tiny_model(seeds=3)
 
 
 def test_a_method_is_copied_and_models_of_it_change_apart():

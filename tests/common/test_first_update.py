@@ -9,7 +9,7 @@ import torch
 from agents.common.sb3.first_update import AgentError, check_first_update
 from agents.common.sb3.model import FlowAlgorithm
 from agents.fql import FQL
-from tests.common.toys import assert_same, parameters_of, refuses, tiny_model
+from tests.common.toys import SPACES, assert_same, parameters_of, refuses, tiny_model
 
 
 class Summing(FQL):
@@ -25,6 +25,12 @@ def test_it_comes_before_training(learn):
     with refuses("loss `td`", AgentError):
         learn(model, 1)
     assert model._n_updates == model.num_timesteps == 0
+
+
+def test_it_does_not_apply_the_image_encoder_to_vectors():
+    method = FQL(encoder="impala_small")
+    check_first_update(method, *SPACES)
+    assert method.hooks_checked
 
 
 def test_it_leaves_the_model_and_all_generators_alone():

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.noise import ActionNoise
@@ -26,18 +27,18 @@ from agents.common.validation import integer
 def _seeds(name: str, value: Any) -> list[int] | None:
     if value is None:
         return None
-    if not len(value):
-        raise ValueError(f"`{name}` must not be empty; use None to train one replica with `seed`")
+    if np.ndim(value) != 1 or not len(value):
+        raise ValueError(
+            f"`{name}` must be a list of at least one seed, got {value!r}; use `seed` to train one replica"
+        )
     return [integer(name, seed, at_least=0, at_most=MAX_SEED) for seed in value]
 
 
 def _buffer_class(name: str, value: Any) -> Any:
     if value is None:
         return None
-    if not issubclass(value, SequenceReplayBuffer):
-        raise TypeError(
-            f"`{name}` must be a subclass of SequenceReplayBuffer, got {value.__name__}"
-        )
+    if not isinstance(value, type) or not issubclass(value, SequenceReplayBuffer):
+        raise TypeError(f"`{name}` must be a subclass of SequenceReplayBuffer, got {value!r}")
     return value
 
 

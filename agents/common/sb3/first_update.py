@@ -24,8 +24,9 @@ from agents.common.validation import unknown_name_message
 # two different sizes, so that exchanged axes are noticed
 REPLICAS = 2
 ROWS = 7
-# small networks are quick; low precision and crops are switched off, because they change no shape
-TINY = {"net_arch": [8, 8], "precision": "fp32", "random_crop": 0.0}
+# small networks are quick; low precision and crops are switched off, because they change no shape, and the encoder,
+# because observations are vectors of features here
+TINY = {"net_arch": [8, 8], "precision": "fp32", "random_crop": 0.0, "encoder": None}
 PER_REPLICA = "(S,), one number per replica: take the mean over all axes but the first"
 
 

@@ -31,7 +31,7 @@ from agents.common.data.arrays import ArraySource
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.shards import Shards
 from agents.common.engine.trainer import Trainer
-from agents.common.method import Info, Method
+from agents.common.method import Method
 from agents.common.model_file import Source, read_model_file
 from agents.common.nets.mlp import undisturbed
 from agents.common.nets.specs import find_behaviour
@@ -90,8 +90,6 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
     trainer: Trainer
     """Runs the gradient steps."""
     _chunk_state: ChunkState | None
-    _last_info: Info
-    """Losses and diagnostics of the last update, each (S,), on the device."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Raise if a model class defines hooks or settings, which only a method may define."""
@@ -168,8 +166,8 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
             self.replay_buffer = self._make_buffer()
         if self.behaviour is not None:
             check_fit(self.behaviour, self.method, self._vec_normalize_env)
-            self.method.pretrained = self.behaviour
         method = self.method
+        method.pretrained = self.behaviour  # not the flow of another model whose method was passed
         rate = LearningRateSchedule(method.learning_rate)
         check_policy_kwargs(self.policy_class, self.policy_kwargs)
         policy: Any = self.policy_class(*spaces, rate, method, seeds, **self.policy_kwargs)

@@ -91,6 +91,11 @@ def test_a_draw_is_not_called_unused_where_it_is_read(reader, write_agent):
     assert outcome_of("noise", code, write_agent).state == "holds"
 
 
+def test_sizes_that_the_users_settings_exclude_are_left_out():
+    settings = {"horizon_length": 5, "execution_horizon": 3}
+    assert not failures(outcomes("bc", {*NAMES} - {"hooks"}, **settings))
+
+
 # -- mistakes ---------------------------------------------------------------------------------------------------------
 
 
