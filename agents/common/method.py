@@ -22,7 +22,6 @@ Info = dict[str, Tensor]
 Losses = dict[str, Tensor]
 Targets = dict[str, Tensor]
 Kind = Literal["normal", "uniform", "integer"]
-AXES = "B (rows), N (candidates), K (flow steps), D (flattened chunk) and O (observation)"
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,8 @@ class Draw:
     def __post_init__(self) -> None:
         if not {*self.axes} <= {*"BNKDO", *self.sizes}:
             raise ValueError(
-                f"unknown axis in {self.axes!r}; use {AXES}. S is added automatically. For another axis pass its "
-                'size, e.g. normal("BL", L=16)'
+                f"unknown axis in {self.axes!r}; use B (rows), N (candidates), K (flow steps), D (flattened chunk) and "
+                'O (observation). S is added automatically. For another axis pass its size, e.g. normal("BL", L=16)'
             )
 
     def __call__(

@@ -153,7 +153,7 @@ def advantage_weight(advantage: Tensor, inverse_temperature: float, largest: flo
     tensor([  1., 100.])
     """
     weight = (inverse_temperature * advantage).exp().clamp(max=largest)
-    return torch.where(weight < SMALLEST_WEIGHT, torch.zeros_like(weight), weight)
+    return torch.where(weight < SMALLEST_WEIGHT, 0.0, weight)
 
 
 def action_gradient(value: Callable[[Tensor], Tensor], actions: Tensor) -> Tensor:
@@ -195,5 +195,5 @@ def pick_best(actions: Tensor, scores: Tensor) -> Tensor:
     >>> pick_best(candidates, scores=torch.tensor([[[0.2, 0.7]]]))
     tensor([[[1.]]])
     """
-    best = scores.argmax(-1)[..., None, None].expand(*actions.shape[:2], 1, actions.shape[-1])
-    return torch.gather(actions, 2, best).squeeze(2)
+    best = scores.argmax(-1)[..., None, None]
+    return actions.take_along_dim(best, 2).squeeze(2)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -60,7 +60,7 @@ def flow_matching_loss(
     t = t.unsqueeze(-1)
     error = velocity(torch.lerp(x_0, x_1, t), t) - (x_1 - x_0)
     # divided by B, not by the sum of weights, so that a valid row has the same weight in every batch
-    return (weight * error.square().mean(-1)).mean(-1)
+    return weighted_mean(error.square(), weight)
 
 
 def grid_times(t: Tensor, flow_steps: int) -> Tensor:
@@ -150,13 +150,6 @@ def noise_schedule(kind: BetaSchedule, steps: int) -> Tensor:
     return torch.cat([torch.zeros(1, dtype=torch.float32, device=cpu), betas.float()])
 
 
-class Schedule(Protocol):
-    """Noise schedule of the steps 0..K."""
-
-    betas: list[float]
-    alpha_bars: list[float]
-
-
 def add_noise(actions: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
     r"""Return the noisy actions :math:`x_t = \sqrt{\bar\alpha_t}\,a + \sqrt{1-\bar\alpha_t}\,\epsilon`, (S, B, D).
 
@@ -172,7 +165,7 @@ def denoise(
     predict: Velocity,
     x: Tensor,
     noise: Tensor,
-    schedule: Schedule,
+    schedule: Any,
     sampler: Sampler,
     clip_states: bool,
 ) -> Tensor:
@@ -187,7 +180,7 @@ def denoise(
     :param predict: noise prediction, (x, t) -> eps.
     :param x: standard normal start, (S, B, D).
     :param noise: standard normal step noise in the order t = K..1, (S, K, B, D); the noise of t = 1 is not used.
-    :param schedule: noise schedule of K steps.
+    :param schedule: noise schedule of K steps, with its lists ``betas`` and ``alpha_bars`` of the steps 0..K.
     :param sampler: how the mean of the next state is computed.
     :param clip_states: whether the state is clipped to [-1, 1] after every step.
     :return: (S, B, D).

@@ -81,8 +81,14 @@ class ActingPolicy(BasePolicy):
     def noise_sizes(self, replicas: int, rows: int) -> dict[str, int]:
         """Return the sizes of the standard axes of noise, by letter."""
         method = self.method
-        sizes = {"S": replicas, "B": rows, "N": method.best_of_n, "K": method.flow_steps}
-        return {**sizes, "D": self.chunk_size, "O": self.layout.size}
+        return {
+            "S": replicas,
+            "B": rows,
+            "N": method.best_of_n,
+            "K": method.flow_steps,
+            "D": self.chunk_size,
+            "O": self.layout.size,
+        }
 
     def draw_action_noise(self, rows: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Sample the noise of ``rows`` chunks with one replica's CPU generator: name -> (rows, ...)."""
@@ -186,10 +192,10 @@ class ActingPolicy(BasePolicy):
                 f"{len(actions)} actions in total"
             )
         chunks = self.scale_action(actions).reshape(len(rows), -1).astype(np.float32)
-        inputs = []
-        for part in (rows, chunks):
-            values = torch.as_tensor(part, device=self.device)
-            inputs.append(values.expand(self.num_replicas, *values.shape))
+        inputs = [
+            torch.as_tensor(part, device=self.device).expand(self.num_replicas, -1, -1)
+            for part in (rows, chunks)
+        ]
         self.set_training_mode(False)
         with torch.no_grad():
             scores = self.method.score(self.preprocess_raw(inputs[0]), inputs[1], self.nets)
@@ -277,21 +283,20 @@ class ActingPolicy(BasePolicy):
                 f"{replicas} replicas need a multiple of {replicas} observations, got {len(rows)}; use "
                 "`model.replica(k)` to act with one"
             )
+        if due is None:
+            due = np.ones(len(rows), dtype=bool)
         # several replicas are sampled together, which needs equal numbers of rows, so no row is left out
-        if replicas == 1 and due is not None:
-            return self._sample_rows(rows[due], generators)
+        if replicas == 1:
+            rows, due = rows[due], due[due]
         count = len(rows) // replicas
         # copied, because tensors cannot share memory with read-only or reversed arrays
         grouped = rows.reshape(replicas, count, rows.shape[-1]).copy()
         if generators is None:
             noise = self._fixed_noise(count)
         else:
-            is_due = (
-                torch.ones(len(rows), dtype=torch.bool) if due is None else torch.from_numpy(due)
-            )
-            noise = self._draw_due_noise(is_due.view(replicas, count), generators)
-        chunks = self.sample_chunks(grouped, noise).reshape(self._chunks_shape(len(rows)))
-        return chunks if due is None else chunks[due]
+            is_due = torch.from_numpy(due).view(replicas, count)
+            noise = self._draw_due_noise(is_due, generators)
+        return self.sample_chunks(grouped, noise).reshape(self._chunks_shape(len(rows)))[due]
 
     def _chunks_shape(self, rows: int) -> tuple[int, ...]:
         return rows, self.chunk_length, *self.action_space.shape

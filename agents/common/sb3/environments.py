@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from textwrap import shorten
 from typing import Any
@@ -179,7 +178,7 @@ class TrainedModel(OffPolicyAlgorithm):
     offline_steps: int
     """How many of the steps in `num_timesteps` are offline gradient steps; the others are environment steps."""
     _last_info: dict[str, Tensor]
-    """Losses and diagnostics of the last update."""
+    """Losses and diagnostics of the last update, each (S,), on the device."""
     _saved_normalization: dict[str, Any] | None = None
     """Fields of the :class:`Normalization` from a file or a checkpoint."""
     action_spaces: list[spaces.Space[Any]]
@@ -249,12 +248,11 @@ class TrainedModel(OffPolicyAlgorithm):
             space.seed(seed_for(Purpose.WARM_UP, seed))
         if self.env is not None:
             n_envs = self.env.num_envs
-            counts: Counter[int] = Counter()  # environments per replica
+            envs_each = max(n_envs // len(seeds), 1)
             starts: list[int | None] = []
             for index in range(n_envs):
-                owner = index * len(seeds) // n_envs
-                starts.append(seed_for(Purpose.TRAINING_START, seeds[owner], counts[owner]))
-                counts[owner] += 1
+                seed = seeds[index * len(seeds) // n_envs]
+                starts.append(seed_for(Purpose.TRAINING_START, seed, index % envs_each))
             self.env.seed(starts[0])  # a vector environment may override `seed`
             # SB3 uses consecutive seeds, which other runs may use too
             self.env.unwrapped._seeds = starts

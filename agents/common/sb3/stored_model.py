@@ -222,8 +222,9 @@ class StoredModel(TrainedModel):
             unchanged.
         """
         suffix = "npz"
-        if isinstance(path, str | Path) and not Path(f"{path}.npz").exists():
-            suffix = "pkl" if Path(f"{path}.pkl").exists() else suffix
+        is_path = isinstance(path, str | Path)
+        if is_path and Path(f"{path}.pkl").exists() and not Path(f"{path}.npz").exists():
+            suffix = "pkl"
         with _opened(path, "r", suffix, self.verbose) as file:
             read_buffer(file, self.replay_buffer, str(getattr(file, "name", "the file")))
 
