@@ -14,6 +14,7 @@ from torch import Tensor
 
 from agents.common.data.arrays import Transitions
 from agents.common.data.buffer import SequenceReplayBuffer
+from agents.common.nets.networks import ReplicatedExtractor
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, seeds_of_replicas, torch_generator
 from agents.core import (
@@ -62,7 +63,7 @@ class FQE(Method):
         """Return an instance that evaluates a policy; settings override the defaults."""
         evaluated = policy.method
         # the critics must have the same values of these settings as the policy
-        shared = ("gamma", "flow_steps", "frame_stack", "encoder", "precision")
+        shared = ("gamma", "flow_steps", "frame_stack", "precision")
         values = {name: getattr(evaluated, name) for name in shared}
         values["horizon_length"] = evaluated.executed_length
         method = cls(**{**values, **settings})
@@ -258,6 +259,12 @@ def margin_of(values: NDArray[Any]) -> float:
 def _make_model(method: FQE, data: Transitions, unit: float, seed: int) -> Any:
     """Return a model with a critic in each replica and with the data loaded; rewards are divided by ``unit``."""
     policy = method.policy
+    extractor = {}
+    if issubclass(
+        policy.features_extractor_class, ReplicatedExtractor
+    ):  # others do not support several critics
+        names = "features_extractor_class", "features_extractor_kwargs"
+        extractor = {name: getattr(policy, name) for name in names}
     model: Any = model_class(FQE)(
         type(policy),
         None,
@@ -266,6 +273,7 @@ def _make_model(method: FQE, data: Transitions, unit: float, seed: int) -> Any:
         method=method,
         seeds=seeds_of_replicas(seed, CRITICS),
         replay_buffer_class=ResampledBuffer,
+        policy_kwargs=extractor,
         device=policy.device,
     )
     model.replay_buffer.preprocess = policy.preprocess_raw

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box
 
+import agents
 from agents.common.data.arrays import read_transitions
 from agents.fqe import FQE, ResampledBuffer, _make_model, fitted_q, margin_of
 from agents.models import model_class
@@ -16,7 +18,7 @@ from tests.common.toys import (
     toy_dataset,
     toy_noise,
 )
-from tests.envs import SpacesEnv
+from tests.envs import SpacesEnv, space_env_of
 
 POLICIES = {
     "fql": {},
@@ -64,6 +66,21 @@ def test_critics_are_trained_on_the_inputs_of_the_policy():
     policy.observation_mean.fill_(50)
     model = _make_model(FQE.of(policy, **SMALL), content(), 1.0, 0)
     assert model.trainer.draw_batch(64).observations.max() < -40
+
+
+def test_critics_of_images_have_the_encoder_of_the_policy():
+    encoder = {
+        "features_extractor_class": agents.ImpalaEncoder,
+        "features_extractor_kwargs": {"features_dim": 8, "widths": [4]},
+    }
+    shape = (3, 8, 8)
+    env = space_env_of(Box(0, 255, shape, np.uint8))
+    policy = tiny_model("bc", env, policy_kwargs=encoder).policy
+    images = np.zeros((60, *shape), np.uint8)
+    dataset = {**toy_dataset(), "observations": images, "next_observations": images}
+    data = read_transitions(dataset, shape, 2, images=True)
+    model = _make_model(FQE.of(policy, **SMALL), data, 1.0, 0)
+    assert model.critic.features_extractor.features_dim == 8
 
 
 # -- the evaluation of a policy ---------------------------------------------------------------------------------------

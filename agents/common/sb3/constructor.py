@@ -201,7 +201,8 @@ def read_arguments(
     :param positional: settings, in the order of SB3's constructors.
     :param named: keyword arguments.
     :return: the method, and the remaining arguments.
-    :raises TypeError: for too many or unknown arguments, or settings together with `method`.
+    :raises TypeError: for too many or unknown arguments, settings together with `method`, or a `method` of another
+        algorithm.
     :raises ValueError: for a value out of range, a setting given twice, both ``seed`` and ``seeds``, or pretraining of
         an algorithm without a behaviour flow.
     """
@@ -224,6 +225,11 @@ def read_arguments(
     elif settings:
         raise TypeError(
             f"got both `method` and its setting `{next(iter(settings))}`; pass the setting to the method"
+        )
+    elif not isinstance(arguments.method, kind):
+        raise TypeError(
+            f"`method` must be an instance of {kind.__name__}, got {arguments.method!r}; use the model class of its "
+            "algorithm"
         )
     else:
         method = copy.copy(arguments.method)  # another model may use the same instance
