@@ -81,7 +81,7 @@ class FEDIT(Method):
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Add the edit to the flow's actions."""
         flow_actions = self.follow_flow(observations, noise["action"], nets)
-        return apply_edit(nets.edit, observations, flow_actions, noise["edit"], self.edit_scale)
+        return apply_edit(nets.edit, observations, flow_actions, noise["edit"], self.edit_scale)[0]
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
         """Return the TD target, and the flow's actions, which are constants in the edit loss."""

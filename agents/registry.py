@@ -313,10 +313,10 @@ def origin_of(method: type[Any]) -> dict[str, str]:
     """
     path = path_of(method)
     origin = {"class": path}
-    file = _file_of(method)
-    if file is not None:
+    file = getattr(sys.modules.get(method.__module__), "__file__", None)
+    if file is not None:  # None for interactive code
         # a hash of the whole file, since the class may use other parts of it
-        origin["code"] = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+        origin["code"] = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]
     if path in _installed():
         distribution = _plugins()[_installed()[path]].dist
         origin["package"] = f"{distribution.name}=={distribution.version}"
@@ -435,13 +435,6 @@ def _by_path(path: str) -> Entry:
     raise KeyError(
         f"`{path}` is not a registered algorithm; decorate the class with `agents.register(...)`"
     )
-
-
-def _file_of(method: type[Any]) -> Path | None:
-    """Return the source file of a class; None for interactive code."""
-    file = getattr(sys.modules.get(method.__module__), "__file__", None)
-    # symbolic links are resolved, so that the path is unique
-    return Path(file).resolve() if file else None
 
 
 def _installed() -> dict[str, str]:

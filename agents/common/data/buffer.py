@@ -211,8 +211,8 @@ class SequenceReplayBuffer(TransitionStore):
             is_newest = (ring_rows >= 0) & (ring_rows % self.buffer_size == self._newest)
             ends = ends | is_newest | ~self.masks[rows]
         # a position is valid if no earlier position ends the trajectory
-        alive = torch.cumprod(1 - ends.float(), -1)
-        valid = torch.cat([torch.ones_like(alive[..., :1]), alive[..., :-1]], -1)
+        earlier_ends = ends.cumsum(-1) - ends.long()
+        valid = (earlier_ends == 0).float()
         discounts = self.gamma ** torch.arange(
             rows.shape[-1], device=rows.device, dtype=torch.float32
         )

@@ -54,7 +54,7 @@ def temperature_loss(
     r"""Return the loss of a policy's temperature, :math:`\alpha(-sg[\log\pi] - \bar H)`.
 
     :param log_prob: log density of sampled actions, (S, B).
-    :param actions: the sampled actions, (S, B, D); only D is used.
+    :param actions: actions of the policy, (S, B, D); only D is used.
     :param target_entropy: target entropy; None: -D/2.
     :param nets: ``temperature``.
     :param info: receives the entropy and the temperature.
@@ -71,11 +71,14 @@ def temperature_loss(
 
 def apply_edit(
     edit: Any, observations: Tensor, flow_actions: Tensor, noise: Tensor, edit_scale: float
-) -> Tensor:
-    """Return the flow's actions plus an edit sampled from a squashed Gaussian, clipped to the action bounds."""
+) -> tuple[Tensor, Tensor]:
+    """Return the flow's actions plus a sampled edit, clipped to the action bounds, and the edit's log density.
+
+    The edit, before scaling, is a sample of a squashed Gaussian.
+    """
     mean, log_std = edit(observations, flow_actions)
-    sample, _ = tanh_gaussian_sample(mean, log_std, noise)
-    return (flow_actions + edit_scale * sample).clamp(-1, 1)
+    sample, log_prob = tanh_gaussian_sample(mean, log_std, noise)
+    return (flow_actions + edit_scale * sample).clamp(-1, 1), log_prob
 
 
 def edit_losses(
@@ -104,12 +107,10 @@ def edit_losses(
     :param info: receives the entropy and the temperature.
     :return: ``q``, ``entropy`` and ``temperature``, each (S,).
     """
-    mean, log_std = nets.edit(batch.observations, flow_actions)
-    sample, log_prob = tanh_gaussian_sample(mean, log_std, noise)
     # clipped as when acting, so that the critics never evaluate actions outside the bounds
-    actions = (flow_actions + edit_scale * sample).clamp(-1, 1)
+    actions, log_prob = apply_edit(nets.edit, batch.observations, flow_actions, noise, edit_scale)
     return {
         "q": -nets.frozen.critic(batch.observations, actions).mean((1, 2)),
         "entropy": (nets.frozen.temperature().unsqueeze(-1) * log_prob).mean(-1),
-        "temperature": temperature_loss(log_prob, sample, target_entropy, nets, info),
+        "temperature": temperature_loss(log_prob, actions, target_entropy, nets, info),
     }
