@@ -28,8 +28,8 @@ from agents.common.method import (
     normal,
     uniform,
 )
+from agents.common.nets.networks import Networks
 from agents.common.nets.specs import (
-    Networks,
     NetworkSpec,
     critic,
     from_module,

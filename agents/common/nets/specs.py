@@ -39,11 +39,6 @@ from agents.common.nets.networks import (
     VelocityField,
 )
 
-__all__ = [
-    "NetworkSpec", "Networks", "Role", "Sizes", "critic", "diffusion_schedule", "from_module", "gaussian_mean",
-    "multiplier", "noise_predictor", "state_value", "tanh_actor", "tanh_gaussian", "temperature", "velocity_field",
-]  # fmt: skip
-
 Role = Literal["behaviour", "copy"]
 
 

@@ -27,9 +27,9 @@ from agents.common.files import raising_damaged_file
 from agents.common.method import Method
 from agents.common.model_file import read_policy, write_policy
 from agents.common.nets.mlp import StackedMLP, undisturbed
-from agents.common.nets.networks import Networks, ObservingNetwork, ReplicatedExtractor
+from agents.common.nets.networks import Networks, ObservingNetwork, ReplicatedExtractor, Sizes
 from agents.common.nets.pretrained import PretrainedNetwork
-from agents.common.nets.specs import NetworkSpec, Sizes, parameter_groups
+from agents.common.nets.specs import NetworkSpec, parameter_groups
 from agents.common.normalization import Normalization
 from agents.common.observations import ObservationLayout
 from agents.common.sb3.acting import ActingPolicy

@@ -12,8 +12,8 @@ from torch.testing import assert_close
 
 import agents
 from agents.common.nets.mlp import fill_uniform, maybe_detach
-from agents.common.nets.networks import ObservingNetwork
-from agents.common.nets.specs import NetworkSpec, Sizes
+from agents.common.nets.networks import ObservingNetwork, Sizes
+from agents.common.nets.specs import NetworkSpec
 from agents.core import from_module
 from agents.testing.kit import CHECKS, run_checks
 from tests import code_blocks
