@@ -142,16 +142,16 @@ def read_model_file(source: Source) -> ModelFile:
     :raises FileNotFoundError: if the file does not exist.
     :raises DamagedFileError: if it is damaged or not a saved model.
     """
-    if not isinstance(source, str | Path) and not hasattr(source, "read"):
-        raise TypeError(f"expected the path of a saved model, or an open file, got {source!r}")
     if isinstance(source, str | Path):
         path = find_model(source)
         name = str(path)
         content = path.read_bytes()
-    else:
+    elif hasattr(source, "read"):
         name = str(getattr(source, "name", "the file"))
         source.seek(0)
         content = source.read()
+    else:
+        raise TypeError(f"expected the path of a saved model, or an open file, got {source!r}")
     if content[8:9] == b"{":  # safetensors: 8 bytes of length, then JSON
         raise DamagedFileError(
             name, "it is a policy, not a model", "load it with `agents.load_policy`"
