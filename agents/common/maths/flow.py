@@ -60,7 +60,7 @@ def flow_matching_loss(
     t = t.unsqueeze(-1)
     error = velocity(torch.lerp(x_0, x_1, t), t) - (x_1 - x_0)
     # divided by B, not by the sum of weights, so that a valid row has the same weight in every batch
-    return weighted_mean(error.square(), weight)
+    return (weight * error.square().mean(-1)).mean(-1)
 
 
 def grid_times(t: Tensor, flow_steps: int) -> Tensor:
