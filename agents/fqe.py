@@ -158,7 +158,7 @@ def fitted_q(
     :param callback: SB3 callback, e.g. for progress.
     :param settings: settings of :class:`FQE` that override its defaults.
     :return: the value with its interval and diagnostics.
-    :raises ValueError: if there are too few trajectories.
+    :raises ValueError: if there are too few trajectories, or the policy has an image encoder for one critic only.
     :raises ArithmeticError: if the values diverge.
     """
     # Rewards are divided by their root mean square. The magnitude of Adam's steps does not depend on
@@ -260,22 +260,27 @@ def _make_model(method: FQE, data: Transitions, unit: float, seed: int) -> Any:
     """Return a model with a critic in each replica and with the data loaded; rewards are divided by ``unit``."""
     policy = method.policy
     extractor = {}
-    if issubclass(
-        policy.features_extractor_class, ReplicatedExtractor
-    ):  # others do not support several critics
+    # only these support several critics
+    if issubclass(policy.features_extractor_class, ReplicatedExtractor):
         names = "features_extractor_class", "features_extractor_kwargs"
         extractor = {name: getattr(policy, name) for name in names}
-    model: Any = model_class(FQE)(
-        type(policy),
-        None,
-        observation_space=policy.observation_space,
-        action_space=policy.action_space,
-        method=method,
-        seeds=seeds_of_replicas(seed, CRITICS),
-        replay_buffer_class=ResampledBuffer,
-        policy_kwargs=extractor,
-        device=policy.device,
-    )
+    try:
+        model: Any = model_class(FQE)(
+            type(policy),
+            None,
+            observation_space=policy.observation_space,
+            action_space=policy.action_space,
+            method=method,
+            seeds=seeds_of_replicas(seed, CRITICS),
+            replay_buffer_class=ResampledBuffer,
+            policy_kwargs=extractor,
+            device=policy.device,
+        )
+    except NotImplementedError as error:
+        raise ValueError(
+            f"{policy.features_extractor_class.__name__} cannot encode images for {CRITICS} critics at once; train the "
+            "policy with the setting `encoder`"
+        ) from error
     model.replay_buffer.preprocess = policy.preprocess_raw
     rewards = data.arrays["rewards"] / np.float32(unit)
     model.load_dataset(replace(data, arrays={**data.arrays, "rewards": rewards}))

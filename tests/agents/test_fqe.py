@@ -13,6 +13,7 @@ from tests.common.toys import (
     TINY,
     always_sample,
     assert_same,
+    refuses,
     tiny_model,
     toy_batch,
     toy_dataset,
@@ -73,7 +74,7 @@ def test_critics_of_images_have_the_encoder_of_the_policy():
         "features_extractor_class": agents.ImpalaEncoder,
         "features_extractor_kwargs": {"features_dim": 8, "widths": [4]},
     }
-    shape = (3, 8, 8)
+    shape = (3, 36, 36)
     env = space_env_of(Box(0, 255, shape, np.uint8))
     policy = tiny_model("bc", env, policy_kwargs=encoder).policy
     images = np.zeros((60, *shape), np.uint8)
@@ -81,6 +82,9 @@ def test_critics_of_images_have_the_encoder_of_the_policy():
     data = read_transitions(dataset, shape, 2, images=True)
     model = _make_model(FQE.of(policy, **SMALL), data, 1.0, 0)
     assert model.critic.features_extractor.features_dim == 8
+    policy = tiny_model("bc", env, policy="CnnPolicy").policy
+    with refuses("NatureCNN cannot encode images for 5 critics"):
+        _make_model(FQE.of(policy, **SMALL), data, 1.0, 0)
 
 
 # -- the evaluation of a policy ---------------------------------------------------------------------------------------

@@ -62,6 +62,8 @@ def test_a_replica_without_a_buffer_is_refused_before_a_step():
         with refuses(r"has no replay buffer and cannot be trained; save it"):
             train(3)
     assert single.num_timesteps == 0
+    with refuses("`index` must be an int >= 0 and <= 0, got -1"):
+        single.replica(-1)
 
 
 # -- values of replicas, and divergence -------------------------------------------------------------------------------

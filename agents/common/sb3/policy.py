@@ -35,6 +35,7 @@ from agents.common.observations import ObservationLayout
 from agents.common.sb3.acting import ActingPolicy
 from agents.common.sb3.encoders import ImpalaEncoder
 from agents.common.streams import Purpose, seeds_of_replicas, torch_generator
+from agents.common.validation import integer
 from agents.registry import find_named_by_file, name_of
 
 
@@ -257,6 +258,7 @@ class FlowPolicy(ActingPolicy):
 
     def replica(self, index: int) -> FlowPolicy:
         """Copy replica `index` (0..S-1), with its parameters and optimiser state, to a new policy."""
+        index = integer("index", index, at_least=0, at_most=self.num_replicas - 1)
         replaced = {"method": copy.copy(self.method), "seeds": [self.seeds[index]]}
         parameters = self._get_constructor_parameters() | replaced
         single = type(self)(**parameters).to(self.device)
