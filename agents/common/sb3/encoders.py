@@ -86,7 +86,7 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
         biases = zip(*(bias.split(together) for bias in self.biases), strict=True)
         # each (1 or S, B, channels * height * width)
         rows = list(map(self._convolve, images, weights, biases))
-        features: Tensor = self.mlp(torch.cat(rows))
+        features: Tensor = self.mlp(rows[0] if len(rows) == 1 else torch.cat(rows))
         return features.flatten(0, 1)
 
     def _convolve(
