@@ -124,9 +124,9 @@ def check(
                     reward_from=reward_from,
                 )
                 result = _counts(data.transitions)
-    elif action_range:
+    elif action_range or env_kwargs or gym_packages:
         raise UsageError(
-            "`--action-range` needs `--env`, because the range is mapped to the environment's action bounds"
+            "`--action-range`, `--env-kwargs` and `--gym-packages` need `--env`, the environment to compare with"
         )
     else:
         with _recording(findings):

@@ -77,7 +77,8 @@ def test_a_set_is_checked_without_an_environment(tmp_path, call):
     ("words", "text"),
     {
         f"check cube-double-play-v0 --env {ENV}": "other flags are for your data",
-        "check a.npz --action-range 0,1": "needs `--env`",
+        "check a.npz --action-range 0,1": "need `--env`",
+        "check a.npz --env-kwargs a=1": "need `--env`",
         f"check {{folder}} --env {TASK_1} --action-range 0,1": "states of OGBench without rewards",
         "convert a.npz -o a.csv": "`--output` must name an .npz file",
         "convert a.npz -o {folder}": "`--output` must be a file in a folder that exists",
