@@ -114,7 +114,7 @@ def test_without_a_common_environment_there_is_no_aggregate(logs, report, compar
         "": "expected folders of runs, --published SET or --with FILE, got none",
         "--published qam2025": "unknown set of published scores `qam2025`; closest: qam2026",
         "{logs} --methods qamm": "unknown method `qamm`; closest: qam",
-        "{logs} --envs ant*": "expected scores on environments like ant*, got none",
+        "{logs} --envs * ant*": "unknown environment `ant*`",
         "{logs} -o {logs}": "{logs} is not empty and not a report",
         "{tmp}/unfinished": "expected finished runs below {tmp}/unfinished, got {tmp}/unfinished",
         "{logs} -o {tmp}/file": "`--output` must be a folder to write to, got {tmp}/file",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from zoo.runs.scores import NORMALISED_RETURN, RETURN, SUCCESS
 from zoo.settings.layers import load_yaml
 from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.terminal.messages import log
+from zoo.terminal.parser import match_names
 
 References = dict[str, tuple[float, float]]
 """Environment -> returns of a random and of an expert policy."""
@@ -177,13 +177,10 @@ def _chosen(inputs: Inputs, request: CompareRequest) -> Inputs:
     # select methods first, because the environments and phases depend on them
     if request.methods:
         chosen = chosen.only("method", request.methods)
-    patterns = request.envs or ["*"]
     evaluated = {*chosen.evaluations["environment"], *chosen.means["environment"]}
     # include environments without a finished run, for the tallies
     evaluated |= {*inputs.own_runs.runs["environment"].dropna()}
-    environments = set()
-    for pattern in patterns:
-        environments.update(fnmatch.filter(evaluated, pattern))
+    environments = match_names(request.envs, evaluated, "environment")
     chosen = chosen.only("environment", environments)
     table = chosen.evaluations
     is_success = table["kind"] == SUCCESS.name
@@ -194,7 +191,7 @@ def _chosen(inputs: Inputs, request: CompareRequest) -> Inputs:
         chosen = replace(chosen, evaluations=table, means=means[means["phase"].isin(phases)])
     chosen = chosen.restricted(environments)
     if not chosen.methods:
-        raise UsageError(f"expected scores on environments like {', '.join(patterns)}, got none")
+        raise UsageError(f"expected scores on {', '.join(sorted(environments))}, got none")
     normalised = {*table.loc[table["kind"] == NORMALISED_RETURN.name, "environment"]}
     references = {name: pair for name, pair in inputs.references.items() if name in normalised}
     return replace(chosen, references=references)

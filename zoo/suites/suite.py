@@ -1,6 +1,5 @@
 """A suite: a file with algorithms, environments and seeds, whose combinations are the suite's runs."""
 
-import fnmatch
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -16,7 +15,7 @@ from zoo.envs.tasks import TASKS
 from zoo.report.scores import load_set
 from zoo.settings.layers import DEFAULT_PROFILE, merge, nested, read_yaml
 from zoo.terminal.errors import UsageError
-from zoo.terminal.parser import parse_seeds
+from zoo.terminal.parser import match_names, parse_seeds
 
 ALL = "all"
 KINDS: Mapping[Any, tuple[type, str]] = {
@@ -185,25 +184,10 @@ def select(
 
     :raises UsageError: if a pattern matches no run.
     """
-    methods = _expand(algorithms, {run.name for run in runs})
-    envs = _expand(environments, {run.env for run in runs})
+    noun = "algorithm or environment of the suite"
+    methods = match_names(algorithms, {run.name for run in runs}, noun)
+    envs = match_names(environments, {run.env for run in runs}, noun)
     return [run for run in runs if run.env in envs and run.name in methods]
-
-
-def _expand(patterns: Sequence[str], names: set[str]) -> set[str]:
-    """Return the names that match any of the patterns; all names if there are no patterns."""
-    if not patterns:
-        return names
-    matching: set[str] = set()
-    for pattern in patterns:
-        # a label may contain brackets, which are special in patterns
-        matches = names & {pattern} or fnmatch.filter(names, pattern)
-        if not matches:
-            raise UsageError(
-                unknown_name_message("algorithm or environment of the suite", pattern, names)
-            )
-        matching.update(matches)
-    return matching
 
 
 def _check_keys(values: Any, keys: Sequence[str], noun: str) -> None:

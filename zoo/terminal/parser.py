@@ -1,6 +1,7 @@
 """Parse the command lines of `zoo` commands, and format their help texts."""
 
 import argparse
+import fnmatch
 import math
 import os
 import re
@@ -12,7 +13,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
-from agents.common.validation import describe_bounds, suggestion
+from agents.common.validation import describe_bounds, suggestion, unknown_name_message
 from zoo.terminal.errors import BAD_INPUT, UsageError
 from zoo.terminal.messages import log
 
@@ -298,3 +299,19 @@ def parse_seeds(words: Sequence[str], name: str) -> list[int]:
     if not seeds or len(set(seeds)) < len(seeds) or max(seeds) > MAX_SEED:
         raise UsageError(f"`{name}` expects different seeds <= {MAX_SEED}, got {' '.join(words)}")
     return seeds
+
+
+def match_names(patterns: Sequence[str], names: Collection[str], noun: str) -> set[str]:
+    """Return the names that match any of the patterns; all names if there are no patterns.
+
+    :param noun: kind of the names, for messages.
+    :raises UsageError: if a pattern matches no name.
+    """
+    matching: set[str] = set() if patterns else {*names}
+    for pattern in patterns:
+        # a name may contain brackets, which are special in patterns
+        matches = {pattern}.intersection(names) or fnmatch.filter(names, pattern)
+        if not matches:
+            raise UsageError(unknown_name_message(noun, pattern, names))
+        matching.update(matches)
+    return matching
