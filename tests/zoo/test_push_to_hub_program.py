@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -101,7 +102,9 @@ def test_no_file_holds_a_path_of_the_machine(tmp_path, monkeypatch, hub):
     run = save_run(tmp_path, maze_model(seed=3), pretrained_actor=clone).path
     (run / "versions.json").write_text('{"packages": {"torch": "2"}, "git_commit": "abc"}')
     (run / "command.txt").write_text("/home/jane/zoo train --dataset-dir /home/jane/data")
-    files = uploaded(agent_of_run(run, "cpu"), tmp_path / "files")
+    agent = replace(agent_of_run(run, "cpu"), env_kwargs={"env_wrapper": ["a:A", "b.c:D"]})
+    files = uploaded(agent, tmp_path / "files")
+    assert "--gym-packages a --gym-packages b.c" in files["README.md"]
     assert "torch 2" in files["README.md"]
     assert not [name for name, text in files.items() if "jane" in text or str(tmp_path) in text]
     run = save_run(tmp_path, maze_model(seed=3), env_kwargs=["file=/home/jane/a.xml"]).path

@@ -248,17 +248,24 @@ class Agent:
             self.env_kwargs = {**self.env_kwargs, "frame_stack": frames}
 
     @property
+    def imports(self) -> list[tuple[str, str, str]]:
+        """Modules that the environment needs, each with a noun for messages and the flag that imports it."""
+        imports = []
+        if ":" in self.env:
+            imports = [(self.env.rpartition(":")[0], f"`{self.env}`", f"--env {self.env}")]
+        for path, _ in named_wrappers(self.env_kwargs.get("env_wrapper", ())):
+            module = path.partition(":")[0]
+            imports.append((module, f"the wrapper {path}", f"--gym-packages {module}"))
+        return imports
+
+    @property
     def env_id(self) -> str:
         """Gymnasium id of the environment.
 
         :raises UsageError: if the environment or a wrapper needs the import of a module named only in a file.
         """
-        imports = [(self.env.rpartition(":")[0], f"`{self.env}`", f"--env {self.env}")]
-        for path, _ in named_wrappers(self.env_kwargs.get("env_wrapper", ())):
-            module = path.partition(":")[0]
-            imports.append((module, f"the wrapper {path}", f"--gym-packages {module}"))
-        for module, noun, flag in imports:
-            if module and module not in sys.modules and not self.trust:
+        for module, noun, flag in self.imports:
+            if module not in sys.modules and not self.trust:
                 raise UsageError(
                     f"{self.source} needs {noun}, which a file may not import: pass {flag} and run in the folder that "
                     f"contains {module.partition('.')[0]}, or pass --trust if you trust the file's author"

@@ -63,6 +63,7 @@ def add_agent(parser: Parser, is_own: bool = False) -> None:
     group.add_argument(
         "--gym-packages",
         nargs="+",
+        action="extend",
         default=[],
         help="packages to import, which register environments",
     )

@@ -140,8 +140,8 @@ def model_card(agent: Agent, about: dict[str, Any], score: Score, repo: str) -> 
     algorithm_name = name_of(type(agent.policy.method))
     if ":" in algorithm_name:
         words += ["--algo", algorithm_name]
-    if ":" in agent.env:
-        words += ["--env", agent.env]
+    for _, _, flag in agent.imports:
+        words += flag.split()
     return library.ModelCard.from_template(
         metadata,
         str(TEMPLATE),

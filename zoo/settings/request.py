@@ -117,7 +117,7 @@ class TrainRequest:
         action="extend",
     )
     gym_packages: Sequence[str] = flag(
-        "packages to import, which register environments", default=()
+        "packages to import, which register environments", default=(), action="extend"
     )
     n_eval_envs: int | None = flag(
         "number of evaluation environments (default: max(8, 2 x cores), in mazes 64; at most one per episode)",
