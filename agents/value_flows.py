@@ -144,11 +144,21 @@ class ValueFlows(Method):
         return self.bounded(nets.critic(observations, actions, zero.unsqueeze(1), zero)).mean(1)
 
     def bounded(self, returns: Tensor) -> Tensor:
-        """Clip returns to the range that the reward bounds imply."""
+        """Clip returns to the range that the reward bounds imply for episodes of any length.
+
+        >>> method = agents.ValueFlows.method_class(gamma=0.9, reward_min=-1.0, reward_max=-1.0)
+        >>> method.bounded(torch.tensor([-20.0, -1.0]))
+        tensor([-10.,  -1.])
+        """
         if self.reward_min is self.reward_max is None:
             return returns
         weight = max(1 - self.gamma, 1e-6)  # 1 / the sum of gamma^k over all k
-        lowest, highest = (r and r / weight for r in (self.reward_min, self.reward_max))
+        lowest, highest = self.reward_min, self.reward_max
+        # with 0, since there are no rewards after the end of an episode
+        if lowest is not None:
+            lowest = min(lowest, 0) / weight
+        if highest is not None:
+            highest = max(highest, 0) / weight
         return returns.clamp(lowest, highest)
 
     def integrate(self, velocity: Velocity, z: Tensor, t: Tensor) -> Tensor:
