@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.common.common_settings import BUILT_INTO_NETWORKS
 from agents.common.maths.flow import grid_times
 from agents.core import (
     Batch,
@@ -73,7 +72,6 @@ class RQL(Method):
         reference="1 - ema",
         at_least=0,
         at_most=1,
-        fixed=BUILT_INTO_NETWORKS,
         search=log_range(0.0003, 0.03),
         doc="Rate at which the flow's moving average, used for acting, tracks the flow.",
     )
