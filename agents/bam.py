@@ -46,6 +46,8 @@ class BAM(AdjointMatching):
         search=log_range(0.3, 100.0),
         doc="Weight tau of Q relative to the behaviour flow; 0 samples the behaviour flow.",
     )
+    # the rollout evaluates the fine-tuned flow in all steps but the last, so one step would not train it
+    flow_steps: int = setting(default=10, at_least=2)
     kl_scale: float = setting(
         default=1.0,
         above=0,

@@ -67,10 +67,6 @@ def test_predicted_shifts_are_stationary(s, flow_steps, settings):
     assert_close(gradient, torch.zeros(flow_steps), rtol=0, atol=1e-5)
 
 
-def test_one_flow_step_has_no_control_cost():
-    assert float(step(small_model("bam", flow_steps=1))["bam_control_loss"]) == 0
-
-
 # -- trust regions ----------------------------------------------------------------------------------------------------
 
 

@@ -144,6 +144,7 @@ def test_unsupported_space_is_refused_by_name(observations, actions, message):
         ("qam", {"net_arch": {"pi": [8]}}),
         ("qam", {"seeds": [1, 2.5]}),
         ("qam", {"train_freq": ("1", "episode")}),
+        ("bam", {"flow_steps": 1}),  # a single step would not train the policy
         ("bc", {"best_of_n": 4}),  # without a critic, candidates cannot be ranked
         ("trqam", {"multiplier_max": 1e-9}),  # below `multiplier_min`
         ("value_flows", {"reward_max": -1.0, "reward_min": 1.0}),
