@@ -26,11 +26,12 @@ class BAM(AdjointMatching):
     r"""QAM's fine-tuned flow maximises Q minus a control cost, by backpropagation through its memoryless SDE.
 
     .. math:: L = L_{TD} + L_{FM}(v_\beta) - \tau\,\mathbb{E}\,Q_{pess}(s, x_K)
-        + \kappa\,\mathbb{E}\sum_{i<K-1}\tfrac{2}{\sigma_i^2}\lVert v_f - v_\beta\rVert^2
+        + \kappa\,\mathbb{E}\sum_{i<K-1}\tfrac{2}{\sigma_i^2}\lVert v_f - \bar v_\beta\rVert^2
 
-    With kappa = 1 the control cost is the path KL without its factor h = 1/K. The optimum is then the behaviour
-    distribution tilted by :math:`e^{\tau h Q}`, so tuned values of tau are about K times QAM's. The loss does not train
-    the velocity at the last grid time; when acting, the network extrapolates this velocity from earlier times.
+    with QAM's prior, :math:`\bar v_\beta`. With kappa = 1 the control cost is the path KL without its factor h = 1/K.
+    The optimum is then the behaviour distribution tilted by :math:`e^{\tau h Q}`, so tuned values of tau are about K
+    times QAM's. The loss does not train the velocity at the last grid time; when acting, the network extrapolates this
+    velocity from earlier times.
 
     Source: Li and Levine, Q-learning with Adjoint Matching, arXiv 2601.14234, ablation. Differences: the gradient if
     all critics are exactly equal, see ``pessimistic_value``.

@@ -34,13 +34,14 @@ from agents.core import (
 class CGQL(Method):
     r"""A behaviour flow, trained by flow matching, is guided by the action gradient of Q at sampling time.
 
-    .. math:: \dot x = v_\beta(s, x, t) + \frac{w}{t}\left[(1-t)\,\tau\,\nabla_x \bar Q(s, x, 1) + x\right], \qquad
+    .. math:: \dot x = v'_\beta(s, x, t) + \frac{w}{t}\left[(1-t)\,\tau\,\nabla_x \bar Q(s, x, 1) + x\right], \qquad
         L = L_{TD} + L_{FM}(v_\beta)
 
-    The first step, at t = 0, is not guided. The flow time is another input of the critic; CGQL always sets it to 1, the
-    time of clean actions. Source: the classifier-guidance baselines of Li and Levine, arXiv 2601.14234;
-    classifier guidance: Dhariwal and Nichol, arXiv 2105.05233. Differences: none; the defaults reproduce the authors'
-    code.
+    with the moving average :math:`v'_\beta` of the flow. The first step, at t = 0, is not guided. The flow time is
+    another input of the critic; CGQL always sets it to 1, the time of clean actions.
+
+    Source: the classifier-guidance baselines of Li and Levine, arXiv 2601.14234; classifier guidance: Dhariwal and
+    Nichol, arXiv 2105.05233. Differences: none; the defaults reproduce the authors' code.
     """
 
     inverse_temperature: float = setting(

@@ -33,11 +33,13 @@ class SQAM(TRQAM):
 
     The policy's end point is :math:`\hat a = \mathrm{ODE}(s, z; v_f)`. The bridge from noise to this point has the
     states :math:`x_k = (1-\tau_k)\epsilon_k + \tau_k\hat a` at :math:`\tau_k = k/M`, with adjoints
-    :math:`a_k = -\tau_k\nabla\bar Q(s, \mathrm{clip}\,\hat a)`:
+    :math:`a_k = -\tau_k\nabla\bar Q'(s, \mathrm{clip}\,\hat a)`:
 
     .. math:: L = L_{TD} + L_{FM}(v_\beta)
-        + \mathbb{E}\sum_{k,d}\left[\tfrac{2}{\tilde\sigma_k}(v_f - v_\beta) + \tilde\sigma_k a_k\right]^2
+        + \mathbb{E}\sum_{k,d}\left[\tfrac{2}{\tilde\sigma_k}(v_f - \bar v_\beta) + \tilde\sigma_k a_k\right]^2
         + c\,\mathbb{E}\left[\bar Q(s, \mathrm{clip}\,\hat a) - \bar Q(s, a)\right]
+
+    with the mean of the target critics, :math:`\bar Q'`, and TRQAM's prior, :math:`\bar v_\beta`.
 
     Source: Scalar Q Adjoint Matching, arXiv 2610.10437, and the authors' code. Differences: none.
     """

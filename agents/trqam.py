@@ -16,12 +16,14 @@ class TRQAM(AdjointMatching):
     r"""QAM whose temperature is a multiplier that keeps the path KL from the behaviour flow at a budget.
 
     The effective multiplier :math:`\lambda_e` is ``multiplier_scale`` times :math:`\lambda`, and
-    :math:`\tilde\sigma_i = \sigma_i/\sqrt{\lambda_e}`:
+    :math:`\tilde\sigma_i = \sigma_i/\sqrt{\lambda_e}`. The prior :math:`\bar v_\beta` is by default the moving average
+    of the behaviour flow :math:`v_\beta`:
 
     .. math::
         L &= L_{TD} + L_{FM}(v_\beta)
-        + \mathbb{E}\sum_{i,d}\left[\tfrac{2}{\tilde\sigma_i}(v_f - v_\beta) + \tilde\sigma_i a_i\right]^2 \qquad (1)\\
-        \widehat{KL} &= \tfrac1H\mathbb{E}\sum_i\tfrac{2h}{\sigma_i^2}\lVert v_f - v_\beta\rVert^2 \qquad (2)\\
+        + \mathbb{E}\sum_{i,d}\left[\tfrac{2}{\tilde\sigma_i}(v_f - \bar v_\beta) + \tilde\sigma_i a_i\right]^2
+        \qquad (1)\\
+        \widehat{KL} &= \tfrac1H\mathbb{E}\sum_i\tfrac{2h}{\sigma_i^2}\lVert v_f - \bar v_\beta\rVert^2 \qquad (2)\\
         m &\leftarrow (1-\beta) m + \beta\min(\widehat{KL}, c\,\epsilon),\quad
         \lambda \leftarrow \mathrm{clip}(\lambda + \eta (m - \epsilon)) \qquad (3)
 
