@@ -5,11 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from agents.common.maths.flow import Sampler
-from agents.core import (
-    Targets,
-    log_range,
-    setting,
-)
+from agents.core import Targets, log_range, setting
 from agents.dac import DAC
 
 

@@ -72,7 +72,8 @@ class ReBRAC(Method):
         """Return the critics and the actor, with their target networks."""
         # in the code of the comparison, only target networks are delayed; `true_delay` also delays
         # the actor, as in TD3
-        delay, actor_delay = self.policy_delay, self.policy_delay if self.true_delay else 1
+        delay = self.policy_delay
+        actor_delay = delay if self.true_delay else 1
         actor = tanh_actor(True, self.head_scale, train_every=actor_delay, target_every=delay)
         return {"critic": critic(target=True, target_every=delay), "actor": actor}
 

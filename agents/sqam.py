@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from agents.common.maths.adjoint import (
-    adjoint_statistics,
-    bridge_sigmas,
-    step_times,
-)
+from agents.common.maths.adjoint import adjoint_statistics, bridge_sigmas, step_times
 from agents.core import (
     Batch,
     Draw,

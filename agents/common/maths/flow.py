@@ -134,9 +134,8 @@ def noise_schedule(kind: BetaSchedule, steps: int) -> Tensor:
     tensor([0.0000e+00, 1.0000e-04, 2.0000e-02])
     """
     # an explicit device, because a policy may be built on the meta device, which stores no values
-    cpu = torch.device("cpu")
     # in float64 until the end, since nearly equal numbers are subtracted
-    t = torch.arange(1, steps + 1, dtype=torch.float64, device=cpu)
+    t = torch.arange(1, steps + 1, dtype=torch.float64, device="cpu")
     if kind == "vp":
         betas = 1 - torch.exp(-0.1 / steps - 0.5 * 9.9 * (2 * t - 1) / steps**2)
     elif kind == "cosine":
@@ -146,8 +145,8 @@ def noise_schedule(kind: BetaSchedule, steps: int) -> Tensor:
         # clipped as in arXiv 2102.09672, since the last step would otherwise remove all signal
         betas = (1 - curve[1:] / curve[:-1]).clamp(0, 0.999)
     else:
-        betas = torch.linspace(1e-4, 2e-2, steps, dtype=torch.float64, device=cpu)
-    return torch.cat([torch.zeros(1, dtype=torch.float32, device=cpu), betas.float()])
+        betas = torch.linspace(1e-4, 2e-2, steps, dtype=torch.float64, device="cpu")
+    return torch.cat([betas.new_zeros(1), betas]).float()
 
 
 def add_noise(actions: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
