@@ -9,7 +9,6 @@ import pytest
 import agents
 from agents.common.model_file import find_model
 from tests.common.toys import (
-    TINY,
     assert_same_parameters,
     refuses,
     reloaded,
@@ -17,7 +16,6 @@ from tests.common.toys import (
     toy_dataset,
     warns,
 )
-from tests.envs import SpacesEnv
 
 
 def test_a_run_folder_offers_its_final_model_or_the_newest(tmp_path, monkeypatch):
@@ -66,7 +64,8 @@ class Logged(agents.FQL):
 
 
 def test_model_of_class_of_ones_own_is_loaded_as_that_or_told_of(tmp_path, monkeypatch):
-    Logged("MlpPolicy", SpacesEnv(), **TINY).save(tmp_path / "model")
+    tiny_model("fql").save(tmp_path / "model")
+    Logged.load(tmp_path / "model").save(tmp_path / "model")
     assert type(agents.load(tmp_path / "model")) is Logged
     monkeypatch.delitem(sys.modules, __name__)
     with warns(":Logged, which is not imported; loading it as fql"):
