@@ -69,6 +69,9 @@ def test_a_flipped_bit_is_found(tmp_path):
     path.write_bytes(content)
     with refuses(r"policy\.safetensors cannot be read: its SHA-256"):
         agents.load_policy(path)
+    path.unlink()
+    with refuses("No such file", FileNotFoundError):
+        agents.load_policy(path)
 
 
 @pytest.mark.parametrize(

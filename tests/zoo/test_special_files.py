@@ -28,5 +28,5 @@ def test_a_folder_that_is_deleted_under_a_run_is_named(tmp_path, monkeypatch, ca
 
     monkeypatch.setattr(owner, name, delete_and_write)
     _, errors = call(main, *words(tmp_path / "logs"), "--verbose", "0", code=1)
-    assert f"its folder {tmp_path / 'logs' / 'qam' / 'Toy-v0_1'} was deleted or moved" in errors
+    assert f"its folder {tmp_path / 'logs' / 'qam' / 'Toy-v0_1'} is missing" in errors
     assert not (tmp_path / "logs").exists()

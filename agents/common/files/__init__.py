@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_MISSING = (errno.ENOENT, errno.ENOTDIR)
 
 
 class DamagedFileError(ValueError):
@@ -52,7 +51,9 @@ def raising_damaged_file(name: str) -> Iterator[None]:
     except DamagedFileError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and (is_transient(error) or error.errno in _MISSING):
+        # safetensors raises FileNotFoundError without `errno`
+        is_missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        if is_missing or (isinstance(error, OSError) and is_transient(error)):
             raise
         if is_transient(error):
             raise MemoryError(
@@ -65,7 +66,7 @@ def raising_damaged_file(name: str) -> Iterator[None]:
 def is_transient(error: BaseException) -> bool:
     """Return whether reading failed for a transient reason (I/O, memory) and not because the file is damaged."""
     # a damaged file can make a reader seek to a negative offset, which raises EINVAL
-    damage_codes = (None, errno.EINVAL, errno.EISDIR, *_MISSING)
+    damage_codes = (None, errno.EINVAL, errno.EISDIR, errno.ENOENT, errno.ENOTDIR)
     cause: BaseException | None = error
     while cause is not None:
         # PyTorch raises RuntimeError if memory is exhausted
@@ -204,8 +205,8 @@ def explaining_write_errors(path: Path) -> Iterator[None]:
             cause = cause.__cause__ or cause.__context__
         if isinstance(error, FileNotFoundError) and not path.parent.is_dir():
             raise WriteError(
-                f"{path.name} could not be written: its folder {path.parent} was deleted or moved while in use; "
-                "unsaved data are lost"
+                f"{path.name} could not be written: its folder {path.parent} is missing; create it. If it was "
+                "deleted or moved while in use, unsaved data are lost"
             ) from error
         raise
 
