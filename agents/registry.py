@@ -356,6 +356,10 @@ def find(id: str) -> Entry:
                 f"package {point.dist.name} provides `{id}`, but {point.value} cannot be imported; update or uninstall "
                 f"it ({type(error).__name__}: {error})"
             ) from error
+        if id not in _entries:
+            raise ImportError(
+                f"{point.value} of package {point.dist.name} must register `{id}`, its entry point's name"
+            )
     if id not in _entries:
         raise KeyError(unknown_name_message("algorithm", id, algorithm_ids()))
     return _entries[id]

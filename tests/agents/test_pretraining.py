@@ -125,8 +125,12 @@ def test_training_resumes_across_the_end_of_pretraining(id, saved_at, tmp_path):
 def test_an_algorithm_without_behaviour_flow_refuses_to_pretrain(id):
     with refuses("has no behaviour flow to pretrain"):
         tiny_model(id, pretraining_steps=1)
+    model = tiny_model(id)
     with refuses("no behaviour flow"):
-        tiny_model(id).load_pretrained_actor("never_read.zip")
+        model.load_pretrained_actor("never_read.zip")
+    model.method.pretraining_steps = 1
+    with refuses("no behaviour flow"):
+        model.learn_offline(1, dataset=toy_dataset())
 
 
 # -- flows of saved models --------------------------------------------------------------------------------------------

@@ -54,6 +54,10 @@ def test_class_of_installed_package_is_known_by_its_distribution(write_agent, mo
     plugins = {"weighted_bc": SimpleNamespace(value=own_module, dist=distribution)}
     monkeypatch.setattr("agents.registry._plugins", lambda: plugins)
     assert origin_of(method) == {**origin, "package": "my-agents==1.0"}
+    plugins["weighted_bc"].load = lambda: None
+    plugins["other"] = plugins["weighted_bc"]
+    with refuses("package my-agents must register `other`", ImportError):
+        agents.get("other")
 
 
 def test_a_class_that_is_not_registered_is_refused():
@@ -114,6 +118,8 @@ def test_a_setting_that_is_given_twice_is_refused(arguments, names):
         agents.FQL("MlpPolicy", SpacesEnv(), seeds=[0], seed=5)
     with refuses("`seeds` must be a list of at least one seed, got 3"):
         tiny_model(seeds=3)
+    with refuses("got both `env` and one of its spaces"):
+        tiny_model(action_space=SpacesEnv().action_space)
 
 
 def test_a_method_is_copied_and_models_of_it_change_apart():

@@ -25,7 +25,7 @@ from agents.common.engine.execution import (
 )
 from agents.common.method import Draw, Info, Method, Noise, normal, uniform
 from agents.common.nets.mlp import matmul_precision
-from agents.common.nets.specs import find_behaviour, start_from_behaviour
+from agents.common.nets.specs import find_behaviour, require_behaviour, start_from_behaviour
 from agents.common.observations import crop_images
 from agents.common.streams import Purpose, torch_generator
 from agents.common.validation import unknown_name_message
@@ -352,6 +352,8 @@ class Trainer:
         self.pretraining = self.model._n_updates < self.method.pretraining_steps
         self.specs = self.method.specs()
         self.behaviour = find_behaviour(self.specs)
+        if self.pretraining:  # the setting may have been assigned after the constructor's check
+            require_behaviour(self.method)
         self.loss_weights = self.method.loss_weights()
         self.skipped = self.method.skipped_networks()
         self.update_intervals: dict[str, int] = {}

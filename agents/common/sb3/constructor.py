@@ -150,7 +150,7 @@ class Arguments(Configurable):
         "`activation_fn` and `optimizer_class` may be names of PyTorch classes, e.g. `ReLU` and `AdamW`.",
     )
     stats_window_size: int = setting(
-        default=100, doc="Number of episodes to average rollout statistics over."
+        default=100, at_least=1, doc="Number of episodes to average rollout statistics over."
     )
     tensorboard_log: str | None = setting(default=None, doc="Folder for TensorBoard logs, or None.")
     verbose: int = setting(default=0, doc="0 silent, 1 info, 2 debug.")

@@ -96,7 +96,7 @@ def available_device(device: torch.device | str) -> torch.device:
     """
     try:
         chosen = get_device(device) if device == "auto" else torch.device(device)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise ValueError(
             f"`device` must be 'auto', 'cpu' or a CUDA device such as 'cuda:1', got {device!r}"
         ) from error

@@ -117,8 +117,11 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         self.method, arguments = read_arguments(self.method_class, positional, named)
         self.seeds = arguments.seeds
         # `load` sets `_init_setup_model` to False, and takes the spaces from the file
+        own_spaces = arguments.observation_space, arguments.action_space
         if env is None and arguments._init_setup_model:
-            env = DataOnly(arguments.observation_space, arguments.action_space)
+            env = DataOnly(*own_spaces)
+        elif own_spaces != (None, None):
+            raise ValueError("got both `env` and one of its spaces; pass the spaces without `env`")
         super().__init__(kind, env, **arguments.sb3_arguments(self.method))  # type: ignore[arg-type]
         self.offline_steps = 0  # gradient steps of learn_offline
         # whether the current phase is online; between phases, whether the previous one was
