@@ -238,6 +238,7 @@ class TransitionStore(BaseBuffer):
             raise ValueError(
                 "a dataset of several parts must contain vectors, got images; load all parts as one dataset"
             )
+        shards = replace(shards, sparse=shards.sparse or self.sparse)
         shards.check(self.stored.row_shape, bounds, self.min_length)
         rows = max(part.transitions for part in shards.parts)
         self._allocate(rows, max(part.trajectories for part in shards.parts))

@@ -72,6 +72,11 @@ def test_a_bad_action_in_the_second_part_is_refused(tmp_path):
     assert_same_sequences(buffer, loaded_buffer(first))
 
 
+def test_positive_rewards_are_refused_by_a_sparse_buffer(tmp_path):
+    with refuses("`sparse` expects rewards <= 0"):
+        sharded(tmp_path, parts(24), sparse=True)
+
+
 def test_a_part_that_ends_within_a_trajectory_is_refused(tmp_path):
     (part,) = toy_shards(tmp_path, *parts(60)).parts
     with refuses("got 2 ends"):
