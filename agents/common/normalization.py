@@ -60,7 +60,7 @@ class Normalization:
     gamma: float
     epsilon: float
     norm_obs_keys: list[str] | None
-    training: bool = True
+    training: bool
 
     @classmethod
     def of(cls, env: VecNormalize) -> Self:

@@ -27,7 +27,7 @@ from agents.common.batch import Batch
 from agents.common.data.arrays import ROW_DTYPES
 from agents.common.data.transitions import KIND_OF_BUFFER, TransitionStore, to_device
 from agents.common.files import DamagedFileError, raising_damaged_file, safe
-from agents.common.files.npz import read_npz
+from agents.common.files.npz import name_of, read_npz
 from agents.common.validation import integer
 
 DESCRIPTION = "description"
@@ -309,14 +309,14 @@ def write_buffer(buffer: SequenceReplayBuffer, file: IO[bytes]) -> None:
     np.savez(file, allow_pickle=False, **{DESCRIPTION: np.frombuffer(text, np.uint8)}, **arrays)
 
 
-def read_buffer(file: IO[bytes], buffer: SequenceReplayBuffer, name: str) -> None:
+def read_buffer(file: IO[bytes], buffer: SequenceReplayBuffer) -> None:
     """Read a file written by :func:`write_buffer` into a buffer, which is unchanged if the file is rejected.
 
     :param file: open for reading.
     :param buffer: a buffer whose `KIND_OF_BUFFER` attributes equal those of the saved buffer.
-    :param name: name of the file, for messages.
     :raises ValueError: if the file is damaged, is not a replay buffer, or is from another kind of buffer.
     """
+    name = name_of(file)
     arrays = read_npz(file)
     missing = [array for array in (DESCRIPTION, *ROW_DTYPES) if array not in arrays]
     if missing:

@@ -77,8 +77,6 @@ class TransitionStore(BaseBuffer):
     """Storage of a replay buffer, without sampling; its arguments are documented at `SequenceReplayBuffer`."""
 
     dataset_description: str = "no dataset"
-    frame_stack: int = 1
-    shorten_returns: bool = False
     layout: ObservationLayout
     """Layout of observations as networks receive them."""
     stored: ObservationLayout

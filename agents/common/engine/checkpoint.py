@@ -72,9 +72,22 @@ def save_checkpoint(model: StoredModel, folder: Path, **values: Any) -> Path:
     final = folder / f"{name}.{max(numbers, default=-1) + 1}"
     with atomic_folder(final) as temporary:
         write_model(model, temporary / MODEL)
+        cuda_states = []
+        if model.device.type == "cuda":
+            cuda_states = torch.cuda.get_rng_state_all()
+        generators = _generators(model).items()
+        # all random generators used in training, except those of environments
+        random_states = {
+            "python": safe.to_json(random.getstate()),
+            "numpy": safe.to_json(np.random.get_state(legacy=False)),
+            "torch": torch.get_rng_state(),
+            "cuda": cuda_states,
+            "actions": [space.np_random.bit_generator.state for space in model.action_spaces],
+            "own": {name: generator.get_state() for name, generator in generators},
+        }
         state = {
             "last_info": model._last_info,
-            "random": random_states(model),
+            "random": random_states,
             "buffer": model.replay_buffer.online_state(),
             "more": safe.to_json(values),
         }
@@ -178,25 +191,6 @@ def write_model(model: StoredModel, path: Path) -> None:
     """
     with path.open("wb") as file:
         model.save(file)
-
-
-def random_states(model: StoredModel) -> dict[str, Any]:
-    """Return the state of every random generator used in training, except those of environments.
-
-    :param model: model whose device and generators are used.
-    :return: plain values, arrays and tensors.
-    """
-    cuda_states = []
-    if model.device.type == "cuda":
-        cuda_states = torch.cuda.get_rng_state_all()
-    return {
-        "python": safe.to_json(random.getstate()),
-        "numpy": safe.to_json(np.random.get_state(legacy=False)),
-        "torch": torch.get_rng_state(),
-        "cuda": cuda_states,
-        "actions": [space.np_random.bit_generator.state for space in model.action_spaces],
-        "own": {name: generator.get_state() for name, generator in _generators(model).items()},
-    }
 
 
 def _generators(model: StoredModel) -> dict[str, torch.Generator]:

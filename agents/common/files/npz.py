@@ -33,7 +33,7 @@ def read_npz(file: Source, names: Collection[str] | None = None) -> dict[str, ND
     :raises DamagedFileError: if the file is damaged or a selected array contains Python objects.
     :raises OSError: if the file is missing or unreadable.
     """
-    with raising_damaged_file(_name_of(file)), np.load(file, allow_pickle=False) as arrays:
+    with raising_damaged_file(name_of(file)), np.load(file, allow_pickle=False) as arrays:
         selected = [name for name in arrays if names is None or name in names]
         for member in arrays.zip.infolist():
             if member.filename.removesuffix(".npy") in selected:
@@ -49,7 +49,7 @@ def read_npz_headers(file: Source) -> dict[str, tuple[tuple[int, ...], np.dtype[
     :raises DamagedFileError: if the file or a header is damaged.
     :raises OSError: if the file is missing or unreadable.
     """
-    with raising_damaged_file(_name_of(file)), zipfile.ZipFile(file) as archive:
+    with raising_damaged_file(name_of(file)), zipfile.ZipFile(file) as archive:
         headers = {}
         for member in archive.infolist():
             shape, dtype, _ = _read_header(archive, member)
@@ -57,7 +57,8 @@ def read_npz_headers(file: Source) -> dict[str, tuple[tuple[int, ...], np.dtype[
         return headers
 
 
-def _name_of(file: Source) -> str:
+def name_of(file: Source) -> str:
+    """Return the name of a file for messages: its path, or the name of an open file."""
     if isinstance(file, str | os.PathLike):
         return str(file)
     return str(getattr(file, "name", "the file"))

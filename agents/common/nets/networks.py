@@ -72,18 +72,8 @@ class ReplicatedExtractor(nn.Module):
         """Sample one replica's weights from a CPU generator."""
 
 
-STATEFUL_LAYERS = (
-    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
-    *(
-        nn.Dropout,
-        nn.Dropout1d,
-        nn.Dropout2d,
-        nn.Dropout3d,
-        nn.AlphaDropout,
-        nn.FeatureAlphaDropout,
-    ),
-    nn.RReLU,
-)
+# the base classes of all kinds of batch normalisation and dropout have no public names
+STATEFUL_LAYERS = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd, nn.RReLU)
 
 
 def is_stateful(layer: nn.Module) -> bool:
@@ -456,7 +446,7 @@ class NoiseSchedule(Network):
 class Temperature(Network):
     """A learnt positive scalar per replica; its logarithm is the parameter."""
 
-    def __init__(self, replicas: int, initial: float = 1.0) -> None:
+    def __init__(self, replicas: int, initial: float) -> None:
         super().__init__()
         self.log_value = nn.Parameter(torch.full((replicas,), math.log(initial)))
 

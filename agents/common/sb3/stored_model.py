@@ -229,7 +229,7 @@ class StoredModel(TrainedModel):
         if is_path and Path(f"{path}.pkl").exists() and not Path(f"{path}.npz").exists():
             suffix = "pkl"
         with _opened(path, "r", suffix, self.verbose) as file:
-            read_buffer(file, self.replay_buffer, str(getattr(file, "name", "the file")))
+            read_buffer(file, self.replay_buffer)
 
 
 @contextlib.contextmanager

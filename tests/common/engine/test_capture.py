@@ -174,12 +174,7 @@ def test_small_networks_take_one_thread_unless_user_has_chosen(monkeypatch):
 
 def test_every_model_of_a_process_is_compiled(compile_with):
     graphs = []
-
-    def backend(graph, inputs):
-        graphs.append(graph)
-        return graph.forward
-
-    compile_with(backend)
+    compile_with(lambda graph, inputs: graphs.append(graph) or graph.forward)
     # eight is the number of recompilations after which the compiler silently stops compiling a function
     for count in range(1, 11):
         model = loaded_model("bc", compile="on", net_arch=[count])
