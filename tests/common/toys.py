@@ -46,6 +46,13 @@ class NormedFeatures(BaseFeaturesExtractor):
         return self.layers(observations)
 
 
+class Trap:
+    """An object that fails the test if it is unpickled."""
+
+    def __reduce__(self):
+        return pytest.fail, ("code from a file was run",)
+
+
 def tiny_model(id="qam", env=None, *, policy="MlpPolicy", **settings):
     """Return an algorithm (or a method's model) with tiny networks, 4 observations and 2 actions, without logs."""
     kind = agents.get(id).algorithm if isinstance(id, str) else model_class(id)
