@@ -164,8 +164,11 @@ def test_offline_training_needs_statistics_that_are_known_before():
         model.learn_offline(2, dataset=toy_dataset())
     env.training = False
     model.learn_offline(2, dataset=toy_dataset())
+    scaled = tiny_model(env=vector(2), observation_scale=1.0)
+    scaled.load_dataset(toy_dataset())
+    scaled.set_env(env)
     with refuses("both scale"):
-        tiny_model(env=env, observation_scale=1.0).load_dataset(toy_dataset())
+        scaled.learn(4)
 
 
 def test_trajectories_end_where_training_starts_anew():

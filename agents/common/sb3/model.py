@@ -369,8 +369,6 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         rows = self.replay_buffer.observations[: self.replay_buffer.dataset_size]
         scale = self.method.observation_scale
         keeps_statistics = self.policy.keeps_statistics or self._n_updates > 0
-        if scale is not None and self.normalization is not None and self.normalization.norm_obs:
-            raise ValueError("`observation_scale` and `VecNormalize` both scale; use one of them")
         if scale is not None and len(rows) and not keeps_statistics:
             centre, factor = centre_and_factor(rows, scale)
             self.policy.observation_mean.copy_(centre)
@@ -379,13 +377,17 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
     def _check_first_update(self) -> None:
         """Check, before training, that there is a replay buffer, and that a custom flow or algorithm can be used.
 
-        :raises ValueError: if there is no replay buffer.
+        :raises ValueError: if there is no replay buffer, or if observations would be scaled twice.
         """
         if self.replay_buffer is None:
             raise ValueError(
                 "a model from `replica` has no replay buffer and cannot be trained; save it, and train the loaded model"
             )
-        if self.behaviour is not None:  # the environment may have changed
+        # the environment may have changed
+        is_normalised = getattr(self.normalization, "norm_obs", False)
+        if is_normalised and self.method.observation_scale is not None:
+            raise ValueError("`observation_scale` and `VecNormalize` both scale; use one of them")
+        if self.behaviour is not None:
             check_fit(self.behaviour, self.method, self._vec_normalize_env)
         if not self.method.hooks_checked and name_of(type(self.method)) not in BUILT_IN:
             check_first_update(self.method, self.policy.features_space, self.action_space)
