@@ -178,14 +178,14 @@ class Setting:
     """
 
     default: Any
-    doc: str = ""
-    reference: str = ""
-    fixed: str = ""
-    check: Check | None = None
-    kw_only: bool = True
-    search: Search | None = None
-    role: str = ""
-    bounds: Bounds = field(default_factory=Bounds)
+    doc: str
+    reference: str
+    fixed: str
+    check: Check | None
+    kw_only: bool
+    search: Search | None
+    role: str
+    bounds: Bounds
     name: str = field(init=False)
     type: Any = field(init=False)
     """Resolved annotation."""

@@ -135,11 +135,8 @@ def test_the_class_of_models_of_an_algorithm_pickles(write_agent):
         assert pickle.loads(pickle.dumps(kind)) is kind
 
 
-def test_a_setting_beside_a_method_that_has_it_is_refused():
+def test_a_method_beside_its_settings_or_of_another_algorithm_is_refused():
     with refuses("got both `method` and its setting `gamma`", TypeError):
         agents.QAM("MlpPolicy", None, method=QAM(), gamma=1)
-
-
-def test_a_method_of_another_algorithm_is_refused():
     with refuses("`method` must be an instance of BC, got .*QAM", TypeError):
         agents.BC("MlpPolicy", None, method=QAM())

@@ -158,8 +158,11 @@ class Baseline(StoredModel):
             if name in NOT_SETTINGS:
                 continue
             meaning = " ".join(meanings.get(name, "").split())
-            declaration = Setting(
-                parameter.default, doc=meaning, check=CHECKS.get(name), search=SEARCHES.get(name)
+            declaration: Any = setting(
+                default=parameter.default,
+                doc=meaning,
+                check=CHECKS.get(name),
+                search=SEARCHES.get(name),
             )
             declaration.name = name
             declaration.type = Any

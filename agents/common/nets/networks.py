@@ -312,7 +312,7 @@ def as_column(t: Time, like: Tensor) -> Tensor:
 class TanhGaussian(ObservingNetwork):
     """Squashed Gaussian: trunk with activated last layer, heads for the mean and the clipped log standard deviation."""
 
-    def __init__(self, sizes: Sizes, given_action: bool = False) -> None:
+    def __init__(self, sizes: Sizes, given_action: bool) -> None:
         super().__init__()
         layer_sizes = [sizes.observations + given_action * sizes.actions, *sizes.actor_arch]
         self.trunk = StackedMLP((sizes.replicas,), layer_sizes, activate_final=True)
