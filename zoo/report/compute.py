@@ -96,7 +96,7 @@ def compare(
             parts[name] = PhaseScores(name, runs, published, methods, kind, reps)
     # a curve spans both phases, so its tasks are shared by all methods in every phase
     curve_tasks = _shared(chain.from_iterable(part.single.values() for part in parts.values()))
-    label = label_of(curve_tasks, _suite(curve_tasks, kind))
+    label = label_of(curve_tasks, suite_of(curve_tasks))
     # compute all phases before any verdict, because verdicts need the ranking, which depends on all phases
     phases = {name: scores.phase() for name, scores in parts.items()}
     comparison = Comparison(kind, methods, phases, reps, label, focus)
@@ -153,7 +153,7 @@ class PhaseScores:
             domain_tasks=domain_tasks,
             # a task has no cells if, for example, only its domain's mean was published
             per_task={task: cells for task, cells in per_task.items() if cells},
-            suite=_suite(tasks, self.kind),
+            suite=suite_of(tasks),
         )
 
     def evidence(self, phase: Phase) -> Evidence:
@@ -329,13 +329,6 @@ class PhaseScores:
             about = {"method": name, "where": where, "step": steps[is_shared]}
             parts.append(table.assign(seeds=min(map(len, scores.values())), **about))
         return parts
-
-
-def _suite(tasks: Sequence[str], kind: ScoreKind) -> str | None:
-    """Return the suite that consists of the tasks, or None; suites are only for success rates."""
-    if kind is not SUCCESS:
-        return None
-    return suite_of(tasks)
 
 
 def _shared(coverage: Iterable[Iterable[str]]) -> tuple[str, ...]:

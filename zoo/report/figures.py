@@ -176,32 +176,36 @@ class _Artist:
         if curves.empty:
             return None
         figure = Figure((WIDTH, 0.8 * WIDTH), layout="constrained")
-        end = self.draw_curves(figure.subplots(), curves)
+        self.draw_curves(figure.subplots(), curves)
         _add_legend(figure)
         tasks = only_task(self.comparison) or self.comparison.curves_label
+        end = self.about_curves(curves)
         return Drawing(figure, f"Mean score over {tasks}, against training steps.{end}")
 
     def domains(self) -> Drawing | None:
         """Draw the learning curves of each domain; for a single task, `sample_efficiency` shows the same curve."""
         curves = self.curves()
         curves = curves[curves["where"] != ALL_TASKS]
-        if curves.empty or only_task(self.comparison):
+        domains = {}
+        for domain, points in curves.groupby("where"):
+            # without a coloured method, a panel would have no lines
+            if points["method"].isin(self.colours).any():
+                domains[domain] = points
+        if not domains or only_task(self.comparison):
             return None
-        domains = dict(iter(curves.groupby("where")))
         columns = min(len(domains), 3)  # more panels would be unreadable across a page
         rows = -(-len(domains) // columns)
         figure = Figure((2.2 * columns, 1.9 * rows), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
-        end = ""
         for ax, (domain, points) in zip(axes, domains.items(), strict=False):
-            end = self.draw_curves(ax, points)
+            self.draw_curves(ax, points)
             ax.set_title(short_name(domain))
         # hide unused axes of the last row
         for ax in axes[len(domains) :]:
             ax.set_axis_off()
         _add_legend(figure)
         noun = "domain" if self.comparison.kind is SUCCESS else "environment"
-        return Drawing(figure, f"Mean on each {noun}.{end}")
+        return Drawing(figure, f"Mean on each {noun}.{self.about_curves(curves)}")
 
     def curves(self) -> pd.DataFrame:
         """Return the points of all phases' learning curves, in the unit of the axis."""
@@ -213,15 +217,23 @@ class _Artist:
         curves.loc[curves["seeds"] < MIN_BAND, ["low", "high"]] = np.nan
         return curves
 
-    def draw_curves(self, ax: Axes, curves: pd.DataFrame) -> str:
-        """Draw learning curves over all phases in one panel; return the end of the caption."""
+    def about_curves(self, curves: pd.DataFrame) -> str:
+        """Return the end of a caption, about the curves of all panels."""
+        _, end = self.lines_of(curves)
+        if any(_end_of_offline(points) for _, points in curves.groupby("where")):
+            end = f" Shaded: the offline phase.{end}"
+        if curves["low"].notna().any():
+            end += f" Bands: point-wise 95% t-intervals (with at least {MIN_BAND} seeds)."
+        return end
+
+    def draw_curves(self, ax: Axes, curves: pd.DataFrame) -> None:
+        """Draw learning curves over all phases in one panel."""
         kind = self.comparison.kind
-        parts, end = self.lines_of(curves)
+        parts, _ = self.lines_of(curves)
         border = _end_of_offline(curves)
         # set up the axes before rliable draws on them
         if border:
             ax.axvspan(0, border, color="#f1f2f4", zorder=0)
-            end = f" Shaded: the offline phase.{end}"
         if kind is SUCCESS:
             ax.set_ylim(0, 102)  # so that a line at 100% is not clipped to half its thickness
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 1.5M, 5k
@@ -243,9 +255,6 @@ class _Artist:
                 linewidth=1.5,
                 **_TEXTS,
             )
-        if curves["low"].notna().any():
-            end += f" Bands: point-wise 95% t-intervals (with at least {MIN_BAND} seeds)."
-        return end
 
     def heat_map(self, phase: Phase) -> Drawing | None:
         """Draw the mean of each method on each task, if several tasks have a common scale."""
@@ -363,9 +372,7 @@ class _Artist:
             point, *interval = _ends(v.probability)
             points[pair] = point
             intervals[pair] = interval
-        lines = _lines(
-            map(self.named, [str(phase.decision.subject), *(v.method for v in verdicts)])
-        )
+        lines = _lines([subject, *(self.named(v.method) for v in verdicts)])
         figure = Figure((0.7 * WIDTH, 0.25 * lines * len(verdicts) + 0.3))
         ax = plot_utils.plot_probability_of_improvement(
             points,

@@ -31,7 +31,6 @@ from zoo.report.comparison import (
     CURVE_COLUMNS,
     PROFILE_COLUMNS,
     Comparison,
-    Phase,
     joined,
     phases_of,
 )
@@ -63,8 +62,6 @@ from zoo.terminal.tables import make_table
 TEMPLATES = Path(__file__).parent / "templates"
 MARKER = "results.json"
 """File that marks a folder as a report."""
-_FOLDERS = ("tables", "figures")
-_IN_FILES = ("profiles", "curves")
 _PACKAGES = ("flow-rl-zoo", "rliable", "numpy", "scipy", "pandas", "matplotlib", "seaborn")
 _PHASE_TABLES = (verdict_table, aggregates_table, domains_table, tasks_table)
 LARGEST_CSV = 10_000_000
@@ -115,7 +112,10 @@ class Content:
         for comparison in self.comparisons:
             phases: dict[str, Any] = dict.fromkeys(PHASES)
             for name, phase in comparison.phases.items():
-                phases[name] = _plain_phase(phase)
+                # profiles and curves have separate files
+                numbers = dict(vars(phase))
+                del numbers["profiles"], numbers["curves"]
+                phases[name] = numbers
             result |= {comparison.suffix[1:]: phases} if comparison.suffix else phases
         methods = {}
         for name, method in self.inputs.methods.items():
@@ -126,11 +126,6 @@ class Content:
         result |= {"skipped": self.inputs.own_runs.skipped(), "repetitions": self.request.reps}
         # sort keys, so that two files can be compared with `diff`
         return json.dumps(result, indent=1, default=vars, sort_keys=True) + "\n"
-
-
-def _plain_phase(phase: Phase) -> dict[str, Any]:
-    """Return the numbers of a phase except its profiles and curves, which have separate files."""
-    return {name: value for name, value in vars(phase).items() if name not in _IN_FILES}
 
 
 class Image(NamedTuple):
@@ -185,7 +180,7 @@ def write_report(folder: Path, content: Content) -> Path:
     files["report.html"] = to_html(content, images)
     with explaining_write_errors(folder):
         # an earlier report may contain tables and figures that this one lacks
-        for name in _FOLDERS:
+        for name in ("tables", "figures"):
             shutil.rmtree(folder / name, ignore_errors=True)
         for name, data in files.items():
             # an earlier report may contain the same table, compressed if this one is not, or vice versa
@@ -265,10 +260,10 @@ def run(request: CompareRequest) -> dict[str, Any]:
         request.json.parent.mkdir(parents=True, exist_ok=True)
         write_text(request.json, content.results)
         result["json"] = str(request.json)
-    if not (request.json or request.output):
-        _print_tables(content)
-    elif request.output:
+    if request.output:
         _print_sentences(content)
+    elif not request.json:
+        _print_tables(content)
     return result
 
 

@@ -342,7 +342,7 @@ def _phase_table(
         titles = {m: TableEntry(comparison.methods[m].title, numbers={"": m}) for m in ordered}
         rows = [{heading: titles[method], **rows[method]} for method in ordered]
     if any(comparison.methods[method].tally().failed for method in phase.coverage):
-        caption += " ‡: some runs of the method failed, so it is never bold."
+        caption += " ‡: some runs of the method failed; scores with failed runs are never bold."
     title = f"{title}, {phase.name}{comparison.title}"
     if phase.aggregates and name in ("verdict", "aggregates"):
         title += f", {only_task(comparison) or phase.tasks_label}"
