@@ -91,7 +91,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     reproduced = stated.kind == score.kind and stated.low <= score.mean <= stated.high
     args.exit_code = 0 if reproduced else FAILED
     log.info("stated: %s; %sreproduced", stated.interval_text, "" if reproduced else "not ")
-    return result | {"stated": [stated.low, stated.high], "reproduced": reproduced}
+    return result | {"stated": stated.interval, "reproduced": reproduced}
 
 
 main = as_program(make_parser, _run)

@@ -243,6 +243,11 @@ class Agent:
     trust: bool = False
 
     def __post_init__(self) -> None:
+        replicas = getattr(self.policy, "num_replicas", 1)
+        if replicas > 1:
+            raise UsageError(
+                f"{self.source} must have one replica, got {replicas}; save `model.replica(k)`"
+            )
         frames = frames_of(self.policy)
         if frames > 1:
             self.env_kwargs = {**self.env_kwargs, "frame_stack": frames}
