@@ -1,7 +1,5 @@
 """Environments whose state survives a reset are rejected; others are accepted."""
 
-from typing import Any
-
 import gymnasium
 import numpy as np
 import pytest
@@ -40,21 +38,9 @@ class Spring(SpringEnv):
             observation = observation + np.random.uniform()
         if self.changed == "breaks":
             raise ArithmeticError("the spring broke")
-        noise = np.random.default_rng().uniform()  # seeded from the system's entropy
-        reward += {"reward": 1, "entropy": noise}.get(self.changed, 0)
+        reward += self.changed == "reward"
         info = {"success": self.changed == "success", "episodes": self.episodes}
         return observation, reward, is_over, self.steps == 20, info
-
-
-class OwnNormalisation(gymnasium.ObservationWrapper[Any, Any, Any]):
-    """Divides observations by the largest number so far."""
-
-    largest = 1.0
-
-    def observation(self, observation):
-        """Scale an observation."""
-        self.largest = max(self.largest, float(np.abs(observation).max()))
-        return observation / self.largest
 
 
 gymnasium.register("Changing-v0", lambda: Spring("start"), max_episode_steps=20)
@@ -71,11 +57,9 @@ def require(make):
     ("make", "text"),
     [
         (toys.normalized, "step 0 differed.*`observation_scale`"),
-        (lambda: OwnNormalisation(Spring()), "step 0 differed.*`observation_scale`"),
         (lambda: Spring("reward"), "step 1 differed"),
         (lambda: Spring("length"), "step 5 differed"),
         (lambda: Spring("success"), "step 1 differed"),
-        (lambda: Spring("entropy"), "step 1 differed"),
         (lambda: Spring("global", first_changed=0), "step 1 differed"),
     ],
 )

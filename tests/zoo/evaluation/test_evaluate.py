@@ -311,7 +311,6 @@ def results(successes=None):
         (REPORTED, None, True, [0, 0, 0]),  # earlier episodes or other seeds reported success
         (ScoringRule(score="success"), None, False, [0, 0, 0]),
         (ScoringRule(score="return"), [1, 0, 0], True, None),
-        (ScoringRule(success_return=2.0), None, False, [0, 1, 1]),
         (ScoringRule(success_return=2.0), [1, 0, 0], False, [0, 1, 1]),
     ],
 )

@@ -105,6 +105,3 @@ def test_a_file_that_ends_in_the_middle_of_a_line_is_refused(written):
     written.write_text(text[: text.rindex(",own")])
     with refuses(rf"scores\.csv`, line {text.count(chr(10))}: expected a score"):
         read_scores(written, "theirs")
-    written.write_bytes(b"\xff\xfe\x00")
-    with refuses(r"scores\.csv` cannot be read"):
-        read_scores(written, "theirs")

@@ -113,7 +113,7 @@ def find_minari(source: str) -> Path:
     # The id is appended to the path of a folder, and must not lead outside this folder.
     if ".." in Path(name).parts or not name or Path(name).is_absolute():
         raise UsageError(f"`{MINARI}` must be followed by the id of a Minari dataset, got {name!r}")
-    if not (folder / "data" / "metadata.json").is_file():
+    if not Minari().matches(folder):
         minari = import_extra("minari", f"downloading {source}")
         try:
             minari.download_dataset(name)
