@@ -452,6 +452,8 @@ def agent_of_file(
             f"expected a saved model (.zip), a policy ({ENDING}) or the folder of a run, got {path}, which {problem}"
         )
     if path.suffix == ENDING:
+        if behaviour is not None:
+            raise UsageError(f"`--behaviour` is for saved models, got the policy {path}; omit it")
         return _agent_of_policy(path, env, device, trust)
     # a model in a run folder is evaluated under the run's protocol
     if (path.parent / "config.yml").exists():

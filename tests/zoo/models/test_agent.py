@@ -86,6 +86,8 @@ def test_policy_file_states_its_score_for_its_environment_alone(tmp_path, model)
     env = ENV.replace("task1", "task2")
     elsewhere = chosen(file, "--env", env)
     assert (elsewhere.stated, elsewhere.env) == (None, env)
+    with refuses("`--behaviour`"):
+        agent_of_file(file, None, behaviour=object())
 
 
 def test_a_model_by_itself_needs_an_environment(tmp_path, model):
