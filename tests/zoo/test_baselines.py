@@ -66,6 +66,7 @@ def test_a_run_with_tqc_is_evaluated_and_saved_as_any_other(data, tmp_path):
     [
         ("sac", {"offline_steps": 5}, "`sac` trains online only; set `offline_steps` to 0"),
         ("qam", {"offline_data": "none"}, "but `offline_steps` = 1000000 need data"),
+        ("qam", {"offline_data": "none", "pretraining_steps": 3}, "`pretraining_steps` = 3 need"),
     ],
 )
 def test_wrong_settings_are_refused(id, flags, message):

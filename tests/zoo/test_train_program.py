@@ -91,9 +91,6 @@ REFUSED = {
     "-i nofile.zip": "no saved model at",
     "-i CLONE": "task1-v0.zip is a model of bc, not of QAM;",
     "--env Pendulum-v1 --offline-steps 0 --online-steps 5 -params observation_scale=4": "observation_scale=null",
-    "--pretraining-steps 3 --offline-steps 0 --online-steps 5 --offline-data none": (
-        "`offline_data` is none, but `pretraining_steps` = 3 need data"
-    ),
 }
 
 

@@ -250,8 +250,8 @@ def read_request(args: argparse.Namespace) -> TrainRequest:
     entries["run"] = given_settings(args)
     # these values may be paths, so they are made absolute like other paths
     for name in ("dataset", "dataset_dir"):
-        text = entries.get(name)
-        is_path = name == "dataset_dir" or os.path.exists(text or "")
-        if text is not None and text not in SOURCES and is_path:
-            entries[name] = os.path.abspath(text)
+        path = os.path.expanduser(entries.get(name, ""))
+        is_path = name == "dataset_dir" or (path not in SOURCES and os.path.exists(path))
+        if path and is_path:
+            entries[name] = os.path.abspath(path)
     return TrainRequest(**entries)

@@ -124,7 +124,7 @@ def make_jobs(
             seeds=run.seeds,
             quick=suite.quick,
             profile=suite.profile,
-            conf_file=Path(suite.conf) if suite.conf else None,
+            conf_file=Path(suite.conf).expanduser() if suite.conf else None,
             label=run.label or None,
             hyperparams=as_words(run.params),
             dataset=suite.dataset,
@@ -245,7 +245,7 @@ def summarise(statuses: Sequence[JobStatus]) -> dict[str, Any]:
     return {
         "jobs": len(statuses),
         "runs": runs,
-        **{str(state): counts[state] for state in State},
+        **{state: counts[state] for state in State},
     }
 
 

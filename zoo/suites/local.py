@@ -118,6 +118,8 @@ def share_machine(workers: int | None, jobs: int, device: str) -> list[Worker]:
         names = os.environ.get("CUDA_VISIBLE_DEVICES", "").replace(" ", "").split(",")
         # the numbers or names of GPUs in CUDA_VISIBLE_DEVICES may differ from PyTorch's numbers
         gpus = list(filter(None, names))[: len(gpus)] or gpus
+        if ":" in device:  # the number of a GPU counts all visible GPUs
+            gpus = [",".join(gpus)]
     cores: list[int] = []
     limit = available_cores()
     if hasattr(os, "sched_getaffinity"):

@@ -255,7 +255,7 @@ class Loop(BaseCallback):
             text += f", {timedelta(seconds=round(left / speed))} left"
         loss = self.model._last_info.get("total_loss")
         if loss is not None:
-            text += f", loss {float(loss[self.recorder.replicas.active].mean()):.3g}"
+            text += f", loss {float(loss[self.replicas.active].mean()):.3g}"
         return text
 
     def _between_steps(self, phase: int) -> None:

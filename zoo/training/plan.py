@@ -274,10 +274,8 @@ def _takes_data(request: TrainRequest, config: RunRecord, data_kind: DataKind | 
             "`--no-env` does not support online training or evaluation: set --online-steps to 0, and omit --score, "
             "--success-return and --reference-scores"
         )
-    if run.offline_data is not None:
-        return run.offline_data != "none"
     # balanced sampling uses the data online, too
-    if run.pretraining_steps + run.offline_steps > 0 or config.settings["balanced_sampling"]:
+    if needs_data or run.offline_data == "preload" or config.settings["balanced_sampling"]:
         return True
     if request.dataset not in SOURCES:
         raise UsageError(

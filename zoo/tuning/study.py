@@ -109,7 +109,8 @@ class Plan:
     @property
     def steps(self) -> int:
         """Training steps of every trial, without pretraining."""
-        return self.run.config.run.offline_steps + self.run.config.run.online_steps
+        run = self.run.config.run
+        return run.offline_steps + run.online_steps
 
 
 def tune(request: StudyRequest) -> dict[str, Any]:
@@ -278,8 +279,7 @@ class TrialTrainer:
     def finish(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Log the score of a trial; queue an interrupted trial again."""
         if trial.state == TrialState.COMPLETE:
-            message = "trial %d: score %.4g, best %.4g"
-            log.info(message, trial.number, trial.value, study.best_value)
+            log.info("trial %d: score %.4g, best %.4g", trial.number, trial.value, study.best_value)
         elif trial.state == TrialState.PRUNED:
             log.info("trial %d: pruned", trial.number)
         elif self.stop.requested:

@@ -78,6 +78,13 @@ def test_a_container_has_as_many_workers_as_its_quota_allows(tmp_path, monkeypat
     assert worker.variables == {"OMP_NUM_THREADS": "1"}
 
 
+def test_all_jobs_run_on_the_requested_gpu(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    (worker,) = local.share_machine(None, 5, "cuda:1")
+    assert "4,5" in worker.variables.values()
+
+
 def test_a_training_process_gets_its_share_and_its_lock(tmp_path):
     names = ("one", "two")
     run_locally([make_job(tmp_path, name) for name in names], 2, "cpu")

@@ -147,9 +147,9 @@ def test_a_diverged_job_is_called_so(jobs, caplog, capsys, monkeypatch):
     assert f"! {text}" in words
 
 
-def test_settings_of_a_file_are_those_of_the_jobs(tmp_path):
-    file = tmp_path / "conf.yml"
-    file.write_text(f"{MAZE}: {{distill_weight: 7.0}}")
-    suite = Suite(["fql"], [MAZE], 0, conf=str(file))
+def test_settings_of_a_file_are_those_of_the_jobs(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "conf.yml").write_text(f"{MAZE}: {{distill_weight: 7.0}}")
+    suite = Suite(["fql"], [MAZE], 0, conf="~/conf.yml")
     (job,) = make_jobs(suite, suite.runs(), tmp_path, "cpu")
     assert job.settings["settings.distill_weight"] == 7.0

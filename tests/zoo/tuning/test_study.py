@@ -78,8 +78,7 @@ def test_the_best_settings_are_a_file_and_a_command(fake):
     tau = "tau=0.01:0.1"
     result, _ = fake.tune(
         f"--n-trials 4 --search inverse_temperature {tau} --quick --offline-steps 1000 --eval-freq 100 "
-        "--eval-episodes 2 "
-        "-params rho=0.1"
+        "--eval-episodes 2 -params rho=0.1"
     )
     trials, best = fake.trials, result["best"]
     assert result["trials"] == {"complete": 4}
