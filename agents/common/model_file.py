@@ -74,7 +74,8 @@ class ModelFile:
         """
         values = {}
         for name, value in self.described.items():
-            if name in replaced:
+            # the class is not an attribute; a model may be loaded as another class
+            if name in replaced or name == "class":
                 continue
             try:
                 values[name] = safe.from_json(value)

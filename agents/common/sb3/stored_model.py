@@ -41,11 +41,8 @@ from agents.common.validation import path_of, suggestion
 class StoredModel(TrainedModel):
     """The part of a model that saves and loads it, with SB3's methods but as code-free files."""
 
-    unsaved: ClassVar[tuple[str, ...]] = ("class", "lr_schedule", "n_steps", "action_spaces")
-    """Attributes that are not saved: they are derived from other attributes, or stored in checkpoints.
-
-    A loaded model has the attribute ``class`` of its file, which may differ from its own class.
-    """
+    unsaved: ClassVar[tuple[str, ...]] = ("lr_schedule", "n_steps", "action_spaces")
+    """Attributes that are not saved: they are derived from other attributes, or stored in checkpoints."""
 
     def save(
         self,

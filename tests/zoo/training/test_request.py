@@ -37,5 +37,5 @@ def test_a_requests_command_line_asks_for_it_alone(values):
 
 def test_a_new_dataset_folder_is_absolute():
     words = ["--algo", "qam", "--env", "x"]
-    for given, folder in {"new": Path.cwd(), "~/new": Path.home()}.items():
-        assert read(*words, "--dataset-dir", given).dataset_dir == str(folder / "new")
+    for path, folder in {"new": Path.cwd(), "~/new": Path.home()}.items():
+        assert read(*words, "--dataset-dir", path).dataset_dir == str(folder / "new")
