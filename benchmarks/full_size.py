@@ -274,6 +274,7 @@ def page_table(comparison: pd.DataFrame) -> str:
             "task": comparison["environment"],
             "updates": comparison["step"].map("{:,}".format),
             "seed": comparison["seed"],
+            "data": describe_data(comparison),
             "MuJoCo": comparison["mujoco"],
             "success": percent["score"],
             "published mean": percent["mean"],
@@ -290,14 +291,19 @@ def page_table(comparison: pd.DataFrame) -> str:
     return to_markdown(table)
 
 
+def describe_data(scores: pd.DataFrame) -> pd.Series:
+    """Return who or which seed generated the data of each score, as text."""
+    seeds = scores["data_seed"].map("of seed {:.0f}".format, na_action="ignore")
+    return seeds.fillna("of OGBench")
+
+
 def footnote(scores: pd.DataFrame) -> str:
     """Return a list of the origins of the scores."""
-    seeds = scores["data_seed"].map("of seed {:.0f}".format, na_action="ignore")
-    origins = scores.assign(data_seed=seeds.fillna("of OGBench"))
-    origins = origins.fillna({"data_sha256": "not recorded"}).groupby([*ORIGIN, "data_seed"]).size()
+    origins = scores.assign(data=describe_data(scores))
+    origins = origins.fillna({"data_sha256": "not recorded"}).groupby([*ORIGIN, "data"]).size()
     texts = [
-        f"- {processor}, {precision}, commit `{commit}`, MuJoCo {mujoco}, data {seed}, SHA-256 {sha256}."
-        for processor, precision, commit, mujoco, sha256, seed in origins.index
+        f"- {processor}, {precision}, commit `{commit}`, MuJoCo {mujoco}, data {data}, SHA-256 {sha256}."
+        for processor, precision, commit, mujoco, sha256, data in origins.index
     ]
     return "\nOrigins of the scores:\n\n" + "\n".join(texts) + "\n"
 
