@@ -195,5 +195,6 @@ def pick_best(actions: Tensor, scores: Tensor) -> Tensor:
     >>> pick_best(candidates, scores=torch.tensor([[[0.2, 0.7]]]))
     tensor([[[1.]]])
     """
-    best = scores.argmax(-1)[..., None, None]
-    return actions.take_along_dim(best, 2).squeeze(2)
+    # not `take_along_dim`, which would fix the number of rows in an exported policy
+    best = scores.argmax(-1)[..., None, None].expand(*actions.shape[:2], 1, actions.shape[-1])
+    return actions.gather(2, best).squeeze(2)
