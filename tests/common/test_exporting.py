@@ -102,7 +102,8 @@ class NoiseModule(torch.nn.Module):
 
 def on_own_flow(call):
     schedule = {"predicts": "noise", "alpha_bar": np.geomspace(0.999, 1e-4, 50)}
-    return tiny_model(behaviour=agents.PretrainedFlow(NoiseModule(), call, **schedule)).policy
+    flow = agents.PretrainedFlow(NoiseModule(), call, **schedule)
+    return tiny_model(behaviour=flow, best_of_n=2).policy
 
 
 def test_a_fine_tuned_diffusion_of_ones_own_is_exported(tmp_path):
