@@ -129,15 +129,17 @@ def test_what_cannot_be_loaded_is_not_written(tmp_path):
     loaded = agents.load(tmp_path / "model.zip", custom_objects={"dummy": 1})
     assert loaded.learning_rate == 0.001
     assert not hasattr(loaded, "dummy")
+    model.save_policy(tmp_path / "policy")
+    assert agents.load_policy(tmp_path / "policy").method.learning_rate == 3e-4
 
 
-@pytest.mark.parametrize("remaining", [0.0, -0.1])
-def test_a_learning_rate_that_has_fallen_to_zero_is_saved_as_its_first_value(tmp_path, remaining):
-    model = tiny_model(learning_rate=lambda left: 1e-3 * left)
-    model._current_progress_remaining = remaining
-    with warns("its value 0.001"):
+@pytest.mark.parametrize(("start", "saved"), [(1e-3, 1e-3), (0, 3e-4)])
+def test_a_learning_rate_that_has_fallen_to_zero_is_saved_as_its_first_value(tmp_path, start, saved):
+    model = tiny_model(learning_rate=lambda left: start * left)
+    model._current_progress_remaining = -0.1
+    with warns(f"its value {saved}"):
         model.save(tmp_path / "model.zip")
-    assert agents.load(tmp_path / "model.zip").learning_rate == 0.001
+    assert agents.load(tmp_path / "model.zip").learning_rate == saved
 
 
 def flipped(path, positions):

@@ -279,8 +279,10 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         settings["behaviour_flow"] = find_behaviour(self.method.networks())
         if callable(self.learning_rate):
             schedule = LearningRateSchedule(self.learning_rate)
-            current = schedule(self._current_progress_remaining)
-            rate = current if current > 0 else schedule(1.0)  # a constant rate must be above 0
+            default = self.method.declared()["learning_rate"].default
+            # a constant rate must be above 0; with a warm-up, both ends of the phase may be 0
+            rates = schedule(self._current_progress_remaining), schedule(1.0), default
+            rate = next(rate for rate in rates if rate > 0)
             warnings.warn(
                 f"saved models contain no code: the function `learning_rate` is replaced by its value {rate:g}",
                 stacklevel=3,

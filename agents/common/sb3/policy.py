@@ -325,11 +325,14 @@ class FlowPolicy(ActingPolicy):
         """Return algorithm name, settings and constructor arguments, from which :meth:`load` builds an equal policy."""
         description = self._get_constructor_parameters()
         del description["method"], description["lr_schedule"]
+        settings = self.method.settings()
+        if callable(settings["learning_rate"]):
+            del settings["learning_rate"]  # a file contains no code, and acting needs no rate
         if self.normalization is not None:
             description["normalization"] = vars(self.normalization)
         return {
             "method": name_of(type(self.method)),
-            "settings": self.method.settings(),
+            "settings": settings,
             **description,
         }
 
