@@ -30,6 +30,7 @@ class LearningRateSchedule:
 
     :param value: a number > 0; ``"lin_1e-3"`` or ``"cos_1e-3"``, which decays to 0 linearly or along half a cosine; or
         a function of the remaining fraction of the phase, from 1 to 0.
+    :param name: name of the setting, for messages.
     :raises TypeError: for another type.
     :raises ValueError: for an invalid string, or a number out of range.
 
@@ -37,19 +38,22 @@ class LearningRateSchedule:
     0.0005
     """
 
-    def __init__(self, value: float | str | Callable[[float], float]) -> None:
+    def __init__(
+        self, value: float | str | Callable[[float], float], name: str = "learning_rate"
+    ) -> None:
         self.decay = ""
         if isinstance(value, str):
             text = value
-            self.decay = text[:4] if text[:4] in DECAYS else ""
+            if text[:4] in DECAYS:
+                self.decay = text[:4]
             try:
                 value = float(text.removeprefix(self.decay))
             except ValueError:
                 raise ValueError(
-                    "`learning_rate` must be a number > 0, optionally with the prefix `lin_` or `cos_`, e.g. cos_1e-3; "
-                    f"got {text!r}"
+                    f"`{name}` must be a number > 0, optionally with the prefix `lin_` or `cos_`, e.g. cos_1e-3; got "
+                    f"{text!r}"
                 ) from None
-        self.start = value if callable(value) else number("learning_rate", value, above=0)
+        self.start = value if callable(value) else number(name, value, above=0)
 
     def __call__(self, remaining: float) -> float:
         """Return the learning rate for the remaining fraction of the phase, from 1 to 0."""
@@ -67,8 +71,13 @@ def checked_rate(name: str, value: Any) -> Any:
     :param value: see :class:`LearningRateSchedule`.
     :return: the value.
     """
-    LearningRateSchedule(value)
+    LearningRateSchedule(value, name)
     return value
+
+
+def optional_rate(name: str, value: Any) -> Any:
+    """Validate a learning rate of one network, or None, as :func:`checked_rate` does."""
+    return value if value is None else checked_rate(name, value)
 
 
 class NetworkOptions(Configurable):
@@ -80,7 +89,7 @@ class NetworkOptions(Configurable):
 
     learning_rate: float | str | Callable[[float], float] | None = setting(
         default=None,
-        check=lambda name, value: value if value is None else checked_rate(name, value),
+        check=optional_rate,
         doc="Learning rate, in any form that the setting `learning_rate` accepts.",
     )
     optimizer: Literal["adam", "adamw"] | None = setting(
@@ -381,7 +390,7 @@ class CommonSettings(Configurable):
                 f"`shorten_returns` needs single actions, got chunks of {self.chunk_length}; set `action_chunking` to "
                 "False"
             )
-        if self.execution_horizon is not None and self.execution_horizon > self.chunk_length:
+        if self.executed_length > self.chunk_length:
             raise ValueError(
                 f"`execution_horizon` must be at most the chunk length, {self.chunk_length}, got "
                 f"{self.execution_horizon}"

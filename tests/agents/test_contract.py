@@ -149,6 +149,7 @@ def test_unsupported_space_is_refused_by_name(observations, actions, message):
         ("trqam", {"multiplier_max": 1e-9}),  # below `multiplier_min`
         ("value_flows", {"reward_max": -1.0, "reward_min": 1.0}),
         ("qsm", {"time_features": 7}),
+        ("idql", {"policy_learning_rate": "lin"}),
     ],
 )
 def test_a_bad_setting_is_refused_by_name(id, settings):
