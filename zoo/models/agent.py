@@ -551,12 +551,12 @@ def _find_checkpoint(path: Path, step: int, config: RunRecord) -> tuple[Path, in
     """
     path = path.resolve()  # a path such as `.` has no name
     replica = config.seeds.index(config.seed) if config.seeds else None
-    first = path  # may have been renamed
-    if replica and config.folders:
-        first = path.with_name(config.folders[0])
+    first = RunFolder(path)  # may have been renamed
+    if replica:
+        first = first.trained_together(config)[0]
     models = {}
     # start with the oldest, so that the newest of several checkpoints at a step is kept
-    for checkpoint in reversed(find_checkpoints(first / "checkpoint")):
+    for checkpoint in reversed(find_checkpoints(first.checkpoints)):
         models[step_of(checkpoint)] = checkpoint / "model.zip"
     if step == -1:
         step = max(models, default=step)

@@ -194,6 +194,21 @@ class RunFolder:
                 record = replace(record, seed=int(seed))
         return record
 
+    def trained_together(self, record: RunRecord) -> list[RunFolder]:
+        """Return the folders of all replicas of this run.
+
+        :param record: record of the run.
+        :raises UnreadableRun: if a folder was renamed or copied, so that its name is missing or is another run's.
+        """
+        folders = [RunFolder(self.path.with_name(name)) for name in record.folders or ()]
+        for folder, seed in zip(folders, record.all_seeds, strict=False):
+            if folder.read_config().plain() != {**record.plain(), "seed": seed}:
+                raise UnreadableRun(
+                    self.config,
+                    f"names {folder.path.name}, which contains another run; restore the folders' names",
+                )
+        return folders or [self]
+
     def write_origin(self, versions: Mapping[str, Any]) -> None:
         """Record the command line and the versions of software and data."""
         write_text(self.path / "command.txt", shlex.join(sys.orig_argv) + "\n")

@@ -163,8 +163,7 @@ def stored_runs(
         try:
             record = folder.read_config()
             if record.seed == record.all_seeds[0]:  # the first replica represents the run
-                names = record.folders or [path.name]
-                folders = [RunFolder(path.with_name(name)) for name in names]
+                folders = folder.trained_together(record)
                 statuses = [replica.read_status() for replica in folders]
                 runs.append(StoredRun(folders, record, statuses))
         except UnreadableRun as error:
