@@ -88,6 +88,7 @@ REFUSED = {
     "--pretrained-actor CLONE/config.yml": "cannot be read: File is not a zip file",
     "--pretrained-actor CLONE -params net_arch=[16,8]": "expected `mlp.biases.1` of shape (1, 8), got (1, 16)",
     "--pretrained-actor CLONE --algo sac --offline-steps 0": "`sac` has no behaviour flow to start",
+    "--env-kwargs frame_stack=2": "`frame_stack` and `env_wrapper` are settings",
     "-i nofile.zip": "no saved model at",
     "-i CLONE": "task1-v0.zip is a model of bc, not of QAM;",
     "--env Pendulum-v1 --offline-steps 0 --online-steps 5 -params observation_scale=4": "observation_scale=null",

@@ -124,6 +124,10 @@ def plan_run(request: TrainRequest) -> RunPlan:
         "frame_stack": config.settings.get("frame_stack", 1),
         "env_wrapper": config.run.env_wrapper or (),
     }
+    if wrapping.keys() & {*env_kwargs, *eval_env_kwargs}:
+        raise UsageError(
+            "`frame_stack` and `env_wrapper` are settings, got them as arguments of the environment; use -params"
+        )
     env_kwargs |= wrapping
     return RunPlan(
         request,

@@ -1,5 +1,6 @@
 """Find the format of a user's dataset and read its data; the formats of array files are defined here, too."""
 
+import os
 from collections.abc import Collection
 from pathlib import Path
 
@@ -128,7 +129,7 @@ def require_format(source: str | Path) -> tuple[Path, Format]:
 
     :raises UsageError: if the dataset does not exist or cannot be read.
     """
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))  # unlike pathlib's, it accepts an unknown home folder
     if str(source).startswith(MINARI):
         path = find_minari(str(source))
     if not path.exists():
@@ -159,7 +160,7 @@ def has_rewards(source: str | Path, env: str = "") -> bool:
     if str(source).startswith(MINARI):
         return True
     # Converted arrays come from OGBench's files, which may have been deleted after the conversion.
-    if (Path(source).expanduser() / ARRAYS).is_dir():
+    if Path(os.path.expanduser(source), ARRAYS).is_dir():
         return False
     path, source_format = require_format(source)
     file = path
