@@ -209,7 +209,7 @@ class CommonSettings(Configurable):
         kw_only=False,
         at_least=0,
         doc="Online environment steps before the first online update. Until then actions are sampled uniformly, as in "
-        "SB3, or by the policy if there was an offline phase.",
+        "SB3, or by the policy if it was trained before.",
     )
     batch_size: int = setting(
         default=256,

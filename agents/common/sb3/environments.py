@@ -151,16 +151,17 @@ def require_own_environments(
     :param replicas: S.
     :param env: training environments, or None.
     :param action_noise: SB3's action noise, or None.
-    :raises ValueError: if the number of environments is not a multiple of S, or replicas would share the running
-        statistics of a `VecNormalize` or the random stream of `action_noise`.
+    :raises ValueError: if there is no environment, their number is not a multiple of S, or replicas would share the
+        running statistics of a `VecNormalize` or the random stream of `action_noise`.
     """
-    if env is not None and env.num_envs % replicas:
+    if env is None:
+        raise ValueError("the model has no environment; set one: `model.set_env(env)`")
+    if env.num_envs % replicas:
         raise ValueError(
             f"{replicas} replicas need a multiple of {replicas} environments online, got {env.num_envs}; "
             f"use e.g. `make_vec_env(..., n_envs={replicas})`"
         )
-    normalizer = unwrap_vec_normalize(env)  # type: ignore[arg-type]  # None is allowed
-    shares_statistics = normalizer is not None and normalizer.training
+    shares_statistics = getattr(unwrap_vec_normalize(env), "training", False)
     if replicas > 1 and (shares_statistics or action_noise is not None):
         raise ValueError(
             f"{replicas} replicas would share the statistics of `VecNormalize` or the random stream of `action_noise`; "

@@ -436,15 +436,15 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
             self.set_env(DummyVecEnv([lambda: DataOnly(*spaces)] * self.n_envs))
             if self._vec_normalize_env is not None:
                 self._vec_normalize_env.training = False
-        if dataset is not None:
-            self.load_dataset(dataset)
-        if not self.replay_buffer.dataset_size:
-            raise ValueError("offline training needs a dataset; pass `dataset=...`")
-        if self._vec_normalize_env is not None and self._vec_normalize_env.training:
+        if getattr(self._vec_normalize_env, "training", False):
             raise ValueError(
                 "offline training cannot update the statistics of VecNormalize; set `observation_scale` to use the "
                 "dataset's statistics, or freeze existing ones: `model.get_vec_normalize_env().training = False`"
             )
+        if dataset is not None:
+            self.load_dataset(dataset)
+        if not self.replay_buffer.dataset_size:
+            raise ValueError("offline training needs a dataset; pass `dataset=...`")
         self._begin_phase(reset_num_timesteps, is_online=False)
         # SB3's progress bar reads the local `total_timesteps`
         total_timesteps, callback = self._setup_learn(
@@ -506,9 +506,9 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         :param progress_bar: whether to show SB3's progress bar.
         :return: the model.
         :raises TypeError: if `total_timesteps` is not an integer.
-        :raises ValueError: if `total_timesteps` is negative, the number of environments is not a multiple of the number
-            of replicas, replicas would share statistics or action noise, `buffer_size` is less than the length of a
-            sequence, or `observation_scale` is set without a dataset.
+        :raises ValueError: if `total_timesteps` is negative, there is no environment, their number is not a multiple of
+            the number of replicas, replicas would share statistics or action noise, `buffer_size` is less than the
+            length of a sequence, or `observation_scale` is set without a dataset.
         """
         total_timesteps = integer("total_timesteps", total_timesteps, at_least=0)
         self._check_first_update()
