@@ -76,6 +76,8 @@ def test_an_attribute_that_no_such_model_has_is_refused(fql):
     with refuses("unknown attribute 'gama'; closest: gamma", TypeError):
         agents.load(fql, gama=1)
     assert agents.load(fql, gamma=0.5).replay_buffer.gamma == 0.5
+    with refuses("does not fit: expected `nets"):
+        agents.load(fql, net_arch=[16])
 
 
 def test_arguments_of_the_constructor_are_given_to_load_again(tmp_path):

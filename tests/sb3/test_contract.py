@@ -122,23 +122,15 @@ def test_train_without_learn_takes_what_the_buffer_holds():
     assert model._n_updates == 3
 
 
-def test_environment_whose_reset_takes_no_options_is_given_none():
-    env = SpacesEnv()
-    original = env.reset
-    env.reset = lambda *, seed=None: original(seed=seed)
-    model = tiny_model(env=env, learning_starts=4)
-    model.learn(8)
-    assert model._n_updates == 4
-
-
 @pytest.mark.parametrize("noise", [NormalActionNoise, OrnsteinUhlenbeckActionNoise])
-def test_action_noise_moves_actions_one_per_environment(noise):
+def test_action_noise_moves_actions_one_per_environment(tmp_path, noise):
     action_noise = noise(np.zeros(2), 0.5 * np.ones(2))
     silent = tiny_model(env=vector(2), learning_starts=0).learn(2)
     noisy = tiny_model(env=vector(2), learning_starts=0, action_noise=action_noise).learn(2)
     assert isinstance(noisy.action_noise, VectorizedActionNoise)
     assert not torch.equal(silent.replay_buffer.actions, noisy.replay_buffer.actions)
     assert noisy.replay_buffer.actions.abs().max() <= 1
+    reloaded(noisy, tmp_path, vector(3)).learn(3)
 
 
 @pytest.mark.parametrize(
@@ -409,7 +401,10 @@ def test_a_model_is_trained_on_data_alone_from_spaces_or_a_file(tmp_path):
     )
     model.learn_offline(2, dataset=toy_dataset())
     model.save(tmp_path / "model")
-    loaded = agents.load(tmp_path / "model").learn_offline(2, dataset=toy_dataset())
+    loaded = agents.load(tmp_path / "model")
+    with refuses("has no environment"):
+        loaded.learn(2)
+    loaded.learn_offline(2, dataset=toy_dataset())
     assert loaded.num_timesteps == 4
     with refuses("without an environment"):
         loaded.learn(2)

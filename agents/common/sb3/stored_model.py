@@ -148,13 +148,7 @@ class StoredModel(TrainedModel):
         )
         vars(model).update(attributes)
         model._setup_model()
-        try:
-            model.read_parameters(saved)
-        except RuntimeError:
-            # PyTorch's message lists all tensors, ours only the first that differ
-            parameters, _ = saved.parameters()
-            require_fit(f"the model {saved.name}", model.policy.state_dict(), parameters["policy"])
-            raise
+        model.read_parameters(saved)
         return model
 
     @classmethod
@@ -190,14 +184,20 @@ class StoredModel(TrainedModel):
         check_for_correct_spaces(wrapped, observations, attributes["action_space"])
         # the replay buffer is built with one ring per environment
         attributes["n_envs"] = wrapped.num_envs
+        # `learn` copies the noise of a single environment for each of the new ones
+        noise = attributes.get("action_noise")
+        attributes["action_noise"] = getattr(noise, "base_noise", noise)
         return wrapped
 
     def read_parameters(self, saved: ModelFile) -> None:
         """Load parameters and SB3's variables, such as an entropy coefficient, from a saved model.
 
         :param saved: the saved model.
+        :raises ValueError: if shapes or optimiser differ.
         """
         parameters, variables = saved.parameters()
+        # PyTorch's message lists all tensors, ours only the first that differ
+        require_fit(f"the model {saved.name}", self.policy.state_dict(), parameters["policy"])
         self.set_parameters(parameters, device=self.device)
         for name, value in variables.items():
             if value is not None:  # None e.g. for an entropy coefficient that is not tuned
@@ -222,8 +222,7 @@ class StoredModel(TrainedModel):
             unchanged.
         """
         suffix = "npz"
-        is_path = isinstance(path, str | Path)
-        if is_path and Path(f"{path}.pkl").exists() and not Path(f"{path}.npz").exists():
+        if Path(f"{path}.pkl").exists() and not Path(f"{path}.npz").exists():
             suffix = "pkl"
         with _opened(path, "r", suffix, self.verbose) as file:
             read_buffer(file, self.replay_buffer)
