@@ -134,7 +134,9 @@ def test_what_cannot_be_loaded_is_not_written(tmp_path):
 
 
 @pytest.mark.parametrize(("start", "saved"), [(1e-3, 1e-3), (0, 3e-4)])
-def test_a_learning_rate_that_has_fallen_to_zero_is_saved_as_its_first_value(tmp_path, start, saved):
+def test_a_learning_rate_that_has_fallen_to_zero_is_saved_as_its_first_value(
+    tmp_path, start, saved
+):
     model = tiny_model(learning_rate=lambda left: start * left)
     model._current_progress_remaining = -0.1
     with warns(f"its value {saved}"):

@@ -196,5 +196,5 @@ def pick_best(actions: Tensor, scores: Tensor) -> Tensor:
     tensor([[[1.]]])
     """
     # not `take_along_dim`, which would fix the number of rows in an exported policy
-    best = scores.argmax(-1)[..., None, None].expand(*actions.shape[:2], 1, actions.shape[-1])
+    best = scores.argmax(-1)[..., None, None].expand_as(actions[:, :, :1])
     return actions.gather(2, best).squeeze(2)
