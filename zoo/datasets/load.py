@@ -73,10 +73,9 @@ def load_dataset(
     if path.is_dir():
         shards = load_shards(env_name, path, settings, replace_interval)
         return replace(shards, origin=origin)
-    with contextlib.closing(make_labelling_env(name.env_id)) as env:
-        with explained(path):
-            check_headers(path, name.spec)
-            digest, arrays = read_arrays(path, name.spec)
+    with contextlib.closing(make_labelling_env(name.env_id)) as env, explained(path):
+        check_headers(path, name.spec)
+        digest, arrays = read_arrays(path, name.spec)
         rewards, masks = relabel(arrays, env)
     # OGBench's reward is 0 only for success; otherwise it is -1 in mazes, and minus the number of open sub-goals
     # in manipulation
@@ -204,9 +203,7 @@ def load_shards(
             f"no state in {folder} achieves the task of {env_name}; every reward is negative",
             stacklevel=2,
         )
-    remaining = total
-    if size is not None:
-        remaining = size
+    remaining = size or total
     # training uses the shards one after the other and never joins them, so `dataset_size` is applied here
     parts = []
     for shard in converted:
@@ -308,7 +305,8 @@ def _convert(folder: Path, name: str, spec: DatasetSpec, tasks: Tasks) -> Conver
         del observations  # free the largest array before the arrays of every task are created
         solved = {}
         for task, env in tasks.items():
-            rewards, masks = relabel(arrays, env)
+            with explained(source):
+                rewards, masks = relabel(arrays, env)
             np.save(temporary / f"rewards-task{task}", rewards[valid])
             np.save(temporary / f"masks-task{task}", masks[valid] > 0)
             solved[str(task)] = int(np.count_nonzero(masks == 0))

@@ -87,8 +87,8 @@ def check_values(arrays: Mapping[str, Array]) -> None:
     for name, array in arrays.items():
         refuse_bad(name, array)
     actions = arrays["actions"]
-    low, high = np.full((2, actions.shape[1]), [[-1.0], [1.0]])
-    ActionRange(low, high).require_inside("`actions`", actions)
+    high = np.ones(actions.shape[1])
+    ActionRange(-high, high).require_inside("`actions`", actions)
     ends = arrays["terminals"]
     min_length = np.diff(np.flatnonzero(ends), prepend=-1).min(initial=len(ends))
     if not ends[-1] or min_length < 2:
@@ -150,9 +150,16 @@ def relabel(arrays: Mapping[str, Array], env: Any) -> tuple[Array, Array]:
     :param env: an environment from :func:`make_labelling_env`.
     :return: float32 rewards (-1 or 0 in mazes, otherwise minus the number of open sub-goals) and masks (0 if the task
         is achieved, otherwise 1), each of shape (rows,).
+    :raises UsageError: if the states are not from this environment.
     """
+    with no_startup_noise(), global_numpy_seed(0):
+        env.reset()  # creates the simulator's model
+    size = env.unwrapped.model.nq
+    rows, columns = arrays["qpos"].shape
+    # the relabeller would read other numbers as positions
+    if columns != size:
+        raise UsageError(f"`qpos` must have {size} columns as in {env.spec.id}, got {columns}")
     sources = {name: arrays[name] for name in ("qpos", "button_states") if name in arrays}
-    rows = len(sources["qpos"])
     rewards, masks = np.empty(rows, np.float32), np.empty(rows, np.float32)
     for part in pieces(rows):
         # The relabeller adds its results to this dictionary.

@@ -178,6 +178,7 @@ def test_data_that_are_not_there_are_refused(dataset):
     ("changes", "text"),
     [
         ({"observations": np.zeros((3, 2))}, "`actions` must be numbers"),
+        ({"qpos": np.zeros((33, 15))}, "`qpos` must have 2 columns as in pointmaze-medium-sing"),
         ({"actions": np.full((33, 2), 2.0)}, "`actions` must lie in [-1, 1], got 2.0 in row 0"),
     ],
 )
