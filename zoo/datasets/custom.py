@@ -3,6 +3,7 @@
 import hashlib
 import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,7 @@ from gymnasium import Env, Space, Wrapper
 from gymnasium.spaces import Box, Dict
 from gymnasium.wrappers import FlattenObservation
 
-from agents.common.data.arrays import (
-    ActionRange,
-    Transitions,
-    compact_transitions,
-)
+from agents.common.data.arrays import ActionRange, Transitions
 from agents.common.frames import FrameStack, is_image
 from agents.common.sb3.environments import DataOnly
 from zoo.datasets.files import Folder
@@ -51,7 +48,7 @@ def find_data(task: Task, dataset_dir: Folder = None, *, generate: bool = False)
         return str(path)
     if dataset_dir is None:
         return f"{MINARI}{task.name}"
-    return str(Path(dataset_dir).expanduser() / task.name)
+    return str(minari_folder(task.name, dataset_dir))
 
 
 def describe_task(task: Task, dataset_dir: Folder) -> dict[str, Any]:
@@ -84,7 +81,7 @@ def load_custom(
     spaces = spaces_for(source, metadata, env)
     content = content or read_source(source, reward_from)
     if size is not None:
-        content = first_trajectories(content, size, Path(name_of(source)))
+        content = first_trajectories(content, size, name_of(source))
     check_fit(source, content, env_name(env), spaces, action_range)
     arrays = compact(content)
     if action_range is not None:
@@ -93,8 +90,10 @@ def load_custom(
         _, action_space = spaces
         shares = (arrays["actions"] - np.float32(low)) / np.float32(high - low)
         units = action_space.high - action_space.low
-        arrays["actions"] = (action_space.low + shares * units).astype(np.float32)
-        content = compact_transitions(arrays)
+        actions = arrays["actions"] = (action_space.low + shares * units).astype(np.float32)
+        if content.valid.all():  # without the rows that `compact` has added
+            actions = actions[arrays["valids"] > 0]
+        content = replace(content, arrays={**content.arrays, "actions": actions})
     file = Path(name_of(source).replace("/", "-") + ".npz")  # a Minari id has slashes
     # Hash the content, not the file, so that a run can resume after its dataset was moved or converted.
     digest = hashlib.sha256()
@@ -165,9 +164,8 @@ def check_fit(
     for key, space in zip(("observations", "actions"), spaces, strict=True):
         expected = space.shape or ()
         shape = arrays[key].shape[1:]
-        fits = shape == expected
-        if is_image(space):  # training transposes the channels
-            fits = expected in (shape, shape[-1:] + shape[:-1], shape[1:] + shape[:1])
+        # training transposes the channels of images
+        fits = expected in (shape, shape[-1:] + shape[:-1], shape[1:] + shape[:1])
         if not fits or is_image(space) != (arrays[key].dtype == np.uint8):
             raise UsageError(
                 f"{source}: `{key}` must have rows of {space.dtype} and shape {expected} as in {env_id}, got "

@@ -61,11 +61,11 @@ MEANING_OF_MASKS = (
 class Transitions:
     """A checked dataset, ready for storage: n transitions in k trajectories.
 
-    :param arrays: the arrays of `STORED_ARRAYS`, (rows, ...); actions in the dataset's units.
+    :param arrays: the arrays of `STORED_ARRAYS`, (rows, ...); actions in the dataset's units; ``terminals`` is 1 where
+        the dataset marks an end.
     :param valid: which rows are transitions, (rows,).
     :param ends: which transitions end a trajectory, (n,); the last one always does.
     :param final_observations: last next observation of each trajectory, (k, ...).
-    :param broken: number of trajectory ends that neither ``terminals`` nor ``timeouts`` marks.
     :param warnings: probable mistakes, one message each.
     """
 
@@ -73,13 +73,17 @@ class Transitions:
     valid: Flags
     ends: Flags
     final_observations: Array
-    broken: int = 0
     warnings: tuple[str, ...] = ()
 
     @property
     def num_transitions(self) -> int:
         """Number of transitions, n."""
         return len(self.ends)
+
+    @property
+    def broken(self) -> int:
+        """Number of trajectory ends that neither ``terminals`` nor ``timeouts`` marks."""
+        return int((self.ends & (self.arrays["terminals"][self.valid] == 0)).sum())
 
     @property
     def description(self) -> str:
@@ -214,8 +218,7 @@ def read_transitions(
         notes.append(_broken_message(transitions))
     if "timeouts" in arrays:
         notes.append(check_timeouts(arrays["timeouts"], arrays["masks"], is_derived))
-    stored = {name: arrays[name] for name in STORED_ARRAYS}
-    return replace(transitions, arrays=stored, warnings=tuple(filter(None, notes)))
+    return replace(transitions, warnings=tuple(filter(None, notes)))
 
 
 def pieces(rows: int) -> Iterator[slice]:
@@ -434,8 +437,8 @@ def _regular_ends(arrays: Arrays) -> Transitions:
         # compared in single precision, in which both are stored
         differs = _single(next_observations[piece]) != _single(following_observations[piece])
         ends[piece] |= differs.reshape(len(differs), -1).any(1)
-    broken = int((ends & ~marked).sum())
-    return Transitions(arrays, np.ones_like(ends), ends, arrays["next_observations"][ends], broken)
+    stored = {name: arrays[name] for name in STORED_ARRAYS} | {"terminals": marked}
+    return Transitions(stored, np.ones_like(ends), ends, arrays["next_observations"][ends])
 
 
 def _require_chunks(transitions: Transitions, horizon_length: int) -> None:
@@ -450,7 +453,7 @@ def _require_chunks(transitions: Transitions, horizon_length: int) -> None:
         raise ValueError(
             f"a chunk of `horizon_length` = {horizon_length} transitions must stay inside one trajectory, got "
             f"only {starts:,} of {rows:,} rows that start such a chunk: {count(len(lengths), 'trajectory')}, the "
-            f"longest of {count(lengths.max(initial=0), 'transition')}. Correct `terminals` "
+            f"longest of {count(lengths.max(), 'transition')}. Correct `terminals` "
             f"and `timeouts` if they mark too many ends, or use a smaller `horizon_length`{hint}"
         )
 

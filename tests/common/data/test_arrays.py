@@ -43,8 +43,6 @@ def test_trajectories_end_by_terminals_and_by_timeouts():
         "dataset: 60 transitions, 5 trajectories; ends by termination: 0, by truncation: 5, of which unmarked: 0"
     )
     assert transitions.warnings == ()
-    first = transitions.keep(np.arange(5) == 0)
-    assert first.description.startswith("dataset: 12 transitions, 1 trajectory; ")
 
 
 # rows read at a time; with 13, a trajectory ends at the border of two pieces
@@ -58,6 +56,9 @@ def test_trajectory_ends_where_the_next_row_does_not_follow(piece, monkeypatch):
     assert ends.tolist() == [11, 23, 25, 35, 40, 47, 59]
     assert_array_equal(transitions.final_observations, dataset["next_observations"][ends])
     assert transitions.description.endswith("of which unmarked: 2")
+    first = transitions.keep(np.arange(7) < 3).description
+    assert first.startswith("dataset: 26 transitions, 3 trajectories; ")
+    assert first.endswith("of which unmarked: 1")
     assert_array_equal(transitions.arrays["masks"], dataset["masks"])
     with warns("2 of 7 trajectories end only because"):
         buffer = loaded_buffer(dataset)

@@ -114,7 +114,7 @@ def episode_of(
     actions: Array,
     rewards: Array,
     masks: Array,
-    ends: Array | None = None,
+    ends: Array | bool = False,
 ) -> Arrays:
     """Return the arrays of T consecutive transitions, of one or several trajectories, in the regular layout.
 
@@ -137,9 +137,7 @@ def episode_of(
                 f"{array.shape}; an episode includes the observation after the last action"
             )
     refuse_bad_values(name, {"observations": observations, **arrays})
-    terminals = np.zeros(steps, bool)
-    if ends is not None:
-        terminals |= ends
+    terminals = np.zeros(steps, bool) | ends
     terminals[-1:] = True
     arrays |= {"observations": observations[:-1], "next_observations": observations[1:]}
     return arrays | {"terminals": terminals}
@@ -193,7 +191,7 @@ def transitions_of(name: str, arrays: Arrays) -> Transitions:
         transitions = read_transitions(
             arrays, observations.shape[1:], actions.shape[1], images=is_image
         )
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise UsageError(f"{name} cannot be used: {error}") from error
     for note in transitions.warnings:
         warn(name, note)
@@ -267,7 +265,7 @@ def explaining_damage(path: Path, kind: str) -> Iterator[None]:
         ) from error
 
 
-def first_trajectories(transitions: Transitions, size: int, path: Path) -> Transitions:
+def first_trajectories(transitions: Transitions, size: int, path: str | Path) -> Transitions:
     """Keep whole trajectories from the start until they total at least ``size`` transitions."""
     # number of transitions up to the end of each trajectory
     cumulative = np.flatnonzero(transitions.ends) + 1
@@ -324,7 +322,7 @@ def masks_of(name: str, terminated: Array, steps: int) -> Array:
     if not steps:
         return np.zeros(0)
     if terminated.size == 1:  # a single flag is for the last step
-        terminated = np.append(np.zeros(steps - 1, terminated.dtype), terminated.reshape(-1))
+        terminated = np.append(np.zeros(steps - 1, terminated.dtype), terminated)
     ends = require_flags(name, "terminated", terminated, steps)
     if ends[:-1].any():
         raise UsageError(
