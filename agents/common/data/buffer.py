@@ -325,7 +325,8 @@ def read_buffer(file: IO[bytes], buffer: SequenceReplayBuffer) -> None:
         )
     with raising_damaged_file(name):
         saved = safe.from_json(json.loads(arrays.pop(DESCRIPTION).tobytes()))
-        sizes = {key: integer(key, saved[key], at_least=0) for key in ("buffer_size", "pos")}
+        for key in ("buffer_size", "pos"):
+            integer(key, saved[key], at_least=0)
     expected = buffer.describe()
     for key in KIND_OF_BUFFER:
         if saved.get(key) != expected[key]:
@@ -334,4 +335,4 @@ def read_buffer(file: IO[bytes], buffer: SequenceReplayBuffer) -> None:
                 f"expected {expected[key]}; create both models with the same value"
             )
     with raising_damaged_file(name):
-        buffer.restore({**saved, **sizes}, arrays)
+        buffer.restore(saved, arrays)

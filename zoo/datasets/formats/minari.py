@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from agents.common.data.arrays import Array, Transitions
-from agents.common.files import read_text
 from agents.common.validation import checked_pair, count
 from zoo.datasets.files import Folder
 from zoo.datasets.formats.base import (
@@ -42,8 +41,7 @@ class Minari(Format):
     def read(self, path: Path, reward_from: str | None = None) -> Transitions:
         """Return the transitions."""
         content = _read_metadata(path)
-        metadata = self.metadata(path)
-        part_names = metadata.parts
+        part_names = self.metadata(path).parts
         # If a space is missing, Minari would create the environment to find it.
         if not part_names or not isinstance(content.get("action_space"), str):
             raise UsageError(
@@ -167,4 +165,4 @@ def _read_metadata(folder: Path) -> dict[str, Any]:
     """Return the metadata of a dataset; spaces and environment remain JSON text."""
     path = folder / "data" / "metadata.json"
     with explaining_damage(path, "Minari's metadata"):
-        return dict(json.loads(read_text(path)))
+        return dict(json.loads(path.read_text(encoding="utf-8")))

@@ -52,7 +52,7 @@ class ArrayFile(Format):
         for key in ("terminals", "timeouts", "masks"):
             if key in arrays:
                 flags[key] = require_flags(name, key, arrays[key], len(arrays["actions"]))
-        masks = np.asarray(flags.get("masks", ~flags["terminals"]), np.float32)
+        masks = flags.get("masks", ~flags["terminals"])
         with as_usage_error():
             doubt = check_timeouts(flags["timeouts"], masks, "masks" not in flags)
         if doubt:
@@ -73,13 +73,14 @@ class Episodes(Format):
         """Return the transitions."""
         episodes = {}
         for file in npz_files(path):
+            name = str(file)
             arrays = _read(file, _EPISODE_ARRAYS, reward_from)
             if "masks" not in arrays:
                 advice = "add it, 1 if the task ended the episode and 0 if it was truncated, or add `masks`"
-                require_keys(str(file), arrays, ["terminated"], advice)
-                arrays["masks"] = masks_of(str(file), arrays["terminated"], len(arrays["actions"]))
-            parts = (arrays[name] for name in ("observations", "actions", "rewards", "masks"))
-            episodes[str(file)] = episode_of(str(file), *parts)
+                require_keys(name, arrays, ["terminated"], advice)
+                arrays["masks"] = masks_of(name, arrays["terminated"], len(arrays["actions"]))
+            parts = (arrays[key] for key in ("observations", "actions", "rewards", "masks"))
+            episodes[name] = episode_of(name, *parts)
         return joined(str(path), episodes)
 
 
@@ -107,8 +108,7 @@ def _read(path: Path, names: Collection[str], reward_from: str | None) -> Arrays
         arrays = read_npz(path, names)
     for key in ("observations", "actions"):
         arrays[key] = np.atleast_1d(arrays[key])  # later checks reject a scalar for its shape
-    if reward_from:
-        add_rewards(name, arrays, reward_from)
+    add_rewards(name, arrays, reward_from)
     return arrays
 
 

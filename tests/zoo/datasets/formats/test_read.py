@@ -312,7 +312,6 @@ LIMITS = "`terminals` = 1 in every row whose `timeouts` is 1"
     (minari_of, {"observation_space": NEST}, "must record the spaces of observations and actions"),
     (minari_of, {"env_spec": NEST}, "cannot be read as a Minari dataset"),
     (minari_cut_off, {"total_steps": 139}, "its metadata state 139 steps, but it has 39"),
-    (change_hdf5, {"rewards": None}, "cannot be read as a Minari dataset"),
     (change_hdf5, {"observations": np.zeros((21, 1))}, "episode 1 must have observations and"),
     (minari_of_parts, {"recorded": Dict({"a": PAIR})}, "parts of the recorded space"),
 ])  # fmt: skip
