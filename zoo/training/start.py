@@ -363,4 +363,7 @@ def make_environments(plan: RunPlan, replicas: int, stack: contextlib.ExitStack)
         stack.callback(_close, envs)
     for index in range(envs.num_envs):
         envs.env_method("set_name", f"training environment {index}", indices=[index])
-    return normalized_env(envs, run.normalize, plan.config.settings["gamma"])
+    # images are transposed first, because SB3 unnormalises final observations that are transposed already
+    return normalized_env(
+        FlowAlgorithm._wrap_env(envs), run.normalize, plan.config.settings["gamma"]
+    )

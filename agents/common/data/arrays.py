@@ -111,7 +111,6 @@ class Transitions:
             valid=self.valid[rows],
             ends=self.ends[rows[self.valid]],
             final_observations=self.final_observations[chosen],
-            warnings=(),
         )
 
     def write(self, tensors: Mapping[str, Tensor], action_range: ActionRange, tail: int) -> None:

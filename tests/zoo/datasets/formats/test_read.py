@@ -297,7 +297,6 @@ LIMITS = "`terminals` = 1 in every row whose `timeouts` is 1"
 
 @pytest.mark.parametrize(("make", "changes", "text"), [
     (write_npz, {"observations": None}, "missing: observations"),
-    (write_npz, {"rewards": np.zeros(38)}, "must have shape (39,)"),
     (write_npz, {"actions": np.zeros((39, 2), int)}, "`actions` must be continuous"),
     (write_npz, {"observations": np.zeros((39, 3, 8, 8))}, "images as uint8 from 0 to 255"),
     (some_rows, {"condition": FRAME < 0}, "contains no transitions"),
