@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -11,7 +12,6 @@ import pandas as pd
 from agents.common.validation import count
 from zoo.report.comparison import (
     Comparison,
-    Methods,
     Outcome,
     Phase,
     all_fail,
@@ -50,7 +50,7 @@ def verdict_sentences(comparisons: Sequence[Comparison]) -> list[str]:
     verdicts = []
     for comparison in comparisons:
         for phase in comparison.phases.values():
-            if phase.decision.subject or phase.aggregates:
+            if phase.decision.verdicts or phase.aggregates:
                 verdicts.append(" ".join(_verdict(comparison, phase)))
     return verdicts
 
@@ -65,9 +65,9 @@ def _verdict(comparison: Comparison, phase: Phase) -> Iterator[str]:
     if all_fail(comparison, phase):
         yield f"No method solves any task ({phase.name}{comparison.title}, {tasks})."
         return
-    # a method in focus, or a method with single runs, may not be the best; a single method cannot lead
-    is_best = means.get(subject) == max(means.values(), default=None)
-    leads = subject != comparison.focus and len(means) != 1 and is_best
+    # a method in focus, or a method with single runs, may not be the best; a single method or equals cannot lead
+    best = [name for name, mean in means.items() if math.isclose(mean, max(means.values()))]
+    leads = subject != comparison.focus and len(means) != 1 and best in ([], [subject])
     opening = f"{comparison.methods[subject].title}{' leads' if leads else ','} {phase.name}{comparison.title}"
     opening += f", {tasks}:"
     if subject in means:
@@ -110,7 +110,7 @@ def _rival(comparison: Comparison, phase: Phase) -> Iterator[str]:
         number = f"{min(needed, MAX_SEEDS):,}"
         yield f"With this difference and spread, {seeds} {number} seeds per method would decide the comparison."
     elif rival.outcome == Outcome.UNDECIDED and rival.p_value is None:
-        yield "Nothing is tested, because a task has only one seed or all its scores are equal."
+        yield "The two are not tested, because a task has only one seed or all its scores are equal."
 
 
 def _mean(comparison: Comparison, phase: Phase, subject: str) -> str:
@@ -172,7 +172,8 @@ def warnings(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]
         for phase in comparison.phases.values():
             for text in _left_out(comparison, phase):
                 yield f"{phase.name}{comparison.title}: {text}"
-    yield from _few_seeds(comparisons, methods)  # last, because most reports contain it
+    # last, because most reports contain it; the user cannot add seeds to published means
+    yield from _few_seeds(comparisons, inputs.evaluations["method"].unique())
 
 
 def _departures(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]:
@@ -253,13 +254,12 @@ def _unlike_runs(runs: pd.DataFrame) -> Iterator[str]:
             yield f"{name}: runs were trained with {codes} versions of the algorithm's source file."
 
 
-def _few_seeds(comparisons: Sequence[Comparison], methods: Methods) -> Iterator[str]:
-    """Yield a warning if methods have few seeds."""
+def _few_seeds(comparisons: Sequence[Comparison], methods: Collection[str]) -> Iterator[str]:
+    """Yield a warning if some of the given methods have few seeds."""
     seeds: dict[str, int] = {}
     for phase in phases_of(comparisons):
         for name, cell in chain.from_iterable(cells.items() for cells in phase.per_task.values()):
-            # the user cannot add seeds to published means without intervals
-            if methods[name].is_own or cell.mean.interval is not None:
+            if name in methods:
                 seeds[name] = min(seeds.get(name, cell.seeds[0]), cell.seeds[0])
     few = [f"{name} ({number})" for name, number in seeds.items() if number < MIN_SEEDS]
     if few:

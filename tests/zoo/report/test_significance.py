@@ -193,9 +193,16 @@ def test_the_interval_over_tasks_is_students():
 
 def test_single_seeds_are_not_tested():
     comparison = comparison_of_scene({"ours": [[0.5]], "rival": [[0.4] * 5]})
-    assert (
-        "Nothing is tested, because a task has only one seed" in verdict_sentences([comparison])[0]
-    )
+    (text,) = verdict_sentences([comparison])
+    assert "The two are not tested, because a task has only one seed" in text
+
+
+def test_of_equal_methods_none_leads():
+    comparison = comparison_of_scene({"ours": [[0.2, 0.4]], "rival": [[0.4, 0.2]]})
+    (text,) = verdict_sentences([comparison])
+    assert text.startswith("ours, offline, 1 task: 30.0%")
+    alone = comparison_of_returns(["SAC"])  # which has no mean
+    assert not verdict_sentences([alone])
 
 
 def test_where_all_fail_no_method_leads():
