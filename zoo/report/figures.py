@@ -265,7 +265,9 @@ class _Artist:
         cells = pd.DataFrame(phase.per_task, names).T.rename(short_name)
         means = cells.map(lambda cell: kind.scale * cell.mean.point, na_action="ignore")
         means = means.astype(float).rename(columns=self.named)
-        figure = Figure((0.35 * len(names), 0.24 * len(means)))
+        # a name of up to two lines fits into the width of a number
+        width = 0.175 * max(2, _lines(means))
+        figure = Figure((width * len(names), 0.24 * len(means)))
         # without a canvas, each label that seaborn measures leaks a renderer of 2 MB
         FigureCanvasAgg(figure)
         ax = sns.heatmap(
@@ -400,7 +402,7 @@ class _Artist:
 
 
 def _add_legend(figure: Figure) -> None:
-    """Add one legend for all panels, below them; inside a panel, ten names would cover lines."""
+    """Add one legend for all panels, below the figure; inside it, ten long names would leave no space for lines."""
     handles: dict[str, Any] = {}
     for ax in figure.axes:
         # not `get_legend_handles_labels`, which leaves out names that start with an underscore
@@ -410,7 +412,8 @@ def _add_legend(figure: Figure) -> None:
     figure.legend(
         handles.values(),
         handles,
-        loc="outside lower center",
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
         ncols=max(columns, 1),
         fontsize="small",
     )

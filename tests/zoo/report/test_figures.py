@@ -25,8 +25,9 @@ def axes_of(comparison, name):
     return drawing.figure.axes[0]
 
 
+@pytest.mark.filterwarnings("error:constrained_layout")  # a long name leaves space for lines
 def test_figures_of_success():
-    runs = evaluations(["A", "B"])
+    runs = evaluations(["A", "B" + " long" * 160])
     of_phases = ("verdict", "aggregates", "improvement", "profiles", "heat_map")
     expected = {f"{name}_{phase}" for name in of_phases for phase in ("offline", "online")}
     drawn = all_figures(comparison_of_runs(runs))
