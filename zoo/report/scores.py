@@ -122,7 +122,9 @@ def read_scores(path: Path, source: str) -> ScoreTables:
     is_mean = table["seed"].isna()
     runs = table[~is_mean].astype({"seed": int})
     means = table[is_mean].rename(columns={"score": "mean"})
-    methods = {name: ComparedMethod(name, name, source) for name in table["method"].unique()}
+    # sorted, so that a report does not depend on the order of rows
+    names = sorted(table["method"].unique())
+    methods = {name: ComparedMethod(name, name, source) for name in names}
     return ScoreTables(methods, runs[list(EVALUATION_COLUMNS)], means[list(MEAN_COLUMNS)])
 
 
@@ -251,7 +253,7 @@ class PublishedSet:
         tables = read_scores(path, self.name)
         domains = sorted({*tables.evaluations["domain"], *tables.means["domain"]})
         methods = {}
-        for name in sorted(tables.methods):
+        for name in tables.methods:
             protocols = {domain: self.protocol_of(name, domain) for domain in domains}
             methods[name] = ComparedMethod(name, name, self.name, protocols, scoring=self.scoring)
         return ScoreTables(methods, tables.evaluations, tables.means)
