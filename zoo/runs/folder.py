@@ -314,7 +314,7 @@ class RunFolder:
             table = pd.read_csv(io.StringIO(text[: text.rfind("\n") + 1]))
             table = table.reindex(columns=list(PROGRESS)).rename(columns=PROGRESS).astype(float)
         table["speed"] = table["speed"].fillna(table["online_speed"])
-        return table.dropna(subset="seconds")  # rows of evaluations have no time
+        return table.dropna(subset=["steps", "seconds"])  # rows of evaluations have no time
 
 
 def _read_json(path: Path) -> dict[str, Any]:
