@@ -130,7 +130,7 @@ def test_bad_input_is_refused_with_exit_code_2(tmp_path, logs, refusal, words, m
     assert message.format(**names) in refusal(compare.main, *words.format(**names).split())
 
 
-def test_success_and_returns_never_share_a_number(logs, report, compared):
+def test_success_and_returns_never_share_a_number(logs, report, compared, capsys):
     write_runs(logs, SCENE[:1], algo="sac")
     write_runs(logs, SCENE[:1], start=30)
     alone = compared(logs)
@@ -153,6 +153,8 @@ def test_success_and_returns_never_share_a_number(logs, report, compared):
         ("Hopper-v5", "return"),
         ("HalfCheetah-v5", "return"),
     }
+    compare.main([str(logs), *SMALL])
+    assert "Tasks, online, return" in capsys.readouterr().out  # which have no aggregates
 
 
 def test_reference_scores_put_returns_on_one_scale(logs, report, compared):

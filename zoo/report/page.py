@@ -277,13 +277,14 @@ def _print_sentences(content: Content) -> None:
 
 
 def _print_tables(content: Content) -> None:
-    """Print sentences, verdict tables and aggregate tables; without aggregate tables, task tables."""
+    """Print sentences, verdict tables and aggregate tables; task tables of phases without an aggregate table."""
     console = Console(markup=False)
     _print_sentences(content)
-    has_aggregates = any(table.name.startswith("aggregates") for table in content.tables)
-    printed = ("verdict", "aggregates") if has_aggregates else ("verdict", "tasks")
+    names = {table.name for table in content.tables}
     for table in content.tables:
-        if table.name.startswith(printed):
+        title, _, phase = table.name.partition("_")
+        printed = ("verdict", "aggregates" if f"aggregates_{phase}" in names else "tasks")
+        if title in printed:
             rows = table.frame.map(_text).to_numpy().tolist()
             console.print(make_table(table.title, table.header, rows, unbroken=table.header[:1]))
 
