@@ -332,17 +332,14 @@ def all_fail(comparison: Comparison, phase: Phase) -> bool:
     return comparison.kind is SUCCESS and len(scores) > 1 and not any(scores)
 
 
-def ranking(comparison: Comparison, phase: Phase | None = None) -> list[str]:
+def ranking(comparison: Comparison, phase: Phase) -> list[str]:
     """Return the methods in the order of tables and figures: by their mean in a phase, best first.
 
     Methods without a mean in this phase come next, sorted by their mean in the other phase. Methods without any
     aggregate come last, in the order of `Comparison.methods`.
-
-    :param phase: None for the first phase.
     """
-    phases = list(comparison.phases.values())
-    if phase is not None:  # a stable sort, so that the other phases keep their order
-        phases.sort(key=lambda candidate: candidate.name != phase.name)
+    # a stable sort, so that the other phases keep their order
+    phases = sorted(comparison.phases.values(), key=lambda candidate: candidate.name != phase.name)
     names: list[str] = []
     for ordering_phase in phases:
         means = ordering_phase.means

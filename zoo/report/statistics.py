@@ -47,10 +47,10 @@ class Curve:
     points: Array
     bounds: Array
 
-    def estimate(self, index: int = 0) -> Estimate:
-        """Return one point with its interval; an interval of zero width is omitted, as it would look certain."""
-        point = float(self.points[index])
-        low, high = self.bounds[:, index].tolist()
+    def estimate(self) -> Estimate:
+        """Return the first point with its interval; an interval of zero width is omitted, as it would look certain."""
+        point = float(self.points[0])
+        low, high = self.bounds[:, 0].tolist()
         if math.isnan(low) or math.isclose(low, high):
             return Estimate(point)
         return Estimate(point, (low, high))

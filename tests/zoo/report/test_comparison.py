@@ -50,7 +50,7 @@ def test_ranking_puts_the_best_first_and_late_starters_last():
     runs.loc[runs["method"] == "QAM", "score"] = 0.9
     late = evaluations(["RLPD"], steps=((3000, "online"),))
     comparison = comparison_of_runs(pd.concat([runs, late]))
-    assert ranking(comparison) == ["QAM", "FQL", "RLPD"]
+    assert ranking(comparison, comparison.phases["offline"]) == ["QAM", "FQL", "RLPD"]
 
 
 def scene_comparison(task_counts, means=NO_MEANS):
