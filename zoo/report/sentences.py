@@ -242,8 +242,9 @@ def _unlike_runs(runs: pd.DataFrame) -> Iterator[str]:
     silent = runs[runs["never_reported"].eq(True)]
     for environment, group in silent.groupby("environment"):
         yield (
-            f"{short_name(environment)}: no episode of {_enumerated(group['method'].unique())} reported success, "
-            "although other runs did; these episodes count as failures."
+            f"{short_name(environment)}: no episode of {count(len(group), 'run')} of "
+            f"{_enumerated(group['method'].unique())} reported success, although other runs did; these episodes count "
+            "as failures."
         )
     for column, words in _SHOULD_AGREE.items():
         for environment, part in runs.dropna(subset=column).groupby("environment"):
