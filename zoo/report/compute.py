@@ -179,9 +179,10 @@ class PhaseScores:
         """
         profiles: list[pd.DataFrame] = []
         curves: list[pd.DataFrame] = []
+        averaged = self.having(phase.tasks)
         # a profile pools the runs of all tasks, so their scores need a common scale
-        if phase.aggregates:
-            profiles = self.profiles(self.having(phase.tasks))
+        if phase.aggregates and averaged:
+            profiles = self.profiles(averaged)
         if _can_average(curve_tasks, self.kind):
             curves = self.curves(ALL_TASKS, curve_tasks)
         for domain, tasks_inside in phase.domain_tasks.items():
@@ -220,7 +221,7 @@ class PhaseScores:
     @cached_property
     def published(self) -> dict[str, pd.DataFrame]:
         """Method -> its published means, one row for each task or domain."""
-        return dict(iter(self.means.set_index("environment").groupby("method", sort=False)))
+        return dict(iter(self.means.set_index("environment").groupby("method")))
 
     def coverage(self) -> dict[str, list[str]]:
         """Return method -> the tasks on which it has scores.
@@ -358,9 +359,7 @@ def _thresholds(runs: pd.DataFrame, scores: Mapping[str, Scores], kind: ScoreKin
     """Return the thresholds of profiles: midpoints between possible success rates, or a grid over all returns."""
     if kind is SUCCESS:
         # success rates are multiples of 1 / m for m episodes; at midpoints between them, rounding does not matter
-        episodes = 1
-        if len(runs):
-            episodes = int(runs["episodes"].max())
+        episodes = int(runs["episodes"].max())
         return (np.arange(episodes) + 0.5) / episodes
     values = np.concatenate([np.concatenate([*by_task.values()]) for by_task in scores.values()])
     low = values.min()

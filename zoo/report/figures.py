@@ -266,8 +266,7 @@ class _Artist:
         means = cells.map(lambda cell: kind.scale * cell.mean.point, na_action="ignore")
         means = means.astype(float).rename(columns=self.named)
         # a name of up to two lines fits into the width of a number
-        width = 0.175 * max(2, _lines(means))
-        figure = Figure((width * len(names), 0.24 * len(means)))
+        figure = Figure((0.175 * max(2, _lines(means)) * len(names), 0.24 * len(means)))
         # without a canvas, each label that seaborn measures leaks a renderer of 2 MB
         FigureCanvasAgg(figure)
         ax = sns.heatmap(

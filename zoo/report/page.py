@@ -119,8 +119,11 @@ class Content:
             result |= {comparison.suffix[1:]: phases} if comparison.suffix else phases
         methods = {}
         for name, method in self.inputs.methods.items():
-            about = {"algorithm": method.algorithm, "source": method.source}
-            methods[name] = about | {"tally": method.tally()}
+            methods[name] = {
+                "algorithm": method.algorithm,
+                "source": method.source,
+                "tally": method.tally(),
+            }
         result |= {"methods": methods, "reference_scores": self.inputs.references}
         result["left_out"] = left_out_of_sets(self.inputs, self.comparisons)
         result |= {"skipped": self.inputs.own_runs.skipped(), "repetitions": self.request.reps}
@@ -150,9 +153,7 @@ def write_report(folder: Path, content: Content) -> Path:
     An earlier report is replaced, including everything in its folders of tables and figures.
 
     :return: the path of ``report.html``.
-    :raises UsageError: if the folder contains files but no report.
     """
-    check_folder(folder)  # check again, because the folder may have changed during the comparison
     inputs = content.inputs
     phases = phases_of(content.comparisons)
     # write the marker first, so that an interrupted report can be replaced

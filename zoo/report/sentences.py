@@ -76,9 +76,12 @@ def _verdict(comparison: Comparison, phase: Phase) -> Iterator[str]:
     if decision.verdicts:
         clauses = []
         for outcome, words in _WORDS.items():
-            names = [v.method for v in decision.verdicts if v.outcome == outcome]
-            if names:
-                titles = [comparison.methods[name].title for name in names]
+            titles = [
+                comparison.methods[v.method].title
+                for v in decision.verdicts
+                if v.outcome == outcome
+            ]
+            if titles:
                 clauses.append(f"{words} {_enumerated(titles)}")
         text = "; ".join(clauses)
         yield f"{text[0].upper()}{text[1:]}."  # `capitalize` would put names of methods in lower case

@@ -8,19 +8,19 @@ from tests.zoo.report.samples import by_task, scores_of
 from zoo.report.statistics import FRACTION, mean, seeds_needed
 
 
-def estimate_of(scores, limits=FRACTION, episodes=None):
-    return mean(scores, episodes).curve(limits).estimate()
+def estimate_of(scores, episodes=None):
+    return mean(scores, episodes).curve(FRACTION).estimate()
 
 
 @pytest.mark.parametrize("episodes", [None, {f"task{k:02d}": 20 for k in range(4)}])
 def test_curve_has_the_interval_of_each_evaluation_alone(episodes):
     scores = np.stack([scores_of(6, 4, seed=k) for k in range(3)], axis=2)
     scores[..., 1] = 0.8  # all runs have equal scores by chance
-    table = mean(by_task(scores), episodes).curve(FRACTION).table()
-    for k, (point, *interval) in enumerate(table.to_numpy()):
-        expected = estimate_of(by_task(scores[..., k]), episodes=episodes)
-        assert point == pytest.approx(expected.point)
-        assert interval == pytest.approx(expected.interval or [np.nan] * 2, abs=1e-12, nan_ok=True)
+    curve = mean(by_task(scores), episodes).curve(FRACTION)
+    for k in range(3):
+        alone = mean(by_task(scores[..., k]), episodes).curve(FRACTION)
+        assert curve.points[k] == pytest.approx(alone.points[0])
+        assert curve.bounds[:, k] == pytest.approx(alone.bounds[:, 0], abs=1e-12)
 
 
 def test_a_mean_has_a_welch_t_interval_and_tasks_count_equally():
