@@ -123,8 +123,9 @@ def read_scores(path: Path, source: str) -> ScoreTables:
     runs = table[~is_mean].astype({"seed": int})
     means = table[is_mean].rename(columns={"score": "mean"})
     # sorted, so that a report does not depend on the order of rows
-    names = sorted(table["method"].unique())
-    methods = {name: ComparedMethod(name, name, source) for name in names}
+    methods = {
+        name: ComparedMethod(name, name, source) for name in sorted(table["method"].unique())
+    }
     return ScoreTables(methods, runs[list(EVALUATION_COLUMNS)], means[list(MEAN_COLUMNS)])
 
 
