@@ -37,8 +37,5 @@ class CGQLLinex(CGQLMSE):
         # `where` below computes both branches; without the clip, the exponential could overflow
         clipped = gap.clamp(max=self.linex_clip)
         beyond = clipped.exp() * (1 + gap - clipped) + scaled if self.linear_continuation else gap
-        info |= {
-            "noisy_gap": (clean_q - q).mean((1, 2)),
-            "linex_clipped": (gap > self.linex_clip).float().mean((1, 2)),
-        }
+        info["linex_clipped"] = (gap > self.linex_clip).float().mean((1, 2))
         return torch.where(gap <= self.linex_clip, clipped.exp() + scaled, beyond)

@@ -65,9 +65,10 @@ class CGQLMSE(CGQL):
         t = noise["noisy_t"].unsqueeze(-1)
         # as in guidance, the critic receives the time of the noisy action
         noisy = interpolate(noise["noisy_x0"], batch.actions, t)
-        errors = self.noisy_errors(
-            nets.critic(batch.observations, noisy, t), targets["clean_q"], info
-        )
+        q = nets.critic(batch.observations, noisy, t)
+        clean_q = targets["clean_q"]
+        info["noisy_gap"] = (clean_q - q).mean((1, 2))
+        errors = self.noisy_errors(q, clean_q, info)
         return {**losses, "noisy": (batch.valid.unsqueeze(1) * errors).mean((1, 2))}
 
     def noisy_errors(self, q: Tensor, clean_q: Tensor, info: Info) -> Tensor:
@@ -78,5 +79,4 @@ class CGQLMSE(CGQL):
         :param info: receives diagnostics, (S,) each.
         :return: (S, E, B).
         """
-        info["noisy_gap"] = (clean_q - q).mean((1, 2))
         return (q - clean_q).square()

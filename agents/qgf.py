@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from agents.common.maths.critic import implicit_targets, implicit_value_loss
@@ -98,7 +97,7 @@ class QGF(Method):
         """Return the cloning loss at the times of the sampler."""
         # the sampler evaluates the velocity only at these times
         t = grid_times(noise["bc_t"], self.flow_steps)
-        weight = batch.valid if self.mask_cloning else torch.ones_like(batch.valid)
+        weight = batch.valid if self.mask_cloning else 1.0
         return flow_matching_loss(
             flow.at(batch.observations), noise["bc_x0"], batch.actions, t, weight
         )

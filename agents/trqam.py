@@ -125,9 +125,13 @@ class TRQAM(AdjointMatching):
         # clip the stored lambda, so that it leaves a bound as soon as the average crosses the budget
         state.value.clamp_(self.multiplier_min, self.multiplier_max)
         effective = self.effective_multiplier(nets)
-        info |= {"multiplier": effective, "sigma_scale": effective.rsqrt()}
-        # copies, since the next update writes into these tensors
-        info |= {"kl_average": state.kl_average.clone(), "kl_budget": state.budget.clone()}
+        info |= {
+            "multiplier": effective,
+            "sigma_scale": effective.rsqrt(),
+            # copies, since the next update writes into these tensors
+            "kl_average": state.kl_average.clone(),
+            "kl_budget": state.budget.clone(),
+        }
 
     def before_online(self, nets: Networks) -> None:
         """Replace the budget of the path KL by the online budget, if there is one."""

@@ -66,16 +66,15 @@ def test_bad_values_are_refused_when_given_and_when_assigned(name, value, error,
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "annotation", "message"),
+    ("name", "value", "message"),
     [
-        ("bare", setting(default=1.0), None, "setting `bare` of Mine needs a type"),
-        ("weight", 7.0, None, r"write `weight: float = setting\(default=...\)`"),
+        ("bare", setting(default=1.0), "setting `bare` of Mine needs a type"),
+        ("weight", 7.0, r"write `weight: float = setting\(default=...\)`"),
     ],
 )
-def test_a_declaration_that_would_not_act_is_refused(name, value, annotation, message):
-    annotations = {name: annotation} if annotation else {}
+def test_a_declaration_that_would_not_act_is_refused(name, value, message):
     with refuses(message, TypeError):
-        type("Mine", (Base,), {name: value, "__annotations__": annotations})()
+        type("Mine", (Base,), {name: value})
 
 
 # -- settings of models -----------------------------------------------------------------------------------------------

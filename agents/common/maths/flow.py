@@ -36,7 +36,7 @@ def interpolate(x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
 
 
 def flow_matching_loss(
-    velocity: Velocity, x_0: Tensor, x_1: Tensor, t: Tensor, weight: Tensor
+    velocity: Velocity, x_0: Tensor, x_1: Tensor, t: Tensor, weight: Tensor | float
 ) -> Tensor:
     r"""Return the weighted flow-matching loss of every replica.
 
@@ -49,7 +49,7 @@ def flow_matching_loss(
     :param x_0: noise, (S, B, D).
     :param x_1: dataset actions, (S, B, D).
     :param t: times in [0, 1], (S, B).
-    :param weight: weight of each row, e.g. the validity of the sequence, (S, B).
+    :param weight: weight of each row, e.g. the validity of the sequence, (S, B), or of all rows.
     :return: (S,).
 
     >>> zero = torch.zeros_like

@@ -239,7 +239,7 @@ class StackedMLP(nn.Module):
             x = x.unsqueeze(1)
         return evaluate(self.layers(frozen), x)
 
-    def layers(self, frozen: bool = False) -> list[Layer]:
+    def layers(self, frozen: bool) -> list[Layer]:
         """Return the layers with the current parameters, from the input to the output."""
         columns: list[Iterable[Any]] = []
         for name in ("weights", "biases", "norm_scales", "norm_biases"):
