@@ -42,7 +42,7 @@ def make_parser() -> Parser:
     episodes.add_argument(
         "--video", type=a_path, metavar="FILE", help="record the episodes to a file, .mp4 or .gif"
     )
-    add_machine(parser, "device")
+    add_machine(parser, "behaviour", "device")
     return parser
 
 

@@ -52,7 +52,7 @@ def make_parser() -> Parser:
         "--dataset",
         help="dataset for the critics: auto, download, generate, a file, a folder, or minari:ID (default: the run's)",
     )
-    add_machine(parser, "device")
+    add_machine(parser, "behaviour", "device")
     return parser
 
 

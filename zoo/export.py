@@ -13,7 +13,7 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
 
 from zoo.models.agent_flags import add_agent, add_machine, check_agent
 from zoo.terminal.cli import as_program
-from zoo.terminal.errors import UsageError
+from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.terminal.messages import log
 from zoo.terminal.parser import Parser, a_path, check_output
 
@@ -29,7 +29,7 @@ def make_parser() -> Parser:
     output.add_argument(
         "-o", "--output", type=a_path, required=True, help="file to write, e.g. policy.onnx"
     )
-    add_machine(parser)
+    add_machine(parser, "behaviour")
     return parser
 
 
@@ -50,10 +50,8 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     about: dict[str, Any] = {"env": agent.env, "env_kwargs": agent.env_kwargs}
     if agent.stated is not None:
         about["score"] = agent.stated.text
-    try:
+    with as_usage_error(ImportError, ValueError):  # onnx and its runtime are optional packages
         largest_error = export_onnx(agent.policy, args.output, about)
-    except (ImportError, ValueError) as error:  # onnx and its runtime are optional packages
-        raise UsageError(str(error)) from error
     size = args.output.stat().st_size
     log.info(
         "%s: %d kB, differs from PyTorch by at most %.1e of the action range",

@@ -15,7 +15,7 @@ import agents
 from agents import registry
 from agents.common.settings import Setting
 from agents.common.validation import unknown_name_message
-from zoo.terminal.errors import UsageError
+from zoo.terminal.errors import UsageError, as_usage_error
 
 SB3 = {
     "sac": ("SAC", "Soft Actor-Critic, Haarnoja et al., arXiv 1801.01290"),
@@ -81,10 +81,8 @@ def find_named_by_file(
     sb3 = {f"{BASELINES}:{title}": id for id, (title, _) in SB3.items()}
     id = sb3.get(name, name)
     if id not in algorithm_ids():
-        try:
+        with as_usage_error(ValueError):
             id = registry.find_named_by_file(id, file, package, trust=trust).id
-        except ValueError as error:
-            raise UsageError(str(error)) from error
     return find_algorithm(id)
 
 

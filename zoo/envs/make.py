@@ -22,7 +22,7 @@ from agents.common.validation import unknown_name_message
 from agents.registry import import_named
 from zoo.algorithms.packages import import_optional
 from zoo.envs.checks import OLD_API, RepeatableEnv, check_spaces, env_name
-from zoo.envs.rendering import require_pictures
+from zoo.envs.rendering import explain_import, require_pictures
 from zoo.envs.tasks import MAZES, ROBOMIMIC, ROBOTICS, SCENES, TASKS, UNKNOWN_ENV_ADVICE
 from zoo.evaluation.workers import temp_folder
 from zoo.settings.record import Wrappers, named_wrappers
@@ -322,5 +322,8 @@ def building() -> Iterator[None]:
         tempfile.tempdir = folder
         try:
             yield
+        except Exception as error:
+            explain_import(error)
+            raise
         finally:
             tempfile.tempdir = configured

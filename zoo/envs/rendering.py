@@ -30,7 +30,6 @@ with mujoco.Renderer(model, 32, 32) as renderer:
     raise SystemExit(0 if renderer.render().max() else 1)
 """
 _SECONDS = 60
-_IN_WINDOWS = "glfw"
 _SCREENS = ("DISPLAY", "WAYLAND_DISPLAY")
 VISUAL = "visual-"
 """Prefix of OGBench's environments and datasets with images."""
@@ -55,6 +54,16 @@ def require_pictures(env_id: str) -> None:
         raise UsageError(_nothing_draws(env_id))
 
 
+def explain_import(error: Exception) -> None:
+    """Raise UsageError if an error ended MuJoCo's import, as backends that do not work do."""
+    # a failed import leaves only the submodules
+    if "mujoco" not in sys.modules and any(name.startswith("mujoco.") for name in sys.modules):
+        raise UsageError(
+            f"MuJoCo cannot be imported with {VARIABLE}={os.environ.get(VARIABLE)} ({error}); unset {VARIABLE}, or "
+            f"{WHAT_TO_INSTALL}"
+        ) from error
+
+
 def why_no_window() -> str | None:
     """Configure MuJoCo to render in windows; return None on success, otherwise the reason for the failure.
 
@@ -62,12 +71,12 @@ def why_no_window() -> str | None:
     """
     if not _has_screen():
         return f"there is no screen ({' and '.join(_SCREENS)} are not set)"
-    configured = os.environ.get(VARIABLE) or _IN_WINDOWS
-    if configured != _IN_WINDOWS:
+    configured = os.environ.get(VARIABLE) or "glfw"
+    if configured != "glfw":
         return f"{VARIABLE}={configured} renders without windows"
-    if not _works(_IN_WINDOWS):
+    if not _works("glfw"):
         return "GLFW cannot render in a window on this screen"
-    os.environ[VARIABLE] = _IN_WINDOWS
+    os.environ[VARIABLE] = "glfw"
     return None
 
 

@@ -19,6 +19,7 @@ import multiprocessing
 import multiprocessing.connection
 import multiprocessing.util
 import os
+import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +32,7 @@ from gymnasium.vector.utils import CloudpickleWrapper
 
 from zoo.envs.checks import RepeatableEnv
 from zoo.envs.make import make_env, try_env
+from zoo.envs.rendering import VARIABLE
 from zoo.evaluation.workers import (
     CLOSE_SECONDS,
     available_cores,
@@ -194,7 +196,9 @@ class Worker:
         # fork loses threads, and copies generators, so that all processes would sample the same numbers
         modules = ["zoo.evaluation.preload"]
         simulator = entry_point.partition(":")[0]
-        if simulator.partition(".")[0] in SIMULATORS:
+        # with a backend that does not work, MuJoCo's import would end the server
+        may_fail = VARIABLE in os.environ and "mujoco" not in sys.modules
+        if simulator.partition(".")[0] in SIMULATORS and not may_fail:
             modules.append(simulator)
         context.set_forkserver_preload(modules)
         self.connection, child_end = context.Pipe()

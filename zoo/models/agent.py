@@ -300,7 +300,7 @@ def find_agent(args: argparse.Namespace) -> Agent:
     Modules named by the user are imported; modules named by a file must be imported already or trusted.
     """
     # import the packages first, because files may name environments that these packages register
-    import_environments(args.gym_packages)
+    import_environments(args.gym_packages or ())
     with as_usage_error(RuntimeError):
         get_device(args.device)  # raises for an unknown device
     # the environment's module may be imported, because the user names it

@@ -10,7 +10,6 @@ from zoo.terminal.parser import ZERO_OR_MORE, Parser, a_path, add_flags, add_ver
 TRUST = (
     "trust the author of the files: import the modules named in the files, which runs their code"
 )
-LAST_CHECKPOINT = -1
 
 
 def add_agent(parser: Parser, is_own: bool = False) -> None:
@@ -60,19 +59,6 @@ def add_agent(parser: Parser, is_own: bool = False) -> None:
             metavar="STEP",
             help="load the checkpoint of this step, or the `last` one, instead of the final model",
         )
-    group.add_argument(
-        "--gym-packages",
-        nargs="+",
-        action="extend",
-        default=[],
-        help="packages to import, which register environments",
-    )
-    if not is_own:
-        group.add_argument(
-            "--behaviour",
-            metavar="FILE.py:FUNCTION",
-            help="function that returns the pretrained flow, as in training",
-        )
     group.add_argument("--trust", action="store_true", help=TRUST)
     # defaults for commands that lack some of these flags
     parser.set_defaults(
@@ -81,12 +67,12 @@ def add_agent(parser: Parser, is_own: bool = False) -> None:
 
 
 def _checkpoint(text: str) -> int:
-    return LAST_CHECKPOINT if text == "last" else int(ZERO_OR_MORE(text))
+    return -1 if text == "last" else int(ZERO_OR_MORE(text))
 
 
 def add_machine(parser: Parser, *names: str) -> None:
-    """Add the flag ``--verbose``, and flags for some fields of a training request."""
-    add_flags(parser, TrainRequest, names)
+    """Add the flags ``--verbose`` and ``--gym-packages``, and flags for other fields of a training request."""
+    add_flags(parser, TrainRequest, ("gym_packages", *names))
     add_verbose(parser)
 
 

@@ -168,8 +168,9 @@ class RunFolder:
                 raise ValueError(f"`state` must be one of {', '.join(STATES)}")
             for name, expected in _STATUS_TYPES.items():
                 if type(status[name]) is not expected:  # for isinstance, `True` is an int
-                    noun = {int: "whole number", str: "text"}[expected]
-                    raise ValueError(f"`{name}` must be a {noun}, got {status[name]!r}")
+                    raise ValueError(
+                        f"`{name}` must be of type {expected.__name__}, got {status[name]!r}"
+                    )
             if datetime.datetime.fromisoformat(status["updated"]).tzinfo is None:
                 raise ValueError(f"`updated` must have a time zone, got {status['updated']}")
         return status
@@ -200,14 +201,16 @@ class RunFolder:
         :param record: record of the run.
         :raises UnreadableRun: if a folder was renamed or copied, so that its name is missing or is another run's.
         """
-        folders = [RunFolder(self.path.with_name(name)) for name in record.folders or ()]
-        for folder, seed in zip(folders, record.all_seeds, strict=False):
+        folders = [
+            RunFolder(self.path.with_name(name)) for name in record.folders or [self.path.name]
+        ]
+        for folder, seed in zip(folders, record.all_seeds, strict=True):
             if folder.read_config().plain() != {**record.plain(), "seed": seed}:
                 raise UnreadableRun(
                     self.config,
                     f"names {folder.path.name}, which contains another run; restore the folders' names",
                 )
-        return folders or [self]
+        return folders
 
     def write_origin(self, versions: Mapping[str, Any]) -> None:
         """Record the command line and the versions of software and data."""

@@ -123,7 +123,7 @@ def test_an_environment_that_cannot_be_used_is_refused_by_name(env_id, message):
         make_env(env_id)
 
 
-@pytest.mark.parametrize("arguments", [{"speed": 2}, {"env_id": 5}, {"render_mode": 1}])
+@pytest.mark.parametrize("arguments", [{"env_id": 5}, {"render_mode": 1}])
 def test_arguments_that_an_environment_rejects_are_refused(arguments):
     with refuses(rf"does not accept the arguments \{arguments}"):
         make_env("Toy-v0", **arguments)

@@ -141,16 +141,14 @@ def test_a_run_with_checkpoints_is_not_passed_over_in_silence(tmp_path, name):
     assert names(find_run(tmp_path, RECORD, [3])) == [sound.path.name]
 
 
-@pytest.mark.parametrize("moved", [1, 2])
-def test_a_stack_of_which_a_folder_was_renamed_is_refused(tmp_path, moved):
-    folders = stack(tmp_path, "done", "done")
-    with_checkpoint(10, folders[0])
-    path = folders[moved - 1].path
-    path.rename(tmp_path / "qam" / "some-v0_9")
-    with refuses(rf"some-v0_{moved}/config\.yml is missing"):
+def test_a_stack_of_which_a_folder_was_renamed_is_refused(tmp_path):
+    first, _ = stack(tmp_path, "done", "done")
+    with_checkpoint(10, first)
+    first.path.rename(tmp_path / "qam" / "some-v0_9")
+    with refuses(r"some-v0_1/config\.yml is missing"):
         find_run(tmp_path, RECORD, [1, 2])
-    written(tmp_path, "done").path.rename(path)
-    with refuses(rf"names some-v0_{moved}, which contains another run"):
+    written(tmp_path, "done").path.rename(first.path)
+    with refuses("names some-v0_1, which contains another run"):
         find_run(tmp_path, RECORD, [1, 2])
 
 
