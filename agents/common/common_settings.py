@@ -288,7 +288,7 @@ class CommonSettings(Configurable):
         default=10,
         at_least=1,
         search=choice(5, 10, 20),
-        doc="K: Euler steps of the flow, or diffusion steps.",
+        doc="K: Euler steps of the flow, or diffusion steps; without either, it has no effect.",
     )
     best_of_n: int = setting(
         default=1,

@@ -162,15 +162,18 @@ def test_a_checkpoint_of_another_version_changes_nothing(tmp_path):
         load_checkpoint(model, saved)
 
 
-def test_a_failed_write_leaves_the_old_checkpoints(tmp_path, monkeypatch):
-    model = tiny_model("bc")
+def test_a_failed_write_leaves_the_old_files(tmp_path, monkeypatch):
+    model, file = tiny_model("bc"), tmp_path / "model.zip"
     first = save_checkpoint(model, tmp_path)
-
+    model.save(file)
+    saved = file.read_bytes()
     full = OSError(28, "No space left on device")
     monkeypatch.setattr(files, "sync", Mock(side_effect=full))
-    with refuses("No space left", OSError):
-        save_checkpoint(model, tmp_path)
-    assert list(tmp_path.iterdir()) == [first]
+    for save, path in ((save_checkpoint, tmp_path), (type(model).save, file)):
+        with refuses("No space left", OSError):
+            save(model, path)
+    assert sorted(tmp_path.iterdir()) == [file, first]
+    assert file.read_bytes() == saved
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "model.zip", "state.pt"])

@@ -21,7 +21,7 @@ from stable_baselines3.common.utils import (
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.common.data.buffer import read_buffer, write_buffer
-from agents.common.files import safe
+from agents.common.files import atomic_path, safe
 from agents.common.model_file import (
     ATTRIBUTES,
     ModelFile,
@@ -231,6 +231,15 @@ class StoredModel(TrainedModel):
 @contextlib.contextmanager
 def _opened(path: Source, mode: str, suffix: str, verbose: int = 0) -> Iterator[Any]:
     """Open a file as SB3 does, and close it at the end; a file object passed by the caller stays open."""
+    if mode == "w" and isinstance(path, str | Path):
+        target = Path(path)
+        if not target.suffix:
+            target = Path(f"{path}.{suffix}")
+        if target.is_file():
+            # an earlier file is replaced at the end, so that a full disk does not damage it
+            with atomic_path(target) as temporary, temporary.open("wb") as replacement:
+                yield replacement
+            return
     file = open_path(path, mode, verbose, suffix)  # type: ignore[arg-type]  # SB3 declares fewer types
     try:
         yield file

@@ -102,8 +102,9 @@ class Project:
         """Return the lock holders of all runs that are being trained, each with the run's folder as ``run``."""
         holders = []
         for path in self.logs.glob("slow_fql/*/lock"):
-            if Lock(path).is_held():
-                holders.append(json.loads(path.read_text()) | {"run": path.parent})
+            # the holder's record is empty for an instant
+            if Lock(path).is_held() and (text := path.read_text()):
+                holders.append(json.loads(text) | {"run": path.parent})
         return holders
 
     def states(self):
