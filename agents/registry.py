@@ -389,6 +389,8 @@ def find_named_by_file(
     :raises UntrustedError: without ``trust``, if the algorithm is neither built-in, nor from an installed package, nor
         already imported.
     """
+    if name in BUILT_IN:
+        return find(name)
     # these classes are already imported, so the file cannot make other code run
     for entry in _entries.values():
         if name == path_of(entry.method):

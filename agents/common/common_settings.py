@@ -390,7 +390,7 @@ class CommonSettings(Configurable):
                 f"`shorten_returns` needs single actions, got chunks of {self.chunk_length}; set `action_chunking` to "
                 "False"
             )
-        if self.executed_length > self.chunk_length:
+        if self.execution_horizon is not None and self.execution_horizon > self.chunk_length:
             raise ValueError(
                 f"`execution_horizon` must be at most the chunk length, {self.chunk_length}, got "
                 f"{self.execution_horizon}"

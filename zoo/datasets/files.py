@@ -59,8 +59,8 @@ def training_files(
     path = data_path(spec, dataset_dir)
     if spec.files == 1:
         return [path]
-    wanted = transitions or spec.transitions
-    count = min(spec.files, math.ceil(wanted * spec.files / spec.transitions))
+    size = transitions or spec.transitions
+    count = min(spec.files, math.ceil(size * spec.files / spec.transitions))
     name = f"{spec.environment}-{spec.kind}-v0"
     return [path / f"{name}-{number:03d}.npz" for number in range(count)]
 

@@ -196,9 +196,12 @@ class StoredModel(TrainedModel):
         :raises ValueError: if shapes or optimiser differ.
         """
         parameters, variables = saved.parameters()
-        # PyTorch's message lists all tensors, ours only the first that differ
-        require_fit(f"the model {saved.name}", self.policy.state_dict(), parameters["policy"])
-        self.set_parameters(parameters, device=self.device)
+        try:
+            self.set_parameters(parameters, device=self.device)
+        except (RuntimeError, ValueError):
+            # PyTorch's message lists all tensors, ours only the first that differ
+            require_fit(f"the model {saved.name}", self.policy.state_dict(), parameters["policy"])
+            raise
         for name, value in variables.items():
             if value is not None:  # None e.g. for an entropy coefficient that is not tuned
                 recursive_setattr(self, f"{name}.data", value.to(self.device))
