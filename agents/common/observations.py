@@ -164,7 +164,7 @@ class ObservationLayout:
             array = arrays[part.key]
             if part.count is None or (part.is_image and array.dtype == np.uint8):
                 continue
-            values = array.reshape(len(array), -1)
+            values = array.reshape(-1, math.prod(part.shape))
             wrong = (values < 0) | (values >= part.count) | (values % 1 != 0)
             if wrong.any():
                 row, column = np.argwhere(wrong)[0]

@@ -390,8 +390,10 @@ def test_predicted_values_are_those_of_the_critics():
 
 
 @pytest.mark.parametrize("horizon", [1, 3])
-def test_an_empty_batch_has_no_actions(horizon):
-    actions, _ = tiny_model(horizon_length=horizon).predict(np.zeros((0, 4)))
+@pytest.mark.parametrize("space", [SPACES[0], spaces.MultiDiscrete([3] * 4)])
+def test_an_empty_batch_has_no_actions(space, horizon):
+    model = tiny_model(env=space_env_of(space), horizon_length=horizon)
+    actions, _ = model.predict(np.zeros((0, 4), space.dtype))
     assert actions.shape == (0, 2)
 
 
