@@ -205,6 +205,7 @@ def test_the_last_two_checkpoints_are_kept_also_of_one_step(tmp_path):
 
 def test_a_checkpoint_replaces_none_that_was_set_aside(tmp_path):
     model = tiny_model("bc")
+    (tmp_path / "step_000000000.0.copy").mkdir()  # made by the user
     damaged = [checkpoint.set_aside(save_checkpoint(model, tmp_path)).name for _ in range(2)]
     assert damaged == ["damaged_step_000000000.0", "damaged_step_000000000.1"]
 

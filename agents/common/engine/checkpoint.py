@@ -68,7 +68,8 @@ def save_checkpoint(model: StoredModel, folder: Path, **values: Any) -> Path:
     # A run that is stopped repeatedly before its next step writes several checkpoints at the same step.
     # Only the newest checkpoints remain, and damaged ones keep their numbers, so counting the
     # files could give a number that is already used.
-    numbers = [int(path.suffix[1:]) for path in folder.glob(f"*{name}.*")]
+    suffixes = [path.suffix[1:] for path in folder.glob(f"*{name}.*")]
+    numbers = [int(suffix) for suffix in suffixes if suffix.isdecimal()]
     final = folder / f"{name}.{max(numbers, default=-1) + 1}"
     with atomic_folder(final) as temporary:
         write_model(model, temporary / MODEL)
