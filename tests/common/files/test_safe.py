@@ -17,7 +17,11 @@ from agents.common.files import safe
 from tests.common.toys import Trap, refuses
 
 VALUES = {
-    "plain": {"a": (1, 2.5, float("-inf"), None, True, 2**200), "": {3: [2], 4: "b"}},
+    "plain": {
+        "a": (1, 2.5, float("-inf"), None, True, 2**200),
+        "": {3: [2], 4: "b"},
+        ":x:": {":": 1},
+    },
     "bounded deque": deque([1, 2], 3),
     "class": nn.ReLU,
     "box": spaces.Box(np.array([-1.5, 0], np.float32), np.array([1, np.inf], np.float32)),
