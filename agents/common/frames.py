@@ -6,7 +6,7 @@ Source: ``FrameStackWrapper`` in ``envs/env_utils.py`` and ``sample`` in ``utils
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import gymnasium
 import numpy as np
@@ -18,7 +18,7 @@ from agents.common.validation import integer
 Array = NDArray[Any]
 
 
-def is_image(space: spaces.Space[Any]) -> bool:
+def is_image(space: spaces.Space[Any]) -> TypeGuard[spaces.Box]:
     """Return whether SB3 treats observations as images; unlike SB3's function, this does not import PyTorch.
 
     :param space: observation space.
@@ -60,7 +60,7 @@ class FrameStack(gymnasium.Wrapper[Array, Array, Array, Array]):
         super().__init__(env)
         self.frames = integer("frames", frames, at_least=1)
         space = env.observation_space
-        if not isinstance(space, spaces.Box) or not is_image(space):
+        if not is_image(space):
             raise ValueError(
                 f"`frame_stack` needs images, uint8 from 0 to 255 of shape (H, W, C) or (C, H, W), got {space}; set "
                 "it to 1"
@@ -124,7 +124,7 @@ def frame_space(space: spaces.Space[Any], frames: int) -> spaces.Space[Any]:
     :return: space of images (channels, height, width).
     :raises ValueError: if observations are not images, or the number of channels is not a multiple of k.
     """
-    if not isinstance(space, spaces.Box) or not is_image(space) or space.shape[0] % frames:
+    if not is_image(space) or space.shape[0] % frames:
         raise ValueError(
             f"`frame_stack` = {frames} needs {frames} image frames stacked along the channels, got {space}; wrap the "
             f"environment in `agents.FrameStack(env, {frames})`"

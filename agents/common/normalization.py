@@ -84,28 +84,25 @@ class Normalization:
 
     def _normalized(self, key: str, values: NDArray[Any]) -> NDArray[Any]:
         """Normalise one part of an observation; the key is empty outside Dict spaces."""
-        if self._statistics_of(key) is None:
+        scale = self._scale_of(key)
+        if scale is None:
             return values  # not converted to float32
-        mean, std, clip = self._scale_of(key)
+        mean, std, clip = scale
         return np.clip((values - mean) / std, -clip, clip).astype(np.float32)
 
-    def _scale_of(self, key: str) -> tuple[Any, Any, float]:
-        """Return mean, standard deviation and clipping bound of one part; 0, 1 and infinity if it is not normalised."""
-        statistics = self._statistics_of(key)
+    def _scale_of(self, key: str) -> tuple[Any, Any, float] | None:
+        """Return mean, standard deviation and clipping bound of one part; None if it is not normalised."""
+        statistics = self.obs_rms.get(key) if isinstance(self.obs_rms, dict) else self.obs_rms
         if statistics is None:
-            return 0.0, 1.0, np.inf
+            return None
         return statistics.mean, np.sqrt(statistics.var + self.epsilon), self.clip_obs
-
-    def _statistics_of(self, key: str) -> RunningMeanStd | None:
-        """Return the statistics of one part; None if it is not normalised."""
-        return self.obs_rms.get(key) if isinstance(self.obs_rms, dict) else self.obs_rms
 
     def columns(self, layout: ObservationLayout) -> Tensor:
         """Return mean, standard deviation and clipping bound of each column of a row, float64 (3, O)."""
         columns = []
         for part in layout.parts:
             size = math.prod(part.shape)
-            scale = self._scale_of(part.key)
+            scale = self._scale_of(part.key) or (0.0, 1.0, np.inf)
             columns.append([np.broadcast_to(np.ravel(value), size) for value in scale])
         # VecNormalize computes in float64
         return torch.as_tensor(np.concatenate(columns, -1), dtype=torch.float64)

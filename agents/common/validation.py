@@ -97,9 +97,9 @@ def unknown_name_message(kind: str, name: object, choices: Iterable[str], comman
     return f"unknown {kind} `{name}`; {suggestion(name, choices, command)}"
 
 
-def count(number: int | str, noun: str) -> str:
+def count(number: int, noun: str) -> str:
     """Return a number with a noun, e.g. ``1 task``, ``2,000 tasks`` or ``3 trajectories``."""
-    text = number if isinstance(number, str) else f"{number:,}"
+    text = f"{number:,}"
     if text == "1":
         return f"1 {noun}"
     if noun.endswith("y"):

@@ -123,7 +123,7 @@ class Subject:
         self.method = method
         self.settings = dict(settings)
         # cached, because two checks use the model, and training it takes longer than everything else
-        self.learnt = cache(self._learn)
+        self.learnt = cache(lambda seed: self.make_model(seed, **LEARNING).learn_offline(UPDATES))
         """Return a model trained on the data with known values; the argument is the seed of its weights and batches."""
 
     def make_model(self, seed: int = 0, **settings: Any) -> FlowAlgorithm:
@@ -141,9 +141,6 @@ class Subject:
         model.set_logger(Logger(None, []))
         model.load_dataset(make_dataset(model.action_space))
         return model
-
-    def _learn(self, seed: int) -> FlowAlgorithm:
-        return self.make_model(seed, **LEARNING).learn_offline(UPDATES)
 
     def example(self, **settings: Any) -> tuple[Method, spaces.Space[Any], spaces.Space[Any]]:
         """Return the algorithm with small settings, and the spaces of an environment.
