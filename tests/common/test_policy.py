@@ -60,6 +60,7 @@ def test_an_observation_may_be_reversed_and_read_only():
     ("observation", "text"),
     [
         ({"arm": [0, np.nan]}, "must be finite in float32, got NaN"),
+        ({"arm": [0, 0], "leg": [0]}, "'arm': Box.* got arm, leg"),
         ({"leg": [0, 0]}, "'arm': Box.* got leg"),
     ],
 )

@@ -155,7 +155,7 @@ class ActingPolicy(BasePolicy):
         :param deterministic: whether to use fixed noise: zero for normal noise or, with best-of-n, N constant samples.
         :return: actions in the environment's units, and the state for the next call (None if only one action of each
             chunk is executed).
-        :raises ValueError: if an observation has the wrong shape, a missing key or an invalid value, or is an
+        :raises ValueError: if an observation has the wrong shape, other keys or an invalid value, or is an
             (observation, info) pair.
         """
         if torch.is_inference_mode_enabled():  # guidance differentiates the critics
@@ -208,10 +208,10 @@ class ActingPolicy(BasePolicy):
 
         :param observation: one observation, or a batch (B, ...); a dict for a Dict space.
         :return: rows, and whether the input was a batch.
-        :raises ValueError: if an observation has the wrong shape, a missing key or an invalid value.
+        :raises ValueError: if an observation has the wrong shape, other keys or an invalid value.
         """
         names = observation if isinstance(observation, dict) else {"": observation}
-        if any(part.key not in names for part in self.layout.parts):
+        if names.keys() != {part.key for part in self.layout.parts}:
             raise ValueError(
                 f"an observation must be in {self.observation_space}, got {', '.join(names) or 'an array'}"
             )
