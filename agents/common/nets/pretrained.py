@@ -103,7 +103,8 @@ class PretrainedFlow:
         if self.alpha_bar is not None:
             table = np.asarray(self.alpha_bar)
             is_list = table.ndim == 1 and len(table) > 1
-            if not is_list or table.min() <= 0 or np.diff(table, prepend=1).max() >= 0:
+            # false for NaN too
+            if not (is_list and table.min() > 0 and np.diff(table, prepend=1).max() < 0):
                 raise ValueError(
                     "`alpha_bar` must be at least two numbers between 0 and 1 that decrease from step to step, the "
                     f"least noisy first (`scheduler.alphas_cumprod`), got {table}; compute it in float32, and leave "

@@ -88,6 +88,7 @@ def test_actions_in_units_of_the_module_are_converted(scale, shift, predicts, po
         ({"predicts": "noise"}, "`alpha_bar` is needed"),
         ({"predicts": "noise", "alpha_bar": "linear"}, "`alpha_bar` must be a number or a list"),
         ({"predicts": "noise", "alpha_bar": [0.9, 0.5, 0.0]}, "leave out a last step of 0"),
+        ({"predicts": "noise", "alpha_bar": [0.9, np.nan]}, "at least two numbers between 0 and 1"),
         ({"action_scale": [0.5, 1.0]}, "one positive number.*TransformAction"),
         ({"action_shape": (4, -1)}, "two positive integers"),
     ],
