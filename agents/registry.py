@@ -282,8 +282,9 @@ def register(
                 f"{method.__name__} must be a subclass of `agents.Method`, not a model class (docs/register.md)"
             )
         owner = ""
-        if ALIASES.get(id, id) in BUILT_IN:
-            owner = f"agents.{BUILT_IN[ALIASES.get(id, id)].class_name}"
+        built_in = BUILT_IN.get(ALIASES.get(id, id))
+        if built_in is not None:
+            owner = f"agents.{built_in.class_name}"
         elif id in _entries:
             owner = path_of(_entries[id].method)
         # the same class may be registered again, e.g. when its module is reloaded
