@@ -36,9 +36,7 @@ def test_pretraining_and_what_follows_are_captured_apart(captured):
     assert_alike(*models)
 
 
-def test_generators_are_captured_apart_and_dropped(
-    captured,
-):
+def test_generators_are_captured_apart_and_dropped(captured):
     model = captured()
     # ids of deleted generators are used again
     for seed in range(execution.MAX_GRAPHS):

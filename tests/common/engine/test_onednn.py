@@ -16,13 +16,8 @@ def products(x, weight, bias, members):
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
 def test_large_products_of_a_graph_are_those_of_onednn():
-    rows, matrix, bias, members = (
-        normals(256, 128),
-        normals(128, 64),
-        normals(64),
-        normals(2, 128, 96),
-    )
-    inputs = rows, matrix, bias, members
+    members = normals(2, 128, 96)
+    inputs = normals(256, 128), normals(128, 64), normals(64), members
     graph = make_fx(products, tracing_mode="fake")(*inputs)
     options = onednn.options_of_pass()
     options["post_grad_custom_post_pass"](graph.graph)
