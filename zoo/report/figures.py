@@ -133,15 +133,19 @@ class _Artist:
         names = dict.fromkeys([*first, *own_methods, *best])
         return dict(zip(names, COLOURS, strict=False))
 
-    def lines_of(self, table: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], str]:
-        """Return method -> the points of its line, for methods with a colour, and the end of the caption."""
+    def lines_of(self, table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+        """Return method -> the points of its line, for methods with a colour."""
         parts = dict(iter(table.groupby("method")))
-        shown = {name: parts[name] for name in self.colours if name in parts}
-        numbers = table.loc[table["method"].isin(shown), "seeds"]
-        seeds = _seeds(numbers)
-        if len(shown) < len(parts):
-            return shown, f" {len(shown)} of {len(parts)} methods, {seeds}."
-        return shown, f" {seeds}."
+        return {name: parts[name] for name in self.colours if name in parts}
+
+    def about_lines(self, table: pd.DataFrame) -> str:
+        """Return the end of a caption, about the methods with lines and their seeds."""
+        shown = self.lines_of(table)
+        seeds = _seeds(chain.from_iterable(points["seeds"] for points in shown.values()))
+        total = table["method"].nunique()
+        if len(shown) < total:
+            return f" {len(shown)} of {total} methods, {seeds}."
+        return f" {seeds}."
 
     def named(self, name: str) -> str:
         """Return the title of a method, wrapped onto several lines if it lists many settings."""
@@ -150,9 +154,10 @@ class _Artist:
     def profiles(self, phase: Phase) -> Drawing | None:
         """Draw the performance profiles."""
         kind = self.comparison.kind
-        if phase.profiles.empty:  # environments without a common scale
+        parts = self.lines_of(phase.profiles)
+        if not parts:  # environments without a common scale, or only methods without a colour
             return None
-        parts, end = self.lines_of(phase.profiles)
+        end = self.about_lines(phase.profiles)
         thresholds = kind.scale * next(iter(parts.values()))["tau"].to_numpy()
         figure = Figure((WIDTH, 0.8 * WIDTH), layout="constrained")
         plot_utils.plot_performance_profiles(
@@ -173,7 +178,7 @@ class _Artist:
         """Draw the learning curves over all tasks."""
         curves = self.curves()
         curves = curves[curves["where"] == ALL_TASKS]
-        if curves.empty:
+        if not self.lines_of(curves):
             return None
         figure = Figure((WIDTH, 0.8 * WIDTH), layout="constrained")
         self.draw_curves(figure.subplots(), curves)
@@ -188,8 +193,7 @@ class _Artist:
         curves = curves[curves["where"] != ALL_TASKS]
         domains = {}
         for domain, points in curves.groupby("where"):
-            # without a coloured method, a panel would have no lines
-            if points["method"].isin(self.colours).any():
+            if self.lines_of(points):
                 domains[domain] = points
         if not domains or only_task(self.comparison):
             return None
@@ -219,7 +223,7 @@ class _Artist:
 
     def about_curves(self, curves: pd.DataFrame) -> str:
         """Return the end of a caption, about the curves of all panels."""
-        _, end = self.lines_of(curves)
+        end = self.about_lines(curves)
         if any(_end_of_offline(points) for _, points in curves.groupby("where")):
             end = f" Shaded: the offline phase.{end}"
         if curves["low"].notna().any():
@@ -229,7 +233,6 @@ class _Artist:
     def draw_curves(self, ax: Axes, curves: pd.DataFrame) -> None:
         """Draw learning curves over all phases in one panel."""
         kind = self.comparison.kind
-        parts, _ = self.lines_of(curves)
         border = _end_of_offline(curves)
         # set up the axes before rliable draws on them
         if border:
@@ -239,7 +242,7 @@ class _Artist:
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))  # 1.5M, 5k
         # lines are dashed except the first, so that two lines that coincide are both visible
         ax.set_prop_cycle(linestyle=[(0, (3, gap)) for gap in range(len(COLOURS))])
-        for name, curve in parts.items():
+        for name, curve in self.lines_of(curves).items():
             steps = curve["step"].to_numpy(int)
             # shift online steps of a method without offline phase; published steps may include offline steps already
             if border and steps.min() < border and PHASES[0] not in set(curve["phase"]):
