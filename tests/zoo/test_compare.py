@@ -185,6 +185,7 @@ episodes: 20
 settings: {net_arch: [128, 128, 128]}
 sparse: false
 departures: {eval_episodes: [20, 50]}
+label: "lab:Robot"  # with a colon after it, the code of an emoji
 """
 
 
@@ -194,11 +195,11 @@ def test_a_terminal_shows_tables_and_differences(logs, capsys):
         write_run(logs / str(seed), seed=seed, offline=(2, 4, 6), **yaml.safe_load(DIFFERENT))
     compare.main([*f"{logs} --published mini".split(), *SMALL])
     output = " ".join(capsys.readouterr().out.split())
-    assert "qam: differs from the protocol of mini: " in output
+    assert "lab:Robot: differs from the protocol of mini: " in output
     for difference in ("net_arch 128x3 against 64x2", "eval_episodes 20 against 50"):
         assert difference in output
     assert "Scores, offline" in output
-    assert "qam against the other methods, offline" in output
+    assert "lab:Robot against the other methods, offline" in output
 
 
 @pytest.fixture

@@ -261,26 +261,21 @@ def run(request: CompareRequest) -> dict[str, Any]:
         request.json.parent.mkdir(parents=True, exist_ok=True)
         write_text(request.json, content.results)
         result["json"] = str(request.json)
-    if request.output:
-        _print_sentences(content)
-    elif not request.json:
-        _print_tables(content)
+    if request.output or not request.json:
+        _print(content)
     return result
 
 
-def _print_sentences(content: Content) -> None:
-    """Print verdicts and warnings."""
-    console = Console(markup=False, highlight=False)
+def _print(content: Content) -> None:
+    """Print sentences and, without a report, tables: verdicts, aggregates, and tasks of phases without aggregates."""
+    # a name such as `lab:Robot`, followed by a colon, contains the code of an emoji
+    console = Console(markup=False, highlight=False, emoji=False)
     for verdict in content.verdicts:
         console.print(verdict)
     for text in content.notes:
         console.print(f"! {text}")
-
-
-def _print_tables(content: Content) -> None:
-    """Print sentences, verdict tables and aggregate tables; task tables of phases without an aggregate table."""
-    console = Console(markup=False)
-    _print_sentences(content)
+    if content.request.output:
+        return
     names = {table.name for table in content.tables}
     for table in content.tables:
         title, _, phase = table.name.partition("_")
