@@ -28,7 +28,7 @@ from zoo.terminal.parser import (
 def make_parser() -> Parser:
     """Return the command-line parser."""
     parser = Parser("compare", description=__doc__)
-    groups = add_flags(parser, CompareRequest, renamed={"scores": "--with"})
+    groups = add_flags(parser, CompareRequest)
     data = groups["scores to compare"]
     data.add_argument(
         "paths", nargs="*", type=a_path, metavar="PATH", help="folders to search for run folders"

@@ -41,8 +41,7 @@ def _tune(args: argparse.Namespace) -> dict[str, Any]:
     prepare_pictures(args.env)
     from zoo.tuning.study import tune
 
-    flags = given_flags(args, StudyRequest)
-    return tune(StudyRequest(**{**flags, "run": read_request(args)}))
+    return tune(StudyRequest(run=read_request(args), **given_flags(args, StudyRequest)))
 
 
 main = as_program(make_parser, _tune)

@@ -27,6 +27,7 @@ class CompareRequest:
     )
     scores: Sequence[Path] = flag(
         "scores to include: scores.csv files of other reports",
+        name="--with",
         default=(),
         action="extend",
         metavar="FILE",

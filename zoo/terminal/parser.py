@@ -6,7 +6,7 @@ import math
 import os
 import re
 import textwrap
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -32,9 +32,9 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, program: str | None = None, **options: Any) -> None:
         if program is not None:
             options["prog"] = f"zoo {program}"
-        options.setdefault("formatter_class", partial(_HelpFormatter, max_help_position=32))
+        formatter = partial(_HelpFormatter, max_help_position=32)
         # in a later release, an abbreviation could mean another flag
-        super().__init__(allow_abbrev=False, **options)
+        super().__init__(allow_abbrev=False, formatter_class=formatter, **options)
         # arguments without a type must be non-empty texts
         self.register("type", None, a_text)
         # two numbers separated by a comma are a value, not a flag, e.g. `--action-range -1,1`
@@ -178,13 +178,14 @@ def two_numbers(text: str) -> list[float]:
 
 
 def flag(doc: str, *aliases: str, default: Any = None, **options: Any) -> Any:
-    """Declare a dataclass field that is also a flag with the same name.
+    """Declare a dataclass field that is also a flag, by default with the same name.
 
     :param doc: help text of the flag.
     :param aliases: other names, e.g. ``-f``.
     :param default: default of the field, or ``MISSING``.
     :param options: argparse options, which override the options implied by the type. Further options: ``section``, the
-        title of a group of flags that starts with this flag; ``either``, a name that mutually exclusive flags share.
+        title of a group of flags that starts with this flag; ``either``, a name that mutually exclusive flags share;
+        ``name``, the flag's name.
     """
     return field(default=default, metadata={"aliases": aliases, "help": doc, **options})
 
@@ -216,12 +217,10 @@ def add_flags(
     parser: argparse.ArgumentParser,
     request: type[Any],
     names: Collection[str] | None = None,
-    renamed: Mapping[str, str] | None = None,
 ) -> dict[str, argparse._ArgumentGroup]:
     """Add the flags declared by the fields of a request; return title -> group of flags.
 
     :param names: names of the fields; None for all.
-    :param renamed: field -> its flag, if the flag has another name.
     """
     kinds = get_type_hints(request)
     groups: dict[str, argparse._ArgumentGroup] = {}
@@ -243,9 +242,7 @@ def add_flags(
         # omit empty defaults, because argparse would append to them and the help would show them
         if entry.default not in (MISSING, "", ()):
             options["default"] = entry.default
-        name = f"--{entry.name.replace('_', '-')}"
-        if renamed:
-            name = renamed.get(entry.name, name)
+        name = options.pop("name", f"--{entry.name.replace('_', '-')}")
         target.add_argument(*options.pop("aliases"), name, dest=entry.name, **options)
     return groups
 
