@@ -14,6 +14,7 @@ from rliable import library
 from scipy import stats
 
 from zoo.envs.checks import global_numpy_seed
+from zoo.report.comparison import by_value
 from zoo.report.statistics import MIN_SEEDS, Array, Curve, Estimate, Scores
 
 
@@ -112,19 +113,15 @@ def _estimated(
     :param reps: bootstrap repetitions; 0 for no intervals.
     :param first: scores of another method, whose blocks precede all other blocks.
     """
-    groups: dict[tuple[int, ...], list[str]] = {}
-    for name, runs in scores.items():
-        groups.setdefault(tuple(map(len, runs.values())), []).append(name)
+    groups = by_value({name: tuple(map(len, runs.values())) for name, runs in scores.items()})
     result = {}
     for names in groups.values():
         members = [scores[name] for name in names]
         sources = [members] if first is None else [[first], members]
         # all tasks of a block must have the same number of runs, also in the blocks of `first`
-        tasks_of: dict[tuple[int, ...], list[str]] = {}
-        for task in members[0]:
-            counts = tuple(len(source[0][task]) for source in sources)
-            tasks_of.setdefault(counts, []).append(task)
-        blocks = [_block(source, tasks) for source in sources for tasks in tasks_of.values()]
+        counts = {task: tuple(len(source[0][task]) for source in sources) for task in members[0]}
+        task_groups = by_value(counts).values()
+        blocks = [_block(source, tasks) for source in sources for tasks in task_groups]
         points = function(*blocks)
         bounds = np.full((2, len(points)), np.nan)
         if reps and min(map(len, blocks)) >= MIN_SEEDS:

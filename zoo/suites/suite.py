@@ -12,6 +12,7 @@ from agents.registry import ALIASES
 from zoo.algorithms.catalogue import SB3, find_algorithm
 from zoo.datasets.names import DATASETS, single_task_names
 from zoo.envs.tasks import TASKS
+from zoo.report.comparison import by_value
 from zoo.report.scores import load_set
 from zoo.settings.layers import DEFAULT_PROFILE, merge, nested, read_yaml
 from zoo.terminal.errors import UsageError
@@ -137,9 +138,7 @@ class Suite:
 
 def tasks_of_domains() -> dict[str, list[str]]:
     """Return the names of the tasks of each domain."""
-    domains: dict[str, list[str]] = {}
-    for task in TASKS.values():
-        domains.setdefault(task.domain, []).append(task.name)
+    domains = by_value({task.name: task.domain for task in TASKS.values()})
     for name in DATASETS:
         # the first name is left out, because it is an alias of the default task
         domains[name.removesuffix("-v0")] = single_task_names(name)[1:]
