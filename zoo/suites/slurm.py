@@ -182,9 +182,14 @@ def make_executor(folder: Path, resources: Sequence[str], workers: int | None) -
     supported = shared | {
         f"slurm_{name}" for name in shared | submitit.SlurmExecutor._valid_parameters()
     }
-    for name in overrides:
+    # submitit does not check these types; a text as `slurm_setup` would be split into letters
+    kinds = {"slurm_setup": list, "slurm_additional_parameters": dict}
+    for name, value in overrides.items():
         if name not in supported:
             raise UsageError(unknown_name_message("key of --resources", name, supported))
+        kind = kinds.get(name, object)
+        if not isinstance(value, kind):
+            raise UsageError(f"`{name}` of --resources must be a {kind.__name__}, got {value!r}")
     parameters |= overrides
     parameters["slurm_setup"] = [
         f"cd {shlex.quote(os.getcwd())}",

@@ -61,11 +61,13 @@ def launch(tmp_path, *resources):
         run_on_slurm([make_job(0), make_job(1)], tmp_path / "logs", None, resources)
 
 
-def test_a_wrong_resource_is_refused(tmp_path, bin_folder, refusal):
-    words = (
-        f"mini --algos fql -f {tmp_path / 'logs'} --launcher slurm --resources slurm_partiton=gpu"
-    )
-    assert "closest: slurm_partition" in refusal(main, *words.split())
+@pytest.mark.parametrize(
+    ("resource", "message"),
+    [("slurm_partiton=gpu", "closest: slurm_partition"), ("slurm_setup=ls", "must be a list")],
+)
+def test_a_wrong_resource_is_refused(tmp_path, bin_folder, refusal, resource, message):
+    words = f"mini --algos fql -f {tmp_path / 'logs'} --launcher slurm --resources {resource}"
+    assert message in refusal(main, *words.split())
 
 
 def test_jobs_run_in_this_folder_with_these_modules(tmp_path, bin_folder, monkeypatch):
