@@ -160,9 +160,10 @@ def _read_rows(path: Path) -> pd.DataFrame:
             f"`{path}` cannot be read ({error}); expected a file of scores, such as `scores.csv` of a report"
         ) from error
     table = table.assign(seeds=table.get("seeds", ""), kind=table.get("kind", SUCCESS.name))
-    for name in _NUMBERS:
-        table[name] = pd.to_numeric(table[name], errors="coerce")
-    return table
+    # without unknown columns, which may have the names of columns that are added later
+    table = table[[*COLUMNS, "seeds", "kind"]]
+    numbers = {name: pd.to_numeric(table[name], errors="coerce") for name in _NUMBERS}
+    return table.assign(**numbers)
 
 
 def _check_rows(table: pd.DataFrame, path: Path) -> None:

@@ -34,6 +34,13 @@ def test_scores_of_another_report_stand_beside_own_runs(tmp_path, written):
     assert list(aggregates_of(scores=[written])) == ["fql"]
 
 
+def test_unknown_columns_of_a_file_are_ignored(written):
+    expected = read_scores(written, "theirs").evaluations
+    table = pd.read_csv(written, dtype=str, keep_default_na=False)
+    table.assign(environment="other", mean="0.1").to_csv(written, index=False)
+    assert read_scores(written, "theirs").evaluations.equals(expected)
+
+
 def test_methods_of_a_file_have_its_name_where_theirs_is_taken(tmp_path, written):
     methods = collected(paths=[tmp_path / "fql"], scores=[written]).methods
     own_method, method = methods["fql"], methods[f"fql ({written})"]
