@@ -49,8 +49,6 @@ def make_parser() -> Parser:
 def _run(args: argparse.Namespace) -> dict[str, Any]:
     """Run, record or show the episodes; return their results and the score."""
     check_agent(args)
-    can_draw = True
-    why_not_shown = None
     # MuJoCo chooses its renderer when it is imported, so no import of MuJoCo may precede this block
     if args.video is not None:
         from zoo.evaluation.video import check_video

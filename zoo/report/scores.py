@@ -258,7 +258,7 @@ class PublishedSet:
         for name in tables.methods:
             protocols = {domain: self.protocol_of(name, domain) for domain in domains}
             methods[name] = ComparedMethod(name, name, self.name, protocols, scoring=self.scoring)
-        return ScoreTables(methods, tables.evaluations, tables.means)
+        return replace(tables, methods=methods)
 
     @property
     def pooled(self) -> ScoreTables:

@@ -109,9 +109,7 @@ class Job:
         return next(filter(None, map(str.strip, reversed(lines))), "").removesuffix(TRACEBACK_HINT)
 
 
-def make_jobs(
-    suite: Suite, runs: Sequence[Run], log_folder: Path, device: str = "auto"
-) -> list[Job]:
+def make_jobs(suite: Suite, runs: Sequence[Run], log_folder: Path, device: str) -> list[Job]:
     """Check the settings of runs, and return a job for each run.
 
     :raises UsageError: if a run cannot be trained here.
