@@ -179,8 +179,6 @@ def joint_result(
     record: RunRecord, updates_per_second: float | None, results: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """Return the printed result of training: the result of a single seed, or all seeds' results as ``runs``."""
-    if updates_per_second is not None:
-        updates_per_second = round(updates_per_second, 2)
     head = {"algo": record.algo, "env": record.env, "updates_per_s": updates_per_second}
     if len(results) == 1:
         return head | results[0]
@@ -200,14 +198,13 @@ def describe_evaluation(
     """
     played = np.flatnonzero(results.played).tolist()
     returns = results.returns[played]
+    name = "mean return"
     scores = returns
     digits = ".2f"
     if results.successes is not None:
         name = scoring.success
         scores = results.successes[played]
         digits = ".1%"
-    else:
-        name = "mean return"
     episodes = count(returns.shape[1], "episode")
     text = f"evaluation at step {step} ({phase}): {name} {scores.mean():{digits}} over {episodes}"
     if len(seeds) > 1:

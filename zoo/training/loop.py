@@ -167,7 +167,7 @@ class Loop(BaseCallback):
                 seconds = time.perf_counter() - begin - evaluated
                 self.checkpoints.save("running")
             speed = (model._n_updates - updates_before) / seconds
-            return joint_result(self.config, speed, self.recorder.finish())
+            return joint_result(self.config, round(speed, 2), self.recorder.finish())
         except BaseException:
             # write the steps; `ending_recorded` then sets the final state and the reason
             # ignore a second error, because a full disk may cause both

@@ -7,7 +7,6 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from gymnasium import Env
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 
 from agents.common.model_file import ModelFile, read_model_file
 from agents.common.normalization import Normalization, named_action_noise, normalized_env
@@ -104,10 +103,10 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     with contextlib.closing(make_env(plan.spec, **plan.env_kwargs)) as env:
         check_method_on_env(plan, env)
         data = load_data(request, plan.config, plan.data_kind, env, plan.content)
-    held_out = None
+    evaluator: Evaluator | HeldOutLosses | None = None
     if request.no_env:
         assert data is not None  # a plan without an environment has data
-        trained, held_out = hold_out(data.transitions, request.eval_seed)
+        trained, evaluator = hold_out(data.transitions, request.eval_seed)
         data = replace(data, content=trained)
     record = plan.describe(data)
     seeds = list(request.seeds or ())
@@ -117,7 +116,6 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
         if run is not None and run.is_done:
             return result_of_done(run)
     stop = StopSignal()
-    evaluator: Evaluator | HeldOutLosses | None = held_out
     if evaluator is None:
         # the evaluator's processes create their environments while the model is built
         evaluator = stack.enter_context(
@@ -352,15 +350,12 @@ def make_environments(plan: RunPlan, replicas: int, stack: contextlib.ExitStack)
         np.random.seed()  # reseed, because forked processes inherit the same state of the global generator
         return make_env(spec, **env_kwargs)
 
-    make: Callable[[], Env[Any, Any]] = make_here
-    vec_env: type[VecEnv] = DummyVecEnv
     if request.vec_env == "subproc":
         start_server()  # SB3 forks its processes from this server
-        make = make_in_process
-        vec_env = SubprocVecEnv
-    envs = make_vec_env(make, n_envs=n_envs, vec_env_cls=vec_env)  # type: ignore[arg-type]
-    if vec_env is SubprocVecEnv:
+        envs = make_vec_env(make_in_process, n_envs, vec_env_cls=SubprocVecEnv)
         stack.callback(_close, envs)
+    else:
+        envs = make_vec_env(make_here, n_envs)
     for index in range(envs.num_envs):
         envs.env_method("set_name", f"training environment {index}", indices=[index])
     # images are transposed first, because SB3 unnormalises final observations that are transposed already
