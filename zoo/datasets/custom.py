@@ -26,7 +26,7 @@ from zoo.envs.tasks import Task
 from zoo.terminal.errors import UsageError, as_usage_error
 
 
-def find_data(task: Task, dataset_dir: Folder = None, *, generate: bool = False) -> str:
+def find_data(task: Task, dataset_dir: Folder, *, generate: bool = False) -> str:
     """Return the path or Minari id of a task's data, for `zoo.datasets.formats.read.read_source`.
 
     :param dataset_dir: folder of datasets; None for the default folder of the benchmark's package.

@@ -147,7 +147,7 @@ def recorded_sha256(path: Path) -> str | None:
     return next(iter(text.split()), None)  # `sha256sum` writes the hash first, then the path
 
 
-def recorded_origin(path: Path, otherwise: str | None = None) -> dict[str, Any]:
+def recorded_origin(path: Path, otherwise: str | None) -> dict[str, Any]:
     """Return the ``mujoco`` version and the ``seed`` with which a file was generated, as far as recorded.
 
     :param otherwise: MuJoCo version to assume for a file without a checksum file.

@@ -31,7 +31,7 @@ from zoo.datasets.formats.base import Dataset, first_trajectories
 from zoo.datasets.formats.read import npz_files
 from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import DatasetSpec, parse_env_name
-from zoo.datasets.ogbench import check_headers, explained, make_labelling_env, read_arrays, relabel
+from zoo.datasets.ogbench import explained, make_labelling_env, read_arrays, relabel
 from zoo.settings.request import SOURCES
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
@@ -74,7 +74,6 @@ def load_dataset(
         shards = load_shards(env_name, path, settings, replace_interval)
         return replace(shards, origin=origin)
     with contextlib.closing(make_labelling_env(name.env_id)) as env, explained(path):
-        check_headers(path, name.spec)
         digest, arrays = read_arrays(path, name.spec)
         rewards, masks = relabel(arrays, env)
     # OGBench's reward is 0 only for success; otherwise it is -1 in mazes, and minus the number of open sub-goals
@@ -291,7 +290,6 @@ def _convert(folder: Path, name: str, spec: DatasetSpec, tasks: Tasks) -> Conver
     target = folder / ARRAYS / name
     state = source.stat()
     with explained(source):
-        check_headers(source, spec)
         digest, arrays = read_arrays(source, spec)
     valid = arrays["valids"] > 0
     ends = arrays.pop("terminals")[valid] > 0

@@ -105,7 +105,6 @@ def check_dataset(path: Path, spec: DatasetSpec) -> dict[str, Any]:
 
     :return: ``success_states`` -> task -> the fraction of states that achieve it.
     """
-    check_headers(path, spec)
     _, arrays = read_arrays(path, spec)
     shares = {}
     for task, env_id in spec.task_env_ids.items():
@@ -127,6 +126,7 @@ def read_arrays(path: Path, spec: DatasetSpec) -> tuple[str, dict[str, Array]]:
     :raises DamagedFileError: if the file is damaged.
     :raises UsageError: for the first array that is wrong.
     """
+    check_headers(path, spec)
     # computing the checksum leaves the file in the page cache, so the disk is read only once
     digest = check_checksum(path)
     arrays = read_npz(path, required_arrays(spec))

@@ -31,7 +31,7 @@ def test_data_of_a_simulator_that_moves_robot_otherwise_are_told(
     with dataset_file(file, origin) as temporary:
         temporary.touch()
     monkeypatch.setattr(versions, "version", lambda package: here)
-    made_in = recorded_origin(file).get("mujoco")
+    made_in = recorded_origin(file, None).get("mujoco")
     for environment in ("cube-single-play-singletask-task1-v0", "pointmaze-medium-navigate-v0"):
         versions.warn_of_simulator(environment, "the data", made_in)
     assert capsys.readouterr().err.count("simulates this robot differently") == is_told
