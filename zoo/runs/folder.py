@@ -85,7 +85,15 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise UnreadableRun(path, "is missing") from error
-    except (OSError, TypeError, ValueError, LookupError, RecursionError, UsageError) as error:
+    except (
+        OSError,
+        TypeError,
+        ValueError,
+        LookupError,
+        OverflowError,
+        RecursionError,
+        UsageError,
+    ) as error:
         problem = str(error)
         if isinstance(error, DamagedFileError):
             problem = error.problem  # the text of the error names the file already
@@ -293,7 +301,11 @@ class RunFolder:
                 tuple(row[name] for name in EVALUATION.names or ())
                 for row in content["evaluations"]
             ]
-            return np.array(rows, EVALUATION)
+            evaluations = np.array(rows, EVALUATION)
+            is_valid = np.isin(evaluations["phase"], (0, 1)) & (evaluations["episodes"] > 0)
+            if not is_valid.all():
+                raise ValueError("`phase` must be 0 or 1, and `episodes` at least 1")
+        return evaluations
 
     def has_successes(self) -> bool:
         """Return whether the run was scored by success; False if its evaluations cannot be read."""
@@ -337,7 +349,7 @@ def _read_record(text: str) -> RunRecord:
 
 
 def with_evaluation(
-    history: Evaluations, timesteps: int, phase: int, results: EpisodeResults, replica: int = 0
+    history: Evaluations, timesteps: int, phase: int, results: EpisodeResults, replica: int
 ) -> Evaluations:
     """Append an evaluation to one seed's evaluations; the arrays are named as in Stable-Baselines3's ``EvalCallback``.
 

@@ -139,7 +139,7 @@ def played(offset=0, episodes=4, with_success=True):
 
 
 def test_evaluations_before_first_reported_success_are_failures():
-    history = with_evaluation({}, 50, 0, played(with_success=False))
+    history = with_evaluation({}, 50, 0, played(with_success=False), 0)
     assert "successes" not in history
-    history = with_evaluation(history, 100, 0, played())
+    history = with_evaluation(history, 100, 0, played(), 0)
     assert history["successes"].tolist() == [[0, 0, 0, 0], [0, 1, 0, 1]]
