@@ -189,7 +189,7 @@ class Worker:
 
     def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], numbers: range) -> None:
         self._name = spec.id
-        entry_point = spec.entry_point if isinstance(spec.entry_point, str) else ""
+        entry_point = str(spec.entry_point)
         # fork workers from a server that has imported modules; forks of this process, which has threads, could hang
         context = multiprocessing.get_context("forkserver")
         # the server imports these modules before it forks, which must not start threads or create random generators: a

@@ -5,17 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from agents.common.model_file import find_checkpoints, step_of
 from zoo.runs.folder import (
     DIVERGED,
+    Evaluations,
     RunFolder,
     UnreadableRun,
     numbered_folders,
     summarise,
 )
-from zoo.runs.scores import EVALUATION, ScoringRule, joint_result, result_of
+from zoo.runs.scores import ScoringRule, joint_result, result_of
 from zoo.runs.versions import describe_versions
 from zoo.settings.record import RunRecord, differences
 from zoo.terminal.errors import UsageError, shortened
@@ -94,12 +93,12 @@ def find_run(log_folder: Path, record: RunRecord, seeds: list[int] | None) -> St
     runs, unreadable = stored_runs(log_folder, record.algo, record.env)
     # prefer unfinished runs (False < True); among equals `min` returns the first, which is the newest
     run = min(matching_runs(settings, seeds, runs), key=lambda run: run.is_done, default=None)
-    if run is None and unreadable:  # a new run might repeat the training of the unreadable one
-        raise UsageError(
-            f"--resume: {unreadable[0]}; its folder contains checkpoints, so this may be the run to resume: restore "
-            "the file, or move the folder away to start a new run"
-        )
     if run is None:
+        if unreadable:  # a new run might repeat the training of the unreadable one
+            raise UsageError(
+                f"--resume: {unreadable[0]}; its folder contains checkpoints, so this may be the run to resume: "
+                "restore the file, or move the folder away to start a new run"
+            )
         unfinished = [stored for stored in runs if not stored.is_done]
         if unfinished:
             closest = closest_run(settings, seeds, unfinished)
@@ -180,12 +179,12 @@ def result_of_done(run: StoredRun) -> dict[str, Any]:
         failure = None
         if status["state"] == "failed":
             failure = {"reason": status["reason"], "step": status.get("step")}
-        rows = np.empty(0, EVALUATION)
+        history: Evaluations = {}
         try:
             if folder.evaluations.exists():
-                rows = summarise(folder.read_evaluations())
+                history = folder.read_evaluations()
         except UnreadableRun as error:  # warn instead of failing, because the run has finished
             log.warning(error)
-        results.append(result_of(folder.path, seed, scoring, rows, failure))
+        results.append(result_of(folder.path, seed, scoring, summarise(history), failure))
     joint = joint_result(run.record, None, results)
     return {**joint, "already_done": True}

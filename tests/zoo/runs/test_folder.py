@@ -126,14 +126,14 @@ def test_linked_run_folders_are_found_and_each_real_one_once(tmp_path):
 # -- evaluations ------------------------------------------------------------------------------------------------------
 
 
-def played(offset=0, episodes=4, with_success=True):
+def played(with_success=True):
     """Return dummy results of two replicas."""
-    numbers = offset + np.arange(2 * episodes).reshape(2, episodes)
+    numbers = np.arange(8).reshape(2, 4)
     return EpisodeResults(
         successes=numbers % 2 if with_success else None,
         returns=-numbers.astype(np.float64) / 3,
         lengths=numbers + 100,
-        seeds=np.arange(episodes, dtype=np.uint32) + 7,
+        seeds=np.arange(4, dtype=np.uint32) + 7,
         played=np.ones(2, bool),
     )
 
