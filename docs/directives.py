@@ -150,7 +150,7 @@ def _describe_class(id: str) -> dict[str, Any]:
     """Return the summary, settings and profiles of an algorithm, from its class."""
     entry = find_algorithm(id)
     settings = {}
-    for name, setting in settings_of(entry.algorithm).items():
+    for name, setting in settings_of(entry).items():
         settings[name] = {
             "type": setting.annotation,
             "default": setting.default,

@@ -78,7 +78,7 @@ def _download(args: argparse.Namespace) -> dict[str, Any]:
         existing="replace" if args.force else "refuse",
     )
     if spec.files == 1:
-        return _describe_files(dataset_files(spec.name, args.dataset_dir))
+        return _describe_files(dataset_files(spec, args.dataset_dir))
     return {"name": spec.name, "folder": str(paths[0].parent), "files": len(paths)}
 
 

@@ -92,7 +92,7 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.settings.layers import describe_profiles
 
     entry = find_algorithm(args.algo)
-    settings = settings_of(entry.algorithm)
+    settings = settings_of(entry)
     summary = inspect.cleandoc(entry.algorithm.__doc__ or "").partition("\n\n")[0]
     console = terminal()
     console.print(

@@ -145,7 +145,7 @@ def test_list_names_every_algorithm_without_importing_pytorch():
 def test_every_setting_has_a_meaning(algo, call):
     result, messages = call(list_agents.main, "show", algo)
     assert "\\" not in messages  # no LaTeX in messages
-    settings = settings_of(find_algorithm(algo).algorithm)
+    settings = settings_of(find_algorithm(algo))
     assert set(result["settings"]) == set(settings)
     assert all(setting.meaning for setting in settings.values())
 

@@ -86,9 +86,9 @@ def find_named_by_file(
     return find_algorithm(id)
 
 
-def settings_of(algorithm: type[Any]) -> dict[str, Setting]:
-    """Return name -> setting, declared by the algorithm's `method_class` or, if it has none, by its own class."""
-    settings: dict[str, Setting] = getattr(algorithm, "method_class", algorithm).declared()
+def settings_of(entry: registry.Entry) -> dict[str, Setting]:
+    """Return name -> setting, declared by the algorithm's method or, if it has none, by its own class."""
+    settings: dict[str, Setting] = (entry.method or entry.algorithm).declared()
     return settings
 
 

@@ -96,7 +96,7 @@ def check(
                 f"OGBench's {name} takes only --dataset-dir; other flags are for your data"
             )
         paths = training_files(spec, folder)
-        validation = dataset_files(spec.name, folder)[1]
+        validation = dataset_files(spec, folder)[1]
         # Users may delete original files after their conversion; training does not need the validation file.
         missing = missing_files(spec, folder)
         paths = [path for path in [*paths, validation] if path.exists() or path in missing]

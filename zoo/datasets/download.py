@@ -61,7 +61,7 @@ def download_dataset(
             f"generate it with `zoo dataset generate {spec.name}`"
         )
     train = training_files(spec, dataset_dir, transitions)
-    single, validation = dataset_files(spec.name, dataset_dir)
+    single, validation = dataset_files(spec, dataset_dir)
     with locked_for_writing(single):
         # Another process may have downloaded the files while this one waited for the lock.
         files = train

@@ -34,18 +34,18 @@ Folder: TypeAlias = str | Path | None
 """A folder of datasets; None is the default folder."""
 
 
-def dataset_files(name: str, dataset_dir: Folder = None) -> tuple[Path, Path]:
+def dataset_files(spec: DatasetSpec, dataset_dir: Folder = None) -> tuple[Path, Path]:
     """Return the paths of a dataset's training and validation file, whether they exist or not.
 
     :param dataset_dir: folder of datasets; None for OGBench's default, ``~/.ogbench/data``.
     """
     folder = Path(dataset_dir or DEFAULT_DATASET_DIR).expanduser()
-    return folder / f"{name}.npz", folder / f"{name}-val.npz"
+    return folder / f"{spec.name}.npz", folder / f"{spec.name}-val.npz"
 
 
 def data_path(spec: DatasetSpec, dataset_dir: Folder) -> Path:
     """Return the path of a dataset's training file or, if there are several, of their folder; it may not exist."""
-    file, _ = dataset_files(spec.name, dataset_dir)
+    file, _ = dataset_files(spec, dataset_dir)
     return file if spec.files == 1 else file.with_suffix("")
 
 

@@ -88,8 +88,8 @@ def generate_dataset(
     spec = replace(spec, steps=steps, episodes=episodes)
     if dataset_dir is None and spec != official:
         # not in OGBench's folder itself, where other programs would mistake the file for OGBench's own
-        dataset_dir = dataset_files(spec.name)[0].parent / f"{episodes}-episodes-of-{steps}"
-    files = dataset_files(spec.name, dataset_dir)
+        dataset_dir = dataset_files(spec)[0].parent / f"{episodes}-episodes-of-{steps}"
+    files = dataset_files(spec, dataset_dir)
     with locked_for_writing(files[0]):
         if keep_existing(files[0], existing):
             return files

@@ -78,7 +78,7 @@ def load_config(
         if number == num_protocol:
             expected = values
     for name in values:
-        require_setting(entry.id, name, declared)
+        require_setting(entry, name, declared)
     run, method, settings = _check(entry, values, request.device)
     departures: dict[str, list[Any]] = {}
     if benchmark.domain is not None:
@@ -152,7 +152,7 @@ def _layers(
 def known_settings(entry: Entry) -> dict[str, Setting | None]:
     """Return the settings that settings files and ``-params`` may contain: those of the algorithm and of its run."""
     # `policy_kwargs` is added, because algorithms do not declare the arguments of their policies
-    return {**settings_of(entry.algorithm), **RunSettings.declared(), "policy_kwargs": None}
+    return {**settings_of(entry), **RunSettings.declared(), "policy_kwargs": None}
 
 
 def declared_by_class(entry: Entry) -> dict[str, Any]:
@@ -184,11 +184,11 @@ def find_departures(values: Mapping[str, Any], protocol: Mapping[str, Any]) -> d
     return departures
 
 
-def require_setting(algo: str, name: str, settings: Collection[str]) -> None:
+def require_setting(entry: Entry, name: str, settings: Collection[str]) -> None:
     """Raise UsageError for a name that is not a setting of the algorithm."""
     if name not in settings:
-        command = f"zoo agents show {algo}"
-        raise UsageError(unknown_name_message(f"setting of {algo}", name, settings, command))
+        command = f"zoo agents show {entry.id}"
+        raise UsageError(unknown_name_message(f"setting of {entry.id}", name, settings, command))
 
 
 def _check(
@@ -198,7 +198,7 @@ def _check(
     # the run's settings are removed below, so that the algorithm's settings remain
     remaining = dict(values)
     with as_usage_error(TypeError, ValueError, RuntimeError):
-        declared = settings_of(entry.algorithm)
+        declared = settings_of(entry)
         names = RunSettings.declared().keys() - (declared.keys() - _SHARED_NAMES)
         run_names = [name for name in remaining if name in names]
         run = RunSettings(**{name: remaining.pop(name) for name in run_names})

@@ -49,7 +49,7 @@ def read_searches(entry: Entry, words: Sequence[str], fixed: Collection[str]) ->
     :param fixed: settings fixed by ``-params``, which are not searched.
     :raises UsageError: for an unknown setting, a range outside a setting's bounds, or an empty search space.
     """
-    declared = settings_of(entry.algorithm)
+    declared = settings_of(entry)
     searches: dict[str, Search] = {}
     for word in words:
         name, search = _read_word(entry, declared, word)
@@ -83,7 +83,7 @@ def declared_searches(declared: Mapping[str, Setting]) -> dict[str, Search]:
 def _read_word(entry: Entry, declared: Mapping[str, Setting], word: str) -> tuple[str, Search]:
     """Return the name and the search of the setting in one argument of ``--search``."""
     name, equals, text = word.partition("=")
-    require_setting(entry.id, name, declared)
+    require_setting(entry, name, declared)
     if equals:
         return name, _read_search(name, text)
     search = declared[name].search
