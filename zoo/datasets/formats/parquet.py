@@ -53,10 +53,16 @@ class Parquet(Format):
                 "the rows, and use a unique index for each episode"
             )
         expected = episode.groupby(episode).cumcount().to_numpy()
-        wrong = np.flatnonzero(rows.get("frame", expected) != expected)
+        frames = rows.get("frame", expected)
+        if frames.size != expected.size:
+            raise UsageError(
+                f"{name}: a frame must be one number, got rows of shape {frames.shape[1:]}; use this name for another "
+                "column"
+            )
+        wrong = np.flatnonzero(frames != expected)
         if wrong.size:
             raise UsageError(
-                f"{name}: the frames of an episode must be 0, 1, 2, ..., got {rows['frame'][wrong[0]]} instead of "
+                f"{name}: the frames of an episode must be 0, 1, 2, ..., got {frames[wrong[0]]} instead of "
                 f"{expected[wrong[0]]} in row {wrong[0]}; sort the rows, and split an episode where frames are missing"
             )
         add_rewards(name, rows, reward_from)
