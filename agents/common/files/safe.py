@@ -10,7 +10,7 @@ import io
 import pickle
 import sys
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,23 @@ def to_json(value: Any) -> Any:
         if isinstance(value, kind):
             return {f":{form}:": to_json(write(value))}
     raise TypeError(f"{path_of(type(value))} is neither a plain value nor an array")
+
+
+def to_json_by_name(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Convert named values to JSON form, in the order of their names; :func:`from_json` is the inverse.
+
+    :param values: anything, by name.
+    :return: the converted values by name, for `json.dumps`; for the remaining names, the reason why the value cannot be
+        converted.
+    """
+    converted = {}
+    problems = {}
+    for name in sorted(values):
+        try:
+            converted[name] = to_json(values[name])
+        except TypeError as error:
+            problems[name] = str(error)
+    return converted, problems
 
 
 def from_json(value: Any) -> Any:

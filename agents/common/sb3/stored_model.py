@@ -65,19 +65,17 @@ class StoredModel(TrainedModel):
         left_out -= {*(include or ())}
         left_out |= {name.partition(".")[0] for name in (*names, *variables)}
         attributes = {**vars(self), **self._saved_settings()}
+        described, problems = safe.to_json_by_name(
+            {name: value for name, value in attributes.items() if name not in left_out}
+        )
+        for name, problem in problems.items():
+            if name == "policy_kwargs":
+                raise TypeError(f"saved models contain no code, got `{name}`: {problem}")
+            warnings.warn(
+                f"saved models contain no code, so `{name}` is omitted: {problem}", stacklevel=2
+            )
         # no setting is called `class`, because `class` is a keyword
-        content = {"class": path_of(type(self))}
-        for name in sorted(attributes.keys() - left_out):
-            try:
-                content[name] = safe.to_json(attributes[name])
-            except TypeError as error:
-                if name == "policy_kwargs":
-                    raise TypeError(
-                        f"saved models contain no code, got `{name}`: {error}"
-                    ) from None
-                warnings.warn(
-                    f"saved models contain no code, so `{name}` is omitted: {error}", stacklevel=2
-                )
+        content = {"class": path_of(type(self)), **described}
         members = {
             ATTRIBUTES: json.dumps(content, indent=1).encode(),
             "_stable_baselines3_version": stable_baselines3.__version__.encode(),
