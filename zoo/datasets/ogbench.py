@@ -48,7 +48,10 @@ def explained(path: Path) -> Iterator[None]:
 
 def make_labelling_env(env_id: str) -> Any:
     """Return the environment with which :func:`relabel` computes a task's rewards; it does not render images."""
-    return make_raw_env(env_id.removeprefix(VISUAL))
+    env = make_raw_env(env_id.removeprefix(VISUAL))
+    with no_startup_noise(), global_numpy_seed(0):
+        env.reset()  # creates the simulator's model
+    return env
 
 
 def check_headers(path: Path, spec: DatasetSpec) -> None:
@@ -152,8 +155,6 @@ def relabel(arrays: Mapping[str, Array], env: Any) -> tuple[Array, Array]:
         is achieved, otherwise 1), each of shape (rows,).
     :raises UsageError: if the states are not from this environment.
     """
-    with no_startup_noise(), global_numpy_seed(0):
-        env.reset()  # creates the simulator's model
     size = env.unwrapped.model.nq
     rows, columns = arrays["qpos"].shape
     # the relabeller would read other numbers as positions

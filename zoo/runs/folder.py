@@ -209,9 +209,9 @@ class RunFolder:
         :param record: record of the run.
         :raises UnreadableRun: if a folder was renamed or copied, so that its name is missing or is another run's.
         """
-        folders = [
-            RunFolder(self.path.with_name(name)) for name in record.folders or [self.path.name]
-        ]
+        if record.folders is None:
+            return [self]
+        folders = [RunFolder(self.path.with_name(name)) for name in record.folders]
         for folder, seed in zip(folders, record.all_seeds, strict=True):
             if folder.read_config().plain() != {**record.plain(), "seed": seed}:
                 raise UnreadableRun(

@@ -222,9 +222,12 @@ class FlowPolicy(ActingPolicy):
         """Seed action noise with one seed per replica, or with a single seed, from which one per replica is derived."""
         if not isinstance(seed, Sequence):
             seed = seeds_of_replicas(seed, self.num_replicas)
+        self.generators = []
+        self.prediction_generators = []
         # noise is sampled on the CPU and separately per replica, so neither the device nor other replicas change it
-        self.generators = [torch_generator(Purpose.ACTING, each) for each in seed]
-        self.prediction_generators = [torch_generator(Purpose.PREDICTION, each) for each in seed]
+        for replica_seed in seed:
+            self.generators.append(torch_generator(Purpose.ACTING, replica_seed))
+            self.prediction_generators.append(torch_generator(Purpose.PREDICTION, replica_seed))
 
     def load_optimizer_state(self, saved: Mapping[str, Any]) -> None:
         """Load the state of an optimiser; the policy keeps its options, such as weight decay, except the learning rate.
