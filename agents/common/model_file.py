@@ -93,7 +93,7 @@ class ModelFile:
         """
         with raising_damaged_file(self.name):
             state_dicts = {"policy": load(self.members[PARAMETERS])}
-            state_dicts |= safe.load(self.members[STATE], "cpu")
+            state_dicts |= safe.load(self.members[STATE])
         return state_dicts, state_dicts.pop("pytorch_variables", {})
 
 

@@ -130,13 +130,13 @@ def load_checkpoint(model: StoredModel, checkpoint: Path) -> dict[str, Any]:
         state = safe.load(checkpoint / STATE)
     _restore_model(model, checkpoint / MODEL)
     model.replay_buffer.restore_online_state(state["buffer"])
-    model._last_info = state["last_info"]
+    model._last_info = {name: value.to(model.device) for name, value in state["last_info"].items()}
     states = state["random"]
     random.setstate(safe.from_json(states["python"]))
     np.random.set_state(safe.from_json(states["numpy"]))
     torch.set_rng_state(states["torch"])
-    if states["cuda"] and model.device.type == "cuda":
-        torch.cuda.set_rng_state_all(states["cuda"])
+    # of all GPUs of the machine that wrote the checkpoint, which may have had more; empty for a run on a CPU
+    torch.cuda.set_rng_state_all(states["cuda"][: torch.cuda.device_count()])
     for space, action_state in zip(model.action_spaces, states["actions"], strict=True):
         space.np_random.bit_generator.state = action_state
     for name, generator in _generators(model).items():

@@ -187,17 +187,17 @@ _FORMS: dict[str, tuple[Any, Callable[[Any], Any], Callable[[Any], Any]]] = {
 # -- tensors ----------------------------------------------------------------------------------------------------------
 
 
-def load(file: str | Path | bytes, device: torch.device | str | None = None) -> Any:
-    """Read nested tensors and plain values written by ``torch.save``.
+def load(file: str | Path | bytes) -> Any:
+    """Read nested tensors and plain values written by ``torch.save``; all tensors are on the CPU.
 
     :param file: path or content of a file.
-    :param device: device of the tensors; None for the device that they were saved from.
     :return: the value.
     :raises ValueError: if the file contains other objects; a damaged file raises PyTorch's error.
     """
     source = io.BytesIO(file) if isinstance(file, bytes) else file
     try:
-        return torch.load(source, map_location=device, weights_only=True)
+        # on the CPU, since this machine may lack the GPU that a tensor was saved from
+        return torch.load(source, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # PyTorch's message continues with advice to trust the file
         reason = str(error).rpartition("WeightsUnpickler error: ")[2].partition(" Please use")[0]
