@@ -69,12 +69,13 @@ def with_named_classes(name: str, value: Any) -> dict[str, Any] | None:
     if not isinstance(value, Mapping):
         raise TypeError(f"`{name}` must be a mapping of names to values, got {value!r}")
     arguments = dict(value)
-    for argument in POLICY_CLASSES.keys() & arguments.keys():
+    for argument in POLICY_CLASSES.keys() & arguments:
         base, module = POLICY_CLASSES[argument]
         kind = arguments[argument]
         if isinstance(kind, str):
             kind = getattr(module, kind, None)
         if kind is arguments[argument] is None:
+            del arguments[argument]  # None is the default; not every policy accepts it
             continue
         if not isinstance(kind, type) or not issubclass(kind, base):
             in_module = f", or its name in {module.__name__}" if module else ""
