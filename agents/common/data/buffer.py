@@ -295,15 +295,9 @@ class SequenceReplayBuffer(TransitionStore):
 def write_buffer(buffer: SequenceReplayBuffer, file: IO[bytes]) -> None:
     """Write a replay buffer.
 
-    :param buffer: the buffer.
+    :param buffer: the buffer; its dataset is not one of several parts.
     :param file: open for writing.
-    :raises ValueError: if the dataset has several parts, of which the buffer contains only one at a time.
     """
-    if buffer.loader is not None:
-        raise ValueError(
-            "a replay buffer with a dataset of several files cannot be saved, since the "
-            "buffer contains only one of the files at a time; load the dataset again"
-        )
     text = json.dumps(safe.to_json(buffer.describe())).encode()
     arrays = {name: tensor.cpu().numpy() for name, tensor in buffer.tensors().items()}
     np.savez(file, allow_pickle=False, **{DESCRIPTION: np.frombuffer(text, np.uint8)}, **arrays)

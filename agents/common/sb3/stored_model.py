@@ -210,7 +210,13 @@ class StoredModel(TrainedModel):
         """Save the replay buffer, that is, dataset and online transitions, as arrays.
 
         :param path: file, with or without ``.npz``, or an open binary file.
+        :raises ValueError: if the dataset has several parts, of which the buffer contains only one at a time.
         """
+        if self.replay_buffer.loader is not None:
+            raise ValueError(
+                "a replay buffer with a dataset of several files cannot be saved, since the "
+                "buffer contains only one of the files at a time; load the dataset again"
+            )
         with _opened(path, "w", "npz", self.verbose) as file:
             write_buffer(self.replay_buffer, file)
 
