@@ -121,8 +121,9 @@ class PretrainedFlow:
         sizes = np.asarray(self.action_shape or (1, 1))
         if sizes.shape != (2,) or sizes.dtype.kind != "i" or sizes.min() < 1:
             raise ValueError(f"`action_shape` must be two positive integers, got {sizes}")
-        shapes = [(), tuple(sizes[1:]), tuple(sizes)]
-        if self.action_shape and shift.shape not in shapes:
+        chunk = tuple(self.action_shape or ())
+        shapes = [(), chunk[1:], chunk]
+        if chunk and shift.shape not in shapes:
             raise ValueError(f"`action_shift` must be of a shape in {shapes}, got {shift.shape}")
 
     def conventions(self) -> dict[str, Any]:
