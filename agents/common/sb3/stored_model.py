@@ -203,8 +203,7 @@ class StoredModel(TrainedModel):
             require_fit(f"the model {saved.name}", self.policy.state_dict(), parameters["policy"])
             raise
         for name, value in variables.items():
-            if value is not None:  # None e.g. for an entropy coefficient that is not tuned
-                recursive_setattr(self, f"{name}.data", value.to(self.device))
+            recursive_setattr(self, f"{name}.data", value.to(self.device))
 
     def save_replay_buffer(self, path: Source) -> None:
         """Save the replay buffer, that is, dataset and online transitions, as arrays.
