@@ -28,7 +28,7 @@ def model_class(method: type[Method]) -> type[FlowAlgorithm]:
     :return: a subclass of :class:`FlowAlgorithm` with the method's name, documented with its settings.
     :raises ValueError: if a setting has the same name as a constructor argument.
     """
-    for name in method.declared().keys() & Arguments.declared().keys():
+    for name in method.declared().keys() & Arguments.declared():
         raise ValueError(
             f"setting `{name}` of {method.__name__} clashes with a constructor argument; rename it, "
             f"e.g. `own_{name}`"

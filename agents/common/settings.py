@@ -315,7 +315,7 @@ class Configurable:
         for base in reversed(cls.__mro__[1:]):
             inherited |= _settings_in(base)
         declared_here = _settings_in(cls)
-        for name in inherited.keys() & vars(cls).keys() - declared_here.keys():
+        for name in inherited.keys() & vars(cls).keys() - declared_here:
             raise TypeError(
                 f"assigning `{name}` in {cls.__name__} does not change the default of this setting; write "
                 f"`{name}: {inherited[name].annotation} = setting(default=...)`"
@@ -346,7 +346,7 @@ class Configurable:
                 f"{type(self).__module__}.{type(self).__name__}() takes settings by name only, got {unnamed[0]!r}; "
                 f"{self._without_positional}"
             )
-        self.refuse_unknown(values.keys())
+        self.refuse_unknown(values)
         for name, declaration in self.declared().items():
             if name in values:
                 value = declaration.checked(values[name])

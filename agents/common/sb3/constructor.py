@@ -183,7 +183,7 @@ class Arguments(Configurable):
 
     def sb3_arguments(self, method: Method) -> dict[str, Any]:
         """Return the arguments of SB3's constructor, including the settings shared with SB3."""
-        names = self.declared().keys() - set(EXTRA_ARGUMENTS)
+        names = self.declared().keys() - EXTRA_ARGUMENTS
         values = {name: getattr(self, name) for name in names}
         if self.seeds is not None:
             values["seed"] = self.seeds[0]
@@ -211,9 +211,9 @@ def read_arguments(
     if len(positional) > len(in_order):
         raise TypeError(f"{kind.__name__}() takes at most {len(in_order) + 2} positional arguments")
     settings = {**dict(zip(in_order, positional, strict=False)), **named}
-    kind.refuse_unknown(settings.keys(), also=Arguments.declared())
+    kind.refuse_unknown(settings, also=Arguments.declared())
     # the names that remain in `settings` are the method's
-    names = Arguments.declared().keys() & settings.keys()
+    names = Arguments.declared().keys() & settings
     arguments = Arguments(**{name: settings.pop(name) for name in names})
     if arguments.seed is not None and arguments.seeds is not None:
         raise ValueError("got both `seed` and `seeds`; pass one of them")

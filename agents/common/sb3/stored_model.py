@@ -169,7 +169,7 @@ class StoredModel(TrainedModel):
         replaced = {name: custom_objects[name] for name in names} | replacements
         if "seed" in replaced:
             replaced = {"seeds": None, **replaced}
-        attributes = saved.attributes(replaced.keys()) | replaced
+        attributes = saved.attributes(replaced) | replaced
         if saved.described.get("behaviour") is not None:
             check_saved_flow(saved, attributes["behaviour"])
         return attributes
