@@ -11,7 +11,12 @@ from typing import Any, NoReturn
 
 from stable_baselines3.common.callbacks import BaseCallback
 
-from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint, set_aside
+from agents.common.engine.checkpoint import (
+    OtherVersionError,
+    load_checkpoint,
+    save_checkpoint,
+    set_aside,
+)
 from agents.common.files import explaining_write_errors, is_transient
 from agents.common.model_file import find_checkpoints
 from agents.common.sb3.model import FlowAlgorithm
@@ -81,8 +86,8 @@ class Checkpoints:
         """Continue from the newest intact checkpoint, or from the start if there is no checkpoint.
 
         :return: state of the logs, for `zoo.training.logs.ReplicaLogger`.
-        :raises UsageError: if the settings of the run have changed, a checkpoint cannot be read right now, or all
-            checkpoints are damaged.
+        :raises UsageError: if the settings of the run have changed, a checkpoint cannot be read right now or is from
+            another version, or all checkpoints are damaged.
         """
         damaged: dict[Path, str] = {}
         for checkpoint in find_checkpoints(self.folder):
@@ -90,6 +95,8 @@ class Checkpoints:
                 log_state = self._load(checkpoint)
             except UsageError:  # the settings are wrong, not the checkpoint
                 raise
+            except OtherVersionError as error:  # the checkpoint is intact
+                raise CannotResume(f"--resume: {error}") from error
             except Exception as error:  # the previous checkpoint may be intact
                 if is_transient(error):
                     raise CannotResume(
