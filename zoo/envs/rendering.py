@@ -14,10 +14,11 @@ PLATFORMS = ("egl", "osmesa", "glfw")
 
 EGL renders on a GPU or in software, without a screen; OSMesa renders in software; GLFW renders in a hidden window.
 """
-WHAT_TO_INSTALL = (
-    "install EGL (Debian, Ubuntu: `apt install libegl1 libgl1-mesa-dri`; Fedora: `dnf install mesa-libEGL "
-    "mesa-dri-drivers`) or OSMesa (`apt install libosmesa6`; `dnf install mesa-compat-libOSMesa`), or start the "
-    "program on a machine with a screen"
+# with one of these variables, the other backends are not tried, even installed ones
+REMEDY = (
+    f"unset {VARIABLE} and PYOPENGL_PLATFORM if they are set, install EGL (Debian, Ubuntu: `apt install "
+    "libegl1 libgl1-mesa-dri`; Fedora: `dnf install mesa-libEGL mesa-dri-drivers`) or OSMesa (`apt install "
+    "libosmesa6`; `dnf install mesa-compat-libOSMesa`), or start the program on a machine with a screen"
 )
 _TRIAL = """
 import mujoco
@@ -59,8 +60,7 @@ def explain_import(error: Exception) -> None:
     # a failed import leaves only the submodules
     if "mujoco" not in sys.modules and any(name.startswith("mujoco.") for name in sys.modules):
         raise UsageError(
-            f"MuJoCo cannot be imported with {VARIABLE}={os.environ.get(VARIABLE)} ({error}); unset {VARIABLE}, or "
-            f"{WHAT_TO_INSTALL}"
+            f"MuJoCo cannot be imported with {VARIABLE}={os.environ.get(VARIABLE)} ({error}); {REMEDY}"
         ) from error
 
 
@@ -85,13 +85,9 @@ def _has_screen() -> bool:
 
 
 def _nothing_draws(name: str) -> str:
-    advice = WHAT_TO_INSTALL
-    platform = os.environ.get("PYOPENGL_PLATFORM")
-    if platform:  # PyOpenGL then ignores all other backends, even installed ones
-        advice = f"unset PYOPENGL_PLATFORM={platform}, or {advice}"
     return (
-        f"`{name}` needs rendering, but no MuJoCo rendering backend works on this machine; {advice}. In your "
-        f"own programs, set {VARIABLE}=egl or osmesa before importing MuJoCo"
+        f"`{name}` needs rendering, but MuJoCo cannot render here; {REMEDY}. In your own programs, set "
+        f"{VARIABLE}=egl or osmesa before importing MuJoCo"
     )
 
 

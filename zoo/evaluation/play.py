@@ -13,7 +13,7 @@ from gymnasium.error import DependencyNotInstalled
 from agents.common.validation import count
 from zoo.envs.checks import RepeatableEnv
 from zoo.envs.make import find_spec, is_ogbench, make_env, observes_images
-from zoo.envs.rendering import WHAT_TO_INSTALL, prepare_drawing
+from zoo.envs.rendering import REMEDY, prepare_drawing
 from zoo.evaluation.evaluator import (
     BatchSampler,
     Evaluator,
@@ -114,7 +114,7 @@ def record(agent: Agent, path: Path, can_draw: bool = True) -> EpisodeResults:
     with _drawn_env(agent, **camera) as env, open_video(path) as add:
         classes = type(env.unwrapped).__mro__
         if not can_draw and any(kind.__module__.startswith(MUJOCO_MODULES) for kind in classes):
-            raise UsageError(f"MuJoCo cannot render {agent.env} here; {WHAT_TO_INSTALL}")
+            raise UsageError(f"MuJoCo cannot render {agent.env} here; {REMEDY}")
         steps = 0
 
         def add_frame(is_last: bool) -> None:
