@@ -86,8 +86,10 @@ def make_env(
 def _build(spec: EnvSpec, env_kwargs: Mapping[str, Any]) -> gymnasium.Env[Any, Any]:
     try:
         return gymnasium.make(spec, disable_env_checker=True, **env_kwargs)
-    except gymnasium.error.DependencyNotInstalled as error:
-        raise UsageError(f"`{spec.id}` needs a package that is not installed: {error}") from error
+    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
+        raise UsageError(
+            f"`{spec.id}` cannot be created with the installed packages: {error}"
+        ) from error
     except (TypeError, ValueError, LookupError, AttributeError, AssertionError) as error:
         if not env_kwargs:  # without arguments, the error is in the constructor itself
             raise

@@ -115,6 +115,7 @@ def test_info_is_success_under_both_names_and_nothing_else():
         "no_such_package:Toy-v0": "unknown environment `no_such_package:Toy-v0`",
         "data-gone": "`data-gone` is a placeholder for data without an environment",
         "cube-double-v0": "goal-conditioned.*cube-double-singletask-task1-v0",
+        "Hopper-v3": "cannot be created with the installed packages",
         "CartPole-v1": r"`CartPole-v1` has the action space Discrete",
     }.items(),
 )
