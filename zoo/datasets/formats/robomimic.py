@@ -117,8 +117,6 @@ def _recorded_text(path: Path, key: bytes) -> str | None:
 
     The file is searched as text, because the HDF5 library hangs when it reads attributes of some damaged files.
     """
-    if not path.stat().st_size:  # an empty file cannot be memory-mapped
-        return None
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         match = re.search(rb'"%s": ?"([\w.]{1,40})"' % key, content)
         return match and match[1].decode("ascii")
