@@ -38,6 +38,13 @@ class Parquet(Format):
         for key in ("observations", "actions"):
             if rows[key].ndim == 1:
                 rows[key] = rows[key][:, None]
+        for key in ("episode", "frame"):
+            numbers = rows.get(key, rows["file"])
+            if numbers.size != rows["file"].size:
+                raise UsageError(
+                    f"{name}: the {key} index must be one number, got rows of shape {numbers.shape[1:]}; use this name "
+                    "for another column"
+                )
         # LeRobot 2 writes one episode per file, LeRobot 3 several, so only the episode index separates episodes.
         ends = _last_rows(rows.get("episode", rows["file"]))
         # without frame indices, an episode is assumed not to continue in the next file
@@ -53,12 +60,7 @@ class Parquet(Format):
                 "the rows, and use a unique index for each episode"
             )
         expected = episode.groupby(episode).cumcount().to_numpy()
-        frames = rows.get("frame", expected)
-        if frames.size != expected.size:
-            raise UsageError(
-                f"{name}: a frame must be one number, got rows of shape {frames.shape[1:]}; use this name for another "
-                "column"
-            )
+        frames = rows.get("frame", expected).ravel()
         wrong = np.flatnonzero(frames != expected)
         if wrong.size:
             raise UsageError(
