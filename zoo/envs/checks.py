@@ -206,11 +206,9 @@ def read_observation(space: spaces.Space[Any], observation: Any, name: str = "ob
         has_dtype = array.dtype.kind in "fiub"
     has_type = isinstance(observation, np.ndarray) or not isinstance(space, spaces.Box)
     if not has_type or not has_dtype or array.shape != space.shape:
-        noun = f"{name} of {type(space).__name__}{space.shape}"
-        if is_image(space):
-            noun = "an image"
         raise ReturnError(
-            f"{noun} must be {space.dtype} of shape {space.shape} as in its space, got {_form(observation)}",
+            f"{name} must be {space.dtype} of shape {space.shape} as in its {type(space).__name__}, got "
+            f"{_form(observation)}",
             "convert it: `gymnasium.wrappers.DtypeObservation` changes the dtype of a space and its values, "
             "`gymnasium.wrappers.TransformObservation` applies any function",
         )
