@@ -362,13 +362,15 @@ def transitions_of_rows(name: str, rows: Arrays, ends: Array, masks: Array) -> T
     for key in ("observations", "rewards"):
         if rows[key].shape[:1] != (steps,):
             raise UsageError(
-                f"{name}: `{key}` must have as many rows as `actions`, got shape {rows[key].shape}"
+                f"{name}: `{key}` must have {count(steps, 'row')} like `actions`, got shape {rows[key].shape}"
             )
     ends[-1:] = True  # rows after the last marked end also form a trajectory
     is_terminated = ends & (masks == 0)
     is_kept = is_terminated | ~ends
     if not is_kept.any():
-        raise UsageError(f"{name} {NO_TRANSITION}")
+        raise UsageError(
+            f"{name} {NO_TRANSITION}: a trajectory that does not terminate must have two rows"
+        )
     log.info(
         "%s lacks the observation after the last action of each trajectory, so the last transitions are dropped, "
         "except in %s that terminated",
