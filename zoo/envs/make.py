@@ -116,7 +116,13 @@ def wrap(env: gymnasium.Env[Any, Any], wrappers: Wrappers) -> gymnasium.Env[Any,
             raise UsageError(f"`env_wrapper` must name subclasses of gymnasium.Wrapper, got {path}")
         try:
             env = wrapper(env, **kwargs)
-        except (TypeError, ValueError, AssertionError, AttributeError) as error:
+        except (
+            TypeError,
+            ValueError,
+            AssertionError,
+            AttributeError,
+            gymnasium.error.Error,  # e.g. for a package that is not installed
+        ) as error:
             raise UsageError(
                 f"{path} does not accept {env} with the arguments {dict(kwargs)}: {error}"
             ) from error

@@ -62,6 +62,7 @@ def test_wrappers_are_recorded_in_one_form(value, checked):
         ("nowhere_at_all:Wrapper", "must name classes that Python can import"),
         ("subprocess:Popen", "must name subclasses of gymnasium.Wrapper"),
         ([{HALVED: {"speed": 1}}], "does not accept .* with the arguments"),
+        ("gymnasium.wrappers:ClipReward", "does not accept .* cannot be None"),
     ],
 )
 def test_wrappers_that_cannot_be_made_are_refused(wrappers, message):

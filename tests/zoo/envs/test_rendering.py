@@ -63,6 +63,5 @@ def test_names_of_images_choose_what_draws(monkeypatch):
 
 def test_images_that_nothing_draws_are_refused(monkeypatch):
     pretend(monkeypatch)
-    monkeypatch.delenv("DISPLAY", raising=False)
     with refuses("MuJoCo cannot render here; unset MUJOCO_GL and PYOPENGL_PLATFORM"):
         prepare_pictures("visual-scene-v0")
