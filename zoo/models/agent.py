@@ -476,7 +476,7 @@ def _agent_of_policy(path: Path, env: str | None, device: str, trust: bool) -> A
         require_plain_arguments(path, env_kwargs)
     scoring = ScoringRule.read(protocol)
     stated = None
-    if about.get("score"):
+    if isinstance(about.get("score"), dict):  # users may write scores of any form
         stated = Score(**about["score"])
         if stated.kind == SUCCESS.name:
             scoring = scoring.with_success()

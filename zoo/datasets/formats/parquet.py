@@ -38,12 +38,11 @@ class Parquet(Format):
         for key in ("observations", "actions"):
             if rows[key].ndim == 1:
                 rows[key] = rows[key][:, None]
-        for key in ("episode", "frame"):
-            numbers = rows.get(key, rows["file"])
-            if numbers.size != rows["file"].size:
+        for key in rows.keys() & {"episode", "frame"}:
+            if rows[key].size != rows["file"].size:
                 raise UsageError(
-                    f"{name}: the {key} index must be one number, got rows of shape {numbers.shape[1:]}; use this name "
-                    "for another column"
+                    f"{name}: the {key} index must be one number, got rows of shape {rows[key].shape[1:]}; use this "
+                    "name for another column"
                 )
         # LeRobot 2 writes one episode per file, LeRobot 3 several, so only the episode index separates episodes.
         ends = _last_rows(rows.get("episode", rows["file"]))
