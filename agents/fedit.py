@@ -31,7 +31,8 @@ from agents.core import (
 class FEDIT(Method):
     r"""A cloned flow proposes an action and a soft actor-critic edits it within a bound.
 
-    .. math:: a = \mathrm{clip}(\mathrm{ODE}(s, z; v) + c\,e),\quad e\sim\pi_{edit}(\cdot\mid s, a_{flow})\in(-1, 1)^D
+    .. math:: a = \mathrm{clip}(\mathrm{clip}\,\mathrm{ODE}(s, z; v) + c\,e),
+        \quad e\sim\pi_{edit}(\cdot\mid s, a_{flow})\in(-1, 1)^D
 
     .. math:: L = L_{TD} + L_{FM}(v) - \mathbb{E}\,\bar Q(s, a) + \alpha\,\mathbb{E}\log\pi_{edit}(e) + L_\alpha
 

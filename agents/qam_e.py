@@ -26,7 +26,7 @@ from agents.qam import QAM
 class QAME(QAM):
     r"""QAM with a soft actor-critic that edits actions within a bound.
 
-    .. math:: a = \mathrm{clip}(\mathrm{ODE}(s, z; v_f) + c\,e),
+    .. math:: a = \mathrm{clip}(\mathrm{clip}\,\mathrm{ODE}(s, z; v_f) + c\,e),
         \quad e \sim \pi_{edit}(\cdot\mid s, a_{flow}) \in (-1, 1)^D
 
     .. math:: L = L_{QAM} - \mathbb{E}\,\bar Q(s, a) + \alpha\,\mathbb{E}\log\pi_{edit}(e) + L_\alpha
