@@ -36,8 +36,9 @@ class MeanFlowQL(Method):
     is the mean velocity of this path between times 0 and t, so g(e, 1) is an action. The network regresses to a
     target computed from its own slope along the path, with smaller weights for large errors:
 
-    .. math:: L = L_{TD} + w\,\mathbb{E}\,\frac{\lVert g(s, x, t) - y\rVert^2}{(\lVert g - y\rVert^2 + c)^{1-\gamma}}
-        - \mathbb{E}\,\bar Q(s, \mathrm{clip}\,g(s, e, 1)) + L_{bound}, \quad y = x + (t-1)(e-a) - t\,\tfrac{dg}{dt}
+    .. math:: L = L_{TD} + w\,\mathbb{E}\,\frac{\delta}{(\delta + c)^{1-\gamma}}
+        - \mathbb{E}\,\bar Q(s, \mathrm{clip}\,g(s, e, 1)) + L_{bound}, \quad y = x + (t-1)(e-a) - t\,\tfrac{dg}{dt},
+        \quad \delta = \lVert g(s, x, t) - y\rVert^2 / D
 
     Source: Wang et al., arXiv 2511.13035, and the authors' code (github.com/HiccupRL/MeanFlowQL,
     ``agents/meanflowql.py``). Differences: an MLP replaces the transformer; w is constant; all networks share one

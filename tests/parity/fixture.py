@@ -1,6 +1,6 @@
 """Recorded numbers of an original implementation: one ``.npz`` file without pickled objects for each fixture.
 
-``docs/parity.md`` lists the arrays.
+``README.md`` lists the arrays.
 """
 
 import json
