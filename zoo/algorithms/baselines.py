@@ -118,9 +118,9 @@ class Baseline(StoredModel):
             raise ValueError(
                 f"`{type(self).__name__}` trains one seed at a time, got {len(seeds)}; pass one with --seed"
             )
-        self._recorded = self.checked(settings)
+        checked = self.checked(settings)
         # pass on only the given settings, so that missing ones keep SB3's defaults
-        settings = {name: self._recorded[name] for name in settings}
+        settings = {name: checked[name] for name in settings}
         names = OwnSettings.declared().keys() & settings
         own_settings = OwnSettings(**{name: settings.pop(name) for name in names})
         policy_kwargs = dict(with_named_classes("policy_kwargs", policy_kwargs) or {})
@@ -180,10 +180,6 @@ class Baseline(StoredModel):
                 checked[name] = declaration.checked(settings[name])
         # settings in declared order first, then SB3's other arguments, e.g. `action_noise`
         return checked | {name: value for name, value in settings.items() if name not in checked}
-
-    def settings(self) -> dict[str, Any]:
-        """Return the values of all settings, as they are recorded with a run."""
-        return dict(self._recorded)
 
     def find_divergence(self) -> dict[int, str]:
         """Return {0: message} if a parameter is NaN or infinite, otherwise {}; this waits for the device."""

@@ -359,6 +359,9 @@ class _Artist:
                 # keep the label at a constant distance below the rows; rliable's panels start at 0.11 of the height
                 xlabel_y_coordinate=0.11 - 1.75 / (lines * len(names)),
             )
+        # a panel without an estimate for a method at its end would have lower rows than the first panel
+        for ax in figure.axes:
+            ax.set_ylim(figure.axes[0].get_ylim())
         plt.close(figure)  # only removes the figure from pyplot; the figure remains usable
         return figure
 

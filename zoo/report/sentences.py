@@ -68,6 +68,8 @@ def _verdict(comparison: Comparison, phase: Phase) -> Iterator[str]:
     # a method in focus, or a method with single runs, may not be the best; a single method or equals cannot lead
     best = [name for name, mean in means.items() if math.isclose(mean, max(means.values()))]
     leads = subject != comparison.focus and len(means) != 1 and best in ([], [subject])
+    if decision.rival:  # without means, the rival's scores may be as good
+        leads = leads and decision.rival.lead > 0
     opening = f"{comparison.methods[subject].title}{' leads' if leads else ','} {phase.name}{comparison.title}"
     opening += f", {tasks}:"
     if subject in means:

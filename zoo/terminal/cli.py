@@ -44,7 +44,7 @@ PROGRAMS = {
 }
 
 
-def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> int:
+def run_program(body: Callable[[], dict[str, Any]], verbose: int = 1) -> int:
     """Run a program's body, print its result, and convert its errors to exit codes.
 
     :param verbose: 0 shows only errors; 2 or more also shows the tracebacks of errors.
@@ -57,9 +57,7 @@ def run_program(body: Callable[[], dict[str, Any] | None], verbose: int = 1) -> 
         # log the message of a warning without the line of code that Python adds
         warnings.showwarning = lambda message, *_, **__: log.warning(message)
         try:
-            result = body()
-            if result is not None:
-                print_result(result)
+            print_result(body())
         except (KeyboardInterrupt, Interrupted) as error:
             log.error(str(error) or "stopped by a signal")
             return INTERRUPTED
@@ -93,7 +91,7 @@ def print_result(result: dict[str, Any]) -> None:
 
 
 def as_program(
-    make_parser: Callable[[], Parser], body: Callable[[argparse.Namespace], dict[str, Any] | None]
+    make_parser: Callable[[], Parser], body: Callable[[argparse.Namespace], dict[str, Any]]
 ) -> Callable[..., int]:
     """Return the ``main`` of a program; ``body`` may set ``exit_code`` in the arguments that it receives.
 
