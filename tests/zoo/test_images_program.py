@@ -59,12 +59,12 @@ def test_images_are_trained_on_evaluated_resumed_and_watched(data, tmp_path, cal
 
 def test_dicts_are_trained_on_online_evaluated_and_watched(tmp_path, call):
     # SB3's extractor rejects images below 36 pixels
-    flags = ("--online-steps", "12", "--env-kwargs", "as_dict=true", "side=36")
+    flags = ("--online-steps=12", "--gym-packages=json", "--env-kwargs", "as_dict=true", "side=36")
     params = "learning_starts=4", "normalize={norm_obs: false}"
-    arguments = words(tmp_path, None, *flags, "--verbose", "1", params=params)
+    arguments = words(tmp_path, None, *flags, "--verbose=1", params=params)
     trained, shown = call(main, *arguments)
     folder = tmp_path / "qam" / f"{FOLDER}_1"
-    assert f"next: zoo enjoy {folder} --trust --video run.gif" in shown
+    assert f"next: zoo enjoy {folder} --gym-packages json --trust --video run.gif" in shown
     assert call(evaluate, folder)[0]["return"] == trained["return"]
 
 

@@ -80,11 +80,13 @@ def _log_end(result: dict[str, Any], plan: RunPlan) -> None:
     """Log the mean final score of all seeds, the first seed's folder, and the next commands."""
     request = plan.request
     runs = result.get("runs", [result])
+    # a run's files do not name these packages
+    flags = "".join(f" --gym-packages {package}" for package in request.gym_packages)
     # without --trust, no module that a run's file names is imported
-    modules = [request.gym_packages, request.behaviour, plan.config.run.env_wrapper]
-    trust = " --trust" if any(modules) or ":" in request.env + request.algo else ""
+    if request.behaviour or plan.config.run.env_wrapper or ":" in request.env + request.algo:
+        flags += " --trust"
     if request.no_env:
-        log.info("next: zoo evaluate %s%s --fitted-q", shlex.quote(runs[0]["run"]), trust)
+        log.info("next: zoo evaluate %s%s --fitted-q", shlex.quote(runs[0]["run"]), flags)
         return
     if runs := [run for run in runs if run["return"] is not None]:
         score = f"mean return {np.mean([run['return'] for run in runs]):.2f}"
@@ -92,7 +94,7 @@ def _log_end(result: dict[str, Any], plan: RunPlan) -> None:
             score = f"{np.mean([run['success'] for run in runs]):.1%} success"
         folder = shlex.quote(runs[0]["run"])
         log.info("%s reached %s; TensorBoard curve and models: %s", result["algo"], score, folder)
-        log.info("next: zoo enjoy %s%s --video run.gif", folder, trust)
+        log.info("next: zoo enjoy %s%s --video run.gif", folder, flags)
     log.info("next: zoo compare %s -o report/", shlex.quote(str(request.log_folder)))
 
 
