@@ -83,8 +83,8 @@ def test_own_runs_stand_beside_published_ones_with_a_verdict(tmp_path, logs, com
     write_runs(logs, SCENE)
     out = compared(logs, "--published", "qam2026")
     assert out["online"] is None  # none of the user's runs has an online phase
-    assert out["offline"]["decision"]["subject"] == "qam"
     offline = out["offline"]
+    assert offline["decision"]["subject"] == "qam"
     assert offline["tasks"] == SCENE
     assert set(offline["aggregates"]) == {"qam", "QAM", "FQL"}
     # the user's runs are shorter

@@ -19,10 +19,15 @@ from zoo.report.figures import COLOURS, all_figures, to_file
 from zoo.runs.scores import RETURN
 
 
-def axes_of(comparison, name):
-    """Return the first panel of a single figure, because drawing all figures is slow."""
+def drawing_of(comparison, name):
+    """Draw a single figure, because drawing all figures is slow."""
     (drawing,) = all_figures(comparison, only=name).values()
-    return drawing.figure.axes[0]
+    return drawing
+
+
+def axes_of(comparison, name):
+    """Return the first panel of a single figure."""
+    return drawing_of(comparison, name).figure.axes[0]
 
 
 @pytest.mark.filterwarnings("error:constrained_layout")  # a long name leaves space for lines
@@ -36,8 +41,7 @@ def test_figures_of_success():
 
 def test_returns_have_an_axis_for_each_environment():
     figures = all_figures(comparison_of_returns(["SAC", "TD3"]))
-    expected = ("improvement_online", "environments")
-    assert set(figures) == {f"{name}_return" for name in expected}
+    assert set(figures) == {"improvement_online_return", "environments_return"}
     cheetah, pendulum = figures["environments_return"].figure.axes
     assert cheetah.get_ylim()[0] > 0 > pendulum.get_ylim()[1]
     assert cheetah.get_ylabel() == "return"
@@ -66,7 +70,7 @@ def test_lines_show_the_focus_and_the_best():
     worst = evaluations(names)
     worst.loc[worst["method"] == names[0], "score"] = 0.0
     comparison = comparison_of_runs(worst, means, methods, focus=names[0])
-    (drawing,) = all_figures(comparison, only="sample_efficiency").values()
+    drawing = drawing_of(comparison, "sample_efficiency")
     shown = [line.get_label() for line in drawing.figure.axes[0].lines]
     assert len(shown) == len(COLOURS)
     assert shown[0] == names[0]
@@ -76,9 +80,9 @@ def test_lines_show_the_focus_and_the_best():
 def test_two_seeds_have_no_band():
     runs = evaluations("A", seeds=3)
     runs = runs[(runs["domain"] != "scene-play") | (runs["seed"] < 2)]
-    (drawing,) = all_figures(comparison_of_runs(runs), only="domains").values()
-    axes = drawing.figure.axes
-    assert [any(band.get_paths() for band in ax.collections) for ax in axes] == [True, False]
+    drawing = drawing_of(comparison_of_runs(runs), "domains")
+    has_band = [any(band.get_paths() for band in ax.collections) for ax in drawing.figure.axes]
+    assert has_band == [True, False]
     assert "2 to 3 seeds" in drawing.caption
 
 
@@ -86,8 +90,7 @@ def test_domain_without_a_coloured_method_is_left_out():
     names = [f"{k:02}" for k in range(11)]
     runs = evaluations(names)
     runs = runs[(runs["method"] == names[-1]) == (runs["domain"] == "scene-play")]
-    (drawing,) = all_figures(comparison_of_runs(runs), only="domains").values()
-    assert "10 of 11 methods" in drawing.caption
+    assert "10 of 11 methods" in drawing_of(comparison_of_runs(runs), "domains").caption
 
 
 def test_best_methods_of_each_phase_have_colours():
@@ -103,10 +106,16 @@ def test_best_methods_of_each_phase_have_colours():
 def test_bars_of_a_verdict_are_its_intervals():
     comparison = comparison_of(["A", "B", "C"])
     ax = axes_of(comparison, "verdict_offline")
-    decision = comparison.phases["offline"].decision
-    intervals = [verdict.difference.interval for verdict in decision.verdicts]
+    verdicts = comparison.phases["offline"].decision.verdicts
+    intervals = [verdict.difference.interval for verdict in verdicts]
     drawn = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in ax.patches[::-1]]
     assert np.array(drawn) == pytest.approx(100 * np.array(intervals))
+
+
+def test_a_bar_is_beside_its_method_in_every_panel():
+    comparison = comparison_of_runs(scene_runs([[0.2]]), means_of_scene("AB"))  # which have no IQM
+    mean, iqm = drawing_of(comparison, "aggregates_offline").figure.axes
+    assert mean.get_ylim() == iqm.get_ylim()
 
 
 def test_method_that_starts_online_begins_where_others_go_online():

@@ -24,7 +24,7 @@ from zoo.report.sentences import verdict_sentences
 from zoo.report.significance import rank_p_value
 from zoo.report.tables import verdict_table
 from zoo.runs.read import EVALUATION_COLUMNS
-from zoo.runs.scores import NORMALISED_RETURN
+from zoo.runs.scores import NORMALISED_RETURN, RETURN
 
 # 24 seeds, so that intervals are narrower than the margin
 STEADY = np.array([0.5, 0.51, 0.49, 0.5, 0.5, 0.5] * 4)
@@ -41,7 +41,7 @@ def outcomes(comparison):
 def test_variance_over_tasks_is_that_of_every_division():
     x = {"a": np.array([0.1, 0.5, 0.5]), "b": np.array([0.0, 0.3])}
     y = {"a": np.array([0.2, 0.5]), "b": np.array([0.3, 0.9, 0.9])}
-    chance, variance = 0.0, 0.0
+    chance = variance = 0.0
     for task, runs in x.items():
         pooled = np.append(runs, y[task])
         chances = []
@@ -191,9 +191,10 @@ def test_the_interval_over_tasks_is_students():
     assert verdict.over_tasks.interval == pytest.approx(tuple(expected))
 
 
-def test_single_seeds_are_not_tested():
-    comparison = comparison_of_scene({"ours": [[0.5]], "rival": [[0.4] * 5]})
-    (text,) = verdict_sentences([comparison])
+def test_single_seeds_are_not_tested_and_of_equals_none_leads():
+    scores = {"ours": [[0.5], [0.4]], "rival": [[0.4], [0.5]]}
+    (text,) = verdict_sentences([comparison_of_scene(scores, kind=RETURN)])
+    assert text.startswith("ours, offline")
     assert "The two are not tested, because a task has only one seed" in text
 
 
@@ -202,6 +203,6 @@ def test_where_all_fail_or_one_is_alone_no_method_leads():
     comparison = comparison_of_scene(scores)
     (text,) = verdict_sentences([comparison])
     assert text == "No method solves any task (offline, 5 tasks)."
-    assert not comparison.phases["offline"].decision.verdicts
+    assert not offline(comparison).decision.verdicts
     alone = comparison_of_returns(["SAC"])  # on two environments
     assert not verdict_sentences([alone])
