@@ -191,7 +191,9 @@ def _chosen(inputs: Inputs, request: CompareRequest) -> Inputs:
         chosen = replace(chosen, evaluations=table, means=means[means["phase"].isin(phases)])
     chosen = chosen.restricted(environments)
     if not chosen.methods:
-        raise UsageError(f"expected scores on {', '.join(sorted(environments))}, got none")
+        raise UsageError(
+            f"expected scores on {', '.join(sorted(environments))}, got none; choose other --methods or --envs"
+        )
     normalised = {*table.loc[table["kind"] == NORMALISED_RETURN.name, "environment"]}
     references = {name: pair for name, pair in inputs.references.items() if name in normalised}
     return replace(chosen, references=references)

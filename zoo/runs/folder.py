@@ -173,7 +173,9 @@ class RunFolder:
         status: dict[str, Any] = {"pretraining_step": 0, "reason": "", **_read_json(self.status)}
         with reading(self.status):
             if status["state"] not in STATES:
-                raise ValueError(f"`state` must be one of {', '.join(STATES)}")
+                raise ValueError(
+                    f"`state` must be one of {', '.join(STATES)}, got {status['state']!r}"
+                )
             for name, expected in _STATUS_TYPES.items():
                 if type(status[name]) is not expected:  # for isinstance, `True` is an int
                     raise ValueError(
@@ -304,7 +306,9 @@ class RunFolder:
             evaluations = np.array(rows, EVALUATION)
             is_valid = np.isin(evaluations["phase"], (0, 1)) & (evaluations["episodes"] > 0)
             if not is_valid.all():
-                raise ValueError("`phase` must be 0 or 1, and `episodes` at least 1")
+                raise ValueError(
+                    f"`phase` must be 0 or 1, and `episodes` at least 1, got {evaluations[~is_valid][0]}"
+                )
         return evaluations
 
     def has_successes(self) -> bool:

@@ -83,7 +83,7 @@ def describe_layers(value: Any) -> str | None:
         return ", ".join(
             f"{name} {describe_layers(sizes)}" for name, sizes in sorted(value.items())
         )
-    if isinstance(value, list | tuple) and value:
+    if isinstance(value, list) and value:
         if len(set(map(str, value))) == 1:
             return f"{value[0]}x{len(value)}"
         return "-".join(map(str, value))

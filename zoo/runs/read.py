@@ -186,7 +186,7 @@ def _describe(folder: RunFolder, record: RunRecord, mujoco: str | None) -> dict[
         for name in PROTOCOL:
             if isinstance(columns[name], list | dict):
                 raise TypeError(f"`{name}` must be a single value, got {columns[name]!r}")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         problem = f"cannot be understood ({describe_error(error)})"
         raise UnreadableRun(folder.config, problem) from error
     settings = {name: show(columns[name]) for name in ("algorithm", *PROTOCOL)}

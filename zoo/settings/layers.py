@@ -114,7 +114,7 @@ def parse_overrides(words: Sequence[str], flag: str = "-params") -> dict[str, An
         match = re.fullmatch(r"\s*([A-Za-z_][\w.]*)\s*[=:](.+)", word, flags=re.DOTALL)
         if match is None:
             raise UsageError(
-                f"`{flag}` expects key=value (or key:value), got {word!r}; e.g. {flag} learning_rate=3e-4"
+                f"`{flag}` expects key=value (or key:value), got {word!r}; e.g. {flag} key=3e-4"
             )
         value = load_yaml(match[2].strip(), f"the value of `{match[1]}`")
         merged = merge(merged, nested({match[1]: value}))
