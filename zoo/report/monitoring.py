@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 from rich.console import Group, RenderableType
-from rich.text import Text
 
 from zoo.runs.folder import DEAD, DIVERGED, SHOWN_STATES, RunFolder, short_name
 from zoo.runs.read import RunTables, read_speed
 from zoo.runs.scores import SCORE_KINDS
+from zoo.terminal.errors import shortened
 from zoo.terminal.tables import Name, make_table
 
-_MAX_PROBLEMS = 10
 _KEY = ["method", "environment"]
 _HEADER = ("method", "environment", "runs", "step", "left", "score", "at")
 
@@ -87,11 +85,10 @@ def _progress(runs: pd.DataFrame) -> tuple[str, str]:
     return f"{_short(step)}/{_short(end)}", text
 
 
-def _problems(runs: pd.DataFrame) -> Iterator[Text]:
-    """Yield a line for each failed, diverged, dead or unreadable run, up to `_MAX_PROBLEMS`."""
+def _problems(runs: pd.DataFrame) -> list[str]:
+    """Return a line for each of the first ten failed, diverged, dead or unreadable runs, and the number of others."""
     broken_runs = runs[runs["state"].isin(["failed", DIVERGED, DEAD, "unknown"])]
-    for row in broken_runs.head(_MAX_PROBLEMS).itertuples():
-        yield Text(f"! {row.run}: {row.problem}")
+    return shortened((f"! {row.run}: {row.problem}" for row in broken_runs.itertuples()), 10)
 
 
 def _with_four_digits(method: str) -> str:

@@ -85,6 +85,8 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise UnreadableRun(path, "is missing") from error
+    except KeyError as error:
+        raise UnreadableRun(path, f"lacks {error}") from error
     except (
         OSError,
         TypeError,

@@ -115,9 +115,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``zoo PROGRAM ...`` with some arguments, by default the command line's; return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
-        lines = ["usage: zoo PROGRAM [arguments], zoo --version; programs:"]
-        lines += [f"  {name:<11} {purpose}" for name, purpose in PROGRAMS.items()]
-        print("\n".join(lines))
+        print("usage: zoo PROGRAM [arguments], zoo --version; programs:")
+        for name, purpose in PROGRAMS.items():
+            print(f"  {name:<11} {purpose}")
         return SUCCEEDED if words else BAD_INPUT
     if words == ["--version"]:
         print(f"flow-rl-zoo {version('flow-rl-zoo')}")

@@ -159,7 +159,7 @@ def test_runs_that_never_report_a_success_have_none(tmp_path):
 @pytest.mark.parametrize(
     ("text", "reason"),
     {
-        '{"state": "done"}': "status.json cannot be read: 'seed'",
+        '{"state": "done"}': "status.json lacks 'seed'",
         '{"state": "done", "seed": 0, "offline_step": 1, "online_step": 0, "updated": "2026-11-01T00:00:00"}': (
             "status.json cannot be read: `updated` must have a time zone"
         ),
