@@ -59,9 +59,8 @@ def run_on_ray(jobs: Sequence[Job], workers: int | None, resources: Sequence[str
         log.info("stopping; every run writes a checkpoint first")
         for reference in running:
             ray.cancel(reference)
-        end = time.monotonic() + STOP_SECONDS
-        while running and time.monotonic() < end:
-            collect()
+        # not `collect`, which would call the stopped jobs failed
+        ray.wait(list(running), num_returns=len(running), timeout=STOP_SECONDS)
         text = "stopped by a signal; start the same command again to continue"
         raise Interrupted(text) from error
     finally:

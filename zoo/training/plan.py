@@ -170,7 +170,7 @@ def load_data(
         )
     if settings.get("sparse"):
         raise UsageError(
-            "`sparse` applies to OGBench's rewards, but --dataset has its own rewards; set `sparse` to false"
+            "`sparse` applies to OGBench's rewards, but this dataset has its own rewards; set `sparse` to false"
         )
     if source in SOURCES:  # the dataset of the benchmark
         generate = source == "generate"
