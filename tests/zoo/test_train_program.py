@@ -87,6 +87,7 @@ REFUSED = {
     "--pretrained-actor CLONE --pretraining-steps 3": "got `pretraining_steps` = 3; set it to 0 (--pretraining-",
     "--pretrained-actor CLONE/config.yml": "cannot be read: File is not a zip file",
     "--pretrained-actor CLONE -params net_arch=[16,8]": "expected `mlp.biases.1` of shape (1, 8), got (1, 16)",
+    "--algo sac --seeds 0-1 --offline-steps 0": "`sac` trains one seed at a time, got seeds (0, 1)",
     "--pretrained-actor CLONE --algo sac --offline-steps 0": "`sac` has no behaviour flow to start",
     "--env-kwargs frame_stack=2": "`frame_stack` and `env_wrapper` are settings",
     "-i nofile.zip": "no saved model at",

@@ -101,8 +101,10 @@ def find_run(log_folder: Path, record: RunRecord, seeds: list[int] | None) -> St
             )
         unfinished = [stored for stored in runs if not stored.is_done]
         if unfinished:
-            closest = closest_run(settings, seeds, unfinished)
-            log.warning("no unfinished run matches: %s; starting a new run", closest)
+            log.warning(
+                "no unfinished run matches: %s; starting a new run",
+                closest_run(settings, seeds, unfinished),
+            )
         else:
             log.info("no unfinished run of this algorithm and environment; starting a new run")
         return None
@@ -186,5 +188,4 @@ def result_of_done(run: StoredRun) -> dict[str, Any]:
         except UnreadableRun as error:  # warn instead of failing, because the run has finished
             log.warning(error)
         results.append(result_of(folder.path, seed, scoring, summarise(history), failure))
-    joint = joint_result(run.record, None, results)
-    return {**joint, "already_done": True}
+    return {**joint_result(run.record, None, results), "already_done": True}

@@ -79,7 +79,7 @@ def load_config(
             expected = values
     for name in values:
         require_setting(entry, name, declared)
-    run, method, settings = _check(entry, values, request.device)
+    run, method, settings = _check(entry, values, request)
     departures: dict[str, list[Any]] = {}
     if benchmark.domain is not None:
         # if a protocol does not set a value, the setting's default applies
@@ -192,7 +192,7 @@ def require_setting(entry: Entry, name: str, settings: Collection[str]) -> None:
 
 
 def _check(
-    entry: Entry, values: Mapping[str, Any], device: str
+    entry: Entry, values: Mapping[str, Any], request: TrainRequest
 ) -> tuple[RunSettings, Method | None, dict[str, Any]]:
     """Check every type and range; return the run's settings, the algorithm, and all settings of the algorithm."""
     # the run's settings are removed below, so that the algorithm's settings remain
@@ -211,6 +211,8 @@ def _check(
             remaining["pretraining_steps"] = run.pretraining_steps
         checked_normalize(run.normalize)
         refuse_conflicts({
+            f"`{entry.id}` trains one seed at a time, got seeds {request.seeds}; pass one with --seed":
+                entry.method is None and len(request.seeds or ()) > 1,
             f"`noise_type` = {run.noise_type} needs `noise_std` > 0, got {run.noise_std}; set both or neither":
                 run.noise_type and not run.noise_std,
             "`noise_std` acts on actions that are executed online, but `online_steps` is 0; omit `noise_std`":
@@ -219,7 +221,7 @@ def _check(
             "`observation_scale`, which uses the dataset's statistics, or train online only":
                 run.normalize and run.pretraining_steps + run.offline_steps,
         })  # fmt: skip
-        if available_device(device).type == "cuda" and "precision" in declared:
+        if available_device(request.device).type == "cuda" and "precision" in declared:
             # TF32 is several times as fast as float32, with the same scores; SB3's algorithms have no `precision`
             remaining.setdefault("precision", "tf32")
         if entry.method is None:

@@ -228,8 +228,7 @@ def print_jobs(statuses: Sequence[JobStatus]) -> None:
     for status in statuses:
         run = status.job.run
         seeds = ", ".join(map(str, run.seeds))
-        method = status.job.method
-        rows.append((status.state, Name(method), Name(short_name(run.env)), seeds))
+        rows.append((status.state, Name(status.job.method), Name(short_name(run.env)), seeds))
         if status.reason:
             reasons.append(f"! {status.state}: {run}: {status.reason}")
     header = ("state", "method", "environment", "seeds")
@@ -239,10 +238,9 @@ def print_jobs(statuses: Sequence[JobStatus]) -> None:
 def summarise(statuses: Sequence[JobStatus]) -> dict[str, Any]:
     """Return the numbers of jobs, of runs (one per seed), and of jobs in each state."""
     counts = Counter(status.state for status in statuses)
-    runs = sum(len(status.job.run.seeds) for status in statuses)
     return {
         "jobs": len(statuses),
-        "runs": runs,
+        "runs": sum(len(status.job.run.seeds) for status in statuses),
         **{state: counts[state] for state in State},
     }
 

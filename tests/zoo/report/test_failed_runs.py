@@ -73,13 +73,11 @@ def test_report_says_what_failed_runs_count_for(tmp_path, figures_on_demand):
     write_method(logs, "qam", [41, 41, 41, 5, 5, 5], failed=(3, 4, 5))
     write_method(logs, "fql", [35] * 6)
     report = tmp_path / "report"
-    words = f"{logs} --reps 50 -o {report}"
-    assert compare.main(words.split()) == 0
+    assert compare.main(f"{logs} --reps 50 -o {report}".split()) == 0
     assert "of a failed run (‡) is carried forward" in (report / "report.html").read_text()
     numbers = json.loads((report / "results.json").read_text())
     offline = numbers["offline"]
-    tally = {"started": 6, "finished": 3, "failed": 3}
     for place in (numbers["methods"], offline["aggregates"], offline["per_task"][SCENE[0]]):
-        assert place["qam"]["tally"] == tally
+        assert place["qam"]["tally"] == {"started": 6, "finished": 3, "failed": 3}
     finished = pd.read_csv(report / "tables/aggregates_offline.csv")["finished"]
     assert finished.fillna("").tolist() == ["", "3 of 6"]
