@@ -23,7 +23,13 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from agents.common.method import Method
-from agents.common.sb3.first_update import TINY, Trial, calling, check_first_update
+from agents.common.sb3.first_update import (
+    TINY,
+    Trial,
+    calling,
+    check_first_update,
+    require_per_replica,
+)
 from agents.common.validation import suggestion
 
 Findings = Iterator[tuple[str, str]]
@@ -216,9 +222,11 @@ def _global_generators() -> str:
 def find_lost_state(trial: Trial, untouched: Method) -> Findings:
     """Find unsaved attributes that hooks have changed, by comparison with an instance whose hooks were not called."""
     method, nets = trial.policy.method, trial.policy.nets
-    for hook, inputs in (("after_update", (nets, trial.info)), ("before_online", (nets,))):
-        with calling(method, hook):
-            getattr(method, hook)(*inputs)
+    with calling(method, "after_update"):
+        method.after_update(nets, trial.info)
+        require_per_replica("`info[{!r}]`", trial.info)
+    with calling(method, "before_online"):
+        method.before_online(nets)
     for name, value in vars(method).items():
         # a cached property depends only on settings; modules such as `nn.MSELoss()` have no state
         is_derived = isinstance(getattr(type(method), name, None), functools.cached_property)
@@ -242,7 +250,7 @@ def find_hidden_state(trial: Trial) -> Findings:
     for name in _differing(evaluate(trial), evaluate(trial)):
         yield (
             "purity",
-            f"`losses`: loss `{name}` differs when it is computed again from the same input; "
+            f"`losses` or `act`: `{name}` differs when it is computed again from the same input; "
             "let it depend only on settings, batch, noise, targets and networks",
         )
 
@@ -262,8 +270,8 @@ def find_unmasked(trial: Trial) -> Findings:
         yield (
             "masks",
             f"`losses`: loss `{name}` includes sequences that cross a trajectory's end, whose "
-            "`batch.valid` is 0; multiply the errors by `batch.valid`, or name the loss in "
-            "`unmasked_losses` if this is intended",
+            "`batch.valid` is 0, or is NaN if all do; multiply the errors by `batch.valid` before the mean over all "
+            "rows, or name the loss in `unmasked_losses` if this is intended",
         )
 
 

@@ -252,12 +252,11 @@ def check_saving(subject: Subject, number: int) -> str:
 def check_resuming(subject: Subject, number: int) -> str:
     """Check that updates after resuming from a checkpoint of either phase equal uninterrupted ones bitwise."""
     uninterrupted = subject.make_model()
-    phases: dict[str, Callable[[FlowAlgorithm], object]] = {
-        "offline": lambda model: model.learn_offline(3),
-        "online": lambda model: model.learn(14, reset_num_timesteps=False),
-    }
-    for phase, learn in phases.items():
-        learn(uninterrupted)
+    for phase in ("offline", "online"):
+        if phase == "offline":
+            uninterrupted.learn_offline(3)
+        else:
+            uninterrupted.learn(14, reset_num_timesteps=False)
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = save_checkpoint(uninterrupted, Path(folder))
             uninterrupted.learn_offline(3)
@@ -375,9 +374,9 @@ def try_check(name: str, subject: Subject) -> Outcome:
 def _line_of(error: BaseException, method: type[Method]) -> str:
     """Return the innermost line of the author's file in the traceback of an error or of its cause; empty if none."""
     file = inspect.getsourcefile(method)
-    lines = []
+    line = ""
     for cause in (error, error.__cause__):
         for frame in traceback.extract_tb(cause.__traceback__) if cause else ():
             if frame.filename == file:
-                lines.append(f" ({Path(file).name}:{frame.lineno})")
-    return lines[-1] if lines else ""
+                line = f" ({Path(file).name}:{frame.lineno})"
+    return line

@@ -6,7 +6,7 @@ check builds its own tiny networks for two replicas on the CPU; it changes neith
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -27,7 +27,6 @@ ROWS = 7
 # small networks are quick; low precision and crops are switched off, because they change no shape, and the encoder,
 # because observations are vectors of features here
 TINY = {"net_arch": [8, 8], "precision": "fp32", "random_crop": 0.0, "encoder": None}
-PER_REPLICA = "(S,), one number per replica: take the mean over all axes but the first"
 
 
 class AgentError(ValueError):
@@ -84,10 +83,8 @@ def check_first_update(
             require(f"target `{name}`", value)
     with calling(tiny, "losses"):
         losses = tiny.losses(batch, targets, noise, nets, info)
-        for name, loss in losses.items():
-            require(f"loss `{name}`", loss, (REPLICAS,), PER_REPLICA)
-        for name, value in info.items():
-            require(f"`info[{name!r}]`", value, (REPLICAS,), PER_REPLICA)
+        require_per_replica("loss `{}`", losses)
+        require_per_replica("`info[{!r}]`", info)
         totals = [loss.sum() for loss in losses.values() if loss.requires_grad]
         if not totals:
             raise AgentError("must return losses with a gradient, got none that trains a network")
@@ -125,7 +122,8 @@ def random_batch(policy: FlowPolicy, rows: int, generator: torch.Generator) -> B
             steps_of_chunks[name] = normals(policy.chunk_length, size)
     return Batch(
         observations=normals(size),
-        actions=normals(policy.chunk_size).tanh(),
+        # a third of them is at a bound, as many actions of datasets are
+        actions=normals(policy.chunk_size).clamp(-1, 1),
         rewards=normals(),
         # the episode terminates in about one row in six
         discounts=0.9 * (normals() > -1).float(),
@@ -165,3 +163,14 @@ def require(
         raise AgentError(
             f"gives {label} with NaN or infinity, for standard normal observations and actions in [-1, 1]"
         )
+
+
+def require_per_replica(label: str, values: Mapping[str, Any]) -> None:
+    """Raise an error if one of the values is not a tensor of one finite number per replica.
+
+    :param label: label of a value, with a placeholder for its name.
+    :param values: the values by name.
+    """
+    meaning = "(S,), one number per replica: take the mean over all axes but the first"
+    for name, value in values.items():
+        require(label.format(name), value, (REPLICAS,), meaning)

@@ -77,6 +77,18 @@ MISTAKES = {
         "hooks",
         r"must give `info\['mine'\]` .* \(2, 7\)",
     ),
+    "diagnostic of another shape after an update": Mistake(
+        HOOKS,
+        f'    def after_update(self, nets, info):\n        info["mine"] = info["td_loss"].mean()\n\n{HOOKS}',
+        "hooks",
+        r"after_update must give `info\['mine'\]` .* \(\)",
+    ),
+    "a loss that is infinite for actions at a bound": Mistake(
+        'targets["td"], batch.valid),',
+        'targets["td"], batch.valid) + batch.actions.atanh().square().mean((1, 2)),',
+        "hooks",
+        r"losses gives loss `td` with NaN or infinity, .* actions in \[-1, 1\]",
+    ),
     "actions of another shape": Mistake(
         ".clamp(-1, 1)",
         ".clamp(-1, 1)[..., :-1]",
@@ -156,7 +168,7 @@ MISTAKES = {
         "        self.count = getattr(self, 'count', 0) + 1\n"
         "        noise = {**noise, 'bc_t': noise['bc_t'] / self.count}\n        flow = nets.flow",
         "purity",
-        r"loss `bc` differs when it is computed again",
+        r"`bc` differs when it is computed again",
     ),
     "state that is not saved": Mistake(
         HOOKS,
