@@ -105,10 +105,15 @@ def limit_threads(nets: Networks, batch_size: int) -> None:
     torch.set_num_threads(threads)
 
 
-def first_lines(text: str) -> str:
-    """Return the first two lines of an error's text; the first line of a compiler error seldom contains the cause."""
-    lines = " ".join(text.split("\n")[:2])
-    return textwrap.shorten(lines, 500, placeholder="...") or "no reason given"
+def shortened(text: str) -> str:
+    """Return the first two lines of an error's text, and the last line of the traceback in it, if any.
+
+    The first line of a compiler error seldom contains the cause; its traceback names the line of the user's code.
+    """
+    lines = text.split("\n")
+    places = [line for line in lines if line.startswith('  File "')]
+    text = " ".join(lines[:2] + places[-1:])
+    return textwrap.shorten(text, 500, placeholder="...") or "no reason given"
 
 
 # -- compiling --------------------------------------------------------------------------------------------------------
