@@ -279,7 +279,8 @@ def register(
         # checked by attributes, because importing `Method` for `issubclass` would import PyTorch
         if not hasattr(method, "losses") or hasattr(method, "learn"):
             raise TypeError(
-                f"{method.__name__} must be a subclass of `agents.Method`, not a model class (docs/register.md)"
+                f"{method.__name__} must be a subclass of `agents.Method`, not of a model class; write e.g. "
+                "`agents.FQL.method_class` (docs/register.md)"
             )
         owner = ""
         built_in = BUILT_IN.get(ALIASES.get(id, id))
