@@ -60,7 +60,9 @@ def find_habits(
 
 
 def evaluate(trial: Trial, **changes: Tensor) -> dict[str, Tensor]:
-    """Return the losses by name, with their autograd graphs, and the actions under the name ``act``.
+    """Return the losses by name, with their autograd graphs, and the actions as ``act()``.
+
+    The parentheses distinguish the actions from a loss named ``act``.
 
     :param trial: the algorithm, its batch and its noise.
     :param changes: tensors that replace the batch's tensors of the same names.
@@ -73,7 +75,7 @@ def evaluate(trial: Trial, **changes: Tensor) -> dict[str, Tensor]:
     with torch.no_grad():
         targets = method.targets(batch, noise, nets, {})
         actions = method.act(batch.observations, action_noise, nets)
-    return {**method.losses(batch, targets, noise, nets, {}), "act": actions}
+    return {**method.losses(batch, targets, noise, nets, {}), "act()": actions}
 
 
 def _differing(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> list[str]:
@@ -129,7 +131,7 @@ def find_other_start(trial: Trial) -> Findings:
 def find_unbounded(trial: Trial) -> Findings:
     """Find actions outside [-1, 1]."""
     # larger inputs, since actions may be within bounds by chance
-    actions = evaluate(trial, observations=10 * trial.batch.observations)["act"]
+    actions = evaluate(trial, observations=10 * trial.batch.observations)["act()"]
     if not actions.abs().max() <= 1 + 1e-5:
         yield (
             "bounds",
@@ -145,7 +147,7 @@ def find_misled_gradients(trial: Trial) -> Findings:
     }
     untrained = {name for name, tensors in parameters.items() if tensors}
     losses = evaluate(trial)
-    del losses["act"]
+    del losses["act()"]
     for name, loss in losses.items():
         trained = frozenset(net for net, tensors in parameters.items() if _reaches(loss, tensors))
         untrained -= trained

@@ -49,13 +49,14 @@ def test_a_loss_may_train_several_networks_if_that_is_declared():
 
 def test_a_loss_without_gradient_and_a_network_without_loss_are_found():
     def cut(losses, batch, nets):
-        return {**losses, "extra": losses["bc_flow"].detach()}
+        # a loss may have the name of a hook
+        return {**losses, "act": losses["bc_flow"].detach()}
 
     def dropped(losses, batch, nets):
         return {name: loss for name, loss in losses.items() if name != "bc_flow"}
 
     ((_, text),) = findings(FQL, cut)
-    assert "loss `extra` trains no network; remove it, or call" in text
+    assert "loss `act` trains no network; remove it, or call" in text
     texts = [text for _, text in findings(FQL, dropped)]
     assert any("no loss trains `behaviour`; remove it" in text for text in texts)
 
