@@ -251,8 +251,9 @@ def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
                 check_outputs(policy_on_env)
         if config.algo not in BUILT_IN:
             findings = find_habits(method, features, env.action_space)
-            for check in findings.keys() - method.fails_by_design.keys():
-                faults += findings[check]
+            for check, texts in findings.items():
+                if check not in method.fails_by_design:
+                    faults += texts
     if faults:
         raise UsageError(
             f"{config.algo}: {'; '.join(faults)} (`zoo agents check {plan.request.algo}` runs all checks); correct it, "

@@ -171,6 +171,10 @@ def require_per_replica(label: str, values: Mapping[str, Any]) -> None:
     :param label: label of a value, with a placeholder for its name.
     :param values: the values by name.
     """
-    meaning = "(S,), one number per replica: take the mean over all axes but the first"
     for name, value in values.items():
-        require(label.format(name), value, (REPLICAS,), meaning)
+        require(
+            label.format(name),
+            value,
+            (REPLICAS,),
+            "(S,), one number per replica: take the mean over all axes but the first",
+        )
