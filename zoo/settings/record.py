@@ -124,7 +124,7 @@ class RunSettings(Configurable):
         default=50_000, at_least=1, role="output", doc="steps between checkpoints"
     )
     log_interval: int = setting(
-        default=5_000, at_least=1, role="output", doc="gradient steps between log entries"
+        default=5_000, at_least=1, role="output", doc="offline steps between log entries"
     )
     dataset_size: int | None = _optional(
         at_least=1,
