@@ -220,7 +220,8 @@ def load_shards(
 def shard_names(folder: Path) -> list[str]:
     """Return the sorted names, without extension, of the original and converted training files."""
     originals = {path.stem for path in npz_files(folder)}
-    converted = {path.parent.name for path in folder.glob(f"{ARRAYS}/*/{RECORD}")}
+    # the folder of a file that is being converted starts with a dot
+    converted = {path.parent.name for path in folder.glob(f"{ARRAYS}/[!.]*/{RECORD}")}
     return sorted(originals | converted)
 
 
