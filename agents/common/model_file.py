@@ -211,7 +211,8 @@ def find_model(path: str | Path) -> Path:
             return file
     # a folder is named ENV_NUMBER unless it was renamed; the path may be `.` or a link
     final = path / f"{path.resolve().name.rpartition('_')[0]}.zip"
-    models = [file for file in path.glob("*.zip") if file.name != "best_model.zip"]
+    # files that are being written start with a dot
+    models = [file for file in path.glob("[!.]*.zip") if file.name != "best_model.zip"]
     if final not in models and len(models) == 1:
         final = models[0]
     checkpoints = [checkpoint / "model.zip" for checkpoint in find_checkpoints(path / "checkpoint")]
