@@ -108,7 +108,6 @@ class Checkpoints:
             else:
                 for path in damaged:
                     log.warning("%s was renamed to %s", path, set_aside(path).name)
-                self.replicas.write_status("running")
                 return log_state
         if damaged:
             newest, reason = next(iter(damaged.items()))

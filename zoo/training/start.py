@@ -156,7 +156,11 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     recorder = Recorder(record, evaluator, replicas, stop, observe)
     checkpoints = Checkpoints(recorder)
     # load the checkpoint first, because logs continue from it
-    log_state = checkpoints.restore() if run else EMPTY_LOG
+    log_state = EMPTY_LOG
+    if run:
+        log_state = checkpoints.restore()
+        # also without a checkpoint: the run may have failed before its first one
+        replicas.write_status("running")
     logger = ReplicaLogger(replicas, log_state, model.replica_values)
     model.set_logger(stack.enter_context(contextlib.closing(logger)))
     return Loop(recorder, checkpoints).run()
