@@ -75,7 +75,8 @@ def with_named_classes(name: str, value: Any) -> dict[str, Any] | None:
         if isinstance(kind, str):
             kind = getattr(module, kind, None)
         if kind is arguments[argument] is None:
-            del arguments[argument]  # None is the default; not every policy accepts it
+            if argument == "optimizer_class":
+                del arguments[argument]  # its default is not None, unlike those of the others
             continue
         if not isinstance(kind, type) or not issubclass(kind, base):
             in_module = f", or its name in {module.__name__}" if module else ""
