@@ -106,7 +106,7 @@ def find_uncalled(trial: Trial) -> Findings:
             sources += inspect.getsource(inspect.getmodule(base))  # type: ignore[arg-type]
     for base in bases[: bases.index(Method)]:
         inherited = {name for parent in base.__bases__ for name in dir(parent) if name[0] != "_"}
-        for name in vars(base).keys() - inherited:
+        for name in sorted(vars(base).keys() - inherited):
             advice = suggestion(name, inherited)
             if f".{name}" not in sources and name[0] != "_" and advice.startswith("closest"):
                 yield "hooks", f"`{name}` is never used; {advice}"
@@ -268,7 +268,7 @@ def find_unmasked(trial: Trial) -> Findings:
         changes["actions"] = -batch.actions
     # all sequences now cross a trajectory's end, so no loss may depend on the changed tensors
     differing = _differing(evaluate(trial, **invalid), evaluate(trial, **invalid, **changes))
-    for name in {*differing} - method.unmasked_losses:
+    for name in sorted({*differing} - method.unmasked_losses):
         yield (
             "masks",
             f"`losses`: loss `{name}` includes sequences that cross a trajectory's end, whose "

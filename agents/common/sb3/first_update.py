@@ -93,7 +93,7 @@ def check_first_update(
         for name, gradient in zip(trained, gradients, strict=True):
             require(f"a gradient of `{name}`", gradient)
     with calling(tiny, "loss_weights"):
-        for name in tiny.loss_weights().keys() - losses:
+        for name in sorted(tiny.loss_weights().keys() - losses):
             raise AgentError(f"names an {unknown_name_message('loss', name, losses)}")
     # the trainer adds these values before it calls `after_update`
     info |= {f"{name}_loss": loss for name, loss in losses.items()}
