@@ -81,6 +81,8 @@ def test_where_nothing_draws_a_video_is_refused(policy, tmp_path, monkeypatch, r
 
 def test_an_environment_without_a_window_of_its_own_is_refused(tmp_path):
     model = tiny_model("qam", make_env(TOY), seed=3)
-    agent = agent_of_file(save_policy(tmp_path, model, env=TOY, protocol={}, score=0.9), None)
+    agent = agent_of_file(
+        save_policy(tmp_path, model, env=TOY, protocol={}, score={"mean": 0.9}), None
+    )
     with refuses("does not open a window"):
         show(agent)

@@ -476,7 +476,7 @@ def _agent_of_policy(path: Path, env: str | None, device: str, trust: bool) -> A
         require_plain_arguments(path, env_kwargs)
     scoring = ScoringRule.read(protocol)
     stated = None
-    if isinstance(about.get("score"), dict):  # users may write scores of any form
+    with contextlib.suppress(KeyError, TypeError):  # users may write scores of any form, or none
         stated = Score(**about["score"])
         if stated.kind == SUCCESS.name:
             scoring = scoring.with_success()
