@@ -60,7 +60,8 @@ def explain_import(error: Exception) -> None:
     # a failed import leaves only the submodules
     if "mujoco" not in sys.modules and any(name.startswith("mujoco.") for name in sys.modules):
         raise UsageError(
-            f"MuJoCo cannot be imported with {VARIABLE}={os.environ.get(VARIABLE)} ({error}); {REMEDY}"
+            f"MuJoCo cannot be imported with {VARIABLE}={os.environ.get(VARIABLE)} ({error.__cause__ or error}); "
+            f"{REMEDY}"
         ) from error
 
 
