@@ -478,8 +478,8 @@ def _agent_of_policy(path: Path, env: str | None, device: str, trust: bool) -> A
     stated = None
     with contextlib.suppress(KeyError, TypeError):  # users may write scores of any form, or none
         stated = Score(**about["score"])
-        if stated.kind == SUCCESS.name:
-            scoring = scoring.with_success()
+    if stated is not None and stated.kind == SUCCESS.name:
+        scoring = scoring.with_success()
     return Agent(
         algo=find_named_by_file(name_of(type(policy.method)), path).id,
         policy=policy,

@@ -105,7 +105,7 @@ def limit_threads(nets: Networks, batch_size: int) -> None:
     torch.set_num_threads(threads)
 
 
-def shortened(text: str) -> str:
+def error_summary(text: str) -> str:
     """Return the first two lines of an error's text, and the last line of the traceback in it, if any.
 
     The first line of a compiler error seldom contains the cause; its traceback names the line of the user's code.

@@ -20,8 +20,8 @@ from agents.common.engine.execution import (
     choose_mode,
     compiled,
     compiling,
+    error_summary,
     limit_threads,
-    shortened,
 )
 from agents.common.method import Draw, Info, Method, Noise, normal, uniform
 from agents.common.nets.mlp import matmul_precision
@@ -340,10 +340,10 @@ class Trainer:
         :param feature: the feature that failed.
         :param error: the reason.
         """
-        reason = f"not {feature}: {shortened(error)}"
+        reason = f"not {feature}: {error_summary(error)}"
         warnings.warn(f"updates are {reason}; training continues", stacklevel=2)
         if feature == "captured":
-            self.capture_failure = shortened(error)
+            self.capture_failure = error_summary(error)
         self._use(replace(self.mode, **{feature: False}, reason=reason))
 
     def _read_settings(self) -> None:

@@ -75,8 +75,6 @@ def with_named_classes(name: str, value: Any) -> dict[str, Any] | None:
         if isinstance(kind, str):
             kind = getattr(module, kind, None)
         if kind is arguments[argument] is None:
-            if argument == "optimizer_class":
-                del arguments[argument]  # its default is not None, unlike those of the others
             continue
         if not isinstance(kind, type) or not issubclass(kind, base):
             in_module = f", or its name in {module.__name__}" if module else ""

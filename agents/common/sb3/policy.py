@@ -59,7 +59,7 @@ class FlowPolicy(ActingPolicy):
     :param features_extractor_class: SB3's features extractor; each network that receives observations has its own.
         ``FlattenExtractor`` keeps vectors unchanged, and encodes discrete values as one-hot vectors.
     :param features_extractor_kwargs: arguments of the extractor besides the observation space.
-    :param optimizer_class: optimiser of all networks.
+    :param optimizer_class: optimiser of all networks; None uses ``torch.optim.Adam``.
     :param optimizer_kwargs: arguments of the optimiser besides the learning rate.
     :raises ValueError: if the activation has parameters, or if a setting does not fit the observations, e.g.
         `observation_scale` with images.
@@ -83,7 +83,7 @@ class FlowPolicy(ActingPolicy):
         normalize_images: bool = True,
         features_extractor_class: type[BaseFeaturesExtractor] | None = None,
         features_extractor_kwargs: dict[str, Any] | None = None,
-        optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
+        optimizer_class: type[torch.optim.Optimizer] | None = None,
         optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
         if method.encoder is not None:
@@ -98,7 +98,7 @@ class FlowPolicy(ActingPolicy):
             features_extractor_class=features_extractor_class or self.own_extractor,
             features_extractor_kwargs=features_extractor_kwargs,
             normalize_images=normalize_images,
-            optimizer_class=optimizer_class,
+            optimizer_class=optimizer_class or torch.optim.Adam,
             optimizer_kwargs=optimizer_kwargs,
             squash_output=True,
         )
@@ -129,11 +129,11 @@ class FlowPolicy(ActingPolicy):
             self.nets = self._build_networks(specs)
         self.set_random_seed(self.seeds)
         arguments = dict(self.optimizer_kwargs)
-        is_adam = optimizer_class in (torch.optim.Adam, torch.optim.AdamW)
+        is_adam = self.optimizer_class in (torch.optim.Adam, torch.optim.AdamW)
         if is_adam and not arguments.get("foreach"):
             arguments.setdefault("fused", True)  # one pass over all parameters
-        self.optimizer = optimizer_class(
-            parameter_groups(self.nets, specs, optimizer_class),
+        self.optimizer = self.optimizer_class(
+            parameter_groups(self.nets, specs, self.optimizer_class),
             lr=lr_schedule(1),
             **arguments,
         )  # type: ignore[call-arg]

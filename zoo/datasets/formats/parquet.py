@@ -38,8 +38,8 @@ class Parquet(Format):
         for key in ("observations", "actions"):
             if rows[key].ndim == 1:
                 rows[key] = rows[key][:, None]
-        for key in rows.keys() & {"episode", "frame"}:
-            if rows[key].size != rows["file"].size:
+        for key in ("episode", "frame"):
+            if key in rows and rows[key].size != rows["file"].size:
                 raise UsageError(
                     f"{name}: the {key} index must be one number, got rows of shape {rows[key].shape[1:]}; use this "
                     "name for another column"
