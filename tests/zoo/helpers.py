@@ -59,6 +59,7 @@ def assert_same_run(logs, reference, number=1):
         models = (agents.QAM.load(folder / name, device="cpu") for folder in (folder, expected))
         assert_same(*map(parameters_of, models))
     assert end_of(logs, number) == end_of(reference, number)
+    assert end_of(logs, number)[0] == "done"
 
 
 def progress_of(logs, number=1):

@@ -69,6 +69,7 @@ def test_size_takes_first_files_and_cuts_last_behind_trajectory(folder, size, tr
     assert [(part.transitions, part.trajectories) for part in parts] == [
         (count, count // 10) for count in transitions
     ]
+    assert dataset.content.num_transitions == sum(transitions)
     buffer = buffer_of(dataset.content)
     for updates in range(0, 3000, 1000):
         buffer.rotate_dataset(updates)
