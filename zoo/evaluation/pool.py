@@ -41,7 +41,7 @@ from zoo.evaluation.workers import (
     start_server,
 )
 from zoo.runs.scores import UNREPORTED
-from zoo.terminal.errors import EnvironmentFault, UsageError
+from zoo.terminal.errors import EnvironmentFault, UsageError, describe_error
 
 MAX_MAZES = 64
 MIN_SCENES = 8
@@ -228,14 +228,15 @@ class Worker:
 
         :raises UsageError: if an environment raised a UsageError.
         :raises EnvironmentFault: if an environment raised an EnvironmentFault.
-        :raises WorkerError: if the process has ended or raised another exception; the message contains the traceback.
+        :raises WorkerError: if the process has ended or raised another exception; the traceback is a note of its cause.
         """
         try:
             answer = self.connection.recv()
         except (EOFError, OSError) as error:
             raise self._explain_death() from error
         if isinstance(answer, WorkerError):
-            raise WorkerError(f"the environment of `{self._name}` failed in its process:\n{answer}")
+            text = f"the environment of `{self._name}` failed in its process: {answer}"
+            raise WorkerError(text) from answer
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -350,5 +351,7 @@ def _attempt(function: Callable[..., Any], *arguments: Any) -> Any:
         return function(*arguments)
     except (UsageError, EnvironmentFault) as error:
         return type(error)(str(error))
-    except (Exception, SystemExit):
-        return WorkerError(traceback.format_exc())
+    except (Exception, SystemExit) as error:
+        failure = WorkerError(describe_error(error))
+        failure.add_note(traceback.format_exc())  # pickling an exception keeps its notes, but no traceback
+        return failure

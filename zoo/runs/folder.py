@@ -28,7 +28,7 @@ from zoo.runs.locks import HOST, Lock
 from zoo.runs.scores import EVALUATION, NO_SUCCESS, EpisodeResults
 from zoo.settings.layers import dump_yaml, load_yaml
 from zoo.settings.record import RunRecord
-from zoo.terminal.errors import CannotResume, Interrupted, UsageError
+from zoo.terminal.errors import CannotResume, Interrupted, UsageError, describe_error
 
 PHASES = ("offline", "online")
 """Names of the phases; an array named ``phase`` contains indices into this tuple."""
@@ -496,11 +496,6 @@ def ending_recorded(folders: Sequence[RunFolder]) -> Iterator[None]:
                     status |= {"state": ending, "reason": describe_error(error)}
                     folder.write_status(**status)
         raise
-
-
-def describe_error(error: BaseException) -> str:
-    """Return an exception as text for a status."""
-    return f"{type(error).__name__}: {error}"
 
 
 def state_now(folder: RunFolder, status: Mapping[str, Any]) -> str:

@@ -23,7 +23,6 @@ from zoo.runs.folder import (
     PHASES,
     RunFolder,
     UnreadableRun,
-    describe_error,
     find_run_folders,
     state_now,
     summarise,
@@ -39,6 +38,7 @@ from zoo.runs.protocol import (
 from zoo.runs.scores import EVALUATION, NO_SUCCESS, RETURN, SUCCESS, ScoringRule
 from zoo.runs.versions import simulator
 from zoo.settings.record import RunRecord
+from zoo.terminal.errors import describe_error
 
 EVALUATION_COLUMNS = (
     "method", "algorithm", "source", "environment", "domain", "task", "seed", "phase", "step", "episodes", "kind",

@@ -105,8 +105,10 @@ class Job:
         """Return the log's last non-empty line, or an empty string if there is no log."""
         if not self.log_file.exists():
             return ""
-        lines = self.log_file.read_text(encoding="utf-8", errors="replace").split("\n")
-        return next(filter(None, map(str.strip, reversed(lines))), "").removesuffix(TRACEBACK_HINT)
+        text = self.log_file.read_text(encoding="utf-8", errors="replace")
+        # without the hint first, because it may follow the line break at the end of an error's text
+        lines = text.replace(TRACEBACK_HINT, "").split("\n")
+        return next(filter(None, map(str.strip, reversed(lines))), "")
 
 
 def make_jobs(suite: Suite, runs: Sequence[Run], log_folder: Path, device: str) -> list[Job]:

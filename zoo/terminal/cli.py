@@ -24,6 +24,7 @@ from zoo.terminal.errors import (
     TRACEBACK_HINT,
     Interrupted,
     UsageError,
+    describe_error,
     heard_signals,
 )
 from zoo.terminal.messages import LOG_FILE_ONLY, log, messages
@@ -70,10 +71,7 @@ def run_program(body: Callable[[], dict[str, Any]], verbose: int = 1) -> int:
                 log.error(error)
             else:
                 log.log(LOG_FILE_ONLY, trace)
-                frame = traceback.extract_tb(error.__traceback__)[-1]
-                # an error without text, e.g. `raise NotImplementedError`, needs its location
-                text = str(error) or f"raised by `{frame.name}` in {frame.filename}:{frame.lineno}"
-                log.error("%s: %s%s", type(error).__name__, text, TRACEBACK_HINT)
+                log.error("%s%s", describe_error(error), TRACEBACK_HINT)
             return BAD_INPUT if is_known else FAILED
     return SUCCEEDED
 

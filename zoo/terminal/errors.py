@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import signal
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 
@@ -88,6 +89,13 @@ class EnvironmentFault(Exception):
 
 class EnvironmentApiFault(EnvironmentFault):
     """An environment returned a type or shape that violates Gymnasium's API."""
+
+
+def describe_error(error: BaseException) -> str:
+    """Return the type and text of a caught exception; without text, as from a bare `assert`, its location instead."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    text = str(error) or f"raised by `{frame.name}` in {frame.filename}:{frame.lineno}"
+    return f"{type(error).__name__}: {text}"
 
 
 def one_line(error: BaseException) -> str:

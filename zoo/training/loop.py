@@ -21,7 +21,7 @@ from agents.common.files import explaining_write_errors, is_transient
 from agents.common.model_file import find_checkpoints
 from agents.common.sb3.model import FlowAlgorithm
 from zoo.evaluation.pool import WorkerError
-from zoo.runs.folder import OFFLINE, ONLINE, PHASES, describe_error
+from zoo.runs.folder import OFFLINE, ONLINE, PHASES
 from zoo.runs.scores import joint_result
 from zoo.settings.record import differences
 from zoo.terminal.errors import (
@@ -29,6 +29,7 @@ from zoo.terminal.errors import (
     CannotResume,
     Interrupted,
     UsageError,
+    describe_error,
     handling_signals,
     shortened,
 )

@@ -33,13 +33,13 @@ from zoo.envs.checks import RepeatableEnv, check_same_spaces, policy_name
 from zoo.envs.make import make_env
 from zoo.evaluation.evaluator import Evaluator, HeldOutLosses, hold_out
 from zoo.evaluation.workers import leave_to_parent, start_server
-from zoo.runs.folder import RunFolder, check_log_folder, describe_error, ending_recorded
+from zoo.runs.folder import RunFolder, check_log_folder, ending_recorded
 from zoo.runs.resume import find_run, result_of_done
 from zoo.runs.versions import describe_versions
 from zoo.settings.layers import dump_yaml
 from zoo.settings.record import RunRecord
 from zoo.settings.request import TrainRequest
-from zoo.terminal.errors import StopSignal, UsageError, as_usage_error
+from zoo.terminal.errors import StopSignal, UsageError, as_usage_error, describe_error
 from zoo.terminal.messages import LOG_FILE_ONLY, log, log_to_folders
 from zoo.training.logs import EMPTY_LOG, ReplicaLogger, Replicas
 from zoo.training.loop import Checkpoints, Loop

@@ -33,7 +33,6 @@ from zoo.runs.folder import (
     STUDY,
     Evaluations,
     check_log_folder,
-    describe_error,
     file_name_of,
     find_run_folders,
 )
@@ -42,7 +41,13 @@ from zoo.runs.scores import RETURN, SUCCESS, ScoreKind
 from zoo.settings.layers import as_words, dump_yaml, parse_overrides
 from zoo.settings.record import differences
 from zoo.settings.request import StudyRequest, TrainRequest
-from zoo.terminal.errors import Interrupted, StopSignal, UsageError, handling_signals
+from zoo.terminal.errors import (
+    Interrupted,
+    StopSignal,
+    UsageError,
+    describe_error,
+    handling_signals,
+)
 from zoo.terminal.messages import LOG_FILE_ONLY, log, messages
 from zoo.training.plan import RunPlan, plan_run
 from zoo.training.start import train
