@@ -356,7 +356,9 @@ def mean_score(histories: Sequence[Evaluations], row: int, kind: ScoreKind) -> f
 
 def summarise(study: optuna.Study, plan: Plan) -> dict[str, Any]:
     """Write the best settings to the study's folder, and return the result to print."""
-    states = Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False))
+    # a later attempt at a trial replaces the earlier ones, which ended as failed
+    attempts = {first_number(trial): trial for trial in study.get_trials(deepcopy=False)}
+    states = Counter(trial.state.name.lower() for trial in attempts.values())
     result = {"study": plan.name, "folder": str(plan.folder), "trials": dict(states), "best": None}
     if not states["complete"]:
         return result
