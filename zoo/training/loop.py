@@ -19,9 +19,10 @@ from agents.common.engine.checkpoint import (
 )
 from agents.common.files import explaining_write_errors, is_transient
 from agents.common.model_file import find_checkpoints
+from agents.common.sb3.environments import DivergedError
 from agents.common.sb3.model import FlowAlgorithm
 from zoo.evaluation.pool import WorkerError
-from zoo.runs.folder import OFFLINE, ONLINE, PHASES
+from zoo.runs.folder import DIVERGED, OFFLINE, ONLINE, PHASES
 from zoo.runs.scores import joint_result
 from zoo.settings.record import differences
 from zoo.terminal.errors import (
@@ -175,11 +176,13 @@ class Loop(BaseCallback):
                 self.checkpoints.save("running")
             speed = (model._n_updates - updates_before) / seconds
             return joint_result(self.config, round(speed, 2), self.recorder.finish())
-        except BaseException:
+        except BaseException as error:
+            # raised by the model if the sampled actions of all replicas are not finite
+            entries = {"failure": DIVERGED} if isinstance(error, DivergedError) else {}
             # write the steps; `ending_recorded` then sets the final state and the reason
             # ignore a second error, because a full disk may cause both
             with contextlib.suppress(OSError):
-                self.replicas.write_status("running")
+                self.replicas.write_status("running", **entries)
             raise
 
     def _learn(self) -> None:
