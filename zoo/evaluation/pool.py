@@ -235,8 +235,9 @@ class Worker:
         except (EOFError, OSError) as error:
             raise self._explain_death() from error
         if isinstance(answer, WorkerError):
-            text = f"the environment of `{self._name}` failed in its process: {answer}"
-            raise WorkerError(text) from answer
+            raise WorkerError(
+                f"the environment of `{self._name}` failed in its process: {answer}"
+            ) from answer
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -246,7 +247,7 @@ class Worker:
         self.process.join(CLOSE_SECONDS)
         code = self.process.exitcode
         ending = f"ended with exit code {code}"
-        if code is not None and code < 0:
+        if code and code < 0:
             ending = f"was killed by signal {-code}"
         return WorkerError(
             f"the environment process of `{self._name}` {ending}; if memory ran out, use fewer environments"

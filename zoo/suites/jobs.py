@@ -107,8 +107,8 @@ class Job:
             return ""
         text = self.log_file.read_text(encoding="utf-8", errors="replace")
         # without the hint first, because it may follow the line break at the end of an error's text
-        lines = text.replace(TRACEBACK_HINT, "").split("\n")
-        return next(filter(None, map(str.strip, reversed(lines))), "")
+        text = text.replace(TRACEBACK_HINT, "").strip()
+        return text.rpartition("\n")[2].strip()
 
 
 def make_jobs(suite: Suite, runs: Sequence[Run], log_folder: Path, device: str) -> list[Job]:
@@ -181,7 +181,7 @@ class JobStatus:
 
     job: Job
     state: State
-    run: StoredRun | None = None
+    run: StoredRun | None
     reason: str = ""
 
     @property
@@ -197,15 +197,15 @@ def status_of(job: Job) -> JobStatus:
     # the same settings and seeds may have been trained twice; prefer a run that needs no more training
     run = min(same, key=lambda run: not (run.is_done or run.has_diverged), default=None)
     statuses = run.statuses if run else []
-    reason = next(filter(None, (str(status.get("reason", "")) for status in statuses)), "")
+    reason = next(filter(None, (status["reason"] for status in statuses)), "")
     # a finished run stays finished, even while its lock is held
-    if run is not None and run.is_done:
+    if run and run.is_done:
         return JobStatus(job, State.FINISHED, run)
-    if run is not None and run.has_diverged:
+    if run and run.has_diverged:
         return JobStatus(job, State.DIVERGED, run, reason)
     if job.make_lock().is_held():
         return JobStatus(job, State.RUNNING, run)
-    if run is not None:
+    if run:
         has_failed = any(status["state"] == "failed" for status in statuses)
         state = State.FAILED if has_failed else State.INTERRUPTED
         return JobStatus(job, state, run, reason or job.last_message())
@@ -229,8 +229,14 @@ def print_jobs(statuses: Sequence[JobStatus]) -> None:
     reasons = []
     for status in statuses:
         run = status.job.run
-        seeds = ", ".join(map(str, run.seeds))
-        rows.append((status.state, Name(status.job.method), Name(short_name(run.env)), seeds))
+        rows.append(
+            (
+                status.state,
+                Name(status.job.method),
+                Name(short_name(run.env)),
+                ", ".join(map(str, run.seeds)),
+            )
+        )
         if status.reason:
             reasons.append(f"! {status.state}: {run}: {status.reason}")
     header = ("state", "method", "environment", "seeds")

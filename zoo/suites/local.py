@@ -4,7 +4,7 @@ import os
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
@@ -23,8 +23,8 @@ STOP_SECONDS = 120.0
 class Worker:
     """A share of the machine: processor cores, and environment variables for the number of threads and the GPU."""
 
-    cores: Sequence[int] = ()
-    variables: dict[str, str] = field(default_factory=dict)
+    cores: Sequence[int]
+    variables: dict[str, str]
 
 
 @dataclass
@@ -99,8 +99,9 @@ def _stop(running: Sequence[Training]) -> None:
         try:
             process.wait(max(0.0, end - time.monotonic()))
         except subprocess.TimeoutExpired:
-            message = "process %d did not stop within %.0f s and is killed"
-            log.warning(message, process.pid, STOP_SECONDS)
+            log.warning(
+                "process %d did not stop within %.0f s and is killed", process.pid, STOP_SECONDS
+            )
             process.kill()
             process.wait()
         training.lock.release()

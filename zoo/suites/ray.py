@@ -27,9 +27,11 @@ def run_on_ray(jobs: Sequence[Job], workers: int | None, resources: Sequence[str
     :raises Interrupted: after a signal, once the runs have ended or `STOP_SECONDS` have passed.
     """
     ray, task = make_task(resources)
-    environment = {"env_vars": {"PYTHONPATH": python_path()}}
     try:
-        ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), runtime_env=environment)
+        ray.init(
+            address=os.environ.get("RAY_ADDRESS", "auto"),
+            runtime_env={"env_vars": {"PYTHONPATH": python_path()}},
+        )
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UsageError(
             f"no connection to a Ray cluster: {error}; start one with `ray start --head`, or name one in RAY_ADDRESS"
@@ -61,8 +63,9 @@ def run_on_ray(jobs: Sequence[Job], workers: int | None, resources: Sequence[str
             ray.cancel(reference)
         # not `collect`, which would call the stopped jobs failed
         ray.wait(list(running), num_returns=len(running), timeout=STOP_SECONDS)
-        text = "stopped by a signal; start the same command again to continue"
-        raise Interrupted(text) from error
+        raise Interrupted(
+            "stopped by a signal; start the same command again to continue"
+        ) from error
     finally:
         ray.shutdown()
 

@@ -157,7 +157,7 @@ class SlurmTask:
 
     def checkpoint(self) -> Any:
         """Stop training after a checkpoint; return the task that continues it."""
-        if self.process is not None and self.process.returncode is None:
+        if self.process and self.process.returncode is None:
             self.process.terminate()
             # not `process.wait`, which is not reentrant and may have been interrupted by this signal
             os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)

@@ -64,7 +64,7 @@ def run_program(body: Callable[[], dict[str, Any]], verbose: int = 1) -> int:
             return INTERRUPTED
         except (Exception, SystemExit) as error:  # an environment may call `sys.exit`
             is_known = isinstance(error, (UsageError, DamagedFileError))
-            trace = "".join(traceback.format_exception(error)).rstrip()
+            trace = traceback.format_exc().rstrip()
             if verbose >= 2:
                 log.error(trace)
             elif is_known or isinstance(error, WriteError):

@@ -93,8 +93,7 @@ class Replicas:
         if replicas is None:
             replicas = self.active
         for replica in replicas:
-            seed = self.seeds[replica]
-            self.folders[replica].write_status(state, seed=seed, **steps, **entries)
+            self.folders[replica].write_status(state, self.seeds[replica], **steps, **entries)
 
 
 class ProgressTable(CSVOutputFormat):

@@ -98,8 +98,8 @@ class Plan:
             if name.removeprefix("settings.") not in self.searches:  # each trial has its own value
                 shared[name] = value
         search = {name: str(search) for name, search in self.searches.items()}
-        request = self.request.run
-        return {**shared, "seeds": self.seeds, "search": search, "dataset": request.dataset}
+        dataset = self.request.run.dataset
+        return {**shared, "seeds": self.seeds, "search": search, "dataset": dataset}
 
     @property
     def seeds(self) -> list[int]:
@@ -213,10 +213,8 @@ def run_trials(study: optuna.Study, plan: Plan) -> None:
     with handling_signals(trainer.stop.handle):
         while True:
             fail_stale_trials(study)  # queues killed trials again
-            trials = study.get_trials(deepcopy=False)
-            states = Counter(trial.state for trial in trials)
-            started = {first_number(trial) for trial in trials if trial.state != TrialState.WAITING}
-            if len(started) >= plan.request.n_trials and not states[TrialState.WAITING]:
+            states = trial_states(study)
+            if len(states) >= plan.request.n_trials and TrialState.WAITING not in states:
                 break
             # one trial per call, because trials of other processes count too
             study.optimize(trainer, n_trials=1, catch=TrialFailed, callbacks=[trainer.finish])
@@ -228,6 +226,12 @@ def first_number(trial: FrozenTrial) -> int:
     """Return the number of the first attempt at a trial; a trial and its repetitions count as one trial."""
     first = RetryHeartbeatStaleTrialCallback.retried_trial_number(trial)
     return trial.number if first is None else first
+
+
+def trial_states(study: optuna.Study) -> list[TrialState]:
+    """Return the state of each trial's last attempt."""
+    trials = study.get_trials(deepcopy=False)
+    return list({first_number(trial): trial.state for trial in trials}.values())
 
 
 # -- a trial ---------------------------------------------------------------------------------------------------------
@@ -273,7 +277,7 @@ class TrialTrainer:
             self.stop.handle(signal.SIGTERM, None)
             raise TrialFailed(str(error)) from error
         except Exception as error:
-            log.log(LOG_FILE_ONLY, "".join(traceback.format_exception(error)).rstrip())
+            log.log(LOG_FILE_ONLY, traceback.format_exc().rstrip())
             log.warning("trial %d failed: %s", trial.number, describe_error(error))
             trial.set_user_attr("reason", describe_error(error))
             raise TrialFailed(str(error)) from error
@@ -356,9 +360,7 @@ def mean_score(histories: Sequence[Evaluations], row: int, kind: ScoreKind) -> f
 
 def summarise(study: optuna.Study, plan: Plan) -> dict[str, Any]:
     """Write the best settings to the study's folder, and return the result to print."""
-    # a later attempt at a trial replaces the earlier ones, which ended as failed
-    attempts = {first_number(trial): trial for trial in study.get_trials(deepcopy=False)}
-    states = Counter(trial.state.name.lower() for trial in attempts.values())
+    states = Counter(state.name.lower() for state in trial_states(study))
     result = {"study": plan.name, "folder": str(plan.folder), "trials": dict(states), "best": None}
     if not states["complete"]:
         return result
