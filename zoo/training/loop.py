@@ -182,7 +182,7 @@ class Loop(BaseCallback):
             # write the steps; `ending_recorded` then sets the final state and the reason
             # ignore a second error, because a full disk may cause both
             with contextlib.suppress(OSError):
-                self.replicas.write_status("running", **entries)
+                self.replicas.write_status("running", None, **entries)
             raise
 
     def _learn(self) -> None:

@@ -119,7 +119,7 @@ class Recorder:
         self._log(means)
         seeds = self.replicas.seeds
         log.info(describe_evaluation(self.step, PHASES[phase], results, seeds, self.scoring))
-        if self.observe is not None:
+        if self.observe:
             self.observe(self.histories)
 
     def _record_losses(self, losses: dict[str, np.ndarray]) -> None:
