@@ -159,7 +159,12 @@ def test_a_package_of_environments_that_is_not_found_is_named():
 def test_a_closed_standard_output_undoes_no_work(opened):
     read, write = opened()
     os.close(read)
-    code = "import sys; from zoo.terminal.cli import run_program; sys.exit(run_program(dict))"
+    code = """
+import sys
+from zoo.terminal.cli import run_program
+from zoo.terminal.tables import terminal
+sys.exit(run_program(lambda: terminal(sys.stdout).print("a table") or {}))
+"""
     ended = subprocess.run(
         [sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, text=True
     )

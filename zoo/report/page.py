@@ -11,6 +11,7 @@ import gzip
 import json
 import platform
 import shutil
+import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,6 @@ from typing import Any, NamedTuple
 
 import jinja2
 import pandas as pd
-from rich.console import Console
 from rich.text import Text
 
 from agents.common.files import atomic_path, explaining_write_errors, write_text
@@ -57,7 +57,7 @@ from zoo.report.tables import (
 from zoo.runs.folder import PHASES
 from zoo.runs.versions import git_commit
 from zoo.terminal.errors import UsageError
-from zoo.terminal.tables import make_table
+from zoo.terminal.tables import make_table, terminal
 
 TEMPLATES = Path(__file__).parent / "templates"
 MARKER = "results.json"
@@ -270,8 +270,7 @@ def run(request: CompareRequest) -> dict[str, Any]:
 
 def _print(content: Content) -> None:
     """Print sentences and, without a report, tables: verdicts, aggregates, and tasks of phases without aggregates."""
-    # a name such as `lab:Robot`, followed by a colon, contains the code of an emoji
-    console = Console(markup=False, highlight=False, emoji=False)
+    console = terminal(sys.stdout)
     for verdict in content.verdicts:
         console.print(verdict)
     for text in content.notes:

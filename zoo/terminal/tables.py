@@ -1,11 +1,11 @@
-"""Tables in the terminal; they are written to standard error, because standard output is for the result."""
+"""Tables in the terminal; most are written to standard error, because standard output is for the result."""
 
 import contextlib
 import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 from rich.box import SIMPLE
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -14,12 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 
-class _StandardError:
-    """Standard error; writing to a closed terminal does not raise an error."""
+class _Stream:
+    """A standard stream; writing to a closed terminal or pipe does not raise an error."""
 
-    def __init__(self) -> None:
-        # keep the stream, because Rich replaces `sys.stderr` while it shows a progress bar
-        self.file = sys.stderr
+    def __init__(self, file: TextIO) -> None:
+        self.file = file
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.file, name)
@@ -35,9 +34,11 @@ class _StandardError:
             self.file.flush()
 
 
-def terminal() -> Console:
-    """Return the console for tables; without a terminal, it is 80 columns wide."""
-    file: Any = _StandardError()
+def terminal(stream: TextIO | None = None) -> Console:
+    """Return the console for tables, by default on standard error; without a terminal, it is 80 columns wide."""
+    # keep the stream, because Rich replaces `sys.stderr` while it shows a progress bar
+    file: Any = _Stream(stream or sys.stderr)
+    # a name such as `lab:Robot`, followed by a colon, contains the code of an emoji
     return Console(file=file, highlight=False, markup=False, emoji=False)
 
 
