@@ -29,6 +29,7 @@ from zoo.runs.scores import EVALUATION, NO_SUCCESS, EpisodeResults
 from zoo.settings.layers import dump_yaml, load_yaml
 from zoo.settings.record import RunRecord
 from zoo.terminal.errors import CannotResume, Interrupted, UsageError, describe_error
+from zoo.terminal.messages import say_once
 
 PHASES = ("offline", "online")
 """Names of the phases; an array named ``phase`` contains indices into this tuple."""
@@ -436,7 +437,12 @@ def find_run_folders(paths: Iterable[Path]) -> list[Path]:
             raise UsageError(
                 f"expected a folder of runs, got `{path}`, which is not a folder; check the path"
             )
-        for folder, names, files in os.walk(path, followlinks=True):
+        for folder, names, files in os.walk(
+            path,
+            # e.g. another user's folder
+            onerror=lambda error: say_once(f"a folder was skipped, with any runs in it: {error}"),
+            followlinks=True,
+        ):
             real_path = os.path.realpath(folder)
             if real_path in visited:  # a link may lead back to a folder above it
                 names.clear()

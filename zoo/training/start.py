@@ -69,7 +69,7 @@ def train(request: TrainRequest, observe: Observer | None = None) -> dict[str, A
             learning_starts,
             online_steps,
         )
-    check_log_folder(request.log_folder)
+    check_log_folder(request.log_folder / config.algo)
     with contextlib.ExitStack() as stack:
         result = _train(plan, stack, observe)
     _log_end(result, plan)
