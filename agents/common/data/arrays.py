@@ -240,6 +240,10 @@ def _read(dataset: ArraySource) -> dict[str, Array]:
     """Return the known arrays of a dataset; raise an error if a required one is missing and cannot be derived."""
     if isinstance(dataset, str | os.PathLike):
         path = Path(dataset).expanduser()
+        if path.suffix in (".hdf5", ".parquet") or path.is_dir():
+            raise ValueError(
+                f"{path} is not an .npz file; read it with `zoo.datasets.custom.load_custom(path, env).content`"
+            )
         names = list(read_npz_headers(path))
         # other arrays are not read, since they may be large
         arrays: Mapping[str, ArrayLike] = read_npz(path, KNOWN_ARRAYS)
@@ -344,7 +348,7 @@ def first_bad(
             bad &= rows[piece, None]
         if bad.any():
             row, column = np.argwhere(bad)[0]
-            return piece.start + int(row), int(column)
+            return piece.start + row, column
     return None
 
 
@@ -366,8 +370,8 @@ def check_timeouts(timeouts: Array, masks: Array, is_derived: bool) -> str:
     :raises ValueError: if all time limits are marked as terminations, and masks are derived from `terminals`.
     """
     limits = timeouts > 0
-    terminated_limits = int((limits & (masks == 0)).sum())
-    num_limits = int(limits.sum())
+    terminated_limits = (limits & (masks == 0)).sum()
+    num_limits = limits.sum()
     if is_derived and 0 < terminated_limits == num_limits:
         raise ValueError(
             "`masks` can be derived as 1 - terminals only if `terminals` is 0 at time limits, got "
