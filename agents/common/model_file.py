@@ -283,7 +283,8 @@ def read_policy(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
         if _digest_of(tensors) != header["sha256"]:
             raise DamagedFileError(str(path), "its SHA-256 does not match its content")
-        return safe.from_json(json.loads(header["policy"])), tensors
+        description = json.loads(header["policy"])
+    return safe.from_json(description), tensors  # a class that is not imported is no damage
 
 
 def read_about(path: str | Path) -> dict[str, Any]:
