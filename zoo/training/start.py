@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -209,6 +210,20 @@ def make_folders(
     log.info("runs, with all settings in config.yml: %s", ", ".join(places))
 
 
+def check_trained_agent(path: Path, plan: RunPlan, spaces: tuple[Any, Any]) -> None:
+    """Raise UsageError if a run cannot start from a saved model, because spaces or numbers of seeds differ.
+
+    :param spaces: observation and action space of the environment.
+    """
+    with as_usage_error(OSError, ValueError):
+        saved = read_model_file(path).attributes()
+    trained = saved["observation_space"], saved["action_space"]
+    check_same_spaces(path, trained, plan.spec.id, spaces)
+    count, saved_count = (len(seeds or [0]) for seeds in (plan.request.seeds, saved.get("seeds")))
+    if count != saved_count:
+        raise UsageError(f"the number of seeds must be {saved_count} as in {path}, got {count}")
+
+
 def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
     """Raise UsageError if an algorithm cannot learn in an environment; needs neither data nor a run folder.
 
@@ -220,13 +235,8 @@ def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
     method = config.method
     spaces = env.observation_space, env.action_space
     policy = policy_name(env.observation_space)
-    trained_agent = plan.request.trained_agent
-    if trained_agent is not None:
-        with as_usage_error(OSError, ValueError):
-            saved = read_model_file(trained_agent).attributes()
-        check_same_spaces(
-            trained_agent, (saved["observation_space"], saved["action_space"]), plan.spec.id, spaces
-        )
+    if plan.request.trained_agent is not None:
+        check_trained_agent(plan.request.trained_agent, plan, spaces)
     if method is None:  # an algorithm of SB3
         if policy != "MlpPolicy":
             raise UsageError(
