@@ -254,7 +254,9 @@ class FlowPolicy(ActingPolicy):
             {**group, "params": saved_group["params"], "lr": saved_group["lr"]}
             for group, saved_group in zip(groups, saved_groups, strict=True)
         ]
-        self.optimizer.load_state_dict({"state": saved["state"], "param_groups": merged})
+        # copied, because PyTorch would let two optimisers share their moments
+        state = copy.deepcopy(saved["state"])
+        self.optimizer.load_state_dict({"state": state, "param_groups": merged})
 
     def replica(self, index: int) -> FlowPolicy:
         """Copy replica `index` (0..S-1), with its parameters and optimiser state, to a new policy."""
