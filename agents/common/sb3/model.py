@@ -317,12 +317,12 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
 
         With several replicas all tensors have the leading axis S.
         """
-        return self._without_axis(self.policy.nets["critic"])
+        return self._without_axis(self.policy.nets.critic)
 
     @property
     def critic_target(self) -> nn.Module:
         """The target critics, under SB3's name."""
-        return self._without_axis(self.policy.nets["critic_target"])
+        return self._without_axis(self.policy.nets.critic_target)
 
     def _without_axis(self, network: nn.Module) -> nn.Module:
         return network if self.policy.num_replicas > 1 else OneReplica(network)
