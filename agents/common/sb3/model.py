@@ -635,9 +635,15 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         :param kwargs: arguments of SB3's method.
         :return: steps per replica, episodes in total, and whether to continue.
         """
-        rollout = super().collect_rollouts(*args, **kwargs)
-        if not rollout.continue_training:
-            self._last_obs = None  # SB3 drops the step at which a callback stops, so the next phase starts with a reset
+        continues = False
+        try:
+            rollout = super().collect_rollouts(*args, **kwargs)
+            continues = rollout.continue_training
+        finally:
+            if not continues:
+                # SB3 drops the step at which a callback stops or an error is raised, e.g. by Ctrl-C, so the next phase
+                # starts with a reset
+                self._last_obs = None
         steps = rollout.episode_timesteps // self.policy.num_replicas
         return rollout._replace(episode_timesteps=steps)
 
