@@ -76,7 +76,6 @@ def save_checkpoint(model: StoredModel, folder: Path, **values: Any) -> Path:
         cuda_states = []
         if model.device.type == "cuda":
             cuda_states = torch.cuda.get_rng_state_all()
-        generators = _generators(model).items()
         # all random generators used in training, except those of environments
         random_states = {
             "python": safe.to_json(random.getstate()),
@@ -84,7 +83,7 @@ def save_checkpoint(model: StoredModel, folder: Path, **values: Any) -> Path:
             "torch": torch.get_rng_state(),
             "cuda": cuda_states,
             "actions": [space.np_random.bit_generator.state for space in model.action_spaces],
-            "own": {name: generator.get_state() for name, generator in generators},
+            "own": {name: generator.get_state() for name, generator in _generators(model).items()},
         }
         state = {
             "last_info": model._last_info,

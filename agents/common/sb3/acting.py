@@ -244,7 +244,8 @@ class ActingPolicy(BasePolicy):
         :return: actions in the environment's units, (B, A), and the state for the next call (None if only one action of
             each chunk is executed).
         """
-        if self.method.executed_length == 1:
+        executed_length = self.method.executed_length
+        if executed_length == 1:
             return self._sample_rows(rows, generators)[:, 0], None
         count = len(rows)
         shape = self._chunks_shape(count)
@@ -261,7 +262,7 @@ class ActingPolicy(BasePolicy):
         chunks, used = map(np.copy, state)
         if episode_start is not None:
             used[np.asarray(episode_start, dtype=bool)] = self.chunk_length  # discards the chunk
-        due = used >= self.method.executed_length
+        due = used >= executed_length
         if due.any():
             chunks[due] = self._sample_rows(rows, generators, due)
             used[due] = 0

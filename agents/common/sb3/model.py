@@ -655,9 +655,9 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         Both results have shape (n_envs, A): actions in the environment's units, and actions scaled to [-1, 1].
         """
         assert self._last_obs is not None
+        n_envs_of_each = n_envs // self.policy.num_replicas
         if self._n_updates == 0 and self.num_timesteps < learning_starts:
             # each replica has its own copy of the action space, and so its own random stream
-            n_envs_of_each = n_envs // self.policy.num_replicas
             actions = np.array(
                 [space.sample() for space in self.action_spaces for _ in range(n_envs_of_each)]
             )
@@ -669,7 +669,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
             )
             actions = self._without_diverged(actions)
         # SB3 counts a step for every environment; here only one replica's environments count
-        self.num_timesteps -= n_envs - n_envs // self.policy.num_replicas
+        self.num_timesteps -= n_envs - n_envs_of_each
         scaled = self.policy.scale_action(actions)
         if action_noise is not None:
             scaled = np.clip(scaled + action_noise(), -1, 1)
@@ -698,9 +698,10 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         infos: list[dict[str, Any]],
     ) -> None:
         """Store a transition, and record which episodes ended; raise if the transition is not finite."""
+        layout = self.policy.layout
         last = [info["terminal_observation"] for info in infos if "terminal_observation" in info]
         with np.errstate(over="ignore"):  # values beyond float32 become infinite
-            rows = [self.policy.layout.flatten(observations) for observations in (new_obs, *last)]
+            rows = [layout.flatten(observations) for observations in (new_obs, *last)]
             arrays = (*rows, reward.astype(np.float32))
         if not all(np.isfinite(array).all() for array in arrays):
             raise ValueError(
@@ -708,8 +709,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
                 f"{self.num_timesteps}; this is a fault of the environment, not of training"
             )
         # only vectors are compared, since e.g. discrete observations are often equal without a fault
-        is_plain = self.policy.layout.is_plain
-        if is_plain and last and np.array_equal(rows[1][0], rows[0][np.argmax(dones)]):
+        if layout.is_plain and last and np.array_equal(rows[1][0], rows[0][np.argmax(dones)]):
             warnings.warn(
                 "the last observation of an episode equals the first of the next: the environment may modify a "
                 "returned array; let it return copies",

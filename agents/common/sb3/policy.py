@@ -255,8 +255,9 @@ class FlowPolicy(ActingPolicy):
             for group, saved_group in zip(groups, saved_groups, strict=True)
         ]
         # copied, because PyTorch would let two optimisers share their moments
-        state = copy.deepcopy(saved["state"])
-        self.optimizer.load_state_dict({"state": state, "param_groups": merged})
+        self.optimizer.load_state_dict(
+            {"state": copy.deepcopy(saved["state"]), "param_groups": merged}
+        )
 
     def replica(self, index: int) -> FlowPolicy:
         """Copy replica `index` (0..S-1), with its parameters and optimiser state, to a new policy."""
