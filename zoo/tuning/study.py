@@ -160,8 +160,9 @@ def _opening(storage: str) -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, ImportError, RuntimeError, AssertionError) as error:
-        text = f"the study's database {storage} cannot be opened: {error}; see --study-storage"
-        raise UsageError(text) from error
+        raise UsageError(
+            f"the study's database {storage} cannot be opened: {error}; see --study-storage"
+        ) from error
 
 
 def open_study(plan: Plan) -> optuna.Study:
@@ -217,7 +218,14 @@ def run_trials(study: optuna.Study, plan: Plan) -> None:
             if len(states) >= plan.request.n_trials and TrialState.WAITING not in states:
                 break
             # one trial per call, because trials of other processes count too
-            study.optimize(trainer, n_trials=1, catch=TrialFailed, callbacks=[trainer.finish])
+            # a trial's model is in a reference cycle, which keeps its data and locked files until garbage is collected
+            study.optimize(
+                trainer,
+                n_trials=1,
+                catch=TrialFailed,
+                gc_after_trial=True,
+                callbacks=[trainer.finish],
+            )
             if trainer.stop.requested:
                 raise Interrupted("stopped by a signal; the same command continues the study")
 
