@@ -285,7 +285,6 @@ class TrialTrainer:
             self.stop.handle(signal.SIGTERM, None)
             raise TrialFailed(str(error)) from error
         except Exception as error:
-            log.log(LOG_FILE_ONLY, traceback.format_exc().rstrip())
             log.warning("trial %d failed: %s", trial.number, describe_error(error))
             trial.set_user_attr("reason", describe_error(error))
             raise TrialFailed(str(error)) from error
@@ -313,7 +312,13 @@ def train_trial(plan: Plan, trial: Trial, folder: Path) -> float:
     worst = plan.score.limits[0]
     try:
         with messages(verbose):
-            result = train(request, Reporter(trial, plan))
+            try:
+                result = train(request, Reporter(trial, plan))
+            except Exception as error:
+                # here, because the log of the run is closed after this block
+                if not isinstance(error, Interrupted):
+                    log.log(LOG_FILE_ONLY, traceback.format_exc().rstrip())
+                raise
     except DivergedError as error:
         log.warning("trial %d: %s", trial.number, error)
         return worst

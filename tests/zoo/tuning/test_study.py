@@ -12,6 +12,7 @@ from zoo.settings.config import Benchmark, load_config
 from zoo.settings.layers import parse_overrides
 from zoo.settings.request import TrainRequest, read_request
 from zoo.terminal.errors import Interrupted, UsageError
+from zoo.terminal.messages import log_to_folders
 from zoo.train import make_parser
 from zoo.tune import main
 from zoo.tuning import study
@@ -111,6 +112,7 @@ def test_a_trial_that_fails_is_recorded_and_the_study_goes_on(fake):
     errors = iter([RuntimeError("no memory"), Pruned("score 1"), DivergedError("loss = nan")])
 
     def fail_at_first(request):
+        log_to_folders([request.log_folder])
         for error in errors:
             raise error
         return near_three(request)
@@ -120,6 +122,7 @@ def test_a_trial_that_fails_is_recorded_and_the_study_goes_on(fake):
     assert result["trials"] == {"fail": 1, "pruned": 1, "complete": 2}
     assert "trial 0 failed: RuntimeError: no memory" in messages
     assert "loss = nan" in messages
+    assert "in fail_at_first" in (fake.folder / "trial_0" / "run.log").read_text()
     assert fake.trials[0].user_attrs["reason"] == "RuntimeError: no memory"
     assert fake.trials[2].value == 0.0  # the lowest success rate
 
