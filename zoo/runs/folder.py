@@ -437,12 +437,7 @@ def find_run_folders(paths: Iterable[Path]) -> list[Path]:
             raise UsageError(
                 f"expected a folder of runs, got `{path}`, which is not a folder; check the path"
             )
-        for folder, names, files in os.walk(
-            path,
-            # e.g. another user's folder
-            onerror=lambda error: say_once(f"a folder was skipped, with any runs in it: {error}"),
-            followlinks=True,
-        ):
+        for folder, names, files in os.walk(path, onerror=_warn_of_skipped, followlinks=True):
             real_path = os.path.realpath(folder)
             if real_path in visited:  # a link may lead back to a folder above it
                 names.clear()
@@ -460,6 +455,12 @@ def find_run_folders(paths: Iterable[Path]) -> list[Path]:
             names[:] = [name for name in names if not name.startswith(".")]
             names.sort(key=lambda name: (os.path.islink(f"{folder}/{name}"), name))
     return [Path(folder) for folder in sorted(run_folders, key=lambda path: path.split(os.sep))]
+
+
+def _warn_of_skipped(error: OSError) -> None:
+    """Warn that a folder could not be read, e.g. another user's; one removed meanwhile is not an error."""
+    if not isinstance(error, FileNotFoundError):
+        say_once(f"a folder was skipped, with any runs in it: {error}")
 
 
 def check_log_folder(folder: Path) -> None:
