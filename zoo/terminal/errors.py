@@ -49,7 +49,7 @@ class StopSignal:
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Record that a signal was received; a handler for :func:`handling_signals`."""
         if self._is_received and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("stopped by Ctrl-C")
         # log nothing here: the signal may interrupt the writing of a message, and logging is not re-entrant
         self._is_received = True
 

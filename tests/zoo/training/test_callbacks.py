@@ -22,7 +22,7 @@ def test_the_first_signal_asks_for_the_end(first):
         os.kill(os.getpid(), first)
         assert stop.requested
         os.kill(os.getpid(), signal.SIGTERM)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt, match="Ctrl-C"):
             os.kill(os.getpid(), signal.SIGINT)
 
 
