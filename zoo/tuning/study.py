@@ -320,7 +320,8 @@ def train_trial(plan: Plan, trial: Trial, folder: Path) -> float:
                     log.log(LOG_FILE_ONLY, traceback.format_exc().rstrip())
                 raise
     except DivergedError as error:
-        log.warning("trial %d: %s", trial.number, error)
+        # as text, because logged values are kept, and with the error the trial's model
+        log.warning("trial %d: %s", trial.number, str(error))
         return worst
     scores = [run.get(plan.score.name) for run in result.get("runs", [result])]
     return float(np.mean([worst if score is None else score for score in scores]))
