@@ -278,13 +278,17 @@ def read_policy(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     :return: description; tensors by name.
     :raises FileNotFoundError: if the file does not exist.
     :raises DamagedFileError: if it is damaged or not a policy.
+    :raises ValueError: if a value in its description cannot be read.
     """
     with _opened(path) as (file, header):
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
         if _digest_of(tensors) != header["sha256"]:
             raise DamagedFileError(str(path), "its SHA-256 does not match its content")
         description = json.loads(header["policy"])
-    return safe.from_json(description), tensors  # a class that is not imported is no damage
+    try:
+        return safe.from_json(description), tensors
+    except Exception as error:  # e.g. a class that is not imported, which is no damage
+        raise ValueError(f"{path} cannot be loaded: {error}") from error
 
 
 def read_about(path: str | Path) -> dict[str, Any]:

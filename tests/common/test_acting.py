@@ -79,6 +79,7 @@ def test_a_flipped_bit_is_found(tmp_path):
     [
         ({"format": "another"}, "its format is 'another'"),
         ({"policy": "["}, r"policy\.safetensors cannot be read"),
+        ({"seeds": {":deque:": 3}}, r"policy\.safetensors cannot be loaded"),
         ({"method": "os:system"}, "needs `os:system`"),
         ({"settings": {"flow_stepz": 3}}, "cannot be read: QAM.*'flow_stepz'; closest: flow_steps"),
     ],
