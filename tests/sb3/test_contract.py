@@ -81,10 +81,11 @@ def test_a_falling_learning_rate_falls_once_in_each_phase():
 def test_a_trained_model_is_pickled_and_goes_on():
     model = trained()
     copied = pickle.loads(pickle.dumps(model))
-    copied.set_parameters(model.get_parameters())  # must not share the optimiser's state
-    for either in (model, copied):
-        either.learn_offline(2)
-    assert_same_parameters(copied, model)
+    for _ in range(2):
+        for either in (model, copied):
+            either.learn_offline(2)
+        assert_same_parameters(copied, model)
+        copied.set_parameters(model.get_parameters())  # must not share the optimiser's state
 
 
 @pytest.mark.parametrize(
@@ -126,6 +127,7 @@ def test_action_noise_moves_actions_one_per_environment(tmp_path, noise):
     action_noise = noise(np.zeros(2), 0.5 * np.ones(2))
     silent = tiny_model(env=vector(2), learning_starts=0).learn(2)
     noisy = tiny_model(env=vector(2), learning_starts=0, action_noise=action_noise).learn(2)
+    assert len(noisy.action_noise.noises) == 2
     assert not torch.equal(silent.replay_buffer.actions, noisy.replay_buffer.actions)
     assert noisy.replay_buffer.actions.abs().max() <= 1
     reloaded(noisy, tmp_path, vector(3)).learn(3)
