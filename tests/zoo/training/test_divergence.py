@@ -151,7 +151,8 @@ def test_a_run_ends_at_once_when_every_replica_has_failed(
     data, tmp_path, monkeypatch, call, update, step, checkpoints
 ):
     break_after(monkeypatch, update, [0, 1])
-    call(main, *arguments(data, tmp_path, "--seeds", "4", "5"), code=1)
+    _, errors = call(main, *arguments(data, tmp_path, "--seeds", "4", "5"), code=1)
+    assert ("all replicas have diverged (seed 4: " in errors) == (update < OFFLINE)
     for number in (1, 2):
         status = status_of(folder_of(tmp_path, number))
         assert (status["failure"], status["offline_step"]) == ("diverged", step)
