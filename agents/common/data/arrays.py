@@ -8,6 +8,7 @@ they must be converted.
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -240,7 +241,7 @@ def _read(dataset: ArraySource) -> dict[str, Array]:
     """Return the known arrays of a dataset; raise an error if a required one is missing and cannot be derived."""
     if isinstance(dataset, str | os.PathLike):
         path = Path(dataset).expanduser()
-        if path.suffix in (".hdf5", ".parquet") or path.is_dir():
+        if path.exists() and path.suffix != ".npz" and not zipfile.is_zipfile(path):
             raise ValueError(
                 f"{path} is not an .npz file; read it with `zoo.datasets.custom.load_custom(path, env).content`"
             )
