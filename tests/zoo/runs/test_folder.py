@@ -123,16 +123,6 @@ def test_linked_run_folders_are_found_and_each_real_one_once(tmp_path):
     assert len(find_run_folders([logs, tmp_path])) == 2
 
 
-@pytest.mark.parametrize("kind", [PermissionError, FileNotFoundError])
-def test_an_unreadable_folder_is_named_unless_it_was_removed(tmp_path, monkeypatch, capsys, kind):
-    def refuse(path):
-        raise kind(0, "", path)
-
-    monkeypatch.setattr("os.scandir", refuse)
-    assert find_run_folders([tmp_path]) == []
-    assert (str(tmp_path) in capsys.readouterr().err) == (kind is PermissionError)
-
-
 # -- evaluations ------------------------------------------------------------------------------------------------------
 
 

@@ -18,22 +18,14 @@ def lines_of(folder):
     return [re.sub(f"^{STAMP}", "", line) for line in lines]
 
 
-def test_a_runs_log_has_what_was_said_before_its_folder_existed(tmp_path, capsys):
-    with messages(1):
+def test_a_runs_log_has_earlier_messages_and_details_too(tmp_path, capsys):
+    with messages(2):
         log.info("first\nand more")
         log_to_folders([tmp_path])
-        log.warning("second")
-    assert lines_of(tmp_path) == ["first", "and more", "warning: second"]
-    assert capsys.readouterr().err == "first\nand more\nwarning: second\n"
-
-
-def test_what_is_for_the_file_is_not_on_the_terminal(tmp_path, capsys):
-    with messages(2):
-        log_to_folders([tmp_path])
         log.log(LOG_FILE_ONLY, "details")
-        log.info("news")
-    assert capsys.readouterr().err == "news\n"
-    assert lines_of(tmp_path) == ["details", "news"]
+        log.warning("second")
+    assert lines_of(tmp_path) == ["first", "and more", "details", "warning: second"]
+    assert capsys.readouterr().err == "first\nand more\nwarning: second\n"
 
 
 def test_a_full_disk_costs_a_runs_log_and_nothing_else(tmp_path, capsys):
