@@ -98,7 +98,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     # reject a misspelt name before importing the algorithms
     file = find_suite(Path(args.suite).expanduser())
     from zoo.runs.resume import warn_if_code_changed
-    from zoo.suites.jobs import make_jobs, print_jobs, remaining_work, status_of, summarise
+    from zoo.suites.jobs import make_jobs, print_jobs, status_of, summarise
     from zoo.suites.suite import read_suite, select
 
     suite = read_suite(file)
@@ -113,7 +113,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     )
     if args.dry_run:
         print_jobs(statuses)
-        return summarise(statuses) | remaining_work(statuses)
+        return summarise(statuses)
     left = [status.job for status in statuses if not status.is_final]
     log.info("%d of %d jobs are left", len(left), len(jobs))
     if left:

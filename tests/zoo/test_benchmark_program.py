@@ -73,9 +73,6 @@ def test_the_plan_of_a_new_suite_makes_nothing(tmp_path, data, call):
     result, errors = call(main, file, "-f", logs, "--algos", "fql", "--dry-run")
     assert result == result | {"jobs": 1, "runs": 2, "waiting": 1}
     assert "pointmaze-medium-navigate task1" in errors
-    words = "--algos trqam --envs cube-double-play-*-task1-* --dry-run --device cpu"
-    result, _ = call(main, "trqam", "-f", logs, *words.split())
-    assert result["episodes_left"] == 21 * 50 * result["runs"]  # none in pretraining
     assert not logs.exists()
 
 
@@ -92,10 +89,8 @@ def test_every_shipped_suite_can_be_planned(plan, tmp_path, call):
     pytest.importorskip(NEEDED.get(plan.split("_")[0], "zoo"))
     result, _ = call(main, *plan.split(), *f"--dry-run -f {tmp_path / 'logs'} --device cpu".split())
     assert result["waiting"] == result["jobs"]
-    if plan == "ogbench50_qam":
-        # 50 tasks with 12 seeds each; RLPD has no offline phase
-        assert result["steps_left"] == 50 * 12 * (16 * 1_500_000 + 500_000)
-        assert result["episodes_left"] == 50 * 12 * (16 * 30 + 10) * 50
+    if plan == "ogbench50_qam":  # 17 algorithms on 50 tasks with 12 seeds each
+        assert result["runs"] == 17 * 50 * 12
     assert not (tmp_path / "logs").exists()
 
 

@@ -251,18 +251,3 @@ def summarise(statuses: Sequence[JobStatus]) -> dict[str, Any]:
         "runs": sum(len(status.job.run.seeds) for status in statuses),
         **{state: counts[state] for state in State},
     }
-
-
-def remaining_work(statuses: Sequence[JobStatus]) -> dict[str, int]:
-    """Return how many training steps and evaluation episodes are left; partly trained jobs count in full."""
-    steps = episodes = 0
-    for status in statuses:
-        if not status.is_final:
-            run = status.job.config.run
-            end = run.offline_steps + run.online_steps
-            # the end of each phase has an evaluation too; steps are counted from the end of pretraining
-            evaluated = {*range(run.eval_freq, end, run.eval_freq), run.offline_steps, end} - {0}
-            evaluations = len(evaluated) + bool(run.eval_at_start or run.pretraining_steps)
-            steps += len(status.job.run.seeds) * (run.pretraining_steps + end)
-            episodes += len(status.job.run.seeds) * evaluations * run.eval_episodes
-    return {"steps_left": steps, "episodes_left": episodes}
