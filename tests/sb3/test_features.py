@@ -27,6 +27,7 @@ def test_networks_have_the_names_of_stable_baselines3():
     assert model.critic.features_extractor is nets.critic.features_extractor
     assert model.critic_target.features_extractor is nets.critic_target.features_extractor
     assert tiny_model().critic.features_extractor is None
+    assert not hasattr(tiny_model("bc"), "critic")
 
 
 # -- training and acting ----------------------------------------------------------------------------------------------
