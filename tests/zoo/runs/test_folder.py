@@ -5,6 +5,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -121,6 +122,12 @@ def test_linked_run_folders_are_found_and_each_real_one_once(tmp_path):
         (logs / name).symlink_to(target)
     assert find_run_folders([logs]) == [logs / "again", run]
     assert len(find_run_folders([logs, tmp_path])) == 2
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("os.scandir", mock.Mock(side_effect=PermissionError))
+    find_run_folders([tmp_path])
+    assert "a folder was skipped" in capsys.readouterr().err
 
 
 # -- evaluations ------------------------------------------------------------------------------------------------------
