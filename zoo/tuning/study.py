@@ -314,10 +314,10 @@ def train_trial(plan: Plan, trial: Trial, folder: Path) -> float:
         with messages(verbose):
             try:
                 result = train(request, Reporter(trial, plan))
-            except Exception as error:
-                # here, because the log of the run is closed after this block
-                if not isinstance(error, Interrupted):
-                    log.log(LOG_FILE_ONLY, traceback.format_exc().rstrip())
+            except (Interrupted, Pruned):
+                raise
+            except Exception:  # logged here, because the run's log is closed after this block
+                log.log(LOG_FILE_ONLY, traceback.format_exc().rstrip())
                 raise
     except DivergedError as error:
         # as text, because logged values are kept, and with the error the trial's model
