@@ -72,8 +72,9 @@ for name in PROGRAMS:
         importlib.import_module(f"zoo.{module_of(name)}").main(["-h"])
 print({"torch", "optuna"} & {*sys.modules})
 """
-    command = [sys.executable, "-c", code]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     output = ran.stdout
     assert "used (default: logs)" in output
     assert output.count("usage: ") == len(PROGRAMS)
@@ -125,8 +126,13 @@ def test_why_a_program_ends_is_said_at_every_level(capsys, verbose):
 
 
 def test_list_names_every_algorithm_without_importing_pytorch():
-    command = [sys.executable, "-X", "importtime", "zoo/list_agents.py", "list"]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-X", "importtime", "zoo/list_agents.py", "list"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert not re.findall(
         r"\| +(torch|mujoco|stable_baselines3|pandas)$", ran.stderr, flags=re.MULTILINE
     )

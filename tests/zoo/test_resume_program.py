@@ -160,18 +160,18 @@ def test_an_evaluation_is_abandoned_at_a_stop_and_made_again(
 
 @pytest.mark.slow
 def test_a_damaged_checkpoint_makes_way_for_the_one_before_it(run, uninterrupted, tmp_path):
-    one, both = tmp_path / "one", tmp_path / "both"
-    for logs, damaged in ((one, 1), (both, 2)):
+    newest_damaged, all_damaged = tmp_path / "one", tmp_path / "both"
+    for logs, damaged in ((newest_damaged, 1), (all_damaged, 2)):
         assert run(logs, kill=("update", 17)) == KILLED
         newest, older = find_checkpoints(folder_of(logs) / "checkpoint")
         for checkpoint in (newest, older)[:damaged]:
             os.truncate(checkpoint / "model.zip", 1000)
-    assert run(one) == 0
-    assert_same_run(one, uninterrupted("plain"))
-    status = status_of(folder_of(both))
-    assert run(both) == 2
-    assert status_of(folder_of(both)) == status
-    assert not folder_of(both, 2).exists()
+    assert run(newest_damaged) == 0
+    assert_same_run(newest_damaged, uninterrupted("plain"))
+    status = status_of(folder_of(all_damaged))
+    assert run(all_damaged) == 2
+    assert status_of(folder_of(all_damaged)) == status
+    assert not folder_of(all_damaged, 2).exists()
 
 
 @pytest.mark.slow

@@ -107,9 +107,9 @@ def check_same_spaces(
                 f"{source} was trained with {noun} {_describe(model_space)}, got {_describe(env_space)} in {env_id}; "
                 "use the environment that the model was trained in"
             )
-    limits, env_limits = (
-        [space.low.tolist(), space.high.tolist()] for space in (trained[1], env_spaces[1])
-    )
+    model_space, env_space = trained[1], env_spaces[1]
+    limits = [model_space.low.tolist(), model_space.high.tolist()]
+    env_limits = [env_space.low.tolist(), env_space.high.tolist()]
     if not np.allclose(limits, env_limits):
         raise UsageError(
             f"{source} was trained with actions from {limits[0]} to {limits[1]}, got {env_limits[0]} to "

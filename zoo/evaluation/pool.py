@@ -354,7 +354,6 @@ def _attempt(function: Callable[..., Any], *arguments: Any) -> Any:
         return type(error)(str(error))
     except (Exception, SystemExit) as error:
         failure = WorkerError(describe_error(error))
-        failure.add_note(
-            traceback.format_exc()
-        )  # pickling an exception keeps its notes, but no traceback
+        # pickling an exception keeps its notes, but no traceback
+        failure.add_note(traceback.format_exc())
         return failure

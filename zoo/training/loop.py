@@ -178,11 +178,13 @@ class Loop(BaseCallback):
             return joint_result(self.config, round(speed, 2), self.recorder.finish())
         except BaseException as error:
             # raised by the model if the sampled actions of all replicas are not finite
-            entries = {"failure": DIVERGED} if isinstance(error, DivergedError) else {}
+            entries: dict[str, Any] = {}
+            if isinstance(error, DivergedError):
+                entries["failure"] = DIVERGED
             # write the steps; `ending_recorded` then sets the final state and the reason
             # ignore a second error, because a full disk may cause both
             with contextlib.suppress(OSError):
-                self.replicas.write_status("running", None, **entries)
+                self.replicas.write_status("running", **entries)
             raise
 
     def _learn(self) -> None:

@@ -219,7 +219,8 @@ def check_trained_agent(path: Path, plan: RunPlan, spaces: tuple[Any, Any]) -> N
         saved = read_model_file(path).attributes()
     trained = saved["observation_space"], saved["action_space"]
     check_same_spaces(path, trained, plan.spec.id, spaces)
-    count, saved_count = (len(seeds or [0]) for seeds in (plan.request.seeds, saved.get("seeds")))
+    count = len(plan.request.seeds or [0])
+    saved_count = len(saved.get("seeds") or [0])
     if count != saved_count:
         raise UsageError(f"the number of seeds must be {saved_count} as in {path}, got {count}")
 

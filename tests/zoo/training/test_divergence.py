@@ -155,7 +155,8 @@ def test_a_run_ends_at_once_when_every_replica_has_failed(
     assert ("all replicas have diverged (seed 4: " in errors) == (update < OFFLINE)
     for number in (1, 2):
         status = status_of(folder_of(tmp_path, number))
-        assert (status["failure"], status["offline_step"]) == ("diverged", step)
+        assert (status["state"], status["failure"]) == ("failed", "diverged")
+        assert status["offline_step"] == step
     folder = folder_of(tmp_path)
     assert not (folder / f"{ENV}.zip").exists()
     assert [path.name for path in find_checkpoints(folder / "checkpoint")] == checkpoints
