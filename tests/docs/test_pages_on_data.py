@@ -120,7 +120,7 @@ def test_every_command_of_robomimics_page_works(place, capsys):
     extra = {
         "train": f"{train} --env-kwargs max_episode_steps=12 {tiny} learning_starts=1",
         "trqam": "--pretraining-steps 2",
-        "evaluate": "--episodes 1 --n-eval-envs 1",
+        "evaluate": "--episodes 1",
         **COMPARE,
     }
     name = "test_every_command_of_robomimics_page_works"

@@ -86,6 +86,8 @@ class SlurmCluster:
         daemons = [pid for pid in below if name_of(pid) in ("slurmd", "slurmstepd", "srun")]
         for pid in daemons:
             os.kill(pid, signal.SIGKILL)
+        # if a daemon ended after its job is suspended, the kernel would send SIGHUP to the job and continue it
+        wait_for(lambda: not any(map(name_of, daemons)))
         return [pid for pid in below if name_of(pid).startswith("python")]
 
     def trains(self, node, run):
@@ -104,8 +106,11 @@ class SlurmCluster:
 
 
 def name_of(pid):
+    """Return a process's name, or an empty text if it has ended; an ended process may keep its name."""
+    process = Path("/proc", str(pid))
     try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
+        command = (process / "cmdline").read_bytes()
+        return (process / "comm").read_text().strip() if command else ""
     except OSError:
         return ""
 
