@@ -31,7 +31,7 @@ OTHER_NAMES = {
     "n_timesteps": "offline_steps online_steps episodes",
     "num_qs": "ensemble_size",
     "num_samples": "best_of_n",
-    "optimize_memory_usage": "none: each observation is stored once anyway",
+    "optimize_memory_usage": "none: online transitions keep their next observations",
     "p_aug": "random_crop",
     "policy_delay": "none: except in rebrac, actor and critics are updated together",
     "q_agg": "rho",

@@ -107,7 +107,7 @@ def export_onnx(
     policy = getattr(policy, "policy", policy)
     if policy.num_replicas != 1:
         raise ValueError(
-            f"expected a policy with one replica, got {policy.num_replicas}; export each `model.replica(k).policy`"
+            f"expected a policy with one replica, got {policy.num_replicas}; export each `model.replica(k)`"
         )
     plain = _in_float32(policy)
     plain.normalization = normalization

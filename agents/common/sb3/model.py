@@ -481,7 +481,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         waits = self.offline_steps and online <= self.method.learning_starts
         if waits or not buffer.count_starts():
             return
-        if self._n_updates == 0:
+        if self._n_updates == self.offline_steps:
             self._warn_of_short_episodes()
         for _ in range(gradient_steps):
             self._last_info = self.trainer.update(batch_size)
