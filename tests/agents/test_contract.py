@@ -161,7 +161,7 @@ def test_a_bad_setting_is_refused_by_name(id, settings):
 
 
 def test_offline_training_from_zero_leaves_online_training_alone():
-    model = tiny_model("qam")
+    model = tiny_model()
     model.learn_offline(3, dataset=toy_dataset())
     model.learn_offline(3, reset_num_timesteps=True)
     model.learn(16, reset_num_timesteps=False)
@@ -170,7 +170,7 @@ def test_offline_training_from_zero_leaves_online_training_alone():
 
 def test_offline_training_without_a_dataset_is_refused():
     with refuses("offline training needs a dataset"):
-        tiny_model("qam").learn_offline(3)
+        tiny_model().learn_offline(3)
 
 
 def test_a_buffer_without_sequences_is_refused_before_training():
@@ -180,7 +180,7 @@ def test_a_buffer_without_sequences_is_refused_before_training():
 
 
 def test_online_only_training_plays_uniform_actions_first():
-    model = tiny_model("qam", learning_starts=50, buffer_size=60)
+    model = tiny_model(learning_starts=50, buffer_size=60)
     model.learn(50)
     expected = SpacesEnv().action_space
     expected.seed(seed_for(Purpose.WARM_UP, 0))
@@ -190,7 +190,8 @@ def test_online_only_training_plays_uniform_actions_first():
 
 def test_episodes_that_are_shorter_than_a_chunk_are_told():
     with warns("`horizon_length` = 3 .* longest has 2"):
-        tiny_model(env=SpacesEnv(episode_length=2)).learn(12)
+        model = tiny_model(env=SpacesEnv(episode_length=2)).learn_offline(1, dataset=toy_dataset())
+        model.learn(12, reset_num_timesteps=False)
 
 
 @pytest.fixture
@@ -207,7 +208,7 @@ def plans(monkeypatch):
 
 
 def test_policy_acts_from_the_first_step_after_offline_training(plans):
-    model = tiny_model("qam", learning_starts=50)
+    model = tiny_model(learning_starts=50)
     model.learn_offline(1, dataset=toy_dataset())
     model.learn(9, reset_num_timesteps=False)
     assert plans == [1, 2, 3]

@@ -126,7 +126,7 @@ def test_numbers_follow_the_seed():
 
 @pytest.mark.parametrize("settings", [{"execution_horizon": 2}, {"observation_scale": 1.0}])
 def test_rewards_of_any_size_are_worth_their_geometric_series(monkeypatch, settings):
-    model = tiny_model("qam", horizon_length=3, gamma=0.5, **settings)
+    model = tiny_model(horizon_length=3, gamma=0.5, **settings)
     arrays = toy_dataset(600)
     model.load_dataset(arrays)
     always_sample(monkeypatch, model.policy, torch.full((6,), 0.2))

@@ -156,7 +156,7 @@ def test_a_clone_is_where_every_algorithm_can_begin(id, tmp_path):
 
 def test_one_seed_serves_all_stacked_ones_and_several_their_own(tmp_path):
     flow, path = save_clone(tmp_path)
-    model = tiny_model("qam", seeds=[7, 8])
+    model = tiny_model(seeds=[7, 8])
     model.load_pretrained_actor(path)
     for replica in range(2):
         assert_same(state_of(model.replica(replica).policy.nets.fine_tuned), flow)
@@ -164,7 +164,7 @@ def test_one_seed_serves_all_stacked_ones_and_several_their_own(tmp_path):
     model.load_pretrained_actor(path)
     assert_same(state_of(model.policy.nets.fine_tuned), flows)
     with refuses(r"of shape \(3, .*, got \(2, "):
-        tiny_model("qam", seeds=[1, 2, 3]).load_pretrained_actor(path)
+        tiny_model(seeds=[1, 2, 3]).load_pretrained_actor(path)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_one_seed_serves_all_stacked_ones_and_several_their_own(tmp_path):
 )
 def test_a_flow_that_does_not_fit_is_refused_and_changes_nothing(tmp_path, settings, text):
     _, path = save_clone(tmp_path, **settings)
-    model = tiny_model("qam")
+    model = tiny_model()
     old_parameters = parameters_of(model)
     with refuses(rf"source.zip does not fit: .*{text}"):
         model.load_pretrained_actor(path)
@@ -191,10 +191,10 @@ def test_a_flow_that_does_not_fit_is_refused_and_changes_nothing(tmp_path, setti
 def test_observation_statistics_must_be_those_of_the_source(tmp_path):
     _, path = save_clone(tmp_path, observation_scale=2.0)
     with refuses("`pretraining_steps`"):
-        tiny_model("qam", pretraining_steps=3).load_pretrained_actor(path)
+        tiny_model(pretraining_steps=3).load_pretrained_actor(path)
     with refuses("`observation_mean`"):
         tiny_model("qam", SpacesEnv(3)).load_pretrained_actor(path)
-    model = tiny_model("qam", observation_scale=2.0)
+    model = tiny_model(observation_scale=2.0)
     with refuses("`observation_mean`: load the dataset"):
         model.load_pretrained_actor(path)
     model.load_dataset(toy_dataset())

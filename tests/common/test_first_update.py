@@ -34,7 +34,7 @@ def test_it_does_not_apply_the_image_encoder_to_vectors():
 
 
 def test_it_leaves_the_model_and_all_generators_alone():
-    model = tiny_model("qam")
+    model = tiny_model()
 
     def state():
         generators = model.trainer.generators().values()

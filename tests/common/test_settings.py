@@ -104,7 +104,7 @@ def test_a_changed_setting_acts_in_acting_and_training_alike(id):
     ],
 )
 def test_what_networks_or_buffer_were_built_with_is_fixed(name, value):
-    model = tiny_model("qam")
+    model = tiny_model()
     old_value = getattr(model, name)
     with refuses(rf"`{name}` of a finished model"):
         setattr(model.method, name, value)
