@@ -49,7 +49,7 @@ def make_parser() -> Parser:
     selection.add_argument(
         "--dry-run",
         action="store_true",
-        help="only list the jobs, their states and the remaining work",
+        help="only list the jobs and their states",
     )
     execution = parser.add_argument_group("execution")
     execution.add_argument(
