@@ -134,7 +134,11 @@ def read_runs(paths: Iterable[Path], finished: dict[Path, ReadRun] | None = None
         evaluations.append(rows_of_run)
     # Many environments add success to `info` only if it is true. So if one run on an environment reports success, the
     # runs there that never report it have never succeeded.
-    reporting = {row["environment"] for row in rows if row.get("kind") == SUCCESS.name}
+    reporting = {
+        row["environment"]
+        for row in rows
+        if row.get("kind") == SUCCESS.name and row["success_return"] is None
+    }
     for row, rows_of_run in zip(rows, evaluations, strict=True):
         if len(rows_of_run) and row["follows_environment"] and row["kind"] == RETURN.name:
             row["never_reported"] = row["environment"] in reporting

@@ -257,6 +257,11 @@ def test_a_name_has_all_settings_that_tell_runs_apart(tmp_path):
         qam (score=success): {}
         qam (score=return): {seed: 1, offline: [10.0, 11.0, 12.0], has_success: false, score: return}
         """,
+        # success that the return defines says nothing about the environment
+        """
+        qam (success_return=-50.0, score=success): {success_return: -50.0}
+        qam (success_return=None, score=return): {seed: 1, offline: [10.0, 11.0, 12.0], has_success: false}
+        """,
         # a failed run with other settings does not rename the other runs
         """
         qam: {}
@@ -272,7 +277,7 @@ def test_methods_are_named_after_what_tells_them_apart(tmp_path, text):
 
 
 def test_a_failed_run_is_replaced_by_a_finished_one(tmp_path):
-    write_run(tmp_path / "first", state="failed", updated="2026-11-01T00:00:00+00:00")
+    write_run(tmp_path / "first", state="failed")  # of the day before
     second = write_run(tmp_path / "second", updated="2026-11-02T00:00:00+00:00")
     write_run(tmp_path / "third", state="failed", updated="2026-11-03T00:00:00+00:00")
     runs = read_runs([tmp_path]).runs
