@@ -127,8 +127,8 @@ def _find_files(
     if may_generate:
         return generate_dataset(spec.name, dataset_dir, dataset_size=size, existing="keep")[0]
     raise UsageError(
-        f"{path} lacks {missing[0].name}, which `--dataset {dataset}` cannot create; put the file there, or pass other "
-        "data with `--dataset PATH`"
+        f"there is no {missing[0]}, which `--dataset {dataset}` cannot create; put the file there, or pass other data "
+        "with `--dataset PATH`"
     )
 
 
