@@ -227,7 +227,7 @@ def example(id: str) -> Iterator[str]:
     yield f"model = agents.{BUILT_IN[id].class_name}("
     yield '    "MlpPolicy",'
     yield "    env,"
-    for name in ("horizon_length", *own_settings(id)):
+    for name in ("sparse", "horizon_length", *own_settings(id)):
         if name in values and values[name] != rows[name]["default"]:
             yield f"    {name}={values[name]!r},"
     yield ")"

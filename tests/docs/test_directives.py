@@ -51,7 +51,7 @@ def test_every_class_has_an_entry_with_a_valid_example():
         assert ast.unparse(construction.value.func) == f"agents.{entry.class_name}"
         keywords = construction.value.keywords
         settings = {keyword.arg: ast.literal_eval(keyword.value) for keyword in keywords}
-        agents.get(id).method(**settings)
+        assert agents.get(id).method(**settings).sparse
         assert all(
             hasattr(getattr(agents, entry.class_name), call.value.func.attr) for call in training
         )
