@@ -333,7 +333,7 @@ def differences(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[s
         new = current.get(name, "not set")
         if old != new:
             phrases.append(f"{name.removeprefix('settings.')}: {old} (stored), {new} (now)")
-    return phrases
+    return list(dict.fromkeys(phrases))  # `sparse` and `pretraining_steps` are also in `settings`
 
 
 def _without_tuples(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ ENTRIES = {
     "offline_steps": 20,
     "online_steps": 10,
 }
-SETTINGS = {"gamma": 0.9, "net_arch": [16, 16]}
+SETTINGS = {"gamma": 0.9, "net_arch": [16, 16], "pretraining_steps": 0}
 
 
 def record(**entries):
@@ -78,9 +78,10 @@ def test_the_nearest_run_differs_in_the_fewest_settings():
         stored("b", 0.3, 3, "running"),
         stored("a", 0.4, 3, "done"),
     ]
-    settings = record(settings=SETTINGS | {"tau": 0.1}).identity()
+    settings = record(settings=SETTINGS | {"pretraining_steps": 7}, pretraining_steps=7).identity()
     assert matching_runs(settings, [3], runs) == []
-    assert closest_run(settings, [3], runs[1:]) == "b differs in tau: 0.3 (stored), 0.1 (now)"
+    text = "b differs in pretraining_steps: 0 (stored), 7 (now); tau: 0.3 (stored), not set (now)"
+    assert closest_run(settings, [3], runs[1:]) == text
 
 
 # -- the folders ------------------------------------------------------------------------------------------------------
