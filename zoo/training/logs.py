@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from stable_baselines3.common.logger import CSVOutputFormat, Logger, TensorBoardOutputFormat
 from torch.utils.tensorboard.writer import SummaryWriter
 
@@ -126,17 +125,10 @@ class ReplicaLogger(Logger):
     """Writes each active replica's own values to its ``progress.csv`` and TensorBoard events.
 
     :param log_state: the :meth:`state` from a checkpoint; `EMPTY_LOG` for a new run.
-    :param replica_values: returns name -> array (S,) with a value per replica, used instead of the mean over replicas.
     """
 
-    def __init__(
-        self,
-        replicas: Replicas,
-        log_state: Mapping[str, Any],
-        replica_values: Callable[[], Mapping[str, NDArray[Any]]] = dict,
-    ) -> None:
+    def __init__(self, replicas: Replicas, log_state: Mapping[str, Any]) -> None:
         self._replicas = replicas
-        self._replica_values = replica_values
         texts = log_state["tables"] or [""] * len(replicas.folders)
         paths = [folder.progress for folder in replicas.folders]
         self._tables = list(map(ProgressTable, paths, texts))
@@ -145,8 +137,9 @@ class ReplicaLogger(Logger):
         super().__init__(str(replicas.folders[0].path), [*self._tables, *self._events])
 
     def dump(self, step: int = 0) -> None:
-        """Write the recorded values."""
-        self.write({**self.name_to_value, **self._replica_values()}, step, self.name_to_excluded)
+        """Write the recorded values; each replica's own values replace their means."""
+        values = self.name_to_value | self._replicas.model.replica_values()
+        self.write(values, step, self.name_to_excluded)
         self.name_to_value.clear()
         self.name_to_count.clear()
         self.name_to_excluded.clear()

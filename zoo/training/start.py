@@ -162,7 +162,7 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
         log_state = checkpoints.restore()
         # also without a checkpoint: the run may have failed before its first one
         replicas.write_status("running")
-    logger = ReplicaLogger(replicas, log_state, model.replica_values)
+    logger = ReplicaLogger(replicas, log_state)
     model.set_logger(stack.enter_context(contextlib.closing(logger)))
     return Loop(recorder, checkpoints).run()
 

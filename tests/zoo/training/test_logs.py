@@ -1,6 +1,6 @@
 """Each replica's log, and how it is continued."""
 
-from unittest import mock
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from zoo.training.logs import EMPTY_LOG, ReplicaLogger, Replicas
 @pytest.fixture
 def replicas(tmp_path):
     folders = [RunFolder.create(tmp_path, "qam", "some-v0", 3) for _ in range(2)]
-    return Replicas(mock.Mock(), folders, [3, 4])
+    return Replicas(SimpleNamespace(replica_values=dict), folders, [3, 4])
 
 
 def tables(replicas):
