@@ -37,7 +37,6 @@ from zoo.evaluation.workers import leave_to_parent, start_server
 from zoo.runs.folder import RunFolder, check_log_folder, ending_recorded
 from zoo.runs.resume import find_run, result_of_done
 from zoo.runs.versions import describe_versions
-from zoo.settings.layers import dump_yaml
 from zoo.settings.record import RunRecord
 from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import StopSignal, UsageError, as_usage_error, describe_error
@@ -206,7 +205,6 @@ def make_folders(
         folder.write_origin(versions)
         folder.write_config(replace(record, seed=seed))
     places = [f"{folder.path} (seed {seed})" for seed, folder in pairs]
-    log.log(LOG_FILE_ONLY, dump_yaml(record.plain()).rstrip())
     log.info("runs, with all settings in config.yml: %s", ", ".join(places))
 
 
