@@ -231,7 +231,7 @@ class RunFolder:
         write_text(self.path / VERSIONS, json.dumps(versions, indent=1) + "\n")
 
     def read_versions(self) -> dict[str, Any]:
-        """Return the versions of software and data, as ``zoo.runs.versions.describe_versions`` returned them.
+        """Return the versions of software and data, as :meth:`write_origin` wrote them.
 
         :raises UnreadableRun: if their file cannot be read.
         """

@@ -15,7 +15,7 @@ from zoo.runs.folder import (
     summarise,
 )
 from zoo.runs.scores import ScoringRule, joint_result, result_of
-from zoo.runs.versions import describe_versions
+from zoo.runs.versions import package_versions
 from zoo.settings.record import RunRecord, differences
 from zoo.terminal.errors import UsageError, shortened
 from zoo.terminal.messages import log
@@ -126,7 +126,7 @@ def find_run(log_folder: Path, record: RunRecord, seeds: list[int] | None) -> St
 def _warn_if_packages_changed(run: StoredRun) -> None:
     """Warn if package versions have changed, because other versions may round differently."""
     recorded = run.folders[0].known_versions()["packages"]
-    changed = differences(recorded, describe_versions("")["packages"])
+    changed = differences(recorded, package_versions())
     if recorded and changed:
         log.warning(
             "package versions changed since this run started; results may differ in the last bits: %s",

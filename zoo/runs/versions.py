@@ -53,24 +53,24 @@ def processor() -> str | None:
     return cpuinfo("model name") or platform.processor() or None
 
 
-def describe_versions(device: str, data: Any = None) -> dict[str, Any]:
-    """Return a run's software, device and data, as JSON-serialisable values for ``versions.json``.
-
-    :param data: a `zoo.datasets.formats.base.Dataset`, or None.
-    """
+def package_versions() -> dict[str, str | None]:
+    """Return the installed versions of `RECORDED_PACKAGES`; None for a missing package."""
     packages: dict[str, str | None] = dict.fromkeys(RECORDED_PACKAGES)
     for name in packages:
         with contextlib.suppress(PackageNotFoundError):
             packages[name] = version(name)
+    return packages
+
+
+def describe_versions(device: str) -> dict[str, Any]:
+    """Return a run's software and device, as JSON-serialisable values for ``versions.json``."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": processor(),
-        "packages": packages,
+        "packages": package_versions(),
         "git_commit": git_commit(),
         "device": device,
-        "dataset_fingerprint": getattr(data, "fingerprint", None),
-        "data": dict(getattr(data, "origin", {})),
     }
 
 

@@ -190,7 +190,8 @@ def make_folders(
     device_name = device.type
     if device.type == "cuda":
         device_name = torch.cuda.get_device_name(device)
-    versions = describe_versions(device_name, data)
+    versions = describe_versions(device_name)
+    versions["data"] = {} if data is None else dict(data.origin)
     assert model.replay_buffer is not None
     versions["storage"] = model.replay_buffer.placement.text
     versions |= {"dataset": request.dataset, "dataset_dir": request.dataset_dir}

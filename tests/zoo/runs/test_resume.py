@@ -162,7 +162,7 @@ def test_a_run_whose_versions_are_damaged_is_resumed(text, tmp_path):
 
 def test_other_software_is_named(tmp_path, capsys):
     folder = written(tmp_path, "running")
-    versions = describe_versions("cpu", None)
+    versions = describe_versions("cpu")
     versions["packages"]["mujoco"] = "2.0"
     folder.write_origin(versions)
     assert find_run(tmp_path, RECORD, [3]) is not None
