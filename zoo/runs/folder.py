@@ -237,7 +237,7 @@ class RunFolder:
         """
         versions = _read_json(self.path / VERSIONS)
         for part in ("packages", "data"):
-            # a part is missing if the file is damaged or from an earlier version
+            # a part may be missing from a damaged file
             if not isinstance(versions.get(part), dict):
                 versions[part] = {}
         return versions

@@ -293,9 +293,9 @@ def _unfinished(row: Mapping[str, Any], status: Mapping[str, Any]) -> str:
     """Return the reason why an unfinished run does not count."""
     places = []
     for phase in PHASES:
-        if row[f"{phase}_steps"] != 0:  # a phase of unknown length is shown too
-            steps = show(row[f"{phase}_steps"])
-            places.append(f"{phase} step {row[f'{phase}_step']:,} of {steps}")
+        steps = row[f"{phase}_steps"]
+        if steps:
+            places.append(f"{phase} step {row[f'{phase}_step']:,} of {steps:,}")
     cloned = status["pretraining_step"]
     if cloned < row["pretraining_steps"] and not row["pretrained_actor"]:
         places = [f"pretraining step {cloned:,} of {row['pretraining_steps']:,}"]
