@@ -54,6 +54,7 @@ def test_another_protocol_is_compared_with_no_score(tmp_path, call):
         "--algo qam": "expected a MODEL, or --algo and --env",
         "model.zip --load-best": "choose among the models of a run",
         "model.zip --dataset my.npz": "`--dataset` needs --fitted-q",
+        "model.zip --device xpu": "on `device` 'xpu'",
     }.items(),
 )
 def test_a_wrong_command_line_is_refused(words, text, refusal):

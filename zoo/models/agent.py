@@ -18,7 +18,6 @@ import gymnasium
 import numpy as np
 from scipy import stats
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.utils import get_device
 
 from agents.common.frames import frames_of
 from agents.common.model_file import (
@@ -30,6 +29,7 @@ from agents.common.model_file import (
     step_of,
 )
 from agents.common.nets.pretrained import PretrainedFlow
+from agents.common.sb3.environments import available_device
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.validation import unknown_name_message
 from agents.registry import ALIASES, Entry, name_of
@@ -301,8 +301,8 @@ def find_agent(args: argparse.Namespace) -> Agent:
     """
     # import the packages first, because files may name environments that these packages register
     import_environments(args.gym_packages or ())
-    with as_usage_error(RuntimeError):
-        get_device(args.device)  # raises for an unknown device
+    with as_usage_error():
+        available_device(args.device)
     # the environment's module may be imported, because the user names it
     if ":" in (args.env or ""):
         find_spec(args.env)
