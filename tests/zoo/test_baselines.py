@@ -22,7 +22,7 @@ def small(id):
     """Return a small model without logs."""
     settings = {"net_arch": [16, 16], "buffer_size": 50, "learning_starts": 5, "batch_size": 8}
     algorithm = find_algorithm(id).algorithm
-    model = algorithm("MlpPolicy", SpacesEnv(4, 2), seeds=[0], device="cpu", **settings)
+    model = algorithm("MlpPolicy", SpacesEnv(4, 2), seed=0, device="cpu", **settings)
     model.set_logger(Logger(None, []))
     return model
 

@@ -6,7 +6,7 @@ of every batch is sampled from the dataset; with ``none``, the dataset is not us
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -106,7 +106,6 @@ class Baseline(StoredModel):
         policy: Any,
         env: Any,
         *,
-        seeds: Sequence[int] | None = None,
         replay_buffer_kwargs: dict[str, Any] | None = None,
         policy_kwargs: dict[str, Any] | None = None,
         verbose: int = 0,
@@ -114,10 +113,6 @@ class Baseline(StoredModel):
         _init_setup_model: bool = True,
         **settings: Any,
     ) -> None:
-        if seeds is not None and len(seeds) > 1:
-            raise ValueError(
-                f"`{type(self).__name__}` trains one seed at a time, got {len(seeds)}; pass one with --seed"
-            )
         checked = self.checked(settings)
         # pass on only the given settings, so that missing ones keep SB3's defaults
         settings = {name: checked[name] for name in settings}
@@ -142,7 +137,6 @@ class Baseline(StoredModel):
                 **(replay_buffer_kwargs or {}),
             },
             policy_kwargs=policy_kwargs,
-            seed=None if seeds is None else seeds[0],
             verbose=verbose,
             device=available_device(device),
             _init_setup_model=_init_setup_model,  # type: ignore[call-arg]  # an argument of the algorithm, not of the base class

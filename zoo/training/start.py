@@ -280,12 +280,13 @@ def make_model(plan: RunPlan, seeds: list[int], data: Dataset | None, env: VecEn
     config = plan.config
     run = config.run
     request = plan.request
-    settings = config.settings
+    settings = {**config.settings, "seed": seeds[0]}
     if config.method is not None:
         settings = {
             "method": config.method,
             "policy_kwargs": settings.get("policy_kwargs"),
             "behaviour": config.method.pretrained,
+            "seeds": seeds,
         }
     with as_usage_error(NotImplementedError, TypeError, ValueError, OSError):
         model = find_algorithm(config.algo).algorithm(
@@ -293,7 +294,6 @@ def make_model(plan: RunPlan, seeds: list[int], data: Dataset | None, env: VecEn
             env,
             **settings,
             replay_buffer_kwargs={"storage": request.storage},
-            seeds=seeds,
             device=request.device,
             verbose=max(request.verbose - 1, 0),
         )
