@@ -56,7 +56,7 @@ class FQE(Method):
     ensemble_size: int = setting(default=1)
     rho: float = setting(default=0.0)
     tau: float = setting(default=0.05)
-    net_arch: list[int] | dict[str, list[int]] | None = setting(default=[256, 256])
+    net_arch: list[int] | dict[str, list[int]] = setting(default=[256, 256])
 
     @classmethod
     def of(cls, policy: Any, **settings: Any) -> Self:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.common_settings import BUILT_INTO_NETWORKS, optional_rate
+from agents.common.common_settings import BUILT_INTO_NETWORKS, checked_rate
 from agents.common.maths.critic import implicit_targets, implicit_value_loss
 from agents.common.maths.flow import BetaSchedule, add_noise, denoise
 from agents.common.nets.specs import diffusion_schedule
@@ -68,7 +68,7 @@ class IDQL(Method):
     policy_learning_rate: float | str | None = setting(
         default=None,
         reference="actor_lr",
-        check=optional_rate,
+        check=checked_rate,
         doc="Learning rate of the policy; None means `learning_rate`.",
     )
     flow_steps: int = setting(

@@ -75,11 +75,6 @@ def checked_rate(name: str, value: Any) -> Any:
     return value
 
 
-def optional_rate(name: str, value: Any) -> Any:
-    """Validate a learning rate of one network, or None, as :func:`checked_rate` does."""
-    return value if value is None else checked_rate(name, value)
-
-
 class NetworkOptions(Configurable):
     """Per-network training options; None means the value shared by all networks.
 
@@ -89,7 +84,7 @@ class NetworkOptions(Configurable):
 
     learning_rate: float | str | Callable[[float], float] | None = setting(
         default=None,
-        check=optional_rate,
+        check=checked_rate,
         doc="Learning rate, in any form that the setting `learning_rate` accepts.",
     )
     optimizer: Literal["adam", "adamw"] | None = setting(
@@ -156,9 +151,7 @@ def checked_frequency(name: str, value: Any) -> Any:
 
 
 def _net_arch(name: str, value: Any) -> list[int] | dict[str, Any]:
-    """Validate hidden layer sizes; None gives the default."""
-    if value is None:
-        return [512] * 4
+    """Validate hidden layer sizes."""
     if isinstance(value, list):
         return [integer(name, size, at_least=1) for size in value]
     # SB3's names for the actor's and the critics' layer sizes
@@ -170,10 +163,10 @@ def _net_arch(name: str, value: Any) -> list[int] | dict[str, Any]:
     return {part: _net_arch(name, sizes) for part, sizes in parts.items()}
 
 
-def _observation_scale(name: str, value: Any) -> float | Literal["range"] | None:
+def _observation_scale(name: str, value: Any) -> float | Literal["range"]:
     """Validate the scale of observations."""
-    if value is None or value == "range":
-        return value
+    if value == "range":
+        return "range"
     if isinstance(value, str):
         raise ValueError(f'`{name}` must be a number > 0, "range" or None, got {value!r}')
     return number(name, value, above=0)
@@ -302,11 +295,11 @@ class CommonSettings(Configurable):
         doc="Maximum gradient norm of each replica, over all networks that have no maximum of their own; None for no "
         "clipping.",
     )
-    net_arch: list[int] | dict[str, list[int]] | None = setting(
-        default=None,
+    net_arch: list[int] | dict[str, list[int]] = setting(
+        default=[512] * 4,
         check=_net_arch,
         fixed=BUILT_INTO_NETWORKS,
-        doc='Hidden layer sizes of all networks, or `{"pi": [...], "qf": [...]}`; None for four layers of 512.',
+        doc='Hidden layer sizes of all networks, or `{"pi": [...], "qf": [...]}`.',
     )
     actor_layer_norm: bool = setting(
         default=False,

@@ -211,14 +211,13 @@ class Setting:
         :raises TypeError: if the setting is an int, a float or a bool and the value has another type.
         :raises ValueError: if the value is out of range, or is none of the values of a Literal.
         """
-        # called for None too, since the check may replace None by a default
-        if self.check is not None:
-            return self.check(self.name, value)
         parts = {self.type}
         if get_origin(self.type) in (Union, UnionType):
             parts = set(get_args(self.type))
         if value is None and NoneType in parts:
             return value
+        if self.check is not None:
+            return self.check(self.name, value)
         kind, *alternatives = parts - {NoneType}
         if alternatives:  # unions of several types are not checked
             kind = None

@@ -118,7 +118,7 @@ class Baseline(StoredModel):
         settings = {name: checked[name] for name in settings}
         names = OwnSettings.declared().keys() & settings
         own_settings = OwnSettings(**{name: settings.pop(name) for name in names})
-        named = with_named_classes("policy_kwargs", policy_kwargs) or {}
+        named = with_named_classes("policy_kwargs", policy_kwargs)
         # SB3's policies accept no class that is None
         policy_kwargs = {name: value for name, value in named.items() if value is not None}
         if own_settings.net_arch is not None:

@@ -75,8 +75,6 @@ def checked_wrappers(name: str, value: Any) -> list[str | dict[str, dict[str, An
     :param value: a wrapper or a list of wrappers.
     :raises TypeError: for anything else.
     """
-    if value is None:
-        return None
     return [{path: kwargs} if kwargs else path for path, kwargs in named_wrappers(value)] or None
 
 

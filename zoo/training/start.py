@@ -258,7 +258,7 @@ def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
                 lambda _: 0.0,
                 method,
                 list(plan.request.seeds or [0]),
-                **(with_named_classes("policy_kwargs", policy_kwargs) or {}),
+                **with_named_classes("policy_kwargs", policy_kwargs),
             )
             features = policy_on_env.features_space
             if has_flow:

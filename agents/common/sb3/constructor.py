@@ -24,9 +24,7 @@ from agents.common.streams import MAX_SEED
 from agents.common.validation import integer
 
 
-def _seeds(name: str, value: Any) -> list[int] | None:
-    if value is None:
-        return None
+def _seeds(name: str, value: Any) -> list[int]:
     if np.ndim(value) != 1 or not len(value):
         raise ValueError(
             f"`{name}` must be a list of at least one seed, got {value!r}; use `seed` to train one replica"
@@ -34,9 +32,7 @@ def _seeds(name: str, value: Any) -> list[int] | None:
     return [integer(name, seed, at_least=0, at_most=MAX_SEED) for seed in value]
 
 
-def _buffer_class(name: str, value: Any) -> Any:
-    if value is None:
-        return None
+def _buffer_class(name: str, value: Any) -> type[SequenceReplayBuffer]:
     if not isinstance(value, type) or not issubclass(value, SequenceReplayBuffer):
         raise TypeError(f"`{name}` must be a subclass of SequenceReplayBuffer, got {value!r}")
     return value
@@ -54,18 +50,18 @@ POLICY_CLASSES: dict[str, tuple[type, Any]] = {
 """Policy argument that takes a class -> required base class, and module in which a name is looked up (or None)."""
 
 
-def with_named_classes(name: str, value: Any) -> dict[str, Any] | None:
+def with_named_classes(name: str, value: Any) -> dict[str, Any]:
     """Replace names of classes in `policy_kwargs`, e.g. ``ReLU``, by the classes.
 
     Files and command lines contain only names, which are looked up; nothing is evaluated or imported.
 
     :param name: name of the argument, for messages.
     :param value: arguments of a policy, or None.
-    :return: the arguments with classes.
+    :return: the arguments with classes; empty for None.
     :raises TypeError: if `value` is not a mapping, or a class is unknown or has the wrong base.
     """
     if value is None:
-        return None
+        return {}
     if not isinstance(value, Mapping):
         raise TypeError(f"`{name}` must be a mapping of names to values, got {value!r}")
     arguments = dict(value)

@@ -155,8 +155,7 @@ class FlowPolicy(ActingPolicy):
                 f"`activation_fn` must have no parameters, got {self.activation_fn.__name__}; use e.g. torch.nn.ReLU"
             )
         method = self.method
-        # the check of `net_arch` has replaced None by the default
-        actor_sizes, critic_sizes = get_actor_critic_arch(method.net_arch)  # type: ignore[arg-type]
+        actor_sizes, critic_sizes = get_actor_critic_arch(method.net_arch)
         sizes = Sizes(
             self.num_replicas, self.features_extractor.features_dim, self.chunk_size,
             method.ensemble_size, method.flow_steps, actor_sizes, critic_sizes,

@@ -158,7 +158,7 @@ class StoredModel(TrainedModel):
         """Return the attributes of a saved model, including the caller's replacements; see :meth:`load`."""
         if "policy_kwargs" in replacements:
             policy_kwargs = with_named_classes("policy_kwargs", replacements.pop("policy_kwargs"))
-            _require_same_policy_kwargs(policy_kwargs or {}, saved)
+            _require_same_policy_kwargs(policy_kwargs, saved)
         for name in replacements:
             if name not in saved.described and not hasattr(cls, name):
                 raise TypeError(
