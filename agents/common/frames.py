@@ -107,15 +107,6 @@ class FrameStack(gymnasium.Wrapper[Array, Array, Array, Array]):
         return self._stacked.copy(), reward, terminated, truncated, info
 
 
-def frames_of(model: Any) -> int:
-    """Return the number of stacked frames in observations of a model or policy.
-
-    :param model: model or policy of any library.
-    :return: k; 1 for models of other libraries.
-    """
-    return getattr(getattr(model, "method", None), "frame_stack", 1)
-
-
 def frame_space(space: spaces.Space[Any], frames: int) -> spaces.Space[Any]:
     """Return the space of one frame.
 

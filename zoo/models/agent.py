@@ -19,7 +19,6 @@ import numpy as np
 from scipy import stats
 from stable_baselines3.common.policies import BasePolicy
 
-from agents.common.frames import frames_of
 from agents.common.model_file import (
     ModelFile,
     find_checkpoints,
@@ -248,7 +247,8 @@ class Agent:
             raise UsageError(
                 f"{self.source} must have one replica, got {replicas}; save `model.replica(k)`"
             )
-        frames = frames_of(self.policy)
+        # policies of other libraries have no `method`
+        frames = getattr(getattr(self.policy, "method", None), "frame_stack", 1)
         if frames > 1:
             self.env_kwargs = {**self.env_kwargs, "frame_stack": frames}
 
