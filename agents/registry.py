@@ -367,16 +367,6 @@ def find(id: str) -> Entry:
     return _entries[id]
 
 
-def describe(id: str) -> dict[str, str]:
-    """Return ``published_name``, ``paper`` and ``when`` of an algorithm; a built-in algorithm is not imported.
-
-    :param id: id of the algorithm.
-    :return: name -> text.
-    """
-    entry: BuiltIn | Entry = BUILT_IN[id] if id in BUILT_IN else find(id)
-    return {name: getattr(entry, name) for name in ("published_name", "paper", "when")}
-
-
 def find_named_by_file(
     name: str, file: object, package: str | None = None, *, trust: bool = False
 ) -> Entry:

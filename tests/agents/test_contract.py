@@ -135,6 +135,12 @@ def test_unsupported_space_is_refused_by_name(observations, actions, message):
         tiny_model(env=space_env_of(observations, actions))
 
 
+def test_a_space_that_replaces_a_saved_one_is_checked(tmp_path):
+    tiny_model().save(tmp_path / "model.zip")
+    with refuses("finite bounds", UnsupportedSpaceError):
+        agents.load(tmp_path / "model.zip", action_space=spaces.Discrete(3))
+
+
 # -- settings ---------------------------------------------------------------------------------------------------------
 
 

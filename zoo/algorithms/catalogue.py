@@ -109,7 +109,9 @@ def describe_algorithms() -> dict[str, dict[str, Any]]:
             row: dict[str, Any] = {"published_name": name, "paper": paper, "when": when}
         else:
             try:
-                row = dict(registry.describe(id))
+                # built-in algorithms are not imported
+                entry = registry.BUILT_IN.get(id) or registry.find(id)
+                row = {name: getattr(entry, name) for name in ("published_name", "paper", "when")}
             except (ImportError, KeyError) as error:  # raised by a user's package
                 row = {"published_name": id, "paper": "", "when": str(error.args[0])}
         cells = scores.get(id, {})

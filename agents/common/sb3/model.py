@@ -162,7 +162,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
     def _setup_model(self) -> None:
         """Build replay buffer and policy; a loaded model may have no environment."""
         spaces = self.observation_space, self.action_space
-        check_spaces(*spaces)
+        check_spaces(*spaces)  # `load` may have replaced them
         seeds = self.seeds or ([] if self.seed is None else [self.seed])
         self._seed_everything(seeds)
         if self.replay_buffer is None:
