@@ -161,8 +161,6 @@ class TransitionStore(BaseBuffer):
             ) from error
         # the rings' next observations are in the tail; the dataset's `next_row` is written with the dataset
         self.next_row[dataset_rows:] = torch.arange(self._online_tail, self._online_tail + online)
-        self.pos = 0
-        self.full = False
         self._in_episode = np.zeros(self.n_envs, bool)
         self._last_next_obs = np.zeros((self.n_envs, self.stored.size), self.stored.numpy_dtype)
 
