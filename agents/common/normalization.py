@@ -119,11 +119,10 @@ def normalized_env(env: VecEnv, normalize: bool | Mapping[str, Any], gamma: floa
     :param normalize: False, True for observations and rewards, or options of `VecNormalize`.
     :param gamma: discount of the algorithm, for the return statistics; an option `gamma` overrides it.
     :return: the environment, inside a `VecNormalize` unless `normalize` is False.
-    :raises TypeError: for another type, or an unknown option; the message names the closest ones.
     """
     if normalize is False:
         return env
-    options = {} if normalize is True else checked_normalize(normalize)
+    options = {} if normalize is True else normalize
     return VecNormalize(env, **{"gamma": gamma, **options})
 
 
