@@ -450,7 +450,7 @@ def _require_chunks(transitions: Transitions, horizon_length: int) -> None:
     lengths = np.diff(np.flatnonzero(transitions.ends), prepend=-1)
     rows = transitions.num_transitions
     starts = int(np.maximum(lengths - horizon_length + 1, 0).sum())
-    if horizon_length > 1 and starts < MIN_CHUNK_FRACTION * rows:
+    if starts < MIN_CHUNK_FRACTION * rows:
         hint = ""
         if transitions.broken:
             hint = f". {_broken_message(transitions)}"
