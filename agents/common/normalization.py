@@ -32,7 +32,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_no
 from torch import Tensor
 
 from agents.common.observations import ObservationLayout
-from agents.common.validation import boolean, number, one_of, suggestion
+from agents.common.validation import boolean, suggestion
 
 NOISES: dict[str, type[NormalActionNoise | OrnsteinUhlenbeckActionNoise]] = {
     "normal": NormalActionNoise,
@@ -150,11 +150,9 @@ def named_action_noise(noise_type: str, noise_std: float, action_space: spaces.B
     :param noise_std: standard deviation, > 0.
     :param action_space: action space of one environment; a model samples separate noise for each environment.
     :return: noise with mean 0, for the argument `action_noise` of a model.
-    :raises ValueError: for an unknown name, or a standard deviation out of range.
     """
-    kind = NOISES[one_of("noise_type", noise_type, NOISES)]
-    sigma = np.full(action_space.shape, number("noise_std", noise_std, above=0))
-    return kind(mean=np.zeros(action_space.shape), sigma=sigma)
+    shape = action_space.shape
+    return NOISES[noise_type](mean=np.zeros(shape), sigma=np.full(shape, noise_std))
 
 
 def normalized_as_saved(env: VecEnv, values: Mapping[str, Any]) -> VecEnv:
