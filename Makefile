@@ -49,8 +49,8 @@ reproduce-%: $(INSTALLED)
 		--offline-steps 100_000 --online-steps 0 --eval-freq 25_000 --save-freq 25_000 \
 		--dataset-dir logs/reproduce/data-$* --log-folder logs/reproduce --resume
 
-# find out why QAM scores lower on this task than in the paper: the first runs in results/full_size.md used data of seed 0 and
-# MuJoCo 4.0.0. Arm A uses other data, arm B uses the paper's simulator; nothing else differs
+# find out why QAM scores lower on this task than in the paper: the first runs in results/full_size.md used data of
+# seed 0 and MuJoCo 4.0.0. Arm A uses other data, arm B uses the paper's simulator; nothing else differs
 SIMULATOR_A := PYTHONPATH=logs/gap/mujoco4
 gap: logs/gap/mujoco4/mujoco gap-A-1 gap-B-0
 	$(BIN)/python benchmarks/scene_gap.py -f logs/gap
