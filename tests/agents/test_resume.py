@@ -202,6 +202,8 @@ def test_the_last_two_checkpoints_are_kept_also_of_one_step(tmp_path):
     assert [path.name for path in find_checkpoints(tmp_path)] == [names[11], names[10]]
     newest = save_checkpoint(model.learn_offline(1), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {newest.name, names[11]}
+    restarted = save_checkpoint(model.learn_offline(1, reset_num_timesteps=True), tmp_path)
+    assert restarted in find_checkpoints(tmp_path)
 
 
 def test_a_checkpoint_replaces_none_that_was_set_aside(tmp_path):

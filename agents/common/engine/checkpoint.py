@@ -95,7 +95,9 @@ def save_checkpoint(model: StoredModel, folder: Path, **values: Any) -> Path:
         with (temporary / STATE).open("wb") as file:
             torch.save(state, file)
         write_manifest(temporary, format=FORMAT)
-    for old in find_checkpoints(folder)[MAX_CHECKPOINTS:]:
+    checkpoints = find_checkpoints(folder)
+    # the first may be of later steps, if `num_timesteps` has restarted from zero
+    for old in checkpoints[checkpoints.index(final) + MAX_CHECKPOINTS :]:
         remove_folder(old)
     return final
 
