@@ -87,7 +87,11 @@ def test_a_failure_of_the_background_reading_is_not_lost(tmp_path):
     buffer = sharded(tmp_path, parts(12, 12, 12))
     ends = np.load(tmp_path / "2-terminals.npy")
     ends[5] = True
-    np.save(tmp_path / "2-terminals.npy", ends)
+    for number in (0, 2):
+        np.save(tmp_path / f"{number}-terminals.npy", ends)
+    buffer.rotate_dataset(INTERVAL - 1)  # the active part is not read again
     buffer.rotate_dataset(INTERVAL)
     with refuses(r"2-terminals.npy must end 1 trajectory within 12 rows"):
         buffer.rotate_dataset(2 * INTERVAL)
+    buffer.load_dataset(*parts(12))
+    buffer.rotate_dataset(0)  # no longer a part
