@@ -71,21 +71,22 @@ class Evidence:
 def decide(comparison: Comparison, phase: Phase, evidence: Evidence) -> Phase:
     """Return a phase with its decision."""
     subject = _subject(comparison, evidence)
-    if subject is None or len(evidence.scores) < 2 or all_fail(comparison, phase):
+    if subject is None or all_fail(comparison, phase):
         return replace(phase, decision=Decision(subject))
     p_values = _p_values(comparison, phase, evidence)
     # the level of the step at which Holm's procedure stops, so that intervals agree with verdicts
     level = SIGNIFICANT / max(1, sum(p > SIGNIFICANT for p in p_values.values()))
     ranked = [name for name in ranking(comparison, phase) if name in evidence.scores]
+    ranked.remove(subject)
     # sort by name, so that resamples do not depend on the ranking
     fair = {
         name: evidence.scores[name]
         for name in sorted(ranked)
-        if name != subject and are_comparable(phase, comparison.methods, subject, name)
+        if are_comparable(phase, comparison.methods, subject, name)
     }
     chances = probabilities_of_improvement(evidence.scores[subject], fair, comparison.reps)
     verdict = partial(_verdict, comparison, evidence, level, p_values, subject)
-    verdicts = [verdict(name, chances.get(name)) for name in ranked if name != subject]
+    verdicts = [verdict(name, chances.get(name)) for name in ranked]
     comparable = [v for v in verdicts if v.outcome != Outcome.NOT_COMPARABLE]
     rival = min(comparable, key=lambda v: v.lead, default=None)
     needed = None
