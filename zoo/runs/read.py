@@ -200,8 +200,6 @@ def _describe(folder: RunFolder, record: RunRecord, mujoco: str | None) -> dict[
 def _simulators(folder: RunFolder, environment: str) -> str | None:
     """Return a run's simulator group (see `simulator`), followed by its data's group if the two differ."""
     name = split_environment(environment)[0]
-    if simulator(name, "3.5") is None:  # all versions simulate this robot in the same way
-        return None
     versions = folder.known_versions()
     played = simulator(name, versions["packages"].get("mujoco"))
     recorded = simulator(name, versions["data"].get("mujoco"))
