@@ -16,7 +16,7 @@ from zoo.training.plan import plan_run
 
 def load(algo="qam", domain=None, groups=(), phases=None, **overrides):
     request = TrainRequest(algo=algo, env="x", device="cpu", **overrides)
-    return load_config(request, Benchmark(domain, groups), phases)
+    return load_config(request, Benchmark(domain, groups, f"{domain}-v0"), phases)
 
 
 @pytest.fixture
@@ -160,6 +160,8 @@ def test_what_departs_from_the_protocol_is_said():
         "offline_steps": [10, 1000000],
         "dataset_size": [1000, None],
     }
+    assert load("fql", "puzzle-4x4-play").departures.keys() == {"dataset"}
+    assert load("fql", "puzzle-4x4-play", profile="fql").departures == {}
 
 
 def test_an_own_online_phase_is_no_departure():
