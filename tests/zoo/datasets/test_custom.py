@@ -21,7 +21,6 @@ def written(folder, **changes):
 
 ARRAYS = regular(episodes(3))
 CONSTANT = {"rewards": np.full(59, -1.0)}
-FAR = {"actions": ARRAYS["actions"] * 50}
 
 
 @pytest.mark.parametrize(("terminated", "ends"), [([], 0), ([18], 1)])
@@ -32,11 +31,14 @@ def test_constant_rewards_are_warned_of(tmp_path, terminated, ends):
 
 
 def test_a_check_tells_errors_and_warnings(tmp_path, call):
-    words = ("check", written(tmp_path, **FAR, **CONSTANT), "--env", ENV)
+    path = written(tmp_path, actions=ARRAYS["actions"] * 50, **CONSTANT)
+    words = ("check", path, "--env", ENV)
     result, _ = call(main, *words, code=2)
     assert [row["severity"] for row in result["findings"]] == ["error", "warning"]
     assert "`--action-range" in result["findings"][0]["message"]
     assert call(main, *words, "--action-range=-100,100")[0]["sound"]
+    loaded = load_custom(path, gymnasium.make(ENV), action_range=(-100, 100)).content
+    assert loaded.arrays["actions"] == pytest.approx(ARRAYS["actions"], abs=1e-6)
 
 
 class FlatEnv(gymnasium.Env[Any, Any]):
@@ -51,13 +53,13 @@ def make_flat():
 
 
 FLAT = "Flat-v0"
-SORTED = Dict(dict(FlatEnv.observation_space.spaces))
 gymnasium.register(FLAT, entry_point=f"{__name__}:make_flat")
 
 
 def test_parts_in_another_order_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
-    for name, space in {"same": FlatEnv.observation_space, "sorted": SORTED}.items():
+    recorded = FlatEnv.observation_space
+    for name, space in {"same": recorded, "sorted": Dict(dict(recorded.spaces))}.items():
         name = f"flat/{name}-v0"
         write_minari(tmp_path, in_two(episodes()), name, env=FLAT, observation_space=space)
     assert load_custom("minari:flat/same-v0", gymnasium.make(FLAT)).content.num_transitions == 39
