@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import re
 import subprocess
 import sys
@@ -49,15 +50,18 @@ def require_resumable(folder, *, envs=1, make=environments, offline=8, **setting
     middle = offline // 2
     straight = model_on(make(envs), **settings)
     straight.learn_offline(middle)
+    disturb_global_generators()  # as a callback may do; a new model would seed them as before
     save_checkpoint(straight, folder, note="kept")
     straight.learn_offline(offline - middle)
     straight.learn(STEPS, reset_num_timesteps=False)
+    number = random.random()
     disturb_global_generators()
     resumed = model_on(make(envs), **settings)
     assert load_checkpoint(resumed, find_checkpoints(folder)[0]) == {"note": "kept"}
     assert resumed.num_timesteps == middle
     resumed.learn_offline(offline - middle)
     resumed.learn(STEPS, reset_num_timesteps=False)
+    assert random.random() == number
     assert_same_parameters(straight, resumed)
     assert_same_sequences(straight.replay_buffer, resumed.replay_buffer)
     assert straight.num_timesteps == resumed.num_timesteps
