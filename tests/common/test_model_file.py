@@ -67,7 +67,7 @@ def test_a_saved_model_holds_no_pickle_and_every_attribute(tmp_path):
 def test_models_of_sb3s_algorithms_are_saved_without_code_too(tmp_path, id):
     algorithm = find_algorithm(id).algorithm
     settings = {"net_arch": [8], "learning_starts": 5, "batch_size": 4}
-    model = algorithm("MlpPolicy", SpacesEnv(), seeds=[1], **settings)
+    model = algorithm("MlpPolicy", SpacesEnv(), seed=1, **settings)
     model.learn(12)
     model.save(tmp_path / "model.zip")
     loaded = algorithm.load(tmp_path / "model.zip", env=SpacesEnv())

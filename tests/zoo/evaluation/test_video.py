@@ -1,5 +1,6 @@
 """Videos contain the given frames, and appear completely or not at all."""
 
+import contextlib
 import gc
 import resource
 import sys
@@ -40,13 +41,15 @@ def length_of(path, speed):
         return sum(frame.info["duration"] for frame in ImageSequence.Iterator(image)) / 1000
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_files():
-    """Limit files to 1,000 bytes, to act like a full disk."""
+    """Limit files to 1,000 bytes, to act like a full disk; pytest's own output may be a larger file."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def record(path, frames):
@@ -60,11 +63,12 @@ def record(path, frames):
     "ending",
     [pytest.param("gif", marks=pytest.mark.filterwarnings("error")), "mp4"],
 )
-def test_half_a_video_does_not_appear(ending, tmp_path, small_files):
+def test_half_a_video_does_not_appear(ending, tmp_path):
     frames = np.random.default_rng(0).integers(0, 255, (3, 48, 64, 3), np.uint8)
-    with pytest.raises(WriteError, match="could not be written"):
-        record(tmp_path / f"video.{ending}", frames)
-    gc.collect()
+    with small_files():
+        with pytest.raises(WriteError, match="could not be written"):
+            record(tmp_path / f"video.{ending}", frames)
+        gc.collect()
     assert not [*tmp_path.iterdir()]
 
 
