@@ -198,7 +198,7 @@ def test_agent_of_normalised_environment_takes_raw_observations(id, tmp_path):
     env = VecNormalize(make_vec_env("Pendulum-v1"))
     settings = {"horizon_length": 1} if id == "fql" else {}  # SB3's algorithms take single actions
     settings |= {"net_arch": [8], "buffer_size": 50, "learning_starts": 5, "batch_size": 4}
-    model = find_algorithm(id).algorithm("MlpPolicy", env, seeds=[0], **settings)
+    model = find_algorithm(id).algorithm("MlpPolicy", env, seed=0, **settings)
     model.learn(20).save(tmp_path / "model.zip")
     raw = np.array([[0.5, 0.1, 7.0]], np.float32)
     sampler = as_chunk_policy(agent_of_file(tmp_path / "model.zip", "Pendulum-v1").policy)
