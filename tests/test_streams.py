@@ -61,8 +61,8 @@ def witnesses(seeds, envs_per_seed, id="fql", **settings):
     """Train online without updates, uniform actions first, and return the records of all environments."""
     envs = [Witness() for _ in range(envs_per_seed * len(seeds))]
     vec_env = DummyVecEnv([lambda env=env: env for env in envs])
-    algorithm = find_algorithm(id).algorithm
-    model = algorithm("MlpPolicy", vec_env, seeds=seeds, device="cpu", **TINY | settings)
+    settings = TINY | settings | ({"seed": seeds[0]} if id == "sac" else {"seeds": seeds})
+    model = find_algorithm(id).algorithm("MlpPolicy", vec_env, device="cpu", **settings)
     model.learn(48 if id == "sac" else 16 * envs_per_seed)
     return [env.record for env in envs]
 
