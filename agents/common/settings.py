@@ -267,6 +267,7 @@ def setting(
     :param reference: the setting's name in the paper or the authors' code, if different.
     :param fixed: why the setting is read-only after construction, e.g. because it determines layer sizes.
     :param check: function of name and value that returns the value or raises; by default type and bounds are checked.
+        None is not checked if the type allows it.
     :param kw_only: whether the constructor takes the setting by name only.
     :param search: search range of tuning, e.g. ``log_range(0.1, 10)``.
     :param role: what the setting affects, for settings of all algorithms or runs. Empty: results; ``protocol``:
