@@ -121,7 +121,6 @@ def test_observations_are_scaled_by_a_loaded_buffers_dataset(tmp_path):
         (spaces.Dict({"x": spaces.Dict({"y": OBSERVATIONS})}), None, "a Dict of these, got Dict("),
         (spaces.Box(-1, 1, (0,)), None, "or a Dict of these, got Box("),
         (OBSERVATIONS, spaces.Box(-1, 1, (0,)), "finite bounds low < high in float32, got Box("),
-        (OBSERVATIONS, spaces.Discrete(3), "got Discrete(3)"),
         (OBSERVATIONS, spaces.Box(-np.inf, np.inf, (2,)), "got Box(-inf, inf"),
         (
             OBSERVATIONS,

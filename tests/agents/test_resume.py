@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.noise import NormalActionNoise, OrnsteinUhlenbeckActionNoise
+from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecNormalize
 
 from agents.common import files
@@ -81,12 +81,11 @@ def require_resumable(folder, *, envs=1, make=environments, offline=8, **setting
         {
             "balanced_sampling": True,
             "batch_size": 8,
-            "action_noise": NormalActionNoise(np.zeros(2), np.ones(2)),
+            "action_noise": OrnsteinUhlenbeckActionNoise(np.zeros(2), np.ones(2)),
         },
         {"replay_buffer_kwargs": {"storage": "host"}, "train_freq": 4, "gradient_steps": 4},
         {"policy_kwargs": {"features_extractor_class": NormedFeatures}},
         {"best_of_n": 3, "learning_rate": lambda left: 1e-3 * left},
-        {"action_noise": OrnsteinUhlenbeckActionNoise(np.zeros(2), np.ones(2))},
         {"make": partial(environments, vec_env_cls=SubprocVecEnv), "envs": 2},
     ],
     ids=lambda settings: "-".join(settings) or "default",
