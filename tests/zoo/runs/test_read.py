@@ -277,7 +277,7 @@ def test_methods_are_named_after_what_tells_them_apart(tmp_path, text):
 
 
 def test_a_failed_run_is_replaced_by_a_finished_one(tmp_path):
-    write_run(tmp_path / "first", state="failed")  # of the day before
+    write_run(tmp_path / "first", state="failed", updated="2026-11-01T00:00:00+00:00")
     second = write_run(tmp_path / "second", updated="2026-11-02T00:00:00+00:00")
     write_run(tmp_path / "third", state="failed", updated="2026-11-03T00:00:00+00:00")
     runs = read_runs([tmp_path]).runs

@@ -57,7 +57,7 @@ def test_a_demonstration_that_fails_is_cut_off(tmp_path, next_obs):
 )
 def test_a_file_says_which_of_the_tasks_it_is_of(tmp_path, args, expected, monkeypatch):
     path = write_robomimic(tmp_path / "a.hdf5", [demonstration(4)], env_args=args)
-    monkeypatch.delattr("zoo.datasets.formats.robomimic.opened")  # slow
+    monkeypatch.delattr("zoo.datasets.formats.robomimic.opened")  # opens every array
     assert metadata_of(path).environment == expected
 
 
