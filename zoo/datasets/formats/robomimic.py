@@ -44,9 +44,11 @@ class Robomimic(Format):
         """Return whether the file has a numbered demonstration; only names are read, because opening arrays is slow."""
         h5py = import_extra("h5py", f"reading {path}")
         with explaining_damage(path, "HDF5"), h5py.File(path, "r") as file:
-            is_here = isinstance(file.get("data", getlink=True), h5py.HardLink)
-            names = file["data"] if is_here and isinstance(file["data"], h5py.Group) else ()
-            return any(re.fullmatch(r"demo_[0-9]{1,9}", name) for name in names)
+            # a link may lead to another file
+            is_link = not isinstance(file.get("data", getlink=True), h5py.HardLink)
+            if is_link or not isinstance(file["data"], h5py.Group):
+                return False
+            return any(re.fullmatch(r"demo_[0-9]{1,9}", name) for name in file["data"])
 
     def read(self, path: Path, reward_from: str | None = None) -> Transitions:
         """Return the transitions."""
