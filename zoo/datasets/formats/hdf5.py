@@ -50,6 +50,17 @@ def opened(path: Path) -> Iterator[Stored]:
         yield stored
 
 
+def names_in(path: Path, group: str) -> list[str]:
+    """Return the names of a group's entries, without opening its arrays; empty if the file has no such group."""
+    h5py = import_extra("h5py", f"reading {path}")
+    with explaining_damage(path, "HDF5"), h5py.File(path, "r") as file:
+        # a link may lead to any other file on the machine
+        is_link = not isinstance(file.get(group, getlink=True), h5py.HardLink)
+        if is_link or not isinstance(file[group], h5py.Group):
+            return []
+        return list(file[group])
+
+
 def groups_of(stored: Stored, pattern: str) -> dict[int, Stored]:
     """Return the arrays of numbered HDF5 groups: number of the group -> name of the array -> array.
 

@@ -13,16 +13,15 @@ from zoo.datasets.formats.base import (
     Format,
     Metadata,
     episode_of,
-    explaining_damage,
     joined,
     require_flags,
     require_keys,
     warn,
 )
-from zoo.datasets.formats.hdf5 import Stored, groups_of, import_extra, opened, read_array
+from zoo.datasets.formats.hdf5 import Stored, groups_of, names_in, opened, read_array
 from zoo.envs.tasks import OBSERVATIONS, SCENES, Task
 
-DEMONSTRATION = r"data/demo_([0-9]{1,9})/(.+)"
+DEMONSTRATION = r"demo_([0-9]{1,9})"
 FILE = "low_dim_v15.hdf5"
 """robomimic's file name for vector observations recorded with robosuite 1.5."""
 HOST = "https://huggingface.co/datasets/robomimic/robomimic_datasets/resolve/main/v1.5"
@@ -41,14 +40,8 @@ class Robomimic(Format):
     rewards_follow_success = True
 
     def matches(self, path: Path) -> bool:
-        """Return whether the file has a numbered demonstration; only names are read, because opening arrays is slow."""
-        h5py = import_extra("h5py", f"reading {path}")
-        with explaining_damage(path, "HDF5"), h5py.File(path, "r") as file:
-            # a link may lead to another file
-            is_link = not isinstance(file.get("data", getlink=True), h5py.HardLink)
-            if is_link or not isinstance(file["data"], h5py.Group):
-                return False
-            return any(re.fullmatch(r"demo_[0-9]{1,9}", name) for name in file["data"])
+        """Return whether the file has a numbered demonstration."""
+        return any(re.fullmatch(DEMONSTRATION, name) for name in names_in(path, "data"))
 
     def read(self, path: Path, reward_from: str | None = None) -> Transitions:
         """Return the transitions."""
@@ -61,7 +54,7 @@ class Robomimic(Format):
             )
         episodes = {}
         with opened(path) as stored:
-            for number, group in sorted(groups_of(stored, DEMONSTRATION).items()):
+            for number, group in sorted(groups_of(stored, rf"data/{DEMONSTRATION}/(.+)").items()):
                 name = f"{path}, demo_{number}"
                 episodes[name] = demonstration(name, group)
         return joined(str(path), episodes)
