@@ -9,7 +9,7 @@ import numpy as np
 from agents.common.data.arrays import KNOWN_ARRAYS, Transitions, check_timeouts
 from agents.common.files import DamagedFileError
 from agents.common.files.npz import read_npz, read_npz_headers
-from zoo.datasets.files import ARRAYS, check_checksum, recorded_sha256
+from zoo.datasets.files import ARRAYS, check_checksum, checksum_file
 from zoo.datasets.formats.base import (
     Arrays,
     Format,
@@ -42,7 +42,7 @@ class ArrayFile(Format):
     def read(self, path: Path, reward_from: str | None = None) -> Transitions:
         """Return the transitions."""
         name = str(path)
-        if recorded_sha256(path) is not None:  # computing a checksum takes seconds per gigabyte
+        if checksum_file(path).exists():  # computing a checksum takes seconds per gigabyte
             check_checksum(path)
         arrays = _read(path, KNOWN_ARRAYS, reward_from)
         if "next_observations" in arrays or "valids" in arrays:
