@@ -190,11 +190,14 @@ def make_folders(
     device_name = device.type
     if device.type == "cuda":
         device_name = torch.cuda.get_device_name(device)
-    versions = describe_versions(device_name)
-    versions["data"] = {} if data is None else dict(data.origin)
     assert model.replay_buffer is not None
-    versions["storage"] = model.replay_buffer.placement.text
-    versions |= {"dataset": request.dataset, "dataset_dir": request.dataset_dir}
+    versions = {
+        **describe_versions(device_name),
+        "data": {} if data is None else dict(data.origin),
+        "storage": model.replay_buffer.placement.text,
+        "dataset": request.dataset,
+        "dataset_dir": request.dataset_dir,
+    }
     for seed in seeds:
         folders.append(RunFolder.create(request.log_folder, record.algo, record.env, seed))
     log_to_folders(folder.path for folder in folders)
