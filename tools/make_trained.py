@@ -22,11 +22,11 @@ from zoo.evaluation.play import play
 from zoo.models.agent import (
     ENDING,
     FOLDER,
-    Score,
     agent_of_file,
     agent_of_run,
     list_trained,
 )
+from zoo.models.score import Score
 from zoo.models.upload import describe_agent
 from zoo.runs.folder import RunFolder, file_name_of, find_run_folders
 

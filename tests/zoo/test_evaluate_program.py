@@ -12,7 +12,8 @@ from zoo.enjoy import main
 from zoo.envs import rendering
 from zoo.envs.make import make_env
 from zoo.evaluation.play import show
-from zoo.models.agent import Score, agent_of_file
+from zoo.models.agent import agent_of_file
+from zoo.models.score import Score
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from tests.zoo.models.conftest import maze_model, save_run
 from tests.zoo.outcomes import refuses
 from zoo import enjoy, evaluate
 from zoo.models import upload
-from zoo.models.agent import Score, agent_of_run, find_trained
+from zoo.models.agent import agent_of_run, find_trained
+from zoo.models.score import Score
 from zoo.push_to_hub import main
 
 REPO = f"me/qam-{ENV}"

@@ -23,7 +23,8 @@ from zoo.evaluation.evaluator import (
 )
 from zoo.evaluation.pool import EpisodeTotals
 from zoo.evaluation.video import STEPS_BETWEEN, open_video
-from zoo.models.agent import Agent, Score
+from zoo.models.agent import Agent
+from zoo.models.score import Score
 from zoo.runs.scores import EpisodeResults
 from zoo.terminal.errors import UsageError, as_usage_error
 

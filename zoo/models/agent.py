@@ -1,11 +1,10 @@
-"""Load agents from runs, files, the hub and `zoo/trained`; compute the score of an agent's evaluation."""
+"""Load agents from runs, files, the hub and `zoo/trained`."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import importlib
-import math
 import re
 import sys
 from collections.abc import Iterator
@@ -15,8 +14,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import gymnasium
-import numpy as np
-from scipy import stats
 from stable_baselines3.common.policies import BasePolicy
 
 from agents.common.model_file import (
@@ -37,94 +34,13 @@ from zoo.algorithms.packages import import_environments, import_optional, load_f
 from zoo.datasets.names import gym_id
 from zoo.envs.checks import check_same_spaces
 from zoo.envs.make import find_spec
+from zoo.models.score import Score
 from zoo.runs.folder import RunFolder, file_name_of, numbered_folders
-from zoo.runs.scores import (
-    REPORTED,
-    RETURN,
-    SCORE_KINDS,
-    SUCCESS,
-    ScoringRule,
-    spread_digits,
-)
+from zoo.runs.scores import REPORTED, SUCCESS, ScoringRule
 from zoo.settings.layers import parse_overrides
 from zoo.settings.record import RunRecord, RunSettings, named_wrappers
 from zoo.terminal.errors import UsageError, as_usage_error, one_line
 from zoo.terminal.messages import log
-
-# -- the score of an agent in an evaluation ----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Score:
-    """A score of one agent.
-
-    :param kind: name of a kind of score in `zoo.runs.scores`: success rate or return.
-    :param mean: mean over the episodes.
-    :param low: lower end of the 95% interval; Wilson's for success, Student's t for returns.
-    :param high: upper end of the interval.
-    :param episodes: number of episodes.
-    """
-
-    kind: str
-    mean: float
-    low: float
-    high: float
-    episodes: int
-
-    @classmethod
-    def of(cls, returns: np.ndarray, successes: np.ndarray | None) -> Score:
-        """Return the score of one agent in an evaluation.
-
-        :param returns: returns of its episodes, shape (episodes,).
-        :param successes: whether the scoring rule counts each episode as a success; None for scores by return.
-        """
-        if successes is None:
-            return cls(RETURN.name, float(returns.mean()), *interval_of_mean(returns), len(returns))
-        episodes = len(successes)
-        won = int(successes.sum())
-        interval = stats.binomtest(won, episodes).proportion_ci(method="wilson")
-        low, high = map(float, interval)
-        return cls(SUCCESS.name, won / episodes, low, high, episodes)
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """Both ends of the interval; None if they are infinite, as for a single return, since JSON has no infinity."""
-        return (self.low, self.high) if math.isfinite(self.low) else None
-
-    @property
-    def interval_text(self) -> str:
-        """The interval as text, e.g. ``[83.8, 97.9]``, in percent for success."""
-        return f"[{self._shown(self.low)}, {self._shown(self.high)}]"
-
-    @property
-    def text(self) -> str:
-        """The score as text, e.g. ``success 94.0% [83.8, 97.9]``."""
-        unit = "%" if SCORE_KINDS[self.kind].is_comparable else ""
-        text = f"{self.kind} {self._shown(self.mean)}{unit}"
-        if self.interval is None:
-            return text
-        return f"{text} {self.interval_text}"
-
-    def _shown(self, value: float) -> str:
-        """Format the mean or an end of the interval; all get the same number of decimals, and success is in percent."""
-        kind = SCORE_KINDS[self.kind]
-        digits = 1
-        if not kind.is_comparable:
-            digits = max(1, spread_digits((self.mean, self.low, self.high)))
-        return f"{kind.scale * value:.{digits}f}"
-
-
-def interval_of_mean(values: np.ndarray) -> tuple[float, float]:
-    """Return the 95% t-interval of the mean of some values, (n,); it is infinite for a single value."""
-    if len(values) < 2:
-        return -math.inf, math.inf
-    mean = values.mean()
-    error = stats.sem(values)
-    low, high = mean, mean
-    if error:  # SciPy returns NaN for a scale of 0
-        low, high = stats.t.interval(0.95, len(values) - 1, mean, error)
-    return float(low), float(high)
-
 
 # -- trained agents ---------------------------------------------------------------------------------------------------
 

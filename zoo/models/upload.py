@@ -17,11 +17,11 @@ from zoo.models.agent import (
     ENDING,
     POLICY,
     Agent,
-    Score,
     hub_errors,
     hub_library,
     require_plain_arguments,
 )
+from zoo.models.score import Score
 from zoo.runs.folder import RunFolder
 from zoo.runs.scores import RETURN
 from zoo.settings.layers import dump_yaml

@@ -18,8 +18,9 @@ from zoo.algorithms.catalogue import find_algorithm
 from zoo.envs.make import make_env
 from zoo.evaluation.evaluator import as_chunk_policy
 from zoo.evaluation.play import play, record
-from zoo.models.agent import Score, agent_of_file, agent_of_run, find_agent, find_run
+from zoo.models.agent import agent_of_file, agent_of_run, find_agent, find_run
 from zoo.models.agent_flags import add_agent, add_machine, check_agent
+from zoo.models.score import Score
 from zoo.terminal.parser import Parser
 
 

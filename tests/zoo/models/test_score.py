@@ -1,10 +1,10 @@
-"""Scores of an agent, and when another score counts as a reproduction."""
+"""Scores of an agent, with their intervals."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from zoo.models.agent import Score
+from zoo.models.score import Score
 
 
 @pytest.mark.parametrize(("won", "episodes"), [(0, 50), (25, 50), (1, 1)])

@@ -9,7 +9,7 @@ from agents.registry import BUILT_IN
 from tests import ROOT
 from tests.zoo.outcomes import refuses
 from zoo.evaluation.play import play
-from zoo.models.agent import FOLDER, Score, agent_of_file, find_trained, list_trained
+from zoo.models.agent import FOLDER, agent_of_file, find_trained, list_trained
 
 MEDIUM, LARGE = (f"pointmaze-{size}-navigate-singletask-task1-v0" for size in ("medium", "large"))
 FILES = sorted(FOLDER.glob("*/*.safetensors"))
@@ -36,7 +36,7 @@ def test_a_file_says_what_its_agent_is(file):
     assert about.items() >= (expected | yaml.safe_load(ABOUT)).items()
     assert about["training"]["profile"] == "mini"
     assert about["versions"]["torch"]
-    assert Score(**about["score"]).episodes == 50
+    assert about["score"]["episodes"] == 50
 
 
 @pytest.mark.few
