@@ -175,17 +175,17 @@ def transitions_of(name: str, arrays: Arrays) -> Transitions:
     """Return the transitions in arrays of any layout that `docs/data.md` describes."""
     observations = arrays["observations"]
     actions = arrays["actions"]
-    is_image = observations.ndim == 4 and observations.dtype == np.uint8
-    if not (observations.ndim == 2 or is_image) or not observations.size:
+    is_image = observations.ndim == 4
+    if observations.ndim != 2 and not is_image:
         raise UsageError(
             f"{name}: `observations` must have shape (rows, size), or be images as uint8 from 0 to 255 of shape (rows, "
             f"height, width, channels), got {observations.dtype} of shape {observations.shape}; convert them"
         )
     # Integers are rejected: a flow cannot interpolate between the choices of a Discrete space.
-    if actions.ndim != 2 or actions.dtype.kind != "f" or not actions.size:
+    if actions.ndim != 2 or actions.dtype.kind != "f":
         raise UsageError(
-            f"{name}: `actions` must be continuous, of shape (rows, size) with at least one row, got {actions.dtype} "
-            f"of shape {actions.shape}; if integers represent quantities, convert them to float32"
+            f"{name}: `actions` must be continuous, of shape (rows, size), got {actions.dtype} of shape "
+            f"{actions.shape}; if integers represent quantities, convert them to float32"
         )
     try:
         transitions = read_transitions(
