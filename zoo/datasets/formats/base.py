@@ -341,10 +341,8 @@ def add_rewards(name: str, rows: Arrays, reward_from: str | None) -> None:
     :param reward_from: see :meth:`Format.read`.
     """
     if reward_from is not None:
-        require_keys(name, rows, ("success",))
         success = require_flags(name, "success", rows.pop("success"), len(rows["actions"]))
         rows |= {"rewards": success - np.float32(1), "masks": np.float32(1) - success}
-    require_keys(name, rows, ("rewards",))
 
 
 def transitions_of_rows(name: str, rows: Arrays, ends: Array, masks: Array) -> Transitions:

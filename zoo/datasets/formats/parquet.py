@@ -15,6 +15,7 @@ from zoo.datasets.formats.base import (
     add_rewards,
     explaining_damage,
     require_flags,
+    require_keys,
     transitions_of_rows,
     warn,
 )
@@ -66,6 +67,7 @@ class Parquet(Format):
                 f"{name}: the frames of an episode must be 0, 1, 2, ..., got {frames[wrong[0]]} instead of "
                 f"{expected[wrong[0]]} in row {wrong[0]}; sort the rows, and split an episode where frames are missing"
             )
+        require_keys(name, rows, (reward_from or "rewards",))
         add_rewards(name, rows, reward_from)
         if reward_from is None:
             rows["masks"] = 1.0 - _terminated(name, rows, ends)
