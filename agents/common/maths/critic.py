@@ -91,8 +91,7 @@ def expectile_loss(error: Tensor, expectile: float) -> Tensor:
     >>> expectile_loss(torch.tensor([-1.0, 1.0]), expectile=0.75)
     tensor([0.2500, 0.7500])
     """
-    # `where` of two Python numbers has PyTorch's default dtype
-    return torch.where(error < 0, 1 - expectile, expectile).to(error.dtype) * error.square()
+    return torch.where(error < 0, 1 - expectile, expectile) * error.square()
 
 
 def implicit_targets(batch: Batch, nets: Any, rho: float) -> dict[str, Tensor]:
