@@ -56,10 +56,9 @@ class Layer(NamedTuple):
         x = product
         if self.activation is not None:
             x = self.activation(product)
-        if self.norm_scale is None or self.norm_bias is None:
+        scale, bias = self.norm_scale, self.norm_bias
+        if scale is None or bias is None:
             return x
-        scale = self.norm_scale.to(x.dtype)
-        bias = self.norm_bias.to(x.dtype)
         width = x.shape[-1:]
         if bias.numel() == width.numel():
             # one network: PyTorch's kernel applies scale and bias too
