@@ -133,9 +133,8 @@ def noise_schedule(kind: BetaSchedule, steps: int) -> Tensor:
     >>> noise_schedule("linear", steps=2)
     tensor([0.0000e+00, 1.0000e-04, 2.0000e-02])
     """
-    # an explicit device, because a policy may be built on the meta device, which stores no values
     # in float64 until the end, since nearly equal numbers are subtracted
-    t = torch.arange(1, steps + 1, dtype=torch.float64, device="cpu")
+    t = torch.arange(1, steps + 1, dtype=torch.float64)
     if kind == "vp":
         betas = 1 - torch.exp(-0.1 / steps - 0.5 * 9.9 * (2 * t - 1) / steps**2)
     elif kind == "cosine":
@@ -145,7 +144,7 @@ def noise_schedule(kind: BetaSchedule, steps: int) -> Tensor:
         # clipped as in arXiv 2102.09672, since the last step would otherwise remove all signal
         betas = (1 - curve[1:] / curve[:-1]).clamp(0, 0.999)
     else:
-        betas = torch.linspace(1e-4, 2e-2, steps, dtype=torch.float64, device="cpu")
+        betas = torch.linspace(1e-4, 2e-2, steps, dtype=torch.float64)
     return torch.cat([betas.new_zeros(1), betas]).float()
 
 

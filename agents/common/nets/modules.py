@@ -50,8 +50,7 @@ class VmappedModule(Network):
     def initialise(self, replica: int, generator: torch.Generator) -> None:
         """Make the module of one replica; ``generator`` seeds PyTorch's global generator meanwhile."""
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            # sampled on the CPU, even if networks are built on the meta device
-            seed = torch.randint(2**62, (), generator=generator, device="cpu")
+            seed = torch.randint(2**62, (), generator=generator)
             torch.default_generator.manual_seed(int(seed))
             module = self._make()
             tensors = [*self.module.parameters(), *self.module.buffers()]
