@@ -44,8 +44,7 @@ class LearningRateSchedule:
         self.decay = ""
         if isinstance(value, str):
             text = value
-            if text[:4] in DECAYS:
-                self.decay = text[:4]
+            self.decay = max((prefix for prefix in DECAYS if text.startswith(prefix)), key=len)
             try:
                 value = float(text.removeprefix(self.decay))
             except ValueError:
