@@ -30,7 +30,6 @@ from typing import (
 from agents.common.validation import (
     Bounds,
     boolean,
-    checked_pair,
     describe_bounds,
     integer,
     number,
@@ -157,7 +156,6 @@ _TYPE_CHECKS: dict[Any, Callable[..., Any]] = {
     bool: boolean,
     int: integer,
     float: number,
-    tuple[float, float]: checked_pair,
 }
 """Type of a setting -> function that checks a value; for numbers it also checks bounds."""
 

@@ -20,6 +20,7 @@ from typing import (
 
 from agents.common.common_settings import CommonSettings
 from agents.common.settings import Configurable, setting
+from agents.common.validation import checked_pair
 from zoo.settings.layers import DEFAULT_PROFILE, flatten
 
 if TYPE_CHECKING:
@@ -149,6 +150,7 @@ class RunSettings(Configurable):
         doc="any: an episode is a success if any step is (default: if its last step is)",
     )
     reference_scores: tuple[float, float] | None = _optional(
+        check=checked_pair,
         doc="returns of a random and an expert policy, to normalise returns in comparisons",
     )
     env_wrapper: list[Any] | None = _optional(
@@ -167,6 +169,7 @@ class RunSettings(Configurable):
         doc="standard deviation of the noise on actions, relative to half the action range",
     )
     action_range: tuple[float, float] | None = _optional(
+        check=checked_pair,
         doc="action bounds of your dataset, mapped to the bounds of the environment",
     )
     reward_from: Literal["success"] | None = _optional(
