@@ -43,8 +43,6 @@ from zoo.report.statistics import (
 from zoo.runs.folder import PHASES
 from zoo.runs.scores import SCORE_KINDS, SUCCESS, ScoreKind
 
-_COLUMNS = ["method", "environment", "domain", "seed", "phase", "step", "episodes", "score"]
-
 
 def compare_kinds(scores: ScoreTables, reps: int, **choices: Any) -> list[Comparison]:
     """Compute the comparisons of each kind of scores, in the order of `SCORE_KINDS`.
@@ -58,8 +56,7 @@ def compare_kinds(scores: ScoreTables, reps: int, **choices: Any) -> list[Compar
     comparisons = []
     means = scores.means  # all published means are success rates, the first kind
     for kind in SCORE_KINDS.values():
-        # tables have hundreds of thousands of rows, so copy only the columns that are used
-        runs = scores.evaluations.loc[scores.evaluations["kind"] == kind.name, _COLUMNS]
+        runs = scores.evaluations[scores.evaluations["kind"] == kind.name]
         own_runs = runs[runs["method"].isin(own_methods)]
         has_others = len(means) + len(runs) > len(own_runs)
         if has_others and own_runs["method"].nunique() > 1:

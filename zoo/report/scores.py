@@ -117,8 +117,7 @@ def read_scores(path: Path, source: str) -> ScoreTables:
     table = _read_rows(path)
     _check_rows(table, path)
     table = with_places(table.rename(columns={"env": "environment"}))
-    about = {"source": source, "run": str(path), "return": np.nan, "length": np.nan}
-    table = table.assign(algorithm=table["method"], **about)
+    table = table.assign(algorithm=table["method"], source=source, run=str(path))
     is_mean = table["seed"].isna()
     runs = table[~is_mean].astype({"seed": int})
     means = table[is_mean].rename(columns={"score": "mean"})
@@ -126,7 +125,9 @@ def read_scores(path: Path, source: str) -> ScoreTables:
     methods = {
         name: ComparedMethod(name, name, source) for name in sorted(table["method"].unique())
     }
-    return ScoreTables(methods, runs[list(EVALUATION_COLUMNS)], means[list(MEAN_COLUMNS)])
+    # files contain only the scores of evaluations
+    runs = runs.reindex(columns=EVALUATION_COLUMNS)
+    return ScoreTables(methods, runs, means[list(MEAN_COLUMNS)])
 
 
 def with_places(table: pd.DataFrame) -> pd.DataFrame:
