@@ -4,7 +4,7 @@ import yaml
 from tests import code_blocks
 from zoo.report import scores as published
 from zoo.report.scores import last_evaluations
-from zoo.runs.protocol import phase_ends
+from zoo.runs.protocol import PROTOCOL, phase_ends
 
 OVERALL_OF_QAM = (
     "QAM-E 45.71, QAM-F 45.40, QAM 44.39, QSM 41.55, ReBRAC 39.99, DSRL 38.39, CGQL-L 36.83, FQL 35.74, DAC 36.49, "
@@ -43,13 +43,19 @@ def test_runs_with_equal_settings_are_runs_of_one_method():
 
 
 @pytest.mark.parametrize("name", published.set_names())
-def test_every_table_has_the_tasks_of_its_suite(name):
+def test_every_set_has_the_tasks_of_its_suite_and_known_names(name):
     entry = published.load_set(name)
     scores = entry.scores
     tasks = set()
     for place in {*scores.evaluations["environment"], *scores.means["environment"]}:
         tasks.update(published.tasks_of(place))
     assert tasks == set(published.suite_tasks(entry.suite))
+    fields = set()
+    for method in scores.methods.values():
+        assert entry.domains.keys() <= method.protocols.keys()
+        fields.update(*method.protocols.values())
+    assert fields <= set(PROTOCOL)
+    assert entry.methods.keys() <= scores.methods.keys()
 
 
 @pytest.mark.parametrize("name", ["qam2026", "mini"])
