@@ -8,10 +8,11 @@ import pandas as pd
 from agents.common.common_settings import CommonSettings
 from zoo.runs.folder import PHASES
 from zoo.settings.layers import flatten
+from zoo.settings.record import RunSettings
 
 PROTOCOL = (
-    "profile", "offline_steps", "online_steps", "eval_episodes", "sparse", "dataset_size", "dataset_fingerprint",
-    "net_arch", "pretraining_steps", "pretrained_actor", "success_return", "action_range", "mujoco",
+    "profile", *RunSettings.with_role("protocol"), "sparse", "dataset_fingerprint", "net_arch", "pretrained_actor",
+    "success_return", "action_range", "mujoco",
 )  # fmt: skip
 """Fields in which all runs of a method on one environment agree.
 

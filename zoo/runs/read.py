@@ -37,7 +37,7 @@ from zoo.runs.protocol import (
 )
 from zoo.runs.scores import EVALUATION, NO_SUCCESS, RETURN, SUCCESS, ScoringRule
 from zoo.runs.versions import simulator
-from zoo.settings.record import RunRecord
+from zoo.settings.record import RunRecord, RunSettings
 from zoo.terminal.errors import describe_error
 
 EVALUATION_COLUMNS = (
@@ -45,10 +45,11 @@ EVALUATION_COLUMNS = (
     "score", "return", "length", "run",
 )  # fmt: skip
 _OF_RUNS = ("run", "method", "algorithm", "environment", "domain", "task", "seed", "kind")
-_MAY_CHANGE_SCORES = (
-    "offline_data", "env_wrapper", "normalize", "noise_type", "noise_std", "success_at",
-)  # fmt: skip
-"""Settings of a run that may affect scores, but are not fields of `PROTOCOL`."""
+_MAY_CHANGE_SCORES = {*RunSettings.with_role("")} - {
+    *PROTOCOL, "eval_freq", "score", "reference_scores", "reward_from",
+}  # fmt: skip
+"""Settings of a run that may affect scores, except those of `PROTOCOL` and those that the score's kind or the dataset's
+fingerprint shows; evaluations, at any interval, do not affect training."""
 _RUN_COLUMNS = (
     "run", "state", "method", "algorithm", "label", "environment", "domain", "task", "seed", "kind", "offline_step",
     "online_step", "updated", *PROTOCOL, "reference_scores", "departures", "settings", "played", "code",
