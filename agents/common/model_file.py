@@ -176,6 +176,9 @@ def read_model_file(source: Source) -> ModelFile:
 
 # -- paths of saved models --------------------------------------------------------------------------------------------
 
+MODEL = "model.zip"
+"""File of the model in a checkpoint's folder."""
+
 
 def find_checkpoints(folder: Path) -> list[Path]:
     """Return a run's checkpoints, newest first.
@@ -215,7 +218,7 @@ def find_model(path: str | Path) -> Path:
     models = [file for file in path.glob("[!.]*.zip") if file.name != "best_model.zip"]
     if final not in models and len(models) == 1:
         final = models[0]
-    checkpoints = [checkpoint / "model.zip" for checkpoint in find_checkpoints(path / "checkpoint")]
+    checkpoints = [checkpoint / MODEL for checkpoint in find_checkpoints(path / "checkpoint")]
     for file in (final, *checkpoints):
         if file.is_file():
             return file

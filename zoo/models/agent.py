@@ -17,6 +17,7 @@ import gymnasium
 from stable_baselines3.common.policies import BasePolicy
 
 from agents.common.model_file import (
+    MODEL,
     ModelFile,
     find_checkpoints,
     find_model,
@@ -277,7 +278,7 @@ def agent_of_run(
     folder = RunFolder(path)
     if not folder.config.exists():
         raise UsageError(
-            f"expected the folder of a run, such as logs/qam/ENV_1, got {path} without config.yml"
+            f"expected the folder of a run, such as logs/qam/ENV_1, got {path} without {folder.config.name}"
         )
     config = folder.read_config()
     scoring = ScoringRule.from_run(config)
@@ -372,7 +373,7 @@ def agent_of_file(
             raise UsageError(f"`--behaviour` is for saved models, got the policy {path}; omit it")
         return _agent_of_policy(path, env, device, trust)
     # a model in a run folder is evaluated under the run's protocol
-    if (path.parent / "config.yml").exists():
+    if RunFolder(path.parent).config.exists():
         return agent_of_run(path.parent, device, name=path.name, behaviour=behaviour, trust=trust)
     with as_usage_error(ValueError, OSError):
         file = read_model_file(path)
@@ -473,7 +474,7 @@ def _find_checkpoint(path: Path, step: int, config: RunRecord) -> tuple[Path, in
     models = {}
     # start with the oldest, so that the newest of several checkpoints at a step is kept
     for checkpoint in reversed(find_checkpoints(first.checkpoints)):
-        models[step_of(checkpoint)] = checkpoint / "model.zip"
+        models[step_of(checkpoint)] = checkpoint / MODEL
     if step == -1:
         step = max(models, default=step)
     if step not in models:

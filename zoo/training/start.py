@@ -209,7 +209,7 @@ def make_folders(
         folder.write_origin(versions)
         folder.write_config(replace(record, seed=seed))
     places = [f"{folder.path} (seed {seed})" for seed, folder in pairs]
-    log.info("runs, with all settings in config.yml: %s", ", ".join(places))
+    log.info("runs, with all settings in %s: %s", folders[0].config.name, ", ".join(places))
 
 
 def check_trained_agent(path: Path, plan: RunPlan, spaces: tuple[Any, Any]) -> None:

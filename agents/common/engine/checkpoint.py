@@ -26,7 +26,7 @@ from agents.common.files import (
     safe,
     write_manifest,
 )
-from agents.common.model_file import find_checkpoints, read_model_file
+from agents.common.model_file import MODEL, find_checkpoints, read_model_file
 from agents.common.normalization import Normalization
 from agents.common.sb3.stored_model import StoredModel
 from agents.common.settings import Configurable
@@ -34,7 +34,7 @@ from agents.common.settings import Configurable
 FORMAT = 12
 """Format number; it increases when a version stores state differently, or would continue a run differently."""
 MAX_CHECKPOINTS = 2
-MODEL, STATE = "model.zip", "state.pt"
+STATE = "state.pt"
 # attributes that the resuming process determines, not the file
 PROCESS_ATTRIBUTES = {
     "observation_space", "action_space", "verbose", "tensorboard_log", "n_envs", "train_freq",
