@@ -124,8 +124,9 @@ def _layers(
     layers = layers_of(shipped, names)
     num_protocol = len(layers)
     if request.quick:
-        layers += layers_of(shipped, ["quick", *(f"{group}-quick" for group in benchmark.groups)])
-        names.append("quick")
+        quick_names = ["quick", *(f"{group}-quick" for group in benchmark.groups)]
+        layers += layers_of(shipped, quick_names)
+        names += quick_names
     declared_values = declared_by_class(entry)
     if declared_values:
         # values declared by a class are more specific than a profile's values for all algorithms

@@ -56,10 +56,11 @@ def test_a_flow_of_ones_own_gets_observations_as_they_are():
 
 
 def test_a_file_without_an_entry_for_the_run_is_refused(conf):
-    path = conf("scene-plaiy: {rho: 0.2}\nquick: {rho: 0.1}\n")
+    path = conf("scene-plaiy: {rho: 0.2}\nquick: {rho: 0.1}\nvisual-quick: {rho: 0.3}\n")
     with refuses("one of default, scene-play, x; the file's entries: scene-plaiy"):
         load("qam", "scene-play", conf_file=path)
     assert load("qam", "scene-play", conf_file=path, quick=True).settings["rho"] == 0.1
+    assert load(groups=["visual"], conf_file=path, quick=True).settings["rho"] == 0.3
 
 
 PROFILE_FILE = """
