@@ -13,7 +13,8 @@ from agents.common.processor import cpuinfo
 from zoo.terminal.messages import log
 
 RECORDED_PACKAGES = (
-    "flow-rl-zoo", "torch", "stable-baselines3", "sb3-contrib", "gymnasium", "ogbench", "mujoco", "numpy",
+    "flow-rl-zoo", "torch", "stable-baselines3", "sb3-contrib", "gymnasium", "ogbench", "mujoco", "numpy", "robosuite",
+    "gymnasium-robotics",
 )  # fmt: skip
 _MOVED = re.compile(r"(visual-)?(cube|scene|puzzle|antmaze|antsoccer)-")
 """Environments whose simulation changed with MuJoCo 3.5.0; see docs/datasets.md."""
