@@ -16,7 +16,7 @@ import pandas as pd
 
 from agents.common.validation import integer
 from zoo.datasets.names import is_single_task, parse_name
-from zoo.envs.tasks import D4RL
+from zoo.envs.tasks import TASKS
 from zoo.runs.folder import (
     DEAD,
     DEAD_RUN_HINT,
@@ -99,11 +99,11 @@ def split_environment(name: str) -> tuple[str, str, str]:
     (``scene-play-singletask-v0`` is ``scene-play-singletask-task2-v0``), and the name of a larger dataset contains its
     size (``scene-play-100m-...``). All these names have the same full name; the data's size is part of the protocol.
 
-    :return: full name, domain (``cube-double-play``), task (``task2``). Outside OGBench, the task is empty; outside
-        OGBench and D4RL, the domain is the full name.
+    :return: full name, domain (``cube-double-play``), task (``task2``). Outside OGBench, the task is empty; outside all
+        benchmarks, the domain is the full name.
     """
-    if name in D4RL:
-        return name, D4RL[name].domain, ""
+    if name in TASKS:
+        return name, TASKS[name].domain, ""
     if not is_single_task(name):
         id = name.rpartition(":")[2]  # the module before the colon only registers the environment
         return id, id, ""

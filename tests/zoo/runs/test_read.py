@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tests.zoo.runs.helpers import CUBE, write_run
+from zoo.envs.tasks import TASKS
 from zoo.runs.folder import RunFolder, summarise
 from zoo.runs.protocol import protocol_differences
 from zoo.runs.read import read_runs, read_speed, split_environment
@@ -115,6 +116,11 @@ def test_settings_of_speed_make_no_other_row(tmp_path):
 )
 def test_names_of_one_task_meet(name, expected):
     assert split_environment(name)[0] == expected
+
+
+def test_tasks_have_the_domains_of_settings_files():
+    for name, task in TASKS.items():
+        assert split_environment(name) == (name, task.domain, "")
 
 
 def test_protocol_difference_names_the_field_and_both_values():
