@@ -166,9 +166,8 @@ class DAC(Method):
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the TD loss, the denoising loss and the policy's Q term."""
-        predicted = nets.denoiser(
-            batch.observations, targets["noisy"], noise["diffusion_t"].unsqueeze(-1)
-        )
+        predict = nets.denoiser.at(batch.observations)
+        predicted = predict(targets["noisy"], noise["diffusion_t"].unsqueeze(-1))
         actor_losses = self.actor_losses(predicted, targets)
         return {
             "td": self.critic_loss(batch, targets, nets, info),

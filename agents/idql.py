@@ -132,7 +132,7 @@ class IDQL(Method):
         step = noise["diffusion_t"]
         eps = noise["diffusion_eps"]
         noisy = add_noise(batch.actions, eps, nets.schedule.alpha_bar(step))
-        predicted = nets.denoiser(batch.observations, noisy, step.unsqueeze(-1))
+        predicted = nets.denoiser.at(batch.observations)(noisy, step.unsqueeze(-1))
         # summed over coordinates, as in the formula; QSM and DAC take the mean
         denoising = (batch.valid * (eps - predicted).square().sum(-1)).mean(-1)
         return {"value": value, "td": td, "bc": denoising}

@@ -88,7 +88,7 @@ class MeanFlowQL(Method):
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Map noise to actions in one step."""
-        return nets.policy(observations, noise["action"], 1.0).clamp(-1, 1)
+        return nets.policy.at(observations)(noise["action"], 1.0).clamp(-1, 1)
 
     def score(self, observations: Tensor, actions: Tensor, nets: Networks) -> Tensor:
         """Score candidates by the mean of the target critics."""

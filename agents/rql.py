@@ -98,7 +98,7 @@ class RQL(Method):
         """Return the cloning loss, masked as in :meth:`losses`."""
         t = noise["bc_t"].unsqueeze(-1)
         x_t = interpolate(noise["bc_x0"], batch.actions, t)
-        return self.masked_cloning_loss(flow(batch.observations, x_t, t), batch, noise)
+        return self.masked_cloning_loss(flow.at(batch.observations)(x_t, t), batch, noise)
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Integrate the moving average of the flow."""
@@ -145,7 +145,7 @@ class RQL(Method):
         q = nets.critic(batch.observations, targets["partial"], targets["time"])
         t = noise["bc_t"].unsqueeze(-1)
         x_t = interpolate(noise["bc_x0"], batch.actions, t)
-        velocity = nets.flow(batch.observations, x_t, t)
+        velocity = nets.flow.at(batch.observations)(x_t, t)
         # the step is shortened if it would pass time 1
         step = (1 - t).clamp(max=1 / self.flow_steps)
         # each step maximises the value of the flow state that it reaches; later steps are not

@@ -81,7 +81,7 @@ class SQAM(TRQAM):
             "endpoint": endpoint.clamp(-1, 1),
             "states": states,
             "adjoints": adjoints,
-            "prior_velocities": self.prior(nets)(batch.observations, states, times),
+            "prior_velocities": self.prior(nets).at(batch.observations)(states, times),
         }
 
     def losses(
@@ -93,7 +93,7 @@ class SQAM(TRQAM):
         info |= q_statistics(q)
         states = targets["states"]
         times = step_times(self.bridge_states, states, end_times=True)
-        velocities = nets.fine_tuned(batch.observations, states, times)
+        velocities = nets.fine_tuned.at(batch.observations)(states, times)
         return {
             "td": td_loss(q, targets["td"], batch.valid),
             "gap": policy_q.mean((1, 2)) - q.mean((1, 2)),

@@ -32,18 +32,9 @@ def bare(id, **settings):
 # -- closed forms -----------------------------------------------------------------------------------------------------
 
 
-class Field(nn.Module):
-    """A function (x, t) -> velocity that replaces a network."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def at(self, observations, frozen=False):
-        return self.function
-
-    def forward(self, observations, x, t, frozen=False):
-        return self.function(x, t)
+def field(function):
+    """Return a function (x, t) -> velocity that replaces a network."""
+    return SimpleNamespace(at=lambda observations: function)
 
 
 class Quadratic(nn.Module):

@@ -5,9 +5,9 @@ import torch
 from torch.testing import assert_close
 
 from tests.agents.oracles import (
-    Field,
     Quadratic,
     bare,
+    field,
     networks,
     rows_of,
     small_model,
@@ -42,9 +42,9 @@ def loss_of(shifts, s, **settings):
 
     nets = networks(
         critic=Quadratic(1.0),
-        behaviour=Field(behaviour),
-        behaviour_target=Field(behaviour),
-        fine_tuned=Field(shifted),
+        behaviour=field(behaviour),
+        behaviour_target=field(behaviour),
+        fine_tuned=field(shifted),
     )
     batch = rows_of(torch.zeros(2, 1))
     noise = zero_noise(model, 2)

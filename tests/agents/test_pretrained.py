@@ -41,7 +41,7 @@ class ForeignFlow(nn.Module):
 
     def forward(self, observations, x, times):
         t = 1 - times if self.reversed_time else times
-        velocity = self.field(observations[None], x[None], t[None, :, None])[0]
+        velocity = self.field.at(observations[None])(x[None], t[None, :, None])[0]
         return -velocity if self.reversed_time else velocity
 
 

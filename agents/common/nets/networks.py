@@ -173,11 +173,9 @@ class VelocityField(ObservingNetwork):
         layer_sizes = [sum(self.split), *sizes.actor_arch, sizes.actions]
         self.mlp = StackedMLP((sizes.replicas,), layer_sizes, sizes.actor_layer_norm)
 
-    def forward(
-        self, observations: Tensor, x: Tensor, t: Time | None = None, frozen: bool = False
-    ) -> Tensor:
-        """Return the velocities (or actions) at x, (S, B, D), or (S, K, B, D) for K states of every row."""
-        return self.at(observations, frozen)(x, t)
+    def forward(self, observations: Tensor, z: Tensor, *, frozen: bool = False) -> Tensor:
+        """Return the actions of a one-step map for noise z, (S, B, D)."""
+        return self.at(observations, frozen)(z)
 
     def at(self, observations: Tensor, frozen: bool = False) -> ConditionedVelocity:
         """Return (x, t) -> velocity at fixed observations, which the first layer processes only once."""
@@ -399,10 +397,6 @@ class NoisePredictor(ObservingNetwork):
         drawn = torch.randn(self.frequencies.shape[1:], generator=generator)
         self.frequencies.data[replica] = 0.2 * drawn
         super().initialise(replica, generator)
-
-    def forward(self, observations: Tensor, x: Tensor, t: Time, frozen: bool = False) -> Tensor:
-        """Predict the noise in noisy actions x, (S, B, D)."""
-        return self.at(observations, frozen)(x, t)
 
     def at(self, observations: Tensor, frozen: bool = False) -> Velocity:
         """Return (x, t) -> noise at fixed observations, as :meth:`VelocityField.at` does for velocities."""

@@ -301,8 +301,3 @@ class PretrainedNetwork(VmappedModule):
         for name, dtype in getattr(self, "low_dtypes", {}).items():
             tensors[name] = tensors[name].to(dtype)
         return tensors
-
-    def forward(self, *inputs: Any, frozen: bool = False) -> Any:
-        """Return the velocities for (observations, x, t): x is (S, B, D), or (S, K, B, D) for K points of every row."""
-        observations, x, t = inputs
-        return self.at(observations, frozen)(x, t)

@@ -90,7 +90,7 @@ def check_outputs(policy: FlowPolicy) -> None:
     def call(rows: slice, *other_times: float) -> Tensor:
         """Return the velocities of the first replica; all replicas start with the same weights."""
         x, times, observations = (part[rows].expand(policy.num_replicas, -1, -1) for part in inputs)
-        return network(observations, x, *(other_times or [times]))[0]
+        return network.at(observations)(x, *(other_times or [times]))[0]
 
     everything = slice(None)
     gradients: Sequence[Tensor | None] = [None] * len([*sources, *weights])
