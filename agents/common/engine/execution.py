@@ -307,7 +307,7 @@ class GraphCache:
             finally:
                 self.is_capturing = False
         captured.replay()
-        return captured.info
+        return dict(captured.info)  # the method may add values of this update
 
     def _find(self, key: Hashable, batch: Batch | None) -> CapturedUpdate:
         """Return a key's captured update, filled with the batch; a new one may replace the least recently used."""
