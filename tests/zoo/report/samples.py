@@ -35,13 +35,11 @@ def evaluations(
     table = table.join(pd.DataFrame(table.pop("evaluation").tolist(), columns=["step", "phase"]))
     number = table.pop("number")
     domain = np.where(number % 2, "cube-double-play", "scene-play")
-    successes = np.random.RandomState(0).randint(0, 51, len(table))
     return table.assign(
         domain=domain,
         environment=domain + "-singletask-task" + (number // 2 + 1).astype(str) + "-v0",
         run=table["method"] + "/" + number.astype(str) + "/" + table["seed"].astype(str),
-        successes=successes,
-        score=successes / 50,
+        score=np.random.RandomState(0).randint(0, 51, len(table)) / 50,
         source="own",
         kind="success",
         episodes=50,
@@ -69,6 +67,7 @@ def returns(methods, environments=("HalfCheetah-v5", "Pendulum-v1"), steps=(1000
 def comparison_of_runs(runs, means=NO_MEANS, methods=None, reps=20, **options):
     """Return the comparison of runs and published means; methods without information are the user's."""
     names = sorted({*runs["method"], *means["method"]})
+    runs = runs.reindex(columns=EVALUATION_COLUMNS)
     return compare(own_methods(names) | (methods or {}), runs, means, reps, **options)
 
 

@@ -23,7 +23,6 @@ from zoo.report.figures import all_figures
 from zoo.report.sentences import verdict_sentences
 from zoo.report.significance import rank_p_value
 from zoo.report.tables import verdict_table
-from zoo.runs.read import EVALUATION_COLUMNS
 from zoo.runs.scores import NORMALISED_RETURN, RETURN
 
 # 24 seeds, so that intervals are narrower than the margin
@@ -173,7 +172,7 @@ def test_seeds_are_planned_for_the_undecided_pair_shown():
 
 def test_means_without_single_runs_cannot_be_tested():
     published = {name: ComparedMethod(name, name, "a_set") for name in "AB"}
-    no_runs = scene_runs([]).reindex(columns=EVALUATION_COLUMNS)
+    no_runs = scene_runs([])
     alone = comparison_of_runs(no_runs, means_of_scene("AB"), published)
     (text,) = verdict_sentences([alone])
     assert "40.0%" in text
