@@ -40,6 +40,7 @@ from zoo.report.scores import (  # noqa: E402
     last_evaluations,
     load_set,
     published_names,
+    set_names,
     suite_tasks,
 )
 from zoo.report.statistics import FRACTION, Estimate  # noqa: E402
@@ -79,8 +80,8 @@ MINI_RANK = re.compile(r"(?<=rank correlation of )-?\d\.\d\d")
 CHOOSING = re.compile(
     r"(?<=<!-- written by docs/make_tables.py -->\n\n)Start with (?:.+\n)+\n(?:\|.*\n)+"
 )
-COMPARED = ("qam2026", "trqam2026", "rql2026", "fql2025")
-"""Sets whose means the table of all algorithms shows, the set with the most methods first."""
+COMPARED = [name for name in set_names() if name != "mini"]
+"""Sets whose means the table of all algorithms shows."""
 
 
 def overview() -> str:
