@@ -25,8 +25,9 @@ import pandas as pd
 
 from agents.common.files import read_text
 from agents.common.validation import unknown_name_message
-from zoo.datasets.names import is_single_task, single_task_names
-from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, Methods, joined
+from zoo.datasets.names import DATASETS, single_task_names
+from zoo.envs.tasks import TASKS
+from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, Methods, by_value, joined
 from zoo.runs.folder import PHASES
 from zoo.runs.protocol import describe_layers
 from zoo.runs.read import EVALUATION_COLUMNS, split_environment
@@ -308,9 +309,18 @@ def published_names() -> dict[str, str]:
 
 
 def tasks_of(name: str) -> list[str]:
-    """Return the tasks of a domain of OGBench, e.g. ``"scene-play"``; for any other name, this name alone."""
-    tasks = single_task_names(name)[1:]  # the first name is an alias
-    return tasks if is_single_task(tasks[0]) else [name]
+    """Return the tasks of a domain, e.g. ``"scene-play"``; for any other name, this name alone."""
+    return tasks_of_domains().get(name, [name])
+
+
+@cache
+def tasks_of_domains() -> dict[str, list[str]]:
+    """Return the names of the tasks of each domain."""
+    domains = by_value({task.name: task.domain for task in TASKS.values()})
+    for name in DATASETS:
+        # the first name is left out, because it is an alias of the default task
+        domains[name.removesuffix("-v0")] = single_task_names(name)[1:]
+    return domains
 
 
 def _metadata() -> dict[str, Any]:

@@ -18,13 +18,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from zoo.report.scores import tasks_of_domains
 from zoo.runs.folder import file_name_of, short_name
 from zoo.runs.locks import Lock
 from zoo.runs.resume import StoredRun, matching_runs, stored_runs
 from zoo.settings.layers import as_words
 from zoo.settings.record import RunRecord
 from zoo.settings.request import TrainRequest
-from zoo.suites.suite import Run, Suite, tasks_of_domains
+from zoo.suites.suite import Run, Suite
 from zoo.terminal.errors import TRACEBACK_HINT, UsageError
 from zoo.terminal.messages import log
 from zoo.terminal.tables import Name, make_table, terminal

@@ -10,10 +10,7 @@ from typing import Any, get_origin
 from agents.common.validation import unknown_name_message
 from agents.registry import ALIASES
 from zoo.algorithms.catalogue import SB3, find_algorithm
-from zoo.datasets.names import DATASETS, single_task_names
-from zoo.envs.tasks import TASKS
-from zoo.report.comparison import by_value
-from zoo.report.scores import load_set
+from zoo.report.scores import load_set, tasks_of
 from zoo.settings.layers import DEFAULT_PROFILE, merge, nested, read_yaml
 from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import match_names, parse_seeds
@@ -116,8 +113,7 @@ class Suite:
 
     def _environments(self) -> list[str]:
         """Return the environments, with domains expanded to their tasks."""
-        tasks = tasks_of_domains()
-        environments = chain.from_iterable(tasks.get(name, [name]) for name in self.environments)
+        environments = chain.from_iterable(map(tasks_of, self.environments))
         # without duplicates, because the file may list both a domain and one of its tasks
         return list(dict.fromkeys(environments))
 
@@ -134,15 +130,6 @@ class Suite:
         if self.focus and self.focus not in names:
             raise UsageError(unknown_name_message("algorithm for `focus`", self.focus, names))
         return methods
-
-
-def tasks_of_domains() -> dict[str, list[str]]:
-    """Return the names of the tasks of each domain."""
-    domains = by_value({task.name: task.domain for task in TASKS.values()})
-    for name in DATASETS:
-        # the first name is left out, because it is an alias of the default task
-        domains[name.removesuffix("-v0")] = single_task_names(name)[1:]
-    return domains
 
 
 def _read_method(entry: Any) -> Run:
