@@ -30,10 +30,10 @@ from zoo.runs.scores import SUCCESS
 from zoo.terminal.errors import shortened
 
 _SHOULD_AGREE = {
-    "success_return": "the return that counts as success",
+    "success_rule": "what counts as success",
     "dataset_fingerprint": "their data",
     "mujoco": "versions of MuJoCo, which simulate the robot differently",
-    "played": "the arguments of the evaluation environment",
+    "played": "the arguments or wrappers of the evaluation environment",
 }
 """Column in which runs on the same environment should agree -> its description."""
 _WORDS = {

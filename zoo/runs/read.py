@@ -52,8 +52,8 @@ _MAY_CHANGE_SCORES = {*RunSettings.with_role("")} - {
 fingerprint shows; evaluations, at any interval, do not affect training."""
 _RUN_COLUMNS = (
     "run", "state", "method", "algorithm", "label", "environment", "domain", "task", "seed", "kind", "offline_step",
-    "online_step", "updated", *PROTOCOL, "reference_scores", "departures", "settings", "played", "code",
-    "problem", "replaced_by", "never_reported",
+    "online_step", "updated", *PROTOCOL, "reference_scores", "departures", "settings", "success_rule", "played",
+    "code", "problem", "replaced_by", "never_reported",
 )  # fmt: skip
 ReadRun: TypeAlias = tuple[dict[str, Any], np.ndarray]
 """Row of a run, and its evaluations as an array of dtype `zoo.runs.scores.EVALUATION`."""
@@ -67,11 +67,11 @@ class RunTables:
         ``environment``, ``domain``, ``task``, ``seed``, ``kind`` (of its scores), ``offline_step``, ``online_step``,
         ``updated`` and the fields of `PROTOCOL`. ``reference_scores`` are returns of a random and an expert policy, or
         None. ``departures`` are the run's differences from the protocol of its profile. ``settings`` maps names to
-        texts, for all settings that may affect scores. ``played`` are the arguments of the evaluation environment.
-        ``code`` is the hash of the algorithm's source file, or None. ``problem`` is the reason why the run does not
-        count, or None. ``replaced_by`` is the newer run that counts for the same method, environment and seed, or None.
-        ``never_reported`` is true if all episodes count as failures, because only other runs on the environment
-        reported success.
+        texts, for all settings that may affect scores. ``success_rule`` describes success. ``played`` are the arguments
+        and wrappers of the evaluation environment. ``code`` is the hash of the algorithm's source file, or None.
+        ``problem`` is the reason why the run does not count, or None. ``replaced_by`` is the newer run that counts for
+        the same method, environment and seed, or None. ``never_reported`` is true if all episodes count as failures,
+        because only other runs on the environment reported success.
     :param evaluations: one row per evaluation, columns `EVALUATION_COLUMNS`; no rows for a run that is unreadable, was
         trained without an environment, or has finished without a phase's last evaluation.
     """
@@ -238,7 +238,8 @@ def _columns_of(record: RunRecord) -> dict[str, Any]:
         "task": task,
         "profile": record.profile,
         "sparse": bool(record.settings.get("sparse")),
-        "played": " ".join(record.evaluation_env_kwargs) or "none",
+        "success_rule": rule.success,
+        "played": str([*record.evaluation_env_kwargs, *(run.env_wrapper or ())]),
         "dataset_size": dataset.get("size"),
         "dataset_fingerprint": dataset.get("fingerprint", "")[:8] or None,
         "net_arch": describe_layers(record.settings.get("net_arch")),

@@ -174,7 +174,7 @@ def test_departures_name_their_environments():
 
 APART = """
 - {env: Pendulum-v1, success_return: -300}
-- {env: Pendulum-v1, success_return: -500.5}
+- {env: Pendulum-v1}
 - &played {env: Hopper-v5, eval_env_kwargs: [at=1], env_kwargs: [at=2]}
 - {env: Hopper-v5}
 - {<<: *played, env: Left-out-v1}
@@ -182,6 +182,10 @@ APART = """
 - {env: Ant-v5, dataset: {fingerprint: ffffffff}}
 - {env: Ant-v5}
 - {env: Reacher-v5}
+- {env: Swimmer-v5, success_at: any}
+- {env: Swimmer-v5}
+- {env: Walker2d-v5, env_wrapper: ["my:Skip"]}
+- {env: Walker2d-v5}
 """
 
 
@@ -191,4 +195,4 @@ def test_what_sets_runs_apart_on_an_environment_is_said(tmp_path):
     inputs, comparisons = compared(paths=[tmp_path], envs=["[!L]*"])
     sentences = warnings(inputs, comparisons)
     apart = [text.split(":")[0] for text in sentences if "may explain differences" in text]
-    assert sorted(apart) == ["Ant-v5", "Hopper-v5", "Pendulum-v1"]
+    assert sorted(apart) == ["Ant-v5", "Hopper-v5", "Pendulum-v1", "Swimmer-v5", "Walker2d-v5"]
