@@ -147,6 +147,8 @@ def test_success_and_returns_never_share_a_number(logs, report, compared, capsys
     # 25, 35, ... 75 compared with sac's 0, 10, ... 50
     assert verdict["probability"]["point"] == pytest.approx(30 / 36)
     assert verdict["difference"] is None
+    curves = pd.read_csv(report / "figures" / "curves_return.csv")
+    assert {*curves["where"]} == {"Hopper-v5", "HalfCheetah-v5"}
     kinds = pd.read_csv(report / "scores.csv")[["env", "kind"]].drop_duplicates()
     assert set(map(tuple, kinds.to_numpy())) == {
         (SCENE[0], "success"),

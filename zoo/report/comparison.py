@@ -28,8 +28,8 @@ OWN_RUNS = "own"
 
 MEAN_COLUMNS = ("method", "phase", "step", "environment", "domain", "mean", "seeds")
 """Columns of the published means, for methods whose single runs are not published."""
-CURVE_COLUMNS = ("method", "kind", "phase", "where", "step", "value", "low", "high", "seeds")
-PROFILE_COLUMNS = ("method", "kind", "phase", "tau", "fraction", "low", "high", "seeds")
+CURVE_COLUMNS = ("method", "phase", "where", "step", "value", "low", "high", "seeds")
+PROFILE_COLUMNS = ("method", "phase", "tau", "fraction", "low", "high", "seeds")
 ALL_TASKS = "all"
 """Value of ``where`` for learning curves over the tasks shared by all methods whose single runs are known."""
 MARGIN = 0.03

@@ -187,14 +187,9 @@ class PhaseScores:
             curves += self.curves(domain, whole_tasks)
         return replace(
             phase,
-            profiles=self.table(profiles, PROFILE_COLUMNS),
-            curves=self.table(curves, CURVE_COLUMNS),
+            profiles=joined(profiles, PROFILE_COLUMNS)[[*PROFILE_COLUMNS]],
+            curves=joined(curves, CURVE_COLUMNS)[[*CURVE_COLUMNS]],
         )
-
-    def table(self, parts: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
-        """Concatenate tables, and add the kind of scores and the phase as columns."""
-        about = {"kind": self.kind.name, "phase": self.name}
-        return joined(parts, columns).assign(**about)[list(columns)]
 
     @cached_property
     def single(self) -> dict[str, dict[str, Array]]:
@@ -298,20 +293,20 @@ class PhaseScores:
         return result
 
     def profiles(self, averaged: Mapping[str, Scores]) -> list[pd.DataFrame]:
-        """Return the performance profiles of methods, columns `PROFILE_COLUMNS` without kind and phase."""
+        """Return the performance profiles of methods, columns `PROFILE_COLUMNS` in another order."""
         thresholds = _thresholds(self.runs, averaged, self.kind)
         parts = []
         for name, curve in performance_profiles(averaged, thresholds, self.reps).items():
             seeds = min(map(len, averaged[name].values()))
             table = curve.table().rename(columns={"value": "fraction"})
-            parts.append(table.assign(method=name, tau=thresholds, seeds=seeds))
+            parts.append(table.assign(method=name, phase=self.name, tau=thresholds, seeds=seeds))
         return parts
 
     def curves(self, where: str, tasks: Sequence[str]) -> list[pd.DataFrame]:
         """Return learning curves over some tasks, for each method that has runs on all of these tasks.
 
-        The columns are `CURVE_COLUMNS` without kind and phase. A curve contains the steps at which all runs of the
-        method on these tasks were evaluated.
+        The columns are `CURVE_COLUMNS` in another order. A curve contains the steps at which all runs of the method on
+        these tasks were evaluated.
         """
         parts = []
         steps = np.unique(self.runs["step"])
@@ -324,7 +319,7 @@ class PhaseScores:
             # fix the memory layout, because the last bits of a sum depend on it
             scores = {task: np.asfortranarray(runs[:, is_shared]) for task, runs in scores.items()}
             table = self.mean_of(name, scores).curve(self.kind.limits).table()
-            about = {"method": name, "where": where, "step": steps[is_shared]}
+            about = {"method": name, "phase": self.name, "where": where, "step": steps[is_shared]}
             parts.append(table.assign(seeds=min(map(len, scores.values())), **about))
         return parts
 

@@ -32,7 +32,6 @@ from zoo.report.comparison import (
     PROFILE_COLUMNS,
     Comparison,
     joined,
-    phases_of,
 )
 from zoo.report.compute import compare_kinds
 from zoo.report.figures import all_figures, to_file
@@ -157,12 +156,9 @@ def write_report(folder: Path, content: Content) -> Path:
     """
     check_folder(folder)  # check again, because the folder may have changed during the comparison
     inputs = content.inputs
-    phases = phases_of(content.comparisons)
     # write the marker first, so that an interrupted report can be replaced
     files: dict[str, str | bytes] = {MARKER: content.results}
     files |= csv_file("evaluations", scores_table(inputs.evaluations))
-    files |= csv_file("curves", joined([phase.curves for phase in phases], CURVE_COLUMNS))
-    files |= csv_file("profiles", joined([phase.profiles for phase in phases], PROFILE_COLUMNS))
     files |= csv_file("scores", scores_table(last_evaluations(inputs.evaluations)))
     # leave out settings, which are in each run's `config.yml`
     files |= csv_file("runs", inputs.own_runs.runs.drop(columns="settings"))
@@ -172,6 +168,11 @@ def write_report(folder: Path, content: Content) -> Path:
             files[f"tables/{table.name}.tex"] = to_latex(table)
     images: dict[str, Image] = {}
     for comparison in content.comparisons:
+        phases = comparison.phases.values()
+        curves = joined([phase.curves for phase in phases], CURVE_COLUMNS)
+        profiles = joined([phase.profiles for phase in phases], PROFILE_COLUMNS)
+        files |= csv_file(f"figures/curves{comparison.suffix}", curves)
+        files |= csv_file(f"figures/profiles{comparison.suffix}", profiles)
         for name, drawing in all_figures(comparison).items():
             image = to_file(drawing.figure, "png")
             files[f"figures/{name}.png"] = image

@@ -86,7 +86,7 @@ def test_page_shows_every_table_and_figure_once(content, folder, page):
 
 def test_same_input_gives_the_same_bytes(content, folder, tmp_path):
     report.write_report(tmp_path, content)
-    (tmp_path / "curves.csv.gz").touch()  # as if an earlier report had had more curves
+    (tmp_path / "scores.csv.gz").touch()  # as if an earlier report had had more scores
     report.write_report(tmp_path, content)
     assert not [*tmp_path.glob("*.gz")]
     assert not list(tmp_path.glob("*/*.tex")) + list(tmp_path.glob("*/*.pdf"))
@@ -102,7 +102,7 @@ def test_every_curve_and_profile_of_a_comparison_is_in_a_file(content, folder):
     phases = content.comparisons[0].phases.values()
     for name in ("curves", "profiles"):
         expected = pd.concat([getattr(phase, name) for phase in phases], ignore_index=True)
-        pd.testing.assert_frame_equal(pd.read_csv(folder / f"{name}.csv"), expected)
+        pd.testing.assert_frame_equal(pd.read_csv(folder / "figures" / f"{name}.csv"), expected)
 
 
 def test_a_large_table_is_compressed_without_loss(monkeypatch, tmp_path):
