@@ -166,7 +166,9 @@ def _verdict(
         # do not test equality at `level`: it grows with each significant pair, so a false "equal" would be more likely
         reach = abs(difference.point) + lead.half_widths(SIGNIFICANT / max(1, len(p_values)))[0]
         is_equal = comparison.kind.is_comparable and bool(reach < MARGIN)
-    if verdict.p_value is not None and verdict.p_value <= SIGNIFICANT:
+    if verdict.p_value is None:  # not tested
+        return verdict
+    if verdict.p_value <= SIGNIFICANT:
         outcome = Outcome.BETTER if verdict.lead > 0 else Outcome.WORSE
         return replace(verdict, outcome=outcome)
     return replace(verdict, outcome=Outcome.EQUAL) if is_equal else verdict

@@ -190,11 +190,12 @@ def test_the_interval_over_tasks_is_students():
     assert verdict.over_tasks.interval == pytest.approx(tuple(expected))
 
 
-def test_single_seeds_are_not_tested_and_of_equals_none_leads():
-    scores = {"ours": [[0.5], [0.4]], "rival": [[0.4], [0.5]]}
-    (text,) = verdict_sentences([comparison_of_scene(scores, kind=RETURN)])
+@pytest.mark.parametrize(("kind", "seeds"), [(RETURN, 1), (NORMALISED_RETURN, 3)])
+def test_single_or_equal_seeds_are_not_tested_and_of_equals_none_leads(kind, seeds):
+    scores = {"ours": [[0.5] * seeds, [0.25] * seeds], "rival": [[0.25] * seeds, [0.5] * seeds]}
+    (text,) = verdict_sentences([comparison_of_scene(scores, kind=kind)])
     assert text.startswith("ours, offline")
-    assert "The two are not tested, because a task has only one seed" in text
+    assert "The two are not tested, because a task has only one seed or all its scores" in text
 
 
 def test_where_all_fail_or_one_is_alone_no_method_leads():
