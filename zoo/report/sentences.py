@@ -163,7 +163,7 @@ def warnings(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]
             if missing["tasks"]:
                 parts.append(count(len(missing["tasks"]), "task"))
             yield f"Not compared: {' and '.join(filter(None, parts))} of {name}."
-    yield from _departures(inputs, comparisons)
+    yield from _departures(inputs)
     skipped = inputs.own_runs.skipped()
     if skipped:  # the page lists these runs
         yield f"{len(skipped)} of {len(runs)} run folders are unfinished or excluded."
@@ -181,10 +181,8 @@ def warnings(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]
     yield from _few_seeds(comparisons, inputs.evaluations["method"].unique())
 
 
-def _departures(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]:
+def _departures(inputs: Inputs) -> Iterator[str]:
     """Yield how the user's methods depart from their profile's protocol and from published protocols."""
-    # ignore later phases: offline scores do not depend on online steps
-    last_phase = list(comparisons[-1].phases)[-1]
     shown_sets = {method.source for method in inputs.methods.values()}
     methods_by_text: dict[str, list[str]] = {}  # methods with the same departures share a sentence
     for name, method in inputs.methods.items():
@@ -203,7 +201,7 @@ def _departures(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[s
             phrases = {}
             for task, protocol in method.protocols.items():
                 expected = published.protocol_of(method.algorithm, split_environment(task)[1])
-                phrases[task] = protocol_differences(last_phase, protocol, expected)
+                phrases[task] = protocol_differences(protocol, expected)
             if published.name in shown_sets and any(phrases.values()):
                 text = f"differs from the protocol of {published.name}: {_gathered(phrases)}."
                 methods_by_text.setdefault(text, []).append(name)

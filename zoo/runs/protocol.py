@@ -34,12 +34,10 @@ def describe_settings(settings: Mapping[str, Any]) -> dict[str, str]:
     return texts
 
 
-def protocol_differences(
-    phase: str, protocol: Mapping[str, Any], reference: Mapping[str, Any]
-) -> list[str]:
+def protocol_differences(protocol: Mapping[str, Any], reference: Mapping[str, Any]) -> list[str]:
     """Return the differences between two protocols, e.g. ``["offline_steps 10,000 against 1,000,000"]``.
 
-    Only fields that both protocols state are compared. Online steps are not compared for offline scores.
+    Only fields that both protocols state are compared, and online steps only if both protocols have some.
     """
     differences = []
     for field in PROTOCOL:
@@ -48,8 +46,8 @@ def protocol_differences(
         # Published protocols do not state all fields.
         if value is None or expected is None or value == expected:
             continue
-        if phase == "offline" and field == "online_steps":
-            continue  # online steps come after the offline scores
+        if field == "online_steps" and 0 in (value, expected):
+            continue  # one of the two has only offline scores, which come before online steps
         # Some sources also count each trajectory's last state as a transition, so sizes may differ by 1%.
         if (
             field == "dataset_size"

@@ -127,9 +127,9 @@ def test_protocol_difference_names_the_field_and_both_values():
     run = {"offline_steps": 10_000, "online_steps": 0, "sparse": None, "dataset_size": 1_001_000}
     paper = {"offline_steps": 1_000_000, "online_steps": 5, "sparse": True}
     paper["dataset_size"] = 1_000_000  # the larger size may count each trajectory's last state
-    differences = protocol_differences("offline", run, paper)
+    differences = protocol_differences(run, paper)
     assert differences == ["offline_steps 10,000 against 1,000,000"]
-    assert protocol_differences("online", {"dataset_size": 900_000}, paper)
+    assert len(protocol_differences({"dataset_size": 900_000, "online_steps": 9}, paper)) == 2
 
 
 # -- damaged folders --------------------------------------------------------------------------------------------------
