@@ -166,7 +166,7 @@ def warnings(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]
     yield from _departures(inputs)
     skipped = inputs.own_runs.skipped()
     if skipped:  # the page lists these runs
-        yield f"{len(skipped)} of {len(runs)} run folders are unfinished or excluded."
+        yield f"Unfinished or excluded run folders: {len(skipped)} of {len(runs)}."
     if any(method.tally().failed for method in methods.values()):
         yield (
             "The last evaluation of a failed run (‡) is carried forward to the end; a failed run that was evaluated "
