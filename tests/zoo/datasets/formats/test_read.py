@@ -125,7 +125,7 @@ def test_d4rl_with_next_observations_loses_no_transition(tmp_path):
 def test_an_episode_without_a_step_is_left_out_with_a_warning(tmp_path):
     first, second = episodes()
     expected = read(write_npz(tmp_path, [first, second]))
-    source = write_folder(tmp_path, [first, without_steps(first), second])
+    source = write_folder(tmp_path, [first | {"terminated": 1}, without_steps(first), second])
     with pytest.warns(UserWarning, match="1 of 3 episodes have no transition and are left out"):
         assert_equal(read(source), expected)
 
