@@ -114,7 +114,7 @@ class VmappedModule(Network):
             is_on_gpu = any(tensor.is_cuda for tensor in tensors.values())
             # the CPU's fused attention has no batching rule: it would run once for each replica
             with nullcontext() if is_on_gpu else sdpa_kernel(SDPBackend.MATH):
-                return vmap(call, in_dims=(0, *axes), randomness="error")(tensors, *inputs)
+                return vmap(call, in_dims=(0, *axes))(tensors, *inputs)
         # without `vmap`, so that the module can be exported
         rows = [
             value if axis is None else value[0] for axis, value in zip(axes, inputs, strict=True)
