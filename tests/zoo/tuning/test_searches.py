@@ -28,21 +28,19 @@ def test_a_fixed_setting_is_not_searched():
 
 
 def test_a_word_gives_a_range_or_a_choice():
-    space = read("rho=0:1", "tau=1e-3:1e-1:log", "batch_size=[64, 128]", "flow_steps=2:20")
-    assert space == {
+    assert read("rho=0:1", "tau=1e-3:1e-1:log", "batch_size=[64, 128]", "flow_steps=2:20") == {
         "rho": linear_range(0.0, 1.0),
         "tau": log_range(0.001, 0.1),
         "batch_size": Choice((64, 128)),
         "flow_steps": Range(2, 20),
     }
-    assert str(space["tau"]) == "0.001:0.1:log"
 
 
-def test_suggestions_have_the_type_of_their_setting():
-    space = read("rho=0:1", "flow_steps=2:20", "net_arch=[[64, 64], [128]]")
-    trial = optuna.trial.FixedTrial({"rho": 0.5, "flow_steps": 7, "net_arch": "[64, 64]"})
-    values = suggest(trial, space)
-    assert values == {"rho": 0.5, "flow_steps": 7, "net_arch": [64, 64]}
+def test_suggestions_have_the_type_and_scale_of_their_setting():
+    space = read("rho=1:2:log", "flow_steps=2:20:log", "net_arch=[[64, 64], [128]]")
+    trial = optuna.trial.FixedTrial({"rho": 1.5, "flow_steps": 7, "net_arch": "[64, 64]"})
+    assert suggest(trial, space) == {"rho": 1.5, "flow_steps": 7, "net_arch": [64, 64]}
+    assert all(trial.distributions[name].log for name in ("rho", "flow_steps"))
     assert isinstance(space["rho"].low, float)
     assert isinstance(read("ent_coef=0:1", algo="sac")["ent_coef"].low, float)
     assert isinstance(space["flow_steps"].low, int)
