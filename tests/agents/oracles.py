@@ -49,7 +49,7 @@ class Quadratic(nn.Module):
         self.slope = slope
         self.curvature = curvature
 
-    def forward(self, observations, actions, t=None, frozen=False):
+    def forward(self, observations, actions, t=None):
         values = self.slope * actions - 0.5 * self.curvature * actions.square()
         return values.sum(-1).unsqueeze(1)
 

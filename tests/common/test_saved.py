@@ -75,12 +75,15 @@ def test_model_of_class_of_ones_own_is_loaded_as_that_or_told_of(tmp_path, monke
         assert type(agents.load(tmp_path / "model")) is agents.FQL
 
 
-def test_an_attribute_that_no_such_model_has_is_refused(fql):
+def test_unknown_attributes_are_refused_and_missing_settings_named(fql):
     with refuses("unknown attribute 'gama'; closest: gamma", TypeError):
         agents.load(fql, gama=1)
     assert agents.load(fql, gamma=0.5).replay_buffer.gamma == 0.5
     with refuses("does not fit: expected `nets"):
         agents.load(fql, net_arch=[16])
+    agents.load(fql).save(fql / "toy-v0.zip", exclude=["rho"])
+    with warns("no value of the setting `rho`"):
+        agents.load(fql)
 
 
 def test_arguments_of_the_constructor_are_given_to_load_again(tmp_path):

@@ -138,7 +138,14 @@ class StoredModel(TrainedModel):
             if force_reset:  # the saved observation is not from this environment
                 attributes["_last_obs"] = None
         # settings of the method, which only the constructor sets; SB3's algorithms have none
-        settings = getattr(cls, "method_class", Configurable).declared().keys() & attributes
+        declared = getattr(cls, "method_class", Configurable).declared().keys()
+        for name in sorted(declared - attributes.keys()):
+            warnings.warn(
+                f"{saved.name} has no value of the setting `{name}`, e.g. because it had another name; the default is "
+                "used",
+                stacklevel=2,
+            )
+        settings = declared & attributes
         model = cls(
             attributes.pop("policy_class"),
             env,  # type: ignore[arg-type]  # None is allowed
