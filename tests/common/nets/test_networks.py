@@ -62,7 +62,7 @@ NETWORKS = {
 }
 
 
-def called(network, observations, *inputs, frozen):
+def called(network, frozen, observations, *inputs):
     if isinstance(network, VelocityField | NoisePredictor):
         return network.at(observations, frozen)(*inputs)
     return network(observations, *inputs, frozen=frozen)
@@ -73,9 +73,7 @@ def test_frozen_network_passes_gradient_to_its_inputs_only(name):
     build, widths = NETWORKS[name]
     network = filled(build(sizes(2)))
     inputs = [normals(2, 5, width, seed=i).requires_grad_() for i, width in enumerate(widths)]
-    outputs, frozen_outputs = (
-        tree_leaves(called(network, *inputs, frozen=f)) for f in (False, True)
-    )
+    outputs, frozen_outputs = (tree_leaves(called(network, f, *inputs)) for f in (False, True))
     assert_close(frozen_outputs, outputs, rtol=0, atol=0)
     expected = torch.autograd.grad(sum(map(torch.sum, outputs)), inputs)
     sum(map(torch.sum, frozen_outputs)).backward()
