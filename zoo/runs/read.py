@@ -217,6 +217,7 @@ def _columns_of(record: RunRecord) -> dict[str, Any]:
     rule = ScoringRule.from_run(record)
     dataset = record.dataset or {}
     actor = record.pretrained_actor or {}
+    played = [*record.evaluation_env_kwargs, *(run.env_wrapper or ())]
     cloned = integer("pretrained_actor.updates", actor.get("updates", 0), at_least=0)
     besides: dict[str, Any] = {
         **{name: values[name] for name in _MAY_CHANGE_SCORES},
@@ -239,7 +240,7 @@ def _columns_of(record: RunRecord) -> dict[str, Any]:
         "profile": record.profile,
         "sparse": bool(record.settings.get("sparse")),
         "success_rule": rule.success,
-        "played": str([*record.evaluation_env_kwargs, *(run.env_wrapper or ())]),
+        "played": " ".join(map(str, played)) or "none",
         "dataset_size": dataset.get("size"),
         "dataset_fingerprint": dataset.get("fingerprint", "")[:8] or None,
         "net_arch": describe_layers(record.settings.get("net_arch")),
