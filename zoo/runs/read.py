@@ -223,6 +223,7 @@ def _columns_of(record: RunRecord) -> dict[str, Any]:
         **{name: values[name] for name in _MAY_CHANGE_SCORES},
         "env_kwargs": record.env_kwargs,
         "eval_env_kwargs": record.eval_env_kwargs,
+        "behaviour": (record.behaviour or {}).get("fingerprint", "")[:8],
         # not the model's path, because each seed may start from another model
         "trained_agent": record.trained_agent is not None,
     }

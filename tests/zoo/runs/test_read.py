@@ -65,6 +65,7 @@ def test_newest_of_two_runs_of_a_seed_counts_and_other_is_listed(tmp_path):
         "pretrained_actor: {updates: 300}": "qam (pretraining_steps=300, pretrained_actor=True)",
         "profile: trqam": "qam (profile=trqam)",
         "success_at: any": "qam (success_at=any)",
+        "behaviour: {function: f, fingerprint: 0123456789}": "qam (behaviour=01234567)",
         "dataset_replace_interval: 9": "qam (dataset_replace_interval=9)",
     }.items(),
 )
