@@ -114,7 +114,7 @@ def _rival(comparison: Comparison, phase: Phase) -> Iterator[str]:
         seeds = "more than" if needed > MAX_SEEDS else "about"
         number = f"{min(needed, MAX_SEEDS):,}"
         yield f"With this difference and spread, {seeds} {number} seeds per method would decide the comparison."
-    elif rival.outcome == Outcome.UNDECIDED and rival.p_value is None:
+    elif rival.p_value is None:
         yield "The two are not tested, because a task has only one seed or all its scores are equal."
 
 
@@ -250,7 +250,7 @@ def _unlike_runs(runs: pd.DataFrame) -> Iterator[str]:
             "as failures."
         )
     for column, words in _SHOULD_AGREE.items():
-        for environment, part in runs.dropna(subset=column).groupby("environment"):
+        for environment, part in runs.groupby("environment"):
             if part[column].nunique() > 1:
                 yield f"{short_name(environment)}: runs differ in {words}; this may explain differences in score."
     for name, codes in runs.groupby("method")["code"].nunique().items():
