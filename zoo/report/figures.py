@@ -262,14 +262,16 @@ class _Artist:
     def heat_map(self, phase: Phase) -> Drawing | None:
         """Draw the mean of each method on each task, if several tasks have a common scale."""
         kind = self.comparison.kind
-        names = [name for name in ranking(self.comparison, phase) if name in phase.coverage]
         if len(phase.per_task) < 2 or not kind.is_comparable:
             return None
+        names = ranking(self.comparison, phase)
         cells = pd.DataFrame(phase.per_task, names).T.rename(short_name)
+        # leave out methods without a mean on any task
+        cells = cells.dropna(axis="columns", how="all").rename(columns=self.named)
         means = cells.map(lambda cell: kind.scale * cell.mean.point, na_action="ignore")
-        means = means.astype(float).rename(columns=self.named)
+        means = means.astype(float)
         # a name of up to two lines fits into the width of a number
-        figure = Figure((0.175 * max(2, _lines(means)) * len(names), 0.24 * len(means)))
+        figure = Figure((0.175 * max(2, _lines(means)) * len(means.columns), 0.24 * len(means)))
         # without a canvas, each label that seaborn measures leaks a renderer of 2 MB
         FigureCanvasAgg(figure)
         ax = sns.heatmap(

@@ -143,9 +143,7 @@ def test_what_was_left_out_of_set_stands_on_page_and_in_results():
     set_of_scores = load_set("rql2026")
     methods = {"qam": ComparedMethod("qam", "QAM", "own")}
     content = content_of(scene_runs([[0.5] * 5]), methods, sets=[set_of_scores])
-    left_out = json.loads(content.results)["left_out"]["rql2026"]
-    assert left_out["methods"] == ["RQL"]
-    assert len(left_out["tasks"]) == 49
+    assert json.loads(content.results)["left_out"]["rql2026"]["methods"] == ["RQL"]
     assert content.notes[0] == "Not compared: RQL and 49 tasks of rql2026."
 
 
