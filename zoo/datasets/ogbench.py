@@ -141,7 +141,7 @@ def read_arrays(path: Path, spec: DatasetSpec) -> tuple[str, dict[str, Array]]:
     # layout, it is also 1 in the row before, which is the last transition.
     ends = arrays["terminals"]
     arrays["valids"] = 1 - ends
-    arrays["terminals"] = np.minimum(ends + np.append(ends[1:], np.float32(1)), 1)
+    arrays["terminals"] = np.maximum(ends, np.roll(ends, -1))
     np.clip(arrays["actions"], -1.0 + ACTION_MARGIN, 1.0 - ACTION_MARGIN, out=arrays["actions"])
     return digest, arrays
 
