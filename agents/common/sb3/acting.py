@@ -108,13 +108,13 @@ class ActingPolicy(BasePolicy):
         if self.training:
             self.set_training_mode(False)
         draws = self.method.move_row_axes(noise)
-        scaled = self.sample(observations, draws, self.nets).cpu().numpy()
+        scaled = self.sample(torch.from_numpy(observations), draws, self.nets).cpu().numpy()
         shape = (*scaled.shape[:-1], self.chunk_length, *self.action_space.shape)
         return self.unscale_action(scaled.reshape(shape)).astype(
             self.action_space.dtype, copy=False
         )
 
-    def sample(self, observations: Array, noise: Noise, nets: Any) -> Tensor:
+    def sample(self, observations: Tensor, noise: Noise, nets: Any) -> Tensor:
         """Sample one chunk per observation with the given networks, e.g. a view that records the used networks.
 
         :param observations: raw observations of all replicas, (S, B, O).
@@ -124,7 +124,7 @@ class ActingPolicy(BasePolicy):
         """
         device = self.device
         draws = {name: draw.to(device) for name, draw in noise.items()}
-        rows = torch.from_numpy(observations).to(device, self.layout.dtype)
+        rows = observations.to(device, self.layout.dtype)
         # the same precision as in training, so that targets and executed actions are rounded equally
         with torch.no_grad(), matmul_precision(self.method.precision, device):
             return self.method.sample_actions(self.preprocess_raw(rows), draws, nets)

@@ -65,13 +65,11 @@ class ExportedPolicy(nn.Module):
         :return: (B, H, *action shape).
         """
         policy = self.policy
-        method = policy.method
         parts = len(policy.layout.parts)
         observations = _as_rows(policy.layout, inputs[:parts])
         values = [value.unsqueeze(0) for value in inputs[parts:]]
-        noise = method.move_row_axes(dict(zip(self.draws, values, strict=True)))
-        rows = policy.preprocess_raw(observations[None])
-        scaled = method.sample_actions(rows, noise, policy.nets)[0].clamp(-1, 1)
+        noise = policy.method.move_row_axes(dict(zip(self.draws, values, strict=True)))
+        scaled = policy.sample(observations[None], noise, policy.nets)[0].clamp(-1, 1)
         chunks = scaled.unflatten(-1, (policy.chunk_length, *self.low.shape))
         ends = self.low + self.span * (chunks + 1) / 2
         # rounded actions may exceed the bounds by a unit in the last place

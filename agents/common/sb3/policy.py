@@ -290,13 +290,13 @@ class FlowPolicy(ActingPolicy):
         self.set_training_mode(False)
         names: set[str] = set()
         nets = self.nets.recording(names)
-        rows = self.layout.flatten(self.layout.sample(self.num_replicas))[:, None]
+        sampled = self.layout.flatten(self.layout.sample(self.num_replicas))
+        rows = torch.as_tensor(sampled, device=self.device)[:, None]
         noise = self.method.move_row_axes(self._fixed_noise(1))
         actions = self.sample(rows, noise, nets)
         if self.method.can_score:
             with torch.no_grad():
-                scaled = self.preprocess_raw(torch.as_tensor(rows, device=self.device))
-                self.method.score(scaled, actions, nets)
+                self.method.score(self.preprocess_raw(rows), actions, nets)
         return names
 
     def save(
