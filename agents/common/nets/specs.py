@@ -78,7 +78,7 @@ class NetworkSpec:
 def critic(
     target: bool = True,
     time: bool = False,
-    network: type[CriticEnsemble] = CriticEnsemble,
+    network: Callable[[Sizes, int, bool], CriticEnsemble] = CriticEnsemble,
     width: Callable[[int], int] = int,
     **training: Any,
 ) -> NetworkSpec:
