@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from zoo.datasets.names import NUM_TASKS
 from zoo.report.bootstrap import interquartile_means, performance_profiles
 from zoo.report.comparison import (
     ALL_TASKS,
@@ -41,6 +40,7 @@ from zoo.report.statistics import (
     mean,
 )
 from zoo.runs.folder import PHASES
+from zoo.runs.read import split_environment
 from zoo.runs.scores import SCORE_KINDS, SUCCESS, ScoreKind
 
 
@@ -280,12 +280,12 @@ class PhaseScores:
 
     def _published_cells(self, tasks: Sequence[str]) -> dict[str, Cell]:
         """Return method -> its mean over some tasks, from the published means of these tasks or of their domains."""
-        domains = sorted(by_domain(tasks))
+        domains = [split_environment(task)[1] for task in tasks]
         result = {}
         for method, means in self.published.items():
             rows = means.reindex(tasks)
             # the mean of a domain can be used only if all tasks of the domain are requested
-            if rows["mean"].hasnans and len(tasks) == NUM_TASKS * len(domains):
+            if rows["mean"].hasnans and len(tasks) == sum(map(len, map(tasks_of, {*domains}))):
                 rows = means.reindex(domains)
             if not rows["mean"].hasnans:
                 seeds = (int(rows["seeds"].min()), int(rows["seeds"].max()))

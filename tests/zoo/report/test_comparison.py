@@ -8,6 +8,7 @@ from tests.zoo.report.samples import (
     SCENE,
     comparison_of_runs,
     evaluations,
+    means_of_scene,
     own_methods,
     scene_runs,
 )
@@ -86,9 +87,16 @@ def test_means_of_single_tasks_hide_no_mean_of_their_domain():
     of_domain = about | {"method": "Domain", "environment": "scene-play", "mean": 0.9}
     of_tasks = [about | {"method": "Tasks", "environment": task, "mean": 0.3} for task in SCENE[:2]]
     for rows in ([of_domain], [of_domain, *of_tasks]):
-        means = pd.DataFrame(rows, columns=list(MEAN_COLUMNS))
+        means = pd.DataFrame(rows, columns=MEAN_COLUMNS)
         phase = scene_comparison({"a": 2}, means).phases["offline"]
         (cell,) = phase.domains["scene-play, whole"].values()
         assert cell.mean.point == 0.9
         assert phase.domains["scene-play"]["a"].tasks == 2
         assert "Domain" not in phase.aggregates  # two of its five tasks have scores
+
+
+def test_published_means_of_domains_count_once_for_each_task():
+    domains = ["d4rl-adroit", "scene-play"]
+    means = means_of_scene("AA").assign(environment=domains, domain=domains, mean=[0.2, 1.0])
+    phase = comparison_of_runs(scene_runs([]), means).phases["offline"]
+    assert phase.aggregates["A"].mean.point == pytest.approx((12 * 0.2 + 5 * 1.0) / 17)

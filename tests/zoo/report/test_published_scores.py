@@ -42,10 +42,6 @@ def test_runs_with_equal_settings_are_runs_of_one_method():
     assert other_methods.equals(published_set.scores.evaluations.query("method != 'QAM'"))
 
 
-def test_domains_of_all_benchmarks_have_tasks():
-    assert "D4RL/pen/human-v2" in published.tasks_of("d4rl-adroit")
-
-
 @pytest.mark.parametrize("name", published.set_names())
 def test_every_set_has_the_tasks_of_its_suite_and_known_names(name):
     entry = published.load_set(name)
