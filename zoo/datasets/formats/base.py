@@ -269,7 +269,7 @@ def first_trajectories(transitions: Transitions, size: int, path: str | Path) ->
     """Keep whole trajectories from the start until they total at least ``size`` transitions."""
     # number of transitions up to the end of each trajectory
     cumulative = np.flatnonzero(transitions.ends) + 1
-    last = int(np.searchsorted(cumulative, size))
+    last = np.searchsorted(cumulative, size)
     if last == len(cumulative):
         raise UsageError(
             f"`--dataset-size` {size} exceeds the {cumulative[-1]} transitions in {path}; use fewer"
