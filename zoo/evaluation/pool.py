@@ -267,7 +267,6 @@ def _close_all(workers: list[Worker]) -> None:
         # on a busy system, a killed process may take longer to end, and `close` then raises
         with contextlib.suppress(ValueError):
             worker.process.close()
-    workers.clear()
 
 
 # -- in a child process -----------------------------------------------------------------------------------------------

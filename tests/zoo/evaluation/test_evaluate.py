@@ -265,8 +265,9 @@ def test_an_evaluation_of_stopped_processes_is_abandoned(monkeypatch, cores):
             return super().sample_chunks(observations, noise)
 
     with evaluator_of(check_in=check_in) as evaluator:
-        with pytest.raises(Abandoned):
-            evaluator.evaluate(Stopping())
+        for error in (Abandoned, ValueError):  # the processes are closed after the first
+            with pytest.raises(error):
+                evaluator.evaluate(Stopping())
         assert worker_pids() == earlier
 
 

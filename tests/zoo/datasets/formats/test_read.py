@@ -93,7 +93,6 @@ def rows_of(root, changes=(), drop=()):
 def test_whole_episodes_keep_their_last_observation_and_end(tmp_path, kind):
     parts = episodes()
     arrays = read(WRITERS[kind](tmp_path, parts))
-    assert set(arrays) == set(COMPACT)
     assert_array_equal(arrays["valids"], [1] * 19 + [0] + [1] * 20 + [0])
     assert_array_equal(arrays["terminals"], [0] * 18 + [1, 1] + [0] * 19 + [1, 1])
     assert_array_equal(np.flatnonzero(arrays["masks"] == 0), [18])
