@@ -82,9 +82,7 @@ def test_imports_point_down():
         for target in sorted(imported_by(name))
         if layer_of(target) > layer_of(name)
     ]
-    assert not arrows, (
-        "a module without a line in docs/architecture.md has the layer of its package"
-    )
+    assert not arrows, "modules without a line in docs/architecture.md have their package's layer"
 
 
 GENERATORS = {"SeedSequence", "default_rng", "RandomState", "manual_seed"}
