@@ -185,7 +185,7 @@ class CommonSettings(Configurable):
         kw_only=False,
         check=checked_rate,
         search=log_range(3e-5, 3e-3),
-        doc='Learning rate of Adam, > 0; "lin_1e-3" or "cos_1e-3" decays to 0 linearly or along a cosine in '
+        doc='Learning rate, > 0; "lin_1e-3" or "cos_1e-3" decays to 0 linearly or along a cosine in '
         "each phase, offline and online; or a function of the phase's remaining fraction, from 1 to 0.",
     )
     buffer_size: int = setting(
