@@ -20,7 +20,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 from agents.common.model_file import ModelFile, read_model_file
 from agents.common.normalization import Normalization, named_action_noise, normalized_env
 from agents.common.processor import STOP_SIGNALS
-from agents.common.sb3.constructor import with_named_classes
+from agents.common.sb3.constructor import check_policy_kwargs, with_named_classes
 from agents.common.sb3.environments import require_own_environments
 from agents.common.sb3.first_update import AgentError
 from agents.common.sb3.model import FlowAlgorithm
@@ -252,7 +252,8 @@ def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
     is_vector = policy == "MlpPolicy"
     with as_usage_error(AgentError, NotImplementedError, TypeError, ValueError):
         has_flow = method.pretrained is not None
-        policy_kwargs = config.settings.get("policy_kwargs")
+        policy_kwargs = with_named_classes("policy_kwargs", config.settings.get("policy_kwargs"))
+        check_policy_kwargs(POLICIES[policy], policy_kwargs)
         if has_flow or not is_vector or method.encoder or method.random_crop or policy_kwargs:
             wrapped = FlowAlgorithm._wrap_env(env)
             policy_on_env: Any = POLICIES[policy](
@@ -261,7 +262,7 @@ def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
                 lambda _: 0.0,
                 method,
                 list(plan.request.seeds or [0]),
-                **with_named_classes("policy_kwargs", policy_kwargs),
+                **policy_kwargs,
             )
             features = policy_on_env.features_space
             if has_flow:
