@@ -361,16 +361,20 @@ class Trainer:
             None: LearningRateSchedule(self.method.learning_rate)  # the group of all other networks
         }
         self.plans: dict[tuple[bool, frozenset[str]], UpdatePlan] = {}
+        groups = {group.get("network"): group for group in self.optimizer.param_groups}
         for name, spec in self.specs.items():
             self.update_intervals[name] = spec.training.train_every
             self.update_intervals[f"{name}_target"] = spec.training.target_every
             if spec.training.learning_rate is not None:
                 self.schedules[name] = LearningRateSchedule(spec.training.learning_rate)
-        for group in self.optimizer.param_groups:
-            if "network" in group:
-                options = self.specs[group["network"]].training.options()
-                options.pop("lr", None)  # set before every update
-                group.update(options)
+            options = spec.training.options()
+            if options and name not in groups:
+                raise ValueError(
+                    f"the optimiser has no separate group for network `{name}`, got {options}; create a new model"
+                )
+            options.pop("lr", None)  # set before every update
+            if options:
+                groups[name].update(options)
 
     def _make_plan(self, skipped: set[str]) -> UpdatePlan:
         """Return the plan of updates that skip some networks.

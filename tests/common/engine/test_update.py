@@ -157,17 +157,20 @@ def test_a_delayed_network_rests_and_a_hard_target_is_copied():
 # -- the declaration --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"critic": {"learnig_rate": 1}}, TypeError, "'learnig_rate'; closest: learni"),
-        ({"critic": {"optimizer": "sgd"}}, ValueError, "`optimizer` must be one of adam, adamw"),
-        ({"actor": {"tau": 0.1}}, ValueError, "`tau` and `target_every`"),
-    ],
-)
-def test_what_is_wrong_is_refused_by_name(options, error, message):
-    with refuses(message, error):
-        declaring(options)().networks()
+def test_what_is_wrong_is_refused_by_name():
+    with refuses("'learnig_rate'; closest: learni", TypeError):
+        rlpd(critic={"learnig_rate": 1})
+    with refuses("`optimizer` must be one of adam, adamw"):
+        rlpd(critic={"optimizer": "sgd"})
+    with refuses("`tau` and `target_every`"):
+        rlpd(actor={"tau": 0.1})
+
+
+def test_a_network_gets_no_optimiser_of_its_own_later():
+    model = rlpd()
+    model.method.options = OPTIONS
+    with refuses("no separate group for network `critic`"):
+        model.trainer.prepare()
 
 
 def test_what_cannot_be_trained_so_is_refused():
