@@ -244,7 +244,7 @@ class ActingPolicy(BasePolicy):
         :return: actions in the environment's units, (B, A), and the state for the next call (None if only one action of
             each chunk is executed).
         """
-        executed_length = self.executed_length
+        executed_length = self.method.executed_length
         if executed_length == 1:
             return self._sample_rows(rows, generators)[:, 0], None
         count = len(rows)
