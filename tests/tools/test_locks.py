@@ -59,14 +59,9 @@ def test_everything_that_development_needs_is_locked():
 
 
 @LOCKS
-def test_every_package_has_hashes_and_no_file_names_an_index(name, tmp_path):
-    path = FOLDER / f"{name}.lock"
-    text = path.read_text()
+def test_no_file_names_an_index(name):
+    text = (FOLDER / f"{name}.lock").read_text()
     assert not re.search(r"://|--(extra-)?index|--find-links|--trusted", text)
-    without = tmp_path / path.name
-    without.write_text(re.sub(r"\\\n +--hash=\S+", "", text))
-    with pytest.raises(ValueError, match="expected `name==version --hash=sha256"):
-        read_lock(without)
 
 
 def test_pytorch_has_one_version_in_both_builds():
