@@ -59,7 +59,8 @@ class FlowPolicy(ActingPolicy):
     :param features_extractor_class: SB3's features extractor; each network that receives observations has its own.
         ``FlattenExtractor`` keeps vectors unchanged, and encodes discrete values as one-hot vectors.
     :param features_extractor_kwargs: arguments of the extractor besides the observation space.
-    :param optimizer_class: optimiser of all networks; None uses ``torch.optim.Adam``.
+    :param optimizer_class: optimiser of all networks; None uses ``torch.optim.Adam``. With several seeds, it must treat
+        the elements of a tensor separately, which Adafactor does not.
     :param optimizer_kwargs: arguments of the optimiser besides the learning rate.
     :raises ValueError: if the activation has parameters, or if a setting does not fit the observations, e.g.
         `observation_scale` with images.
