@@ -67,11 +67,11 @@ class RunTables:
         ``environment``, ``domain``, ``task``, ``seed``, ``kind`` (of its scores), ``offline_step``, ``online_step``,
         ``updated`` and the fields of `PROTOCOL`. ``reference_scores`` are returns of a random and an expert policy, or
         None. ``departures`` are the run's differences from the protocol of its profile. ``settings`` maps names to
-        texts, for all settings that may affect scores. ``success_rule`` describes success. ``played`` are the arguments
-        and wrappers of the evaluation environment. ``code`` is the hash of the algorithm's source file, or None.
-        ``problem`` is the reason why the run does not count, or None. ``replaced_by`` is the newer run that counts for
-        the same method, environment and seed, or None. ``never_reported`` is true if all episodes count as failures,
-        because only other runs on the environment reported success.
+        texts, for all settings that may affect scores. ``success_rule`` describes success, for scores by success.
+        ``played`` are the arguments and wrappers of the evaluation environment. ``code`` is the hash of the algorithm's
+        source file, or None. ``problem`` is the reason why the run does not count, or None. ``replaced_by`` is the
+        newer run that counts for the same method, environment and seed, or None. ``never_reported`` is true if all
+        episodes count as failures, because only other runs on the environment reported success.
     :param evaluations: one row per evaluation, columns `EVALUATION_COLUMNS`; no rows for a run that is unreadable, was
         trained without an environment, or has finished without a phase's last evaluation.
     """
@@ -147,6 +147,7 @@ def read_runs(paths: Iterable[Path], finished: dict[Path, ReadRun] | None = None
                 row["kind"] = SUCCESS.name
     runs = pd.DataFrame(rows, columns=list(_RUN_COLUMNS))
     runs = runs.astype({"problem": object, "replaced_by": object})
+    runs["success_rule"] = runs["success_rule"].where(runs["kind"] == SUCCESS.name)
     runs["method"] = name_methods(runs)
     _mark_duplicates(runs)
     return RunTables(runs, _evaluation_table(runs, evaluations))
