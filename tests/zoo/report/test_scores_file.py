@@ -81,7 +81,9 @@ def test_what_is_no_score_is_refused_with_its_line(written, row, column, value, 
         read_scores(written, "theirs")
 
 
-@pytest.mark.parametrize("text", [",".join(COLUMNS) + "\n", 'method,seed\n"a,1\n'])
+@pytest.mark.parametrize(
+    "text", [",".join(COLUMNS) + "\n", 'method,seed\n"a,1\n', "method,seed\na,1\n"]
+)
 def test_a_file_without_scores_is_refused(tmp_path, text):
     path = tmp_path / "scores.csv"
     path.write_text(text)
