@@ -91,7 +91,8 @@ def decide(comparison: Comparison, phase: Phase, evidence: Evidence) -> Phase:
     rival = min(comparable, key=lambda v: v.lead, default=None)
     needed = None
     if rival and rival.outcome == Outcome.UNDECIDED and rival.p_value is not None:
-        needed = _seeds_needed(comparison, evidence, (subject, rival.method), level)
+        levels = level, SIGNIFICANT / len(p_values)
+        needed = _seeds_needed(comparison, evidence, (subject, rival.method), levels)
     tested = ""
     if p_values:
         test = "t-test of the difference of means" if evidence.means else "rank test over tasks"
@@ -175,16 +176,19 @@ def _verdict(
 
 
 def _seeds_needed(
-    comparison: Comparison, evidence: Evidence, pair: Pair, level: float
+    comparison: Comparison, evidence: Evidence, pair: Pair, levels: tuple[float, float]
 ) -> int | None:
-    """Return the number of seeds per method that would decide between two methods; None for rank tests."""
+    """Return the number of seeds per method that would decide between two methods; None for rank tests.
+
+    :param levels: two-sided levels of the intervals for "better" or "worse", and for "equal".
+    """
     if not evidence.means:
         return None
     means = [evidence.means[name] for name in pair]
     # use the smallest number of runs on any task
     runs = [min(map(len, evidence.scores[name].values())) for name in pair]
-    margin = MARGIN if comparison.kind.is_comparable else None
-    return seeds_needed(means, runs, margin, level)
+    margin = MARGIN if comparison.kind.is_comparable else 0.0
+    return seeds_needed(means, runs, margin, *levels)
 
 
 def are_comparable(phase: Phase, methods: Methods, x: str, y: str) -> bool:

@@ -187,7 +187,11 @@ def seed_variances(scores: Scores, episodes: Episodes | None = None) -> Array:
 
 
 def seeds_needed(
-    pair: Sequence[Mean], seeds: Sequence[int], margin: float | None, level: float
+    pair: Sequence[Mean],
+    seeds: Sequence[int],
+    margin: float,
+    level: float,
+    equality_level: float,
 ) -> int:
     """Return how many seeds per method would decide between two methods; `MAX_SEEDS` + 1 if more than `MAX_SEEDS`.
 
@@ -196,12 +200,11 @@ def seeds_needed(
 
     :param pair: the two means, with known errors.
     :param seeds: each method's current number of runs per task; the smallest if tasks differ.
-    :param margin: equality margin, or None for scores without a common scale.
-    :param level: level of the two-sided test.
+    :param margin: equality margin, or 0 for scores without a common scale.
+    :param level: two-sided level of the interval that must exclude 0.
+    :param equality_level: two-sided level of the interval that must be within the margin.
     """
     lead = abs((pair[0] - pair[1]).points[0])
-    # a half width below the lead means better or worse, a half width below (margin - lead) means equal
-    distance = lead if margin is None else max(lead, margin - lead)
 
     def is_enough(number: int) -> bool:
         # errors scale with 1 / sqrt(runs), degrees of freedom with runs - 1
@@ -213,7 +216,9 @@ def seeds_needed(
             )
             for mean, count in zip(pair, seeds, strict=True)
         )
-        return bool((x - y).half_widths(level)[0] < distance)
+        differs = (x - y).half_widths(level)[0] < lead
+        is_equal = (x - y).half_widths(equality_level)[0] < margin - lead
+        return bool(differs or is_equal)
 
     # the width decreases as the number of seeds grows, so bisection finds the smallest sufficient number
     return bisect_left(range(MAX_SEEDS + 1), True, lo=2, key=is_enough)

@@ -90,18 +90,19 @@ def test_equal_methods_differ_in_at_most_five_of_a_hundred(seeds, tasks):
         assert differs.mean() <= 0.06
 
 
-@pytest.mark.parametrize(("lead", "margin"), [(0.02, 0.03), (0.05, None), (0.01, 0.03)])
+@pytest.mark.parametrize(("lead", "margin"), [(0.02, 0.03), (0.05, 0.0), (0.01, 0.03)])
 def test_seeds_that_are_needed_are_the_first_number_that_decides(lead, margin):
     x = np.array([0.5, 0.6, 0.45, 0.55, 0.4])
     pair = mean({"t": x + lead}), mean({"t": x})
-    room = max(lead, (margin or 0) - lead)
-    planned = seeds_needed(pair, (5, 5), margin, 0.05)
+    room = max(lead, margin - lead)
+    planned = seeds_needed(pair, (5, 5), margin, 0.05, 0.05)
 
     def half_width(seeds):
         return stats.t.ppf(0.975, seeds - 1) * np.sqrt(2 * x.var(ddof=1) / seeds)
 
     assert half_width(planned) < room <= half_width(planned - 1)
-    assert seeds_needed(pair, (5, 5), margin, 0.01) > planned
+    later = seeds_needed(pair, (5, 5), margin, 0.05, 0.01)
+    assert (later > planned) == (lead < margin - lead)
 
 
 def test_planned_seeds_follow_from_the_spread_not_from_the_fewer_seeds():
@@ -110,6 +111,7 @@ def test_planned_seeds_follow_from_the_spread_not_from_the_fewer_seeds():
     means = [mean({"t": 0.5 + scores / 20}) for scores in (x, y)]
     other = mean({"t": 0.55 + y / 20})
     planned = [
-        seeds_needed((means[k], other), (count, 12), None, 0.05) for k, count in ((0, 3), (1, 12))
+        seeds_needed((means[k], other), (count, 12), 0.0, 0.05, 0.05)
+        for k, count in ((0, 3), (1, 12))
     ]
     assert planned[0] == planned[1]
