@@ -52,10 +52,6 @@ def layer_of(module):
     return next(heights[name] for name in names if name in heights)
 
 
-def is_program(module):
-    return module.count(".") == 1 and layer_of(module) == len(LAYERS) - 1
-
-
 def test_no_modules_import_each_other_in_a_circle():
     left = {name: imported_by(name) for name in modules()}
     size = None
@@ -140,16 +136,3 @@ def test_training_and_evaluation_import_no_package_of_reports(program):
         if isinstance(node, ast.Import | ast.ImportFrom)
     }
     assert not [text for text in imports if text.split()[1].split(".")[0] in SLOW_PACKAGES]
-
-
-def test_only_programs_import_inside_functions():
-    imports = {
-        (name, ast.unparse(node).split()[1])
-        for name, nodes in modules().items()
-        if name.startswith("zoo.") and not is_program(name)
-        for function in nodes
-        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
-        for node in ast.walk(function)
-        if isinstance(node, ast.Import | ast.ImportFrom)
-    }
-    assert not imports
