@@ -126,8 +126,10 @@ def find_run(log_folder: Path, record: RunRecord, seeds: list[int] | None) -> St
 def _warn_if_packages_changed(run: StoredRun) -> None:
     """Warn if package versions have changed, because other versions may round differently."""
     recorded = run.folders[0].known_versions()["packages"]
-    changed = differences(recorded, package_versions())
-    if recorded and changed:
+    current = package_versions()
+    # older runs recorded fewer packages
+    changed = differences(recorded, {name: current.get(name) for name in recorded})
+    if changed:
         log.warning(
             "package versions changed since this run started; results may differ in the last bits: %s",
             "; ".join(changed),
