@@ -92,7 +92,9 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     from zoo.suites import find_suite
 
     if args.resources and args.launcher == "local":
-        raise UsageError("--resources is for a cluster; choose a --launcher, or omit --resources")
+        raise UsageError(
+            "--resources is for a cluster; choose another --launcher, or omit --resources"
+        )
     # reject a misspelt name before importing the algorithms
     file = find_suite(Path(args.suite).expanduser())
     from zoo.runs.resume import warn_if_code_changed
