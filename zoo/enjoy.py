@@ -58,8 +58,9 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     else:
         why_not_shown = why_no_window()
     prepare_pictures(args.env, args.model)
-    from zoo.evaluation.play import describe, describe_episodes, play, record, score_of, show
+    from zoo.evaluation.play import describe, describe_episodes, play, record, show
     from zoo.models.agent import find_agent
+    from zoo.models.score import Score
 
     agent = find_agent(args).with_protocol(args.episodes, args.seed)
     log.info("%s in %s, from %s", agent.algo, agent.env, agent.source)
@@ -72,7 +73,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         results, _ = play(agent)
     for line in describe_episodes(results):
         log.info(line)
-    score = score_of(results)
+    score = Score.of(results)
     log.info("%s over %s", score.text, count(score.episodes, "episode"))
     return describe(agent, results, score) | {
         "video": None if args.video is None else str(args.video)

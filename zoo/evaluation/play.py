@@ -47,13 +47,7 @@ def play(agent: Agent) -> tuple[EpisodeResults, Score]:
     if not results.played[0]:  # an action was not finite, so episodes are missing
         raise _diverged(agent)
     results = agent.scoring.apply(results)
-    return results, score_of(results)
-
-
-def score_of(results: EpisodeResults) -> Score:
-    """Return the score of an agent's episodes."""
-    successes = results.successes
-    return Score.of(results.returns[0], None if successes is None else successes[0])
+    return results, Score.of(results)
 
 
 def describe(agent: Agent, results: EpisodeResults, score: Score) -> dict[str, Any]:

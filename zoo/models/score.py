@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from zoo.runs.scores import RETURN, SCORE_KINDS, SUCCESS, spread_digits
+from zoo.runs.scores import RETURN, SCORE_KINDS, SUCCESS, EpisodeResults, spread_digits
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,15 @@ class Score:
     episodes: int
 
     @classmethod
-    def of(cls, returns: np.ndarray, successes: np.ndarray | None) -> Score:
+    def of(cls, results: EpisodeResults) -> Score:
         """Return the score of one agent in an evaluation.
 
-        :param returns: returns of its episodes, shape (episodes,).
-        :param successes: whether the scoring rule counts each episode as a success; None for scores by return.
+        :param results: results of `ScoringRule.apply`, of one replica.
         """
-        if successes is None:
+        (returns,) = results.returns
+        if results.successes is None:
             return cls(RETURN.name, float(returns.mean()), *interval_of_mean(returns), len(returns))
+        (successes,) = results.successes
         episodes = len(successes)
         won = int(successes.sum())
         interval = stats.binomtest(won, episodes).proportion_ci(method="wilson")

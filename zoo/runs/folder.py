@@ -445,9 +445,9 @@ def find_run_folders(paths: Iterable[Path]) -> list[Path]:
             visited.add(real_path)
             is_study = STUDY in files and folder != str(path)
             run = RunFolder(Path(folder))
-            found = {run.status.name, run.config.name, run.evaluations.name}.intersection(files)
+            present = {run.status.name, run.config.name, run.evaluations.name}.intersection(files)
             # a run may have lost one of these files, so two suffice; a single one may belong to another program
-            is_run = len(found) > 1
+            is_run = len(present) > 1
             if is_run and not is_study:
                 run_folders.append(folder)
             if is_run or is_study:
