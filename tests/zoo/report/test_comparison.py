@@ -12,7 +12,7 @@ from tests.zoo.report.samples import (
     own_methods,
     scene_runs,
 )
-from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, ranking
+from zoo.report.comparison import ComparedMethod, ranking
 from zoo.report.compute import compare_kinds
 from zoo.report.scores import ScoreTables
 
@@ -58,7 +58,7 @@ def scene_comparison(task_counts, means=NO_MEANS):
     """Return a comparison of methods that have scores on the given numbers of tasks of scene."""
     scores = [0.5, 0.6, 0.7]
     table = pd.concat([scene_runs([scores] * tasks, name) for name, tasks in task_counts.items()])
-    published = {name: ComparedMethod(name, name, "paper") for name in set(means["method"])}
+    published = {name: ComparedMethod(name, name, "paper") for name in means["method"]}
     return comparison_of_runs(table, means, published, curves=False)
 
 
@@ -83,11 +83,9 @@ def test_methods_are_compared_on_the_tasks_they_share():
 
 
 def test_means_of_single_tasks_hide_no_mean_of_their_domain():
-    about = {"phase": "offline", "step": 1_000_000, "domain": "scene-play", "seeds": 8}
-    of_domain = about | {"method": "Domain", "environment": "scene-play", "mean": 0.9}
-    of_tasks = [about | {"method": "Tasks", "environment": task, "mean": 0.3} for task in SCENE[:2]]
-    for rows in ([of_domain], [of_domain, *of_tasks]):
-        means = pd.DataFrame(rows, columns=MEAN_COLUMNS)
+    of_domain = means_of_scene(["Domain"]).assign(environment="scene-play", mean=0.9)
+    of_tasks = means_of_scene(["Tasks"] * 2).assign(environment=SCENE[:2])
+    for means in (of_domain, pd.concat([of_domain, of_tasks])):
         phase = scene_comparison({"a": 2}, means).phases["offline"]
         (cell,) = phase.domains["scene-play, whole"].values()
         assert cell.mean.point == 0.9

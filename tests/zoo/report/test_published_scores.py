@@ -46,15 +46,12 @@ def test_runs_with_equal_settings_are_runs_of_one_method():
 def test_every_set_has_the_tasks_of_its_suite_and_known_names(name):
     entry = published.load_set(name)
     scores = entry.scores
-    tasks = set()
-    for place in {*scores.evaluations["environment"], *scores.means["environment"]}:
-        tasks.update(published.tasks_of(place))
+    places = {*scores.evaluations["environment"], *scores.means["environment"]}
+    tasks = set().union(*map(published.tasks_of, places))
     assert tasks == set(published.suite_tasks(entry.suite))
-    fields = set()
     for method in scores.methods.values():
         assert entry.domains.keys() <= method.protocols.keys()
-        fields.update(*method.protocols.values())
-    assert fields <= set(PROTOCOL)
+        assert set().union(*method.protocols.values()) <= set(PROTOCOL)
     assert entry.methods.keys() <= scores.methods.keys()
 
 
