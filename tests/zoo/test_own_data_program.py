@@ -65,6 +65,7 @@ def test_paths_are_below_the_commands_folder(tmp_path, call, monkeypatch):
         "--action-range -1,1": "`actions` must lie in [-1, 1], got -1.836",
         "--dataset-size 1000": "exceeds the 59",
         "policy_kwargs.activation_fn=PReLU --dataset-size 1000": "must have no parameters",
+        "policy_kwargs.activation=ReLU --dataset-size 1000": "allowed are activation_fn",
         "sparse=true": "`sparse` applies to OGBench's rewards",
         "--env Pendulum-v1": "shape (3,) as in Pendulum-v1, got float32 and (4,)",
         "--offline-steps 0 --online-steps 5 --offline-data none": "npz would not be used",

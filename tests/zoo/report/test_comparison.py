@@ -21,14 +21,12 @@ def test_curves_of_a_domain_leave_out_a_task_that_lacks_a_phase():
     table = evaluations(["QAM"], tasks=3)  # two tasks of scene and one of cube
     first, second = sorted(set(table.loc[table["domain"] == "scene-play", "environment"]))
     # the first task lacks three seeds and the online phase
-    is_missing = (table["environment"] == first) & (
-        (table["phase"] != "offline") | (table["seed"] > 2)
-    )
+    is_missing = table.eval("environment == @first and (phase != 'offline' or seed > 2)")
     comparison = comparison_of_runs(table[~is_missing])
     phase = comparison.phases["offline"]
     assert phase.domain_tasks["scene-play"] == [first, second]
     curve = phase.curves.query("where == 'scene-play'")
-    runs = table[(table["environment"] == second) & (table["phase"] == "offline")]
+    runs = table.query("environment == @second and phase == 'offline'")
     assert curve["value"].tolist() == pytest.approx(runs.groupby("step")["score"].mean().tolist())
     assert set(phase.curves["seeds"]) == {6}
     assert phase.aggregates["QAM"].seeds == (3, 6)

@@ -179,7 +179,8 @@ APART = """
 - {env: Left-out-v1}
 - {env: Ant-v5, dataset: {fingerprint: ffffffff}}
 - {env: Ant-v5}
-- {env: Reacher-v5}
+- {env: Reacher-v5, has_success: false, success_at: any}
+- {env: Reacher-v5, has_success: false}
 - {env: Swimmer-v5, success_at: any}
 - {env: Swimmer-v5}
 - {env: Walker2d-v5, env_wrapper: ["my:Skip"]}
