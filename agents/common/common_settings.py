@@ -44,6 +44,7 @@ class LearningRateSchedule:
         self.decay = ""
         if isinstance(value, str):
             text = value
+            # the empty prefix fits every text
             self.decay = max((prefix for prefix in DECAYS if text.startswith(prefix)), key=len)
             try:
                 value = float(text.removeprefix(self.decay))
