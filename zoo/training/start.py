@@ -252,9 +252,10 @@ def check_method_on_env(plan: RunPlan, env: RepeatableEnv) -> None:
     is_vector = policy == "MlpPolicy"
     with as_usage_error(AgentError, NotImplementedError, TypeError, ValueError):
         has_flow = method.pretrained is not None
-        policy_kwargs = with_named_classes("policy_kwargs", config.settings.get("policy_kwargs"))
-        check_policy_kwargs(POLICIES[policy], policy_kwargs)
+        policy_kwargs = config.settings.get("policy_kwargs")
         if has_flow or not is_vector or method.encoder or method.random_crop or policy_kwargs:
+            policy_kwargs = with_named_classes("policy_kwargs", policy_kwargs)
+            check_policy_kwargs(POLICIES[policy], policy_kwargs)
             wrapped = FlowAlgorithm._wrap_env(env)
             policy_on_env: Any = POLICIES[policy](
                 wrapped.observation_space,
