@@ -281,12 +281,13 @@ class PhaseScores:
     def _published_cells(self, tasks: Sequence[str]) -> dict[str, Cell]:
         """Return method -> its mean over some tasks, from the published means of these tasks or of their domains."""
         domains = [split_environment(task)[1] for task in tasks]
+        # the mean of a domain can be used only if all tasks of the domain are requested
+        are_whole = len(tasks) == sum(len(tasks_of(domain)) for domain in {*domains})
         result = {}
         for method, means in self.published.items():
             rows = means.reindex(tasks)
-            # the mean of a domain can be used only if all tasks of the domain are requested
-            if rows["mean"].hasnans and len(tasks) == sum(map(len, map(tasks_of, {*domains}))):
-                rows = means.reindex(domains)
+            if rows["mean"].hasnans and are_whole:
+                rows = means.reindex(domains)  # each counts once for each of its tasks
             if not rows["mean"].hasnans:
                 seeds = (int(rows["seeds"].min()), int(rows["seeds"].max()))
                 result[method] = Cell(Estimate(float(rows["mean"].mean())), len(tasks), seeds)

@@ -40,6 +40,7 @@ Evaluations = dict[str, np.ndarray]
 """The evaluations of one seed so far, see :func:`with_evaluation`."""
 STUDY = "study.yml"
 """File that marks the folder of a tuning study."""
+STATUS, CONFIG, EVALUATIONS = "status.json", "config.yml", "evaluations.npz"
 VERSIONS = "versions.json"
 _STATUS_TYPES = {
     "seed": int,
@@ -116,9 +117,9 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.env = path.name.rpartition("_")[0]
-        self.status = path / "status.json"
-        self.config = path / "config.yml"
-        self.evaluations = path / "evaluations.npz"
+        self.status = path / STATUS
+        self.config = path / CONFIG
+        self.evaluations = path / EVALUATIONS
         self.summary = path / "summary.json"
         self.progress = path / "progress.csv"
         self.checkpoints = path / "checkpoint"
@@ -444,10 +445,8 @@ def find_run_folders(paths: Iterable[Path]) -> list[Path]:
                 continue
             visited.add(real_path)
             is_study = STUDY in files and folder != str(path)
-            run = RunFolder(Path(folder))
-            present = {run.status.name, run.config.name, run.evaluations.name}.intersection(files)
             # a run may have lost one of these files, so two suffice; a single one may belong to another program
-            is_run = len(present) > 1
+            is_run = len({STATUS, CONFIG, EVALUATIONS}.intersection(files)) > 1
             if is_run and not is_study:
                 run_folders.append(folder)
             if is_run or is_study:

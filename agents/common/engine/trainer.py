@@ -368,13 +368,14 @@ class Trainer:
             if spec.training.learning_rate is not None:
                 self.schedules[name] = LearningRateSchedule(spec.training.learning_rate)
             options = spec.training.options()
-            if options and name not in groups:
+            if not options:
+                continue
+            if name not in groups:
                 raise ValueError(
                     f"the optimiser has no separate group for network `{name}`, got {options}; create a new model"
                 )
             options.pop("lr", None)  # set before every update
-            if options:
-                groups[name].update(options)
+            groups[name].update(options)
 
     def _make_plan(self, skipped: set[str]) -> UpdatePlan:
         """Return the plan of updates that skip some networks.
