@@ -1,4 +1,4 @@
-"""Table of OGBench's datasets with their sizes, and parsing of their names.
+"""Table of OGBench's datasets with their sizes, parsing of their names, and tasks of all benchmarks' domains.
 
 Source: OGBench (Park et al., arXiv 2410.20092), `data_gen_scripts/commands.sh` and README, version 1.2.
 """
@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from agents.common.validation import unknown_name_message
@@ -195,6 +196,44 @@ def parse_env_name(name: str, registered: Iterable[str] = ()) -> DatasetName:
             f"{first} to {last}, or {alias} for OGBench's default task"
         )
     return parts
+
+
+@cache
+def split_environment(name: str) -> tuple[str, str, str]:
+    """Return an environment's full name, domain and task.
+
+    In OGBench, a task has several names: the number of the default task can be omitted
+    (``scene-play-singletask-v0`` is ``scene-play-singletask-task2-v0``), and the name of a larger dataset contains its
+    size (``scene-play-100m-...``). All these names have the same full name; the data's size is part of the protocol.
+
+    :return: full name, domain (``cube-double-play``), task (``task2``). Outside OGBench, the task is empty; outside all
+        benchmarks, the domain is the full name.
+    """
+    if name in TASKS:
+        return name, TASKS[name].domain, ""
+    if not is_single_task(name):
+        id = name.rpartition(":")[2]  # the module before the colon only registers the environment
+        return id, id, ""
+    parsed = parse_name(name)
+    task = f"task{parsed.task}"
+    return f"{parsed.domain}-singletask-{task}-v0", parsed.domain, task
+
+
+def tasks_of(name: str) -> list[str]:
+    """Return the tasks of a domain, e.g. ``"scene-play"``; for any other name, this name alone."""
+    return tasks_of_domains().get(name, [name])
+
+
+@cache
+def tasks_of_domains() -> dict[str, list[str]]:
+    """Return the names of the tasks of each domain."""
+    domains: dict[str, list[str]] = {}
+    for task in TASKS.values():
+        domains.setdefault(task.domain, []).append(task.name)
+    for name in DATASETS:
+        # the first name is left out, because it is an alias of the default task
+        domains[name.removesuffix("-v0")] = single_task_names(name)[1:]
+    return domains
 
 
 def is_custom(name: str) -> bool:

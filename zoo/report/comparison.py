@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from agents.common.validation import count
+from zoo.datasets.names import split_environment
 from zoo.report.statistics import SIGNIFICANT, Estimate
 from zoo.runs.folder import short_name
-from zoo.runs.read import split_environment
 from zoo.runs.scores import SUCCESS, ScoreKind
 
 Key = TypeVar("Key")

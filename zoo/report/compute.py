@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from zoo.datasets.names import split_environment, tasks_of
 from zoo.report.bootstrap import interquartile_means, performance_profiles
 from zoo.report.comparison import (
     ALL_TASKS,
@@ -28,7 +29,7 @@ from zoo.report.comparison import (
     joined,
     label_of,
 )
-from zoo.report.scores import ScoreTables, last_evaluations, suite_of, tasks_of
+from zoo.report.scores import ScoreTables, last_evaluations, suite_of
 from zoo.report.significance import Evidence, decide
 from zoo.report.statistics import (
     FRACTION,
@@ -40,7 +41,6 @@ from zoo.report.statistics import (
     mean,
 )
 from zoo.runs.folder import PHASES
-from zoo.runs.read import split_environment
 from zoo.runs.scores import SCORE_KINDS, SUCCESS, ScoreKind
 
 

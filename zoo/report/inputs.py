@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from agents.common.validation import checked_pair, unknown_name_message
+from zoo.datasets.names import split_environment
 from zoo.report.comparison import MEAN_COLUMNS, OWN_RUNS, ComparedMethod, Tally, by_place, joined
 from zoo.report.request import CompareRequest
 from zoo.report.scores import (
@@ -24,7 +25,7 @@ from zoo.report.scores import (
 )
 from zoo.runs.folder import DIVERGED
 from zoo.runs.protocol import PROTOCOL, phase_ends
-from zoo.runs.read import EVALUATION_COLUMNS, RunTables, read_runs, split_environment
+from zoo.runs.read import EVALUATION_COLUMNS, RunTables, read_runs
 from zoo.runs.scores import NORMALISED_RETURN, RETURN, SUCCESS
 from zoo.settings.layers import load_yaml
 from zoo.terminal.errors import UsageError, as_usage_error

@@ -25,12 +25,11 @@ import pandas as pd
 
 from agents.common.files import read_text
 from agents.common.validation import unknown_name_message
-from zoo.datasets.names import DATASETS, single_task_names
-from zoo.envs.tasks import TASKS
-from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, Methods, by_value, joined
+from zoo.datasets.names import split_environment, tasks_of
+from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, Methods, joined
 from zoo.runs.folder import PHASES
 from zoo.runs.protocol import describe_layers
-from zoo.runs.read import EVALUATION_COLUMNS, split_environment
+from zoo.runs.read import EVALUATION_COLUMNS
 from zoo.runs.scores import SCORE_KINDS, SUCCESS
 from zoo.runs.versions import simulator
 from zoo.settings.layers import load_yaml
@@ -306,21 +305,6 @@ def suite_of(tasks: Collection[str]) -> str | None:
 def published_names() -> dict[str, str]:
     """Return algorithm -> its name in published scores, e.g. ``"qam_e"`` -> ``"QAM-E"``."""
     return dict(_metadata()["methods"])
-
-
-def tasks_of(name: str) -> list[str]:
-    """Return the tasks of a domain, e.g. ``"scene-play"``; for any other name, this name alone."""
-    return tasks_of_domains().get(name, [name])
-
-
-@cache
-def tasks_of_domains() -> dict[str, list[str]]:
-    """Return the names of the tasks of each domain."""
-    domains = by_value({task.name: task.domain for task in TASKS.values()})
-    for name in DATASETS:
-        # the first name is left out, because it is an alias of the default task
-        domains[name.removesuffix("-v0")] = single_task_names(name)[1:]
-    return domains
 
 
 def _metadata() -> dict[str, Any]:

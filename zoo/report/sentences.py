@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from agents.common.validation import count
+from zoo.datasets.names import split_environment
 from zoo.report.comparison import (
     Comparison,
     Outcome,
@@ -25,7 +26,6 @@ from zoo.report.statistics import MAX_SEEDS, MIN_SEEDS
 from zoo.report.tables import digits_of, digits_of_differences, number_entry
 from zoo.runs.folder import short_name
 from zoo.runs.protocol import protocol_differences, show
-from zoo.runs.read import split_environment
 from zoo.runs.scores import SUCCESS
 from zoo.terminal.errors import shortened
 

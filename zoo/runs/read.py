@@ -7,7 +7,6 @@ does not count is listed with the reason, e.g. that it is unfinished or unreadab
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,8 +14,7 @@ import numpy as np
 import pandas as pd
 
 from agents.common.validation import integer
-from zoo.datasets.names import is_single_task, parse_name
-from zoo.envs.tasks import TASKS
+from zoo.datasets.names import split_environment
 from zoo.runs.folder import (
     DEAD,
     DEAD_RUN_HINT,
@@ -89,27 +87,6 @@ class RunTables:
         bad = self.runs[self.runs["problem"].notna()]
         columns = {"run": "path", "problem": "reason"}
         return bad[[*columns]].rename(columns=columns).to_dict("records")
-
-
-@cache
-def split_environment(name: str) -> tuple[str, str, str]:
-    """Return an environment's full name, domain and task.
-
-    In OGBench, a task has several names: the number of the default task can be omitted
-    (``scene-play-singletask-v0`` is ``scene-play-singletask-task2-v0``), and the name of a larger dataset contains its
-    size (``scene-play-100m-...``). All these names have the same full name; the data's size is part of the protocol.
-
-    :return: full name, domain (``cube-double-play``), task (``task2``). Outside OGBench, the task is empty; outside all
-        benchmarks, the domain is the full name.
-    """
-    if name in TASKS:
-        return name, TASKS[name].domain, ""
-    if not is_single_task(name):
-        id = name.rpartition(":")[2]  # the module before the colon only registers the environment
-        return id, id, ""
-    parsed = parse_name(name)
-    task = f"task{parsed.task}"
-    return f"{parsed.domain}-singletask-{task}-v0", parsed.domain, task
 
 
 def read_runs(paths: Iterable[Path], finished: dict[Path, ReadRun] | None = None) -> RunTables:

@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from zoo.report.scores import tasks_of_domains
+from zoo.datasets.names import tasks_of_domains
 from zoo.runs.folder import file_name_of, short_name
 from zoo.runs.locks import Lock
 from zoo.runs.resume import StoredRun, matching_runs, stored_runs

@@ -10,7 +10,8 @@ from typing import Any, get_origin
 from agents.common.validation import unknown_name_message
 from agents.registry import ALIASES
 from zoo.algorithms.catalogue import SB3, find_algorithm
-from zoo.report.scores import load_set, tasks_of
+from zoo.datasets.names import tasks_of
+from zoo.report.scores import load_set
 from zoo.settings.layers import DEFAULT_PROFILE, merge, nested, read_yaml
 from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import match_names, parse_seeds

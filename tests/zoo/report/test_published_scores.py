@@ -2,6 +2,7 @@ import pytest
 import yaml
 
 from tests import code_blocks
+from zoo.datasets.names import tasks_of
 from zoo.report import scores as published
 from zoo.report.scores import last_evaluations
 from zoo.runs.protocol import PROTOCOL, phase_ends
@@ -47,7 +48,7 @@ def test_every_set_has_the_tasks_of_its_suite_and_known_names(name):
     entry = published.load_set(name)
     scores = entry.scores
     places = {*scores.evaluations["environment"], *scores.means["environment"]}
-    tasks = set().union(*map(published.tasks_of, places))
+    tasks = set().union(*map(tasks_of, places))
     assert tasks == set(published.suite_tasks(entry.suite))
     for method in scores.methods.values():
         assert entry.domains.keys() <= method.protocols.keys()

@@ -9,10 +9,11 @@ import pytest
 import yaml
 
 from tests.zoo.runs.helpers import CUBE, write_run
+from zoo.datasets.names import split_environment
 from zoo.envs.tasks import TASKS
 from zoo.runs.folder import RunFolder, summarise
 from zoo.runs.protocol import protocol_differences
-from zoo.runs.read import read_runs, read_speed, split_environment
+from zoo.runs.read import read_runs, read_speed
 
 
 def reasons(logs):
