@@ -147,19 +147,14 @@ class ManipulationCollector(EpisodeCollector):
             options = {"min_norm": 0.4}
             self.max_noise = 0.1
             self.random_share = 0.2 if spec.family.startswith("puzzle") else 0.1
-        options_of: dict[str, Any] = {"cube": {}, "button": {}, "drawer": {}, "window": {}}
+        options_of: dict[str, Any] = dict.fromkeys(("cube", "button", "drawer", "window"), options)
         if spec.family.startswith("puzzle"):
-            options_of = {"button": {"gripper_always_closed": True}}
-        elif spec.family.startswith("cube"):
-            options_of = {"cube": {}}
-        elif kind == "markov":
-            # As in OGBench's script, which limits the steps of this oracle only in Scene.
-            options_of["cube"] = {"max_step": 100}
+            options_of["button"] = {**options, "gripper_always_closed": True}
         self.oracles = {}
-        for target, further in options_of.items():
+        for target, arguments in options_of.items():
             module = importlib.import_module(f"ogbench.manipspace.oracles.{kind}.{target}_{kind}")
             oracle = getattr(module, f"{target.title()}{kind.title()}Oracle")
-            self.oracles[target] = oracle(env=self.env, **options, **further)
+            self.oracles[target] = oracle(env=self.env, **arguments)
 
     def run_episode(self, reset_seed: int, action_seed: int) -> Arrays | None:
         """Return the arrays of one episode, or None if the episode must be replaced."""
