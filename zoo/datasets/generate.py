@@ -104,7 +104,7 @@ def generate_dataset(
             len(jobs) - len(missing),
         )
         if missing:
-            _simulate(spec, seed, missing, min(num_workers or available_cores(), len(missing)))
+            _simulate(spec, seed, missing, num_workers or available_cores())
         episode_files = [file for _, _, file in jobs]
         # The training file is written last, so that it exists only if the dataset is complete.
         origin = f"MuJoCo {version('mujoco')}, seed {seed}"
