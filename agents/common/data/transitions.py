@@ -282,7 +282,7 @@ class TransitionStore(BaseBuffer):
         stacks = self.layout.flatten(obs)
         newest_frames = stacks[:, -self.stored.size :]  # earlier frames are in earlier rows
         next_frames = self.layout.flatten(next_obs)[:, -self.stored.size :]
-        rewards = np.asarray(reward, dtype=np.float32).reshape(self.n_envs)
+        rewards = np.asarray(reward, np.float32).reshape(self.n_envs)
         if self.sparse:
             rewards = sparse_rewards(rewards)
         dones = np.asarray(done, dtype=bool).reshape(self.n_envs)
@@ -344,7 +344,7 @@ class TransitionStore(BaseBuffer):
         """Copy to the host the values that :meth:`add` compares, so that `add` never waits for the device."""
         rings = self._rings()
         ended = rings["dones"][:, self._newest].cpu().numpy()
-        self._in_episode = ~ended if self.size() else np.zeros(self.n_envs, bool)
+        self._in_episode = ~ended & (self.size() > 0)
         self._last_next_obs = rings["next_observations"][:, self._newest].cpu().numpy().copy()
 
     def end_episodes(self) -> None:

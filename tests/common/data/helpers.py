@@ -69,6 +69,6 @@ class Recorder:
             observations + 1 - 0.5 * done,
             np.full(len(done), self.step / 1000),
         )
-        rewards = np.full(len(done), reward)
-        self.buffer.add(*np.array(columns, np.float32)[..., None], rewards, done, infos)
+        rewards = np.full(len(done), reward, ">f8")  # foreign byte order, as in some recordings
+        self.buffer.add(*np.array(columns, ">f4")[..., None], rewards, done, infos)
         self.step += 1
