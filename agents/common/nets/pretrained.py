@@ -138,7 +138,7 @@ class PretrainedFlow:
         digest = hashlib.sha256(repr(self.conventions()).encode())
         for name, value in self.module.state_dict().items():
             digest.update(name.encode())
-            digest.update(value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
+            digest.update(value.cpu().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
     def in_place_of(self, specs: Mapping[str, NetworkSpec]) -> dict[str, NetworkSpec]:
