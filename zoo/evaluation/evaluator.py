@@ -79,9 +79,7 @@ class SingleStepPolicy:
         actions, _ = self.policy.predict(rows, deterministic=True)
         action_space: Any = self.policy.action_space
         # SB3's scaling rounds, so an action may exceed the bounds slightly
-        return actions.clip(action_space.low, action_space.high).astype(action_space.dtype)[
-            None, :, None
-        ]
+        return actions.clip(action_space.low, action_space.high)[None, :, None]
 
 
 def as_chunk_policy(policy: BasePolicy) -> FlowPolicy | SingleStepPolicy:
@@ -179,7 +177,7 @@ class Evaluator:
         queue = list(itertools.product(active, range(self.episodes)))
         running: dict[int, Job] = {}  # number of an environment -> its job
         due: list[int] = []  # environments that need a chunk
-        chunks = np.empty((0, policy.chunk_length))
+        chunks = np.empty(0)
         diverged: set[int] = set()
         while queue or running:
             idle = [number for number in range(self.n_envs) if number not in running]
@@ -280,7 +278,7 @@ class BatchSampler:
         self._used[rows] += 1
         for replica, episode in np.argwhere(self._used == NOISE_PLANS):
             self._fill(replica, episode)
-        sampled = np.asarray(policy.sample_chunks(self._rows, noise))
+        sampled = policy.sample_chunks(self._rows, noise)
         chunks = sampled[rows][:, : self._executed_length]
         is_bad = ~np.isfinite(chunks).all(axis=(1, 2))
         chunks[is_bad] = np.mean([self._action_space.low, self._action_space.high], axis=0)
