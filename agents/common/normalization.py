@@ -104,8 +104,7 @@ class Normalization:
             size = math.prod(part.shape)
             scale = self._scale_of(part.key) or (0.0, 1.0, np.inf)
             columns.append([np.broadcast_to(np.ravel(value), size) for value in scale])
-        # VecNormalize computes in float64
-        return torch.as_tensor(np.concatenate(columns, -1), dtype=torch.float64)
+        return torch.from_numpy(np.concatenate(columns, -1))
 
 
 OPTIONS = [field.name for field in fields(Normalization) if not field.name.endswith("_rms")]
