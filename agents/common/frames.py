@@ -76,8 +76,7 @@ class FrameStack(gymnasium.Wrapper[Array, Array, Array, Array]):
             )
         shape = np.array(space.shape)
         shape[self._axis] = stacked_channels
-        self.observation_space = spaces.Box(0, 255, tuple(shape.tolist()), np.uint8)
-        self._stacked = np.zeros(0, np.uint8)
+        self.observation_space = spaces.Box(0, 255, shape.tolist(), np.uint8)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
