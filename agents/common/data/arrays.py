@@ -89,7 +89,7 @@ class Transitions:
     @property
     def description(self) -> str:
         """Number of transitions, and number of trajectories by kind of end, in one line."""
-        terminated = int((self.ends & (self.arrays["masks"][self.valid] == 0)).sum())
+        terminated = (self.ends & (self.arrays["masks"][self.valid] == 0)).sum()
         trajectories = len(self.final_observations)
         return (
             f"dataset: {count(self.num_transitions, 'transition')}, {count(trajectories, 'trajectory')}; ends by "
@@ -126,7 +126,7 @@ class Transitions:
         for piece in pieces(len(self.valid)):
             valid = self.valid[piece]
             start = stop
-            stop += int(valid.sum())
+            stop += valid.sum()
             for name in ("observations", "actions", "rewards", "masks"):
                 values = self.arrays[name][piece][valid]
                 if name == "actions":
@@ -143,7 +143,7 @@ def _copy(array: Array, target: Tensor) -> None:
     """Copy an array into a tensor, converted to the tensor's dtype and row shape."""
     # converted by NumPy, since PyTorch does not accept arrays in a foreign byte order
     dtype = torch.empty(0, dtype=target.dtype).numpy().dtype
-    target.copy_(torch.from_numpy(array.reshape(tuple(target.shape)).astype(dtype)))
+    target.copy_(torch.from_numpy(array.reshape(target.shape).astype(dtype)))
 
 
 ArraySource: TypeAlias = Mapping[str, ArrayLike] | Transitions | str | os.PathLike[str]
