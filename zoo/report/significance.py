@@ -72,7 +72,7 @@ def decide(comparison: Comparison, phase: Phase, evidence: Evidence) -> Phase:
     """Return a phase with its decision."""
     subject = _subject(comparison, evidence)
     if subject is None or all_fail(comparison, phase):
-        return replace(phase, decision=Decision(subject))
+        return phase
     p_values = _p_values(comparison, phase, evidence)
     # the level of the step at which Holm's procedure stops, so that intervals agree with verdicts
     level = SIGNIFICANT / max(1, sum(p > SIGNIFICANT for p in p_values.values()))
