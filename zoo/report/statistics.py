@@ -154,9 +154,9 @@ def mean(scores: Scores, episodes: Episodes | None = None) -> Mean:
     errors = np.sqrt((seed_variances(scores, episodes) / runs).sum(axis=0)) / len(scores)
     # sample variances alone, because the lower bound has no degrees of freedom
     parts = seed_variances(scores) / runs
-    divisor = (parts**2 / np.maximum(runs - 1, 1)).sum(axis=0)
+    divisor = (parts**2 / (runs - 1)).sum(axis=0)
     # if all variances are zero, the task with the fewest runs determines the degrees of freedom
-    fewest = np.full(points.shape, max(runs.min() - 1.0, 1.0))
+    fewest = np.full(points.shape, runs.min() - 1.0)
     freedom = np.divide(parts.sum(axis=0) ** 2, divisor, out=fewest, where=divisor > 0)
     return Mean(points, errors, freedom)
 
