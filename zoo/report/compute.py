@@ -208,7 +208,7 @@ class PhaseScores:
         """Method -> task -> the smallest number of episodes behind a success rate; empty for returns."""
         if self.kind.limits != FRACTION:
             return {}
-        return by_place(self.runs, lambda runs: int(runs["episodes"].min()))
+        return by_place(self.runs, lambda runs: runs["episodes"].min())
 
     @cached_property
     def published(self) -> dict[str, pd.DataFrame]:
@@ -352,7 +352,7 @@ def _thresholds(runs: pd.DataFrame, scores: Mapping[str, Scores], kind: ScoreKin
     """Return the thresholds of profiles: midpoints between possible success rates, or a grid over all returns."""
     if kind is SUCCESS:
         # success rates are multiples of 1 / m for m episodes; at midpoints between them, rounding does not matter
-        episodes = int(runs["episodes"].max())
+        episodes = runs["episodes"].max()
         return (np.arange(episodes) + 0.5) / episodes
     values = np.concatenate([np.concatenate([*by_task.values()]) for by_task in scores.values()])
     low = values.min()

@@ -112,7 +112,7 @@ def _p_values(comparison: Comparison, phase: Phase, evidence: Evidence) -> dict[
     p_values = {pair: evidence.p_value(pair) for pair in family}
     # impossible tests do not count towards the family's size, on which the correction depends
     tested = {pair: p for pair, p in p_values.items() if p is not None}
-    return dict(zip(tested, holm([*tested.values()]).tolist(), strict=True))
+    return dict(zip(tested, holm([*tested.values()]), strict=True))
 
 
 def _subject(comparison: Comparison, evidence: Evidence) -> str | None:
