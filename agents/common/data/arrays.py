@@ -257,7 +257,7 @@ def _read(dataset: ArraySource) -> dict[str, Array]:
             f"{type(dataset).__name__}; pass e.g. a dict with {', '.join(STORED_ARRAYS)} and next_observations"
         )
     missing = [name for name in STORED_ARRAYS if name not in names]
-    if "masks" in missing and "terminals" in names and "timeouts" in names:
+    if "masks" in missing and "timeouts" in names:
         missing.remove("masks")  # `masks` is then derived
     if "next_observations" not in names and "valids" not in names:
         missing.append("next_observations (regular layout) or valids (compact layout)")
