@@ -349,7 +349,7 @@ def first_bad(
             bad &= rows[piece, None]
         if bad.any():
             row, column = np.argwhere(bad)[0]
-            return piece.start + int(row), int(column)
+            return piece.start + row, column
     return None
 
 
@@ -371,8 +371,8 @@ def check_timeouts(timeouts: Array, masks: Array, is_derived: bool) -> str:
     :raises ValueError: if all time limits are marked as terminations, and masks are derived from `terminals`.
     """
     limits = timeouts > 0
-    terminated_limits = int((limits & (masks == 0)).sum())
-    num_limits = int(limits.sum())
+    terminated_limits = (limits & (masks == 0)).sum()
+    num_limits = limits.sum()
     if is_derived and 0 < terminated_limits == num_limits:
         raise ValueError(
             "`masks` can be derived as 1 - terminals only if `terminals` is 0 at time limits, got "
