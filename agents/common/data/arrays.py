@@ -449,7 +449,7 @@ def _require_chunks(transitions: Transitions, horizon_length: int) -> None:
     """Raise an error unless at least 1 in 100 rows starts a chunk within one trajectory."""
     lengths = np.diff(np.flatnonzero(transitions.ends), prepend=-1)
     rows = transitions.num_transitions
-    starts = int(np.maximum(lengths - horizon_length + 1, 0).sum())
+    starts = np.maximum(lengths - horizon_length + 1, 0).sum()
     if starts < MIN_CHUNK_FRACTION * rows:
         hint = ""
         if transitions.broken:
