@@ -24,7 +24,7 @@ from zoo.envs.checks import stack
 SPACES = {
     "image": ("CnnPolicy", IMAGE),
     "flat image": ("MlpPolicy", spaces.Box(0, 255, (4, 4, 3), np.uint8)),
-    "mixed": ("MultiInputPolicy", MIXED),
+    "mixed": ("MultiInputPolicy", spaces.Dict({**MIXED, "scalar": spaces.Box(-1, 1, ())})),
     "choices": ("MlpPolicy", spaces.MultiDiscrete([3, 4])),
 }
 

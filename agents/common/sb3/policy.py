@@ -201,7 +201,7 @@ class FlowPolicy(ActingPolicy):
         """Create a features extractor; raise if it has weights without the axis S and there are several replicas."""
         arguments = dict(self.features_extractor_kwargs)
         extractor_class = self.features_extractor_class
-        is_dict = isinstance(self.observation_space, spaces.Dict)
+        is_dict = self.layout.is_dict
         if issubclass(extractor_class, CombinedExtractor) and not is_dict:
             raise ValueError(
                 f"`MultiInputPolicy` needs Dict observations, got {self.observation_space}; use MlpPolicy"
@@ -210,7 +210,11 @@ class FlowPolicy(ActingPolicy):
             raise ValueError("Dict observations need `MultiInputPolicy`, or an extractor for Dict")
         if issubclass(extractor_class, ReplicatedExtractor):
             arguments["replicas"] = self.num_replicas
-        extractor = extractor_class(self.observation_space, **arguments)
+        extractor: Any = extractor_class(self.observation_space, **arguments)
+        if extractor_class is CombinedExtractor:
+            for part in self.layout.parts:
+                if not part.shape:  # SB3's `Flatten` fails on scalars, (B,)
+                    extractor.extractors[part.key] = nn.Unflatten(0, (-1, 1))
         if self.num_replicas > 1 and extractor.state_dict() and "replicas" not in arguments:
             raise NotImplementedError(
                 f"`features_extractor_class` must be FlattenExtractor or ImpalaEncoder to train {self.num_replicas} "
