@@ -207,7 +207,7 @@ def test_policies_of_other_kinds_are_refused():
 
 @pytest.mark.parametrize("env", [None, SpacesEnv])
 def test_what_is_no_environment_is_refused(env):
-    with refuses("`env` must be a Gymnasium.*or give `observation_space`", TypeError):
+    with refuses("`env` must be a Gymnasium environment or a VecEnv .*or give", TypeError):
         agents.FQL("MlpPolicy", env)
 
 

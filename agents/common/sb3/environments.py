@@ -26,8 +26,8 @@ from agents.common.observations import PARTS, Array
 from agents.common.streams import Purpose, seed_for
 
 NO_ENVIRONMENT = (
-    "`env` must be a Gymnasium or vectorised environment, got {}; create one with `gymnasium.make`, or "
-    "give `observation_space` and `action_space` to train on data alone"
+    "`env` must be a Gymnasium environment or a VecEnv of Stable-Baselines3, got {}; create one with `gymnasium.make` "
+    "or `make_vec_env`, or give `observation_space` and `action_space` to train on data alone"
 )
 
 
