@@ -199,7 +199,7 @@ def test_damaged_or_pickled_replay_buffer_is_refused_and_not_run(tmp_path, damag
         save_to_pkl(path, [Trap(), old_buffer])
     else:
         next(flipped(path, [path.stat().st_size // 3]))
-    with refuses(r"buffer\.npz"):
+    with refuses(r"buffer\.npz cannot be read: (?!.*allow_pickle)"):
         model.load_replay_buffer(path)
     assert model.replay_buffer is old_buffer
 

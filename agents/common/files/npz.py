@@ -33,12 +33,15 @@ def read_npz(file: Source, names: Collection[str] | None = None) -> dict[str, ND
     :raises DamagedFileError: if the file is damaged or a selected array contains Python objects.
     :raises OSError: if the file is missing or unreadable.
     """
-    with raising_damaged_file(name_of(file)), np.load(file, allow_pickle=False) as arrays:
-        selected = [name for name in arrays if names is None or name in names]
-        for member in arrays.zip.infolist():
-            if member.filename.removesuffix(".npy") in selected:
-                _require_size(arrays.zip, member)  # before NumPy allocates the array
-        return {name: arrays[name] for name in selected}
+    arrays = {}
+    with raising_damaged_file(name_of(file)), zipfile.ZipFile(file) as archive:
+        for member in archive.infolist():
+            name = member.filename.removesuffix(".npy")
+            if names is None or name in names:
+                _require_size(archive, member)  # before NumPy allocates the array
+                with archive.open(member) as content:
+                    arrays[name] = np.lib.format.read_array(content, allow_pickle=False)
+    return arrays
 
 
 def read_npz_headers(file: Source) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
