@@ -419,6 +419,11 @@ def test_a_model_of_data_alone_goes_to_an_environment_with_bounds(tmp_path):
             model.set_env(space_env_of(space))
 
 
+def test_the_progress_bar_counts_updates_of_several_environments_once(capsys):
+    tiny_model(env=vector(2)).learn_offline(3, dataset=toy_dataset(), progress_bar=True)
+    assert "3/3" in capsys.readouterr().out
+
+
 def test_callbacks_that_watch_episodes_work_offline():
     model = model_without_environment()
     evaluation = EvalCallback(Monitor(SpacesEnv()), eval_freq=2, n_eval_episodes=1, verbose=0)

@@ -12,9 +12,14 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.callbacks import (
+    BaseCallback,
+    ConvertCallback,
+    ProgressBarCallback,
+)
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.utils import get_device, set_random_seed
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 from torch import Tensor, nn
@@ -169,6 +174,15 @@ def require_own_environments(
         )
 
 
+class StepsBar(ProgressBarCallback):
+    """Progress bar of `num_timesteps`; SB3's adds the number of environments at every call."""
+
+    def _on_step(self) -> bool:
+        steps = self.num_timesteps - self.model._num_timesteps_at_start
+        self.pbar.update(steps - self.pbar.n)
+        return True
+
+
 class TrainedModel(OffPolicyAlgorithm):
     """The part of a model that handles training environments, seeds and statistics of replicas."""
 
@@ -230,6 +244,14 @@ class TrainedModel(OffPolicyAlgorithm):
             super().set_env(env, force_reset)
         finally:
             self.observation_space = own_space
+
+    def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
+        """Initialise callbacks as SB3 does, with a :class:`StepsBar` as progress bar."""
+        if progress_bar:
+            others = callback if isinstance(callback, list) else [callback]
+            callback = [c if isinstance(c, BaseCallback) else ConvertCallback(c) for c in others]
+            callback.append(StepsBar())
+        return super()._init_callback(callback)
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed Python, NumPy, PyTorch, the action space and the environments' next reset.
