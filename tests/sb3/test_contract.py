@@ -212,19 +212,15 @@ def test_what_is_no_environment_is_refused(env):
 
 
 @pytest.mark.parametrize(
-    ("kwargs", "error", "named"),
+    ("kwargs", "named"),
     [
-        ({"activation_fn": "os.system"}, TypeError, "got 'os.system'"),
-        ({"features_extractor_class": "NatureCNN"}, TypeError, "features_extractor_class"),
-        (
-            {"net_archs": [8]},
-            TypeError,
-            "`net_archs` in `policy_kwargs`; allowed are activation_fn",
-        ),
+        ({"activation_fn": "os.system"}, "got 'os.system'"),
+        ({"features_extractor_class": "NatureCNN"}, "features_extractor_class"),
+        ({"net_archs": [8]}, "`net_archs` in `policy_kwargs`; allowed are activation_fn"),
     ],
 )
-def test_what_is_no_class_that_the_policy_can_use_is_refused(kwargs, error, named):
-    with refuses(named, error):
+def test_what_is_no_class_that_the_policy_can_use_is_refused(kwargs, named):
+    with refuses(named, TypeError):
         tiny_model(policy_kwargs=kwargs)
 
 
@@ -343,9 +339,7 @@ def test_a_loaded_model_goes_on_in_the_newest_folder_of_logs(tmp_path):
 class OwnArrayEnv(SpacesEnv):
     """Counts steps in one array, and returns this array at every step."""
 
-    def __init__(self):
-        super().__init__(episode_length=5)
-        self.observation = np.zeros(4, np.float32)
+    observation = np.zeros(4, np.float32)
 
     def _observe(self):
         self.observation[:] = self.elapsed
@@ -353,8 +347,12 @@ class OwnArrayEnv(SpacesEnv):
 
 
 def test_an_environment_that_returns_its_own_array_is_warned_of():
+    env = OwnArrayEnv(episode_length=5)
     with warns("let it return copies"):
-        tiny_model(env=OwnArrayEnv(), learning_starts=100).learn(12)
+        tiny_model(env=env, learning_starts=9).learn(12)
+    env.observation_space = spaces.Box(0, 5, (4,), int)  # counts may be equal
+    with warnings.catch_warnings(action="error"):
+        tiny_model(env=env, learning_starts=9).learn(12)
 
 
 # -- single seeds, and training on data alone -------------------------------------------------------------------------

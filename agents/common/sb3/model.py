@@ -698,18 +698,18 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         infos: list[dict[str, Any]],
     ) -> None:
         """Store a transition, and record which episodes ended; raise if the transition is not finite."""
-        layout = self.policy.layout
         last = [info["terminal_observation"] for info in infos if "terminal_observation" in info]
         with np.errstate(over="ignore"):  # values beyond float32 become infinite
-            rows = [layout.flatten(observations) for observations in (new_obs, *last)]
+            rows = [self.policy.layout.flatten(value) for value in (new_obs, *last)]
             arrays = (*rows, reward.astype(np.float32))
         if not all(np.isfinite(array).all() for array in arrays):
             raise ValueError(
                 "the environment returned an observation or reward that is not finite in float32 at step "
                 f"{self.num_timesteps}; this is a fault of the environment, not of training"
             )
-        # only vectors are compared, since e.g. discrete observations are often equal without a fault
-        if layout.is_plain and last and np.array_equal(rows[1][0], rows[0][np.argmax(dones)]):
+        # only real numbers are compared, since discrete observations are often equal without a fault
+        is_real = "float" in str(self.observation_space.dtype)
+        if is_real and last and np.array_equal(rows[1][0], rows[0][np.argmax(dones)]):
             warnings.warn(
                 "the last observation of an episode equals the first of the next: the environment may modify a "
                 "returned array; let it return copies",
