@@ -160,7 +160,7 @@ class SlurmTask:
         if self.process and self.process.returncode is None:
             self.process.terminate()
             # not `process.wait`, which is not reentrant and may have been interrupted by this signal
-            os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
+            os.waitpid(self.process.pid, 0)
         # a new task without a process, because submitit pickles tasks and a process cannot be pickled
         return submitit.helpers.DelayedSubmission(SlurmTask(self.job))
 

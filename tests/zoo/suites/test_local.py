@@ -21,6 +21,7 @@ from zoo.suites.local import run_locally
 from zoo.suites.suite import Run
 from zoo.terminal.errors import Interrupted
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and sets affinity")
 FAKE = """
 import json, os, signal, sys, time
 from pathlib import Path
