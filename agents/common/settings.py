@@ -184,10 +184,10 @@ class Setting:
     search: Search | None
     role: str
     bounds: Bounds
-    name: str = field(init=False)
-    type: Any = field(init=False)
+    name: str = field(init=False, repr=False)
+    type: Any = field(init=False, repr=False)
     """Resolved annotation."""
-    annotation: str = field(init=False)
+    annotation: str = field(init=False, repr=False)
     """Annotation as in the source."""
 
     def inherit(self, inherited: Setting) -> None:
