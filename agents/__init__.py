@@ -35,6 +35,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 __version__ = "1.0.0"
 
 _LOCATIONS = {
+    "FlowAlgorithm": "agents.common.sb3.model",
     "FrameStack": "agents.common.frames",
     "ImpalaEncoder": "agents.common.sb3.encoders",
     "Method": "agents.common.method",

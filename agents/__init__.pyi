@@ -46,7 +46,6 @@ from agents.idql import IDQL as _IDQL
 from agents.bc import BC as _BC
 
 __version__: str
-__all__: list[str]
 
 class QAM(FlowAlgorithm):
     method: _QAM

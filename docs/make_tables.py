@@ -235,18 +235,16 @@ def _mini_means(pattern: str) -> Mapping[str, Estimate]:
 
 def stub() -> str:
     """Return the stub of the package `agents` for type checkers, since its names are imported only on first use."""
-    imported = {
-        "FlowAlgorithm": "agents.common.sb3.model",
-        **agents._LOCATIONS,
-    }
     lines = [
         "# ruff: noqa: I001",
         "# Written by docs/make_tables.py, since model classes are made from methods at run time.",
     ]
-    lines += [f"from {module} import {name} as {name}" for name, module in imported.items()]
+    lines += [
+        f"from {module} import {name} as {name}" for name, module in agents._LOCATIONS.items()
+    ]
     names = {id: entry.class_name for id, entry in BUILT_IN.items()}
     lines += [f"from agents.{id} import {name} as _{name}" for id, name in names.items()]
-    lines += ["", "__version__: str", "__all__: list[str]"]
+    lines += ["", "__version__: str"]
     for name in names.values():
         lines += ["", f"class {name}(FlowAlgorithm):", f"    method: _{name}"]
     return "\n".join(lines) + "\n"
