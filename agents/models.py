@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from agents import registry
 from agents.common.files.safe import imported_class
 from agents.common.method import Method
@@ -74,7 +76,7 @@ def get(id: str) -> Entry:
 def load(
     path: str | Path,
     env: GymEnv | None = None,
-    device: str = "auto",
+    device: torch.device | str = "auto",
     *,
     trust: bool = False,
     **kwargs: Any,

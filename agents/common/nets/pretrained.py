@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, Literal, get_args
@@ -72,7 +72,7 @@ class PretrainedFlow:
     call: Call = call_module
     predicts: Prediction = "velocity"
     noise_at: float = 0.0
-    alpha_bar: Sequence[float] | None = None
+    alpha_bar: ArrayLike | None = None
     action_shape: tuple[int, int] | None = None
     action_scale: float = 1.0
     action_shift: ArrayLike = 0.0

@@ -142,7 +142,7 @@ class ActingPolicy(BasePolicy):
         self,
         observation: Array | dict[str, Array],
         state: ChunkState | None = None,
-        episode_start: Array | None = None,
+        episode_start: Array | bool | None = None,
         deterministic: bool = False,
     ) -> tuple[Array, ChunkState | None]:
         """Return the next action of each observation's chunk; sample a new chunk if the old one is finished.
@@ -232,7 +232,7 @@ class ActingPolicy(BasePolicy):
         self,
         rows: Array,
         state: ChunkState | None,
-        episode_start: Array | None,
+        episode_start: Array | bool | None,
         generators: Sequence[torch.Generator] | None,
     ) -> tuple[Array, ChunkState | None]:
         """Return the next action of each row's chunk; sample a new chunk if the old one is finished.
