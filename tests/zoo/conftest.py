@@ -23,9 +23,6 @@ IMPORTED = [
 @pytest.fixture(scope="session", autouse=True)
 def _server_of_processes():
     """Start the server that forks processes with all of these modules imported, before the first test needs it."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        yield
-        return
     multiprocessing.set_forkserver_preload(IMPORTED)
     with contextlib.chdir(ROOT):  # the folder from which the server imports
         multiprocessing.forkserver.ensure_running()
