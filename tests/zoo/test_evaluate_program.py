@@ -53,7 +53,8 @@ def test_another_protocol_is_compared_with_no_score(tmp_path, call):
     ("words", "text"),
     {
         "--algo qam": "expected a MODEL, or --algo and --env",
-        "model.zip --load-best": "choose among the models of a run",
+        "README.md --load-best": "choose among the models of a run",
+        "no_run --load-best": "no_run, which does not exist",
         "model.zip --dataset my.npz": "`--dataset` needs --fitted-q",
         "model.zip --device xpu": "on `device` 'xpu'",
     }.items(),

@@ -82,9 +82,9 @@ def check_agent(args: argparse.Namespace) -> None:
     if not is_file and not (args.algo and args.env):
         raise UsageError("expected a MODEL, or --algo and --env")
     # without MODEL the flags name a run, unless they name a trained agent or one on the hub
-    is_run = args.model.is_dir() if args.model is not None else not (args.from_hub or args.trained)
+    is_other = args.model.is_file() if args.model is not None else args.from_hub or args.trained
     # compare with None, because 0 is a valid step
-    if not is_run and (args.load_best or args.load_checkpoint is not None):
+    if is_other and (args.load_best or args.load_checkpoint is not None):
         raise UsageError(
             "`--load-best` and `--load-checkpoint` choose among the models of a run; pass a run's folder, or omit "
             "these flags"
