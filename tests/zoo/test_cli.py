@@ -50,6 +50,7 @@ def test_every_program_names_the_closest_flag(name, capsys):
         "-n 100": "closest: --offline-steps, --online-steps;",
         "--batch-size 64": "`-params gamma=0.99`",
         "--use-sde": "there is none: ",
+        "--env-wrapper {a:B": "a wrapper must be valid YAML",
         "-params inv_temp=3": "closest: inverse_temperature",
         "-params target_update_interval=3": "there is none: target networks are updated at every gradient step",
     }.items(),

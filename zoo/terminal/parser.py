@@ -14,7 +14,7 @@ from types import UnionType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
 from agents.common.validation import describe_bounds, suggestion, unknown_name_message
-from zoo.terminal.errors import BAD_INPUT, UsageError
+from zoo.terminal.errors import BAD_INPUT, UsageError, one_line
 from zoo.terminal.messages import log
 
 MAX_SEED = 2**32 - 1
@@ -42,7 +42,10 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """Parse arguments; errors about unknown arguments name the sub-command."""
-        parsed, unknown = super().parse_known_args(args, namespace)
+        try:
+            parsed, unknown = super().parse_known_args(args, namespace)
+        except UsageError as error:  # raised by the type of an argument
+            self.error(one_line(error))
         if unknown and unknown[0].startswith("-"):
             flag = unknown[0].partition("=")[0]
             message = f"unknown flag {flag}; {suggestion(flag, self._option_string_actions)}"
