@@ -75,6 +75,7 @@ def test_dicts_are_trained_on_online_evaluated_and_watched(tmp_path, call):
     ("flags", "params", "message"),
     [
         ("", ("observation_scale=4",), "`observation_scale` needs vectors"),
+        ("", (), "NatureCNN does not accept Box"),
         ("--seeds 1 2 --env-kwargs side=36", (), "ImpalaEncoder to train 2 seeds in parallel"),
         ("--dataset other.npz", OF_IMAGES, "must have rows of uint8 and shape (16, 16, 3) as"),
     ],

@@ -198,7 +198,7 @@ class FlowPolicy(ActingPolicy):
                     extractor.initialise(replica, generator)
 
     def make_features_extractor(self) -> BaseFeaturesExtractor:
-        """Create a features extractor; raise if it has weights without the axis S and there are several replicas."""
+        """Create a features extractor; raise if it does not fit the observations or the number of replicas."""
         arguments = dict(self.features_extractor_kwargs)
         extractor_class = self.features_extractor_class
         is_dict = self.layout.is_dict
@@ -210,7 +210,14 @@ class FlowPolicy(ActingPolicy):
             raise ValueError("Dict observations need `MultiInputPolicy`, or an extractor for Dict")
         if issubclass(extractor_class, ReplicatedExtractor):
             arguments["replicas"] = self.num_replicas
-        extractor: Any = extractor_class(self.observation_space, **arguments)
+        try:
+            extractor: Any = extractor_class(self.observation_space, **arguments)
+        except RuntimeError as error:
+            # PyTorch's, for an image that is smaller than a convolution's kernel
+            raise ValueError(
+                f"{extractor_class.__name__} does not accept {self.observation_space}: {error}; use larger images, or "
+                "`encoder=impala_small`"
+            ) from error
         if extractor_class is CombinedExtractor:
             for part in self.layout.parts:
                 if not part.shape:  # SB3's `Flatten` fails on scalars, (B,)
