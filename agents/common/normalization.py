@@ -31,6 +31,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 from torch import Tensor
 
+from agents.common.frames import is_image
 from agents.common.observations import ObservationLayout
 from agents.common.validation import boolean, suggestion
 
@@ -118,10 +119,22 @@ def normalized_env(env: VecEnv, normalize: bool | Mapping[str, Any], gamma: floa
     :param normalize: False, True for observations and rewards, or options of `VecNormalize`.
     :param gamma: discount of the algorithm, for the return statistics; an option `gamma` overrides it.
     :return: the environment, inside a `VecNormalize` unless `normalize` is False.
+    :raises ValueError: if images or discrete values would be normalised.
     """
     if normalize is False:
         return env
     options = {} if normalize is True else normalize
+    parts = getattr(env.observation_space, "spaces", {"observation": env.observation_space})
+    # an encoder does not accept an image of normalised numbers
+    vectors = {
+        key for key, part in parts.items() if isinstance(part, spaces.Box) and not is_image(part)
+    }
+    others = {*(options.get("norm_obs_keys") or parts)} - vectors
+    if options.get("norm_obs", True) and others:
+        raise ValueError(
+            f"`normalize` needs vectors, got {', '.join(sorted(others))}; list vectors in its option "
+            "`norm_obs_keys`, or set its option `norm_obs` to false"
+        )
     return VecNormalize(env, **{"gamma": gamma, **options})
 
 

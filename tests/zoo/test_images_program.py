@@ -76,6 +76,11 @@ def test_dicts_are_trained_on_online_evaluated_and_watched(tmp_path, call):
     [
         ("", ("observation_scale=4",), "`observation_scale` needs vectors"),
         ("", (), "NatureCNN does not accept Box"),
+        (
+            "--offline-steps 0 --online-steps 5 --offline-data preload",
+            ("normalize=true", "encoder=impala_small"),
+            "`normalize` needs vectors, got observation",
+        ),
         ("--seeds 1 2 --env-kwargs side=36", (), "ImpalaEncoder to train 2 seeds in parallel"),
         ("--dataset other.npz", OF_IMAGES, "must have rows of uint8 and shape (16, 16, 3) as"),
     ],

@@ -381,6 +381,7 @@ def make_environments(plan: RunPlan, replicas: int, stack: contextlib.ExitStack)
     for index in range(envs.num_envs):
         envs.env_method("set_name", f"training environment {index}", indices=[index])
     # images are transposed first, because SB3 unnormalises final observations that are transposed already
-    return normalized_env(
-        FlowAlgorithm._wrap_env(envs), run.normalize, plan.config.settings["gamma"]
-    )
+    with as_usage_error(ValueError):
+        return normalized_env(
+            FlowAlgorithm._wrap_env(envs), run.normalize, plan.config.settings["gamma"]
+        )
