@@ -147,7 +147,9 @@ def plan_study(request: StudyRequest) -> Plan:
             f"`--study-name` must be a folder name without `/` or a leading dot, got {name!r}"
         )
     folder = request.run.log_folder.resolve() / STUDIES / name
-    storage = request.study_storage or f"sqlite:///{folder / DATABASE}"
+    # as a URL, in which e.g. `?` is escaped
+    file = sqlalchemy.URL.create("sqlite", database=str(folder / DATABASE))
+    storage = request.study_storage or file.render_as_string()
     if request.study_storage:
         with _opening(storage):  # fail now, before the study's folder is created
             sqlalchemy.create_engine(storage).connect().close()

@@ -60,7 +60,7 @@ class Study:
 
     @property
     def trials(self):
-        url = f"sqlite:///{self.folder / 'study.db'}"
+        url = f"sqlite:///{self.folder / 'study.db'}".replace("?", "%3F")
         return optuna.load_study(study_name="s", storage=url).trials
 
     @property
@@ -70,7 +70,7 @@ class Study:
 
 @pytest.fixture
 def fake(call, monkeypatch, tmp_path):
-    fake = Study(tmp_path / "my logs", call)
+    fake = Study(tmp_path / "my logs?", call)
     monkeypatch.setattr(study, "train", fake.train)
     return fake
 
@@ -192,9 +192,8 @@ def test_a_killed_trial_is_repeated_but_not_for_ever(fake, monkeypatch):
 
 
 @pytest.mark.parametrize("content", ["some notes\n", "\0" * 4096])
-def test_a_file_of_another_kind_is_refused_and_left_as_it_is(fake, content):
-    fake.logs.mkdir()
-    file = fake.logs / "notes.txt"
+def test_a_file_of_another_kind_is_refused_and_left_as_it_is(fake, content, tmp_path):
+    file = tmp_path / "notes.txt"
     file.write_text(content)
     assert "notes.txt cannot be opened" in fake.tune(f"--study-storage 'sqlite:///{file}'", 2)[1]
     assert file.read_text() == content
