@@ -2,7 +2,6 @@
 
 import argparse
 import importlib.util
-import inspect
 import keyword
 import re
 import shlex
@@ -93,7 +92,7 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
 
     entry = find_algorithm(args.algo)
     settings = settings_of(entry)
-    summary = inspect.cleandoc(entry.algorithm.__doc__ or "").partition("\n\n")[0]
+    summary = (entry.algorithm.__doc__ or "").partition("\n\n")[0]
     console = terminal()
     console.print(
         f"{entry.published_name} ({entry.id}), {entry.paper}\n\n{_unmarked(' '.join(summary.split()))}\n"
