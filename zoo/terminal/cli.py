@@ -6,7 +6,6 @@ import importlib
 import json
 import os
 import shlex
-import signal
 import sys
 import traceback
 import warnings
@@ -25,7 +24,7 @@ from zoo.terminal.errors import (
     Interrupted,
     UsageError,
     describe_error,
-    heard_signals,
+    handling_signals,
 )
 from zoo.terminal.messages import LOG_FILE_ONLY, log, messages
 from zoo.terminal.parser import Parser, module_of
@@ -51,16 +50,13 @@ def run_program(body: Callable[[], dict[str, Any]], verbose: int = 1) -> int:
     :param verbose: 0 shows only errors; 2 or more also shows the tracebacks of errors.
     :return: 0 done, 2 bad input, 3 stopped by a signal, 1 any other error.
     """
-    for number in heard_signals():
-        if number != signal.SIGINT:  # Python handles SIGINT
-            signal.signal(number, _interrupt)
-    with messages(verbose), warnings.catch_warnings():
+    with handling_signals(_interrupt), messages(verbose), warnings.catch_warnings():
         # log the message of a warning without the line of code that Python adds
         warnings.showwarning = lambda message, *_, **__: log.warning(message)
         try:
             print_result(body())
         except (KeyboardInterrupt, Interrupted) as error:
-            log.error(str(error) or "stopped by a signal")
+            log.error(error)
             return INTERRUPTED
         except (Exception, SystemExit) as error:  # an environment may call `sys.exit`
             is_known = isinstance(error, (UsageError, DamagedFileError))

@@ -14,19 +14,14 @@ SUCCEEDED, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 3
 TRACEBACK_HINT = " (run with --verbose 2 for the traceback)"
 
 
-def heard_signals() -> list[signal.Signals]:
-    """Return `STOP_SIGNALS`, but without SIGHUP in a process started with ``nohup``."""
-    signals = list(STOP_SIGNALS)
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # the program must outlive its terminal
-        signals.remove(signal.SIGHUP)
-    return signals
-
-
 @contextlib.contextmanager
 def handling_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Within the block, pass the signals of :func:`heard_signals` to a handler."""
+    """Within the block, pass `STOP_SIGNALS` to a handler, but not SIGHUP in a process started with ``nohup``."""
+    signals = set(STOP_SIGNALS)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # the program must outlive its terminal
+        signals.discard(signal.SIGHUP)
     with contextlib.ExitStack() as stack:
-        for number in heard_signals():
+        for number in signals:
             stack.callback(signal.signal, number, signal.signal(number, handler))
         yield
 
