@@ -38,8 +38,8 @@ for name in ("DISPLAY", "WAYLAND_DISPLAY"):
     os.environ.pop(name, None)  # a test must not open a window on the user's screen
 torch.cuda.is_available = lambda: False
 os.environ[DEVICES] = ""
-# every maze of OGBench and every run keep a file open until their process ends, and one process runs all tests; macOS
-# accepts at most 10,240 files, although its hard limit is infinite
+# every maze of OGBench keeps a file open until its process ends, and one process runs all tests; macOS accepts at most
+# 10,240 files, although its hard limit is infinite
 MOST_FILES = min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 10_240)
 resource.setrlimit(resource.RLIMIT_NOFILE, (MOST_FILES, MOST_FILES))
 # with small tensors, a second thread costs more than it saves, especially beside other processes

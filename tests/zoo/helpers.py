@@ -1,7 +1,6 @@
 """Command lines of short runs, and checks of their folders."""
 
 import contextlib
-import gc
 import os
 import signal
 
@@ -81,4 +80,3 @@ def stopped_at_an_evaluation():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Recorder, "_record", record_and_stop)
         yield
-    gc.collect()  # releases the run's lock, as the end of a process does

@@ -483,7 +483,7 @@ def check_log_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def ending_recorded(folders: Sequence[RunFolder]) -> Iterator[None]:
-    """Record an exception in the status of the runs that it ends.
+    """Record an exception in the status of the runs that it ends, and release the runs' locks.
 
     :param folders: the run folders; more may be appended later.
     """
@@ -504,6 +504,9 @@ def ending_recorded(folders: Sequence[RunFolder]) -> Iterator[None]:
                     status |= {"state": ending, "reason": describe_error(error)}
                     folder.write_status(**status)
         raise
+    finally:
+        for folder in folders:
+            folder.lock.release()
 
 
 def state_now(folder: RunFolder, status: Mapping[str, Any]) -> str:

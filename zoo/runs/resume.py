@@ -113,7 +113,7 @@ def find_run(log_folder: Path, record: RunRecord, seeds: list[int] | None) -> St
         log.info("%s has finished already; leave out --resume to train again", run)
         return run
     for folder in run.folders:
-        if not folder.lock.take():  # keep the lock until this process ends
+        if not folder.lock.take():
             raise UsageError(
                 f"{folder.path} is being trained by {folder.lock.describe_holder()}; wait for it or stop it first"
             )

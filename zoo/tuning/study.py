@@ -220,7 +220,7 @@ def run_trials(study: optuna.Study, plan: Plan) -> None:
             if len(states) >= plan.request.n_trials and TrialState.WAITING not in states:
                 break
             # one trial per call, because trials of other processes count too
-            # a trial's model is in a reference cycle, which keeps its data and locked files until garbage is collected
+            # a trial's model is in a reference cycle, which keeps its data until garbage is collected
             study.optimize(
                 trainer,
                 n_trials=1,
