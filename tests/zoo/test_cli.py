@@ -152,14 +152,15 @@ def test_a_package_of_environments_that_is_not_found_is_named():
 
 
 @pytest.mark.parametrize("opened", [os.pipe, os.openpty])
-def test_a_closed_standard_output_undoes_no_work(opened):
+def test_a_closed_standard_output_without_unicode_undoes_no_work(opened, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     read, write = opened()
     os.close(read)
     code = """
 import sys
 from zoo.terminal.cli import run_program
 from zoo.terminal.tables import terminal
-sys.exit(run_program(lambda: terminal(sys.stdout).print("a table") or {}))
+sys.exit(run_program(lambda: terminal(sys.stdout).print("‡") or {}))
 """
     ended = subprocess.run(
         [sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, text=True

@@ -24,9 +24,10 @@ class _Stream:
         return getattr(self.file, name)
 
     def write(self, text: str) -> None:
-        """Write a text."""
+        """Write a text; a character that the stream cannot encode is escaped, as Python does on standard error."""
+        encoding = getattr(self.file, "encoding", None) or "utf-8"
         with contextlib.suppress(OSError):
-            self.file.write(text)
+            self.file.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
     def flush(self) -> None:
         """Flush the stream."""

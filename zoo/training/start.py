@@ -131,7 +131,6 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
             )
         )
     folders = run.folders if run else []
-    # for a new run, this list is empty until `make_folders` appends the folders
     stack.enter_context(ending_recorded(folders))
     if run:
         log_to_folders(folder.path for folder in folders)
