@@ -50,7 +50,8 @@ OTHER_NAMES = {
 def suggestion(name: object, choices: Iterable[str], command: str = "") -> str:
     """Return the end of a message about an unknown name: similar choices, else all choices if there are few.
 
-    A setting whose ``reference`` contains the unknown name, e.g. its name in the paper, counts as similar.
+    A setting that is written like a flag, or whose ``reference`` contains the unknown name, e.g. its name in the paper,
+    counts as similar.
 
     :param name: the unknown name; in YAML this may be a number or None.
     :param choices: valid names, or declarations of settings by name.
@@ -61,7 +62,7 @@ def suggestion(name: object, choices: Iterable[str], command: str = "") -> str:
     other_name = OTHER_NAMES.get(_plain(name), "")
     if isinstance(choices, Mapping):
         for choice, declared in choices.items():
-            if name in getattr(declared, "reference", "").split(", "):
+            if choice == _plain(name) or name in getattr(declared, "reference", "").split(", "):
                 similar.append(choice)
     # sorted, so that equally close names have the same order in all processes
     names_in_order = sorted(set(choices))
