@@ -213,10 +213,12 @@ class FlowPolicy(ActingPolicy):
         try:
             extractor: Any = extractor_class(self.observation_space, **arguments)
         except RuntimeError as error:
+            if extractor_class is not self.own_extractor:
+                raise  # e.g. damaged weights of a custom extractor
             # PyTorch's, for an image that is smaller than a convolution's kernel
             raise ValueError(
-                f"{extractor_class.__name__} does not accept {self.observation_space}: {error}; use larger images, or "
-                "`encoder=impala_small`"
+                f"{extractor_class.__name__} does not accept {self.observation_space}: {error}; use larger images, or, "
+                "outside of a Dict, `encoder=impala_small`"
             ) from error
         if extractor_class is CombinedExtractor:
             for part in self.layout.parts:
