@@ -57,10 +57,11 @@ def test_images_are_trained_on_evaluated_resumed_and_watched(data, tmp_path, cal
     assert (tmp_path / "a.gif").stat().st_size > 0
 
 
-def test_dicts_are_trained_on_online_evaluated_and_watched(tmp_path, call):
+@pytest.mark.parametrize("option", ["norm_obs: false", "norm_obs_keys: []"])
+def test_dicts_are_trained_on_online_evaluated_and_watched(tmp_path, call, option):
     # SB3's extractor rejects images below 36 pixels
     flags = ("--online-steps=12", "--gym-packages=json", "--env-kwargs", "as_dict=true", "side=36")
-    params = "learning_starts=4", "normalize={norm_obs: false}"
+    params = "learning_starts=4", f"normalize={{{option}}}"
     arguments = words(tmp_path, None, *flags, "--verbose=1", params=params)
     trained, shown = call(main, *arguments)
     folder = tmp_path / "qam" / f"{FOLDER}_1"
