@@ -25,6 +25,7 @@ from zoo.terminal.errors import (
     UsageError,
     describe_error,
     handling_signals,
+    one_line,
 )
 from zoo.terminal.messages import LOG_FILE_ONLY, log, messages
 from zoo.terminal.parser import Parser, module_of
@@ -56,7 +57,7 @@ def run_program(body: Callable[[], dict[str, Any]], verbose: int = 1) -> int:
         try:
             print_result(body())
         except (KeyboardInterrupt, Interrupted) as error:
-            log.error(error)
+            log.error(one_line(error))
             return INTERRUPTED
         except (Exception, SystemExit) as error:  # an environment may call `sys.exit`
             is_known = isinstance(error, (UsageError, DamagedFileError))
