@@ -78,11 +78,10 @@ def add_machine(parser: Parser, *names: str) -> None:
 
 def check_agent(args: argparse.Namespace) -> None:
     """Raise UsageError if no agent is named, or a flag that selects a run's model is used without a run."""
-    is_file = args.model is not None or args.from_hub is not None
-    if not is_file and not (args.algo and args.env):
+    if not (args.model or args.from_hub or (args.algo and args.env)):
         raise UsageError("expected a MODEL, or --algo and --env")
     # without MODEL the flags name a run, unless they name a trained agent or one on the hub
-    is_other = args.model.is_file() if args.model is not None else args.from_hub or args.trained
+    is_other = args.model.is_file() if args.model else args.from_hub or args.trained
     # compare with None, because 0 is a valid step
     if is_other and (args.load_best or args.load_checkpoint is not None):
         raise UsageError(

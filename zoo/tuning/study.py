@@ -316,7 +316,7 @@ def train_trial(plan: Plan, trial: Trial, folder: Path) -> float:
         with messages(verbose):
             try:
                 result = train(request, Reporter(trial, plan))
-            except (Interrupted, Pruned):
+            except Interrupted:
                 raise
             except Exception:  # logged here, because the run's log is closed after this block
                 log.log(LOG_FILE_ONLY, traceback.format_exc().rstrip())

@@ -112,7 +112,7 @@ def from_json(value: Any) -> Any:
         return {key: from_json(part) for key, part in value.items()}
     parts = from_json(value[name])
     if name == ":pairs:":
-        return {key: part for key, part in parts}  # in JSON, pairs are lists
+        return dict(parts)  # in JSON, pairs are lists
     if name[1:-1] not in _FORMS:
         raise ValueError(f"unknown form {name}")
     return _FORMS[name[1:-1]][2](parts)
