@@ -18,11 +18,11 @@ def test_what_the_pages_for_contributors_name_is_there():
     files = {*re.findall(r"\b((?:agents|docs|hyperparams|tests|zoo)/[\w/<>.]*[\w>])", PAGES)}
     assert len(files) > 30
     for id in sorted(path.stem for path in ROOT.glob("docs/algorithms/[a-z]*.md")):
-        assert [name for name in files if not (ROOT / name.replace("<id>", id)).exists()] == [], id
+        assert not [name for name in files if not (ROOT / name.replace("<id>", id)).exists()], id
         assert re.search(rf"\b{id}\b", (ROOT / "agents/registry.py").read_text()), id
-    assert [
+    assert not [
         name for name in re.findall(r"`((?:agents|zoo)(?:\.\w+)+)", PAGES) if locate(name) is None
-    ] == []
+    ]
 
 
 class Lines(Format):

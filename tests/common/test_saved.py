@@ -86,7 +86,7 @@ def test_unknown_attributes_are_refused_and_missing_settings_named(fql):
         agents.load(fql)
 
 
-def test_arguments_of_the_constructor_are_given_to_load_again(tmp_path):
+def test_arguments_of_the_constructor_are_given_to_load_again():
     kwargs = {"policy_kwargs": {"activation_fn": "ReLU"}}
     tiny_model("fql", seeds=[1], **kwargs).save(file := BytesIO())
     model = agents.load(file, seed=7, **kwargs)

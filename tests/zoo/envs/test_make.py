@@ -150,5 +150,5 @@ def test_an_environment_leaves_no_temporary_files(tmp_path, monkeypatch, make):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(multiprocessing.util, "get_temp_dir", lambda: str(tmp_path))
     make("pointmaze-medium-singletask-task1-v0").close()
-    assert list(tmp_path.iterdir()) == []
+    assert not any(tmp_path.iterdir())
     assert tempfile.gettempdir() == str(tmp_path)

@@ -35,7 +35,7 @@ def test_held_out_losses_fall_with_training(data, held_out):
     assert held_out.losses(model.policy)["held_out_loss"] < old_loss
 
 
-def test_held_out_sequences_are_those_of_training(data, held_out):
+def test_held_out_sequences_are_those_of_training(held_out):
     model = tiny_model(
         "fql",
         SpringEnv(),

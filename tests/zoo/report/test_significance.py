@@ -29,12 +29,8 @@ from zoo.runs.scores import NORMALISED_RETURN, RETURN
 STEADY = np.array([0.5, 0.51, 0.49, 0.5, 0.5, 0.5] * 4)
 
 
-def offline(comparison):
-    return comparison.phases["offline"]
-
-
 def outcomes(comparison):
-    return {v.method: v.outcome for v in offline(comparison).decision.verdicts}
+    return {v.method: v.outcome for v in comparison.phases["offline"].decision.verdicts}
 
 
 def test_variance_over_tasks_is_that_of_every_division():
@@ -93,7 +89,7 @@ def test_an_interval_excludes_zero_where_a_difference_is_clear(focus):
         for k, rate in enumerate(random.uniform(0.4, 0.6, 7)):
             scores[f"m{k}"] = rate + 0.05 * random.randn(5, 6)
         comparison = comparison_of_scene(scores, kind=NORMALISED_RETURN, focus=focus)
-        for verdict in offline(comparison).decision.verdicts:
+        for verdict in comparison.phases["offline"].decision.verdicts:
             low, high = verdict.difference.interval
             excludes_zero = low > 0 or high < 0
             assert excludes_zero == (verdict.outcome in ("better", "worse"))
@@ -128,7 +124,7 @@ def test_short_own_runs_are_not_comparable():
         comparison = comparison_of_scene(scores, focus="ours", ours=ours, QAM=published)
         assert outcomes(comparison) == {"QAM": outcome}
         is_tested = outcome == "worse"
-        phase = offline(comparison)
+        phase = comparison.phases["offline"]
         ((_, *entries, verdict),) = verdict_table(comparison, phase).rows
         assert verdict.text == outcome
         assert bool(entries) == is_tested
@@ -165,7 +161,7 @@ def test_the_verdict_is_on_the_only_own_method_or_the_leader():
 def test_seeds_are_planned_for_the_undecided_pair_shown():
     runs = [0.2, 0.8, 0.3, 0.7, 0.5]
     comparison = comparison_of_scene({"ours": [runs], "rival": [[0.3, 0.8, 0.4, 0.9, 0.5]]})
-    decision = offline(comparison).decision
+    decision = comparison.phases["offline"].decision
     assert decision.rival.outcome == "undecided"
     assert decision.seeds_needed > 5
 
@@ -185,7 +181,7 @@ def test_the_interval_over_tasks_is_students():
     away = np.array([0.4, 0.15, 0.55])
     scores = {"ours": STEADY + away[:, None] / 2, "rival": [STEADY - shift / 2 for shift in away]}
     comparison = comparison_of_scene(scores, kind=NORMALISED_RETURN, focus="ours")
-    (verdict,) = offline(comparison).decision.verdicts
+    (verdict,) = comparison.phases["offline"].decision.verdicts
     expected = stats.ttest_1samp(away, 0).confidence_interval()
     assert verdict.over_tasks.interval == pytest.approx(tuple(expected))
 
@@ -202,6 +198,6 @@ def test_where_all_fail_or_one_is_alone_no_method_leads():
     comparison = comparison_of_scene({"ours": [[0.0] * 5] * 5, "rival": [[0.0] * 5] * 5})
     (text,) = verdict_sentences([comparison])
     assert text == "No method solves any task (offline, 5 tasks)."
-    assert offline(comparison).decision == Decision()
+    assert comparison.phases["offline"].decision == Decision()
     alone = comparison_of_returns(["SAC"])  # on two environments
     assert not verdict_sentences([alone])

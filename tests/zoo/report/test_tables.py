@@ -36,13 +36,9 @@ DOCUMENT = r"""\documentclass[10pt,twocolumn]{article}
 """
 
 
-def offline(comparison):
-    return comparison.phases["offline"]
-
-
 def test_aggregates_are_in_per_cent_with_intervals():
     comparison = comparison_of(["QAM", "FQL"])
-    phase = offline(comparison)
+    phase = comparison.phases["offline"]
     table = tables.aggregates_table(comparison, phase)
     rows = {row[0].text: row for row in table.rows}
     mean = phase.aggregates["FQL"].mean
@@ -58,7 +54,7 @@ def test_bold_is_the_best_of_several_whose_runs_all_finished():
         tally = Tally(7, 7 - unfinished, unfinished)
         method = ComparedMethod("m0", "m0", "own", tallies={SCENE[0]: tally})
         comparison = comparison_of_runs(pd.concat(runs), methods={"m0": method})
-        rows = tables.aggregates_table(comparison, offline(comparison)).rows
+        rows = tables.aggregates_table(comparison, comparison.phases["offline"]).rows
         return [row[1].is_bold for row in rows]
 
     assert bold(0.8, 0.78) == [True, False]
@@ -111,7 +107,7 @@ def test_csv_has_unrounded_numbers_intervals_and_details():
 
 def test_csv_of_a_verdict_repeats_no_difference():
     comparison = comparison_of(["QAM", "FQL"], tasks=1)
-    text = to_csv(tables.verdict_table(comparison, offline(comparison)))
+    text = to_csv(tables.verdict_table(comparison, comparison.phases["offline"]))
     assert text.startswith("against,difference,difference [low],difference [high],p,P(better)")
 
 

@@ -122,7 +122,7 @@ class Project:
             for holder in self.training():
                 if "step 50" in log_of(holder["run"]) and is_meant(holder):
                     holders.append(holder)
-            return bool(holders)
+            return holders
 
         wait_for(is_past, 240, "for an evaluation")
         return holders[0]
