@@ -130,10 +130,10 @@ def normalized_env(env: VecEnv, normalize: bool | Mapping[str, Any], gamma: floa
         key for key, part in parts.items() if isinstance(part, spaces.Box) and not is_image(part)
     }
     keys = options.get("norm_obs_keys")
-    others = {*(parts if keys is None else keys)} - vectors
-    if options.get("norm_obs", True) and others:
+    unsuitable = {*(parts if keys is None else keys)} - vectors
+    if options.get("norm_obs", True) and unsuitable:
         raise ValueError(
-            f"`normalize` needs vectors, got {', '.join(sorted(others))}; list vectors of a Dict in its option "
+            f"`normalize` needs vectors, got {', '.join(sorted(unsuitable))}; list vectors of a Dict in its option "
             "`norm_obs_keys`, or set its option `norm_obs` to false"
         )
     return VecNormalize(env, **{"gamma": gamma, **options})

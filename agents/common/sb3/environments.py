@@ -244,8 +244,8 @@ class TrainedModel(OffPolicyAlgorithm):
     def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
         """Initialise callbacks as SB3 does, with a :class:`StepsBar` as progress bar."""
         if progress_bar:
-            others = callback if isinstance(callback, list) else [callback]
-            callback = [c if isinstance(c, BaseCallback) else ConvertCallback(c) for c in others]
+            callbacks = callback if isinstance(callback, list) else [callback]
+            callback = [c if isinstance(c, BaseCallback) else ConvertCallback(c) for c in callbacks]
             callback.append(StepsBar())
         return super()._init_callback(callback)
 
