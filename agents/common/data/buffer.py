@@ -211,16 +211,17 @@ class SequenceReplayBuffer(TransitionStore):
             is_newest = (ring_rows >= 0) & (ring_rows % self.buffer_size == self._newest)
             ends = ends | is_newest | ~self.masks[rows]
         # a position is valid if no earlier position ends the trajectory: any end up to here is its own
-        valid = (ends.cumsum(-1) == ends).float()
+        is_valid = ends.cumsum(-1) == ends
+        valid = is_valid.float()
         discounts = self.gamma ** torch.arange(rows.shape[-1], device=rows.device).float()
         step_rewards = self.rewards[rows]
         if env is not None:
             normalised = env.normalize_reward(step_rewards.cpu().numpy())
             step_rewards = torch.as_tensor(normalised, dtype=torch.float32).to(rows.device)
         rewards = torch.cumsum(discounts * step_rewards * valid, -1)[..., -1]
-        masks = (self.masks[rows] | (valid == 0)).all(-1).float()
+        masks = (self.masks[rows] | ~is_valid).all(-1).float()
         # for every position: the last valid transition up to it, and that transition's next observation
-        last_valid = valid.long().cumsum(-1) - 1
+        last_valid = is_valid.cumsum(-1) - 1
         last_rows = torch.gather(rows, -1, last_valid)
         next_rows = torch.gather(self.next_row[rows], -1, last_valid)
         chunk = slice(self.horizon_length if self.action_chunking else 1)
