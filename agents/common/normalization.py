@@ -31,7 +31,6 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 from torch import Tensor
 
-from agents.common.frames import is_image
 from agents.common.observations import ObservationLayout
 from agents.common.validation import boolean, suggestion
 
@@ -124,11 +123,10 @@ def normalized_env(env: VecEnv, normalize: bool | Mapping[str, Any], gamma: floa
     if normalize is False:
         return env
     options = {} if normalize is True else normalize
-    parts = getattr(env.observation_space, "spaces", {"observation": env.observation_space})
+    layout = ObservationLayout(env.observation_space)
+    parts = {part.key or "observation": part for part in layout.parts}
     # an encoder does not accept an image of normalised numbers
-    vectors = {
-        key for key, part in parts.items() if isinstance(part, spaces.Box) and not is_image(part)
-    }
+    vectors = {name for name, part in parts.items() if part.count is None}
     keys = options.get("norm_obs_keys")
     unsuitable = {*(parts if keys is None else keys)} - vectors
     if options.get("norm_obs", True) and unsuitable:
