@@ -111,8 +111,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         print("usage: zoo PROGRAM [arguments], zoo --version; programs:")
+        width = max(map(len, PROGRAMS))
         for name, purpose in PROGRAMS.items():
-            print(f"  {name:<11} {purpose}")
+            print(f"  {name:<{width}} {purpose}")
         return SUCCEEDED if words else BAD_INPUT
     if words == ["--version"]:
         print(f"flow-rl-zoo {version('flow-rl-zoo')}")
