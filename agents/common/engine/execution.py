@@ -30,10 +30,9 @@ from agents.common.processor import STOP_SIGNALS
 WARMUP_STEPS = 3
 MAX_GRAPHS = 4  # each captured update keeps the memory of all its tensors
 COMPILED_UPDATES = {"cpu": 5_000, "cuda": 50_000}
-"""Device -> smallest number of planned updates for which losses are compiled.
-
-On a CPU, compiling pays off after 500 to 2,800 updates of QAM and 8,300 of FQL; on CUDA it saves less.
-"""
+"""Device -> smallest number of planned updates for which losses are compiled; on CUDA, compiling saves less."""
+COMPILED_LARGE_UPDATES = 1_000
+"""The same number on a CPU, for networks whose size would repay several threads."""
 # number of multiplications for which an additional thread saves more time than its synchronisation costs
 WORK_PER_THREAD = 1 << 25
 DEFAULT_THREADS = torch.get_num_threads()
@@ -67,13 +66,14 @@ class Mode:
         return f"{' and '.join(words) or 'eager'} ({self.reason})"
 
 
-def choose_mode(method: Method, device: torch.device, planned: int) -> Mode:
+def choose_mode(method: Method, device: torch.device, planned: int, is_large: bool) -> Mode:
     """Choose by a fixed rule how updates are run; a choice by measured speed could make equal runs differ.
 
     :param method: the algorithm, with the setting `compile`.
     :param device: device of the networks.
     :param planned: number of updates that the model will have made at the end of the training phase; a resumed run
         passes the same number.
+    :param is_large: whether the networks' size would repay several threads, whatever their number.
     :return: the mode.
     """
     cuda = device.type == "cuda"
@@ -84,23 +84,30 @@ def choose_mode(method: Method, device: torch.device, planned: int) -> Mode:
     if device.type not in COMPILED_UPDATES:
         return Mode(False, False, f"compiling is not supported on a {device.type.upper()}")
     repaid = COMPILED_UPDATES[device.type]
+    if is_large and not cuda:
+        repaid = COMPILED_LARGE_UPDATES
     if planned < repaid:
         return Mode(False, cuda, f"fewer than {repaid:,} updates are planned")
     return Mode(True, cuda, "which takes up to a minute before the first update")
 
 
-def limit_threads(nets: Networks, batch_size: int) -> None:
-    """Limit PyTorch's threads to the number that pays off for the networks' size, unless the user has set a number.
+def useful_threads(nets: Networks, batch_size: int) -> int:
+    """Return the number of threads that pays off for the networks' size.
 
     Small matrix products take less time than synchronising threads, especially while other programs run.
     """
+    largest = max((parameter.numel() for parameter in nets.parameters()), default=0)
+    return max(1, batch_size * largest // WORK_PER_THREAD)
+
+
+def limit_threads(nets: Networks, useful: int) -> None:
+    """Limit PyTorch's threads to the number that pays off, unless the user has set a number."""
     if "OMP_NUM_THREADS" in os.environ or torch.get_num_threads() not in OWN_THREADS:
         return
     threads = DEFAULT_THREADS
     # with a features extractor, the work depends on more than the number of parameters
     if not nets.with_extractor():
-        largest = max((parameter.numel() for parameter in nets.parameters()), default=0)
-        threads = max(1, min(threads, batch_size * largest // WORK_PER_THREAD))
+        threads = min(threads, useful)
     OWN_THREADS.add(threads)
     torch.set_num_threads(threads)
 

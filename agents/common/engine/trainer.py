@@ -22,6 +22,7 @@ from agents.common.engine.execution import (
     compiling,
     error_summary,
     limit_threads,
+    useful_threads,
 )
 from agents.common.method import Draw, Info, Method, Noise, normal, uniform
 from agents.common.nets.mlp import matmul_precision
@@ -306,7 +307,8 @@ class Trainer:
         self._compile_read = self.method.compile
         self._read_settings()
         self.has_extractors = bool(self.policy.nets.with_extractor())
-        limit_threads(self.policy.nets, self.method.batch_size)
+        threads = useful_threads(self.policy.nets, self.method.batch_size)
+        limit_threads(self.policy.nets, threads)
         for group in self.optimizer.param_groups:
             # the learning rate of a saved optimiser may be a tensor on another device
             group["lr"] = float(group["lr"])
@@ -317,7 +319,7 @@ class Trainer:
                 group["lr"] = torch.tensor(group["lr"], dtype=torch.float32, device=self.device)
         # PyTorch would warn about a capturable optimiser in the updates before a capture
         self.optimizer._warned_capturable_if_run_uncaptured = True
-        mode = choose_mode(self.method, self.device, self.planned_updates)
+        mode = choose_mode(self.method, self.device, self.planned_updates, is_large=threads > 1)
         if mode.captured and self.capture_failure is not None:
             reason = f"capturing failed before: {self.capture_failure}"
             mode = replace(mode, captured=False, reason=reason)

@@ -13,7 +13,9 @@ def captured(monkeypatch):
     recorder = TapeRecorder()
     monkeypatch.setattr(execution, "capture", recorder)
     monkeypatch.setattr(execution, "run_on_side_stream", lambda step, device: step())
-    monkeypatch.setattr(trainer, "choose_mode", lambda *arguments: Mode(False, True, "test"))
+    monkeypatch.setattr(
+        trainer, "choose_mode", lambda *arguments, **named: Mode(False, True, "test")
+    )
 
     def make(id="qam", **settings):
         recorder.model = model = loaded_model(id, **settings)

@@ -85,18 +85,21 @@ def test_only_a_fused_adam_is_captured(captured):
 
 
 @pytest.mark.parametrize(
-    ("case", "device", "planned", "expected"),
+    ("case", "device", "planned", "is_large", "expected"),
     [
-        ("auto", "cpu", 4_999, "eager"),
-        ("auto", "cpu", 5_000, "compiled"),
-        ("auto", "cuda", 50_000, "compiled and captured"),
-        ("on", "cpu", 0, "compiled"),
-        ("off", "cuda", 50_000, "eager"),
+        ("auto", "cpu", 4_999, False, "eager"),
+        ("auto", "cpu", 5_000, False, "compiled"),
+        ("auto", "cpu", 999, True, "eager"),
+        ("auto", "cpu", 1_000, True, "compiled"),
+        ("auto", "cuda", 49_999, True, "captured"),
+        ("auto", "cuda", 50_000, False, "compiled and captured"),
+        ("on", "cpu", 0, False, "compiled"),
+        ("off", "cuda", 50_000, True, "eager"),
     ],
 )
-def test_device_and_planned_updates_decide(case, device, planned, expected):
+def test_device_size_and_planned_updates_decide(case, device, planned, is_large, expected):
     settings = SimpleNamespace(compile=case)
-    mode = choose_mode(settings, torch.device(device), planned)
+    mode = choose_mode(settings, torch.device(device), planned, is_large)
     assert str(mode) == f"{expected} ({mode.reason})"
 
 
@@ -165,8 +168,10 @@ def test_small_networks_take_one_thread_unless_user_has_chosen(monkeypatch):
     threads = []
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
     for width in (128, 512, 1024):
-        loaded_model("bc", net_arch=[width, width], batch_size=256).trainer.prepare()
+        model = loaded_model("bc", net_arch=[width, width], batch_size=256, compile="auto")
+        model.trainer.prepare()
     assert threads == [1, 2, 4]
+    assert "fewer than 1,000 updates" in model.trainer.mode.reason
     monkeypatch.setattr(execution, "OWN_THREADS", {4})
     loaded_model("bc").trainer.prepare()
     assert len(threads) == 3
