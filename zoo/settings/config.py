@@ -38,8 +38,9 @@ class Benchmark:
     """Names under which settings files store a benchmark's defaults for an environment.
 
     :param domain: the environment's domain, e.g. ``"cube-double-play"``; None if the environment has no benchmark.
-    :param groups: names of entries that apply to several domains, e.g. ``["visual"]``; the domain's own entry overrides
-        these entries. In quick settings, ``visual-quick`` overrides ``quick``.
+    :param groups: names of entries that apply to several domains, e.g. ``["visual"]``, or ``["scene-play"]`` for
+        scene-noisy; the domain's own entry overrides these entries. In quick settings, ``visual-quick`` overrides
+        ``quick``.
     :param dataset: name of the dataset, which is part of the environment's name.
     """
 

@@ -28,7 +28,7 @@ from zoo.envs.make import find_spec, is_ogbench
 from zoo.envs.tasks import TASKS
 from zoo.runs.versions import warn_of_simulator
 from zoo.settings.config import NO_BENCHMARK, Benchmark, load_config
-from zoo.settings.layers import parse_overrides
+from zoo.settings.layers import DEFAULT_PROFILE, parse_overrides
 from zoo.settings.record import RunRecord
 from zoo.settings.request import SOURCES, TrainRequest
 from zoo.terminal.errors import UsageError, as_usage_error
@@ -237,7 +237,11 @@ def find_source(request: TrainRequest) -> tuple[DataKind | None, Benchmark, str]
     if spec is not None and not is_ogbench(spec):
         return kind, NO_BENCHMARK, env_id
     name = parse_env_name(request.env, gymnasium.registry)
-    groups = ("visual",) if name.spec.is_visual else ()
+    groups = ["visual"] if name.spec.is_visual else []
+    # as in the QAM paper's experiments on data of other quality; other profiles may need data of another size
+    usual_data = name.domain.replace("-noisy", "-play").replace("-stitch", "-navigate")
+    if request.profile == DEFAULT_PROFILE and usual_data != name.domain:
+        groups.append(usual_data)
     return kind or "ogbench", Benchmark(name.domain, groups, name.spec.name), name.env_id
 
 

@@ -177,3 +177,13 @@ def test_a_gpu_takes_tf32_where_no_precision_is_given(words, expected, monkeypat
     words = f"--algo fql --env scene-play-singletask-task1-v0 {words}".split()
     plan = plan_run(read_request(make_parser().parse_args(words)))
     assert plan.config.settings["precision"] == expected
+
+
+@pytest.mark.parametrize(
+    ("domain", "expected"),
+    [("antmaze-large-stitch", 10.0), ("antmaze-large-explore", 0.3), ("scene-noisy", 1.0)],
+)
+def test_noisy_and_stitched_data_take_the_settings_of_the_usual_data(domain, expected):
+    env = f"{domain}-singletask-task1-v0"
+    plan = plan_run(TrainRequest(algo="qam", env=env, device="cpu"))
+    assert plan.config.settings["inverse_temperature"] == expected
