@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.type_aliases import MaybeCallback
 from torch import Tensor
 
-from agents.common.data.arrays import Transitions
+from agents.common.data.arrays import ArraySource
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.nets.networks import ReplicatedExtractor
 from agents.common.sb3.policy import FlowPolicy
@@ -140,7 +140,7 @@ class FittedValue:
 
 def fitted_q(
     policy: FlowPolicy,
-    data: Transitions,
+    data: ArraySource,
     *,
     steps: int = 20_000,
     seed: int = 0,
@@ -152,7 +152,7 @@ def fitted_q(
     Five critics are trained, each on its own bootstrap sample of the trajectories.
 
     :param policy: the policy, with one replica.
-    :param data: transitions with the rewards of the task.
+    :param data: a dataset, as for `model.learn_offline` but not shards, with the rewards of the task.
     :param steps: gradient steps.
     :param seed: seed of networks, batches, trajectories and noise.
     :param callback: SB3 callback, e.g. for progress.
@@ -161,11 +161,13 @@ def fitted_q(
     :raises ValueError: if there are too few trajectories, or the policy has an image encoder for one critic only.
     :raises ArithmeticError: if the values diverge.
     """
+    policy.set_training_mode(False)
+    model = _make_model(FQE.of(policy, **settings), data, seed)
     # Rewards are divided by their root mean square. The magnitude of Adam's steps does not depend on
     # rewards, so with small rewards the noise of the steps would hide differences between states.
-    unit = float(np.sqrt(np.square(data.arrays["rewards"][data.valid]).mean())) or 1.0
-    policy.set_training_mode(False)
-    model = _make_model(FQE.of(policy, **settings), data, unit, seed)
+    rewards = model.replay_buffer.rewards[: model.replay_buffer.dataset_size]
+    unit = float(np.sqrt(np.square(rewards.cpu().numpy()).mean())) or 1.0
+    rewards /= unit
     first = _batch(model, model.replay_buffer.starts)
     last_quarter = -(-steps // 4)
     means = []
@@ -213,8 +215,12 @@ class ResampledBuffer(SequenceReplayBuffer):
         """Sample the trajectories of each replica.
 
         :param seed: seed of the bootstrap samples.
-        :raises ValueError: if there is only one trajectory.
+        :raises ValueError: if there is only one trajectory, or the dataset has several parts.
         """
+        if self.loader:
+            raise ValueError(
+                "fitted Q evaluation needs a dataset of one part; pass `shards.part(k)`"
+            )
         ends = self.dones[: self.dataset_size].cpu().nonzero().flatten() + 1
         trajectories = torch.arange(self.dataset_size).tensor_split(ends[:-1])
         count = len(trajectories)
@@ -256,8 +262,8 @@ def margin_of(values: NDArray[Any]) -> float:
     return float(np.hypot(state_margin, critic_margin))
 
 
-def _make_model(method: FQE, data: Transitions, unit: float, seed: int) -> Any:
-    """Return a model with a critic in each replica and with the data loaded; rewards are divided by ``unit``."""
+def _make_model(method: FQE, data: ArraySource, seed: int) -> Any:
+    """Return a model with a critic in each replica and with the data loaded."""
     policy = method.policy
     extractor = {}
     # only these support several critics
@@ -279,11 +285,10 @@ def _make_model(method: FQE, data: Transitions, unit: float, seed: int) -> Any:
     except NotImplementedError as error:
         raise ValueError(
             f"{policy.features_extractor_class.__name__} cannot encode images for {CRITICS} critics at once; train the "
-            "policy with the setting `encoder`"
+            "policy with the setting `encoder`, on images without other observations"
         ) from error
     model.replay_buffer.preprocess = policy.preprocess_raw
-    rewards = data.arrays["rewards"] / np.float32(unit)
-    model.load_dataset(replace(data, arrays={**data.arrays, "rewards": rewards}))
+    model.load_dataset(data)
     model.replay_buffer.resample(seed)
     return model
 

@@ -6,7 +6,6 @@ import torch
 from gymnasium.spaces import Box
 
 import agents
-from agents.common.data.arrays import read_transitions
 from agents.fqe import FQE, ResampledBuffer, _make_model, fitted_q, margin_of
 from agents.models import model_class
 from tests.common.toys import (
@@ -65,7 +64,7 @@ def test_the_policy_stays_as_it_is():
 def test_critics_are_trained_on_the_inputs_of_the_policy():
     policy = tiny_model("fql", observation_scale=1.0).policy
     policy.observation_mean.fill_(50)
-    model = _make_model(FQE.of(policy, **SMALL), content(), 1.0, 0)
+    model = _make_model(FQE.of(policy, **SMALL), content(), 0)
     assert model.trainer.draw_batch(64).observations.max() < -40
 
 
@@ -79,12 +78,11 @@ def test_critics_of_images_have_the_encoder_of_the_policy():
     policy = tiny_model("bc", env, policy_kwargs=encoder).policy
     images = np.zeros((60, *shape), np.uint8)
     dataset = {**toy_dataset(), "observations": images, "next_observations": images}
-    data = read_transitions(dataset, shape, 2, images=True)
-    model = _make_model(FQE.of(policy, **SMALL), data, 1.0, 0)
+    model = _make_model(FQE.of(policy, **SMALL), dataset, 0)
     assert model.critic.features_extractor.features_dim == 8
     policy = tiny_model("bc", env, policy="CnnPolicy").policy
     with refuses("NatureCNN cannot encode images for 5 critics"):
-        _make_model(FQE.of(policy, **SMALL), data, 1.0, 0)
+        _make_model(FQE.of(policy, **SMALL), dataset, 0)
 
 
 # -- the evaluation of a policy ---------------------------------------------------------------------------------------
@@ -93,7 +91,7 @@ SMALL = {"net_arch": [16, 16], "batch_size": 16, "compile": "off"}
 
 
 def content(rows=60, **changes):
-    return read_transitions(toy_dataset(rows) | changes, (4,), 2)
+    return toy_dataset(rows) | changes
 
 
 def test_each_replica_draws_trajectories_of_its_own():
@@ -168,9 +166,8 @@ def test_chunks_in_which_an_episode_terminates_count(monkeypatch, length):
     policy = tiny_model("fql", SpacesEnv(6, 1), horizon_length=2, gamma=0.9).policy
     always_sample(monkeypatch, policy, torch.zeros(2))
     fitted = fitted_q(
-        policy, read_transitions(arrays, (6,), 1), steps=300, learning_rate=3e-3, tau=0.2,
-        **{**SMALL, "batch_size": 64},
-    )  # fmt: skip
+        policy, arrays, steps=300, learning_rate=3e-3, tau=0.2, **{**SMALL, "batch_size": 64}
+    )
     assert fitted.value == pytest.approx(-sum(0.9**step for step in range(length)), rel=0.1)
 
 
@@ -189,7 +186,7 @@ STATES, GAMMA, ACTION = 5, 0.9, 0.3
 
 
 def chain(seed, trajectories=60):
-    """Return transitions of a Markov chain that advances with a probability that increases with the action."""
+    """Return a dataset of a Markov chain that advances with a probability that increases with the action."""
     draw = np.random.default_rng(seed)
     arrays = {name: [] for name in toy_dataset()}
     one_hot = np.eye(STATES, dtype=np.float32)
@@ -208,7 +205,7 @@ def chain(seed, trajectories=60):
             state = following
             if arrays["terminals"][-1]:
                 break
-    return read_transitions({name: np.array(x) for name, x in arrays.items()}, (STATES,), 1)
+    return {name: np.array(x) for name, x in arrays.items()}
 
 
 def value_of_chain():
