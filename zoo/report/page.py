@@ -139,8 +139,9 @@ class Image(NamedTuple):
 
 
 def check_folder(folder: Path) -> None:
-    """Raise UsageError if a folder is not empty and does not contain an earlier report."""
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).is_file():
+    """Raise UsageError if a folder contains files, except hidden ones, but no earlier report."""
+    # a process killed while writing the marker leaves a hidden file
+    if any(folder.glob("[!.]*")) and not (folder / MARKER).is_file():
         raise UsageError(
             f"{folder} is not empty and not a report; choose another folder for --output"
         )
