@@ -102,7 +102,7 @@ def last_evaluations(evaluations: pd.DataFrame) -> pd.DataFrame:
 def scores_table(evaluations: pd.DataFrame) -> pd.DataFrame:
     """Return evaluations with the columns of a score file, plus return and length, which `read_scores` ignores."""
     # sort the rows, so that a report has the same bytes whatever the order of folders
-    table = evaluations.sort_values([*_RUN, "step"], kind="stable")
+    table = evaluations.sort_values([*_RUN, "step"])
     table = table.rename(columns={"environment": "env"})
     return table.reindex(columns=[*COLUMNS, "kind", "return", "length"])
 
