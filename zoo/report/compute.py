@@ -79,7 +79,7 @@ def compare(
 ) -> Comparison:
     """Compute every number of a comparison whose scores are of one kind.
 
-    :param evaluations: one row for each evaluation of a run, columns `zoo.runs.read.EVALUATION_COLUMNS`.
+    :param evaluations: one row for each evaluation of a run, columns as in `ScoreTables`.
     :param means: published means of methods whose single runs are unknown, columns
         `zoo.report.comparison.MEAN_COLUMNS`.
     :param curves: whether to compute profiles and learning curves.

@@ -29,7 +29,6 @@ from zoo.datasets.names import split_environment, tasks_of
 from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, Methods, joined
 from zoo.runs.folder import PHASES
 from zoo.runs.protocol import describe_layers
-from zoo.runs.read import EVALUATION_COLUMNS
 from zoo.runs.scores import SCORE_KINDS, SUCCESS
 from zoo.runs.versions import simulator
 from zoo.settings.layers import load_yaml
@@ -45,7 +44,7 @@ _RUN = ["method", "environment", "seed", "phase"]
 class ScoreTables:
     """Scores of one source.
 
-    :param evaluations: evaluations of single runs, columns `zoo.runs.read.EVALUATION_COLUMNS`.
+    :param evaluations: evaluations of single runs, columns `zoo.runs.read.EVALUATION_COLUMNS`; files lack some of them.
     :param means: means of methods whose single runs are unknown, columns `zoo.report.comparison.MEAN_COLUMNS`.
     """
 
@@ -116,8 +115,7 @@ def read_scores(path: Path, source: str) -> ScoreTables:
     """
     table = _read_rows(path)
     _check_rows(table, path)
-    table = with_places(table.rename(columns={"env": "environment"}))
-    table = table.assign(algorithm=table["method"], source=source, run=str(path))
+    table = with_places(table.rename(columns={"env": "environment"})).assign(source=source)
     is_mean = table["seed"].isna()
     runs = table[~is_mean].astype({"seed": int})
     means = table[is_mean].rename(columns={"score": "mean"})
@@ -125,8 +123,6 @@ def read_scores(path: Path, source: str) -> ScoreTables:
     methods = {
         name: ComparedMethod(name, name, source) for name in sorted(table["method"].unique())
     }
-    # files contain only the scores of evaluations
-    runs = runs.reindex(columns=EVALUATION_COLUMNS)
     return ScoreTables(methods, runs, means[list(MEAN_COLUMNS)])
 
 
@@ -272,7 +268,7 @@ class PublishedSet:
                     same = runs[(runs["method"] == equal_method) & (runs["domain"] == domain)]
                     # renumber the seeds, because these runs differ from the method's runs with the same seeds
                     seeds = same["seed"] + number * (1 + runs["seed"].max())
-                    parts.append(same.assign(method=method, algorithm=method, seed=seeds))
+                    parts.append(same.assign(method=method, seed=seeds))
         return replace(self.scores, evaluations=joined(parts, runs.columns))
 
 
