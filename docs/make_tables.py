@@ -221,7 +221,7 @@ def _mini() -> Inputs:
 @cache
 def _mini_means(pattern: str) -> Mapping[str, Estimate]:
     """Return method -> its mean over the tasks of a pattern, for methods with scores on all these tasks."""
-    tasks = [task for task in suite_tasks("mini") if fnmatchcase(task, pattern)]
+    tasks = [task for task in sorted(suite_tasks("mini")) if fnmatchcase(task, pattern)]
     scores = _mini().evaluations
     scores = scores[scores["environment"].isin(tasks)]
     means = {}

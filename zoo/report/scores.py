@@ -16,7 +16,6 @@ import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -285,15 +284,15 @@ def set_names() -> list[str]:
     return list(_metadata()["sets"])
 
 
-def suite_tasks(name: str) -> tuple[str, ...]:
-    """Return the environments of a suite, sorted."""
-    return tuple(sorted(chain.from_iterable(map(tasks_of, _metadata()["suites"][name]))))
+def suite_tasks(name: str) -> set[str]:
+    """Return the environments of a suite."""
+    return set().union(*map(tasks_of, _metadata()["suites"][name]))
 
 
 def suite_of(tasks: Collection[str]) -> str | None:
     """Return the suite that consists of some tasks, or None."""
     for name in _metadata()["suites"]:
-        if set(suite_tasks(name)) == set(tasks):
+        if suite_tasks(name) == set(tasks):
             return name
     return None
 

@@ -142,7 +142,7 @@ def left_out_of_sets(
         chosen = {m.algorithm for m in inputs.methods.values() if m.source == published.name}
         left_out[published.name] = {
             "methods": sorted({*published.scores.methods} - chosen),
-            "tasks": sorted({*suite_tasks(published.suite)} - tasks),
+            "tasks": sorted(suite_tasks(published.suite) - tasks),
         }
     return left_out
 

@@ -49,7 +49,7 @@ def test_every_set_has_the_tasks_of_its_suite_and_known_names(name):
     scores = entry.scores
     places = {*scores.evaluations["environment"], *scores.means["environment"]}
     tasks = set().union(*map(tasks_of, places))
-    assert tasks == set(published.suite_tasks(entry.suite))
+    assert tasks == published.suite_tasks(entry.suite)
     for method in scores.methods.values():
         assert entry.domains.keys() <= method.protocols.keys()
         assert set().union(*method.protocols.values()) <= set(PROTOCOL)
