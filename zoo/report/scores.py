@@ -15,14 +15,13 @@ import io
 import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 
-from agents.common.files import read_text
 from agents.common.validation import unknown_name_message
 from zoo.datasets.names import split_environment, tasks_of
 from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, Methods, joined
@@ -30,7 +29,7 @@ from zoo.runs.folder import PHASES
 from zoo.runs.protocol import describe_layers
 from zoo.runs.scores import SCORE_KINDS, SUCCESS
 from zoo.runs.versions import simulator
-from zoo.settings.layers import load_yaml
+from zoo.settings.layers import read_yaml
 from zoo.terminal.errors import UsageError
 
 FOLDER = Path(__file__).resolve().parents[2] / "results" / "published"
@@ -303,11 +302,4 @@ def published_names() -> dict[str, str]:
 
 
 def _metadata() -> dict[str, Any]:
-    path = FOLDER / "sets.yml"
-    return _parsed(read_text(path), str(path))
-
-
-# cached by text, so that a changed file is parsed again
-@cache
-def _parsed(text: str, name: str) -> dict[str, Any]:
-    return dict(load_yaml(text, name))
+    return dict(read_yaml(FOLDER / "sets.yml", "the list of published sets"))
