@@ -113,7 +113,10 @@ def read_scores(path: Path, source: str) -> ScoreTables:
     """
     table = _read_rows(path)
     _check_rows(table, path)
-    table = with_places(table.rename(columns={"env": "environment"})).assign(source=source)
+    # a task may have several names
+    places = [split_environment(name)[:2] for name in table.pop("env")]
+    table[["environment", "domain"]] = places
+    table["source"] = source
     is_mean = table["seed"].isna()
     runs = table[~is_mean].astype({"seed": int})
     means = table[is_mean].rename(columns={"score": "mean"})
@@ -122,15 +125,6 @@ def read_scores(path: Path, source: str) -> ScoreTables:
         name: ComparedMethod(name, name, source) for name in sorted(table["method"].unique())
     }
     return ScoreTables(methods, runs, means[list(MEAN_COLUMNS)])
-
-
-def with_places(table: pd.DataFrame) -> pd.DataFrame:
-    """Return scores with each environment's full name, domain and task."""
-    columns = ["environment", "domain", "task"]
-    # split each name only once, because a set has hundreds of thousands of rows
-    places = {name: split_environment(name) for name in table["environment"].unique()}
-    rows = pd.DataFrame.from_dict(places, "index", columns=columns).loc[table["environment"]]
-    return table.assign(**rows.set_index(table.index))
 
 
 def _read_rows(path: Path) -> pd.DataFrame:
