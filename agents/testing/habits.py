@@ -278,20 +278,27 @@ def find_unmasked(trial: Trial) -> Findings:
 
 
 def find_mixed_replicas(trial: Trial) -> Findings:
-    """Find losses and actions of one replica that depend on another replica's batch or weights."""
-    changes = {}
-    for name in ("observations", "next_observations", "actions", "rewards"):
-        changes[name] = getattr(trial.batch, name).clone()
-        changes[name][1:] *= 0.5
+    """Find losses and actions of one replica that depend on another replica's batch, noise or weights."""
+
+    def changed_others(values: Tensor) -> Tensor:
+        # not the other replica's own values in another order, which would leave a mean over both replicas as it is;
+        # detached, because a loss may have called `requires_grad_` on them
+        return torch.cat([values[:1], values[:1].roll(1)]).detach()
+
+    noise, action_noise = (
+        {name: changed_others(values) for name, values in draws.items()}
+        for draws in (trial.noise, trial.action_noise)
+    )
+    changed = Trial(trial.policy, trial.batch.map(changed_others), noise, action_noise, trial.info)
     outputs = [evaluate(trial)]
     with _other_weights(trial.policy.nets, slice(1, None)):
-        outputs.append(evaluate(trial, **changes))
+        outputs.append(evaluate(changed))
     firsts = [{name: value[0] for name, value in values.items()} for values in outputs]
     for name in _differing(*firsts):
         yield (
             "replicas",
-            f"`{name}` of one seed depends on the batch or the weights of another; reduce every axis but the "
-            "first",
+            f"`{name}` of one seed depends on the batch, the noise or the weights of another; reduce every axis but "
+            "the first",
         )
 
 

@@ -105,7 +105,16 @@ MISTAKES = {
         "q.mean(1, keepdim=True)",
         "q.mean()",
         "replicas",
-        r"`bc` of one seed depends on the batch or the weights of another; reduce every axis but the first",
+        r"`bc` of one seed depends on the batch, the noise or the weights of another; reduce every axis but the first",
+    ),
+    "batch of another replica": Mistake(
+        f"{FLOW}.at(batch.observations)",
+        f"{FLOW}.at(batch.observations.flip(0))",
+        "replicas",
+        r"`bc` of one seed",
+    ),
+    "mean over replicas": Mistake(
+        'noise["bc_x0"]', 'noise["bc_x0"] - noise["bc_x0"].mean()', "replicas", r"`bc` of one seed"
     ),
     "in-place change": Mistake(
         WEIGHT,

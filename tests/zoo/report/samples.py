@@ -38,7 +38,6 @@ def evaluations(
     return table.assign(
         domain=domain,
         environment=domain + "-singletask-task" + (number // 2 + 1).astype(str) + "-v0",
-        run=table["method"] + "/" + number.astype(str) + "/" + table["seed"].astype(str),
         score=np.random.RandomState(0).randint(0, 51, len(table)) / 50,
         source="own",
         kind="success",
@@ -59,7 +58,6 @@ def returns(methods, environments=("HalfCheetah-v5", "Pendulum-v1"), steps=(1000
         episodes=10,
         kind="return",
         source="own",
-        run=table["method"] + "/" + table["seed"].astype(str),
         score=np.where(is_cheetah, 5000.0, -1000.0) + spread,
     )
 
@@ -67,7 +65,6 @@ def returns(methods, environments=("HalfCheetah-v5", "Pendulum-v1"), steps=(1000
 def comparison_of_runs(runs, means=NO_MEANS, methods=None, reps=20, **options):
     """Return the comparison of runs and published means; methods without information are the user's."""
     names = sorted({*runs["method"], *means["method"]})
-    runs = runs.reindex(columns=EVALUATION_COLUMNS)
     return compare(own_methods(names) | (methods or {}), runs, means, reps, **options)
 
 
@@ -91,8 +88,8 @@ def scene_runs(scores, method="qam"):
     rows = []
     for env, scores_of_task in zip(SCENE, scores, strict=False):
         for seed, score in enumerate(scores_of_task):
-            rows.append({"environment": env, "seed": seed, "score": score, "run": f"{env}/{seed}"})
-    return pd.DataFrame(rows, columns=["environment", "seed", "score", "run"]).assign(
+            rows.append({"environment": env, "seed": seed, "score": score})
+    return pd.DataFrame(rows, columns=["environment", "seed", "score"]).assign(
         method=method,
         domain="scene-play",
         phase="offline",
