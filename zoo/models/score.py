@@ -78,7 +78,5 @@ def interval_of_mean(values: np.ndarray) -> tuple[float, float]:
         return -math.inf, math.inf
     mean = values.mean()
     error = stats.sem(values)
-    low, high = mean, mean
-    if error:  # SciPy returns NaN for a scale of 0
-        low, high = stats.t.interval(0.95, len(values) - 1, mean, error)
-    return float(low), float(high)
+    low, high = stats.t.interval(0.95, len(values) - 1)
+    return float(mean + error * low), float(mean + error * high)
