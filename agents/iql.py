@@ -93,7 +93,7 @@ class IQL(Method):
 
     def loss_weights(self) -> dict[str, float]:
         """Return the weight that makes the TD loss a sum over the critics."""
-        return {"td": float(self.ensemble_size)}
+        return {"td": self.ensemble_size}
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Return the policy's mean plus noise, (S, B, D)."""
