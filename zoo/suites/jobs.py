@@ -50,7 +50,7 @@ class Job:
     """
 
     run: Run
-    words: tuple[str, ...]
+    words: Sequence[str]
     config: RunRecord = field(repr=False)
     log_folder: Path
 
@@ -146,7 +146,7 @@ def make_jobs(suite: Suite, runs: Sequence[Run], log_folder: Path, device: str) 
             raise UsageError(text) from error
         # another machine may not be able to import the method's class
         config = replace(config, method=None)
-        jobs.append(Job(run, tuple(request.command_line()), config, log_folder))
+        jobs.append(Job(run, request.command_line(), config, log_folder))
     return jobs
 
 
