@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from agents.common.nets.networks import Sizes, TanhActor
 from tests.agents.oracles import small_model
-from tests.common.toys import seeded, toy_batch, toy_noise
+from tests.common.toys import toy_batch, toy_noise
 from tests.parity.fixture import read_fixture
 from tests.parity.reference import OWN_FIXTURES, OurAgents
 
@@ -40,7 +39,6 @@ def test_rebracs_true_delay_trains_as_often_as_targets_move(true_delay, train_ev
 
 
 def test_rebracs_last_layer_starts_small():
-    actor = TanhActor(Sizes(1, 5, 3, 1, 1, [64], [], False, False), head_scale=0.01)
-    actor.initialise(0, seeded())
-    bound = (3 * 0.01 / ((64 + 3) / 2)) ** 0.5
-    assert 0.9 * bound < float(actor.mean.weights[0].detach().abs().max()) <= bound
+    policy = small_model("rebrac", net_arch=[64]).policy
+    bound = (3 * 0.01 / ((64 + policy.chunk_size) / 2)) ** 0.5
+    assert 0.9 * bound < float(policy.nets.actor.mean.weights[0].detach().abs().max()) <= bound
