@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import io
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -29,9 +28,7 @@ class Server(ThreadingHTTPServer):
         self.files = {}
         self.requests = []  # path and Range header of each request
         self.drop_after = []  # per request, bytes of the response after which the connection ends
-        self.status = []  # statuses to return instead of files
         self.knows_ranges = self.sends_length = True
-        self.silence = 0.0  # delay before the content, in seconds
 
     def requests_for(self, name):
         return [byte_range for path, byte_range in self.requests if path == f"/{name}"]
@@ -42,14 +39,8 @@ class Handler(BaseHTTPRequestHandler):
         server = self.server
         byte_range = self.headers.get("Range")
         server.requests.append((self.path, byte_range))
-        content = server.files.get(self.path[1:])
-        status = server.status.pop(0) if server.status else 200
-        if content is None:
-            status = 404
-        if status >= 400:
-            self.send_error(status)
-            return
-        start = 0
+        content = server.files[self.path[1:]]
+        start, status = 0, 200
         if byte_range and server.knows_ranges:
             start = int(byte_range.removeprefix("bytes=").removesuffix("-"))
             status = 206 if start < len(content) else 416
@@ -57,7 +48,6 @@ class Handler(BaseHTTPRequestHandler):
         if server.sends_length:
             self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
-        time.sleep(server.silence)
         drop = server.drop_after.pop(0) if server.drop_after else None
         self.wfile.write(content[start:][:drop])
 
