@@ -11,7 +11,9 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecNormalize
@@ -21,7 +23,6 @@ from agents.common.engine import checkpoint
 from agents.common.engine.checkpoint import load_checkpoint, save_checkpoint
 from agents.common.files import DamagedFileError, write_manifest
 from agents.common.model_file import find_checkpoints
-from tests.agents.helpers import SaveAt, disturb_global_generators, environments
 from tests.common.data.helpers import assert_same_sequences
 from tests.common.toys import (
     NormedFeatures,
@@ -36,6 +37,33 @@ from tests.common.toys import (
 from tests.zoo.envs.toys import ToyEnv
 
 STEPS = 40
+
+
+class SaveAt(BaseCallback):
+    """Writes one checkpoint between steps."""
+
+    def __init__(self, step, folder):
+        super().__init__()
+        self.step, self.folder = step, folder
+
+    def _on_rollout_start(self):
+        if self.model.num_timesteps == self.step:
+            save_checkpoint(self.model, self.folder, note="kept")
+
+    def _on_step(self):
+        return True
+
+
+def environments(count=1, **arguments):
+    """Return copies of the chaotic environment."""
+    return make_vec_env(ToyEnv, n_envs=count, seed=0, **arguments)
+
+
+def disturb_global_generators():
+    """Put the global generators into another state, as in a new process."""
+    random.seed(11)
+    np.random.seed(12)
+    torch.manual_seed(13)
 
 
 def model_on(env, dataset=None, **settings):
