@@ -1,9 +1,6 @@
-"""Custom networks are trained as in plain PyTorch, and ordinary modules as if each seed were trained alone."""
+"""Ordinary modules are trained as if each seed were trained alone."""
 
 from __future__ import annotations
-
-import copy
-from dataclasses import replace
 
 import pytest
 import torch
@@ -11,97 +8,13 @@ from torch import nn
 from torch.testing import assert_close
 
 import agents
-from agents.common.nets.mlp import fill_uniform, maybe_detach
-from agents.common.nets.networks import ObservingNetwork, Sizes
-from agents.common.nets.specs import NetworkSpec
+from agents.common.nets.networks import Sizes
 from agents.core import from_module
 from agents.testing.kit import CHECKS, run_checks
 from tests import code_blocks
-from tests.common.toys import refuses, seeded, tiny_model, toy_batch
+from tests.common.toys import refuses, seeded
 
 SIZES = Sizes(2, 4, 3, 2, 5, [8], [8], False, False)
-
-
-class Actor(ObservingNetwork):
-    """Two layers, actions in (-1, 1); weights are (S, out, in)."""
-
-    def __init__(self, replicas, observations, actions, width):
-        super().__init__()
-        self.first = nn.Parameter(torch.zeros(replicas, width, observations))
-        self.last = nn.Parameter(torch.zeros(replicas, actions, width))
-
-    def initialise(self, replica, generator):  # initialised as in a run of that seed alone
-        for weight in (self.first, self.last):
-            fill_uniform(weight, replica, weight.shape[-1] ** -0.5, generator)
-
-    # (S, B, O) -> (S, B, D); `nets.frozen` calls it with frozen=True
-    def forward(self, observations, frozen=False):
-        first, last = maybe_detach(self.first, frozen), maybe_detach(self.last, frozen)
-        hidden = torch.tanh(self.features(observations, frozen) @ first.mT)
-        return torch.tanh(hidden @ last.mT)
-
-
-class Imitation(agents.Method):
-    """Regress to the batch's actions with a single network."""
-
-    def noise(self):
-        return {}
-
-    action_noise_table = noise
-
-    def act(self, observations, noise, nets):
-        return nets.actor(observations)
-
-    def targets(self, *inputs):
-        return {}
-
-    def losses(self, batch, targets, noise, nets, info):
-        error = (nets.actor(batch.observations) - batch.actions).square().mean(2)
-        return {"error": (error * batch.valid).mean(1)}
-
-
-def with_actor(actor, **networks):
-    """Return the algorithm with its actor and, if given, other networks."""
-    return type("Mine", (Imitation,), {"networks": lambda self: {"actor": actor, **networks}})
-
-
-# -- custom layers ----------------------------------------------------------------------------------------------------
-
-
-class Transposed(Actor):
-    """Stores its weights transposed, so that they are not contiguous."""
-
-    def __init__(self, *sizes):
-        super().__init__(*sizes)
-        for name in ("first", "last"):
-            weight = getattr(self, name)
-            setattr(self, name, nn.Parameter(weight.detach().mT.contiguous().mT))
-
-
-@pytest.mark.parametrize("network", [Actor, Transposed])
-@pytest.mark.parametrize("settings", [{}, {"max_grad_norm": 1e3}, {"seeds": [0, 1]}], ids=str)
-@pytest.mark.few(6)
-@pytest.mark.parametrize("compile", ["off", "on"])
-def test_a_network_with_other_strides_learns_as_in_plain_pytorch(network, settings, compile):
-    spec = NetworkSpec(lambda n: network(n.replicas, n.observations, n.actions, 64))
-    model = tiny_model(with_actor(spec), learning_rate=3e-3, compile=compile, **settings)
-    batch = toy_batch(model)
-    actions = batch.observations.repeat(1, 1, 3)[..., : batch.actions.shape[-1]].tanh()
-    batch = replace(batch, actions=actions)
-    plain = copy.deepcopy(model.policy.nets)
-    optimizer = torch.optim.Adam(plain.parameters(), 3e-3, foreach=False, fused=False)
-    for _ in range(150):
-        loss = model.trainer.update_on(batch, {})["error_loss"]
-        optimizer.zero_grad()
-        expected = model.method.losses(batch, {}, {}, plain, {})["error"]
-        expected.sum().backward()
-        optimizer.step()
-    assert_close(loss, expected.detach(), rtol=0.01, atol=1e-6)
-    assert expected.max() < 0.02
-
-
-# -- ordinary modules -------------------------------------------------------------------------------------------------
-
 SLOW = {"phases", "values", "actions", "compiled"}
 QUICK = {*CHECKS} - SLOW
 
