@@ -3,11 +3,11 @@
 import json
 import pickle
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from safetensors.torch import load, save
 
+from tests.common.toys import Trap
 from tests.zoo.hub.stand_in import Repository
 from tests.zoo.models.conftest import ENV
 from tests.zoo.outcomes import refuses
@@ -42,24 +42,12 @@ def described(part, **values):
     return changed(policy=json.dumps(json.loads(text) | values))
 
 
-class Bomb:
-    """Leaves a trace if it is unpickled."""
-
-    def __init__(self, trace):
-        self.trace = trace
-
-    def __reduce__(self):
-        return Path.touch, (self.trace,)
-
-
-def test_one_file_is_asked_for_and_nothing_in_repository_is_run(hub, tmp_path):
-    bomb = pickle.dumps(Bomb(tmp_path / "trace"))
-    card = f"---\n!!python/object/apply:pathlib.Path.touch [{tmp_path / 'trace'}]\n---\n".encode()
-    files = dict.fromkeys(("model.zip", "config.json", "policy.pkl"), bomb)
+def test_one_file_is_asked_for_and_nothing_in_repository_is_run(hub):
+    card = b"---\n!!python/object/apply:pytest.fail [code from a file was run]\n---\n"
+    files = dict.fromkeys(("model.zip", "config.json", "policy.pkl"), pickle.dumps(Trap()))
     files |= {"README.md": card, "config.yml": card, "modeling.py": b"raise SystemExit(9)"}
     hub.put("them/agent", {POLICY: trained(), **files})
     assert main(["--from-hub", "them/agent", "--episodes", "1"]) == 0
-    assert not (tmp_path / "trace").exists()
     assert set(hub.asked) == {POLICY}
 
 
