@@ -8,13 +8,8 @@ from tests import ROOT, code_blocks
 from zoo import list_agents
 
 
-@pytest.fixture
-def snippet():
-    (code,) = code_blocks("README.md", "python")
-    return code
-
-
-def test_the_snippet_is_short_and_runs_with_a_progress_bar(snippet, tmp_path, monkeypatch, capsys):
+def test_the_snippet_is_short_and_runs_with_a_progress_bar(tmp_path, monkeypatch, capsys):
+    (snippet,) = code_blocks("README.md", "python")
     assert len(snippet.splitlines()) <= 22
     small = (
         snippet.replace("1_000", "30")

@@ -60,17 +60,6 @@ def runs(data, tmp_path_factory):
     return logs
 
 
-@pytest.fixture(scope="session")
-def shards(tmp_path_factory):
-    """Return a folder with a dataset of three files with a few trajectories each, of different sizes."""
-    from tests.zoo.datasets.conftest import write_shard
-
-    folder = tmp_path_factory.mktemp("shards")
-    for number, episodes in enumerate((4, 3, 4)):
-        write_shard(folder, number, episodes)
-    return folder
-
-
 @pytest.fixture
 def call(capsys):
     """Return a function that runs a program, checks its exit code, and returns its result and its messages."""

@@ -32,15 +32,10 @@ def write_suite(folder, data, algorithms, **keys):
     return folder / "suite.yml"
 
 
-@pytest.fixture
-def run(tmp_path):
-    """Return a function that runs the program to its end, from the test's folder."""
-
-    def ended(flags=""):
-        words = f"suite.yml -f logs --device cpu {flags}".split()
-        return run_program("benchmark", words, folder=tmp_path)
-
-    return ended
+def run(folder, flags=""):
+    """Run the program to its end, from a folder with a suite."""
+    words = f"suite.yml -f logs --device cpu {flags}".split()
+    return run_program("benchmark", words, folder=folder)
 
 
 def times(folder):
@@ -50,18 +45,18 @@ def times(folder):
 
 
 @pytest.mark.slow
-def test_a_suite_with_an_own_agent_is_not_trained_again(run, tmp_path, data):
+def test_a_suite_with_an_own_agent_is_not_trained_again(tmp_path, data):
     agent = tmp_path / "my_agents.py"
     agent.write_text(example())
     write_suite(tmp_path, data, ["fql", "my_agents:WeightedBC"], focus="fql")
-    result = run().result
+    result = run(tmp_path).result
     assert result == result | {"jobs": 2, "runs": 4, "done": 2, "methods": 2}
     assert "fql" in Path(result["report"]).read_text()
     first_times = times(tmp_path)
     assert len(list((tmp_path / "logs").glob("*/*/status.json"))) == 4
-    assert run("--dry-run").result["done"] == 2
+    assert run(tmp_path, "--dry-run").result["done"] == 2
     agent.write_text(agent.read_text() + "# changed\n")
-    changed = run()
+    changed = run(tmp_path)
     assert changed.code == 0
     assert changed.err.count("another version of the algorithm's file") == 1
     assert times(tmp_path) == first_times

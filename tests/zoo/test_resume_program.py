@@ -9,6 +9,7 @@ import pytest
 
 import agents
 from agents.common.model_file import find_checkpoints
+from tests.zoo.datasets.conftest import write_shard
 from tests.zoo.envs import toys  # noqa: F401  registers the toys
 from tests.zoo.helpers import (
     ENV,
@@ -39,8 +40,11 @@ KINDS = {
 
 
 @pytest.fixture(scope="module")
-def run(data, shards):
+def run(data, tmp_path_factory):
     """Return a function that runs a training program, kills it at an event if asked, and returns its exit code."""
+    shards = tmp_path_factory.mktemp("shards")
+    for number, episodes in enumerate((4, 3, 4)):  # trajectories of each file
+        write_shard(shards, number, episodes)
 
     def ended(logs, kind="plain", kill=None, by="SIGKILL", **options):
         words = (

@@ -33,12 +33,8 @@ from tests.zoo.programs import run_program
 from zoo.train import main
 
 
-@pytest.fixture
-def finished(runs):
-    return runs / "qam" / f"{ENV}_1"
-
-
-def test_a_run_leaves_everything_in_its_folder(finished):
+def test_a_run_leaves_everything_in_its_folder(runs):
+    finished = folder_of(runs)
     names = {path.name.partition(".tfevents")[0] for path in finished.iterdir()}
     expected = (
         "config.yml command.txt versions.json status.json progress.csv events.out evaluations.npz "

@@ -19,18 +19,12 @@ SLOW = {"phases", "values", "actions", "compiled"}
 QUICK = {*CHECKS} - SLOW
 
 
-@pytest.fixture
-def method(write_agent):
-    """Return the page's agent, written to a file because the compiler needs one."""
-    (code,) = code_blocks("docs/register.md", "py\n# my_plain_agent.py")
-    write_agent(code)
-    return agents.get("an_agent:PlainTD3").method
-
-
 @pytest.mark.few(1)
 @pytest.mark.parametrize("skip", [SLOW, QUICK - {"hooks"}], ids=["quick", "slow"])
-def test_the_pages_agent_keeps_the_contract(method, skip):
-    outcomes = [*run_checks(method, skip=skip)]
+def test_the_pages_agent_keeps_the_contract(write_agent, skip):
+    (code,) = code_blocks("docs/register.md", "py\n# my_plain_agent.py")
+    write_agent(code)
+    outcomes = [*run_checks(agents.get("an_agent:PlainTD3").method, skip=skip)]
     for outcome in outcomes:
         expected = {"holds", "skipped"}
         if outcome.check == "bf16":

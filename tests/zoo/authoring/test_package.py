@@ -10,29 +10,19 @@ from agents.testing.kit import run_checks
 from zoo.list_agents import main
 
 
-@pytest.fixture
-def make(own_agents, tmp_path, monkeypatch, call):
-    """Return a function that writes a package, and returns its folder and the agent's class."""
-
-    def write(name):
-        result, _ = call(main, "new", name, "--folder", tmp_path)
-        folder = Path(result["folder"])
-        assert sorted(result["files"]) == sorted(path.name for path in folder.iterdir())
-        monkeypatch.syspath_prepend(folder)
-        module, _, class_name = result["algo"].partition(":")
-        return folder, getattr(importlib.import_module(module), class_name)
-
-    return write
-
-
-def test_a_package_has_sound_agent_settings_test_and_entry_point(make):
-    folder, method = make("zoo_test_agent")
+@pytest.mark.usefixtures("own_agents")
+def test_a_package_has_sound_agent_settings_test_and_entry_point(tmp_path, monkeypatch, call):
+    result, _ = call(main, "new", "zoo_test_agent", "--folder", tmp_path)
+    folder, entry = Path(result["folder"]), "zoo_test_agent:ZooTestAgent"
+    assert sorted(result["files"]) == sorted(path.name for path in folder.iterdir())
+    assert result["algo"] == entry
+    monkeypatch.syspath_prepend(folder)
+    method = importlib.import_module("zoo_test_agent").ZooTestAgent
     # the skipped checks compile, or train until an agent has learned something
     outcomes = list(run_checks(method, skip=["compiled", "values", "actions"]))
     assert {outcome.state for outcome in outcomes} == {"holds", "skipped"}
     project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     assert project["name"] == "zoo-test-agent"
-    entry = "zoo_test_agent:ZooTestAgent"
     assert project["entry-points"]["flow_rl_zoo.agents"] == {"zoo_test_agent": entry}
     assert f'@pytest.mark.agent("{entry}")' in (folder / "test_zoo_test_agent.py").read_text()
     command = "zoo train --algo zoo_test_agent -conf zoo_test_agent.yml"

@@ -193,22 +193,14 @@ def test_broken_file_is_refused_with_problem_and_remedy(write_dataset, changes, 
 # -- images ------------------------------------------------------------------------------------------------------------
 
 
-STATES, IMAGES = "cube-single-play-v0", "visual-cube-single-play-v0"
-
-
-@pytest.fixture(scope="module")
-def states(tmp_path_factory):
-    """Return a file of two episodes of seven transitions."""
-    folder = tmp_path_factory.mktemp("data")
-    return generate_dataset(STATES, folder, num_episodes=2, episode_steps=7, num_workers=1)[0]
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:no state in")
-def test_images_are_read_as_they_are_and_labelled_as_states(states, tmp_path):
+def test_images_are_read_as_they_are_and_labelled_as_states(tmp_path):
+    options = {"num_episodes": 2, "episode_steps": 7, "num_workers": 1}
+    states = generate_dataset("cube-single-play-v0", tmp_path, **options)[0]
     images = np.random.default_rng(0).integers(256, size=(16, 64, 64, 3), dtype=np.uint8)
     with np.load(states) as arrays:
-        np.savez(tmp_path / f"{IMAGES}.npz", **{**arrays, "observations": images})
+        np.savez(tmp_path / "visual-cube-single-play-v0.npz", **{**arrays, "observations": images})
     dataset = load_dataset("visual-cube-single-play-singletask-task2-v0", dataset_dir=tmp_path)
     of_states = load_dataset("cube-single-play-singletask-task2-v0", dataset=states)
     assert_array_equal(dataset.content.arrays["observations"], images)

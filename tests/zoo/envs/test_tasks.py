@@ -1,6 +1,5 @@
 """Tasks of robomimic and D4RL: their names are known without the benchmarks' packages, which the other tests need."""
 
-import importlib
 import sys
 
 import numpy as np
@@ -25,16 +24,6 @@ def test_ogbenchs_data_are_not_sought_for_tasks_of_others(parse, name):
         r"a task of (\w+), not of OGBench; docs/(?i:\1)\.md explains how to load its data"
     ):
         parse(name)
-
-
-# -- robomimic --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def robosuite():
-    """Return the package; tests are skipped without it."""
-    pytest.importorskip("robosuite", reason=f"needs `{INSTALL}`")
-    return importlib.import_module("zoo.envs.robomimic")
 
 
 # -- without robosuite ------------------------------------------------------------------------------------------------
@@ -72,7 +61,8 @@ def test_a_run_has_the_settings_of_its_task(monkeypatch):
 
 
 @pytest.mark.slow
-def test_replaying_a_files_actions_gives_its_observations(robosuite, tmp_path):
+def test_replaying_a_files_actions_gives_its_observations(tmp_path):
+    pytest.importorskip("robosuite", reason=f"needs `{INSTALL}`")
     parts = play(2)
     for part in parts:
         assert 20 < len(part["actions"]) < 100
