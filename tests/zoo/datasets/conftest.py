@@ -1,6 +1,6 @@
 """Small point-maze datasets, whose rewards are easy to compute by hand."""
 
-from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -42,30 +42,9 @@ def write_shard(folder, number, episodes=3):
     return path
 
 
-class InProcess:
-    """A pool that simulates episodes immediately, in this process, because starting a process takes seconds."""
-
-    def __init__(self, *options):
-        pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
-
-    def submit(self, function, *arguments):
-        future = Future()
-        try:
-            future.set_result(function(*arguments))
-        except ArithmeticError as error:
-            future.set_exception(error)
-        return future
-
-
 def generate_in_process(patch):
-    """Generate datasets in this process; `test_generate.py` tests generation by several processes."""
-    patch.setattr(generate, "ProcessPoolExecutor", InProcess)
+    """Generate datasets in a thread, because starting a process takes seconds; `test_generate.py` starts processes."""
+    patch.setattr(generate, "ProcessPoolExecutor", lambda *options: ThreadPoolExecutor(1))
 
 
 @pytest.fixture
