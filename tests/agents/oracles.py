@@ -38,19 +38,17 @@ def field(function):
 
 
 class Quadratic(nn.Module):
-    """Q(a) = g.a - p |a|^2 / 2 instead of a critic ensemble.
+    """Q(a), the sum over coordinates of a - p a^2 / 2, instead of a critic ensemble.
 
-    :param slope: g, one number or one per coordinate.
     :param curvature: p.
     """
 
-    def __init__(self, slope, curvature=0.0):
+    def __init__(self, curvature=0.0):
         super().__init__()
-        self.slope = slope
         self.curvature = curvature
 
     def forward(self, observations, actions, t=None):
-        values = self.slope * actions - 0.5 * self.curvature * actions.square()
+        values = actions - 0.5 * self.curvature * actions.square()
         return values.sum(-1).unsqueeze(1)
 
 

@@ -41,7 +41,7 @@ def loss_of(shifts, s, **settings):
         return behaviour(x, t) + shifts[round(float(t) * len(shifts))]
 
     nets = networks(
-        critic=Quadratic(1.0),
+        critic=Quadratic(),
         behaviour=field(behaviour),
         behaviour_target=field(behaviour),
         fine_tuned=field(shifted),

@@ -32,8 +32,8 @@ def elsewhere():
         yield device
 
 
-def moved(tensors, device):
-    return {name: value.to(device) for name, value in tensors.items()}
+def on_cpu(tensors):
+    return {name: value.cpu() for name, value in tensors.items()}
 
 
 @pytest.mark.few
@@ -57,7 +57,7 @@ def test_a_model_acts_collects_and_is_loaded_on_either_device(id, elsewhere):
         content.seek(0)
         loaded = type(model).load(content, device=device)
         assert {p.device for p in loaded.policy.parameters()} == {torch.device(device)}
-        states = [moved(m.policy.state_dict(), "cpu") for m in (loaded, model)]
+        states = [on_cpu(m.policy.state_dict()) for m in (loaded, model)]
         assert_same(*states)
         assert loaded.predict(np.zeros((1, 4)))[0].shape == (1, 2)
 
@@ -84,7 +84,7 @@ def test_storing_transitions_never_waits_for_the_device(elsewhere):
     for buffer in buffers:
         buffer.end_episodes()
     states = [buffer.online_state() for buffer in buffers]
-    assert_same(moved(states[1].pop("rings"), "cpu"), states[0].pop("rings"))
+    assert_same(on_cpu(states[1].pop("rings")), states[0].pop("rings"))
     assert states[0] == states[1]
 
 

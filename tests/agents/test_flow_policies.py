@@ -51,7 +51,7 @@ BEHAVIOUR = Gaussian(0.0, 0.5)
 def gaussian_end(curvature, **settings):
     """Return mean and standard deviation of the guided flow's end, which is affine in the noise for exact networks."""
     model = bare("cgql", **{"flow_steps": 10, "inverse_temperature": 1.0, **settings})
-    nets = networks(behaviour_target=field(BEHAVIOUR), critic=Quadratic(1.0, curvature))
+    nets = networks(behaviour_target=field(BEHAVIOUR), critic=Quadratic(curvature))
     noise = torch.tensor([[[0.0], [0.02]]])
     start, end = model.act(torch.zeros(1, 2, 1), {"action": noise}, nets)[0, :, 0].tolist()
     return start, abs(end - start) / 0.02

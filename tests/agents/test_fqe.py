@@ -185,12 +185,12 @@ def test_actions_that_the_data_lack_are_noticed(monkeypatch):
 STATES, GAMMA, ACTION = 5, 0.9, 0.3
 
 
-def chain(seed, trajectories=60):
+def chain(seed):
     """Return a dataset of a Markov chain that advances with a probability that increases with the action."""
     draw = np.random.default_rng(seed)
     arrays = {name: [] for name in toy_dataset()}
     one_hot = np.eye(STATES, dtype=np.float32)
-    for _ in range(trajectories):
+    for _ in range(60):
         state = int(draw.integers(STATES))
         for step in range(40):
             action = draw.uniform(-1, 1)

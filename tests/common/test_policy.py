@@ -24,12 +24,12 @@ def observations(rows=4, seed=0):
     return normals(rows, 4, seed=seed).numpy()
 
 
-def play(policy, steps, rows=4):
+def play(policy, steps):
     """Return the first action of each step of an episode, and the state after it."""
     state = None
     played = []
     for step in range(steps):
-        actions, state = policy.predict(observations(rows, step), state, np.full(rows, step == 0))
+        actions, state = policy.predict(observations(seed=step), state, np.full(4, step == 0))
         played.append(actions[0].tolist())
     return played, state
 

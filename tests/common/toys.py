@@ -79,15 +79,15 @@ def toy_dataset(rows=60, observations=4, actions=2, seed=0, length=12):
     }
 
 
-def toy_batch(model, seed=0, rows=16):
+def toy_batch(model, seed=0):
     """Return a random batch with a model's sizes."""
-    return random_batch(model.policy, rows, seeded(seed))
+    return random_batch(model.policy, 16, seeded(seed))
 
 
-def toy_noise(model, seed=0, rows=16):
+def toy_noise(model, seed=0):
     """Return all noise of one update."""
     table = model.method.update_noise() | CROP_NOISE
-    return model.policy.draw_noise(table, rows, seeded(seed))
+    return model.policy.draw_noise(table, 16, seeded(seed))
 
 
 def refuses(text, error=ValueError):
@@ -112,9 +112,9 @@ def step(model, seed=0):
     return model.trainer.update_on(toy_batch(model, seed=seed), toy_noise(model, seed=100 + seed))
 
 
-def filled(network, seed=0):
+def filled(network):
     """Give every parameter of every replica random values, biases and scales included."""
-    generator = seeded(seed)
+    generator = seeded()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.copy_(

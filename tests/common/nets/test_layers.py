@@ -21,7 +21,7 @@ def _device(request):
         request.getfixturevalue("as_on_cuda")
 
 
-def stacked(stack, widths, norm=False, dtype=None, activation=gelu):
+def stacked(stack, widths, norm=False, activation=gelu):
     """Return random layers whose parameters require gradients."""
     layers = []
     for i, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
@@ -30,7 +30,7 @@ def stacked(stack, widths, norm=False, dtype=None, activation=gelu):
         bias, *norms = (value.requires_grad_() for value in biases)
         if not norm:
             norms = ()
-        layers.append(Layer(weight.requires_grad_(), bias, activation, dtype, *norms))
+        layers.append(Layer(weight.requires_grad_(), bias, activation, None, *norms))
     layers[-1] = Layer(layers[-1].weight, layers[-1].bias)
     return layers
 

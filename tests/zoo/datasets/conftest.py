@@ -11,16 +11,16 @@ NAME = "pointmaze-medium-navigate-v0"
 TASK_1 = "pointmaze-medium-navigate-singletask-task1-v0"  # goal: within 1.0 of (20, 20)
 
 
-def small_arrays(episodes=3, steps=10):
-    """Return trajectories of steps + 1 rows; the first starts at task 1's goal, the others never come near the goal."""
+def small_arrays(episodes=3):
+    """Return trajectories of 11 rows; the first starts at task 1's goal, the others never come near the goal."""
     generator = np.random.default_rng(0)
-    rows = episodes * (steps + 1)
+    rows = 11 * episodes
     qpos = generator.uniform(0.0, 8.0, (rows, 2)).astype(np.float32)
     qpos[:3] = (20.0, 20.5)
     return {
         "observations": qpos.copy(),
         "actions": generator.uniform(-1.0, 1.0, (rows, 2)).astype(np.float32),
-        "terminals": np.arange(rows) % (steps + 1) == steps,
+        "terminals": np.arange(rows) % 11 == 10,
         "qpos": qpos,
         "qvel": np.zeros((rows, 2), np.float32),
     }

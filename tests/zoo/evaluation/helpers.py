@@ -15,14 +15,12 @@ TOY = "Toy-v0"
 class ElementwisePolicy:
     """Samples actions without matrix products, so that a row's actions are bitwise equal in any batch."""
 
-    def __init__(self, num_replicas=1, chunk_length=3, action_size=2):
+    def __init__(self, num_replicas=1, chunk_length=3):
         self.num_replicas, self.chunk_length = num_replicas, chunk_length
-        self.action_size = action_size
         self.batches: list[np.ndarray] = []
 
     def draw_action_noise(self, rows, generator):
-        shape = (rows, self.chunk_length, self.action_size)
-        return {"noise": torch.rand(shape, generator=generator)}
+        return {"noise": torch.rand(rows, self.chunk_length, 2, generator=generator)}
 
     def sample_chunks(self, observations, noise):
         self.batches.append(observations.copy())

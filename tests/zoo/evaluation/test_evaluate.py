@@ -35,10 +35,10 @@ from zoo.terminal.errors import Abandoned
 EPISODES = 6
 
 
-def play_alone(policy, seed, replica, env, episodes=EPISODES):
+def play_alone(policy, seed, replica, env):
     """Run every episode of one replica in a separate environment with a plain loop."""
     results = []
-    for episode, reset_seed in enumerate(seeds_of_starts(seed, episodes)):
+    for episode, reset_seed in enumerate(seeds_of_starts(seed, EPISODES)):
         observation, _ = env.reset(seed=int(reset_seed))
         generator = torch_generator(Purpose.EVALUATION_NOISE, seed, replica, episode)
         total, length, ended, chunk, noise = 0.0, 0, False, [], []

@@ -45,10 +45,10 @@ def evaluations(
     )
 
 
-def returns(methods, environments=("HalfCheetah-v5", "Pendulum-v1"), steps=(1000, 2000), seeds=6):
+def returns(methods, environments=("HalfCheetah-v5", "Pendulum-v1"), seeds=6):
     """Return evaluations scored by return: around 5,000 in the first environment, around -1,000 in the second."""
     random = np.random.RandomState(1)
-    places = itertools.product(methods, environments, range(seeds), steps)
+    places = itertools.product(methods, environments, range(seeds), (1000, 2000))
     table = pd.DataFrame(places, columns=["method", "environment", "seed", "step"])
     is_cheetah = table["environment"] == "HalfCheetah-v5"
     spread = np.where(is_cheetah, 500.0, 100.0) * random.randn(len(table))
@@ -68,15 +68,15 @@ def comparison_of_runs(runs, means=NO_MEANS, methods=None, reps=20, **options):
     return compare(own_methods(names) | (methods or {}), runs, means, reps, **options)
 
 
-def means_of_scene(names, phase="offline"):
+def means_of_scene(names):
     """Return published means of methods, on the first task of scene."""
-    rows = [[name, phase, 9, SCENE[0], "scene-play", 0.4, 3] for name in names]
+    rows = [[name, "offline", 9, SCENE[0], "scene-play", 0.4, 3] for name in names]
     return pd.DataFrame(rows, columns=MEAN_COLUMNS)
 
 
-def comparison_of_returns(methods, kind=RETURN, focus=None, **options):
+def comparison_of_returns(methods, focus=None, **options):
     runs = returns(methods, **options)
-    return comparison_of_runs(runs, reps=50, kind=kind, focus=focus)
+    return comparison_of_runs(runs, reps=50, kind=RETURN, focus=focus)
 
 
 def comparison_of(methods, **options):
@@ -107,7 +107,7 @@ def comparison_of_scene(scores, kind=SUCCESS, focus=None, **methods):
     return comparison_of_runs(runs, methods=methods, reps=200, kind=kind, focus=focus)
 
 
-def runs_table(problems=()):
+def runs_table(problems):
     runs = pd.DataFrame(problems, columns=["run", "problem"]).assign(
         state="done",
         method="qam",

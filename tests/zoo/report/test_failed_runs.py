@@ -28,8 +28,8 @@ def content_of(folder, **options):
     return Content(inputs, [comparison], CompareRequest(**options))
 
 
-def mean_of(content, method="qam", phase="offline"):
-    return content.comparisons[0].phases[phase].aggregates[method].mean.point
+def mean_of(content, phase="offline"):
+    return content.comparisons[0].phases[phase].aggregates["qam"].mean.point
 
 
 def test_unfinished_runs_are_started_but_have_not_failed(tmp_path):

@@ -47,8 +47,8 @@ def written(logs, state, seed=3, **entries):
     return folder
 
 
-def with_checkpoint(step, folder):
-    (folder.path / "checkpoint" / f"step_{step:09d}.0").mkdir(parents=True)
+def add_checkpoint(folder):
+    (folder.path / "checkpoint" / "step_000000010.0").mkdir(parents=True)
 
 
 def stack(logs, *states):
@@ -133,7 +133,7 @@ def test_a_run_that_another_process_is_at_is_refused(tmp_path):
 @pytest.mark.parametrize("name", ["config.yml", "status.json"])
 def test_a_run_with_checkpoints_is_not_passed_over_in_silence(tmp_path, name):
     folder = written(tmp_path, "running")
-    with_checkpoint(10, folder)
+    add_checkpoint(folder)
     (folder.path / name).write_text("{")
     with refuses(f"{folder.path / name} .*; its folder contains checkpoints"):
         find_run(tmp_path, RECORD, [3])
@@ -143,7 +143,7 @@ def test_a_run_with_checkpoints_is_not_passed_over_in_silence(tmp_path, name):
 
 def test_a_stack_of_which_a_folder_was_renamed_is_refused(tmp_path):
     first, _ = stack(tmp_path, "done", "done")
-    with_checkpoint(10, first)
+    add_checkpoint(first)
     first.path.rename(tmp_path / "qam" / "some-v0_9")
     with refuses(r"some-v0_1/config\.yml is missing"):
         find_run(tmp_path, RECORD, [1, 2])

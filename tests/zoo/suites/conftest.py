@@ -10,7 +10,7 @@ def reference(data, tmp_path_factory):
     """Return a project whose suite was trained on this machine without disturbance."""
     project = Project(tmp_path_factory.mktemp("reference"), data, seconds=0.0)
     with project.started("--launcher", "local", "--workers", "2") as driver:
-        project.finish(driver, 400)
+        project.finish(driver)
     return project
 
 

@@ -175,5 +175,5 @@ def test_every_run_ends_once_with_undisturbed_scores(data, tmp_path, reference, 
         with project.started(*words):  # two programs work on the jobs of one suite
             wait_for(lambda: "is being trained by process" in project.messages(), 60)
         project.update_takes(0.0)
-        assert project.finish(driver, 400)["done"] == JOBS
+        assert project.finish(driver)["done"] == JOBS
     assert_equal_runs(project, reference, monkeypatch)

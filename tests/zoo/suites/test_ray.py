@@ -52,7 +52,7 @@ def test_a_suite_survives_the_death_of_a_node(cluster, project, reference, monke
         os.kill(first["pid"], signal.SIGKILL)  # kills the whole node, as on a separate machine
         project.wait_for_another_life(first)
         project.update_takes(0.0)
-        result = project.finish(driver, 400)
+        result = project.finish(driver)
         project.assert_files_stay()
     assert result["done"] == JOBS
     assert "resuming" in log_of(first["run"])

@@ -51,7 +51,7 @@ def test_suite_survives_death_of_node_whose_processes_do_not_die(
         for pid in old if is_suspended else ():
             os.kill(pid, signal.SIGCONT)
         project.update_takes(0.0)
-        result = project.finish(driver, 400)
+        result = project.finish(driver)
         project.assert_files_stay()
     assert result["done"] == JOBS
     assert "resuming" not in log_of(first["run"])
@@ -70,7 +70,7 @@ def test_a_signal_leads_to_a_checkpoint_and_back_to_the_queue(
         "for a checkpoint",
     )
     with project.started(*WORKERS, environment=cluster.environment) as driver:
-        assert project.finish(driver, 400)["done"] == JOBS
+        assert project.finish(driver)["done"] == JOBS
     assert "submitted Slurm job 2" not in project.messages()
     assert "resuming" in log_of(first["run"])
     assert_equal_runs(project, reference, monkeypatch)

@@ -92,9 +92,9 @@ class Project:
     def messages(self):
         return (self.folder / "messages").read_text()
 
-    def finish(self, driver, seconds):
+    def finish(self, driver):
         """Wait for the program's end, and return its output."""
-        output, _ = driver.communicate(timeout=seconds)
+        output, _ = driver.communicate(timeout=400)
         assert driver.returncode == 0, self.messages()
         return json.loads(output.splitlines()[-1])
 

@@ -31,10 +31,10 @@ def study():
     return study
 
 
-def reporter(study, steps=30, score=SUCCESS):
+def reporter(study, steps=30):
     """Return the function through which a run of the study's next trial reports."""
     config = SimpleNamespace(env="Some-v0", run=SimpleNamespace(score=None))
-    plan = SimpleNamespace(score=score, steps=steps, run=SimpleNamespace(config=config))
+    plan = SimpleNamespace(score=SUCCESS, steps=steps, run=SimpleNamespace(config=config))
     return Reporter(study.ask(), plan)
 
 
