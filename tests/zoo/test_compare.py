@@ -6,18 +6,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.zoo.report.samples import (
-    CUBE,
-    SCENE,
-    collected,
-    run_rows,
-    write_published_runs,
-    write_runs,
-    write_small,
-)
+from tests.zoo.report.samples import CUBE, SCENE, write_published_runs, write_runs
 from tests.zoo.runs.helpers import write_run
 from zoo import compare
-from zoo.report.compute import compare_kinds
 from zoo.report.scores import suite_tasks
 
 SMALL = ["--reps", "200"]
@@ -196,28 +187,12 @@ def test_a_terminal_shows_tables_and_differences(logs, capsys):
     assert "lab:Robot against the other methods, offline" in output
 
 
-@pytest.fixture
-def published_scores(tmp_path, monkeypatch):
-    """Replace the 17 published methods by two methods on the 50 tasks, because reports of all 17 take long."""
-    return write_published_runs(tmp_path, monkeypatch, sorted(suite_tasks("qam50")), seeds=3)
-
-
-@pytest.fixture
-def compared_sets(tmp_path, published_scores):
-    """Return a function that compares published sets, and returns the report's folder and the offline numbers."""
-
-    def compared_sets(*sets):
-        report = tmp_path / "report"
-        words = ["-o", report, "--json", report / "out.json", "--reps", "100"]
-        assert compare.main(["--published", *sets, *map(str, words)]) == 0
-        return report, json.loads((report / "out.json").read_text())["offline"]
-
-    return compared_sets
-
-
-def test_sets_of_one_suite_share_its_50_tasks(compared_sets):
-    _, out = compared_sets("qam2026", "trqam2026", "rql2026")
+def test_sets_of_one_suite_share_its_50_tasks(tmp_path, report, compared, monkeypatch):
+    # two methods on the 50 tasks instead of 17, whose reports take long
+    write_published_runs(tmp_path, monkeypatch, sorted(suite_tasks("qam50")), seeds=3)
+    out = compared("--published", "qam2026", "trqam2026", "rql2026", "-o", report)["offline"]
     assert out["suite"] == "qam50"
+    assert "50 tasks of qam50" in (report / "report.html").read_text()
     assert out["left_out"] == {}
     assert {cell["tasks"] for cell in out["aggregates"].values()} == {50}
     assert {"TRQAM", "RQL", "QAM (qam2026)", "QAM (trqam2026)"} <= set(out["aggregates"])
@@ -226,19 +201,3 @@ def test_sets_of_one_suite_share_its_50_tasks(compared_sets):
     assert rql["mean"] == {"point": pytest.approx(0.5552), "interval": None}
     assert rql["iqm"] is None
     assert rql["seeds"] == [4, 4]
-
-
-def test_learning_curves_are_over_the_same_tasks_in_both_phases(tmp_path, monkeypatch):
-    write_published_runs(tmp_path, monkeypatch)
-    runs = [run_rows("QAM", task, seed) for task in SCENE[:2] for seed in (0, 1)]
-    write_small(tmp_path, monkeypatch, runs)
-    inputs = collected(published=["qam2026", "small"])
-    (comparison,) = compare_kinds(inputs, reps=50)
-    offline, online = comparison.phases.values()
-    assert len(offline.tasks) == 2
-    assert len(online.tasks) == 5  # the set `small` has no online runs
-    assert comparison.curves_label == "2 tasks of small"
-    last = inputs.evaluations.query("method == 'FQL' and step == 1_500_000")
-    curve = online.curves.query("method == 'FQL' and where == 'all'")
-    expected = last.loc[last["environment"].isin(SCENE[:2]), "score"].mean()
-    assert curve["value"].iloc[-1] == pytest.approx(expected)

@@ -1,10 +1,10 @@
 """Runs, comparisons and contents of reports, for tests."""
 
 import itertools
+import shutil
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from tests.zoo.runs.helpers import write_run
 from zoo.report import scores as published
@@ -145,46 +145,6 @@ def content_of(table, methods=None, problems=(), sets=(), **choices):
     return Content(inputs, [comparison], request)
 
 
-def run_rows(method, env, seed, scores=(0.2, 0.4), **columns):
-    """Return one run's rows in a file of scores, with evaluations up to offline step 2,000."""
-    steps = np.linspace(0, 2000, len(scores) + 1)[1:].astype(int)
-    about = {"method": method, "env": env, "phase": "offline", "seed": seed}
-    return [
-        {**about, "step": step, "score": score, "episodes": 50, "source": "c0ffee", **columns}
-        for step, score in zip(steps, scores, strict=True)
-    ]
-
-
-ABOUT = """
-title: A small benchmark
-authors: us
-reference: this repository
-date: "2026-12-01"
-source: Own runs.
-"""
-
-
-def write_set(tmp_path, monkeypatch, name, **entry):
-    """Add a set to a copy of the published sets; the set's suite is given or has the name of the set."""
-    folder = copy_published(tmp_path, monkeypatch)
-    metadata = yaml.safe_load((folder / "sets.yml").read_text())
-    metadata["suites"].setdefault(name, SCENE[:2])
-    metadata["sets"][name] = yaml.safe_load(ABOUT) | {"suite": name} | entry
-    (folder / "sets.yml").write_text(yaml.safe_dump(metadata, sort_keys=False))
-    return folder
-
-
-def copy_published(tmp_path, monkeypatch):
-    """Replace the published sets by a copy; return the copy's folder."""
-    folder = tmp_path / "results" / "published"
-    if not folder.exists():
-        folder.mkdir(parents=True)
-        for path in published.FOLDER.iterdir():
-            (folder / path.name).write_bytes(path.read_bytes())
-        monkeypatch.setattr(published, "FOLDER", folder)
-    return folder
-
-
 def write_published_runs(tmp_path, monkeypatch, environments=SCENE, seeds=6):
     """Replace qam2026's runs by a few random ones, offline to 1M steps, then online to 1.5M; return their scores."""
     methods, steps = ("QAM", "FQL"), (500_000, 1_000_000, 1_500_000)
@@ -196,16 +156,11 @@ def write_published_runs(tmp_path, monkeypatch, environments=SCENE, seeds=6):
         phase = "online" if step == 2 else "offline"
         about = [methods[method], environments[env], phase, seed, steps[step], scores[place]]
         rows.append([*about, 50, "made up"])
-    file = copy_published(tmp_path, monkeypatch) / "qam2026.csv.gz"
-    pd.DataFrame(rows, columns=COLUMNS).to_csv(file, index=False)
+    folder = tmp_path / "published"
+    shutil.copytree(published.FOLDER, folder)
+    monkeypatch.setattr(published, "FOLDER", folder)
+    pd.DataFrame(rows, columns=COLUMNS).to_csv(folder / "qam2026.csv.gz", index=False)
     return scores
-
-
-def write_small(tmp_path, monkeypatch, runs, **entry):
-    """Add a set `small` of single runs."""
-    protocol = {"profile": "qam", "offline_steps": 2000, "online_steps": 0, "eval_episodes": 50}
-    folder = write_set(tmp_path, monkeypatch, "small", **{"protocol": protocol} | entry)
-    pd.DataFrame(itertools.chain(*runs)).to_csv(folder / "small.csv", index=False)
 
 
 def write_runs(folder, environments, *, algo="qam", seeds=6, start=20):

@@ -32,6 +32,20 @@ def test_curves_of_a_domain_leave_out_a_task_that_lacks_a_phase():
     assert phase.aggregates["QAM"].seeds == (3, 6)
 
 
+def test_learning_curves_are_over_the_same_tasks_in_both_phases(monkeypatch):
+    monkeypatch.setattr("zoo.report.compute.suite_of", lambda tasks: f"suite{len(tasks)}")
+    table = evaluations(["QAM"], tasks=6)
+    offline_only = evaluations(["FQL"], steps=((1000, "offline"), (2000, "offline")))
+    comparison = comparison_of_runs(pd.concat([table, offline_only]))
+    offline, online = comparison.phases.values()
+    assert (len(offline.tasks), len(online.tasks)) == (2, 6)
+    assert comparison.curves_label == "2 tasks of suite2"
+    last = table.query("phase == 'online'")
+    curve = online.curves.query("method == 'QAM' and where == 'all'")
+    expected = last.loc[last["environment"].isin(offline.tasks), "score"].mean()
+    assert curve["value"].iloc[-1] == pytest.approx(expected)
+
+
 def test_evaluation_at_step_0_begins_the_curve_and_is_no_score():
     steps = ((0, "offline"), (1000, "offline"), (2000, "offline"))
     table = evaluations(["QAM"], steps=steps)
