@@ -1,12 +1,12 @@
-"""Stacked layers: compared with single networks, for both ways of multiplication; and GELU in compiled graphs."""
+"""Sums in stacked layers, for both ways of multiplication, and GELU in compiled graphs.
+
+`tests/parity` and the conformance kit compare the layers' outputs and gradients.
+"""
 
 import itertools
-import math
 
 import pytest
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 from torch.testing import assert_close
 
 from agents.common.nets.mlp import LARGE, ConditionedVelocity, Layer, evaluate, gelu
@@ -21,57 +21,18 @@ def _device(request):
         request.getfixturevalue("as_on_cuda")
 
 
-def stacked(stack, widths, norm=False, activation=gelu):
+def stacked(stack, widths):
     """Return random layers whose parameters require gradients."""
     layers = []
-    for i, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
-        weight = normals(*stack, inputs, outputs, seed=i) / math.sqrt(inputs)
-        biases = normals(3, *stack, outputs, seed=10 + i)
-        bias, *norms = (value.requires_grad_() for value in biases)
-        if not norm:
-            norms = ()
-        layers.append(Layer(weight.requires_grad_(), bias, activation, None, *norms))
+    for inputs, outputs in itertools.pairwise(widths):
+        weight, bias = normals(*stack, inputs, outputs), normals(*stack, outputs)
+        layers.append(Layer(weight.requires_grad_(), bias.requires_grad_(), gelu))
     layers[-1] = Layer(layers[-1].weight, layers[-1].bias)
     return layers
 
 
 def rows_of(stack, rows, width):
-    return normals(stack[0], *[1] * (len(stack) - 1), rows, width, seed=7).requires_grad_()
-
-
-def parameters(network):
-    return [value for layer in network for value in layer if isinstance(value, Tensor)]
-
-
-def one_by_one(network, x):
-    """Evaluate every member of a stack by PyTorch's own layers."""
-    stack = network[0].weight.shape[:-2]
-    outputs = []
-    for member in itertools.product(*map(range, stack)):
-        rows = x.expand(*stack, *x.shape[len(stack) :])[member]
-        for layer in network:
-            rows = F.linear(rows, layer.weight[member].T, layer.bias[member])
-            if layer.activation is not None:
-                rows = layer.activation(rows)
-            if layer.norm_scale is not None:
-                norm = layer.norm_scale[member], layer.norm_bias[member]
-                rows = F.layer_norm(rows, rows.shape[-1:], *norm, eps=1e-6)
-        outputs.append(rows)
-    return torch.stack(outputs).unflatten(0, stack)
-
-
-@pytest.mark.parametrize("activation", [gelu, F.mish])
-@pytest.mark.parametrize("norm", [False, True])
-@pytest.mark.parametrize("stack", STACKS)
-def test_every_member_is_evaluated_on_its_own_rows(stack, norm, activation):
-    network = stacked(stack, [5, 16, 12, 2], norm, activation=activation)
-    x = rows_of(stack, 40, 5)
-    outcomes = []
-    for function in (evaluate, one_by_one):
-        output = function(network, x)
-        gradients = torch.autograd.grad(output.square().sum(), [x, *parameters(network)])
-        outcomes.append((output, *gradients))
-    assert_close(*outcomes, rtol=1e-4, atol=1e-4)
+    return normals(stack[0], *[1] * (len(stack) - 1), rows, width).requires_grad_()
 
 
 @pytest.mark.parametrize("stack", STACKS)
