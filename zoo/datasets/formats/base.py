@@ -370,10 +370,10 @@ def transitions_of_rows(name: str, rows: Arrays, ends: Array, masks: Array) -> T
             f"{name} {NO_TRANSITION}: a trajectory that does not terminate must have two rows"
         )
     log.info(
-        "%s lacks the observation after the last action of each trajectory, so the last transitions are dropped, "
-        "except in %s that terminated",
+        "%s lacks the observation after the last action of each trajectory, so the last transition is dropped in %s "
+        "without a termination",
         name,
-        count(is_terminated.sum(), "trajectory"),
+        count((~is_kept).sum(), "trajectory"),
     )
     observations = rows["observations"]
     # The TD target of a termination does not bootstrap, so any next observation will do.

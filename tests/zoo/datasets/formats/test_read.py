@@ -103,9 +103,10 @@ def test_whole_episodes_keep_their_last_observation_and_end(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["parquet", "d4rl"])
-def test_rows_without_a_last_observation_repeat_or_drop_it(tmp_path, kind):
+def test_rows_without_a_last_observation_repeat_or_drop_it(tmp_path, kind, capsys):
     first, second = parts = episodes()
     arrays = read(WRITERS[kind](tmp_path, parts))
+    assert "is dropped in 1 trajectory without a termination" in capsys.readouterr().err
     assert_array_equal(arrays["valids"], [1] * 19 + [0] + [1] * 19 + [0])
     assert_array_equal(np.flatnonzero(arrays["masks"] == 0), [18])
     states = [*first["observations"][:19], first["observations"][18], *second["observations"][:20]]
