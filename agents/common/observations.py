@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.preprocessing import get_obs_shape, is_image_space, preprocess_obs
+from stable_baselines3.common.preprocessing import get_obs_shape, is_image_space
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from agents.common.batch import Batch
 
@@ -30,11 +31,11 @@ class SpaceSlice(NamedTuple):
 
     :param key: name in a Dict space; empty if the observation is not a dict.
     :param space: the space.
-    :param shape: shape of its values before flattening, from SB3's `get_obs_shape`; for a Box, also the shape of the
-        extractor's input.
+    :param shape: shape of its values before flattening, from SB3's `get_obs_shape`.
     :param columns: its columns in a row.
     :param is_image: whether SB3 treats it as an image.
-    :param count: number of possible values, 0..count-1, of each discrete variable or pixel; None for real numbers.
+    :param count: number of possible values, 0..count-1, of each discrete variable or pixel; a list if the values become
+        one-hot vectors; None for real numbers.
     """
 
     key: str
@@ -60,21 +61,20 @@ class ObservationLayout:
     """
 
     def __init__(self, space: spaces.Space[Any], normalize_images: bool = True) -> None:
-        self.space = space
         self.normalize_images = normalize_images
         self.is_dict = isinstance(space, spaces.Dict)
         self.parts: list[SpaceSlice] = []
         self.size = 0
-        named_parts: Mapping[str, Any] = (
-            space.spaces if isinstance(space, spaces.Dict) else {"": space}
-        )
+        named_parts: Any = space.spaces if self.is_dict else {"": space}  # type: ignore[attr-defined]
         for key, part in named_parts.items():
             shape: Any = get_obs_shape(part)
             columns = slice(self.size, self.size + math.prod(shape))
             is_image = is_image_space(part)
-            count = 256 if is_image else getattr(part, "nvec", None)
+            count: Any = 256 if is_image else None
             if isinstance(part, spaces.Discrete):
-                count = part.n
+                count = [int(part.n)]
+            elif isinstance(part, spaces.MultiDiscrete):
+                count = part.nvec.tolist()
             elif isinstance(part, spaces.MultiBinary):
                 count = 2
             self.parts.append(SpaceSlice(key, part, shape, columns, is_image, count))
@@ -134,7 +134,19 @@ class ObservationLayout:
 
     def to_extractor_input(self, rows: Tensor) -> Any:
         """Convert rows (B, O) to float32 inputs of SB3's features extractors; discrete values become one-hot."""
-        return preprocess_obs(self.observations(rows), self.space, self.normalize_images)
+        # not by SB3's `preprocess_obs`, which the compiler rejects for images and discrete values
+        inputs = {}
+        for part in self.parts:
+            values = rows[..., part.columns].float()
+            if isinstance(part.count, list):
+                indices = values.long().unbind(-1)
+                values = torch.cat([*map(one_hot, indices, part.count)], -1).float()
+            elif part.shape:
+                values = values.unflatten(-1, part.shape)
+            if part.is_image and self.normalize_images:
+                values = values / 255
+            inputs[part.key] = values
+        return inputs if self.is_dict else inputs[""]
 
     def shifted(self, rows: Tensor, shift_y: Tensor, shift_x: Tensor) -> Tensor:
         """Shift the images in rows, with repeated edges; other parts are unchanged.

@@ -49,12 +49,12 @@ def model_of(name, **settings):
     return tiny_model(env=SampledEnv(space), policy=policy, **settings)
 
 
-def dataset_of(space, rows=24):
+def dataset_of(space):
     """Return random trajectories of six transitions, with observations as environments with the space return them."""
-    dataset = toy_dataset(rows, length=6)
+    dataset = toy_dataset(24, length=6)
     space.seed(1)
     observations, next_observations = [], []
-    for _ in range(rows // 6):
+    for _ in range(4):
         trajectory = [space.sample() for _ in range(7)]
         observations += trajectory[:-1]
         next_observations += trajectory[1:]

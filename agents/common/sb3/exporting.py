@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -163,7 +162,7 @@ def _inputs(policy: FlowPolicy, count: int, seed: int = 0) -> dict[str, Tensor]:
         value = torch.as_tensor(observations[part.key])
         if part.is_image:
             value = value.movedim(1, -1).contiguous()  # channels last, as in environments
-        elif isinstance(part.space, spaces.Box):
+        elif part.count is None:
             value = value.float()
         else:
             value = value.long()

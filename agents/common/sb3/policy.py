@@ -211,7 +211,7 @@ class FlowPolicy(ActingPolicy):
         if issubclass(extractor_class, ReplicatedExtractor):
             arguments["replicas"] = self.num_replicas
         try:
-            extractor: Any = extractor_class(self.observation_space, **arguments)
+            extractor = extractor_class(self.observation_space, **arguments)
         except RuntimeError as error:
             if extractor_class is not self.own_extractor:
                 raise  # e.g. damaged weights of a custom extractor
@@ -220,10 +220,6 @@ class FlowPolicy(ActingPolicy):
                 f"{extractor_class.__name__} does not accept {self.observation_space}: {error}; use larger images, or, "
                 "outside of a Dict, `encoder=impala_small`"
             ) from error
-        if extractor_class is CombinedExtractor:
-            for part in self.layout.parts:
-                if not part.shape:  # SB3's `Flatten` fails on scalars, (B,)
-                    extractor.extractors[part.key] = nn.Unflatten(0, (-1, 1))
         if self.num_replicas > 1 and extractor.state_dict() and "replicas" not in arguments:
             raise NotImplementedError(
                 f"`features_extractor_class` must be FlattenExtractor or ImpalaEncoder to train {self.num_replicas} "
