@@ -186,9 +186,12 @@ def open_study(plan: Plan) -> optuna.Study:
         )
         stored = study.user_attrs.get(DEFINITION)
         if stored is None:
+            # the untuned settings come first, as the baseline; the definition is stored last, so that the next start
+            # repeats this if the process is killed before that
+            study.enqueue_trial(
+                params_of(plan.run.config.settings, plan.searches), skip_if_exists=True
+            )
             study.set_user_attr(DEFINITION, plan.definition)
-            # the untuned settings come first, as the baseline
-            study.enqueue_trial(params_of(plan.run.config.settings, plan.searches))
         elif changes := differences(stored, plan.definition):
             raise UsageError(
                 f"study `{plan.name}` exists with other settings: {'; '.join(changes)}; repeat its command, or choose "
