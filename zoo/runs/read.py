@@ -122,7 +122,7 @@ def read_runs(paths: Iterable[Path], finished: dict[Path, ReadRun] | None = None
             row["never_reported"] = row["environment"] in reporting
             if row["never_reported"]:
                 row["kind"] = SUCCESS.name
-    runs = pd.DataFrame(rows, columns=list(_RUN_COLUMNS))
+    runs = pd.DataFrame(rows, columns=_RUN_COLUMNS)
     runs = runs.astype({"problem": object, "replaced_by": object})
     runs["success_rule"] = runs["success_rule"].where(runs["kind"] == SUCCESS.name)
     runs["method"] = name_methods(runs)
@@ -255,7 +255,7 @@ def _evaluation_table(runs: pd.DataFrame, evaluations: Sequence[np.ndarray]) -> 
         "return": numbers["return"],
         "length": numbers["length"],
     }
-    return pd.DataFrame(columns, columns=list(EVALUATION_COLUMNS), copy=False)
+    return pd.DataFrame(columns, columns=EVALUATION_COLUMNS, copy=False)
 
 
 def _find_missing_evaluation(row: Mapping[str, Any], evaluations: np.ndarray) -> str | None:
