@@ -91,8 +91,10 @@ class Suite:
     def runs(self) -> list[Run]:
         """Return all runs, grouped by environment, so that an interrupted suite is complete on some environments."""
         methods = self._methods()
+        # without duplicates, because the file may list both a domain and one of its tasks
+        environments = dict.fromkeys(chain.from_iterable(map(tasks_of, self.environments)))
         runs = []
-        for env in self._environments():
+        for env in environments:
             for method in methods:
                 for seeds in self._seed_groups(method.algo):
                     params = merge(nested(self.params), nested(method.params))
@@ -111,12 +113,6 @@ class Suite:
         if find_algorithm(algo).id in SB3:
             size = 1
         return [tuple(seeds[first : first + size]) for first in range(0, len(seeds), size)]
-
-    def _environments(self) -> list[str]:
-        """Return the environments, with domains expanded to their tasks."""
-        environments = chain.from_iterable(map(tasks_of, self.environments))
-        # without duplicates, because the file may list both a domain and one of its tasks
-        return list(dict.fromkeys(environments))
 
     def _methods(self) -> list[Run]:
         """Return the methods of the suite; reject duplicate names and an unknown focus."""

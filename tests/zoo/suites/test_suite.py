@@ -28,9 +28,9 @@ def runs(folder, **values):
 
 
 def test_every_algorithm_runs_on_every_environment(tmp_path):
-    environments = [MAZE, "scene-play", "mine:Unversioned"]
-    suite_runs = runs(tmp_path, algorithms=["fql", "qam"], environments=environments)
     tasks = [f"scene-play-singletask-task{task}-v0" for task in range(1, 6)]
+    environments = [MAZE, "scene-play", tasks[1], "mine:Unversioned"]
+    suite_runs = runs(tmp_path, algorithms=["fql", "qam"], environments=environments)
     expected = product([MAZE, *tasks, "mine:Unversioned"], ["fql", "qam"])
     assert [(run.env, run.algo) for run in suite_runs] == list(expected)
     assert {run.seeds for run in suite_runs} == {(0, 1)}
@@ -42,6 +42,8 @@ def test_every_algorithm_runs_on_every_environment(tmp_path):
 )
 def test_seeds_are_trained_in_groups(tmp_path, at_once, groups):
     assert [run.seeds for run in runs(tmp_path, seeds=["0-2", 7], seeds_at_once=at_once)] == groups
+    sb3_runs = runs(tmp_path, algorithms=["sac"], seeds_at_once=at_once)
+    assert [run.seeds for run in sb3_runs] == [(0,), (1,)]
 
 
 def test_the_settings_of_a_variant_win_over_those_of_all_runs(tmp_path):
