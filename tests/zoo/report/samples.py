@@ -123,7 +123,7 @@ def runs_table(problems):
     )
     runs["departures"] = [{}] * len(runs)
     runs["settings"] = [{}] * len(runs)
-    return RunTables(runs, pd.DataFrame(columns=list(EVALUATION_COLUMNS)))
+    return RunTables(runs, pd.DataFrame(columns=EVALUATION_COLUMNS))
 
 
 def collected(**options):

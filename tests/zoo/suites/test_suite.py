@@ -152,6 +152,10 @@ def test_a_diverged_job_is_called_so(jobs, caplog, capsys, monkeypatch):
 def test_settings_of_a_file_are_those_of_the_jobs(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "conf.yml").write_text(f"{MAZE}: {{distill_weight: 7.0}}")
-    suite = Suite(["fql"], [MAZE], 0, conf="~/conf.yml")
+    values = {"params": {"gamma": 0.9}, "dataset": "generate", "dataset_dir": "data"}
+    suite = Suite(["fql"], [MAZE], "0-1", quick=True, conf="~/conf.yml", **values)
     (job,) = make_jobs(suite, suite.runs(), tmp_path, "cpu")
     assert job.settings["settings.distill_weight"] == 7.0
+    words = f"--algo=fql --env={MAZE} --seeds 0 1 --quick --hyperparams gamma=0.9 --conf-file={tmp_path}/conf.yml "
+    words += "--resume --dataset=generate --dataset-dir=data "
+    assert " ".join(job.words) == f"{words}--device=cpu --log-folder={tmp_path}"
