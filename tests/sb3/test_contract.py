@@ -309,9 +309,6 @@ def test_sb3s_callbacks_run_in_both_phases(tmp_path):
     assert agents.QAM.load(tmp_path / "best_model", device="cpu").num_timesteps == 10
 
 
-# -- unsupported features ---------------------------------------------------------------------------------------------
-
-
 def test_a_buffer_of_ones_own_draws_rows():
     class Newest(SequenceReplayBuffer):
         def draw_rows(self, shape, generator=None):

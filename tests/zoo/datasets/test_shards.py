@@ -159,6 +159,3 @@ def test_a_broken_file_is_refused_by_its_name(folder):
     (folder / f"{NAME}-002.npz").write_bytes(b"no archive")
     with refuses(rf"{NAME}-002.npz cannot be used: File is not a zip file"):
         load_all(folder)
-
-
-# -- OGBench's large sets ---------------------------------------------------------------------------------------------
