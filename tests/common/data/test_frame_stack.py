@@ -90,16 +90,6 @@ def test_single_frames_give_what_the_environment_returned(horizon, layout):
     assert len(starts) == 3 * LENGTH - horizon + 1, "each row that a chunk fits after begins one"
 
 
-@pytest.mark.parametrize("horizon", [1, 3])
-def test_online_frames_follow_those_of_a_dataset(horizon):
-    buffer = buffer_of(horizon_length=horizon)
-    buffer.load_dataset(dataset_of(1))
-    add(buffer, 1)
-    add(buffer, 2)
-    add(buffer, 3, steps=range(5))  # the episode continues
-    assert {seed for _, seed, _ in sampled_starts(buffer)} == {0, 1, 2, 3}
-
-
 @pytest.mark.parametrize("size", [11, 16, 21])
 def test_a_full_ring_has_all_frames_of_what_it_gives(size):
     buffer = buffer_of(size)
