@@ -28,6 +28,7 @@ class Server(ThreadingHTTPServer):
         self.files = {}
         self.requests = []  # path and Range header of each request
         self.drop_after = []  # per request, bytes of the response after which the connection ends
+        self.errors = []  # per request, whether the server answers with an error
         self.knows_ranges = self.sends_length = True
 
     def requests_for(self, name):
@@ -39,6 +40,9 @@ class Handler(BaseHTTPRequestHandler):
         server = self.server
         byte_range = self.headers.get("Range")
         server.requests.append((self.path, byte_range))
+        if server.errors and server.errors.pop(0):
+            self.send_error(503)
+            return
         content = server.files[self.path[1:]]
         start, status = 0, 200
         if byte_range and server.knows_ranges:
@@ -92,13 +96,25 @@ def assert_complete(server):
         ({"drop_after": [None, 3072, 2048]}, [None, "bytes=3072-", "bytes=5120-"]),
         # the server ignores the Range header and sends the whole file again
         ({"drop_after": [None, 3072], "knows_ranges": False}, [None, "bytes=3072-"]),
+        # an error page does not replace what was downloaded
+        (
+            {"drop_after": [None, 3072], "errors": [False, False, True]},
+            [None, "bytes=3072-", "bytes=3072-"],
+        ),
     ],
-    ids=["dropped", "without ranges"],
+    ids=["dropped", "without ranges", "error"],
 )
 def test_what_stops_a_transfer_is_overcome(server, behaviour, ranges):
     vars(server).update(behaviour)
     fetch(server)
     assert server.requests_for(FILES[1]) == ranges
+    assert_complete(server)
+
+
+def test_a_complete_partial_file_is_not_fetched_again(server):
+    server.folder.mkdir()
+    (server.folder / f"{FILES[1]}.part").write_bytes(server.files[FILES[1]])
+    fetch(server)
     assert_complete(server)
 
 
