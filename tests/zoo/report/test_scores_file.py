@@ -44,6 +44,7 @@ def test_methods_of_a_file_have_its_name_where_theirs_is_taken(tmp_path, written
 
 def test_returns_and_compressed_files_are_read(written):
     text = written.read_text().replace("success", "return").replace(",0.4,", ",-1234.5,")
+    text = text.replace(SCENE[1], "scene-play-singletask-v0")  # another name of the task
     path = written.with_suffix(".csv.gz")
     path.write_bytes(gzip.compress(text.encode()))
     runs = read_scores(path, "theirs").evaluations
