@@ -58,7 +58,7 @@ def test_one_seed_gives_no_interval():
     assert difference.p_value() is None
 
 
-@pytest.mark.parametrize("seeds", [(3, 3), (5, 5), (12, 12), (3, 12), (5, 12)])
+@pytest.mark.parametrize("seeds", [(3, 3), (5, 5), (12, 12), (12, 3), (5, 12)])
 @pytest.mark.parametrize("tasks", [1, 8])
 def test_equal_methods_differ_in_at_most_five_of_a_hundred(seeds, tasks):
     random = np.random.RandomState(0)
