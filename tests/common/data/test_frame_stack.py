@@ -84,7 +84,7 @@ def sampled_starts(buffer, draws=200):
 @pytest.mark.parametrize("layout", ["compact", "regular"])
 @pytest.mark.parametrize("horizon", [1, 4])
 def test_single_frames_give_what_the_environment_returned(horizon, layout):
-    buffer = buffer_of(horizon_length=horizon)
+    buffer = buffer_of(10, horizon_length=horizon)
     buffer.load_dataset(dataset_of(3, layout))
     starts = sampled_starts(buffer)
     assert len(starts) == 3 * LENGTH - horizon + 1, "each row that a chunk fits after begins one"
