@@ -72,7 +72,7 @@ class Simulated(gymnasium.Env):
     def close(self):
         self.note("-")
         for simulator in (self.program, self.process):
-            simulator.terminate()
+            simulator.kill()  # Python loses other signals that arrive while a process is forked
 
 gymnasium.register("Simulated-v0", entry_point="simulated:Simulated", max_episode_steps=3)
 """
