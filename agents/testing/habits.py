@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from agents.common.method import Method
 from agents.common.sb3.first_update import (
@@ -285,11 +286,10 @@ def find_mixed_replicas(trial: Trial) -> Findings:
         # detached, because a loss may have called `requires_grad_` on them
         return torch.cat([values[:1], values[:1].roll(1)]).detach()
 
-    noise, action_noise = (
-        {name: changed_others(values) for name, values in draws.items()}
-        for draws in (trial.noise, trial.action_noise)
+    noise, action_noise = tree_map(changed_others, (trial.noise, trial.action_noise))
+    changed = trial._replace(
+        batch=trial.batch.map(changed_others), noise=noise, action_noise=action_noise
     )
-    changed = Trial(trial.policy, trial.batch.map(changed_others), noise, action_noise, trial.info)
     outputs = [evaluate(trial)]
     with _other_weights(trial.policy.nets, slice(1, None)):
         outputs.append(evaluate(changed))
