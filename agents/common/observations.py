@@ -65,7 +65,9 @@ class ObservationLayout:
         self.is_dict = isinstance(space, spaces.Dict)
         self.parts: list[SpaceSlice] = []
         self.size = 0
-        named_parts: Any = space.spaces if self.is_dict else {"": space}  # type: ignore[attr-defined]
+        named_parts: Mapping[str, Any] = {"": space}
+        if isinstance(space, spaces.Dict):
+            named_parts = space.spaces
         for key, part in named_parts.items():
             shape: Any = get_obs_shape(part)
             columns = slice(self.size, self.size + math.prod(shape))
