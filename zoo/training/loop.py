@@ -17,7 +17,7 @@ from agents.common.engine.checkpoint import (
     save_checkpoint,
     set_aside,
 )
-from agents.common.files import explaining_write_errors, is_transient
+from agents.common.files import is_transient
 from agents.common.model_file import find_checkpoints
 from agents.common.sb3.environments import DivergedError
 from agents.common.sb3.model import FlowAlgorithm
@@ -65,11 +65,6 @@ class Checkpoints:
         """
         model = self.model
         self.replicas.check()  # no checkpoint may contain NaN
-        for replica in self.replicas.active:
-            folder = self.replicas.folders[replica]
-            # fail if the run folder was removed: writing the status would create it again
-            with explaining_write_errors(folder.status):
-                folder.path.stat()
         self._last_step = model.num_timesteps
         # the checkpoint also contains copies of the run's other files, because a process killed between two writes may
         # leave files of different steps
