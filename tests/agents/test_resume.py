@@ -202,8 +202,9 @@ def test_a_failed_write_leaves_the_old_files(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "sync", Mock(side_effect=full))
     with refuses("No space left", OSError):
         save_checkpoint(model, tmp_path)
-    with refuses("No space left", OSError):
-        model.save(file)
+    for path in (file, tmp_path / "new.zip"):
+        with refuses("No space left", OSError):
+            model.save(path)
     assert sorted(tmp_path.iterdir()) == [file, first]
     assert file.read_bytes() == saved
 

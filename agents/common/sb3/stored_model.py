@@ -249,9 +249,10 @@ def _opened(path: Source, mode: str, suffix: str, verbose: int = 0) -> Iterator[
     if mode == "w" and isinstance(path, str | Path):
         target = Path(path)
         if not target.suffix:
-            target = Path(f"{path}.{suffix}")
-        if target.is_file():
-            # an earlier file is replaced at the end, so that a full disk does not damage it
+            target = Path(f"{target}.{suffix}")
+        # SB3 opens other paths: it creates missing folders, and can write to devices
+        if target.is_file() or (target.parent.is_dir() and not target.exists()):
+            # written under a temporary name, so that a full disk or a kill leaves no incomplete file
             with atomic_path(target) as temporary, temporary.open("wb") as replacement:
                 yield replacement
             return
