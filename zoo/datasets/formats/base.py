@@ -13,7 +13,7 @@ from agents.common.data.arrays import Array, Transitions, read_transitions, refu
 from agents.common.data.shards import Shards
 from agents.common.validation import count
 from zoo.datasets.files import dataset_file
-from zoo.terminal.errors import UsageError, as_usage_error, one_line
+from zoo.terminal.errors import UsageError, one_line
 from zoo.terminal.messages import log
 
 _COLUMNS = """
@@ -243,7 +243,7 @@ def compact(transitions: Transitions) -> Arrays:
 
 def write_set(path: Path, transitions: Transitions) -> None:
     """Write a dataset atomically as an ``.npz`` file, and its checksum next to it."""
-    with as_usage_error(OSError), dataset_file(path) as temporary:
+    with dataset_file(path) as temporary:
         np.savez(temporary, allow_pickle=False, **compact(transitions))
 
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from unittest.mock import Mock
 
 import gymnasium
 import h5py
@@ -17,6 +18,7 @@ from minari.serialization import serialize_space
 from numpy.testing import assert_array_equal
 from pyarrow import compute, parquet
 
+from agents.common.files import WriteError
 from tests.zoo.datasets.conftest import changed
 from tests.zoo.datasets.samples import (
     ENV,
@@ -163,6 +165,13 @@ def test_a_changed_converted_file_is_refused(tmp_path):
     assert "as recorded; download or create it again" in refusal(
         write_npz(tmp_path, episodes(seed=1))
     )
+
+
+def test_a_full_disk_is_not_bad_input(tmp_path, monkeypatch):
+    content = read_source(write_npz(tmp_path))
+    monkeypatch.setattr(np, "savez", Mock(side_effect=OSError(28, "No space left on device")))
+    with pytest.raises(WriteError, match="could not be written: No space left"):
+        write_set(tmp_path / "converted.npz", content)
 
 
 @pytest.mark.parametrize("kind", ["npz", "folder", "parquet", "d4rl"])
