@@ -522,6 +522,8 @@ def state_now(folder: RunFolder, status: Mapping[str, Any]) -> str:
     is_of_here = status.get("host") == HOST
     may_be_dead = status["state"] == "running" and (is_of_here or age > STALE_AFTER)
     # `is_held` returns None if the storage does not support locks.
-    if may_be_dead and folder.lock.is_held() is False:
+    is_free = may_be_dead and folder.lock.is_held() is False
+    # a process that ends writes its status before it releases the lock, maybe since the status was read
+    if is_free and folder.read_status() == status:
         return DEAD
     return str(status.get("failure", status["state"]))

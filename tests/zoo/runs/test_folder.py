@@ -85,6 +85,14 @@ def test_a_run_is_running_while_its_process_holds_the_lock(tmp_path):
     assert reason.endswith("; its process is gone; --resume continues it")
 
 
+def test_a_run_that_ends_while_it_is_read_is_not_dead(tmp_path):
+    folder = new_run(tmp_path)
+    status = folder.read_status()
+    folder.write_status("done", 3, 10, 0)
+    folder.lock.release()
+    assert state_now(folder, status) == "running"
+
+
 def test_a_run_of_another_host_is_dead_when_long_silent(tmp_path):
     folder = new_run(tmp_path)
     folder.lock.release()
