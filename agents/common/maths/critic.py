@@ -165,10 +165,10 @@ def action_gradient(value: Callable[[Tensor], Tensor], actions: Tensor) -> Tenso
     >>> action_gradient(lambda a: -a.square().sum(-1), torch.tensor([[[0.5, -1.0]]]))
     tensor([[[-1.,  2.]]])
     """
-    # `torch.func.grad` is traced into a compiled graph; `autograd.grad` would break the graph
-    if torch.compiler.is_compiling():
-        return torch.func.grad(lambda y: value(y).sum())(actions)
     with torch.enable_grad():
+        # `torch.func.grad` is traced into a compiled graph; `autograd.grad` would break the graph
+        if torch.compiler.is_compiling():
+            return torch.func.grad(lambda y: value(y).sum())(actions).detach()
         actions = actions.detach().requires_grad_()
         values = value(actions)
         return torch.autograd.grad(values, actions, torch.ones_like(values))[0]

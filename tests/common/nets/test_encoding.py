@@ -7,6 +7,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 from torch.testing import assert_close
 
+from agents.common.maths.critic import action_gradient
 from agents.common.nets.networks import Networks
 from tests.common.toys import (
     NormedFeatures,
@@ -84,3 +85,20 @@ def test_frozen_features_bear_no_gradient_of_the_extractor():
         nets.frozen.critic(repeated, actions).sum().backward()
     assert actions.grad is not None
     assert all(parameter.grad is None for parameter in nets.critic.parameters())
+
+
+@pytest.mark.parametrize("is_compiling", [False, True])
+def test_features_first_used_by_an_action_gradient_train_the_extractor(is_compiling, monkeypatch):
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: is_compiling)
+    nets = extracting_model("qam").policy.nets
+    observations, actions = normals(1, 3, 4), normals(1, 3, 6, seed=1)
+
+    def value(x):
+        return nets.critic(observations, x).mean(1)
+
+    with nets.caching_features():
+        with torch.no_grad():  # as in `targets`
+            action_gradient(value, actions)
+        value(actions).sum().backward()
+    assert nets.critic.features_extractor.dense.weight.grad is not None
+    assert not action_gradient(value, actions).requires_grad
