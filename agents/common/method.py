@@ -64,12 +64,11 @@ class Draw:
         """
         all_sizes = {**sizes, **self.sizes}
         shape = [all_sizes[letter] for letter in "S" + self.axes]
-        # always float32, so that a seed's numbers do not depend on PyTorch's default dtype
         if self.kind == "integer":
             steps = torch.randint(1, sizes["K"] + 1, shape, generator=generator, device=device)
             return steps.float()
         draw = torch.randn if self.kind == "normal" else torch.rand
-        return draw(shape, generator=generator, device=device, dtype=torch.float32)
+        return draw(shape, generator=generator, device=device)
 
     @property
     def row_axis(self) -> int:

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -38,12 +37,6 @@ def test_a_loaded_policy_plans_the_same_bits(id, settings, tmp_path):
     loaded = agents.load_policy(path)
     np.testing.assert_array_equal(planned(loaded), planned(model.policy))
     assert loaded.predict(observations(loaded)[0])[0].shape == (3, 2)
-
-
-def test_guidance_works_in_inference_mode():
-    model = tiny_model("cgql")
-    with torch.inference_mode():
-        model.predict(np.zeros(4))
 
 
 @pytest.mark.parametrize(

@@ -99,9 +99,7 @@ class Trainer:
         self.device = model.device
         self.method: Method = self.policy.method
         self.optimizer: torch.optim.Optimizer = self.policy.optimizer
-        self.update_count = torch.zeros(
-            self.policy.num_replicas, dtype=torch.float32, device=self.device
-        )
+        self.update_count = torch.zeros(self.policy.num_replicas, device=self.device)
         """Number of updates so far, which a method reads from its batch."""
         self.capture_failure: str | None = None
         """Reason why an update of this model could not be captured; after a failure, capturing is not tried again."""
@@ -316,7 +314,7 @@ class Trainer:
                 continue
             group["capturable"] = self.keeps_rates_on_device
             if self.keeps_rates_on_device:
-                group["lr"] = torch.tensor(group["lr"], dtype=torch.float32, device=self.device)
+                group["lr"] = torch.tensor(group["lr"], device=self.device)
         # PyTorch would warn about a capturable optimiser in the updates before a capture
         self.optimizer._warned_capturable_if_run_uncaptured = True
         mode = choose_mode(self.method, self.device, self.planned_updates, is_large=threads > 1)

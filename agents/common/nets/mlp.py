@@ -23,7 +23,7 @@ from agents.common.maths.critic import action_gradient
 
 LAYER_NORM_EPS = 1e-6  # Flax's default; with PyTorch's default, 1e-5, outputs differ
 GELU_SLOPE, GELU_CUBIC = 2 * math.sqrt(2 / math.pi), 0.044715
-SLOPE = torch.tensor(GELU_SLOPE, dtype=torch.float32, device="cpu")
+SLOPE = torch.tensor(GELU_SLOPE)
 LARGE = 1 << 12
 """Smallest number of elements for which four cheap kernels take less time than one GELU kernel."""
 FUSES_BIAS = {"cuda"}
@@ -163,25 +163,6 @@ def matmul_precision(precision: str, device: torch.device) -> Iterator[None]:
     finally:
         torch.set_float32_matmul_precision(process_precision)
         torch.backends.cudnn.allow_tf32 = process_convolutions
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Compute in float32 and with gradients inside the block or decorated function, overriding PyTorch's modes.
-
-    The modes are ``no_grad``, ``inference_mode``, ``autocast`` and the default dtype.
-    """
-    process_dtype = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
-    try:
-        on_cpu, on_cuda = (torch.autocast(kind, enabled=False) for kind in ("cpu", "cuda"))
-        # inference mode is left only if it is on, since leaving it also changes autograd's use of threads
-        is_inference = torch.is_inference_mode_enabled()
-        recording = torch.inference_mode(False) if is_inference else torch.enable_grad()
-        with recording, on_cpu, on_cuda:
-            yield
-    finally:
-        torch.set_default_dtype(process_dtype)
 
 
 class StackedMLP(nn.Module):

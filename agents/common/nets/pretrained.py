@@ -189,7 +189,7 @@ class PretrainedField(nn.Module):
         self.noise_at = flow.noise_at
         self.action_shape = flow.action_shape and tuple(flow.action_shape)
         self.scale = flow.action_scale
-        shift = torch.tensor(flow.action_shift, dtype=torch.float32)
+        shift = torch.tensor(flow.action_shift)
         if flow.action_shape is not None:
             shift = shift.expand(flow.action_shape).flatten()
         self.register_buffer("shift", shift)

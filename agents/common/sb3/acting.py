@@ -158,9 +158,6 @@ class ActingPolicy(BasePolicy):
         :raises ValueError: if an observation has the wrong shape, other keys or an invalid value, or is an
             (observation, info) pair.
         """
-        if torch.is_inference_mode_enabled():  # guidance differentiates the critics
-            with torch.inference_mode(False):
-                return self.predict(observation, state, episode_start, deterministic)
         if isinstance(observation, tuple) and isinstance(observation[-1], dict):
             raise ValueError(
                 "expected an observation, got a tuple; Gymnasium's `env.reset()` returns (observation, info): pass the "
@@ -312,7 +309,7 @@ class ActingPolicy(BasePolicy):
             rows = due[replica]
             for name, draw in self.draw_action_noise(int(rows.sum()), generator).items():
                 if name not in noise:
-                    noise[name] = torch.zeros(*due.shape, *draw.shape[1:], dtype=torch.float32)
+                    noise[name] = torch.zeros(*due.shape, *draw.shape[1:])
                 noise[name][replica, rows] = draw
         return noise
 

@@ -97,7 +97,7 @@ def check_first_update(
             raise AgentError(f"names an {unknown_name_message('loss', name, losses)}")
     # the trainer adds these values before it calls `after_update`
     info |= {f"{name}_loss": loss for name, loss in losses.items()}
-    info |= dict.fromkeys(("total_loss", "grad_norm"), torch.ones(REPLICAS, dtype=torch.float32))
+    info |= dict.fromkeys(("total_loss", "grad_norm"), torch.ones(REPLICAS))
     info = {name: value.detach() for name, value in info.items()}
     method.hooks_checked = True
     return Trial(policy, batch, noise, action_noise, info)
@@ -111,9 +111,7 @@ def random_batch(policy: FlowPolicy, rows: int, generator: torch.Generator) -> B
     :param generator: random generator.
     :return: the batch.
     """
-    normals = partial(
-        torch.randn, policy.num_replicas, rows, generator=generator, dtype=torch.float32
-    )
+    normals = partial(torch.randn, policy.num_replicas, rows, generator=generator)
     size = policy.observation_mean.numel()
     valid = (torch.arange(rows) % 8 != 3).float().repeat(policy.num_replicas, 1)
     steps_of_chunks: dict[str, Tensor] = {}
@@ -130,7 +128,7 @@ def random_batch(policy: FlowPolicy, rows: int, generator: torch.Generator) -> B
         next_observations=normals(size),
         valid=valid,
         steps_valid=valid.unsqueeze(-1),
-        updates=torch.full((policy.num_replicas,), 3.0, dtype=torch.float32),
+        updates=torch.full((policy.num_replicas,), 3.0),
         **steps_of_chunks,
     )
 

@@ -33,7 +33,6 @@ from agents.common.data.shards import Shards
 from agents.common.engine.trainer import Trainer
 from agents.common.method import Method
 from agents.common.model_file import Source, read_model_file
-from agents.common.nets.mlp import undisturbed
 from agents.common.nets.specs import find_behaviour
 from agents.common.normalization import raw_observations
 from agents.common.observations import Array, centre_and_factor
@@ -158,7 +157,6 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
 
     # -- set-up -------------------------------------------------------------------------------------------------------
 
-    @undisturbed()
     def _setup_model(self) -> None:
         """Build replay buffer and policy; a loaded model may have no environment."""
         spaces = self.observation_space, self.action_space
@@ -333,7 +331,6 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
 
     # -- training -----------------------------------------------------------------------------------------------------
 
-    @undisturbed()
     def load_dataset(
         self, dataset: ArraySource | Shards, action_range: tuple[ArrayLike, ArrayLike] | None = None
     ) -> None:
@@ -406,7 +403,6 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         """
         load_behaviour(self.policy, path, self.normalization)
 
-    @undisturbed()
     def learn_offline(
         self,
         gradient_steps: int,
@@ -486,7 +482,6 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         for _ in range(gradient_steps):
             self._last_info = self.trainer.update(batch_size)
 
-    @undisturbed()
     def learn(
         self,
         total_timesteps: int,

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from agents.common.files import raising_damaged_file
 from agents.common.method import Method
 from agents.common.model_file import read_policy, write_policy
-from agents.common.nets.mlp import StackedMLP, undisturbed
+from agents.common.nets.mlp import StackedMLP
 from agents.common.nets.networks import Networks, ObservingNetwork, ReplicatedExtractor, Sizes
 from agents.common.nets.pretrained import PretrainedNetwork
 from agents.common.nets.specs import NetworkSpec, parameter_groups
@@ -119,11 +119,11 @@ class FlowPolicy(ActingPolicy):
         self.action_size = int(np.prod(action_space.shape))
         self.chunk_length = method.chunk_length
         self.chunk_size = self.action_size * self.chunk_length
-        mean = torch.zeros(self.layout.size, dtype=torch.float32)
+        mean = torch.zeros(self.layout.size)
         self.register_buffer("observation_mean", mean)
         self.register_buffer("observation_factor", torch.ones_like(mean))
-        # extractors sample their weights from the global generator, in the default dtype
-        with undisturbed(), torch.random.fork_rng(devices=[]):
+        # extractors sample their weights from the global generator
+        with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(torch_generator(Purpose.EXTRACTOR, self.seeds[0]).get_state())
             self.features_extractor = self.make_features_extractor()
             specs = method.specs()

@@ -142,8 +142,8 @@ def _inputs(policy: FlowPolicy) -> list[Tensor]:
     """Return rows of actions (B, D), times (B, 1) and observations (B, O) of the policy's space."""
     rows = policy.layout.flatten(policy.layout.sample(CALLED_ROWS))
     # all coordinates differ, so that exchanging two of them changes the result
-    x = torch.linspace(-1, 1, CALLED_ROWS * policy.chunk_size, dtype=torch.float32)
-    times = torch.full((CALLED_ROWS, 1), 0.5, dtype=torch.float32)
+    x = torch.linspace(-1, 1, CALLED_ROWS * policy.chunk_size)
+    times = torch.full((CALLED_ROWS, 1), 0.5)
     inputs = [
         part.to(policy.device) for part in (x.view(CALLED_ROWS, -1), times, torch.as_tensor(rows))
     ]
@@ -160,7 +160,7 @@ def check_samples(policy: FlowPolicy, buffer: SequenceReplayBuffer) -> None:
     device = policy.device if buffer.placement.on_device else "cpu"
     batch = buffer.draw(SAMPLED_ROWS, None, torch_generator(Purpose.CHECKS, 0, 3, device=device))
     generator = torch_generator(Purpose.CHECKS, 0, 4)
-    noise = torch.randn(batch.actions.shape, generator=generator, dtype=torch.float32)
+    noise = torch.randn(batch.actions.shape, generator=generator)
     noise = noise.to(policy.device)
     with torch.no_grad():
         velocity = _own_flows(policy)[0].at(batch.observations)
