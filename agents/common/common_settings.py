@@ -78,7 +78,7 @@ def checked_rate(name: str, value: Any) -> Any:
 class NetworkOptions(Configurable):
     """Per-network training options; None means the value shared by all networks.
 
-    >>> NetworkOptions(learning_rate=1e-4, max_grad_norm=1.0).options()
+    >>> NetworkOptions(learning_rate=1e-4, train_every=2).options()
     {'lr': 0.0001}
     """
 
@@ -94,11 +94,6 @@ class NetworkOptions(Configurable):
         default=None,
         at_least=0,
         doc="Weight decay, as the optimiser defines it.",
-    )
-    max_grad_norm: float | None = setting(
-        default=None,
-        above=0,
-        doc="Maximum gradient norm of this network; its gradient is then clipped separately.",
     )
     train_every: int = setting(
         default=1, at_least=1, doc="N: train the network in every N-th update."
@@ -292,8 +287,7 @@ class CommonSettings(Configurable):
     max_grad_norm: float | None = setting(
         default=None,
         above=0,
-        doc="Maximum gradient norm of each replica, over all networks that have no maximum of their own; None for no "
-        "clipping.",
+        doc="Maximum gradient norm of each replica, over all networks; None for no clipping.",
     )
     net_arch: list[int] | dict[str, list[int]] = setting(
         default=[512] * 4,

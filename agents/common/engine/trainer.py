@@ -36,9 +36,6 @@ CLONING_NOISE = {"bc_x0": normal(), "bc_t": uniform()}
 CROP_NOISE = {"crop": uniform(""), "crop_y": uniform(), "crop_x": uniform()}
 """Additional noise of an update with random crops: whether images are shifted, and the offsets."""
 
-ClipGroups = list[tuple[float | None, list[int]]]
-"""For each group of gradients: the bound on its norm (None for no bound), and the indices of its gradients."""
-
 
 # plans are compared by identity, since captured updates are looked up by their plan
 @dataclass(frozen=True, eq=False)
@@ -48,7 +45,6 @@ class UpdatePlan:
     :param noise: declaration of every random tensor, by name.
     :param sizes: sizes of noise axes by letter, except B.
     :param parameters: trained parameters, in the optimiser's order.
-    :param clip_groups: which parameters are clipped together.
     :param polyak_pairs: for each target network: the weight tau, the online parameters and the target parameters.
     :param buffers: buffers of online and of target networks, e.g. the statistics of batch normalisation.
     """
@@ -56,7 +52,6 @@ class UpdatePlan:
     noise: dict[str, Draw]
     sizes: dict[str, int]
     parameters: list[Tensor]
-    clip_groups: ClipGroups
     polyak_pairs: list[tuple[float, list[Tensor], list[Tensor]]]
     buffers: list[tuple[Tensor, Tensor]]
 
@@ -287,7 +282,8 @@ class Trainer:
             parameter.grad = gradient
             to_clip.append(gradient)
         if to_clip:
-            info["grad_norm"] = clip_gradients(to_clip, plan.clip_groups, self.policy.num_replicas)
+            bound = self.method.max_grad_norm
+            info["grad_norm"] = clip_gradients(to_clip, bound, self.policy.num_replicas)
         else:
             info["grad_norm"] = torch.zeros_like(self.update_count)
         with torch.no_grad():
@@ -409,20 +405,7 @@ class Trainer:
         if self.method.random_crop:
             noise = noise | CROP_NOISE
         sizes = self.policy.noise_sizes(self.policy.num_replicas, 0)
-        return UpdatePlan(noise, sizes, trained, self._clip_groups(trained), polyak_pairs, buffers)
-
-    def _clip_groups(self, parameters: list[Tensor]) -> ClipGroups:
-        """Return the groups of parameters clipped together: one per network with `max_grad_norm`, and the rest."""
-        bounds: dict[int, tuple[str, float | None]] = {}
-        for name, spec in self.specs.items():
-            bound = spec.training.max_grad_norm
-            if bound is not None:
-                bounds |= dict.fromkeys(map(id, self.policy.nets[name].parameters()), (name, bound))
-        groups: dict[tuple[str, float | None], list[int]] = {}
-        for index, parameter in enumerate(parameters):
-            owner = bounds.get(id(parameter), ("", self.method.max_grad_norm))
-            groups.setdefault(owner, []).append(index)
-        return [(bound, indices) for (_, bound), indices in groups.items()]
+        return UpdatePlan(noise, sizes, trained, polyak_pairs, buffers)
 
     def batch_source(self) -> Hashable:
         """Return a cache key if batches can be sampled inside a CUDA graph, else None.
@@ -444,25 +427,22 @@ class Trainer:
         return generators
 
 
-def clip_gradients(gradients: list[Tensor], groups: ClipGroups, replicas: int) -> Tensor:
-    """Clip the gradients of each group jointly, replica by replica and in place.
+def clip_gradients(gradients: list[Tensor], bound: float | None, replicas: int) -> Tensor:
+    """Clip all gradients jointly, replica by replica and in place.
 
     :param gradients: tensors (S, ...), or of any shape if S is 1; no two share memory.
-    :param groups: at least one group.
+    :param bound: largest norm of a replica's gradients, or None.
     :param replicas: S.
-    :return: each replica's L2 norm over all groups before clipping, (S,).
+    :return: each replica's L2 norm before clipping, (S,).
     """
+    # one kernel scales many tensors, but by a single factor, so each replica needs a separate call
+    by_replica = [tuple(gradients)]
+    if replicas > 1:
+        by_replica = list(zip(*map(torch.unbind, gradients), strict=True))
     norms = []
-    for bound, indices in groups:
-        group = [gradients[index] for index in indices]
-        # one kernel scales many tensors, but by a single factor, so each replica needs a separate call
-        by_replica = [tuple(group)]
-        if replicas > 1:
-            by_replica = list(zip(*map(torch.unbind, group), strict=True))
-        for tensors in by_replica:
-            norm = torch.nn.utils.get_total_norm(tensors)
-            norms.append(norm)
-            if bound is not None:
-                torch._foreach_mul_(tensors, (bound / norm).clamp(max=1.0))
-    group_norms = torch.stack(norms).view(-1, replicas)
-    return group_norms[0] if len(group_norms) == 1 else group_norms.norm(dim=0)
+    for tensors in by_replica:
+        norm = torch.nn.utils.get_total_norm(tensors)
+        norms.append(norm)
+        if bound is not None:
+            torch._foreach_mul_(tensors, (bound / norm).clamp(max=1.0))
+    return torch.stack(norms)
