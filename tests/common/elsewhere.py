@@ -15,6 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_a
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
+from agents.common.sb3 import environments
+
 aten = torch.ops.aten
 COPIES = {aten._to_copy.default, aten.copy_.default}
 INDEXING = {aten.index.Tensor, aten.index_put_.default, aten._index_put_impl_.default}
@@ -180,6 +182,7 @@ def emulation():
     single = torch.autograd.set_multithreading_enabled(False)
     modes = ByWayOfTheCPU(), Dispatch(may_cross=True)
     with single, pytest.MonkeyPatch.context() as patch, modes[0], modes[1]:
+        patch.setattr(environments, "DEVICES", ("cpu", device.type))
         patch.setattr(torch, "Generator", Generator)
         patch.setattr(torch, "load", load)
         # keep a moved module's Parameter objects, as on the way to a GPU, because an optimiser may refer to them

@@ -56,7 +56,7 @@ def test_another_protocol_is_compared_with_no_score(tmp_path, call):
         "README.md --load-best": "choose among the models of a run",
         "no_run --load-best": "no_run, which does not exist",
         "model.zip --dataset my.npz": "`--dataset` needs --fitted-q",
-        "model.zip --device xpu": "on `device` 'xpu'",
+        "model.zip --device xpu": "`device` must be one of cpu, cuda, got 'xpu'",
     }.items(),
 )
 def test_a_wrong_command_line_is_refused(words, text, refusal):

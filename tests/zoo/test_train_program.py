@@ -75,7 +75,7 @@ REFUSED = {
     "--seeds 1 1": "`--seeds` expects different seeds",
     "--env Pendulum-v1 --offline-steps 5": "has no dataset to train on offline",
     "--algo sac --env Pendulum-v1 --offline-steps 0 --online-steps 5 --offline-data balanced": "has no dataset",
-    "--device xpu": "PyTorch cannot compute in float64 on `device` 'xpu'",
+    "--device xpu": "`device` must be one of cpu, cuda, got 'xpu'",
     # an online phase without updates, about which the program warns first
     "-f /proc/nowhere --env Pendulum-v1 --offline-steps 0 --online-steps 5 -params learning_starts=5 --verbose 1": (
         "the online phase will not perform any update: `learning_starts` is 5"
