@@ -292,7 +292,7 @@ def test_sb3s_callbacks_run_in_both_phases(tmp_path):
     with np.load(tmp_path / "evaluations.npz") as evaluations:
         assert evaluations["timesteps"].tolist() == [10, 20, 30, 40, 50]
         assert (evaluations["results"] == -5).all()
-    model.load_replay_buffer(tmp_path / "saved" / "rl_model_replay_buffer_45_steps")
+    model.load_replay_buffer(tmp_path / "saved" / "rl_model_replay_buffer_45_steps.pkl")
     names = {path.name for path in (tmp_path / "saved").glob("*.zip")}
     assert names == {f"rl_model_{step}_steps.zip" for step in (15, 30, 45)}
     assert agents.QAM.load(tmp_path / "best_model", device="cpu").num_timesteps == 10

@@ -229,17 +229,13 @@ class StoredModel(TrainedModel):
     def load_replay_buffer(self, path: Source, truncate_last_traj: bool = True) -> None:
         """Load a replay buffer with dataset and online transitions.
 
-        :param path: file written by :meth:`save_replay_buffer`, with or without ``.npz``; SB3's `CheckpointCallback`
-            uses the suffix ``.pkl``.
+        :param path: file written by :meth:`save_replay_buffer`, with or without ``.npz``.
         :param truncate_last_traj: ignored; SB3 uses it for hindsight replay.
         :raises ValueError: if the file is damaged or not a buffer (e.g. a pickle), or if its spaces, number of
             environments or replicas, stacked frames or `sparse` differ from the model's; the model's buffer is then
             unchanged.
         """
-        suffix = "npz"
-        if Path(f"{path}.pkl").exists() and not Path(f"{path}.npz").exists():
-            suffix = "pkl"
-        with _opened(path, "r", suffix, self.verbose) as file:
+        with _opened(path, "r", "npz", self.verbose) as file:
             read_buffer(file, self.replay_buffer)
 
 
