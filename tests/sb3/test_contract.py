@@ -262,7 +262,7 @@ def test_replay_buffer_is_saved_loaded_and_extended(tmp_path):
     assert_same(old.tensors(), new.tensors())
     assert new.gamma == 0.5  # batches follow the model
     assert new.balanced
-    infos = [[{"TimeLimit.truncated": bool(value)}] for value in old.timeouts]
+    infos = [[{"TimeLimit.truncated": bool(value)}] for value in old.dones & old.masks]
     observations = old.observations[: len(old.actions)]
     new.extend(observations, observations, old.actions, old.rewards, old.dones, infos)
     assert new.full

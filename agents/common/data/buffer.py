@@ -281,11 +281,6 @@ class SequenceReplayBuffer(TransitionStore):
             return batch
         return batch.map(lambda value: to_device(value, self.device))
 
-    @property
-    def timeouts(self) -> Tensor:
-        """Whether each row ends a trajectory without a termination; named as in SB3."""
-        return self.dones & self.masks
-
 
 # -- files: tensors as arrays of an ``.npz``, and their description as JSON in `DESCRIPTION` --------------------------
 
