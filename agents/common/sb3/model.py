@@ -212,13 +212,12 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed the generators that SB3 seeds, and those of batches and noise.
 
-        :param seed: 0 to 2^32 - 1; the seeds of several replicas are derived from it. None reseeds only batches and
-            noise, with random seeds.
+        :param seed: 0 to 2^32 - 1; the seeds of several replicas are derived from it. None seeds nothing.
         """
-        first_seed = int(torch.randint(2**31, ())) if seed is None else seed
-        seeds = seeds_of_replicas(first_seed, self.policy.num_replicas)
-        if seed is not None:
-            self._seed_everything(seeds)
+        if seed is None:
+            return
+        seeds = seeds_of_replicas(seed, self.policy.num_replicas)
+        self._seed_everything(seeds)
         self.trainer.seed(seeds)
         self.policy.set_random_seed(seeds)
 
