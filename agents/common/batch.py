@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -32,9 +32,6 @@ class Batch:
     :param steps_valid: 1 for actions of the chunk that are in the same trajectory as the first action, else 0,
         (S, B, H), or (S, B, 1) without chunking.
     :param updates: number of previous updates, equal for all replicas, (S,).
-    :param step_observations: state before each action of the chunk, (S, B, C, O), with C = H, or 1 without chunking;
-        None unless the algorithm sets :attr:`Method.step_observations`.
-    :param step_next_observations: state after each action of the chunk, (S, B, C, O), or None.
     """
 
     observations: Tensor
@@ -45,8 +42,6 @@ class Batch:
     valid: Tensor
     steps_valid: Tensor
     updates: Tensor | None = None
-    step_observations: Tensor | None = None
-    step_next_observations: Tensor | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Return name -> tensor, without fields that are None."""
@@ -68,13 +63,10 @@ class Batch:
         return Batch(**{name: function(tensor) for name, tensor in self.tensors().items()})
 
     def with_observations(self, function: Callable[[Tensor], Tensor]) -> Batch:
-        """Return a batch with a function applied to all observations, including those inside chunks.
+        """Return a batch with a function applied to observations and next observations.
 
-        :param function: maps a tensor (S, B, O) or (S, B, C, O) to its replacement.
+        :param function: maps a tensor (S, B, O) to its replacement.
         :return: the new batch.
         """
-        changed = self.tensors()
-        for name, tensor in changed.items():
-            if name.endswith("observations"):  # also next and step observations
-                changed[name] = function(tensor)
-        return Batch(**changed)
+        observations, next_observations = map(function, (self.observations, self.next_observations))
+        return replace(self, observations=observations, next_observations=next_observations)

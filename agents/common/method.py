@@ -164,8 +164,6 @@ class Method(CommonSettings):
     )
     fails_by_design: ClassVar[Mapping[str, str]] = {}
     """Conformance check that the algorithm is expected to fail -> the reason."""
-    step_observations: ClassVar[bool] = False
-    """Whether batches contain ``step_observations`` and ``step_next_observations``, the states inside chunks."""
     pretrained: PretrainedFlow | None = None
     """Custom flow that replaces the behaviour flow, or None."""
     trains_behaviour: ClassVar[bool] = False

@@ -265,13 +265,7 @@ def crop_images(
     positions = 2 * CROP_PIXELS + 1
     shift_y = ((noise["crop_y"] * positions).long() - CROP_PIXELS) * is_cropped
     shift_x = ((noise["crop_x"] * positions).long() - CROP_PIXELS) * is_cropped
-
-    def shift(rows: Tensor) -> Tensor:
-        # the same shift for all observations inside a chunk
-        over_steps = (..., *[None] * (rows.ndim - 3))
-        return layout.shifted(rows, shift_y[over_steps], shift_x[over_steps])
-
-    return batch.with_observations(shift)
+    return batch.with_observations(lambda rows: layout.shifted(rows, shift_y, shift_x))
 
 
 def _shift(images: Tensor, shift_y: Tensor, shift_x: Tensor) -> Tensor:

@@ -342,7 +342,6 @@ class HeldOutLosses:
             device=policy.device,
             **method.sequence_settings(),
         )
-        buffer.with_steps = method.step_observations
         try:
             buffer.load_dataset(self._data)
         except ValueError as error:

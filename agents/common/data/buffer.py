@@ -15,7 +15,6 @@ time, a single replica samples dataset and ring 0 as one segment, unless `balanc
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import IO
 
 import numpy as np
@@ -66,9 +65,6 @@ class SequenceReplayBuffer(TransitionStore):
     >>> model.replay_buffer.sample(batch_size=8).actions.shape  # chunks of five actions
     torch.Size([8, 5])
     """
-
-    with_steps = False
-    """Whether batches contain the observations before and after each action of a chunk."""
 
     # -- frames -------------------------------------------------------------------------------------------------------
 
@@ -220,10 +216,8 @@ class SequenceReplayBuffer(TransitionStore):
             step_rewards = torch.as_tensor(normalised, dtype=torch.float32).to(rows.device)
         rewards = torch.cumsum(discounts * step_rewards * valid, -1)[..., -1]
         masks = (self.masks[rows] | ~is_valid).all(-1).float()
-        # for every position: the last valid transition up to it, and that transition's next observation
-        last_valid = is_valid.cumsum(-1) - 1
-        last_rows = torch.gather(rows, -1, last_valid)
-        next_rows = torch.gather(self.next_row[rows], -1, last_valid)
+        # the last transition of each sequence that is inside its trajectory
+        last_rows = torch.gather(rows, -1, is_valid.sum(-1, keepdim=True) - 1).squeeze(-1)
         chunk = slice(self.horizon_length if self.action_chunking else 1)
         length: int | Tensor = self.horizon_length
         is_whole = valid[..., -1]
@@ -231,25 +225,14 @@ class SequenceReplayBuffer(TransitionStore):
         if self.shorten_returns:
             length = valid.sum(-1)
             is_whole = torch.ones_like(is_whole)
-        batch = Batch(
+        return Batch(
             observations=self._gather_observations(rows[..., 0], env),
             actions=self.actions[rows[..., chunk]].flatten(-2),
             rewards=rewards,
             discounts=self.gamma**length * masks,
-            next_observations=self._gather_observations(
-                next_rows[..., -1], env, last_rows[..., -1]
-            ),
+            next_observations=self._gather_observations(self.next_row[last_rows], env, last_rows),
             valid=is_whole,
             steps_valid=valid[..., chunk],
-        )
-        if not self.with_steps:
-            return batch
-        return replace(
-            batch,
-            step_observations=self._gather_observations(rows[..., chunk], env),
-            step_next_observations=self._gather_observations(
-                next_rows[..., chunk], env, last_rows[..., chunk]
-            ),
         )
 
     def sample(

@@ -114,10 +114,6 @@ def random_batch(policy: FlowPolicy, rows: int, generator: torch.Generator) -> B
     normals = partial(torch.randn, policy.num_replicas, rows, generator=generator)
     size = policy.observation_mean.numel()
     valid = (torch.arange(rows) % 8 != 3).float().repeat(policy.num_replicas, 1)
-    steps_of_chunks: dict[str, Tensor] = {}
-    if policy.method.step_observations:
-        for name in ("step_observations", "step_next_observations"):
-            steps_of_chunks[name] = normals(policy.chunk_length, size)
     return Batch(
         observations=normals(size),
         # a third of them is at a bound, as many actions of datasets are
@@ -129,7 +125,6 @@ def random_batch(policy: FlowPolicy, rows: int, generator: torch.Generator) -> B
         valid=valid,
         steps_valid=valid.unsqueeze(-1),
         updates=torch.full((policy.num_replicas,), 3.0),
-        **steps_of_chunks,
     )
 
 

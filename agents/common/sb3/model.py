@@ -195,7 +195,6 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
             **method.sequence_settings(),
             **self.replay_buffer_kwargs,
         )
-        buffer.with_steps = method.step_observations
         return buffer
 
     def load_replay_buffer(self, path: Source, truncate_last_traj: bool = True) -> None:

@@ -1,15 +1,14 @@
-"""Parts of a batch besides its transitions: the number of updates, and states inside chunks. Also sampled noise."""
+"""The number of updates in a batch, and sampled noise."""
 
 from __future__ import annotations
 
 import pytest
-import torch
 from torch.testing import assert_close
 
 from agents.core import normal
 from agents.fql import FQL
-from tests.common.engine.helpers import assert_alike, loaded_model, plain_model, update
-from tests.common.toys import seeded, toy_dataset
+from tests.common.engine.helpers import assert_alike, plain_model, update
+from tests.common.toys import seeded
 
 
 class FadingCloning(FQL):
@@ -27,31 +26,6 @@ def test_batches_count_the_updates_before_them(captured):
         assert_close(*losses, rtol=1e-4, atol=1e-6)
         assert (losses[1].item() > 0) == (number < 10)
     assert_alike(*models)
-
-
-class OneStep(FQL):
-    """FQL whose batches contain the states inside chunks."""
-
-    step_observations = True
-
-
-@pytest.mark.parametrize("chunks", [True, False])
-@pytest.mark.parametrize("scale", [None, 1.0])
-def test_a_batch_holds_the_states_before_and_after_each_action(chunks, scale):
-    model = loaded_model(OneStep, action_chunking=chunks, observation_scale=scale)
-    batch = model.trainer.draw_batch(64)
-    length = 3 if chunks else 1
-    assert batch.step_observations.shape == batch.step_next_observations.shape == (1, 64, length, 4)
-    assert torch.equal(batch.step_observations[:, :, 0], batch.observations)
-    dataset = {name: torch.from_numpy(array) for name, array in toy_dataset().items()}
-    states = model.policy.preprocess(dataset["observations"])
-    next_states = model.policy.preprocess(dataset["next_observations"])
-    for row, step in (batch.steps_valid[0] > 0).nonzero().tolist():
-        (start,) = (states == batch.observations[0, row]).all(1).nonzero().flatten().tolist()
-        assert torch.equal(batch.step_observations[0, row, step], states[start + step])
-        assert torch.equal(batch.step_next_observations[0, row, step], next_states[start + step])
-    if chunks:
-        assert not batch.steps_valid.all(), "some chunks reach beyond their trajectory"
 
 
 # -- the noise table --------------------------------------------------------------------------------------------------
