@@ -31,7 +31,6 @@ class Batch:
         ``shorten_returns`` all entries are 1.
     :param steps_valid: 1 for actions of the chunk that are in the same trajectory as the first action, else 0,
         (S, B, H), or (S, B, 1) without chunking.
-    :param updates: number of previous updates, equal for all replicas, (S,).
     """
 
     observations: Tensor
@@ -41,11 +40,6 @@ class Batch:
     next_observations: Tensor
     valid: Tensor
     steps_valid: Tensor
-    updates: Tensor | None = None
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return name -> tensor, without fields that are None."""
-        return {name: value for name, value in vars(self).items() if value is not None}
 
     @property
     def action_valid(self) -> Tensor:
@@ -60,7 +54,7 @@ class Batch:
         :param function: maps a tensor to its replacement.
         :return: the new batch.
         """
-        return Batch(**{name: function(tensor) for name, tensor in self.tensors().items()})
+        return Batch(**{name: function(tensor) for name, tensor in vars(self).items()})
 
     def with_observations(self, function: Callable[[Tensor], Tensor]) -> Batch:
         """Return a batch with a function applied to observations and next observations.

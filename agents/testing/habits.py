@@ -205,7 +205,7 @@ def find_side_effects(trial: Trial) -> Findings:
                 f"({Path(code.co_filename).name}:{code.co_firstlineno})",
             )
     for shown, old, new in (
-        ("batch.{}", trial.batch.tensors(), batch.tensors()),
+        ("batch.{}", vars(trial.batch), vars(batch)),
         ('noise["{}"]', trial.noise, noise),
         ('targets["{}"]', old_targets, targets),
         ("nets.{}", weights, nets.state_dict()),

@@ -79,7 +79,7 @@ def test_batches_after_online_steps_are_the_references(horizon, chunked, balance
         "valid": expected["valid"][:, -1],
         "steps_valid": expected["valid"][:, : chunks.shape[1]],
     }
-    batch = all_sequences(buffer).tensors()
+    batch = vars(all_sequences(buffer))
     for name, values in pairs.items():
         # the reference sums rewards in float64, this library in float32
         np.testing.assert_allclose(batch[name][0], values, rtol=1e-6, atol=2e-6, err_msg=name)

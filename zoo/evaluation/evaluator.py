@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -364,8 +364,6 @@ class HeldOutLosses:
         noise = {}
         for name, draw in method.update_noise().items():
             noise[name] = for_all(draw(sizes, generator, "cpu"))
-        # keep loss schedules at update 0, so that losses after different numbers of updates are comparable
-        batch = replace(batch, updates=torch.zeros(policy.num_replicas, device=policy.device))
         with matmul_precision(method.precision, policy.device):
             with torch.no_grad():
                 targets = method.targets(batch, noise, policy.nets, {})

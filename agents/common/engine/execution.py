@@ -326,6 +326,6 @@ class GraphCache:
         # reinserted at the end, since the dictionary is ordered by last use
         self.updates[key] = captured
         if batch is not None:
-            for name, tensor in batch.tensors().items():
+            for name, tensor in vars(batch).items():
                 getattr(captured.batch, name).copy_(tensor)
         return captured

@@ -94,8 +94,6 @@ class Trainer:
         self.device = model.device
         self.method: Method = self.policy.method
         self.optimizer: torch.optim.Optimizer = self.policy.optimizer
-        self.update_count = torch.zeros(self.policy.num_replicas, device=self.device)
-        """Number of updates so far, which a method reads from its batch."""
         self.capture_failure: str | None = None
         """Reason why an update of this model could not be captured; after a failure, capturing is not tried again."""
         self.keeps_rates_on_device = self.device.type == "cuda"
@@ -152,7 +150,6 @@ class Trainer:
             self.prepare()
         elif self._settings_read != self.method.changes:
             self._read_settings()
-        self.update_count.fill_(updates)
         for group in self.optimizer.param_groups:
             schedule = self.schedules.get(group.get("network"), self.schedules[None])
             rate = schedule(model._current_progress_remaining)
@@ -210,7 +207,7 @@ class Trainer:
         gradients: Sequence[Tensor | None] = []
         try:
             with matmul_precision(self.method.precision, self.device), self.compiling():
-                total, info = self.evaluate(replace(batch, updates=self.update_count), noise)
+                total, info = self.evaluate(batch, noise)
                 if parameters:  # otherwise all networks are skipped
                     gradients = torch.autograd.grad(
                         total, parameters, torch.ones_like(total), allow_unused=True
@@ -285,7 +282,7 @@ class Trainer:
             bound = self.method.max_grad_norm
             info["grad_norm"] = clip_gradients(to_clip, bound, self.policy.num_replicas)
         else:
-            info["grad_norm"] = torch.zeros_like(self.update_count)
+            info["grad_norm"] = torch.zeros(self.policy.num_replicas, device=self.device)
         with torch.no_grad():
             for weight, online, target in plan.polyak_pairs:
                 torch._foreach_lerp_(target, online, weight)

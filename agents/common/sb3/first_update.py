@@ -124,7 +124,6 @@ def random_batch(policy: FlowPolicy, rows: int, generator: torch.Generator) -> B
         next_observations=normals(size),
         valid=valid,
         steps_valid=valid.unsqueeze(-1),
-        updates=torch.full((policy.num_replicas,), 3.0),
     )
 
 
