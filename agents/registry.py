@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from agents.common.validation import UntrustedError, path_of, unknown_name_message
+from agents.common.validation import path_of, unknown_name_message
 
 if TYPE_CHECKING:
     from agents.common.method import Method
@@ -377,9 +377,8 @@ def find_named_by_file(
     :param package: package of the algorithm according to the file.
     :param trust: whether to import the module named in the file.
     :return: the entry of the algorithm.
-    :raises ValueError: if there is no such algorithm.
-    :raises UntrustedError: without ``trust``, if the algorithm is neither built-in, nor from an installed package, nor
-        already imported.
+    :raises ValueError: if there is no such algorithm or, without ``trust``, if the algorithm is neither built-in, nor
+        from an installed package, nor already imported.
     """
     if name in BUILT_IN:
         return find(name)
@@ -395,7 +394,7 @@ def find_named_by_file(
             raise ValueError(f"{file} needs `{name}`: {error.args[0]}") from error
     module = name.partition(":")[0]
     install = f"install {package}, or " if package else ""
-    raise UntrustedError(
+    raise ValueError(
         f"{file} needs `{name}`, whose module is not imported automatically: {install}run in the folder of "
         f"{module.partition('.')[0]}, with --algo {name}; in Python, import {module} first; or, if you trust the "
         "file's author, add --trust (`trust=True`)"

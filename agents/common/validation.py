@@ -13,11 +13,6 @@ from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
 from typing import Any, NoReturn, TypedDict, Unpack
 
-
-class UntrustedError(ValueError):
-    """A file contains code, or names a module to import, and was not declared as trusted."""
-
-
 MAX_LISTED = 40
 """Largest number of choices that a message lists."""
 
