@@ -215,8 +215,7 @@ def parameter_groups(
     :param specs: their specs.
     :param optimizer_class: class of the optimiser.
     :return: the groups.
-    :raises ValueError: if a network has options but no parameters, or requests a kind of Adam although the optimiser is
-        not Adam.
+    :raises ValueError: if a network requests a kind of Adam although the optimiser is not Adam.
     """
     shared = []
     own_groups = []
@@ -228,11 +227,6 @@ def parameter_groups(
         if not options:
             shared += trained
             continue
-        if not trained:
-            raise ValueError(
-                f"network `{name}` has no parameters that are trained by gradient, got "
-                f"the options {options}; leave them out"
-            )
         if "decoupled_weight_decay" in options and optimizer_class is not torch.optim.Adam:
             raise ValueError(
                 f"`optimizer` of network `{name}` chooses between kinds of Adam, got `optimizer_class` = "
