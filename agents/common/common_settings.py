@@ -16,13 +16,8 @@ DECAYS: dict[str, Callable[[float, float], float]] = {
     "cos_": lambda start, done: start * (1 + math.cos(math.pi * done)) / 2,
 }
 """Prefix in `learning_rate` -> function of start value and completed fraction that returns the learning rate."""
-# both are options of one class, since a single optimiser contains the parameter groups of all networks
-OPTIMIZERS: dict[str | None, dict[str, Any]] = {
-    None: {},
-    "adam": {"decoupled_weight_decay": False, "weight_decay": 0.0},
-    "adamw": {"decoupled_weight_decay": True, "weight_decay": 0.01},
-}
-"""Name -> options of `torch.optim.Adam`, with PyTorch's default weight decay."""
+# AdamW as options of Adam, since a single optimiser contains the parameter groups of all networks
+ADAMW = {"decoupled_weight_decay": True, "weight_decay": 0.01}
 
 
 class LearningRateSchedule:
@@ -87,9 +82,7 @@ class NetworkOptions(Configurable):
         check=checked_rate,
         doc="Learning rate, in any form that the setting `learning_rate` accepts.",
     )
-    optimizer: Literal["adam", "adamw"] | None = setting(
-        default=None, doc="`adam` or `adamw`, as in PyTorch."
-    )
+    optimizer: Literal["adamw"] | None = setting(default=None, doc="`adamw`, as in PyTorch.")
     weight_decay: float | None = setting(
         default=None,
         at_least=0,
@@ -110,7 +103,9 @@ class NetworkOptions(Configurable):
 
     def options(self) -> dict[str, Any]:
         """Return the options of this network's parameter group; empty if the network is in the shared one."""
-        options = dict(OPTIMIZERS[self.optimizer])
+        options: dict[str, Any] = {}
+        if self.optimizer is not None:
+            options |= ADAMW
         if self.weight_decay is not None:
             options["weight_decay"] = self.weight_decay
         if self.learning_rate is not None:

@@ -215,7 +215,7 @@ def parameter_groups(
     :param specs: their specs.
     :param optimizer_class: class of the optimiser.
     :return: the groups.
-    :raises ValueError: if a network requests a kind of Adam although the optimiser is not Adam.
+    :raises ValueError: if a network requests AdamW although the optimiser is not Adam.
     """
     shared = []
     own_groups = []
@@ -229,7 +229,7 @@ def parameter_groups(
             continue
         if "decoupled_weight_decay" in options and optimizer_class is not torch.optim.Adam:
             raise ValueError(
-                f"`optimizer` of network `{name}` chooses between kinds of Adam, got `optimizer_class` = "
+                f"`optimizer` of network `{name}` turns Adam into AdamW, got `optimizer_class` = "
                 f"{optimizer_class.__name__} for the policy; leave one of them out"
             )
         own_groups.append({"params": trained, "network": name, **options})

@@ -140,7 +140,7 @@ def test_a_delayed_network_rests_and_a_hard_target_is_copied():
 def test_what_is_wrong_is_refused_by_name():
     with refuses("'learnig_rate'; closest: learni", TypeError):
         rlpd(critic={"learnig_rate": 1})
-    with refuses("`optimizer` must be one of adam, adamw"):
+    with refuses("`optimizer` must be one of adamw"):
         rlpd(critic={"optimizer": "sgd"})
     with refuses("`tau` and `target_every`"):
         rlpd(actor={"tau": 0.1})
