@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ class FQE(Method):
     Here :math:`\bar Q'` is the mean of the target critics, without pessimism. The policy executes h
     actions of each chunk, so the action a consists of h actions, and R is the discounted sum of their rewards.
 
-    The class is not registered, since it does not train a policy; create an instance with :meth:`of`.
+    The class is not registered, since it does not train a policy; :func:`fitted_q` creates its model.
 
     Source: Le, Voloshin and Yue, Batch Policy Learning under Constraints, arXiv 1903.08738; with networks: Paine et
     al., Hyperparameter Selection for Offline Reinforcement Learning, arXiv 2007.09055. Differences: target networks are
@@ -57,18 +57,6 @@ class FQE(Method):
     rho: float = setting(default=0.0)
     tau: float = setting(default=0.05)
     net_arch: list[int] | dict[str, list[int]] = setting(default=[256, 256])
-
-    @classmethod
-    def of(cls, policy: Any, **settings: Any) -> Self:
-        """Return an instance that evaluates a policy; settings override the defaults."""
-        evaluated = policy.method
-        # the critics must have the same values of these settings as the policy
-        shared = ("gamma", "flow_steps", "frame_stack", "precision")
-        values = {name: getattr(evaluated, name) for name in shared}
-        values["horizon_length"] = evaluated.executed_length
-        method = cls(**{**values, **settings})
-        method.policy = policy
-        return method
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return the critics."""
@@ -162,7 +150,7 @@ def fitted_q(
     :raises ArithmeticError: if the values diverge.
     """
     policy.set_training_mode(False)
-    model = _make_model(FQE.of(policy, **settings), data, seed)
+    model = _make_model(policy, data, seed, settings)
     # Rewards are divided by their root mean square. The magnitude of Adam's steps does not depend on
     # rewards, so with small rewards the noise of the steps would hide differences between states.
     rewards = model.replay_buffer.rewards[: model.replay_buffer.dataset_size]
@@ -262,9 +250,17 @@ def margin_of(values: NDArray[Any]) -> float:
     return float(np.hypot(state_margin, critic_margin))
 
 
-def _make_model(method: FQE, data: ArraySource, seed: int) -> Any:
+def settings_for(policy: FlowPolicy) -> dict[str, Any]:
+    """Return the settings that critics share with the policy that they evaluate."""
+    shared = ("gamma", "flow_steps", "frame_stack", "precision")
+    values = {name: getattr(policy.method, name) for name in shared}
+    return {**values, "horizon_length": policy.executed_length}
+
+
+def _make_model(
+    policy: FlowPolicy, data: ArraySource, seed: int, settings: Mapping[str, Any]
+) -> Any:
     """Return a model with a critic in each replica and with the data loaded."""
-    policy = method.policy
     extractor = {}
     # only these support several critics
     if issubclass(policy.features_extractor_class, ReplicatedExtractor):
@@ -276,17 +272,18 @@ def _make_model(method: FQE, data: ArraySource, seed: int) -> Any:
             None,
             observation_space=policy.observation_space,
             action_space=policy.action_space,
-            method=method,
             seeds=seeds_of_replicas(seed, CRITICS),
             replay_buffer_class=ResampledBuffer,
             policy_kwargs=extractor,
             device=policy.device,
+            **{**settings_for(policy), **settings},
         )
     except NotImplementedError as error:
         raise ValueError(
             f"{policy.features_extractor_class.__name__} cannot encode images for {CRITICS} critics at once; train the "
             "policy with the setting `encoder`, on images without other observations"
         ) from error
+    model.method.policy = policy
     model.replay_buffer.preprocess = policy.preprocess_raw
     model.load_dataset(data)
     model.replay_buffer.resample(seed)

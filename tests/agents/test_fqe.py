@@ -6,7 +6,7 @@ import torch
 from gymnasium.spaces import Box
 
 import agents
-from agents.fqe import FQE, ResampledBuffer, _make_model, fitted_q, margin_of
+from agents.fqe import FQE, ResampledBuffer, _make_model, fitted_q, margin_of, settings_for
 from agents.models import model_class
 from tests.common.toys import (
     TINY,
@@ -31,8 +31,10 @@ POLICIES = {
 def evaluation(policy, **settings):
     """Return a model of two replicas that evaluates a policy."""
     sizes = {name: TINY[name] for name in ("net_arch", "batch_size", "compile")}
-    method = FQE.of(policy, **{**sizes, **settings})
-    return model_class(FQE)("MlpPolicy", SpacesEnv(), method=method, seeds=[0, 1], device="cpu")
+    values = {**settings_for(policy), **sizes, **settings}
+    model = model_class(FQE)("MlpPolicy", SpacesEnv(), seeds=[0, 1], device="cpu", **values)
+    model.method.policy = policy
+    return model
 
 
 @pytest.mark.parametrize("id", POLICIES)
@@ -64,7 +66,7 @@ def test_the_policy_stays_as_it_is():
 def test_critics_are_trained_on_the_inputs_of_the_policy():
     policy = tiny_model("fql", observation_scale=1.0).policy
     policy.observation_mean.fill_(50)
-    model = _make_model(FQE.of(policy, **SMALL), content(), 0)
+    model = _make_model(policy, content(), 0, SMALL)
     assert model.trainer.draw_batch(64).observations.max() < -40
 
 
@@ -78,11 +80,11 @@ def test_critics_of_images_have_the_encoder_of_the_policy():
     policy = tiny_model("bc", env, policy_kwargs=encoder).policy
     images = np.zeros((60, *shape), np.uint8)
     dataset = {**toy_dataset(), "observations": images, "next_observations": images}
-    model = _make_model(FQE.of(policy, **SMALL), dataset, 0)
+    model = _make_model(policy, dataset, 0, SMALL)
     assert model.critic.features_extractor.features_dim == 8
     policy = tiny_model("bc", env, policy="CnnPolicy").policy
     with refuses("NatureCNN cannot encode images for 5 critics"):
-        _make_model(FQE.of(policy, **SMALL), dataset, 0)
+        _make_model(policy, dataset, 0, SMALL)
 
 
 # -- the evaluation of a policy ---------------------------------------------------------------------------------------

@@ -20,7 +20,6 @@ from tests.common.toys import (
     assert_same_parameters,
     parameters_of,
     refuses,
-    reloaded,
     step,
     tiny_model,
     toy_dataset,
@@ -205,11 +204,6 @@ def test_a_saved_model_is_loaded_with_the_flow_and_runs_no_code(data, tmp_path, 
     assert np.array_equal(act(loaded, np.zeros(3)), act(model, np.zeros(3)))
     with refuses("cannot be saved alone"):
         model.save_policy(tmp_path / "policy.safetensors")
-
-
-def test_a_method_does_not_take_the_flow_of_its_model_to_another(tmp_path):
-    other = agents.QAM("MlpPolicy", SpacesEnv(3, 2), method=make_model().method)
-    assert_same_parameters(reloaded(other, tmp_path), other)
 
 
 def test_pairs_of_conventions_are_equal_as_tuple_and_as_list(tmp_path):

@@ -122,21 +122,7 @@ def test_a_setting_that_is_given_twice_is_refused(arguments, names):
         tiny_model(action_space=SpacesEnv().action_space)
 
 
-def test_a_method_is_copied_and_models_of_it_change_apart():
-    method = agents.get("bc").method(flow_steps=3, net_arch=[8])
-    first, second = (agents.BC("MlpPolicy", SpacesEnv(), method=method, seed=0) for _ in range(2))
-    second.method.flow_steps = 7
-    assert first.method.flow_steps == method.flow_steps == 3
-
-
 def test_the_class_of_models_of_an_algorithm_pickles(write_agent):
     own_class = agents.get(write_agent(example())).algorithm
     for kind in (own_class, agents.QAM):
         assert pickle.loads(pickle.dumps(kind)) is kind
-
-
-def test_a_method_beside_its_settings_or_of_another_algorithm_is_refused():
-    with refuses("got both `method` and its setting `gamma`", TypeError):
-        agents.QAM("MlpPolicy", None, method=QAM(), gamma=1)
-    with refuses("`method` must be an instance of BC, got .*QAM", TypeError):
-        agents.BC("MlpPolicy", None, method=QAM())

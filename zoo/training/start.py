@@ -287,7 +287,7 @@ def make_model(plan: RunPlan, seeds: list[int], data: Dataset | None, env: VecEn
     settings = {**config.settings, "seed": seeds[0]}
     if config.method is not None:
         settings = {
-            "method": config.method,
+            **config.method.settings(),
             "policy_kwargs": settings.get("policy_kwargs"),
             "behaviour": config.method.pretrained,
             "seeds": seeds,

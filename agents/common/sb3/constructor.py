@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -100,7 +99,7 @@ def check_policy_kwargs(policy: type[Any], arguments: Mapping[str, Any]) -> None
 
 
 EXTRA_ARGUMENTS = (
-    "n_steps", "seeds", "method", "behaviour", "observation_space", "action_space", "_init_setup_model",
+    "n_steps", "seeds", "behaviour", "observation_space", "action_space", "_init_setup_model",
 )  # fmt: skip
 """Arguments that are not passed to SB3's constructor."""
 
@@ -158,9 +157,6 @@ class Arguments(Configurable):
         check=_seeds,
         doc="One seed per replica, to train replicas in parallel; None trains one replica with `seed`.",
     )
-    method: Method | None = setting(
-        default=None, doc="Instance of the method, instead of its settings as arguments."
-    )
     behaviour: PretrainedFlow | None = setting(
         default=None,
         doc="Custom flow or diffusion network, trained or not, that replaces the behaviour flow; see "
@@ -197,8 +193,7 @@ def read_arguments(
     :param positional: settings, in the order of SB3's constructors.
     :param named: keyword arguments.
     :return: the method, and the remaining arguments.
-    :raises TypeError: for too many or unknown arguments, settings together with `method`, or a `method` of another
-        algorithm.
+    :raises TypeError: for too many or unknown arguments.
     :raises ValueError: for a value out of range, a setting given twice, both ``seed`` and ``seeds``, or pretraining of
         an algorithm without a behaviour flow.
     """
@@ -216,19 +211,7 @@ def read_arguments(
         if name in settings:
             raise ValueError(f"`{name}` and `{other_name}` are the same setting; pass one of them")
         settings[name] = value
-    if arguments.method is None:
-        method = kind(**settings)
-    elif settings:
-        raise TypeError(
-            f"got both `method` and its setting `{next(iter(settings))}`; pass the setting to the method"
-        )
-    elif not isinstance(arguments.method, kind):
-        raise TypeError(
-            f"`method` must be an instance of {kind.__name__}, got {arguments.method!r}; use the model class of its "
-            "algorithm"
-        )
-    else:
-        method = copy.copy(arguments.method)  # another model may use the same instance
+    method = kind(**settings)
     if method.pretraining_steps:
         require_behaviour(method)
     return method, arguments

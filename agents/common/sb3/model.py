@@ -168,7 +168,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         if self.behaviour is not None:
             check_fit(self.behaviour, self.method, self._vec_normalize_env)
         method = self.method
-        method.pretrained = self.behaviour  # not the flow of another model whose method was passed
+        method.pretrained = self.behaviour
         rate = LearningRateSchedule(method.learning_rate)
         check_policy_kwargs(self.policy_class, self.policy_kwargs)
         policy: Any = self.policy_class(*spaces, rate, method, seeds, **self.policy_kwargs)
