@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -199,12 +198,8 @@ def check_saved_flow(file: ModelFile, flow: Any, is_whole: bool = True) -> None:
             f"{file.name} lacks `behaviour` (--behaviour), the custom network that the model was trained with; pass it "
             "as an argument or in `custom_objects`"
         )
-    # JSON has no tuples, so both sides are converted to JSON and back before they are compared
-    saved, conventions = (
-        json.loads(json.dumps(values))
-        for values in (safe.from_json(described["conventions"]), flow.conventions())
-    )
-    for name, expected in saved.items():
+    conventions = flow.conventions()
+    for name, expected in safe.from_json(described["conventions"]).items():
         if conventions[name] != expected and (is_whole or name != "train"):
             raise ValueError(
                 f"`behaviour` must equal the flow of {file.name}, which has `{name}` = {expected!s:.60}, got "
