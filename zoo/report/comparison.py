@@ -241,7 +241,6 @@ class Phase:
 class Comparison:
     """All phases of a comparison.
 
-    :param only_own: whether published scores are left out, because another comparison includes them.
     :param methods: name -> method; some may have no scores of this kind.
     :param phases: name -> phase; only phases that were evaluated.
     :param curves_label: description of the learning curves' tasks. A curve spans both phases, so these are the tasks
@@ -255,15 +254,11 @@ class Comparison:
     reps: int
     curves_label: str = ""
     focus: str | None = None
-    only_own: bool = False
 
     @property
     def title(self) -> str:
-        """Suffix of titles that distinguishes a report's comparisons; empty for all methods' success rates."""
-        words = ["own runs"] if self.only_own else []
-        if self.kind is not SUCCESS:
-            words.append(self.kind.name)
-        return "".join(f", {word}" for word in words)
+        """Suffix of titles that distinguishes a report's comparisons; empty for success rates."""
+        return "" if self.kind is SUCCESS else f", {self.kind.name}"
 
     @property
     def suffix(self) -> str:

@@ -45,23 +45,14 @@ from zoo.runs.scores import SCORE_KINDS, SUCCESS, ScoreKind
 
 
 def compare_kinds(scores: ScoreTables, reps: int, **choices: Any) -> list[Comparison]:
-    """Compute the comparisons of each kind of scores, in the order of `SCORE_KINDS`.
-
-    If there are several methods of the user and also other methods, a comparison of only the user's methods comes
-    first, because these may share more tasks with each other.
+    """Compute the comparison of each kind of scores, in the order of `SCORE_KINDS`.
 
     :param choices: other arguments of `compare`.
     """
-    own_methods = {name: method for name, method in scores.methods.items() if method.is_own}
     comparisons = []
     means = scores.means  # all published means are success rates, the first kind
     for kind in SCORE_KINDS.values():
         runs = scores.evaluations[scores.evaluations["kind"] == kind.name]
-        own_runs = runs[runs["method"].isin(own_methods)]
-        has_others = len(means) + len(runs) > len(own_runs)
-        if has_others and own_runs["method"].nunique() > 1:
-            comparison = compare(own_methods, own_runs, means.iloc[:0], reps, kind=kind, **choices)
-            comparisons.append(replace(comparison, only_own=True))
         if len(runs) or len(means):
             comparisons.append(compare(scores.methods, runs, means, reps, kind=kind, **choices))
         means = means.iloc[:0]

@@ -104,8 +104,8 @@ class Content:
         """Every number except points of curves and profiles, as JSON text.
 
         Keys are field names of the classes in `zoo.report.comparison`. The phases of the comparison by success are at
-        the top level; a phase without evaluations is None. The other comparisons have their own keys: ``return``,
-        ``normalised_return``, and keys that start with ``own_runs`` for the user's runs compared only with each other.
+        the top level; a phase without evaluations is None. The other comparisons have their own keys: ``return`` and
+        ``normalised_return``.
         """
         result: dict[str, Any] = dict.fromkeys(PHASES)
         for comparison in self.comparisons:

@@ -135,8 +135,7 @@ def left_out_of_sets(
     inputs: Inputs, comparisons: Sequence[Comparison]
 ) -> dict[str, dict[str, list[str]]]:
     """Return published set -> its methods and tasks that were not compared; including them may change a verdict."""
-    with_sets = [comparison for comparison in comparisons if not comparison.only_own]
-    tasks = set().union(*(phase.tasks for phase in phases_of(with_sets)))
+    tasks = set().union(*(phase.tasks for phase in phases_of(comparisons)))
     left_out = {}
     for published in inputs.sets:
         chosen = {m.algorithm for m in inputs.methods.values() if m.source == published.name}

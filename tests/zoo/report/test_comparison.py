@@ -9,12 +9,9 @@ from tests.zoo.report.samples import (
     comparison_of_runs,
     evaluations,
     means_of_scene,
-    own_methods,
     scene_runs,
 )
 from zoo.report.comparison import ComparedMethod, ranking
-from zoo.report.compute import compare_kinds
-from zoo.report.scores import ScoreTables
 
 
 def test_curves_of_a_domain_leave_out_a_task_that_lacks_a_phase():
@@ -72,19 +69,6 @@ def scene_comparison(task_counts, means=NO_MEANS):
     table = pd.concat([scene_runs([scores] * tasks, name) for name, tasks in task_counts.items()])
     published = {name: ComparedMethod(name, name, "paper") for name in means["method"]}
     return comparison_of_runs(table, means, published, curves=False)
-
-
-def test_own_methods_are_compared_without_published_scores_first():
-    runs = pd.concat([scene_runs([[0.5, 0.6, 0.7]] * 2, name) for name in ("a", "b")])
-    published = scene_runs([[0.1, 0.2, 0.3]], "paper")
-    methods = own_methods(["a", "b"]) | {"paper": ComparedMethod("paper", "QAM", "a_set")}
-    scores = ScoreTables(methods, pd.concat([runs, published]), NO_MEANS)
-    own_rows, together = compare_kinds(scores, reps=20)
-    assert (own_rows.title, together.title) == (", own runs", "")
-    assert own_rows.phases["offline"].tasks == tuple(SCENE[:2])
-    assert set(own_rows.phases["offline"].aggregates) == {"a", "b"}
-    assert together.phases["offline"].tasks == tuple(SCENE[:1])
-    assert set(together.phases["offline"].aggregates) == {"a", "b", "paper"}
 
 
 def test_methods_are_compared_on_the_tasks_they_share():
