@@ -27,12 +27,11 @@ def report(tmp_path):
 
 @pytest.fixture
 def compared(tmp_path, call):
-    """Return a function that compares, and returns the numbers in the JSON file."""
+    """Return a function that compares, and returns the numbers in the report's JSON file."""
 
     def compared(*words):
-        result, _ = call(compare.main, *words, "--json", tmp_path / "out.json", *SMALL)
-        assert result["json"] == str(tmp_path / "out.json")
-        return json.loads((tmp_path / "out.json").read_text())
+        call(compare.main, *words, "-o", tmp_path / "report", *SMALL)
+        return json.loads((tmp_path / "report" / "results.json").read_text())
 
     return compared
 
@@ -86,7 +85,7 @@ def test_own_runs_stand_beside_published_ones_with_a_verdict(tmp_path, logs, com
 def test_without_a_common_environment_there_is_no_aggregate(logs, report, compared):
     write_runs(logs, SCENE)
     write_runs(logs, CUBE[:1], algo="fql")
-    out = compared(logs, "-o", report)["offline"]
+    out = compared(logs)["offline"]
     assert out["aggregates"] == {}
     files = {path.name for path in report.rglob("*") if path.is_file()}
     assert {"tasks_offline.csv", "domains_offline.csv", "domains.png"} <= files
@@ -107,7 +106,6 @@ def test_without_a_common_environment_there_is_no_aggregate(logs, report, compar
         "{logs} -o {logs}": "{logs} is not empty and not a report",
         "{tmp}/unfinished": "expected finished runs below {tmp}/unfinished, got {tmp}/unfinished",
         "{logs} -o {tmp}/file": "`--output` must be a folder to write to, got {tmp}/file",
-        "{logs} --json {tmp}/file/new": "`--json` must be a file to write to, got {tmp}/file/new",
     }.items(),
 )
 def test_bad_input_is_refused_with_exit_code_2(tmp_path, logs, refusal, words, message):
@@ -125,7 +123,7 @@ def test_success_and_returns_never_share_a_number(logs, report, compared, capsys
     alone = compared(logs)
     write_return_runs(logs, "sac", Hopper=-1500.0, HalfCheetah=4000.0)
     write_return_runs(logs, "td3", Hopper=-1475.0, HalfCheetah=4025.0)
-    out = compared(logs, "-o", report)
+    out = compared(logs)
     # equal to the success scores without any other runs
     assert out["offline"]["aggregates"] == alone["offline"]["aggregates"]
     assert out["online"] is None
@@ -144,7 +142,7 @@ def test_success_and_returns_never_share_a_number(logs, report, compared, capsys
 
 def test_reference_scores_put_returns_on_one_scale(logs, report, compared):
     write_return_runs(logs, "sac", Hopper=-850.0, HalfCheetah=2975.0)
-    words = f"--reference-scores Hopper-v5=-1500,-150 HalfCheetah-v5=0,1500 -o {report}"
+    words = "--reference-scores Hopper-v5=-1500,-150 HalfCheetah-v5=0,1500"
     out = compared(logs, *words.split())
     assert out["reference_scores"] == {"Hopper-v5": [-1500, -150], "HalfCheetah-v5": [0, 1500]}
     assert "return" not in out
@@ -190,7 +188,7 @@ def test_a_terminal_shows_tables_and_differences(logs, capsys):
 def test_sets_of_one_suite_share_its_50_tasks(tmp_path, report, compared, monkeypatch):
     # two methods on the 50 tasks instead of 17, whose reports take long
     write_published_runs(tmp_path, monkeypatch, sorted(suite_tasks("qam50")), seeds=3)
-    out = compared("--published", "qam2026", "trqam2026", "rql2026", "-o", report)["offline"]
+    out = compared("--published", "qam2026", "trqam2026", "rql2026")["offline"]
     assert out["suite"] == "qam50"
     assert "50 tasks of qam50" in (report / "report.html").read_text()
     assert out["left_out"] == {}

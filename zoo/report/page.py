@@ -26,7 +26,7 @@ import jinja2
 import pandas as pd
 from rich.text import Text
 
-from agents.common.files import atomic_path, explaining_write_errors, write_text
+from agents.common.files import atomic_path, explaining_write_errors
 from zoo.report.comparison import (
     CURVE_COLUMNS,
     PROFILE_COLUMNS,
@@ -258,15 +258,9 @@ def run(request: CompareRequest) -> dict[str, Any]:
     }
     origin = f"{datetime.now(UTC):%Y-%m-%d}, commit {(git_commit() or 'unknown')[:12]}"
     content = Content(inputs, comparisons, request, origin)
-    # the report comes first, because it refuses a folder in which the JSON file already is
     if request.output:
         result["report"] = str(write_report(request.output, content))
-    if request.json:
-        request.json.parent.mkdir(parents=True, exist_ok=True)
-        write_text(request.json, content.results)
-        result["json"] = str(request.json)
-    if request.output or not request.json:
-        _print(content)
+    _print(content)
     return result
 
 

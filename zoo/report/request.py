@@ -56,9 +56,6 @@ class CompareRequest:
     latex: bool = flag(
         "add figures as PDF and tables as LaTeX to the report, for a paper", default=False
     )
-    json: Path | None = flag(
-        "write every number to a JSON file, for other programs", metavar="FILE"
-    )
     focus: str = ""
     command_line: str = ""
 
@@ -69,6 +66,4 @@ class CompareRequest:
                 "expected folders of runs, --published SET or --with FILE, got none; see --help"
             )
         if self.output is not None:
-            check_output("--output", self.output, "folder", makes_folders=True)
-        if self.json is not None:
-            check_output("--json", self.json, makes_folders=True)
+            check_output("--output", self.output, "folder")

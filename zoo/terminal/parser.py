@@ -137,23 +137,21 @@ def a_path(text: str) -> Path:
         ) from None
 
 
-def check_output(
-    flag: str, path: Path, kind: Literal["file", "folder"] = "file", makes_folders: bool = False
-) -> None:
+def check_output(flag: str, path: Path, kind: Literal["file", "folder"] = "file") -> None:
     """Raise UsageError if an output file or folder cannot be written; call this before work starts.
 
-    :param makes_folders: whether missing folders are created later.
+    A folder may be missing, a file's folder may not.
     """
-    folder = path.absolute()
-    expected = f"a {kind} in a folder that exists and can be written to"
-    is_kind = path.is_dir()
     if kind == "file":
-        folder = folder.parent
+        folder = path.absolute().parent
+        expected = "a file in a folder that exists and can be written to"
         is_kind = path.is_file()
-    if makes_folders:
-        expected = f"a {kind} to write to"
+    else:
+        folder = path.absolute()
         while not folder.exists():
             folder = folder.parent
+        expected = "a folder to write to"
+        is_kind = path.is_dir()
     is_other = path.exists() and not is_kind  # e.g. a device
     if is_other or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise UsageError(f"`{flag}` must be {expected}, got {path}; choose another")

@@ -126,5 +126,5 @@ def test_the_page_works_word_by_word_in_a_fresh_environment(tmp_path, environmen
 def test_an_installed_zoo_brings_its_suites_and_scores(tmp_path, environment):
     plan = run(["zoo", "benchmark", "mini", "--dry-run", "--device", "cpu"], tmp_path, environment)
     assert json.loads(plan.splitlines()[-1])["jobs"] > 0
-    words = shlex.split("zoo compare --published mini rql2026 --json out.json --reps 50")
+    words = shlex.split("zoo compare --published mini rql2026 -o report --reps 50")
     assert json.loads(run(words, tmp_path, environment).splitlines()[-1])["methods"] > 10
