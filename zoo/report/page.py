@@ -7,7 +7,6 @@ date, the commit and the command below the title differ.
 from __future__ import annotations
 
 import base64
-import gzip
 import json
 import platform
 import shutil
@@ -23,7 +22,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
-import pandas as pd
 from rich.text import Text
 
 from agents.common.files import atomic_path, explaining_write_errors
@@ -63,8 +61,6 @@ MARKER = "results.json"
 """File that marks a folder as a report."""
 _PACKAGES = ("flow-rl-zoo", "rliable", "numpy", "scipy", "pandas", "matplotlib", "seaborn")
 _PHASE_TABLES = (verdict_table, aggregates_table, domains_table, tasks_table)
-LARGEST_CSV = 10_000_000
-"""Largest size of a CSV file in bytes; a larger file is compressed, to about a thirtieth of its size."""
 
 
 @dataclass(frozen=True)
@@ -159,21 +155,25 @@ def write_report(folder: Path, content: Content) -> Path:
     inputs = content.inputs
     # write the marker first, so that an interrupted report can be replaced
     files: dict[str, str | bytes] = {MARKER: content.results}
-    files |= csv_file("evaluations", scores_table(inputs.evaluations))
-    files |= csv_file("scores", scores_table(last_evaluations(inputs.evaluations)))
-    # leave out settings, which are in each run's `config.yml`
-    files |= csv_file("runs", inputs.own_runs.runs.drop(columns="settings"))
+    data = {
+        "evaluations": scores_table(inputs.evaluations),
+        "scores": scores_table(last_evaluations(inputs.evaluations)),
+        # leave out settings, which are in each run's `config.yml`
+        "runs": inputs.own_runs.runs.drop(columns="settings"),
+    }
+    for comparison in content.comparisons:
+        phases = comparison.phases.values()
+        curves = [phase.curves for phase in phases]
+        profiles = [phase.profiles for phase in phases]
+        data[f"figures/curves{comparison.suffix}"] = joined(curves, CURVE_COLUMNS)
+        data[f"figures/profiles{comparison.suffix}"] = joined(profiles, PROFILE_COLUMNS)
+    files |= {f"{name}.csv": rows.to_csv(index=False) for name, rows in data.items()}
     for table in content.tables:
         files[f"tables/{table.name}.csv"] = to_csv(table)
         if content.request.latex:
             files[f"tables/{table.name}.tex"] = to_latex(table)
     images: dict[str, Image] = {}
     for comparison in content.comparisons:
-        phases = comparison.phases.values()
-        curves = joined([phase.curves for phase in phases], CURVE_COLUMNS)
-        profiles = joined([phase.profiles for phase in phases], PROFILE_COLUMNS)
-        files |= csv_file(f"figures/curves{comparison.suffix}", curves)
-        files |= csv_file(f"figures/profiles{comparison.suffix}", profiles)
         for name, drawing in all_figures(comparison).items():
             image = to_file(drawing.figure, "png")
             files[f"figures/{name}.png"] = image
@@ -187,25 +187,12 @@ def write_report(folder: Path, content: Content) -> Path:
         # an earlier report may contain tables and figures that this one lacks
         for name in ("tables", "figures"):
             shutil.rmtree(folder / name, ignore_errors=True)
-        for name, data in files.items():
-            # an earlier report may contain the same table, compressed if this one is not, or vice versa
-            if ".csv" in name:
-                twin = name.removesuffix(".gz") if name.endswith(".gz") else f"{name}.gz"
-                (folder / twin).unlink(missing_ok=True)
+        for name, text in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(folder / name) as temporary:
                 # write bytes, because line endings of text depend on the system
-                temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+                temporary.write_bytes(text.encode() if isinstance(text, str) else text)
     return folder / "report.html"
-
-
-def csv_file(name: str, table: pd.DataFrame) -> dict[str, bytes]:
-    """Return the name of a table's CSV file -> its content, compressed if large."""
-    content = table.to_csv(index=False).encode()
-    if len(content) > LARGEST_CSV:
-        # `mtime=0`, because the current time would change the bytes
-        return {f"{name}.csv.gz": gzip.compress(content, 3, mtime=0)}
-    return {f"{name}.csv": content}
 
 
 def to_html(content: Content, images: Mapping[str, Image]) -> str:

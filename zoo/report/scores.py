@@ -10,8 +10,6 @@ them.
 
 from __future__ import annotations
 
-import gzip
-import io
 import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -130,14 +128,9 @@ def read_scores(path: Path, source: str) -> ScoreTables:
 def _read_rows(path: Path) -> pd.DataFrame:
     """Return the rows of a file, with columns `COLUMNS`, ``seeds`` and ``kind``; NaN for missing numbers."""
     try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
         texts = dict.fromkeys(("method", "env", "phase", "source", "kind"), str)
         # no default NA values: a method may be called `NA`; `round_trip` reads exactly the numbers that were written
-        table = pd.read_csv(
-            io.BytesIO(content), dtype=texts, keep_default_na=False, float_precision="round_trip"
-        )
+        table = pd.read_csv(path, dtype=texts, keep_default_na=False, float_precision="round_trip")
         missing = [name for name in COLUMNS if name not in table]
         if missing:
             raise ValueError(f"it lacks {', '.join(missing)}")

@@ -87,9 +87,8 @@ def test_page_shows_every_table_and_figure_once(content, folder, page):
 
 def test_same_input_gives_the_same_bytes(content, folder, tmp_path):
     report.write_report(tmp_path, content)
-    (tmp_path / "scores.csv.gz").touch()  # as if an earlier report had had more scores
-    report.write_report(tmp_path, content)
-    for pattern in ("*.gz", "*/*.tex", "*/*.pdf"):
+    report.write_report(tmp_path, content)  # replaces the first one
+    for pattern in ("*/*.tex", "*/*.pdf"):
         assert not [*tmp_path.glob(pattern)]
     for path in folder.rglob("*[!xf]"):  # neither .tex nor .pdf
         if path.is_file():
@@ -104,15 +103,6 @@ def test_every_curve_and_profile_of_a_comparison_is_in_a_file(content, folder):
     for name in ("curves", "profiles"):
         expected = pd.concat([getattr(phase, name) for phase in phases], ignore_index=True)
         pd.testing.assert_frame_equal(pd.read_csv(folder / "figures" / f"{name}.csv"), expected)
-
-
-def test_a_large_table_is_compressed_without_loss(monkeypatch, tmp_path):
-    table = evaluations(["QAM"])
-    monkeypatch.setattr(report, "LARGEST_CSV", 1000)
-    ((name, content),) = report.csv_file("evaluations", table).items()
-    (tmp_path / name).write_bytes(content)
-    assert name == "evaluations.csv.gz"
-    assert len(pd.read_csv(tmp_path / name)) == len(table)
 
 
 def test_a_report_of_one_run_claims_nothing_it_cannot_say(tmp_path):
