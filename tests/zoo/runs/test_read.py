@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -168,33 +167,14 @@ def test_runs_that_never_report_a_success_have_none(tmp_path):
 @pytest.mark.parametrize(
     ("text", "reason"),
     {
-        '{"state": "done"}': "status.json lacks 'seed'",
-        '{"state": "done", "seed": 0, "offline_step": 1, "online_step": 0, "updated": "2026-11-01T00:00:00"}': (
-            "status.json cannot be read: `updated` must have a time zone"
-        ),
+        '{"state": "ended"}': "status.json cannot be read: `state` must be one of running, done",
+        '{"state": "done"}': "status.json lacks 'updated'",
     }.items(),
 )
 def test_a_bad_status_is_named(tmp_path, text, reason):
     bad = write_run(tmp_path / "bad")
     (bad / "status.json").write_text(text)
     assert reasons(tmp_path)["bad"].startswith(reason)
-
-
-@pytest.mark.parametrize(
-    ("name", "values", "reason"),
-    [
-        ("results", np.zeros(3), "`results` must be"),
-        ("timesteps", np.full(3, np.nan), "`timesteps` must be numbers of shape (3,)"),
-        ("results", np.full((3, 50), np.nan), "`results` has the invalid value nan"),
-        ("phase", np.full(3, 7), "`phase` has the invalid value 7"),
-    ],
-)
-def test_evaluations_of_another_form_are_named(tmp_path, name, values, reason):
-    bad = write_run(tmp_path / "bad")
-    with np.load(bad / "evaluations.npz") as file:
-        arrays = dict(file)
-    np.savez(bad / "evaluations.npz", **arrays | {name: values})
-    assert reasons(tmp_path)["bad"].startswith(f"evaluations.npz cannot be read: {reason}")
 
 
 # -- summaries of finished runs -----------------------------------------------------------------------------------
@@ -211,7 +191,7 @@ def test_finished_run_is_read_from_its_summary_with_same_numbers(tmp_path):
     second_read = read_runs([tmp_path])
     pd.testing.assert_frame_equal(second_read.evaluations, first_read.evaluations)
     summary = tmp_path / "0" / "summary.json"
-    summary.write_text(summary.read_text().replace('"phase": 1', '"phase": 300'))
+    summary.write_text(summary.read_text().replace('"phase": 1', '"phase": []'))
     assert reasons(tmp_path)["0"].startswith("summary.json cannot be read")
 
 

@@ -152,10 +152,9 @@ def test_a_stack_of_which_a_folder_was_renamed_is_refused(tmp_path):
         find_run(tmp_path, RECORD, [1, 2])
 
 
-@pytest.mark.parametrize("text", ['{"packages": 3}', "[" * 5000])
-def test_a_run_whose_versions_are_damaged_is_resumed(text, tmp_path):
+def test_a_run_whose_versions_are_damaged_is_resumed(tmp_path):
     folder = written(tmp_path, "running")
-    (folder.path / "versions.json").write_text(text)
+    (folder.path / "versions.json").write_text("[" * 5000)
     assert find_run(tmp_path, RECORD, [3]) is not None
 
 
