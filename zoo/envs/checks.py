@@ -353,7 +353,6 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
         # Only OGBench's mazes with teleports sample during steps; elsewhere, setting the state only costs time.
         self._draws_while_stepping = getattr(raw, "_teleport_info", None) is not None
         self._global_state = np.random.RandomState(0).get_state()
-        self._called = ""
         self._steps = 0
 
     def reset(
@@ -372,10 +371,6 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
         with self._naming_faults():
             observation, info = unpack_reset(result)
             return read_observation(self.observation_space, observation), self._select(info)
-
-    def set_name(self, name: str) -> None:
-        """Set the name for messages, e.g. ``training environment 3``."""
-        self._called = f", {name},"
 
     def step(self, action: Array) -> tuple[Array, float, bool, bool, Info]:
         """Take one step with an action in the environment's own units, shape (A,)."""
@@ -399,7 +394,7 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
         except ReturnError as error:
             kind = EnvironmentApiFault if error.is_form else EnvironmentFault
             raise kind(
-                f"{error} from `{env_name(self.env)}`{self._called} at step {self._steps} of its episode; this is a "
+                f"{error} from `{env_name(self.env)}` at step {self._steps} of its episode; this is a "
                 f"fault of the environment: correct it, or {error.remedy}"
             ) from error
 

@@ -287,7 +287,6 @@ class EnvGroup:
             for number in numbers:
                 env = make_env(spec, **env_kwargs)
                 stack.callback(env.close)
-                env.set_name(f"evaluation environment {number}")
                 self._envs[number] = env
             first = self._envs[numbers[0]]
             if numbers[0] == 0:

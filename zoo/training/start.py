@@ -377,8 +377,6 @@ def make_environments(plan: RunPlan, replicas: int, stack: contextlib.ExitStack)
         stack.callback(_close, envs)
     else:
         envs = make_vec_env(make_here, n_envs)
-    for index in range(envs.num_envs):
-        envs.env_method("set_name", f"training environment {index}", indices=[index])
     # images are transposed first, because SB3 unnormalises final observations that are transposed already
     with as_usage_error(ValueError):
         return normalized_env(

@@ -228,12 +228,11 @@ def test_a_dict_that_breaks_its_promise_is_environments_fault(parts, message):
 )
 def test_a_value_that_cannot_be_trained_on_is_named_at_its_step(tmp_path, failure, wrong, message):
     env = make_env(TOY, failure=failure, failure_file=str(tmp_path / "fail"), wrong=wrong)
-    env.set_name("the toy")
     env.reset(seed=1)
     for _ in range(2):
         env.step(NO_ACTION)
     (tmp_path / "fail").touch()
-    with pytest.raises(EnvironmentFault, match=f"{message} from `Toy-v0`, the toy, at step 3 of"):
+    with pytest.raises(EnvironmentFault, match=f"{message} from `Toy-v0` at step 3 of"):
         env.step(NO_ACTION)
 
 
@@ -255,5 +254,5 @@ def test_a_run_ends_at_that_step_and_says_so(tmp_path, capsys):
     status = status_of(tmp_path / "qam" / "Toy-v0_1")
     assert (status["state"], status["online_step"]) == ("failed", 0)
     for text in (status["reason"], capsys.readouterr().err):
-        assert "got reward 1e+300 from `Toy-v0`, training environment 0, at step 1 of its" in text
+        assert "got reward 1e+300 from `Toy-v0` at step 1 of its" in text
         assert "diverged" not in text
