@@ -85,12 +85,6 @@ def test_without_ffmpeg_a_gif_is_offered(tmp_path, monkeypatch):
     check_video(tmp_path / "video.gif")
 
 
-def test_an_ffmpeg_that_does_not_start_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tmp_path / "ffmpeg"))
-    with refuses("IMAGEIO_FFMPEG_EXE"):
-        check_video(tmp_path / "video.mp4")
-
-
 def test_what_is_no_picture_is_refused(tmp_path):
     with refuses("got NoneType"), open_video(tmp_path / "video.gif") as add:
         add(None, False)
