@@ -1,7 +1,6 @@
 """A run's software versions, hardware and simulator group: MuJoCo before 3.5.0, or 3.5.0 and later."""
 
 import contextlib
-import os
 import platform
 import re
 import subprocess
@@ -81,12 +80,10 @@ def git_commit() -> str | None:
     # without this check, an installed package might report another project's repository
     if not (root / ".git").exists():
         return None
-    # in a git hook, these variables refer to the hook's repository
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         answer = subprocess.run(
-            command, cwd=root, capture_output=True, text=True, timeout=10, check=True, env=variables
+            command, cwd=root, capture_output=True, text=True, timeout=10, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None
