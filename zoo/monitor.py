@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import shlex
 import sys
 import time
 from pathlib import Path
@@ -18,7 +17,6 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
 
 from zoo.terminal.cli import as_program
 from zoo.terminal.errors import UsageError
-from zoo.terminal.messages import log
 from zoo.terminal.parser import Number, Parser, a_path, add_verbose
 
 
@@ -45,17 +43,16 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     from rich.live import Live
 
     from zoo.report.monitoring import show_states
-    from zoo.runs.folder import DEAD
     from zoo.runs.read import ReadRun, read_runs
     from zoo.terminal.tables import terminal
 
     console = terminal()
-    paths = shlex.join(map(str, args.paths))
     finished: dict[Path, ReadRun] = {}
     tables = read_runs(args.paths, finished)
     if tables.runs.empty:
         raise UsageError(
-            f"there are no run folders in {paths}; to see the trials of a study, pass the study's folder"
+            f"there are no run folders in {', '.join(map(str, args.paths))}; to see the trials of a study, pass the "
+            "study's folder"
         )
     # Ctrl-C stops watching; the runs continue.
     stopped_by_user = contextlib.suppress(KeyboardInterrupt)
@@ -66,17 +63,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
             live.update(show_states(tables), refresh=True)
     if not console.is_terminal:
         console.line()  # outside a terminal, Rich does not end the last line
-    states = tables.runs["state"].value_counts().to_dict()
-    hint = f"zoo compare {paths} -o report/"
-    # this column is `data-...` for a run without an environment, and empty for an unreadable run
-    if tables.runs["environment"].astype(str).str.startswith("data-").all():
-        hint = f"zoo evaluate {shlex.quote(tables.runs['run'].iloc[0])} --fitted-q"
-    if states.get(DEAD):
-        hint = "repeat the command of each dead run with --resume"
-    if states.get("running"):
-        hint = f"zoo monitor {paths} --watch"
-    log.info("next: %s", hint)
-    return {"runs": len(tables.runs), **states}
+    return {"runs": len(tables.runs), **tables.runs["state"].value_counts().to_dict()}
 
 
 main = as_program(make_parser, _run)

@@ -92,10 +92,6 @@ def test_every_shipped_suite_can_be_planned(plan, tmp_path, call):
 def test_bad_input_is_refused_before_anything_is_made(tmp_path, refusal):
     for change, message in (
         ({"environments": ["pointmaze-medum-navigate-singletask-task1-v0"]}, "closest"),
-        (
-            {"environments": ["pointmaze-medium"]},
-            "domains: pointmaze-medium-stitch, pointmaze-medium-navigate",
-        ),
         ({"profile": "qaam", "quick": False}, "qaam"),
     ):
         suite = write_suite(tmp_path, tmp_path, ["fql"], **change)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +12,7 @@ from zoo.runs.folder import DEAD, DIVERGED, SHOWN_STATES, RunFolder, short_name
 from zoo.runs.read import RunTables, read_speed
 from zoo.runs.scores import SCORE_KINDS
 from zoo.terminal.errors import shortened
-from zoo.terminal.tables import Name, make_table
+from zoo.terminal.tables import make_table
 
 _KEY = ["method", "environment"]
 _HEADER = ("method", "environment", "runs", "step", "left", "score", "at")
@@ -25,13 +24,12 @@ def show_states(tables: RunTables) -> RenderableType:
     A row contains the states, steps and time left of its runs, and their mean score at the last common step.
     """
     scores = _shared_scores(tables)
-    rows: list[list[str | Name]] = []
+    rows = []
     for key, runs in tables.runs.groupby(_KEY):
         states = runs["state"].value_counts()
         shown = ", ".join(f"{states[name]} {name}" for name in SHOWN_STATES if name in states)
         score = scores.get(key, ("-", "-"))
-        names = Name(_with_four_digits(key[0])), Name(short_name(key[1]))
-        rows.append([*names, shown, *_progress(runs), *score])
+        rows.append([key[0], short_name(key[1]), shown, *_progress(runs), *score])
     # wrap names and states, not numbers
     return Group(make_table("", _HEADER, rows, unbroken=_HEADER[3:]), *_problems(tables.runs))
 
@@ -89,11 +87,6 @@ def _problems(runs: pd.DataFrame) -> list[str]:
     """Return a line for each of the first ten failed, diverged, dead or unreadable runs, and the number of others."""
     broken_runs = runs[runs["state"].isin(["failed", DIVERGED, DEAD, "unknown"])]
     return shortened((f"! {row.run}: {row.problem}" for row in broken_runs.itertuples()), 10)
-
-
-def _with_four_digits(method: str) -> str:
-    """Return a method's name with its numbers rounded, because settings sampled by a study have many digits."""
-    return re.sub(r"\d+\.\d{4,}(e-?\d+)?", lambda match: f"{float(match[0]):.4g}", method)
 
 
 def _short(steps: float) -> str:

@@ -3,7 +3,6 @@
 The launcher takes the lock of a job, and the training process inherits the lock.
 """
 
-import difflib
 import hashlib
 import json
 import os
@@ -18,7 +17,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from zoo.datasets.names import tasks_of_domains
 from zoo.runs.folder import file_name_of, short_name
 from zoo.runs.locks import Lock
 from zoo.runs.resume import StoredRun, matching_runs, stored_runs
@@ -28,7 +26,7 @@ from zoo.settings.request import TrainRequest
 from zoo.suites.suite import Run, Suite
 from zoo.terminal.errors import TRACEBACK_HINT, UsageError
 from zoo.terminal.messages import log
-from zoo.terminal.tables import Name, make_table, terminal
+from zoo.terminal.tables import make_table, terminal
 from zoo.training.plan import plan_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -139,11 +137,7 @@ def make_jobs(suite: Suite, runs: Sequence[Run], log_folder: Path, device: str) 
         try:
             config = plan_run(request).config
         except UsageError as error:
-            text = f"{run}: {error}"
-            domains = difflib.get_close_matches(run.env, tasks_of_domains())
-            if domains and not re.search(r"-v\d+$", run.env):
-                text += f"; domains: {', '.join(domains)}"
-            raise UsageError(text) from error
+            raise UsageError(f"{run}: {error}") from error
         # another machine may not be able to import the method's class
         config = replace(config, method=None)
         jobs.append(Job(run, request.command_line(), config, log_folder))
@@ -233,8 +227,8 @@ def print_jobs(statuses: Sequence[JobStatus]) -> None:
         rows.append(
             (
                 status.state,
-                Name(status.job.method),
-                Name(short_name(run.env)),
+                status.job.method,
+                short_name(run.env),
                 ", ".join(map(str, run.seeds)),
             )
         )

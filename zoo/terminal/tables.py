@@ -2,14 +2,11 @@
 
 import contextlib
 import sys
-import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, TextIO
 
 from rich.box import SIMPLE
-from rich.console import Console, ConsoleOptions, RenderResult
-from rich.measure import Measurement
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -43,25 +40,10 @@ def terminal(stream: TextIO | None = None) -> Console:
     return Console(file=file, highlight=False, markup=False, emoji=False)
 
 
-@dataclass(frozen=True)
-class Name:
-    """A name in a table, broken at spaces and hyphens in a narrow column; Rich breaks its own texts only at spaces."""
-
-    text: str
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yield the lines."""
-        yield Text(textwrap.fill(self.text, options.max_width))
-
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        """Return the minimum and the full width."""
-        return Measurement(1, len(self.text))
-
-
 def make_table(
     title: str,
     header: Sequence[str],
-    rows: Sequence[Sequence[str | Text | Name]],
+    rows: Sequence[Sequence[str | Text]],
     unbroken: Sequence[str],
     wrapped: Sequence[str] = (),
 ) -> Table:
