@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from zoo.runs.scores import RETURN, SCORE_KINDS, SUCCESS, EpisodeResults, spread_digits
+from zoo.runs.scores import RETURN, SCORE_KINDS, SUCCESS, EpisodeResults
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,7 @@ class Score:
     def _shown(self, value: float) -> str:
         """Format the mean or an end of the interval; all get the same number of decimals, and success is in percent."""
         kind = SCORE_KINDS[self.kind]
-        digits = 1
-        if not kind.is_comparable:
-            digits = max(1, spread_digits((self.mean, self.low, self.high)))
-        return f"{kind.scale * value:.{digits}f}"
+        return f"{kind.scale * value:.{kind.digits((self.mean, self.low, self.high))}f}"
 
 
 def interval_of_mean(values: np.ndarray) -> tuple[float, float]:

@@ -247,35 +247,14 @@ class ScoreKind:
     def digits(self, scores: Iterable[float]) -> int:
         """Return the number of decimals of scores shown together.
 
-        Percentages have one decimal. The largest return is shown with four significant digits; returns that would then
-        look equal get more decimals.
+        Percentages have one decimal; the largest return is shown with four significant digits.
         """
         if self.is_comparable:
             return 1
-        finite = list(filter(math.isfinite, scores))
-        largest = max(map(abs, finite), default=0.0)
+        largest = max(map(abs, filter(math.isfinite, scores)), default=0.0)
         if not largest:  # zero has no first digit
             return 1
-        return max(0, 3 - math.floor(math.log10(largest)), spread_digits(finite))
-
-
-def spread_digits(scores: Iterable[float]) -> int:
-    """Return the number of decimals that show the range of the scores (highest - lowest) with two significant digits.
-
-    Equal scores are shown with two significant digits. NaN and infinity are ignored.
-    """
-    finite = list(filter(math.isfinite, scores))
-    if not finite:
-        return 0
-    lowest = min(finite)
-    highest = max(finite)
-    spread = highest - lowest
-    if math.isclose(highest, lowest):
-        spread = abs(highest)
-    if not spread:  # zero has no first digit
-        return 0
-    # The first digit of the spread is at the floor of its log10, and the second digit is one place to the right.
-    return max(0, 1 - math.floor(math.log10(spread)))
+        return max(0, 3 - math.floor(math.log10(largest)))
 
 
 SUCCESS = ScoreKind("success", "Success in %")
