@@ -13,7 +13,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
-from agents.common.validation import integer
 from zoo.datasets.names import split_environment
 from zoo.runs.folder import (
     DEAD,
@@ -36,7 +35,6 @@ from zoo.runs.protocol import (
 from zoo.runs.scores import EVALUATION, NO_SUCCESS, RETURN, SUCCESS, ScoringRule
 from zoo.runs.versions import simulator
 from zoo.settings.record import RunRecord, RunSettings
-from zoo.terminal.errors import describe_error
 
 EVALUATION_COLUMNS = (
     "method", "algorithm", "source", "environment", "domain", "task", "seed", "phase", "step", "episodes", "kind",
@@ -139,7 +137,7 @@ def _read_run(path: Path) -> ReadRun:
     try:
         status = folder.read_status()
         record = folder.read_config()
-        row |= _describe(folder, record, _simulators(folder, record.env)) | status
+        row |= _columns_of(record, _simulators(folder, record.env)) | status
         row["updated"] = datetime.datetime.fromisoformat(status["updated"])
         row["state"] = state_now(folder, status)
         is_done = row["state"] == "done"
@@ -162,20 +160,6 @@ def _read_run(path: Path) -> ReadRun:
     return row | {"problem": problem}, no_evaluations if problem else evaluations
 
 
-def _describe(folder: RunFolder, record: RunRecord, mujoco: str | None) -> dict[str, Any]:
-    """Return a run's columns from its record; raises UnreadableRun if the record is invalid."""
-    try:
-        columns = _columns_of(record) | {"mujoco": mujoco}
-        for name in PROTOCOL:
-            if isinstance(columns[name], list | dict):
-                raise TypeError(f"`{name}` must be a single value, got {columns[name]!r}")
-    except (KeyError, TypeError, ValueError) as error:
-        problem = f"cannot be understood ({describe_error(error)})"
-        raise UnreadableRun(folder.config, problem) from error
-    settings = {name: show(columns[name]) for name in ("algorithm", *PROTOCOL)}
-    return {**columns, "settings": settings | describe_settings(columns["settings"])}
-
-
 def _simulators(folder: RunFolder, environment: str) -> str | None:
     """Return a run's simulator group (see `simulator`), followed by its data's group if the two differ."""
     name = split_environment(environment)[0]
@@ -187,8 +171,8 @@ def _simulators(folder: RunFolder, environment: str) -> str | None:
     return f"{played}, data {recorded}"
 
 
-def _columns_of(record: RunRecord) -> dict[str, Any]:
-    """Return the columns that are derived from a run's ``config.yml``."""
+def _columns_of(record: RunRecord, mujoco: str | None) -> dict[str, Any]:
+    """Return the columns that are derived from a run's ``config.yml`` and its simulator group."""
     environment, domain, task = split_environment(record.env)
     run = record.run
     values = run.settings()
@@ -196,7 +180,6 @@ def _columns_of(record: RunRecord) -> dict[str, Any]:
     dataset = record.dataset or {}
     actor = record.pretrained_actor or {}
     played = [*record.evaluation_env_kwargs, *(run.env_wrapper or ())]
-    cloned = integer("pretrained_actor.updates", actor.get("updates", 0), at_least=0)
     besides: dict[str, Any] = {
         **{name: values[name] for name in _MAY_CHANGE_SCORES},
         "env_kwargs": record.env_kwargs,
@@ -209,7 +192,7 @@ def _columns_of(record: RunRecord) -> dict[str, Any]:
     # with several environments, there are fewer updates per environment step
     if n_envs > 1 and run.online_steps:
         besides["n_envs"] = n_envs
-    return {
+    columns = {
         **values,
         "algorithm": record.algo,
         "label": record.label or record.algo,
@@ -223,15 +206,18 @@ def _columns_of(record: RunRecord) -> dict[str, Any]:
         "dataset_size": dataset.get("size"),
         "dataset_fingerprint": dataset.get("fingerprint", "")[:8] or None,
         "net_arch": describe_layers(record.settings.get("net_arch")),
-        "pretraining_steps": run.pretraining_steps or cloned,
+        "pretraining_steps": run.pretraining_steps or actor.get("updates", 0),
         "pretrained_actor": bool(actor),
         "follows_environment": rule.follows_environment,
         "action_range": run.action_range and str(list(run.action_range)),
         "reference_scores": rule.reference_scores,
         "departures": record.departures,
-        "settings": record.settings | {name: value for name, value in besides.items() if value},
         "code": record.code,
+        "mujoco": mujoco,
     }
+    settings = {name: show(columns[name]) for name in ("algorithm", *PROTOCOL)}
+    other_settings = record.settings | {name: value for name, value in besides.items() if value}
+    return {**columns, "settings": settings | describe_settings(other_settings)}
 
 
 def _evaluation_table(runs: pd.DataFrame, evaluations: Sequence[np.ndarray]) -> pd.DataFrame:
