@@ -87,8 +87,6 @@ class Replicas:
             "online_step": model.num_timesteps - model.offline_steps,
             "pretraining_step": pretrained,
         }
-        if isinstance(model, FlowAlgorithm):  # SB3's algorithms have no trainer
-            entries["updates"] = str(model.trainer.mode)
         if replicas is None:
             replicas = self.active
         for replica in replicas:

@@ -5,7 +5,6 @@ import os
 import secrets
 import shlex
 import signal
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +39,7 @@ from zoo.runs.versions import describe_versions
 from zoo.settings.record import RunRecord
 from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import StopSignal, UsageError, as_usage_error, describe_error
-from zoo.terminal.messages import LOG_FILE_ONLY, log, log_to_folders
+from zoo.terminal.messages import log, log_to_folders
 from zoo.training.logs import EMPTY_LOG, ReplicaLogger, Replicas
 from zoo.training.loop import Checkpoints, Loop
 from zoo.training.plan import RunPlan, load_data, plan_run
@@ -53,7 +52,6 @@ def train(request: TrainRequest, observe: Observer | None = None) -> dict[str, A
     :param observe: called after each evaluation with all evaluations so far; if it raises, the run ends.
     """
     begin = time.perf_counter()
-    log.log(LOG_FILE_ONLY, shlex.join(sys.orig_argv))
     plan = plan_run(request)
     config = plan.config
     log.info("%s in %s, profile %s", config.algo, config.env, config.profile)
@@ -189,11 +187,9 @@ def make_folders(
     device_name = device.type
     if device.type == "cuda":
         device_name = torch.cuda.get_device_name(device)
-    assert model.replay_buffer is not None
     versions = {
         **describe_versions(device_name),
         "data": {} if data is None else dict(data.origin),
-        "storage": model.replay_buffer.placement.text,
         "dataset": request.dataset,
         "dataset_dir": request.dataset_dir,
     }

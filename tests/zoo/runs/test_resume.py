@@ -114,9 +114,7 @@ def test_a_start_that_was_killed_leaves_no_run_to_resume(tmp_path, monkeypatch):
         write(folder, config)
 
     monkeypatch.setattr(RunFolder, "write_config", write_once)
-    placement = SimpleNamespace(text="")
-    buffer = SimpleNamespace(placement=placement)
-    model = SimpleNamespace(device=torch.device("cpu"), replay_buffer=buffer)
+    model = SimpleNamespace(device=torch.device("cpu"))
     request = TrainRequest(algo="qam", env="some-v0", log_folder=tmp_path)
     with pytest.raises(KeyboardInterrupt):
         make_folders([], RECORD, [1, 2], model, None, request)
