@@ -3,7 +3,6 @@
 import argparse
 import importlib
 import json
-import os
 import re
 import subprocess
 import sys
@@ -149,21 +148,3 @@ def test_every_setting_has_a_meaning(algo, call):
 def test_a_package_of_environments_that_is_not_found_is_named():
     with refuses("`--gym-packages`"):
         import_environments(["no_such_envs"])
-
-
-@pytest.mark.parametrize("opened", [os.pipe, os.openpty])
-def test_a_closed_standard_output_without_unicode_undoes_no_work(opened, monkeypatch):
-    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
-    read, write = opened()
-    os.close(read)
-    code = """
-import sys
-from zoo.terminal.cli import run_program
-from zoo.terminal.tables import terminal
-sys.exit(run_program(lambda: terminal(sys.stdout).print("‡") or {}))
-"""
-    ended = subprocess.run(
-        [sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, text=True
-    )
-    os.close(write)
-    assert (ended.returncode, "closed" in ended.stderr) == (0, True)

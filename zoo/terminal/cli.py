@@ -1,10 +1,8 @@
 """Shared code of programs: dispatch, exit codes, error messages and the result as a line of JSON."""
 
 import argparse
-import errno
 import importlib
 import json
-import os
 import shlex
 import sys
 import traceback
@@ -46,7 +44,7 @@ PROGRAMS = {
 
 
 def run_program(body: Callable[[], dict[str, Any]], verbose: int = 1) -> int:
-    """Run a program's body, print its result, and convert its errors to exit codes.
+    """Run a program's body, print its result as one line of JSON, and convert its errors to exit codes.
 
     :param verbose: 0 shows only errors; 2 or more also shows the tracebacks of errors.
     :return: 0 done, 2 bad input, 3 stopped by a signal, 1 any other error.
@@ -55,7 +53,7 @@ def run_program(body: Callable[[], dict[str, Any]], verbose: int = 1) -> int:
         # log the message of a warning without the line of code that Python adds
         warnings.showwarning = lambda message, *_, **__: log.warning(message)
         try:
-            print_result(body())
+            print(json.dumps(body()), flush=True)
         except (KeyboardInterrupt, Interrupted) as error:
             log.error(one_line(error))
             return INTERRUPTED
@@ -71,18 +69,6 @@ def run_program(body: Callable[[], dict[str, Any]], verbose: int = 1) -> int:
                 log.error("%s%s", describe_error(error), TRACEBACK_HINT)
             return BAD_INPUT if is_known else FAILED
     return SUCCEEDED
-
-
-def print_result(result: dict[str, Any]) -> None:
-    """Print a program's result as one line of JSON; if standard output is closed, only warn, as the work is done."""
-    try:
-        print(json.dumps(result), flush=True)
-    except OSError as error:
-        if error.errno not in (errno.EPIPE, errno.EIO):  # a closed pipe, and a closed terminal
-            raise
-        log.warning("the result was not printed, because standard output is closed")
-        # at exit, Python flushes standard output again, which would fail again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def as_program(

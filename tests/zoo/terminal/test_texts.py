@@ -1,12 +1,14 @@
 """Messages of programs, and the files that keep them."""
 
 import contextlib
+import io
 import os
 import re
 import sys
 
 from zoo.datasets.files import track
 from zoo.terminal.messages import LOG_FILE_ONLY, log, log_to_folders, messages
+from zoo.terminal.tables import terminal
 
 STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ "
 
@@ -49,3 +51,9 @@ def test_a_terminal_that_goes_away_ends_no_progress_bar(monkeypatch):
     assert number == 2
     with contextlib.suppress(OSError):
         stream.close()
+
+
+def test_a_character_that_the_terminal_lacks_is_escaped():
+    stream = io.TextIOWrapper(io.BytesIO(), "latin-1")
+    terminal(stream).print("‡ ±2")
+    assert stream.buffer.getvalue() == b"\\u2021 \xb12\n"
