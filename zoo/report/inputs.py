@@ -81,7 +81,7 @@ def collect(request: CompareRequest) -> Inputs:
             f"{reasons[0] if reasons else 'no run folder'}; `zoo monitor` shows their states"
         )
     counted = joined([counted, _failed_scores(own_runs)], EVALUATION_COLUMNS)
-    parts = {published.name: published.pooled for published in sets}
+    parts = {published.name: published.scores for published in sets}
     for path in request.scores:
         # name the source by its path, because every report has a file scores.csv
         part = _read_file(path)

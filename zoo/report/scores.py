@@ -22,7 +22,7 @@ import pandas as pd
 
 from agents.common.validation import unknown_name_message
 from zoo.datasets.names import split_environment, tasks_of
-from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, Methods, joined
+from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, Methods
 from zoo.runs.folder import PHASES
 from zoo.runs.protocol import describe_layers
 from zoo.runs.scores import SCORE_KINDS, SUCCESS
@@ -197,8 +197,6 @@ class PublishedSet:
     :param domains: domain -> the fields that differ from ``protocol``.
     :param methods: method -> the fields that differ from ``protocol``; the key ``domains`` contains domain -> the
         fields that differ on this domain.
-    :param equal_settings: method -> domain -> other methods with the same settings, whose runs count for the
-        method too.
     """
 
     name: str
@@ -213,7 +211,6 @@ class PublishedSet:
     scoring: str | None = None
     domains: dict[str, dict[str, Any]] = field(default_factory=dict)
     methods: dict[str, dict[str, Any]] = field(default_factory=dict)
-    equal_settings: dict[str, dict[str, list[str]]] = field(default_factory=dict)
 
     def protocol_of(self, method: str, domain: str) -> dict[str, Any]:
         """Return the protocol of a method on a domain, fields of `zoo.runs.protocol.PROTOCOL`, None if unstated."""
@@ -241,20 +238,6 @@ class PublishedSet:
             protocols = {domain: self.protocol_of(name, domain) for domain in domains}
             methods[name] = ComparedMethod(name, name, self.name, protocols, scoring=self.scoring)
         return replace(tables, methods=methods)
-
-    @property
-    def pooled(self) -> ScoreTables:
-        """The scores, but methods with equal settings share their runs, so that each method has all of these runs."""
-        runs = self.scores.evaluations
-        parts = [runs]
-        for method, domains in self.equal_settings.items():
-            for domain, equal_methods in domains.items():
-                for number, equal_method in enumerate(equal_methods, start=1):
-                    same = runs[(runs["method"] == equal_method) & (runs["domain"] == domain)]
-                    # renumber the seeds, because these runs differ from the method's runs with the same seeds
-                    seeds = same["seed"] + number * (1 + runs["seed"].max())
-                    parts.append(same.assign(method=method, seed=seeds))
-        return replace(self.scores, evaluations=joined(parts, runs.columns))
 
 
 def load_set(name: str) -> PublishedSet:

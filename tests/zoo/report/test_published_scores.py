@@ -33,16 +33,6 @@ def test_means_of_qam_are_the_published_overall_scores():
     )
 
 
-def test_runs_with_equal_settings_are_runs_of_one_method():
-    published_set = published.load_set("qam2026")
-    runs = last_evaluations(published_set.pooled.evaluations).query("phase == 'offline'")
-    counts = runs[runs["method"] == "QAM"].groupby("domain")["seed"].nunique()
-    added_runs = {"scene-play": 24, "cube-double-play": 36, "puzzle-3x3-play": 24}
-    assert counts.to_dict() == dict.fromkeys(counts.index, 12) | added_runs
-    other_methods = published_set.pooled.evaluations.query("method != 'QAM'")
-    assert other_methods.equals(published_set.scores.evaluations.query("method != 'QAM'"))
-
-
 @pytest.mark.parametrize("name", published.set_names())
 def test_every_set_has_the_tasks_of_its_suite_and_known_names(name):
     entry = published.load_set(name)
