@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def show(agent: Agent) -> EpisodeResults:
     if not has_window or observes_images(find_spec(agent.env_id), agent.env_kwargs):
         raise UsageError(f"{agent.env} does not open a window; record a video with --video FILE")
     with _drawn_env(agent, render_mode="human") as env:
-        return _run_step_by_step(agent, env, lambda is_last: None)
+        return _run_step_by_step(agent, env, lambda: None)
 
 
 def record(agent: Agent, path: Path, can_draw: bool = True) -> EpisodeResults:
@@ -110,16 +111,13 @@ def record(agent: Agent, path: Path, can_draw: bool = True) -> EpisodeResults:
         classes = type(env.unwrapped).__mro__
         if not can_draw and any(kind.__module__.startswith(MUJOCO_MODULES) for kind in classes):
             raise UsageError(f"MuJoCo cannot render {agent.env} here; {REMEDY}")
-        steps = 0
+        steps = itertools.count()
 
-        def add_frame(is_last: bool) -> None:
-            nonlocal steps
-            if steps % STEPS_BETWEEN[path.suffix] == 0 or is_last:
+        def add_frame() -> None:
+            if next(steps) % STEPS_BETWEEN[path.suffix] == 0:
                 # OGBench's scenes have a MuJoCo model only after their first reset
                 prepare_drawing(env.unwrapped)
-                add(env.render(), is_last)
-            # reset the count at the end of each episode, so that the first frame of the next one is recorded
-            steps = 0 if is_last else steps + 1
+                add(env.render())
 
         return _run_step_by_step(agent, env, add_frame)
 
@@ -136,11 +134,11 @@ def _drawn_env(agent: Agent, **camera: Any) -> Iterator[RepeatableEnv]:
 
 
 def _run_step_by_step(
-    agent: Agent, env: RepeatableEnv, after_step: Callable[[bool], None]
+    agent: Agent, env: RepeatableEnv, after_step: Callable[[], None]
 ) -> EpisodeResults:
     """Run all episodes one after the other in this process; results are bitwise identical to those of :func:`play`.
 
-    :param after_step: called after each reset and step; its argument is whether the episode has ended.
+    :param after_step: called after each reset and step.
     """
     spaces: Any = env.observation_space, env.action_space
     policy = as_chunk_policy(agent.policy)
@@ -151,7 +149,7 @@ def _run_step_by_step(
         observation, _ = env.reset(seed=seed)
         episode = EpisodeTotals()
         is_over = False
-        after_step(is_over)
+        after_step()
         while not is_over:
             rows = np.array([0]), np.array([number])
             chunks, diverged = sampler.sample_chunks(rows, [observation])
@@ -161,7 +159,7 @@ def _run_step_by_step(
                 observation, reward, terminated, truncated, info = env.step(action)
                 episode = episode.after_step(reward, info)
                 is_over = terminated or truncated
-                after_step(is_over)
+                after_step()
                 if is_over:
                     break
         totals[:, 0, number] = episode

@@ -20,8 +20,6 @@ SPEEDS = {".mp4": 30, ".gif": 20}
 """File extension -> frames per second."""
 STEPS_BETWEEN = {".mp4": 1, ".gif": 2}
 """File extension -> environment steps per frame; GIFs skip frames, because they are larger and slower to write."""
-LAST_SECONDS = 0.8
-"""Duration of the last frame of an episode, in seconds."""
 
 
 def check_video(path: Path) -> None:
@@ -38,11 +36,8 @@ def check_video(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def open_video(path: Path) -> Iterator[Callable[[Any, bool], None]]:
-    """Yield a function that adds a frame, shape (height, width, 3); the last frame of an episode is shown longer.
-
-    The file is written atomically.
-    """
+def open_video(path: Path) -> Iterator[Callable[[Any], None]]:
+    """Yield a function that adds a frame, shape (height, width, 3); the file is written atomically."""
     speed = SPEEDS[path.suffix]
     # MP4 needs an even height and width, and old players need this pixel format
     options = {"fps": speed, "macro_block_size": 2, "pixelformat": "yuv420p"}
@@ -53,15 +48,14 @@ def open_video(path: Path) -> Iterator[Callable[[Any, bool], None]]:
         target = io.BytesIO() if path.suffix == ".gif" else temporary
         writer = imageio.get_writer(target, path.suffix, "I", **options)
 
-        def add(frame: Any, is_last: bool) -> None:
+        def add(frame: Any) -> None:
             if np.ndim(frame) != 3:
                 raise UsageError(
                     "`render` must return an image of shape (height, width, 3), got "
                     f"{type(frame).__name__}; correct it, or omit --video"
                 )
             with _explaining_ffmpeg(path):
-                for _ in range(1 + is_last * round(LAST_SECONDS * speed)):
-                    writer.append_data(frame)
+                writer.append_data(frame)
 
         with writer:
             yield add
