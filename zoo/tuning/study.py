@@ -3,7 +3,6 @@
 import contextlib
 import math
 import re
-import shlex
 import signal
 import time
 import traceback
@@ -40,7 +39,7 @@ from zoo.runs.locks import Lock
 from zoo.runs.scores import RETURN, SUCCESS, ScoreKind
 from zoo.settings.layers import as_words, dump_yaml, parse_overrides
 from zoo.settings.record import differences
-from zoo.settings.request import StudyRequest, TrainRequest
+from zoo.settings.request import StudyRequest
 from zoo.terminal.errors import (
     Interrupted,
     StopSignal,
@@ -312,8 +311,15 @@ def train_trial(plan: Plan, trial: Trial, folder: Path) -> float:
     """Train with the settings of a trial; return the mean score over its seeds. A diverged seed has the worst score."""
     # print fewer messages, because the run's log contains all of them
     verbose = max(0, plan.request.run.verbose - 1)
-    request = with_settings(plan.request.run, trial.user_attrs[SETTINGS])
-    request = replace(request, log_folder=folder, resume=folder.exists(), verbose=verbose)
+    request = plan.request.run
+    hyperparams = (*request.hyperparams, *as_words(trial.user_attrs[SETTINGS]))
+    request = replace(
+        request,
+        hyperparams=hyperparams,
+        log_folder=folder,
+        resume=folder.exists(),
+        verbose=verbose,
+    )
     worst = plan.score.limits[0]
     try:
         with messages(verbose):
@@ -330,11 +336,6 @@ def train_trial(plan: Plan, trial: Trial, folder: Path) -> float:
         return worst
     scores = [run.get(plan.score.name) for run in result.get("runs", [result])]
     return float(np.mean([worst if score is None else score for score in scores]))
-
-
-def with_settings(request: TrainRequest, settings: Mapping[str, Any]) -> TrainRequest:
-    """Return a run's request with the settings of a trial added."""
-    return replace(request, hyperparams=(*request.hyperparams, *as_words(settings)))
 
 
 @dataclass
@@ -391,7 +392,6 @@ def summarise(study: optuna.Study, plan: Plan) -> dict[str, Any]:
     return result | {
         "best": {"trial": best.number, "score": score, **settings_and_runs},
         "best_conf": str(plan.folder / "best.yml"),
-        "next": command_with(best, plan),
     }
 
 
@@ -401,15 +401,3 @@ def write_best(best: FrozenTrial, plan: Plan) -> None:
     source += ", ".join(map(str, plan.seeds))
     entry = {"source": source, "status": "tuned here", **best.user_attrs[SETTINGS]}
     write_text(plan.folder / "best.yml", dump_yaml({plan.run.config.env: entry}))
-
-
-def command_with(best: FrozenTrial, plan: Plan) -> str:
-    """Return the command that trains with the best settings, new seeds and the evaluations of a report."""
-    run = dict(plan.request.run.run)
-    for name in ("eval_freq", "eval_episodes"):  # these values were chosen for the search
-        run.pop(name, None)
-    count = len(plan.seeds)
-    seeds = [seed for seed in range(2 * count) if seed not in plan.seeds][:count]
-    request = replace(plan.request.run, seeds=tuple(seeds), eval_seed=0, run=run)
-    words = with_settings(request, best.user_attrs[SETTINGS]).command_line()
-    return f"zoo train {shlex.join(words)}"
