@@ -22,7 +22,7 @@ from zoo.settings.request import TrainRequest
 from zoo.terminal.cli import as_program
 from zoo.terminal.errors import FAILED, UsageError
 from zoo.terminal.messages import log
-from zoo.terminal.parser import COUNT, Parser, a_path, add_flags, add_verbose
+from zoo.terminal.parser import COUNT, Parser, a_path, add_flags, add_verbose, check_output
 
 if TYPE_CHECKING:
     from zoo.suites.jobs import Job, JobStatus
@@ -129,9 +129,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _launch(jobs: Sequence[Job], args: argparse.Namespace) -> None:
     """Train jobs with the chosen launcher."""
-    from zoo.runs.folder import check_log_folder  # imported here, because it imports NumPy
-
-    check_log_folder(args.log_folder)
+    check_output("--log-folder", args.log_folder, "folder")
     if args.launcher == "slurm":
         from zoo.suites.slurm import run_on_slurm
 

@@ -105,14 +105,14 @@ def test_without_a_common_environment_there_is_no_aggregate(logs, report, compar
         "{logs} --envs * ant*": "unknown environment `ant*`",
         "{logs} -o {logs}": "{logs} is not empty and not a report",
         "{tmp}/unfinished": "expected finished runs below {tmp}/unfinished, got {tmp}/unfinished",
-        "{logs} -o {tmp}/file": "`--output` must be a folder to write to, got {tmp}/file",
+        "{logs} -o {tmp}/link": "`--output` must be a folder to write to, got {tmp}/link",
     }.items(),
 )
 def test_bad_input_is_refused_with_exit_code_2(tmp_path, logs, refusal, words, message):
     for algo in ("qam", "fql"):
         write_runs(logs, SCENE[:1], algo=algo, seeds=1)
     write_run(tmp_path / "unfinished" / "run", state="interrupted")
-    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "missing")
     names = {"logs": logs, "tmp": tmp_path}
     assert message.format(**names) in refusal(compare.main, *words.format(**names).split())
 

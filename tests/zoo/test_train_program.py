@@ -75,7 +75,7 @@ REFUSED = {
     "--algo sac --env Pendulum-v1 --offline-steps 0 --online-steps 5 --offline-data balanced": "has no dataset",
     "--device xpu": "`device` must be one of cpu, cuda, got 'xpu'",
     # an online phase without updates, about which the program warns first
-    "-f /proc/nowhere --env Pendulum-v1 --offline-steps 0 --online-steps 5 -params learning_starts=5 --verbose 1": (
+    "-f /dev/null/logs --env Pendulum-v1 --offline-steps 0 --online-steps 5 -params learning_starts=5 --verbose 1": (
         "the online phase will not perform any update: `learning_starts` is 5"
     ),
     "--pretrained-actor CLONE --pretraining-steps 3": "got `pretraining_steps` = 3; set it to 0 (--pretraining-",

@@ -11,7 +11,6 @@ import os
 import re
 import shlex
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
@@ -423,23 +422,6 @@ def _warn_of_skipped(error: OSError) -> None:
     """Warn that a folder could not be read, e.g. another user's; one removed meanwhile is not an error."""
     if not isinstance(error, FileNotFoundError):
         say_once(f"a folder was skipped, with any runs in it: {error}")
-
-
-def check_log_folder(folder: Path) -> None:
-    """Raise UsageError if a file of 64 KiB cannot be written to a log folder, which may not exist yet."""
-    existing = folder.absolute()
-    try:
-        # The folder is not created here, because a command that is rejected must not leave files behind.
-        while not os.path.lexists(existing):
-            existing = existing.parent
-        with tempfile.NamedTemporaryFile(dir=existing) as file:
-            file.write(b"0" * 65536)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise UsageError(
-            f"cannot write to the log folder {folder}: {error.strerror}; choose another with -f/--log-folder"
-        ) from error
 
 
 @contextlib.contextmanager

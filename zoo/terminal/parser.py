@@ -138,17 +138,17 @@ def check_output(flag: str, path: Path, kind: Literal["file", "folder"] = "file"
 
     A folder may be missing, a file's folder may not.
     """
+    folder = path.absolute()
+    is_other = False
     if kind == "file":
-        folder = path.absolute().parent
+        folder = folder.parent
         expected = "a file in a folder that exists and can be written to"
-        is_kind = path.is_file()
+        is_other = path.exists() and not path.is_file()  # e.g. a device
     else:
-        folder = path.absolute()
-        while not folder.exists():
+        # stop at a broken link too, where no folder can be created
+        while not os.path.lexists(folder):
             folder = folder.parent
         expected = "a folder to write to"
-        is_kind = path.is_dir()
-    is_other = path.exists() and not is_kind  # e.g. a device
     if is_other or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise UsageError(f"`{flag}` must be {expected}, got {path}; choose another")
 

@@ -33,13 +33,14 @@ from zoo.envs.checks import RepeatableEnv, check_same_spaces, policy_name
 from zoo.envs.make import make_env
 from zoo.evaluation.evaluator import Evaluator, HeldOutLosses, hold_out
 from zoo.evaluation.workers import leave_to_parent, start_server
-from zoo.runs.folder import RunFolder, check_log_folder, ending_recorded
+from zoo.runs.folder import RunFolder, ending_recorded
 from zoo.runs.resume import find_run, result_of_done
 from zoo.runs.versions import describe_versions
 from zoo.settings.record import RunRecord
 from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import StopSignal, UsageError, as_usage_error, describe_error
 from zoo.terminal.messages import log, log_to_folders
+from zoo.terminal.parser import check_output
 from zoo.training.logs import EMPTY_LOG, ReplicaLogger, Replicas
 from zoo.training.loop import Checkpoints, Loop
 from zoo.training.plan import RunPlan, load_data, plan_run
@@ -67,7 +68,7 @@ def train(request: TrainRequest, observe: Observer | None = None) -> dict[str, A
             learning_starts,
             online_steps,
         )
-    check_log_folder(request.log_folder / config.algo)
+    check_output("--log-folder", request.log_folder / config.algo, "folder")
     with contextlib.ExitStack() as stack:
         result = _train(plan, stack, observe)
     _log_end(result, plan)

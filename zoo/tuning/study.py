@@ -31,7 +31,6 @@ from zoo.algorithms.catalogue import find_algorithm
 from zoo.runs.folder import (
     STUDY,
     Evaluations,
-    check_log_folder,
     file_name_of,
     find_run_folders,
 )
@@ -48,6 +47,7 @@ from zoo.terminal.errors import (
     handling_signals,
 )
 from zoo.terminal.messages import LOG_FILE_ONLY, log, messages
+from zoo.terminal.parser import check_output
 from zoo.training.plan import RunPlan, plan_run
 from zoo.training.start import train
 from zoo.tuning.searches import params_of, read_searches, suggest
@@ -123,7 +123,7 @@ def tune(request: StudyRequest) -> dict[str, Any]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # this program logs trials itself
     warnings.filterwarnings("ignore", category=ExperimentalWarning)  # heartbeats are experimental
     plan = plan_study(request)
-    check_log_folder(plan.folder)
+    check_output("--log-folder", plan.folder, "folder")
     study = open_study(plan)
     try:
         run_trials(study, plan)
