@@ -173,7 +173,7 @@ class CommonSettings(Configurable):
     learning_rate: float | str | Callable[[float], float] = setting(
         default=3e-4,
         reference="lr",
-        kw_only=False,
+        in_sb3=True,
         check=checked_rate,
         search=log_range(3e-5, 3e-3),
         doc='Learning rate, > 0; "lin_1e-3" or "cos_1e-3" decays to 0 linearly or along a cosine in '
@@ -181,7 +181,7 @@ class CommonSettings(Configurable):
     )
     buffer_size: int = setting(
         default=1_000_000,
-        kw_only=False,
+        in_sb3=True,
         at_least=1,
         fixed=BUILT_INTO_BUFFER,
         doc="Capacity of the replay buffer in online transitions.",
@@ -189,21 +189,21 @@ class CommonSettings(Configurable):
     learning_starts: int = setting(
         default=5_000,
         reference="start_training",
-        kw_only=False,
+        in_sb3=True,
         at_least=0,
         doc="Online environment steps before the first online update. Until then actions are sampled uniformly, as in "
         "SB3, or by the policy if it was trained before.",
     )
     batch_size: int = setting(
         default=256,
-        kw_only=False,
+        in_sb3=True,
         at_least=1,
         search=choice(128, 256, 512, 1024),
         doc="Sequences per update, for each replica.",
     )
     tau: float = setting(
         default=0.005,
-        kw_only=False,
+        in_sb3=True,
         at_least=0,
         at_most=1,
         search=log_range(0.001, 0.05),
@@ -214,7 +214,7 @@ class CommonSettings(Configurable):
         role="protocol",
         default=0.99,
         reference="discount",
-        kw_only=False,
+        in_sb3=True,
         at_least=0,
         at_most=1,
         fixed=BUILT_INTO_BUFFER,
@@ -222,14 +222,14 @@ class CommonSettings(Configurable):
     )
     train_freq: int | tuple[int, str] = setting(
         default=1,
-        kw_only=False,
+        in_sb3=True,
         check=checked_frequency,
         doc='Environment steps (or `(n, "episode")`) between rounds of updates.',
     )
     gradient_steps: int = setting(
         default=1,
         reference="utd_ratio",
-        kw_only=False,
+        in_sb3=True,
         at_least=-1,
         doc="Updates per round (the update-to-data ratio); -1 for one per environment step.",
     )

@@ -169,7 +169,7 @@ class Setting:
     :param reference: the setting's name in the paper or the authors' code, if different.
     :param fixed: why the setting is read-only after construction; empty for other settings.
     :param check: function of name and value that returns the value or raises; None checks type and bounds.
-    :param kw_only: whether the constructor takes the setting by name only.
+    :param in_sb3: whether SB3's models have the setting too; it is then also an attribute of the model.
     :param search: search range of tuning; None excludes the setting from tuning.
     :param role: see :func:`setting`.
     :param bounds: bounds of a number.
@@ -180,7 +180,7 @@ class Setting:
     reference: str
     fixed: str
     check: Check | None
-    kw_only: bool
+    in_sb3: bool
     search: Search | None
     role: str
     bounds: Bounds
@@ -191,13 +191,13 @@ class Setting:
     """Annotation as in the source."""
 
     def inherit(self, inherited: Setting) -> None:
-        """Fill empty fields from the declaration in the base class; `kw_only` is always inherited.
+        """Fill empty fields from the declaration in the base class; `in_sb3` is always inherited.
 
         :param inherited: the declaration of the same setting in a base class.
         """
         if self.check is None:  # a custom check may reject values of the inherited search range
             self.search = self.search or inherited.search
-        self.kw_only = inherited.kw_only
+        self.in_sb3 = inherited.in_sb3
         for name in ("doc", "fixed", "reference", "check", "bounds", "role"):
             setattr(self, name, getattr(self, name) or getattr(inherited, name))
 
@@ -253,7 +253,7 @@ def setting(
     reference: str = "",
     fixed: str = "",
     check: Check | None = None,
-    kw_only: bool = True,
+    in_sb3: bool = False,
     search: Search | None = None,
     role: Role = "",
     **bounds: Unpack[Bounds],
@@ -266,7 +266,7 @@ def setting(
     :param fixed: why the setting is read-only after construction, e.g. because it determines layer sizes.
     :param check: function of name and value that returns the value or raises; by default type and bounds are checked.
         None is not checked if the type allows it.
-    :param kw_only: whether the constructor takes the setting by name only.
+    :param in_sb3: whether SB3's models have the setting too; it is then also an attribute of the model.
     :param search: search range of tuning, e.g. ``log_range(0.1, 10)``.
     :param role: what the setting affects, for settings of all algorithms or runs. Empty: results; ``protocol``:
         results too, but a benchmark fixes the setting for all algorithms; ``machine``: device and numerics; ``output``:
@@ -279,7 +279,7 @@ def setting(
     >>> Sampler(steps=5).steps
     5
     """
-    return Setting(default, doc, reference, fixed, check, kw_only, search, role, bounds)  # type: ignore[return-value]
+    return Setting(default, doc, reference, fixed, check, in_sb3, search, role, bounds)  # type: ignore[return-value]
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(setting,))

@@ -230,7 +230,7 @@ def _check(
             # reject invalid values here, before the model is built
             with_named_classes("policy_kwargs", remaining.get("policy_kwargs"))
             return run, None, entry.algorithm.checked(remaining)
-        method, _ = read_arguments(entry.method, (), remaining)
+        method, _ = read_arguments(entry.method, remaining)
         policy_kwargs = remaining.get("policy_kwargs") or {}
     # record defaults too, because a later release may change them
     settings = method.settings()

@@ -179,28 +179,22 @@ class Arguments(Configurable):
         if self.seeds is not None:
             values["seed"] = self.seeds[0]
         for name, declared in Method.declared().items():
-            if not declared.kw_only:
+            if declared.in_sb3:
                 values[name] = getattr(method, name)
         return {**values, "support_multi_env": True, "sde_support": False}
 
 
-def read_arguments(
-    kind: type[Method], positional: tuple[Any, ...], named: Mapping[str, Any]
-) -> tuple[Method, Arguments]:
+def read_arguments(kind: type[Method], named: Mapping[str, Any]) -> tuple[Method, Arguments]:
     """Split the arguments of a model's constructor into a method and the remaining arguments.
 
     :param kind: class of the method.
-    :param positional: settings, in the order of SB3's constructors.
     :param named: keyword arguments.
     :return: the method, and the remaining arguments.
-    :raises TypeError: for too many or unknown arguments.
+    :raises TypeError: for an unknown argument.
     :raises ValueError: for a value out of range, a setting given twice, both ``seed`` and ``seeds``, or pretraining of
         an algorithm without a behaviour flow.
     """
-    in_order = [name for name, declared in kind.declared().items() if not declared.kw_only]
-    if len(positional) > len(in_order):
-        raise TypeError(f"{kind.__name__}() takes at most {len(in_order) + 2} positional arguments")
-    settings = {**dict(zip(in_order, positional, strict=False)), **named}
+    settings = dict(named)
     kind.refuse_unknown(settings, also=Arguments.declared())
     # the names that remain in `settings` are the method's
     names = Arguments.declared().keys() & settings

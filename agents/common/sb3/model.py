@@ -72,7 +72,6 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         subclass of ``FlowPolicy``.
     :param env: environment with bounded Box actions, or its Gymnasium id; for offline training only, None together
         with `observation_space` and `action_space`.
-    :param positional: settings in the order of SB3's constructors, starting with ``learning_rate``.
     :param named: settings of the method, and :class:`~agents.common.sb3.constructor.Arguments`.
     :raises UnsupportedSpaceError: for unsupported observations, e.g. Tuple, or actions that are not a bounded Box.
     :raises TypeError: for an unknown argument; the message names the closest ones.
@@ -105,7 +104,6 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         self,
         policy: str | type[FlowPolicy],
         env: GymEnv | str | None,
-        *positional: Any,
         **named: Any,
     ) -> None:
         kind = self.policy_aliases.get(policy, policy)  # type: ignore[arg-type]
@@ -113,7 +111,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
             raise ValueError(
                 f"`policy` must be one of {', '.join(POLICIES)}, or a subclass of FlowPolicy, got {policy!r}"
             )
-        self.method, arguments = read_arguments(self.method_class, positional, named)
+        self.method, arguments = read_arguments(self.method_class, named)
         self.seeds = arguments.seeds
         # `load` sets `_init_setup_model` to False, and takes the spaces from the file
         own_spaces = arguments.observation_space, arguments.action_space
@@ -141,7 +139,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         declaration = self.method_class.declared().get(name)
         if declaration is None:
             super().__setattr__(name, value)
-        elif declaration.kw_only:
+        elif not declaration.in_sb3:
             raise AttributeError(
                 f"`{name}` is a setting of {self.method_class.__name__}; assign `model.method.{name}`"
             )
