@@ -212,14 +212,12 @@ def find_model(path: str | Path) -> Path:
     for file in (path, Path(f"{path}.zip")):
         if file.is_file():
             return file
-    # a folder is named ENV_NUMBER unless it was renamed; the path may be `.` or a link
-    final = path / f"{path.resolve().name.rpartition('_')[0]}.zip"
     # files that are being written start with a dot
     models = [file for file in path.glob("[!.]*.zip") if file.name != "best_model.zip"]
-    if final not in models and len(models) == 1:
-        final = models[0]
+    if len(models) > 1:
+        raise FileNotFoundError(f"{path} contains several models; pass the path of one of them")
     checkpoints = [checkpoint / MODEL for checkpoint in find_checkpoints(path / "checkpoint")]
-    for file in (final, *checkpoints):
+    for file in (*models, *checkpoints):
         if file.is_file():
             return file
     raise FileNotFoundError(

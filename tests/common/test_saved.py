@@ -43,6 +43,9 @@ def test_a_run_folder_offers_its_final_model_or_the_newest(tmp_path, monkeypatch
     assert find_model(tmp_path / "latest").samefile(folder / name)
     monkeypatch.chdir(folder)
     assert find_model(".") == Path(name)
+    Path("copy.zip").touch()
+    with refuses("contains several models", FileNotFoundError):
+        find_model(folder)
     with refuses("expected the path of a saved model, or an open file, got", TypeError):
         agents.load(None)
 
