@@ -13,7 +13,6 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from agents.common.files import atomic_folder
-from agents.common.validation import count
 from agents.registry import ALIASES
 from zoo.algorithms.catalogue import (
     NUMBERS,
@@ -138,8 +137,6 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
     states = {outcome.check: outcome.state for outcome in outcomes}
     failed = [name for name, state in states.items() if state == "fails"]
     verdict = f"fails: {', '.join(failed)}" if failed else "conforms"
-    if untried := [*states.values()].count("not tried"):
-        verdict += f"; {count(untried, 'check')} not tried"
     header = ("check", "outcome", "found")
     print_table(f"{entry.id} {verdict}", header, outcomes, wrapped=("found",))
     if failed:

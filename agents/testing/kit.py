@@ -277,7 +277,7 @@ def check_resuming(subject: Subject, number: int) -> str:
 
 # -- all checks -------------------------------------------------------------------------------------------------------
 
-State = Literal["holds", "fails", "fails by design", "does not apply", "skipped", "not tried"]
+State = Literal["holds", "fails", "fails by design", "does not apply", "skipped"]
 CheckFunction = Callable[[Subject, int], str]
 """Takes the subject and a seed for weights and batches; returns the measurement or raises an error."""
 HABITS = ("networks", "gradients", "masks", "noise", "purity", "bounds", "replicas")
@@ -294,7 +294,7 @@ CHECKS: dict[str, CheckFunction] = {
 }
 """Checks by name, in the order in which they run: quick ones first, each after the checks it depends on."""
 NEEDED = ("hooks", "phases")
-"""Checks whose failure would make later checks fail with misleading messages, e.g. about NaN."""
+"""Checks that end the run if they fail, since later checks would fail with misleading messages, e.g. about NaN."""
 PAGE = "docs/register.md#checks"
 """Page with a description of each check."""
 
@@ -321,7 +321,7 @@ def require_names(names: Collection[str]) -> None:
 def run_checks(
     method: type[Method], settings: Mapping[str, Any] | None = None, skip: Collection[str] = ()
 ) -> Iterator[Outcome]:
-    """Run the checks one after the other; if a check in `NEEDED` fails, the remaining checks are not tried.
+    """Run the checks one after the other, up to a check in `NEEDED` that fails.
 
     :param method: the algorithm.
     :param settings: settings that override the checks' small settings.
@@ -332,17 +332,13 @@ def run_checks(
     # checked first, since running the checks may take a minute
     require_names([*skip, *method.fails_by_design])
     subject = Subject(method, settings or {})
-    broken = ""
     for name in CHECKS:
-        if name in skip:
-            yield Outcome(name, "skipped", "")
-        elif broken:
-            yield Outcome(name, "not tried", f"needs `{broken}`")
-        else:
+        outcome = Outcome(name, "skipped", "")
+        if name not in skip:
             outcome = try_check(name, subject)
-            if name in NEEDED and outcome.state == "fails":
-                broken = name
-            yield outcome
+        yield outcome
+        if name in NEEDED and outcome.state == "fails":
+            return
 
 
 def try_check(name: str, subject: Subject) -> Outcome:
