@@ -210,10 +210,10 @@ def status_of(job: Job) -> JobStatus:
 
 
 def warn_of_failure(job: Job, problem: str) -> None:
-    """Log the failure of a training process, or the divergence of its replicas."""
+    """Log the failure of a training process, or the final state that its run has reached."""
     status = status_of(job)
-    if status.state == State.DIVERGED:
-        log.warning("diverged: %s: %s", job.run, status.reason)
+    if status.is_final:
+        log.warning("%s: %s: %s", status.state, job.run, status.reason or problem)
     else:
         log.warning("failed: %s: %s; see %s", job.run, problem, job.log_file)
 

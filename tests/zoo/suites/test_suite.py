@@ -132,13 +132,14 @@ def test_run_folders_and_locks_tell_the_state_of_each_job(jobs):
     assert result == result | {"jobs": 3, "runs": 6, "done": 1, "failed": 2, "waiting": 0}
 
 
-def test_a_diverged_job_is_called_so(jobs, caplog, capsys, monkeypatch):
+def test_a_job_with_a_final_state_has_not_failed(jobs, caplog, capsys, monkeypatch):
     write_runs(jobs[2], "failed")
     for folder in (jobs[2].log_folder / "qam").iterdir():
         change_status(folder, failure="diverged", reason="critic_loss is not finite at step 100")
     text = f"diverged: qam on {MAZE}, seeds 0, 1: critic_loss is not finite at step 100"
     warn_of_failure(jobs[2], "DivergedError")
-    assert caplog.messages == [text]
+    warn_of_failure(jobs[0], "killed by signal 9")
+    assert caplog.messages == [text, f"done: fql on {MAZE}, seeds 0, 1: killed by signal 9"]
     capsys.readouterr()
     monkeypatch.setenv("COLUMNS", "60")
     print_jobs([status_of(jobs[2])])
