@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import json
 import math
-import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,6 +17,7 @@ from zoo.datasets.names import DatasetSpec
 from zoo.runs.locks import Lock
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
+from zoo.terminal.parser import check_output
 from zoo.terminal.tables import terminal
 
 Item = TypeVar("Item")
@@ -79,13 +79,8 @@ def missing_files(
 
 def make_folder(folder: Path) -> None:
     """Create a folder and its parents; raise UsageError if it cannot be created or written to."""
-    # the check below reports every failure with one message
-    with contextlib.suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise UsageError(
-            f"datasets cannot be written to {folder}; make it writable, or choose another folder"
-        )
+    check_output("--dataset-dir", folder, "folder")
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 @contextlib.contextmanager
