@@ -36,7 +36,7 @@ def _list(args: argparse.Namespace) -> dict[str, Any]:
 
     on_disk = []
     for benchmark, rows in list_datasets(args.dataset_dir).items():
-        print_rows(benchmark, rows)
+        print_rows(benchmark, rows, wrapped="name")
         on_disk += [row["name"] for row in rows if row["here"]]
     return {"here": on_disk}
 
@@ -110,7 +110,7 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
         reward_from=args.reward_from,
     )
     if result["findings"]:
-        print_rows(f"Findings in {args.name}", result["findings"], wrapped=("message",))
+        print_rows(f"Findings in {args.name}", result["findings"], wrapped="message")
     if not result["sound"]:
         args.exit_code = BAD_INPUT
     return result
@@ -128,12 +128,15 @@ def _describe_files(files: tuple[Path, Path]) -> dict[str, Any]:
     }
 
 
-def print_rows(title: str, rows: Sequence[dict[str, Any]], wrapped: Sequence[str] = ()) -> None:
-    """Print rows as a table; there must be at least one row."""
+def print_rows(title: str, rows: Sequence[dict[str, Any]], wrapped: str) -> None:
+    """Print rows as a table; there must be at least one row.
+
+    :param wrapped: the column that is wrapped.
+    """
     cells = []
     for row in rows:
         cells.append([_cell(value) for value in row.values()])
-    print_table(title, list(rows[0]), cells, wrapped)
+    print_table(title, list(rows[0]), cells, [wrapped])
 
 
 def _cell(value: Any) -> str:

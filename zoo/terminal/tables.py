@@ -66,19 +66,13 @@ def make_table(
 
 
 def print_table(
-    title: str, header: Sequence[str], rows: Sequence[Sequence[str]], wrapped: Sequence[str] = ()
+    title: str, header: Sequence[str], rows: Sequence[Sequence[str]], wrapped: Sequence[str]
 ) -> None:
-    """Print a table; with wrapped columns, it is as wide as the terminal.
+    """Print a table, as wide as the terminal.
 
     :param wrapped: columns that share the remaining width; their text is wrapped.
     """
-    console = terminal()
     unbroken = [name for name in header if name not in wrapped]
     table = make_table(title, header, rows, unbroken, wrapped)
-    if not wrapped:
-        # print beyond the width: a narrow terminal wraps long lines, whereas Rich would truncate numbers
-        unlimited = console.options.update(max_width=1000)
-        console.width = max(console.width, console.measure(table, options=unlimited).maximum)
-    table.expand = bool(wrapped)
-    table.min_width = min(len(title), console.width)
-    console.print(table)
+    table.expand = True
+    terminal().print(table)
