@@ -35,7 +35,7 @@ def run(tmp_path_factory):
 def test_a_run_without_an_environment_has_a_value(run, call, refusal, monkeypatch):
     monkeypatch.setattr("zoo.training.fitted_q.LINE_SECONDS", 0.0)
     result, shown = call(evaluate, run, "--fitted-q")
-    assert "updates 2/3, 0:00:0" in shown
+    assert "updates 2/3" in shown
     assert "--fitted-q` estimates the value" in refusal(evaluate, run, "--env", "data-other")
     assert len(result["critics"]) == 5
     low, high = result["interval"]

@@ -5,7 +5,6 @@ import copy
 import dataclasses
 import time
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
 from agents.common.sb3.environments import DataOnly
@@ -24,16 +23,14 @@ STEPS = 20_000
 
 def _show_progress() -> Callable[[dict[str, Any], dict[str, Any]], bool]:
     """Return a callback that logs progress at intervals, as training does."""
-    begin = shown = time.perf_counter()
+    shown = time.perf_counter()
 
     def show(local_variables: dict[str, Any], _: dict[str, Any]) -> bool:
         nonlocal shown
         now = time.perf_counter()
         if now - shown >= LINE_SECONDS:
             shown = now
-            done = local_variables["self"].num_timesteps
-            left = timedelta(seconds=round((STEPS - done) * (now - begin) / done))
-            log.info("updates %d/%d, %s left", done, STEPS, left)
+            log.info("updates %d/%d", local_variables["self"].num_timesteps, STEPS)
         return True
 
     return show
