@@ -23,7 +23,7 @@ from zoo.report.comparison import (
 from zoo.report.inputs import Inputs
 from zoo.report.scores import suite_tasks
 from zoo.report.statistics import MAX_SEEDS, MIN_SEEDS
-from zoo.report.tables import digits_of, digits_of_differences, number_entry
+from zoo.report.tables import digits_of, number_entry
 from zoo.runs.folder import short_name
 from zoo.runs.protocol import protocol_differences, show
 from zoo.runs.scores import SUCCESS
@@ -100,7 +100,7 @@ def _rival(comparison: Comparison, phase: Phase) -> Iterator[str]:
         return
     text = f"Against {comparison.methods[rival.method].title}: "
     if rival.difference is not None:
-        digits = digits_of_differences(kind, [rival.difference])
+        digits = digits_of(kind, [rival.difference])
         sign = "+" if rival.difference.point > 0 else ""
         unit = "points" if kind is SUCCESS else kind.unit
         text += f"{sign}{number_entry(rival.difference, kind.scale, digits).plain} {unit}"

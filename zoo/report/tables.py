@@ -108,15 +108,6 @@ def digits_of(kind: ScoreKind, estimates: Iterable[Estimate | None]) -> int:
     return kind.digits(values)
 
 
-def digits_of_differences(kind: ScoreKind, differences: Iterable[Estimate | None]) -> int:
-    """Return the number of decimals for differences: one more than usual if an interval's end would be rounded to 0."""
-    estimates = [difference for difference in differences if difference]
-    digits = digits_of(kind, estimates)
-    ends = [kind.scale * end for difference in estimates for end in difference.interval or ()]
-    # otherwise the interval would seem to contain 0
-    return digits + any(end and not round(end, digits) for end in ends)
-
-
 def number_text(value: float, digits: int) -> str:
     """Return a number as text, with ``digits`` decimals and a true minus sign."""
     # round off floating-point error first, because it could decide how a half is rounded; `z` removes the sign of zero
@@ -195,7 +186,7 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
     """Return the table of verdicts against the other methods; it has no rows if nothing is compared."""
     kind = comparison.kind
     decision = phase.decision
-    digits = digits_of_differences(kind, [v.difference for v in decision.verdicts])
+    digits = digits_of(kind, [v.difference for v in decision.verdicts])
     rows = {}
     for v in decision.verdicts:
         rows[v.method] = {

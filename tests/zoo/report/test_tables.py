@@ -26,7 +26,6 @@ from zoo.report.tables import (
     to_csv,
     to_latex,
 )
-from zoo.runs.scores import SUCCESS
 
 DOCUMENT = r"""\documentclass[10pt,twocolumn]{article}
 \usepackage{booktabs}
@@ -60,12 +59,6 @@ def test_bold_is_the_best_of_several_whose_runs_all_finished():
     assert bold(0.8, 0.78) == [True, False]
     assert bold(0.8, 0.78, unfinished=1) == [False, False]
     assert bold(0.8, 0.8) == [False, False]
-
-
-def test_end_of_an_interval_is_not_rounded_to_0():
-    differences = [Estimate(0.022, (0.0002, 0.044)), None]
-    assert tables.digits_of_differences(SUCCESS, differences) == 2
-    assert tables.digits_of_differences(SUCCESS, [Estimate(0.022, (0.0, 0.044))]) == 1
 
 
 def test_protocol_table_has_one_row_for_each_protocol():
