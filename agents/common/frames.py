@@ -101,8 +101,7 @@ class FrameStack(gymnasium.Wrapper[Array, Array, Array, Array]):
         """
         frame, reward, terminated, truncated, info = self.env.step(action)
         frames = np.concatenate([self._stacked, frame], self._axis)
-        newest = range(-self.frames * self._channels, 0)
-        self._stacked = frames.take(newest, self._axis)
+        _, self._stacked = np.split(frames, [self._channels], self._axis)
         return self._stacked.copy(), reward, terminated, truncated, info
 
 
