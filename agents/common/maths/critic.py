@@ -170,8 +170,7 @@ def action_gradient(value: Callable[[Tensor], Tensor], actions: Tensor) -> Tenso
         if torch.compiler.is_compiling():
             return torch.func.grad(lambda y: value(y).sum())(actions).detach()
         actions = actions.detach().requires_grad_()
-        values = value(actions)
-        return torch.autograd.grad(values, actions, torch.ones_like(values))[0]
+        return torch.autograd.grad(value(actions).sum(), actions)[0]
 
 
 def q_statistics(q: Tensor) -> dict[str, Tensor]:
