@@ -60,8 +60,8 @@ class Layer(NamedTuple):
         if scale is None or bias is None:
             return x
         width = x.shape[-1:]
-        if bias.numel() == width.numel():
-            # one network: PyTorch's kernel applies scale and bias too
+        if bias.numel() == width.numel() and not torch.compiler.is_compiling():
+            # one network: PyTorch's kernel applies scale and bias too; compiled, it has no forward derivative
             return F.layer_norm(x, width, scale.flatten(), bias.flatten(), LAYER_NORM_EPS)
         over_rows = [1] * (x.ndim - scale.ndim) + [-1]  # so that (*stack, out) broadcasts
         normalised = F.layer_norm(x, width, eps=LAYER_NORM_EPS)

@@ -131,6 +131,13 @@ def compile_with(monkeypatch):
     torch._dynamo.reset()
 
 
+def test_layer_norm_in_a_forward_derivative_is_compiled(compile_with):
+    compile_with(lambda graph, inputs: graph.forward)
+    model = loaded_model("meanflowql", compile="on", actor_layer_norm=True)
+    update(model)
+    assert model.trainer.mode.compiled
+
+
 def broken(graph, inputs):
     raise OSError("no C++ compiler found")
 
