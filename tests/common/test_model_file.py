@@ -133,11 +133,11 @@ def test_what_cannot_be_loaded_is_not_written(tmp_path):
     assert agents.load_policy(tmp_path / "policy").method.learning_rate == 3e-4
 
 
-@pytest.mark.parametrize(("start", "saved"), [(1e-3, 1e-3), (0, 3e-4)])
-def test_a_learning_rate_that_has_fallen_to_zero_is_saved_as_its_first_value(
-    tmp_path, start, saved
+@pytest.mark.parametrize(("offset", "saved"), [(0.5, 0.5), (1, 3e-4)])
+def test_a_learning_rate_that_has_fallen_below_zero_is_saved_as_its_first_value(
+    tmp_path, offset, saved
 ):
-    model = tiny_model(learning_rate=lambda left: start * left)
+    model = tiny_model(learning_rate=lambda left: left - offset)
     model._current_progress_remaining = -0.1
     with warns(f"its value {saved}"):
         model.save(tmp_path / "model.zip")
