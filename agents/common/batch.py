@@ -62,5 +62,8 @@ class Batch:
         :param function: maps a tensor (S, B, O) to its replacement.
         :return: the new batch.
         """
-        observations, next_observations = map(function, (self.observations, self.next_observations))
-        return replace(self, observations=observations, next_observations=next_observations)
+        return replace(
+            self,
+            observations=function(self.observations),
+            next_observations=function(self.next_observations),
+        )

@@ -104,7 +104,7 @@ class NetworkOptions(Configurable):
     def options(self) -> dict[str, Any]:
         """Return the options of this network's parameter group; empty if the network is in the shared one."""
         options: dict[str, Any] = {}
-        if self.optimizer is not None:
+        if self.optimizer:
             options |= ADAMW
         if self.weight_decay is not None:
             options["weight_decay"] = self.weight_decay

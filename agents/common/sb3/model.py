@@ -182,7 +182,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         """Return an empty replay buffer."""
         method = self.method
         buffer_class: Any = self.replay_buffer_class or SequenceReplayBuffer
-        buffer: SequenceReplayBuffer = buffer_class(
+        return buffer_class(
             method.buffer_size,
             self.observation_space,
             self.action_space,
@@ -193,7 +193,6 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
             **method.sequence_settings(),
             **self.replay_buffer_kwargs,
         )
-        return buffer
 
     def load_replay_buffer(self, path: Source, truncate_last_traj: bool = True) -> None:
         """Load a replay buffer with dataset and online transitions; batches from it use this model's settings.
