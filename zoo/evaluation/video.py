@@ -73,4 +73,6 @@ def _explaining_ffmpeg(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise WriteError(f"{path} could not be written because of ffmpeg's error above") from error
+        raise WriteError(
+            f"{path} could not be written: ffmpeg does not start, or failed with the error above"
+        ) from error
