@@ -129,14 +129,11 @@ def _describe_files(files: tuple[Path, Path]) -> dict[str, Any]:
 
 
 def print_rows(title: str, rows: Sequence[dict[str, Any]], wrapped: str) -> None:
-    """Print rows as a table; there must be at least one row.
-
-    :param wrapped: the column that is wrapped.
-    """
+    """Print rows as a table; there must be at least one row."""
     cells = []
     for row in rows:
         cells.append([_cell(value) for value in row.values()])
-    print_table(title, list(rows[0]), cells, [wrapped])
+    print_table(title, list(rows[0]), cells, wrapped)
 
 
 def _cell(value: Any) -> str:

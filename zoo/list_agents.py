@@ -73,7 +73,7 @@ def _list(args: argparse.Namespace) -> dict[str, Any]:
         row = algorithms[id]
         rows.append((id, row["source"] or "", *cells_of(row), row["when"]))
     header = ("id", "source", *NUMBERS, "when to use it")
-    print_table("", header, rows, wrapped=("when to use it",))
+    print_table("", header, rows, wrapped="when to use it")
     console.print(
         "offline, online: published success in %; compare scores only within a source. mini: success in the mini "
         "benchmark, online for rlpd and SB3's algorithms. work: operations per update, relative to bc.\n"
@@ -102,12 +102,12 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
         meaning = f"{_unmarked(setting.meaning)}{search} ({readable_type(setting.annotation)})"
         rows.append((name, str(setting.default), meaning))
     header = ("setting", "default", "meaning (type)")
-    print_table("Settings", header, rows, wrapped=("meaning (type)",))
+    print_table("Settings", header, rows, wrapped="meaning (type)")
     for name, entries in describe_profiles(entry.id, known_settings(entry)).items():
         profile = []
         for task, values in entries.items():
             profile.append((task, " ".join(f"{key}={value}" for key, value in values.items())))
-        print_table(f"--profile {name}", ("entry", "settings"), profile, wrapped=("settings",))
+        print_table(f"--profile {name}", ("entry", "settings"), profile, wrapped="settings")
     console.print(f"next: zoo train --algo {args.algo} --env ENV --quick")
     defaults = {name: setting.default for name, setting in settings.items()}
     return {"algo": entry.id, "settings": defaults}
@@ -138,7 +138,7 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
     failed = [name for name, state in states.items() if state == "fails"]
     verdict = f"fails: {', '.join(failed)}" if failed else "conforms"
     header = ("check", "outcome", "found")
-    print_table(f"{entry.id} {verdict}", header, outcomes, wrapped=("found",))
+    print_table(f"{entry.id} {verdict}", header, outcomes, wrapped="found")
     if failed:
         log.info("%s describes the checks", PAGE)
     else:  # suggest training with the settings that were checked

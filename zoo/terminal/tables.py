@@ -22,7 +22,7 @@ class _Stream:
 
     def write(self, text: str) -> None:
         """Write a text; a character that the stream cannot encode is escaped, as Python does on standard error."""
-        encoding = getattr(self.file, "encoding", None) or "utf-8"
+        encoding = self.file.encoding or "utf-8"  # a `StringIO` has none
         with contextlib.suppress(OSError):
             self.file.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
@@ -45,20 +45,25 @@ def make_table(
     header: Sequence[str],
     rows: Sequence[Sequence[str | Text]],
     unbroken: Sequence[str],
-    wrapped: Sequence[str] = (),
+    wrapped: str = "",
 ) -> Table:
     """Return a table with little decoration, because terminals are narrow.
 
     :param unbroken: columns whose text is never wrapped.
-    :param wrapped: columns that share the remaining width.
+    :param wrapped: a column that takes the remaining width.
     """
     # no lines between columns, because narrow terminals need the space for numbers
     table = Table(
-        title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False
+        title=title,
+        title_justify="left",
+        box=SIMPLE,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        expand=bool(wrapped),
     )
     for name in header:
         table.add_column(
-            name, no_wrap=name in unbroken, overflow="fold", ratio=1 if name in wrapped else None
+            name, no_wrap=name in unbroken, overflow="fold", ratio=1 if name == wrapped else None
         )
     for row in rows:
         table.add_row(*row)
@@ -66,13 +71,11 @@ def make_table(
 
 
 def print_table(
-    title: str, header: Sequence[str], rows: Sequence[Sequence[str]], wrapped: Sequence[str]
+    title: str, header: Sequence[str], rows: Sequence[Sequence[str]], wrapped: str
 ) -> None:
     """Print a table, as wide as the terminal.
 
-    :param wrapped: columns that share the remaining width; their text is wrapped.
+    :param wrapped: the column that takes the remaining width.
     """
-    unbroken = [name for name in header if name not in wrapped]
-    table = make_table(title, header, rows, unbroken, wrapped)
-    table.expand = True
-    terminal().print(table)
+    unbroken = [name for name in header if name != wrapped]
+    terminal().print(make_table(title, header, rows, unbroken, wrapped))

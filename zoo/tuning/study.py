@@ -309,13 +309,12 @@ class TrialTrainer:
 
 def train_trial(plan: Plan, trial: Trial, folder: Path) -> float:
     """Train with the settings of a trial; return the mean score over its seeds. A diverged seed has the worst score."""
-    # print fewer messages, because the run's log contains all of them
-    verbose = max(0, plan.request.run.verbose - 1)
     request = plan.request.run
-    hyperparams = (*request.hyperparams, *as_words(trial.user_attrs[SETTINGS]))
+    # print fewer messages, because the run's log contains all of them
+    verbose = max(0, request.verbose - 1)
     request = replace(
         request,
-        hyperparams=hyperparams,
+        hyperparams=(*request.hyperparams, *as_words(trial.user_attrs[SETTINGS])),
         log_folder=folder,
         resume=folder.exists(),
         verbose=verbose,
