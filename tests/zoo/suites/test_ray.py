@@ -1,5 +1,6 @@
 """A suite on a real Ray cluster of three nodes on this machine: a node that dies, Ctrl-C, and wrong arguments."""
 
+import contextlib
 import importlib.util
 import os
 import signal
@@ -36,20 +37,24 @@ def cluster():
 
 
 def node_of(cluster, pid):
-    """Return the node on which a process runs."""
-    return next(
-        node
-        for node in cluster.worker_nodes
-        if pid in descendants(node.all_processes["raylet"][0].process.pid)
-    )
+    """Return the node on which a process runs, and its processes, parents before their children."""
+    for node in cluster.worker_nodes:
+        processes = descendants(node.all_processes["raylet"][0].process.pid)
+        if pid in processes:
+            return node, processes
+    raise AssertionError(f"process {pid} is on no node")
 
 
 def test_a_suite_survives_the_death_of_a_node(cluster, project, reference, monkeypatch):
     with project.started(*WORDS, environment={"RAY_ADDRESS": cluster.address}) as driver:
         first = project.wait_for_training()
         project.update_takes(2.0)  # slow, so that the job is not finished before it is killed
-        cluster.remove_node(node_of(cluster, first["pid"]), allow_graceful=False)
-        os.kill(first["pid"], signal.SIGKILL)  # kills the whole node, as on a separate machine
+        node, processes = node_of(cluster, first["pid"])
+        cluster.remove_node(node, allow_graceful=False)
+        # kill the whole node, as on a separate machine; Ray's worker first, which would report the death of its child
+        for pid in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         project.wait_for_another_life(first)
         project.update_takes(0.0)
         result = project.finish(driver)
