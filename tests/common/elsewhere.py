@@ -5,6 +5,7 @@ can be compared with the CPU's.
 """
 
 import functools
+import sys
 from contextlib import contextmanager
 
 import pytest
@@ -15,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_a
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
+from agents.common.engine import execution
 from agents.common.sb3 import environments
 
 aten = torch.ops.aten
@@ -183,6 +185,7 @@ def emulation():
     modes = ByWayOfTheCPU(), Dispatch(may_cross=True)
     with single, pytest.MonkeyPatch.context() as patch, modes[0], modes[1]:
         patch.setattr(environments, "DEVICES", ("cpu", device.type))
+        patch.setitem(execution.COMPILED_UPDATES, device.type, sys.maxsize)  # never compiled
         patch.setattr(torch, "Generator", Generator)
         patch.setattr(torch, "load", load)
         # keep a moved module's Parameter objects, as on the way to a GPU, because an optimiser may refer to them

@@ -81,8 +81,6 @@ def choose_mode(method: Method, device: torch.device, planned: int, is_large: bo
         return Mode(False, False, "`compile` is off")
     if method.compile == "on":
         return Mode(True, cuda, "`compile` is on")
-    if device.type not in COMPILED_UPDATES:
-        return Mode(False, False, f"compiling is not supported on a {device.type.upper()}")
     repaid = COMPILED_UPDATES[device.type]
     if is_large and not cuda:
         repaid = COMPILED_LARGE_UPDATES

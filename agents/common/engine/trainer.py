@@ -145,7 +145,6 @@ class Trainer:
     def _plan_update(self) -> None:
         """Refresh everything that the next update depends on: compiler, settings, learning rates and plan."""
         model = self.model
-        updates = model._n_updates
         if not self.is_prepared or self._compile_read != self.method.compile:
             self.prepare()
         elif self._settings_read != self.method.changes:
@@ -160,9 +159,9 @@ class Trainer:
         if self.pretraining:
             skipped = set(self.policy.nets) - {self.behaviour}
         else:
-            # `updates` counts the previous updates, so this is update `updates + 1`
+            number = model._n_updates + 1  # of this update
             intervals = self.update_intervals.items()
-            resting = {name for name, interval in intervals if (updates + 1) % interval}
+            resting = {name for name, interval in intervals if number % interval}
             skipped = resting | self.skipped
         key = self.pretraining, frozenset(skipped)
         if key not in self.plans:

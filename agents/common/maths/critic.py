@@ -165,6 +165,7 @@ def action_gradient(value: Callable[[Tensor], Tensor], actions: Tensor) -> Tenso
     >>> action_gradient(lambda a: -a.square().sum(-1), torch.tensor([[[0.5, -1.0]]]))
     tensor([[[-1.,  2.]]])
     """
+    # also when compiled, since a features extractor called inside may keep its features for later losses
     with torch.enable_grad():
         # `torch.func.grad` is traced into a compiled graph; `autograd.grad` would break the graph
         if torch.compiler.is_compiling():
