@@ -187,6 +187,8 @@ class JobStatus:
 
 def status_of(job: Job) -> JobStatus:
     """Return the state of a job."""
+    # tested before the runs are read, because a process that ends writes their state before it releases the lock
+    is_held = job.make_lock().is_held()
     stored, _ = stored_runs(job.log_folder, job.config.algo, job.run.env)
     same = matching_runs(job.settings, list(job.run.seeds), stored, *NOT_COMPARED)
     # the same settings and seeds may have been trained twice; prefer a run that needs no more training
@@ -198,7 +200,7 @@ def status_of(job: Job) -> JobStatus:
         return JobStatus(job, State.FINISHED, run)
     if run and run.has_diverged:
         return JobStatus(job, State.DIVERGED, run, reason)
-    if job.make_lock().is_held():
+    if is_held:
         return JobStatus(job, State.RUNNING, run)
     if run:
         has_failed = any(status["state"] == "failed" for status in statuses)

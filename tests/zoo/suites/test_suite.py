@@ -1,5 +1,6 @@
 """The meaning of a suite's file, values that are rejected in it, and the states of its jobs."""
 
+import contextlib
 import shutil
 from itertools import product
 
@@ -8,6 +9,7 @@ import yaml
 
 from tests.zoo.outcomes import change_status, refuses
 from tests.zoo.runs.helpers import write_run
+from zoo.runs.resume import stored_runs
 from zoo.settings.layers import nested
 from zoo.suites.jobs import State, make_jobs, print_jobs, status_of, summarise, warn_of_failure
 from zoo.suites.suite import Suite, read_suite, select
@@ -130,6 +132,19 @@ def test_run_folders_and_locks_tell_the_state_of_each_job(jobs):
     assert (status.state, status.reason) == (State.FAILED, "no run folder")
     result = summarise(list(map(status_of, jobs)))
     assert result == result | {"jobs": 3, "runs": 6, "done": 1, "failed": 2, "waiting": 0}
+
+
+def test_a_job_that_ends_while_its_runs_are_read_is_not_interrupted(jobs, monkeypatch):
+    with contextlib.ExitStack() as held:
+        held.enter_context(jobs[1].make_lock())
+
+        def read(*arguments):
+            runs = stored_runs(*arguments)
+            held.close()
+            return runs
+
+        monkeypatch.setattr("zoo.suites.jobs.stored_runs", read)
+        assert status_of(jobs[1]).state == State.RUNNING
 
 
 def test_a_job_with_a_final_state_has_not_failed(jobs, caplog, capsys, monkeypatch):
