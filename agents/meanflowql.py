@@ -94,41 +94,26 @@ class MeanFlowQL(Method):
         """Score candidates by the mean of the target critics."""
         return nets.critic_target(observations, actions).mean(1)
 
-    def on_the_way(self, actions: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
-        """Return points on the straight paths from dataset actions to noise, (S, B, D), and their times, (S, B, 1)."""
-        t = noise["flow_t"].unsqueeze(-1)
+    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
+        """Return the TD target, and the mean flow's points x and times t with their regression targets y."""
+        e, t = noise["flow_e"], noise["flow_t"].unsqueeze(-1)
         if self.time_steps is not None:
             # time 1 is included, since acting uses it; time 0, the dataset action itself, is not
             t = ((t * self.time_steps).floor() + 1) / self.time_steps
-        return interpolate(actions, noise["flow_e"], t), t
-
-    def mean_flow_target(self, x: Tensor, t: Tensor, velocity: Tensor, slope: Tensor) -> Tensor:
-        """Return the bounded regression target of g, from the mean-flow identity with the slope of g along the path.
-
-        :param x: points, (S, B, D).
-        :param t: their times, (S, B, 1).
-        :param velocity: velocity of the path from data to noise, (S, B, D).
-        :param slope: derivative of g along the path, (S, B, D).
-        :return: (S, B, D).
-        """
-        return (x + (t - 1) * velocity - t * slope).clamp(-TARGET_BOUND, TARGET_BOUND)
-
-    def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:
-        """Return the TD target and the mean flow's target."""
-        x, t = self.on_the_way(batch.actions, noise)
-        velocity = noise["flow_e"] - batch.actions
+        x = interpolate(batch.actions, e, t)
+        velocity = e - batch.actions
         # one Jacobian-vector product along the path from data to noise, with tangent 1 in t
         policy = nets.policy.at(batch.observations)
         slope = torch.func.jvp(policy, (x, t), (velocity, torch.ones_like(t)))[1]
-        flow = self.mean_flow_target(x, t, velocity, slope)
-        return {**self.td_targets(batch, noise, nets), "flow": flow}
+        y = (x + (t - 1) * velocity - t * slope).clamp(-TARGET_BOUND, TARGET_BOUND)
+        return {**self.td_targets(batch, noise, nets), "x": x, "t": t, "y": y}
 
     def losses(
         self, batch: Batch, targets: Targets, noise: Noise, nets: Networks, info: Info
     ) -> Losses:
         """Return the TD and mean-flow losses, the Q term, and the penalty on actions outside the bounds."""
         policy = nets.policy.at(batch.observations)
-        error = (policy(*self.on_the_way(batch.actions, noise)) - targets["flow"]).square().mean(-1)
+        error = (policy(targets["x"], targets["t"]) - targets["y"]).square().mean(-1)
         # the adaptive weight decreases with the error, but is not differentiated
         weight = (error.detach() + SMALLEST).pow(self.adaptive_power - 1)
         actions = policy(noise["q_z"], 1.0)
