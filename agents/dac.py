@@ -5,13 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from agents.common.common_settings import BUILT_INTO_NETWORKS
-from agents.common.maths.flow import (
-    BetaSchedule,
-    Sampler,
-    add_noise,
-    denoise,
-    weighted_mean,
-)
+from agents.common.maths.flow import BetaSchedule, Sampler, add_noise, denoise
 from agents.common.nets.specs import diffusion_schedule
 from agents.common.validation import integer
 from agents.core import (
@@ -168,9 +162,10 @@ class DAC(Method):
         """Return the TD loss, the denoising loss and the policy's Q term."""
         predict = nets.denoiser.at(batch.observations)
         predicted = predict(targets["noisy"], noise["diffusion_t"].unsqueeze(-1))
+        errors = (noise["diffusion_eps"] - predicted).square()
         actor_losses = self.actor_losses(predicted, targets)
         return {
             "td": self.critic_loss(batch, targets, nets, info),
-            "bc": weighted_mean((noise["diffusion_eps"] - predicted).square(), batch.valid),
-            "actor": weighted_mean(actor_losses, batch.valid),
+            "bc": (batch.valid * errors.mean(-1)).mean(-1),
+            "actor": (batch.valid * actor_losses.mean(-1)).mean(-1),
         }

@@ -203,12 +203,3 @@ def denoise(
         if clip_states:
             x = x.clamp(-1, 1)
     return x
-
-
-def weighted_mean(losses: Tensor, weight: Tensor) -> Tensor:
-    """Return the mean over coordinates and rows, (S,), of losses (S, B, D) with row weights (S, B).
-
-    >>> weighted_mean(torch.ones(1, 2, 3), weight=torch.tensor([[1.0, 0.0]]))
-    tensor([0.5000])
-    """
-    return (weight * losses.mean(-1)).mean(-1)
