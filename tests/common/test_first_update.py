@@ -9,7 +9,15 @@ import torch
 from agents.common.sb3.first_update import AgentError, check_first_update
 from agents.common.sb3.model import FlowAlgorithm
 from agents.fql import FQL
-from tests.common.toys import SPACES, assert_same, parameters_of, refuses, tiny_model
+from tests.common.toys import (
+    SPACES,
+    assert_same,
+    parameters_of,
+    refuses,
+    tiny_model,
+    toy_batch,
+    toy_dataset,
+)
 
 
 class Summing(FQL):
@@ -25,6 +33,14 @@ def test_it_comes_before_training(learn):
     with refuses("loss `td`", AgentError):
         learn(model, 1)
     assert model._n_updates == model.num_timesteps == 0
+
+
+def test_its_batch_has_the_shapes_of_training():
+    model = tiny_model()
+    model.load_dataset(toy_dataset())
+    drawn, dummy = (vars(batch) for batch in (model.trainer.draw_batch(16), toy_batch(model)))
+    for name, values in drawn.items():
+        assert dummy[name].shape == values.shape, name
 
 
 def test_it_does_not_apply_the_image_encoder_to_vectors():

@@ -123,7 +123,7 @@ def random_batch(policy: FlowPolicy, rows: int, generator: torch.Generator) -> B
         discounts=0.9 * (normals() > -1).float(),
         next_observations=normals(size),
         valid=valid,
-        steps_valid=valid.unsqueeze(-1),
+        steps_valid=valid.unsqueeze(-1).repeat(1, 1, policy.chunk_length),
     )
 
 
