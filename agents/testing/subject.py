@@ -77,7 +77,6 @@ TINY: dict[str, Any] = {
     "net_arch": [16, 16],
     "ensemble_size": 2,
     "flow_steps": 3,
-    "horizon_length": 5,
     "batch_size": ROWS,
     "buffer_size": 200,
     "learning_starts": 10,
@@ -130,10 +129,10 @@ class Subject:
         """Return a small model on the CPU, with the dataset loaded and without log files.
 
         :param seed: seed of the model's weights and batches.
-        :param settings: settings that override `TINY`; the user's settings override both.
+        :param settings: settings that override the small ones; the user's settings override both.
         :return: the model.
         """
-        chosen = {**TINY, **settings, **self.settings}
+        chosen = {**self.small, **settings, **self.settings}
         model = model_class(self.method)(  # type: ignore[arg-type]  # mypy: a class has no hash
             "MlpPolicy", ProbeEnv(), **chosen, seed=seed, device="cpu"
         )
@@ -145,16 +144,21 @@ class Subject:
     def example(self, **settings: Any) -> tuple[Method, spaces.Space[Any], spaces.Space[Any]]:
         """Return the algorithm with small settings, and the spaces of an environment.
 
-        :param settings: settings that override `TINY`; the user's settings override both.
+        :param settings: settings that override the small ones; the user's settings override both.
         :return: the algorithm, the observation space and the action space.
         """
         env = ProbeEnv(actions=2)
-        method = self.method(**{**TINY, **settings, **self.settings})
+        method = self.method(**{**self.small, **settings, **self.settings})
         return method, env.observation_space, env.action_space
 
     @cached_property
+    def small(self) -> dict[str, Any]:
+        """`TINY`, with chunks if the algorithm accepts them."""
+        return {**TINY, **self.accepted_sizes()[0]}
+
+    @cached_property
     def findings(self) -> dict[str, list[str]]:
-        """Check -> mistakes in the hooks, found with action chunks and before any training."""
+        """Check -> mistakes in the hooks, found before any training."""
         return find_habits(*self.example())
 
     @property
@@ -169,4 +173,5 @@ class Subject:
             with suppress(ValueError):
                 self.method(**{**sizes, **self.settings})
                 accepted.append(sizes)
-        return accepted
+        # contradictory settings, whose error the first check reports
+        return accepted or [{}]

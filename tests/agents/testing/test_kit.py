@@ -74,11 +74,6 @@ def with_penalty():
     return example().replace(FLOW, SLOPE, 1).replace('"td": td_loss', PENALTY, 1)
 
 
-def test_it_passes_where_a_gradient_is_differentiated(write_agent):
-    skip = {"values", "actions", "compiled", "phases"}
-    assert not failures(outcomes(write_agent(with_penalty()), skip))
-
-
 def test_losses_that_take_a_gradient_need_not_be_compiled(write_agent):
     assert outcome_of("compiled", with_penalty(), write_agent).state == "does not apply"
 
@@ -86,6 +81,12 @@ def test_losses_that_take_a_gradient_need_not_be_compiled(write_agent):
 def test_sizes_that_the_users_settings_exclude_are_left_out():
     settings = {"horizon_length": 5, "execution_horizon": 3}
     assert not failures(outcomes("bc", {*NAMES} - {"hooks"}, **settings))
+
+
+def test_an_algorithm_need_not_accept_chunks(write_agent):
+    declared = f"    horizon_length: int = agents.setting(default=1, at_most=1)\n\n{HOOKS}"
+    results = outcomes(write_agent(example().replace(HOOKS, declared)), SLOW)
+    assert not failures(results)
 
 
 # -- mistakes ---------------------------------------------------------------------------------------------------------
