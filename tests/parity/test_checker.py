@@ -84,8 +84,6 @@ PLANTS = {
     "learning rate": ("fql", setting("lr", 0.5), "share off after update 1"),
     "weight of a loss": ("fql", setting("alpha", 1.1), "gradient of actor_onestep_flow"),
     "no numbers": ("fql", losses_without_numbers, "loss td"),
-    "uniform start": ("qam", draw("bc_x0", lambda _: uniform("BD")), "draw bc_x0"),
-    "uniform rollout": ("qam", draw("am_x0", lambda _: uniform("BD")), "draw am_x0"),
     "uniform steps": ("qam", draw("am_eps", lambda _: uniform("KBD")), "draw am_eps"),
     "half the adjoint steps": (
         "qam",
@@ -99,11 +97,6 @@ PLANTS = {
         "qam",
         misspelt("terminal_adjoint"),
         "`terminal_adjoints` is never used; closest: terminal_adj",
-    ),
-    "misspelt helper": (
-        "qam",
-        misspelt("critic_loss"),
-        "`critic_losss` is never used; closest: critic_loss",
     ),
 }
 

@@ -101,17 +101,11 @@ MISTAKES = {
         "hooks",
         r"loss_weights names an unknown loss `td_`; closest: td",
     ),
-    "missing S": Mistake(
-        "q.mean(1, keepdim=True)",
-        "q.mean()",
-        "replicas",
-        r"`bc` of one seed depends on the batch, the noise or the weights of another; reduce every axis but the first",
-    ),
     "batch of another replica": Mistake(
         f"{FLOW}.at(batch.observations)",
         f"{FLOW}.at(batch.observations.flip(0))",
         "replicas",
-        r"`bc` of one seed",
+        r"`bc` of one seed depends on the batch, the noise or the weights of another; reduce every axis but the first",
     ),
     "mean over replicas": Mistake(
         'noise["bc_x0"]', 'noise["bc_x0"] - noise["bc_x0"].mean()', "replicas", r"`bc` of one seed"
@@ -165,12 +159,6 @@ MISTAKES = {
         "",
         "bounds",
         r"`act` returns actions up to [\d.e+]+, expected \[-1, 1\]; .*clamp",
-    ),
-    "a changed setting": Mistake(
-        FLOW,
-        f"        self.beta = self.beta + 1\n{FLOW}",
-        "purity",
-        r"setting",
     ),
     "hidden state": Mistake(
         FLOW,

@@ -92,7 +92,7 @@ def test_an_algorithm_need_not_accept_chunks(write_agent):
 # -- mistakes ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.few(19)
+@pytest.mark.few(18)
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_fails_its_check_with_what_helps(name, write_agent):
     mistake = MISTAKES[name]
