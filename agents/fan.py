@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from agents.common.nets.networks import CriticEnsemble
 from agents.core import (
     Batch,
     Draw,
@@ -91,7 +92,7 @@ class FAN(Method):
         """Return the critics with and without noise as an input, the behaviour flow and the one-step policy."""
         return {
             # inputs: an action chunk and noise of the same shape
-            "noise_critic": critic(width=lambda actions: 2 * actions),
+            "noise_critic": NetworkSpec(lambda n: CriticEnsemble(n, 2 * n.actions), target=True),
             # Q regresses to the moving average of F and needs no target network
             "critic": critic(target=False),
             "behaviour": velocity_field(role="behaviour"),

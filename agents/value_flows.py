@@ -24,7 +24,6 @@ from agents.core import (
     Velocity,
     action_gradient,
     cloning_loss,
-    critic,
     integrate_flow,
     interpolate,
     log_range,
@@ -115,7 +114,7 @@ class ValueFlows(Method):
     def networks(self) -> dict[str, NetworkSpec]:
         """Return the return flows and the behaviour flow."""
         # each critic has a return as an additional input
-        returns = critic(time=True, network=ReturnFlow, width=lambda actions: actions + 1)
+        returns = NetworkSpec(lambda n: ReturnFlow(n, n.actions + 1, time=True), target=True)
         return {"critic": returns, "behaviour": velocity_field(role="behaviour")}
 
     def noise(self) -> dict[str, Draw]:

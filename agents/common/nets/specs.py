@@ -75,15 +75,9 @@ class NetworkSpec:
             )
 
 
-def critic(
-    target: bool = True,
-    time: bool = False,
-    network: Callable[[Sizes, int, bool], CriticEnsemble] = CriticEnsemble,
-    width: Callable[[int], int] = int,
-    **training: Any,
-) -> NetworkSpec:
-    """Return the spec of a critic ensemble; ``width`` maps D to the number of inputs besides features and time."""
-    return NetworkSpec(lambda n: network(n, width(n.actions), time), target, **training)
+def critic(target: bool = True, time: bool = False, **training: Any) -> NetworkSpec:
+    """Return the spec of a critic ensemble."""
+    return NetworkSpec(lambda n: CriticEnsemble(n, n.actions, time), target, **training)
 
 
 def state_value(target: bool = False, **training: Any) -> NetworkSpec:
