@@ -144,7 +144,7 @@ def fitted_q(
     :param steps: gradient steps.
     :param seed: seed of networks, batches, trajectories and noise.
     :param callback: SB3 callback, e.g. for progress.
-    :param settings: settings of :class:`FQE` that override its defaults.
+    :param settings: settings of :class:`FQE`, except `horizon_length`, that override its defaults.
     :return: the value with its interval and diagnostics.
     :raises ValueError: if there are too few trajectories, or the policy has an image encoder for one critic only.
     :raises ArithmeticError: if the values diverge.
@@ -250,17 +250,12 @@ def margin_of(values: NDArray[Any]) -> float:
     return float(np.hypot(state_margin, critic_margin))
 
 
-def settings_for(policy: FlowPolicy) -> dict[str, Any]:
-    """Return the settings that critics share with the policy that they evaluate."""
-    shared = ("gamma", "flow_steps", "frame_stack", "precision")
-    values = {name: getattr(policy.method, name) for name in shared}
-    return {**values, "horizon_length": policy.executed_length}
-
-
 def _make_model(
     policy: FlowPolicy, data: ArraySource, seed: int, settings: Mapping[str, Any]
 ) -> Any:
     """Return a model with a critic in each replica and with the data loaded."""
+    shared = ("gamma", "flow_steps", "frame_stack", "precision")
+    of_policy = {name: getattr(policy.method, name) for name in shared}
     extractor = {}
     # only these support several critics
     if issubclass(policy.features_extractor_class, ReplicatedExtractor):
@@ -276,7 +271,8 @@ def _make_model(
             replay_buffer_class=ResampledBuffer,
             policy_kwargs=extractor,
             device=policy.device,
-            **{**settings_for(policy), **settings},
+            horizon_length=policy.executed_length,
+            **{**of_policy, **settings},
         )
     except NotImplementedError as error:
         raise ValueError(

@@ -6,10 +6,8 @@ import torch
 from gymnasium.spaces import Box
 
 import agents
-from agents.fqe import FQE, ResampledBuffer, _make_model, fitted_q, margin_of, settings_for
-from agents.models import model_class
+from agents.fqe import ResampledBuffer, _make_model, fitted_q, margin_of
 from tests.common.toys import (
-    TINY,
     always_sample,
     assert_same,
     refuses,
@@ -28,23 +26,14 @@ POLICIES = {
 }
 
 
-def evaluation(policy, **settings):
-    """Return a model of two replicas that evaluates a policy."""
-    sizes = {name: TINY[name] for name in ("net_arch", "batch_size", "compile")}
-    values = {**settings_for(policy), **sizes, **settings}
-    model = model_class(FQE)("MlpPolicy", SpacesEnv(), seeds=[0, 1], device="cpu", **values)
-    model.method.policy = policy
-    return model
-
-
 @pytest.mark.parametrize("id", POLICIES)
 def test_it_values_the_actions_that_the_policy_plays(id):
     policy = tiny_model(id, **POLICIES[id]).policy
-    model = evaluation(policy)
+    model = _make_model(policy, content(), 0, SMALL)
     batch = toy_batch(model)
     noise = toy_noise(model)
     actions = model.method.next_actions(batch, noise, model.policy.nets)
-    for replica in range(2):
+    for replica in range(5):
         table = policy.method.candidate_noise()
         draws = {name: noise[f"td_{name}"][replica : replica + 1] for name in table}
         rows = batch.next_observations[replica : replica + 1]
@@ -59,7 +48,7 @@ def test_it_values_the_actions_that_the_policy_plays(id):
 def test_the_policy_stays_as_it_is():
     policy = tiny_model("fql").policy
     old_state = {name: value.clone() for name, value in policy.state_dict().items()}
-    evaluation(policy).learn_offline(3, dataset=toy_dataset())
+    _make_model(policy, content(), 0, SMALL).learn_offline(3)
     assert_same(policy.state_dict(), old_state)
 
 
