@@ -146,9 +146,14 @@ def fitted_q(
     :param callback: SB3 callback, e.g. for progress.
     :param settings: settings of :class:`FQE`, except `horizon_length`, that override its defaults.
     :return: the value with its interval and diagnostics.
-    :raises ValueError: if there are too few trajectories, or the policy has an image encoder for one critic only.
+    :raises ValueError: if there are too few trajectories, or the policy has several replicas or an image encoder for
+        one critic only.
     :raises ArithmeticError: if the values diverge.
     """
+    if policy.num_replicas > 1:
+        raise ValueError(
+            f"expected a policy with one replica, got {policy.num_replicas}; evaluate each `model.replica(k).policy`"
+        )
     policy.set_training_mode(False)
     model = _make_model(policy, data, seed, settings)
     # Rewards are divided by their root mean square. The magnitude of Adam's steps does not depend on

@@ -52,6 +52,11 @@ def test_the_policy_stays_as_it_is():
     assert_same(policy.state_dict(), old_state)
 
 
+def test_a_policy_of_several_seeds_is_refused():
+    with refuses("with one replica, got 2; evaluate each `model.replica"):
+        fitted_q(tiny_model("fql", seeds=[1, 2]).policy, content())
+
+
 def test_critics_are_trained_on_the_inputs_of_the_policy():
     policy = tiny_model("fql", observation_scale=1.0).policy
     policy.observation_mean.fill_(50)
