@@ -45,16 +45,15 @@ class ExportedPolicy(nn.Module):
     """
 
     low: Tensor
-    span: Tensor
+    high: Tensor
 
     def __init__(self, policy: FlowPolicy) -> None:
         super().__init__()
         self.policy = policy
         self.draws = policy.method.candidate_noise()
         space = policy.action_space
-        low, high = (torch.as_tensor(np.float32(bound)) for bound in (space.low, space.high))
-        self.register_buffer("low", low)
-        self.register_buffer("span", high - low)
+        self.register_buffer("low", torch.as_tensor(np.float32(space.low)))
+        self.register_buffer("high", torch.as_tensor(np.float32(space.high)))
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Sample one chunk for every observation.
@@ -70,9 +69,9 @@ class ExportedPolicy(nn.Module):
         noise = policy.method.move_row_axes(dict(zip(self.draws, values, strict=True)))
         scaled = policy.sample(observations[None], noise, policy.nets)[0].clamp(-1, 1)
         chunks = scaled.unflatten(-1, (policy.chunk_length, *self.low.shape))
-        ends = self.low + self.span * (chunks + 1) / 2
+        actions = self.low + (self.high - self.low) * (chunks + 1) / 2
         # rounded actions may exceed the bounds by a unit in the last place
-        return torch.maximum(torch.minimum(ends, self.low + self.span), self.low)
+        return torch.maximum(torch.minimum(actions, self.high), self.low)
 
 
 def export_onnx(
