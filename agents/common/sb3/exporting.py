@@ -32,7 +32,8 @@ from agents.registry import name_of
 FORMAT = "flow-rl-zoo onnx 1"
 OPSET = 20
 OBSERVATIONS, ACTIONS = "observations", "actions"
-TOLERANCE = 1e-5
+# rounding errors grow where a diffusion divides by little signal
+TOLERANCE = 1e-4
 CHECKED_ROWS = 100
 # an unusual size, so that the exporter does not mistake another axis for the rows
 _TRACED_ROWS = 61
@@ -91,7 +92,7 @@ def export_onnx(
     :return: the largest difference from PyTorch's actions over 100 observations, in units of the action range.
     :raises ImportError: if onnx, onnxscript or onnxruntime is missing.
     :raises ValueError: if the policy has several replicas, or a custom module that ONNX cannot express.
-    :raises ArithmeticError: if the file's actions differ from the policy's by more than 1e-5 of the action range.
+    :raises ArithmeticError: if the file's actions differ from the policy's by more than 1e-4 of the action range.
 
     >>> model = agents.BC("MlpPolicy", "Pendulum-v1", net_arch=[32])
     >>> error = export_onnx(model, "policy.onnx")  # doctest: +SKIP
