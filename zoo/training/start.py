@@ -315,7 +315,7 @@ def make_model(plan: RunPlan, seeds: list[int], data: Dataset | None, env: VecEn
         if isinstance(model, FlowAlgorithm) and run.online_steps:  # check now, as above
             model.require_statistics()
             require_own_environments(len(seeds), env, model.action_noise)
-    log.info(model.replay_buffer.placement.text)
+    log.info(model.replay_buffer.placement)
     if data is not None:
         log.info(model.replay_buffer.dataset_description)
     return model

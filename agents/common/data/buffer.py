@@ -260,7 +260,7 @@ class SequenceReplayBuffer(TransitionStore):
     ) -> Batch:
         """Sample like :meth:`sample`, with leading axes (S, B) even for one replica."""
         batch = self._get_samples(self.draw_rows((self.replicas, batch_size), generator), env)
-        if self.placement.on_device:
+        if self.on_device:
             return batch
         return batch.map(lambda value: to_device(value, self.device))
 

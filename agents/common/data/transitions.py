@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -59,20 +59,6 @@ KEPT_FREE = 2 * GIB
 KEPT_SHARE = 0.1
 
 
-@dataclass(frozen=True)
-class Placement:
-    """Location of the data.
-
-    :param on_device: whether the data are on the training device.
-    :param device: the device of the tensors.
-    :param text: one line for the log.
-    """
-
-    on_device: bool
-    device: torch.device
-    text: str
-
-
 class TransitionStore(BaseBuffer):
     """Storage of a replay buffer, without sampling; its arguments are documented at `SequenceReplayBuffer`."""
 
@@ -90,6 +76,8 @@ class TransitionStore(BaseBuffer):
     dones: Tensor
     """Whether a transition ends its trajectory."""
     next_row: Tensor
+    on_device: bool
+    """Whether the data are on the training device."""
     _in_episode: Flags
     """Whether each environment's newest transition is in an unfinished episode, (n_envs,), on the host."""
     _last_next_obs: Array
@@ -149,14 +137,15 @@ class TransitionStore(BaseBuffer):
         for name in ROW_DTYPES:
             setattr(self, name, torch.empty(0))
         needed = sum(math.prod(shapes[name]) * dtype.itemsize for name, dtype in dtypes.items())
-        self.placement = place(self.storage, self.device, needed)
+        self.on_device = is_on_device(self.storage, self.device, needed)
+        device = self.device if self.on_device else torch.device("cpu")
         try:
             for name, dtype in dtypes.items():
-                zeros = _zeros(shapes[name], dtype, self.placement.device)
+                zeros = _zeros(shapes[name], dtype, device)
                 setattr(self, name, zeros)
         except (MemoryError, torch.OutOfMemoryError) as error:
             raise MemoryError(
-                f"the replay buffer needs {needed / GIB:.1f} GiB on {self.placement.device}, for {dataset_rows:,} "
+                f"the replay buffer needs {needed / GIB:.1f} GiB on {device}, for {dataset_rows:,} "
                 f"transitions of a dataset and {online:,} online ones, got too little free memory; lower `buffer_size`"
             ) from error
         # the rings' next observations are in the tail; the dataset's `next_row` is written with the dataset
@@ -176,6 +165,13 @@ class TransitionStore(BaseBuffer):
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors with a row for each transition, by name."""
         return {name: getattr(self, name) for name in ROW_DTYPES}
+
+    @property
+    def placement(self) -> str:
+        """Size and location of the data, in one line."""
+        size = sum(tensor.nbytes for tensor in self.tensors().values())
+        location = f"on {self.device}" if self.on_device else "in host memory"
+        return f"replay buffer: {size / GIB:.2f} GiB {location}"
 
     @property
     def min_length(self) -> int:
@@ -406,22 +402,17 @@ class TransitionStore(BaseBuffer):
         return {name: ring.unflatten(0, sizes) for name, ring in rings.items()}
 
 
-def place(storage: str, device: torch.device, needed: int) -> Placement:
-    """Choose the location of ``needed`` bytes of data for training on ``device``; ``storage`` is one of `STORAGES`.
+def is_on_device(storage: str, device: torch.device, needed: int) -> bool:
+    """Return whether ``needed`` bytes of data are on the training device; ``storage`` is one of `STORAGES`.
 
     On a GPU, ``"auto"`` is ``"host"`` if less than 2 GiB, or less than a tenth of the memory, would remain free; on a
     CPU, ``"auto"`` is ``"device"``.
     """
     one_of("storage", storage, STORAGES)
-    in_host = storage == "host"
     if storage == "auto" and device.type == "cuda":
         free, total = device_memory(device)
-        in_host = needed > free - max(KEPT_FREE, int(KEPT_SHARE * total))
-    location = f"on {device}"
-    if in_host:
-        location = "in host memory"
-        device = torch.device("cpu")
-    return Placement(not in_host, device, f"replay buffer: {needed / GIB:.2f} GiB {location}")
+        return needed <= free - max(KEPT_FREE, int(KEPT_SHARE * total))
+    return storage != "host"
 
 
 def _zeros(shape: Shape, dtype: torch.dtype, device: torch.device) -> Tensor:

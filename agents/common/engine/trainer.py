@@ -175,7 +175,7 @@ class Trainer:
         :return: the batch, whose observations are network inputs.
         """
         buffer = self.model.replay_buffer
-        generator = self.generator if buffer.placement.on_device else self.host_generator
+        generator = self.generator if buffer.on_device else self.host_generator
         batch: Batch = buffer.draw(batch_size, self.model._vec_normalize_env, generator)
         if self.method.observation_scale is None:
             return batch
@@ -411,7 +411,7 @@ class Trainer:
         """
         buffer = self.model.replay_buffer
         is_normalised = self.model._vec_normalize_env is not None
-        if buffer.size() or is_normalised or not buffer.placement.on_device:
+        if buffer.size() or is_normalised or not buffer.on_device:
             return None
         return buffer.observations.data_ptr(), buffer.dataset_size
 

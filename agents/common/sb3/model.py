@@ -353,7 +353,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         self._check_first_update()
         self.replay_buffer.load_dataset(dataset, action_range)
         if self.verbose >= 1:
-            print(f"{self.replay_buffer.dataset_description}\n{self.replay_buffer.placement.text}")
+            print(f"{self.replay_buffer.dataset_description}\n{self.replay_buffer.placement}")
         self._take_statistics()
         if self.behaviour is not None and not self.behaviour.train:
             check_samples(self.policy, self.replay_buffer)

@@ -156,7 +156,7 @@ def check_samples(policy: FlowPolicy, buffer: SequenceReplayBuffer) -> None:
     :param buffer: buffer with the dataset.
     :raises ValueError: if samples are at least 1.1 times as far from the dataset's actions as noise is.
     """
-    device = policy.device if buffer.placement.on_device else "cpu"
+    device = policy.device if buffer.on_device else "cpu"
     batch = buffer.draw(SAMPLED_ROWS, None, torch_generator(Purpose.CHECKS, 0, 3, device=device))
     generator = torch_generator(Purpose.CHECKS, 0, 4)
     noise = torch.randn(batch.actions.shape, generator=generator)

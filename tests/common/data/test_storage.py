@@ -8,7 +8,7 @@ import torch
 
 from agents.common.data import transitions
 from agents.common.data.buffer import SequenceReplayBuffer
-from agents.common.data.transitions import GIB, place
+from agents.common.data.transitions import GIB, is_on_device
 from tests.common.data.helpers import Recorder, assert_same_batches, loaded_buffer
 from tests.common.toys import SPACES, refuses, seeded, toy_dataset
 
@@ -31,21 +31,19 @@ def test_batches_are_the_same_as_on_the_device(replicas):
 
 
 @pytest.mark.parametrize(
-    ("free", "total", "needed", "device"),
+    ("free", "total", "needed", "expected"),
     [
-        (10, 20, 8.0, "cuda"),  # 2 GiB must remain free
-        (10, 20, 8.1, "cpu"),
-        (60, 100, 50.0, "cuda"),  # a tenth of 100 GiB must remain free
-        (60, 100, 50.1, "cpu"),
+        (10, 20, 8.0, True),  # 2 GiB must remain free
+        (10, 20, 8.1, False),
+        (60, 100, 50.0, True),  # a tenth of 100 GiB must remain free
+        (60, 100, 50.1, False),
     ],
 )
 def test_data_are_on_a_gpu_as_long_as_enough_memory_stays_free(
-    monkeypatch, free, total, needed, device
+    monkeypatch, free, total, needed, expected
 ):
     monkeypatch.setattr(transitions, "device_memory", lambda device: (free * GIB, total * GIB))
-    placement = place("auto", torch.device("cuda"), int(needed * GIB))
-    assert placement.device.type == device
-    assert placement.on_device == (device == "cuda")
+    assert is_on_device("auto", torch.device("cuda"), int(needed * GIB)) == expected
 
 
 def test_a_buffer_that_does_not_fit_says_how_large_it_is():
