@@ -67,8 +67,7 @@ def check_outputs(policy: FlowPolicy) -> None:
     """Call a policy's custom flow; raise unless it is deterministic and differentiable and treats rows separately.
 
     :param policy: policy whose networks include the flow.
-    :raises ValueError: if the flow fails, changes its inputs, mixes rows, is random, returns a wrong shape or NaN, or
-        has no gradient.
+    :raises ValueError: if the flow fails, mixes rows, is random, returns a wrong shape or NaN, or has no gradient.
     """
     networks = _own_flows(policy)
     # check a trained copy if there is one; all copies start with the same weights
@@ -83,7 +82,6 @@ def check_outputs(policy: FlowPolicy) -> None:
     shape = network.field.action_shape or chunk
     require(shape == chunk, f"have chunks of shape {chunk} here, got {shape}; set `horizon_length`")
     inputs = _inputs(policy)
-    values = [part.detach().clone() for part in inputs]
     sources = [part for part in inputs if part.requires_grad]
 
     def call(rows: slice, *other_times: float) -> Tensor:
@@ -112,8 +110,6 @@ def check_outputs(policy: FlowPolicy) -> None:
             f"{type(error).__name__}: {error}; convert inputs and outputs in `call`{advice}, set `horizon_length` to "
             "the chunk length, or leave out gradient checkpointing"
         ) from error
-    rule = "not change its inputs in place; copy them in `call`"
-    require(all(map(torch.equal, inputs, values)), rule)
     for time, velocity in zip((0.5, 0, 1), (first, *ends), strict=True):
         rule = f"return finite velocities, got NaN or infinity at time {time}"
         require(velocity.isfinite().all(), rule)
