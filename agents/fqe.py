@@ -14,7 +14,7 @@ from torch import Tensor
 
 from agents.common.data.arrays import ArraySource
 from agents.common.data.buffer import SequenceReplayBuffer
-from agents.common.nets.networks import ReplicatedExtractor
+from agents.common.sb3.encoders import ImpalaEncoder
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, seeds_of_replicas, torch_generator
 from agents.core import (
@@ -263,7 +263,7 @@ def _make_model(
     of_policy = {name: getattr(policy.method, name) for name in shared}
     extractor = {}
     # only these support several critics
-    if issubclass(policy.features_extractor_class, ReplicatedExtractor):
+    if issubclass(policy.features_extractor_class, ImpalaEncoder):
         names = "features_extractor_class", "features_extractor_kwargs"
         extractor = {name: getattr(policy, name) for name in names}
     try:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 import math
-from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,18 +59,6 @@ class Network(nn.Module):
                 part.initialise(replica, generator)
 
 
-class ReplicatedExtractor(nn.Module):
-    """A features extractor whose parameters and buffers all have a leading replica axis S.
-
-    Its constructor has an argument ``replicas``, S. Its input contains the rows of all replicas, one replica after the
-    other, (S * B, ...).
-    """
-
-    @abstractmethod
-    def initialise(self, replica: int, generator: torch.Generator) -> None:
-        """Sample one replica's weights from a CPU generator."""
-
-
 # the base classes of all kinds of batch normalisation and dropout have no public names
 STATEFUL_LAYERS = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd, nn.RReLU)
 
@@ -87,7 +74,7 @@ class ObservingNetwork(Network):
     """A network whose first input is observations or, with a features extractor of its own, their features.
 
     An SB3 extractor maps rows ``(B, *observation shape)`` to features (B, F). An extractor with parameters needs S = 1,
-    since its parameters have no axis S, unless it is a :class:`~agents.common.nets.networks.ReplicatedExtractor`.
+    since its parameters have no axis S, unless it is an :class:`~agents.common.sb3.encoders.ImpalaEncoder`.
     """
 
     def __init__(self) -> None:

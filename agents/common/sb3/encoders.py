@@ -13,18 +13,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from agents.common.nets.mlp import StackedMLP, fill_uniform
-from agents.common.nets.networks import ReplicatedExtractor
 
 ONE_BY_ONE = {"cpu"}
 """Devices on which replicas are encoded one by one, so that activations fit in the cache; GPUs are faster with few
 large kernels."""
 
 
-class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
+class ImpalaEncoder(BaseFeaturesExtractor):
     """The residual convolutional network of IMPALA, then one dense layer with GELU.
 
     Each stage is a convolution, a max-pooling that halves height and width, and a residual block of two convolutions.
-    The defaults give `impala_small`, the encoder of OGBench's visual tasks.
+    The defaults give `impala_small`, the encoder of OGBench's visual tasks. Parameters have a leading replica axis S.
 
     Source: Espeholt et al., "IMPALA", arXiv 1802.01561, Figure 3; ``impls/utils/encoders.py`` of OGBench, identical to
     ``utils/encoders.py`` of FQL. Differences: images are scaled to [0, 1] before the encoder.
@@ -70,7 +69,7 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
         )
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
-        """Sample one replica's weights, Xavier-uniform; biases stay zero."""
+        """Sample one replica's weights from a CPU generator, Xavier-uniform; biases stay zero."""
         for weight in self.weights:
             # fan-in plus fan-out, each times the kernel's area, as in Flax
             fans = weight[0, :, 0].numel() + weight[0, 0].numel()
@@ -78,7 +77,7 @@ class ImpalaEncoder(BaseFeaturesExtractor, ReplicatedExtractor):
         self.mlp.initialise(replica, generator)
 
     def forward(self, observations: Tensor) -> Tensor:
-        """Encode images in [0, 1], (S * B, channels, height, width), to features (S * B, F)."""
+        """Encode images in [0, 1], one replica's after the other, (S * B, channels, height, width), to (S * B, F)."""
         together = 1 if observations.device.type in ONE_BY_ONE else self.replicas
         # one group of replicas per entry: (1 or S, B, channels, height, width)
         images = observations.unflatten(0, (self.replicas, -1)).split(together)

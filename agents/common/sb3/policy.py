@@ -27,7 +27,7 @@ from agents.common.files import raising_damaged_file
 from agents.common.method import Method
 from agents.common.model_file import read_policy, write_policy
 from agents.common.nets.mlp import StackedMLP
-from agents.common.nets.networks import Networks, ObservingNetwork, ReplicatedExtractor, Sizes
+from agents.common.nets.networks import Networks, ObservingNetwork, Sizes
 from agents.common.nets.pretrained import PretrainedNetwork
 from agents.common.nets.specs import NetworkSpec, parameter_groups
 from agents.common.normalization import Normalization
@@ -194,7 +194,7 @@ class FlowPolicy(ActingPolicy):
             for network in nets.values():
                 network.initialise(replica, generator)
                 extractor = getattr(network, "features_extractor", None)
-                if isinstance(extractor, ReplicatedExtractor):
+                if isinstance(extractor, ImpalaEncoder):
                     extractor.initialise(replica, generator)
 
     def make_features_extractor(self) -> BaseFeaturesExtractor:
@@ -208,7 +208,7 @@ class FlowPolicy(ActingPolicy):
             )
         if extractor_class in (FlattenExtractor, NatureCNN) and is_dict:
             raise ValueError("Dict observations need `MultiInputPolicy`, or an extractor for Dict")
-        if issubclass(extractor_class, ReplicatedExtractor):
+        if issubclass(extractor_class, ImpalaEncoder):
             arguments["replicas"] = self.num_replicas
         try:
             extractor = extractor_class(self.observation_space, **arguments)
