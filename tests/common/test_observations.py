@@ -64,9 +64,7 @@ def test_rows_become_the_same_observations_again(name):
     assert_array_equal(flattened(tree_map(np.concatenate, restored)), flattened(samples))
 
 
-@pytest.mark.parametrize(
-    ("name", "dtype"), [("image", np.uint8), ("images", np.uint8), ("all", np.float32)]
-)
+@pytest.mark.parametrize(("name", "dtype"), [("images", np.uint8), ("all", np.float32)])
 def test_only_images_alone_stay_uint8(name, dtype):
     layout = ObservationLayout(SPACES[name])
     assert layout.flatten(layout.sample(2)).dtype == dtype
