@@ -154,11 +154,11 @@ def joined(name: str, episodes: Mapping[str, Arrays]) -> Transitions:
         raise UsageError(f"{name} {NO_TRANSITION}")
     shapes = []
     for key, arrays in parts.items():
-        shapes.append((arrays["observations"].shape[1:], arrays["actions"].shape[1:]))
+        shapes.append({name: array.shape[1:] for name, array in arrays.items()})
         if shapes[-1] != shapes[0]:
             raise UsageError(
-                f"{key} must have observations and actions of shapes {shapes[0]} like the first episode, got "
-                f"{shapes[-1]}; use a separate dataset for each environment"
+                f"{key} must have rows of shapes {shapes[0]} like the first episode, got {shapes[-1]}; correct "
+                "them, or use a separate dataset for each environment"
             )
     num_empty = len(episodes) - len(parts)
     if num_empty:
