@@ -4,15 +4,15 @@ import contextlib
 import json
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from agents.common.data.arrays import compact_transitions, sparse_rewards
+from agents.common.data.arrays import Transitions, compact_transitions, sparse_rewards
 from agents.common.data.shards import Shard, Shards
 from agents.common.files import atomic_folder, read_text
 from zoo.datasets.download import download_dataset
@@ -48,7 +48,7 @@ def load_dataset(
 ) -> Dataset:
     """Load the dataset of a single-task environment; missing files are downloaded or generated first.
 
-    A dataset of several files is converted to memory-mapped arrays at its first use, see :func:`load_shards`.
+    A dataset of several files is converted to memory-mapped arrays at its first use, see :func:`convert_shards`.
 
     :param dataset: source of missing files, ``"download"``, ``"generate"`` or ``"auto"`` (the first of these two that
         works); a path selects a file or a folder of files instead.
@@ -70,27 +70,36 @@ def load_dataset(
     }
     # files that OGBench's own code has downloaded have no record of their origin
     origin = recorded_origin(path, OFFICIAL if dataset in SOURCES else None)
+    content: Transitions | Shards
     if path.is_dir():
-        shards = load_shards(env_name, path, settings, replace_interval)
-        return replace(shards, origin=origin)
-    with contextlib.closing(make_labelling_env(name.env_id)) as env, explained(path):
-        digest, arrays = read_arrays(path, name.spec)
-        rewards, masks = relabel(arrays, env)
-    # OGBench's reward is 0 only for success; otherwise it is -1 in mazes, and minus the number of open sub-goals
-    # in manipulation
-    if sparse:
-        rewards = sparse_rewards(rewards)
-    # `read_arrays` has checked the arrays, so `compact_transitions` need not check them again.
-    content = compact_transitions({**arrays, "rewards": rewards, "masks": masks})
-    if dataset_size is not None:
-        content = first_trajectories(content, dataset_size, path)
-    if content.arrays["masks"].all():
+        assert name.task is not None
+        converted = convert_shards(path, name.spec, size=dataset_size)
+        parts = choose_parts(converted, name.task, path, dataset_size)
+        content = Shards(parts, replace_interval, sparse)
+        is_achieved = any(shard.solved[str(name.task)] for shard in converted)
+        settings["files"] = [shard.sha256 for shard in converted]
+        settings["replace_interval"] = replace_interval
+    else:
+        with contextlib.closing(make_labelling_env(name.env_id)) as env, explained(path):
+            digest, arrays = read_arrays(path, name.spec)
+            rewards, masks = relabel(arrays, env)
+        # OGBench's reward is 0 only for success; otherwise it is -1 in mazes, and minus the number of open sub-goals
+        # in manipulation
+        if sparse:
+            rewards = sparse_rewards(rewards)
+        # `read_arrays` has checked the arrays, so `compact_transitions` need not check them again.
+        content = compact_transitions({**arrays, "rewards": rewards, "masks": masks})
+        if dataset_size is not None:
+            content = first_trajectories(content, dataset_size, path)
+        is_achieved = not content.arrays["masks"].all()
+        settings["file"] = digest
+        origin = {"sha256": digest, **origin}
+    if not is_achieved:
         warnings.warn(
             f"no state in {path} achieves the task of {env_name}; every reward is negative",
             stacklevel=2,
         )
-    fingerprint = settings_sha256(settings | {"file": digest})
-    return Dataset(path, content, fingerprint, origin={"sha256": digest, **origin})
+    return Dataset(path, content, settings_sha256(settings), origin=origin)
 
 
 def _find_files(
@@ -179,42 +188,27 @@ class ConvertedShard:
         return Shard(files, int(ends[last]), last + 1)
 
 
-def load_shards(
-    env_name: str, folder: Path, settings: Mapping[str, Any], replace_interval: int
-) -> Dataset:
-    """Return a dataset of several files; files that are not converted yet are converted first.
+def choose_parts(
+    shards: Sequence[ConvertedShard], task: int, folder: Path, size: int | None
+) -> list[Shard]:
+    """Return the parts of converted files that training uses one after the other.
 
-    :param settings: loading options, which become part of the fingerprint, e.g. ``dataset_size`` and ``sparse``.
+    :param shards: no more files than ``size`` needs.
+    :param task: the task whose rewards are used, 1 to 5.
+    :param size: keep whole trajectories from the start until they total this many transitions; None for all.
     """
-    name = parse_env_name(env_name)
-    size = settings["dataset_size"]
-    task = name.task
-    assert task is not None
-    converted = convert_shards(folder, name.spec, size=size)
-    total = sum(shard.transitions for shard in converted)
+    total = sum(shard.transitions for shard in shards)
     if size is not None and size > total:
         raise UsageError(
             f"`--dataset-size` must be at most {total}, the transitions in {folder}, got {size}; use fewer, or add "
             "files"
         )
-    if not any(shard.solved[str(task)] for shard in converted):
-        warnings.warn(
-            f"no state in {folder} achieves the task of {env_name}; every reward is negative",
-            stacklevel=2,
-        )
     remaining = size or total
-    # training uses the shards one after the other and never joins them, so `dataset_size` is applied here
     parts = []
-    for shard in converted:
-        # only the last file may be cut, because `convert_shards` returns no more files than the size needs
-        parts.append(shard.shard(task, remaining))
+    for shard in shards:
+        parts.append(shard.shard(task, remaining))  # cuts only the last file
         remaining -= shard.transitions
-    files = {"files": [shard.sha256 for shard in converted], "replace_interval": replace_interval}
-    return Dataset(
-        folder,
-        Shards(parts, replace_interval, settings["sparse"]),
-        settings_sha256({**settings, **files}),
-    )
+    return parts
 
 
 def shard_names(folder: Path) -> list[str]:
