@@ -94,13 +94,13 @@ def load_custom(
         if content.valid.all():  # without the rows that `compact` has added
             actions = actions[arrays["valids"] > 0]
         content = replace(content, arrays={**content.arrays, "actions": actions})
-    file = Path(name_of(source).replace("/", "-") + ".npz")  # a Minari id has slashes
     # Hash the content, not the file, so that a run can resume after its dataset was moved or converted.
     digest = hashlib.sha256()
     for key in COMPACT:
         digest.update(f"{key} {arrays[key].shape} ".encode())
         digest.update(np.ascontiguousarray(arrays[key]).data)  # the bytes, without copying them
-    return Dataset(file, content, digest.hexdigest(), metadata.reference_scores)
+    name = name_of(source).replace("/", "-")  # a Minari id has slashes
+    return Dataset(name, content, digest.hexdigest(), metadata.reference_scores)
 
 
 def spaces_for(

@@ -99,7 +99,7 @@ def load_dataset(
             f"no state in {path} achieves the task of {env_name}; every reward is negative",
             stacklevel=2,
         )
-    return Dataset(path, content, settings_sha256(settings), origin=origin)
+    return Dataset(path.stem, content, settings_sha256(settings), origin=origin)
 
 
 def _find_files(

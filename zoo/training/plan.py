@@ -73,7 +73,7 @@ class RunPlan:
         departures = dict(self.config.departures)
         size = data.content.num_transitions
         dataset: dict[str, Any] = {
-            "name": data.path.stem,
+            "name": data.name,
             "size": size,
             "fingerprint": data.fingerprint,
         }
@@ -81,7 +81,7 @@ class RunPlan:
             dataset["reference_scores"] = list(data.reference_scores)
         if "mujoco" in data.origin:
             warn_of_simulator(self.request.env, "the data", data.origin["mujoco"])
-        official = DATASETS.get(data.path.stem)
+        official = DATASETS.get(data.name)
         is_whole = self.config.run.dataset_size is None
         if is_whole and official and size < 0.99 * official.transitions:
             departures["dataset_size"] = [size, official.transitions]

@@ -36,6 +36,7 @@ NO_TRANSITION = "contains no transitions"
 class Dataset:
     """Transitions of one task, loaded as a whole or stored in several files that training uses in turn.
 
+    :param name: name under which a run records the dataset.
     :param content: the transitions, for an algorithm's ``load_dataset``; in OGBench's datasets, rewards are for the
         state before the action.
     :param fingerprint: sha256 of the data and of the settings with which they were loaded.
@@ -43,7 +44,7 @@ class Dataset:
     :param origin: ``sha256`` of the file and, if known, its generator's ``mujoco`` version and ``seed``.
     """
 
-    path: Path
+    name: str
     content: Transitions | Shards
     fingerprint: str
     reference_scores: tuple[float, float] | None = None
@@ -56,7 +57,7 @@ class Dataset:
         :raises UsageError: if the dataset has several files.
         """
         if isinstance(self.content, Shards):
-            raise UsageError(f"{self.path} has several files; name one of them")
+            raise UsageError(f"{self.name} has several files; name one of them")
         return self.content
 
 
