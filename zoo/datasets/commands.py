@@ -18,7 +18,7 @@ from zoo.datasets.files import (
     training_files,
 )
 from zoo.datasets.formats.base import write_set
-from zoo.datasets.formats.read import has_rewards, metadata_of, npz_files, read_source
+from zoo.datasets.formats.read import has_rewards, npz_files, read_source
 from zoo.datasets.names import (
     DATASETS,
     DatasetSpec,
@@ -67,8 +67,7 @@ def convert(name: str, folder: Folder, path: Path, reward_from: str | None) -> R
         raise UsageError(f"{name} is an OGBench dataset; `zoo dataset convert` is for other data")
     content = read_source(source, reward_from)
     write_set(path, content)
-    recorded_in = metadata_of(source).environment
-    return {"file": str(path), **_counts(content), "recorded_in": recorded_in}
+    return {"file": str(path), **_counts(content)}
 
 
 def check(
