@@ -197,7 +197,7 @@ def prepare(env, data):
     if (data / f"{spec.name}.npz").exists():
         return
     if spec.is_generatable:
-        generate_dataset(spec.name, data, num_episodes=2, num_workers=1)
+        generate_dataset(spec.name, data, num_episodes=2)
     else:
         np.savez(data / f"{spec.name}.npz", **noise_arrays(spec.env_id, spec.steps))
 

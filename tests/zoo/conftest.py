@@ -45,7 +45,7 @@ def pretend_cores(monkeypatch, cores):
 def data(tmp_path_factory):
     """Return a folder with a small generated maze dataset."""
     folder = tmp_path_factory.mktemp("data")
-    generate_dataset("pointmaze-medium-navigate-v0", folder, num_episodes=2, num_workers=1)
+    generate_dataset("pointmaze-medium-navigate-v0", folder, num_episodes=2)
     return folder
 
 

@@ -55,7 +55,6 @@ def generate_dataset(
     dataset_size: int | None = None,
     episode_steps: int | None = None,
     seed: int = 0,
-    num_workers: int | None = None,
     existing: str = "refuse",
 ) -> tuple[Path, Path]:
     """Generate a dataset's two files with OGBench's scripted oracles and settings, and return their paths.
@@ -69,7 +68,6 @@ def generate_dataset(
     :param dataset_size: training transitions, instead of `num_episodes`, rounded up to whole episodes. If both are
         None, the dataset has OGBench's size.
     :param episode_steps: transitions per episode; None for OGBench's number.
-    :param num_workers: number of processes; None for one per core.
     :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
     """
     spec = parse_name(name).spec
@@ -104,7 +102,7 @@ def generate_dataset(
             len(jobs) - len(missing),
         )
         if missing:
-            _simulate(spec, seed, missing, num_workers or available_cores())
+            _simulate(spec, seed, missing)
         episode_files = [file for _, _, file in jobs]
         # The training file is written last, so that it exists only if the dataset is complete.
         origin = f"MuJoCo {version('mujoco')}, seed {seed}"
@@ -149,8 +147,8 @@ def _join(parts: Sequence[Path], file: Path, origin: str) -> None:
 # -- processes --------------------------------------------------------------------------------------------------------
 
 
-def _simulate(spec: DatasetSpec, seed: int, jobs: Sequence[Job], num_workers: int) -> None:
-    """Simulate episodes in child processes."""
+def _simulate(spec: DatasetSpec, seed: int, jobs: Sequence[Job]) -> None:
+    """Simulate episodes in child processes, at most one per core."""
     earlier_children = set(multiprocessing.active_children())
     # spawned, because NumPy reads the variables below when imported, and a forked process has imported NumPy already
     context = multiprocessing.get_context("spawn")
@@ -160,7 +158,7 @@ def _simulate(spec: DatasetSpec, seed: int, jobs: Sequence[Job], num_workers: in
     # Children do not import the main module, so a script that loads a dataset needs no `if __name__ == "__main__"`.
     with (
         environment_of_children(imports_main=False, **variables),
-        ProcessPoolExecutor(num_workers, context, prepare_child) as pool,
+        ProcessPoolExecutor(available_cores(), context, prepare_child) as pool,
     ):
         futures = [pool.submit(write_episode, spec, seed, *job) for job in jobs]
         try:

@@ -11,6 +11,7 @@ from numpy.testing import assert_array_equal
 from agents.common.files import digest_of
 from agents.common.processor import cpuinfo
 from tests import needs_pinned
+from tests.zoo.conftest import pretend_cores
 from tests.zoo.datasets import writers
 from tests.zoo.datasets.conftest import generate_in_process
 from tests.zoo.datasets.writers import StoppingWriter
@@ -72,8 +73,9 @@ def uninterrupted(tmp_path_factory):
         return generate_dataset(NAME, tmp_path_factory.mktemp("whole"), num_episodes=5)
 
 
-def test_number_of_processes_does_not_change_a_byte(uninterrupted, tmp_path):
-    files = generate_dataset(NAME, tmp_path, num_episodes=5, num_workers=2)
+def test_number_of_processes_does_not_change_a_byte(uninterrupted, tmp_path, monkeypatch):
+    pretend_cores(monkeypatch, 2)
+    files = generate_dataset(NAME, tmp_path, num_episodes=5)
     assert digests(files) == digests(uninterrupted) == [recorded_sha256(file) for file in files]
     names = {f"{file.name}{end}" for file in files for end in ("", ".sha256")}
     assert folder_content(tmp_path) == names
@@ -83,7 +85,7 @@ def stop_generation(folder, monkeypatch, **options):
     with monkeypatch.context() as patch:
         patch.setattr(generate, "write_episode", StoppingWriter())
         with pytest.raises(ArithmeticError, match="no more"):
-            generate_dataset(NAME, folder, num_episodes=5, num_workers=1, **options)
+            generate_dataset(NAME, folder, num_episodes=5, **options)
 
 
 @pytest.mark.usefixtures("in_process")
@@ -97,7 +99,7 @@ def test_stopped_generation_goes_on_where_it_was(uninterrupted, tmp_path, monkey
     assert count_episodes(tmp_path) == 3 * 3
     # the writer fails after the three missing episodes
     monkeypatch.setattr(generate, "write_episode", StoppingWriter())
-    files = generate_dataset(NAME, tmp_path, num_episodes=5, num_workers=1)
+    files = generate_dataset(NAME, tmp_path, num_episodes=5)
     assert f"generating {NAME}: 6 episodes, 3 done already" in capsys.readouterr().err
     assert digests(files) == digests(uninterrupted)
 
@@ -126,22 +128,21 @@ def test_data_are_equal_on_every_processor(name, digest, kernel, tmp_path, monke
     """With other kernels of NumPy or OpenBLAS, an arm's kinematics would differ in the last bit."""
     monkeypatch.setenv("OPENBLAS_CORETYPE", kernel)
     monkeypatch.setenv("NPY_DISABLE_CPU_FEATURES", "X86_V3")
-    files = generate_dataset(name, tmp_path, num_episodes=1, episode_steps=60, num_workers=1)
+    files = generate_dataset(name, tmp_path, num_episodes=1, episode_steps=60)
     assert digest_of_content(files[0]).startswith(digest)
 
 
 def test_failure_of_a_process_is_told_and_ends_the_others(tmp_path, monkeypatch):
     monkeypatch.setattr(generate, "write_episode", writers.fail)
     with pytest.raises(ArithmeticError, match="no physics today"):
-        generate_dataset(NAME, tmp_path / "data", num_episodes=50, num_workers=1)
+        generate_dataset(NAME, tmp_path / "data", num_episodes=50)
     assert multiprocessing.active_children() == []
 
 
 @pytest.mark.usefixtures("in_process")
 def test_an_existing_dataset_is_refused_kept_or_replaced(uninterrupted, tmp_path):
     def make(num_episodes, existing):
-        options = {"num_workers": 1, "existing": existing}
-        files = generate_dataset(NAME, tmp_path, num_episodes=num_episodes, **options)
+        files = generate_dataset(NAME, tmp_path, num_episodes=num_episodes, existing=existing)
         return digests(files)
 
     first = make(1, "refuse")
@@ -156,7 +157,7 @@ def test_an_existing_dataset_is_refused_kept_or_replaced(uninterrupted, tmp_path
 @pytest.mark.usefixtures("in_process")
 def test_a_small_set_does_not_take_the_place_of_the_official_one(tmp_path, monkeypatch):
     monkeypatch.setattr(dataset_paths, "DEFAULT_DATASET_DIR", str(tmp_path))
-    small = generate_dataset(NAME, dataset_size=200, num_workers=1)[0]
+    small = generate_dataset(NAME, dataset_size=200)[0]
     assert small == tmp_path / "1-episodes-of-200" / f"{NAME}.npz"
     assert [*tmp_path.iterdir()] == [small.parent]
 
