@@ -23,7 +23,7 @@ from agents.registry import import_named
 from zoo.algorithms.packages import import_optional
 from zoo.envs.checks import OLD_API, RepeatableEnv, check_spaces, env_name
 from zoo.envs.rendering import explain_import, require_pictures
-from zoo.envs.tasks import MAZES, ROBOMIMIC, ROBOTICS, SCENES, TASKS, UNKNOWN_ENV_ADVICE
+from zoo.envs.tasks import MAZES, ROBOTICS, SCENES, TASKS, UNKNOWN_ENV_ADVICE
 from zoo.evaluation.workers import temp_folder
 from zoo.settings.record import Wrappers, named_wrappers
 from zoo.terminal.errors import EnvironmentApiFault, UsageError, as_usage_error
@@ -39,12 +39,12 @@ for _size, (_maze, _start, _goal, _steps, _) in MAZES.items():
         max_episode_steps=_steps,
         disable_env_checker=True,
     )
-for _name, _scene in SCENES.items():
+for _name, (_scene, _steps) in SCENES.items():
     gymnasium.register(
         _name,
         entry_point="zoo.envs.robomimic:RobosuiteEnv",
         kwargs={"scene": _scene},
-        max_episode_steps=ROBOMIMIC[_name].steps,
+        max_episode_steps=_steps,
         disable_env_checker=True,
     )
 
@@ -170,7 +170,7 @@ def require_simulator(env_id: str) -> None:
 
     :raises UsageError: if the package is not installed.
     """
-    if env_id in ROBOMIMIC and importlib.util.find_spec("robosuite") is None:
+    if env_id in SCENES and importlib.util.find_spec("robosuite") is None:
         # robosuite itself is not imported yet, because its import takes seconds
         install = "`pip install 'flow-rl-zoo[robomimic]'`"
         raise UsageError(f"`{env_id}` is simulated by robosuite, which is not installed; {install}")

@@ -14,36 +14,27 @@ from dataclasses import dataclass
 class Task:
     """A task of a benchmark other than OGBench.
 
-    :param benchmark: ``"robomimic"`` or ``"D4RL"``.
+    :param benchmark: ``"robomimic"`` or ``"D4RL"``; also an entry of settings files that applies to the task.
     :param name: the benchmark's name of the environment or, in D4RL, of the dataset, e.g. ``"D4RL/pen/human-v2"``.
     :param domain: environment and variant, as named in settings files and reports, e.g. ``"lift-mh"``.
     :param env_id: Gymnasium id of the environment.
-    :param steps: time limit of an episode; None for the environment's own limit.
-    :param entries: entries of settings files that apply to the task besides the entries of its domain and name.
     """
 
     benchmark: str
     name: str
     domain: str
     env_id: str
-    steps: int | None = None
-    entries: tuple[str, ...] = ()
 
 
 # -- robomimic --------------------------------------------------------------------------------------------------------
 
-# columns: domain (task, and kind of demonstrations: "mh" for multi-human), robosuite's environment, time limit
-_ROBOMIMIC = (
-    ("lift-mh", "Lift", 300),
-    ("can-mh", "PickPlaceCan", 300),
-    ("square-mh", "NutAssemblySquare", 400),
-)
-SCENES = {f"{domain}-low_dim": scene for domain, scene, _ in _ROBOMIMIC}
-"""Robomimic's task -> robosuite's environment."""
-ROBOMIMIC = {
-    name: Task("robomimic", name, domain, name, steps, ("robomimic",))
-    for name, (domain, _, steps) in zip(SCENES, _ROBOMIMIC, strict=True)
+SCENES = {
+    "lift-mh-low_dim": ("Lift", 300),
+    "can-mh-low_dim": ("PickPlaceCan", 300),
+    "square-mh-low_dim": ("NutAssemblySquare", 400),
 }
+"""Robomimic's task -> robosuite's environment, and time limit; "mh" means demonstrations by several humans."""
+ROBOMIMIC = {name: Task("robomimic", name, name.removesuffix("-low_dim"), name) for name in SCENES}
 OBSERVATIONS = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos", "object")
 """Parts of an observation, in order, by their names in robomimic's files."""
 

@@ -228,7 +228,7 @@ def find_source(request: TrainRequest) -> tuple[DataKind | None, Benchmark, str]
         has_own_rewards = has_rewards(request.dataset, request.env)
     kind: DataKind | None = "rewards" if has_own_rewards else None
     if task is not None:
-        return kind, Benchmark(task.domain, task.entries), env_id
+        return kind, Benchmark(task.domain, [task.benchmark]), env_id
     if request.no_env:
         return kind, NO_BENCHMARK, env_id
     # OGBench's names may be unregistered in Gymnasium, so an unknown name is no error here

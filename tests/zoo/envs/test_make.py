@@ -11,7 +11,7 @@ from numpy.testing import assert_array_equal
 from tests.zoo.envs import toys
 from tests.zoo.outcomes import refuses
 from zoo.envs.make import make_env, make_raw_env
-from zoo.envs.tasks import ROBOMIMIC
+from zoo.envs.tasks import SCENES
 
 POINTMAZE = "pointmaze-medium-singletask-task1-v0"
 FAMILIES = [
@@ -24,12 +24,12 @@ FAMILIES = [
     "cube-double-singletask-task2-v0",
     "scene-singletask-task4-v0",
     "puzzle-3x3-singletask-task1-v0",
-    *ROBOMIMIC,
+    *SCENES,
 ]
 
 
 def make(env_id):
-    if env_id in ROBOMIMIC:
+    if env_id in SCENES:
         pytest.importorskip("robosuite", reason="needs `pip install 'flow-rl-zoo[robomimic]'`")
     return make_env(env_id)
 

@@ -62,7 +62,7 @@ class Robomimic(Format):
     def metadata(self, path: Path) -> Metadata:
         """Return the metadata: the environment of the demonstrated task."""
         scene = _recorded_text(path, b"env_name")
-        tasks = {simulated: task for task, simulated in SCENES.items()}
+        tasks = {simulated: task for task, (simulated, _) in SCENES.items()}
         return Metadata(tasks.get(scene or ""))
 
 
