@@ -25,14 +25,6 @@ def test_what_looks_like_a_path_is_taken_for_one(name, is_path):
     assert is_custom(name) == is_path
 
 
-def test_a_single_task_name_has_dataset_domain_and_task():
-    name = parse_name("cube-double-play-singletask-task2-v0")
-    assert name.spec.name == "cube-double-play-v0"
-    assert name.domain == "cube-double-play"
-    assert name.env_id == "cube-double-singletask-task2-v0"
-    assert name.task == 2
-
-
 @pytest.mark.parametrize("parse", [parse_name, parse_env_name])
 def test_unknown_name_names_the_three_closest(parse):
     name = "cube-dobule-play-singletask-task2-v0"

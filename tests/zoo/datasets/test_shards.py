@@ -70,6 +70,8 @@ def test_size_takes_first_files_and_cuts_last_behind_trajectory(folder, size, tr
         (count, count // 10) for count in transitions
     ]
     assert dataset.content.num_transitions == sum(transitions)
+    with refuses("`--dataset-size` must be at most 100"):
+        load_all(folder, dataset_size=101)
     buffer = buffer_of(dataset.content)
     for updates in range(0, 3000, 1000):
         buffer.rotate_dataset(updates)

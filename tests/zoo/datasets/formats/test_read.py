@@ -91,10 +91,14 @@ def rows_of(root, changes=(), drop=()):
 # -- content ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["npz", "folder", "minari"])
-def test_whole_episodes_keep_their_last_observation_and_end(tmp_path, kind):
+def write_hdf5(root, parts):
+    return write_d4rl(root, parts, next_observations=regular(parts)["next_observations"])
+
+
+@pytest.mark.parametrize("write", [write_npz, write_hdf5, write_folder, write_minari])
+def test_whole_episodes_keep_their_last_observation_and_end(tmp_path, write):
     parts = episodes()
-    arrays = read(WRITERS[kind](tmp_path, parts))
+    arrays = read(write(tmp_path, parts))
     assert_array_equal(arrays["valids"], [1] * 19 + [0] + [1] * 20 + [0])
     assert_array_equal(arrays["terminals"], [0] * 18 + [1, 1] + [0] * 19 + [1, 1])
     assert_array_equal(np.flatnonzero(arrays["masks"] == 0), [18])
@@ -115,13 +119,6 @@ def test_rows_without_a_last_observation_repeat_or_drop_it(tmp_path, kind, capsy
     assert_array_equal(arrays["observations"], np.array(states, np.float32))
     assert_array_equal(arrays["actions"][20:39], second["actions"][:19])
     assert_array_equal(arrays["rewards"][:19], first["rewards"].astype(np.float32))
-
-
-def test_d4rl_with_next_observations_loses_no_transition(tmp_path):
-    parts = episodes()
-    following = regular(parts)["next_observations"]
-    source = write_d4rl(tmp_path, parts, next_observations=following)
-    assert_equal(read(source), read(write_npz(tmp_path, parts)))
 
 
 def test_an_episode_without_a_step_is_left_out_with_a_warning(tmp_path):
@@ -253,14 +250,18 @@ def test_links_out_of_an_hdf5_file_are_not_followed(tmp_path, file, name, link, 
     assert text in refusal(change_hdf5(tmp_path / file, **{name: link}))
 
 
-def test_a_virtual_array_of_another_hdf5_file_is_not_read(tmp_path):
+def test_an_array_in_another_file_is_not_read(tmp_path):
     linked = write_d4rl(tmp_path)
-    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+    path = tmp_path / "a.hdf5"
+    with h5py.File(path, "w") as file:
         layout = h5py.VirtualLayout((39, 4), np.float64)
         layout[:] = h5py.VirtualSource(str(linked), "observations", (39, 4))
         file.create_virtual_dataset("observations", layout)
-        file["actions"] = np.zeros((3, 2))
-    assert "`observations` is a link or a virtual array" in refusal(tmp_path / "a.hdf5")
+        file.create_dataset("actions", (3, 2), "f4", external=[(linked, 0, 24)])
+    assert "`actions` is a link or a virtual array" in refusal(path)
+    with h5py.File(path, "a") as file:
+        del file["actions"]
+    assert "`observations` is a link or a virtual array" in refusal(path)
 
 
 # -- rejected datasets ------------------------------------------------------------------------------------------------
@@ -298,6 +299,15 @@ def some_rows(root, condition):
     return path
 
 
+def one_index(root):
+    """Write two files with an episode of the same index each, without the indices of frames."""
+    path = rows_of(root, {"episode_index": [0] * 39}, ["frame_index"])
+    (root / "two").mkdir()
+    for name in "ab":
+        shutil.copy(path, root / "two" / f"{name}.parquet")
+    return root / "two"
+
+
 FOLLOWING = regular(episodes())["next_observations"]
 FRAME = compute.field("frame_index")
 NEST = "[" * 100_000
@@ -314,6 +324,7 @@ LIMITS = "`terminals` = 1 in every row whose `timeouts` is 1"
     (folder_of, {"terminated": np.arange(19) == 4}, "row 4, but the episode continues to row 18"),
     (some_rows, {"condition": FRAME != 5}, "got 6 instead of 5 in row 5"),
     (rows_of, {"changes": {"episode_index": [[0, 1]] * 39}}, "index must be one number"),
+    (one_index, {}, "episodes are mixed or share an index"),
     (rows_of, {"changes": {"next.reward": [None] * 39}}, "`next.reward` must have a value in each"),
     (rows_of, {"changes": {"action": [[1.0], *[[1.0] * 2] * 38]}}, "of one length, got 1 to 2"),
     (write_d4rl, {"terminals": ENDS, "next_observations": FOLLOWING}, LIMITS),
