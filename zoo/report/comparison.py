@@ -136,7 +136,6 @@ class Cell:
     """
 
     mean: Estimate
-    tasks: int
     seeds: tuple[int, int]
     iqm: Estimate | None = None
     tally: Tally = field(default_factory=Tally)

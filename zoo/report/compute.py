@@ -266,7 +266,7 @@ class PhaseScores:
             average = self.mean_of(name, scores).curve(self.kind.limits).estimate()
             seeds = sorted(map(len, scores.values()))
             tally = self.methods[name].tally(tasks)
-            result[name] = Cell(average, len(tasks), (seeds[0], seeds[-1]), iqms.get(name), tally)
+            result[name] = Cell(average, (seeds[0], seeds[-1]), iqms.get(name), tally)
         return result | self._published_cells(tasks)
 
     def _published_cells(self, tasks: Sequence[str]) -> dict[str, Cell]:
@@ -281,7 +281,7 @@ class PhaseScores:
                 rows = means.reindex(domains)  # each counts once for each of its tasks
             if not rows["mean"].hasnans:
                 seeds = (int(rows["seeds"].min()), int(rows["seeds"].max()))
-                result[method] = Cell(Estimate(float(rows["mean"].mean())), len(tasks), seeds)
+                result[method] = Cell(Estimate(float(rows["mean"].mean())), seeds)
         return result
 
     def profiles(self, averaged: Mapping[str, Scores]) -> list[pd.DataFrame]:
