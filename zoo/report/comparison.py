@@ -250,7 +250,6 @@ class Comparison:
     kind: ScoreKind
     methods: Methods
     phases: Mapping[str, Phase]
-    reps: int
     curves_label: str = ""
     focus: str | None = None
 

@@ -87,12 +87,12 @@ def compare(
     label = label_of(curve_tasks, suite_of(curve_tasks))
     # compute all phases before any verdict, because verdicts need the ranking, which depends on all phases
     phases = {name: scores.phase() for name, scores in parts.items()}
-    comparison = Comparison(kind, methods, phases, reps, label, focus)
+    comparison = Comparison(kind, methods, phases, label, focus)
     incomplete_tasks = _tasks_missing_a_phase(evaluations) if kind is SUCCESS else set()
     for name, scores in parts.items():
         if curves:
             phases[name] = scores.with_curves(phases[name], curve_tasks, incomplete_tasks)
-        phases[name] = decide(comparison, phases[name], scores.evidence(phases[name]))
+        phases[name] = decide(comparison, phases[name], scores.evidence(phases[name]), reps)
     return comparison
 
 

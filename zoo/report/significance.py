@@ -68,7 +68,7 @@ class Evidence:
         return difference.p_value()
 
 
-def decide(comparison: Comparison, phase: Phase, evidence: Evidence) -> Phase:
+def decide(comparison: Comparison, phase: Phase, evidence: Evidence, reps: int) -> Phase:
     """Return a phase with its decision."""
     subject = _subject(comparison, evidence)
     if subject is None or all_fail(comparison, phase):
@@ -84,7 +84,7 @@ def decide(comparison: Comparison, phase: Phase, evidence: Evidence) -> Phase:
         for name in sorted(ranked)
         if are_comparable(phase, comparison.methods, subject, name)
     }
-    chances = probabilities_of_improvement(evidence.scores[subject], fair, comparison.reps)
+    chances = probabilities_of_improvement(evidence.scores[subject], fair, reps)
     verdict = partial(_verdict, comparison, evidence, level, p_values, subject)
     verdicts = [verdict(name, chances.get(name)) for name in ranked]
     comparable = [v for v in verdicts if v.outcome != Outcome.NOT_COMPARABLE]
