@@ -215,7 +215,7 @@ class Phase:
     step_ranges: Mapping[str, tuple[int, int]]
     coverage: Mapping[str, Sequence[str]]
     tasks: tuple[str, ...]
-    left_out: Mapping[str, list[str]]
+    left_out: Mapping[str, tuple[str, ...]]
     aggregates: Mapping[str, Cell]
     domains: Mapping[str, Mapping[str, Cell]]
     domain_tasks: Mapping[str, list[str]]

@@ -119,7 +119,9 @@ class PhaseScores:
         left_out = {}
         for task in all_tasks:
             if task not in tasks:
-                left_out[task] = sorted(name for name in coverage if task not in coverage[name])
+                left_out[task] = tuple(
+                    name for name in sorted(coverage) if task not in coverage[name]
+                )
         averages = {}
         if _can_average(tasks, self.kind):
             # only aggregates have an IQM: on one task or domain, an IQM is uninformative, and its bootstrap is slow

@@ -223,10 +223,9 @@ def _left_out(comparison: Comparison, phase: Phase) -> Iterator[str]:
         texts = shortened(f"{name} has {_listed(tasks)}" for name, tasks in coverage)
         yield f"no aggregates, because no environment was run with every method: {'; '.join(texts)}."
     elif phase.left_out:
-        lacking = by_value({task: tuple(names) for task, names in phase.left_out.items()})
         missing = [
             f"{_listed(tasks)} (no scores of {_enumerated(names)})"
-            for names, tasks in lacking.items()
+            for names, tasks in by_value(phase.left_out).items()
         ]
         yield f"aggregates cover only tasks on which all methods have scores; left out: {'; '.join(missing)}."
     without = sorted(set(phase.coverage) - set(phase.aggregates))

@@ -74,7 +74,7 @@ def scene_comparison(task_counts, means=NO_MEANS):
 def test_methods_are_compared_on_the_tasks_they_share():
     phase = scene_comparison({"a": 3, "b": 5, "c": 5}).phases["offline"]
     assert phase.tasks == tuple(SCENE[:3])
-    assert phase.left_out == {task: ["a"] for task in SCENE[3:]}
+    assert phase.left_out == {task: ("a",) for task in SCENE[3:]}
     assert set(phase.per_task) == set(SCENE)
 
 
