@@ -85,8 +85,7 @@ def test_means_of_single_tasks_hide_no_mean_of_their_domain():
         phase = scene_comparison({"a": 2}, means).phases["offline"]
         (cell,) = phase.domains["scene-play, whole"].values()
         assert cell.mean.point == 0.9
-        assert phase.domain_tasks["scene-play"] == SCENE[:2]
-        assert "a" in phase.domains["scene-play"]
+        assert "a" in phase.domains["scene-play"]  # which has scores on two tasks
         assert "Domain" not in phase.aggregates  # two of its five tasks have scores
 
 
