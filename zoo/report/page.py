@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 import platform
-import shutil
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -184,14 +183,16 @@ def write_report(folder: Path, content: Content) -> Path:
             images[name] = Image(base64.b64encode(image).decode(), width, drawing.caption)
     files["report.html"] = to_html(content, images)
     with explaining_write_errors(folder):
-        # an earlier report may contain tables and figures that this one lacks
-        for name in ("tables", "figures"):
-            shutil.rmtree(folder / name, ignore_errors=True)
         for name, text in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(folder / name) as temporary:
                 # write bytes, because line endings of text depend on the system
                 temporary.write_bytes(text.encode() if isinstance(text, str) else text)
+        # An earlier report may contain tables and figures that this one lacks. They are removed last, because another
+        # program may be writing the same report.
+        for path in [*folder.glob("tables/[!.]*"), *folder.glob("figures/[!.]*")]:
+            if path.relative_to(folder).as_posix() not in files:
+                path.unlink(missing_ok=True)
     return folder / "report.html"
 
 
