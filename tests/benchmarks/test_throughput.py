@@ -8,7 +8,7 @@ from benchmarks import throughput
 from tests import ROOT
 
 
-@pytest.mark.parametrize("id", ["bc", "qgf"])
+@pytest.mark.parametrize("id", ["bc", "meanflowql"])
 def test_the_committed_work_of_an_update_is_what_is_counted(id):
     words = f"--algo {id} --device cpu --compile off --batch 32".split()
     model = throughput.make_model(throughput.make_parser().parse_args(words))
