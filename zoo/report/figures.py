@@ -7,7 +7,6 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from fnmatch import filter as matching
 from functools import cached_property, partial
 from itertools import chain
 from typing import Any
@@ -71,10 +70,10 @@ class Drawing:
     caption: str
 
 
-def all_figures(comparison: Comparison, only: str = "*") -> dict[str, Drawing]:
+def all_figures(comparison: Comparison, only: str = "") -> dict[str, Drawing]:
     """Return name -> figure, for every non-empty figure of a comparison.
 
-    :param only: a pattern for the names of the figures to draw.
+    :param only: name of the only figure to draw; empty for all figures.
     """
     artist = _Artist(comparison)
     makers: dict[str, Callable[[], Drawing | None]] = {}
@@ -85,7 +84,7 @@ def all_figures(comparison: Comparison, only: str = "*") -> dict[str, Drawing]:
     makers["domains" if comparison.kind is SUCCESS else "environments"] = artist.domains
     drawings = {}
     with _style():
-        for name in matching(makers, only):
+        for name in [only] if only else makers:
             drawing = makers[name]()
             if drawing is not None:
                 drawings[name + comparison.suffix] = drawing
