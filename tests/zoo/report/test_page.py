@@ -58,9 +58,10 @@ def test_an_earlier_report_is_replaced_and_nothing_else(content, tmp_path, monke
     report.write_report(tmp_path, content)
     for name in ("tables/older.csv", "notes.txt", "report.html"):
         (tmp_path / name).write_text("earlier")
-    with monkeypatch.context() as patch, pytest.raises(TypeError):
+    with monkeypatch.context() as patch:
         patch.setattr(report, "atomic_path", None)
-        report.write_report(tmp_path, content)
+        with pytest.raises(TypeError):
+            report.write_report(tmp_path, content)
     assert (tmp_path / "tables/older.csv").exists()  # removed last
     report.write_report(tmp_path, content)
     assert not (tmp_path / "tables/older.csv").exists()
