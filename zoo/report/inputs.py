@@ -26,7 +26,7 @@ from zoo.report.scores import (
 from zoo.runs.folder import DIVERGED
 from zoo.runs.protocol import PROTOCOL, phase_ends
 from zoo.runs.read import EVALUATION_COLUMNS, RunTables, read_runs
-from zoo.runs.scores import NORMALISED_RETURN, RETURN, SUCCESS
+from zoo.runs.scores import NORMALISED_RETURN, SUCCESS
 from zoo.settings.layers import load_yaml
 from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.terminal.messages import log
@@ -70,9 +70,9 @@ def collect(request: CompareRequest) -> Inputs:
     own_runs = read_runs(request.paths)
     for entry in own_runs.skipped():
         log.info("skipped %s: %s", entry["path"], entry["reason"])
-    # normalise returns before counting runs, because a normalised return is another kind of score
     references = read_references(request.reference_scores, own_runs)
-    own_runs = normalise_returns(own_runs, references)
+    evaluations_of_runs = normalise_returns(own_runs.evaluations, references)
+    own_runs = replace(own_runs, evaluations=evaluations_of_runs)
     counted = own_runs.counted()
     if request.paths and counted.empty:
         reasons = [f"{entry['path']}: {entry['reason']}" for entry in own_runs.skipped()]
@@ -85,7 +85,7 @@ def collect(request: CompareRequest) -> Inputs:
     for path in request.scores:
         # name the source by its path, because every report has a file scores.csv
         part = _read_file(path)
-        evaluations = _normalised(part.evaluations, references)
+        evaluations = normalise_returns(part.evaluations, references)
         parts[str(path)] = replace(part, evaluations=evaluations)
     if request.paths:
         parts = {source: _restricted_to(counted, part) for source, part in parts.items()}
@@ -284,27 +284,21 @@ def _recorded(tables: RunTables, from_user: References) -> References:
     return result
 
 
-def normalise_returns(tables: RunTables, references: References) -> RunTables:
-    """Return the runs, with returns normalised on environments that have a reference."""
-    kinds = tables.runs["kind"].mask(_is_chosen(tables.runs, references), NORMALISED_RETURN.name)
-    return RunTables(tables.runs.assign(kind=kinds), _normalised(tables.evaluations, references))
-
-
-def _normalised(evaluations: pd.DataFrame, references: References) -> pd.DataFrame:
+def normalise_returns(evaluations: pd.DataFrame, references: References) -> pd.DataFrame:
     """Return evaluations, with returns normalised on environments that have a reference.
 
     A normalised return is (return - random) / (expert - random): 0 for the random policy, 1 for the expert. Success is
-    unchanged.
+    unchanged. The returns of another report may have been normalised with other references, so they are normalised
+    again, from the column ``return``.
     """
     pairs = pd.DataFrame(references, ["random", "expert"])
     random, expert = pairs.reindex(columns=evaluations["environment"]).to_numpy(float)
     scores, kinds = evaluations["score"], evaluations["kind"]
-    is_chosen = _is_chosen(evaluations, references)
+    returns = scores.mask(kinds == NORMALISED_RETURN.name, evaluations["return"])
+    # NaN without a reference or a return
+    normalised = (returns - random) / (expert - random)
+    is_chosen = (kinds != SUCCESS.name) & normalised.notna()
     return evaluations.assign(
         kind=kinds.mask(is_chosen, NORMALISED_RETURN.name),
-        score=scores.mask(is_chosen, (scores - random) / (expert - random)),
+        score=scores.mask(is_chosen, normalised),
     )
-
-
-def _is_chosen(table: pd.DataFrame, references: References) -> pd.Series:
-    return (table["kind"] == RETURN.name) & table["environment"].isin(references)

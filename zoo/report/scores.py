@@ -32,7 +32,7 @@ from zoo.terminal.errors import UsageError
 
 FOLDER = Path(__file__).resolve().parents[2] / "results" / "published"
 COLUMNS = ("method", "env", "phase", "seed", "step", "score", "episodes", "source")
-_NUMBERS = ("seed", "seeds", "step", "score", "episodes")
+_NUMBERS = ("seed", "seeds", "step", "score", "episodes", "return")
 _RUN = ["method", "environment", "seed", "phase"]
 
 
@@ -95,7 +95,7 @@ def last_evaluations(evaluations: pd.DataFrame) -> pd.DataFrame:
 
 
 def scores_table(evaluations: pd.DataFrame) -> pd.DataFrame:
-    """Return evaluations with the columns of a score file, plus return and length, which `read_scores` ignores."""
+    """Return evaluations with the columns of a score file, plus length, which `read_scores` ignores."""
     # sort the rows, so that a report has the same bytes whatever the order of folders
     table = evaluations.sort_values([*_RUN, "step"])
     table = table.rename(columns={"environment": "env"})
@@ -126,7 +126,7 @@ def read_scores(path: Path, source: str) -> ScoreTables:
 
 
 def _read_rows(path: Path) -> pd.DataFrame:
-    """Return the rows of a file, with columns `COLUMNS`, ``seeds`` and ``kind``; NaN for missing numbers."""
+    """Return the rows of a file: `COLUMNS`, ``seeds``, ``kind`` and ``return``; NaN for missing numbers."""
     try:
         texts = dict.fromkeys(("method", "env", "phase", "source", "kind"), str)
         # no default NA values: a method may be called `NA`; `round_trip` reads exactly the numbers that were written
@@ -141,9 +141,9 @@ def _read_rows(path: Path) -> pd.DataFrame:
         raise UsageError(
             f"`{path}` cannot be read ({error}); expected a file of scores, such as `scores.csv` of a report"
         ) from error
-    table = table.assign(seeds=table.get("seeds", ""), kind=table.get("kind", SUCCESS.name))
+    table = table.assign(kind=table.get("kind", SUCCESS.name))
     # without unknown columns, which may have the names of columns that are added later
-    table = table[[*COLUMNS, "seeds", "kind"]]
+    table = table.reindex(columns=[*COLUMNS, "seeds", "kind", "return"])
     numbers = {name: pd.to_numeric(table[name], errors="coerce") for name in _NUMBERS}
     return table.assign(**numbers)
 

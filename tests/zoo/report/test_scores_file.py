@@ -50,6 +50,7 @@ def test_returns_and_compressed_files_are_read(written):
     runs = read_scores(path, "theirs").evaluations
     assert set(runs["kind"]) == {"return"}
     assert -1234.5 in runs["score"].tolist()
+    assert runs["return"].notna().all()
     inputs = collected(scores=[path], reference_scores=[f"{SCENE[0]}=-2000,0"])
     kinds = inputs.evaluations.groupby("environment")["kind"].first()
     assert kinds.to_dict() == {SCENE[0]: "normalised return", SCENE[1]: "return"}
