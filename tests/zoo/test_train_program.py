@@ -116,12 +116,14 @@ def test_ctrl_c_writes_a_checkpoint_and_exits_with_3(data, tmp_path):
     assert agents.QAM.load(checkpoint / "model.zip", device="cpu").num_timesteps == 12
 
 
-def test_the_curve_begins_where_pretraining_ends(data, tmp_path):
-    words = arguments(data, tmp_path, "pretraining_steps=7", "--online-steps", "10")
-    assert main(words) == 0
+@pytest.mark.parametrize(
+    ("offline_steps", "phases"), [(20, {0: 0, 10: 0, 20: 0, 30: 1}), (0, {0: 1, 10: 1})]
+)
+def test_the_curve_begins_where_pretraining_ends(data, tmp_path, offline_steps, phases):
+    flags = "pretraining_steps=7", "--online-steps", "10"
+    assert main(arguments(data, tmp_path, *flags, steps=offline_steps)) == 0
     history = evaluations(tmp_path)
-    assert history["timesteps"].tolist() == [0, 10, 20, 30]
-    assert history["phase"].tolist() == [0, 0, 0, 1]
+    assert dict(zip(history["timesteps"], history["phase"], strict=True)) == phases
 
 
 def log_of(folder):

@@ -189,19 +189,19 @@ class Loop(BaseCallback):
         recorder = self.recorder
         gradient_steps = run.pretraining_steps + run.offline_steps
         offline_ends = {run.pretraining_steps, gradient_steps} - {0}
+        # without offline steps, the evaluation after pretraining is the first of the online phase
+        first_phase = OFFLINE if run.offline_steps else ONLINE
         try:
             is_first = run.eval_at_start and model.num_timesteps == 0 and not run.pretraining_steps
             # an evaluation that a signal interrupted is repeated
             if is_first or recorder.is_due:
-                recorder.evaluate(
-                    ONLINE if model.num_timesteps > gradient_steps or not offline_ends else OFFLINE
-                )
+                recorder.evaluate(ONLINE if model.num_timesteps > gradient_steps else first_phase)
             for end in sorted(offline_ends):
                 if end > model.offline_steps:
                     steps = end - model.offline_steps
                     model.learn_offline(steps, self, log_interval=run.log_interval)
                 if model.num_timesteps == end:  # a resumed run may be past this step
-                    recorder.evaluate(OFFLINE)
+                    recorder.evaluate(first_phase)
             online_steps = gradient_steps + run.online_steps - model.num_timesteps
             if online_steps > 0:  # both phases share one step count, so SB3 must not reset it to 0
                 model.learn(online_steps, self, reset_num_timesteps=False)
