@@ -35,11 +35,6 @@ class StoredRun:
     statuses: list[dict[str, Any]]
 
     @property
-    def seeds(self) -> list[int]:
-        """Seed of each replica."""
-        return self.record.all_seeds
-
-    @property
     def is_done(self) -> bool:
         """Whether the run has finished, with or without failed replicas."""
         states = {status["state"] for status in self.statuses}
@@ -53,7 +48,7 @@ class StoredRun:
     def __str__(self) -> str:
         """Return folders and seeds."""
         paths = ", ".join(str(folder.path) for folder in self.folders)
-        return f"{paths} (seed {', '.join(map(str, self.seeds))})"
+        return f"{paths} (seed {', '.join(map(str, self.record.all_seeds))})"
 
 
 def matching_runs(
@@ -67,7 +62,7 @@ def matching_runs(
     return [
         run
         for run in runs
-        if seeds in (None, run.seeds) and run.record.identity(*besides) == settings
+        if seeds in (None, run.record.all_seeds) and run.record.identity(*besides) == settings
     ]
 
 
@@ -77,8 +72,8 @@ def closest_run(
     """Return a text that names the run whose settings differ least, and the differences."""
     differences_of_runs = []
     for run in runs:
-        stored = {**run.record.identity(), "seeds": run.seeds}
-        current = {**settings, "seeds": seeds or run.seeds}
+        stored = {**run.record.identity(), "seeds": run.record.all_seeds}
+        current = {**settings, "seeds": seeds or run.record.all_seeds}
         differences_of_runs.append((differences(stored, current), run.folders[0].path))
     named, path = min(differences_of_runs, key=lambda pair: len(pair[0]))
     return f"{path} differs in {'; '.join(shortened(named))}"
@@ -179,7 +174,7 @@ def result_of_done(run: StoredRun) -> dict[str, Any]:
     """Return the printed result of a finished run; its speed is None, and ``already_done`` is true."""
     scoring = ScoringRule.from_run(run.record)
     results = []
-    for folder, seed, status in zip(run.folders, run.seeds, run.statuses, strict=True):
+    for folder, seed, status in zip(run.folders, run.record.all_seeds, run.statuses, strict=True):
         failure = None
         if status["state"] == "failed":
             failure = {"reason": status["reason"], "step": status.get("step")}

@@ -133,7 +133,7 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     stack.enter_context(ending_recorded(folders))
     if run:
         log_to_folders(folder.path for folder in folders)
-        seeds = run.seeds
+        seeds = run.record.all_seeds
     # sample a seed only now, because --resume without seeds uses the seeds of the stored run
     seeds = seeds or [secrets.randbelow(100_000)]
     if request.num_threads is not None:
