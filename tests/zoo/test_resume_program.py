@@ -82,7 +82,6 @@ def uninterrupted(run, tmp_path_factory):
         ("plain", ("play", 2), "SIGKILL"),  # during an evaluation
         ("plain", ("write", 8), "SIGKILL"),  # while a checkpoint is written
         ("plain", ("update", 15), "SIGINT"),
-        ("plain", ("update", 18), "SIGKILL"),
         ("plain", ("update", 3), "SIGKILL"),  # before the first checkpoint
         ("plain", ("evaluation", 2), "SIGKILL"),  # between a result and its checkpoint
         ("plain", ("model", 1), "SIGKILL"),  # after the first best model, before its checkpoint

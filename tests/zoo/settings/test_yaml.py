@@ -25,9 +25,7 @@ def test_a_dotted_name_is_nested_except_inside_a_value():
     assert merge({"a": {"c": 1}}, nested({"a.b": {"c.d": 2}})) == {"a": {"c": 1, "b": {"c.d": 2}}}
 
 
-@pytest.mark.parametrize(
-    "word", ["no", "Yes", "on", "off", "y", "2024-01-01", "010", "1:30", "12e", "e5"]
-)
+@pytest.mark.parametrize("word", ["no", "Yes", "2024-01-01", "010", "1:30", "12e", "e5"])
 def test_word_that_another_yaml_reads_as_something_else_is_text(word):
     assert load(f"{word}: [{word}]") == {word: [word]}
     assert load(dump_yaml([word])) == [word]
