@@ -86,12 +86,11 @@ class IDQL(Method):
         return {
             "critic": critic(),
             "value": state_value(),
-            # the weight decay is optax's default; PyTorch's AdamW has 0.01
+            # the weight decay is the default of optax's AdamW
             "denoiser": noise_predictor(
                 target=True,
                 tau=self.policy_tau,
                 learning_rate=self.policy_learning_rate,
-                optimizer="adamw",
                 weight_decay=1e-4,
             ),
             "schedule": diffusion_schedule(self.beta_schedule),

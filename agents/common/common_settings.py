@@ -16,8 +16,6 @@ DECAYS: dict[str, Callable[[float, float], float]] = {
     "cos_": lambda start, done: start * (1 + math.cos(math.pi * done)) / 2,
 }
 """Prefix in `learning_rate` -> function of start value and completed fraction that returns the learning rate."""
-# AdamW as options of Adam, since a single optimiser contains the parameter groups of all networks
-ADAMW = {"decoupled_weight_decay": True, "weight_decay": 0.01}
 
 
 class LearningRateSchedule:
@@ -82,11 +80,10 @@ class NetworkOptions(Configurable):
         check=checked_rate,
         doc="Learning rate, in any form that the setting `learning_rate` accepts.",
     )
-    optimizer: Literal["adamw"] | None = setting(default=None, doc="`adamw`, as in PyTorch.")
     weight_decay: float | None = setting(
         default=None,
         at_least=0,
-        doc="Weight decay, as the optimiser defines it.",
+        doc="Weight decay: with Adam decoupled, as in AdamW; otherwise as the optimiser defines it.",
     )
     train_every: int = setting(
         default=1, at_least=1, doc="N: train the network in every N-th update."
@@ -104,10 +101,8 @@ class NetworkOptions(Configurable):
     def options(self) -> dict[str, Any]:
         """Return the options of this network's parameter group; empty if the network is in the shared one."""
         options: dict[str, Any] = {}
-        if self.optimizer:
-            options |= ADAMW
         if self.weight_decay is not None:
-            options["weight_decay"] = self.weight_decay
+            options = {"decoupled_weight_decay": True, "weight_decay": self.weight_decay}
         if self.learning_rate is not None:
             # only the initial value; the trainer sets the learning rate before every update
             options["lr"] = LearningRateSchedule(self.learning_rate)(1.0)

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-import torch
 from torch import nn
 
 from agents.common.common_settings import NetworkOptions
@@ -200,16 +199,12 @@ def start_from_behaviour(nets: Networks, specs: Mapping[str, NetworkSpec]) -> No
             nets[f"{name}_target"].load_state_dict(state)
 
 
-def parameter_groups(
-    nets: Networks, specs: Mapping[str, NetworkSpec], optimizer_class: type[torch.optim.Optimizer]
-) -> list[dict[str, Any]]:
+def parameter_groups(nets: Networks, specs: Mapping[str, NetworkSpec]) -> list[dict[str, Any]]:
     """Return the optimiser's parameter groups: a shared one, and one per network with options.
 
     :param nets: the networks, including target networks.
     :param specs: their specs.
-    :param optimizer_class: class of the optimiser.
     :return: the groups.
-    :raises ValueError: if a network requests AdamW although the optimiser is not Adam.
     """
     shared = []
     own_groups = []
@@ -221,11 +216,6 @@ def parameter_groups(
         if not options:
             shared += trained
             continue
-        if "decoupled_weight_decay" in options and optimizer_class is not torch.optim.Adam:
-            raise ValueError(
-                f"`optimizer` of network `{name}` turns Adam into AdamW, got `optimizer_class` = "
-                f"{optimizer_class.__name__} for the policy; leave one of them out"
-            )
         own_groups.append({"params": trained, "network": name, **options})
     if shared:
         own_groups.insert(0, {"params": shared})

@@ -134,7 +134,7 @@ class FlowPolicy(ActingPolicy):
         if is_adam and not arguments.get("foreach"):
             arguments.setdefault("fused", True)  # one pass over all parameters
         self.optimizer = self.optimizer_class(
-            parameter_groups(self.nets, specs, self.optimizer_class),
+            parameter_groups(self.nets, specs),
             lr=lr_schedule(1),
             **arguments,
         )  # type: ignore[call-arg]

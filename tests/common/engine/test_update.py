@@ -26,7 +26,6 @@ OPTIONS = {
     "critic": {"learning_rate": "cos_1e-2", "tau": 1, "target_every": 3},
     "actor": {
         "learning_rate": "lin_1e-3",
-        "optimizer": "adamw",
         "weight_decay": 0.1,
         "train_every": 2,
     },
@@ -101,8 +100,8 @@ def test_rates_follow_the_phase_and_are_logged(monkeypatch):
 
 
 @pytest.mark.parametrize("seeds", [[0], [1, 2]])
-def test_a_network_with_adamw_takes_the_steps_of_torchs_adamw(seeds):
-    options = {"optimizer": "adamw", "weight_decay": 0.2, "learning_rate": 1e-2}
+def test_a_network_with_weight_decay_takes_the_steps_of_torchs_adamw(seeds):
+    options = {"weight_decay": 0.2, "learning_rate": 1e-2}
     model = tiny_model(declaring({"actor": options}), seeds=seeds)
     actor = list(model.policy.nets.actor.parameters())
     copies = [parameter.detach().clone() for parameter in actor]
@@ -140,8 +139,6 @@ def test_a_delayed_network_rests_and_a_hard_target_is_copied():
 def test_what_is_wrong_is_refused_by_name():
     with refuses("'learnig_rate'; closest: learni", TypeError):
         rlpd(critic={"learnig_rate": 1})
-    with refuses("`optimizer` must be one of adamw"):
-        rlpd(critic={"optimizer": "sgd"})
     with refuses("`tau` and `target_every`"):
         rlpd(actor={"tau": 0.1})
 
@@ -151,12 +148,6 @@ def test_a_network_gets_no_optimiser_of_its_own_later():
     model.method.options = OPTIONS
     with refuses("no separate group for network `critic`"):
         model.trainer.prepare()
-
-
-def test_what_cannot_be_trained_so_is_refused():
-    kinds = {"optimizer_class": torch.optim.RMSprop}
-    with refuses("`optimizer` of network `actor`"):
-        tiny_model(declaring({"actor": {"optimizer": "adamw"}}), policy_kwargs=kinds)
 
 
 # -- equal results in every mode of execution -------------------------------------------------------------------------
