@@ -158,10 +158,6 @@ class Method(CommonSettings):
     """Losses on the batch's actions or rewards that deliberately include rows with ``batch.valid == 0``."""
     trains: ClassVar[Mapping[str, frozenset[str]]] = {}
     """Loss -> the networks that it trains; an unlisted loss trains one network."""
-    _without_positional = (
-        "this class defines the algorithm; create a model from its model class, e.g. `agents.QAM`, or from "
-        "`agents.get(id).algorithm`"
-    )
     fails_by_design: ClassVar[Mapping[str, str]] = {}
     """Conformance check that the algorithm is expected to fail -> the reason."""
     pretrained: PretrainedFlow | None = None

@@ -302,8 +302,6 @@ class Configurable:
     """Number of assignments; values derived from settings are stale if this number has increased."""
     is_locked = False
     """Whether fixed settings are read-only."""
-    _without_positional: ClassVar[str] = "pass settings by name"
-    """Hint for callers that pass positional arguments."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Collect the inherited settings and the class's own."""
@@ -342,7 +340,7 @@ class Configurable:
         if unnamed:
             raise TypeError(
                 f"{type(self).__module__}.{type(self).__name__}() takes settings by name only, got {unnamed[0]!r}; "
-                f"{self._without_positional}"
+                "models are created from the algorithm's model class, e.g. `agents.QAM` or `agents.get(id).algorithm`"
             )
         self.refuse_unknown(values)
         for name, declaration in self.declared().items():
