@@ -277,7 +277,9 @@ class FlowPolicy(ActingPolicy):
         single.normalization = self.normalization
         is_stacked = self.num_replicas > 1  # a single replica's extractor may lack the axis S
 
-        def select_replica(value: Tensor) -> Tensor:
+        def select_replica(value: Any) -> Any:
+            if not isinstance(value, Tensor):
+                return value  # some optimisers count their steps in an int
             if is_stacked and value.ndim:
                 value = value[index : index + 1]
             return value.clone()  # so that the new optimiser does not change this policy's tensors
