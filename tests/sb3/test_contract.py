@@ -61,6 +61,9 @@ def test_a_falling_learning_rate_falls_once_in_each_phase():
     assert rates == pytest.approx([0.01, 0.0075, 0.005, 0.0025])
     model.learn(4, reset_num_timesteps=False)
     assert group["lr"] == pytest.approx(0.0)
+    model.learn_offline(0)  # begins a phase
+    model.train(1, 16)
+    assert group["lr"] == 0.01
 
 
 def test_a_trained_model_is_pickled_and_goes_on():

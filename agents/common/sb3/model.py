@@ -526,6 +526,7 @@ class FlowAlgorithm(StoredModel, metaclass=ModelType):
         is_pretrained = 0 < self.method.pretraining_steps == self._n_updates
         if starts or is_pretrained:
             self._phase_start = 0 if counts_from_zero else self.num_timesteps
+            self._current_progress_remaining = 1.0  # for callers of `train`, e.g. after `learn(0)`
         if starts and is_online:
             self.method.before_online(self.policy.nets)
         self._is_online = is_online
