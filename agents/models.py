@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copyreg
 import inspect
 import warnings
 from dataclasses import replace
@@ -17,7 +16,7 @@ from agents.common.files.safe import imported_class
 from agents.common.method import Method
 from agents.common.model_file import read_model_file
 from agents.common.sb3.constructor import Arguments
-from agents.common.sb3.model import FlowAlgorithm, GymEnv, ModelType
+from agents.common.sb3.model import FlowAlgorithm, GymEnv
 from agents.common.validation import path_of
 from agents.registry import Entry
 
@@ -43,17 +42,7 @@ def model_class(method: type[Method]) -> type[FlowAlgorithm]:
         # the module from which users import the class
         "__module__": "agents" if is_built_in else __name__,
     }
-    return ModelType(method.__name__, (FlowAlgorithm,), attributes)  # type: ignore[return-value]  # it is a subclass
-
-
-def _reduced(kind: ModelType) -> Any:
-    """Pickle the model class of a custom method as a call of :func:`model_class`, and other classes by name."""
-    if kind.__module__ == __name__:
-        return model_class, (kind.method_class,)
-    return kind.__qualname__
-
-
-copyreg.pickle(ModelType, _reduced)
+    return type(method.__name__, (FlowAlgorithm,), attributes)
 
 
 def get(id: str) -> Entry:

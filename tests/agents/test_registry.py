@@ -2,7 +2,6 @@
 
 import hashlib
 import inspect
-import pickle
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -120,9 +119,3 @@ def test_a_setting_that_is_given_twice_is_refused(arguments, names):
         tiny_model(seeds=3)
     with refuses("got both `env` and one of its spaces"):
         tiny_model(action_space=SpacesEnv().action_space)
-
-
-def test_the_class_of_models_of_an_algorithm_pickles(write_agent):
-    own_class = agents.get(write_agent(example())).algorithm
-    for kind in (own_class, agents.QAM):
-        assert pickle.loads(pickle.dumps(kind)) is kind

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import time
 import warnings
-from abc import ABCMeta
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -55,13 +54,7 @@ from agents.common.validation import integer
 from agents.registry import BUILT_IN, name_of
 
 
-class ModelType(ABCMeta):
-    """Metaclass of model classes; `agents.models` creates one class per method, and pickles the class by its method."""
-
-    method_class: type[Method]
-
-
-class FlowAlgorithm(StoredModel, metaclass=ModelType):
+class FlowAlgorithm(StoredModel):
     """Off-policy model of a flow policy, trained offline on a dataset, online in an environment, or both.
 
     ``method`` contains the algorithm and its settings. Changes, e.g. ``model.method.rho = 0.5``, take effect
