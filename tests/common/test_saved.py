@@ -8,6 +8,7 @@ import pytest
 
 import agents
 from agents.common.model_file import find_model
+from agents.common.sb3.policy import CnnFlowPolicy
 from tests.common.toys import (
     assert_same_parameters,
     refuses,
@@ -76,6 +77,14 @@ def test_model_of_class_of_ones_own_is_loaded_as_that_or_told_of(tmp_path, monke
     monkeypatch.delitem(sys.modules, __name__)
     with warns(":Logged, which is not imported; loading it as fql"):
         assert type(agents.load(tmp_path / "model")) is agents.FQL
+
+
+def test_a_policy_is_loaded_as_its_class_or_a_subclass(tmp_path):
+    path = tmp_path / "policy"
+    tiny_model("fql").save_policy(path)
+    policy = CnnFlowPolicy.load(path)
+    policy.save(path)
+    assert type(agents.load_policy(path)) is type(policy) is CnnFlowPolicy
 
 
 def test_unknown_attributes_are_refused_and_missing_settings_named(fql):

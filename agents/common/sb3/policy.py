@@ -345,6 +345,7 @@ class FlowPolicy(ActingPolicy):
         if self.normalization is not None:
             description["normalization"] = vars(self.normalization)
         return {
+            "policy_class": type(self),
             "method": name_of(type(self.method)),
             "settings": settings,
             **description,
@@ -359,7 +360,8 @@ class FlowPolicy(ActingPolicy):
         :param path: a saved policy.
         :param device: device of the policy, or the CPU if that device is not available.
         :param trust: whether to import the module named in the file.
-        :return: the policy with the saved networks; it cannot be trained unless all networks were saved.
+        :return: the policy, of the saved class or of a subclass that this method is called on, with the saved networks;
+            it cannot be trained unless all networks were saved.
         :raises FileNotFoundError: if the file does not exist.
         :raises ValueError: if the file is damaged or not a policy, or if its algorithm is unknown or not trusted.
 
@@ -370,10 +372,13 @@ class FlowPolicy(ActingPolicy):
         algorithm = description.pop("method")
         settings = description.pop("settings")
         normalization = description.pop("normalization", None)
+        kind = description.pop("policy_class", cls)
+        if not issubclass(kind, cls):
+            kind = cls
         entry = find_named_by_file(algorithm, path, trust=trust)
         with raising_damaged_file(str(path)):
             method = entry.method(**settings)
-            policy = cls(lr_schedule=cls._dummy_schedule, method=method, **description)
+            policy = kind(lr_schedule=cls._dummy_schedule, method=method, **description)
             owners = {_owner_of(name) for name in tensors}
             saved_networks = {name: net for name, net in policy.nets.items() if name in owners}
             if len(saved_networks) < len(policy.nets):
