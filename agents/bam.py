@@ -33,8 +33,7 @@ class BAM(AdjointMatching):
     times QAM's. The loss does not train the velocity at the last grid time; when acting, the network extrapolates this
     velocity from earlier times.
 
-    Source: Li and Levine, Q-learning with Adjoint Matching, arXiv 2601.14234, ablation. Differences: the gradient if
-    all critics are exactly equal, see ``pessimistic_value``.
+    Source: Li and Levine, Q-learning with Adjoint Matching, arXiv 2601.14234, ablation.
     """
 
     # the authors' code uses the online critics at unclipped actions

@@ -42,8 +42,7 @@ class BC(Method):
     baseline. Critic settings have no effect.
 
     Source: Lipman et al., Flow Matching for Generative Modeling, arXiv 2210.02747, conditional flow matching with the
-    straight path. Differences: the flow is conditioned on observations; sequences that cross a trajectory end are
-    masked.
+    straight path.
     """
 
     # a frozen custom flow would leave nothing to train

@@ -41,7 +41,7 @@ class CGQL(Method):
     another input of the critic; CGQL always sets it to 1, the time of clean actions.
 
     Source: the classifier-guidance baselines of Li and Levine, arXiv 2601.14234; classifier guidance: Dhariwal and
-    Nichol, arXiv 2105.05233. Differences: none; the defaults reproduce the authors' code.
+    Nichol, arXiv 2105.05233.
     """
 
     inverse_temperature: float = setting(

@@ -15,11 +15,11 @@ class CGQLLinex(CGQLMSE):
     .. math:: \ell = e^{d} + \tau q, \qquad d = \tau\,(Q'(s, a, 1) - q),\quad q = Q(s, x_t, t)
 
     The loss is minimal at :math:`q = \tfrac1\tau \log \mathbb{E}[e^{\tau Q'} \mid x_t]`. With weight w = 1 and
-    ``x_term=False``, the density of samples therefore converges to the normalised :math:`\pi_\beta e^{\tau Q}` as
-    the step size goes to 0. If d is above the clip c, the authors' code uses :math:`\ell = d`; the loss and its slope
-    jump at d = c. Source: Li and
-    Levine, arXiv 2601.14234, classifier-guidance baselines. Differences: none; ``linear_continuation`` removes both
-    jumps.
+    ``x_term=False``, the density of samples therefore converges to the normalised :math:`\pi_\beta e^{\tau Q}` as the
+    step size goes to 0. If d is above the clip c, the authors' code uses :math:`\ell = d`; the loss and its slope jump
+    at d = c. ``linear_continuation`` removes both jumps.
+
+    Source: Li and Levine, arXiv 2601.14234, classifier-guidance baselines.
     """
 
     linex_clip: float = setting(

@@ -27,8 +27,7 @@ class CGQLMSE(CGQL):
     .. math:: L = L_{CGQL} + c\,\mathbb{E}\,(Q(s, x_t, t) - Q'(s, a, 1))^2, \qquad x_t = (1-t) x_0 + t a
 
     The distillation loss is minimal at :math:`\mathbb{E}[Q' \mid x_t]`. Guidance at time t evaluates Q at time t, so it
-    is exact to first order in tau. Source: Li and Levine, arXiv 2601.14234, classifier-guidance baselines. Differences:
-    none.
+    is exact to first order in tau. Source: Li and Levine, arXiv 2601.14234, classifier-guidance baselines.
     """
 
     noisy_weight: float = setting(

@@ -48,9 +48,7 @@ class DAC(Method):
     levels, so guidance overshoots there.
 
     Source: Fang et al., Diffusion Actor-Critic, arXiv 2405.20555; the form here is the baseline of Li and Levine, arXiv
-    2601.14234. Differences: each row's loss is multiplied by the validity of the sequence, 0 or 1, whereas the
-    baseline's code uses the validity as an exponent; the gradients are equal. The weight w is the only temperature; its
-    default in the authors' code is 0.
+    2601.14234.
     """
 
     beta_schedule: BetaSchedule = setting(

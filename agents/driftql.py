@@ -42,8 +42,6 @@ class DriftQL(Method):
     :math:`d_{ij} = \lVert x_i - x_j\rVert/\sqrt D`.
 
     Source: Drift Q-Learning, arXiv 2606.00350, and the authors' code (github.com/DT6A/driftql, ``agents/driftql.py``).
-    Differences: action chunks; the drift is computed for all rows of a batch; the attraction has no
-    kernel, since each state has one dataset action.
     """
 
     drift_weight: float = setting(
@@ -139,6 +137,7 @@ class DriftQL(Method):
             weights = (-distance / self.drift_temperature).softmax(-1)
         else:
             weights = (-distance.square() / (2 * self.drift_temperature**2)).softmax(-1)
+        # each state has one dataset action, so its kernel weight is 1
         attraction = actions.unsqueeze(2) - samples
         repulsion = weights @ samples - samples  # weights sum to 1
         drift = attraction - repulsion

@@ -40,8 +40,7 @@ class DSRL(Method):
 
     with stop-gradients as in soft actor-critic. Source: Wagenmaker et al., Steering Your Diffusion Policy with Latent
     Space Reinforcement Learning, arXiv 2506.15799, the variant with noise aliasing, in the form of the baseline of Li
-    and Levine, arXiv 2601.14234. Differences: none; as in that baseline, the TD target has no entropy bonus, and the
-    entropy term uses the density of y, not of c y.
+    and Levine, arXiv 2601.14234.
     """
 
     noise_scale: float = setting(
@@ -92,6 +91,7 @@ class DSRL(Method):
         """Return the TD target, and each critic's values of the flow's actions, (S, E, B)."""
         steered = self.steer(batch.observations, noise["latent_z"], nets)
         return {
+            # as in the baseline's code, without an entropy bonus
             **self.td_targets(batch, noise, nets),
             "latent_q": nets.critic(batch.observations, steered),
         }
@@ -106,6 +106,7 @@ class DSRL(Method):
         latent_q = nets.latent_critic(batch.observations, noise["latent_z"])
         mean, log_std = nets.latent_policy(batch.observations)
         sample, log_prob = tanh_gaussian_sample(mean, log_std, noise["policy_eps"])
+        # as in the baseline's code, `log_prob` is the density before scaling
         policy_q = nets.frozen.latent_critic(batch.observations, self.noise_scale * sample).mean(1)
         temperature_term = temperature_loss(log_prob, sample, self.target_entropy, nets, info)
         info["latent_std"] = log_std.exp().mean((1, 2))

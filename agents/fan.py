@@ -53,8 +53,6 @@ class FAN(Method):
     w A(s, z).
 
     Source: Lee et al., arXiv 2605.01663, and the authors' code (github.com/brianlsy98/FAN, ``agents/fan.py``).
-    Differences: action chunks; the weights w and w' are not changed online; Q is never normalised; best-of-n applies
-    only to acting.
     """
 
     fails_by_design: ClassVar[dict[str, str]] = {

@@ -35,8 +35,7 @@ class FAWAC(Method):
         + \mathbb{E}\,\min(e^{\tau(\bar Q(s, a) - V(s))}, w_{max})\,\lVert v(s, x_t, t) - (x_1 - x_0)\rVert^2 / D
 
     with dataset actions a. No critic is differentiated in the policy loss. Source: Nair et al., AWAC, arXiv 2006.09359;
-    the form with a flow is the baseline of Li and Levine, arXiv 2601.14234. Differences: none; as in that baseline,
-    the weights are not normalised, so the flow's effective learning rate varies with the state and the temperature.
+    the form with a flow is the baseline of Li and Levine, arXiv 2601.14234.
     """
 
     trains_behaviour = True

@@ -31,7 +31,7 @@ class FBRAC(Method):
     .. math:: L = L_{TD} + L_{FM}(v) - \frac1w\,\mathbb{E}\,\bar Q(s, \mathrm{ODE}(s, z; v))
 
     Source: Park, Li and Levine, Flow Q-Learning, arXiv 2502.02538, as the flow counterpart of behaviour-regularised
-    actor-critic; in the form of the baseline of Li and Levine, arXiv 2601.14234. Differences: none.
+    actor-critic; in the form of the baseline of Li and Levine, arXiv 2601.14234.
     """
 
     trains_behaviour = True

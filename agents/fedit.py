@@ -37,8 +37,7 @@ class FEDIT(Method):
     .. math:: L = L_{TD} + L_{FM}(v) - \mathbb{E}\,\bar Q(s, a) + \alpha\,\mathbb{E}\log\pi_{edit}(e) + L_\alpha
 
     The critics do not train the flow. Source: Dong et al., EXPO, arXiv 2507.07986, in the form of the baseline of Li
-    and Levine, arXiv 2601.14234. Differences: none; like that baseline, FEDIT executes one sampled action, whereas
-    EXPO executes the best of several (``best_of_n``).
+    and Levine, arXiv 2601.14234.
     """
 
     edit_scale: float = setting(

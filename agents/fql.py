@@ -33,10 +33,7 @@ class FQL(Method):
 
     Only the one-step policy acts and maximises Q, so the flow's steps are not differentiated.
 
-    Source: Park, Li and Levine, Flow Q-Learning, arXiv 2502.02538. Differences (all as in the comparison of arXiv
-    2601.14234): action chunks; ten critics with pessimistic targets, not the mean of two; the option of the authors'
-    code to normalise Q is missing; the TD and flow-matching losses leave out every sequence that crosses a trajectory
-    end.
+    Source: Park, Li and Levine, Flow Q-Learning, arXiv 2502.02538.
     """
 
     distill_weight: float = setting(

@@ -39,9 +39,7 @@ class GFP(FQL):
     critic.
 
     Source: Tiofack et al., arXiv 2512.03973, and the authors' code (github.com/Simple-Robotics/guided-flow-policy,
-    ``agents/gfp.py``). Differences: action chunks; the flow time is not embedded; with ``target="mean"`` the flow is
-    sampled at the next state, as in the paper, whereas the authors' code (``target_use_next: False``) samples it at the
-    current state.
+    ``agents/gfp.py``).
     """
 
     samples_next_action = False  # the next action's noise is declared in `noise`
@@ -94,6 +92,7 @@ class GFP(FQL):
         next_q = value(next_obs, next_actions)
         if self.target == "mean":
             # flow and policy receive the same noise, so their values differ only because of the networks
+            # sampled at the next state, as in the paper; the authors' code samples at the current state
             flow_actions = self.follow_flow(next_obs, noise["next_z"], nets)
             next_q = (next_q + value(next_obs, flow_actions)) / 2
         teacher = self.follow_flow(obs, z, nets)

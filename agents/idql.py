@@ -38,9 +38,7 @@ class IDQL(Method):
     Samples come from a slow moving average of the policy, and the target critics choose among them.
 
     Source: Hansen-Estruch et al., IDQL, arXiv 2304.10573, and the authors' code (github.com/philippe-eecs/IDQL,
-    ``jaxrl5/agents/ddpm_iql``). Differences: action chunks; an MLP predicts the noise, whereas the authors use a
-    residual network with dropout; all networks are updated together and target networks track the weights from before
-    the update, whereas the authors' code updates policy, value and critics one after the other.
+    ``jaxrl5/agents/ddpm_iql``).
     """
 
     samples_next_action = False

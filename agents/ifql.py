@@ -37,8 +37,6 @@ class IFQL(Method):
     N is ``best_of_n``; the best sample has the highest minimum over the critics. Source: Kostrikov, Nair and Levine,
     Implicit Q-Learning, arXiv 2110.06169; Hansen-Estruch et al., IDQL, arXiv 2304.10573; with a flow: Park, Li and
     Levine, Flow Q-Learning, arXiv 2502.02538; in the form of the baseline of Li and Levine, arXiv 2601.14234.
-    Differences: ``q_mean``, ``q_max`` and ``q_min`` are computed from the critics' predictions, whereas that baseline
-    computes them from the TD target; actions can be sampled for several states at once.
     """
 
     samples_next_action = False

@@ -48,8 +48,7 @@ class IQL(Method):
     divided by the mean absolute value of Q, and alpha is the weight of behaviour cloning.
 
     Source: Kostrikov, Nair and Levine, Implicit Q-Learning, arXiv 2110.06169, in the form of Flow Q-Learning, arXiv
-    2502.02538, whose code is github.com/seohongpark/fql (``agents/iql.py``). Differences: action chunks; online
-    collection executes the mean, whereas the authors' code adds noise to it (``sample_std`` 1).
+    2502.02538, whose code is github.com/seohongpark/fql (``agents/iql.py``).
     """
 
     samples_next_action = False

@@ -41,8 +41,7 @@ class MeanFlowQL(Method):
         \quad \delta = \lVert g(s, x, t) - y\rVert^2 / D
 
     Source: Wang et al., arXiv 2511.13035, and the authors' code (github.com/HiccupRL/MeanFlowQL,
-    ``agents/meanflowql.py``). Differences: an MLP replaces the transformer; w is constant; all networks share one
-    learning rate and, if any, one bound on the gradient norm; actions are chunks.
+    ``agents/meanflowql.py``).
     """
 
     flow_weight: float = setting(

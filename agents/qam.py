@@ -186,8 +186,7 @@ class QAM(AdjointMatching):
     with the adjoint-matching loss (3) of :class:`AdjointMatching` and the mean of the target critics,
     :math:`\bar Q'`. The adjoint-matching loss uses Q's action gradient, not its value.
 
-    Source: Li and Levine, arXiv 2601.14234; adjoint matching: Domingo-Enrich et al., arXiv 2409.08861. Differences:
-    none; the defaults reproduce the authors' code.
+    Source: Li and Levine, arXiv 2601.14234; adjoint matching: Domingo-Enrich et al., arXiv 2409.08861.
     """
 
     inverse_temperature: float = setting(

@@ -31,7 +31,7 @@ class QAME(QAM):
 
     .. math:: L = L_{QAM} - \mathbb{E}\,\bar Q(s, a) + \alpha\,\mathbb{E}\log\pi_{edit}(e) + L_\alpha
 
-    Source: Li and Levine, Q-learning with Adjoint Matching, arXiv 2601.14234. Differences: none.
+    Source: Li and Levine, Q-learning with Adjoint Matching, arXiv 2601.14234.
     """
 
     edit_scale: float = setting(

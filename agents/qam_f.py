@@ -27,7 +27,7 @@ class QAMF(QAM):
     .. math:: L = L_{QAM} + w\,\mathbb{E}\lVert \mathrm{ODE}(s, z; v_f) - \mu(s, z)\rVert^2 / D
         - \mathbb{E}\,\bar Q(s, \mathrm{clip}\,\mu(s, z))
 
-    Source: Li and Levine, Q-learning with Adjoint Matching, arXiv 2601.14234. Differences: none.
+    Source: Li and Levine, Q-learning with Adjoint Matching, arXiv 2601.14234.
     """
 
     distill_weight: float = setting(

@@ -44,8 +44,7 @@ class QGF(Method):
 
     with :math:`u = Q'(s, a) - V(s)`. Q' is the minimum of the two target critics (``rho`` = 1). Source: Test-Time
     Gradient Guidance of Flow Policies in Reinforcement Learning, arXiv 2606.11087, and the authors' code
-    (github.com/zhouzypaul/qgf, ``agents/qgf.py``). Differences: the networks are those of all algorithms here, whereas
-    the authors' networks embed the flow time sinusoidally and apply layer norm before the activation.
+    (github.com/zhouzypaul/qgf, ``agents/qgf.py``).
     """
 
     samples_next_action = False

@@ -18,9 +18,7 @@ class QSM(DAC):
         + \mathbb{E}\lVert\epsilon_\theta(s, x_t, t) + \tau g\rVert^2 / D
 
     Source: Psenka et al., Learning a Diffusion Model Policy from Rewards via Q-Score Matching, arXiv 2312.11752; the
-    form with a behaviour-cloning term is the baseline of Li and Levine, arXiv 2601.14234. Differences: each row's loss
-    is multiplied by the validity of the sequence, 0 or 1, whereas the baseline's code uses the validity as an exponent;
-    the gradients are equal.
+    form with a behaviour-cloning term is the baseline of Li and Levine, arXiv 2601.14234.
     """
 
     inverse_temperature: float = setting(

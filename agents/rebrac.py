@@ -33,9 +33,6 @@ class ReBRAC(Method):
         \lambda = 1/\mathbb{E}|Q_{pess}(s, \mu(s))|
 
     Source: Tarasov et al., Revisiting the Minimalist Approach to Offline Reinforcement Learning, arXiv 2305.09836.
-    Differences (all as in the comparison of arXiv 2601.14234): no cloning penalty in the TD target; mean minus ``rho``
-    standard deviations of ten critics, not the minimum of two; noise is also added to executed actions;
-    only the target networks are delayed, and the actor is trained at every update (``true_delay`` delays it too).
     """
 
     bc_weight: float = setting(

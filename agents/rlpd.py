@@ -36,9 +36,6 @@ class RLPD(Method):
         + \alpha\,sg[-\mathbb{E}\log\pi - \bar H] - w\,\mathbb{E}\log\pi(a\mid s),\quad y\sim\pi
 
     Source: Ball et al., Efficient Online Reinforcement Learning with Offline Data, arXiv 2302.02948.
-    Differences (all as in the comparison of arXiv 2601.14234): action chunks; mean minus ``rho`` standard deviations of
-    ten critics, not the minimum of two randomly chosen critics; one update per step; no entropy in the TD target;
-    optional cloning.
     """
 
     bc_weight: float = setting(

@@ -46,8 +46,6 @@ class RQL(Method):
 
     with v at (s, x_t, t), z standard normal, and h the sampler's step size, at most 1 - t. Source: Oberai, Park and
     Levine, Reversal Q-Learning, arXiv 2606.17551, and the authors' code (github.com/aoberai/rql, ``total_loss``).
-    Differences: sequences start at any transition, and a termination within a chunk stops the bootstrap, as in all
-    algorithms here; the flow's moving average acts online too; the flow has no unused second output.
     """
 
     trains_behaviour = True

@@ -37,7 +37,7 @@ class SQAM(TRQAM):
 
     with the mean of the target critics, :math:`\bar Q'`, and TRQAM's prior, :math:`\bar v_\beta`.
 
-    Source: Scalar Q Adjoint Matching, arXiv 2610.10437, and the authors' code. Differences: none.
+    Source: Scalar Q Adjoint Matching, arXiv 2610.10437, and the authors' code.
     """
 
     # as in the authors' code, the value gap includes sequences that cross a trajectory end

@@ -31,9 +31,7 @@ class TRQAM(AdjointMatching):
     :math:`1/\lambda_e`. The average m starts at zero, so lambda falls at first, whatever the KL. With c = 2, lambda
     changes by at most eta epsilon per update.
 
-    Source: Dong et al., Trust Region Q Adjoint Matching, arXiv 2605.27079. As in the authors' code, the behaviour flow
-    is also trained after pretraining (``freeze_base`` stops this). During pretraining, the fine-tuned flow stays a copy
-    of the behaviour flow.
+    Source: Dong et al., Trust Region Q Adjoint Matching, arXiv 2605.27079.
     """
 
     kl_budget: float = setting(

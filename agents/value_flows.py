@@ -67,9 +67,7 @@ class ValueFlows(Method):
 
     .. math:: y = R + \gamma^H M \bar G',\qquad c = \tfrac12 + \sigma(-\tau / \overline{|\partial_z G(s, a)|})
 
-    Source: Dong et al., arXiv 2510.07650, and the authors' code (github.com/chongyi-zheng/value-flows). Differences:
-    action chunks; candidates are scored at noise 0, whereas the authors sample noise for each; the best candidate is
-    executed online too, and no one-step policy is distilled.
+    Source: Dong et al., arXiv 2510.07650, and the authors' code (github.com/chongyi-zheng/value-flows).
     """
 
     fails_by_design: ClassVar[dict[str, str]] = {
