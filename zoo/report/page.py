@@ -145,7 +145,7 @@ def check_folder(folder: Path) -> None:
 def write_report(folder: Path, content: Content) -> Path:
     """Write ``report.html``, tables, figures, CSV files of runs and curves, and ``results.json``.
 
-    An earlier report is replaced, including everything in its folders of tables and figures.
+    An earlier report is replaced, including all files in its folders of tables and figures.
 
     :return: the path of ``report.html``.
     :raises UsageError: if the folder contains files but no report.
@@ -191,7 +191,7 @@ def write_report(folder: Path, content: Content) -> Path:
         # An earlier report may contain tables and figures that this one lacks. They are removed last, because another
         # program may be writing the same report.
         for path in [*folder.glob("tables/[!.]*"), *folder.glob("figures/[!.]*")]:
-            if path.relative_to(folder).as_posix() not in files:
+            if path.is_file() and path.relative_to(folder).as_posix() not in files:
                 path.unlink(missing_ok=True)
     return folder / "report.html"
 

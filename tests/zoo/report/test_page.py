@@ -63,6 +63,7 @@ def test_an_earlier_report_is_replaced_and_nothing_else(content, tmp_path, monke
         with pytest.raises(TypeError):
             report.write_report(tmp_path, content)
     assert (tmp_path / "tables/older.csv").exists()  # removed last
+    (tmp_path / "tables/own").mkdir()
     report.write_report(tmp_path, content)
     assert not (tmp_path / "tables/older.csv").exists()
     assert (tmp_path / "notes.txt").read_text() == "earlier"
