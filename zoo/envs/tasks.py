@@ -34,7 +34,7 @@ SCENES = {
     "square-mh-low_dim": ("NutAssemblySquare", 400),
 }
 """Robomimic's task -> robosuite's environment, and time limit; "mh" means demonstrations by several humans."""
-ROBOMIMIC = {name: Task("robomimic", name, name.removesuffix("-low_dim"), name) for name in SCENES}
+_ARMS = [Task("robomimic", name, name.removesuffix("-low_dim"), name) for name in SCENES]
 OBSERVATIONS = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos", "object")
 """Parts of an observation, in order, by their names in robomimic's files."""
 
@@ -67,8 +67,7 @@ _ANTS = [
 ]
 ROBOTICS = {task.env_id for task in (*_HANDS, *_ANTS)}
 """Ids of environments that Gymnasium-Robotics simulates."""
-D4RL = {task.name: task for task in (*_HANDS, *_ROBOTS, *_ANTS)}
-TASKS = {**ROBOMIMIC, **D4RL}
+TASKS = {task.name: task for task in (*_ARMS, *_HANDS, *_ROBOTS, *_ANTS)}
 """Name -> task, for benchmarks other than OGBench; the data of these benchmarks contain rewards."""
 UNKNOWN_ENV_ADVICE = (
     "; name your own environment as module:Id, with the module's folder in PYTHONPATH, or name its package with "
