@@ -153,14 +153,15 @@ def joined(name: str, episodes: Mapping[str, Arrays]) -> Transitions:
     parts = {key: arrays for key, arrays in episodes.items() if len(arrays["actions"])}
     if not parts:
         raise UsageError(f"{name} {NO_TRANSITION}")
-    shapes = []
+    first, *_ = parts.values()
     for key, arrays in parts.items():
-        shapes.append({name: array.shape[1:] for name, array in arrays.items()})
-        if shapes[-1] != shapes[0]:
-            raise UsageError(
-                f"{key} must have rows of shapes {shapes[0]} like the first episode, got {shapes[-1]}; correct "
-                "them, or use a separate dataset for each environment"
-            )
+        for array, rows in arrays.items():
+            expected = first[array].shape[1:]
+            if rows.shape[1:] != expected:
+                raise UsageError(
+                    f"{key}: `{array}` must have rows of shape {expected} like the first episode, got "
+                    f"{rows.shape[1:]}; correct it, or use a separate dataset for each environment"
+                )
     num_empty = len(episodes) - len(parts)
     if num_empty:
         warn(

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from functools import partial
 from unittest.mock import Mock
 
 import gymnasium
@@ -48,6 +49,7 @@ from zoo.datasets.formats.read import has_rewards, metadata_of, read_source
 
 MINARI = "minari:spring/random-v0"
 ENDS = np.isin(np.arange(39), (18, 38))
+FOLLOWING = regular(episodes())["next_observations"]
 
 
 @pytest.fixture(autouse=True)
@@ -91,11 +93,10 @@ def rows_of(root, changes=(), drop=()):
 # -- content ----------------------------------------------------------------------------------------------------------
 
 
-def write_hdf5(root, parts):
-    return write_d4rl(root, parts, next_observations=regular(parts)["next_observations"])
-
-
-@pytest.mark.parametrize("write", [write_npz, write_hdf5, write_folder, write_minari])
+@pytest.mark.parametrize(
+    "write",
+    [write_npz, partial(write_d4rl, next_observations=FOLLOWING), write_folder, write_minari],
+)
 def test_whole_episodes_keep_their_last_observation_and_end(tmp_path, write):
     parts = episodes()
     arrays = read(write(tmp_path, parts))
@@ -302,13 +303,13 @@ def some_rows(root, condition):
 def one_index(root):
     """Write two files with an episode of the same index each, without the indices of frames."""
     path = rows_of(root, {"episode_index": [0] * 39}, ["frame_index"])
-    (root / "two").mkdir()
+    folder = root / "two"
+    folder.mkdir()
     for name in "ab":
-        shutil.copy(path, root / "two" / f"{name}.parquet")
-    return root / "two"
+        shutil.copy(path, folder / f"{name}.parquet")
+    return folder
 
 
-FOLLOWING = regular(episodes())["next_observations"]
 FRAME = compute.field("frame_index")
 NEST = "[" * 100_000
 LIMITS = "`terminals` = 1 in every row whose `timeouts` is 1"
@@ -331,7 +332,7 @@ LIMITS = "`terminals` = 1 in every row whose `timeouts` is 1"
     (minari_of, {"total_episodes": 10**12}, "its metadata state 1,000,000,000,000 episodes, but it has 2"),
     (minari_of, {"env_spec": NEST, "observation_space": NEST}, "must record the spaces of observations"),
     (minari_cut_off, {"total_steps": 139}, "its metadata state 139 steps, but it has 39"),
-    (change_hdf5, {"rewards": np.zeros((20, 1))}, "episode 1 must have rows of shapes"),
+    (change_hdf5, {"rewards": np.zeros((20, 1))}, "episode 1: `rewards` must have rows of"),
     (minari_of_parts, {"recorded": Dict({"a": PAIR})}, "parts of the recorded space"),
 ])  # fmt: skip
 def test_what_is_wrong_with_a_set_is_refused_by_its_name(tmp_path, make, changes, text):
