@@ -57,7 +57,7 @@ class Dataset:
         :raises UsageError: if the dataset has several files.
         """
         if isinstance(self.content, Shards):
-            raise UsageError(f"{self.name} has several files; name one of them")
+            raise UsageError(f"{self.name} has several files; name one of them with `--dataset`")
         return self.content
 
 
