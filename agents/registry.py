@@ -428,7 +428,7 @@ def _by_path(path: str) -> Entry:
         if entry.method is method:
             return entry
     raise KeyError(
-        f"`{path}` is not a registered algorithm; decorate the class with `agents.register(...)`"
+        f"`{path}` is not a registered algorithm; correct its name, change to its folder, or add `@agents.register`"
     )
 
 

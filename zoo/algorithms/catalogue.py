@@ -59,9 +59,7 @@ def find_algorithm(id: str) -> registry.Entry:
         if ":" in id:
             raise UsageError(str(error.args[0])) from error
         message = unknown_name_message("algorithm", id, algorithm_ids(), "zoo agents list")
-        raise UsageError(
-            f"{message}; for an algorithm that is not registered, write module:Class"
-        ) from error
+        raise UsageError(f"{message}; for your algorithm, write module:Class") from error
     except Exception as error:  # importing a user's module may raise any error
         raise UsageError(f"`{id}` cannot be imported: {type(error).__name__}: {error}") from error
     if entry.id in SB3:
