@@ -197,7 +197,7 @@ class TransitionStore(BaseBuffer):
         """
         if self.pos or self.full:
             raise ValueError(
-                "a dataset must be loaded before online transitions are added; load it into a new model"
+                "a dataset must be loaded before online transitions are added; save and load the model first"
             )
         bounds = ActionRange.of(self.action_space, action_range)
         if isinstance(dataset, Shards):
