@@ -24,7 +24,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from agents.common.files import DamagedFileError, atomic_path, raising_damaged_file, safe
-from agents.registry import name_of
+from agents.registry import Entry, find_named_by_file, name_of
 
 ATTRIBUTES, PARAMETERS, STATE = "data", "policy.safetensors", "state.pth"
 """Members of the archive: JSON, the policy's tensors, and other tensors such as optimiser state."""
@@ -272,22 +272,26 @@ def _opened(path: str | Path) -> Iterator[tuple[Any, dict[str, str]]]:
         yield file, header
 
 
-def read_policy(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return the description and the tensors of a saved policy.
+def read_policy(path: str | Path, trust: bool) -> tuple[Entry, dict[str, Any], dict[str, Tensor]]:
+    """Return the algorithm, the description and the tensors of a saved policy.
 
     :param path: a file written by :func:`write_policy`.
-    :return: description; tensors by name.
+    :param trust: whether to import the module named in the file.
+    :return: the algorithm's entry; description; tensors by name.
     :raises FileNotFoundError: if the file does not exist.
     :raises DamagedFileError: if it is damaged or not a policy.
-    :raises ValueError: if a value in its description cannot be read.
+    :raises ValueError: if its algorithm is unknown or not trusted, or a value in its description cannot be read.
     """
     with _opened(path) as (file, header):
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
         if _digest_of(tensors) != header["sha256"]:
             raise DamagedFileError(str(path), "its SHA-256 does not match its content")
         description = json.loads(header["policy"])
+        algorithm = description.pop("method")
+    # first, because the algorithm's module may define classes that the description names
+    entry = find_named_by_file(algorithm, path, trust=trust)
     try:
-        return safe.from_json(description), tensors
+        return entry, safe.from_json(description), tensors
     except Exception as error:  # e.g. a class that is not imported, which is no damage
         raise ValueError(f"{path} cannot be loaded: {error}") from error
 

@@ -79,14 +79,6 @@ def test_model_of_class_of_ones_own_is_loaded_as_that_or_told_of(tmp_path, monke
         assert type(agents.load(tmp_path / "model")) is agents.FQL
 
 
-def test_a_policy_is_loaded_as_its_class_or_a_subclass(tmp_path):
-    path = tmp_path / "policy"
-    tiny_model("fql").save_policy(path)
-    policy = CnnFlowPolicy.load(path)
-    policy.save(path)
-    assert type(agents.load_policy(path)) is type(policy) is CnnFlowPolicy
-
-
 def test_unknown_attributes_are_refused_and_missing_settings_named(fql):
     with refuses("unknown attribute 'gama'; closest: gamma", TypeError):
         agents.load(fql, gama=1)
@@ -108,7 +100,11 @@ def test_arguments_of_the_constructor_are_given_to_load_again():
 def test_an_agent_of_ones_own_is_loaded_by_its_module(write_agent, tmp_path):
     code = """
 import agents
+from agents.common.sb3.policy import FlowPolicy
 from agents.fql import FQL
+
+class OwnPolicy(FlowPolicy):
+    pass
 
 @agents.register("saved_mine", paper="", published_name="Mine")
 class WeightedBC(FQL):
@@ -116,8 +112,14 @@ class WeightedBC(FQL):
         super().__init__(**values)
         self.levels = [*range(self.flow_steps)]
 """
-    model = tiny_model(write_agent(code))
+    agents.get(write_agent(code))
+    model = tiny_model("saved_mine", policy=sys.modules["an_agent"].OwnPolicy)
     model.learn_offline(1, dataset=toy_dataset())
     loaded = reloaded(model, tmp_path)
     assert type(loaded) is type(model)
     assert loaded.levels == [0, 1, 2]  # from the saved setting, not from the default
+    model.save_policy(tmp_path / "policy")
+    assert type(CnnFlowPolicy.load(tmp_path / "policy")) is CnnFlowPolicy
+    del agents.registry._entries["saved_mine"], sys.modules["an_agent"]
+    policy = agents.load_policy(tmp_path / "policy", trust=True)
+    assert type(policy).__name__ == "OwnPolicy"

@@ -36,7 +36,7 @@ from agents.common.sb3.acting import ActingPolicy
 from agents.common.sb3.encoders import ImpalaEncoder
 from agents.common.streams import Purpose, seeds_of_replicas, torch_generator
 from agents.common.validation import integer
-from agents.registry import find_named_by_file, name_of
+from agents.registry import name_of
 
 
 class FlowPolicy(ActingPolicy):
@@ -271,8 +271,8 @@ class FlowPolicy(ActingPolicy):
     def replica(self, index: int) -> FlowPolicy:
         """Copy replica `index` (0..S-1), with its parameters and optimiser state, to a new policy."""
         index = integer("index", index, at_least=0, at_most=self.num_replicas - 1)
-        replaced = {"method": copy.copy(self.method), "seeds": [self.seeds[index]]}
-        parameters = self._get_constructor_parameters() | replaced
+        parameters = self._get_constructor_parameters()
+        parameters |= {"method": copy.copy(self.method), "seeds": [self.seeds[index]]}
         single = type(self)(**parameters).to(self.device)
         single.normalization = self.normalization
         is_stacked = self.num_replicas > 1  # a single replica's extractor may lack the axis S
@@ -333,23 +333,20 @@ class FlowPolicy(ActingPolicy):
         for name, value in self.state_dict().items():
             if _owner_of(name) in owners:
                 tensors[name] = value
-        write_policy(path, self.describe(), tensors, about or {})
-
-    def describe(self) -> dict[str, Any]:
-        """Return algorithm name, settings and constructor arguments, from which :meth:`load` builds an equal policy."""
-        description = self._get_constructor_parameters()
-        del description["method"], description["lr_schedule"]
+        # algorithm name, settings and constructor arguments, from which `load` builds an equal policy
         settings = self.method.settings()
         if callable(settings["learning_rate"]):
             del settings["learning_rate"]  # a file contains no code, and acting needs no rate
-        if self.normalization is not None:
-            description["normalization"] = vars(self.normalization)
-        return {
+        description = {
+            **self._get_constructor_parameters(),
             "policy_class": type(self),
             "method": name_of(type(self.method)),
             "settings": settings,
-            **description,
         }
+        del description["lr_schedule"]
+        if self.normalization is not None:
+            description["normalization"] = vars(self.normalization)
+        write_policy(path, description, tensors, about or {})
 
     @classmethod
     def load(
@@ -368,16 +365,13 @@ class FlowPolicy(ActingPolicy):
         >>> agents.BC("MlpPolicy", "Pendulum-v1", net_arch=[32]).save_policy("policy.safetensors")
         >>> action, state = agents.load_policy("policy.safetensors").predict(np.zeros(3, np.float32))
         """
-        description, tensors = read_policy(path)
-        algorithm = description.pop("method")
-        settings = description.pop("settings")
+        entry, description, tensors = read_policy(path, trust)
         normalization = description.pop("normalization", None)
         kind = description.pop("policy_class", cls)
         if not issubclass(kind, cls):
             kind = cls
-        entry = find_named_by_file(algorithm, path, trust=trust)
         with raising_damaged_file(str(path)):
-            method = entry.method(**settings)
+            method = entry.method(**description.pop("settings"))
             policy = kind(lr_schedule=cls._dummy_schedule, method=method, **description)
             owners = {_owner_of(name) for name in tensors}
             saved_networks = {name: net for name, net in policy.nets.items() if name in owners}
@@ -397,8 +391,8 @@ class FlowPolicy(ActingPolicy):
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         """Return constructor arguments that build an equal policy."""
-        names = set(inspect.signature(FlowPolicy).parameters) - {"lr_schedule"}
-        parameters = {name: getattr(self, name) for name in sorted(names)}
+        names = inspect.signature(FlowPolicy).parameters
+        parameters = {name: getattr(self, name) for name in names if name != "lr_schedule"}
         return {"lr_schedule": self._dummy_schedule, **parameters}
 
 
