@@ -233,7 +233,7 @@ def test_a_dict_reaches_the_module_as_the_environment_gives_it(data):
         (lambda flow, s, x, t: (flow(s, x, t),) * 2, "one tensor, got tuple"),
         (lambda flow, s, x, t: flow(s, x, t) + torch.randn_like(x), "at a second call"),
         (lambda flow, s, x, t: flow(s, x.detach(), t), "must pass gradients to x"),
-        (lambda flow, s, x, t: flow(s.clamp_(-1, 1), x, t), "in-place operation"),
+        (lambda flow, s, x, t: flow(s.data.clamp_(-1, 1), x, t), "change observations in place"),
         (lambda flow, s, x, t: flow(s, x, t) - x.mean(0), "must treat each row separately"),
         (lambda flow, s, x, t: flow(s, x, t) / 0, "got NaN or infinity at time 0.5"),
         (lambda flow, s, x, t: GaussianFlow()(s, x, t), "use the module passed to `call`"),

@@ -67,7 +67,8 @@ def check_outputs(policy: FlowPolicy) -> None:
     """Call a policy's custom flow; raise unless it is deterministic and differentiable and treats rows separately.
 
     :param policy: policy whose networks include the flow.
-    :raises ValueError: if the flow fails, mixes rows, is random, returns a wrong shape or NaN, or has no gradient.
+    :raises ValueError: if the flow fails, changes observations, mixes rows, is random, returns a wrong shape or NaN,
+        or has no gradient.
     """
     networks = _own_flows(policy)
     # check a trained copy if there is one; all copies start with the same weights
@@ -82,34 +83,37 @@ def check_outputs(policy: FlowPolicy) -> None:
     shape = network.field.action_shape or chunk
     require(shape == chunk, f"have chunks of shape {chunk} here, got {shape}; set `horizon_length`")
     inputs = _inputs(policy)
+    observations = inputs[-1].detach().clone()
     sources = [part for part in inputs if part.requires_grad]
+    leaves = [*sources, *weights]
 
-    def call(rows: slice, *other_times: float) -> Tensor:
-        """Return the velocities of the first replica; all replicas start with the same weights."""
-        x, times, observations = (part[rows].expand(policy.num_replicas, -1, -1) for part in inputs)
-        return network.at(observations)(x, *(other_times or [times]))[0]
+    def call(count: int = CALLED_ROWS, *other_times: float) -> Tensor:
+        """Return the first replica's velocities of the first rows; all replicas start with the same weights."""
+        x, times, rows = (part[:count].expand(policy.num_replicas, -1, -1) for part in inputs)
+        return network.at(rows)(x, *(other_times or [times]))[0]
 
-    everything = slice(None)
-    gradients: Sequence[Tensor | None] = [None] * len([*sources, *weights])
+    gradients: Sequence[Tensor | None] = [None] * len(leaves)
     try:
         with torch.enable_grad():
-            first, second = call(everything), call(everything)
+            first, second = call(), call()
             if first.requires_grad:
-                gradients = torch.autograd.grad(
-                    first[-1].sum(), [*sources, *weights], allow_unused=True
-                )
+                gradients = torch.autograd.grad(first[-1].sum(), leaves, allow_unused=True)
         # a single row, as in an episode; some modules squeeze its axis
-        call(slice(1))
-        ends = [call(everything, time) for time in (0.0, 1.0)]
+        call(1)
+        ends = [call(CALLED_ROWS, time) for time in (0.0, 1.0)]
     except Exception as error:
         shape_of_x = (CALLED_ROWS, *(network.field.action_shape or [policy.chunk_size]))
-        is_flat = network.field.action_shape is None
-        advice = f", or pass `action_shape={chunk}` if its actions are (B, H, A)" if is_flat else ""
+        advice = ""
+        if network.field.action_shape is None:
+            advice = f", or pass `action_shape={chunk}` if its actions are (B, H, A)"
         raise ValueError(
             f"`behaviour` must map x of shape {shape_of_x}, observations and times to the shape of x, got "
             f"{type(error).__name__}: {error}; convert inputs and outputs in `call`{advice}, set `horizon_length` to "
             "the chunk length, or leave out gradient checkpointing"
         ) from error
+    # PyTorch rejects such changes, except those of images, which have no gradient
+    rule = "not change observations in place; copy them in `call`"
+    require(torch.equal(inputs[-1], observations), rule)
     for time, velocity in zip((0.5, 0, 1), (first, *ends), strict=True):
         rule = f"return finite velocities, got NaN or infinity at time {time}"
         require(velocity.isfinite().all(), rule)
@@ -155,8 +159,7 @@ def check_samples(policy: FlowPolicy, buffer: SequenceReplayBuffer) -> None:
     device = policy.device if buffer.on_device else "cpu"
     batch = buffer.draw(SAMPLED_ROWS, None, torch_generator(Purpose.CHECKS, 0, 3, device=device))
     generator = torch_generator(Purpose.CHECKS, 0, 4)
-    noise = torch.randn(batch.actions.shape, generator=generator)
-    noise = noise.to(policy.device)
+    noise = torch.randn(batch.actions.shape, generator=generator).to(policy.device)
     with torch.no_grad():
         velocity = _own_flows(policy)[0].at(batch.observations)
         samples = integrate_flow(velocity, noise, policy.method.flow_steps)
