@@ -45,7 +45,9 @@ def pretend_cores(monkeypatch, cores):
 def data(tmp_path_factory):
     """Return a folder with a small generated maze dataset."""
     folder = tmp_path_factory.mktemp("data")
-    generate_dataset("pointmaze-medium-navigate-v0", folder, num_episodes=2)
+    with pytest.MonkeyPatch.context() as patch:
+        pretend_cores(patch, 1)  # each process takes a second to start
+        generate_dataset("pointmaze-medium-navigate-v0", folder, num_episodes=2)
     return folder
 
 

@@ -53,6 +53,12 @@ def test_an_episode_depends_on_its_number_only(name):
 NAME = "pointmaze-medium-stitch-v0"  # 200 transitions per episode
 
 
+@pytest.fixture(autouse=True)
+def one_core(monkeypatch):
+    """Start one process, because each takes seconds to start."""
+    pretend_cores(monkeypatch, 1)
+
+
 def digests(files):
     return [digest_of(file) for file in files]
 
