@@ -91,8 +91,8 @@ class GFP(FQL):
         next_actions = self.act(next_obs, {"action": noise["next_z"]}, nets)
         next_q = value(next_obs, next_actions)
         if self.target == "mean":
-            # flow and policy receive the same noise, so their values differ only because of the networks
-            # sampled at the next state, as in the paper; the authors' code samples at the current state
+            # The flow samples at the next state, as in the paper; in the authors' code, at the current state. It
+            # receives the policy's noise, so that their values differ only because of the networks.
             flow_actions = self.follow_flow(next_obs, noise["next_z"], nets)
             next_q = (next_q + value(next_obs, flow_actions)) / 2
         teacher = self.follow_flow(obs, z, nets)
