@@ -66,7 +66,8 @@ class Score:
     def _shown(self, value: float) -> str:
         """Format the mean or an end of the interval; all get the same number of decimals, and success is in percent."""
         kind = SCORE_KINDS[self.kind]
-        return f"{kind.scale * value:.{kind.digits((self.mean, self.low, self.high))}f}"
+        digits = kind.digits((self.mean, self.low, self.high))
+        return f"{kind.scale * value:.{digits}f}"
 
 
 def interval_of_mean(values: np.ndarray) -> tuple[float, float]:
