@@ -1,8 +1,8 @@
 """One C++ file for all kernels of a compiled graph.
 
 PyTorch's compiler writes one file per kernel. For each file, g++ spends most of its time on headers and linking, so 60
-kernels compile in a sixth of the time if they are in a single file. The functions, and therefore the results, are the
-same.
+kernels compile in a sixth of the time if they are in a single file. In the meantime, the compiler goes on to the next
+graph. The functions, and therefore the results, are the same.
 """
 
 from __future__ import annotations
@@ -11,15 +11,12 @@ import contextlib
 import functools
 import importlib.util
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from typing import Any
 
 INCLUDES = ("Python.h", "sstream", "cstdlib", "cerrno", "torch/csrc/inductor/cpp_prefix.h")
 """All headers that kernels and bindings use; after them, the kernels' own includes, inside namespaces, do nothing."""
-
-
-class Pending(str):
-    """Name of a kernel that is not compiled yet."""
 
 
 def compiler_options() -> dict[str, Any]:
@@ -37,12 +34,15 @@ def compiler_options() -> dict[str, Any]:
 @contextlib.contextmanager
 def joining() -> Iterator[None]:
     """Within the block, compile the kernels of a graph as one C++ file, even for a graph from the compiler's cache."""
+    from torch._functorch import config
     from torch._inductor import async_compile
 
     original = async_compile.AsyncCompile
     async_compile.AsyncCompile = joined_compile() or original  # type: ignore[misc]
     try:
-        yield
+        # the graph of the gradients is compiled without waiting for the losses, whose kernels g++ compiles meanwhile
+        with config.patch(force_non_lazy_backward_lowering=True):
+            yield
     finally:
         async_compile.AsyncCompile = original  # type: ignore[misc]
 
@@ -63,20 +63,23 @@ def joined_compile() -> Any:
         entry_function = "kernel_0"
 
     class JoinedCompile(AsyncCompile):
-        """Collects a graph's kernels, and compiles them when the graph's program waits for them."""
+        """Collects a graph's kernels, and starts to compile them when the graph's program waits for them."""
+
+        load: Callable[[], Any]
+        """Waits for the compiled file, and loads the first kernel."""
 
         def __init__(self) -> None:
             super().__init__()
             self.sources: list[str] = []
 
-        def cpp_pybinding(self, argtypes: list[str], source_code: str) -> Pending:
+        def cpp_pybinding(self, argtypes: list[str], source_code: str) -> Callable[..., None]:
             """Add a kernel.
 
             :param argtypes: C++ types of the kernel's arguments.
             :param source_code: a function named `kernel`.
-            :return: a name that stands for the kernel until the kernel is compiled.
+            :return: the kernel, which is loaded at its first call.
             """
-            name = Pending(f"kernel_{len(self.sources)}")
+            name = f"kernel_{len(self.sources)}"
             types = [argtype.replace("const ", "") for argtype in argtypes]
             arguments = [f"parse_arg<{type}>(args, {index})" for index, type in enumerate(types)]
             binding = JoinedCache.suffix_template.format(
@@ -88,19 +91,24 @@ def joined_compile() -> Any:
             # a namespace for each kernel, since all bindings define the same helpers
             kernel = source_code.replace(" kernel(", f" {name}(")
             self.sources.append(f"namespace {name} {{\n{kernel}{binding}}}\n")
-            return name
+
+            @functools.cache
+            def loaded() -> Callable[..., None]:
+                return load_kernel(self.load().__file__, name)
+
+            return lambda *arguments: loaded()(*arguments)
 
         def wait(self, scope: dict[str, Any]) -> None:
-            """Compile the kernels, and replace each kernel's name by the kernel.
+            """Start to compile the kernels; the first call of a kernel waits until they are compiled.
 
             :param scope: the program's variables.
             """
             if self.sources:
                 includes = "".join(f"#include <{header}>\n" for header in INCLUDES)
-                path = JoinedCache.load_async(includes + "".join(self.sources))().__file__
-                for variable, value in scope.items():
-                    if isinstance(value, Pending):
-                        scope[variable] = load_kernel(path, value)
+                source = includes + "".join(self.sources)
+                thread = ThreadPoolExecutor(1)
+                self.load = JoinedCache.load_async(source, submit_fn=thread.submit)
+                thread.shutdown(wait=False)
             super().wait(scope)
 
     return JoinedCompile
