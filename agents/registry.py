@@ -128,7 +128,7 @@ BUILT_IN = {
         "DAC",
         "DAC",
         "Diffusion Actor-Critic (Fang et al., arXiv 2405.20555)",
-        "A diffusion policy, strong in locomotion, weak on the larger cubes.",
+        "A diffusion policy, strong on antmaze-large and humanoidmaze-medium.",
     ),
     "dsrl": BuiltIn(
         "DSRL",
