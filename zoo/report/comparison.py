@@ -7,6 +7,7 @@ score of each run is known; for some published methods, only means are known.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -325,20 +326,11 @@ def all_fail(comparison: Comparison, phase: Phase) -> bool:
     return comparison.kind is SUCCESS and len(scores) > 1 and not any(scores)
 
 
-def ranking(comparison: Comparison, phase: Phase) -> list[str]:
-    """Return the methods in the order of tables and figures: by their mean in a phase, best first.
+def ranking(phase: Phase) -> list[str]:
+    """Return the methods of a phase in the order of tables and figures: by their mean, best first.
 
-    Methods without a mean in this phase come next, sorted by their mean in the other phase. Methods without any
-    aggregate come last, in the order of `Comparison.methods`.
+    Methods without a mean come last.
     """
-    # a stable sort, so that the other phases keep their order
-    phases = sorted(comparison.phases.values(), key=lambda candidate: candidate.name != phase.name)
-    names: list[str] = []
-    for ordering_phase in phases:
-        means = ordering_phase.means
-        # break ties by name, so that a report does not depend on the order of its input
-        names += sorted(means, key=lambda name: (-means[name], name))
-    # `dict.fromkeys` keeps the first position of duplicates, so methods without a mean come last
-    covered = set().union(*(ordering_phase.coverage for ordering_phase in phases))
-    names += [name for name in comparison.methods if name in covered]
-    return list(dict.fromkeys(names))
+    means = phase.means
+    # break ties by name, so that a report does not depend on the order of its input
+    return sorted(phase.coverage, key=lambda name: (-means.get(name, -math.inf), name))

@@ -85,14 +85,14 @@ def compare(
     # a curve spans both phases, so its tasks are shared by all methods in every phase
     curve_tasks = _shared(chain.from_iterable(part.single.values() for part in parts.values()))
     label = label_of(curve_tasks, suite_of(curve_tasks))
-    # compute all phases before any verdict, because verdicts need the ranking, which depends on all phases
-    phases = {name: scores.phase() for name, scores in parts.items()}
+    phases: dict[str, Phase] = {}
     comparison = Comparison(kind, methods, phases, label, focus)
     incomplete_tasks = _tasks_missing_a_phase(evaluations) if kind is SUCCESS else set()
     for name, scores in parts.items():
+        phase = scores.phase()
         if curves:
-            phases[name] = scores.with_curves(phases[name], curve_tasks, incomplete_tasks)
-        phases[name] = decide(comparison, phases[name], scores.evidence(phases[name]), reps)
+            phase = scores.with_curves(phase, curve_tasks, incomplete_tasks)
+        phases[name] = decide(comparison, phase, scores.evidence(phase), reps)
     return comparison
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import chain
+from itertools import chain, zip_longest
 from typing import Any
 
 import matplotlib
@@ -116,16 +116,14 @@ class _Artist:
     def colours(self) -> dict[str, Any]:
         """Method -> its colour in all figures, for up to ten methods: the focus, the user's methods, then the best."""
         about = self.comparison
-        rankings = [ranking(about, phase) for phase in about.phases.values()]
+        rankings = [ranking(phase) for phase in about.phases.values()]
+        turns = zip_longest(*rankings[::-1])  # the best of each phase take turns
         # methods whose single runs are unknown have no lines, so they come last
         tables = [
             table for phase in about.phases.values() for table in (phase.curves, phase.profiles)
         ]
         lined = {*joined(tables, ["method"])["method"]}
-        best = sorted(
-            rankings[-1],
-            key=lambda name: (name not in lined, min(order.index(name) for order in rankings)),
-        )
+        best = sorted(filter(None, chain.from_iterable(turns)), key=lambda name: name not in lined)
         own_methods = [name for name in best if about.methods[name].is_own]
         # the report is about the focus and the user's methods, whatever their scores
         first = [about.focus] if about.focus in best else []
@@ -263,7 +261,7 @@ class _Artist:
         kind = self.comparison.kind
         if len(phase.per_task) < 2 or not kind.is_comparable:
             return None
-        names = ranking(self.comparison, phase)
+        names = ranking(phase)
         cells = pd.DataFrame(phase.per_task, names).T.rename(short_name)
         # leave out methods without a mean on any task
         cells = cells.dropna(axis="columns", how="all").rename(columns=self.named)
@@ -316,7 +314,7 @@ class _Artist:
     def aggregates(self, phase: Phase) -> Drawing | None:
         """Draw the mean and the IQM of each method; a method whose single runs are unknown has no IQM."""
         cells = phase.aggregates
-        names = [name for name in ranking(self.comparison, phase) if name in cells]
+        names = [name for name in ranking(phase) if name in cells]
         if len(names) < 2:  # a comparison needs two methods
             return None
         columns: dict[str, dict[str, Estimate | None]] = {}

@@ -76,7 +76,7 @@ def decide(comparison: Comparison, phase: Phase, evidence: Evidence, reps: int) 
     p_values = _p_values(comparison, phase, evidence)
     # the level of the step at which Holm's procedure stops, so that intervals agree with verdicts
     level = SIGNIFICANT / max(1, sum(p > SIGNIFICANT for p in p_values.values()))
-    ranked = [name for name in ranking(comparison, phase) if name in evidence.scores]
+    ranked = [name for name in ranking(phase) if name in evidence.scores]
     ranked.remove(subject)
     # sort by name, so that resamples do not depend on the ranking
     fair = {

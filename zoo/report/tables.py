@@ -271,7 +271,7 @@ def tasks_table(comparison: Comparison, phase: Phase) -> Table:
     for task, cells in tasks.items():
         scores = _score_entries(comparison, cells)
         row: dict[str, Any] = {"environment": TableEntry(short_name(task), numbers={"": task})}
-        for name in ranking(comparison, phase):
+        for name in ranking(phase):
             row[comparison.methods[name].title] = scores.get(name)
         rows.append(row)
     caption = f"{comparison.kind.caption}, mean over seeds, with 95% t-intervals. Bold: the best of the row."
@@ -329,7 +329,7 @@ def _phase_table(
     :param heading: heading of the column of methods.
     """
     if isinstance(rows, Mapping):
-        ordered = [method for method in ranking(comparison, phase) if method in rows]
+        ordered = [method for method in ranking(phase) if method in rows]
         titles = {m: TableEntry(comparison.methods[m].title, numbers={"": m}) for m in ordered}
         rows = [{heading: titles[method], **rows[method]} for method in ordered]
     if any(comparison.methods[method].tally().failed for method in phase.coverage):
