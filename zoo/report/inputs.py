@@ -161,12 +161,14 @@ def _protocol_of_rows(evaluations: pd.DataFrame) -> dict[str, int]:
 
 
 def _restricted_to(own_scores: pd.DataFrame, scores: ScoreTables) -> ScoreTables:
-    """Return scores restricted to the environments and kinds of the user's scores."""
-    pairs = own_scores[["environment", "kind"]].drop_duplicates()
-    runs = scores.evaluations.merge(pairs)  # never compare a return with a success rate
-    names = places_of_scores(pairs.loc[pairs["kind"] == SUCCESS.name, "environment"])
+    """Return scores restricted to the environments, phases and kinds of the user's scores."""
+    places = own_scores[["environment", "phase", "kind"]].drop_duplicates()
+    runs = scores.evaluations.merge(places)  # never compare a return with a success rate
+    successes = places[places["kind"] == SUCCESS.name]
+    names = places_of_scores(successes["environment"])
     means = scores.means[scores.means["environment"].isin(names)]
-    return ScoreTables(scores.methods, runs, means).restricted(pairs["environment"])
+    means = means[means["phase"].isin(successes["phase"])]
+    return ScoreTables(scores.methods, runs, means).restricted(places["environment"])
 
 
 def _chosen(inputs: Inputs, request: CompareRequest) -> Inputs:
@@ -175,26 +177,19 @@ def _chosen(inputs: Inputs, request: CompareRequest) -> Inputs:
         if name not in inputs.methods:
             raise UsageError(unknown_name_message("method", name, inputs.methods))
     chosen = inputs
-    # select methods first, because the environments and phases depend on them
+    # select methods first, because the environments depend on them
     if request.methods:
         chosen = chosen.only("method", request.methods)
     evaluated = {*chosen.evaluations["environment"], *chosen.means["environment"]}
     # include environments without a finished run, for the tallies
     evaluated |= {*inputs.own_runs.runs["environment"].dropna()}
     environments = match_names(request.envs, evaluated, "environment")
-    chosen = chosen.only("environment", environments)
-    table = chosen.evaluations
-    is_success = table["kind"] == SUCCESS.name
-    phases = table.loc[is_success & (table["source"] == OWN_RUNS), "phase"].unique()
-    if len(phases):  # omit phases that none of the user's runs has reached
-        means = chosen.means
-        table = table[table["phase"].isin(phases) | ~is_success]
-        chosen = replace(chosen, evaluations=table, means=means[means["phase"].isin(phases)])
-    chosen = chosen.restricted(environments)
+    chosen = chosen.only("environment", environments).restricted(environments)
     if not chosen.methods:
         raise UsageError(
             f"expected scores on {', '.join(sorted(environments))}, got none; choose other --methods or --envs"
         )
+    table = chosen.evaluations
     normalised = {*table.loc[table["kind"] == NORMALISED_RETURN.name, "environment"]}
     references = {name: pair for name, pair in inputs.references.items() if name in normalised}
     return replace(chosen, references=references)
