@@ -47,20 +47,21 @@ class Curve:
     points: Array
     bounds: Array
 
+    @property
+    def intervals(self) -> Array:
+        """The bounds; NaN for an interval of zero width, which would look certain."""
+        low, high = self.bounds
+        has_width = ~np.isclose(low, high, rtol=1e-9, atol=0)
+        return np.where(has_width, self.bounds, np.nan)
+
     def estimate(self) -> Estimate:
-        """Return the first point with its interval; an interval of zero width is omitted, as it would look certain."""
-        point = float(self.points[0])
-        low, high = self.bounds[:, 0].tolist()
-        if math.isnan(low) or math.isclose(low, high):
-            return Estimate(point)
-        return Estimate(point, (low, high))
+        """Return the first point with its interval."""
+        low, high = self.intervals[:, 0].tolist()
+        return Estimate(float(self.points[0]), None if math.isnan(low) else (low, high))
 
     def table(self) -> pd.DataFrame:
         """Return a table with columns ``value``, ``low`` and ``high``; bounds are NaN without an interval."""
-        low, high = self.bounds
-        # with the same tolerance as `math.isclose` in `estimate`
-        has_width = ~np.isclose(low, high, rtol=1e-9, atol=0)
-        low, high = np.where(has_width, self.bounds, np.nan)
+        low, high = self.intervals
         return pd.DataFrame({"value": self.points, "low": low, "high": high})
 
 
