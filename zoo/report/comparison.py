@@ -79,7 +79,6 @@ class ComparedMethod:
     :param source: `OWN_RUNS` or the name of a published set.
     :param protocols: environment (user's runs) or domain (published) -> fields of `zoo.runs.protocol.PROTOCOL`.
     :param departures: environment -> setting -> pair of its values, in the user's runs and in the profile's protocol.
-    :param scoring: how a run is scored; None if its last evaluation is the score.
     :param tallies: environment -> tally of the user's runs.
     """
 
@@ -88,7 +87,6 @@ class ComparedMethod:
     source: str
     protocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     departures: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
-    scoring: str | None = None
     tallies: Mapping[str, Tally] = field(default_factory=dict)
 
     def tally(self, tasks: Iterable[str] | None = None) -> Tally:

@@ -193,7 +193,6 @@ class PublishedSet:
 
     :param suite: name of the set's list of tasks.
     :param protocol: protocol of most domains, fields of `zoo.runs.protocol.PROTOCOL`.
-    :param scoring: how a run is scored; None if its last evaluation is the score.
     :param domains: domain -> the fields that differ from ``protocol``.
     :param methods: method -> the fields that differ from ``protocol``; the key ``domains`` contains domain -> the
         fields that differ on this domain.
@@ -208,7 +207,6 @@ class PublishedSet:
     suite: str
     protocol: dict[str, Any]
     notes: Sequence[str] = ()
-    scoring: str | None = None
     domains: dict[str, dict[str, Any]] = field(default_factory=dict)
     methods: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -236,7 +234,7 @@ class PublishedSet:
         methods = {}
         for name in tables.methods:
             protocols = {domain: self.protocol_of(name, domain) for domain in domains}
-            methods[name] = ComparedMethod(name, name, self.name, protocols, scoring=self.scoring)
+            methods[name] = ComparedMethod(name, name, self.name, protocols)
         return replace(tables, methods=methods)
 
 

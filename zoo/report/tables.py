@@ -284,9 +284,7 @@ def protocol_table(methods: Methods) -> Table:
     for name, method in methods.items():
         fields_by_environment = {}
         for environment, protocol in method.protocols.items():
-            # a published set may score runs differently, e.g. by the mean of the last three evaluations
-            scoring = method.scoring or "the last evaluation"
-            fields_by_environment[environment] = (*map(protocol.get, PROTOCOL), scoring)
+            fields_by_environment[environment] = tuple(map(protocol.get, PROTOCOL))
         for fields, environments in by_value(fields_by_environment).items():
             key = (method.source, ", ".join(places_of(environments)), fields)
             merged.setdefault(key, []).append(name)
@@ -296,7 +294,7 @@ def protocol_table(methods: Methods) -> Table:
     ):
         entry = TableEntry(", ".join(shortened(names)), numbers={"": ", ".join(names)})
         row: dict[str, Any] = {"source": source, "methods": entry, "where": location}
-        for field, value in zip((*PROTOCOL, "score"), fields, strict=True):
+        for field, value in zip(PROTOCOL, fields, strict=True):
             text = _NOT_STATED if value is None else show(value)
             row[field.replace("_", " ")] = TableEntry(text, numbers={"": value})
         rows.append(row)
