@@ -94,11 +94,16 @@ def collect(request: CompareRequest) -> Inputs:
             log.warning("%s has no scores for your environments", source)
     methods = _own_methods(own_runs, counted)
     # the user's methods keep their names; the source is added to other methods' names that are not unique
-    times = Counter(chain(methods, *(part.methods for part in parts.values())))
+    sourced = {
+        source: {name: f"{name} ({source})" for name in part.methods}
+        for source, part in parts.items()
+    }
+    # the file of another report may contain names with sources already
+    times = Counter(chain(methods, *sourced.values(), *map(dict.values, sourced.values())))
     evaluations = [counted]
     means = []
     for source, part in parts.items():
-        names = {name: f"{name} ({source})" if times[name] > 1 else name for name in part.methods}
+        names = {n: longer if times[n] > 1 else n for n, longer in sourced[source].items()}
         renamed = part.renamed(names)
         methods |= renamed.methods
         evaluations.append(renamed.evaluations)

@@ -36,10 +36,13 @@ def test_scores_of_another_report_stand_beside_own_runs(tmp_path, written):
 
 
 def test_methods_of_a_file_have_its_name_where_theirs_is_taken(tmp_path, written):
-    methods = collected(paths=[tmp_path / "fql"], scores=[written]).methods
-    own_method, method = methods["fql"], methods[f"fql ({written})"]
-    assert own_method.is_own
-    assert not method.is_own
+    rows = written.read_text()
+    other = tmp_path / "other.csv"  # of a report that contains both
+    other.write_text(rows + rows.partition("\n")[2].replace("fql,", f"fql ({written}),"))
+    methods = collected(paths=[tmp_path / "fql"], scores=[written, other]).methods
+    names = ["fql", f"fql ({written})", f"fql ({other})", f"fql ({written}) ({other})"]
+    assert [*methods] == names
+    assert [method.is_own for method in methods.values()] == [True, False, False, False]
 
 
 def test_returns_and_compressed_files_are_read(written):
