@@ -148,9 +148,7 @@ def write_report(folder: Path, content: Content) -> Path:
     An earlier report is replaced, including all files in its folders of tables and figures.
 
     :return: the path of ``report.html``.
-    :raises UsageError: if the folder contains files but no report.
     """
-    check_folder(folder)  # check again, because the folder may have changed during the comparison
     inputs = content.inputs
     # write the marker first, so that an interrupted report can be replaced
     files: dict[str, str | bytes] = {MARKER: content.results}
