@@ -103,7 +103,7 @@ def _read_search(name: str, text: str) -> Search:
         bounds = [load_yaml(word, f"`--search {name}`") for word in words[:2]]
         scale = words[2:]
         are_numbers = {type(bound) for bound in bounds} <= {int, float}
-        if len(bounds) < 2 or not are_numbers or scale not in ([], ["log"], ["linear"]):
+        if len(bounds) < 2 or not are_numbers or scale not in ([], ["log"]):
             raise UsageError(
                 f"`--search {name}=` expects low:high, low:high:log or [a,b,c], got {text!r}"
             )
