@@ -318,12 +318,6 @@ def label_of(tasks: Sequence[str], suite: str | None) -> str:
     return f"{count(len(tasks), 'task')} of {suite}"
 
 
-def all_fail(comparison: Comparison, phase: Phase) -> bool:
-    """Return whether there are several methods and none solves any task, so that no method leads."""
-    scores = phase.means.values()
-    return comparison.kind is SUCCESS and len(scores) > 1 and not any(scores)
-
-
 def ranking(phase: Phase) -> list[str]:
     """Return the methods of a phase in the order of tables and figures: by their mean, best first.
 

@@ -15,7 +15,6 @@ from zoo.report.comparison import (
     Comparison,
     Outcome,
     Phase,
-    all_fail,
     by_value,
     phases_of,
     places_of,
@@ -62,9 +61,6 @@ def _verdict(comparison: Comparison, phase: Phase) -> Iterator[str]:
     # sort the names, so that the order of methods does not break ties
     subject = decision.subject or max(sorted(means), key=means.__getitem__)
     tasks = count(len(phase.tasks), "task")
-    if all_fail(comparison, phase):
-        yield f"No method solves any task ({phase.name}{comparison.title}, {tasks})."
-        return
     # a method in focus, or a method with single runs, may not be the best; a single method or equals cannot lead
     best = [name for name, mean in means.items() if math.isclose(mean, max(means.values()))]
     leads = subject != comparison.focus and len(means) != 1 and best in ([], [subject])

@@ -28,7 +28,6 @@ from zoo.report.comparison import (
     Outcome,
     Phase,
     Verdict,
-    all_fail,
     ranking,
 )
 from zoo.report.statistics import (
@@ -71,7 +70,7 @@ class Evidence:
 def decide(comparison: Comparison, phase: Phase, evidence: Evidence, reps: int) -> Phase:
     """Return a phase with its decision."""
     subject = _subject(comparison, evidence)
-    if subject is None or all_fail(comparison, phase):
+    if subject is None:
         return phase
     p_values = _p_values(comparison, phase, evidence)
     # the level of the step at which Holm's procedure stops, so that intervals agree with verdicts
