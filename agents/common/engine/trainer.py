@@ -83,7 +83,7 @@ class Trainer:
     plan: UpdatePlan
     """Plan of the latest update."""
     pretraining: bool
-    """Whether the next update trains only the behaviour flow.
+    """Whether the update that was planned last trains only the behaviour flow.
 
     It is an attribute, because losses that read the number of updates would be compiled again for each number.
     """
@@ -139,12 +139,12 @@ class Trainer:
         else:
             self.method.after_update(nets, info)
         model._n_updates += 1
-        self.pretraining = model._n_updates < self.method.pretraining_steps
         return info
 
     def _plan_update(self) -> None:
         """Refresh everything that the next update depends on: compiler, settings, learning rates and plan."""
         model = self.model
+        self.pretraining = model._n_updates < self.method.pretraining_steps
         if not self.is_prepared or self._compile_read != self.method.compile:
             self.prepare()
         elif self._settings_read != self.method.changes:
