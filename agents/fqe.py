@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -103,7 +103,8 @@ CRITICS = 5
 NORMAL_95 = 1.96
 STUDENT_95 = 2.776
 """Student's t for 95% intervals with four degrees of freedom: the spread is estimated from five critics."""
-ROWS = 512  # number of transitions whose actions are compared with the policy's
+ROWS = 512
+"""Number of states acted on together, and of those whose actions are compared with the policy's."""
 
 
 @dataclass(frozen=True)
@@ -161,15 +162,15 @@ def fitted_q(
     rewards = model.replay_buffer.rewards[: model.replay_buffer.dataset_size]
     unit = float(np.sqrt(np.square(rewards.cpu().numpy()).mean())) or 1.0
     rewards /= unit
-    first = _batch(model, model.replay_buffer.starts)
     last_quarter = -(-steps // 4)
     means = []
     for stage in (steps - last_quarter, last_quarter):
         model.learn_offline(stage, callback, log_interval=None)
-        actions = _actions(model, first, seed)
-        with torch.no_grad():
-            q = model.policy.nets.critic(first.observations, actions).mean(1)
-        values = unit * q.cpu().double().numpy()  # (CRITICS, trajectories)
+        q = []
+        for batch, actions in _acting(model, model.replay_buffer.starts, seed):
+            with torch.no_grad():
+                q.append(model.method.score(batch.observations, actions, model.policy.nets))
+        values = unit * torch.cat(q, 1).cpu().double().numpy()  # (CRITICS, trajectories)
         means.append(float(values.mean()))
     value_before, value = means
     if not np.isfinite(value):
@@ -291,33 +292,29 @@ def _make_model(
     return model
 
 
-def _batch(model: Any, starts: Tensor) -> Batch:
-    """Return the batch of the sequences that start at given rows, (B,), the same for each critic."""
-    buffer = model.replay_buffer
-    rows = buffer.sequence_rows(starts.expand(CRITICS, -1))
-    batch: Batch = buffer._get_samples(rows).map(lambda values: values.to(model.device))
-    return batch.with_observations(buffer.preprocess)
-
-
-def _actions(model: Any, batch: Batch, seed: int) -> Tensor:
-    """Return the evaluated policy's actions in the states of a batch; all calls use the same noise."""
-    policy = model.policy
-    policy.set_training_mode(False)
+def _acting(model: Any, starts: Tensor, seed: int) -> Iterator[tuple[Batch, Tensor]]:
+    """Yield batches of at most `ROWS` sequences that start at given rows, (B,), and the evaluated policy's actions."""
+    buffer, policy = model.replay_buffer, model.policy
     # sampled on the CPU, so that all devices use the same numbers
     generator = torch_generator(Purpose.EVALUATION_NOISE, seed)
-    noise = policy.draw_noise(policy.method.candidate_noise(), batch.valid.shape[1], generator)
-    draws = {name: draw.to(policy.device) for name, draw in noise.items()}
-    with torch.no_grad():
-        actions: Tensor = policy.method.act(batch.observations, draws, policy.nets)
-    return actions
+    table = policy.method.candidate_noise()
+    noise = policy.draw_noise(table, len(starts), generator)
+    for block in torch.arange(len(starts)).split(ROWS):
+        rows = buffer.sequence_rows(starts[block].expand(CRITICS, -1))
+        batch = buffer._get_samples(rows).map(lambda values: values.to(model.device))
+        batch = batch.with_observations(buffer.preprocess)
+        draws = {
+            name: draw.index_select(table[name].row_axis, block) for name, draw in noise.items()
+        }
+        yield batch, policy.sample(batch.observations, draws, policy.nets)
 
 
 def _action_distance(model: Any, seed: int) -> float:
     """Return :attr:`FittedValue.action_distance` for random states of the data."""
     generator = torch_generator(Purpose.EVALUATION_START, seed)
     starts = torch.randint(model.replay_buffer.dataset_size, (ROWS,), generator=generator)
-    batch = _batch(model, starts.to(model.replay_buffer.dones.device))
+    ((batch, actions),) = _acting(model, starts.to(model.replay_buffer.dones.device), seed)
     is_whole = batch.valid > 0  # the other chunks contain actions of the next trajectory
     data = batch.actions[is_whole]
-    distances = (_actions(model, batch, seed)[is_whole] - data).square()
+    distances = (actions[is_whole] - data).square()
     return float(distances.mean() / (2 * data.var(0).mean()))

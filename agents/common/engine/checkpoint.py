@@ -181,8 +181,6 @@ def _restore_model(model: StoredModel, path: Path) -> None:
             setattr(model.method, name, value)
         elif name not in PROCESS_ATTRIBUTES:
             setattr(model, name, value)
-    if hasattr(model, "trainer"):
-        model.trainer.prepare()  # the number of updates has changed
 
 
 def write_model(model: StoredModel, path: Path) -> None:

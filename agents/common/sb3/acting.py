@@ -281,21 +281,20 @@ class ActingPolicy(BasePolicy):
                 f"{replicas} replicas need a multiple of {replicas} observations, got {len(rows)}; use "
                 "`model.replica(k)` to act with one"
             )
+        if due is None:
+            due = np.ones(len(rows), dtype=bool)
         # several replicas are sampled together, which needs equal numbers of rows, so no row is left out
-        if replicas == 1 and due is not None:
-            return self._sample_rows(rows[due], generators)
+        if replicas == 1:
+            rows, due = rows[due], due[due]
         count = len(rows) // replicas
         # copied, because tensors cannot share memory with read-only or reversed arrays
         grouped = rows.reshape(replicas, count, rows.shape[-1]).copy()
         if generators is None:
             noise = self._fixed_noise(count)
         else:
-            is_due = (
-                torch.ones(len(rows), dtype=torch.bool) if due is None else torch.from_numpy(due)
-            )
-            noise = self._draw_due_noise(is_due.view(replicas, count), generators)
+            noise = self._draw_due_noise(torch.from_numpy(due).view(replicas, count), generators)
         chunks = self.sample_chunks(grouped, noise).reshape(self._chunks_shape(len(rows)))
-        return chunks if due is None else chunks[due]
+        return chunks[due]
 
     def _chunks_shape(self, rows: int) -> tuple[int, ...]:
         return rows, self.chunk_length, *self.action_space.shape

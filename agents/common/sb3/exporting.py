@@ -25,6 +25,7 @@ from agents.common.files import atomic_path
 from agents.common.nets.mlp import StackedMLP
 from agents.common.nets.modules import VmappedModule
 from agents.common.observations import ObservationLayout
+from agents.common.sb3.model import FlowAlgorithm
 from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, torch_generator
 from agents.registry import name_of
@@ -76,7 +77,7 @@ class ExportedPolicy(nn.Module):
 
 
 def export_onnx(
-    policy: FlowPolicy, path: str | Path, about: Mapping[str, Any] | None = None
+    policy: FlowPolicy | FlowAlgorithm, path: str | Path, about: Mapping[str, Any] | None = None
 ) -> float:
     """Convert a policy to ONNX, check that both give the same actions for random observations, and write the file.
 
@@ -100,14 +101,12 @@ def export_onnx(
     for name in ("onnx", "onnxscript", "onnxruntime"):
         if importlib.util.find_spec(name) is None:
             raise ImportError(f"exporting needs {name}; `pip install onnx onnxscript onnxruntime`")
-    normalization = policy.normalization  # a model's, also if its environment normalises
-    policy = getattr(policy, "policy", policy)
-    if policy.num_replicas != 1:
+    plain = _in_float32(policy if isinstance(policy, FlowPolicy) else policy.policy)
+    plain.normalization = policy.normalization  # a model's, also if its environment normalises
+    if plain.num_replicas != 1:
         raise ValueError(
-            f"expected a policy with one replica, got {policy.num_replicas}; export each `model.replica(k)`"
+            f"expected a policy with one replica, got {plain.num_replicas}; export each `model.replica(k)`"
         )
-    plain = _in_float32(policy)
-    plain.normalization = normalization
     own_modules = [name for name, net in plain.nets.items() if isinstance(net, VmappedModule)]
     try:
         graph = _convert(ExportedPolicy(plain))
