@@ -49,7 +49,7 @@ def saved(folder, **settings):
 def test_a_saved_model_holds_no_pickle_and_every_attribute(tmp_path):
     noise = NormalActionNoise(np.zeros(2), np.ones(2))
     kwargs = {"optimizer_kwargs": {"eps": 1e-6}, "activation_fn": nn.ReLU}
-    model = tiny_model(env=SpacesEnv(), policy_kwargs=kwargs, action_noise=noise, seeds=[3])
+    model = tiny_model(policy_kwargs=kwargs, action_noise=noise, seeds=[3])
     model.learn(12)
     loaded = reloaded(model, tmp_path)
     with zipfile.ZipFile(tmp_path / "model.zip") as archive:
