@@ -113,7 +113,7 @@ def test_a_deterministic_plan_has_centre_of_each_kind_of_draw(monkeypatch):
     policy = policy_of(flow_steps=5)
     table = {"x": normal(), "t": uniform(), "k": integers()}
     monkeypatch.setattr(policy.method, "action_noise_table", lambda: table)
-    sample_chunks = Mock(return_value=np.zeros((4, HORIZON, 2)))
+    sample_chunks = Mock(return_value=np.zeros((1, 4, HORIZON, 2)))
     monkeypatch.setattr(policy, "sample_chunks", sample_chunks)
     act(policy, observations())
     _, noise = sample_chunks.call_args.args

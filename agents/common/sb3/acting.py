@@ -245,7 +245,7 @@ class ActingPolicy(BasePolicy):
         if executed_length == 1:
             return self._sample_rows(rows, generators)[:, 0], None
         count = len(rows)
-        shape = self._chunks_shape(count)
+        shape = (count, self.chunk_length, *self.action_space.shape)
         if state is None:
             state = (
                 np.zeros(shape, dtype=self.action_space.dtype),
@@ -293,11 +293,8 @@ class ActingPolicy(BasePolicy):
             noise = self._fixed_noise(count)
         else:
             noise = self._draw_due_noise(torch.from_numpy(due).view(replicas, count), generators)
-        chunks = self.sample_chunks(grouped, noise).reshape(self._chunks_shape(len(rows)))
-        return chunks[due]
-
-    def _chunks_shape(self, rows: int) -> tuple[int, ...]:
-        return rows, self.chunk_length, *self.action_space.shape
+        chunks = self.sample_chunks(grouped, noise)
+        return chunks.reshape(len(rows), *chunks.shape[2:])[due]
 
     def _draw_due_noise(
         self, due: Tensor, generators: Sequence[torch.Generator]

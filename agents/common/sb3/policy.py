@@ -45,6 +45,8 @@ class FlowPolicy(ActingPolicy):
     With H > 1 the recurrent ``state`` of :meth:`predict` contains the remaining actions of a chunk; a call without a
     state samples a new chunk. ``deterministic=True`` uses fixed noise; published scores use sampled noise.
 
+    A subclass adds arguments of its own in `_get_constructor_parameters`, as in SB3, so that they are saved.
+
     >>> policy = agents.FQL("MlpPolicy", "Pendulum-v1", net_arch=[32]).policy
     >>> action, state = policy.predict(np.zeros(3, np.float32))  # the first action of a chunk of H = 5
     >>> action, state = policy.predict(np.zeros(3, np.float32), state)  # the second
