@@ -15,7 +15,6 @@ from zoo.datasets.formats.base import (
     add_rewards,
     explaining_damage,
     require_flags,
-    require_keys,
     transitions_of_rows,
     warn,
 )
@@ -35,7 +34,7 @@ class Parquet(Format):
     def read(self, path: Path, reward_from: str | None = None) -> Transitions:
         """Return the transitions."""
         name = str(path)
-        rows = _read_rows(path)
+        rows = _read_rows(path, reward_from or "rewards")
         for key in ("observations", "actions"):
             if rows[key].ndim == 1:
                 rows[key] = rows[key][:, None]
@@ -67,7 +66,6 @@ class Parquet(Format):
                 f"{name}: the frames of an episode must be 0, 1, 2, ..., got {frames[wrong[0]]} instead of "
                 f"{expected[wrong[0]]} in row {wrong[0]}; sort the rows, and split an episode where frames are missing"
             )
-        require_keys(name, rows, (reward_from or "rewards",))
         add_rewards(name, rows, reward_from)
         if reward_from is None:
             rows["masks"] = 1.0 - _terminated(name, rows, ends)
@@ -93,9 +91,10 @@ def _parquet_files(path: Path) -> list[Path]:
     return files
 
 
-def _read_rows(path: Path) -> Arrays:
+def _read_rows(path: Path, reward: str) -> Arrays:
     """Return the columns of a parquet file, or the joined columns of all parquet files below a folder.
 
+    :param reward: field from which rewards are read: ``rewards`` or ``success``.
     :return: the columns in `COLUMNS` that the files have, (rows, ...), and ``file``, the number of each row's file.
     """
     parts: list[Arrays] = []
@@ -119,10 +118,11 @@ def _read_rows(path: Path) -> Arrays:
                 present = [column for column in usual_names if column in names]
                 if present:
                     chosen[name] = present[0]
-                elif name in ("observations", "actions"):
+                elif name in ("observations", "actions", reward):
                     raise UsageError(
                         f"{file} must have a column `{usual_names[0]}` for {name}, got {', '.join(names)[:300]}; "
-                        "rename yours with pandas (docs/data.md)"
+                        "rename or add it with pandas (docs/data.md); with `--reward-from success`, `next.success` "
+                        "replaces `next.reward`"
                     )
             table = source.to_table(sorted(set(chosen.values())), use_threads=False)
             part = {}
