@@ -29,7 +29,6 @@ ROWS = 33
     ("name", "changes", "array"),
     [
         (NAME, {"qpos": None}, "qpos"),
-        (NAME, {"actions": np.zeros((30, 2), np.float32)}, "actions"),
         (NAME, {"actions": np.full((ROWS, 2), None)}, "actions"),  # pickled: never loaded
         ("scene-play-v0", {}, "button_states"),  # an array needed to label the tasks
         (
@@ -48,7 +47,6 @@ def test_array_that_headers_show_to_be_wrong_is_refused(write_dataset, name, cha
     ("array", "row", "value", "named"),
     [
         ("observations", 7, np.nan, "row 7"),
-        ("actions", 3, 1.5, "row 3"),
         ("terminals", 4, 0.5, "must hold 0 or 1"),
         ("terminals", 11, 1, "a trajectory with 1"),  # a trajectory with one row
         ("terminals", -1, 0, "got 0 in the last row"),
