@@ -241,10 +241,9 @@ def test_nothing_of_minaris_set_is_made_or_imported(tmp_path, monkeypatch):
             h5py.ExternalLink("d4rl.hdf5", "observations"),
             "`observations` is a link",
         ),
-        ("", "actions", h5py.ExternalLink("d4rl.hdf5", "actions"), "`episode_1/actions` is a link"),
         ("", "infos/a", h5py.SoftLink("/episode_0"), "`episode_1/infos/a` is a link"),
     ],
-    ids=["file", "minari", "minari's more"],
+    ids=["file", "minari"],
 )
 def test_links_out_of_an_hdf5_file_are_not_followed(tmp_path, file, name, link, text):
     write_d4rl(tmp_path)
