@@ -10,7 +10,7 @@ import numpy as np
 
 from agents.common.data.arrays import Transitions
 from zoo.algorithms.packages import import_environments
-from zoo.datasets.custom import describe_task, find_data, load_custom, warn_of_constant_rewards
+from zoo.datasets.custom import find_data, load_custom, task_path, warn_of_constant_rewards
 from zoo.datasets.files import (
     Folder,
     dataset_files,
@@ -52,7 +52,8 @@ def list_datasets(folder: Folder) -> dict[str, list[Result]]:
         }
         tables["OGBench"].append(row)
     for task in TASKS.values():
-        tables.setdefault(task.benchmark, []).append(describe_task(task, folder))
+        row = {"name": task.name, "here": task_path(task, folder).exists()}
+        tables.setdefault(task.benchmark, []).append(row)
     return tables
 
 

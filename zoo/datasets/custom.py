@@ -37,26 +37,24 @@ def find_data(task: Task, dataset_dir: Folder, *, generate: bool = False) -> str
         raise UsageError(
             f"the data of {task.name} cannot be generated; leave out `--dataset generate`"
         )
+    path = task_path(task, dataset_dir)
     if task.benchmark == "robomimic":
-        path = demonstrations_file(task, dataset_dir)
         if not path.is_file():
             url = f"{HOST}/{task.domain.replace('-', '/')}/{FILE}"
             raise UsageError(
                 f"there are no demonstrations of {task.name} at {path}; download them with "
                 f"`curl -L --create-dirs -o {path} {url}`, or pass another file with `--dataset PATH`"
             )
-        return str(path)
-    if dataset_dir is None:
+    elif dataset_dir is None:
         return f"{MINARI}{task.name}"
-    return str(minari_folder(task.name, dataset_dir))
+    return str(path)
 
 
-def describe_task(task: Task, dataset_dir: Folder) -> dict[str, Any]:
-    """Return a table row: the name of a task, and whether its data are on disk."""
-    path = minari_folder(task.name, dataset_dir)
+def task_path(task: Task, dataset_dir: Folder) -> Path:
+    """Return the path of a task's data, whether it exists or not."""
     if task.benchmark == "robomimic":
-        path = demonstrations_file(task, dataset_dir)
-    return {"name": task.name, "here": path.exists()}
+        return demonstrations_file(task, dataset_dir)
+    return minari_folder(task.name, dataset_dir)
 
 
 def load_custom(
