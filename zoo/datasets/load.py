@@ -283,8 +283,8 @@ def _convert(folder: Path, name: str, spec: DatasetSpec, tasks: Tasks) -> Conver
     """Convert one file; the folder of its arrays is written atomically."""
     source = folder / f"{name}.npz"
     target = folder / ARRAYS / name
-    state = source.stat()
     with explained(source):
+        state = source.stat()
         digest, arrays = read_arrays(source, spec)
     valid = arrays["valids"] > 0
     ends = arrays.pop("terminals")[valid] > 0

@@ -86,7 +86,8 @@ def _parquet_files(path: Path) -> list[Path]:
         names = file.relative_to(path).parts
         # LeRobot's folder `meta` contains parquet files about episodes; other programs leave hidden files behind.
         is_data = not any(name == "meta" or name.startswith((".", "_")) for name in names)
-        if is_data and file.suffix.lower() == ".parquet" and file.is_file():
+        # a link to a missing file is kept, so that reading it raises an error
+        if is_data and file.suffix.lower() == ".parquet" and not file.is_dir():
             files.append(file)
     return files
 

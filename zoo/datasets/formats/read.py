@@ -87,7 +87,8 @@ class Episodes(Format):
 
 def npz_files(path: Path) -> list[Path]:
     """Return the npz files in a folder, without hidden and validation files."""
-    files = [file for file in sorted(path.iterdir()) if file.suffix == ".npz" and file.is_file()]
+    # a link to a missing file is kept, so that reading it raises an error
+    files = [file for file in sorted(path.iterdir()) if file.suffix == ".npz" and not file.is_dir()]
     # When macOS copies files to other disks, it leaves hidden files such as `._000.npz` next to them.
     return [file for file in files if not (file.name.startswith(".") or file.stem.endswith("-val"))]
 

@@ -372,6 +372,15 @@ def test_no_dataset_is_refused(tmp_path, name):
     assert refusal(tmp_path / name)
 
 
+@pytest.mark.parametrize("write", [write_folder, write_parquet])
+def test_a_link_to_a_missing_episode_is_refused(tmp_path, write):
+    folder = write(tmp_path)
+    file = next(path for path in folder.rglob("*") if path.is_file())
+    file.unlink()
+    file.symlink_to("missing")
+    assert file.name in refusal(folder)
+
+
 # -- warnings ---------------------------------------------------------------------------------------------------------
 
 
