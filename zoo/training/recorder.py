@@ -47,7 +47,6 @@ class Recorder:
         self.stop = stop
         self.observe = observe
         self.histories: list[Evaluations] = [{} for _ in replicas.folders]
-        self.best = [(-1.0, -float("inf"), False)] * len(replicas.folders)
         self.last_step = -1  # step of the last evaluation
         self.seconds = 0.0  # duration of all evaluations
 
@@ -100,13 +99,11 @@ class Recorder:
             history = with_evaluation(self.histories[replica], self.step, phase, results, replica)
             self.histories[replica] = history
             folder.write_evaluations(history)
-            success = 0.0
-            if "successes" in history:
-                success = float(history["successes"][-1].mean())
+            rows = summarise(history)
             # if scores are equal, a trained model counts as better than an untrained one
-            score = (success, float(history["results"][-1].mean()), step > 0)
-            if score > self.best[replica]:
-                self.best[replica] = score
+            is_trained = rows["step"] + self.config.run.pretraining_steps > 0
+            *earlier, score = zip(rows["successes"], rows["return"], is_trained, strict=True)
+            if score > max(earlier, default=()):
                 self._save_model(replica, folder.best_model)
         reason = f"actions sampled in the evaluation at step {step} are not finite"
         self.replicas.fail(dict.fromkeys(diverged, reason))
@@ -161,12 +158,11 @@ class Recorder:
 
     def state(self) -> dict[str, Any]:
         """Return the state for a checkpoint."""
-        return {"last_step": self.last_step, "best": self.best, "histories": self.histories}
+        return {"last_step": self.last_step, "histories": self.histories}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from the :meth:`state` in a checkpoint."""
         self.last_step = state["last_step"]
-        self.best = [tuple(score) for score in state["best"]]
         self.histories = state["histories"]
         for folder, history in zip(self.replicas.folders, self.histories, strict=True):
             if history:  # overwrite the file: its evaluations after the checkpoint will be repeated
