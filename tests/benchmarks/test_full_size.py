@@ -21,7 +21,7 @@ TIED = [
 
 
 def test_runs_without_an_evaluation_are_refused_with_what_to_do(tmp_path, capsys):
-    RunFolder.create(tmp_path, "qam", "scene-play-singletask-task4-v0", 0)
+    RunFolder.create(tmp_path, "qam", "scene-play-singletask-task4-v0")
     assert full_size.main(["-f", str(tmp_path), "-o", str(tmp_path)]) == 2
     assert "train some first" in capsys.readouterr().err
 

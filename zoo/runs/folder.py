@@ -126,7 +126,7 @@ class RunFolder:
     # -- ownership ----------------------------------------------------------------------------------------------------
 
     @classmethod
-    def create(cls, log_folder: Path, algo: str, env: str, seed: int) -> RunFolder:
+    def create(cls, log_folder: Path, algo: str, env: str) -> RunFolder:
         """Create and lock the folder with the next free number; simultaneous runs get different folders."""
         parent = log_folder / algo
         parent.mkdir(parents=True, exist_ok=True)
@@ -139,18 +139,15 @@ class RunFolder:
                 continue
             break
         folder.lock.take()  # the lock of a new folder is always free
-        folder.write_status("running", seed, 0, 0)
+        folder.write_status("running", 0, 0)
         return folder
 
     # -- status.json --------------------------------------------------------------------------------------------------
 
-    def write_status(
-        self, state: str, seed: int, offline_step: int, online_step: int, **entries: Any
-    ) -> None:
+    def write_status(self, state: str, offline_step: int, online_step: int, **entries: Any) -> None:
         """Record the progress of the run, in gradient steps offline and environment steps online."""
         status = {
             "state": state,
-            "seed": seed,
             "offline_step": offline_step,
             "online_step": online_step,
             **entries,

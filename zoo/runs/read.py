@@ -199,6 +199,7 @@ def _columns_of(record: RunRecord, mujoco: str | None) -> dict[str, Any]:
         "environment": environment,
         "domain": domain,
         "task": task,
+        "seed": record.seed,
         "profile": record.profile,
         "sparse": bool(record.settings.get("sparse")),
         "success_rule": rule.success,

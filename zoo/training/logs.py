@@ -90,7 +90,7 @@ class Replicas:
         if replicas is None:
             replicas = self.active
         for replica in replicas:
-            self.folders[replica].write_status(state, self.seeds[replica], **steps, **entries)
+            self.folders[replica].write_status(state, **steps, **entries)
 
 
 class ProgressTable(CSVOutputFormat):

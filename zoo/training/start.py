@@ -194,8 +194,8 @@ def make_folders(
         "dataset": request.dataset,
         "dataset_dir": request.dataset_dir,
     }
-    for seed in seeds:
-        folders.append(RunFolder.create(request.log_folder, record.algo, record.env, seed))
+    for _ in seeds:
+        folders.append(RunFolder.create(request.log_folder, record.algo, record.env))
     log_to_folders(folder.path for folder in folders)
     if len(seeds) > 1:
         record = replace(record, seeds=seeds, folders=[folder.path.name for folder in folders])

@@ -19,7 +19,7 @@ def maze_model(id="qam", **settings):
 
 def save_run(logs, model, seed=3, **settings):
     """Write the files of a finished run that evaluation reads."""
-    folder = RunFolder.create(logs, "qam", ENV, seed)
+    folder = RunFolder.create(logs, "qam", ENV)
     config = {
         "format": 1,
         "algo": "qam",

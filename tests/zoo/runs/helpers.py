@@ -67,7 +67,7 @@ def write_run(
     # no process holds the lock, so with an older status the run would count as dead
     if state == "running":
         updated = datetime.datetime.now(datetime.UTC).isoformat()
-    status = {"state": state, "seed": seed, "updated": updated, "online_step": 0}
+    status = {"state": state, "updated": updated, "online_step": 0}
     (folder / "status.json").write_text(json.dumps(status | {"offline_step": int(steps[-1])}))
     logged = np.arange(interval // 2, steps[-1] + 1, interval // 2)
     seconds = 3600 * hours * logged / steps[-1]

@@ -29,7 +29,7 @@ CONFIG = {"format": 1, "algo": "qam", "env": "env-v0", "offline_steps": 10, "see
 
 
 def new_run(logs):
-    folder = RunFolder.create(logs, "qam", "env-v0", 3)
+    folder = RunFolder.create(logs, "qam", "env-v0")
     folder.write_config(RunRecord.read(CONFIG))
     return folder
 
@@ -48,7 +48,7 @@ def test_a_run_that_has_ended_keeps_its_ending(tmp_path, state):
         with pytest.raises(type(error)), ending_recorded([folder]):
             raise error
         assert folder.status.read_bytes() == status
-        folder.write_status(state, 3, 7, 0, reason="the first one")
+        folder.write_status(state, 7, 0, reason="the first one")
 
 
 def state(folder):
@@ -58,7 +58,7 @@ def state(folder):
 def test_a_run_is_running_while_its_process_holds_the_lock(tmp_path):
     code = (
         "from pathlib import Path; from zoo.runs.folder import RunFolder\n"
-        f"run = RunFolder.create(Path({str(tmp_path)!r}), 'qam', 'env-v0', 3)\n"
+        f"run = RunFolder.create(Path({str(tmp_path)!r}), 'qam', 'env-v0')\n"
         "print(flush=True); input()"
     )
     command = [sys.executable, "-c", code]
@@ -79,7 +79,7 @@ def test_a_run_is_running_while_its_process_holds_the_lock(tmp_path):
 def test_a_run_that_ends_while_it_is_read_is_not_dead(tmp_path):
     folder = new_run(tmp_path)
     status = folder.read_status()
-    folder.write_status("done", 3, 10, 0)
+    folder.write_status("done", 10, 0)
     folder.lock.release()
     assert state_now(folder, status) == "running"
 

@@ -40,9 +40,9 @@ RECORD = record()
 
 def written(logs, state, seed=3, **entries):
     """Write a run folder whose lock no process holds."""
-    folder = RunFolder.create(logs, "qam", "some-v0", seed)
+    folder = RunFolder.create(logs, "qam", "some-v0")
     folder.write_config(record(seed=seed, **entries))
-    folder.write_status(state, seed, 0, 0)
+    folder.write_status(state, 0, 0)
     folder.lock.release()
     return folder
 
@@ -99,7 +99,7 @@ def test_a_stack_is_finished_when_those_not_failed_are(tmp_path):
         assert run.is_done == is_done
         for folder in run.folders:
             folder.lock.release()
-        second.write_status("done", 2, 0, 0)
+        second.write_status("done", 0, 0)
 
 
 def test_a_start_that_was_killed_leaves_no_run_to_resume(tmp_path, monkeypatch):

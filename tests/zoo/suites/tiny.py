@@ -14,7 +14,7 @@ import agents
 from agents.common.files import digest_of
 from tests import ROOT
 from tests.common.toys import assert_same
-from tests.zoo.outcomes import status_of
+from tests.zoo.outcomes import config_of, status_of
 from zoo.runs.locks import Lock
 
 ENV = "pointmaze-medium-navigate-singletask-task1-v0"
@@ -151,10 +151,11 @@ class Project:
     def runs(self):
         """Return seed -> run folder, after checking that each seed has exactly one run, which is done."""
         folders = sorted(path.parent for path in self.logs.glob("slow_fql/*/status.json"))
-        statuses = [status_of(folder) for folder in folders]
-        assert [status["state"] for status in statuses] == ["done"] * len(SEEDS), folders
-        assert sorted(status["seed"] for status in statuses) == list(SEEDS)
-        return {status["seed"]: folder for folder, status in zip(folders, statuses, strict=True)}
+        states = [status_of(folder)["state"] for folder in folders]
+        assert states == ["done"] * len(SEEDS), folders
+        runs = {config_of(folder)["seed"]: folder for folder in folders}
+        assert sorted(runs) == list(SEEDS)
+        return runs
 
     def fingerprints(self):
         """Return modification time and content of every file in the run folders."""

@@ -13,7 +13,7 @@ from zoo.training.logs import EMPTY_LOG, ReplicaLogger, Replicas
 
 @pytest.fixture
 def replicas(tmp_path):
-    folders = [RunFolder.create(tmp_path, "qam", "some-v0", 3) for _ in range(2)]
+    folders = [RunFolder.create(tmp_path, "qam", "some-v0") for _ in range(2)]
     return Replicas(SimpleNamespace(replica_values=dict), folders, [3, 4])
 
 
