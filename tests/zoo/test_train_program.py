@@ -43,7 +43,9 @@ def test_a_run_leaves_everything_in_its_folder(runs):
     config = config_of(finished)
     assert config.items() > {"algo": "qam", "env": ENV, "seed": 3, "seeds": [3, 4]}.items()
     assert config["departures"]["dataset_size"] == [2000, 1_000_000]
-    assert "warning: dataset of 2000 transitions instead of 1000000" in log_of(finished)
+    log = log_of(finished)
+    assert "warning: dataset of 2000 transitions instead of 1000000" in log
+    assert f"CPU threads: {torch.get_num_threads()}" in log
     assert config["settings"].items() > {"horizon_length": 2, "tau": 0.005}.items()
     assert config["dataset"]["size"] == 2000
     data_versions = json.loads((finished / "versions.json").read_text())["data"]

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.common.engine.checkpoint import (
@@ -219,6 +220,9 @@ class Loop(BaseCallback):
         # logged before the first update, which may take a minute
         if isinstance(self.model, FlowAlgorithm):
             log.info("updates: %s", self.model.trainer.mode)
+        log.info(
+            "CPU threads: %d", torch.get_num_threads()
+        )  # results are rounded differently for another number
         self._first = self._last_check = self.model.num_timesteps
         self._total = int(self.locals["total_timesteps"])
         self._begin = self._last_shown = time.perf_counter()
