@@ -298,6 +298,6 @@ class PretrainedNetwork(VmappedModule):
 
     def _tensors(self, frozen: bool) -> dict[str, Tensor]:
         tensors = super()._tensors(frozen)
-        for name, dtype in getattr(self, "low_dtypes", {}).items():
+        for name, dtype in self.low_dtypes.items():
             tensors[name] = tensors[name].to(dtype)
         return tensors
