@@ -111,13 +111,13 @@ def limit_threads(nets: Networks, useful: int) -> None:
 
 
 def error_summary(text: str) -> str:
-    """Return the first two lines of an error's text, and the last line of the traceback in it, if any.
+    """Return the first two lines of an error's text, and its last line of a traceback or a g++ error, if any.
 
     The first line of a compiler error seldom contains the cause; its traceback names the line of the user's code.
     """
     lines = text.split("\n")
-    places = [line for line in lines if line.startswith('  File "')]
-    text = " ".join(lines[:2] + places[-1:])
+    causes = [line for line in lines if line.startswith('  File "') or " error: " in line]
+    text = " ".join(lines[:2] + causes[-1:])
     return textwrap.shorten(text, 500, placeholder="...") or "no reason given"
 
 
