@@ -57,11 +57,6 @@ def joined_compile() -> Any:
     if "{call_entry_func}" not in CppPythonBindingsCodeCache.suffix_template:
         return None
 
-    class JoinedCache(CppPythonBindingsCodeCache):
-        """Compiles a file of several kernels, and loads the first kernel."""
-
-        entry_function = "kernel_0"
-
     class JoinedCompile(AsyncCompile):
         """Collects a graph's kernels, and starts to compile them when the graph's program waits for them."""
 
@@ -79,10 +74,11 @@ def joined_compile() -> Any:
             :param source_code: a function named `kernel`.
             :return: the kernel, which is loaded at its first call.
             """
-            name = f"kernel_{len(self.sources)}"
+            # the first is `kernel`, since this is the kernel that PyTorch loads from a compiled file
+            name = f"kernel{len(self.sources) or ''}"
             types = [argtype.replace("const ", "") for argtype in argtypes]
             arguments = [f"parse_arg<{type}>(args, {index})" for index, type in enumerate(types)]
-            binding = JoinedCache.suffix_template.format(
+            binding = CppPythonBindingsCodeCache.suffix_template.format(
                 entry_func=name,
                 arg_len=len(types),
                 call_entry_func=f"{name}({', '.join(arguments)}); Py_RETURN_NONE;",
@@ -107,7 +103,7 @@ def joined_compile() -> Any:
                 includes = "".join(f"#include <{header}>\n" for header in INCLUDES)
                 source = includes + "".join(self.sources)
                 thread = ThreadPoolExecutor(1)
-                self.load = JoinedCache.load_async(source, submit_fn=thread.submit)
+                self.load = CppPythonBindingsCodeCache.load_async(source, submit_fn=thread.submit)
                 thread.shutdown(wait=False)
             super().wait(scope)
 
