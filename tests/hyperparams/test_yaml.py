@@ -89,3 +89,13 @@ def test_every_entry_of_an_algorithm_is_in_effect(profile, algo):
             assert effective(config)[key] == expected[key], (name, key)
         assert config.profile == ("quick" if request.quick else profile)
     assert describe_profiles(algo, settings)[profile] == entries, "reading changes nothing"
+
+
+@pytest.mark.parametrize("algo", algorithm_ids())
+def test_published_settings_of_images_hold_in_the_profile_of_their_paper(algo):
+    for name, entry in read_profiles(algo)[DEFAULT_PROFILE].items():
+        if name.startswith("visual-") and entry["status"] == "published":
+            request = TrainRequest(algo=algo, env=name, profile="fql")
+            settings = effective(load_config(request, Benchmark(name, ["visual"])))
+            assert settings["offline_steps"] == 500_000
+            assert all(settings[key] == entry[key] for key in entry.keys() - {*ENTRY_NOTES})
