@@ -157,7 +157,7 @@ def test_published_success_rates_are_not_set_beside_returns(
     write_run(logs / "sac", algo="sac", env=SCENE[0], offline=(-9.0,), has_success=False)
     result, errors = call(compare.main, logs, "--published", "qam2026", "-o", report, *SMALL)
     assert result["methods"] == 1
-    assert "qam2026 has no scores for your environments" in errors
+    assert "qam2026 has no scores for the environments and phases of your runs" in errors
 
 
 DIFFERENT = """

@@ -89,9 +89,6 @@ def collect(request: CompareRequest) -> Inputs:
         parts[str(path)] = replace(part, evaluations=evaluations)
     if request.paths:
         parts = {source: _restricted_to(counted, part) for source, part in parts.items()}
-    for source, part in parts.items():
-        if not part.methods:
-            log.warning("%s has no scores for your environments", source)
     methods = _own_methods(own_runs, counted)
     # the user's methods keep their names; the source is added to other methods' names that are not unique
     sourced = {
@@ -103,6 +100,8 @@ def collect(request: CompareRequest) -> Inputs:
     evaluations = [counted]
     means = []
     for source, part in parts.items():
+        if not part.methods:
+            log.warning("%s has no scores for the environments and phases of your runs", source)
         names = {n: longer if times[n] > 1 else n for n, longer in sourced[source].items()}
         renamed = part.renamed(names)
         methods |= renamed.methods
