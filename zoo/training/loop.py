@@ -220,9 +220,8 @@ class Loop(BaseCallback):
         # logged before the first update, which may take a minute
         if isinstance(self.model, FlowAlgorithm):
             log.info("updates: %s", self.model.trainer.mode)
-        log.info(
-            "CPU threads: %d", torch.get_num_threads()
-        )  # results are rounded differently for another number
+        # another number rounds results differently
+        log.info("CPU threads: %d", torch.get_num_threads())
         self._first = self._last_check = self.model.num_timesteps
         self._total = int(self.locals["total_timesteps"])
         self._begin = self._last_shown = time.perf_counter()
