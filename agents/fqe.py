@@ -145,7 +145,8 @@ def fitted_q(
     :param steps: gradient steps.
     :param seed: seed of networks, batches, trajectories and noise.
     :param callback: SB3 callback, e.g. for progress.
-    :param settings: settings of :class:`FQE`, except `horizon_length`, that override its defaults.
+    :param settings: settings of :class:`FQE`, except `horizon_length` and `observation_scale`, that override its
+        defaults.
     :return: the value with its interval and diagnostics.
     :raises ValueError: if there are too few trajectories, or the policy has several replicas or an image encoder for
         one critic only.
@@ -278,6 +279,7 @@ def _make_model(
             policy_kwargs=extractor,
             device=policy.device,
             horizon_length=policy.executed_length,
+            observation_scale=None,  # the policy scales them
             **{**of_policy, **settings},
         )
     except NotImplementedError as error:
