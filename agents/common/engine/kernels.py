@@ -1,7 +1,7 @@
 """One C++ file for all kernels of a compiled graph.
 
 PyTorch's compiler writes one file per kernel. For each file, g++ spends most of its time on headers and linking, so 60
-kernels compile in a sixth of the time if they are in a single file. In the meantime, the compiler goes on to the next
+kernels compile in a sixth of the time if they are in a single file. While g++ compiles it, PyTorch goes on to the next
 graph. The functions, and therefore the results, are the same.
 """
 
