@@ -297,6 +297,7 @@ def _make_model(
 def _acting(model: Any, starts: Tensor, seed: int) -> Iterator[tuple[Batch, Tensor]]:
     """Yield batches of at most `ROWS` sequences that start at given rows, (B,), and the evaluated policy's actions."""
     buffer, policy = model.replay_buffer, model.policy
+    policy.set_training_mode(False)
     # sampled on the CPU, so that all devices use the same numbers
     generator = torch_generator(Purpose.EVALUATION_NOISE, seed)
     table = policy.method.candidate_noise()

@@ -6,6 +6,7 @@ import torch
 from gymnasium.spaces import Box
 
 import agents
+from agents.common.sb3.policy import FlowPolicy
 from agents.fqe import ResampledBuffer, _make_model, fitted_q, margin_of
 from tests.common.toys import (
     always_sample,
@@ -51,6 +52,20 @@ def test_the_policy_stays_as_it_is():
     old_state = parameters_of(model)
     _make_model(model.policy, content(), 0, SMALL).learn_offline(3)
     assert_same(parameters_of(model), old_state)
+
+
+def test_critics_are_evaluated_as_in_acting(monkeypatch):
+    modes = []
+    sample = FlowPolicy.sample
+
+    def recorded(policy, *arguments):
+        modes.append(policy.training)
+        return sample(policy, *arguments)
+
+    monkeypatch.setattr(FlowPolicy, "sample", recorded)
+    fitted_q(tiny_model("fql").policy, content(), steps=4, **SMALL)
+    assert modes
+    assert not any(modes)
 
 
 def test_a_policy_of_several_seeds_is_refused():
