@@ -150,7 +150,7 @@ def choice(*values: Any) -> Choice:
 
 T = TypeVar("T")
 Check = Callable[[str, Any], Any]
-Role = Literal["", "protocol", "machine", "output", "note"]
+Role = Literal["", "protocol", "machine", "note"]
 
 _TYPE_CHECKS: dict[Any, Callable[..., Any]] = {
     bool: boolean,
@@ -269,8 +269,8 @@ def setting(
     :param in_sb3: whether SB3's models have the setting too; it is then also an attribute of the model.
     :param search: search range of tuning, e.g. ``log_range(0.1, 10)``.
     :param role: what the setting affects, for settings of all algorithms or runs. Empty: results; ``protocol``:
-        results too, but a benchmark fixes the setting for all algorithms; ``machine``: device and numerics; ``output``:
-        files and logs; ``note``: nothing.
+        results too, but a benchmark fixes the setting for all algorithms; ``machine``: device and numerics; ``note``:
+        only files and logs.
     :param bounds: ``above``, ``at_least``, ``at_most``, ``below``; ``above`` and ``below`` are exclusive.
     :return: the declaration; for type checkers, the default.
 

@@ -120,10 +120,10 @@ class RunSettings(Configurable):
         doc="evaluate before the first update too; ignored with pretraining, which ends with an evaluation",
     )
     save_freq: int = setting(
-        default=50_000, at_least=1, role="output", doc="steps between checkpoints"
+        default=50_000, at_least=1, role="note", doc="steps between checkpoints"
     )
     log_interval: int = setting(
-        default=5_000, at_least=1, role="output", doc="offline steps between log entries"
+        default=5_000, at_least=1, role="note", doc="offline steps between log entries"
     )
     dataset_size: int | None = _optional(
         at_least=1,
@@ -238,7 +238,7 @@ class RunRecord:
     sources: list[str] = field(default_factory=list, metadata=_NOTE)
     departures: dict[str, list[Any]] = field(default_factory=dict, metadata=_NOTE)
     eval_seed: int = 0
-    label: str | None = field(default=None, metadata={"role": "output"})
+    label: str | None = None
     no_env: bool | None = None
     n_envs: int | None = None
     env_kwargs: list[str] | None = None

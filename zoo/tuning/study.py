@@ -93,7 +93,7 @@ class Plan:
     def definition(self) -> dict[str, Any]:
         """Settings shared by all trials; they must be equal in all processes of the study."""
         shared = {}
-        for name, value in self.run.config.identity("machine", "output").items():
+        for name, value in self.run.config.identity("machine").items():
             if name.removeprefix("settings.") not in self.searches:  # each trial has its own value
                 shared[name] = value
         search = {name: str(search) for name, search in self.searches.items()}

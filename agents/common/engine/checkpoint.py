@@ -31,7 +31,7 @@ from agents.common.normalization import Normalization
 from agents.common.sb3.stored_model import StoredModel
 from agents.common.settings import Configurable
 
-FORMAT = 14
+FORMAT = 15
 """Format number; it increases when a version stores state differently, or would continue a run differently."""
 MAX_CHECKPOINTS = 2
 STATE = "state.pt"

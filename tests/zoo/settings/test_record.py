@@ -54,7 +54,7 @@ def test_what_is_written_is_what_is_read():
         "settings: {gamma: 0.9, precision: bf16}": ("machine",),
         "dataset: {name: moved}": (),
         "dataset: {fingerprint: '01'}": ("data",),
-        "{label: mine, save_freq: 7}": ("output",),
+        "{save_freq: 7, log_interval: 7}": (),
     }.items(),
 )
 def test_an_entry_makes_no_other_run_where_its_role_is_left_out(text, roles):
