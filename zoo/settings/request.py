@@ -1,14 +1,13 @@
-"""Requests for training runs and studies, read from flags or written as a command line."""
+"""Requests for training runs and studies, read from flags."""
 
 # ruff: noqa: RUF009  # `flag` declares a field
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -132,23 +131,6 @@ class TrainRequest:
     verbose: int = 1
     label: str | None = flag("name of this run's row in a comparison (default: the algorithm)")
 
-    def command_line(self) -> list[str]:
-        """Return the words after ``zoo train`` for this run, e.g. for a process on another machine."""
-        words: list[str] = []
-        derived = {"run"}
-        # with --no-env, `env` is derived from the dataset's name, and argparse does not accept both flags
-        if self.no_env:
-            derived.add("env")
-        for entry in fields(self):
-            value = getattr(self, entry.name)
-            if entry.name not in derived and value != entry.default:
-                words += _flag(entry.name, value)
-        for name, value in self.run.items():
-            # two numbers form one word, e.g. `--action-range=-1,1`; other lists have a word for each item
-            is_pair = isinstance(value, list | tuple) and isinstance(value[0], int | float)
-            words += _flag(name, ",".join(map(str, value)) if is_pair else value)
-        return words
-
 
 @dataclass(frozen=True, kw_only=True)
 class StudyRequest:
@@ -174,19 +156,6 @@ class StudyRequest:
         "URL of the study's database (default: a SQLite file in LOG-FOLDER/studies/NAME)",
         metavar="URL",
     )
-
-
-def _flag(name: str, value: Any) -> Iterator[str]:
-    """Yield the words of a flag."""
-    word = f"--{name.replace('_', '-')}"
-    if value is True:
-        yield word
-    elif isinstance(value, list | tuple):
-        yield word
-        for item in value:
-            yield json.dumps(item) if isinstance(item, Mapping) else str(item)
-    else:
-        yield f"{word}={value}"  # one word, because a value may start with a dash
 
 
 def add_training(

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
@@ -140,8 +140,25 @@ def make_jobs(suite: Suite, runs: Sequence[Run], log_folder: Path, device: str) 
             raise UsageError(f"{run}: {error}") from error
         # another machine may not be able to import the method's class
         config = replace(config, method=None)
-        jobs.append(Job(run, request.command_line(), config, log_folder))
+        jobs.append(Job(run, command_line(request), config, log_folder))
     return jobs
+
+
+def command_line(request: TrainRequest) -> list[str]:
+    """Return the arguments with which ``zoo train`` makes a request; its `run` must be empty, as in suites."""
+    words: list[str] = []
+    for entry in fields(request):
+        value = getattr(request, entry.name)
+        flag = f"--{entry.name.replace('_', '-')}"
+        if value == entry.default or entry.name == "run":
+            continue
+        if value is True:
+            words.append(flag)
+        elif isinstance(value, tuple):
+            words += [flag, *map(str, value)]
+        else:
+            words.append(f"{flag}={value}")  # one word, because a value may start with a dash
+    return words
 
 
 def python_path() -> str:

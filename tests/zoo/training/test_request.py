@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from zoo.settings.request import TrainRequest, read_request
+from zoo.suites.jobs import command_line
 from zoo.train import make_parser
 
 
@@ -21,10 +22,6 @@ REQUESTS = [
         "conf_file": Path("/a.yml"),
         "env_kwargs": ("a=-1", "b={c: 1}"),
     },
-    {"run": {"reference_scores": [-1600.0, -150.5], "eval_freq": 7}},
-    {"run": {"env_wrapper": ["a:B", {"c:D": {"k": [1, "x"]}}]}, "vec_env": "subproc"},
-    {"run": {"compile": "off"}},
-    {"env": "", "no_env": True, "dataset": "my.npz"},
 ]
 
 
@@ -32,7 +29,7 @@ REQUESTS = [
 def test_a_requests_command_line_asks_for_it_alone(values):
     always = {"algo": "my_package:Mine", "env": "Pendulum-v1", "log_folder": Path.cwd()}
     request = TrainRequest(**always | values)
-    assert read(*request.command_line()) == request
+    assert read(*command_line(request)) == request
 
 
 def test_a_new_dataset_folder_is_absolute():
