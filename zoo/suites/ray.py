@@ -12,7 +12,13 @@ from zoo.algorithms.packages import import_optional
 from zoo.settings.layers import parse_overrides
 from zoo.suites.jobs import Job, python_path, warn_of_failure
 from zoo.suites.local import STOP_SECONDS
-from zoo.terminal.errors import Interrupted, UsageError, as_usage_error
+from zoo.terminal.errors import (
+    Interrupted,
+    StopSignal,
+    UsageError,
+    as_usage_error,
+    handling_signals,
+)
 from zoo.terminal.messages import log
 
 POLL_SECONDS = 0.5
@@ -50,22 +56,22 @@ def run_on_ray(jobs: Sequence[Job], workers: int | None, resources: Sequence[str
             except ray.exceptions.RayError as error:
                 warn_of_failure(job, str(error).strip().splitlines()[-1])
 
+    stop = StopSignal("stopping; every run writes a checkpoint first")
     try:
-        while waiting or running:
-            # without `workers`, all jobs are submitted, and Ray runs as many as fit on the cluster
-            while waiting and len(running) < (workers or len(jobs)):
-                job = waiting.pop(0)
-                running[task.remote(job, os.getcwd())] = job
-            collect()
-    except KeyboardInterrupt as error:
-        log.info("stopping; every run writes a checkpoint first")
-        for reference in running:
-            ray.cancel(reference)
-        # not `collect`, which would call the stopped jobs failed
-        ray.wait(list(running), num_returns=len(running), timeout=STOP_SECONDS)
-        raise Interrupted(
-            "stopped by a signal; start the same command again to continue"
-        ) from error
+        # after `ray.init`, whose handler of SIGTERM would end this process, and thereby the tasks, at once
+        with handling_signals(stop.handle):
+            while (waiting or running) and not stop.requested:
+                # without `workers`, all jobs are submitted, and Ray runs as many as fit on the cluster
+                while waiting and len(running) < (workers or len(jobs)):
+                    job = waiting.pop(0)
+                    running[task.remote(job, os.getcwd())] = job
+                collect()
+            if stop.requested:
+                for reference in running:
+                    ray.cancel(reference)
+                # not `collect`, which would call the stopped jobs failed
+                ray.wait(list(running), num_returns=len(running), timeout=STOP_SECONDS)
+                raise Interrupted("stopped by a signal; start the same command again to continue")
     finally:
         ray.shutdown()
 

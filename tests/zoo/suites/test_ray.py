@@ -1,4 +1,4 @@
-"""A suite on a real Ray cluster of three nodes on this machine: a node that dies, Ctrl-C, and wrong arguments."""
+"""A suite on a real Ray cluster of three nodes on this machine: a node that dies, SIGTERM, and wrong arguments."""
 
 import contextlib
 import importlib.util
@@ -9,6 +9,7 @@ import pytest
 
 from tests.zoo.suites.tiny import JOBS, assert_equal_runs, descendants, log_of
 from zoo.benchmark import main
+from zoo.terminal.errors import INTERRUPTED
 
 pytestmark = [
     pytest.mark.slow,
@@ -62,6 +63,14 @@ def test_a_suite_survives_the_death_of_a_node(cluster, project, reference, monke
     assert result["done"] == JOBS
     assert "resuming" in log_of(first["run"])
     assert_equal_runs(project, reference, monkeypatch)
+
+
+def test_sigterm_lets_runs_write_checkpoints(cluster, project):
+    with project.started(*WORDS, environment={"RAY_ADDRESS": cluster.address}) as driver:
+        project.wait_for_training()
+        driver.terminate()
+        assert driver.wait(200) == INTERRUPTED
+    assert set(project.states()) == {"interrupted"}
 
 
 @pytest.mark.parametrize(
