@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if not __package__:  # run as a file: let `import agents` and `import zoo` find the packages
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from agents.common.validation import unknown_name_message
 from zoo.settings.request import TrainRequest
 from zoo.terminal.cli import as_program
 from zoo.terminal.errors import FAILED, UsageError
@@ -27,6 +28,8 @@ from zoo.terminal.parser import COUNT, Parser, a_path, add_flags, add_verbose, c
 if TYPE_CHECKING:
     from zoo.suites.jobs import Job, JobStatus
     from zoo.suites.suite import Suite
+
+SHIPPED = Path(__file__).resolve().parent.parent / "benchmarks" / "suites"
 
 
 def make_parser() -> Parser:
@@ -88,9 +91,17 @@ def make_parser() -> Parser:
     return parser
 
 
-def _run(args: argparse.Namespace) -> dict[str, Any]:
-    from zoo.suites import find_suite
+def find_suite(path: Path) -> Path:
+    """Return the file of a suite, given the file's path or the name of a suite that comes with the zoo."""
+    if path.exists() or path.suffix:
+        return path
+    shipped = {file.stem: file for file in SHIPPED.glob("*.yml")}
+    if path.name not in shipped:
+        raise UsageError(unknown_name_message("suite", str(path), shipped))
+    return shipped[path.name]
 
+
+def _run(args: argparse.Namespace) -> dict[str, Any]:
     if args.resources and args.launcher == "local":
         raise UsageError(
             "--resources is for a cluster; choose another --launcher, or omit --resources"

@@ -7,8 +7,7 @@ import yaml
 
 from tests.agents.testing.mistakes import example
 from tests.zoo.programs import run_program
-from zoo.benchmark import main
-from zoo.suites import SHIPPED
+from zoo.benchmark import SHIPPED, main
 
 SUITE = """
 quick: true

@@ -46,7 +46,6 @@ DIVERGED = "diverged"
 """Value of ``failure`` in the status of a diverged run; a run that failed for another reason lacks this entry."""
 DEAD = "dead"
 SHOWN_STATES = (*STATES, DIVERGED, DEAD)
-DEAD_RUN_HINT = "its process is gone; --resume continues it"
 STALE_AFTER = datetime.timedelta(days=1)
 """A run on another host counts as dead if its lock is free and its status is older than this."""
 TOTAL_SECONDS = "time/total_seconds"
@@ -108,14 +107,13 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.env = path.name.rpartition("_")[0]
         self.status = path / STATUS
         self.config = path / CONFIG
         self.evaluations = path / EVALUATIONS
         self.summary = path / "summary.json"
         self.progress = path / "progress.csv"
         self.checkpoints = path / "checkpoint"
-        self.model = path / f"{self.env}.zip"
+        self.model = path / f"{path.name.rpartition('_')[0]}.zip"
         self.best_model = path / "best_model.zip"
 
     @cached_property

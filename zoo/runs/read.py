@@ -16,7 +16,6 @@ import pandas as pd
 from zoo.datasets.names import split_environment
 from zoo.runs.folder import (
     DEAD,
-    DEAD_RUN_HINT,
     PHASES,
     RunFolder,
     UnreadableRun,
@@ -269,7 +268,7 @@ def _unfinished(row: Mapping[str, Any], status: Mapping[str, Any]) -> str:
     reason = " ".join(status["reason"].split())
     at = "at"
     if row["state"] == DEAD:  # a dead run's status is from its last checkpoint
-        at, reason = "last checkpoint:", DEAD_RUN_HINT
+        at, reason = "last checkpoint:", "its process is gone; --resume continues it"
     return f"{row['state']}: {at} {' and '.join(places)}" + (f"; {reason}" if reason else "")
 
 
