@@ -304,11 +304,17 @@ def _fitting(arrays: Arrays, obs_shape: Shape, action_size: int, images: bool) -
         "actions": (action_size,),
     }
     for name, array in fitting.items():
-        shape = (rows, *row_shapes.get(name, ()))
-        if array.shape != shape or rows == 0:
-            raise ValueError(
-                f"dataset array `{name}` must have shape {shape} with at least one row, got {array.shape}"
-            )
+        row_shape = row_shapes.get(name, ())
+        # first the number of rows, because `row_shape` may come from a transposed array
+        if array.shape[:1] != (rows,):
+            expected = f"{count(rows, 'row')} like the other arrays"
+        elif array.shape[1:] != row_shape or rows == 0:
+            expected = f"shape {(rows, *row_shape)} with at least one row"
+        else:
+            continue
+        raise ValueError(
+            f"dataset array `{name}` must have {expected}, got shape {array.shape}; reshape or complete it"
+        )
     return fitting
 
 

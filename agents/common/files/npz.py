@@ -88,8 +88,11 @@ def _require_size(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
     """Raise if the size of a member differs from the size that its header implies."""
     shape, dtype, offset = _read_header(archive, member)
     size = member.file_size - offset
-    # NumPy rejects Python objects itself
-    if size != math.prod(shape) * dtype.itemsize and not dtype.hasobject:
+    if dtype.hasobject:
+        raise ValueError(
+            f"`{member.filename}` must hold numbers, got Python objects, e.g. lists of different lengths"
+        )
+    if size != math.prod(shape) * dtype.itemsize:
         raise ValueError(
             f"`{member.filename}` has {size} bytes, which does not match {dtype} of shape {shape}"
         )

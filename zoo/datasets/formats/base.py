@@ -181,13 +181,14 @@ def transitions_of(name: str, arrays: Arrays) -> Transitions:
     if observations.ndim != 2 and not is_image:
         raise UsageError(
             f"{name}: `observations` must have shape (rows, size), or be images as uint8 from 0 to 255 of shape (rows, "
-            f"height, width, channels), got {observations.dtype} of shape {observations.shape}; convert them"
+            f"height, width, channels), got {observations.dtype} of shape {observations.shape}; reshape them"
         )
     # Integers are rejected: a flow cannot interpolate between the choices of a Discrete space.
     if actions.ndim != 2 or actions.dtype.kind != "f":
         raise UsageError(
             f"{name}: `actions` must be continuous, of shape (rows, size), got {actions.dtype} of shape "
-            f"{actions.shape}; if integers represent quantities, convert them to float32"
+            f"{actions.shape}; reshape single numbers with `actions[:, None]`, or convert integers that represent "
+            "quantities to float32"
         )
     try:
         transitions = read_transitions(

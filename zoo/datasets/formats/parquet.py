@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from agents.common.data.arrays import Array, Transitions
+from agents.common.validation import count
 from zoo.datasets.formats.base import (
     COLUMNS,
     NO_TRANSITION,
@@ -41,8 +42,8 @@ class Parquet(Format):
         for key in ("episode", "frame"):
             if key in rows and rows[key].size != rows["file"].size:
                 raise UsageError(
-                    f"{name}: the {key} index must be one number, got rows of shape {rows[key].shape[1:]}; use this "
-                    "name for another column"
+                    f"{name}: the {key} index must be one number, got rows of shape {rows[key].shape[1:]}; "
+                    "rename the column"
                 )
         # LeRobot 2 writes one episode per file, LeRobot 3 several, so only the episode index separates episodes.
         ends = _last_rows(rows.get("episode", rows["file"]))
@@ -148,23 +149,23 @@ def _as_array(file: Path, name: str, column: Any) -> Array:
     kind = column.type
     if column.null_count:
         raise UsageError(
-            f"{file}: `{name}` must have a value in each row, but {column.null_count:,} rows have none; add the values"
+            f"{file}: `{name}` must have a value in each row, got {count(column.null_count, 'row')} without one; add "
+            "the values"
         )
     array: Array
-    # among the accepted types, only lists have a field: the type of their elements
-    if kind.num_fields:
+    if hasattr(kind, "value_field"):  # all kinds of lists
         lengths = compute.unique(compute.list_value_length(column)).to_pylist()
         if len(lengths) > 1:
             raise UsageError(
-                f"{file}: `{name}` must hold lists of one length, got {min(lengths)} to {max(lengths)} numbers; use "
-                "this name for another column"
+                f"{file}: `{name}` must hold lists of one length, got {min(lengths)} to {max(lengths)} numbers; "
+                "correct or rename the column"
             )
         array = compute.list_flatten(column).to_numpy().reshape(len(column), *lengths)
     else:
         array = column.to_numpy()
     if array.dtype.kind not in "fiub":
         raise UsageError(
-            f"{file}: `{name}` must hold numbers or lists of them, got {kind}; use this name for another column"
+            f"{file}: `{name}` must hold numbers or lists of them, got {kind}; convert or rename the column"
         )
     return array
 

@@ -317,6 +317,7 @@ LIMITS = "`terminals` = 1 in every row whose `timeouts` is 1"
 @pytest.mark.parametrize(("make", "changes", "text"), [
     (write_npz, {"observations": None}, "missing: observations"),
     (write_npz, {"actions": np.zeros((39, 2), int)}, "`actions` must be continuous"),
+    (write_npz, {"observations": np.zeros((4, 39))}, "must have 39 rows like the other arrays, got shape (4, 39)"),
     (write_npz, {"observations": np.zeros((39, 3, 8, 8))}, "images as uint8 from 0 to 255"),
     (some_rows, {"condition": FRAME < 0}, "contains no transitions"),
     (folder_of, {"observations": np.zeros((19, 4))}, "001.npz: `observations` must have 20 rows"),
@@ -328,6 +329,7 @@ LIMITS = "`terminals` = 1 in every row whose `timeouts` is 1"
     (rows_of, {"drop": ["next.reward"]}, "must have a column `next.reward` for rewards, got observation.state"),
     (rows_of, {"changes": {"next.reward": [None] * 39}}, "`next.reward` must have a value in each"),
     (rows_of, {"changes": {"action": [[1.0], *[[1.0] * 2] * 38]}}, "of one length, got 1 to 2"),
+    (rows_of, {"changes": {"action": [{"arm": [1.0]}] * 39}}, "lists of them, got struct<arm"),
     (write_d4rl, {"terminals": ENDS, "next_observations": FOLLOWING}, LIMITS),
     (minari_of, {"total_episodes": 10**12}, "its metadata state 1,000,000,000,000 episodes, but it has 2"),
     (minari_of, {"env_spec": NEST, "observation_space": NEST}, "must record the spaces of observations"),
