@@ -81,17 +81,15 @@ def load_custom(
     if size is not None:
         content = first_trajectories(content, size, name_of(source))
     check_fit(source, content, env_name(env), spaces, action_range)
-    arrays = compact(content)
     if action_range is not None:
         # convert actions to the environment's units, so that the fingerprint depends on the action range
         low, high = action_range
         _, action_space = spaces
-        shares = (arrays["actions"] - np.float32(low)) / np.float32(high - low)
+        shares = (content.arrays["actions"] - np.float32(low)) / np.float32(high - low)
         units = action_space.high - action_space.low
-        actions = arrays["actions"] = (action_space.low + shares * units).astype(np.float32)
-        if content.valid.all():  # without the rows that `compact` has added
-            actions = actions[arrays["valids"] > 0]
+        actions = (action_space.low + shares * units).astype(np.float32)
         content = replace(content, arrays={**content.arrays, "actions": actions})
+    arrays = compact(content)
     # Hash the content, not the file, so that a run can resume after its dataset was moved or converted.
     digest = hashlib.sha256()
     for key in COMPACT:

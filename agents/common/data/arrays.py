@@ -332,7 +332,7 @@ def refuse_bad(name: str, array: Array, rows: Flags | None = None) -> None:
         expected = "0 or 1"
         position = first_bad(array, lambda values: (values != 0) & (values != 1), rows)
     elif array.dtype.kind == "f":
-        expected = "finite numbers"
+        expected = "finite float32 numbers"
         position = first_bad(array, lambda values: ~np.isfinite(_single(values)), rows)
     else:  # integers are finite
         return

@@ -51,7 +51,7 @@ def test_dataset_with_a_value_that_is_not_finite_is_refused(name, value, layout)
     dataset[name][[7, 20]] = value
     if name == "observations":
         dataset["next_observations"][6] = value  # equals observation 7
-    with refuses(f"`{name}` must hold finite numbers, got {value} in row 7;"):
+    with refuses(f"`{name}` must hold finite float32 numbers, got {value} in row 7;"):
         loaded_buffer(layout(dataset))
 
 
@@ -59,7 +59,7 @@ def test_refused_dataset_leaves_the_buffer_as_it_was():
     dataset = toy_dataset(36)
     buffer, untouched = loaded_buffer(dataset), loaded_buffer(dataset)
     rewards = np.full(60, np.nan, np.float32)
-    with refuses("`rewards` must hold finite numbers"):
+    with refuses("`rewards` must hold finite float32 numbers"):
         buffer.load_dataset({**toy_dataset(60, seed=1), "rewards": rewards})
     assert_same_sequences(buffer, untouched)
 
