@@ -112,11 +112,10 @@ def _find_files(
     """
     if dataset not in SOURCES:
         path = Path(dataset).expanduser()
-        if path.is_dir() or (path.suffix.lower() == ".npz" and path.is_file()):
+        if path.exists():
             return path
         raise UsageError(
-            f"`--dataset` must be {', '.join(SOURCES)} or the path of an .npz file or of a folder of .npz files, "
-            f"got {str(path)!r}"
+            f"`--dataset` must be {', '.join(SOURCES)}, an .npz file or a folder of them, got {str(path)!r}"
         )
     path = data_path(spec, dataset_dir)
     missing = missing_files(spec, dataset_dir, size)

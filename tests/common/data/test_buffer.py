@@ -1,7 +1,5 @@
 """The sequence buffer; `tests/fuzz/test_sampling.py` compares sampled sequences with their definition."""
 
-import re
-
 import numpy as np
 import pytest
 import torch
@@ -29,17 +27,9 @@ def test_actions_count_up_to_the_end_of_their_trajectory():
     assert firsts.action_valid.tolist() == [[[1, 1]] * 3]
 
 
-@pytest.mark.parametrize(
-    ("name", "shape", "expected"),
-    [
-        ("actions", (20, 3), "shape (20, 2)"),
-        ("observations", (4, 20), "20 rows like"),  # transposed
-    ],
-)
-def test_array_of_the_wrong_shape_is_named(name, shape, expected):
-    dataset = {**toy_dataset(20), name: np.zeros(shape, np.float32)}
-    message = rf"`{name}` must have {re.escape(expected)}.* got shape {re.escape(str(shape))}"
-    with refuses(message):
+def test_array_of_the_wrong_shape_is_named():
+    dataset = {**toy_dataset(20), "actions": np.zeros((20, 3), np.float32)}
+    with refuses(r"`actions` must have shape \(20, 2\) .* got shape \(20, 3\)"):
         empty_buffer(observations=4, actions=2).load_dataset(dataset)
 
 
