@@ -178,7 +178,8 @@ def name_of(source: str | Path) -> str:
     text = str(source)
     if text.startswith(MINARI):
         return text
-    return Path(text).expanduser().stem
+    path = Path(text).expanduser()
+    return path.name if path.is_dir() else path.stem
 
 
 def metadata_of(source: str | Path) -> Metadata:

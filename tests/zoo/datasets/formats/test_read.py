@@ -45,7 +45,7 @@ from zoo.datasets.formats.base import (
     compact,
     write_set,
 )
-from zoo.datasets.formats.read import has_rewards, metadata_of, read_source
+from zoo.datasets.formats.read import has_rewards, metadata_of, name_of, read_source
 
 MINARI = "minari:spring/random-v0"
 ENDS = np.isin(np.arange(39), (18, 38))
@@ -120,6 +120,12 @@ def test_rows_without_a_last_observation_repeat_or_drop_it(tmp_path, kind, capsy
     assert_array_equal(arrays["observations"], np.array(states, np.float32))
     assert_array_equal(arrays["actions"][20:39], second["actions"][:19])
     assert_array_equal(arrays["rewards"][:19], first["rewards"].astype(np.float32))
+
+
+def test_a_folder_keeps_its_dots_in_a_runs_name(tmp_path):
+    (tmp_path / "2026.11.29").mkdir()
+    assert name_of(tmp_path / "2026.11.29") == "2026.11.29"
+    assert name_of(tmp_path / "set.v1.npz") == "set.v1"
 
 
 def test_an_episode_without_a_step_is_left_out_with_a_warning(tmp_path):
