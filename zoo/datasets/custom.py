@@ -68,7 +68,7 @@ def load_custom(
 ) -> Dataset:
     """Return a user's dataset; reject it if it does not fit the environment.
 
-    :param source: see `zoo.datasets.formats.read.read_source`.
+    :param source: the path of a file or folder, or ``minari:ID``.
     :param size: keep whole trajectories from the start until they total this many transitions; None for all.
     :param action_range: values in the data that correspond to the bounds of the action space; None if the actions
         are in the environment's units.
