@@ -9,7 +9,7 @@ import numpy as np
 from agents.common.data.arrays import KNOWN_ARRAYS, Transitions, check_timeouts
 from agents.common.files import DamagedFileError
 from agents.common.files.npz import read_npz, read_npz_headers
-from zoo.datasets.files import ARRAYS, check_checksum, checksum_file
+from zoo.datasets.files import ARRAYS, RECORD, check_checksum, checksum_file
 from zoo.datasets.formats.base import (
     Arrays,
     Format,
@@ -160,7 +160,7 @@ def has_rewards(source: str | Path, env: str = "") -> bool:
     if str(source).startswith(MINARI):
         return True
     # Converted arrays come from OGBench's files, which may have been deleted after the conversion.
-    if Path(os.path.expanduser(source), ARRAYS).is_dir():
+    if any(Path(os.path.expanduser(source)).glob(f"{ARRAYS}/*/{RECORD}")):
         return False
     path, source_format = require_format(source)
     file = path

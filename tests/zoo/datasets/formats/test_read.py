@@ -143,6 +143,9 @@ def test_states_of_ogbench_get_the_rewards_of_a_task(tmp_path):
     path = write_npz(tmp_path, qpos=np.zeros(39), rewards=None)
     assert not has_rewards(path, ENV)
     assert not has_rewards(path.rename(tmp_path / "set-val.npz"), ENV)
+    # the user's own folder, not one of converted arrays
+    (write_folder(tmp_path) / "arrays").mkdir()
+    assert has_rewards(tmp_path / "episodes", ENV)
 
 
 def test_a_damaged_file_is_said_to_be_damaged_before_any_work(tmp_path):
