@@ -252,7 +252,7 @@ def _converting(folder: Path, spec: DatasetSpec) -> Iterator[Tasks]:
     with locked_for_writing(folder / ARRAYS), contextlib.ExitStack() as stack:
         (folder / ARRAYS).mkdir(exist_ok=True)
         for unfinished in (folder / ARRAYS).glob(".*"):  # left by a process that was killed
-            shutil.rmtree(unfinished)
+            shutil.rmtree(unfinished, ignore_errors=True)  # macOS leaves files such as .DS_Store
         tasks: Tasks = {}
         for task, env_id in spec.task_env_ids.items():
             tasks[task] = stack.enter_context(contextlib.closing(make_labelling_env(env_id)))

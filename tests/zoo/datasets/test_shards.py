@@ -92,6 +92,8 @@ def test_what_is_converted_is_not_read_again(folder, monkeypatch):
 
 def test_a_file_that_a_killed_process_left_is_no_part(folder):
     shutil.copy(next(folder.glob("*.npz")), folder / ".left.1f.npz")
+    (folder / ARRAYS).mkdir()
+    (folder / ARRAYS / ".DS_Store").touch()  # left by macOS's Finder
     assert len(load_all(folder).content.parts) == 3
 
 
