@@ -9,7 +9,7 @@ from gymnasium import spaces
 from numpy.testing import assert_allclose, assert_array_equal
 
 from agents.common.method import integers, normal, uniform
-from agents.common.sb3.exporting import ExportedPolicy
+from agents.common.sb3.exporting import sample_actions
 from tests.common.toys import act, always_sample, normals, refuses, tiny_model
 from tests.envs import SpacesEnv, space_env_of
 
@@ -163,7 +163,7 @@ def test_actions_at_the_edge_stay_inside_awkward_boxes(monkeypatch, edge):
     policy = policy_of(box)
     always_sample(monkeypatch, policy, torch.full((2 * HORIZON,), edge))
     assert box.contains(policy.predict(observations()[0])[0])
-    exported = ExportedPolicy(policy)(torch.zeros(1, 4), torch.zeros(1, 2 * HORIZON))
+    exported = sample_actions(policy, torch.zeros(1, 4), torch.zeros(1, 2 * HORIZON))
     assert box.contains(exported[0, 0].numpy())
 
 

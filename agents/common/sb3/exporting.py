@@ -12,13 +12,14 @@ import json
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from agents.common.files import atomic_path
@@ -38,42 +39,6 @@ TOLERANCE = 1e-4
 CHECKED_ROWS = 100
 # an unusual size, so that the exporter does not mistake another axis for the rows
 _TRACED_ROWS = 61
-
-
-class ExportedPolicy(nn.Module):
-    """A policy as a function from raw observations and noise to action chunks in the environment's units.
-
-    :param policy: policy with one replica.
-    """
-
-    low: Tensor
-    high: Tensor
-
-    def __init__(self, policy: FlowPolicy) -> None:
-        super().__init__()
-        self.policy = policy
-        self.draws = policy.method.candidate_noise()
-        space = policy.action_space
-        self.register_buffer("low", torch.as_tensor(np.float32(space.low)))
-        self.register_buffer("high", torch.as_tensor(np.float32(space.high)))
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """Sample one chunk for every observation.
-
-        :param inputs: each (B, ...): first the raw observations (one input for each part of a Dict, images with the
-            channels last), then the noise in the order of :attr:`draws`.
-        :return: (B, H, *action shape).
-        """
-        policy = self.policy
-        parts = len(policy.layout.parts)
-        observations = _as_rows(policy.layout, inputs[:parts])
-        values = [value.unsqueeze(0) for value in inputs[parts:]]
-        noise = policy.method.move_row_axes(dict(zip(self.draws, values, strict=True)))
-        scaled = policy.sample(observations[None], noise, policy.nets)[0].clamp(-1, 1)
-        chunks = scaled.unflatten(-1, (policy.chunk_length, *self.low.shape))
-        actions = self.low + (self.high - self.low) * (chunks + 1) / 2
-        # rounded actions may exceed the bounds by a unit in the last place
-        return torch.maximum(torch.minimum(actions, self.high), self.low)
 
 
 def export_onnx(
@@ -109,7 +74,7 @@ def export_onnx(
         )
     own_modules = [name for name, net in plain.nets.items() if isinstance(net, VmappedModule)]
     try:
-        graph = _convert(ExportedPolicy(plain))
+        graph = _convert(plain)
         largest_error = _largest_error(graph, plain)
     except Exception as error:
         if not own_modules or isinstance(error, ArithmeticError):
@@ -151,7 +116,10 @@ def _as_rows(layout: ObservationLayout, values: Sequence[Tensor]) -> Tensor:
 
 
 def _inputs(policy: FlowPolicy, count: int, seed: int = 0) -> dict[str, Tensor]:
-    """Return random inputs, name -> tensor: the observations, one entry for each part, and the noise."""
+    """Return random inputs, name -> tensor: the observations, one entry for each part, then the noise.
+
+    The channels of images are last.
+    """
     layout = policy.layout
     observations = layout.sample(count, seed)
     if not layout.is_dict:
@@ -169,12 +137,33 @@ def _inputs(policy: FlowPolicy, count: int, seed: int = 0) -> dict[str, Tensor]:
     return inputs | policy.draw_action_noise(count, torch_generator(Purpose.CHECKS, 0, seed))
 
 
-def _convert(sampler: ExportedPolicy) -> Any:
-    """Convert a sampler to an ONNX model that accepts any number of rows."""
-    inputs = _inputs(sampler.policy, _TRACED_ROWS)
+def sample_actions(policy: FlowPolicy, *inputs: Tensor) -> Tensor:
+    """Sample one chunk for every raw observation, in the environment's units.
+
+    :param policy: policy with one replica.
+    :param inputs: each (B, ...), in the order of :func:`_inputs`.
+    :return: (B, H, *action shape).
+    """
+    parts = len(policy.layout.parts)
+    observations = _as_rows(policy.layout, inputs[:parts])
+    values = [value.unsqueeze(0) for value in inputs[parts:]]
+    draws = policy.method.candidate_noise()
+    noise = policy.method.move_row_axes(dict(zip(draws, values, strict=True)))
+    scaled = policy.sample(observations[None], noise, policy.nets)[0].clamp(-1, 1)
+    space = policy.action_space
+    low, high = (torch.as_tensor(np.float32(bound)) for bound in (space.low, space.high))
+    chunks = scaled.unflatten(-1, (policy.chunk_length, *space.shape))
+    actions = low + (high - low) * (chunks + 1) / 2
+    # rounded actions may exceed the bounds by a unit in the last place
+    return torch.maximum(torch.minimum(actions, high), low)
+
+
+def _convert(policy: FlowPolicy) -> Any:
+    """Convert a policy to an ONNX model that accepts any number of rows."""
+    inputs = _inputs(policy, _TRACED_ROWS)
     values = tuple(inputs.values())
     record = make_fx(
-        lambda *tensors: sampler(*tensors),
+        partial(sample_actions, policy),
         tracing_mode="symbolic",
         _allow_non_fake_inputs=True,
         decomposition_table=dict(torch._decomp.core_aten_decompositions()),
