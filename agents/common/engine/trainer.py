@@ -94,8 +94,6 @@ class Trainer:
         self.device = model.device
         self.method: Method = self.policy.method
         self.optimizer: torch.optim.Optimizer = self.policy.optimizer
-        self.capture_failure: str | None = None
-        """Reason why an update of this model could not be captured; after a failure, capturing is not tried again."""
         self.keeps_rates_on_device = self.device.type == "cuda"
         """Whether learning rates are tensors on the device; in a captured step, a plain number would stay constant."""
         self.seed(seeds)
@@ -310,9 +308,6 @@ class Trainer:
         # PyTorch would warn about a capturable optimiser in the updates before a capture
         self.optimizer._warned_capturable_if_run_uncaptured = True
         mode = choose_mode(self.method, self.device, self.planned_updates, is_large=threads > 1)
-        if mode.captured and self.capture_failure is not None:
-            reason = f"capturing failed before: {self.capture_failure}"
-            mode = replace(mode, captured=False, reason=reason)
         self._use(mode)
         if mode.compiled and self.model.verbose >= 1:
             print(f"updates: {mode}", flush=True)
@@ -327,15 +322,13 @@ class Trainer:
         self.graphs = GraphCache(self) if mode.captured else None
 
     def fall_back(self, feature: Literal["compiled", "captured"], error: str) -> None:
-        """Warn, and continue without compiling or capturing.
+        """Warn, and continue without compiling or capturing until the next training phase.
 
         :param feature: the feature that failed.
         :param error: the reason.
         """
         reason = f"not {feature}: {error_summary(error)}"
         warnings.warn(f"updates are {reason}; training continues", stacklevel=2)
-        if feature == "captured":
-            self.capture_failure = error_summary(error)
         self._use(replace(self.mode, **{feature: False}, reason=reason))
 
     def _read_settings(self) -> None:
