@@ -156,12 +156,17 @@ def _read_file(path: Path) -> ScoreTables:
 
 
 def _protocol_of_rows(evaluations: pd.DataFrame) -> dict[str, int]:
-    """Return the steps and episodes of a method's runs on an environment."""
+    """Return the episodes and, if known, the steps of a method's runs on an environment.
+
+    Online scores alone do not show how many of their steps were offline.
+    """
+    protocol = {"eval_episodes": int(evaluations["episodes"].min())}
     ends = evaluations.groupby("phase")["step"].max()
-    offline = int(ends.get("offline", 0))
-    online = int(ends.get("online", offline)) - offline
-    episodes = int(evaluations["episodes"].min())
-    return {"offline_steps": offline, "online_steps": online, "eval_episodes": episodes}
+    if "offline" in ends:
+        offline = int(ends["offline"])
+        protocol["offline_steps"] = offline
+        protocol["online_steps"] = int(ends.get("online", offline)) - offline
+    return protocol
 
 
 def _restricted_to(own_scores: pd.DataFrame, scores: ScoreTables) -> ScoreTables:

@@ -194,10 +194,13 @@ def are_comparable(phase: Phase, methods: Methods, x: str, y: str) -> bool:
     """Return whether a comparison is fair: the user's runs must be at least as long as published ones."""
     if methods[x].is_own == methods[y].is_own:
         return True
-    pair = sorted((methods[x], methods[y]), key=lambda method: not method.is_own)
+    pair = sorted((x, y), key=lambda name: not methods[name].is_own)
     for task in phase.tasks:
         # 0 if a length is unknown
-        steps = [method.protocol_on(task).get(f"{phase.name}_steps") or 0 for method in pair]
+        steps = [methods[m].protocol_on(task).get(f"{phase.name}_steps") or 0 for m in pair]
+        if not steps[1]:
+            # a file with online scores alone states only their last steps
+            steps = [phase.step_ranges[name][0] for name in pair]
         if 0 < steps[0] < steps[1]:
             return False
     return True

@@ -59,12 +59,27 @@ def test_returns_and_compressed_files_are_read(written):
     assert kinds.to_dict() == {SCENE[0]: "normalised return", SCENE[1]: "return"}
 
 
-def test_runs_shorter_than_those_of_a_file_are_not_compared(tmp_path, written):
+@pytest.mark.parametrize(
+    ("phase", "runs", "is_shorter"),
+    [
+        ("offline", {"offline": (5,)}, True),
+        ("online", {"offline": (), "online": (5,)}, True),
+        (
+            "online",
+            {"offline": (5,), "online": (5,)},
+            False,
+        ),  # the file's steps may include offline steps
+    ],
+)
+def test_runs_shorter_than_those_of_a_file_are_not_compared(
+    tmp_path, written, phase, runs, is_shorter
+):
+    written.write_text(written.read_text().replace("offline", phase))
     for seed in range(3):
-        write_run(tmp_path / "short" / str(seed), seed=seed, env=SCENE[0], offline=(5,))
+        write_run(tmp_path / "short" / str(seed), seed=seed, env=SCENE[0], **runs)
     _, (comparison,) = compared(paths=[tmp_path / "short"], scores=[written])
-    (verdict,) = comparison.phases["offline"].decision.verdicts
-    assert verdict.outcome == "not comparable"
+    (verdict,) = comparison.phases[phase].decision.verdicts
+    assert (verdict.outcome == "not comparable") == is_shorter
 
 
 @pytest.mark.parametrize(
