@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from rliable import plot_utils
 
+from agents.common.validation import count
 from zoo.report.comparison import (
     ALL_TASKS,
     CURVE_COLUMNS,
@@ -32,7 +33,7 @@ from zoo.report.comparison import (
     ranking,
 )
 from zoo.report.statistics import MIN_SEEDS, Estimate
-from zoo.report.tables import LONGEST_NAME, only_task, range_text
+from zoo.report.tables import LONGEST_NAME, only_task
 from zoo.runs.folder import PHASES, short_name
 from zoo.runs.scores import SUCCESS
 
@@ -358,9 +359,12 @@ class _Artist:
                 # keep the label at a constant distance below the rows; rliable's panels start at 0.11 of the height
                 xlabel_y_coordinate=0.11 - 1.75 / (lines * len(names)),
             )
-        # a panel without an estimate for a method at its end would have lower rows than the first panel
         for ax in figure.axes:
+            # a panel without an estimate for a method at its end would have lower rows than the first panel
             ax.set_ylim(figure.axes[0].get_ylim())
+            # write large returns as 1.5M, because matplotlib's factor `1e6` would overlap the label of the axis
+            if max(np.abs(ax.get_xlim())) >= 100_000:
+                ax.xaxis.set_major_formatter(EngFormatter(sep=""))
         plt.close(figure)  # only removes the figure from pyplot; the figure remains usable
         return figure
 
@@ -429,7 +433,8 @@ def _add_legend(figure: Figure) -> None:
 def _seeds(numbers: Iterable[int]) -> str:
     """Return the smallest and the largest number of seeds as text, e.g. ``"3 to 12 seeds"``."""
     ends = sorted(numbers)
-    return f"{range_text((ends[0], ends[-1]))} seeds"
+    most = count(ends[-1], "seed")
+    return most if ends[0] == ends[-1] else f"{ends[0]} to {most}"
 
 
 def _lines(names: Iterable[str]) -> int:
