@@ -43,7 +43,7 @@ from zoo.report.scores import (  # noqa: E402
     set_names,
     suite_tasks,
 )
-from zoo.report.statistics import FRACTION, Estimate  # noqa: E402
+from zoo.report.statistics import Estimate  # noqa: E402
 from zoo.report.tables import number_entry  # noqa: E402
 from zoo.runs.folder import PHASES  # noqa: E402
 from zoo.runs.scores import SUCCESS  # noqa: E402
@@ -229,7 +229,7 @@ def _mini_means(pattern: str) -> Mapping[str, Estimate]:
         runs = scores[scores["phase"] == phase]
         part = PhaseScores(phase, runs, _mini().means, {}, SUCCESS, reps=0)
         for name, by_task in part.having(tasks).items():
-            means[name] = part.mean_of(name, by_task).curve(FRACTION).estimate()
+            means[name] = part.mean_of(name, by_task).curve(SUCCESS.limits).estimate()
     return means
 
 

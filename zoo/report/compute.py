@@ -32,7 +32,6 @@ from zoo.report.comparison import (
 from zoo.report.scores import ScoreTables, last_evaluations, suite_of
 from zoo.report.significance import Evidence, decide
 from zoo.report.statistics import (
-    FRACTION,
     Array,
     Episodes,
     Estimate,
@@ -199,7 +198,7 @@ class PhaseScores:
     @cached_property
     def episodes(self) -> Mapping[str, Episodes]:
         """Method -> task -> the smallest number of episodes behind a success rate; empty for returns."""
-        if self.kind.limits != FRACTION:
+        if self.kind is not SUCCESS:
             return {}
         return by_place(self.runs, lambda runs: runs["episodes"].min())
 

@@ -248,7 +248,7 @@ def _failed_scores(tables: RunTables) -> pd.DataFrame:
 
 
 def _has_failed(runs: pd.DataFrame) -> pd.Series:
-    return runs["problem"].notna() & runs["state"].isin(["failed", DIVERGED])
+    return runs["state"].isin(["failed", DIVERGED])
 
 
 # -- returns of a random and an expert policy, which give environments a common scale --------------------------------

@@ -87,8 +87,6 @@ Each run has one value, the mean over its episodes. Methods that are compared ha
 Episodes = Mapping[str, int]
 """Task -> the number of episodes behind its success rates; the smallest if runs differ."""
 
-FRACTION = (0.0, 1.0)
-"""The limits of a success rate."""
 MAX_SEEDS = 1 << 20
 """Largest number of seeds that `seeds_needed` considers."""
 

@@ -5,20 +5,21 @@ import pytest
 from scipy import stats
 
 from tests.zoo.report.samples import by_task, scores_of
-from zoo.report.statistics import FRACTION, mean, seeds_needed
+from zoo.report.statistics import mean, seeds_needed
+from zoo.runs.scores import SUCCESS
 
 
 def estimate_of(scores, episodes=None):
-    return mean(scores, episodes).curve(FRACTION).estimate()
+    return mean(scores, episodes).curve(SUCCESS.limits).estimate()
 
 
 @pytest.mark.parametrize("episodes", [None, {f"task{k:02d}": 20 for k in range(4)}])
 def test_curve_has_the_interval_of_each_evaluation_alone(episodes):
     scores = np.stack([scores_of(6, 4, seed=k) for k in range(3)], axis=2)
     scores[..., 1] = 0.8  # all runs have equal scores by chance
-    curve = mean(by_task(scores), episodes).curve(FRACTION)
+    curve = mean(by_task(scores), episodes).curve(SUCCESS.limits)
     for k in range(3):
-        alone = mean(by_task(scores[..., k]), episodes).curve(FRACTION)
+        alone = mean(by_task(scores[..., k]), episodes).curve(SUCCESS.limits)
         assert curve.points[k] == pytest.approx(alone.points[0])
         assert curve.bounds[:, k] == pytest.approx(alone.bounds[:, 0], abs=1e-12)
 
@@ -52,7 +53,7 @@ def test_the_least_variance_of_episodes_only_widens_an_interval():
 
 def test_one_seed_gives_no_interval():
     alone = mean({"a": np.array([0.5]), "b": np.array([0.2, 0.3])})
-    assert alone.curve(FRACTION).estimate().interval is None
+    assert alone.curve(SUCCESS.limits).estimate().interval is None
     difference = mean({"a": np.array([0.2, 0.3])}) - mean({"a": np.array([0.5])})
     assert difference.curve((-1, 1)).estimate().interval is None
     assert difference.p_value() is None
