@@ -252,7 +252,7 @@ class ScoreKind:
         if self.is_comparable:
             return 1
         largest = max(map(abs, filter(math.isfinite, scores)), default=0.0)
-        if not largest:  # zero has no first digit
+        if largest < 1e-9:  # zero, up to floating-point error
             return 1
         return max(0, 3 - math.floor(math.log10(largest)))
 

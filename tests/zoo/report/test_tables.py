@@ -26,6 +26,7 @@ from zoo.report.tables import (
     to_csv,
     to_latex,
 )
+from zoo.runs.scores import RETURN
 
 DOCUMENT = r"""\documentclass[10pt,twocolumn]{article}
 \usepackage{booktabs}
@@ -82,6 +83,7 @@ def test_protocol_table_has_one_row_for_each_protocol():
 def test_numbers_have_true_minus_signs_and_few_digits(interval, point, text):
     entry = number_entry(Estimate(point, interval), 100, 1)
     assert entry.plain == text.replace("~", "\N{MINUS SIGN}")
+    assert tables.digits_of(RETURN, [Estimate(1e-17)]) == 1
 
 
 def test_csv_has_unrounded_numbers_intervals_and_details():
