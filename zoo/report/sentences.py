@@ -67,10 +67,10 @@ def _verdict(comparison: Comparison, phase: Phase) -> Iterator[str]:
     if decision.rival:  # without means, the rival's scores may be as good
         leads = leads and decision.rival.lead > 0
     opening = f"{comparison.methods[subject].title}{' leads' if leads else ','} {phase.name}{comparison.title}"
-    opening += f", {tasks}:"
+    opening += f", {tasks}"
     if subject in means:
-        opening += f" {_mean(comparison, phase, subject)}."
-    yield opening
+        opening += f": {_mean(comparison, phase, subject)}"
+    yield f"{opening}."
     if decision.verdicts:
         clauses = []
         for outcome, words in _WORDS.items():

@@ -186,11 +186,13 @@ def test_the_interval_over_tasks_is_students():
     assert verdict.over_tasks.interval == pytest.approx(tuple(expected))
 
 
-@pytest.mark.parametrize(("kind", "seeds"), [(RETURN, 1), (NORMALISED_RETURN, 3)])
-def test_single_or_equal_seeds_are_not_tested_and_of_equals_none_leads(kind, seeds):
+@pytest.mark.parametrize(
+    ("kind", "seeds", "end"), [(RETURN, 1, ". Undecided"), (NORMALISED_RETURN, 3, ": 37.5. ")]
+)
+def test_single_or_equal_seeds_are_not_tested_and_of_equals_none_leads(kind, seeds, end):
     scores = {"ours": [[0.5] * seeds, [0.25] * seeds], "rival": [[0.25] * seeds, [0.5] * seeds]}
     (text,) = verdict_sentences([comparison_of_scene(scores, kind=kind)])
-    assert text.startswith("ours, offline")
+    assert text.startswith(f"ours, offline, {kind.name}, 2 tasks{end}")
     assert "The two are not tested, because a task has only one seed or all its scores" in text
 
 
