@@ -393,6 +393,9 @@ class _Artist:
             **_TEXTS,
         )
         ax.axvline(0.5, color="black", linewidth=0.8, linestyle=":")
+        # a point without an interval would touch the names
+        ax.use_sticky_edges = False
+        ax.autoscale_view(scaley=False)
         return Drawing(
             figure,
             f"Probability that a run of {subject} (X) beats a run of the other method (Y) on the same task, "

@@ -45,6 +45,8 @@ def test_returns_have_an_axis_for_each_environment():
     cheetah, pendulum = figures["environments_return"].figure.axes
     assert cheetah.get_ylim()[0] > 0 > pendulum.get_ylim()[1]
     assert cheetah.get_ylabel() == "return"
+    improvement = figures["improvement_online_return"].figure.axes[0]
+    assert improvement.patches[0].get_x() > improvement.get_xlim()[0]
     large = returns(["SAC", "TD3"], ["HalfCheetah-v5"], seeds=1).assign(score=2e6)
     drawing = drawing_of(comparison_of_runs(large, kind=RETURN), "aggregates_online")
     assert drawing.figure.axes[0].xaxis.get_major_formatter()(1_500_000) == "1.5M"
