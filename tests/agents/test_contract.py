@@ -121,6 +121,7 @@ def test_observations_are_scaled_by_a_loaded_buffers_dataset(tmp_path):
         (spaces.Dict({"x": spaces.Dict({"y": OBSERVATIONS})}), None, "a Dict of these, got Dict("),
         (spaces.Box(-1, 1, (0,)), None, "or a Dict of these, got Box("),
         (OBSERVATIONS, spaces.Box(-1, 1, (0,)), "finite bounds low < high in float32, got Box("),
+        (OBSERVATIONS, spaces.Box(-1, 1, (2,), int), "must be a non-empty Box of floats"),
         (OBSERVATIONS, spaces.Box(-np.inf, np.inf, (2,)), "got Box(-inf, inf"),
         (
             OBSERVATIONS,
@@ -180,7 +181,7 @@ def test_offline_training_without_a_dataset_is_refused():
 
 def test_a_buffer_without_sequences_is_refused_before_training():
     model = tiny_model(buffer_size=2)  # small, but enough for training on a dataset alone
-    with refuses("`buffer_size`"):
+    with refuses("`buffer_size` must be at least 3 "):
         model.learn_offline(1, dataset=toy_dataset()).learn(20, reset_num_timesteps=False)
 
 

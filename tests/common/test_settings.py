@@ -53,6 +53,7 @@ def test_a_subclass_changes_a_default_and_inherits_the_rest():
         ),
         ("weight", float("nan"), ValueError, "`weight` must be a finite number > 0 and <= 10"),
         ("steps", 0, ValueError, "`steps` must be an int >= 1, got 0"),
+        ("steps", True, TypeError, "`steps` must be an int >= 1, got True"),
         ("word", "three", ValueError, "`word` must be one of one, two, got 'three'"),
         ("flag", 1, TypeError, "`flag` must be true or false"),
         ("share", 1.0, ValueError, "`share` must be a finite number < 1"),

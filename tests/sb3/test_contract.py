@@ -404,6 +404,8 @@ def test_a_model_of_data_alone_goes_to_an_environment_with_bounds(tmp_path):
     for space in (spaces.Box(-10, 10, (5,)), spaces.Box(-10, 10, (4,), np.float64)):
         with refuses("Observation spaces do not match"):
             model.set_env(space_env_of(space))
+    with refuses("Observation spaces do not match"):
+        tiny_model(env=bounded).set_env(SpacesEnv())
 
 
 def test_the_progress_bar_counts_updates_of_several_environments_once(capsys):
