@@ -80,7 +80,7 @@ class FlowAlgorithm(StoredModel):
     policy: FlowPolicy
     trainer: Trainer
     """Runs the gradient steps."""
-    _chunk_state: ChunkState | None
+    _chunk_state: ChunkState | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Raise if a model class defines hooks or settings, which only a method may define."""
@@ -168,7 +168,6 @@ class FlowAlgorithm(StoredModel):
             check_outputs(self.policy)
         self.n_steps = method.horizon_length if method.shorten_returns else 1
         self.trainer = Trainer(self, self.policy.seeds)
-        self._chunk_state = None
         self._last_info = {}
 
     def _make_buffer(self) -> SequenceReplayBuffer:
