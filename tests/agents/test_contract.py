@@ -150,6 +150,11 @@ def test_a_space_that_replaces_a_saved_one_is_checked(tmp_path):
         ("qam", {"net_arch": {"pi": [8]}}),
         ("qam", {"seeds": [1, 2.5]}),
         ("qam", {"train_freq": ("1", "episode")}),
+        ("qam", {"train_freq": 0}),
+        ("qam", {"shorten_returns": True}),  # of chunks
+        ("qam", {"random_crop": 0.5}),  # of vectors
+        ("qam", {"encoder": "impala_small", "policy_kwargs": CASES["features"]["policy_kwargs"]}),
+        ("qam", {"replay_buffer_class": NormedFeatures}),
         ("bam", {"flow_steps": 1}),  # a single step would not train the policy
         ("bc", {"best_of_n": 4}),  # without a critic, candidates cannot be ranked
         ("trqam", {"multiplier_max": 1e-9}),  # below `multiplier_min`

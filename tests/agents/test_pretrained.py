@@ -195,12 +195,15 @@ def test_a_saved_model_is_loaded_with_the_flow_and_runs_no_code(data, tmp_path, 
     reversed_flow = agents.PretrainedFlow(GaussianFlow(), noise_at=1.0)
     for flow, text in [
         (reversed_flow, "which has `noise_at` = 0.0, got 1.0"),
+        (agents.PretrainedFlow(GaussianFlow(), train=True), "which has `train` = False"),
         (None, "lacks `behaviour`"),
     ]:
         with refuses(text):
             agents.TRQAM.load(tmp_path / "model", behaviour=flow)
     loaded = agents.TRQAM.load(tmp_path / "model", behaviour=agents.PretrainedFlow(GaussianFlow()))
     assert_same_parameters(model, loaded)
+    trained = make_model(flow=agents.PretrainedFlow(GaussianFlow(), train=True))
+    trained.load_pretrained_actor(tmp_path / "model")  # whose flow was frozen
     assert np.array_equal(act(loaded, np.zeros(3)), act(model, np.zeros(3)))
     with refuses("cannot be saved alone"):
         model.save_policy(tmp_path / "policy.safetensors")
@@ -296,6 +299,8 @@ def test_normalised_observations_are_refused(data):
     model.set_env(env)
     with refuses("and a VecNormalize"):
         model.load_dataset(data)
+    env.norm_obs = False
+    model.load_dataset(data)
 
 
 TWO_ACTIONS = agents.PretrainedFlow(GaussianFlow(), action_shape=(2, 2))

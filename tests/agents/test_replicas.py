@@ -46,7 +46,8 @@ def test_replica_that_is_taken_out_learns_by_itself_and_is_saved(tmp_path):
     step(untouched)
     next(iter(model.policy.optimizer.state.values()))["own count"] = 1  # no tensor
     single, generator = model.replica(2), model.trainer.generator.get_state()
-    single.replay_buffer = tiny_model().replay_buffer
+    tiny_model().save_replay_buffer(tmp_path / "buffer")
+    single.load_replay_buffer(tmp_path / "buffer")
     single.learn_offline(2, dataset=toy_dataset())
     step(model, 1)
     step(untouched, 1)

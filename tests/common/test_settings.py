@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import agents
+from agents.common.method import Method
 from agents.common.settings import Configurable, setting
 from tests.common.toys import (
     act,
@@ -71,11 +72,12 @@ def test_bad_values_are_refused_when_given_and_when_assigned(name, value, error,
     [
         ("bare", setting(default=1.0), "setting `bare` of Mine needs a type"),
         ("weight", 7.0, r"write `weight: float = setting\(default=...\)`"),
+        ("noise", setting(default=1.0), "setting `noise` of Mine clashes"),
     ],
 )
 def test_a_declaration_that_would_not_act_is_refused(name, value, message):
     with refuses(message, TypeError):
-        type("Mine", (Base,), {name: value})
+        type("Mine", (Base, Method), {name: value, "__annotations__": {"noise": "float"}})
 
 
 # -- settings of models -----------------------------------------------------------------------------------------------

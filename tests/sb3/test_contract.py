@@ -250,6 +250,10 @@ def test_parameters_are_got_set_and_saved_of_a_compiled_policy(tmp_path):
     target.set_parameters(parameters)
     with pytest.raises(RuntimeError, match="keys `state` and `param_groups`"):
         target.set_parameters({**parameters, "policy.optimizer": {"state": {}}})
+    for names, exact_match in (["policy"], True), (["actor"], False):
+        with refuses("parameters must be"):
+            target.set_parameters(dict.fromkeys(names), exact_match)
+    target.set_parameters({"policy": parameters["policy"]}, exact_match=False)
     target.policy = torch.compile(target.policy)
     assert_same(parameters_of(reloaded(target, tmp_path)), parameters_of(source))
 
@@ -362,6 +366,8 @@ def test_predicted_values_are_those_of_the_critics():
         model.predict_value(observations, units[:, 0])
     several = tiny_model(env=env, seeds=[0, 1])
     assert several.predict_value(observations, units).shape == (2, 5)
+    with refuses("2 replicas need a multiple of 2 observations, got 5"):
+        several.predict(observations)
     with refuses("no critic"):
         tiny_model("bc").predict_value(observations, units)
 

@@ -161,6 +161,8 @@ def cropping_model(**settings):
 
 def test_images_of_both_observations_are_shifted_alike():
     model = cropping_model(seeds=[1, 2])
+    encoder = model.critic.features_extractor
+    assert all(weight.any() for weight in (*encoder.weights, *encoder.mlp.weights))
     model.load_dataset(dataset_of(CROPPED))
     batch = model.replay_buffer.sample(3)
     noise = {"crop": CHANCES, "crop_y": PLACES, "crop_x": PLACES}
