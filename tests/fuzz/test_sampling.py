@@ -44,6 +44,7 @@ class Case:
     envs: int
     size: int
     layout: str
+    storage: str
     dataset: list[list[Step]]
     online: list[list[tuple[float, str]]]
     """Reward of each environment and how its trajectory continues, or one pair ``(0, "restart")`` for all of them."""
@@ -158,6 +159,7 @@ def cases(draw):
         envs=envs,
         size=size,
         layout=draw(st.sampled_from(["regular", "compact", "timeouts", "unmarked"])),
+        storage=draw(st.sampled_from(["device", "host"])),
         dataset=draw(trajectories(horizon)),
         online=draw(st.lists(moves, min_size=steps, max_size=steps)),
     )
@@ -200,6 +202,7 @@ def buffer_of(case):
         sparse=case.sparse,
         balanced=case.balanced,
         shorten_returns=case.shortens,
+        storage=case.storage,
     )
     if case.dataset:
         with warnings.catch_warnings():

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from scipy.stats import chisquare
 
 from tests.common.data.helpers import (
@@ -15,16 +14,6 @@ from tests.common.data.helpers import (
 from tests.common.toys import assert_same, refuses, seeded, tiny_model, toy_dataset
 
 # -- datasets ---------------------------------------------------------------------------------------------------------
-
-
-def test_actions_count_up_to_the_end_of_their_trajectory():
-    dataset = toy_dataset(12, length=4)  # actions have two coordinates
-    rows = torch.arange(2, 5).view(1, 3, 1) + torch.arange(3)
-    chunks = loaded_buffer(dataset)._get_samples(rows)
-    assert chunks.action_valid[0].sum(-1).tolist() == [4, 2, 6]
-    assert (chunks.action_valid.diff() <= 0).all()
-    firsts = loaded_buffer(dataset, action_chunking=False)._get_samples(rows)
-    assert firsts.action_valid.tolist() == [[[1, 1]] * 3]
 
 
 def test_array_of_the_wrong_shape_is_named():

@@ -1,4 +1,4 @@
-"""Where data are stored; batches from host memory equal batches from the device."""
+"""Where data are stored; `tests/fuzz/test_sampling.py` samples from the device and from host memory."""
 
 import resource
 import sys
@@ -9,25 +9,7 @@ import torch
 from agents.common.data import transitions
 from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.data.transitions import GIB, is_on_device
-from tests.common.data.helpers import Recorder, assert_same_batches, loaded_buffer
-from tests.common.toys import SPACES, refuses, seeded, toy_dataset
-
-
-@pytest.mark.parametrize("replicas", [1, 2])
-def test_batches_are_the_same_as_on_the_device(replicas):
-    settings = {"size": 6, "replicas": replicas, "n_envs": replicas}
-    buffers = [
-        loaded_buffer(toy_dataset(40, 1, 1), storage=storage, **settings)
-        for storage in ("device", "host")
-    ]
-    recorders = [Recorder(buffer) for buffer in buffers]
-    for step in range(36):
-        ends = {0: "truncated"} if step % 2 else None
-        if step > 5 and step % 3 == 0:
-            for recorder in recorders:
-                recorder.add(ends)
-        batches = [buffer.draw(9, generator=seeded(step)) for buffer in buffers]
-        assert_same_batches(*batches)
+from tests.common.toys import SPACES, refuses
 
 
 @pytest.mark.parametrize(
