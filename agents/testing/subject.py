@@ -77,6 +77,8 @@ TINY: dict[str, Any] = {
     "net_arch": [16, 16],
     "ensemble_size": 2,
     "flow_steps": 3,
+    # every chunk of the data contains a terminal state, so its TD target has no next value
+    "horizon_length": 1,
     "batch_size": ROWS,
     "buffer_size": 200,
     "learning_starts": 10,
@@ -85,7 +87,6 @@ TINY: dict[str, Any] = {
 LEARNING: dict[str, Any] = {
     "net_arch": [32, 32],
     "flow_steps": 5,
-    "horizon_length": 1,
     "batch_size": 128,
     "gamma": GAMMA,
     "learning_rate": "lin_3e-3",
@@ -132,7 +133,7 @@ class Subject:
         :param settings: settings that override the small ones; the user's settings override both.
         :return: the model.
         """
-        chosen = {**self.small, **settings, **self.settings}
+        chosen = {**TINY, **settings, **self.settings}
         model = model_class(self.method)(  # type: ignore[arg-type]  # mypy: a class has no hash
             "MlpPolicy", ProbeEnv(), **chosen, seed=seed, device="cpu"
         )
@@ -148,13 +149,8 @@ class Subject:
         :return: the algorithm, the observation space and the action space.
         """
         env = ProbeEnv(actions=2)
-        method = self.method(**{**self.small, **settings, **self.settings})
+        method = self.method(**{**TINY, **self.accepted_sizes()[0], **settings, **self.settings})
         return method, env.observation_space, env.action_space
-
-    @cached_property
-    def small(self) -> dict[str, Any]:
-        """`TINY`, with chunks if the algorithm accepts them."""
-        return {**TINY, **self.accepted_sizes()[0]}
 
     @cached_property
     def findings(self) -> dict[str, list[str]]:

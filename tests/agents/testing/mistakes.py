@@ -169,9 +169,8 @@ MISTAKES = {
     ),
     "state that is not saved": Mistake(
         HOOKS,
-        "    def after_update(self, nets, info):\n        self.beta = self.beta * 0.9\n"
-        "        self.seen = getattr(self, 'seen', 0) + 1\n        self.beta = self.beta + self.seen\n\n"
-        + HOOKS,
+        "    n = 0\n    def after_update(self, nets, info):\n        type(self).n += 1\n\n"
+        f"{HOOKS}\n        noise = {{'action': noise['action'] * 0.9**self.n}}",
         "resuming",
         r"differs after resuming from an offline checkpoint; keep state in",
     ),
