@@ -134,6 +134,13 @@ MISTAKES = {
         "noise",
         r"`losses` samples random numbers itself; declare them in `noise`.*\(an_agent\.py:\d+\)",
     ),
+    "own randn in `score`": Mistake(
+        HOOKS,
+        "    def score(self, observations, actions, nets):\n"
+        f"        return nets.critic(observations, actions).mean(1) + actions[0, 0, 0].normal_()\n\n{HOOKS}",
+        "noise",
+        r"`targets` samples random numbers itself",
+    ),
     "gradient into the critic": Mistake(
         '            "bc": flow_matching_loss',
         '            "climb": -nets.critic(batch.observations, flow(noise["bc_x0"], 0.0)).mean((1, 2)),\n'
