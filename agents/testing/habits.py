@@ -279,7 +279,7 @@ def find_unmasked(trial: Trial) -> Findings:
 
 
 def find_mixed_replicas(trial: Trial) -> Findings:
-    """Find losses and actions of one replica that depend on another replica's batch, noise or weights."""
+    """Find losses, actions and state of one replica that depend on values of another replica."""
 
     def changed_others(values: Tensor) -> Tensor:
         # not the other replica's own values in another order, which would leave a mean over both replicas as it is;
@@ -293,11 +293,17 @@ def find_mixed_replicas(trial: Trial) -> Findings:
     outputs = [evaluate(trial)]
     with _other_weights(trial.policy.nets, slice(1, None)):
         outputs.append(evaluate(changed))
+    infos = dict(trial.info), tree_map(changed_others, trial.info)
+    for values, info in zip(outputs, infos, strict=True):
+        nets = copy.deepcopy(trial.policy.nets)
+        with calling(trial.policy.method, "after_update"):
+            trial.policy.method.after_update(nets, info)
+        values |= nets.state_dict()
     firsts = [{name: value[0] for name, value in values.items()} for values in outputs]
     for name in _differing(*firsts):
         yield (
             "replicas",
-            f"`{name}` of one seed depends on the batch, the noise or the weights of another; reduce every axis but "
+            f"`{name}` of one seed depends on another's batch, noise, weights or logged values; reduce every axis but "
             "the first",
         )
 

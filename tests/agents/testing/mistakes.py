@@ -105,10 +105,17 @@ MISTAKES = {
         f"{FLOW}.at(batch.observations)",
         f"{FLOW}.at(batch.observations.flip(0))",
         "replicas",
-        r"`bc` of one seed depends on the batch, the noise or the weights of another; reduce every axis but the first",
+        r"`bc` of one seed depends on another's batch, .*; reduce every axis but the first",
     ),
     "mean over replicas": Mistake(
         'noise["bc_x0"]', 'noise["bc_x0"] - noise["bc_x0"].mean()', "replicas", r"`bc` of one seed"
+    ),
+    "mean over replicas after an update": Mistake(
+        HOOKS,
+        "    def after_update(self, nets, info):\n"
+        f"        next(nets.flow.parameters()).data.mul_(info['td_loss'].mean())\n\n{HOOKS}",
+        "replicas",
+        r"`flow\.\S*` of one seed depends on another's .* or logged values",
     ),
     "in-place change": Mistake(
         WEIGHT,
