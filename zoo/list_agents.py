@@ -13,6 +13,7 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from agents.common.files import atomic_folder
+from agents.common.validation import unknown_name_message
 from agents.registry import ALIASES
 from zoo.algorithms.catalogue import (
     NUMBERS,
@@ -115,7 +116,7 @@ def _show(args: argparse.Namespace) -> dict[str, Any]:
 
 def _check(args: argparse.Namespace) -> dict[str, Any]:
     """Check an algorithm, and print the outcomes as a table; the exit code is 1 if a check fails."""
-    from agents.testing.kit import PAGE, require_names, run_checks
+    from agents.testing.kit import CHECKS, PAGE, run_checks
     from zoo.algorithms.catalogue import find_algorithm
     from zoo.settings.layers import parse_overrides
 
@@ -126,8 +127,10 @@ def _check(args: argparse.Namespace) -> dict[str, Any]:
         )
     settings = parse_overrides(args.hyperparams or (), "-params")
     # validate names and settings first, because a wrong setting would make every check fail
+    for name in (*args.skip, *entry.method.fails_by_design):
+        if name not in CHECKS:
+            raise UsageError(unknown_name_message("check", name, CHECKS))
     with as_usage_error():
-        require_names([*args.skip, *entry.method.fails_by_design])
         entry.method(**settings)
     log.info(
         "checking %s; without `--skip compiled`, one check compiles for about half a minute",
