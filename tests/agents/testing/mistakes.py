@@ -33,12 +33,6 @@ MISTAKES = {
         "hooks",
         r"WeightedBC\.losses failed: KeyError: 'bc_z0'",
     ),
-    "search outside the bounds": Mistake(
-        "default=1.0, at_least=0,",
-        "default=1.0, at_least=0, search=agents.linear_range(-1, 5),",
-        "hooks",
-        r"search range of `beta`.* >= 0, got -1",
-    ),
     "gradient that is no number": Mistake(
         'targets["td"], batch.valid),',
         'targets["td"], batch.valid) + (0 * q).square().mean((1, 2)).sqrt(),',
