@@ -89,7 +89,7 @@ def check_first_update(
         if not totals:
             raise AgentError("must return losses with a gradient, got none that trains a network")
         trained = {name: p for name, p in nets.named_parameters() if p.requires_grad}
-        gradients = torch.autograd.grad(totals, [*trained.values()], allow_unused=True)
+        gradients = torch.autograd.grad(totals, [*trained.values()], materialize_grads=True)
         for name, gradient in zip(trained, gradients, strict=True):
             require(f"a gradient of `{name}`", gradient)
     with calling(tiny, "loss_weights"):
@@ -147,11 +147,13 @@ def calling(method: Method, hook: str) -> Iterator[None]:
 def require(
     label: str, value: Any, shape: tuple[int, ...] | None = None, meaning: str = ""
 ) -> None:
-    """Raise an error if a tensor is not finite or, given a shape, if the value is not a tensor of this shape."""
-    if shape is not None and (not isinstance(value, Tensor) or tuple(value.shape) != shape):
-        received = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise AgentError(f"must give {label} of shape {shape} here, {meaning}; got {received}")
-    if isinstance(value, Tensor) and not value.isfinite().all():
+    """Raise an error if a value is not a finite tensor or, given a shape, has another shape."""
+    is_tensor = isinstance(value, Tensor)
+    if not is_tensor or (shape is not None and tuple(value.shape) != shape):
+        expected = f"of shape {shape} here, {meaning}" if shape else "as a tensor"
+        received = tuple(value.shape) if is_tensor else type(value).__name__
+        raise AgentError(f"must give {label} {expected}; got {received}")
+    if not value.isfinite().all():
         raise AgentError(
             f"gives {label} with NaN or infinity, for standard normal observations and actions in [-1, 1]"
         )

@@ -65,6 +65,12 @@ MISTAKES = {
         "hooks",
         r"losses with a gradient, got none",
     ),
+    "target that is no tensor": Mistake(
+        '"weight": (self',
+        '"scale": 2.0, "weight": (self',
+        "hooks",
+        "must give target `scale` as a tensor; got float",
+    ),
     "diagnostic of another shape": Mistake(
         WEIGHT,
         f'info["mine"] = batch.rewards\n        {WEIGHT}',
