@@ -422,13 +422,15 @@ def import_named(module: str) -> ModuleType:
 
 def _by_path(path: str) -> Entry:
     """Import a module and return the entry of one of its classes."""
-    module, _, name = path.partition(":")
-    method = getattr(import_named(module), name, None)
+    module_name, _, name = path.partition(":")
+    module = import_named(module_name)
+    method = getattr(module, name, None)
     for entry in _entries.values():
         if entry.method is method:
             return entry
     raise KeyError(
-        f"`{path}` is not a registered algorithm; correct its name, change to its folder, or add `@agents.register`"
+        f"`{path}` is not a registered algorithm of {module}; correct its name, change to its folder, or add "
+        "`@agents.register`"
     )
 
 
