@@ -59,23 +59,10 @@ def test_every_algorithm_keeps_the_contract(id, skip):
     assert by_design == set(agents.get(id).method.fails_by_design) - {*skip}
 
 
-SLOPE = """        import torch
-
-        actions = (0.5 * batch.actions + 0.5 * batch.actions.roll(1, 1)).requires_grad_()
-        q = nets.critic(batch.observations, actions)
-        (slope,) = torch.autograd.grad(q.sum(), actions, create_graph=True)
-        flow = nets.flow"""
-PENALTY = """"penalty": (slope.square().sum(-1) * batch.valid).mean(1),
-            "td": td_loss"""
-
-
-def with_penalty():
-    """Return the example with a penalty on the critic's gradient."""
-    return example().replace(FLOW, SLOPE, 1).replace('"td": td_loss', PENALTY, 1)
-
-
 def test_losses_that_take_a_gradient_need_not_be_compiled(write_agent):
-    assert outcome_of("compiled", with_penalty(), write_agent).state == "does not apply"
+    slope = "torch.autograd.grad(q.sum(), [*nets.critic.parameters()], retain_graph=True)"
+    code = example().replace(FLOW, f"        import torch\n        {slope}\n{FLOW}")
+    assert outcome_of("compiled", code, write_agent).state == "does not apply"
 
 
 def test_sizes_that_the_users_settings_exclude_are_left_out():
