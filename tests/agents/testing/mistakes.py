@@ -113,7 +113,7 @@ MISTAKES = {
     "mean over replicas after an update": Mistake(
         HOOKS,
         "    def after_update(self, nets, info):\n"
-        f"        next(nets.flow.parameters()).data.mul_(info['td_loss'].mean())\n\n{HOOKS}",
+        f"        next(nets.flow.parameters()).data += info['td_loss'].mean()\n\n{HOOKS}",
         "replicas",
         r"`flow\.\S*` of one seed depends on another's .* or logged values",
     ),
@@ -144,7 +144,7 @@ MISTAKES = {
     "own randn in `score`": Mistake(
         HOOKS,
         "    def score(self, observations, actions, nets):\n"
-        f"        return nets.critic(observations, actions).mean(1) + actions[0, 0, 0].normal_()\n\n{HOOKS}",
+        f"        return actions[..., 0].clone().normal_()\n\n{HOOKS}",
         "noise",
         r"`targets` samples random numbers itself",
     ),

@@ -32,10 +32,10 @@ def test_each_check_of_a_marked_agent_is_a_test(pytester):
     )
     chosen_checks = "bounds or (marked and networks) or (cloning and values)"
     # run in a new process, because pytester forgets its imports, but PyTorch's libraries can be loaded only once
-    output = pytester.runpytest_subprocess(
+    ran = pytester.runpytest_subprocess(
         "-v", "--strict-markers", "-k", chosen_checks, "-rs", "-p", "no:cacheprovider"
-    ).outlines
-    output = "\n".join(output)
+    )
+    output = ran.stdout.str()
     assert f"collected {len(CASES) * len(CHECKS)} items" in output
     assert "test_marked[networks] PASSED" in output
     assert "test_marked[bounds] PASSED" in output

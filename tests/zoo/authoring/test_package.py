@@ -32,7 +32,6 @@ def test_a_package_has_sound_agent_settings_test_and_entry_point(tmp_path, monke
 @pytest.mark.parametrize(
     ("words", "message"),
     {
-        "MyAgent": "lower case",
         "../agent": "lower case",
         "json": "my_json",
         "my_agent --folder nowhere": "nowhere",
