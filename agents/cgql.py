@@ -58,11 +58,6 @@ class CGQL(Method):
         search=log_range(0.001, 10.0),
         doc="Weight w of the guidance; 0 samples the behaviour flow.",
     )
-    target_behaviour: bool = setting(
-        default=True,
-        reference="target_guidance",
-        doc="Sample from the moving average of the behaviour flow, not from the flow itself.",
-    )
     x_term: bool = setting(
         default=True,
         doc="Add the authors' second term, w x / t, to the velocity; it widens the distribution "
@@ -87,8 +82,7 @@ class CGQL(Method):
 
     def act(self, observations: Tensor, noise: Noise, nets: Networks) -> Tensor:
         """Integrate the guided behaviour flow."""
-        flow = nets.behaviour_target if self.target_behaviour else nets.behaviour
-        behaviour: Velocity = flow.at(observations)
+        behaviour: Velocity = nets.behaviour_target.at(observations)
         # if either weight is 0, no gradient is needed
         is_guided = self.inverse_temperature > 0 and self.guidance_weight > 0
 

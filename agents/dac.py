@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.common_settings import BUILT_INTO_NETWORKS
-from agents.common.maths.flow import BetaSchedule, Sampler, add_noise, denoise
+from agents.common.maths.flow import Sampler, add_noise, denoise
 from agents.common.nets.specs import diffusion_schedule
-from agents.common.validation import integer
 from agents.core import (
     Batch,
     Draw,
@@ -28,13 +26,6 @@ from agents.core import (
 )
 
 
-def _even(name: str, value: object) -> int:
-    number = integer(name, value, at_least=2)
-    if number % 2:
-        raise ValueError(f"`{name}` must be even (pairs of cosine and sine), got {value}")
-    return number
-
-
 class DAC(Method):
     r"""A diffusion policy is cloned from the data while its noise prediction is pushed along Q's negative gradient.
 
@@ -51,11 +42,6 @@ class DAC(Method):
     2601.14234.
     """
 
-    beta_schedule: BetaSchedule = setting(
-        default="vp",
-        fixed=BUILT_INTO_NETWORKS,
-        doc="Variances of the forward steps, see `noise_schedule`.",
-    )
     flow_steps: int = setting(
         default=10,
         reference="diffusion_steps",
@@ -69,11 +55,6 @@ class DAC(Method):
         search=log_range(0.1, 100.0),
         doc="Weight w of the denoising loss, which clones the data.",
     )
-    target_gradient: bool = setting(
-        default=True,
-        reference="use_target_critic_grad",
-        doc="Take Q's action gradient from the target critics.",
-    )
     sampler: Sampler = setting(
         default="ddpm_clipped",
         reference="clip_sampler_before",
@@ -85,21 +66,14 @@ class DAC(Method):
         reference="clip_sampler_after",
         doc="Clip every state of the reverse chain to [-1, 1].",
     )
-    time_features: int = setting(
-        default=64,
-        reference="time_dim",
-        fixed=BUILT_INTO_NETWORKS,
-        check=_even,
-        doc="Number of Fourier features of the diffusion step; must be even.",
-    )
     max_grad_norm: float | None = setting(default=1.0, reference="clip_grad_norm")
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return the critics, the noise predictor and the noise schedule."""
         return {
             "critic": critic(target=True),
-            "denoiser": noise_predictor(self.time_features),
-            "schedule": diffusion_schedule(self.beta_schedule),
+            "denoiser": noise_predictor(),
+            "schedule": diffusion_schedule(),
         }
 
     def action_noise_table(self) -> dict[str, Draw]:
@@ -131,9 +105,8 @@ class DAC(Method):
         alpha_bar = nets.schedule.alpha_bar(noise["diffusion_t"])
         noisy = add_noise(batch.actions, noise["diffusion_eps"], alpha_bar)
         # the critics' mean: only the TD target is pessimistic
-        guide = nets.critic_target if self.target_gradient else nets.frozen.critic
         gradient = action_gradient(
-            lambda actions: guide(batch.observations, actions).mean(1), noisy
+            lambda actions: nets.critic_target(batch.observations, actions).mean(1), noisy
         )
         info["q_gradient_norm"] = gradient.norm(dim=-1).mean(-1)
         return {

@@ -52,11 +52,6 @@ class DSRL(Method):
     target_entropy: float | None = setting(
         default=None, doc="Target entropy of the latent policy before scaling by c; None: -D/2."
     )
-    target_behaviour: bool = setting(
-        default=True,
-        reference="use_target_latent",
-        doc="Integrate the moving average of the behaviour flow, not the flow itself.",
-    )
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return the critics of actions and of noise, the behaviour flow, the latent policy and its temperature."""
@@ -83,8 +78,8 @@ class DSRL(Method):
         return self.steer(observations, self.noise_scale * latent, nets)
 
     def steer(self, observations: Tensor, z: Tensor, nets: Networks) -> Tensor:
-        """Return the behaviour flow's actions F(s, z), (S, B, D), clipped to the action bounds."""
-        flow = (nets.behaviour_target if self.target_behaviour else nets.behaviour).at(observations)
+        """Return the actions F(s, z), (S, B, D), of the behaviour flow's moving average."""
+        flow = nets.behaviour_target.at(observations)
         return integrate_flow(flow, z, self.flow_steps).clamp(-1, 1)
 
     def targets(self, batch: Batch, noise: Noise, nets: Networks, info: Info) -> Targets:

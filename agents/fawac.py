@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.maths.critic import advantage_weight
+from agents.common.maths.critic import LARGEST_WEIGHT, advantage_weight
 from agents.core import (
     Batch,
     Draw,
@@ -32,7 +32,7 @@ class FAWAC(Method):
     r"""A flow policy clones dataset actions, each weighted by the exponential of its advantage, up to a cap.
 
     .. math:: L = L_{TD} + \mathbb{E}\,(Q'(s, a) - V(s))^2
-        + \mathbb{E}\,\min(e^{\tau(\bar Q(s, a) - V(s))}, w_{max})\,\lVert v(s, x_t, t) - (x_1 - x_0)\rVert^2 / D
+        + \mathbb{E}\,\min(e^{\tau(\bar Q(s, a) - V(s))}, 100)\,\lVert v(s, x_t, t) - (x_1 - x_0)\rVert^2 / D
 
     with dataset actions a. No critic is differentiated in the policy loss. Source: Nair et al., AWAC, arXiv 2006.09359;
     the form with a flow is the baseline of Li and Levine, arXiv 2601.14234.
@@ -47,7 +47,6 @@ class FAWAC(Method):
         search=log_range(0.1, 100.0),
         doc="Weight tau of the advantage; 0 is behaviour cloning.",
     )
-    max_weight: float = setting(default=100.0, above=0, doc="Largest weight of a dataset action.")
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return the critics, the state value, and the flow, which is the policy."""
@@ -71,10 +70,10 @@ class FAWAC(Method):
         # computed here, under `no_grad`, since the weights are constants in the flow's loss
         value = nets.value(batch.observations)
         advantage = nets.critic(batch.observations, batch.actions).mean(1) - value
-        weight = advantage_weight(advantage, self.inverse_temperature, self.max_weight)
+        weight = advantage_weight(advantage, self.inverse_temperature)
         info |= {"advantage_mean": advantage.mean(1), "weight_mean": weight.mean(1)}
         # rows at the cap all have the same weight; if there are many, `inverse_temperature` is too large
-        info["weight_at_max"] = (weight == self.max_weight).float().mean(1)
+        info["weight_at_max"] = (weight == LARGEST_WEIGHT).float().mean(1)
         return {
             **self.td_targets(batch, noise, nets),
             "data_q": nets.critic_target(batch.observations, batch.actions),

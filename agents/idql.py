@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.common_settings import BUILT_INTO_NETWORKS, checked_rate
+from agents.common.common_settings import checked_rate
 from agents.common.maths.critic import implicit_targets, implicit_value_loss
-from agents.common.maths.flow import BetaSchedule, add_noise, denoise
+from agents.common.maths.flow import add_noise, denoise
 from agents.common.nets.specs import diffusion_schedule
 from agents.core import (
     Batch,
@@ -51,11 +51,6 @@ class IDQL(Method):
         search=linear_range(0.5, 0.99),
         doc="Expectile kappa of the value loss.",
     )
-    beta_schedule: BetaSchedule = setting(
-        default="vp",
-        fixed=BUILT_INTO_NETWORKS,
-        doc="Variances of the forward steps, see `noise_schedule`.",
-    )
     policy_tau: float = setting(
         default=0.001,
         reference="actor_tau",
@@ -91,7 +86,7 @@ class IDQL(Method):
                 learning_rate=self.policy_learning_rate,
                 weight_decay=1e-4,
             ),
-            "schedule": diffusion_schedule(self.beta_schedule),
+            "schedule": diffusion_schedule(),
         }
 
     def action_noise_table(self) -> dict[str, Draw]:

@@ -34,9 +34,6 @@ from agents.core import (
     state_value,
 )
 
-# the authors' upper bound on exp(alpha A)
-LARGEST_WEIGHT = 100.0
-
 
 class IQL(Method):
     r"""Values are learnt from dataset actions alone; a Gaussian policy is trained by advantage-weighted cloning.
@@ -119,7 +116,7 @@ class IQL(Method):
             (mean - batch.actions).square().sum(-1) + mean.shape[-1] * math.log(2 * math.pi)
         )
         if self.actor_loss == "awr":
-            weight = advantage_weight(targets["advantage"], self.actor_weight, LARGEST_WEIGHT)
+            weight = advantage_weight(targets["advantage"], self.actor_weight)
             actor = -(batch.valid * weight * log_prob).mean(-1)
         else:
             policy_q = nets.frozen.critic(batch.observations, mean.clamp(-1, 1))

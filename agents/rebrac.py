@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.common_settings import BUILT_INTO_NETWORKS
 from agents.common.maths.critic import mean_absolute
 from agents.core import (
     Batch,
@@ -57,13 +56,6 @@ class ReBRAC(Method):
     true_delay: bool = setting(
         default=False, doc="Update the actor, too, only at every `policy_delay`-th update."
     )
-    head_scale: float = setting(
-        default=0.01,
-        reference="actor_fc_scale",
-        above=0,
-        fixed=BUILT_INTO_NETWORKS,
-        doc="Variance scale of the actor's last layer at initialisation.",
-    )
 
     def networks(self) -> dict[str, NetworkSpec]:
         """Return the critics and the actor, with their target networks."""
@@ -71,7 +63,7 @@ class ReBRAC(Method):
         # the actor, as in TD3
         delay = self.policy_delay
         actor_delay = delay if self.true_delay else 1
-        actor = tanh_actor(True, self.head_scale, train_every=actor_delay, target_every=delay)
+        actor = tanh_actor(target=True, train_every=actor_delay, target_every=delay)
         return {"critic": critic(target=True, target_every=delay), "actor": actor}
 
     def action_noise_table(self) -> dict[str, Draw]:

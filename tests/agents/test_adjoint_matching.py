@@ -117,9 +117,6 @@ def test_a_frozen_base_stays_as_pretraining_left_it(id):
     [
         ("trqam", "target_behaviour", "behaviour", "prior_velocities"),
         ("trqam", "target_gradient", "critic", "adjoints"),
-        ("qsm", "target_gradient", "critic", "gradient"),
-        ("cgql", "target_behaviour", "behaviour", "td"),
-        ("dsrl", "target_behaviour", "behaviour", "td"),
     ],
 )
 def test_online_networks_stand_in_for_their_averages_on_demand(

@@ -159,7 +159,6 @@ def test_a_space_that_replaces_a_saved_one_is_checked(tmp_path):
         ("bc", {"best_of_n": 4}),  # without a critic, candidates cannot be ranked
         ("trqam", {"multiplier_max": 1e-9}),  # below `multiplier_min`
         ("value_flows", {"reward_max": -1.0, "reward_min": 1.0}),
-        ("qsm", {"time_features": 7}),
         ("idql", {"policy_learning_rate": "lin"}),
     ],
 )

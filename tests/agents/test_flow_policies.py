@@ -40,8 +40,8 @@ def test_mean_flows_targets_are_bounded():
 
 
 def test_the_schedule_travels_with_a_replica():
-    single = small_model("qsm", seeds=[1, 2], beta_schedule="cosine").replica(1)
-    assert single.policy.nets.schedule.table.tolist() == [NoiseSchedule(1, 3, "cosine").alpha_bars]
+    single = small_model("qsm", seeds=[1, 2]).replica(1)
+    assert single.policy.nets.schedule.table.tolist() == [NoiseSchedule(1, 3).alpha_bars]
 
 
 # -- flows guided by Q's gradient at sampling, against exact results for a Gaussian -----------------------------------

@@ -63,7 +63,12 @@ UNUSED = {
     "actor_objective",
     "critic_objective",
     "clip_sampler",
+    "beta_schedule",
     "time_dim",
+    "use_target_critic_grad",  # this and the next two are true, as in all of the authors' commands
+    "use_target_latent",
+    "target_guidance",
+    "actor_fc_scale",
     "q_agg",
     "q_agg_actor",
     "drift_batch_size",

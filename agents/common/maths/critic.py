@@ -13,6 +13,8 @@ from torch import Tensor
 
 from agents.common.batch import Batch
 
+# a few rows with larger weights would outweigh the rest of the batch
+LARGEST_WEIGHT = 100.0
 SMALLEST_WEIGHT = 1e-16
 
 
@@ -136,8 +138,8 @@ def implicit_value_loss(
     return (weight * expectile_loss(target - value, expectile)).mean(-1)
 
 
-def advantage_weight(advantage: Tensor, inverse_temperature: float, largest: float) -> Tensor:
-    r"""Return the weights of advantage-weighted regression, :math:`\min(\exp(\tau A), w_{max})`, elementwise.
+def advantage_weight(advantage: Tensor, inverse_temperature: float) -> Tensor:
+    r"""Return the weights of advantage-weighted regression, :math:`\min(e^{\tau A}, 100)`, elementwise.
 
     Weights below `SMALLEST_WEIGHT` become 0: their gradients would be denormal numbers, with which processors are
     several times slower. With such a weight w, Adam's step would be at most w / 1e-8 learning rates, which
@@ -145,13 +147,12 @@ def advantage_weight(advantage: Tensor, inverse_temperature: float, largest: flo
 
     :param advantage: A, any shape.
     :param inverse_temperature: tau.
-    :param largest: w_max; without it, a few rows with large advantages would outweigh the rest of the batch.
     :return: same shape.
 
-    >>> advantage_weight(torch.tensor([0.0, 5.0]), inverse_temperature=3.0, largest=100.0)
+    >>> advantage_weight(torch.tensor([0.0, 5.0]), inverse_temperature=3.0)
     tensor([  1., 100.])
     """
-    weight = (inverse_temperature * advantage).exp().clamp(max=largest)
+    weight = (inverse_temperature * advantage).exp().clamp(max=LARGEST_WEIGHT)
     return torch.where(weight < SMALLEST_WEIGHT, 0.0, weight)
 
 

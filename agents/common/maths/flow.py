@@ -17,7 +17,6 @@ from torch import Tensor
 
 from agents.common.batch import Batch, Velocity
 
-BetaSchedule = Literal["vp", "cosine", "linear"]
 Sampler = Literal["ddpm", "ddpm_clipped", "jump"]
 
 
@@ -117,34 +116,21 @@ def integrate_flow(velocity: Velocity, x_0: Tensor, flow_steps: int, clip: bool 
 # -- diffusions -------------------------------------------------------------------------------------------------------
 
 
-def noise_schedule(kind: BetaSchedule, steps: int) -> Tensor:
-    r"""Return the variances :math:`\beta_t` of the forward steps.
+def noise_schedule(steps: int) -> Tensor:
+    r"""Return the variances :math:`\beta_t = 1 - e^{-0.1/K - 4.95\,(2t-1)/K^2}` of the K forward steps.
 
-    ``vp`` discretises the variance-preserving SDE with rates from 0.1 to 10, ``cosine`` makes :math:`\bar\alpha` a
-    squared cosine, and ``linear`` rises linearly from 1e-4 to 2e-2. Source: Song et al., Score-Based Generative
-    Modeling through Stochastic Differential Equations, arXiv 2011.13456; Nichol and Dhariwal, Improved Denoising
-    Diffusion Probabilistic Models, arXiv 2102.09672; Ho et al., Denoising Diffusion Probabilistic Models, arXiv
-    2006.11239.
+    They discretise the variance-preserving SDE with rates from 0.1 to 10. Source: Song et al., Score-Based Generative
+    Modeling through Stochastic Differential Equations, arXiv 2011.13456.
 
-    :param kind: ``vp``, ``cosine`` or ``linear``.
     :param steps: K.
     :return: float32 (K + 1,); entry 0 is 0.
 
-    >>> noise_schedule("linear", steps=2)
-    tensor([0.0000e+00, 1.0000e-04, 2.0000e-02])
+    >>> noise_schedule(steps=2)
+    tensor([0.0000, 0.7240, 0.9768])
     """
     # in float64 until the end, since nearly equal numbers are subtracted
     t = torch.arange(1, steps + 1, dtype=torch.float64)
-    if kind == "vp":
-        betas = 1 - torch.exp(-0.1 / steps - 0.5 * 9.9 * (2 * t - 1) / steps**2)
-    elif kind == "cosine":
-        curve = torch.cos(
-            (torch.cat([t[:1] - 1, t]) / steps + 0.008) / 1.008 * math.pi / 2
-        ).square()
-        # clipped as in arXiv 2102.09672, since the last step would otherwise remove all signal
-        betas = (1 - curve[1:] / curve[:-1]).clamp(0, 0.999)
-    else:
-        betas = torch.linspace(1e-4, 2e-2, steps, dtype=torch.float64)
+    betas = 1 - torch.exp(-0.1 / steps - 0.5 * 9.9 * (2 * t - 1) / steps**2)
     return torch.cat([betas.new_zeros(1), betas]).float()
 
 

@@ -23,7 +23,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from agents.common.batch import Time, Velocity
-from agents.common.maths.flow import BetaSchedule, noise_schedule
+from agents.common.maths.flow import noise_schedule
 from agents.common.nets.mlp import (
     ConditionedVelocity,
     StackedMLP,
@@ -317,10 +317,10 @@ class TanhGaussian(ObservingNetwork):
 class GaussianMean(ObservingNetwork):
     """Mean of a Gaussian policy: trunk with activated last layer, and a head with small initial weights.
 
-    The head's initial weights are uniform; their variance is ``head_scale`` divided by the mean of fan-in and fan-out.
+    The head's initial weights are uniform; their variance is 0.01 divided by the mean of fan-in and fan-out.
     """
 
-    def __init__(self, sizes: Sizes, head_scale: float = 0.01) -> None:
+    def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         layer_sizes = [sizes.observations, *sizes.actor_arch]
         self.trunk = StackedMLP(
@@ -328,7 +328,7 @@ class GaussianMean(ObservingNetwork):
         )
         ends = [layer_sizes[-1], sizes.actions]
         self.mean = StackedMLP((sizes.replicas,), ends)
-        self.head_bound = math.sqrt(6 * head_scale / sum(ends))
+        self.head_bound = math.sqrt(6 * 0.01 / sum(ends))
 
     def initialise(self, replica: int, generator: torch.Generator) -> None:
         """Sample one replica's weights, with a separate bound for the head."""
@@ -364,17 +364,18 @@ class Multiplier(Network):
 class NoisePredictor(ObservingNetwork):
     """eps(s, x, t) of a diffusion policy, for integer steps t: learnt Fourier features of t pass through a time MLP.
 
-    Inputs of the main MLP are x, s and the time MLP's output, in this order; activations are mish. ``time_features`` is
-    the number of cosines plus sines. The time MLP's last layer has no activation and has the size of the main MLP's
-    last hidden layer.
+    Inputs of the main MLP are x, s and the time MLP's output, in this order; activations are mish. The time MLP's last
+    layer has no activation and has the size of the main MLP's last hidden layer.
     """
 
-    def __init__(self, sizes: Sizes, time_features: int = 64) -> None:
+    FREQUENCIES = 32  # each gives a cosine and a sine
+
+    def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         stack = (sizes.replicas,)
-        time_sizes = [time_features, *sizes.actor_arch]
+        time_sizes = [2 * self.FREQUENCIES, *sizes.actor_arch]
         self.split = [sizes.actions, sizes.observations, time_sizes[-1]]
-        self.frequencies = nn.Parameter(torch.zeros(*stack, time_features // 2, 1))
+        self.frequencies = nn.Parameter(torch.zeros(*stack, self.FREQUENCIES, 1))
         self.time_mlp = StackedMLP(stack, time_sizes, activation=F.mish)
         layer_sizes = [sum(self.split), *sizes.actor_arch, sizes.actions]
         self.mlp = StackedMLP(stack, layer_sizes, sizes.actor_layer_norm, activation=F.mish)
@@ -411,9 +412,9 @@ class NoiseSchedule(Network):
 
     table: Tensor
 
-    def __init__(self, replicas: int, steps: int, kind: BetaSchedule) -> None:
+    def __init__(self, replicas: int, steps: int) -> None:
         super().__init__()
-        betas = noise_schedule(kind, steps)
+        betas = noise_schedule(steps)
         alpha_bars = (1 - betas).cumprod(0)
         self.betas: list[float] = betas.tolist()
         self.alpha_bars: list[float] = alpha_bars.tolist()

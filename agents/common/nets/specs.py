@@ -20,7 +20,6 @@ from typing import Any, Literal
 from torch import nn
 
 from agents.common.common_settings import NetworkOptions
-from agents.common.maths.flow import BetaSchedule
 from agents.common.nets.modules import VmappedModule, VmappedObserver, checked_module
 from agents.common.nets.networks import (
     CriticEnsemble,
@@ -95,14 +94,14 @@ def velocity_field(
     return NetworkSpec(lambda n: VelocityField(n, time, noise_size), target, role, **training)
 
 
-def noise_predictor(time_features: int = 64, **training: Any) -> NetworkSpec:
+def noise_predictor(**training: Any) -> NetworkSpec:
     """Return the spec of a noise predictor, with Fourier features of the diffusion step."""
-    return NetworkSpec(lambda n: NoisePredictor(n, time_features), **training)
+    return NetworkSpec(NoisePredictor, **training)
 
 
-def diffusion_schedule(kind: BetaSchedule) -> NetworkSpec:
+def diffusion_schedule() -> NetworkSpec:
     """Return the spec of a noise schedule, which is a network because its table has the axis S and a device."""
-    return NetworkSpec(lambda n: NoiseSchedule(n.replicas, n.flow_steps, kind))
+    return NetworkSpec(lambda n: NoiseSchedule(n.replicas, n.flow_steps))
 
 
 def tanh_gaussian(given_action: bool = False, **training: Any) -> NetworkSpec:
@@ -110,9 +109,9 @@ def tanh_gaussian(given_action: bool = False, **training: Any) -> NetworkSpec:
     return NetworkSpec(lambda n: TanhGaussian(n, given_action), **training)
 
 
-def tanh_actor(target: bool = False, head_scale: float = 0.01, **training: Any) -> NetworkSpec:
-    """Return the spec of a deterministic tanh policy; ``head_scale`` sets the last layer's initial variance."""
-    return NetworkSpec(lambda n: TanhActor(n, head_scale), target, **training)
+def tanh_actor(target: bool = False, **training: Any) -> NetworkSpec:
+    """Return the spec of a deterministic tanh policy."""
+    return NetworkSpec(TanhActor, target, **training)
 
 
 def gaussian_mean(**training: Any) -> NetworkSpec:
