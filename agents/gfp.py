@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from agents.common.maths.critic import mean_absolute
 from agents.core import (
     Batch,
     Draw,
@@ -100,10 +101,9 @@ class GFP(FQL):
         rival = value(obs, student)
         if self.rival == "smaller":
             rival = torch.minimum(rival, value(obs, teacher))
-        # the scale is computed from the online critics, which the policy maximises; all other values
-        # are from the target critics
-        q_size = pessimistic_value(nets.critic(obs, student), self.rho).abs().mean(1)
-        scale = 1 / q_size  # lambda, (S,)
+        # lambda is computed from the online critics, which the policy maximises; all other values are
+        # from the target critics
+        scale = 1 / mean_absolute(pessimistic_value(nets.critic(obs, student), self.rho))  # (S,)
         better = (value(obs, batch.actions) - rival) * scale.unsqueeze(1)
         # a softmax over two values is the sigmoid of their difference
         guidance = (better / self.guidance_temperature).sigmoid()
