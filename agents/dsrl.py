@@ -103,7 +103,6 @@ class DSRL(Method):
         sample, log_prob = tanh_gaussian_sample(mean, log_std, noise["policy_eps"])
         # as in the baseline's code, `log_prob` is the density before scaling
         policy_q = nets.frozen.latent_critic(batch.observations, self.noise_scale * sample).mean(1)
-        temperature_term = temperature_loss(log_prob, sample, self.target_entropy, nets, info)
         info["latent_std"] = log_std.exp().mean((1, 2))
         return {
             "td": td,
@@ -111,6 +110,6 @@ class DSRL(Method):
             # included
             "latent": (latent_q - targets["latent_q"]).square().mean((1, 2)),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
-            "actor": (info["temperature"].unsqueeze(1) * log_prob - policy_q).mean(1),
-            "temperature": temperature_term,
+            "actor": (nets.frozen.temperature().unsqueeze(1) * log_prob - policy_q).mean(1),
+            "temperature": temperature_loss(log_prob, sample, self.target_entropy, nets, info),
         }

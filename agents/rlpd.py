@@ -90,7 +90,6 @@ class RLPD(Method):
         mean, log_std = nets.actor(batch.observations)
         actions, log_prob = tanh_gaussian_sample(mean, log_std, noise["policy_eps"])
         value = pessimistic_value(nets.frozen.critic(batch.observations, actions), self.rho)
-        temperature_term = temperature_loss(log_prob, actions, self.target_entropy, nets, info)
         data_actions = batch.actions.clamp(-1 + ACTION_MARGIN, 1 - ACTION_MARGIN)
         data_log_prob = tanh_gaussian_log_prob(mean, log_std, data_actions.atanh())
         info["policy_q"] = value.mean(-1)
@@ -98,7 +97,7 @@ class RLPD(Method):
             "td": td,
             # this loss does not use dataset actions, so sequences that cross a trajectory end are
             # included
-            "actor": (info["temperature"].unsqueeze(-1) * log_prob - value).mean(-1),
-            "temperature": temperature_term,
+            "actor": (nets.frozen.temperature().unsqueeze(-1) * log_prob - value).mean(-1),
+            "temperature": temperature_loss(log_prob, actions, self.target_entropy, nets, info),
             "bc": -(batch.valid * data_log_prob).mean(-1),
         }
