@@ -123,8 +123,7 @@ class DAC(Method):
         :param targets: from :meth:`targets`.
         :return: (S, B, D).
         """
-        # Q's gradient is added to the score; the noise prediction is minus sqrt(1 - alpha_bar) times
-        # the score
+        # adds Q's gradient to the score, which is minus the noise divided by sqrt(1 - alpha_bar)
         return (1 - targets["alpha_bar"]).sqrt() * targets["gradient"] * predicted
 
     def losses(

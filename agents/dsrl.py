@@ -106,8 +106,7 @@ class DSRL(Method):
         info["latent_std"] = log_std.exp().mean((1, 2))
         return {
             "td": td,
-            # this loss does not use dataset actions, so sequences that cross a trajectory end are
-            # included
+            # this loss uses no dataset actions, so it is not weighted by `valid`
             "latent": (latent_q - targets["latent_q"]).square().mean((1, 2)),
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
             "actor": (nets.frozen.temperature().unsqueeze(1) * log_prob - policy_q).mean(1),

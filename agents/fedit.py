@@ -95,8 +95,7 @@ class FEDIT(Method):
         """Return the losses of TD, flow matching, edit policy and temperature."""
         td = self.critic_loss(batch, targets, nets, info)
         bc_flow = cloning_loss(nets.behaviour, batch, noise)
-        # the edit's losses do not use dataset actions, so sequences that cross a trajectory end are
-        # included
+        # these losses use no dataset actions, so they are not weighted by `valid`
         return {"td": td, "bc_flow": bc_flow} | edit_losses(
             batch,
             targets["flow_actions"],

@@ -79,8 +79,7 @@ class FQL(Method):
         return {
             "td": td,
             "bc_flow": cloning_loss(nets.behaviour, batch, noise),
-            # these two losses use no dataset actions, so sequences that cross a trajectory end are
-            # included
+            # these two losses use no dataset actions, so they are not weighted by `valid`
             "distill": (student - targets["teacher"]).square().mean((1, 2)),
             # clipped, since critics are trained only inside the action bounds; the clip has no gradient
             # outside them, where only the distillation trains the student

@@ -130,8 +130,7 @@ class GFP(FQL):
         return {
             "td": self.critic_loss(batch, targets, nets, info),
             "bc_flow": flow_matching_loss(flow, x_0, batch.actions, t, weight),
-            # these two losses use no dataset actions, so sequences that cross a trajectory end are
-            # included
+            # these two losses use no dataset actions, so they are not weighted by `valid`
             "distill": (student - targets["teacher"]).square().mean((1, 2)),
             "q": -targets["scale"] * policy_q.mean(1),
         }

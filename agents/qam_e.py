@@ -78,8 +78,7 @@ class QAME(QAM):
     ) -> Losses:
         """Return the losses of QAM, of the edit policy and of the temperature."""
         losses = super().losses(batch, targets, noise, nets, info)
-        # the edit's losses do not use dataset actions, so sequences that cross a trajectory end are
-        # included
+        # these losses use no dataset actions, so they are not weighted by `valid`
         return losses | edit_losses(
             batch,
             targets["flow_actions"],

@@ -67,8 +67,7 @@ class QAMF(QAM):
         student = nets.one_step(batch.observations, noise["distill_z"])
         return {
             **losses,
-            # these two losses use no dataset actions, so sequences that cross a trajectory end are
-            # included
+            # these two losses use no dataset actions, so they are not weighted by `valid`
             "distill": (student - targets["teacher"]).square().mean((1, 2)),
             "q": -nets.frozen.critic(batch.observations, student.clamp(-1, 1)).mean((1, 2)),
         }

@@ -95,8 +95,7 @@ class RLPD(Method):
         info["policy_q"] = value.mean(-1)
         return {
             "td": td,
-            # this loss does not use dataset actions, so sequences that cross a trajectory end are
-            # included
+            # this loss uses no dataset actions, so it is not weighted by `valid`
             "actor": (nets.frozen.temperature().unsqueeze(-1) * log_prob - value).mean(-1),
             "temperature": temperature_loss(log_prob, actions, self.target_entropy, nets, info),
             "bc": -(batch.valid * data_log_prob).mean(-1),
