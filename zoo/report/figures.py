@@ -436,8 +436,8 @@ def _add_legend(figure: Figure) -> None:
 def _seeds(numbers: Iterable[int]) -> str:
     """Return the smallest and the largest number of seeds as text, e.g. ``"3 to 12 seeds"``."""
     ends = sorted(numbers)
-    most = count(ends[-1], "seed")
-    return most if ends[0] == ends[-1] else f"{ends[0]} to {most}"
+    largest = count(ends[-1], "seed")
+    return largest if ends[0] == ends[-1] else f"{ends[0]} to {largest}"
 
 
 def _lines(names: Iterable[str]) -> int:
