@@ -89,5 +89,7 @@ def test_a_set_is_checked_without_an_environment(tmp_path, call):
 )
 def test_flags_and_places_that_cannot_be_used_are_refused(tmp_path, refusal, words, text):
     folder = tmp_path / "folder.npz"
-    (folder / "arrays").mkdir(parents=True)
+    converted = folder / "arrays" / "task"
+    converted.mkdir(parents=True)
+    (converted / "shard.json").touch()
     assert text in refusal(main, *words.format(folder=folder).split())
