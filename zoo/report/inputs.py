@@ -156,7 +156,7 @@ def _read_file(path: Path) -> ScoreTables:
 
 
 def _protocol_of_rows(evaluations: pd.DataFrame) -> dict[str, int]:
-    """Return the episodes and, if known, the steps of a method's runs on an environment.
+    """Return the steps and episodes of a method's runs on an environment.
 
     Online scores alone do not show how many of their steps were offline.
     """
@@ -166,6 +166,8 @@ def _protocol_of_rows(evaluations: pd.DataFrame) -> dict[str, int]:
         offline = int(ends["offline"])
         protocol["offline_steps"] = offline
         protocol["online_steps"] = int(ends.get("online", offline)) - offline
+    else:
+        protocol["last_step"] = int(ends["online"])
     return protocol
 
 

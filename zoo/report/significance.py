@@ -40,6 +40,7 @@ from zoo.report.statistics import (
     mean,
     seeds_needed,
 )
+from zoo.runs.folder import PHASES
 
 
 @dataclass(frozen=True)
@@ -194,13 +195,14 @@ def are_comparable(phase: Phase, methods: Methods, x: str, y: str) -> bool:
     """Return whether a comparison is fair: the user's runs must be at least as long as published ones."""
     if methods[x].is_own == methods[y].is_own:
         return True
-    pair = sorted((x, y), key=lambda name: not methods[name].is_own)
+    pair = sorted((methods[x], methods[y]), key=lambda method: not method.is_own)
     for task in phase.tasks:
+        protocols = [method.protocol_on(task) for method in pair]
         # 0 if a length is unknown
-        steps = [methods[m].protocol_on(task).get(f"{phase.name}_steps") or 0 for m in pair]
-        if not steps[1]:
-            # a file with online scores alone states only their last steps
-            steps = [phase.step_ranges[name][0] for name in pair]
+        steps = [protocol.get(f"{phase.name}_steps") or 0 for protocol in protocols]
+        if "last_step" in protocols[1]:
+            parts = [protocols[0].get(f"{part}_steps") or 0 for part in ("pretraining", *PHASES)]
+            steps = [sum(parts), protocols[1]["last_step"]]
         if 0 < steps[0] < steps[1]:
             return False
     return True

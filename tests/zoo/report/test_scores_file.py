@@ -64,11 +64,8 @@ def test_returns_and_compressed_files_are_read(written):
     [
         ("offline", {"offline": (5,)}, True),
         ("online", {"offline": (), "online": (5,)}, True),
-        (
-            "online",
-            {"offline": (5,), "online": (5,)},
-            False,
-        ),  # the file's steps may include offline steps
+        # the file's steps may include offline steps
+        ("online", {"offline": (5,), "online": (5,)}, False),
     ],
 )
 def test_runs_shorter_than_those_of_a_file_are_not_compared(
@@ -77,6 +74,8 @@ def test_runs_shorter_than_those_of_a_file_are_not_compared(
     written.write_text(written.read_text().replace("offline", phase))
     for seed in range(3):
         write_run(tmp_path / "short" / str(seed), seed=seed, env=SCENE[0], **runs)
+    # what only own runs have is not compared
+    write_run(tmp_path / "short" / "3", env=SCENE[2], offline=(), online=(5,))
     _, (comparison,) = compared(paths=[tmp_path / "short"], scores=[written])
     (verdict,) = comparison.phases[phase].decision.verdicts
     assert (verdict.outcome == "not comparable") == is_shorter
