@@ -112,7 +112,7 @@ def _find_files(
     """
     if dataset not in SOURCES:
         path = Path(dataset).expanduser()
-        if path.exists():
+        if path.is_dir() or (path.suffix.lower() == ".npz" and path.is_file()):
             return path
         raise UsageError(
             f"`--dataset` must be {', '.join(SOURCES)}, an .npz file or a folder of them, got {str(path)!r}"

@@ -166,9 +166,10 @@ def test_no_file_and_no_way_to_get_one_is_refused(tmp_path, monkeypatch):
         )
 
 
-def test_data_that_are_not_there_are_refused():
-    with refuses("none.npz"):
-        load_dataset(TASK_1, dataset="none.npz")
+@pytest.mark.parametrize("path", ["none.npz", "/dev/null"])
+def test_data_that_are_not_there_are_refused(path):
+    with refuses(f"must be auto, .*got '{path}'"):
+        load_dataset(TASK_1, dataset=path)
 
 
 @pytest.mark.parametrize(
