@@ -154,8 +154,7 @@ class FlowAlgorithm(StoredModel):
         check_spaces(*spaces)  # `load` may have replaced them
         seeds = self.seeds or ([] if self.seed is None else [self.seed])
         self._seed_everything(seeds)
-        if self.replay_buffer is None:
-            self.replay_buffer = self._make_buffer()
+        self.replay_buffer = self._make_buffer()
         if self.behaviour is not None:
             check_fit(self.behaviour, self.method, self._vec_normalize_env)
         method = self.method
