@@ -201,8 +201,8 @@ def find_side_effects(trial: Trial) -> Findings:
             code = inspect.unwrap(getattr(type(method), hook)).__code__
             yield (
                 "noise",
-                f"`{hook}` samples random numbers itself; declare them in `noise` and take them from there "
-                f"({Path(code.co_filename).name}:{code.co_firstlineno})",
+                f"`{hook}`, or a method that it calls, samples random numbers itself; declare them in `noise` and "
+                f"take them from there ({Path(code.co_filename).name}:{code.co_firstlineno})",
             )
     for shown, old, new in (
         ("batch.{}", vars(trial.batch), vars(batch)),

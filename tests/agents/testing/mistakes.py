@@ -139,14 +139,14 @@ MISTAKES = {
         'flow, noise["bc_x0"]',
         "flow, batch.actions.new_empty(batch.actions.shape).normal_()",
         "noise",
-        r"`losses` samples random numbers itself; declare them in `noise`.*\(an_agent\.py:\d+\)",
+        r"`losses`.* samples random numbers itself; declare them in `noise`.*\(an_agent\.py:\d+\)",
     ),
     "own randn in `score`": Mistake(
         HOOKS,
         "    def score(self, observations, actions, nets):\n"
         f"        return actions[..., 0].clone().normal_()\n\n{HOOKS}",
         "noise",
-        r"`targets` samples random numbers itself",
+        r"`targets`, or a method that it calls, samples random numbers itself",
     ),
     "gradient into the critic": Mistake(
         '            "bc": flow_matching_loss',
