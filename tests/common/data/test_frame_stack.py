@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from gymnasium.wrappers import TransformObservation
 from numpy.testing import assert_array_equal
 from stable_baselines3.common.vec_env import VecTransposeImage
 
@@ -152,8 +153,12 @@ def played(env, steps):
 
 @pytest.mark.parametrize("is_first", [True, False])
 def test_observation_is_newest_frames_and_first_one_is_repeated(is_first):
-    frames = played(PicturesEnv(channels_first=is_first), 4)
-    stacked = played(FrameStack(PicturesEnv(channels_first=is_first), 3), 4)
+    env = PicturesEnv(channels_first=is_first)
+    frames = played(env, 4)
+    picture = frames[0].copy()
+    # as an environment that draws every frame into the same array
+    drawn = TransformObservation(env, lambda new: np.copyto(picture, new) or picture, None)
+    stacked = played(FrameStack(drawn, 3), 4)
     axis = 0 if is_first else -1
     for step, observation in enumerate(stacked):
         expected = [frames[max(step - back, 0)] for back in (2, 1, 0)]
