@@ -12,10 +12,10 @@ import sysconfig
 
 import pytest
 
-from tests import ROOT
+from tests import ROOT, code_blocks
+from tests.docs.commands import commands_run_by
 from tests.zoo.outcomes import status_of
 
-PAGE = ROOT / "docs" / "register.md"
 SOURCES = (
     "agents",
     "zoo",
@@ -38,12 +38,11 @@ SUITE = "params: {offline_steps: 4, eval_freq: 4, eval_episodes: 1, dataset_size
 
 
 def commands():
-    """Yield the words of every command in the page's bash blocks."""
-    for block in re.findall(r"```bash\n(.*?)```", PAGE.read_text(), flags=re.DOTALL):
-        for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
-            name = words[1 + (words[1] == "agents")] if words[0] == "zoo" else words[0]
-            yield words + shlex.split(SMALLER.get(name, ""))
+    """Yield the words of every command that the page marks as run by this test."""
+    test = "test_the_page_works_word_by_word_in_a_fresh_environment"
+    for words in commands_run_by(test).values():
+        name = words[1 + (words[1] == "agents")] if words[0] == "zoo" else words[0]
+        yield words + shlex.split(SMALLER.get(name, ""))
 
 
 @pytest.fixture
@@ -108,9 +107,7 @@ def test_the_page_works_word_by_word_in_a_fresh_environment(tmp_path, environmen
             interrupt(words, folder, environment)
         else:
             if words[:2] == ["zoo", "benchmark"]:
-                (suite,) = re.findall(
-                    r"```yaml\n(quick: true.*?)```", PAGE.read_text(), flags=re.DOTALL
-                )
+                (suite,) = code_blocks("docs/register.md", "yaml")
                 (folder / words[2]).write_text(suite + SUITE)
             outputs[" ".join(words[:2])] = run(words, folder, environment)
     runs = sorted((folder / "logs" / "my_agent").glob("pointmaze-*"))
