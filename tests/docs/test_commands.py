@@ -108,14 +108,6 @@ def refusal(program, arguments):
     return ""
 
 
-def test_a_block_of_other_programs_says_why_it_is_not_run():
-    for block in BLOCKS:
-        for words in () if block.mark else block.commands:
-            assert words[0] == "cd" or program_of(words), (
-                f"{block.page}: write <!-- not run: REASON --> or <!-- run by: TEST --> before {words}"
-            )
-
-
 @pytest.mark.parametrize(
     "block", [block for block in BLOCKS if block.mark == "run by"], ids=lambda block: block.page
 )
