@@ -50,7 +50,7 @@ def _generate(args: argparse.Namespace) -> dict[str, Any]:
         files = generate_dataset(
             args.name,
             args.dataset_dir,
-            num_episodes=args.episodes,
+            dataset_size=args.dataset_size,
             episode_steps=args.episode_steps,
             seed=args.seed,
             existing="replace" if args.force else "refuse",
@@ -172,16 +172,15 @@ def _add_arguments(command: Parser, word: str) -> None:
     if word in ("check", "convert"):
         names += ", path of your data, or minari:ID"
     add("name", metavar="NAME", help=names)
-    if word == "download":
+    if word in ("generate", "download"):
         add(
             "--dataset-size",
             type=COUNT,
-            help="transitions to download, rounded up to whole files (only for datasets of several files)",
+            help="transitions, rounded up to whole episodes or downloaded files (default: as in OGBench)",
         )
     if word != "check":
         add("--force", action="store_true", help="replace existing files")
     if word == "generate":
-        add("--episodes", type=COUNT, help="training episodes (default: as in OGBench)")
         add("--episode-steps", type=COUNT, help="transitions per episode (default: as in OGBench)")
         add("--seed", type=SEED, default=0, help="random seed")
     if word == "check":

@@ -99,7 +99,7 @@ def test_every_command_for_ogbenchs_images_works(place, capsys):
     train = "--offline-steps 4 --eval-freq 4 --n-eval-envs 1 --env-kwargs max_episode_steps=6"
     extra = {"train": f"{train} {TINY} buffer_size=100", **COMPARE}
     name = "test_every_command_for_ogbenchs_images_works"
-    results = run_all(name, capsys, extra, {"--episode-steps": "12"}, run)
+    results = run_all(name, capsys, extra, {"--dataset-size": "24", "--episode-steps": "12"}, run)
     generated, trained, resumed, evaluated, watched, _ = results.values()
     assert generated["rows"] == 26
     assert resumed["already_done"]

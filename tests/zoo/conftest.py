@@ -47,7 +47,7 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as patch:
         pretend_cores(patch, 1)  # each process takes a second to start
-        generate_dataset("pointmaze-medium-navigate-v0", folder, num_episodes=2)
+        generate_dataset("pointmaze-medium-navigate-v0", folder, dataset_size=2_000)
     return folder
 
 

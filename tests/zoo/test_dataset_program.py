@@ -22,7 +22,7 @@ def test_list_names_what_is_on_disk(call, tmp_path):
 
 def test_generate_then_check(call, tmp_path):
     words = f"{STITCH} --dataset-dir {tmp_path}".split()
-    result, _ = call(main, "generate", *words, "--episodes", "2")
+    result, _ = call(main, "generate", *words, "--dataset-size", "400")
     train, val = tmp_path / f"{STITCH}.npz", tmp_path / f"{STITCH}-val.npz"
     expected = {"name": STITCH, "train": str(train), "val": str(val), "sha256": digest_of(train)}
     assert result == expected | {"rows": 2 * 201}

@@ -51,7 +51,6 @@ def generate_dataset(
     name: str,
     dataset_dir: Folder = None,
     *,
-    num_episodes: int | None = None,
     dataset_size: int | None = None,
     episode_steps: int | None = None,
     seed: int = 0,
@@ -64,9 +63,8 @@ def generate_dataset(
 
     :param name: name of an OGBench dataset.
     :param dataset_dir: None for OGBench's folder or, if the size differs from OGBench's, a folder inside it.
-    :param num_episodes: training episodes; the validation file has a tenth of them, at least one.
-    :param dataset_size: training transitions, instead of `num_episodes`, rounded up to whole episodes. If both are
-        None, the dataset has OGBench's size.
+    :param dataset_size: training transitions, rounded up to whole episodes; None for OGBench's number. The validation
+        file has a tenth of these episodes, at least one.
     :param episode_steps: transitions per episode; None for OGBench's number.
     :param existing: what to do if the dataset exists: ``"refuse"``, ``"keep"`` or ``"replace"``.
     """
@@ -80,7 +78,7 @@ def generate_dataset(
         require_pictures(spec.name)
     official = spec
     steps = episode_steps or spec.steps
-    episodes = num_episodes or spec.episodes
+    episodes = spec.episodes
     if dataset_size:
         episodes = math.ceil(dataset_size / steps)
     spec = replace(spec, steps=steps, episodes=episodes)

@@ -76,12 +76,12 @@ def uninterrupted(tmp_path_factory):
     """Five episodes, generated without interruption in the process of the tests."""
     with pytest.MonkeyPatch.context() as patch:
         generate_in_process(patch)
-        return generate_dataset(NAME, tmp_path_factory.mktemp("whole"), num_episodes=5)
+        return generate_dataset(NAME, tmp_path_factory.mktemp("whole"), dataset_size=1_000)
 
 
 def test_number_of_processes_does_not_change_a_byte(uninterrupted, tmp_path, monkeypatch):
     pretend_cores(monkeypatch, 2)
-    files = generate_dataset(NAME, tmp_path, num_episodes=5)
+    files = generate_dataset(NAME, tmp_path, dataset_size=1_000)
     assert digests(files) == digests(uninterrupted) == [recorded_sha256(file) for file in files]
     names = {f"{file.name}{end}" for file in files for end in ("", ".sha256")}
     assert folder_content(tmp_path) == names
@@ -91,7 +91,7 @@ def stop_generation(folder, monkeypatch, **options):
     with monkeypatch.context() as patch:
         patch.setattr(generate, "write_episode", StoppingWriter())
         with pytest.raises(ArithmeticError, match="no more"):
-            generate_dataset(NAME, folder, num_episodes=5, **options)
+            generate_dataset(NAME, folder, dataset_size=1_000, **options)
 
 
 @pytest.mark.usefixtures("in_process")
@@ -105,7 +105,7 @@ def test_stopped_generation_goes_on_where_it_was(uninterrupted, tmp_path, monkey
     assert count_episodes(tmp_path) == 3 * 3
     # the writer fails after the three missing episodes
     monkeypatch.setattr(generate, "write_episode", StoppingWriter())
-    files = generate_dataset(NAME, tmp_path, num_episodes=5)
+    files = generate_dataset(NAME, tmp_path, dataset_size=1_000)
     assert f"generating {NAME}: 6 episodes, 3 done already" in capsys.readouterr().err
     assert digests(files) == digests(uninterrupted)
 
@@ -134,28 +134,28 @@ def test_data_are_equal_on_every_processor(name, digest, kernel, tmp_path, monke
     """With other kernels of NumPy or OpenBLAS, an arm's kinematics would differ in the last bit."""
     monkeypatch.setenv("OPENBLAS_CORETYPE", kernel)
     monkeypatch.setenv("NPY_DISABLE_CPU_FEATURES", "X86_V3")
-    files = generate_dataset(name, tmp_path, num_episodes=1, episode_steps=60)
+    files = generate_dataset(name, tmp_path, dataset_size=60, episode_steps=60)
     assert digest_of_content(files[0]).startswith(digest)
 
 
 def test_failure_of_a_process_is_told_and_ends_the_others(tmp_path, monkeypatch):
     monkeypatch.setattr(generate, "write_episode", writers.fail)
     with pytest.raises(ArithmeticError, match="no physics today"):
-        generate_dataset(NAME, tmp_path / "data", num_episodes=50)
+        generate_dataset(NAME, tmp_path / "data", dataset_size=10_000)
     assert multiprocessing.active_children() == []
 
 
 @pytest.mark.usefixtures("in_process")
 def test_an_existing_dataset_is_refused_kept_or_replaced(uninterrupted, tmp_path):
-    def make(num_episodes, existing):
-        files = generate_dataset(NAME, tmp_path, num_episodes=num_episodes, existing=existing)
+    def make(dataset_size, existing):
+        files = generate_dataset(NAME, tmp_path, dataset_size=dataset_size, existing=existing)
         return digests(files)
 
-    first = make(1, "refuse")
+    first = make(200, "refuse")
     with refuses("exists already; add `--force` to replace it"):
-        make(2, "refuse")
-    assert make(2, "keep") == first
-    assert make(2, "replace")[0] == recorded_sha256(tmp_path / f"{NAME}.npz") != first[0]
+        make(400, "refuse")
+    assert make(400, "keep") == first
+    assert make(400, "replace")[0] == recorded_sha256(tmp_path / f"{NAME}.npz") != first[0]
     with np.load(tmp_path / f"{NAME}.npz") as smaller, np.load(uninterrupted[0]) as larger:
         assert_array_equal(smaller["actions"], larger["actions"][:402])
 

@@ -95,7 +95,7 @@ def test_every_family_equals_ogbenchs_own_loader(name, tmp_path, monkeypatch):
 
     spec = dataclasses.replace(parse_name(name).spec, steps=15)
     monkeypatch.setitem(DATASETS, spec.name, spec)
-    generate_dataset(spec.name, tmp_path, num_episodes=2)
+    generate_dataset(spec.name, tmp_path, dataset_size=30)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ours = load_dataset(name, dataset_dir=tmp_path)
@@ -194,7 +194,7 @@ def test_broken_file_is_refused_with_problem_and_remedy(write_dataset, changes, 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:no state in")
 def test_images_are_read_as_they_are_and_labelled_as_states(tmp_path):
-    states = generate_dataset("cube-single-play-v0", tmp_path, num_episodes=2, episode_steps=7)[0]
+    states = generate_dataset("cube-single-play-v0", tmp_path, dataset_size=14, episode_steps=7)[0]
     images = np.random.default_rng(0).integers(256, size=(16, 64, 64, 3), dtype=np.uint8)
     with np.load(states) as arrays:
         np.savez(tmp_path / "visual-cube-single-play-v0.npz", **{**arrays, "observations": images})
