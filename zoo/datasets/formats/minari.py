@@ -50,18 +50,10 @@ class Minari(Format):
         minari = import_extra("minari", f"reading {path}")
         data = path / "data"
         if content.get("data_format") == "hdf5":
-            file = data / "main_data.hdf5"
-            with opened(file) as stored:  # rejects links, which Minari would follow
-                groups = groups_of(stored, r"episode_([0-9]{1,9})/(.+)")
-                for number, group in groups.items():
-                    parts = {key for key in group if key.partition("/")[0] == "observations"}
-                    if parts != set(part_names):
-                        raise UsageError(
-                            f"{file}, episode {number}: `observations` must have the parts of the recorded space, "
-                            f"{', '.join(part_names)}, got {', '.join(sorted(parts))}; write the dataset again with "
-                            "its space"
-                        )
-            num_episodes = len(groups)
+            with opened(
+                data / "main_data.hdf5"
+            ) as stored:  # rejects links, which Minari would follow
+                num_episodes = len(groups_of(stored, r"episode_([0-9]{1,9})/(.+)"))
         else:  # other formats have a folder for each episode; Arrow and parquet files cannot contain links
             num_episodes = sum(folder.is_dir() for folder in data.iterdir())
         with explaining_damage(path, "a Minari dataset"):

@@ -344,7 +344,7 @@ LIMITS = "`terminals` = 1 in every row whose `timeouts` is 1"
     (minari_of, {"env_spec": NEST, "observation_space": NEST}, "must record the spaces of observations"),
     (minari_cut_off, {"total_steps": 139}, "its metadata state 139 steps, but it has 39"),
     (change_hdf5, {"rewards": np.zeros((20, 1))}, "episode 1: `rewards` must have rows of"),
-    (minari_of_parts, {"recorded": Dict({"a": PAIR})}, "parts of the recorded space"),
+    (minari_of_parts, {"recorded": Dict({"a": PAIR})}, "cannot be read as a Minari dataset: 'z'"),
 ])  # fmt: skip
 def test_what_is_wrong_with_a_set_is_refused_by_its_name(tmp_path, make, changes, text):
     assert text in refusal(make(tmp_path, **changes))
