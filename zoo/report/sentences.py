@@ -99,11 +99,7 @@ def _rival(comparison: Comparison, phase: Phase) -> Iterator[str]:
         digits = digits_of(kind, [rival.difference])
         sign = "+" if rival.difference.point > 0 else ""
         unit = "points" if kind is SUCCESS else kind.unit
-        text += f"{sign}{number_entry(rival.difference, kind.scale, digits).plain} {unit}"
-        if rival.over_tasks and rival.over_tasks.interval:
-            over_tasks = number_entry(rival.over_tasks, kind.scale, digits)
-            text += f", for new tasks {over_tasks.detail}"
-        text += "; "
+        text += f"{sign}{number_entry(rival.difference, kind.scale, digits).plain} {unit}; "
     yield f"{text}probability of improvement {number_entry(rival.probability, 1, 2).plain}."
     needed = phase.decision.seeds_needed
     if needed is not None:
