@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -61,13 +60,7 @@ def _verdict(comparison: Comparison, phase: Phase) -> Iterator[str]:
     # sort the names, so that the order of methods does not break ties
     subject = decision.subject or max(sorted(means), key=means.__getitem__)
     tasks = count(len(phase.tasks), "task")
-    # a method in focus, or a method with single runs, may not be the best; a single method or equals cannot lead
-    best = [name for name, mean in means.items() if math.isclose(mean, max(means.values()))]
-    leads = subject != comparison.focus and len(means) != 1 and best in ([], [subject])
-    if decision.rival:  # without means, the rival's scores may be as good
-        leads = leads and decision.rival.lead > 0
-    opening = f"{comparison.methods[subject].title}{' leads' if leads else ','} {phase.name}{comparison.title}"
-    opening += f", {tasks}"
+    opening = f"{comparison.methods[subject].title}, {phase.name}{comparison.title}, {tasks}"
     if subject in means:
         opening += f": {_mean(comparison, phase, subject)}"
     yield f"{opening}."
