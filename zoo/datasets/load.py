@@ -251,8 +251,9 @@ def _converting(folder: Path, spec: DatasetSpec) -> Iterator[Tasks]:
     """Hold the lock of the converted files, and yield the environments of all tasks."""
     with locked_for_writing(folder / ARRAYS), contextlib.ExitStack() as stack:
         (folder / ARRAYS).mkdir(exist_ok=True)
-        for unfinished in (folder / ARRAYS).glob(".*"):  # left by a process that was killed
-            shutil.rmtree(unfinished, ignore_errors=True)  # macOS leaves files such as .DS_Store
+        # folders left by a process that was killed; macOS leaves files such as .DS_Store
+        for unfinished in (folder / ARRAYS).glob(".*/"):
+            shutil.rmtree(unfinished)
         tasks: Tasks = {}
         for task, env_id in spec.task_env_ids.items():
             tasks[task] = stack.enter_context(contextlib.closing(make_labelling_env(env_id)))

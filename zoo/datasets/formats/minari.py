@@ -50,9 +50,8 @@ class Minari(Format):
         minari = import_extra("minari", f"reading {path}")
         data = path / "data"
         if content.get("data_format") == "hdf5":
-            with opened(
-                data / "main_data.hdf5"
-            ) as stored:  # rejects links, which Minari would follow
+            # rejects links, which Minari would follow
+            with opened(data / "main_data.hdf5") as stored:
                 num_episodes = len(groups_of(stored, r"episode_([0-9]{1,9})/(.+)"))
         else:  # other formats have a folder for each episode; Arrow and parquet files cannot contain links
             num_episodes = sum(folder.is_dir() for folder in data.iterdir())
