@@ -172,7 +172,7 @@ def smaller(program, arguments, data):
     if program == "zoo.compare" and "--with" in arguments:  # the file that another report wrote
         assert compare.main(["logs/", "-o", "theirs", "--reps", "50"]) == 0
     if program == "zoo.dataset" and arguments[0] == "generate":
-        words += f"--episodes 1 --dataset-dir {data / 'generated'}".split()
+        words += f"--dataset-size 1 --dataset-dir {data / 'generated'}".split()
     if program == "zoo.list_agents" and arguments[0] == "check":
         words += ["--skip", "compiled", "bf16", "values", "actions"]
     return words
@@ -180,6 +180,6 @@ def smaller(program, arguments, data):
 
 def prepare(env, data):
     """Generate an environment's dataset in a folder."""
-    name = parse_env_name(env).spec.name
-    if not (data / f"{name}.npz").exists():
-        generate_dataset(name, data, num_episodes=2)
+    spec = parse_env_name(env).spec
+    if not (data / f"{spec.name}.npz").exists():
+        generate_dataset(spec.name, data, dataset_size=2 * spec.steps)
