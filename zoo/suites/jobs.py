@@ -3,6 +3,7 @@
 The launcher takes the lock of a job, and the training process inherits the lock.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -10,7 +11,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from functools import cached_property
@@ -24,7 +25,13 @@ from zoo.settings.layers import as_words
 from zoo.settings.record import RunRecord
 from zoo.settings.request import TrainRequest
 from zoo.suites.suite import Run, Suite
-from zoo.terminal.errors import TRACEBACK_HINT, UsageError
+from zoo.terminal.errors import (
+    TRACEBACK_HINT,
+    Interrupted,
+    StopSignal,
+    UsageError,
+    handling_signals,
+)
 from zoo.terminal.messages import log
 from zoo.terminal.tables import make_table, terminal
 from zoo.training.plan import plan_run
@@ -226,6 +233,16 @@ def status_of(job: Job) -> JobStatus:
     # a process that has written a log but no run folder failed before its first step
     state = State.FAILED if job.log_file.exists() else State.WAITING
     return JobStatus(job, state, None, job.last_message())
+
+
+@contextlib.contextmanager
+def stopping_jobs() -> Iterator[StopSignal]:
+    """Yield a request to stop, which signals within the block set; raise Interrupted after the block if it is set."""
+    stop = StopSignal("stopping; every run writes a checkpoint first")
+    with handling_signals(stop.handle):
+        yield stop
+    if stop.requested:
+        raise Interrupted("stopped by a signal; start the same command again to continue")
 
 
 def warn_of_failure(job: Job, problem: str) -> None:

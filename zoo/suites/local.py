@@ -10,8 +10,7 @@ import torch
 
 from zoo.evaluation.workers import available_cores
 from zoo.runs.locks import Lock
-from zoo.suites.jobs import Job, warn_of_failure
-from zoo.terminal.errors import Interrupted, StopSignal, handling_signals
+from zoo.suites.jobs import Job, stopping_jobs, warn_of_failure
 from zoo.terminal.messages import log, say_once
 
 POLL_SECONDS = 0.2
@@ -57,8 +56,7 @@ def run_locally(jobs: Sequence[Job], workers: int | None, device: str) -> None:
     waiting = list(jobs)
     running: list[Training] = []
     free = share_machine(workers, len(jobs), device)
-    stop = StopSignal("stopping; every run writes a checkpoint first")
-    with handling_signals(stop.handle):
+    with stopping_jobs() as stop:
         try:
             while (waiting or running) and not stop.requested:
                 for job in list(waiting):
@@ -84,8 +82,6 @@ def run_locally(jobs: Sequence[Job], workers: int | None, device: str) -> None:
                         free.append(training.worker)
         finally:
             _stop(running)
-    if stop.requested:
-        raise Interrupted("stopped by a signal; start the same command again to continue")
 
 
 def _stop(running: Sequence[Training]) -> None:

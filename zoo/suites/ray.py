@@ -10,15 +10,9 @@ from typing import Any
 
 from zoo.algorithms.packages import import_optional
 from zoo.settings.layers import parse_overrides
-from zoo.suites.jobs import Job, python_path, warn_of_failure
+from zoo.suites.jobs import Job, python_path, stopping_jobs, warn_of_failure
 from zoo.suites.local import STOP_SECONDS
-from zoo.terminal.errors import (
-    Interrupted,
-    StopSignal,
-    UsageError,
-    as_usage_error,
-    handling_signals,
-)
+from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.terminal.messages import log
 
 POLL_SECONDS = 0.5
@@ -56,10 +50,9 @@ def run_on_ray(jobs: Sequence[Job], workers: int | None, resources: Sequence[str
             except ray.exceptions.RayError as error:
                 warn_of_failure(job, str(error).strip().splitlines()[-1])
 
-    stop = StopSignal("stopping; every run writes a checkpoint first")
     try:
         # after `ray.init`, whose handler of SIGTERM would end this process, and thereby the tasks, at once
-        with handling_signals(stop.handle):
+        with stopping_jobs() as stop:
             while (waiting or running) and not stop.requested:
                 # without `workers`, all jobs are submitted, and Ray runs as many as fit on the cluster
                 while waiting and len(running) < (workers or len(jobs)):
@@ -71,7 +64,6 @@ def run_on_ray(jobs: Sequence[Job], workers: int | None, resources: Sequence[str
                     ray.cancel(reference)
                 # not `collect`, which would call the stopped jobs failed
                 ray.wait(list(running), num_returns=len(running), timeout=STOP_SECONDS)
-                raise Interrupted("stopped by a signal; start the same command again to continue")
     finally:
         ray.shutdown()
 
