@@ -94,7 +94,9 @@ class TrainRequest:
         default="auto",
         section="data",
     )
-    dataset_dir: str | None = flag("folder of datasets (default: that of the benchmark's own code)")
+    dataset_dir: str | None = flag(
+        "folder of datasets (default: the benchmark's own, e.g. ~/.ogbench/data)"
+    )
     storage: Literal["auto", "device", "host"] = flag(
         "location of the replay buffer: auto (on the device if it fits), device or host",
         default="auto",
