@@ -175,7 +175,8 @@ def seed_variances(scores: Scores, episodes: Episodes | None = None) -> Array:
         runs = values.reshape(len(values), -1)
         variance = np.full(runs.shape[1], np.nan)
         if len(runs) > 1:
-            variance = runs.var(axis=0, ddof=1)
+            # without the subtraction, rounding could give equal runs a tiny variance, which would look significant
+            variance = (runs - runs[0]).var(axis=0, ddof=1)
         if episodes is not None:
             total = len(runs) * episodes[task]
             rate = (runs.mean(axis=0) * total + 2) / (total + 4)
