@@ -1,8 +1,8 @@
 """Bootstrap intervals by rliable (Agarwal et al. 2021, arXiv 2108.13264).
 
-Runs are resampled with replacement within each task. rliable expects one matrix (runs, tasks) per method. Here it
-receives arrays (runs, tasks, methods), called blocks, so that methods with equal numbers of runs are resampled in one
-call. All tasks of a block have the same number of runs, so a method may have several blocks.
+Runs are resampled with replacement within each task. Methods with equal numbers of runs share one call of rliable and
+the same resamples, so no interval depends on the other methods. Their scores are arrays (runs, tasks, methods), called
+blocks. All tasks of a block have the same number of runs, so a method may have several blocks.
 """
 
 from __future__ import annotations
@@ -125,13 +125,25 @@ def _estimated(
         points = function(*blocks)
         bounds = np.full((2, len(points)), np.nan)
         if reps and min(map(len, blocks)) >= MIN_SEEDS:
-            # rliable samples from NumPy's global generator and ignores its own argument `random_state`
-            with global_numpy_seed(0):
-                _, intervals = library.get_interval_estimates({"": blocks}, function, reps=reps)
-            bounds = intervals[""]
+            bounds = _bounds(blocks, function, reps)
         for k, ends in enumerate(np.split(np.arange(len(points)), len(names))):
             result[names[k]] = Curve(points[ends], bounds[:, ends])
     return result
+
+
+def _bounds(blocks: list[Array], function: Callable[..., Array], reps: int) -> Array:
+    """Return the lower and upper ends of the intervals of a statistic, shape (2, methods * K)."""
+    # rliable resamples the numbers of the runs, which stand for the runs of every method
+    numbers = [np.indices(block.shape[:2])[0] for block in blocks]
+
+    def statistic(*chosen: Array) -> Array:
+        parts = zip(blocks, chosen, strict=True)
+        return function(*(block[rows, np.arange(rows.shape[1])] for block, rows in parts))
+
+    # rliable samples from NumPy's global generator and ignores its own argument `random_state`
+    with global_numpy_seed(0):
+        _, intervals = library.get_interval_estimates({"": numbers}, statistic, reps=reps)
+    return intervals[""]
 
 
 def _block(methods: list[Scores], tasks: list[str]) -> Array:

@@ -78,10 +78,9 @@ def decide(comparison: Comparison, phase: Phase, evidence: Evidence, reps: int) 
     level = SIGNIFICANT / max(1, sum(p > SIGNIFICANT for p in p_values.values()))
     ranked = [name for name in ranking(phase) if name in evidence.scores]
     ranked.remove(subject)
-    # sort by name, so that resamples do not depend on the ranking
     fair = {
         name: evidence.scores[name]
-        for name in sorted(ranked)
+        for name in ranked
         if are_comparable(phase, comparison.methods, subject, name)
     }
     chances = probabilities_of_improvement(evidence.scores[subject], fair, reps)

@@ -18,7 +18,8 @@ def rliable_intervals(scores, function, estimate=library.get_interval_estimates)
 
 
 def probability(x, y):
-    return bootstrap.probabilities_of_improvement(x, {"y": y}, REPS)["y"]
+    # another method changes no interval
+    return bootstrap.probabilities_of_improvement(x, {"other": y, "y": y}, REPS)["y"]
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,8 @@ def test_iqm_is_that_of_rliable(scores):
         return np.array([metrics.aggregate_iqm(drawn)])
 
     points, intervals = rliable_intervals(scores, iqm)
-    estimate = bootstrap.interquartile_means({"x": by_task(scores)}, REPS)["x"]
+    methods = {"other": by_task(-scores), "x": by_task(scores)}
+    estimate = bootstrap.interquartile_means(methods, REPS)["x"]
     assert estimate.point == pytest.approx(points[0], abs=1e-12)
     assert estimate.interval == pytest.approx(intervals[:, 0], abs=1e-12)
 
