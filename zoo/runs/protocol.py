@@ -48,13 +48,6 @@ def protocol_differences(protocol: Mapping[str, Any], reference: Mapping[str, An
             continue
         if field == "online_steps" and 0 in (value, expected):
             continue  # one of the two has only offline scores, which come before online steps
-        # Some sources also count each trajectory's last state as a transition, so sizes may differ by 1%.
-        if (
-            field == "dataset_size"
-            and isinstance(value, int)
-            and abs(value - expected) <= 0.01 * expected
-        ):
-            continue
         differences.append(f"{field} {show(value)} against {show(expected)}")
     return differences
 
