@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -305,10 +305,11 @@ class _Artist:
         # the line of equal means
         figure.axes[0].axvline(0, color="black", linewidth=0.8, linestyle=":")
         subject = self.named(str(phase.decision.subject))
+        seeds = self.seeds(phase, [phase.decision.subject, *differences])
         level = 100 * (1 - phase.decision.level)
         return Drawing(
             figure,
-            f"Mean of {subject} minus mean of the other method, {phase.name}, {self.seeds(phase)}, with {level:.4g}% "
+            f"Mean of {subject} minus mean of the other method, {phase.name}, {seeds}, with {level:.4g}% "
             f"t-intervals. Right of 0, {subject} is better.{self.about_grey(differences)}",
         )
 
@@ -324,7 +325,9 @@ class _Artist:
             columns["IQM"] = {name: cells[name].iqm for name in names}
         figure = self.intervals(columns, self.comparison.kind.unit, names)
         tasks = only_task(self.comparison) or phase.tasks_label
-        caption = f"Scores, {phase.name}, over {tasks}, {self.seeds(phase)}, with 95% intervals"
+        caption = (
+            f"Scores, {phase.name}, over {tasks}, {self.seeds(phase, names)}, with 95% intervals"
+        )
         if "IQM" in columns:
             caption += f": t-intervals for the mean, {_BOOTSTRAP} for the IQM"
         return Drawing(figure, f"{caption}.{self.about_grey(names)}")
@@ -396,20 +399,24 @@ class _Artist:
         # a point without an interval would touch the names
         ax.use_sticky_edges = False
         ax.autoscale_view(scaley=False)
+        names = [v.method for v in verdicts]
+        seeds = self.seeds(phase, [phase.decision.subject, *names])
         return Drawing(
             figure,
             f"Probability that a run of {subject} (X) beats a run of the other method (Y) on the same task, "
-            f"{phase.name}, {self.seeds(phase)}, with 95% {_BOOTSTRAP}.{self.about_grey(v.method for v in verdicts)}",
+            f"{phase.name}, {seeds}, with 95% {_BOOTSTRAP}.{self.about_grey(names)}",
         )
 
     def about_grey(self, names: Iterable[str]) -> str:
         """Return the last sentence of a caption, which explains grey; empty if no method is grey."""
         return "" if {*names} <= {*self.colours} else " Grey: methods left out of line plots."
 
-    def seeds(self, phase: Phase) -> str:
-        """Return the range of the methods' numbers of seeds in a phase, as text."""
-        cells = chain.from_iterable(row.values() for row in phase.per_task.values())
-        return _seeds(chain.from_iterable(cell.seeds for cell in cells))
+    def seeds(self, phase: Phase, names: Collection[str | None]) -> str:
+        """Return the range of some methods' numbers of seeds on the common tasks, as text."""
+        rows = [phase.aggregates]
+        if not phase.aggregates:  # the tasks have no common scale
+            rows = [phase.per_task[task] for task in phase.tasks]
+        return _seeds(chain.from_iterable(row[str(name)].seeds for row in rows for name in names))
 
 
 def _add_legend(figure: Figure) -> None:

@@ -124,6 +124,17 @@ def test_a_bar_is_beside_its_method_in_every_panel():
     assert mean.get_ylim() == iqm.get_ylim()
 
 
+def test_a_caption_counts_the_seeds_of_its_methods_on_the_common_tasks():
+    runs = pd.concat([scene_runs([[0.2] * 6, [0.2]], "A"), scene_runs([[0.4] * 5], "B")])
+    comparison = comparison_of_runs(runs, means_of_scene("C"))  # of three seeds
+    assert "3 to 6 seeds" in drawing_of(comparison, "aggregates_offline").caption
+    for name in ("verdict_offline", "improvement_offline"):
+        assert "5 to 6 seeds" in drawing_of(comparison, name).caption
+    of_domains = means_of_scene("AB").assign(environment="scene-play")  # no mean of a task
+    comparison = comparison_of_runs(scene_runs([]), of_domains)
+    assert ", 3 seeds," in drawing_of(comparison, "aggregates_offline").caption
+
+
 def test_method_that_starts_online_begins_where_others_go_online():
     steps = ((1000, "offline"), (2000, "offline"), (2500, "online"))
     late = evaluations(["RLPD"], steps=((500, "online"), (1000, "online")))
