@@ -199,24 +199,22 @@ def parse_env_name(name: str, registered: Iterable[str] = ()) -> DatasetName:
 
 
 @cache
-def split_environment(name: str) -> tuple[str, str, str]:
-    """Return an environment's full name, domain and task.
+def split_environment(name: str) -> tuple[str, str]:
+    """Return an environment's full name and domain.
 
     In OGBench, a task has several names: the number of the default task can be omitted
     (``scene-play-singletask-v0`` is ``scene-play-singletask-task2-v0``), and the name of a larger dataset contains its
     size (``scene-play-100m-...``). All these names have the same full name; the data's size is part of the protocol.
 
-    :return: full name, domain (``cube-double-play``), task (``task2``). Outside OGBench, the task is empty; outside all
-        benchmarks, the domain is the full name.
+    :return: full name, domain (``cube-double-play``). Outside all benchmarks, the domain is the full name.
     """
     if name in TASKS:
-        return name, TASKS[name].domain, ""
+        return name, TASKS[name].domain
     if not is_single_task(name):
         id = name.rpartition(":")[2]  # the module before the colon only registers the environment
-        return id, id, ""
+        return id, id
     parsed = parse_name(name)
-    task = f"task{parsed.task}"
-    return f"{parsed.domain}-singletask-{task}-v0", parsed.domain, task
+    return f"{parsed.domain}-singletask-task{parsed.task}-v0", parsed.domain
 
 
 def tasks_of(name: str) -> list[str]:

@@ -85,7 +85,7 @@ def places_of_scores(environments: Iterable[str]) -> set[str]:
     """Return the names of environments and of their domains; a published score is stored under either."""
     places: set[str] = set()
     for name in environments:
-        places.update(split_environment(name)[:2])
+        places.update(split_environment(name))
     return places
 
 
@@ -112,8 +112,7 @@ def read_scores(path: Path, source: str) -> ScoreTables:
     table = _read_rows(path)
     _check_rows(table, path)
     # a task may have several names
-    places = [split_environment(name)[:2] for name in table.pop("env")]
-    table[["environment", "domain"]] = places
+    table[["environment", "domain"]] = [*map(split_environment, table.pop("env"))]
     table["source"] = source
     is_mean = table["seed"].isna()
     runs = table[~is_mean].astype({"seed": int})

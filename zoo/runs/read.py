@@ -36,17 +36,17 @@ from zoo.runs.versions import simulator
 from zoo.settings.record import RunRecord, RunSettings
 
 EVALUATION_COLUMNS = (
-    "method", "algorithm", "source", "environment", "domain", "task", "seed", "phase", "step", "episodes", "kind",
+    "method", "algorithm", "source", "environment", "domain", "seed", "phase", "step", "episodes", "kind",
     "score", "return", "length", "run",
 )  # fmt: skip
-_OF_RUNS = ("run", "method", "algorithm", "environment", "domain", "task", "seed", "kind")
+_OF_RUNS = ("run", "method", "algorithm", "environment", "domain", "seed", "kind")
 _MAY_CHANGE_SCORES = {*RunSettings.with_role("")} - {
     *PROTOCOL, "eval_freq", "score", "reference_scores", "reward_from",
 }  # fmt: skip
 """Settings of a run that may affect scores, except those of `PROTOCOL` and those that the score's kind or the dataset's
 fingerprint shows; evaluations, at any interval, do not affect training."""
 _RUN_COLUMNS = (
-    "run", "state", "method", "algorithm", "label", "environment", "domain", "task", "seed", "kind", "offline_step",
+    "run", "state", "method", "algorithm", "label", "environment", "domain", "seed", "kind", "offline_step",
     "online_step", "updated", *PROTOCOL, "reference_scores", "departures", "settings", "success_rule", "played",
     "code", "problem", "replaced_by", "never_reported",
 )  # fmt: skip
@@ -59,7 +59,7 @@ class RunTables:
     """The runs in some folders.
 
     :param runs: one row per run. Columns are ``run`` (its path), ``state``, ``method``, ``algorithm``, ``label``,
-        ``environment``, ``domain``, ``task``, ``seed``, ``kind`` (of its scores), ``offline_step``, ``online_step``,
+        ``environment``, ``domain``, ``seed``, ``kind`` (of its scores), ``offline_step``, ``online_step``,
         ``updated`` and the fields of `PROTOCOL`. ``reference_scores`` are returns of a random and an expert policy, or
         None. ``departures`` are the run's differences from the protocol of its profile. ``settings`` maps names to
         texts, for all settings that may affect scores. ``success_rule`` describes success, for scores by success.
@@ -172,7 +172,7 @@ def _simulators(folder: RunFolder, environment: str) -> str | None:
 
 def _columns_of(record: RunRecord, mujoco: str | None) -> dict[str, Any]:
     """Return the columns that are derived from a run's ``config.yml`` and its simulator group."""
-    environment, domain, task = split_environment(record.env)
+    environment, domain = split_environment(record.env)
     run = record.run
     values = run.settings()
     rule = ScoringRule.from_run(record)
@@ -197,7 +197,6 @@ def _columns_of(record: RunRecord, mujoco: str | None) -> dict[str, Any]:
         "label": record.label or record.algo,
         "environment": environment,
         "domain": domain,
-        "task": task,
         "seed": record.seed,
         "profile": record.profile,
         "sparse": bool(record.settings.get("sparse")),

@@ -25,8 +25,8 @@ def methods(logs):
 
 def test_evaluations_have_their_phase_step_and_score(tmp_path):
     write_run(tmp_path / "run", offline=(10, 20), online=(50,), seed=7)
-    table = read_runs([tmp_path]).counted().set_index(["seed", "domain", "task", "phase", "step"])
-    about = (7, "scene-play", "task1")
+    table = read_runs([tmp_path]).counted().set_index(["seed", "domain", "phase", "step"])
+    about = (7, "scene-play")
     steps = [("offline", 1000), ("offline", 2000), ("online", 3000)]
     assert table.index.tolist() == [(*about, *step) for step in steps]
     assert table["score"].tolist() == [0.2, 0.4, 1.0]
@@ -121,7 +121,7 @@ def test_names_of_one_task_meet(name, expected):
 
 def test_tasks_have_the_domains_of_settings_files():
     for name, task in TASKS.items():
-        assert split_environment(name) == (name, task.domain, "")
+        assert split_environment(name) == (name, task.domain)
 
 
 def test_protocol_difference_names_the_field_and_both_values():
