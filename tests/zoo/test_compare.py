@@ -92,7 +92,7 @@ def test_without_a_common_environment_there_is_no_aggregate(logs, report, compar
     assert not [name for name in files if name.startswith(lacking)]
     page = (report / "report.html").read_text()
     assert "no environment was run with every method: fql has cube-double-play " in page
-    assert "<h2>Aggregates" not in page
+    assert "<h2>Scores" not in page
 
 
 @pytest.mark.parametrize(

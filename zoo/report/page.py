@@ -43,7 +43,6 @@ from zoo.report.tables import (
     TableEntry,
     aggregates_table,
     domains_table,
-    only_task,
     protocol_table,
     tasks_table,
     to_csv,
@@ -211,7 +210,6 @@ def to_html(content: Content, images: Mapping[str, Image]) -> str:
         tables={table.name: table for table in content.tables},
         images=images,
         in_phases=in_phases,
-        only_task=only_task,
         min_seeds=MIN_SEEDS,
         versions=", ".join(versions),
     )

@@ -245,8 +245,7 @@ def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
         f"{MIN_SEEDS} seeds, bootstrap intervals for the IQM (the mean of the middle half of all runs). Bold: the "
         "best; its lead may not be significant."
     )
-    title = "Scores" if only_task(comparison) else "Aggregates"
-    return _phase_table("aggregates", title, comparison, phase, caption, rows)
+    return _phase_table("aggregates", "Scores", comparison, phase, caption, rows)
 
 
 def domains_table(comparison: Comparison, phase: Phase) -> Table:

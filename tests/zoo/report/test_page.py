@@ -115,7 +115,7 @@ def test_a_report_of_one_run_claims_nothing_it_cannot_say(tmp_path):
     assert "90.0% success" in text
     headings = re.findall("<h2>(.*?)</h2>", text)
     assert headings[0] == "Scores"
-    assert {"Verdict", "Aggregates", "Tasks"}.isdisjoint(headings)
+    assert {"Verdict", "Tasks"}.isdisjoint(headings)
 
 
 def test_names_from_run_folders_add_no_markup_to_the_page():
