@@ -250,11 +250,10 @@ def _few_seeds(comparisons: Sequence[Comparison], methods: Collection[str]) -> I
                 seeds[name] = min(seeds.get(name, cell.seeds[0]), cell.seeds[0])
     few = [f"{name} ({number})" for name, number in seeds.items() if number < MIN_SEEDS]
     if few:
-        text = f"Fewer than {MIN_SEEDS} seeds: {', '.join(few)}. Only means and differences have intervals;"
-        text += " with one seed, nothing has an interval"
-        if min(seeds.values()) < 3:
-            text += "; with two seeds, intervals can be too narrow"
-        yield f"{text}."
+        yield (
+            f"Fewer than {MIN_SEEDS} seeds: {', '.join(few)}. Only means and differences have intervals; with one "
+            "seed, nothing has an interval; with two seeds, intervals can be too narrow."
+        )
 
 
 def _gathered(phrases: Mapping[str, Collection[str]]) -> str:

@@ -145,9 +145,7 @@ def test_what_was_left_out_of_set_stands_on_page_and_in_results():
 # -- warnings ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("seeds", "expected"), [(2, "two seeds"), (3, "FQL (3), QAM (3)"), (6, None)]
-)
+@pytest.mark.parametrize(("seeds", "expected"), [(3, "FQL (3), QAM (3)"), (6, None)])
 def test_too_few_seeds_are_warned_of(seeds, expected):
     sentences = content_of(evaluations(["QAM", "FQL"], seeds=seeds)).notes
     assert len(sentences) == bool(expected)
