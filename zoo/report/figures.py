@@ -326,11 +326,9 @@ class _Artist:
         figure = self.intervals(columns, self.comparison.kind.unit, names)
         tasks = only_task(self.comparison) or phase.tasks_label
         caption = (
-            f"Scores, {phase.name}, over {tasks}, {self.seeds(phase, names)}, with 95% intervals"
+            f"Scores, {phase.name}, over {tasks}, {self.seeds(phase, names)}. Bars: 95% intervals."
         )
-        if "IQM" in columns:
-            caption += f": t-intervals for the mean, {_BOOTSTRAP} for the IQM"
-        return Drawing(figure, f"{caption}.{self.about_grey(names)}")
+        return Drawing(figure, f"{caption}{self.about_grey(names)}")
 
     def intervals(
         self,

@@ -50,7 +50,7 @@ def test_returns_have_an_axis_for_each_environment():
     large = returns(["SAC", "TD3"], ["HalfCheetah-v5"], seeds=1).assign(score=2e6)
     drawing = drawing_of(comparison_of_runs(large, kind=RETURN), "aggregates_online")
     assert drawing.figure.axes[0].xaxis.get_major_formatter()(1_500_000) == "1.5M"
-    assert ", 1 seed," in drawing.caption
+    assert ", 1 seed." in drawing.caption
 
 
 def test_curves_and_profiles_have_the_comparisons_numbers():
@@ -132,7 +132,7 @@ def test_a_caption_counts_the_seeds_of_its_methods_on_the_common_tasks():
         assert "5 to 6 seeds" in drawing_of(comparison, name).caption
     of_domains = means_of_scene("AB").assign(environment="scene-play")  # no mean of a task
     comparison = comparison_of_runs(scene_runs([]), of_domains)
-    assert ", 3 seeds," in drawing_of(comparison, "aggregates_offline").caption
+    assert ", 3 seeds." in drawing_of(comparison, "aggregates_offline").caption
 
 
 def test_method_that_starts_online_begins_where_others_go_online():
