@@ -36,7 +36,6 @@ from zoo.report.inputs import Inputs, collect
 from zoo.report.request import CompareRequest
 from zoo.report.scores import last_evaluations, scores_table
 from zoo.report.sentences import left_out_of_sets, verdict_sentences, warnings
-from zoo.report.statistics import MIN_SEEDS
 from zoo.report.tables import (
     LONGEST_NAME,
     Table,
@@ -210,7 +209,6 @@ def to_html(content: Content, images: Mapping[str, Image]) -> str:
         tables={table.name: table for table in content.tables},
         images=images,
         in_phases=in_phases,
-        min_seeds=MIN_SEEDS,
         versions=", ".join(versions),
     )
 
