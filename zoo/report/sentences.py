@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 import pandas as pd
@@ -162,7 +161,7 @@ def warnings(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]
             for text in _left_out(comparison, phase):
                 yield f"{phase.name}{comparison.title}: {text}"
     # last, because most reports contain it; the user cannot add seeds to published means
-    yield from _few_seeds(comparisons, inputs.evaluations["method"].unique())
+    yield from _few_seeds(inputs.evaluations)
 
 
 def _departures(inputs: Inputs) -> Iterator[str]:
@@ -241,13 +240,10 @@ def _unlike_runs(runs: pd.DataFrame) -> Iterator[str]:
             yield f"{name}: runs were trained with {codes} versions of the algorithm's source file."
 
 
-def _few_seeds(comparisons: Sequence[Comparison], methods: Collection[str]) -> Iterator[str]:
-    """Yield a warning if some of the given methods have few seeds."""
-    seeds: dict[str, int] = {}
-    for phase in phases_of(comparisons):
-        for name, cell in chain.from_iterable(cells.items() for cells in phase.per_task.values()):
-            if name in methods:
-                seeds[name] = min(seeds.get(name, cell.seeds[0]), cell.seeds[0])
+def _few_seeds(evaluations: pd.DataFrame) -> Iterator[str]:
+    """Yield a warning if some methods have few seeds on a task."""
+    seeds_on = evaluations.groupby(["method", "environment", "phase", "kind"])["seed"].nunique()
+    seeds = seeds_on.groupby("method").min()
     few = [f"{name} ({number})" for name, number in seeds.items() if number < MIN_SEEDS]
     if few:
         yield (
