@@ -263,11 +263,6 @@ class Comparison:
         return self.title.replace(", ", "_").replace(" ", "_")
 
 
-def phases_of(comparisons: Iterable[Comparison]) -> list[Phase]:
-    """Return the phases of all comparisons."""
-    return [phase for comparison in comparisons for phase in comparison.phases.values()]
-
-
 def joined(tables: Sequence[pd.DataFrame], columns: Iterable[str]) -> pd.DataFrame:
     """Return one table with the rows of several tables; without rows, an empty table with these columns."""
     # concatenating an empty table would turn numeric columns into dtype object

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import pandas as pd
@@ -14,7 +15,6 @@ from zoo.report.comparison import (
     Outcome,
     Phase,
     by_value,
-    phases_of,
     places_of,
 )
 from zoo.report.inputs import Inputs
@@ -119,7 +119,8 @@ def left_out_of_sets(
     inputs: Inputs, comparisons: Sequence[Comparison]
 ) -> dict[str, dict[str, list[str]]]:
     """Return published set -> its methods and tasks that were not compared; including them may change a verdict."""
-    tasks = set().union(*(phase.tasks for phase in phases_of(comparisons)))
+    phases = chain.from_iterable(comparison.phases.values() for comparison in comparisons)
+    tasks = set().union(*(phase.tasks for phase in phases))
     left_out = {}
     for published in inputs.sets:
         chosen = {m.algorithm for m in inputs.methods.values() if m.source == published.name}
