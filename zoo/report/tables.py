@@ -236,15 +236,14 @@ def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
             "finished": None if cell.tally.is_complete else str(cell.tally),
             "steps": range_text(phase.step_ranges[name]),
         }
-    tasks = only_task(comparison) or phase.tasks_label
-    # a suite's name implies its tasks
-    if not only_task(comparison) and phase.suite is None:
-        tasks += f" ({', '.join(places_of(phase.tasks))})"
     caption = (
-        f"{kind.caption} on {tasks}, with 95% intervals over seeds: t-intervals for the mean and, with at least "
-        f"{MIN_SEEDS} seeds, bootstrap intervals for the IQM (the mean of the middle half of all runs). Bold: the "
-        "best; its lead may not be significant."
+        f"{kind.caption}, with 95% intervals over seeds: t-intervals for the mean and, with at least {MIN_SEEDS} "
+        "seeds, bootstrap intervals for the IQM (the mean of the middle half of all runs). Bold: the best; its lead "
+        "may not be significant."
     )
+    # the title contains the name of a single task or of a suite
+    if not only_task(comparison) and phase.suite is None:
+        caption += f" Tasks: {', '.join(places_of(phase.tasks))}."
     return _phase_table("aggregates", "Scores", comparison, phase, caption, rows)
 
 
