@@ -3,7 +3,6 @@
 import json
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from tests.zoo.report.samples import SCENE, compared
@@ -79,5 +78,3 @@ def test_report_says_what_failed_runs_count_for(tmp_path, figures_on_demand):
     offline = numbers["offline"]
     for place in (numbers["methods"], offline["aggregates"], offline["per_task"][SCENE[0]]):
         assert place["qam"]["tally"] == {"started": 6, "finished": 3, "failed": 3}
-    finished = pd.read_csv(report / "tables/aggregates_offline.csv")["finished"]
-    assert finished.fillna("").tolist() == ["", "3 of 6"]
