@@ -238,8 +238,8 @@ def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
         }
     caption = (
         f"{kind.caption}, with 95% intervals over seeds: t-intervals for the mean and, with at least {MIN_SEEDS} "
-        "seeds, bootstrap intervals for the IQM (the mean of the middle half of all runs). Bold: the best; its lead "
-        "may not be significant."
+        "seeds, bootstrap intervals for the IQM (the mean of the middle half of all runs). Bold: the best, if all "
+        "its runs finished; its lead may not be significant."
     )
     # the title contains the name of a single task or of a suite
     if not only_task(comparison) and phase.suite is None:
@@ -257,7 +257,7 @@ def domains_table(comparison: Comparison, phase: Phase) -> Table:
     rows = pd.DataFrame(columns, dtype=object).fillna(NOT_KNOWN).to_dict("index")
     caption = (
         "Success in %, mean over the tasks of a domain (their number in brackets), with 95% t-intervals over seeds; "
-        "-: not all tasks of the domain were run. Bold: the best of the column."
+        "-: not all tasks of the domain were run. Bold: the best of the column, if all its runs finished."
     )
     return _phase_table("domains", "Domains", comparison, phase, caption, rows)
 
@@ -272,7 +272,10 @@ def tasks_table(comparison: Comparison, phase: Phase) -> Table:
         for name in ranking(phase):
             row[comparison.methods[name].title] = scores.get(name)
         rows.append(row)
-    caption = f"{comparison.kind.caption}, mean over seeds, with 95% t-intervals. Bold: the best of the row."
+    caption = (
+        f"{comparison.kind.caption}, mean over seeds, with 95% t-intervals. Bold: the best of the row, if all its runs "
+        "finished."
+    )
     return _phase_table("tasks", "Tasks", comparison, phase, caption, rows)
 
 
@@ -329,7 +332,7 @@ def _phase_table(
         titles = {m: TableEntry(comparison.methods[m].title, numbers={"": m}) for m in ordered}
         rows = [{heading: titles[method], **rows[method]} for method in ordered]
     if any(comparison.methods[method].tally().failed for method in phase.coverage):
-        caption += " ‡: some runs of the method failed; scores with failed runs are never bold."
+        caption += " ‡: some runs of the method failed."
     title = f"{title}, {phase.name}{comparison.title}"
     if phase.aggregates and name in ("verdict", "aggregates"):
         title += f", {only_task(comparison) or phase.tasks_label}"
