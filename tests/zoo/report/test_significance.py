@@ -168,8 +168,9 @@ def test_seeds_are_planned_for_the_undecided_pair_shown():
 
 def test_means_without_single_runs_cannot_be_tested():
     published = {name: ComparedMethod(name, name, "a_set") for name in "AB"}
-    no_runs = scene_runs([])
-    alone = comparison_of_runs(no_runs, means_of_scene("AB"), published)
+    of_domain = means_of_scene("AB").assign(environment="scene-play")  # no mean of a task
+    alone = comparison_of_runs(scene_runs([]), of_domain, published)
+    assert all_figures(alone, only="aggregates_offline")
     (text,) = verdict_sentences([alone])
     assert "40.0%" in text
     assert "cannot be tested" in text
