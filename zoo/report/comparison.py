@@ -33,6 +33,8 @@ CURVE_COLUMNS = ("method", "phase", "where", "step", "value", "low", "high", "se
 PROFILE_COLUMNS = ("method", "phase", "tau", "fraction", "low", "high", "seeds")
 ALL_TASKS = "all"
 """Value of ``where`` for learning curves over the tasks shared by all methods whose single runs are known."""
+FAILED_MARK = "‡"
+"""Follows the name of a method with failed runs, in texts for readers."""
 MARGIN = 0.03
 """Equality margin: two methods are equal if their means are significantly less than 3 points apart."""
 
@@ -112,7 +114,7 @@ class ComparedMethod:
     @cached_property
     def title(self) -> str:
         """Name of the method, with a marker if runs failed."""
-        return self.name + ("‡" if self.tally().failed else "")
+        return self.name + (FAILED_MARK if self.tally().failed else "")
 
     @property
     def is_own(self) -> bool:

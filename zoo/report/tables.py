@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from zoo.report.comparison import (
+    FAILED_MARK,
     MARGIN,
     Cell,
     Comparison,
@@ -347,7 +348,10 @@ def to_csv(table: Table) -> str:
     columns: dict[str, list[Any]] = {}
     for name, entries in table.frame.items():
         for ending in dict.fromkeys(ending for entry in entries for ending in entry.written):
-            columns[f"{name}{ending}"] = [entry.written.get(ending) for entry in entries]
+            # some columns are headed by a method
+            columns[f"{name.removesuffix(FAILED_MARK)}{ending}"] = [
+                entry.written.get(ending) for entry in entries
+            ]
     return pd.DataFrame(columns, dtype=object).to_csv(index=False)
 
 

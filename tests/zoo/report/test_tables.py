@@ -89,12 +89,12 @@ def test_numbers_have_true_minus_signs_and_few_digits(interval, point, text):
 def test_csv_has_unrounded_numbers_intervals_and_details():
     mean = number_entry(Estimate(-0.0101, (-0.015, 0.005)), 100, 1)
     rows = [
-        {"method": TableEntry("QAM‡", numbers={"": "QAM"}), "mean": mean, "n": "2"},
-        {"method": "FQL", "mean": TableEntry("-"), "n": "3"},
+        {"method": TableEntry("QAM‡", numbers={"": "QAM"}), "SAC‡": mean, "n": "2"},
+        {"method": "FQL", "SAC‡": TableEntry("-"), "n": "3"},
     ]
     text = to_csv(Table.of("t", "", "", rows))
     assert text.splitlines() == [
-        "method,mean,mean [low],mean [high],n",
+        "method,SAC,SAC [low],SAC [high],n",
         "QAM,-0.0101,-0.015,0.005,2",
         "FQL,,,,3",
     ]
