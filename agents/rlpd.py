@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from agents.common.common_settings import BUILT_INTO_NETWORKS
 from agents.common.maths.edit import tanh_gaussian_log_prob, temperature_loss
 from agents.core import (
     Batch,
@@ -48,13 +47,6 @@ class RLPD(Method):
     target_entropy: float | None = setting(
         default=None, doc="Target entropy of the policy; None: -D/2."
     )
-    initial_temperature: float = setting(
-        default=1.0,
-        reference="init_temp",
-        above=0,
-        fixed=BUILT_INTO_NETWORKS,
-        doc="Initial temperature alpha.",
-    )
     balanced_sampling: bool = setting(default=True)
 
     def networks(self) -> dict[str, NetworkSpec]:
@@ -62,7 +54,7 @@ class RLPD(Method):
         return {
             "critic": critic(target=True),
             "actor": tanh_gaussian(),
-            "temperature": temperature(self.initial_temperature),
+            "temperature": temperature(),
         }
 
     def action_noise_table(self) -> dict[str, Draw]:

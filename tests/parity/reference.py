@@ -65,6 +65,7 @@ UNUSED = {
     "clip_sampler",
     "beta_schedule",
     "time_dim",
+    "init_temp",  # 1, the temperature at the start
     "use_target_critic_grad",  # this and the next two are true, as in all of the authors' commands
     "use_target_latent",
     "target_guidance",
