@@ -169,9 +169,10 @@ def integer(name: str, value: object, **bounds: Unpack[Bounds]) -> int:
 
 def boolean(name: str, value: object) -> bool:
     """Return True or False; raise TypeError for other values."""
-    if not isinstance(value, bool):
+    # NumPy's booleans have the same type name, but are no instances of `bool`
+    if type(value).__name__ != "bool":
         _reject(name, "true or false", value, False, {})
-    return value
+    return bool(value)
 
 
 def one_of(name: str, value: object, choices: Iterable[str]) -> str:

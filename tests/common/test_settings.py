@@ -39,6 +39,7 @@ def test_a_subclass_changes_a_default_and_inherits_the_rest():
     assert (Derived().weight, Base().weight) == (5.0, 2.0)
     assert Derived.declared()["weight"].doc == "Weight of the loss."
     assert type(Base(weight=10).weight) is float
+    assert Base(flag=np.bool(True)).flag is True
     line = ":param weight: Weight of the loss. Must be > 0 and <= 10. Default: 5.0."
     assert line in Derived.documentation().splitlines()
 
