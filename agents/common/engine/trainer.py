@@ -379,7 +379,8 @@ class Trainer:
             fixed.update(map(id, nets[name].parameters()))
         trained: list[Tensor] = []
         for group in self.optimizer.param_groups:
-            trained += [parameter for parameter in group["params"] if id(parameter) not in fixed]
+            # parameters that the user froze with `requires_grad_(False)` keep their values
+            trained += [p for p in group["params"] if p.requires_grad and id(p) not in fixed]
         polyak_pairs = []
         buffers: list[tuple[Tensor, Tensor]] = []
         for name in nets.with_target:
