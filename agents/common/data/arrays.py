@@ -309,7 +309,7 @@ def _fitting(arrays: Arrays, obs_shape: Shape, action_size: int, images: bool) -
         if array.shape[:1] != (rows,):
             expected = f"{count(rows, 'row')} like the other arrays"
         elif array.shape[1:] != row_shape or rows == 0:
-            expected = f"shape {(rows, *row_shape)} with at least one row"
+            expected = f"at least one row of shape {row_shape}"
         else:
             continue
         raise ValueError(
