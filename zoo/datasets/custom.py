@@ -160,9 +160,8 @@ def check_fit(
     for key, space in zip(("observations", "actions"), spaces, strict=True):
         expected = space.shape or ()
         shape = arrays[key].shape[1:]
-        fits = shape == expected
-        if is_image(space):  # training transposes the channels
-            fits = expected in (shape, shape[-1:] + shape[:-1], shape[1:] + shape[:1])
+        # training transposes the channels of images
+        fits = expected in (shape, shape[-1:] + shape[:-1], shape[1:] + shape[:1])
         if not fits or is_image(space) != (arrays[key].dtype == np.uint8):
             raise UsageError(
                 f"{source}: `{key}` must have rows of {space.dtype} and shape {expected} as in {env_id}, got "
