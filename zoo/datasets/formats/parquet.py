@@ -81,7 +81,7 @@ def _last_rows(numbers: Array) -> Array:
 def _parquet_files(path: Path) -> list[Path]:
     """Return the parquet file at a path, or all below a folder, sorted; hidden files and metadata are left out."""
     if not path.is_dir():
-        return [path] if path.suffix.lower() == ".parquet" else []
+        return [path]
     files = []
     for file in sorted(path.rglob("*")):
         names = file.relative_to(path).parts
