@@ -142,6 +142,8 @@ def require_format(source: str | Path) -> tuple[Path, Format]:
     kind = FOLDER if path.is_dir() else path.suffix.lower()
     for candidate in FORMATS.get(kind, ()):
         if candidate.matches(path):
+            if isinstance(candidate, Parquet) and path.is_dir() and npz_files(path):
+                raise UsageError(f"{path} has .npz and .parquet files; keep only one kind of them")
             return path, candidate
     raise UsageError(
         "a dataset must be an .npz, .hdf5 or .parquet file, a folder of .npz or .parquet files, or "

@@ -318,6 +318,11 @@ def one_index(root):
     return folder
 
 
+def two_kinds(root):
+    write_npz(root)
+    return rows_of(root).parent
+
+
 FRAME = compute.field("frame_index")
 NEST = "[" * 100_000
 LIMITS = "`terminals` = 1 in every row whose `timeouts` is 1"
@@ -335,6 +340,7 @@ LIMITS = "`terminals` = 1 in every row whose `timeouts` is 1"
     (some_rows, {"condition": FRAME != 5}, "got 6 instead of 5 in row 5"),
     (rows_of, {"changes": {"episode_index": [[0, 1]] * 39}}, "index must be one number"),
     (one_index, {}, "episodes are mixed or share an index"),
+    (two_kinds, {}, "has .npz and .parquet files"),
     (rows_of, {"drop": ["next.reward"]}, "must have a column `next.reward` for rewards, got observation.state"),
     (rows_of, {"changes": {"next.reward": [None] * 39}}, "`next.reward` must have a value in each"),
     (rows_of, {"changes": {"action": [[1.0], *[[1.0] * 2] * 38]}}, "of one length, got 1 to 2"),
