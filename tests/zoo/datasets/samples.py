@@ -120,7 +120,9 @@ def write_parquet(folder, parts=None):
         columns = {
             "observation.state": list(part["observations"][:-1].astype(np.float32)),
             "action": list(part["actions"]),
-            "next.success": part.get("success", part["terminated"]),
+            "next.success" if "success" in part else "next.terminated": part.get(
+                "success", part["terminated"]
+            ),
             "next.done": steps == len(steps) - 1,
             "episode_index": np.full(len(steps), number),
             "frame_index": steps,
