@@ -158,7 +158,7 @@ def check_fit(
             "(docs/pixels.md)",
         )
     for key, space in zip(("observations", "actions"), spaces, strict=True):
-        expected = space.shape or ()
+        expected = space.shape
         shape = arrays[key].shape[1:]
         # training transposes the channels of images
         fits = expected in (shape, shape[-1:] + shape[:-1], shape[1:] + shape[:1])
@@ -227,6 +227,5 @@ def register_dataset_only_env(
             "observation_space": Box(-np.inf, np.inf, observations.shape[1:]),
             "action_space": Box(low, high),
         },
-        max_episode_steps=1,
         disable_env_checker=True,
     )
