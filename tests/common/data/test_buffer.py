@@ -11,7 +11,7 @@ from tests.common.data.helpers import (
     empty_buffer,
     loaded_buffer,
 )
-from tests.common.toys import assert_same, refuses, seeded, tiny_model, toy_dataset
+from tests.common.toys import refuses, seeded, tiny_model, toy_dataset
 
 # -- datasets ---------------------------------------------------------------------------------------------------------
 
@@ -59,16 +59,6 @@ def test_rewards_are_made_sparse_and_positive_ones_are_refused():
     assert buffer.rewards[:20].tolist() == [0, *[-1] * 19]
     with refuses(r"`sparse` expects rewards <= 0, got 0\.5"):
         Recorder(empty_buffer(sparse=True)).add(reward=0.5)
-
-
-def test_an_action_of_another_size_changes_nothing():
-    buffer = empty_buffer()
-    recorder = Recorder(buffer)
-    recorder.add()
-    old = {name: value.clone() for name, value in buffer.tensors().items()}
-    with pytest.raises(ValueError, match="cannot reshape"):
-        buffer.add(*np.zeros((2, 1, 1), np.float32), np.zeros((1, 2)), [-1.0], [False], [{}])
-    assert_same(buffer.tensors(), old)
 
 
 def test_environments_that_do_not_divide_are_refused():

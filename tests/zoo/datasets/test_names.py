@@ -25,13 +25,6 @@ def test_what_looks_like_a_path_is_taken_for_one(name, is_path):
     assert is_custom(name) == is_path
 
 
-def test_unknown_name_names_the_three_closest():
-    name = "cube-dobule-play-singletask-task2-v0"
-    closest = f"`{name}`; closest: cube-double-play-singletask-task2-v0, [^ ]+, [^ ]+"
-    with refuses(closest):
-        parse_env_name(name)
-
-
 def test_dataset_without_task_is_refused_as_environment():
     with refuses("`scene-play-v0` is a dataset without a task; name one"):
         parse_env_name("scene-play-v0")
