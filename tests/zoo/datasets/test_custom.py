@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict
 
+from tests.envs import PicturesEnv
 from tests.zoo.datasets.conftest import TASK_1
 from tests.zoo.datasets.samples import ENV, episodes, in_two, regular, write_minari, write_npz
 from tests.zoo.outcomes import refuses
@@ -39,6 +40,17 @@ def test_a_check_tells_errors_and_warnings(tmp_path, call):
     assert call(main, *words, "--action-range=-100,100")[0]["sound"]
     loaded = load_custom(path, gymnasium.make(ENV), action_range=(-100, 100)).content
     assert loaded.arrays["actions"] == pytest.approx(ARRAYS["actions"], abs=1e-6)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_images_may_have_their_channels_first_or_last(tmp_path, is_first):
+    shape = (16, 16, 3) if is_first else (3, 16, 16)
+    images = np.zeros((59, *shape), np.uint8)
+    path = written(
+        tmp_path, observations=images, next_observations=images, actions=np.zeros((59, 2))
+    )
+    env = PicturesEnv(channels_first=is_first)
+    assert load_custom(path, env).content.num_transitions == 59
 
 
 class FlatEnv(gymnasium.Env[Any, Any]):

@@ -4,7 +4,6 @@ import os
 import shutil
 import sys
 from functools import partial
-from unittest.mock import Mock
 
 import gymnasium
 import h5py
@@ -19,7 +18,6 @@ from minari.serialization import serialize_space
 from numpy.testing import assert_array_equal
 from pyarrow import compute, parquet
 
-from agents.common.files import WriteError
 from tests.zoo.datasets.conftest import changed
 from tests.zoo.datasets.samples import (
     ENV,
@@ -135,6 +133,7 @@ def test_an_episode_without_a_step_is_left_out_with_a_warning(tmp_path):
     source = write_folder(tmp_path, [first | {"terminated": 1}, without_steps(first), second])
     with pytest.warns(UserWarning, match="1 of 3 episodes have no transition and are left out"):
         assert_equal(read(source), expected)
+    assert "contains no transitions" in refusal(write_folder(source, [without_steps(first)]))
 
 
 def test_states_of_ogbench_get_the_rewards_of_a_task(tmp_path):
@@ -173,13 +172,6 @@ def test_a_changed_converted_file_is_refused(tmp_path):
     assert "as recorded; download or create it again" in refusal(
         write_npz(tmp_path, episodes(seed=1))
     )
-
-
-def test_a_full_disk_is_not_bad_input(tmp_path, monkeypatch):
-    content = read_source(write_npz(tmp_path))
-    monkeypatch.setattr(np, "savez", Mock(side_effect=OSError(28, "No space left on device")))
-    with pytest.raises(WriteError, match="could not be written: No space left"):
-        write_set(tmp_path / "converted.npz", content)
 
 
 @pytest.mark.parametrize("kind", ["npz", "folder", "parquet", "d4rl"])
@@ -380,7 +372,8 @@ def test_a_minari_set_that_is_not_there_says_how_to_get_it(monkeypatch):
     assert "copy the dataset to this folder from a machine with internet" in refusal(
         "minari:a/b-v0"
     )
-    assert "must be followed by the id" in refusal("minari:../b-v0")
+    for id in ("../b-v0", "/a/b-v0"):
+        assert "must be followed by the id" in refusal(f"minari:{id}")
 
 
 @pytest.mark.parametrize("name", ["nothing.npz", "empty", "pipe.npz", "long" * 99])
