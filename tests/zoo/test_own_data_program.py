@@ -68,6 +68,7 @@ def test_paths_are_below_the_commands_folder(tmp_path, call, monkeypatch):
         "policy_kwargs.activation=ReLU --dataset-size 1000": "allowed are activation_fn",
         "sparse=true": "`sparse` applies to OGBench's rewards",
         "--env Pendulum-v1": "shape (3,) as in Pendulum-v1, got float32 and (4,)",
+        "--env mujoco/hopper/medium-v0 --dataset generate": "cannot be generated",
         "--offline-steps 0 --online-steps 5 --offline-data none": "npz would not be used",
         "--reward-from success --online-steps 5": "may differ online",
     }.items(),

@@ -124,6 +124,7 @@ def test_masks_are_derived_where_timeouts_tell_time_limits_apart():
     ("missing", "added", "message"),
     [
         ("masks", {}, r"lacks the arrays masks, .*or add `timeouts`"),
+        ("next_observations", {}, r"lacks the arrays next_observations \(regular"),
         ("rewards", {"reward": 0}, r"lacks the arrays rewards, got observations, .*reward;"),
     ],
 )
