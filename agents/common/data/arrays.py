@@ -309,7 +309,7 @@ def _fitting(arrays: Arrays, obs_shape: Shape, action_size: int, images: bool) -
         if array.shape[:1] != (rows,):
             expected = f"{count(rows, 'row')} like the other arrays"
         elif array.shape[1:] != row_shape or rows == 0:
-            expected = f"at least one row of shape {row_shape}"
+            expected = f"shape {(rows or 1, *row_shape)}"
         else:
             continue
         raise ValueError(

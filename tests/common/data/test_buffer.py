@@ -18,7 +18,7 @@ from tests.common.toys import refuses, seeded, tiny_model, toy_dataset
 
 def test_array_of_the_wrong_shape_is_named():
     dataset = {**toy_dataset(20), "actions": np.zeros((20, 3), np.float32)}
-    with refuses(r"`actions` must have at least one row of shape \(2,\), got shape \(20, 3\)"):
+    with refuses(r"`actions` must have shape \(20, 2\), got shape \(20, 3\)"):
         empty_buffer(observations=4, actions=2).load_dataset(dataset)
 
 
