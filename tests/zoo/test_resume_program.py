@@ -26,6 +26,9 @@ from zoo.evaluation.evaluator import Evaluator
 from zoo.train import main
 
 KILLED = -9
+STOPPED = 3, "interrupted"
+ENDINGS = {"SIGKILL": (KILLED, "running"), "SIGINT": STOPPED, "SIGTERM": STOPPED}
+"""Signals -> exit code and state of a run that one of them ends."""
 OFFLINE, ONLINE = 24, 60
 TIMES = [10, 20, 24, 30, 40, 50, 60, 70, 80, 84]
 KINDS = {
@@ -98,7 +101,7 @@ def uninterrupted(run, tmp_path_factory):
 def test_a_run_killed_offline_ends_as_an_uninterrupted_one(
     run, uninterrupted, tmp_path, kind, kill, by
 ):
-    code, state = (KILLED, "running") if by == "SIGKILL" else (3, "interrupted")
+    code, state = ENDINGS[by]
     assert run(tmp_path, kind, kill, by) == code
     assert end_of(tmp_path)[0] == state
     assert run(tmp_path, kind) == 0
@@ -126,7 +129,9 @@ def test_a_run_killed_offline_ends_as_an_uninterrupted_one(
 def test_a_run_killed_online_goes_on_from_its_checkpoint(
     run, uninterrupted, tmp_path, kind, kill, by
 ):
-    run(tmp_path, kind, kill, by)
+    code, state = ENDINGS[by]
+    assert run(tmp_path, kind, kill, by) == code
+    assert end_of(tmp_path)[0] == state
     first_evaluations = evaluations(tmp_path)
     assert run(tmp_path, kind) == 0
     all_evaluations, expected = evaluations(tmp_path), evaluations(uninterrupted(kind))

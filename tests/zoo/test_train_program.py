@@ -15,19 +15,16 @@ import torch
 
 import agents
 from agents.common.files import digest_of
-from agents.common.model_file import find_checkpoints
 from tests.zoo.envs import toys
 from tests.zoo.helpers import (
     ENV,
     OF_RUNS,
     arguments,
     assert_same_run,
-    end_of,
     evaluations,
     folder_of,
 )
 from tests.zoo.outcomes import config_of, status_of
-from tests.zoo.programs import run_program
 from zoo.train import main
 
 
@@ -107,15 +104,6 @@ def test_flags_that_replace_each_other_are_refused_together(capsys, words):
     with pytest.raises(SystemExit, match="2"):
         main(["--algo", "qam", *words.split()])
     assert "not allowed with argument" in capsys.readouterr().err
-
-
-def test_ctrl_c_writes_a_checkpoint_and_exits_with_3(data, tmp_path):
-    words = arguments(data, tmp_path, steps=1_000_000)
-    ended = run_program("train", words, kill=("update", 12), by="SIGINT")
-    assert ended.code == 3, ended.err
-    assert end_of(tmp_path) == ("interrupted", 12, 0)
-    (checkpoint,) = find_checkpoints(folder_of(tmp_path) / "checkpoint")
-    assert agents.QAM.load(checkpoint / "model.zip", device="cpu").num_timesteps == 12
 
 
 @pytest.mark.parametrize(
