@@ -59,11 +59,8 @@ class Checkpoints:
         interval = self.config.run.save_freq
         return self.model.num_timesteps // interval > self._last_step // interval
 
-    def save(self, state: str) -> None:
-        """Write a checkpoint and the status.
-
-        :param state: state of the run, written to its status.
-        """
+    def save(self) -> None:
+        """Write a checkpoint and the status."""
         model = self.model
         self.replicas.check()  # no checkpoint may contain NaN
         self._last_step = model.num_timesteps
@@ -78,7 +75,7 @@ class Checkpoints:
             log=model.logger.state(model.num_timesteps),
             config=self.config.identity(),
         )
-        self.replicas.write_status(state)
+        self.replicas.write_status("running")
 
     def restore(self) -> dict[str, Any]:
         """Continue from the newest intact checkpoint, or from the start if there is no checkpoint.
@@ -169,7 +166,7 @@ class Loop(BaseCallback):
                 self._learn()
                 evaluated = self.recorder.seconds - seconds_before
                 seconds = time.perf_counter() - begin - evaluated
-                self.checkpoints.save("running")
+                self.checkpoints.save()
             speed = (model._n_updates - updates_before) / seconds
             return joint_result(self.config, round(speed, 2), self.recorder.finish())
         except BaseException as error:
@@ -277,13 +274,13 @@ class Loop(BaseCallback):
         if self.stop.requested:
             self._stop_run()
         if self.checkpoints.is_due:
-            self.checkpoints.save("running")
+            self.checkpoints.save()
 
     def _stop_run(self) -> NoReturn:
         """Write a checkpoint, unless the run is still at step 0, and stop the run."""
         if self.model.num_timesteps == 0:
             raise Interrupted("stopped by a signal before the first step; repeat the command")
-        self.checkpoints.save("interrupted")
+        self.checkpoints.save()
         raise Interrupted(
             f"stopped by a signal; checkpoint in {self.checkpoints.folder}; continue with --resume"
         )
