@@ -92,8 +92,9 @@ def d4rl_words(logs, name):
 def test_returns_are_normalised_by_what_the_data_say(minari, tmp_path, call):
     write_d4rl_task(minari, HOPPER, **REFERENCES)
     words = d4rl_words(tmp_path, HOPPER)
-    result, _ = call(main, *words)
+    result, errors = call(main, *words)
     assert result["normalised_return"] == pytest.approx((result["return"] + 20) / 3250)
+    assert f", normalised return {result['normalised_return']:.1%}, mean length" in errors
     config = config_of(result["run"])
     assert config["dataset"]["reference_scores"] == [-20.0, 3230.0]
     assert config["score"] == "return"

@@ -21,6 +21,12 @@ def tables(replicas):
     return [pd.read_csv(folder.path / "progress.csv") for folder in replicas.folders]
 
 
+def events(folder, name):
+    accumulator = EventAccumulator(str(folder.path))
+    accumulator.Reload()
+    return accumulator.Scalars(name)
+
+
 def test_every_replica_gets_its_own_and_shared_values(replicas):
     logger = ReplicaLogger(replicas, EMPTY_LOG)
     logger.record("train/loss", np.array([1.0, 5.0]))
@@ -29,9 +35,7 @@ def test_every_replica_gets_its_own_and_shared_values(replicas):
     logger.close()
     for folder, table, expected in zip(replicas.folders, tables(replicas), (1.0, 5.0), strict=True):
         assert table[["train/loss", "train/learning_rate"]].to_numpy().tolist() == [[expected, 0.1]]
-        events = EventAccumulator(str(folder.path))
-        events.Reload()
-        (event,) = events.Scalars("train/loss")
+        (event,) = events(folder, "train/loss")
         assert (event.step, event.value) == (7, expected)
 
 
@@ -44,7 +48,7 @@ def test_a_failed_replica_is_written_no_more(replicas):
     assert [len(table) for table in tables(replicas)] == [1, 2]
 
 
-def test_the_seconds_of_the_run_go_on_after_a_resume(replicas, monkeypatch):
+def test_a_resumed_log_goes_on_from_its_checkpoint(replicas, monkeypatch):
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     logger = ReplicaLogger(replicas, EMPTY_LOG)
@@ -52,9 +56,14 @@ def test_the_seconds_of_the_run_go_on_after_a_resume(replicas, monkeypatch):
     logger.record("time/time_elapsed", 7)
     logger.dump(1)
     log_state = logger.state(1)
+    logger.record("time/time_elapsed", 8)
+    logger.dump(2)
+    logger.close()
     now[0] = 5.0  # another process, with another clock
     resumed = ReplicaLogger(replicas, log_state)
     now[0] += 6
     resumed.record("time/time_elapsed", 6)
     resumed.dump(2)
+    resumed.close()
+    assert [event.value for event in events(replicas.folders[0], "time/time_elapsed")] == [7, 6]
     assert tables(replicas)[0]["time/total_seconds"].tolist() == [7.0, 13.0]
