@@ -234,7 +234,7 @@ class RunRecord:
     profile: str = DEFAULT_PROFILE
     run: RunSettings = field(default_factory=RunSettings)
     settings: dict[str, Any] = field(default_factory=dict)
-    method: Method | None = field(default=None, repr=False, compare=False)
+    method: Method | None = None
     sources: list[str] = field(default_factory=list, metadata=_NOTE)
     departures: dict[str, list[Any]] = field(default_factory=dict, metadata=_NOTE)
     eval_seed: int = 0
