@@ -93,9 +93,9 @@ def test_runs_in_another_simulator_are_another_row(tmp_path, env, rows):
 def test_runs_of_several_environments_are_another_row(tmp_path):
     write_run(tmp_path / "alone", online=(40,), seed=0)
     write_run(tmp_path / "together", online=(40,), seed=1, seeds=[1, 2], n_envs=2)
-    write_run(tmp_path / "several", online=(40,), seed=3, n_envs=4)
+    write_run(tmp_path / "several", online=(40,), seed=3, n_envs=2)
     alone, several, together = read_runs([tmp_path]).runs["method"]
-    assert alone == together != several == "qam (n_envs=4)"
+    assert alone == together != several == "qam (n_envs=2)"
 
 
 def test_settings_of_speed_make_no_other_row(tmp_path):
