@@ -167,7 +167,7 @@ def declared_by_class(entry: Entry) -> dict[str, Any]:
     return {
         name: setting.default
         for name, setting in entry.method.declared().items()
-        if name in inherited and setting is not inherited[name]
+        if inherited.get(name, setting) is not setting
     }
 
 
