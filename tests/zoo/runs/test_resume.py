@@ -93,13 +93,13 @@ def test_the_newest_unfinished_run_is_found(tmp_path):
 
 
 def test_a_stack_is_finished_when_those_not_failed_are(tmp_path):
-    _, second = stack(tmp_path, "failed", "running")
+    *_, last = stack(tmp_path, "failed", "done", "running")
     for is_done in (False, True):
-        run = find_run(tmp_path, RECORD, [1, 2])
+        run = find_run(tmp_path, RECORD, [1, 2, 3])
         assert run.is_done == is_done
         for folder in run.folders:
             folder.lock.release()
-        second.write_status("done", 0, 0)
+        last.write_status("done", 0, 0)
 
 
 def test_a_start_that_was_killed_leaves_no_run_to_resume(tmp_path, monkeypatch):
