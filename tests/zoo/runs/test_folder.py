@@ -87,6 +87,7 @@ def test_a_run_that_ends_while_it_is_read_is_not_dead(tmp_path):
 def test_a_run_of_another_host_is_dead_when_long_silent(tmp_path):
     folder = new_run(tmp_path)
     folder.lock.release()
+    folder.lock.path.unlink()
     # its lock cannot be tested on this host, so only the age of its status counts
     change_status(folder.path, host="elsewhere")
     assert state(folder) == "running"

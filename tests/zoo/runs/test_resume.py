@@ -150,10 +150,11 @@ def test_a_stack_of_which_a_folder_was_renamed_is_refused(tmp_path):
         find_run(tmp_path, RECORD, [1, 2])
 
 
-def test_a_run_whose_versions_are_damaged_is_resumed(tmp_path):
+def test_a_run_whose_versions_are_damaged_is_resumed(tmp_path, capsys):
     folder = written(tmp_path, "running")
     (folder.path / "versions.json").write_text("[" * 5000)
     assert find_run(tmp_path, RECORD, [3]) is not None
+    assert "changed" not in capsys.readouterr().err
 
 
 def test_other_software_is_named(tmp_path, capsys):

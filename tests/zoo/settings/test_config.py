@@ -166,7 +166,8 @@ def test_what_departs_from_the_protocol_is_said():
 
 
 def test_an_own_online_phase_is_no_departure():
-    assert departures(run={"online_steps": 1000}) == {}
+    added = {"online_steps": 1000, "pretraining_steps": 5}
+    assert departures(run=added) == {"pretraining_steps": [5, 0]}
     assert departures("rlpd", run={"online_steps": 1000}) == {"online_steps": [1000, 500000]}
 
 
