@@ -102,5 +102,5 @@ class Lock:
         try:
             holder = json.loads(self.path.read_bytes())
             return f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
-        except (OSError, ValueError, LookupError, TypeError):
+        except (OSError, ValueError):
             return "another process"
