@@ -93,6 +93,8 @@ def test_a_profile_that_the_algorithm_does_not_have_is_refused(conf):
         load(profile="../profiles/trqam")
     with refuses(r"no profile `yours`, only qam, .*, trqam, mine$"):
         load(profile="yours", conf_file=conf(PROFILE_FILE))
+    with refuses("`--quick` and `--profile trqam` exclude each other"):
+        load(quick=True, profile="trqam")
 
 
 @pytest.mark.parametrize(
