@@ -37,16 +37,10 @@ def train(logs, algo, settings=NOISY, code=0):
     return RunFolder(logs / algo / "Toy-v0_1")
 
 
-def test_a_model_is_played_with_its_runs_statistics(tmp_path):
-    folder = train(tmp_path, "sac")
-    run = folder.read_config().run
-    assert run.normalize == {"norm_reward": False, "clip_obs": 5}
-    assert (run.noise_type, run.noise_std) == ("ornstein-uhlenbeck", 0.2)
-    model = find_algorithm("sac").algorithm.load(folder.model, device="cpu")
-    assert isinstance(model.action_noise, OrnsteinUhlenbeckActionNoise)
-    assert model.normalization.clip_obs == 5
-    results, _ = play(agent_of_run(folder.path, "cpu"))
-    assert np.array_equal(results.returns[0], folder.read_evaluations()["results"][-1])
+def played(folder, **which):
+    """Return the evaluation episodes of a run's model, as in ``zoo evaluate``."""
+    results, _ = play(agent_of_run(folder.path, "cpu", **which))
+    return results.returns[0].tolist()
 
 
 @pytest.mark.parametrize("algo", ["qam", "sac"])
@@ -56,9 +50,13 @@ def test_a_run_goes_on_with_its_statistics_and_its_noise(algo, tmp_path, capsys)
     folder = train(tmp_path, algo)
     assert json.loads(capsys.readouterr().out)["updates_per_s"] > 0
     model = find_algorithm(algo).algorithm.load(folder.model, device="cpu")
+    assert isinstance(model.action_noise, OrnsteinUhlenbeckActionNoise)
+    assert model.normalization.clip_obs == 5
     # the statistics count the 40 steps and all resets
     assert 40 < model.normalization.obs_rms.count < 60
-    assert folder.read_evaluations()["timesteps"].tolist() == [10, 20, 30, 40]
+    history = folder.read_evaluations()
+    assert history["timesteps"].tolist() == [10, 20, 30, 40]
+    assert played(folder) == history["results"][-1].tolist()
 
 
 def test_a_run_from_a_model_has_its_statistics(tmp_path, refusal):
@@ -120,12 +118,6 @@ def test_seeds_that_would_share_them_are_refused_before_work(tmp_path, refusal):
 
 
 # -- scores of models -------------------------------------------------------------------------------------------------
-
-
-def played(folder, **which):
-    """Return the evaluation episodes of a run's model, as in ``zoo evaluate``."""
-    results, _ = play(agent_of_run(folder.path, "cpu", **which))
-    return results.returns[0].tolist()
 
 
 @pytest.mark.few(2)
