@@ -175,6 +175,7 @@ def test_a_damaged_checkpoint_makes_way_for_the_one_before_it(run, uninterrupted
         for checkpoint in (newest, older)[:damaged]:
             os.truncate(checkpoint / "model.zip", 1000)
     assert run(newest_damaged) == 0
+    assert len([*newest_damaged.rglob("damaged_step_*")]) == 1
     assert_same_run(newest_damaged, uninterrupted("plain"))
     status = status_of(folder_of(all_damaged))
     assert run(all_damaged) == 2

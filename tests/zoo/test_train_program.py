@@ -21,6 +21,7 @@ from tests.zoo.helpers import (
     OF_RUNS,
     arguments,
     assert_same_run,
+    end_of,
     evaluations,
     folder_of,
 )
@@ -110,10 +111,11 @@ def test_flags_that_replace_each_other_are_refused_together(capsys, words):
     ("offline_steps", "phases"), [(20, {0: 0, 10: 0, 20: 0, 30: 1}), (0, {0: 1, 10: 1})]
 )
 def test_the_curve_begins_where_pretraining_ends(data, tmp_path, offline_steps, phases):
-    flags = "pretraining_steps=7", "--online-steps", "10"
+    flags = "pretraining_steps=7", "eval_at_start=true", "--online-steps", "10"
     assert main(arguments(data, tmp_path, *flags, steps=offline_steps)) == 0
     history = evaluations(tmp_path)
     assert dict(zip(history["timesteps"], history["phase"], strict=True)) == phases
+    assert end_of(tmp_path) == ("done", offline_steps, 10)
 
 
 def log_of(folder):

@@ -21,6 +21,7 @@ from zoo.evaluation.play import play, record
 from zoo.models.agent import agent_of_file, agent_of_run, find_agent, find_run
 from zoo.models.agent_flags import add_agent, add_machine, check_agent
 from zoo.models.score import Score
+from zoo.runs.folder import COLUMNS
 from zoo.terminal.parser import Parser
 
 
@@ -60,7 +61,10 @@ def test_the_best_model_is_loaded_on_demand(tmp_path, model):
         chosen(folder.path, "--load-best")
     best.save(folder.best_model)
     assert_same_weights(chosen(folder.path, "--load-best"), best)
-    assert_same_weights(chosen(folder.path), model)
+    folder.write_evaluations(dict.fromkeys([*COLUMNS, "successes"], np.zeros((1, 4))))
+    agent = chosen(folder.path)
+    assert agent.scoring.score == "success"  # even if no episode reports it again
+    assert_same_weights(agent, model)
     renamed = folder.best_model.rename(folder.path / "before_the_review.zip")
     assert_same_weights(agent_of_file(renamed, None), best)
 
@@ -83,10 +87,13 @@ def test_a_checkpoint_gives_the_replica_of_the_run(tmp_path):
 def test_policy_file_states_its_score_for_its_environment_alone(tmp_path, model):
     score = Score("success", 0.5, 0.3, 0.7, 20)
     file = save_policy(tmp_path, model, score=vars(score))
-    assert agent_of_file(file, None).stated == score
+    agent = agent_of_file(file, None)
+    assert (agent.stated, agent.scoring.score) == (score, "success")
     env = ENV.replace("task1", "task2")
     elsewhere = chosen(file, "--env", env)
-    assert (elsewhere.stated, elsewhere.env) == (None, env)
+    assert (elsewhere.stated, elsewhere.env, elsewhere.scoring.score) == (None, env, None)
+    with refuses("an agent of qam, got --algo bc"):
+        chosen(file, "--algo", "bc")
     with refuses("`--behaviour`"):
         agent_of_file(file, None, behaviour=object())
 

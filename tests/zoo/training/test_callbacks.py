@@ -7,6 +7,7 @@ from unittest import mock
 
 import pytest
 
+from agents.common.engine.checkpoint import OtherVersionError
 from agents.common.processor import STOP_SIGNALS
 from zoo.terminal.errors import CannotResume, StopSignal, handling_signals
 from zoo.training.loop import Checkpoints
@@ -44,11 +45,18 @@ def test_nohup_keeps_a_closed_terminal_from_being_heard():
     assert not stop.requested
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ESTALE, "Stale file handle"), MemoryError()])
-def test_a_checkpoint_not_readable_just_now_is_not_set_aside(tmp_path, error):
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ESTALE, "Stale file handle"), r"step_000000020\.0 cannot be read right now"),
+        (MemoryError(), r"step_000000020\.0 cannot be read right now"),
+        (OtherVersionError("of another version"), "--resume: of another version"),
+    ],
+)
+def test_a_checkpoint_that_may_be_intact_is_not_set_aside(tmp_path, error, message):
     (tmp_path / "step_000000010.0").mkdir()
     (tmp_path / "step_000000020.0").mkdir()
     checkpoints = mock.Mock(folder=tmp_path, _load=mock.Mock(side_effect=error))
-    with pytest.raises(CannotResume, match=r"step_000000020\.0 cannot be read right now"):
+    with pytest.raises(CannotResume, match=message):
         Checkpoints.restore(checkpoints)
     assert len(list(tmp_path.glob("step_*"))) == 2
