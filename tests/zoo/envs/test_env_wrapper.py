@@ -98,7 +98,7 @@ def test_a_file_selects_no_package_to_import(tmp_path):
     "text",
     [
         "xml_file: /etc/passwd",
-        "class: os:system",
+        "class: [os:system]",
         "env_wrapper: [{'gymnasium.wrappers:RecordVideo': {video_folder: ~/x}}]",
         "[1]",
     ],

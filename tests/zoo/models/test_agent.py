@@ -185,6 +185,8 @@ def test_an_environment_that_only_a_file_names_is_not_imported(file):
 def test_what_is_not_there_or_no_model_is_refused(tmp_path):
     with refuses("expected the folder of a run"):
         agent_of_run(tmp_path)
+    with refuses("`qamm`; closest: qam"):
+        find_run(tmp_path, "qamm", ENV)
     with refuses("which does not exist"):
         agent_of_file(tmp_path / "none.zip", ENV)
     for name in ("text.zip", "text.safetensors"):
