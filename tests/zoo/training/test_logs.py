@@ -27,25 +27,20 @@ def events(folder, name):
     return accumulator.Scalars(name)
 
 
-def test_every_replica_gets_its_own_and_shared_values(replicas):
+def test_every_replica_gets_its_own_and_shared_values_until_it_fails(replicas):
     logger = ReplicaLogger(replicas, EMPTY_LOG)
-    logger.record("train/loss", np.array([1.0, 5.0]))
-    logger.record("train/learning_rate", 0.1)
-    logger.dump(7)
-    logger.close()
-    for folder, table, expected in zip(replicas.folders, tables(replicas), (1.0, 5.0), strict=True):
-        assert table[["train/loss", "train/learning_rate"]].to_numpy().tolist() == [[expected, 0.1]]
-        (event,) = events(folder, "train/loss")
-        assert (event.step, event.value) == (7, expected)
-
-
-def test_a_failed_replica_is_written_no_more(replicas):
-    logger = ReplicaLogger(replicas, EMPTY_LOG)
-    for step in (1, 2):
+    for step in (7, 8):
         logger.record("train/loss", np.array([1.0, 5.0]))
+        logger.record("train/learning_rate", 0.1)
         logger.dump(step)
-        replicas.failed[0] = {"reason": "training diverged", "step": 1}
-    assert [len(table) for table in tables(replicas)] == [1, 2]
+        replicas.failed[0] = {"reason": "training diverged", "step": 7}
+    logger.close()
+    rows = [[(7, 1.0)], [(7, 5.0), (8, 5.0)]]
+    for folder, table, expected in zip(replicas.folders, tables(replicas), rows, strict=True):
+        names = ["time/total_timesteps", "train/loss"]
+        assert [*table[names].itertuples(index=False, name=None)] == expected
+        assert set(table["train/learning_rate"]) == {0.1}
+        assert [(event.step, event.value) for event in events(folder, "train/loss")] == expected
 
 
 def test_a_resumed_log_goes_on_from_its_checkpoint(replicas, monkeypatch):
