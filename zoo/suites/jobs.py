@@ -40,8 +40,6 @@ ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ROOT / "zoo" / "train.py"
 JOBS = ".jobs"
 """Subfolder of a log folder for the locks and logs of jobs."""
-MAX_METHOD_BYTES = 60
-"""Maximum bytes of a method in a job's name; file names are limited to 255 bytes, and environment ids may be long."""
 NOT_COMPARED = ("machine", "data")
 """Roles of the settings whose values are known only on the training machine."""
 
@@ -73,11 +71,12 @@ class Job:
     @cached_property
     def name(self) -> str:
         """A file name that is unique in the log folder."""
-        method = re.sub(r"[^\w.-]", "_", self.method).encode()[:MAX_METHOD_BYTES]
+        # file names are limited to 255 bytes
+        method = re.sub(r"[^\w.-]", "_", self.method, flags=re.ASCII)[:60]
         # a job with changed settings is another job, with its own log and lock
         values = json.dumps([self.settings, self.run.seeds], sort_keys=True)
         digest = hashlib.sha256(values.encode()).hexdigest()[:12]
-        return f"{method.decode(errors='ignore')}-{file_name_of(self.run.env)}-{digest}"
+        return f"{method}-{file_name_of(self.run.env)}-{digest}"
 
     @property
     def log_file(self) -> Path:
