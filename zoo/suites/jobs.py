@@ -194,13 +194,11 @@ class JobStatus:
     """A job and its state.
 
     :param run: the job's run folders; None if there are none yet.
-    :param reason: why the job is not done, if known.
     """
 
     job: Job
     state: State
     run: StoredRun | None
-    reason: str = ""
 
     @property
     def is_final(self) -> bool:
@@ -216,22 +214,19 @@ def status_of(job: Job) -> JobStatus:
     same = matching_runs(job.settings, list(job.run.seeds), stored, *NOT_COMPARED)
     # the same settings and seeds may have been trained twice; prefer a run that needs no more training
     run = min(same, key=lambda run: not (run.is_done or run.has_diverged), default=None)
-    statuses = run.statuses if run else []
-    reason = next(filter(None, (status["reason"] for status in statuses)), "")
     # a finished run stays finished, even while its lock is held
     if run and run.is_done:
         return JobStatus(job, State.FINISHED, run)
     if run and run.has_diverged:
-        return JobStatus(job, State.DIVERGED, run, reason)
+        return JobStatus(job, State.DIVERGED, run)
     if is_held:
         return JobStatus(job, State.RUNNING, run)
-    if run:
-        has_failed = any(status["state"] == "failed" for status in statuses)
-        state = State.FAILED if has_failed else State.INTERRUPTED
-        return JobStatus(job, state, run, reason or job.last_message())
+    # the other seeds of an interrupted run may have diverged before
+    if run and any(status["state"] != "failed" for status in run.statuses):
+        return JobStatus(job, State.INTERRUPTED, run)
     # a process that has written a log but no run folder failed before its first step
-    state = State.FAILED if job.log_file.exists() else State.WAITING
-    return JobStatus(job, state, None, job.last_message())
+    state = State.FAILED if run or job.log_file.exists() else State.WAITING
+    return JobStatus(job, state, run)
 
 
 @contextlib.contextmanager
@@ -248,15 +243,15 @@ def warn_of_failure(job: Job, problem: str) -> None:
     """Log the failure of a training process, or the final state that its run has reached."""
     status = status_of(job)
     if status.is_final:
-        log.warning("%s: %s: %s", status.state, job.run, status.reason or problem)
+        log.warning("%s: %s: %s", status.state, job.run, problem)
     else:
         log.warning("failed: %s: %s; see %s", job.run, problem, job.log_file)
 
 
 def print_jobs(statuses: Sequence[JobStatus]) -> None:
-    """Print a table of jobs and, below it, the known reasons why jobs are not done."""
+    """Print a table of jobs and, below it, the last messages of jobs that are neither done nor running."""
     rows = []
-    reasons = []
+    lines = []
     for status in statuses:
         run = status.job.run
         rows.append(
@@ -267,10 +262,12 @@ def print_jobs(statuses: Sequence[JobStatus]) -> None:
                 ", ".join(map(str, run.seeds)),
             )
         )
-        if status.reason:
-            reasons.append(f"! {status.state}: {run}: {status.reason}")
+        # not the reason in the run folders, because a later process may have failed before it changed them
+        message = status.job.last_message()
+        if message and status.state not in (State.FINISHED, State.RUNNING):
+            lines.append(f"! {status.state}: {run}; last message: {message}")
     header = ("state", "method", "environment", "seeds")
-    terminal().print(make_table("Jobs", header, rows, unbroken=header[:1]), *reasons, sep="\n")
+    terminal().print(make_table("Jobs", header, rows, unbroken=header[:1]), *lines, sep="\n")
 
 
 def summarise(statuses: Sequence[JobStatus]) -> dict[str, Any]:

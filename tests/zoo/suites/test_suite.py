@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -13,6 +14,7 @@ from zoo.runs.resume import stored_runs
 from zoo.settings.layers import nested
 from zoo.suites.jobs import State, make_jobs, print_jobs, status_of, summarise, warn_of_failure
 from zoo.suites.suite import Suite, read_suite, select
+from zoo.terminal.errors import TRACEBACK_HINT
 
 MAZE = "pointmaze-medium-navigate-singletask-task1-v0"
 
@@ -67,6 +69,8 @@ def test_the_settings_of_a_variant_win_over_those_of_all_runs(tmp_path):
         "{algorithms: [fql, bc], focus: bcc}": "closest: bc",
         "environments: [5]": "must list names",
         "algorithms: [{algo: [fql]}]": "must be an id or a mapping with `algo`",
+        "algorithms: [{algo: fql, parms: {}}]": "closest: params",
+        "params: [gamma]": "`params` of",
         "algorithms: []": "lacks `algorithms`",
         "algorithms: [fbrac, bptt]": "fbrac twice",
         "published: [qam2062]": "closest: qam2026",
@@ -110,7 +114,7 @@ def write_runs(job, state):
     """Write the run folders of a job."""
     together = {"seeds": [0, 1], "folders": [f"{MAZE}_1", f"{MAZE}_2"]}
     for seed in (0, 1):
-        entries = {**nested(job.settings), "seed": seed, **together}
+        entries = {**nested(job.settings), "device": "another", "seed": seed, **together}
         folder = job.log_folder / job.config.algo / f"{MAZE}_{seed + 1}"
         write_run(folder, offline=(seed,), episodes=4, interval=12, state=state, **entries)
 
@@ -120,16 +124,16 @@ def test_run_folders_and_locks_tell_the_state_of_each_job(jobs):
         return [status.state for status in map(status_of, jobs)]
 
     assert states() == [State.FINISHED, State.INTERRUPTED, State.WAITING]
+    other_seeds = [replace(job, run=replace(job.run, seeds=(0,))) for job in jobs]
+    assert {status_of(job).state for job in other_seeds} == {State.WAITING}
+    other_settings = replace(jobs[0], config=replace(jobs[0].config, profile="other"))
+    assert len({job.name for job in (*jobs, *other_seeds, other_settings)}) == 7
     with jobs[0].make_lock(), jobs[1].make_lock(), jobs[2].make_lock():
         assert states() == [State.FINISHED, State.RUNNING, State.RUNNING]
     shutil.rmtree(jobs[1].log_folder / "bc")
     write_runs(jobs[1], "failed")
-    jobs[1].log_file.write_text("some warning\nthe reason\n")
-    status = status_of(jobs[1])
-    assert (status.state, status.reason) == (State.FAILED, "the reason")
-    jobs[2].log_file.write_text("no run folder\n")
-    status = status_of(jobs[2])
-    assert (status.state, status.reason) == (State.FAILED, "no run folder")
+    jobs[2].log_file.touch()
+    assert states() == [State.FINISHED, State.FAILED, State.FAILED]
     result = summarise(list(map(status_of, jobs)))
     assert result == result | {"jobs": 3, "runs": 6, "done": 1, "failed": 2, "waiting": 0}
 
@@ -150,11 +154,17 @@ def test_a_job_that_ends_while_its_runs_are_read_is_not_interrupted(jobs, monkey
 def test_a_job_with_a_final_state_has_not_failed(jobs, caplog, capsys, monkeypatch):
     write_runs(jobs[2], "failed")
     for folder in (jobs[2].log_folder / "qam").iterdir():
-        change_status(folder, failure="diverged", reason="critic_loss is not finite at step 100")
-    text = f"diverged: qam on {MAZE}, seeds 0, 1: critic_loss is not finite at step 100"
+        change_status(folder, failure="diverged")
+    job_and_seeds = f"qam on {MAZE}, seeds 0, 1"
     warn_of_failure(jobs[2], "DivergedError")
     warn_of_failure(jobs[0], "killed by signal 9")
-    assert caplog.messages == [text, f"done: fql on {MAZE}, seeds 0, 1: killed by signal 9"]
+    assert caplog.messages == [
+        f"diverged: {job_and_seeds}: DivergedError",
+        f"done: fql on {MAZE}, seeds 0, 1: killed by signal 9",
+    ]
+    log = f"\xff\nDivergedError: the last message\n{TRACEBACK_HINT}\n"
+    jobs[2].log_file.parent.mkdir()
+    jobs[2].log_file.write_bytes(log.encode("latin-1"))
     capsys.readouterr()
     monkeypatch.setenv("COLUMNS", "60")
     print_jobs([status_of(jobs[2])])
@@ -162,16 +172,25 @@ def test_a_job_with_a_final_state_has_not_failed(jobs, caplog, capsys, monkeypat
     assert max(map(len, shown.splitlines())) <= 60
     words = " ".join(shown.split())
     assert "diverged qam pointmaze-medium-navigate task1 0, 1" in words
-    assert f"! {text}" in words
+    message = "DivergedError: the last message"
+    assert words.endswith(f"! diverged: {job_and_seeds}; last message: {message}")
+    change_status(folder, state="interrupted", failure=None)
+    assert status_of(jobs[2]).state == State.INTERRUPTED
 
 
 def test_settings_of_a_file_are_those_of_the_jobs(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "conf.yml").write_text(f"{MAZE}: {{distill_weight: 7.0}}")
     values = {"params": {"gamma": 0.9}, "dataset": "generate", "dataset_dir": "data"}
-    suite = Suite(["fql"], [MAZE], "0-1", quick=True, conf="~/conf.yml", **values)
+    values |= {"env_kwargs": {"max_episode_steps": 5}, "gym_packages": ["json"]}
+    label = "ß/" * 150
+    variant = {"algo": "fql", "label": label}
+    suite = Suite([variant], [MAZE], "0-1", quick=True, conf="~/conf.yml", **values)
     (job,) = make_jobs(suite, suite.runs(), tmp_path, "cpu")
     assert job.settings["settings.distill_weight"] == 7.0
     words = f"--algo=fql --env={MAZE} --seeds 0 1 --quick --hyperparams gamma=0.9 --conf-file={tmp_path}/conf.yml "
-    words += "--resume --dataset=generate --dataset-dir=data "
-    assert " ".join(job.words) == f"{words}--device=cpu --log-folder={tmp_path}"
+    words += "--resume --dataset=generate --dataset-dir=data --env-kwargs max_episode_steps=5 "
+    words += f"--gym-packages json --device=cpu --log-folder={tmp_path} --label={label}"
+    assert " ".join(job.words) == words
+    with job.make_lock():  # its file's name is valid
+        assert job.log_file.parent == tmp_path / ".jobs"
