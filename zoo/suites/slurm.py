@@ -103,8 +103,9 @@ def _submit(executor: Any, jobs: Sequence[Job]) -> dict[str, str]:
     executor.folder.mkdir(parents=True, exist_ok=True)
     earlier_files = set(executor.folder.iterdir())
     # inside a Slurm job, sbatch would read the environment variables of that job as options
-    names = [name for name in os.environ if name.startswith("SLURM_") and name != "SLURM_CONF"]
-    variables = {name: os.environ.pop(name) for name in names}
+    for name in list(os.environ):
+        if name.startswith("SLURM_") and name != "SLURM_CONF":
+            del os.environ[name]
     try:
         submitted = executor.submit_array([SlurmTask(job) for job in jobs])
     except (FailedJobError, FailedSubmissionError) as error:
@@ -113,8 +114,6 @@ def _submit(executor: Any, jobs: Sequence[Job]) -> dict[str, str]:
         raise UsageError(
             f"Slurm rejected the jobs: {str(error).strip()}; see --resources"
         ) from error
-    finally:
-        os.environ.update(variables)
     ids = [job.job_id for job in submitted]
     log.info(
         "submitted Slurm job %s, %s; logs are in %s",
