@@ -4,7 +4,6 @@ import json
 import os
 import pickle
 import signal
-import subprocess
 import sys
 import threading
 
@@ -12,7 +11,6 @@ import pytest
 
 from tests.zoo.suites.tiny import JOBS, Project, assert_equal_runs, wait_for
 from zoo.evaluation import workers
-from zoo.runs.locks import Lock
 from zoo.settings.record import RunRecord
 from zoo.suites import jobs as jobs_module
 from zoo.suites import local
@@ -27,6 +25,7 @@ import json, os, signal, sys, time
 from pathlib import Path
 folder, outcome = Path(sys.argv[1]), sys.argv[2]
 share = {"cores": sorted(os.sched_getaffinity(0)), "threads": os.environ["OMP_NUM_THREADS"]}
+share["session"] = os.getsid(0)
 share["open"] = [os.path.realpath(file) for file in Path("/proc/self/fd").iterdir()]
 (folder / f"{outcome} started").write_text(json.dumps(share))
 if outcome == "prints":
@@ -37,7 +36,7 @@ if outcome == "killed":
 if outcome in ("deaf", "waits"):
     signal.signal(signal.SIGTERM, signal.SIG_IGN if outcome == "deaf" else lambda *_: sys.exit(3))
     (folder / "ready").touch()
-    time.sleep(60)
+    time.sleep(600)
 print("the reason", file=sys.stderr)
 print("printed at exit")
 sys.exit({"fails": 1}.get(outcome, 0))
@@ -66,9 +65,12 @@ def make_job(tmp_path, outcome):
         "killed": "killed by signal 9 after: no message; see ",
     }.items(),
 )
-def test_it_is_said_how_a_job_has_ended_and_next_one_is_trained(tmp_path, outcome, message, caplog):
+def test_it_is_said_how_a_job_has_ended_and_next_one_is_trained(
+    tmp_path, outcome, message, caplog, capfd
+):
     run_locally([make_job(tmp_path, outcome), make_job(tmp_path, "done")], 1, "cpu")
     assert message in caplog.text
+    assert not capfd.readouterr().out
     assert (tmp_path / "done started").exists()
 
 
@@ -79,19 +81,25 @@ def test_a_container_has_as_many_workers_as_its_quota_allows(tmp_path, monkeypat
     assert worker.variables == {"OMP_NUM_THREADS": "1"}
 
 
-def test_all_jobs_run_on_the_requested_gpu(monkeypatch):
+@pytest.mark.parametrize(
+    ("device", "gpus"), [("cpu", [None]), ("cuda:1", ["4,5"]), ("auto", ["4", "5"])]
+)
+def test_workers_share_the_gpus_unless_one_is_requested(device, gpus, monkeypatch):
+    monkeypatch.setattr(local, "available_cores", lambda: 1)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
-    (worker,) = local.share_machine(None, 5, "cuda:1")
-    assert "4,5" in worker.variables.values()
+    shares = local.share_machine(None, 5, device)
+    assert [share.variables.get("CUDA_VISIBLE_DEVICES") for share in shares] == gpus
 
 
-def test_a_training_process_gets_its_share_and_its_lock(tmp_path):
+def test_a_training_process_gets_its_share_and_its_lock(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "99")
     names = ("one", "two")
-    run_locally([make_job(tmp_path, name) for name in names], 2, "cpu")
+    run_locally([make_job(tmp_path, name) for name in names], 3, "cpu")
     shares = [json.loads((tmp_path / f"{name} started").read_text()) for name in names]
     for name, share in zip(names, shares, strict=True):
         assert share["threads"] == str(len(share["cores"]))
+        assert share["session"] != os.getsid(0)  # Ctrl-C does not reach it
         assert str(make_job(tmp_path, name).make_lock().path.resolve()) in share["open"]
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) > 1:
@@ -112,24 +120,8 @@ def test_what_another_process_trains_is_waited_for(tmp_path):
     assert (tmp_path / "held started").exists()
 
 
-def test_what_a_killed_program_has_started_keeps_the_job(tmp_path):
-    code = (
-        "import sys; from pathlib import Path; from zoo.runs.locks import Lock; import subprocess\n"
-        "lock = Lock(Path(sys.argv[1])); lock.take()\n"
-        "subprocess.Popen(['sh', '-c', 'read line'], pass_fds=lock.descriptors, stdout=subprocess.DEVNULL)\n"
-        "import os; os._exit(0)\n"
-    )
-    lock = Lock(tmp_path / "lock")
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(lock.path)], stdin=subprocess.PIPE
-    ) as program:
-        assert program.wait() == 0
-        assert not lock.take()
-    wait_for(lock.take, pause=0.02)
-
-
 @pytest.mark.parametrize("outcome", ["waits", "deaf"])
-def test_a_signal_lets_a_run_write_a_checkpoint(tmp_path, outcome, monkeypatch):
+def test_a_signal_lets_a_run_write_a_checkpoint(tmp_path, outcome, monkeypatch, caplog):
     monkeypatch.setattr(local, "STOP_SECONDS", 0.2 if outcome == "deaf" else 30.0)
     jobs = [make_job(tmp_path, outcome), make_job(tmp_path, "done")]
 
@@ -142,19 +134,21 @@ def test_a_signal_lets_a_run_write_a_checkpoint(tmp_path, outcome, monkeypatch):
     with pytest.raises(Interrupted):
         run_locally(jobs, 1, "cpu")
     thread.join()
-    assert not jobs[0].make_lock().is_held()  # the job's process has ended
+    assert ("is killed" in caplog.text) == (outcome == "deaf")
     assert not (tmp_path / "done started").exists()
 
 
 def test_an_error_stops_what_runs(tmp_path, monkeypatch):
     def refuse(pid, cores):
+        pids.append(pid)
         raise OSError("a core is gone")
 
-    job = make_job(tmp_path, "waits")
+    pids = []
     monkeypatch.setattr(os, "sched_setaffinity", refuse)
     with pytest.raises(OSError, match="a core is gone"):
-        run_locally([job], 1, "cpu")
-    assert not job.make_lock().is_held()
+        run_locally([make_job(tmp_path, "waits")], 1, "cpu")
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)
 
 
 @pytest.mark.slow
