@@ -9,9 +9,10 @@ from tests.agents.testing.mistakes import example
 from tests.zoo.programs import run_program
 from zoo.benchmark import SHIPPED, main
 
-SUITE = """
+MAZE = "pointmaze-medium-navigate-singletask-task1-v0"
+SUITE = f"""
 quick: true
-environments: [pointmaze-medium-navigate-singletask-task1-v0]
+environments: [{MAZE}]
 seeds: 0-1
 params:
   net_arch: [8]
@@ -21,7 +22,7 @@ params:
   save_freq: 10
   log_interval: 10
   offline_steps: 20
-env_kwargs: {max_episode_steps: 20}
+env_kwargs: {{max_episode_steps: 20}}
 """
 
 
@@ -47,7 +48,7 @@ def times(folder):
 def test_a_suite_with_an_own_agent_is_not_trained_again(tmp_path, data):
     agent = tmp_path / "my_agents.py"
     agent.write_text(example())
-    write_suite(tmp_path, data, ["fql", "my_agents:WeightedBC"], focus="fql")
+    write_suite(tmp_path, data, ["fql", "my_agents:WeightedBC"], focus="my_agents:WeightedBC")
     result = run(tmp_path).result
     assert result == result | {"jobs": 2, "runs": 4, "done": 2, "methods": 2}
     assert "fql" in Path(result["report"]).read_text()
@@ -89,12 +90,21 @@ def test_every_shipped_suite_can_be_planned(plan, tmp_path, call):
 
 
 def test_bad_input_is_refused_before_anything_is_made(tmp_path, refusal):
-    for change, message in (
-        ({"environments": ["pointmaze-medum-navigate-singletask-task1-v0"]}, "closest"),
-        ({"profile": "qaam", "quick": False}, "qaam"),
-    ):
-        suite = write_suite(tmp_path, tmp_path, ["fql"], **change)
-        assert message in refusal(main, suite, "-f", tmp_path / "logs")
+    file = write_suite(tmp_path, tmp_path, ["fql"], profile="qaam", quick=False)
+    assert f"fql on {MAZE}, seeds 0, 1: " in refusal(main, file, "-f", tmp_path / "logs")
+    assert not (tmp_path / "logs").exists()
+    file = write_suite(tmp_path, tmp_path, ["fql"])
+    assert "`--log-folder` must be a folder" in refusal(main, file, "-f", file)
+    assert "closest: mini" in refusal(main, "minni")
+
+
+def test_jobs_that_are_left_lead_to_exit_code_1(tmp_path, call, monkeypatch):
+    monkeypatch.setattr("zoo.suites.local.run_locally", lambda *_: None)
+    words = (write_suite(tmp_path, tmp_path, ["fql"]), "-f", tmp_path / "logs")
+    result, messages = call(main, *words, code=1)
+    assert result["waiting"] == 1
+    assert " waiting " in messages
+    assert "no report: no run has finished" in messages
 
 
 def test_resources_without_a_cluster_are_refused(refusal):

@@ -40,15 +40,20 @@ def test_optuna_is_asked_for_by_its_install_command(monkeypatch, tmp_path, refus
     assert message in refusal(main, *words)
 
 
-def test_an_algorithm_without_a_search_is_refused(tmp_path, refusal):
-    words = ["--algo", "bc", "--env", ENV, "-f", tmp_path]
-    assert "there is no setting to search: `bc` declares none" in refusal(main, *words)
-
-
-@pytest.mark.parametrize("storage", ["nosuch://a.db", "sqlite:////no/such/folder/a.db"])
-def test_a_database_that_cannot_be_opened_is_named_first(tmp_path, refusal, storage):
-    words = f"--algo qam --env {ENV} -f {tmp_path} --study-storage {storage}".split()
-    assert f"database {storage} cannot be opened" in refusal(main, *words)
+@pytest.mark.parametrize(
+    ("words", "message"),
+    {
+        "--algo bc": "there is no setting to search: `bc` declares none",
+        "--study-storage nosuch://a.db": "database nosuch://a.db cannot be opened",
+        "--study-storage sqlite:////no/such/a.db": "database sqlite:////no/such/a.db cannot be opened",
+        "--study-name a/b": "`--study-name` must be a folder name",
+        "-f /dev/null": "`--log-folder` must be a folder",
+    }.items(),
+)
+def test_what_cannot_begin_is_refused(tmp_path, refusal, words, message):
+    words = f"--algo qam --env {ENV} -f {tmp_path} {words}".split()
+    assert message in refusal(main, *words)
+    assert not list(tmp_path.iterdir())
 
 
 # -- studies ----------------------------------------------------------------------------------------------------------
