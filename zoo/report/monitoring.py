@@ -60,7 +60,7 @@ def _progress(runs: pd.DataFrame) -> tuple[str, str]:
     """
     is_running = runs["state"] == "running"
     steps = []
-    seconds = [0.0]
+    seconds = [0.0]  # a run may end a few steps late
     for run in (runs[is_running] if is_running.any() else runs).to_dict("records"):
         end = int(run["offline_steps"] + run["online_steps"])
         # the step of the last checkpoint, from which --resume continues a dead run; a running run may be past it
@@ -71,7 +71,7 @@ def _progress(runs: pd.DataFrame) -> tuple[str, str]:
             now, speed = logged
             if not run["pretrained_actor"]:
                 now -= run["pretraining_steps"]
-            left = max(0, end - now) / speed
+            left = (end - now) / speed
             step = max(step, now)
         seconds.append(left)
         steps.append((end - step, step, end))
