@@ -1,6 +1,9 @@
-"""Upload an agent to the Hugging Face hub, with a model card that describes the agent's score and training.
+"""Upload an agent to the Hugging Face hub: its policy (safetensors), settings and a model card.
 
 `zoo push-to-hub --algo qam --env pointmaze-medium-navigate-singletask-task1-v0 --repo my-name/qam-maze`
+
+Unless the policy's file contains a score, the policy is evaluated before the upload, under the protocol of its run. The
+commands enjoy, evaluate and export load the uploaded agent with `--from-hub`.
 """
 
 import argparse
@@ -16,14 +19,10 @@ from zoo.terminal.cli import as_program
 from zoo.terminal.messages import log
 from zoo.terminal.parser import Parser
 
-PURPOSE = """Upload an agent to the Hugging Face hub: its policy (safetensors), settings and a model card. Unless the
-policy's file contains a score, the policy is evaluated before the upload, under the protocol of its run. The
-commands enjoy, evaluate and export load the uploaded agent with `--from-hub`."""
-
 
 def make_parser() -> Parser:
     """Return the command-line parser."""
-    parser = Parser("push-to-hub", description=PURPOSE)
+    parser = Parser("push-to-hub", description=__doc__)
     add_agent(parser, is_own=True)
     parser.add_argument(
         "--repo",
