@@ -47,6 +47,7 @@ def test_every_program_names_the_closest_flag(name, capsys):
     ("words", "answer"),
     {
         "-n 100": "closest: --offline-steps, --online-steps;",
+        "--offline-step 1": "unknown flag --offline-step; closest: --offline-steps",
         "--batch-size 64": "`-params gamma=0.99`",
         "--use-sde": "there is none: ",
         "--env-wrapper {a:B": "a wrapper must be valid YAML",
@@ -58,6 +59,11 @@ def test_a_name_of_other_programs_is_answered_with_ours(words, answer, capsys):
     with suppress(SystemExit):
         main(["train", *REQUIRED["train"].replace("fql", "qam").split(), *words.split()])
     assert answer in capsys.readouterr().err
+
+
+def test_a_misspelt_program_is_answered(capsys):
+    assert main(["trian"]) == BAD_INPUT
+    assert "closest: train; see zoo --help" in capsys.readouterr().err
 
 
 def test_help_needs_no_pytorch():

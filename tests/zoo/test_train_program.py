@@ -71,6 +71,7 @@ REFUSED = {
     "--env scene-play-singletask-task9-v0": "closest: scene-play-singletask-task",
     "--seeds 0-4000000000": "`--seeds` expects at most 1000 seeds, got 0-4000000000",
     "--seeds 1 1": "`--seeds` expects different seeds",
+    "--seeds 4294967296": "<= 4294967295, got 4294967296",
     "--env Pendulum-v1 --offline-steps 5": "has no dataset to train on offline",
     "--algo sac --env Pendulum-v1 --offline-steps 0 --online-steps 5 --offline-data balanced": "has no dataset",
     "--device xpu": "`device` must be one of cpu, cuda, got 'xpu'",

@@ -34,20 +34,16 @@ def test_a_package_has_sound_agent_settings_test_and_entry_point(tmp_path, monke
     {
         "../agent": "lower case",
         "json": "my_json",
+        "class": "lower case",
+        "bptt": "the name of an algorithm",
         "my_agent --folder nowhere": "nowhere",
+        "my_agent": "my_agent exists",
     }.items(),
 )
 def test_what_cannot_be_written_is_refused_before_anything_is(
     words, message, tmp_path, monkeypatch, refusal
 ):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_agent").mkdir()
     assert message in refusal(main, "new", *words.split())
-    assert not list(tmp_path.iterdir())
-
-
-def test_nothing_is_overwritten(tmp_path, refusal):
-    existing = tmp_path / "zoo_test_taken"
-    existing.mkdir()
-    reason = refusal(main, "new", "zoo_test_taken", "--folder", tmp_path)
-    assert f"{existing} exists" in reason
-    assert list(tmp_path.iterdir()) == [existing]
+    assert list(tmp_path.rglob("*")) == [tmp_path / "my_agent"]
