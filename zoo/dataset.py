@@ -153,7 +153,7 @@ COMMANDS = {
 
 def make_parser() -> Parser:
     """Return the command-line parser."""
-    parser = Parser("dataset", description="List, generate, download, check and convert datasets.")
+    parser = Parser("dataset", description=__doc__)
     add_verbose(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for word, (function, purpose) in COMMANDS.items():

@@ -1,6 +1,11 @@
-"""Watch an agent: record a video, or show it in its environment's window.
+"""Watch an agent in the environment and under the protocol of its run.
 
 `zoo enjoy --algo fql --env pointmaze-medium-navigate-singletask-task1-v0 --trained --video fql.gif`
+
+By default, initial states and policy noise are those of the first episodes in the run's evaluations.
+
+--video records the episodes, rendered with EGL, OSMesa or a screen, whichever works. Without --video the environment
+opens a window if there is a screen. Without a screen, zoo enjoy only runs the episodes.
 """
 
 import argparse
@@ -18,17 +23,12 @@ from zoo.terminal.cli import as_program
 from zoo.terminal.messages import log
 from zoo.terminal.parser import COUNT, SEED, Parser, a_path
 
-PURPOSE = """Watch an agent in the environment and under the protocol of its run. By default, initial states and policy
-noise are those of the first episodes in the run's evaluations.
-
---video records the episodes, rendered with EGL, OSMesa or a screen, whichever works. Without --video the environment
-opens a window if there is a screen. Without a screen, zoo enjoy only runs the episodes."""
 DEFAULT_EPISODES = 5
 
 
 def make_parser() -> Parser:
     """Return the command-line parser."""
-    parser = Parser("enjoy", description=PURPOSE)
+    parser = Parser("enjoy", description=__doc__)
     add_agent(parser)
     episodes = parser.add_argument_group("episodes")
     episodes.add_argument(

@@ -1,6 +1,12 @@
-"""Evaluate a model under its run's protocol, and print the score with an interval.
+"""Evaluate a model under its run's protocol, and print the score with a 95% interval over the episodes.
 
 `zoo evaluate --algo fql --env pointmaze-medium-navigate-singletask-task1-v0 --trained`
+
+The environment, the number of episodes, initial states and scoring are those of its run. A policy file may state a
+score with an interval, as the files of trained agents do. The exit code is 1 if the new score is outside that interval.
+With a different --episodes or --seed, the scores are not compared.
+
+With --fitted-q no episode is run: critics learn the value of the policy from a dataset.
 """
 
 import argparse
@@ -20,18 +26,10 @@ from zoo.terminal.errors import FAILED, UsageError
 from zoo.terminal.messages import log
 from zoo.terminal.parser import COUNT, SEED, Parser
 
-PURPOSE = """Evaluate a model as its run did: in the same environment, with the same number of episodes, initial states
-and scoring. Print the success rate (or return) with a 95% interval over the episodes.
-
-A policy file may state a score with an interval, as the files of trained agents do. The exit code is 1 if the new score
-is outside that interval. With a different --episodes or --seed, the scores are not compared.
-
-With --fitted-q no episode is run: critics learn the value of the policy from a dataset."""
-
 
 def make_parser() -> Parser:
     """Return the command-line parser."""
-    parser = Parser("evaluate", description=PURPOSE)
+    parser = Parser("evaluate", description=__doc__)
     add_agent(parser)
     protocol = parser.add_argument_group("protocol")
     protocol.add_argument(

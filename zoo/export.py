@@ -1,6 +1,9 @@
 """Write a policy as an ONNX file, which programs without PyTorch can run.
 
 `zoo export --algo fql --env pointmaze-medium-navigate-singletask-task1-v0 --trained -o policy.onnx`
+
+The file's inputs are observations and noise, its output is a chunk of actions in the environment's units. It is written
+only if its actions equal PyTorch's up to rounding.
 """
 
 import argparse
@@ -17,13 +20,10 @@ from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.terminal.messages import log
 from zoo.terminal.parser import Parser, a_path, check_output
 
-PURPOSE = """Write a policy as an ONNX file. Its inputs are observations and noise, its output is a chunk of actions in
-the environment's units. The file is written only if its actions equal PyTorch's up to rounding."""
-
 
 def make_parser() -> Parser:
     """Return the command-line parser."""
-    parser = Parser("export", description=PURPOSE)
+    parser = Parser("export", description=__doc__)
     add_agent(parser)
     output = parser.add_argument_group("output")
     output.add_argument(
