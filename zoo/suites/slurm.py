@@ -99,9 +99,7 @@ def _queue() -> set[str] | None:
 
 
 def _submit(executor: Any, jobs: Sequence[Job]) -> dict[str, str]:
-    """Submit jobs as one array; return name of a job -> id in Slurm. A rejected submission leaves no files."""
-    executor.folder.mkdir(parents=True, exist_ok=True)
-    earlier_files = set(executor.folder.iterdir())
+    """Submit jobs as one array; return name of a job -> id in Slurm."""
     # inside a Slurm job, sbatch would read the environment variables of that job as options
     for name in list(os.environ):
         if name.startswith("SLURM_") and name != "SLURM_CONF":
@@ -109,8 +107,6 @@ def _submit(executor: Any, jobs: Sequence[Job]) -> dict[str, str]:
     try:
         submitted = executor.submit_array([SlurmTask(job) for job in jobs])
     except (FailedJobError, FailedSubmissionError) as error:
-        for file in set(executor.folder.iterdir()) - earlier_files:
-            file.unlink()
         raise UsageError(
             f"Slurm rejected the jobs: {str(error).strip()}; see --resources"
         ) from error

@@ -125,13 +125,13 @@ def test_what_slurm_still_has_is_not_submitted_again(tmp_path, bin_folder):
 
 
 def test_what_slurm_refuses_is_bad_input(tmp_path, bin_folder):
-    write(bin_folder, "sbatch", "echo 'controller is down' >&2; exit 1")
-    earlier = tmp_path / "logs" / ".jobs" / "slurm" / "7_submitted.pkl"
-    earlier.parent.mkdir(parents=True)
-    earlier.touch()
+    files = tmp_path / "logs" / ".jobs" / "slurm"
+    # at the same time, another program submits jobs
+    script = f"touch {files}/8_0_submitted.pkl; echo 'controller is down' >&2; exit 1"
+    write(bin_folder, "sbatch", script)
     with refuses("controller is down"):
         launch(tmp_path)
-    assert list(earlier.parent.iterdir()) == [earlier]
+    assert (files / "8_0_submitted.pkl").exists()
 
 
 FAKE = """
