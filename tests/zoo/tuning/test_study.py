@@ -134,6 +134,8 @@ def test_other_settings_are_another_study(fake):
     fake.tune("--n-trials 1")
     for flags, difference in (
         ("-params rho=0", "rho: 0.5 (stored), 0.0 (now)"),
+        ("--seeds 7", "seeds: [7, 8] (stored), [7] (now)"),
+        ("--dataset generate", "dataset: auto (stored), generate (now)"),
         ("--search inverse_temperature=1:2", "'inverse_temperature': '1.0:2.0'"),
     ):
         assert difference in fake.tune(f"--n-trials 2 {flags}", code=2)[1]
