@@ -100,13 +100,17 @@ def test_no_file_holds_a_path_of_the_machine(tmp_path, monkeypatch, hub):
     score = Score("success", 0.5, 0.2, 0.8, 4)
     monkeypatch.setattr(upload, "play", lambda agent: (None, score))
     clone = {"path": "/home/jane/logs/bc_1.zip", "updates": 1}
-    run = save_run(tmp_path, maze_model(seed=3), pretrained_actor=clone).path
+    model = maze_model(seed=3, pretraining_steps=40)
+    model.offline_steps, model.num_timesteps = 70, 90
+    run = save_run(tmp_path, model, pretrained_actor=clone).path
     (run / "versions.json").write_text('{"packages": {"torch": "2"}, "git_commit": "abc"}')
     (run / "command.txt").write_text("/home/jane/zoo train --dataset-dir /home/jane/data")
     agent = replace(agent_of_run(run, "cpu"), env_kwargs={"env_wrapper": ["a:A", "b.c:D"]})
     files = uploaded(agent, tmp_path / "files")
     assert "--gym-packages a --gym-packages b.c" in files["README.md"]
     assert "torch 2" in files["README.md"]
+    for steps in ("40 pretraining steps.", "30 offline steps.", "20 online steps."):
+        assert steps in files["README.md"]
     assert not [name for name, text in files.items() if "jane" in text or str(tmp_path) in text]
     run = save_run(tmp_path, maze_model(seed=3), env_kwargs=["file=/home/jane/a.xml"]).path
     with refuses("an agent's file may not select files or modules"):

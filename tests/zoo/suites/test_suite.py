@@ -114,7 +114,8 @@ def write_runs(job, state):
     """Write the run folders of a job."""
     together = {"seeds": [0, 1], "folders": [f"{MAZE}_1", f"{MAZE}_2"]}
     for seed in (0, 1):
-        entries = {**nested(job.settings), "device": "another", "seed": seed, **together}
+        entries = {**nested(job.settings), "seed": seed, **together}
+        entries["settings"]["compile"] = "on"  # as on another machine
         folder = job.log_folder / job.config.algo / f"{MAZE}_{seed + 1}"
         write_run(folder, offline=(seed,), episodes=4, interval=12, state=state, **entries)
 
