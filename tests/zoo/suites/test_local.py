@@ -93,6 +93,8 @@ def test_workers_share_the_gpus_unless_one_is_requested(device, gpus, monkeypatc
 
 
 def test_a_training_process_gets_its_share_and_its_lock(tmp_path, monkeypatch):
+    # with a quota, jobs are not pinned
+    monkeypatch.setattr(workers, "CPU_QUOTA", tmp_path / "none")
     monkeypatch.setenv("OMP_NUM_THREADS", "99")
     names = ("one", "two")
     run_locally([make_job(tmp_path, name) for name in names], 3, "cpu")
@@ -144,6 +146,7 @@ def test_an_error_stops_what_runs(tmp_path, monkeypatch):
         raise OSError("a core is gone")
 
     pids = []
+    monkeypatch.setattr(workers, "CPU_QUOTA", tmp_path / "none")
     monkeypatch.setattr(os, "sched_setaffinity", refuse)
     with pytest.raises(OSError, match="a core is gone"):
         run_locally([make_job(tmp_path, "waits")], 1, "cpu")
