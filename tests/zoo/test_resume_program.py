@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import agents
-from agents.common.model_file import find_checkpoints
+from agents.common.model_file import find_checkpoints, step_of
 from tests.zoo.datasets.conftest import write_shard
 from tests.zoo.envs import toys  # noqa: F401  registers the toys
 from tests.zoo.helpers import (
@@ -131,7 +131,10 @@ def test_a_run_killed_online_goes_on_from_its_checkpoint(
 ):
     code, state = ENDINGS[by]
     assert run(tmp_path, kind, kill, by) == code
-    assert end_of(tmp_path)[0] == state
+    ended, *steps = end_of(tmp_path)
+    assert ended == state
+    if by == "SIGINT":  # the run has written a checkpoint at its last step
+        assert step_of(find_checkpoints(folder_of(tmp_path) / "checkpoint")[0]) == sum(steps)
     first_evaluations = evaluations(tmp_path)
     assert run(tmp_path, kind) == 0
     all_evaluations, expected = evaluations(tmp_path), evaluations(uninterrupted(kind))
