@@ -1,5 +1,6 @@
 """Each replica's log, and how it is continued."""
 
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -55,6 +56,9 @@ def test_a_resumed_log_goes_on_from_its_checkpoint(replicas, monkeypatch):
     logger.dump(2)
     logger.close()
     now[0] = 5.0  # another process, with another clock
+    # TensorBoard reads files in the order of their names, which begin with the second
+    later = time.time() + 60
+    monkeypatch.setattr("time.time", lambda: later)
     resumed = ReplicaLogger(replicas, log_state)
     now[0] += 6
     resumed.record("time/time_elapsed", 6)
