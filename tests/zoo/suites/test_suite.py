@@ -165,10 +165,12 @@ def test_a_job_with_a_final_state_has_not_failed(jobs, caplog, capsys, monkeypat
     ]
     log = f"\xff\nDivergedError: the last message\n{TRACEBACK_HINT}\n"
     jobs[2].log_file.parent.mkdir()
-    jobs[2].log_file.write_bytes(log.encode("latin-1"))
+    for job in jobs:
+        job.log_file.write_bytes(log.encode("latin-1"))
     capsys.readouterr()
     monkeypatch.setenv("COLUMNS", "60")
-    print_jobs([status_of(jobs[2])])
+    with jobs[1].make_lock():  # the last messages of running and finished jobs are not shown
+        print_jobs([status_of(job) for job in reversed(jobs)])
     shown = capsys.readouterr().err
     assert max(map(len, shown.splitlines())) <= 60
     words = " ".join(shown.split())
@@ -184,7 +186,7 @@ def test_settings_of_a_file_are_those_of_the_jobs(tmp_path, monkeypatch):
     (tmp_path / "conf.yml").write_text(f"{MAZE}: {{distill_weight: 7.0}}")
     values = {"params": {"gamma": 0.9}, "dataset": "generate", "dataset_dir": "data"}
     values |= {"env_kwargs": {"max_episode_steps": 5}, "gym_packages": ["json"]}
-    label = "ß/" * 150
+    label = "/" + "𠀀" * 300
     variant = {"algo": "fql", "label": label}
     suite = Suite([variant], [MAZE], "0-1", quick=True, conf="~/conf.yml", **values)
     (job,) = make_jobs(suite, suite.runs(), tmp_path, "cpu")
