@@ -43,6 +43,8 @@ def test_a_run_logs_held_out_losses_and_has_no_score(tmp_path, call, refusal):
     assert not (folder / "evaluations.npz").exists()
     assert not (folder / "best_model.zip").exists()
     assert "trained without an environment" in refusal(compare, logs, "-o", tmp_path / "report")
+    # `zoo evaluate` says what is missing, and warns of nothing else
+    assert gymnasium.spec(config_of(folder)["env"]).max_episode_steps
 
 
 def test_held_out_trajectories_without_a_chunk_are_refused(tmp_path, refusal):

@@ -227,5 +227,6 @@ def register_dataset_only_env(
             "observation_space": Box(-np.inf, np.inf, observations.shape[1:]),
             "action_space": Box(low, high),
         },
+        max_episode_steps=1,  # without it, `zoo evaluate` would warn that episodes may never end
         disable_env_checker=True,
     )
