@@ -121,10 +121,3 @@ def test_a_models_precision_is_its_own(
     # for the next action, the losses and the chunk
     assert used == [(expected, expected == "high")] * 3
     assert precisions() == (global_precision, global_precision == "highest")
-
-
-def test_actions_guided_by_q_are_predicted_in_inference_mode():
-    policy = tiny_model("qgf").policy
-    with torch.inference_mode():
-        action, _ = policy.predict(np.ones(4), deterministic=True)
-    np.testing.assert_array_equal(action, policy.predict(np.ones(4), deterministic=True)[0])

@@ -265,7 +265,6 @@ class ActingPolicy(BasePolicy):
             used[due] = 0
         return chunks[np.arange(count), used], (chunks, used + 1)
 
-    @torch.inference_mode(False)  # some algorithms differentiate Q when acting
     def _sample_rows(
         self,
         rows: Array,
