@@ -62,7 +62,7 @@ def test_a_name_of_other_programs_is_answered_with_ours(words, answer, capsys):
 
 
 def test_a_misspelt_program_is_answered(capsys):
-    assert main(["trian"]) == BAD_INPUT
+    assert main(["traim"]) == BAD_INPUT
     assert "closest: train; see zoo --help" in capsys.readouterr().err
 
 

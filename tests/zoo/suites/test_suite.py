@@ -69,7 +69,7 @@ def test_the_settings_of_a_variant_win_over_those_of_all_runs(tmp_path):
         "{algorithms: [fql, bc], focus: bcc}": "closest: bc",
         "environments: [5]": "must list names",
         "algorithms: [{algo: [fql]}]": "must be an id or a mapping with `algo`",
-        "algorithms: [{algo: fql, parms: {}}]": "closest: params",
+        "algorithms: [{algo: fql, pparams: {}}]": "closest: params",
         "params: [gamma]": "`params` of",
         "algorithms: []": "lacks `algorithms`",
         "algorithms: [fbrac, bptt]": "fbrac twice",
