@@ -305,7 +305,7 @@ class _Artist:
         # the line of equal means
         figure.axes[0].axvline(0, color="black", linewidth=0.8, linestyle=":")
         subject = self.named(str(phase.decision.subject))
-        seeds = self.seeds(phase, [phase.decision.subject, *differences])
+        seeds = self.seeds(phase, [str(phase.decision.subject), *differences])
         level = 100 * (1 - phase.decision.level)
         return Drawing(
             figure,
@@ -398,7 +398,7 @@ class _Artist:
         ax.use_sticky_edges = False
         ax.autoscale_view(scaley=False)
         names = [v.method for v in verdicts]
-        seeds = self.seeds(phase, [phase.decision.subject, *names])
+        seeds = self.seeds(phase, [str(phase.decision.subject), *names])
         return Drawing(
             figure,
             f"Probability that a run of {subject} (X) beats a run of the other method (Y) on the same task, "
@@ -409,12 +409,12 @@ class _Artist:
         """Return the last sentence of a caption, which explains grey; empty if no method is grey."""
         return "" if {*names} <= {*self.colours} else " Grey: methods left out of line plots."
 
-    def seeds(self, phase: Phase, names: Collection[str | None]) -> str:
+    def seeds(self, phase: Phase, names: Collection[str]) -> str:
         """Return the range of some methods' numbers of seeds on the common tasks, as text."""
         rows = [phase.aggregates]
         if not phase.aggregates:  # the tasks have no common scale
             rows = [phase.per_task[task] for task in phase.tasks]
-        return _seeds(chain.from_iterable(row[str(name)].seeds for row in rows for name in names))
+        return _seeds(chain.from_iterable(row[name].seeds for row in rows for name in names))
 
 
 def _add_legend(figure: Figure) -> None:

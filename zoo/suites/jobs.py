@@ -262,9 +262,11 @@ def print_jobs(statuses: Sequence[JobStatus]) -> None:
                 ", ".join(map(str, run.seeds)),
             )
         )
+        if status.state in (State.FINISHED, State.RUNNING):
+            continue
         # not the reason in the run folders, because a later process may have failed before it changed them
         message = status.job.last_message()
-        if message and status.state not in (State.FINISHED, State.RUNNING):
+        if message:
             lines.append(f"! {status.state}: {run}; last message: {message}")
     header = ("state", "method", "environment", "seeds")
     terminal().print(make_table("Jobs", header, rows, unbroken=header[:1]), *lines, sep="\n")
