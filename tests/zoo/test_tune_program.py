@@ -1,5 +1,6 @@
 """The tuning program: its command line, and studies whose trials are short runs on a small generated maze dataset."""
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -30,6 +31,13 @@ def trials(logs):
 
 
 # -- command line -----------------------------------------------------------------------------------------------------
+
+
+def test_optuna_is_asked_for_by_its_install_command(monkeypatch, tmp_path, refusal):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    words = ["--algo", "qam", "--env", ENV, "-f", tmp_path]
+    message = "`zoo tune` needs Optuna; install it with `pip install 'optuna>=5'`"
+    assert message in refusal(main, *words)
 
 
 @pytest.mark.parametrize(

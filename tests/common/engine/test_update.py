@@ -140,10 +140,10 @@ def test_a_part_that_the_user_froze_keeps_its_values():
     model = rlpd()
     actor = model.policy.nets.actor
     actor.trunk.requires_grad_(False)
-    before = parameters_of(model)
+    initial = parameters_of(model)
     step(model)
-    after = parameters_of(model)
-    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    trained = parameters_of(model)
+    moved = {name for name in initial if not torch.equal(initial[name], trained[name])}
     assert not [name for name in moved if "trunk" in name]
     assert {"nets.actor.mean.weights.0", "nets.critic.mlp.weights.0"} <= moved
 
