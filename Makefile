@@ -89,7 +89,7 @@ site-pages: site-new
 
 $(REPORTS:%=site-%): site-%: site-new
 	$(BIN)/python zoo/compare.py --published $* -o $(SITE)/reports/$*
-	perl -pi -e 's|^<body>|$$&\n<p><a href="../../docs/gallery.html">Flow RL Zoo</a></p>|' $(SITE)/reports/$*/report.html
+	perl -pi -e 's|^<body>|$$&\n<p><a href="../../docs/compare.html">Flow RL Zoo</a></p>|' $(SITE)/reports/$*/report.html
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix-only .

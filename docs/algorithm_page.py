@@ -46,7 +46,7 @@ def at_a_glance(id: str) -> Iterator[str]:
     yield f"**When to use it.** {escaped(described()[id]['when'])}\n"
     name = published_names()[id]
     for path in sorted((ROOT / "docs/figures/play").glob(f"{id}_on_*.gif")):
-        caption = f"A :doc:`trained agent </docs/trained>`: {path.stem.replace('_', ' ')}."
+        caption = f"A :doc:`trained agent </docs/mini>`: {path.stem.replace('_', ' ')}."
         yield f".. figure:: /{path.relative_to(ROOT)}\n   :width: 480\n\n   {caption}\n"
     sets = [set_name for set_name in set_names() if name in means(set_name).index.unique("method")]
     if sets:

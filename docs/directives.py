@@ -1,4 +1,4 @@
-"""Directives of the reference pages: programs' flags from parsers, settings from declarations, and videos.
+"""Directives of the reference pages: programs' flags from parsers, and settings from declarations.
 
 The page of each algorithm's settings is written before Sphinx reads the pages.
 """
@@ -256,17 +256,6 @@ def table(rows: list[tuple[str, ...]]) -> Iterator[str]:
     yield ""
 
 
-def videos() -> Iterator[str]:
-    """Yield every recording in ``docs/figures/play``, with the name of its file as the caption."""
-    paths = sorted((ROOT / "docs/figures/play").glob("*.gif"))
-    if not paths:
-        yield "There are no videos yet."
-    for path in paths:
-        caption = path.stem.replace("_", " ")
-        figure = f".. figure:: /{path.relative_to(ROOT)}"
-        yield f"{figure}\n   :alt: {caption}\n\n   {escaped(caption)}\n"
-
-
 def heading(text: str, line: str) -> str:
     """Return the lines of a heading."""
     return f"{text}\n{line * len(text)}\n"
@@ -284,5 +273,5 @@ def escaped(text: str) -> str:
     return re.sub(ONE_BACKTICK, r"``\1``", text)
 
 
-LINES = {"algorithms": algorithms, "programs": programs, "settings": settings, "videos": videos}
+LINES = {"algorithms": algorithms, "programs": programs, "settings": settings}
 """Name of a directive -> function that yields its lines."""

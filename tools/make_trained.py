@@ -1,4 +1,4 @@
-"""Make the shipped trained agents, and the table in docs/trained.md, from finished runs of the mini benchmark.
+"""Make the shipped trained agents, and the table in docs/mini.md, from finished runs of the mini benchmark.
 
 ``python -m tools.make_trained logs/mini``. For each algorithm and task, the final model of seed 0 is used, whatever its
 score.
@@ -30,7 +30,7 @@ from zoo.models.score import Score
 from zoo.models.upload import describe_agent
 from zoo.runs.folder import RunFolder, file_name_of, find_run_folders
 
-PAGE = ROOT / "docs" / "trained.md"
+PAGE = ROOT / "docs" / "mini.md"
 TASKS = (
     "pointmaze-medium-navigate-singletask-task1-v0",
     "pointmaze-large-navigate-singletask-task1-v0",

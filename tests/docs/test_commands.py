@@ -29,7 +29,7 @@ COMMANDS = sorted({(block.page, words) for block in BLOCKS for words in block.co
 FOLDERS = re.compile(r"(agents|benchmarks|docs|hyperparams|results|tests|tools|zoo)/")
 SYSTEM = {".", "cd", "curl", "docker", "for", "hf", "pip", "pytest", "tensorboard", "uv", "wandb"}
 """Programs of other projects, whose commands are not checked."""
-QUICK = "docs/monitor.md"
+QUICK = "docs/compare.md"
 RUN = sorted(
     {block.page for block in BLOCKS if not block.mark}, key=lambda page: (page != QUICK, page)
 )

@@ -59,7 +59,7 @@ def find_trained(algo: str, env: str) -> Path:
         environments = list_trained()
         if algo not in environments:
             message = unknown_name_message("trained algorithm", algo, environments)
-            raise UsageError(f"{message}; docs/trained.md lists them")
+            raise UsageError(f"{message}; docs/mini.md lists them")
         raise UsageError(f"{algo} was trained on {', '.join(environments[algo])}; got {env}")
     return file
 
