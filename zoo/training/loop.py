@@ -187,24 +187,22 @@ class Loop(BaseCallback):
         recorder = self.recorder
         gradient_steps = run.pretraining_steps + run.offline_steps
         offline_ends = {run.pretraining_steps, gradient_steps} - {0}
-        # without offline steps, the evaluation after pretraining is the first of the online phase
-        first_phase = OFFLINE if run.offline_steps else ONLINE
         try:
             is_first = run.eval_at_start and model.num_timesteps == 0 and not run.pretraining_steps
             # an evaluation that a signal interrupted is repeated
             if is_first or recorder.is_due:
-                recorder.evaluate(ONLINE if model.num_timesteps > gradient_steps else first_phase)
+                recorder.evaluate()
             for end in sorted(offline_ends):
                 if end > model.offline_steps:
                     steps = end - model.offline_steps
                     model.learn_offline(steps, self, log_interval=run.log_interval)
                 if model.num_timesteps == end:  # a resumed run may be past this step
-                    recorder.evaluate(first_phase)
+                    recorder.evaluate()
             online_steps = gradient_steps + run.online_steps - model.num_timesteps
             if online_steps > 0:  # both phases share one step count, so SB3 must not reset it to 0
                 model.learn(online_steps, self, reset_num_timesteps=False)
             if run.online_steps:  # `learn` has made the updates of the last rollout
-                recorder.evaluate(ONLINE)
+                recorder.evaluate()
         except Abandoned:  # raised by an evaluation at the start or end of a phase
             self._stop_run()
         except (EOFError, ConnectionError) as error:  # raised by the pipes of SubprocVecEnv
@@ -225,7 +223,7 @@ class Loop(BaseCallback):
         self._evaluation_seconds = self.recorder.seconds
 
     def _on_rollout_start(self) -> None:
-        self._between_steps(ONLINE)
+        self._between_steps()
 
     def _on_step(self) -> bool:
         previous = self._last_check
@@ -239,7 +237,7 @@ class Loop(BaseCallback):
             log.info(self._describe(now))
         # the two counts are equal until the first environment step
         if self.model.num_timesteps == self.model.offline_steps:
-            self._between_steps(OFFLINE)
+            self._between_steps()
         return True
 
     def _on_training_end(self) -> None:
@@ -265,12 +263,12 @@ class Loop(BaseCallback):
             text += f", loss {float(loss[self.replicas.active].mean()):.3g}"
         return text
 
-    def _between_steps(self, phase: int) -> None:
+    def _between_steps(self) -> None:
         """Evaluate and save if due; stop the run after a signal."""
         if self.recorder.is_due:
             # the process that resumes the run repeats the evaluation
             with contextlib.suppress(Abandoned):
-                self.recorder.evaluate(phase)
+                self.recorder.evaluate()
         if self.stop.requested:
             self._stop_run()
         if self.checkpoints.is_due:

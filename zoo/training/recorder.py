@@ -11,7 +11,7 @@ from agents.common.engine.checkpoint import write_model
 from agents.common.files import atomic_path
 from agents.common.normalization import raw_observations
 from zoo.evaluation.evaluator import Evaluator, HeldOutLosses, as_chunk_policy
-from zoo.runs.folder import PHASES, Evaluations, summarise, with_evaluation
+from zoo.runs.folder import OFFLINE, ONLINE, PHASES, Evaluations, summarise, with_evaluation
 from zoo.runs.scores import EpisodeResults, ScoringRule, describe_evaluation, result_of
 from zoo.settings.record import RunRecord
 from zoo.terminal.errors import StopSignal
@@ -61,7 +61,7 @@ class Recorder:
         interval = self.config.run.eval_freq
         return self.step // interval > max(self.last_step, 0) // interval
 
-    def evaluate(self, phase: int) -> None:
+    def evaluate(self) -> None:
         """Evaluate the model, unless it was evaluated at this step already.
 
         :raises Abandoned: if a signal was received.
@@ -83,13 +83,16 @@ class Recorder:
                 )
             self.last_step = self.step
             is_reported = any("successes" in history for history in self.histories)
-            self._record(phase, self.scoring.apply(results, is_reported))
+            self._record(self.scoring.apply(results, is_reported))
         finally:
             self.seconds += time.perf_counter() - begin
 
-    def _record(self, phase: int, results: EpisodeResults) -> None:
+    def _record(self, results: EpisodeResults) -> None:
         """Write results and best models of all active replicas; mark the runs of diverged replicas as failed."""
         step = self.model.num_timesteps
+        offline_steps = self.config.run.offline_steps
+        # without offline steps, the evaluation after pretraining is the first of the online phase
+        phase = OFFLINE if offline_steps and self.step <= offline_steps else ONLINE
         diverged = []
         for replica in self.replicas.active:
             if not results.played[replica]:
