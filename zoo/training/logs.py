@@ -171,12 +171,12 @@ class ReplicaLogger(Logger):
         with explaining_write_errors(self._replicas.folders[0].path):
             super().close()
 
-    def state(self, step: int) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """Return the state of the logs: the step, the text of each ``progress.csv``, and the elapsed seconds."""
         for table in self._tables:
             table.file.seek(0)  # `read` moves the position to the end again
         return {
-            "step": step,
+            "step": self._replicas.model.num_timesteps,
             "tables": [table.file.read() for table in self._tables],
             "seconds": time.monotonic() - self._begin,
         }

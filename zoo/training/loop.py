@@ -72,7 +72,7 @@ class Checkpoints:
             self.folder,
             failed=self.replicas.failed,
             recorder=self.recorder.state(),
-            log=model.logger.state(model.num_timesteps),
+            log=model.logger.state(),
             config=self.config.identity(),
         )
         self.replicas.write_status("running")

@@ -15,7 +15,7 @@ from zoo.training.logs import EMPTY_LOG, ReplicaLogger, Replicas
 @pytest.fixture
 def replicas(tmp_path):
     folders = [RunFolder.create(tmp_path, "qam", "some-v0") for _ in range(2)]
-    return Replicas(SimpleNamespace(replica_values=dict), folders, [3, 4])
+    return Replicas(SimpleNamespace(replica_values=dict, num_timesteps=1), folders, [3, 4])
 
 
 def tables(replicas):
@@ -51,7 +51,7 @@ def test_a_resumed_log_goes_on_from_its_checkpoint(replicas, monkeypatch):
     now[0] += 7
     logger.record("time/time_elapsed", 7)
     logger.dump(1)
-    log_state = logger.state(1)
+    log_state = logger.state()
     logger.record("time/time_elapsed", 8)
     logger.dump(2)
     logger.close()
