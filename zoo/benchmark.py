@@ -166,12 +166,15 @@ def _report(
     if not any(status.state == "done" for status in statuses):
         log.info("no report: no run has finished")
         return {}
-    # The report names an algorithm by its id; the suite may use an alias.
-    focus_methods = {status.job.run.name: status.job.method for status in statuses}
+    # The report names an algorithm by its id; the suite may use an alias or a class.
+    row_names = {}
+    for status in statuses:
+        job = status.job
+        row_names[job.run.name] = job.run.label or job.config.algo
     request = CompareRequest(
         paths=[folder.path for status in statuses if status.run for folder in status.run.folders],
         published=suite.published,
-        focus=focus_methods.get(suite.focus, ""),
+        focus=row_names.get(suite.focus, ""),
         output=args.log_folder / "report",
         command_line=args.command_line,
     )

@@ -57,11 +57,6 @@ class Job:
     config: RunRecord = field(repr=False)
     log_folder: Path
 
-    @property
-    def method(self) -> str:
-        """Name of the job's row in the report."""
-        return self.run.label or self.config.algo
-
     # cached, because reading an algorithm's declarations takes milliseconds, and suites have up to a thousand jobs
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -72,7 +67,7 @@ class Job:
     def name(self) -> str:
         """A file name that is unique in the log folder."""
         # file names are limited to 255 bytes
-        method = re.sub(r"[^\w.-]", "_", self.method, flags=re.ASCII)[:60]
+        method = re.sub(r"[^\w.-]", "_", self.run.name, flags=re.ASCII)[:60]
         # a job with changed settings is another job, with its own log and lock
         values = json.dumps([self.settings, self.run.seeds], sort_keys=True)
         digest = hashlib.sha256(values.encode()).hexdigest()[:12]
@@ -257,7 +252,7 @@ def print_jobs(statuses: Sequence[JobStatus]) -> None:
         rows.append(
             (
                 status.state,
-                status.job.method,
+                run.name,
                 short_name(run.env),
                 ", ".join(map(str, run.seeds)),
             )
