@@ -32,8 +32,7 @@ def run(tmp_path_factory):
     return trained(folder, lambda program, *words: program(list(map(str, words))))
 
 
-def test_a_run_without_an_environment_has_a_value(run, call, refusal, monkeypatch):
-    monkeypatch.setattr("zoo.training.fitted_q.LINE_SECONDS", 0.0)
+def test_a_run_without_an_environment_has_a_value(run, call, refusal):
     result, shown = call(evaluate, run, "--fitted-q")
     assert "updates 2/3" in shown
     assert "--fitted-q` estimates the value" in refusal(evaluate, run, "--env", "data-other")

@@ -3,8 +3,6 @@
 import contextlib
 import copy
 import dataclasses
-import time
-from collections.abc import Callable
 from typing import Any
 
 from agents.common.sb3.environments import DataOnly
@@ -15,25 +13,17 @@ from zoo.models.agent import Agent
 from zoo.runs.folder import RunFolder
 from zoo.terminal.errors import UsageError, as_usage_error
 from zoo.terminal.messages import log
-from zoo.training.loop import LINE_SECONDS
 from zoo.training.plan import load_data_of_run
 
 STEPS = 20_000
 
 
-def _show_progress() -> Callable[[dict[str, Any], dict[str, Any]], bool]:
-    """Return a callback that logs progress at intervals, as training does."""
-    shown = time.perf_counter()
-
-    def show(local_variables: dict[str, Any], _: dict[str, Any]) -> bool:
-        nonlocal shown
-        now = time.perf_counter()
-        if now - shown >= LINE_SECONDS:
-            shown = now
-            log.info("updates %d/%d", local_variables["self"].num_timesteps, STEPS)
-        return True
-
-    return show
+def _show_progress(local_variables: dict[str, Any], _: dict[str, Any]) -> bool:
+    """Log each twentieth of the updates; an SB3 callback."""
+    updates = local_variables["self"].num_timesteps
+    if updates % max(1, STEPS // 20) == 0:
+        log.info("updates %d/%d", updates, STEPS)
+    return True
 
 
 def fit_value(agent: Agent, dataset: str | None, seed: int | None) -> dict[str, Any]:
@@ -72,9 +62,7 @@ def fit_value(agent: Agent, dataset: str | None, seed: int | None) -> dict[str, 
     seed = agent.seed if seed is None else seed
     log.info("fitting the policy's value with five critics, %d updates", STEPS)
     with as_usage_error(ValueError):
-        fitted = fitted_q(
-            policy, data.transitions, steps=STEPS, seed=seed, callback=_show_progress()
-        )
+        fitted = fitted_q(policy, data.transitions, steps=STEPS, seed=seed, callback=_show_progress)
     low, high = fitted.interval
     log.info("discounted value of the policy: %.4g [%.4g, %.4g]", fitted.value, low, high)
     if fitted.action_distance > 1:
