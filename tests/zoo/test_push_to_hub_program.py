@@ -97,8 +97,9 @@ def uploaded(agent, folder):
 
 
 def test_no_file_holds_a_path_of_the_machine(tmp_path, monkeypatch, hub):
-    score = Score("success", 0.5, 0.2, 0.8, 4)
+    score = Score("return", -5.0, -6.0, -4.0, 4)
     monkeypatch.setattr(upload, "play", lambda agent: (None, score))
+    monkeypatch.setattr(upload, "name_of", lambda method: "mine:Agent")
     clone = {"path": "/home/jane/logs/bc_1.zip", "updates": 1}
     model = maze_model(seed=3, pretraining_steps=40)
     model.offline_steps, model.num_timesteps = 70, 90
@@ -107,10 +108,10 @@ def test_no_file_holds_a_path_of_the_machine(tmp_path, monkeypatch, hub):
     (run / "command.txt").write_text("/home/jane/zoo train --dataset-dir /home/jane/data")
     agent = replace(agent_of_run(run, "cpu"), env_kwargs={"env_wrapper": ["a:A", "b.c:D"]})
     files = uploaded(agent, tmp_path / "files")
-    assert "--gym-packages a --gym-packages b.c" in files["README.md"]
-    assert "torch 2" in files["README.md"]
-    for steps in ("40 pretraining steps.", "30 offline steps.", "20 online steps."):
-        assert steps in files["README.md"]
+    words = "--algo mine:Agent --gym-packages a --gym-packages b.c"
+    steps = ("40 pretraining steps.", "30 offline steps.", "20 online steps.")
+    for text in (words, "torch 2", "type: mean_reward", *steps):
+        assert text in files["README.md"]
     assert not [name for name, text in files.items() if "jane" in text or str(tmp_path) in text]
     run = save_run(tmp_path, maze_model(seed=3), env_kwargs=["file=/home/jane/a.xml"]).path
     with refuses("an agent's file may not select files or modules"):

@@ -68,16 +68,15 @@ def write_upload(agent: Agent, folder: Path, repo: str) -> Score:
     :raises UsageError: if the algorithm is not from this library, or the environment needs a file on this machine.
     """
     assert isinstance(agent.policy, FlowPolicy)  # `upload` has checked it
-    if agent.stated is not None:
-        # copy the file unchanged, because its score was obtained with exactly these bytes
-        shutil.copyfile(agent.source, folder / POLICY)
-        about = {"training": {}, "versions": {}, **read_about(agent.source)}
-        score = agent.stated
-    else:
+    score = agent.stated
+    if score is None:
         log.info("running %s for the score on the model card", count(agent.episodes, "episode"))
         _, score = play(agent)
-        about = describe_agent(agent) | {"score": asdict(score)}
+    about = describe_agent(agent) | {"score": asdict(score)}
+    if agent.stated is None:
         agent.policy.save(folder / POLICY, agent.policy.acting_networks(), about)
+    else:  # copy the file unchanged, because its score was obtained with exactly these bytes
+        shutil.copyfile(agent.source, folder / POLICY)
     # for YAML, convert tuples to lists, and other objects to text
     about["settings"] = json.loads(json.dumps(agent.policy.method.settings(), default=str))
     (folder / SETTINGS).write_text(dump_yaml(about), encoding="utf-8")
