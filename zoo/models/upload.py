@@ -1,6 +1,5 @@
 """Upload an agent to the Hugging Face hub: policy, settings and a model card."""
 
-import json
 import shlex
 import shutil
 import tempfile
@@ -77,8 +76,7 @@ def write_upload(agent: Agent, folder: Path, repo: str) -> Score:
         agent.policy.save(folder / POLICY, agent.policy.acting_networks(), about)
     else:  # copy the file unchanged, because its score was obtained with exactly these bytes
         shutil.copyfile(agent.source, folder / POLICY)
-    # for YAML, convert tuples to lists, and other objects to text
-    about["settings"] = json.loads(json.dumps(agent.policy.method.settings(), default=str))
+    about["settings"] = agent.policy.method.settings()
     (folder / SETTINGS).write_text(dump_yaml(about), encoding="utf-8")
     model_card(agent, about, score, repo).save(folder / CARD)
     return score
