@@ -164,8 +164,7 @@ def command_line(request: TrainRequest) -> list[str]:
 
 def python_path() -> str:
     """Return a PYTHONPATH for jobs: the folder that contains `zoo`, then the PYTHONPATH of this process."""
-    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    return os.pathsep.join([str(ROOT), *filter(None, paths)])
+    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
 
 # -- states of jobs ---------------------------------------------------------------------------------------------------
@@ -207,8 +206,7 @@ def status_of(job: Job) -> JobStatus:
     is_held = job.make_lock().is_held()
     stored, _ = stored_runs(job.log_folder, job.config.algo, job.run.env)
     same = matching_runs(job.settings, list(job.run.seeds), stored, *NOT_COMPARED)
-    # the same settings and seeds may have been trained twice; prefer a run that needs no more training
-    run = min(same, key=lambda run: not (run.is_done or run.has_diverged), default=None)
+    run = next(iter(same), None)  # the newest
     # a finished run stays finished, even while its lock is held
     if run and run.is_done:
         return JobStatus(job, State.FINISHED, run)
