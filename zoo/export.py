@@ -16,7 +16,7 @@ if not __package__:  # run as a file: let `import agents` and `import zoo` find 
 
 from zoo.models.agent_flags import add_agent, add_machine, check_agent
 from zoo.terminal.cli import as_program
-from zoo.terminal.errors import UsageError, as_usage_error
+from zoo.terminal.errors import as_usage_error
 from zoo.terminal.messages import log
 from zoo.terminal.parser import Parser, a_path, check_output
 
@@ -39,19 +39,15 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     # check the path before the export, because tracing takes a minute
     check_output("-o", args.output)
     from agents.common.sb3.exporting import export_onnx
-    from agents.common.sb3.policy import FlowPolicy
     from zoo.models.agent import find_agent
 
     agent = find_agent(args)
-    if not isinstance(agent.policy, FlowPolicy):
-        raise UsageError(
-            f"{agent.algo} is an algorithm of Stable-Baselines3; see SB3's documentation for export"
-        )
+    policy = agent.flow_policy()
     about: dict[str, Any] = {"env": agent.env, "env_kwargs": agent.env_kwargs}
     if agent.stated is not None:
         about["score"] = agent.stated.text
     with as_usage_error(ImportError, ValueError):  # onnx and its runtime are optional packages
-        largest_error = export_onnx(agent.policy, args.output, about)
+        largest_error = export_onnx(policy, args.output, about)
     size = args.output.stat().st_size
     log.info(
         "%s: %d kB, differs from PyTorch by at most %.1e of the action range",

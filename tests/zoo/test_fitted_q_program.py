@@ -6,6 +6,8 @@ import pytest
 from tests.zoo.datasets.samples import ENV, episodes, regular, write_npz
 from tests.zoo.helpers import TINY
 from zoo.evaluate import main as evaluate
+from zoo.export import main as export
+from zoo.push_to_hub import main as push
 from zoo.train import main as train
 
 
@@ -69,11 +71,17 @@ def test_what_cannot_be_fitted_is_refused(run, tmp_path, refusal, monkeypatch, f
     assert sorted(run.iterdir()) == old_files
 
 
-def test_a_policy_of_stable_baselines3_is_refused(tmp_path, call, refusal):
+def test_a_policy_of_stable_baselines3_is_refused(tmp_path, call, refusal, hub):
     line = (
         f"--algo sac --env {ENV} -f {tmp_path / 'logs'} --seed 1 --device cpu --online-steps 2 --eval-freq 2 "
         "--eval-episodes 1 --n-eval-envs 1 --verbose 0"
     )
     call(train, *line.split())
     run = next((tmp_path / "logs").rglob("config.yml")).parent
-    assert "got sac of Stable-Baselines3" in refusal(evaluate, run, "--fitted-q")
+    for program, words in (
+        (evaluate, "--fitted-q"),
+        (export, f"-o {tmp_path}/policy.onnx"),
+        (push, "--repo me/sac"),
+    ):
+        assert "got sac of Stable-Baselines3" in refusal(program, run, *words.split())
+    assert not hub.repositories

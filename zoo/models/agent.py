@@ -202,6 +202,14 @@ class Agent:
             seed=self.seed if seed is None else seed,
         )
 
+    def flow_policy(self) -> FlowPolicy:
+        """Return the policy; raise UsageError if it is one of Stable-Baselines3."""
+        if isinstance(self.policy, FlowPolicy):
+            return self.policy
+        raise UsageError(
+            f"expected an algorithm of this zoo, got {self.algo} of Stable-Baselines3; use SB3's own programs"
+        )
+
     def check_spaces(self, spaces: tuple[gymnasium.Space[Any], gymnasium.Space[Any]]) -> None:
         """Raise UsageError if an environment's spaces differ from those the policy was trained with.
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from agents.common.model_file import read_about, read_model_file
-from agents.common.sb3.policy import FlowPolicy
 from agents.common.validation import count
 from agents.registry import find, name_of
 from zoo.evaluation.play import play
@@ -24,7 +23,6 @@ from zoo.models.score import Score
 from zoo.runs.folder import RunFolder
 from zoo.runs.scores import RETURN
 from zoo.settings.layers import dump_yaml
-from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
 
 CARD, SETTINGS = "README.md", "config.yml"
@@ -37,10 +35,7 @@ def upload(agent: Agent, repo: str) -> tuple[str, Score]:
 
     Files of an earlier upload are replaced; other files are kept.
     """
-    if not isinstance(agent.policy, FlowPolicy):
-        raise UsageError(
-            f"{agent.algo} is one of SB3's algorithms; upload it with the package `huggingface_sb3`"
-        )
+    agent.flow_policy()  # rejects policies of SB3
     require_plain_arguments(agent.source, agent.env_kwargs)
     api = hub_library().HfApi()
     with hub_errors(repo):
@@ -66,17 +61,17 @@ def write_upload(agent: Agent, folder: Path, repo: str) -> Score:
     :param repo: the repository, ``name/agent``.
     :raises UsageError: if the algorithm is not from this library, or the environment needs a file on this machine.
     """
-    assert isinstance(agent.policy, FlowPolicy)  # `upload` has checked it
+    policy = agent.flow_policy()
     score = agent.stated
     if score is None:
         log.info("running %s for the score on the model card", count(agent.episodes, "episode"))
         _, score = play(agent)
     about = describe_agent(agent) | {"score": asdict(score)}
     if agent.stated is None:
-        agent.policy.save(folder / POLICY, agent.policy.acting_networks(), about)
+        policy.save(folder / POLICY, policy.acting_networks(), about)
     else:  # copy the file unchanged, because its score was obtained with exactly these bytes
         shutil.copyfile(agent.source, folder / POLICY)
-    about["settings"] = agent.policy.method.settings()
+    about["settings"] = policy.method.settings()
     (folder / SETTINGS).write_text(dump_yaml(about), encoding="utf-8")
     model_card(agent, about, score, repo).save(folder / CARD)
     return score

@@ -6,7 +6,6 @@ import dataclasses
 from typing import Any
 
 from agents.common.sb3.environments import DataOnly
-from agents.common.sb3.policy import FlowPolicy
 from agents.fqe import fitted_q
 from zoo.envs.make import make_env
 from zoo.models.agent import Agent
@@ -38,11 +37,7 @@ def fit_value(agent: Agent, dataset: str | None, seed: int | None) -> dict[str, 
             f"`--fitted-q` needs a run folder, to read data as in training, got {agent.source}; pass the folder as "
             "MODEL, without another --env"
         )
-    policy = agent.policy
-    if not isinstance(policy, FlowPolicy):
-        raise UsageError(
-            f"`--fitted-q` needs an algorithm of this zoo, got {agent.algo} of Stable-Baselines3; omit the flag"
-        )
+    policy = agent.flow_policy()
     folder = RunFolder(agent.run)
     # a copy, because its settings are changed below, and `read_config` shares them with later readers
     config = copy.deepcopy(folder.read_config())
