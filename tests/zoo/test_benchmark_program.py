@@ -104,6 +104,7 @@ def test_jobs_that_are_left_lead_to_exit_code_1(tmp_path, call, monkeypatch):
     result, messages = call(main, *words, code=1)
     assert result["waiting"] == 1
     assert " waiting " in messages
+    assert "last message" not in messages
     assert "no report: no run has finished" in messages
 
 

@@ -99,8 +99,6 @@ def _stop(running: Sequence[Training]) -> None:
                 "process %d did not stop within %.0f s and is killed", process.pid, STOP_SECONDS
             )
             process.kill()
-            process.wait()
-        training.lock.release()
 
 
 def share_machine(workers: int | None, jobs: int, device: str) -> list[Worker]:
@@ -112,7 +110,7 @@ def share_machine(workers: int | None, jobs: int, device: str) -> list[Worker]:
     gpus: list[str] = []
     if device != "cpu":
         gpus = list(map(str, range(torch.cuda.device_count())))
-        names = os.environ.get("CUDA_VISIBLE_DEVICES", "").replace(" ", "").split(",")
+        names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
         # the numbers or names of GPUs in CUDA_VISIBLE_DEVICES may differ from PyTorch's numbers
         gpus = list(filter(None, names))[: len(gpus)] or gpus
         if ":" in device:  # the number of a GPU counts all visible GPUs

@@ -38,6 +38,8 @@ class Hub:
     def create_repo(self, repo_id, *, exist_ok):
         if self.token != TOKEN:
             raise _error("HfHubHTTPError", 401)
+        if repo_id in self.repositories and not exist_ok:
+            raise _error("HfHubHTTPError", 409)
         self.repositories.setdefault(repo_id, Repository())
         return f"{URL}/{repo_id}"
 

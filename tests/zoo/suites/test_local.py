@@ -77,8 +77,9 @@ def test_it_is_said_how_a_job_has_ended_and_next_one_is_trained(
 def test_a_container_has_as_many_workers_as_its_quota_allows(tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "CPU_QUOTA", tmp_path / "cpu.max")
     workers.CPU_QUOTA.write_text("50000 100000\n")
-    (worker,) = local.share_machine(None, 5, "cpu")
-    assert worker.variables == {"OMP_NUM_THREADS": "1"}
+    for number, jobs in ((None, 5), (3, 1)):
+        (worker,) = local.share_machine(number, jobs, "cpu")
+        assert worker.variables == {"OMP_NUM_THREADS": "1"}
 
 
 @pytest.mark.parametrize(
@@ -87,9 +88,10 @@ def test_a_container_has_as_many_workers_as_its_quota_allows(tmp_path, monkeypat
 def test_workers_share_the_gpus_unless_one_is_requested(device, gpus, monkeypatch):
     monkeypatch.setattr(local, "available_cores", lambda: 1)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,-1")
     shares = local.share_machine(None, 5, device)
     assert [share.variables.get("CUDA_VISIBLE_DEVICES") for share in shares] == gpus
+    assert {share.variables["OMP_NUM_THREADS"] for share in shares} == {"1"}
 
 
 def test_a_training_process_gets_its_share_and_its_lock(tmp_path, monkeypatch):
@@ -111,7 +113,7 @@ def test_a_training_process_gets_its_share_and_its_lock(tmp_path, monkeypatch):
 def test_what_another_process_trains_is_waited_for(tmp_path):
     held, free = make_job(tmp_path, "held"), make_job(tmp_path, "free")
     with held.make_lock():
-        thread = threading.Thread(target=local.run_locally, args=([held, free], 1, "cpu"))
+        thread = threading.Thread(target=local.run_locally, args=([held, free, free], 1, "cpu"))
         # only the main thread receives signals
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("zoo.terminal.errors.STOP_SIGNALS", ())
@@ -120,6 +122,7 @@ def test_what_another_process_trains_is_waited_for(tmp_path):
         assert not (tmp_path / "held started").exists()
     thread.join(30)
     assert (tmp_path / "held started").exists()
+    assert free.log_file.read_text() == 2 * "the reason\n"
 
 
 @pytest.mark.parametrize("outcome", ["waits", "deaf"])

@@ -77,6 +77,7 @@ def test_a_wrong_resource_is_refused(tmp_path, bin_folder, refusal, resource, me
 def test_jobs_run_in_this_folder_with_these_modules(tmp_path, bin_folder, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "/my modules")
     monkeypatch.setenv("SLURM_MEM_PER_NODE", "1")  # set in a job that starts this program
+    monkeypatch.setenv("SLURM_CONF", "mine")
     script = f"env > {bin_folder}/variables; echo Submitted batch job 7"
     write(bin_folder, "sbatch", script)
     folder = tmp_path / "my folder"
@@ -93,7 +94,9 @@ def test_jobs_run_in_this_folder_with_these_modules(tmp_path, bin_folder, monkey
     assert {f"#SBATCH --{flag}" for flag in flags} <= set(lines)
     assert lines.index(f"cd '{folder}'") < lines.index("module load cuda")
     assert f"export PYTHONPATH='{ROOT}:/my modules'" in lines
-    assert "SLURM_MEM_PER_NODE" not in (bin_folder / "variables").read_text()
+    variables = (bin_folder / "variables").read_text()
+    assert "SLURM_CONF=mine" in variables
+    assert "SLURM_MEM_PER_NODE" not in variables
 
 
 @pytest.mark.parametrize("jobs", ["7_0 7_1", "7_1", "", None])
