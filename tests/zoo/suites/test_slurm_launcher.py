@@ -66,6 +66,7 @@ def launch(tmp_path, *resources):
     [
         ("slurm_partiton=gpu", "closest: slurm_partition"),
         ("slurm_setup=ls", "must be a list"),
+        ("timeout_min=long", "timeout_min"),
         ("slurm_additional_parameters=ls", "must be a dict"),
     ],
 )
@@ -127,7 +128,7 @@ def test_what_slurm_still_has_is_not_submitted_again(tmp_path, bin_folder):
         launch(tmp_path)
 
 
-def test_what_slurm_refuses_is_bad_input(tmp_path, bin_folder):
+def test_what_slurm_refuses_is_bad_input(tmp_path, bin_folder, monkeypatch):
     files = tmp_path / "logs" / ".jobs" / "slurm"
     # at the same time, another program submits jobs
     script = f"touch {files}/8_0_submitted.pkl; echo 'controller is down' >&2; exit 1"
@@ -135,6 +136,9 @@ def test_what_slurm_refuses_is_bad_input(tmp_path, bin_folder):
     with refuses("controller is down"):
         launch(tmp_path)
     assert (files / "8_0_submitted.pkl").exists()
+    monkeypatch.setenv("PATH", "")
+    with refuses("srun"):
+        launch(tmp_path)
 
 
 FAKE = """
