@@ -46,7 +46,7 @@ def test_a_run_without_an_environment_has_a_value(run, call, refusal):
 def test_a_run_with_an_environment_is_fitted_to_data_of_others(tmp_path, call):
     run = trained(tmp_path, call, f"--env {ENV}", "execution_horizon=1", "dataset_size=50")
     (tmp_path / "other").mkdir()
-    other_data = write_npz(tmp_path / "other", episodes(3, seed=5))
+    other_data = write_npz(tmp_path / "other", episodes(2, seed=5))
     expected, _ = call(evaluate, run, "--fitted-q", "--seed", 4)
     result, _ = call(evaluate, run, "--fitted-q", "--dataset", other_data, "--seed", 4)
     assert (result["dataset"], result["seed"]) == (str(other_data), 4)

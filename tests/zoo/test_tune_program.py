@@ -63,8 +63,8 @@ def test_a_trial_is_a_training_run(data, tmp_path, call):
     result, _ = call(main, *arguments(data, tmp_path, "--n-trials 2 --eval-freq 11", steps=21))
     assert result["trials"] == {"complete": 2}
     for trial in trials(tmp_path):
-        for seed, run in zip((4, 5), map(Path, trial.user_attrs["runs"]), strict=True):
-            assert run.parent == tmp_path / "studies" / "s" / f"trial_{trial.number}" / "qam"
+        runs = sorted((tmp_path / "studies" / "s" / f"trial_{trial.number}" / "qam").iterdir())
+        for seed, run in zip((4, 5), runs, strict=True):
             config = config_of(run)
             assert config["settings"]["inverse_temperature"] == trial.params["inverse_temperature"]
             # tuning uses other evaluation seeds than a report
@@ -79,7 +79,7 @@ def test_a_pruned_run_is_interrupted_and_never_counts(data, tmp_path, call, monk
     call(main, *arguments(data, tmp_path, "--n-trials 1 --eval-freq 5"), code=1)
     (trial,) = trials(tmp_path)
     assert trial.state.name == "PRUNED"
-    for run in trial.user_attrs["runs"]:
+    for run in tmp_path.glob("studies/s/trial_0/qam/*"):
         status = status_of(run)
         assert (status["state"], status["offline_step"]) == ("interrupted", 5)
         assert status["reason"] == "Pruned: score 0 in evaluation 1, at step 5"
@@ -114,7 +114,7 @@ def test_a_stopped_study_continues_its_trial_from_a_checkpoint(data, tmp_path):
     for folder in (tmp_path / "undisturbed", logs):
         ended = run_program("tune", arguments(data, folder, flags, steps=60))
         assert ended.code == 0, ended.err
-        last = Path(ended.result["best"]["runs"][0])
+        last = Path(ended.result["best"]["folder"], "qam", f"{ENV}_1")
         evaluations.add((last / "evaluations.npz").read_bytes())
     assert last == run
     assert len(evaluations) == 1

@@ -28,12 +28,7 @@ from agents.common.sb3.environments import DivergedError
 from agents.common.settings import Search
 from agents.common.streams import Purpose, seed_for
 from zoo.algorithms.catalogue import find_algorithm
-from zoo.runs.folder import (
-    STUDY,
-    Evaluations,
-    file_name_of,
-    find_run_folders,
-)
+from zoo.runs.folder import STUDY, Evaluations, file_name_of
 from zoo.runs.locks import Lock
 from zoo.runs.scores import RETURN, SUCCESS, ScoreKind
 from zoo.settings.layers import as_words, dump_yaml, parse_overrides
@@ -115,6 +110,10 @@ class Plan:
         """Training steps of every trial, without pretraining."""
         run = self.run.config.run
         return run.offline_steps + run.online_steps
+
+    def folder_of(self, trial: FrozenTrial) -> Path:
+        """Return the folder of a trial's runs; a repetition continues the runs of the first attempt."""
+        return self.folder / f"trial_{first_number(trial)}"
 
 
 def tune(request: StudyRequest) -> dict[str, Any]:
@@ -277,9 +276,7 @@ class TrialTrainer:
         settings = suggest(trial, self.plan.searches)
         trial.set_user_attr(SETTINGS, settings)
         log.info("trial %d: %s", trial.number, " ".join(as_words(settings)))
-        # a repetition continues the runs of the first attempt
-        number = first_number(trial.study.get_trials(deepcopy=False)[trial.number])
-        folder = self.plan.folder / f"trial_{number}"
+        folder = self.plan.folder_of(trial.study.get_trials(deepcopy=False)[trial.number])
         try:
             return train_trial(self.plan, trial, folder)
         except (Pruned, UsageError):
@@ -292,9 +289,6 @@ class TrialTrainer:
             log.warning("trial %d failed: %s", trial.number, describe_error(error))
             trial.set_user_attr("reason", describe_error(error))
             raise TrialFailed(str(error)) from error
-        finally:
-            if folder.exists():  # bad input is rejected before the folder is created
-                trial.set_user_attr("runs", list(map(str, find_run_folders([folder]))))
 
     def finish(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Log the score of a trial; queue an interrupted trial again."""
@@ -385,11 +379,15 @@ def summarise(study: optuna.Study, plan: Plan) -> dict[str, Any]:
         return result
     best = study.best_trial
     write_best(best, plan)
-    settings_and_runs = {name: best.user_attrs[name] for name in (SETTINGS, "runs")}
     # the score is infinite if every trial has diverged, but JSON has no infinite numbers
     score = best.value if math.isfinite(best.value or 0.0) else None
     return result | {
-        "best": {"trial": best.number, "score": score, **settings_and_runs},
+        "best": {
+            "trial": best.number,
+            "score": score,
+            SETTINGS: best.user_attrs[SETTINGS],
+            "folder": str(plan.folder_of(best)),
+        },
         "best_conf": str(plan.folder / "best.yml"),
     }
 
