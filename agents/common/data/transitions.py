@@ -48,9 +48,8 @@ KIND_OF_BUFFER = (
     "observation_space", "action_space", "n_envs", "replicas", "sparse", "frame_stack",
 )  # fmt: skip
 """Attributes that determine the meaning of rows; a saved buffer is loaded only into a buffer with equal values."""
-CONTENT = ("buffer_size", "dataset_size", "_rings_begin", "pos", "full", "dataset_description")
+CONTENT = ("buffer_size", "dataset_size", "pos", "full", "dataset_description")
 """Attributes that change with the content of a buffer."""
-
 
 STORAGES = ("auto", "device", "host")
 GIB = 1 << 30
@@ -362,7 +361,7 @@ class TransitionStore(BaseBuffer):
         :raises ValueError: if the tensors do not match the description; the buffer is then unchanged.
         """
         own_size, self.buffer_size = self.buffer_size, description["buffer_size"]
-        rows = description["_rings_begin"]
+        rows = description["dataset_size"]
         extra = len(arrays["observations"]) - rows - 2 * self.n_envs * self.buffer_size
         shapes = self._shapes(rows, extra)
         wrong = [name for name, shape in shapes.items() if arrays[name].shape != shape]
