@@ -89,7 +89,8 @@ def load(
     """
     saved = read_model_file(path)
     # a module is not imported merely because the file contains its name
-    entry = registry.find_named_by_file(saved.algorithm_id, saved.name, trust=trust)
+    algorithm_id = saved.described["algorithm_id"]
+    entry = registry.find_named_by_file(algorithm_id, saved.name, trust=trust)
     algorithm, kind = model_class(entry.method), saved.described.get("class", "")
     saved_class: Any = imported_class(kind, (algorithm,))
     if saved_class is None and kind not in ("", path_of(algorithm)):

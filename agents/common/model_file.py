@@ -41,14 +41,12 @@ class ModelFile:
 
     :param name: name of the file, for messages.
     :param members: contents of the archive's members by name.
-    :param described: the attributes in JSON form.
-    :param algorithm_id: the algorithm, as :func:`agents.get` accepts it.
+    :param described: the attributes in JSON form; ``algorithm_id`` is the algorithm, as :func:`agents.get` accepts it.
     """
 
     name: str
     members: dict[str, bytes]
     described: dict[str, Any]
-    algorithm_id: str
 
     def require_algorithm(self, algorithm: type[Any]) -> None:
         """Raise if the file contains a model of another algorithm.
@@ -56,7 +54,7 @@ class ModelFile:
         :param algorithm: expected method or model class; it may be a subclass of the class that saved the file.
         :raises ValueError: for a model of another algorithm.
         """
-        saved = self.algorithm_id
+        saved = self.described["algorithm_id"]
         algorithm = getattr(algorithm, "method_class", algorithm)
         for cls in algorithm.__mro__:
             if saved == name_of(cls) or saved.rpartition(":")[2] == cls.__qualname__:
@@ -171,7 +169,7 @@ def read_model_file(source: Source) -> ModelFile:
         described = dict(json.loads(archive.read(ATTRIBUTES)))
         if not isinstance(described.get("algorithm_id"), str):
             raise DamagedFileError(name, "it does not name an algorithm")
-        return ModelFile(name, members, described, described["algorithm_id"])
+        return ModelFile(name, members, described)
 
 
 # -- paths of saved models --------------------------------------------------------------------------------------------

@@ -385,7 +385,7 @@ def agent_of_file(
         return agent_of_run(path.parent, device, name=path.name, behaviour=behaviour, trust=trust)
     with as_usage_error(ValueError, OSError):
         file = read_model_file(path)
-    entry = find_named_by_file(file.algorithm_id, path, trust=trust)
+    entry = find_named_by_file(file.described["algorithm_id"], path, trust=trust)
     policy = _load_policy(entry, file, device, behaviour)
     return Agent(entry.id, policy, path, _required(env, path))
 
