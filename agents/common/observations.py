@@ -84,7 +84,6 @@ class ObservationLayout:
         self.holds_images = all(part.is_image for part in self.parts)
         """Whether rows contain only images."""
         self.dtype = torch.uint8 if self.holds_images else torch.float32
-        self.numpy_dtype = np.uint8 if self.holds_images else np.float32
         self.is_plain = isinstance(space, spaces.Box) and not self.holds_images
         """Whether networks read rows directly, without a features extractor."""
 
@@ -102,12 +101,13 @@ class ObservationLayout:
         :return: (B, O).
         """
         values = observations if self.is_dict else {"": observations}
+        dtype = np.uint8 if self.holds_images else np.float32
         rows = []
         for part in self.parts:
             value = values[part.key]
             if isinstance(value, Tensor):
                 value = value.detach().cpu().numpy()
-            array = np.asarray(value).astype(self.numpy_dtype, copy=False)
+            array = np.asarray(value).astype(dtype, copy=False)
             if part.is_image:
                 array = channels_first(array, part.shape)
             rows.append(array.reshape(-1, math.prod(part.shape)))

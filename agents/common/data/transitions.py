@@ -150,7 +150,7 @@ class TransitionStore(BaseBuffer):
         # the rings' next observations are in the tail; the dataset's `next_row` is written with the dataset
         self.next_row[dataset_rows:] = torch.arange(self._online_tail, self._online_tail + online)
         self._in_episode = np.zeros(self.n_envs, bool)
-        self._last_next_obs = np.zeros((self.n_envs, self.stored.size), self.stored.numpy_dtype)
+        self._last_next_obs = np.zeros((self.n_envs, self.stored.size))
 
     def _shapes(self, dataset_rows: int, dataset_extra: int) -> dict[str, Shape]:
         """Return the shapes of all tensors for a number of dataset rows and trajectories."""
