@@ -308,9 +308,8 @@ def _find_start(request: TrainRequest, config: RunRecord) -> dict[str, Any]:
         if method is not None and request.pretrained_actor is not None:
             require_behaviour(method, "`--pretrained-actor`")
         if method is not None and request.behaviour is not None:
-            flow = load_flow(request.behaviour)
-            check_fit(flow, method)
-            method.pretrained = flow
+            flow = method.pretrained = load_flow(request.behaviour)
+            check_fit(method)
             starts["behaviour"] = {
                 "function": request.behaviour,
                 "fingerprint": flow.fingerprint(),

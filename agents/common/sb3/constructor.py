@@ -206,6 +206,7 @@ def read_arguments(kind: type[Method], named: Mapping[str, Any]) -> tuple[Method
             raise ValueError(f"`{name}` and `{other_name}` are the same setting; pass one of them")
         settings[name] = value
     method = kind(**settings)
+    method.pretrained = arguments.behaviour
     if method.pretraining_steps:
         require_behaviour(method)
     return method, arguments

@@ -117,7 +117,6 @@ class FlowAlgorithm(StoredModel):
         # whether the current phase is online; between phases, whether the previous one was
         self._is_online = False
         self._phase_start = 0  # `num_timesteps` at the start of this phase
-        self.behaviour = arguments.behaviour
         if arguments._init_setup_model:
             self._setup_model()
 
@@ -155,15 +154,14 @@ class FlowAlgorithm(StoredModel):
         seeds = self.seeds or ([] if self.seed is None else [self.seed])
         self._seed_everything(seeds)
         self.replay_buffer = self._make_buffer()
-        if self.behaviour is not None:
-            check_fit(self.behaviour, self.method, self._vec_normalize_env)
         method = self.method
-        method.pretrained = self.behaviour
+        if method.pretrained is not None:
+            check_fit(method, self._vec_normalize_env)
         rate = LearningRateSchedule(method.learning_rate)
         check_policy_kwargs(self.policy_class, self.policy_kwargs)
         policy: Any = self.policy_class(*spaces, rate, method, seeds, **self.policy_kwargs)
         self.policy = policy.to(self.device)
-        if self.behaviour is not None:
+        if method.pretrained is not None:
             check_outputs(self.policy)
         self.n_steps = method.horizon_length if method.shorten_returns else 1
         self.trainer = Trainer(self, self.policy.seeds)
@@ -272,8 +270,8 @@ class FlowAlgorithm(StoredModel):
                 stacklevel=3,
             )
             settings["learning_rate"] = rate
-        if self.behaviour is not None:
-            settings["behaviour"] = {"conventions": self.behaviour.conventions()}
+        flow = self.method.pretrained
+        settings["behaviour"] = None if flow is None else {"conventions": flow.conventions()}
         return super()._saved_settings() | settings
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
@@ -346,7 +344,8 @@ class FlowAlgorithm(StoredModel):
         if self.verbose >= 1:
             print(f"{self.replay_buffer.dataset_description}\n{self.replay_buffer.placement}")
         self._take_statistics()
-        if self.behaviour is not None and not self.behaviour.train:
+        flow = self.method.pretrained
+        if flow is not None and not flow.train:
             check_samples(self.policy, self.replay_buffer)
 
     def _take_statistics(self) -> None:
@@ -372,8 +371,8 @@ class FlowAlgorithm(StoredModel):
         is_normalised = getattr(self.normalization, "norm_obs", False)
         if is_normalised and self.method.observation_scale is not None:
             raise ValueError("`observation_scale` and `VecNormalize` both scale; use one of them")
-        if self.behaviour is not None:
-            check_fit(self.behaviour, self.method, self._vec_normalize_env)
+        if self.method.pretrained is not None:
+            check_fit(self.method, self._vec_normalize_env)
         if not self.method.hooks_checked and name_of(type(self.method)) not in BUILT_IN:
             check_first_update(self.method, self.policy.features_space, self.action_space)
 

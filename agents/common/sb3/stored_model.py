@@ -137,7 +137,7 @@ class StoredModel(TrainedModel):
             env = cls._environment_for(env, attributes)
             if force_reset:  # the saved observation is not from this environment
                 attributes["_last_obs"] = None
-        # settings of the method, which only the constructor sets; SB3's algorithms have none
+        # settings, which only the constructor sets, like the custom flow; SB3's algorithms have neither
         declared = getattr(cls, "method_class", Configurable).declared().keys()
         for name in sorted(declared - attributes.keys()):
             warnings.warn(
@@ -145,13 +145,13 @@ class StoredModel(TrainedModel):
                 "used",
                 stacklevel=2,
             )
-        settings = declared & attributes
+        of_constructor = (declared | {"behaviour"}) & attributes.keys()
         model = cls(
             attributes.pop("policy_class"),
             env,  # type: ignore[arg-type]  # None is allowed
             device=device,
             _init_setup_model=False,  # type: ignore[call-arg]  # only SB3's subclasses declare it
-            **{name: attributes.pop(name) for name in settings},
+            **{name: attributes.pop(name) for name in of_constructor},
         )
         vars(model).update(attributes)
         model._setup_model()

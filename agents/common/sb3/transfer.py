@@ -29,15 +29,15 @@ SAMPLED_ROWS, CALLED_ROWS = 256, 64
 # -- a custom network --------------------------------------------------------------------------------------------------
 
 
-def check_fit(flow: PretrainedFlow, method: Method, normalizer: VecNormalize | None = None) -> None:
-    """Check that the algorithm and its settings can use a custom flow.
+def check_fit(method: Method, normalizer: VecNormalize | None = None) -> None:
+    """Check that an algorithm and its settings can use its custom flow.
 
-    :param flow: the custom flow.
     :param method: the algorithm.
     :param normalizer: the environment's `VecNormalize`, or None.
     :raises TypeError: if the flow is not a :class:`PretrainedFlow`.
     :raises ValueError: if the algorithm or its settings cannot use the flow.
     """
+    flow = method.pretrained
     if not isinstance(flow, PretrainedFlow):
         raise TypeError(
             f"`behaviour` must be an `agents.PretrainedFlow`, got {type(flow).__name__}; wrap the module: "
