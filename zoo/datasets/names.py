@@ -219,19 +219,11 @@ def split_environment(name: str) -> tuple[str, str]:
 
 def tasks_of(name: str) -> list[str]:
     """Return the tasks of a domain, e.g. ``"scene-play"``; for any other name, this name alone."""
-    return tasks_of_domains().get(name, [name])
-
-
-@cache
-def tasks_of_domains() -> dict[str, list[str]]:
-    """Return the names of the tasks of each domain."""
-    domains: dict[str, list[str]] = {}
-    for task in TASKS.values():
-        domains.setdefault(task.domain, []).append(task.name)
-    for name in DATASETS:
+    tasks = [task.name for task in TASKS.values() if task.domain == name]
+    if f"{name}-v0" in DATASETS:
         # the first name is left out, because it is an alias of the default task
-        domains[name.removesuffix("-v0")] = single_task_names(name)[1:]
-    return domains
+        tasks = single_task_names(name)[1:]
+    return tasks or [name]
 
 
 def is_custom(name: str) -> bool:
