@@ -153,9 +153,8 @@ def find_spec(env_id: str | EnvSpec, /, **env_kwargs: Any) -> EnvSpec:
             names = [*gymnasium.registry, *TASKS]
             message = unknown_name_message("environment", env_id, names) + UNKNOWN_ENV_ADVICE
             raise UsageError(f"{message} ({error})") from error
-    kwargs = {**spec.kwargs, **env_kwargs}
-    has_task = kwargs.get("reward_task_id") is not None or kwargs.get("mode") == "data_collection"
-    if is_ogbench(spec) and not has_task:
+    task = {**spec.kwargs, **env_kwargs}.get("reward_task_id")
+    if is_ogbench(spec) and task is None:
         prefix = spec.id.rpartition("-v")[0] + "-singletask"
         tasks = sorted(name for name in gymnasium.registry if name.startswith(prefix))
         raise UsageError(
