@@ -16,7 +16,7 @@ from gymnasium.vector.utils import concatenate, create_empty_array
 
 from agents.common.frames import channel_axis, is_image
 from agents.common.streams import Purpose, stream
-from zoo.terminal.errors import EnvironmentApiFault, EnvironmentFault, UsageError
+from zoo.terminal.errors import EnvironmentFault, UsageError
 
 Array: TypeAlias = np.ndarray
 Info: TypeAlias = dict[str, Any]
@@ -24,23 +24,7 @@ Info: TypeAlias = dict[str, Any]
 CHOICES = spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
 LARGEST = float(np.finfo(np.float32).max)
 """Largest value that float32 networks and buffers can represent."""
-OLD_API = "wrap an environment of the old Gym API in shimmy's `GymV21CompatibilityV0`"
 _SUPPORTED = "a vector, an image (uint8 from 0 to 255, (H, W, C) or (C, H, W)), or a Dict of these and discrete values"
-
-
-class ReturnError(ValueError):
-    """An environment returned an invalid value.
-
-    :param problem: the expected and the actual value.
-    :param remedy: a wrapper that corrects the value.
-    :param is_form: whether the type or shape is wrong, which occurs with any action; NaN may occur only after unusual
-        actions.
-    """
-
-    def __init__(self, problem: str, remedy: str, is_form: bool = True) -> None:
-        super().__init__(problem)
-        self.remedy = remedy
-        self.is_form = is_form
 
 
 # -- before the first step --------------------------------------------------------------------------------------------
@@ -102,7 +86,7 @@ def check_same_spaces(
     for noun, model_space, env_space in zip(
         ("observations", "actions"), trained, env_spaces, strict=True
     ):
-        if _signature(model_space) != _signature(env_space):
+        if signature(model_space) != signature(env_space):
             raise UsageError(
                 f"{source} was trained with {noun} {_describe(model_space)}, got {_describe(env_space)} in {env_id}; "
                 "use the environment that the model was trained in"
@@ -118,10 +102,10 @@ def check_same_spaces(
         )
 
 
-def _signature(space: spaces.Space[Any]) -> Any:
+def signature(space: spaces.Space[Any]) -> Any:
     """Return the part of a space on which networks depend: shapes (of images, channels-first) and choices."""
     if isinstance(space, spaces.Dict):
-        return {key: _signature(part) for key, part in space.spaces.items()}
+        return {key: signature(part) for key, part in space.spaces.items()}
     # Networks do not depend on the bounds of a Box, so these may differ.
     if not isinstance(space, spaces.Box):
         return space
@@ -144,12 +128,9 @@ def _describe(space: spaces.Space[Any]) -> str:
 
 
 def unpack_reset(result: Any) -> tuple[Any, Info]:
-    """Return the observation and the info from the result of `reset`.
-
-    :raises ReturnError: if the result is not a pair of these.
-    """
+    """Return the observation and the info from the result of `reset`; raises UsageError if it is not this pair."""
     if not isinstance(result, tuple) or len(result) != 2:
-        raise ReturnError(f"`reset` must return (observation, info), got {_form(result)}", OLD_API)
+        raise UsageError(f"`reset` must return (observation, info), got {_form(result)}")
     observation, info = result
     return observation, _read_info(info)
 
@@ -157,19 +138,15 @@ def unpack_reset(result: Any) -> tuple[Any, Info]:
 def unpack_step(result: Any) -> tuple[Any, float, bool, bool, Info]:
     """Return the five values from the result of `step`, the reward as a float and both flags as booleans.
 
-    :raises ReturnError: if the result is not a tuple of five values of these types.
+    :raises UsageError: if the result is not a tuple of five values of these types.
     """
     if not isinstance(result, tuple) or len(result) != 5:
-        raise ReturnError(
-            f"`step` must return (observation, reward, terminated, truncated, info), got {_form(result)}",
-            OLD_API,
+        raise UsageError(
+            f"`step` must return (observation, reward, terminated, truncated, info), got {_form(result)}"
         )
     observation, reward, terminated, truncated, info = result
     if not _is_number(reward):
-        raise ReturnError(
-            f"a reward must be one number, got {_form(reward)}",
-            "wrap it: `gymnasium.wrappers.TransformReward(env, lambda reward: np.asarray(reward).item())`",
-        )
+        raise UsageError(f"a reward must be one number, got {_form(reward)}")
     return (
         observation,
         float(reward),
@@ -186,13 +163,13 @@ def read_observation(space: spaces.Space[Any], observation: Any, name: str = "ob
     accept only dtypes that convert to their own without loss.
 
     :param name: name of the observation in messages.
-    :raises ReturnError: for a wrong type or shape, a discrete value out of range, or a number not finite in float32.
+    :raises UsageError: for a wrong type or shape, or a discrete value out of range.
+    :raises EnvironmentFault: for a number that is not finite in float32.
     """
     if isinstance(space, spaces.Dict):
         if not isinstance(observation, dict) or space.spaces.keys() - observation.keys():
-            raise ReturnError(
-                f"an observation must have the parts of {space}, got {_form(observation)}",
-                "convert it in a `gymnasium.ObservationWrapper`",
+            raise UsageError(
+                f"an observation must have the parts of {space}, got {_form(observation)}"
             )
         return {
             key: read_observation(part, observation[key], f"{name} {key}")
@@ -206,66 +183,49 @@ def read_observation(space: spaces.Space[Any], observation: Any, name: str = "ob
         has_dtype = array.dtype.kind in "fiub"
     has_type = isinstance(observation, np.ndarray) or not isinstance(space, spaces.Box)
     if not has_type or not has_dtype or array.shape != space.shape:
-        raise ReturnError(
+        raise UsageError(
             f"{name} must be {space.dtype} of shape {space.shape} as in its {type(space).__name__}, got "
-            f"{_form(observation)}",
-            "convert it: `gymnasium.wrappers.DtypeObservation` changes the dtype of a space and its values, "
-            "`gymnasium.wrappers.TransformObservation` applies any function",
+            f"{_form(observation)}"
         )
     if array.dtype.kind == "f":
         # The maximum of an array with NaN is NaN, so it suffices to check the maximum.
         require_finite(name, np.abs(array).max(initial=0))
     elif not isinstance(space, spaces.Box) and not space.contains(array):
-        raise ReturnError(
-            f"{name} must be one of {space}, got {array.tolist()}",
-            "convert it to a value of the space in a `gymnasium.ObservationWrapper`",
-        )
+        raise UsageError(f"{name} must be one of {space}, got {array.tolist()}")
     # `astype` copies even if the dtype is the same; the environment may reuse its array
     return array.astype(dtype)
 
 
 def read_success(info: Info) -> int | None:
-    """Return ``success`` or SB3's ``is_success`` of an info; None if it has neither.
-
-    :raises ReturnError: if the value is neither 0 nor 1.
-    """
+    """Return ``success`` or SB3's ``is_success`` of an info; None if it has neither."""
     success = info.get("success")
     if success is None:  # the key is missing, or its value is None
         success = info.get("is_success")
     if success is None:
         return None
-    if not _is_number(success) or success not in (0, 1):
-        raise ReturnError(
-            f"`success` in an info must be 0 or 1, got {_form(success)}",
-            "set `info['success'] = int(...)` in a wrapper",
-            is_form=not _is_number(success),
-        )
-    return int(success)
+    return int(_read_flag("success", success))
 
 
 def require_finite(name: str, magnitude: float) -> None:
-    """Raise ReturnError for NaN, infinity and numbers that are too large for float32."""
+    """Raise EnvironmentFault for NaN, infinity and numbers that are too large for float32.
+
+    A policy may never cause such a value, which random actions may cause.
+    """
     if not magnitude <= LARGEST:  # also true for NaN
-        raise ReturnError(
-            f"an environment's values must be finite in float32, got {name} {magnitude}",
-            "replace such values in a wrapper",
-            is_form=False,
+        raise EnvironmentFault(
+            f"an environment's values must be finite in float32, got {name} {magnitude}"
         )
 
 
 def _read_info(info: Any) -> Info:
     if not isinstance(info, dict):
-        raise ReturnError(
-            f"an info must be a dict, got {_form(info)}", "return a dict in a wrapper"
-        )
+        raise UsageError(f"an info must be a dict, got {_form(info)}")
     return info
 
 
 def _read_flag(name: str, flag: Any) -> bool:
     if not _is_number(flag) or flag not in (0, 1):
-        raise ReturnError(
-            f"`{name}` must be True or False, got {_form(flag)}", "return `bool(...)` in a wrapper"
-        )
+        raise UsageError(f"`{name}` must be 0 or 1, got {_form(flag)}")
     return bool(flag)
 
 
@@ -332,7 +292,7 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
     one, from the environment's ``np_random``, so resets without a seed are also repeatable after a reset with a seed.
     The state of the global generator is restored after each call.
 
-    Returned values are checked; an invalid one raises :class:`zoo.terminal.errors.EnvironmentFault`.
+    Returned values are checked: a wrong type or shape raises UsageError, a number that is not finite EnvironmentFault.
 
     :param keep_info: whether to keep the environment's whole ``info`` or only the success.
     """
@@ -388,14 +348,13 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
 
     @contextlib.contextmanager
     def _naming_faults(self) -> Iterator[None]:
-        """Convert a ReturnError to an EnvironmentFault, which names the environment, the step and a remedy."""
+        """Add the environment, the step and what to do to errors about returned values."""
         try:
             yield
-        except ReturnError as error:
-            kind = EnvironmentApiFault if error.is_form else EnvironmentFault
-            raise kind(
-                f"{error} from `{env_name(self.env)}` at step {self._steps} of its episode; this is a "
-                f"fault of the environment: correct it, or {error.remedy}"
+        except (UsageError, EnvironmentFault) as error:
+            raise type(error)(
+                f"{error} from `{env_name(self.env)}` at step {self._steps} of its episode; this is a fault of the "
+                "environment: correct it, or convert the value in a `gymnasium.Wrapper`"
             ) from error
 
     def _select(self, info: Info) -> Info:

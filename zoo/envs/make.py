@@ -21,12 +21,12 @@ from agents.common.streams import Purpose, seed_for
 from agents.common.validation import unknown_name_message
 from agents.registry import import_named
 from zoo.algorithms.packages import import_optional
-from zoo.envs.checks import OLD_API, RepeatableEnv, check_spaces, env_name
+from zoo.envs.checks import RepeatableEnv, check_spaces, env_name
 from zoo.envs.rendering import explain_import, require_pictures
 from zoo.envs.tasks import MAZES, ROBOTICS, SCENES, TASKS, UNKNOWN_ENV_ADVICE
 from zoo.evaluation.workers import temp_folder
 from zoo.settings.record import Wrappers, named_wrappers
-from zoo.terminal.errors import EnvironmentApiFault, UsageError, as_usage_error
+from zoo.terminal.errors import UsageError, as_usage_error
 
 OGBENCH_ROBOTS = ("ogbench.locomaze", "ogbench.manipspace")
 
@@ -236,13 +236,14 @@ def try_env(env: RepeatableEnv) -> None:
         first = _run_episode(env, 0, seconds=TRIAL_SECONDS)
         _run_episode(env, 1, len(first))
         repeated = _run_episode(env, 0, len(first))
-    except EnvironmentApiFault as error:
-        raise UsageError(str(error)) from error
+    except UsageError:
+        raise
     except Exception as error:
         # faults that the checks do not find: `reset` takes no seed, or a wrapper cannot unpack the result of `step`
         if isinstance(error, TypeError) or "values to unpack" in str(error):
             raise UsageError(
-                f"`{name}` must follow Gymnasium's API, got {error}; correct it, or {OLD_API}"
+                f"`{name}` must follow Gymnasium's API, got {error}; correct it, or wrap an environment of the old Gym "
+                "API in shimmy's `GymV21CompatibilityV0`"
             ) from error
         # A policy might never take these random actions; a fault that matters will occur again during the run.
         return
