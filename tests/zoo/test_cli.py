@@ -52,6 +52,7 @@ def test_every_program_names_the_closest_flag(name, capsys):
         "--use-sde": "there is none: ",
         "--env-wrapper {a:B": "a wrapper must be valid YAML",
         "-params inv_temp=3": "closest: inverse_temperature",
+        "--env cube-double-singletask-task2-v0": "closest: cube-double-play-singletask-task2",
         "-params target_update_interval=3": "there is none: target networks are updated at every gradient step",
     }.items(),
 )
