@@ -36,9 +36,8 @@ class Parquet(Format):
         """Return the transitions."""
         name = str(path)
         rows = _read_rows(path, reward_from or "rewards")
-        for key in ("observations", "actions"):
-            if rows[key].ndim == 1:
-                rows[key] = rows[key][:, None]
+        for key in ("observations", "actions"):  # a column of numbers is a vector of one number
+            rows[key] = rows[key].reshape(len(rows[key]), -1)
         for key in ("episode", "frame"):
             if key in rows and rows[key].size != rows["file"].size:
                 raise UsageError(
