@@ -67,6 +67,7 @@ class DatasetSpec:
     :param episodes: training episodes per file; the ``-val`` file has a tenth of them.
     :param steps: transitions per episode; an episode has one more row.
     :param files: number of training files; if above 1, the dataset is a folder of shards.
+    :param hosted: whether the dataset can be downloaded.
     """
 
     name: str
@@ -74,8 +75,8 @@ class DatasetSpec:
     kind: str
     episodes: int
     steps: int
-    files: int = 1
-    hosted: bool = True
+    files: int
+    hosted: bool
 
     @property
     def env_id(self) -> str:
