@@ -123,5 +123,5 @@ def _transfer(url: str, part: Path) -> None:
         # Unless the status is 206, the response is the whole file.
         mode = "ab" if response.status_code == 206 else "wb"
         with explaining_write_errors(part), part.open(mode) as target:
-            for chunk in track(response.iter_content(CHUNK_BYTES), part.stem, count or None):
+            for chunk in track(response.iter_content(CHUNK_BYTES), part.stem, count):
                 target.write(chunk)

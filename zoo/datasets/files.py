@@ -176,7 +176,7 @@ def settings_sha256(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
-def track(items: Iterable[Item], title: str, total: int | None) -> Iterable[Item]:
+def track(items: Iterable[Item], title: str, total: int) -> Iterable[Item]:
     """Iterate over items, with a progress bar if stderr is a terminal."""
     return rich.progress.track(
         items, title, total, console=terminal(), disable=not sys.stderr.isatty()
