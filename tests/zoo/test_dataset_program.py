@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from agents.common.files import digest_of
-from tests.zoo.datasets.conftest import NAME, small_arrays, write_shard
+from tests.zoo.datasets.conftest import NAME, TASK_1, small_arrays, write_shard
 from zoo.dataset import main
 from zoo.datasets.names import DATASETS
 
@@ -62,9 +62,12 @@ def test_list_and_check_know_every_file(call, tmp_path, monkeypatch):
     monkeypatch.setitem(DATASETS, NAME, dataclasses.replace(DATASETS[NAME], files=2))
     for number in range(2):
         write_shard(tmp_path / NAME, number, episodes=3 - number)
-    second = tmp_path / NAME / f"{NAME}-001.npz"
+    first, second = (tmp_path / NAME / f"{NAME}-00{number}.npz" for number in range(2))
     assert NAME in call(main, "list", "--dataset-dir", tmp_path)[0]["here"]
     assert call(main, "check", NAME, "--dataset-dir", tmp_path)[0]["sound"]
+    # the user's own folder and file of OGBench's states
+    for source, names in {second.parent: {first.name, second.name}, second: {second.name}}.items():
+        assert call(main, "check", source, "--env", TASK_1)[0]["files"].keys() == names
     second.unlink()
     assert NAME not in call(main, "list", "--dataset-dir", tmp_path)[0]["here"]
     result, _ = call(main, "check", NAME, "--dataset-dir", tmp_path, code=2)

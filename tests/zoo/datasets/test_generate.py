@@ -47,6 +47,11 @@ def test_an_episode_depends_on_its_number_only(name):
     assert_array_equal(np.random.get_state()[1], state)
 
 
+def test_a_cell_far_from_all_others_is_its_own_goal():
+    player = make("pointmaze-teleport-stitch-v0", seed=5, steps=60)
+    assert sum(player.sample_nearby(cell) == cell for cell in player.cells) == 1
+
+
 # -- whole datasets ----------------------------------------------------------------------------------------------------
 
 
