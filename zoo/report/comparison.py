@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from functools import cached_property
 from typing import Any, TypeVar
 
 import pandas as pd
@@ -33,8 +32,6 @@ CURVE_COLUMNS = ("method", "phase", "where", "step", "value", "low", "high", "se
 PROFILE_COLUMNS = ("method", "phase", "tau", "fraction", "low", "high", "seeds")
 ALL_TASKS = "all"
 """Value of ``where`` for learning curves over the tasks shared by all methods whose single runs are known."""
-FAILED_MARK = "‡"
-"""Follows the name of a method with failed runs, in texts for readers."""
 MARGIN = 0.03
 """Equality margin: two methods are equal if their means are significantly less than 3 points apart."""
 
@@ -110,11 +107,6 @@ class ComparedMethod:
         # keys of `protocols` are environments for the user's runs, domains for published sets
         by_domain = self.protocols.get(split_environment(environment)[1], {})
         return self.protocols.get(environment, by_domain)
-
-    @cached_property
-    def title(self) -> str:
-        """Name of the method, with a marker if runs failed."""
-        return self.name + (FAILED_MARK if self.tally().failed else "")
 
     @property
     def is_own(self) -> bool:

@@ -145,10 +145,6 @@ class _Artist:
             return f" {len(shown)} of {total} methods, {seeds}."
         return f" {seeds}."
 
-    def named(self, name: str) -> str:
-        """Return the title of a method, wrapped onto several lines if it lists many settings."""
-        return textwrap.fill(self.comparison.methods[name].title, LONGEST_NAME)
-
     def profiles(self, phase: Phase) -> Drawing | None:
         """Draw the performance profiles."""
         kind = self.comparison.kind
@@ -159,11 +155,11 @@ class _Artist:
         thresholds = kind.scale * next(iter(parts.values()))["tau"].to_numpy()
         figure = Figure((WIDTH, 0.8 * WIDTH), layout="constrained")
         plot_utils.plot_performance_profiles(
-            {self.named(name): part["fraction"].to_numpy() for name, part in parts.items()},
+            {_wrapped(name): part["fraction"].to_numpy() for name, part in parts.items()},
             thresholds,
-            {self.named(name): part[["low", "high"]].to_numpy().T for name, part in parts.items()},
+            {_wrapped(name): part[["low", "high"]].to_numpy().T for name, part in parts.items()},
             ax=figure.subplots(),
-            colors={self.named(name): colour for name, colour in self.colours.items()},
+            colors={_wrapped(name): colour for name, colour in self.colours.items()},
             xlabel=f"threshold τ, {kind.unit}",
             ylabel="fraction of runs above τ",
             **_TEXTS,
@@ -247,9 +243,9 @@ class _Artist:
                 steps = steps + border
             plot_utils.plot_sample_efficiency_curve(
                 steps,
-                {self.named(name): curve["value"].to_numpy()},
-                {self.named(name): curve[["low", "high"]].to_numpy().T},
-                colors={self.named(name): self.colours[name]},
+                {_wrapped(name): curve["value"].to_numpy()},
+                {_wrapped(name): curve[["low", "high"]].to_numpy().T},
+                colors={_wrapped(name): self.colours[name]},
                 xlabel="steps",
                 ylabel=kind.unit,
                 ax=ax,
@@ -265,7 +261,7 @@ class _Artist:
         names = ranking(phase)
         cells = pd.DataFrame(phase.per_task, names).T.rename(short_name)
         # leave out methods without a mean on any task
-        cells = cells.dropna(axis="columns", how="all").rename(columns=self.named)
+        cells = cells.dropna(axis="columns", how="all").rename(columns=_wrapped)
         means = cells.map(lambda cell: kind.scale * cell.mean.point, na_action="ignore")
         means = means.astype(float)
         # a name of up to two lines fits into the width of a number
@@ -304,8 +300,8 @@ class _Artist:
         )
         # the line of equal means
         figure.axes[0].axvline(0, color="black", linewidth=0.8, linestyle=":")
-        subject = self.named(str(phase.decision.subject))
-        seeds = self.seeds(phase, [str(phase.decision.subject), *differences])
+        subject = str(phase.decision.subject)
+        seeds = self.seeds(phase, [subject, *differences])
         level = 100 * (1 - phase.decision.level)
         return Drawing(
             figure,
@@ -346,14 +342,14 @@ class _Artist:
         rows = {}
         for name in names:
             ends = [_ends(estimates[name]) for estimates in columns.values()]
-            rows[self.named(name)] = scale * np.transpose(ends)
+            rows[_wrapped(name)] = scale * np.transpose(ends)
         lines = _lines(rows)
         with matplotlib.rc_context({"font.size": 5}):  # rliable's font sizes are meant for slides
             figure, _ = plot_utils.plot_interval_estimates(
                 {name: values[0] for name, values in rows.items()},
                 {name: values[1:] for name, values in rows.items()},
                 list(columns),
-                colors={self.named(name): self.colours.get(name, GREY) for name in names},
+                colors={_wrapped(name): self.colours.get(name, GREY) for name in names},
                 subfigure_width=0.7 * WIDTH,
                 row_height=0.2 * lines,
                 xlabel=unit,
@@ -375,15 +371,15 @@ class _Artist:
         if not verdicts:
             return None
         separator = "\t"  # names do not contain tabs
-        subject = self.named(str(phase.decision.subject))
+        subject = str(phase.decision.subject)
         points = {}
         intervals = {}
         for v in verdicts:
-            pair = f"{subject}{separator}{self.named(v.method)}"
+            pair = f"{_wrapped(subject)}{separator}{_wrapped(v.method)}"
             point, *interval = _ends(v.probability)
             points[pair] = point
             intervals[pair] = interval
-        lines = _lines([subject, *(self.named(v.method) for v in verdicts)])
+        lines = _lines(map(_wrapped, [subject, *(v.method for v in verdicts)]))
         figure = Figure((0.7 * WIDTH, 0.25 * lines * len(verdicts) + 0.3))
         ax = plot_utils.plot_probability_of_improvement(
             points,
@@ -398,7 +394,7 @@ class _Artist:
         ax.use_sticky_edges = False
         ax.autoscale_view(scaley=False)
         names = [v.method for v in verdicts]
-        seeds = self.seeds(phase, [str(phase.decision.subject), *names])
+        seeds = self.seeds(phase, [subject, *names])
         return Drawing(
             figure,
             f"Probability that a run of {subject} (X) beats a run of the other method (Y) on the same task, "
@@ -443,6 +439,11 @@ def _seeds(numbers: Iterable[int]) -> str:
     ends = sorted(numbers)
     largest = count(ends[-1], "seed")
     return largest if ends[0] == ends[-1] else f"{ends[0]} to {largest}"
+
+
+def _wrapped(name: str) -> str:
+    """Return a method's name, wrapped onto several lines if it lists many settings."""
+    return textwrap.fill(name, LONGEST_NAME)
 
 
 def _lines(names: Iterable[str]) -> int:

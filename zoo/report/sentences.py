@@ -59,20 +59,16 @@ def _verdict(comparison: Comparison, phase: Phase) -> Iterator[str]:
     # sort the names, so that the order of methods does not break ties
     subject = decision.subject or max(sorted(means), key=means.__getitem__)
     tasks = count(len(phase.tasks), "task")
-    opening = f"{comparison.methods[subject].title}, {phase.name}{comparison.title}, {tasks}"
+    opening = f"{subject}, {phase.name}{comparison.title}, {tasks}"
     if subject in means:
         opening += f": {_mean(comparison, phase, subject)}"
     yield f"{opening}."
     if decision.verdicts:
         clauses = []
         for outcome, words in _WORDS.items():
-            titles = [
-                comparison.methods[v.method].title
-                for v in decision.verdicts
-                if v.outcome == outcome
-            ]
-            if titles:
-                clauses.append(f"{words} {_enumerated(titles)}")
+            names = [v.method for v in decision.verdicts if v.outcome == outcome]
+            if names:
+                clauses.append(f"{words} {_enumerated(names)}")
         text = "; ".join(clauses)
         yield f"{text[0].upper()}{text[1:]}."  # `capitalize` would put names of methods in lower case
     elif len(means) > 1:
@@ -86,7 +82,7 @@ def _rival(comparison: Comparison, phase: Phase) -> Iterator[str]:
     rival = phase.decision.rival
     if rival is None:
         return
-    text = f"Against {comparison.methods[rival.method].title}: "
+    text = f"Against {rival.method}: "
     if rival.difference is not None:
         digits = digits_of(kind, [rival.difference])
         sign = "+" if rival.difference.point > 0 else ""
@@ -151,10 +147,16 @@ def warnings(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]
     skipped = inputs.own_runs.skipped()
     if skipped:  # the page lists these runs
         yield f"Unfinished or excluded run folders: {len(skipped)} of {len(runs)}."
-    if any(method.tally().failed for method in methods.values()):
+    tallies = {name: method.tally() for name, method in methods.items()}
+    failed = [
+        f"{name} {tally.failed} of {tally.started}"
+        for name, tally in tallies.items()
+        if tally.failed
+    ]
+    if failed:
         yield (
-            "The last evaluation of a failed run (‡) is carried forward to the end; a failed run that was evaluated "
-            "only at step 0 has no score."
+            f"Failed runs: {', '.join(failed)}. Their last evaluation is carried forward to the end; runs that were "
+            "evaluated only at step 0 have no score."
         )
     yield from _unlike_runs(shown)
     for comparison in comparisons:

@@ -11,7 +11,6 @@ from typing import Any
 import pandas as pd
 
 from zoo.report.comparison import (
-    FAILED_MARK,
     MARGIN,
     Cell,
     Comparison,
@@ -198,7 +197,7 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
             "P(better)": number_entry(v.probability, 1, 2),
             "verdict": TableEntry(v.outcome, is_bold=v.outcome in (Outcome.BETTER, Outcome.WORSE)),
         }
-    subject = comparison.methods[str(decision.subject)].title if rows else ""
+    subject = decision.subject
     sentences = []
     if any(v.difference for v in decision.verdicts):
         sentences.append(
@@ -271,7 +270,7 @@ def tasks_table(comparison: Comparison, phase: Phase) -> Table:
         scores = _score_entries(comparison, cells)
         row: dict[str, Any] = {"environment": TableEntry(short_name(task), numbers={"": task})}
         for name in ranking(phase):
-            row[comparison.methods[name].title] = scores.get(name)
+            row[name] = scores.get(name)
         rows.append(row)
     caption = (
         f"{comparison.kind.caption}, mean over seeds, with 95% t-intervals. Bold: the best of the row, if all its runs "
@@ -330,10 +329,7 @@ def _phase_table(
     """
     if isinstance(rows, Mapping):
         ordered = [method for method in ranking(phase) if method in rows]
-        titles = {m: TableEntry(comparison.methods[m].title, numbers={"": m}) for m in ordered}
-        rows = [{heading: titles[method], **rows[method]} for method in ordered]
-    if any(comparison.methods[method].tally().failed for method in phase.coverage):
-        caption += " ‡: some runs of the method failed."
+        rows = [{heading: method, **rows[method]} for method in ordered]
     title = f"{title}, {phase.name}{comparison.title}"
     if phase.aggregates and name in ("verdict", "aggregates"):
         title += f", {only_task(comparison) or phase.tasks_label}"
@@ -348,10 +344,7 @@ def to_csv(table: Table) -> str:
     columns: dict[str, list[Any]] = {}
     for name, entries in table.frame.items():
         for ending in dict.fromkeys(ending for entry in entries for ending in entry.written):
-            # some columns are headed by a method
-            columns[f"{name.removesuffix(FAILED_MARK)}{ending}"] = [
-                entry.written.get(ending) for entry in entries
-            ]
+            columns[f"{name}{ending}"] = [entry.written.get(ending) for entry in entries]
     return pd.DataFrame(columns, dtype=object).to_csv(index=False)
 
 
@@ -377,7 +370,7 @@ def to_latex(table: Table) -> str:
 
 _LATEX = str.maketrans({
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-    "<": "$<$", ">": "$>$", "~": r"$\sim$", "^": r"\^{}", "\\": r"$\backslash$", "‡": r"$^\ddagger$",
+    "<": "$<$", ">": "$>$", "~": r"$\sim$", "^": r"\^{}", "\\": r"$\backslash$",
     "\N{MINUS SIGN}": "$-$",
 })  # fmt: skip
 

@@ -89,8 +89,8 @@ def test_numbers_have_true_minus_signs_and_few_digits(interval, point, text):
 def test_csv_has_unrounded_numbers_intervals_and_details():
     mean = number_entry(Estimate(-0.0101, (-0.015, 0.005)), 100, 1)
     rows = [
-        {"method": TableEntry("QAM‡", numbers={"": "QAM"}), "SAC‡": mean, "n": "2"},
-        {"method": "FQL", "SAC‡": TableEntry("-"), "n": "3"},
+        {"method": TableEntry("Q", numbers={"": "QAM"}), "SAC": mean, "n": "2"},
+        {"method": "FQL", "SAC": TableEntry("-"), "n": "3"},
     ]
     text = to_csv(Table.of("t", "", "", rows))
     assert text.splitlines() == [
@@ -117,7 +117,7 @@ def test_latex_has_its_signs_escaped_and_true_minus_signs():
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs a TeX installation")
 def test_tables_compile(tmp_path):
-    content = content_of(evaluations(["QAM", "my_agent & co", "a‡"], tasks=8))
+    content = content_of(evaluations(["QAM", "my_agent & co"], tasks=8))
     text = "\\clearpage\n".join(map(to_latex, content.tables))
     (tmp_path / "tables.tex").write_text(DOCUMENT % text)
     words = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"]
