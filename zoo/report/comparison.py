@@ -225,7 +225,7 @@ class Phase:
 
     @property
     def tasks_label(self) -> str:
-        """Description of the aggregates' tasks, e.g. ``"50 tasks of qam50"`` or ``"2 common tasks"``."""
+        """Description of the aggregates' tasks, e.g. ``"50 tasks of qam50"`` or ``"scene-play task1"``."""
         return label_of(self.tasks, self.suite)
 
 
@@ -245,6 +245,11 @@ class Comparison:
     phases: Mapping[str, Phase]
     curves_label: str = ""
     focus: str | None = None
+
+    @property
+    def has_one_task(self) -> bool:
+        """Whether all scores are on one task."""
+        return len(set().union(*(phase.per_task for phase in self.phases.values()))) == 1
 
     @property
     def title(self) -> str:
@@ -301,7 +306,9 @@ def by_value(mapping: Mapping[Key, Value]) -> dict[Value, list[Key]]:
 
 
 def label_of(tasks: Sequence[str], suite: str | None) -> str:
-    """Return a description of common tasks, with the name of the suite that they form, if any."""
+    """Return a description of common tasks: the only one's name, or their number and the suite that they form."""
+    if len(tasks) == 1:
+        return short_name(tasks[0])
     if suite is None:
         return count(len(tasks), "common task")
     return f"{count(len(tasks), 'task')} of {suite}"

@@ -33,7 +33,7 @@ from zoo.report.comparison import (
     ranking,
 )
 from zoo.report.statistics import MIN_SEEDS, Estimate
-from zoo.report.tables import LONGEST_NAME, only_task
+from zoo.report.tables import LONGEST_NAME
 from zoo.runs.folder import PHASES, short_name
 from zoo.runs.scores import SUCCESS
 
@@ -177,7 +177,7 @@ class _Artist:
         figure = Figure((WIDTH, 0.8 * WIDTH), layout="constrained")
         self.draw_curves(figure.subplots(), curves)
         _add_legend(figure)
-        tasks = only_task(self.comparison) or self.comparison.curves_label
+        tasks = self.comparison.curves_label
         end = self.about_curves(curves)
         return Drawing(figure, f"Mean score over {tasks}, against training steps.{end}")
 
@@ -189,7 +189,7 @@ class _Artist:
         for domain, points in curves.groupby("where"):
             if self.lines_of(points):
                 domains[domain] = points
-        if not domains or only_task(self.comparison):
+        if not domains or self.comparison.has_one_task:
             return None
         columns = min(len(domains), 3)  # more panels would be unreadable across a page
         rows = -(-len(domains) // columns)
@@ -320,10 +320,8 @@ class _Artist:
         if any(cells[name].iqm for name in names):
             columns["IQM"] = {name: cells[name].iqm for name in names}
         figure = self.intervals(columns, self.comparison.kind.unit, names)
-        tasks = only_task(self.comparison) or phase.tasks_label
-        caption = (
-            f"Scores, {phase.name}, over {tasks}, {self.seeds(phase, names)}. Bars: 95% intervals."
-        )
+        seeds = self.seeds(phase, names)
+        caption = f"Scores, {phase.name}, over {phase.tasks_label}, {seeds}. Bars: 95% intervals."
         return Drawing(figure, f"{caption}{self.about_grey(names)}")
 
     def intervals(

@@ -16,6 +16,7 @@ from zoo.report.comparison import (
     Phase,
     by_value,
     places_of,
+    ranking,
 )
 from zoo.report.inputs import Inputs
 from zoo.report.scores import suite_tasks
@@ -56,10 +57,8 @@ def _verdict(comparison: Comparison, phase: Phase) -> Iterator[str]:
     """Yield the verdict of one phase in sentences."""
     means = phase.means
     decision = phase.decision
-    # sort the names, so that the order of methods does not break ties
-    subject = decision.subject or max(sorted(means), key=means.__getitem__)
-    tasks = count(len(phase.tasks), "task")
-    opening = f"{subject}, {phase.name}{comparison.title}, {tasks}"
+    subject = decision.subject or ranking(phase)[0]
+    opening = f"{subject}, {phase.name}{comparison.title}, {phase.tasks_label}"
     if subject in means:
         opening += f": {_mean(comparison, phase, subject)}"
     yield f"{opening}."

@@ -171,14 +171,6 @@ def p_text(p_value: float | None) -> str:
     return f"{p_value:.3f}"
 
 
-def only_task(comparison: Comparison) -> str:
-    """Return the short name of the task if all scores are on one task, otherwise ``""``."""
-    tasks = set().union(*(phase.per_task for phase in comparison.phases.values()))
-    if len(tasks) > 1:
-        return ""
-    return "".join(map(short_name, tasks))
-
-
 # -- the tables -------------------------------------------------------------------------------------------------------
 
 
@@ -242,7 +234,7 @@ def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
         "its runs finished; its lead may not be significant."
     )
     # the title contains the name of a single task or of a suite
-    if not only_task(comparison) and phase.suite is None:
+    if len(phase.tasks) > 1 and phase.suite is None:
         caption += f" Tasks: {', '.join(places_of(phase.tasks))}."
     return _phase_table("aggregates", "Scores", comparison, phase, caption, rows)
 
@@ -252,7 +244,7 @@ def domains_table(comparison: Comparison, phase: Phase) -> Table:
     columns = {
         f"{domain} ({len(phase.domain_tasks[domain])})": _score_entries(comparison, cells)
         for domain, cells in sorted(phase.domains.items())
-        if not only_task(comparison)
+        if not comparison.has_one_task
     }
     rows = pd.DataFrame(columns, dtype=object).fillna(NOT_KNOWN).to_dict("index")
     caption = (
@@ -265,7 +257,7 @@ def domains_table(comparison: Comparison, phase: Phase) -> Table:
 def tasks_table(comparison: Comparison, phase: Phase) -> Table:
     """Return the table of each method's mean on each task; it has no rows for a single task."""
     rows = []
-    tasks = {} if only_task(comparison) else phase.per_task
+    tasks = {} if comparison.has_one_task else phase.per_task
     for task, cells in tasks.items():
         scores = _score_entries(comparison, cells)
         row: dict[str, Any] = {"environment": TableEntry(short_name(task), numbers={"": task})}
@@ -332,7 +324,7 @@ def _phase_table(
         rows = [{heading: method, **rows[method]} for method in ordered]
     title = f"{title}, {phase.name}{comparison.title}"
     if phase.aggregates and name in ("verdict", "aggregates"):
-        title += f", {only_task(comparison) or phase.tasks_label}"
+        title += f", {phase.tasks_label}"
     return Table.of(f"{name}_{phase.name}{comparison.suffix}", title, caption, rows)
 
 

@@ -192,13 +192,15 @@ def test_single_or_equal_seeds_are_not_tested(kind, seeds, end):
     # the mean of three equal numbers 0.7 or 0.1 is not exactly this number
     scores = {"ours": [[0.7] * seeds, [0.1] * seeds], "rival": [[0.1] * seeds, [0.7] * seeds]}
     (text,) = verdict_sentences([comparison_of_scene(scores, kind=kind)])
-    assert text.startswith(f"ours, offline, {kind.name}, 2 tasks{end}")
+    assert text.startswith(f"ours, offline, {kind.name}, 2 common tasks{end}")
     assert "The two are not tested, because a task has only one seed or all its scores" in text
 
 
 def test_where_all_fail_all_are_equal_and_one_alone_has_no_verdict():
     comparison = comparison_of_scene({"ours": [[0.0] * 5] * 5, "rival": [[0.0] * 5] * 5})
     (text,) = verdict_sentences([comparison])
-    assert text.startswith("ours, offline, 5 tasks: 0.0% [0.0, 0.7] success. Equal to rival.")
+    assert text.startswith(
+        "ours, offline, 5 common tasks: 0.0% [0.0, 0.7] success. Equal to rival."
+    )
     alone = comparison_of_returns(["SAC"])  # on two environments
     assert not verdict_sentences([alone])
