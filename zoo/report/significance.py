@@ -10,7 +10,7 @@ any false "equal" is at most 2.5%.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
@@ -70,13 +70,13 @@ class Evidence:
 
 def decide(comparison: Comparison, phase: Phase, evidence: Evidence, reps: int) -> Phase:
     """Return a phase with its decision."""
-    subject = _subject(comparison, evidence)
-    if subject is None:
+    ranked = [name for name in ranking(phase) if name in evidence.scores]
+    if not ranked:
         return phase
+    subject = _subject(comparison, evidence, ranked)
     p_values = _p_values(comparison, phase, evidence)
     # the level of the step at which Holm's procedure stops, so that intervals agree with verdicts
     level = SIGNIFICANT / max(1, sum(p > SIGNIFICANT for p in p_values.values()))
-    ranked = [name for name in ranking(phase) if name in evidence.scores]
     ranked.remove(subject)
     fair = {
         name: evidence.scores[name]
@@ -114,22 +114,23 @@ def _p_values(comparison: Comparison, phase: Phase, evidence: Evidence) -> dict[
     return dict(zip(tested, holm([*tested.values()]), strict=True))
 
 
-def _subject(comparison: Comparison, evidence: Evidence) -> str | None:
+def _subject(comparison: Comparison, evidence: Evidence, ranked: Sequence[str]) -> str:
     """Return the subject of the verdicts: the focus, otherwise the leader of the methods whose single runs are known.
 
     If scores cannot be averaged, the method with the highest sum of probabilities of improvement leads.
+
+    :param ranked: the methods whose single runs are known, in the order of `ranking`.
     """
-    if comparison.focus in evidence.scores:
-        return comparison.focus
+    if comparison.focus in ranked:
+        return str(comparison.focus)
+    if evidence.means:
+        return ranked[0]
 
     def score(name: str) -> float:
-        if evidence.means:
-            return float(evidence.means[name].points[0])
         chances = probabilities_of_improvement(evidence.scores[name], evidence.scores, reps=0)
         return sum(chance.point for chance in chances.values())
 
-    # break ties by name, not by the order of methods
-    return max(sorted(evidence.scores), key=score, default=None)
+    return max(ranked, key=score)
 
 
 def _verdict(
