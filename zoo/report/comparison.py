@@ -24,7 +24,7 @@ from zoo.runs.scores import SUCCESS, ScoreKind
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 OWN_RUNS = "own"
-"""Value of the column ``source`` and of `ComparedMethod.source` for the user's runs."""
+"""`ComparedMethod.source` of the user's runs."""
 
 MEAN_COLUMNS = ("method", "phase", "step", "environment", "domain", "mean", "seeds")
 """Columns of the published means, for methods whose single runs are not published."""

@@ -151,8 +151,8 @@ def write_report(folder: Path, content: Content) -> Path:
     # write the marker first, so that an interrupted report can be replaced
     files: dict[str, str | bytes] = {MARKER: content.results}
     data = {
-        "evaluations": scores_table(inputs.evaluations),
-        "scores": scores_table(last_evaluations(inputs.evaluations)),
+        "evaluations": scores_table(inputs.evaluations, inputs.methods),
+        "scores": scores_table(last_evaluations(inputs.evaluations), inputs.methods),
         # leave out settings, which are in each run's `config.yml`
         "runs": inputs.own_runs.runs.drop(columns="settings"),
     }

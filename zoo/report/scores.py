@@ -31,7 +31,8 @@ from zoo.settings.layers import read_yaml
 from zoo.terminal.errors import UsageError
 
 FOLDER = Path(__file__).resolve().parents[2] / "results" / "published"
-COLUMNS = ("method", "env", "phase", "seed", "step", "score", "episodes", "source")
+COLUMNS = ("method", "env", "phase", "seed", "step", "score", "episodes")
+"""Columns of a score file; other columns are optional."""
 _NUMBERS = ("seed", "seeds", "step", "score", "episodes", "return")
 _RUN = ["method", "environment", "seed", "phase"]
 
@@ -94,12 +95,14 @@ def last_evaluations(evaluations: pd.DataFrame) -> pd.DataFrame:
     return evaluations.sort_values([*_RUN, "step"]).drop_duplicates(_RUN, keep="last")
 
 
-def scores_table(evaluations: pd.DataFrame) -> pd.DataFrame:
-    """Return evaluations with the columns of a score file, plus length, which `read_scores` ignores."""
+def scores_table(evaluations: pd.DataFrame, methods: Methods) -> pd.DataFrame:
+    """Return evaluations with the columns of a score file, plus source and length, which `read_scores` ignores."""
     # sort the rows, so that a report has the same bytes whatever the order of folders
     table = evaluations.sort_values([*_RUN, "step"])
     table = table.rename(columns={"environment": "env"})
-    return table.reindex(columns=[*COLUMNS, "kind", "return", "length"])
+    sources = {name: method.source for name, method in methods.items()}
+    table["source"] = table["method"].map(sources)
+    return table.reindex(columns=[*COLUMNS, "source", "kind", "return", "length"])
 
 
 def read_scores(path: Path, source: str) -> ScoreTables:
@@ -113,7 +116,6 @@ def read_scores(path: Path, source: str) -> ScoreTables:
     _check_rows(table, path)
     # a task may have several names
     table[["environment", "domain"]] = [*map(split_environment, table.pop("env"))]
-    table["source"] = source
     is_mean = table["seed"].isna()
     runs = table[~is_mean].astype({"seed": int})
     means = table[is_mean].rename(columns={"score": "mean"})
@@ -127,7 +129,7 @@ def read_scores(path: Path, source: str) -> ScoreTables:
 def _read_rows(path: Path) -> pd.DataFrame:
     """Return the rows of a file: `COLUMNS`, ``seeds``, ``kind`` and ``return``; NaN for missing numbers."""
     try:
-        texts = dict.fromkeys(("method", "env", "phase", "source", "kind"), str)
+        texts = dict.fromkeys(("method", "env", "phase", "kind"), str)
         # no default NA values: a method may be called `NA`; `round_trip` reads exactly the numbers that were written
         table = pd.read_csv(path, dtype=texts, keep_default_na=False, float_precision="round_trip")
         missing = [name for name in COLUMNS if name not in table]

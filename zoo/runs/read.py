@@ -36,7 +36,7 @@ from zoo.runs.versions import simulator
 from zoo.settings.record import RunRecord, RunSettings
 
 EVALUATION_COLUMNS = (
-    "method", "algorithm", "source", "environment", "domain", "seed", "phase", "step", "episodes", "kind",
+    "method", "algorithm", "environment", "domain", "seed", "phase", "step", "episodes", "kind",
     "score", "return", "length", "run",
 )  # fmt: skip
 _OF_RUNS = ("run", "method", "algorithm", "environment", "domain", "seed", "kind")
@@ -232,7 +232,6 @@ def _evaluation_table(runs: pd.DataFrame, evaluations: Sequence[np.ndarray]) -> 
     # `NO_SUCCESS` is negative, but a run that never reported success has 0 successes.
     successes = np.maximum(numbers["successes"], 0)
     columns |= {
-        "source": "own",
         "phase": np.array(PHASES, object)[numbers["phase"]],
         "step": numbers["step"],
         "episodes": numbers["episodes"],

@@ -39,7 +39,6 @@ def evaluations(
         domain=domain,
         environment=domain + "-singletask-task" + (number // 2 + 1).astype(str) + "-v0",
         score=np.random.RandomState(0).randint(0, 51, len(table)) / 50,
-        source="own",
         kind="success",
         episodes=50,
     )
@@ -57,7 +56,6 @@ def returns(methods, environments=("HalfCheetah-v5", "Pendulum-v1"), seeds=6):
         phase="online",
         episodes=10,
         kind="return",
-        source="own",
         score=np.where(is_cheetah, 5000.0, -1000.0) + spread,
     )
 
@@ -96,7 +94,6 @@ def scene_runs(scores, method="qam"):
         step=1_000_000,
         episodes=50,
         kind="success",
-        source="own",
     )
 
 
@@ -155,7 +152,7 @@ def write_published_runs(tmp_path, monkeypatch, environments=SCENE, seeds=6):
         method, env, step, seed = place
         phase = "online" if step == 2 else "offline"
         about = [methods[method], environments[env], phase, seed, steps[step], scores[place]]
-        rows.append([*about, 50, "made up"])
+        rows.append([*about, 50])
     folder = tmp_path / "published"
     shutil.copytree(published.FOLDER, folder)
     monkeypatch.setattr(published, "FOLDER", folder)

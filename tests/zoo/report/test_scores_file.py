@@ -17,7 +17,7 @@ def written(tmp_path):
     inputs = collected(paths=[write_runs(tmp_path, SCENE[:2], algo="fql")])
     path = tmp_path / "theirs" / "scores.csv"
     path.parent.mkdir()
-    table = scores_table(last_evaluations(inputs.evaluations))
+    table = scores_table(last_evaluations(inputs.evaluations), inputs.methods)
     table.assign(environment="other", mean=0.1).to_csv(path, index=False)
     return path
 
@@ -112,9 +112,9 @@ def test_a_file_without_scores_is_refused(tmp_path, text):
 
 def test_means_at_two_steps_are_refused(tmp_path):
     path = tmp_path / "scores.csv"
-    row = "a,scene-play,offline,,{},0.3,50,x,4\n"
+    row = "a,scene-play,offline,,{},0.3,50,4\n"
     path.write_text(
-        "method,env,phase,seed,step,score,episodes,source,seeds\n" + row.format(1) + row.format(2)
+        "method,env,phase,seed,step,score,episodes,seeds\n" + row.format(1) + row.format(2)
     )
     with refuses("success and one step without a seed"):
         read_scores(path, "theirs")
