@@ -29,7 +29,6 @@ from zoo.terminal.errors import shortened
 
 NOT_KNOWN = "-"
 """Text of an unknown entry."""
-_NOT_STATED = "not stated"
 LONGEST_NAME = 40
 """Longest line of a method's name, in characters; a name that lists many settings is wrapped onto several lines."""
 
@@ -288,20 +287,16 @@ def protocol_table(methods: Methods) -> Table:
         entry = TableEntry(", ".join(shortened(names)), numbers={"": ", ".join(names)})
         row: dict[str, Any] = {"source": source, "methods": entry, "where": location}
         for field, value in zip(PROTOCOL, fields, strict=True):
-            text = _NOT_STATED if value is None else show(value)
+            text = NOT_KNOWN if value is None else show(value)
             row[field.replace("_", " ")] = TableEntry(text, numbers={"": value})
         rows.append(row)
-    sentence = ["Protocol of each score"]
+    table = Table.of("protocol", "Protocol", "", rows)
+    sentence = [f"Protocol of each score ({NOT_KNOWN}: not stated)"]
+    texts = table.frame.map(lambda entry: entry.text)
     # move values that all rows share into the caption
-    for heading in list(rows[0])[3:] if rows else ():
-        texts = {row[heading].text for row in rows}
-        if len(texts) > 1 or (len(rows) == 1 and texts != {_NOT_STATED}):
-            continue
-        if texts != {_NOT_STATED}:
-            sentence.append(f"{heading} {texts.pop()}")
-        for row in rows:
-            del row[heading]
-    return Table.of("protocol", "Protocol", f"{'; '.join(sentence)}.", rows)
+    shared = [name for name in list(texts)[3:] if len(rows) > 1 and texts[name].nunique() == 1]
+    sentence += [f"{name} {texts[name].iloc[0]}" for name in shared]
+    return replace(table, caption=f"{'; '.join(sentence)}.", frame=table.frame.drop(columns=shared))
 
 
 def _phase_table(
