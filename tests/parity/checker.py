@@ -1,17 +1,9 @@
 """Comparison of an algorithm with recorded numbers: losses, gradients, actions, and three updates."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
-
-from tests.parity.fixture import Array, Fixture
-
-if TYPE_CHECKING:
-    from tests.parity.reference import Agent, OurAgents
 
 TOLERANCES = {
     "draw": 2.5,
@@ -37,9 +29,6 @@ RELIABLE = 1e-3
 OFF = 0.02
 """A parameter is wrong if its error exceeds this fraction of the learning rate."""
 
-Quantity = tuple[str, str, float]
-"""What is compared, the name of the tolerance, and the error."""
-
 
 class Row(NamedTuple):
     """A compared quantity, with its error and tolerance."""
@@ -49,14 +38,12 @@ class Row(NamedTuple):
     tolerance: float
 
     @property
-    def holds(self) -> bool:
+    def holds(self):
         """Whether the error is small enough; NaN is not."""
         return self.error <= self.tolerance
 
 
-def compare(
-    fixture: Fixture, ours: OurAgents, tolerances: Mapping[str, float] | None = None
-) -> list[Row]:
+def compare(fixture, ours, tolerances=None):
     """Compare an algorithm with recorded numbers.
 
     :param tolerances: override the fixture's tolerances, which override `TOLERANCES`.
@@ -65,8 +52,11 @@ def compare(
     return [Row(name, error, limits[kind]) for name, kind, error in _quantities(fixture, ours)]
 
 
-def _quantities(fixture: Fixture, ours: OurAgents) -> Iterator[Quantity]:
-    """Compare everything; noise and losses come first, because the other quantities depend on them."""
+def _quantities(fixture, ours):
+    """Yield what is compared, the name of the tolerance, and the error.
+
+    Noise and losses come first, because the other quantities depend on them.
+    """
     yield from _draws(fixture, ours.create(fixture))
     intermediates = ours.create(fixture).intermediates()
     assert "td_target" in intermediates or "out/td_target" not in fixture
@@ -82,7 +72,7 @@ def _quantities(fixture: Fixture, ours: OurAgents) -> Iterator[Quantity]:
     yield "sampled actions", "action", _error(actions, fixture["sample/actions"], 1.0)
 
 
-def _draws(fixture: Fixture, agent: Agent) -> Iterator[Quantity]:
+def _draws(fixture, agent):
     """Compare the declared noise of an update with the recorded noise: name, shape and distribution.
 
     The error is the largest distance between the two distribution functions times the square root of the number of
@@ -103,7 +93,7 @@ def _draws(fixture: Fixture, agent: Agent) -> Iterator[Quantity]:
         yield f"draw {name}", "draw", error
 
 
-def _gradients(fixture: Fixture, gradients: Mapping[str, Any]) -> Iterator[Quantity]:
+def _gradients(fixture, gradients):
     """Compare each parameter's gradient and the gradient norm; parameters outside the loss have no gradient."""
     recorded = fixture.below("grad/")
     assert gradients.keys() <= recorded.keys()
@@ -116,9 +106,9 @@ def _gradients(fixture: Fixture, gradients: Mapping[str, Any]) -> Iterator[Quant
     yield "norm of the gradient", "gradient_norm", _error(square**0.5, norm, 0.0)
 
 
-def _updates(fixture: Fixture, agent: Agent) -> Iterator[Quantity]:
+def _updates(fixture, agent):
     """Compare total loss, parameters, optimiser state and multipliers over three updates."""
-    earlier = dict[str, Array]()
+    earlier = {}
     for step in (1, 2, 3):
         total = np.asarray(fixture.total(step))
         yield f"total at update {step}", "total", _error(agent.update(step), total, LOSS_FLOOR)
@@ -137,9 +127,7 @@ def _updates(fixture: Fixture, agent: Agent) -> Iterator[Quantity]:
                 yield f"{kind} after update {step}: {name}", kind, error
 
 
-def _parameters(
-    fixture: Fixture, step: int, errors: Mapping[str, Array], earlier: Mapping[str, Array]
-) -> Iterator[Quantity]:
+def _parameters(fixture, step, errors, earlier):
     """Compare all parameters.
 
     Trained parameters with a reliable gradient are compared one by one. For all others, the fraction of wrong
@@ -167,7 +155,7 @@ def _parameters(
     yield f"share off after update {step}", "parameter_share", off / count
 
 
-def _error(value: Any, expected: Array, floor: float | None) -> float:
+def _error(value, expected, floor):
     """Return the error relative to the largest recorded magnitude, or to the floor if that is larger.
 
     Without a floor, the error is absolute.
@@ -180,11 +168,11 @@ def _error(value: Any, expected: Array, floor: float | None) -> float:
     return float(np.divide(error, max(_largest(np.abs(expected)), floor)))
 
 
-def _largest(values: Array) -> float:
+def _largest(values):
     """Return the largest value; NaN if any is NaN, 0 for an empty array."""
     return float(np.max(values, initial=0.0))
 
 
-def to_array(value: Any) -> Array:
+def to_array(value):
     """Return a number or tensor as a NumPy array."""
     return value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)

@@ -4,15 +4,10 @@
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
 META = "meta"
 
 
@@ -20,43 +15,43 @@ META = "meta"
 class Fixture:
     """Recorded numbers of one agent: arrays by key, and metadata."""
 
-    arrays: Mapping[str, Array]
-    meta: Mapping[str, Any]
+    arrays: dict
+    meta: dict
 
-    def __getitem__(self, key: str) -> Array:
+    def __getitem__(self, key):
         return self.arrays[key]
 
-    def __contains__(self, key: object) -> bool:
+    def __contains__(self, key):
         return key in self.arrays
 
     @property
-    def id(self) -> str:
+    def id(self):
         """Id of the algorithm."""
-        return str(self.meta["id"])
+        return self.meta["id"]
 
     @property
-    def config(self) -> dict[str, Any]:
+    def config(self):
         """The original's settings, under the original's names; without chunks, single actions are sampled."""
         single_actions = {"horizon_length": 1, "action_chunking": True}
         return {**single_actions, **self.meta["config"]}
 
     @property
-    def sizes(self) -> dict[str, Any]:
+    def sizes(self):
         """Sizes of the observations ("obs") and actions ("A")."""
-        return dict(self.meta["sizes"])
+        return self.meta["sizes"]
 
     @property
-    def parameters(self) -> dict[str, Array]:
+    def parameters(self):
         """Parameters at the start, by path: ``module/...``."""
         return self.below("params_before/")
 
     @property
-    def batch(self) -> dict[str, Array]:
+    def batch(self):
         """The batch of every update, by name."""
         return self.below("batch/")
 
     @property
-    def losses(self) -> dict[str, Array]:
+    def losses(self):
         """The losses of the first update, by name; ``NAME_masked`` replaces the loss ``NAME``."""
         losses = self.below("loss/")
         masked = [name for name in losses if name.endswith("_masked")]
@@ -64,16 +59,16 @@ class Fixture:
             losses[name.removesuffix("_masked")] = losses.pop(name)
         return losses
 
-    def noise(self, step: int) -> dict[str, Array]:
+    def noise(self, step):
         """Return all noise of update 1, 2 or 3, by role."""
         return self.below(f"noise/step_{step}/")
 
-    def total(self, step: int) -> float:
+    def total(self, step):
         """Return the total loss at the start of update 1, 2 or 3, with masking if the masked loss was recorded."""
         unmasked = float(self["loss/total"]) - float(self.losses["total"])
         return float(self[f"loss_total/step_{step}"]) - unmasked
 
-    def below(self, prefix: str) -> dict[str, Array]:
+    def below(self, prefix):
         """Return copies of the arrays whose key begins with a prefix, by the rest of the key."""
         return {
             key.removeprefix(prefix): array.copy()
@@ -82,18 +77,18 @@ class Fixture:
         }
 
 
-def read_fixture(path: Path) -> Fixture:
+def read_fixture(path):
     """Read a fixture."""
     with np.load(path) as archive:
         arrays = dict(archive)
     return Fixture(arrays, json.loads(str(arrays.pop(META))))
 
 
-def find_fixtures(folder: Path) -> list[Path]:
+def find_fixtures(folder):
     """Return the files of all fixtures below a folder, sorted; files of other kinds have no ``id`` in ``meta``."""
     return [path for path in sorted(folder.rglob("*.npz")) if '"id"' in _meta_of(path)]
 
 
-def _meta_of(path: Path) -> str:
+def _meta_of(path):
     with np.load(path) as archive:
         return str(archive[META]) if META in archive else ""

@@ -1,14 +1,10 @@
 """Comparison with reference implementations: translates their names into this library's."""
 
 import os
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
 
 import agents
 from agents.common.batch import Batch
@@ -33,7 +29,7 @@ SETTINGS = {
     "const_std": "sample_std",  # standard deviation of the noise with which actions are recorded
 }
 """The reference's settings -> ours, for names that differ and are not the `reference` of a declaration."""
-VALUES: dict[str, dict[Any, Any]] = {
+VALUES = {
     "rho": {"mean": 0.0, "min": 1.0},  # pessimism with two critics
     "sampler": {True: "ddpm_clipped", False: "jump"},
     "target": {"actor": "policy"},
@@ -80,7 +76,7 @@ UNUSED = {
     "h",  # also recorded as `horizon_length`
 }
 """Recorded entries that are not settings of the algorithm, or that the reference does not use."""
-MODULES: dict[str, dict[str, str]] = {
+MODULES = {
     "qam_f": {"one_step_actor": "one_step"},
     "qam_e": {"edit_actor": "edit", "edit_alpha": "temperature"},
     "fawac": {"actor": "flow"},
@@ -134,8 +130,6 @@ INTERMEDIATES = {
 TOLERANCES = {"cgql_linex": {"gradient": 1e-4, "gradient_norm": 1e-4, "adam": 1e-4}}
 """Larger tolerances for algorithms with larger float32 errors: linex exponentiates a difference of Q-values."""
 
-Arrays = Mapping[str, np.ndarray]
-
 
 @dataclass(frozen=True)
 class Agent:
@@ -144,7 +138,7 @@ class Agent:
     model: FlowAlgorithm
     fixture: Fixture
 
-    def parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+    def parameters(self):
         """Yield (reference path, our parameter)."""
         for path in self.fixture.parameters:
             module, _, below = path.partition("/")
@@ -155,25 +149,25 @@ class Agent:
             name += "_target" if module.startswith("target_") else ""
             yield path, find_parameter(self.model.policy.nets[name], below)
 
-    def as_recorded(self, tensors: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+    def as_recorded(self, tensors):
         """Return tensors by reference path, in the reference's shapes, without replica axes."""
         shapes = {path: array.shape for path, array in self.fixture.parameters.items()}
         return {path: t.reshape(shapes[path]) for path, t in tensors.items() if t is not None}
 
-    def multiplier(self) -> Iterator[tuple[str, Tensor]]:
+    def multiplier(self):
         """Yield (reference name, our value) of a trust region's state, if there is one."""
         for recorded, name in (("lam", "value"), ("kl_ema", "kl_average")):
             if f"dual_before/{recorded}" in self.fixture:
                 yield recorded, self.model.policy.nets.multiplier.get_buffer(name)
 
-    def tensors(self, arrays: Arrays) -> dict[str, Tensor]:
+    def tensors(self, arrays):
         """Return recorded arrays as tensors with the seed axis."""
         return {
             name: torch.tensor(array, device=self.model.device).unsqueeze(0)
             for name, array in arrays.items()
         }
 
-    def inputs(self, step: int = 1) -> tuple[Batch, dict[str, Tensor]]:
+    def inputs(self, step=1):
         """Return the recorded batch, reduced to what an update uses, and the noise of update 1, 2 or 3."""
         config, batch = self.fixture.config, self.tensors(self.fixture.batch)
         actions = batch["actions"]
@@ -191,11 +185,11 @@ class Agent:
 
     # -- what the checker compares, under the reference's names
 
-    def draws(self, rows: int) -> dict[str, Tensor]:
+    def draws(self, rows):
         table = self.model.method.update_noise()
         return self.model.policy.draw_noise(table, rows, torch.Generator().manual_seed(0))
 
-    def losses(self) -> dict[str, Tensor]:
+    def losses(self):
         total, info = self.model.trainer.losses(*self.inputs())
         losses = {"total": total[0]}
         for name in self.fixture.losses.keys() - {"total"}:
@@ -205,7 +199,7 @@ class Agent:
                 losses[name] = losses[name] * self.model.loss_weights()[ours]
         return losses
 
-    def intermediates(self) -> dict[str, Tensor]:
+    def intermediates(self):
         with torch.no_grad():
             targets = self.model.targets(*self.inputs(), self.model.policy.nets, {})
         return {
@@ -214,15 +208,15 @@ class Agent:
             if f"out/{recorded}" in self.fixture and ours in targets
         }
 
-    def gradients(self) -> dict[str, Tensor]:
+    def gradients(self):
         self.model.trainer.losses(*self.inputs())[0].sum().backward()
         return self.as_recorded({path: value.grad for path, value in self.parameters()})
 
-    def update(self, step: int) -> Tensor:
+    def update(self, step):
         return self.model.trainer.update_on(*self.inputs(step))["total_loss"][0]
 
-    def state(self) -> dict[str, float | Tensor]:
-        squares: dict[str, float] = {}
+    def state(self):
+        squares = {}
         for path, parameter in self.parameters():
             module = path.partition("/")[0]
             # a target network has no optimiser state
@@ -235,7 +229,7 @@ class Agent:
         norms = {key: square**0.5 for key, square in squares.items()}
         return {**norms, **{f"dual/{name}": value[0] for name, value in self.multiplier()}}
 
-    def sample(self, observations: np.ndarray, noise: Arrays) -> Tensor:
+    def sample(self, observations, noise):
         with torch.no_grad():
             inputs = self.tensors({"observations": observations})["observations"]
             return self.model.sample_actions(inputs, self.tensors(noise), self.model.policy.nets)[0]
@@ -246,10 +240,10 @@ class OurAgents:
 
     agent_class = Agent
 
-    def __init__(self, device: str = "cpu", compile: str = "off") -> None:
+    def __init__(self, device="cpu", compile="off"):
         self.device, self.compile = device, compile
 
-    def create(self, fixture: Fixture) -> Agent:
+    def create(self, fixture):
         """Return an algorithm with the recorded settings and parameters."""
         env = SpacesEnv(fixture.sizes["obs"], fixture.sizes["A"])
         settings = {"buffer_size": 10, "device": self.device, "compile": self.compile, "seed": 0}
@@ -264,7 +258,7 @@ class OurAgents:
         return agent
 
 
-def our_names(id: str) -> dict[str, str]:
+def our_names(id):
     """Return the reference's names -> ours, for an algorithm's settings."""
     declared = agents.get(id).method.declared()
     names = {}
@@ -273,11 +267,11 @@ def our_names(id: str) -> dict[str, str]:
     return names | {recorded: name for recorded, name in SETTINGS.items() if name in declared}
 
 
-def our_settings(fixture: Fixture) -> dict[str, Any]:
+def our_settings(fixture):
     """Return the recorded settings under our names; a setting without a translation is an error."""
     config = fixture.config
     names = our_names(fixture.id)
-    translated: dict[str, Any] = {}
+    translated = {}
     for key, value in config.items():
         if key in names:
             translated[names[key]] = VALUES.get(names[key], {}).get(value, value)
@@ -288,7 +282,7 @@ def our_settings(fixture: Fixture) -> dict[str, Any]:
     return translated
 
 
-def find_parameter(module: nn.Module, path: str) -> nn.Parameter:
+def find_parameter(module, path):
     """Return our parameter for a path below a reference module."""
     parts = path.split("/")
     single = {"log_value": "log_value", "FourierFeatures_0": "frequencies"}.get(parts[0])
@@ -310,7 +304,7 @@ def find_parameter(module: nn.Module, path: str) -> nn.Parameter:
     return getattr(module.get_submodule(stacks[parts[0]]), names[parts[-1]])[int(layer)]
 
 
-def fixture_paths() -> list[Path]:
+def fixture_paths():
     """Return the files of all fixtures: those in the folder named by PARITY_FIXTURES, and the project's common ones."""
     folder = Path(os.environ.get("PARITY_FIXTURES", OWN_FIXTURES))
     return sorted({*find_fixtures(folder), *find_fixtures(OWN_FIXTURES / "common")})
