@@ -7,6 +7,7 @@ import torch
 
 from agents.bc import BC
 from agents.fql import FQL
+from agents.qam import QAM
 from agents.testing.habits import find_habits
 from tests.common.toys import SPACES
 
@@ -68,6 +69,13 @@ def test_a_loss_that_is_meant_to_count_all_rows_is_not_found():
     ((kind, _),) = findings(losses=losses)
     assert kind == "masks"
     assert findings(losses=losses, unmasked_losses=frozenset({"bc_flow"})) == []
+
+
+def test_a_misspelt_hook_of_an_algorithm_or_its_base_is_told_with_the_closest():
+    misspelt = {"scores": QAM.score, "terminal_adjoints": QAM.terminal_adjoint}
+    text = str(findings(QAM, **misspelt))
+    assert "`scores` is never used; closest: score" in text
+    assert "`terminal_adjoints` is never used; closest: terminal_adjoint" in text
 
 
 def test_what_is_derived_from_settings_is_no_lost_state():
