@@ -249,7 +249,7 @@ def test_a_run_ends_at_that_step_and_says_so(tmp_path, capsys):
     (tmp_path / "fail").touch()
     words = (
         f"--algo qam --env Toy-v0 --offline-steps 0 --online-steps 9 -f {tmp_path} "
-        "--eval-episodes 1 --verbose 0 --seed 1 --eval-env-kwargs success=sign "
+        "--eval-episodes 1 --verbose 0 --seed 1 --eval-env-kwargs failure_file=/nowhere "
         f"--env-kwargs failure=reward failure_file={tmp_path / 'fail'} wrong=1e300"
     ).split()
     assert main([*words, "-params", *TINY]) == 1

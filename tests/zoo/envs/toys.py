@@ -24,7 +24,6 @@ class Seeded(gymnasium.Env[np.ndarray, np.ndarray]):
 class ToyEnv(Seeded):
     """Chaotic, so that a single wrong bit of an action shows; the number of steps, 5 to 29, is sampled at reset.
 
-    :param success: ``"sign"`` reports the sign of the last state as success; None reports no success.
     :param failure: what ``step`` does while `failure_file` exists: ``"raise"``, call ``"os._exit"``, return `wrong` as
         ``"observation"``, ``"reward"`` or ``"success"``, or send this process the named signal.
     :param failure_file: path of the file that triggers the failure.
@@ -34,8 +33,8 @@ class ToyEnv(Seeded):
     observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float64)
     action_space = SQUARE
 
-    def __init__(self, success="sign", failure=None, failure_file=os.devnull, wrong=np.nan):
-        self.success, self.failure, self.wrong = success, failure, wrong
+    def __init__(self, failure=None, failure_file=os.devnull, wrong=np.nan):
+        self.failure, self.wrong = failure, wrong
         self.failure_file = Path(failure_file)
 
     def begin(self):
@@ -50,7 +49,8 @@ class ToyEnv(Seeded):
         push, pull = map(float, action)
         self.state = np.array([np.sin(27 * y + push), np.cos(35 * z + pull), np.sin(29 * x)])
         self.remaining -= 1
-        observation, reward, info = self.state.copy(), float(self.state.sum()), self._info()
+        observation, reward = self.state.copy(), float(self.state.sum())
+        info = {"success": float(self.state[0] > 0)}
         match self.failure if self.failure_file.exists() else None:
             case None:
                 pass
@@ -67,11 +67,6 @@ class ToyEnv(Seeded):
             case name:
                 os.kill(os.getpid(), getattr(signal, name))
         return observation, reward, self.remaining == 0, False, info
-
-    def _info(self):
-        if self.success is None:
-            return {}
-        return {"success": float(self.state[0] > 0)}
 
 
 class SpringEnv(Seeded):
@@ -115,23 +110,6 @@ class OdometerEnv(Seeded):
         return self.driven, -1.0, arrived, False, {"is_success": True} if arrived else {}
 
 
-class ChoiceEnv(gymnasium.Env[dict, np.ndarray]):
-    """Observes a vector and one of three choices."""
-
-    action_space = SQUARE
-
-    def __init__(self):
-        parts = {"choice": spaces.Discrete(3), "place": spaces.Box(-1, 1, (2,))}
-        self.observation_space = spaces.Dict(parts)
-
-    def reset(self, *, seed=None, options=None):
-        self.observation_space.seed(seed)
-        return self.observation_space.sample(), {}
-
-    def step(self, action):
-        return self.observation_space.sample(), float(action.sum()), False, False, {}
-
-
 def normalized(is_frozen=False):
     """Return the spring, normalised with running statistics, which depend on earlier episodes, or with fixed ones."""
     env = gymnasium.wrappers.NormalizeObservation(SpringEnv())
@@ -140,7 +118,6 @@ def normalized(is_frozen=False):
 
 
 for _name, _class, _steps in (
-    ("Choice", "ChoiceEnv", 3),
     ("Odometer", "OdometerEnv", 5),
     ("Spring", "SpringEnv", 20),
     ("Toy", "ToyEnv", None),

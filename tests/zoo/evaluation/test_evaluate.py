@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 
-import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -12,10 +11,8 @@ from numpy.testing import assert_array_equal
 
 import agents
 from agents.common.streams import Purpose, torch_generator
-from tests import (
-    ROOT,
-    envs,  # noqa: F401  registers an environment of integers
-)
+from tests import ROOT
+from tests.envs import SIDE, PicturesEnv
 from tests.zoo.conftest import pretend_cores
 from tests.zoo.evaluation.helpers import (
     TOY,
@@ -109,12 +106,13 @@ def test_results_have_the_same_bits_in_several_environments(single, anywhere):
     assert_same_results(single.evaluate(policy), anywhere.evaluate(policy))
 
 
-def test_choices_from_another_number_than_zero_are_played():
-    env = gymnasium.make("Choice-v0")
+def test_dicts_give_the_same_returns_in_several_environments():
+    kwargs = {"as_dict": True, "side": SIDE}
+    env = PicturesEnv(**kwargs)
     policy = agents.BC("MultiInputPolicy", env, net_arch=[4], buffer_size=4, seed=0).policy
     totals = []
     for n_envs in (1, 3):
-        with evaluator_of("Choice-v0", episodes=3, n_envs=n_envs) as evaluator:
+        with evaluator_of("tests.envs:Pictures-v0", 3, n_envs, **kwargs) as evaluator:
             totals.append(evaluator.evaluate(policy).returns)
     assert_array_equal(*totals)
 
