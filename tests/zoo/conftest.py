@@ -1,15 +1,15 @@
 """Fixtures for the tests of programs."""
 
 import contextlib
-import functools
+import json
 import multiprocessing
 import multiprocessing.forkserver
 import os
+from pathlib import Path
 
 import pytest
 
 from tests import ROOT
-from tests.zoo import outcomes
 from tests.zoo.hub.stand_in import Hub
 from zoo.datasets.generate import generate_dataset
 
@@ -64,14 +64,33 @@ def runs(data, tmp_path_factory):
 
 @pytest.fixture
 def call(capsys):
-    """Return a function that runs a program, checks its exit code, and returns its result and its messages."""
-    return functools.partial(outcomes.call, capsys)
+    """Return a function that runs a program, checks its exit code, and returns its last result and its messages."""
+
+    def call(program, *words, code=0):
+        exit_code = program([str(word) for word in words])
+        output = capsys.readouterr()
+        assert exit_code == code, output.err
+        last = output.out.strip().rpartition("\n")[2]
+        return json.loads(last) if last.startswith("{") else {}, output.err
+
+    return call
 
 
 @pytest.fixture
 def refusal(call):
-    """Return a function that runs a program with arguments that it rejects, and returns the error message."""
-    return functools.partial(outcomes.refused, call)
+    """Return a function that runs a program with arguments that it rejects, and returns the error message.
+
+    Nothing is trained, and no file or folder is created.
+    """
+
+    def refusal(program, *words):
+        logs = Path(words[words.index("-f") + 1] if "-f" in words else "logs")
+        entries = logs.exists(), sorted(logs.rglob("*"))
+        _, errors = call(program, *words, code=2)
+        assert (logs.exists(), sorted(logs.rglob("*"))) == entries
+        return errors
+
+    return refusal
 
 
 @pytest.fixture
