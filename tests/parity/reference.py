@@ -238,8 +238,6 @@ class Agent:
 class OurAgents:
     """Creates the built-in algorithms that are compared with recorded numbers."""
 
-    agent_class = Agent
-
     def __init__(self, device="cpu", compile="off"):
         self.device, self.compile = device, compile
 
@@ -249,7 +247,7 @@ class OurAgents:
         settings = {"buffer_size": 10, "device": self.device, "compile": self.compile, "seed": 0}
         settings |= our_settings(fixture)
         model = agents.get(fixture.id).algorithm("MlpPolicy", env, **settings)
-        agent = self.agent_class(model, fixture)
+        agent = Agent(model, fixture)
         with torch.no_grad():
             for path, parameter in agent.parameters():
                 parameter.copy_(torch.tensor(fixture.parameters[path]))
