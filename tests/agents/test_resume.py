@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecNormalize
@@ -37,21 +36,6 @@ from tests.common.toys import (
 from tests.zoo.envs.toys import ToyEnv
 
 STEPS = 40
-
-
-class SaveAt(BaseCallback):
-    """Writes one checkpoint between steps."""
-
-    def __init__(self, step, folder):
-        super().__init__()
-        self.step, self.folder = step, folder
-
-    def _on_rollout_start(self):
-        if self.model.num_timesteps == self.step:
-            save_checkpoint(self.model, self.folder, note="kept")
-
-    def _on_step(self):
-        return True
 
 
 def environments(count=1, **arguments):
@@ -162,10 +146,8 @@ def test_online_checkpoints_lose_no_transition_or_statistic(tmp_path):
 
     model, resumed = make(), make()
     first_start = resumed.env.reset()
-    model.learn(STEPS, SaveAt(20, tmp_path))
-    model = make()
     model.learn(20)
-    load_checkpoint(resumed, find_checkpoints(tmp_path)[0])
+    load_checkpoint(resumed, save_checkpoint(model, tmp_path))
     assert_same_parameters(model, resumed)
     for name in ("num_timesteps", "_n_updates", "_episode_num"):
         assert getattr(model, name) == getattr(resumed, name)
