@@ -9,12 +9,6 @@ import pytest
 from tests import ROOT
 
 
-def error_of(code, folder):
-    ran = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
-    assert ran.returncode == 1
-    return ran.stderr.splitlines()[-1]
-
-
 @pytest.mark.parametrize(
     ("ours_last", "code"), [(True, "import agents"), (True, "import zoo"), (False, "import zoo")]
 )
@@ -26,6 +20,9 @@ def test_a_mixture_of_the_two_is_refused_with_the_way_on(tmp_path, ours_last, co
     (tmp_path / "agents" / "run.py").touch()
     if not ours_last:
         (tmp_path / "agents" / "__init__.py").write_text("import openai_of_theirs")
-    message = error_of(code, tmp_path)
+    command = [sys.executable, "-c", code]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert ran.returncode == 1
+    message = ran.stderr.splitlines()[-1]
     assert message.startswith("ImportError: openai-agents and flow-rl-zoo both install")
     assert "pip uninstall openai-agents flow-rl-zoo" in message
