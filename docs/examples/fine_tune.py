@@ -21,16 +21,16 @@ class Reach(gymnasium.Env):
         """Start at the origin, with a random goal."""
         super().reset(seed=seed)
         self.goal = self.np_random.uniform(-0.6, 0.6, 2).astype(np.float32)
-        self.place, self.steps = np.zeros(2, np.float32), 0
-        return np.concatenate([self.place, self.goal]), {}
+        self.position, self.steps = np.zeros(2, np.float32), 0
+        return np.concatenate([self.position, self.goal]), {}
 
     def step(self, action):
         """Move by a fifth of the action."""
-        self.place = (self.place + 0.2 * np.asarray(action, np.float32)).clip(-1, 1)
+        self.position = (self.position + 0.2 * np.asarray(action, np.float32)).clip(-1, 1)
         self.steps += 1
         is_over = self.steps == H
-        distance = float(np.linalg.norm(self.goal - self.place))
-        observation, reward = np.concatenate([self.place, self.goal]), -5 * distance * is_over
+        distance = float(np.linalg.norm(self.goal - self.position))
+        observation, reward = np.concatenate([self.position, self.goal]), -5 * distance * is_over
         return observation, reward, is_over, False, {"is_success": distance < 0.2}
 
 
