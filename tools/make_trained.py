@@ -62,8 +62,8 @@ def make_agent(run: Path, target: Path) -> Score:
     with tempfile.TemporaryDirectory() as folder:
         trained.policy.save(Path(folder) / target.name, trained.policy.acting_networks(), about)
         written = agent_of_file(Path(folder) / target.name, None)
-    _, score = play(written)
-    first, _ = play(written.with_protocol(1, None))
+    score = Score.of(play(written))
+    first = play(written.with_protocol(1, None))
     target.parent.mkdir(parents=True, exist_ok=True)
     episode = {"return": float(first.returns[0, 0]), "length": int(first.lengths[0, 0])}
     about |= {"score": asdict(score), "first_episode": episode}

@@ -70,7 +70,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         results = show(agent)
     else:
         log.info("nothing is shown: %s; to see the agent, add --video FILE", why_not_shown)
-        results, _ = play(agent)
+        results = play(agent)
     for line in describe_episodes(results):
         log.info(line)
     score = Score.of(results)

@@ -64,6 +64,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     prepare_pictures(args.env, args.model)
     from zoo.evaluation.play import describe, play
     from zoo.models.agent import find_agent
+    from zoo.models.score import Score
 
     agent = find_agent(args)
     warn_of_simulator(agent.env, "this agent and its scores", agent.versions.get("mujoco"))
@@ -72,7 +73,8 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
 
         return fit_value(agent, args.dataset, args.seed)
     player = agent.with_protocol(args.episodes, args.seed)
-    results, score = play(player)
+    results = play(player)
+    score = Score.of(results)
     episodes = count(score.episodes, "episode")
     log.info("%s in %s: %s over %s", agent.algo, agent.env, score.text, episodes)
     result = describe(player, results, score)

@@ -98,7 +98,8 @@ def uploaded(agent, folder):
 
 def test_no_file_holds_a_path_of_the_machine(tmp_path, monkeypatch, hub):
     score = Score("return", -5.0, -6.0, -4.0, 4)
-    monkeypatch.setattr(upload, "play", lambda agent: (None, score))
+    monkeypatch.setattr(upload, "play", lambda agent: None)
+    monkeypatch.setattr(Score, "of", lambda results: score)
     monkeypatch.setattr(upload, "name_of", lambda method: "mine:Agent")
     clone = {"path": "/home/jane/logs/bc_1.zip", "updates": 1}
     model = maze_model(seed=3, pretraining_steps=40)

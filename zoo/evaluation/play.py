@@ -34,8 +34,8 @@ VIDEO_SIZE = 480
 MUJOCO_MODULES = ("ogbench.", "gymnasium.envs.mujoco", "zoo.envs.robomimic")
 
 
-def play(agent: Agent) -> tuple[EpisodeResults, Score]:
-    """Run an agent's episodes in child processes, and return their results and the score."""
+def play(agent: Agent) -> EpisodeResults:
+    """Run an agent's episodes in child processes."""
     with Evaluator(
         agent.env_id,
         episodes=agent.episodes,
@@ -47,8 +47,7 @@ def play(agent: Agent) -> tuple[EpisodeResults, Score]:
         results = evaluator.evaluate(as_chunk_policy(agent.policy), [agent.replica])
     if not results.played[0]:  # an action was not finite, so episodes are missing
         raise _diverged(agent)
-    results = agent.scoring.apply(results)
-    return results, Score.of(results)
+    return agent.scoring.apply(results)
 
 
 def describe(agent: Agent, results: EpisodeResults, score: Score) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def write_upload(agent: Agent, folder: Path, repo: str) -> Score:
     score = agent.stated
     if score is None:
         log.info("running %s for the score on the model card", count(agent.episodes, "episode"))
-        _, score = play(agent)
+        score = Score.of(play(agent))
     about = describe_agent(agent) | {"score": asdict(score)}
     if agent.stated is None:
         policy.save(folder / POLICY, policy.acting_networks(), about)

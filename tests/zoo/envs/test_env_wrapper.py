@@ -78,7 +78,7 @@ def test_a_run_plays_in_its_wrappers_and_so_do_its_models(tmp_path, call):
     assert config_of(folder)["env_wrapper"] == [{HALVED: {"by": 4}}, RESCALED]
     recorded = RunFolder(folder).read_evaluations()["results"][-1]
     agent = agent_of_run(folder, "cpu")
-    np.testing.assert_array_equal(play(agent)[0].returns[0], recorded)
+    np.testing.assert_array_equal(play(agent).returns[0], recorded)
     protocol = {"env_kwargs": agent.env_kwargs, "episodes": 2}
     about = {"env": "Spring-v0", "protocol": protocol, "seed": 1}
     agent.policy.save(tmp_path / "policy.safetensors", agent.policy.acting_networks(), about)

@@ -10,6 +10,7 @@ from tests import ROOT
 from tests.zoo.outcomes import refuses
 from zoo.evaluation.play import play
 from zoo.models.agent import FOLDER, agent_of_file, find_trained, list_trained
+from zoo.models.score import Score
 
 MEDIUM, LARGE = (f"pointmaze-{size}-navigate-singletask-task1-v0" for size in ("medium", "large"))
 FILES = sorted(FOLDER.glob("*/*.safetensors"))
@@ -43,7 +44,7 @@ def test_a_file_says_what_its_agent_is(file):
 @pytest.mark.parametrize("id", ALGORITHMS)
 def test_an_agent_plays_its_first_episode_again(id):
     file = find_trained(id, MEDIUM)
-    results, _ = play(agent_of_file(file, None).with_protocol(1, None))
+    results = play(agent_of_file(file, None).with_protocol(1, None))
     episode = {"return": results.returns[0, 0], "length": results.lengths[0, 0]}
     assert episode == read_about(file)["first_episode"]
 
@@ -52,7 +53,7 @@ def test_an_agent_plays_its_first_episode_again(id):
 @EVERY_FILE
 def test_an_agent_scores_what_its_file_states(file):
     agent = agent_of_file(file, None)
-    assert play(agent)[1] == agent.stated
+    assert Score.of(play(agent)) == agent.stated
 
 
 @pytest.mark.parametrize(

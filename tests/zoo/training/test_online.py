@@ -38,8 +38,7 @@ def train(logs, algo, settings=NOISY, code=0):
 
 def played(folder, **which):
     """Return the evaluation episodes of a run's model, as in ``zoo evaluate``."""
-    results, _ = play(agent_of_run(folder.path, "cpu", **which))
-    return results.returns[0].tolist()
+    return play(agent_of_run(folder.path, "cpu", **which)).returns[0].tolist()
 
 
 @pytest.mark.parametrize("algo", ["qam", "sac"])
