@@ -71,6 +71,7 @@ REFUSED = {
     "--env scene-play-singletask-task9-v0": "closest: scene-play-singletask-task",
     "--seeds 0-4000000000": "`--seeds` expects at most 1000 seeds, got 0-4000000000",
     "--seeds 1 1": "`--seeds` expects different seeds",
+    "--seeds 3-1": "`--seeds` expects numbers or ranges such as 0-11, got '3-1'",
     "--seeds 4294967296": "<= 4294967295, got 4294967296",
     "--env Pendulum-v1 --offline-steps 5": "has no dataset to train on offline",
     "--algo sac --env Pendulum-v1 --offline-steps 0 --online-steps 5 --offline-data balanced": "has no dataset",
@@ -85,8 +86,15 @@ REFUSED = {
     "--algo sac --seeds 0-1 --offline-steps 0": "`sac` trains one seed at a time, got seeds (0, 1)",
     "--pretrained-actor CLONE --algo sac --offline-steps 0": "`sac` has no behaviour flow to start",
     "--env-kwargs frame_stack=2": "`frame_stack` and `env_wrapper` are settings",
+    "--eval-env-kwargs frame_stack=2": "`frame_stack` and `env_wrapper` are settings",
+    "--action-range -1,1": "`--action-range` and `--reward-from` apply only to custom datasets",
+    "--algo sac --env tests.envs:Pictures-v0 --offline-steps 0 --online-steps 5": "takes only vector observations",
+    "--env Pendulum-v1 --offline-steps 0 --online-steps 5 --n-envs 2 -params train_freq=[1,episode]": (
+        "`train_freq` = [1, 'episode'] needs one environment, got 2"
+    ),
     "-i nofile.zip": "no saved model at",
     "-i CLONE": "task1-v0.zip is a model of bc, not of QAM;",
+    "-i CLONE --algo bc --seeds 1 2": "the number of seeds must be 1 as in",
     "--env Pendulum-v1 --offline-steps 0 --online-steps 5 -params observation_scale=4": "observation_scale=null",
 }
 

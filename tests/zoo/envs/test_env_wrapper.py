@@ -71,10 +71,11 @@ def test_wrappers_that_cannot_be_made_are_refused(wrappers, message):
 
 
 def test_a_run_plays_in_its_wrappers_and_so_do_its_models(tmp_path, call):
-    words = f"--algo bc --env Spring-v0 --online-steps 20 -f {tmp_path} --seed 1 --eval-episodes 2 --verbose 0".split()
+    words = f"--algo bc --env Spring-v0 --online-steps 20 -f {tmp_path} --seed 1 --eval-episodes 2".split()
     wrappers = [f"{HALVED}: {{by: 4}}", json.dumps(RESCALED)]
-    assert main([*words, "-params", "net_arch=[8]", "--env-wrapper", *wrappers]) == 0
+    _, shown = call(main, *words, "-params", "net_arch=[8]", "--env-wrapper", *wrappers)
     folder = tmp_path / "bc" / "Spring-v0_1"
+    assert f"next: zoo enjoy {folder} --trust" in shown
     assert config_of(folder)["env_wrapper"] == [{HALVED: {"by": 4}}, RESCALED]
     recorded = RunFolder(folder).read_evaluations()["results"][-1]
     agent = agent_of_run(folder, "cpu")

@@ -25,10 +25,10 @@ TINY = {
 NOISY = 'normalize={"norm_reward":false,"clip_obs":5} noise_type=ornstein-uhlenbeck noise_std=0.2'
 
 
-def train(logs, algo, settings=NOISY, code=0):
+def train(logs, algo, settings=NOISY, code=0, seed=1):
     """Train with an evaluation and a checkpoint every ten steps; return the run folder."""
     words = (
-        f"--algo {algo} --env Toy-v0 --online-steps 40 --seed 1 --verbose 0 -f {logs} --resume --score return "
+        f"--algo {algo} --env Toy-v0 --online-steps 40 --seed {seed} --verbose 0 -f {logs} --resume --score return "
         "--eval-freq 10 --save-freq 10 --eval-episodes 2 --n-eval-envs 1 --device cpu "
         f"-params {TINY[algo]} batch_size=8 buffer_size=200 learning_starts=5 {settings}"
     )
@@ -45,7 +45,7 @@ def played(folder, **which):
 def test_a_run_goes_on_with_its_statistics_and_its_noise(algo, tmp_path, capsys):
     with stopped_at_an_evaluation():
         train(tmp_path, algo, code=3)
-    folder = train(tmp_path, algo)
+    folder = train(tmp_path, algo, seed=-1)  # continues with the stored seed
     assert json.loads(capsys.readouterr().out)["updates_per_s"] > 0
     model = find_algorithm(algo).algorithm.load(folder.model, device="cpu")
     assert repr(model.action_noise) == "OrnsteinUhlenbeckActionNoise(mu=[0. 0.], sigma=[0.2 0.2])"
