@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.util
-import operator
 import shlex
 import sys
 from collections.abc import Iterable
@@ -55,7 +54,7 @@ def load_flow(name: str) -> Any:
     source, _, function = name.rpartition(":")
     try:
         module = _import_file(Path(source)) if source.endswith(".py") else import_named(source)
-        return operator.attrgetter(function)(module)()
+        return getattr(module, function)()
     except Exception as error:
         raise UsageError(
             "`--behaviour` must name a function without arguments, as FILE.py:FUNCTION or MODULE:FUNCTION, got "

@@ -51,7 +51,6 @@ def fit_value(agent: Agent, dataset: str | None, seed: int | None) -> dict[str, 
         env: Any = DataOnly(policy.observation_space, policy.action_space)
     else:
         env = make_env(agent.env_id, **agent.env_kwargs)
-        agent.check_spaces((env.observation_space, env.action_space))
     with contextlib.closing(env):
         data = load_data_of_run(config, dataset, trained_on.get("dataset_dir"), env)
     seed = agent.seed if seed is None else seed
