@@ -67,7 +67,9 @@ BEHAVIOUR = ["--behaviour", "my_flows.py:make_flow"]
 def folder(tmp_path, monkeypatch, own_agents):
     """Change to a folder with a dataset and the file of the flows; return the folder."""
     monkeypatch.chdir(tmp_path)
-    for name in ("my_flows.py", "test.v2.py"):
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows" / "by_neighbour.py").write_text("from neighbour import make_number")
+    for name in ("my_flows.py", "test.v2.py", "flows/neighbour.py"):
         (tmp_path / name).write_text(FLOW)
     (tmp_path / "broken.py").write_text("{}['weights']")
     np.savez("data.npz", **toy_dataset(60, 3, 1))
@@ -103,7 +105,7 @@ def test_a_run_on_untrained_network_goes_on_online_and_in_others(call, refusal):
 @pytest.mark.parametrize(
     ("words", "text"),
     {
-        "my_flows.py:make_number": "must be an `agents.PretrainedFlow`, got int",
+        "flows/by_neighbour.py:make_number": "must be an `agents.PretrainedFlow`, got int",
         "my_flows.py:make_layer": "`behaviour` must map x of shape (64, 3)",
         "my_flows.py:fail": "MODULE:FUNCTION, got 'my_flows.py:fail': OSError: no weights here",
         "other.py:make_flow": "No such file",

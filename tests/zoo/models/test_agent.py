@@ -92,8 +92,8 @@ def test_policy_file_states_its_score_for_its_environment_alone(tmp_path, model)
     env = ENV.replace("task1", "task2")
     elsewhere = chosen(file, "--env", env)
     assert (elsewhere.stated, elsewhere.env, elsewhere.scoring.score) == (None, env, None)
-    with refuses("an agent of qam, got --algo bc"):
-        chosen(file, "--algo", "bc")
+    with refuses("an agent of qam, got --algo fbrac"):
+        chosen(file, "--algo", "bptt")
     with refuses("`--behaviour`"):
         agent_of_file(file, None, behaviour=object())
 
