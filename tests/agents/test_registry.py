@@ -60,8 +60,8 @@ def test_class_of_installed_package_is_known_by_its_distribution(write_agent, mo
 
 
 def test_a_class_that_is_not_registered_is_refused():
-    with refuses("is not a registered algorithm of .*method.py", KeyError):
-        agents.get("agents.common.method:Method")
+    with refuses("is not a registered algorithm of .*method.py", UsageError):
+        load_config(TrainRequest(algo="agents.common.method:Method"))
 
 
 @pytest.mark.parametrize(

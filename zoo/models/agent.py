@@ -74,7 +74,6 @@ def list_trained() -> dict[str, list[str]]:
 
 # -- agents on the Hugging Face hub -----------------------------------------------------------------------------------
 
-LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 POLICY = "policy.safetensors"
 """The only file that is read from a repository; see `agents.common.model_file`. Loading it does not execute code."""
 
@@ -101,7 +100,8 @@ def hub_errors(repo: str) -> Iterator[None]:
             reason = f"it contains no agent of this library: expected the file {POLICY}"
         raise UsageError(
             f"cannot access {repo} on the hub ({reason}); check the name, the revision, the connection, "
-            f"HF_ENDPOINT and HF_HUB_OFFLINE; for private repositories and uploads, {LOG_IN}"
+            "HF_ENDPOINT and HF_HUB_OFFLINE; for private repositories and uploads, log in with `hf auth login`, or set "
+            "HF_TOKEN"
         ) from error
 
 

@@ -7,10 +7,6 @@ from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import ZERO_OR_MORE, Parser, a_path, add_flags, add_verbose
 
-TRUST = (
-    "trust the author of the files: import the modules named in the files, which runs their code"
-)
-
 
 def add_agent(parser: Parser, is_own: bool = False) -> None:
     """Add the flags that name an agent.
@@ -59,7 +55,11 @@ def add_agent(parser: Parser, is_own: bool = False) -> None:
             metavar="STEP",
             help="load the checkpoint of this step, or the `last` one, instead of the final model",
         )
-    group.add_argument("--trust", action="store_true", help=TRUST)
+    group.add_argument(
+        "--trust",
+        action="store_true",
+        help="trust the author of the files: import the modules named in the files, which runs their code",
+    )
     # defaults for commands that lack some of these flags
     parser.set_defaults(
         trained=False, from_hub=None, load_checkpoint=None, behaviour=None, device="auto"

@@ -67,6 +67,10 @@ def test_the_best_model_is_loaded_on_demand(tmp_path, model):
     assert_same_weights(agent, model)
     renamed = folder.best_model.rename(folder.path / "before_the_review.zip")
     assert_same_weights(agent_of_file(renamed, None), best)
+    folder.model.unlink()
+    renamed.unlink()
+    with refuses("no saved model"):
+        chosen(folder.path)
 
 
 def test_a_checkpoint_gives_the_replica_of_the_run(tmp_path):
