@@ -362,6 +362,7 @@ def test_predicted_values_are_those_of_the_critics():
         model.predict_value(observations, units), expected.detach(), rtol=1e-4, atol=1e-6
     )
     assert model.predict_value(observations[0], units[0]).shape == ()
+    assert not model.policy.training  # so dropout is switched off
     with refuses("expected a chunk of 3 actions for each of 5 observations"):
         model.predict_value(observations, units[:, 0])
     several = tiny_model(env=env, seeds=[0, 1])
