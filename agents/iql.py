@@ -28,7 +28,6 @@ from agents.core import (
     gaussian_mean,
     linear_range,
     log_range,
-    normal,
     pessimistic_value,
     setting,
     state_value,
@@ -82,10 +81,6 @@ class IQL(Method):
     def noise(self) -> dict[str, Draw]:
         """Return nothing: an update needs no noise."""
         return {}
-
-    def action_noise_table(self) -> dict[str, Draw]:
-        """Return the noise that is added to the policy's mean."""
-        return {"action": normal()}
 
     def loss_weights(self) -> dict[str, float]:
         """Return the weight that makes the TD loss a sum over the critics."""
