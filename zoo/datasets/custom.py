@@ -122,7 +122,7 @@ def spaces_for(
     while isinstance(layer, Wrapper):
         if isinstance(layer, FrameStack):
             observations = layer.env.observation_space
-        if isinstance(layer, FlattenObservation) and metadata.parts:
+        if isinstance(layer, FlattenObservation):
             recorded = list(metadata.parts)
             flattened = list(parts_of(layer.env.observation_space))
             if sorted(flattened) == sorted(recorded) and flattened != recorded:
