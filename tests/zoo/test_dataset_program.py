@@ -73,3 +73,4 @@ def test_list_and_check_know_every_file(call, tmp_path, monkeypatch):
     result, _ = call(main, "check", NAME, "--dataset-dir", tmp_path, code=2)
     (row,) = [row for row in result["findings"] if row["severity"] == "error"]
     assert row["file"] == second.name
+    assert f"{second} cannot be used: No such file or directory; download" in row["message"]

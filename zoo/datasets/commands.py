@@ -27,7 +27,7 @@ from zoo.datasets.names import (
     is_single_task,
     parse_name,
 )
-from zoo.datasets.ogbench import BROKEN, check_dataset
+from zoo.datasets.ogbench import check_dataset
 from zoo.envs.make import make_env, try_env
 from zoo.envs.tasks import TASKS
 from zoo.settings.layers import parse_overrides
@@ -162,7 +162,7 @@ def _recording(findings: list[Result], **columns: str) -> Iterator[None]:
         warnings.simplefilter("always")
         try:
             yield
-        except BROKEN as error:
+        except UsageError as error:
             findings.append({**columns, "severity": "error", "message": str(error)})
     for warning in caught:
         findings.append({**columns, "severity": "warning", "message": str(warning.message)})

@@ -12,7 +12,13 @@ from typing import Any, TypeAlias, TypeVar
 
 import rich.progress
 
-from agents.common.files import atomic_path, digest_of, read_text, write_text
+from agents.common.files import (
+    DamagedFileError,
+    atomic_path,
+    digest_of,
+    read_text,
+    write_text,
+)
 from zoo.datasets.names import DatasetSpec
 from zoo.runs.locks import Lock
 from zoo.terminal.errors import UsageError
@@ -165,9 +171,7 @@ def check_checksum(path: Path) -> str:
     digest = digest_of(path)
     expected = recorded_sha256(path)
     if expected not in (None, digest):
-        raise UsageError(
-            f"{path} is damaged: its sha256 is {digest}, but {expected} was recorded; download or create it again",
-        )
+        raise DamagedFileError(str(path), f"its sha256 is {digest}, but {expected} was recorded")
     return digest
 
 

@@ -19,8 +19,6 @@ from zoo.envs.make import make_raw_env, no_startup_noise
 from zoo.envs.rendering import VISUAL
 from zoo.terminal.errors import UsageError, as_usage_error
 
-BROKEN = (UsageError, DamagedFileError, OSError)
-"""Exceptions that the checks raise for a file that cannot be trained on."""
 ACTION_MARGIN = 1e-5
 """Minimum distance of clipped actions from -1 and 1, so that their atanh is finite."""
 
@@ -36,11 +34,12 @@ def required_arrays(spec: DatasetSpec) -> dict[str, int]:
 
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Add the file's path to the errors that checks raise."""
+    """Convert the errors of reading and checking a file to a UsageError that names the file."""
     try:
         yield
-    except BROKEN as error:
-        problem = getattr(error, "problem", error)
+    except (UsageError, DamagedFileError, OSError) as error:
+        # without the path, which these errors repeat
+        problem = getattr(error, "problem", getattr(error, "strerror", error))
         raise UsageError(
             f"{path} cannot be used: {problem}; download or create it again"
         ) from error
@@ -104,16 +103,16 @@ def check_values(arrays: Mapping[str, Array]) -> None:
 def check_dataset(path: Path, spec: DatasetSpec) -> dict[str, Any]:
     """Check a dataset file completely, and warn about tasks that none of its states achieves.
 
-    The first problem raises one of `BROKEN`.
-
     :return: ``success_states`` -> task -> the fraction of states that achieve it.
+    :raises UsageError: for the first problem.
     """
-    _, arrays = read_arrays(path, spec)
     shares = {}
-    for task, env_id in spec.task_env_ids.items():
-        with contextlib.closing(make_labelling_env(env_id)) as env:
-            _, masks = relabel(arrays, env)
-        shares[str(task)] = float(np.mean(masks == 0))
+    with explained(path):
+        _, arrays = read_arrays(path, spec)
+        for task, env_id in spec.task_env_ids.items():
+            with contextlib.closing(make_labelling_env(env_id)) as env:
+                _, masks = relabel(arrays, env)
+            shares[str(task)] = float(np.mean(masks == 0))
     # If no state achieves a task, all of its rewards are negative, so the data do not show how to achieve it.
     unsolved = [task for task, share in shares.items() if not share]
     if unsolved:

@@ -63,7 +63,7 @@ def test_value_that_is_wrong_is_refused_with_its_row(array, row, value, named):
 def test_a_file_that_changed_after_its_checksum_is_found(write_dataset):
     path = write_dataset()
     checksum_file(path).write_text(f"{'0' * 64}  {path.name}\n")
-    with refuses(f"is damaged: its sha256 is .*, but {'0' * 64}"):
+    with refuses(f"{NAME}.npz cannot be used: its sha256 is .*, but {'0' * 64}"):
         check_dataset(path, SPEC)
 
 
