@@ -20,7 +20,7 @@ from zoo.report.comparison import (
 )
 from zoo.report.inputs import Inputs
 from zoo.report.scores import suite_tasks
-from zoo.report.statistics import MAX_SEEDS, MIN_SEEDS
+from zoo.report.statistics import MIN_SEEDS
 from zoo.report.tables import digits_of, number_entry
 from zoo.runs.folder import short_name
 from zoo.runs.protocol import protocol_differences, show
@@ -90,9 +90,7 @@ def _rival(comparison: Comparison, phase: Phase) -> Iterator[str]:
     yield f"{text}probability of improvement {number_entry(rival.probability, 1, 2).plain}."
     needed = phase.decision.seeds_needed
     if needed is not None:
-        seeds = "more than" if needed > MAX_SEEDS else "about"
-        number = f"{min(needed, MAX_SEEDS):,}"
-        yield f"With this difference and spread, {seeds} {number} seeds per method would decide the comparison."
+        yield f"With this difference and spread, about {needed:,} seeds per method would decide the comparison."
     elif rival.p_value is None:
         yield "The two are not tested, because a task has only one seed or all its scores are equal."
 

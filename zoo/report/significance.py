@@ -89,9 +89,21 @@ def decide(comparison: Comparison, phase: Phase, evidence: Evidence, reps: int) 
     comparable = [v for v in verdicts if v.outcome != Outcome.NOT_COMPARABLE]
     rival = min(comparable, key=lambda v: v.lead, default=None)
     needed = None
-    if rival and rival.outcome == Outcome.UNDECIDED and rival.p_value is not None:
-        levels = level, SIGNIFICANT / len(p_values)
-        needed = _seeds_needed(comparison, evidence, (subject, rival.method), levels)
+    if (
+        evidence.means
+        and rival
+        and rival.outcome == Outcome.UNDECIDED
+        and rival.p_value is not None
+    ):
+        pair = subject, rival.method
+        needed = seeds_needed(
+            [evidence.means[name] for name in pair],
+            # the smallest number of runs on any task
+            [min(map(len, evidence.scores[name].values())) for name in pair],
+            MARGIN if comparison.kind.is_comparable else 0.0,
+            level,
+            SIGNIFICANT / len(p_values),
+        )
     tested = ""
     if p_values:
         test = "t-test of the difference of means" if evidence.means else "rank test over tasks"
@@ -173,22 +185,6 @@ def _verdict(
         outcome = Outcome.BETTER if verdict.lead > 0 else Outcome.WORSE
         return replace(verdict, outcome=outcome)
     return replace(verdict, outcome=Outcome.EQUAL) if is_equal else verdict
-
-
-def _seeds_needed(
-    comparison: Comparison, evidence: Evidence, pair: Pair, levels: tuple[float, float]
-) -> int | None:
-    """Return the number of seeds per method that would decide between two methods; None for rank tests.
-
-    :param levels: two-sided levels of the intervals for "better" or "worse", and for "equal".
-    """
-    if not evidence.means:
-        return None
-    means = [evidence.means[name] for name in pair]
-    # use the smallest number of runs on any task
-    runs = [min(map(len, evidence.scores[name].values())) for name in pair]
-    margin = MARGIN if comparison.kind.is_comparable else 0.0
-    return seeds_needed(means, runs, margin, *levels)
 
 
 def are_comparable(phase: Phase, methods: Methods, x: str, y: str) -> bool:

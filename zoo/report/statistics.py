@@ -192,8 +192,8 @@ def seeds_needed(
     margin: float,
     level: float,
     equality_level: float,
-) -> int:
-    """Return how many seeds per method would decide between two methods; `MAX_SEEDS` + 1 if more than `MAX_SEEDS`.
+) -> int | None:
+    """Return how many seeds per method would decide between two methods; None if more than `MAX_SEEDS`.
 
     The difference and the spread are assumed to stay the same. A verdict is reached when the difference's interval
     excludes 0 or is within the margin.
@@ -221,4 +221,5 @@ def seeds_needed(
         return bool(differs or is_equal)
 
     # the width decreases as the number of seeds grows, so bisection finds the smallest sufficient number
-    return bisect_left(range(MAX_SEEDS + 1), True, lo=2, key=is_enough)
+    needed = bisect_left(range(MAX_SEEDS + 1), True, lo=2, key=is_enough)
+    return needed if needed <= MAX_SEEDS else None
