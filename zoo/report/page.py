@@ -255,13 +255,15 @@ def _print(content: Content) -> None:
         console.print(f"! {text}")
     if content.request.output:
         return
-    names = {table.name for table in content.tables}
-    for table in content.tables:
-        title, _, phase = table.name.partition("_")
-        printed = ("verdict", "aggregates" if f"aggregates_{phase}" in names else "tasks")
-        if title in printed:
-            rows = table.frame.map(_text).to_numpy().tolist()
-            console.print(make_table(table.title, table.header, rows, unbroken=table.header[:1]))
+    for comparison in content.comparisons:
+        for phase in comparison.phases.values():
+            scores = aggregates_table if phase.aggregates else tasks_table
+            for table in (verdict_table(comparison, phase), scores(comparison, phase)):
+                rows = table.frame.map(_text).to_numpy().tolist()
+                if rows:
+                    console.print(
+                        make_table(table.title, table.header, rows, unbroken=table.header[:1])
+                    )
 
 
 def _text(entry: TableEntry) -> Text:
