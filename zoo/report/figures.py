@@ -139,11 +139,12 @@ class _Artist:
     def about_lines(self, table: pd.DataFrame) -> str:
         """Return the end of a caption, about the methods with lines and their seeds."""
         shown = self.lines_of(table)
-        seeds = _seeds(chain.from_iterable(points["seeds"] for points in shown.values()))
+        # tasks may have more seeds
+        seeds = count(min(points["seeds"].min() for points in shown.values()), "seed")
         total = table["method"].nunique()
         if len(shown) < total:
-            return f" {len(shown)} of {total} methods, {seeds}."
-        return f" {seeds}."
+            return f" {len(shown)} of {total} methods, at least {seeds} per task."
+        return f" At least {seeds} per task."
 
     def profiles(self, phase: Phase) -> Drawing | None:
         """Draw the performance profiles."""
@@ -404,11 +405,13 @@ class _Artist:
         return "" if {*names} <= {*self.colours} else " Grey: methods left out of line plots."
 
     def seeds(self, phase: Phase, names: Collection[str]) -> str:
-        """Return the range of some methods' numbers of seeds on the common tasks, as text."""
+        """Return the range of some methods' numbers of seeds on the common tasks, e.g. ``"3 to 12 seeds"``."""
         rows = [phase.aggregates]
         if not phase.aggregates:  # the tasks have no common scale
             rows = [phase.per_task[task] for task in phase.tasks]
-        return _seeds(chain.from_iterable(row[name].seeds for row in rows for name in names))
+        ends = sorted(chain.from_iterable(row[name].seeds for row in rows for name in names))
+        largest = count(ends[-1], "seed")
+        return largest if ends[0] == ends[-1] else f"{ends[0]} to {largest}"
 
 
 def _add_legend(figure: Figure) -> None:
@@ -430,13 +433,6 @@ def _add_legend(figure: Figure) -> None:
     # fix the layout; otherwise each drawing would change it slightly, and files would differ
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-
-
-def _seeds(numbers: Iterable[int]) -> str:
-    """Return the smallest and the largest number of seeds as text, e.g. ``"3 to 12 seeds"``."""
-    ends = sorted(numbers)
-    largest = count(ends[-1], "seed")
-    return largest if ends[0] == ends[-1] else f"{ends[0]} to {largest}"
 
 
 def _wrapped(name: str) -> str:

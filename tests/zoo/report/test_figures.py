@@ -89,7 +89,7 @@ def test_two_seeds_have_no_band():
     drawing = drawing_of(comparison_of_runs(runs), "domains")
     has_band = [any(band.get_paths() for band in ax.collections) for ax in drawing.figure.axes]
     assert has_band == [True, False]
-    assert "2 to 3 seeds" in drawing.caption
+    assert " At least 2 seeds per task." in drawing.caption
 
 
 def test_domain_without_a_coloured_method_is_left_out():
