@@ -193,7 +193,6 @@ class Phase:
     :param coverage: method -> the tasks on which it has scores.
     :param tasks: tasks on which every method has scores; aggregates use only these.
     :param suite: the suite that consists of `tasks`, or None.
-    :param left_out: task -> the methods without scores on it.
     :param aggregates: method -> its average over `tasks`.
     :param domains: domain -> method -> its mean over the domain's tasks; empty for returns.
     :param domain_tasks: domain -> its tasks; for returns, each environment is a domain of its own.
@@ -208,7 +207,6 @@ class Phase:
     step_ranges: Mapping[str, tuple[int, int]]
     coverage: Mapping[str, Sequence[str]]
     tasks: tuple[str, ...]
-    left_out: Mapping[str, tuple[str, ...]]
     aggregates: Mapping[str, Cell]
     domains: Mapping[str, Mapping[str, Cell]]
     domain_tasks: Mapping[str, list[str]]

@@ -115,12 +115,6 @@ class PhaseScores:
         coverage = self.coverage()
         all_tasks = sorted(set().union(*coverage.values()))
         tasks = _shared(coverage.values())
-        left_out = {}
-        for task in all_tasks:
-            if task not in tasks:
-                left_out[task] = tuple(
-                    name for name in sorted(coverage) if task not in coverage[name]
-                )
         averages = {}
         if _can_average(tasks, self.kind):
             # only aggregates have an IQM: on one task or domain, an IQM is uninformative, and its bootstrap is slow
@@ -136,7 +130,6 @@ class PhaseScores:
             step_ranges=self.step_ranges(),
             coverage=coverage,
             tasks=tasks,
-            left_out=left_out,
             aggregates=averages,
             domains=domains,
             domain_tasks=domain_tasks,

@@ -202,14 +202,17 @@ def _readable(name: str, values: Sequence[Any]) -> str:
 
 def _left_out(comparison: Comparison, phase: Phase) -> Iterator[str]:
     """Yield the methods and tasks missing from the aggregates of a phase."""
+    coverage = sorted(phase.coverage.items())
+    left_out = {}
+    for task in sorted(set().union(*phase.coverage.values()) - {*phase.tasks}):
+        left_out[task] = tuple(name for name, tasks in coverage if task not in tasks)
     if not phase.tasks:
-        coverage = sorted(phase.coverage.items())
         texts = shortened(f"{name} has {_listed(tasks)}" for name, tasks in coverage)
         yield f"no aggregates, because no environment was run with every method: {'; '.join(texts)}."
-    elif phase.left_out:
+    elif left_out:
         missing = [
             f"{_listed(tasks)} (no scores of {_enumerated(names)})"
-            for names, tasks in by_value(phase.left_out).items()
+            for names, tasks in by_value(left_out).items()
         ]
         yield f"aggregates cover only tasks on which all methods have scores; left out: {'; '.join(missing)}."
     without = sorted(set(phase.coverage) - set(phase.aggregates))

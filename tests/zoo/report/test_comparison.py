@@ -7,6 +7,7 @@ from tests.zoo.report.samples import (
     NO_MEANS,
     SCENE,
     comparison_of_runs,
+    content_of,
     evaluations,
     means_of_scene,
     scene_runs,
@@ -72,9 +73,12 @@ def scene_comparison(task_counts, means=NO_MEANS):
 
 
 def test_methods_are_compared_on_the_tasks_they_share():
-    phase = scene_comparison({"a": 3, "b": 5, "c": 5}).phases["offline"]
+    counts = {"a": 3, "b": 5, "c": 5}
+    runs = [scene_runs([[0.5] * 5] * tasks, name) for name, tasks in counts.items()]
+    content = content_of(pd.concat(runs))
+    phase = content.comparisons[0].phases["offline"]
     assert phase.tasks == tuple(SCENE[:3])
-    assert phase.left_out == {task: ("a",) for task in SCENE[3:]}
+    assert "left out: 2 tasks of scene-play (no scores of a)." in content.notes[0]
     assert set(phase.per_task) == set(SCENE)
 
 
