@@ -11,11 +11,6 @@ from zoo.train import main
 from zoo.training import loop
 
 
-def words(logs):
-    line = "--algo qam --env Toy-v0 --offline-steps 0 --online-steps 9 --seed 1 --eval-episodes 1 --n-eval-envs 1"
-    return [*line.split(), "-f", str(logs), "-params", *TINY, "learning_starts=3"]
-
-
 @pytest.mark.parametrize(
     ("owner", "name"), [(RunFolder, "write_evaluations"), (loop, "save_checkpoint")]
 )
@@ -27,6 +22,10 @@ def test_a_folder_that_is_deleted_under_a_run_is_named(tmp_path, monkeypatch, ca
         return original(*args, **kwargs)
 
     monkeypatch.setattr(owner, name, delete_and_write)
-    _, errors = call(main, *words(tmp_path / "logs"), "--verbose", "0", code=1)
+    words = (
+        f"--algo qam --env Toy-v0 --offline-steps 0 --online-steps 9 --seed 1 --eval-episodes 1 --n-eval-envs 1 "
+        f"-f {tmp_path / 'logs'} --verbose 0 -params learning_starts=3"
+    )
+    _, errors = call(main, *words.split(), *TINY, code=1)
     assert f"its folder {tmp_path / 'logs' / 'qam' / 'Toy-v0_1'} is missing" in errors
     assert not (tmp_path / "logs").exists()
