@@ -82,11 +82,8 @@ def test_results_are_those_of_a_plain_loop_over_episodes(single, chunk_length):
     results = single.evaluate(policy)
     for replica in range(2):
         expected = play_alone(policy, 5, replica, make_env(TOY))
-        assert_array_equal(numbers_of(results, replica), expected)
-
-
-def numbers_of(results, replica):
-    return [values[replica] for values in (results.returns, results.lengths, results.successes)]
+        columns = results.returns, results.lengths, results.successes
+        assert_array_equal([values[replica] for values in columns], expected)
 
 
 def test_a_policy_that_plays_fewer_actions_plans_more_often(single):
