@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from tests.common.data.helpers import all_sequences, compacted, empty_buffer
+from tests.common.data.helpers import all_sequences, compacted, empty_buffer, rows_of
 from tests.common.toys import seeded
 
 ENDINGS = ("terminated", "truncated", "jump")
@@ -247,12 +246,6 @@ def play(case, buffer):
             streams[e].append(step)
             current[e] = float(next(ids)) if outcome in ENDINGS else next_values[e]
     return streams
-
-
-def rows_of(batch, replica):
-    scalars = torch.stack([batch.rewards, batch.discounts, batch.valid], -1)
-    columns = batch.observations, batch.actions, scalars, batch.next_observations
-    return torch.cat(columns, -1)[replica].tolist()
 
 
 def assert_same(rows, expected):

@@ -41,14 +41,18 @@ def all_sequences(buffer):
     return buffer._get_samples(buffer.sequence_rows(starts))
 
 
-def assert_same_batches(first, second):
-    for name, value in vars(first).items():
-        assert torch.equal(value, getattr(second, name)), name
+def rows_of(batch, replica):
+    """Return (s, a, R, discount, valid, s') of a replica's sequences."""
+    scalars = torch.stack([batch.rewards, batch.discounts, batch.valid], -1)
+    columns = batch.observations, batch.actions, scalars, batch.next_observations
+    return torch.cat(columns, -1)[replica].tolist()
 
 
 def assert_same_sequences(first, second):
     """Check that the same sequences may be sampled from two buffers."""
-    assert_same_batches(all_sequences(first), all_sequences(second))
+    expected = vars(all_sequences(second))
+    for name, value in vars(all_sequences(first)).items():
+        assert torch.equal(value, expected[name]), name
 
 
 class Recorder:

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from agents.common.data.shards import Shard, Shards
 from tests.common.data.helpers import (
@@ -11,6 +10,7 @@ from tests.common.data.helpers import (
     assert_same_sequences,
     empty_buffer,
     loaded_buffer,
+    rows_of,
 )
 from tests.common.toys import refuses, toy_dataset, toy_shards
 
@@ -29,11 +29,8 @@ def sharded(folder, datasets, **settings):
 
 
 def sequences_of(buffer, replica):
-    """Return (s, R, discount, s', valid) of every start of a replica, rounded and sorted."""
-    batch = all_sequences(buffer)
-    scalars = torch.stack([batch.rewards, batch.discounts, batch.valid], -1)
-    columns = torch.cat([batch.observations, scalars, batch.next_observations], -1)
-    return sorted(map(tuple, columns[replica].double().round(decimals=4).tolist()))
+    """Return the rows of every start of a replica, rounded and sorted."""
+    return sorted(np.round(rows_of(all_sequences(buffer), replica), 4).tolist())
 
 
 @pytest.mark.parametrize("balanced", [False, True], ids=["uniform", "balanced"])
@@ -56,7 +53,7 @@ def test_online_transitions_survive_a_swap(tmp_path, balanced, replicas):
             expected = sequences_of(offline, replica) + sequences_of(online, replica)
             sequences = sequences_of(buffer, replica)
             # other sequences start in the dataset and continue in a ring buffer; they are not valid
-            crossing = [row for row in sequences if not row[3] and row not in expected]
+            crossing = [row for row in sequences if not row[-2] and row not in expected]
             assert sequences == sorted(expected + crossing), step
 
 
