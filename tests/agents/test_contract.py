@@ -20,6 +20,7 @@ from tests.common.toys import (
     act,
     assert_same,
     assert_same_parameters,
+    every_algorithm,
     parameters_of,
     refuses,
     reloaded,
@@ -30,11 +31,6 @@ from tests.common.toys import (
 from tests.envs import SpacesEnv, space_env_of
 
 OBSERVATIONS = spaces.Box(-np.inf, np.inf, (4,), np.float32)
-
-
-@pytest.fixture(params=agents.algorithm_ids())
-def id(request):
-    return str(request.param)
 
 
 def observations_for(model):
@@ -56,6 +52,7 @@ CASES = {
 
 @pytest.mark.few
 @pytest.mark.parametrize("case", CASES)
+@every_algorithm
 def test_it_learns_in_both_phases_and_acts_within_bounds(id, case):
     if (id, case) == ("bc", "candidates"):
         pytest.skip("it has no critic to choose candidates with")
@@ -84,6 +81,7 @@ def test_it_learns_in_both_phases_and_acts_within_bounds(id, case):
 
 
 @pytest.mark.few
+@every_algorithm
 def test_observation_statistics_are_saved(id, tmp_path):
     model, fresh = (tiny_model(id, observation_scale=0.5) for _ in range(2))
     dataset = toy_dataset()
@@ -153,6 +151,8 @@ def test_a_space_that_replaces_a_saved_one_is_checked(tmp_path):
         ("qam", {"train_freq": 0}),
         ("qam", {"shorten_returns": True}),  # of chunks
         ("qam", {"random_crop": 0.5}),  # of vectors
+        ("qam", {"observation_scale": "rang"}),
+        ("qam", {"device": "cuda"}),  # which is not there
         ("qam", {"encoder": "impala_small", "policy_kwargs": CASES["features"]["policy_kwargs"]}),
         ("qam", {"replay_buffer_class": NormedFeatures}),
         ("bam", {"flow_steps": 1}),  # a single step would not train the policy
@@ -235,11 +235,6 @@ def test_collection_samples_again_after_the_execution_horizon(execution_horizon,
     assert played.round().tolist() == expected
 
 
-def test_device_that_is_not_there_is_refused():
-    with refuses("`device`"):
-        tiny_model(device="cuda")
-
-
 # -- callbacks that predict -------------------------------------------------------------------------------------------
 
 
@@ -258,7 +253,7 @@ def trained(horizon_length, callback=None):
     extractor = {"features_extractor_class": NormedFeatures}
     model = tiny_model(horizon_length=horizon_length, best_of_n=2, policy_kwargs=extractor)
     model.learn_offline(3, callback, toy_dataset())
-    return parameters_of(model.learn(30, callback, reset_num_timesteps=False))
+    return parameters_of(model.learn(16, callback, reset_num_timesteps=False))
 
 
 undisturbed = functools.cache(trained)

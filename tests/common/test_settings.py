@@ -7,7 +7,6 @@ from typing import Literal
 import numpy as np
 import pytest
 
-import agents
 from agents.common.method import Method
 from agents.common.settings import Configurable, setting
 from tests.common.toys import (
@@ -123,8 +122,3 @@ def test_a_change_that_does_not_fit_leaves_the_model_as_it_was():
     assert model.batch_size == tiny_model().batch_size
     with refuses("assign `model.method.rho`", AttributeError):
         model.rho = 0.0
-
-
-def test_a_misspelt_observation_scale_is_answered_with_all_that_it_takes():
-    with refuses("`observation_scale` must be a number > 0, \"range\" or None, got 'rang'"):
-        agents.QAM.method_class(observation_scale="rang")
