@@ -113,16 +113,14 @@ def test_a_frozen_base_stays_as_pretraining_left_it(id):
 
 @pytest.mark.parametrize("averaged", [True, False])
 @pytest.mark.parametrize(
-    ("id", "setting", "source", "target"),
+    ("setting", "source", "target"),
     [
-        ("trqam", "target_behaviour", "behaviour", "prior_velocities"),
-        ("trqam", "target_gradient", "critic", "adjoints"),
+        ("target_behaviour", "behaviour", "prior_velocities"),
+        ("target_gradient", "critic", "adjoints"),
     ],
 )
-def test_online_networks_stand_in_for_their_averages_on_demand(
-    id, setting, source, target, averaged
-):
-    model = small_model(id, **{setting: averaged})
+def test_online_networks_stand_in_for_their_averages_on_demand(setting, source, target, averaged):
+    model = small_model("trqam", **{setting: averaged})
     nets = model.policy.nets
     inputs = toy_batch(model), toy_noise(model), nets, {}
     dependencies = []
