@@ -76,7 +76,7 @@ def test_models_of_sb3s_algorithms_are_saved_without_code_too(tmp_path, id):
 
 
 ENTRIES = {
-    "agents.load": lambda path: agents.load(path),
+    "agents.load": agents.load,
     "load of a class": lambda path: type(tiny_model()).load(path),
     "pretrained actor": lambda path: tiny_model().load_pretrained_actor(path),
     "open file": lambda path: type(tiny_model()).load(io.BytesIO(path.read_bytes())),
@@ -100,14 +100,13 @@ def test_code_among_the_tensors_is_not_run(tmp_path):
         agents.load(path)
 
 
-def test_a_model_that_names_no_algorithm_is_refused(tmp_path):
-    with refuses("it does not name an algorithm"):
-        agents.load(rewrite(saved(tmp_path), algorithm_id=None))
-
-
-def test_a_model_names_no_module_to_import(tmp_path):
-    with refuses("import antigravity first"):
-        agents.load(rewrite(saved(tmp_path), algorithm_id="antigravity:Fly"))
+@pytest.mark.parametrize(
+    ("id", "text"),
+    [(None, "it does not name an algorithm"), ("antigravity:Fly", "import antigravity first")],
+)
+def test_no_module_is_imported_for_the_algorithm_of_a_model(tmp_path, id, text):
+    with refuses(text):
+        agents.load(rewrite(saved(tmp_path), algorithm_id=id))
     assert "antigravity" not in sys.modules
 
 
