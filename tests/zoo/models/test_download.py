@@ -36,10 +36,8 @@ def changed(**texts):
 
 def described(part, **values):
     """Return a trained policy with changed values in one part of its metadata."""
-    text = header_of(trained())[part]
-    if part == "about":
-        return changed(about=json.dumps(json.loads(text) | values))
-    return changed(policy=json.dumps(json.loads(text) | values))
+    old_values = json.loads(header_of(trained())[part])
+    return changed(**{part: json.dumps(old_values | values)})
 
 
 def test_one_file_is_asked_for_and_nothing_in_repository_is_run(hub):
