@@ -30,9 +30,9 @@ def evaluations(
     methods, steps=((1000, "offline"), (2000, "offline"), (3000, "online")), seeds=6, tasks=2
 ):
     """Return random evaluations of methods on tasks of two domains."""
-    places = list(itertools.product(methods, range(tasks), range(seeds), steps))
-    table = pd.DataFrame(places, columns=["method", "number", "seed", "evaluation"])
-    table = table.join(pd.DataFrame(table.pop("evaluation").tolist(), columns=["step", "phase"]))
+    places = itertools.product(methods, range(tasks), range(seeds), steps)
+    rows = [(*place, step, phase) for *place, (step, phase) in places]
+    table = pd.DataFrame(rows, columns=["method", "number", "seed", "step", "phase"])
     number = table.pop("number")
     domain = np.where(number % 2, "cube-double-play", "scene-play")
     return table.assign(
