@@ -135,16 +135,12 @@ def test_short_own_runs_are_not_comparable():
         assert ("Against QAM" in text) == is_tested
 
 
-def phases_with(scores):
-    """Return the comparison of methods with these scores offline and online."""
+def test_without_a_focus_the_verdict_is_on_the_leader():
+    scores = {"a": (0.9, 0.2), "b": (0.5, 0.8), "c": (0.3, 0.8)}  # offline, online
     runs = evaluations(scores, steps=((1000, "offline"), (2000, "online")))
     pairs = zip(runs["method"], runs["phase"], strict=True)
     runs["score"] = [scores[name][phase == "online"] for name, phase in pairs]
-    return comparison_of_runs(runs)
-
-
-def test_without_a_focus_the_verdict_is_on_the_leader():
-    comparison = phases_with({"a": (0.9, 0.2), "b": (0.5, 0.8), "c": (0.3, 0.8)})
+    comparison = comparison_of_runs(runs)
     first, then = verdict_sentences([comparison])
     assert first.startswith("a, offline")
     assert then.startswith("b, online")  # c has the same mean
