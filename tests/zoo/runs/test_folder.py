@@ -4,6 +4,7 @@ import datetime
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -133,20 +134,16 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch, capsys):
 # -- evaluations ------------------------------------------------------------------------------------------------------
 
 
-def played(with_success=True):
-    """Return dummy results of two replicas."""
-    numbers = np.arange(8).reshape(2, 4)
-    return EpisodeResults(
-        successes=numbers % 2 if with_success else None,
+def test_evaluations_before_first_reported_success_are_failures():
+    numbers = np.arange(8).reshape(2, 4)  # of two replicas
+    results = EpisodeResults(
+        successes=numbers % 2,
         returns=-numbers.astype(np.float64) / 3,
         lengths=numbers + 100,
         seeds=np.arange(4, dtype=np.uint32) + 7,
         played=np.ones(2, bool),
     )
-
-
-def test_evaluations_before_first_reported_success_are_failures():
-    history = with_evaluation({}, 50, 0, played(with_success=False), 0)
+    history = with_evaluation({}, 50, 0, replace(results, successes=None), 0)
     assert "successes" not in history
-    history = with_evaluation(history, 100, 0, played(), 0)
+    history = with_evaluation(history, 100, 0, results, 0)
     assert history["successes"].tolist() == [[0, 0, 0, 0], [0, 1, 0, 1]]
