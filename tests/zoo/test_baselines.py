@@ -7,7 +7,7 @@ import pytest
 import torch
 from stable_baselines3.common.logger import Logger
 
-from tests.common.toys import toy_dataset, toy_shards
+from tests.common.toys import parameters_of, toy_dataset, toy_shards
 from tests.envs import SpacesEnv
 from tests.zoo.helpers import ENV, EVALUATIONS
 from tests.zoo.outcomes import config_of, refuses, status_of
@@ -32,12 +32,12 @@ def test_a_baseline_learns_with_a_dataset_in_its_buffer(id, tmp_path):
     first, second = toy_dataset(seed=1), toy_dataset(seed=2)
     model = small(id)
     model.load_dataset(toy_shards(tmp_path, first, second, replace_interval=4))
-    initial_weights = {name: value.clone() for name, value in model.policy.state_dict().items()}
+    initial_weights = parameters_of(model)
     model.learn(9)
     assert model.replay_buffer.dataset_size == 60
     assert model._n_updates == 4
-    weights = model.policy.state_dict()
-    assert any(not torch.equal(value, initial_weights[name]) for name, value in weights.items())
+    weights = parameters_of(model)
+    assert any(not torch.equal(weights[name], initial_weights[name]) for name in weights)
     np.testing.assert_array_equal(model.replay_buffer.rewards[:60], first["rewards"])
     model.learn(1, reset_num_timesteps=False)
     np.testing.assert_array_equal(model.replay_buffer.rewards[:60], second["rewards"])
