@@ -32,18 +32,15 @@ def test_generate_then_check(call, tmp_path):
 
 
 def test_check_reports_what_is_broken(call, tmp_path):
-    for name, changes in {
-        NAME: {"actions": np.full((33, 2), 3.0)},
-        f"{NAME}-val": {"qpos": np.full((33, 2), np.nan)},
-    }.items():
-        np.savez(tmp_path / f"{name}.npz", **small_arrays() | changes)
+    broken = {NAME: ("actions", 3.0), f"{NAME}-val": ("qpos", np.nan)}
+    for name, (array, value) in broken.items():
+        arrays = small_arrays() | {array: np.full((33, 2), value)}
+        np.savez(tmp_path / f"{name}.npz", **arrays)
     result, output = call(main, "check", NAME, "--dataset-dir", tmp_path, code=2)
     assert not result["sound"]
     assert "Findings in" in output
-    for row, file, array in zip(
-        result["findings"], (NAME, f"{NAME}-val"), ("actions", "qpos"), strict=True
-    ):
-        assert (row["file"], row["severity"]) == (f"{file}.npz", "error")
+    for row, (name, (array, _)) in zip(result["findings"], broken.items(), strict=True):
+        assert (row["file"], row["severity"]) == (f"{name}.npz", "error")
         assert array in row["message"]
 
 
