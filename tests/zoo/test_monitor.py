@@ -18,11 +18,6 @@ def run(call):
     return run
 
 
-def log_speed(folder, *rows):
-    header = "time/total_timesteps,time/total_seconds,time/updates_per_s,time/fps,eval/success_rate"
-    (folder / "progress.csv").write_text("\n".join([header, *rows, ""]))
-
-
 @pytest.fixture(autouse=True)
 def wide_terminal(monkeypatch):
     monkeypatch.setenv("COLUMNS", "250")
@@ -52,7 +47,13 @@ def test_the_run_that_is_furthest_behind_says_the_step(tmp_path, run):
     for seed, (done, speed) in enumerate([(600_000, 100), (300_000, 200)]):
         folder = write_run(tmp_path / str(seed), seed=seed, offline=(25,), state="running", **steps)
         change_status(folder, offline_step=done + 10_000)
-        log_speed(folder, f"{done},1,1,,", f"{done + 100_000},9,{speed},,", f"{done},,,,0.5")
+        log = f"""\
+time/total_timesteps,time/total_seconds,time/updates_per_s,time/fps,eval/success_rate
+{done},1,1,,
+{done + 100_000},9,{speed},,
+{done},,,,0.5
+"""
+        (folder / "progress.csv").write_text(log)
     # a finished run contributes nothing to the remaining time
     write_run(tmp_path / "done", seed=2, offline=(25,), **steps)
     (line,) = [line for line in run(tmp_path)[1] if line.startswith("qam")]
