@@ -88,14 +88,6 @@ def test_a_second_upload_replaces_first_and_leaves_other_files(logs, hub, call):
         assert call(evaluate.main, "--from-hub", repo, "--episodes", 1)[0]["algo"] == algo
 
 
-def uploaded(agent, folder):
-    """Return name -> text of the files that are uploaded for an agent."""
-    folder.mkdir()
-    upload.write_upload(agent, folder, "me/agent")
-    # weights are not text
-    return {path.name: path.read_text(errors="replace") for path in folder.iterdir()}
-
-
 def test_no_file_holds_a_path_of_the_machine(tmp_path, monkeypatch, hub):
     score = Score("return", -5.0, -6.0, -4.0, 4)
     monkeypatch.setattr(upload, "play", lambda agent: None)
@@ -108,7 +100,11 @@ def test_no_file_holds_a_path_of_the_machine(tmp_path, monkeypatch, hub):
     (run / "versions.json").write_text('{"packages": {"torch": "2"}, "git_commit": "abc"}')
     (run / "command.txt").write_text("/home/jane/zoo train --dataset-dir /home/jane/data")
     agent = replace(agent_of_run(run, "cpu"), env_kwargs={"env_wrapper": ["a:A", "b.c:D"]})
-    files = uploaded(agent, tmp_path / "files")
+    folder = tmp_path / "files"
+    folder.mkdir()
+    upload.write_upload(agent, folder, "me/agent")
+    # weights are not text
+    files = {path.name: path.read_text(errors="replace") for path in folder.iterdir()}
     words = "--algo mine:Agent --gym-packages a --gym-packages b.c"
     steps = ("40 pretraining steps.", "30 offline steps.", "20 online steps.")
     for text in (words, "torch 2", "type: mean_reward", *steps):
