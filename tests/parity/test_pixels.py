@@ -16,8 +16,6 @@ from agents.common.sb3.encoders import ImpalaEncoder
 from tests.common.toys import seeded
 from tests.parity.reference import OWN_FIXTURES
 
-SIZES = ("even", "odd")  # lengths of the images' sides
-
 
 @cache
 def recorded():
@@ -48,17 +46,12 @@ def parameters(size, kind):
     return named
 
 
-def encoder_of(size):
+@pytest.mark.parametrize("size", ["even", "odd"])  # lengths of the images' sides
+def test_features_and_gradients_are_the_references(size):
     images = recorded()[f"{size}/images"].movedim(-1, 1)
     encoder = ImpalaEncoder(image_space(*images.shape[1:]), features_dim=16, widths=(4, 8, 8))
     encoder.load_state_dict(parameters(size, "params"))
-    return encoder, images / 255.0
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_features_and_gradients_are_the_references(size):
-    encoder, images = encoder_of(size)
-    features = encoder(images)
+    features = encoder(images / 255.0)
     assert_close(features, recorded()[f"{size}/features"], rtol=2e-5, atol=2e-6)
     features.backward(recorded()[f"{size}/cotangent"])
     expected = parameters(size, "grads")
