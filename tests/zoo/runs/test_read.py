@@ -50,13 +50,6 @@ def test_finished_run_without_its_last_evaluation_is_listed(tmp_path):
     assert reasons(tmp_path) == {"run": reason}
 
 
-def test_newest_of_two_runs_of_a_seed_counts_and_other_is_listed(tmp_path):
-    write_run(tmp_path / "old", updated="2026-11-01T00:00:00+00:00")
-    newest = write_run(tmp_path / "new", updated="2026-11-02T00:00:00+00:00")
-    assert reasons(tmp_path)["old"].startswith(f"duplicate: {newest} is a newer run")
-    assert set(read_runs([tmp_path]).counted()["run"]) == {str(newest)}
-
-
 @pytest.mark.parametrize(
     ("change", "name"),
     {
@@ -264,12 +257,14 @@ def test_methods_are_named_after_what_tells_them_apart(tmp_path, text):
     assert names(read_runs([tmp_path])) == {name: name for name in runs}
 
 
-def test_a_failed_run_is_replaced_by_a_finished_one(tmp_path):
-    write_run(tmp_path / "first", state="failed", updated="2026-11-01T00:00:00+00:00")
-    second = write_run(tmp_path / "second", updated="2026-11-02T00:00:00+00:00")
-    write_run(tmp_path / "third", state="failed", updated="2026-11-03T00:00:00+00:00")
-    runs = read_runs([tmp_path]).runs
-    assert runs["replaced_by"].fillna("").tolist() == [str(second), "", str(second)]
+def test_the_newest_finished_run_of_a_seed_replaces_the_others(tmp_path):
+    for day, state in enumerate(("failed", "done", "done", "failed"), start=1):
+        write_run(tmp_path / str(day), state=state, updated=f"2026-11-0{day}T00:00:00+00:00")
+    newest = str(tmp_path / "3")
+    tables = read_runs([tmp_path])
+    assert tables.runs["replaced_by"].fillna("").tolist() == [newest, newest, "", newest]
+    assert set(tables.counted()["run"]) == {newest}
+    assert reasons(tmp_path)["2"].startswith(f"duplicate: {newest} is a newer run")
 
 
 # -- training time ----------------------------------------------------------------------------------------------------
