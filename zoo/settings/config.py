@@ -11,7 +11,7 @@ from agents.common.sb3.constructor import POLICY_SETTINGS, read_arguments, with_
 from agents.common.sb3.environments import available_device
 from agents.common.settings import Setting
 from agents.common.validation import unknown_name_message
-from agents.registry import BUILT_IN, Entry
+from agents.registry import Entry
 from zoo.algorithms.catalogue import find_algorithm, settings_of
 from zoo.settings.layers import (
     DEFAULT_PROFILE,
@@ -159,9 +159,9 @@ def known_settings(entry: Entry) -> dict[str, Setting | None]:
 
 def declared_by_class(entry: Entry) -> dict[str, Any]:
     """Return the defaults that the class of a custom algorithm declares for inherited settings."""
-    if entry.method is None or entry.id in BUILT_IN:
+    if entry.method is None:
         return {}
-    # the nearest base class of this project; base classes of other packages are custom too
+    # a built-in class itself, or the nearest base class of this project; classes of other packages are custom too
     base: Any = next(kind for kind in entry.method.__mro__ if kind.__module__.startswith("agents."))
     inherited = base.declared()
     return {
