@@ -138,7 +138,7 @@ def warn_if_code_changed(runs: Sequence[tuple[StoredRun, str | None]]) -> None:
     """
     changed = []
     for run, code in runs:
-        if run.record.code not in (None, code):
+        if run.record.code != code:
             changed.append(str(run.folders[0].path))
     if changed:
         log.warning(
