@@ -7,7 +7,7 @@ from typing import Any
 from agents.common.common_settings import CommonSettings
 from agents.common.method import Method
 from agents.common.normalization import checked_normalize
-from agents.common.sb3.constructor import POLICY_SETTINGS, read_arguments, with_named_classes
+from agents.common.sb3.constructor import read_arguments, with_named_classes
 from agents.common.sb3.environments import available_device
 from agents.common.settings import Setting
 from agents.common.validation import unknown_name_message
@@ -231,13 +231,8 @@ def _check(
             with_named_classes("policy_kwargs", remaining.get("policy_kwargs"))
             return run, None, entry.algorithm.checked(remaining)
         method, _ = read_arguments(entry.method, remaining)
-        policy_kwargs = remaining.get("policy_kwargs") or {}
     # record defaults too, because a later release may change them
     settings = method.settings()
-    # `read_arguments` has turned the other policy arguments into settings of the method
-    policy_kwargs = {
-        name: value for name, value in policy_kwargs.items() if name not in POLICY_SETTINGS
-    }
-    if policy_kwargs:
-        settings["policy_kwargs"] = policy_kwargs
+    if remaining.get("policy_kwargs"):
+        settings["policy_kwargs"] = remaining["policy_kwargs"]
     return run, method, settings

@@ -107,7 +107,7 @@ def dump_yaml(values: Any) -> str:
 def parse_overrides(words: Sequence[str], flag: str = "-params") -> dict[str, Any]:
     """Read a flag's words, ``key=value`` or ``key:value``, into one nested mapping; later words override earlier ones.
 
-    :param words: e.g. ``["net_arch=[128, 128]", "policy_kwargs.n_critics=2"]``.
+    :param words: e.g. ``["net_arch=[128, 128]", "policy_kwargs.activation_fn=ReLU"]``.
     """
     merged: dict[str, Any] = {}
     for word in words:
