@@ -113,18 +113,20 @@ def failing(error):
     return body
 
 
-@pytest.mark.parametrize("verbose", [0, 1, 2])
-def test_why_a_program_ends_is_said_at_every_level(capsys, verbose):
+@pytest.mark.parametrize(
+    ("verbose", "kind"), [(0, ArithmeticError), (1, SystemExit), (2, ArithmeticError)]
+)
+def test_why_a_program_ends_is_said_at_every_level(capsys, verbose, kind):
     assert run_program(failing(UsageError("a bad word")), verbose) == BAD_INPUT
     refusal = capsys.readouterr().err
-    assert run_program(failing(ArithmeticError("broke")), verbose) == FAILED
+    assert run_program(failing(kind("broke")), verbose) == FAILED
     failure = capsys.readouterr().err
     if verbose == 2:
         for text in (refusal, failure):
             assert text.startswith("Traceback (most recent call last):")
     else:
         assert refusal == "a bad word\n"
-        assert failure == "ArithmeticError: broke (run with --verbose 2 for the traceback)\n"
+        assert failure == f"{kind.__name__}: broke (run with --verbose 2 for the traceback)\n"
 
 
 def test_list_names_every_algorithm_without_importing_pytorch():

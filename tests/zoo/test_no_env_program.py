@@ -101,6 +101,7 @@ def test_a_killed_run_ends_as_one_that_never_was_and_is_exported(tmp_path, call)
     ("flags", "trajectories", "reason"),
     [
         ("--online-steps 5", 2, "does not support online training"),
+        ("--score return", 2, "does not support online training or evaluation"),
         ("--dataset auto", 2, "needs your data"),
         ("", 1, "got only one trajectory"),
     ],

@@ -196,17 +196,21 @@ def test_a_run_whose_files_cannot_grow_goes_on_when_they_can(run, uninterrupted,
 
 
 @pytest.mark.parametrize(
-    ("bonus", "best"), [(0.0, 10), (1.0, 0)], ids=["as good as after training", "better"]
+    ("bonus", "success", "best"),
+    [(0.0, 0, 10), (1.0, 0, 0), (1.0, 1, 10)],
+    ids=["as good as after training", "better", "better but without success"],
 )
 def test_an_untrained_model_is_the_best_only_if_it_is_better(
-    data, tmp_path, monkeypatch, bonus, best
+    data, tmp_path, monkeypatch, bonus, success, best
 ):
     """No model reaches the goal within 30 steps, so all returns are equal."""
-    evaluate, bonuses = Evaluator.evaluate, iter([bonus, 0.0, 0.0])
+    evaluate, changes = Evaluator.evaluate, iter([(bonus, 0), (0.0, success), (0.0, 0)])
 
     def changed(self, *arguments):
         results = evaluate(self, *arguments)
-        return replace(results, returns=results.returns + next(bonuses))
+        added, is_success = next(changes)
+        returns, successes = results.returns + added, results.successes | is_success
+        return replace(results, returns=returns, successes=successes)
 
     monkeypatch.setattr(Evaluator, "evaluate", changed)
     assert main(arguments(data, tmp_path, "eval_at_start=true")) == 0

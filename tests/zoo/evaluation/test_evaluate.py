@@ -24,7 +24,7 @@ from tests.zoo.evaluation.helpers import (
 )
 from zoo.envs.make import make_env
 from zoo.evaluation import pool
-from zoo.evaluation.evaluator import NOISE_PLANS, Evaluator, seeds_of_starts
+from zoo.evaluation.evaluator import NOISE_PLANS, Evaluator, results_of, seeds_of_starts
 from zoo.evaluation.pool import WorkerError
 from zoo.runs.scores import REPORTED, UNREPORTED, EpisodeResults, ScoringRule
 from zoo.terminal.errors import Abandoned
@@ -278,6 +278,11 @@ class Diverging(ElementwisePolicy):
         if len(self.batches) > 2:
             actions[self.lost, :, 1] = np.nan
         return actions
+
+
+def test_success_is_unknown_if_no_finished_episode_reports_it():
+    totals = np.array([[[-5.0], [0]], [[3], [0]], [[UNREPORTED], [0]], [[UNREPORTED], [0]]])
+    assert results_of(totals, np.zeros(1)).successes is None
 
 
 def test_a_replica_that_plans_nan_is_out_and_others_play_on(anywhere):
