@@ -269,14 +269,6 @@ def _takes_data(request: TrainRequest, config: RunRecord, data_kind: DataKind | 
             "`--action-range` and `--reward-from` apply only to custom datasets; pass one with --dataset, or drop "
             "these flags"
         )
-    follow_success = run.reward_from is not None
-    if run.online_steps and data_kind == "rewards" and request.env not in TASKS:
-        follow_success |= require_format(request.dataset)[1].rewards_follow_success
-    if follow_success and run.online_steps and not request.no_env:
-        raise UsageError(
-            "the dataset's rewards are 0 in steps with success and -1 in others, but the rewards of "
-            f"`{request.env}` may differ online; set --online-steps to 0, or use data with the environment's rewards"
-        )
     if request.no_env and (
         run.online_steps or run.score is not None or run.success_return is not None
     ):
@@ -284,6 +276,16 @@ def _takes_data(request: TrainRequest, config: RunRecord, data_kind: DataKind | 
             "`--no-env` does not support online training or evaluation: set --online-steps to 0, and omit --score, "
             "--success-return and --reference-scores"
         )
+    if run.online_steps:
+        follow_success = run.reward_from is not None
+        if data_kind == "rewards" and request.env not in TASKS:
+            follow_success |= require_format(request.dataset)[1].rewards_follow_success
+        if follow_success:
+            raise UsageError(
+                "the dataset's rewards are 0 in steps with success and -1 in others, but the rewards of "
+                f"`{request.env}` may differ online; set --online-steps to 0, or use data with the environment's "
+                "rewards"
+            )
     # balanced sampling uses the data online, too
     if needs_data or run.offline_data == "preload" or config.settings["balanced_sampling"]:
         return True
