@@ -345,12 +345,8 @@ def make_environments(plan: RunPlan, replicas: int, stack: contextlib.ExitStack)
     run = plan.config.run
     n_envs = request.n_envs or (replicas if run.online_steps else 1)
     train_freq = plan.config.settings["train_freq"]
-    if (
-        run.online_steps
-        and n_envs > 1
-        and isinstance(train_freq, list | tuple)
-        and train_freq[1] == "episode"
-    ):
+    in_episodes = isinstance(train_freq, tuple) and train_freq[1] == "episode"
+    if in_episodes and n_envs > 1 and run.online_steps:
         raise UsageError(
             f"`train_freq` = {list(train_freq)} needs one environment, got {n_envs}; set it in steps"
         )
