@@ -204,16 +204,19 @@ def test_an_untrained_model_is_the_best_only_if_it_is_better(
     data, tmp_path, monkeypatch, bonus, success, best
 ):
     """No model reaches the goal within 30 steps, so all returns are equal."""
-    evaluate, changes = Evaluator.evaluate, iter([(bonus, 0), (0.0, success), (0.0, 0)])
+    evaluate, changes = Evaluator.evaluate, iter([(bonus, 0), (0.0, success), (0.0, None)])
 
     def changed(self, *arguments):
         results = evaluate(self, *arguments)
         added, is_success = next(changes)
-        returns, successes = results.returns + added, results.successes | is_success
-        return replace(results, returns=returns, successes=successes)
+        # at last, no episode reports whether it is a success
+        successes = None if is_success is None else results.successes | is_success
+        return replace(results, returns=results.returns + added, successes=successes)
 
     monkeypatch.setattr(Evaluator, "evaluate", changed)
     assert main(arguments(data, tmp_path, "eval_at_start=true")) == 0
-    assert len({*evaluations(tmp_path)["results"][1:].ravel()}) == 1
+    history = evaluations(tmp_path)
+    assert len({*history["results"][1:].ravel()}) == 1
+    assert history["successes"].tolist() == [[0, 0], [success, success], [0, 0]]
     model = agents.QAM.load(folder_of(tmp_path) / "best_model.zip", device="cpu")
     assert model.num_timesteps == best

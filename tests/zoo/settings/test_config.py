@@ -183,10 +183,21 @@ def test_a_gpu_takes_tf32_where_no_precision_is_given(words, expected, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("domain", "expected"),
-    [("antmaze-large-stitch", 10.0), ("antmaze-large-explore", 0.3), ("scene-noisy", 1.0)],
+    ("domain", "profile", "expected"),
+    [
+        ("antmaze-large-stitch", "qam", 10.0),
+        ("antmaze-large-stitch", "trqam", 0.3),
+        ("antmaze-large-explore", "qam", 0.3),
+        ("scene-noisy", "qam", 1.0),
+    ],
 )
-def test_noisy_and_stitched_data_take_the_settings_of_the_usual_data(domain, expected):
+def test_noisy_and_stitched_data_take_the_settings_of_the_usual_data(domain, profile, expected):
     env = f"{domain}-singletask-task1-v0"
-    plan = plan_run(TrainRequest(algo="qam", env=env, device="cpu"))
+    plan = plan_run(TrainRequest(algo="qam", env=env, device="cpu", profile=profile))
     assert plan.config.settings["inverse_temperature"] == expected
+
+
+def test_an_algorithm_that_balances_its_batches_takes_the_data_online():
+    plan = plan_run(TrainRequest(algo="rlpd", env="scene-play-singletask-task1-v0", device="cpu"))
+    assert plan.config.run.offline_steps == 0
+    assert plan.data_kind == "ogbench"
