@@ -21,6 +21,7 @@ from zoo.train import main
 def small(id):
     """Return a small model without logs."""
     settings = {"net_arch": [16, 16], "buffer_size": 50, "learning_starts": 5, "batch_size": 8}
+    settings["balanced_sampling"] = True
     algorithm = find_algorithm(id).algorithm
     model = algorithm("MlpPolicy", SpacesEnv(4, 2), seed=0, device="cpu", **settings)
     model.set_logger(Logger(None, []))
@@ -32,6 +33,9 @@ def test_a_baseline_learns_with_a_dataset_in_its_buffer(id, tmp_path):
     first, second = toy_dataset(seed=1), toy_dataset(seed=2)
     model = small(id)
     model.load_dataset(toy_shards(tmp_path, first, second, replace_interval=4))
+    batch = model.replay_buffer.sample(1000)
+    terminal_rewards = first["rewards"][first["masks"] == 0]
+    assert {*batch.rewards[batch.dones != 0].tolist()} == {*terminal_rewards.tolist()}
     initial_weights = parameters_of(model)
     model.learn(9)
     assert model.replay_buffer.dataset_size == 60
@@ -39,6 +43,7 @@ def test_a_baseline_learns_with_a_dataset_in_its_buffer(id, tmp_path):
     weights = parameters_of(model)
     assert any(not torch.equal(weights[name], initial_weights[name]) for name in weights)
     np.testing.assert_array_equal(model.replay_buffer.rewards[:60], first["rewards"])
+    assert model.replay_buffer.balanced
     model.learn(1, reset_num_timesteps=False)
     np.testing.assert_array_equal(model.replay_buffer.rewards[:60], second["rewards"])
 

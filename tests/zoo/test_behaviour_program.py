@@ -78,7 +78,7 @@ def folder(tmp_path, monkeypatch, own_agents):
 
 def test_a_run_on_a_flow_of_ones_own_is_played_as_it_was_scored(folder, call, refusal):
     run, _ = call(main, *WORDS, *BEHAVIOUR)
-    words = [run["run"], "--device", "cpu"]
+    words = [f"{run['run']}/Pendulum-v1.zip", "--device", "cpu"]
     assert "pass --behaviour my_flows.py:make_flow" in refusal(evaluate, *words)
     assert call(evaluate, *words, *BEHAVIOUR)[0]["return"] == run["return"]
     reversed_flow = ["--behaviour", "my_flows.py:make_reversed"]
