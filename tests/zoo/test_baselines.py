@@ -48,6 +48,13 @@ def test_a_baseline_learns_with_a_dataset_in_its_buffer(id, tmp_path):
     np.testing.assert_array_equal(model.replay_buffer.rewards[:60], second["rewards"])
 
 
+def test_actions_of_a_dataset_are_scaled_as_online_ones():
+    model, data = small("sac"), toy_dataset()
+    model.action_space.high[:] = 3.0
+    model.load_dataset(data)
+    np.testing.assert_allclose(model.replay_buffer.actions[:60], (data["actions"] - 1) / 2, 1e-5)
+
+
 def test_a_run_with_tqc_is_evaluated_and_saved_as_any_other(data, tmp_path):
     words = (
         f"--algo tqc --env {ENV} --dataset-dir {data} -f {tmp_path} --seed 3 --online-steps 30 "

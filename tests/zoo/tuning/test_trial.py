@@ -33,9 +33,7 @@ def study():
 
 def reporter(study, steps=30):
     """Return the function through which a run of the study's next trial reports."""
-    config = SimpleNamespace(env="Some-v0", run=SimpleNamespace(score=None))
-    plan = SimpleNamespace(score=SUCCESS, steps=steps, run=SimpleNamespace(config=config))
-    return Reporter(study.ask(), plan)
+    return Reporter(study.ask(), SimpleNamespace(score=SUCCESS, steps=steps))
 
 
 @pytest.mark.parametrize(("kind", "worst"), [(SUCCESS, 0.0), (RETURN, -np.inf)])
