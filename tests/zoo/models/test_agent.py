@@ -77,6 +77,7 @@ def test_a_checkpoint_gives_the_replica_of_the_run(tmp_path):
     stack = maze_model(seeds=[3, 4])
     together = {"seeds": [3, 4], "folders": [f"{ENV}_1", f"{ENV}_2"]}
     first, second = (save_run(tmp_path, stack.replica(k), 3 + k, **together) for k in range(2))
+    assert find_run(tmp_path, "qam", ENV) == second.path  # the newest
     save_checkpoint(stack, first.checkpoints)
     (tmp_path / "latest").symlink_to(second.path)
     agent = agent_of_run(tmp_path / "latest", step=0)
