@@ -73,6 +73,12 @@ def test_a_run_with_tqc_is_evaluated_and_saved_as_any_other(data, tmp_path):
     assert baselines.TQC.load(folder / f"{ENV}.zip", device="cpu").num_timesteps == 30
 
 
+@pytest.mark.parametrize("name", baselines.CHECKS)
+def test_settings_that_sb3_does_not_check_are_refused(name):
+    with refuses(f"`{name}`"):
+        load_config(TrainRequest(algo="sac", hyperparams=(f"{name}=-2",)))
+
+
 @pytest.mark.parametrize(
     ("id", "flags", "message"),
     [
