@@ -95,6 +95,8 @@ def test_arguments_of_the_constructor_are_given_to_load_again():
     tiny_model("fql", seeds=[1], **kwargs).save(file := BytesIO())
     model = agents.load(file, seed=7, **kwargs)
     assert (model.seed, model.policy.seeds) == (7, [7])
+    with refuses("`policy_kwargs.activation_fn` of a saved model cannot be changed"):
+        agents.load(file, policy_kwargs={"activation_fn": "Tanh"})
 
 
 def test_an_agent_of_ones_own_is_loaded_by_its_module(write_agent, tmp_path):
