@@ -15,7 +15,7 @@ from agents.common.data.buffer import SequenceReplayBuffer
 from agents.common.frames import FrameStack
 from tests.common.data.helpers import compacted
 from tests.common.toys import TINY, refuses, seeded
-from tests.envs import PicturesEnv, space_env_of
+from tests.envs import PicturesEnv, SpacesEnv, space_env_of
 
 SIDE, K, LENGTH = 16, 3, 8
 
@@ -136,8 +136,9 @@ def test_an_episode_that_begins_with_different_frames_is_refused():
 
 
 def test_an_environment_that_does_not_stack_is_refused():
-    with refuses(r"`agents.FrameStack\(env, 2\)`"):
-        agents.QAM("CnnPolicy", PicturesEnv(SIDE), **{**TINY, "frame_stack": 2})
+    for env in (PicturesEnv(SIDE), SpacesEnv()):
+        with refuses(r"`agents.FrameStack\(env, 2\)`"):
+            agents.QAM("MlpPolicy", env, **{**TINY, "frame_stack": 2})
 
 
 # -- the environment that stacks frames -------------------------------------------------------------------------------
