@@ -305,7 +305,7 @@ def require_keys(
 
 def require_flags(name: str, key: str, flags: Array, steps: int) -> Array:
     """Return flags, shape (T,), as booleans; raises UsageError for values other than 0 and 1."""
-    if flags.shape != (steps,) or flags.dtype.kind not in "fiub":
+    if flags.shape != (steps,):
         problem = f"{flags.dtype} of shape {flags.shape}"
     else:
         wrong_rows = np.flatnonzero(~np.isin(flags, (0, 1)))

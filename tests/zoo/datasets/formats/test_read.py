@@ -156,7 +156,7 @@ def test_a_damaged_file_is_said_to_be_damaged_before_any_work(tmp_path):
 
 @pytest.mark.parametrize("kind", WRITERS)
 def test_a_sound_set_is_converted_with_the_same_fingerprint(tmp_path, kind, recwarn):
-    source = WRITERS[kind](tmp_path)
+    source = WRITERS[kind](tmp_path, episodes(3))
     copy = tmp_path / "converted.npz"
     write_set(copy, read_source(source))
     original, converted = (load_custom(path, gymnasium.make(ENV)) for path in (source, copy))
