@@ -14,6 +14,7 @@ from tests.zoo.datasets.samples import (
 )
 from tests.zoo.helpers import TINY
 from tests.zoo.outcomes import config_of
+from zoo.dataset import main as dataset
 from zoo.train import main
 
 FOLDER = "tests.zoo.envs.toys__Spring-v0"
@@ -91,6 +92,7 @@ def d4rl_words(logs, name):
 
 def test_returns_are_normalised_by_what_the_data_say(minari, tmp_path, call):
     write_d4rl_task(minari, HOPPER, **REFERENCES)
+    assert call(dataset, "check", HOPPER)[0]["observation"] == [11]
     words = d4rl_words(tmp_path, HOPPER)
     result, errors = call(main, *words)
     assert result["normalised_return"] == pytest.approx((result["return"] + 20) / 3250)
