@@ -364,14 +364,17 @@ def test_changed_bytes_of_a_parquet_file_are_found(tmp_path):
     assert refusal(path).count(str(path)) == 1
 
 
-def test_a_minari_set_that_is_not_there_says_how_to_get_it(monkeypatch):
+def test_a_minari_set_that_is_not_there_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.delenv("MINARI_DATASETS_PATH")
+    monkeypatch.setenv("HOME", str(tmp_path))
+
     def download(name):
         raise ConnectionError(f"no route to {name}")
 
     monkeypatch.setattr(minari, "download_dataset", download)
-    assert "copy the dataset to this folder from a machine with internet" in refusal(
-        "minari:a/b-v0"
-    )
+    text = refusal("minari:a/b-v0")
+    assert f"{tmp_path}/.minari/datasets/a/b-v0, and its download failed" in text
+    assert "copy the dataset to this folder from a machine with internet" in text
     for id in ("../b-v0", "/a/b-v0"):
         assert "must be followed by the id" in refusal(f"minari:{id}")
 

@@ -79,7 +79,7 @@ def test_a_file_of_an_earlier_simulator_is_warned_about(tmp_path):
     [
         ("obs", None, "or write the arrays of another robot as npz files"),
         ("obs/object", np.zeros((3, 10)), "cannot be read as HDF5"),
-        ("rewards", np.full(4, 0.5), "`rewards` must be 0 or 1 in each of the 4 steps"),
+        ("rewards", np.full(4, 0.5), "must be 0 or 1 in each of the 4 steps, got 0.5 in row 0"),
         ("actions", np.array([b"up"] * 4), "`actions` must hold rows of numbers, got |S2"),
     ],
 )
