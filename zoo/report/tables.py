@@ -75,12 +75,17 @@ class Table:
     frame: pd.DataFrame
 
     @classmethod
-    def of(cls, name: str, title: str, caption: str, rows: Sequence[Row]) -> Table:
-        """Return a table of rows that share their headings; columns in which every entry is unknown are omitted."""
+    def of(cls, name: str, title: str, captions: Mapping[str, str], rows: Sequence[Row]) -> Table:
+        """Return a table of rows that share their headings; columns in which every entry is unknown are omitted.
+
+        :param captions: heading -> part of the caption, which is omitted with its column.
+        """
         # dtype object, because pandas would otherwise convert None to NaN
         frame = pd.DataFrame(rows, dtype=object).map(_entry)
         is_known = frame.map(lambda entry: entry.text != NOT_KNOWN)
-        return cls(name, title, caption, frame.loc[:, is_known.any()])
+        known = frame.loc[:, is_known.any()]
+        caption = " ".join(text for heading, text in captions.items() if heading in known)
+        return cls(name, title, caption, known)
 
     @property
     def header(self) -> list[str]:
@@ -189,27 +194,25 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
             "verdict": TableEntry(v.outcome, is_bold=v.outcome in (Outcome.BETTER, Outcome.WORSE)),
         }
     subject = decision.subject
-    sentences = []
-    if any(v.difference for v in decision.verdicts):
-        sentences.append(
+    outcomes = {v.outcome for v in decision.verdicts}
+    meanings = {
+        Outcome.EQUAL: f"Equal: significantly less than {100 * MARGIN:g} points apart.",
+        Outcome.NOT_COMPARABLE: "Not comparable: your runs are shorter.",
+    }
+    captions = {
+        "difference": (
             f"Difference: mean of {subject} minus mean of the other method, with a {100 * (1 - decision.level):.4g}% "
             f"t-interval over seeds; the interval excludes 0 if p is at most {SIGNIFICANT:g}."
-        )
-    if any(v.over_tasks and v.over_tasks.interval for v in decision.verdicts):
-        sentences.append("Over tasks: 95% t-interval of the difference on new tasks like these.")
-    if decision.tested:
-        sentences.append(f"p and verdict: {decision.tested}.")
-    if any(v.outcome == Outcome.EQUAL for v in decision.verdicts):
-        sentences.append(f"Equal: significantly less than {100 * MARGIN:g} points apart.")
-    if any(v.outcome == Outcome.NOT_COMPARABLE for v in decision.verdicts):
-        sentences.append("Not comparable: your runs are shorter than the published ones.")
-    sentences.append(
-        f"P(better): probability that a run of {subject} beats a run of the other method on the same task."
-    )
+        ),
+        "over tasks": "Over tasks: 95% t-interval of the difference on new tasks like these.",
+        "p": f"p and verdict: {decision.tested}.",
+        "P(better)": (
+            f"P(better): probability that a run of {subject} beats a run of the other method on the same task."
+        ),
+        "verdict": " ".join(text for outcome, text in meanings.items() if outcome in outcomes),
+    }
     title = f"{subject} against the other methods"
-    return _phase_table(
-        "verdict", title, comparison, phase, " ".join(sentences), rows, heading="against"
-    )
+    return _phase_table("verdict", title, comparison, phase, captions, rows, heading="against")
 
 
 def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
@@ -227,15 +230,19 @@ def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
             "finished": None if cell.tally.is_complete else str(cell.tally),
             "steps": range_text(phase.step_ranges[name]),
         }
-    caption = (
-        f"{kind.caption}, with 95% intervals over seeds: t-intervals for the mean and, with at least {MIN_SEEDS} "
-        "seeds, bootstrap intervals for the IQM (the mean of the middle half of all runs). Bold: the best, if all "
-        "its runs finished; its lead may not be significant."
-    )
+    caption = f"{kind.caption}. Bold: the best, if all its runs finished; its lead may not be significant."
     # the title contains the name of a single task or of a suite
     if len(phase.tasks) > 1 and phase.suite is None:
         caption += f" Tasks: {', '.join(places_of(phase.tasks))}."
-    return _phase_table("aggregates", "Scores", comparison, phase, caption, rows)
+    captions = {
+        "method": caption,
+        "mean": "Mean: with a 95% t-interval over seeds, if single runs are known.",
+        "IQM": (
+            "IQM: mean of the middle half of all runs, with a 95% bootstrap interval over seeds if there are at least "
+            f"{MIN_SEEDS} seeds."
+        ),
+    }
+    return _phase_table("aggregates", "Scores", comparison, phase, captions, rows)
 
 
 def domains_table(comparison: Comparison, phase: Phase) -> Table:
@@ -250,7 +257,7 @@ def domains_table(comparison: Comparison, phase: Phase) -> Table:
         "Success in %, mean over the tasks of a domain (their number in brackets), with 95% t-intervals over seeds; "
         "-: not all tasks of the domain were run. Bold: the best of the column, if all its runs finished."
     )
-    return _phase_table("domains", "Domains", comparison, phase, caption, rows)
+    return _phase_table("domains", "Domains", comparison, phase, {"method": caption}, rows)
 
 
 def tasks_table(comparison: Comparison, phase: Phase) -> Table:
@@ -267,7 +274,7 @@ def tasks_table(comparison: Comparison, phase: Phase) -> Table:
         f"{comparison.kind.caption}, mean over seeds, with 95% t-intervals. Bold: the best of the row, if all its runs "
         "finished."
     )
-    return _phase_table("tasks", "Tasks", comparison, phase, caption, rows)
+    return _phase_table("tasks", "Tasks", comparison, phase, {"environment": caption}, rows)
 
 
 def protocol_table(methods: Methods) -> Table:
@@ -290,7 +297,7 @@ def protocol_table(methods: Methods) -> Table:
             text = NOT_KNOWN if value is None else show(value)
             row[field.replace("_", " ")] = TableEntry(text, numbers={"": value})
         rows.append(row)
-    table = Table.of("protocol", "Protocol", "", rows)
+    table = Table.of("protocol", "Protocol", {}, rows)
     sentence = [f"Protocol of each score ({NOT_KNOWN}: not stated)"]
     texts = table.frame.map(lambda entry: entry.text)
     # move values that all rows share into the caption
@@ -304,7 +311,7 @@ def _phase_table(
     title: str,
     comparison: Comparison,
     phase: Phase,
-    caption: str,
+    captions: Mapping[str, str],
     rows: Mapping[str, Row] | Sequence[Row],
     heading: str = "method",
 ) -> Table:
@@ -320,7 +327,7 @@ def _phase_table(
     title = f"{title}, {phase.name}{comparison.title}"
     if phase.aggregates and name in ("verdict", "aggregates"):
         title += f", {phase.tasks_label}"
-    return Table.of(f"{name}_{phase.name}{comparison.suffix}", title, caption, rows)
+    return Table.of(f"{name}_{phase.name}{comparison.suffix}", title, captions, rows)
 
 
 # -- tables as CSV and LaTeX ------------------------------------------------------------------------------------------

@@ -92,7 +92,7 @@ def test_csv_has_unrounded_numbers_intervals_and_details():
         {"method": TableEntry("Q", numbers={"": "QAM"}), "SAC": mean, "n": "2"},
         {"method": "FQL", "SAC": TableEntry("-"), "n": "3"},
     ]
-    text = to_csv(Table.of("t", "", "", rows))
+    text = to_csv(Table.of("t", "", {}, rows))
     assert text.splitlines() == [
         "method,SAC,SAC [low],SAC [high],n",
         "QAM,-0.0101,-0.015,0.005,2",
@@ -108,7 +108,7 @@ def test_csv_of_a_verdict_repeats_no_difference():
 
 def test_latex_has_its_signs_escaped_and_true_minus_signs():
     row = {"a|b": "<b>|50% & a_b$", "x_y": TableEntry("\N{MINUS SIGN}1.0", "[0.5, 1.5]", True)}
-    text = to_latex(Table.of("signs", "A title", "100% of a_b", [row]))
+    text = to_latex(Table.of("signs", "A title", {"x_y": "100% of a_b", "z": ""}, [row]))
     assert r"$<$b$>$|50\% \& a\_b\$ & \textbf{$-$1.0 [0.5, 1.5]} \\" in text
     assert r"\caption{A title. 100\% of a\_b}" in text
     assert latex(r"~ {y} #1 \z ^") == r"$\sim$ \{y\} \#1 $\backslash$z \^{}"
