@@ -175,10 +175,11 @@ label: "lab:Robot"  # with a colon after it, the code of an emoji
 def test_a_terminal_shows_tables_and_differences(logs, capsys):
     for seed in range(2):
         write_run(logs / str(seed), seed=seed, offline=(2, 4, 6), **yaml.safe_load(DIFFERENT))
+    write_run(logs / "other", **yaml.safe_load(DIFFERENT) | {"env": SCENE[1]})  # which mini lacks
     compare.main([*f"{logs} --published mini".split(), *SMALL])
     output = " ".join(capsys.readouterr().out.split())
     assert "lab:Robot: differs from the protocol of mini: " in output
-    for difference in ("net_arch 128x3 against 64x2", "eval_episodes 20 against 50"):
+    for difference in ("net_arch 128x3 against 64x2 (pointmaze", "eval_episodes 20 against 50"):
         assert difference in output
     assert "Scores, offline" in output
     assert "lab:Robot against the other methods, offline" in output

@@ -182,9 +182,9 @@ def _departures(inputs: Inputs) -> Iterator[str]:
             methods_by_text.setdefault(f"{opening}: {_gathered(phrases)}.", []).append(name)
         for published in inputs.sets:
             phrases = {}
-            for task, protocol in method.protocols.items():
+            for task in sorted(suite_tasks(published.suite) & method.protocols.keys()):
                 expected = published.protocol_of(method.algorithm, split_environment(task)[1])
-                phrases[task] = protocol_differences(protocol, expected)
+                phrases[task] = protocol_differences(method.protocols[task], expected)
             if published.name in shown_sets and any(phrases.values()):
                 text = f"differs from the protocol of {published.name}: {_gathered(phrases)}."
                 methods_by_text.setdefault(text, []).append(name)
