@@ -77,10 +77,9 @@ def program(parser: Parser, name: str) -> Iterator[str]:
         for action in flags:
             yield option(parser, action)
         for action in commands:
-            purposes = {choice.dest: choice.help or "" for choice in action._choices_actions}
             for word, command in action.choices.items():
                 yield heading(f"{name} {word}", "-")
-                command.description = f"{purposes[word][:1].upper()}{purposes[word][1:]}."
+                command.description = f"{command.description[:1].upper()}{command.description[1:]}."
                 yield from program(command, f"{name} {word}")
 
 

@@ -38,29 +38,25 @@ def make_parser() -> Parser:
     """Return the command-line parser."""
     parser = Parser("agents", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    list_all = commands.add_parser(
-        "list", help="list all algorithms: scores, work per update, and when to use them"
-    )
-    list_all.set_defaults(run=_list)
-    show = commands.add_parser(
-        "show", help="show an algorithm: settings, defaults and their meaning"
-    )
+
+    def add(word: str, run: Any, purpose: str) -> Parser:
+        command = commands.add_parser(word, help=purpose, description=purpose)
+        command.set_defaults(run=run)
+        return command
+
+    add("list", _list, "list all algorithms: scores, work per update, and when to use them")
+    show = add("show", _show, "show an algorithm: settings, defaults and their meaning")
     show.add_argument("algo", help="algorithm id or alias, e.g. qam")
-    show.set_defaults(run=_show)
-    check = commands.add_parser(
-        "check",
-        help="test whether an algorithm meets all requirements of training, saving and reports",
-    )
+    purpose = "test whether an algorithm meets all requirements of training, saving and reports"
+    check = add("check", _check, purpose)
     check.add_argument("algo", help="algorithm id, or module:Class")
     check.add_argument(
         "--skip", nargs="+", default=[], metavar="CHECK", help="checks to leave out, e.g. compiled"
     )
     add_flags(check, TrainRequest, ("hyperparams",))
-    check.set_defaults(run=_check)
-    new = commands.add_parser("new", help="create a package with a small algorithm to start from")
+    new = add("new", _new, "create a package with a small algorithm to start from")
     new.add_argument("name", help="name of the package and the algorithm, e.g. my_agent")
     new.add_argument("--folder", type=a_path, default=Path(), help="parent folder of the package")
-    new.set_defaults(run=_new)
     return parser
 
 
