@@ -12,7 +12,9 @@ import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from pydoc import locate
 
+import pytest
 import torch
 
 from tests import ROOT
@@ -20,13 +22,13 @@ from tests import ROOT
 LONGEST = 240
 """Seconds after which a program counts as hanging; the slowest takes about ten on a free core."""
 EVENTS = {
-    "update": "agents.common.engine.trainer:Trainer.update",
-    "step": "stable_baselines3.common.vec_env.dummy_vec_env:DummyVecEnv.step_wait",
-    "write": "agents.common.files:sync",  # several times in each checkpoint
-    "evaluation": "zoo.runs.folder:RunFolder.write_evaluations",
-    "play": "zoo.evaluation.pool:EnvPool.advance",  # called for each chunk of an evaluation
-    "status": "zoo.training.logs:Replicas.write_status",
-    "model": "zoo.training.recorder:Recorder._save_model",
+    "update": "agents.common.engine.trainer.Trainer.update",
+    "step": "stable_baselines3.common.vec_env.dummy_vec_env.DummyVecEnv.step_wait",
+    "write": "agents.common.files.sync",  # several times in each checkpoint
+    "evaluation": "zoo.runs.folder.RunFolder.write_evaluations",
+    "play": "zoo.evaluation.pool.EnvPool.advance",  # called for each chunk of an evaluation
+    "status": "zoo.training.logs.Replicas.write_status",
+    "model": "zoo.training.recorder.Recorder._save_model",
 }
 """Events at which a program can be killed."""
 
@@ -88,11 +90,7 @@ def _run(program, arguments, files, kill, limits, folder):
 
 def _kill_at(event, count, by):
     """Send this process a signal after an event has happened for the count-th time."""
-    module, _, path = EVENTS[event].partition(":")
-    *owners, name = path.split(".")
-    owner = functools.reduce(getattr, owners, importlib.import_module(module))
-    call = getattr(owner, name)
-    happened = 0
+    call, happened = locate(EVENTS[event]), 0
 
     @functools.wraps(call)
     def counted(*args, **kwargs):
@@ -103,4 +101,4 @@ def _kill_at(event, count, by):
             os.kill(os.getpid(), getattr(signal, by))
         return result
 
-    setattr(owner, name, counted)
+    pytest.MonkeyPatch().setattr(EVENTS[event], counted)
