@@ -26,29 +26,21 @@ def arguments(data, logs, *flags):
     return helpers.arguments(data, logs, *phases.split(), *flags, steps=OFFLINE, seeds=())
 
 
-def after_each_update(monkeypatch, do):
-    """Call a function with the trainer and the update's information after each update."""
-    original = Trainer.update
-
-    def changed(self, batch_size):
-        info = original(self, batch_size)
-        do(self, info)
-        return info
-
-    monkeypatch.setattr(Trainer, "update", changed)
-
-
 def break_after(monkeypatch, update, replicas, then=lambda update: None):
     """Set parameters of some replicas to NaN after an update, counted from the start of the run."""
 
-    def break_parameters(trainer, info):
+    original = Trainer.update
+
+    def changed(trainer, batch_size):
+        info = original(trainer, batch_size)
         if trainer.model._n_updates == update:
             with torch.no_grad():
                 for net in trainer.policy.nets.values():
                     next(net.parameters())[replicas] = torch.nan
         then(trainer.model._n_updates)
+        return info
 
-    after_each_update(monkeypatch, break_parameters)
+    monkeypatch.setattr(Trainer, "update", changed)
 
 
 @pytest.fixture(scope="module")
