@@ -167,26 +167,33 @@ def test_the_policy_follows_from_the_observations(space, name):
 
 
 @pytest.mark.parametrize(
-    ("space", "message"),
+    ("env", "message"),
     [
-        (spaces.Box(0, 100, (16, 16, 3), np.uint8), r"of uint8, expected .*uint8 from 0 to 255"),
         (
-            spaces.Box(0, 255, (16, 16), np.uint8),
+            space_env_of(spaces.Box(0, 100, (16, 16, 3), np.uint8)),
+            "of uint8, expected .*uint8 from 0 to 255",
+        ),
+        (
+            space_env_of(spaces.Box(0, 255, (16, 16), np.uint8)),
             r"Box\(16, 16\) of uint8, expected .* \(H, W, C\)",
         ),
-        (spaces.Dict({"a": spaces.Tuple([FLOATS])}), r"the observation space Tuple\(.*\) for `a`"),
-        (spaces.Dict({"a.b": FLOATS}), "observations called `a.b`"),
+        (
+            space_env_of(spaces.Dict({"a": spaces.Tuple([FLOATS])})),
+            r"the observation space Tuple\(.*\) for `a`",
+        ),
+        (space_env_of(spaces.Dict({"a.b": FLOATS})), "observations called `a.b`"),
+        (
+            space_env_of(FLOATS, spaces.Box(-1, 1, (2,), np.float16)),
+            "of float16, expected .* float32 or float64",
+        ),
+        (
+            space_env_of(FLOATS, spaces.Box(np.float32([-1, 0]), np.float32([1, 0]))),
+            "`Any-v0` has actions from 0 to 0 in coordinate 1",
+        ),
     ],
 )
-def test_other_observations_are_refused_with_a_way_on(space, message):
+def test_other_spaces_are_refused_with_a_way_on(env, message):
     with refuses(message):
-        check_spaces("Any-v0", space_env_of(space))
-
-
-def test_actions_of_half_precision_are_refused():
-    env = space_env_of(FLOATS)
-    env.action_space = spaces.Box(-1, 1, (2,), np.float16)
-    with refuses("of float16, expected .* float32 or float64"):
         check_spaces("Any-v0", env)
 
 

@@ -3,7 +3,6 @@
 import multiprocessing.util
 import tempfile
 
-import gymnasium
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -128,13 +127,6 @@ def test_an_environment_that_cannot_be_used_is_refused_by_name(env_id, message):
 def test_arguments_that_an_environment_rejects_are_refused(arguments):
     with refuses(rf"does not accept the arguments \{arguments}"):
         make_env("Toy-v0", **arguments)
-
-
-def test_fixed_actions_are_refused(monkeypatch):
-    space = gymnasium.spaces.Box(np.array([-1, 0], np.float32), np.array([1, 0], np.float32))
-    monkeypatch.setattr(toys.ToyEnv, "action_space", space)
-    with refuses("`Toy-v0` has actions from 0 to 0 in coordinate 1"):
-        make_env("Toy-v0")
 
 
 def test_an_environment_that_is_refused_is_closed(monkeypatch):
