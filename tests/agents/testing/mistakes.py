@@ -9,6 +9,12 @@ WEIGHT = 'weight = targets["weight"] * batch.valid'
 # the text of the example that is replaced, its replacement, the check of the conformance kit that fails, and a regular
 # expression that matches the reported reason
 MISTAKES = {
+    "losses that cannot be compiled": (
+        FLOW,
+        f"        print(batch.valid.data_ptr())\n{FLOW}",
+        "compiled",
+        r'the losses cannot be compiled: .*an_agent\.py", line \d+',
+    ),
     "forgotten hook": (
         "def noise(self):",
         "def noises(self):",
