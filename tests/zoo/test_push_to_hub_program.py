@@ -1,11 +1,9 @@
 """An agent uploaded to the hub acts as before, and its card states its score."""
 
-import shutil
 import sys
 from dataclasses import replace
 
 import numpy as np
-import pytest
 import yaml
 
 import agents
@@ -25,17 +23,12 @@ REPO = f"me/qam-{ENV}"
 FILES = {"README.md", "policy.safetensors", "config.yml"}
 
 
-@pytest.fixture(scope="module")
-def logs(runs, tmp_path_factory):
-    return shutil.copytree(runs, tmp_path_factory.mktemp("logs"), dirs_exist_ok=True)
-
-
 def newest(hub, repo=REPO):
     return hub.repositories[repo].commits[-1][1]
 
 
-def test_a_run_that_is_uploaded_plays_from_hub_with_same_bits(logs, hub, call):
-    run = logs / "qam" / f"{ENV}_2"
+def test_a_run_that_is_uploaded_plays_from_hub_with_same_bits(runs, hub, call):
+    run = runs / "qam" / f"{ENV}_2"
     result, _ = call(main, run, "--repo", REPO)
     assert (result["repository"], result["url"]) == (REPO, f"{URL}/{REPO}")
     assert newest(hub).keys() == FILES
@@ -54,8 +47,8 @@ def test_a_run_that_is_uploaded_plays_from_hub_with_same_bits(logs, hub, call):
     assert watched["return"] == played["return"]
 
 
-def test_the_card_states_score_protocol_and_data(logs, hub, call):
-    flags = f"--algo qam --env {ENV} -f {logs} --load-best --repo {REPO}"
+def test_the_card_states_score_protocol_and_data(runs, hub, call):
+    flags = f"--algo qam --env {ENV} -f {runs} --load-best --repo {REPO}"
     result, _ = call(main, *flags.split())
     text = newest(hub)["README.md"].decode()
     metadata = yaml.safe_load(text.split("---\n")[1])
@@ -67,14 +60,14 @@ def test_the_card_states_score_protocol_and_data(logs, hub, call):
     assert entry["metrics"][0] == score | {"name": "success, mean of 2 episodes"}
     low, high = (f"{100 * end:.1f}" for end in result["interval"])
     assert f"(this agent) | success {100 * result['success']:.1f}% [{low}, {high}] | 2 |" in text
-    (run,) = logs.glob(f"qam/{ENV}_1")
+    (run,) = runs.glob(f"qam/{ENV}_1")
     best = read_model_file(run / "best_model.zip").described
     assert f"{best['offline_steps']} offline steps." in text
     assert "Data: {'name': 'pointmaze-medium-navigate-v0', 'size': 2000" in text
 
 
-def test_a_second_upload_replaces_first_and_leaves_other_files(logs, hub, call):
-    call(main, logs / "qam" / f"{ENV}_1", "--repo", "me/a")
+def test_a_second_upload_replaces_first_and_leaves_other_files(runs, hub, call):
+    call(main, runs / "qam" / f"{ENV}_1", "--repo", "me/a")
     first = hub.repositories["me/a"].commits[-1][0]
     hub.put("me/a", {**newest(hub, "me/a"), "notes.md": b"mine"})
     trained = find_trained("fql", ENV)
@@ -119,9 +112,9 @@ def test_no_file_holds_a_path_of_the_machine(tmp_path, monkeypatch, hub):
 # -- rejected uploads -------------------------------------------------------------------------------------------------
 
 
-def test_uploading_without_a_token_is_refused_before_playing(logs, hub, call):
+def test_uploading_without_a_token_is_refused_before_playing(runs, hub, call):
     hub.token = None
-    _, errors = call(main, logs / "qam" / f"{ENV}_1", "--repo", "me/a", code=2)
+    _, errors = call(main, runs / "qam" / f"{ENV}_1", "--repo", "me/a", code=2)
     assert "log in with `hf auth login`, or set HF_TOKEN" in errors
     assert not hub.asked
 
