@@ -35,6 +35,7 @@ def test_unfinished_runs_are_started_but_have_not_failed(tmp_path):
     write_method(tmp_path, "qam", [40] * 5)
     write_run(tmp_path / "late", seed=5, state="running")
     write_run(tmp_path / "stopped", seed=6, state="interrupted")
+    write_run(tmp_path / "again", state="failed")  # as a run of this seed has finished
     content = content_of(tmp_path)
     assert content.inputs.methods["qam"].tallies == {SCENE[0]: Tally(7, 5, 0)}
     assert mean_of(content) == pytest.approx(0.8)
