@@ -11,7 +11,6 @@ import pickle
 import sys
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from stable_baselines3.common.buffers import BaseBuffer
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 from torch import nn
 
 from agents.common.validation import path_of
@@ -60,8 +60,8 @@ def to_json(value: Any) -> Any:
     :return: input for `json.dumps`.
     :raises TypeError: for anything else.
     """
-    if isinstance(value, Enum):
-        return to_json(value.value)
+    if isinstance(value, TrainFrequencyUnit):  # SB3 converts its value again
+        return value.value
     if isinstance(value, np.generic):
         return value.item()
     if value is None or type(value) in (bool, int, float, str):

@@ -4,6 +4,7 @@ import io
 import json
 import sys
 from collections import deque
+from signal import SIGINT  # a member of an enumeration
 
 import numpy as np
 import pytest
@@ -72,7 +73,7 @@ class Calls:
         return nn.Linear, (2, 3)
 
 
-@pytest.mark.parametrize("value", [Trap(), lambda: 1, {1, 2}])
+@pytest.mark.parametrize("value", [Trap(), lambda: 1, {1, 2}, SIGINT])
 def test_what_can_only_be_written_as_code_is_refused(value):
     with refuses("is neither a plain value nor an array", TypeError):
         safe.to_json(value)
