@@ -147,7 +147,9 @@ def test_online_checkpoints_lose_no_transition_or_statistic(tmp_path):
     model, resumed = make(), make()
     first_start = resumed.env.reset()
     model.learn(20)
+    resumed.method.rho = 0.9  # the checkpoint's value replaces it
     load_checkpoint(resumed, save_checkpoint(model, tmp_path))
+    assert resumed.method.settings() == model.method.settings()
     assert_same_parameters(model, resumed)
     for name in ("num_timesteps", "_n_updates", "_episode_num"):
         assert getattr(model, name) == getattr(resumed, name)
