@@ -108,6 +108,7 @@ def test_observations_are_scaled_by_a_loaded_buffers_dataset(tmp_path):
     source.save_replay_buffer(tmp_path / "buffer")
     model.load_replay_buffer(tmp_path / "buffer")
     assert_allclose(model.policy.observation_mean, toy_dataset()["observations"].mean(0), rtol=1e-4)
+    model.learn(12)  # the statistics are known now
 
 
 # -- spaces -----------------------------------------------------------------------------------------------------------
@@ -153,6 +154,7 @@ def test_a_space_that_replaces_a_saved_one_is_checked(tmp_path):
         ("qam", {"random_crop": 0.5}),  # of vectors
         ("qam", {"observation_scale": "rang"}),
         ("qam", {"device": "cuda"}),  # which is not there
+        ("qam", {"device": "meta"}),
         ("qam", {"encoder": "impala_small", "policy_kwargs": CASES["features"]["policy_kwargs"]}),
         ("qam", {"replay_buffer_class": NormedFeatures}),
         ("bam", {"flow_steps": 1}),  # a single step would not train the policy
