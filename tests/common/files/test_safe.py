@@ -45,11 +45,10 @@ def test_a_value_comes_back_as_it_was(value):
     assert written(value) == value
 
 
-def test_arrays_and_numbers_come_back():
+def test_arrays_come_back():
     for array in (np.arange(4.0)[::2], np.array(["a", "bc"]), np.zeros((0, 3), np.uint8)):
         np.testing.assert_array_equal(written(array), array)
         assert written(array).dtype == array.dtype
-    assert written(np.float32(3)) == 3.0
     # SB3's algorithms convert this tuple to SB3's type again
     assert written(TrainFreq(2, TrainFrequencyUnit.EPISODE)) == (2, "episode")
 
