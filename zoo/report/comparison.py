@@ -81,7 +81,6 @@ class ComparedMethod:
     :param tallies: environment -> tally of the user's runs.
     """
 
-    name: str
     algorithm: str
     source: str
     protocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

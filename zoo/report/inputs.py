@@ -127,7 +127,6 @@ def _own_methods(tables: RunTables, counted: pd.DataFrame) -> dict[str, Compared
     methods = {}
     for name, algorithm in algorithms.items():
         methods[name] = ComparedMethod(
-            name,
             algorithm,
             OWN_RUNS,
             protocols[name],

@@ -64,9 +64,7 @@ class ScoreTables:
 
         :param names: old name -> new name, for every method.
         """
-        methods = {}
-        for name, method in self.methods.items():
-            methods[names[name]] = replace(method, name=names[name])
+        methods = {names[name]: method for name, method in self.methods.items()}
         tables = (self.evaluations, self.means)
         evaluations, means = (table.assign(method=table["method"].map(names)) for table in tables)
         return replace(self, methods=methods, evaluations=evaluations, means=means)
@@ -120,9 +118,7 @@ def read_scores(path: Path, source: str) -> ScoreTables:
     runs = table[~is_mean].astype({"seed": int})
     means = table[is_mean].rename(columns={"score": "mean"})
     # sorted, so that a report does not depend on the order of rows
-    methods = {
-        name: ComparedMethod(name, name, source) for name in sorted(table["method"].unique())
-    }
+    methods = {name: ComparedMethod(name, source) for name in sorted(table["method"].unique())}
     return ScoreTables(methods, runs, means[list(MEAN_COLUMNS)])
 
 
@@ -235,7 +231,7 @@ class PublishedSet:
         methods = {}
         for name in tables.methods:
             protocols = {domain: self.protocol_of(name, domain) for domain in domains}
-            methods[name] = ComparedMethod(name, name, self.name, protocols)
+            methods[name] = ComparedMethod(name, self.name, protocols)
         return replace(tables, methods=methods)
 
 

@@ -23,7 +23,7 @@ NO_MEANS = pd.DataFrame(columns=MEAN_COLUMNS)
 
 
 def own_methods(names):
-    return {name: ComparedMethod(name, name, "own") for name in names}
+    return {name: ComparedMethod(name, "own") for name in names}
 
 
 def evaluations(

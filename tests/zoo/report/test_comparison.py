@@ -68,7 +68,7 @@ def scene_comparison(task_counts, means=NO_MEANS):
     """Return a comparison of methods that have scores on the given numbers of tasks of scene."""
     scores = [0.5, 0.6, 0.7]
     table = pd.concat([scene_runs([scores] * tasks, name) for name, tasks in task_counts.items()])
-    published = {name: ComparedMethod(name, name, "paper") for name in means["method"]}
+    published = {name: ComparedMethod(name, "paper") for name in means["method"]}
     return comparison_of_runs(table, means, published, curves=False)
 
 

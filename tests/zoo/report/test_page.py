@@ -136,7 +136,7 @@ def test_wheel_has_every_file_of_the_page():
 
 def test_what_was_left_out_of_set_stands_on_page_and_in_results():
     set_of_scores = load_set("rql2026")
-    methods = {"qam": ComparedMethod("qam", "QAM", "own")}
+    methods = {"qam": ComparedMethod("QAM", "own")}
     content = content_of(scene_runs([[0.5] * 5]), methods, sets=[set_of_scores])
     assert json.loads(content.results)["left_out"]["rql2026"]["methods"] == ["RQL"]
     assert content.notes[0] == "Not compared: RQL and 49 tasks of rql2026."
@@ -156,7 +156,7 @@ def test_departures_name_their_environments():
     steps = {"offline_steps": [3000, 1000000]}
     departures = {SCENE[0]: {"gamma": [0.9, 0.99], **steps}, SCENE[1]: steps, SCENE[2]: {}}
     protocols = {env: {"profile": "qam"} for env in departures}
-    methods = {"qam": ComparedMethod("qam", "QAM", "own", protocols, departures)}
+    methods = {"qam": ComparedMethod("QAM", "own", protocols, departures)}
     content = content_of(scene_runs([[0.5] * 6] * 3), methods)
     (sentence,) = (text for text in content.notes if "protocol of its profile" in text)
     assert "offline_steps 3,000 instead of 1,000,000 (2 tasks of scene-play)" in sentence

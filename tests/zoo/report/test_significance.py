@@ -116,11 +116,11 @@ def test_false_words_of_a_phase_are_as_rare_as_the_page_says():
 
 
 def test_short_own_runs_are_not_comparable():
-    published = ComparedMethod("QAM", "QAM", "a_set", {"scene-play": {"offline_steps": 1000}})
+    published = ComparedMethod("QAM", "a_set", {"scene-play": {"offline_steps": 1000}})
     scores = {"ours": [[0.0, 0.02]] * 2, "QAM": [[1.0] * 12] * 2}
     for steps, outcome in ((300, "not comparable"), (1000, "worse")):
         protocol = {SCENE[0]: {"offline_steps": 1000}, SCENE[1]: {"offline_steps": steps}}
-        ours = ComparedMethod("ours", "QAM", "own", protocol)
+        ours = ComparedMethod("QAM", "own", protocol)
         comparison = comparison_of_scene(scores, focus="ours", ours=ours, QAM=published)
         assert outcomes(comparison) == {"QAM": outcome}
         is_tested = outcome == "worse"
@@ -149,7 +149,7 @@ def test_without_a_focus_the_verdict_is_on_the_leader():
 
 
 def test_the_verdict_is_on_the_only_own_method_or_the_leader():
-    methods = {**own_methods("b"), "QAM": ComparedMethod("best", "QAM", "a_set")}
+    methods = {**own_methods("b"), "QAM": ComparedMethod("QAM", "a_set")}
     inputs = content_of(evaluations(["QAM", "b"]), methods).inputs
     assert inputs.focus("") == "b"
     assert inputs.focus("QAM") == "QAM"
@@ -164,7 +164,7 @@ def test_seeds_are_planned_for_the_undecided_pair_shown():
 
 
 def test_means_without_single_runs_cannot_be_tested():
-    published = {name: ComparedMethod(name, name, "a_set") for name in "AB"}
+    published = {name: ComparedMethod(name, "a_set") for name in "AB"}
     of_domain = means_of_scene("AB").assign(environment="scene-play")  # no mean of a task
     alone = comparison_of_runs(scene_runs([]), of_domain, published)
     assert all_figures(alone, only="aggregates_offline")

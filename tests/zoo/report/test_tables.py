@@ -52,7 +52,7 @@ def test_bold_is_the_best_of_several_whose_runs_all_finished():
     def bold(*means, unfinished=0):
         runs = [scene_runs([[mean] * 6], f"m{k}") for k, mean in enumerate(means)]
         tally = Tally(7, 7 - unfinished, unfinished)
-        method = ComparedMethod("m0", "m0", "own", tallies={SCENE[0]: tally})
+        method = ComparedMethod("m0", "own", tallies={SCENE[0]: tally})
         comparison = comparison_of_runs(pd.concat(runs), methods={"m0": method})
         rows = tables.aggregates_table(comparison, comparison.phases["offline"]).rows
         return [row[1].is_bold for row in rows]
@@ -64,9 +64,9 @@ def test_bold_is_the_best_of_several_whose_runs_all_finished():
 
 def test_protocol_table_has_one_row_for_each_protocol():
     protocols = {env: {"offline_steps": 1000, "sparse": True} for env in SCENE}
-    methods = {name: ComparedMethod(name, name, "own", protocols) for name in ("a", "b")}
+    methods = {name: ComparedMethod(name, "own", protocols) for name in ("a", "b")}
     longer = {SCENE[0]: {"offline_steps": 2000, "sparse": True}}
-    methods["c"] = ComparedMethod("c", "c", "own", longer)
+    methods["c"] = ComparedMethod("c", "own", longer)
     table = tables.protocol_table(methods)
     assert table.header == ["source", "methods", "where", "offline steps"]
     assert "sparse True" in table.caption
