@@ -84,8 +84,8 @@ class Table:
         frame = pd.DataFrame(rows, dtype=object).map(_entry)
         is_known = frame.map(lambda entry: entry.text != NOT_KNOWN)
         known = frame.loc[:, is_known.any()]
-        caption = " ".join(text for heading, text in captions.items() if heading in known)
-        return cls(name, title, caption, known)
+        parts = [text for heading, text in captions.items() if text and heading in known]
+        return cls(name, title, " ".join(parts), known)
 
     @property
     def header(self) -> list[str]:
