@@ -191,7 +191,6 @@ def test_sets_of_one_suite_share_its_50_tasks(tmp_path, report, compared, monkey
     out = compared("--published", "qam2026", "trqam2026", "rql2026")["offline"]
     assert out["suite"] == "qam50"
     assert "50 tasks of qam50" in (report / "report.html").read_text()
-    assert out["left_out"] == {}
     assert {"TRQAM", "RQL", "QAM (qam2026)", "QAM (trqam2026)"} <= set(out["aggregates"])
     assert out["aggregates"]["QAM (trqam2026)"]["mean"]["point"] == pytest.approx(0.347)
     rql = out["aggregates"]["RQL"]
