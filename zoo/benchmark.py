@@ -93,7 +93,7 @@ def make_parser() -> Parser:
 
 def find_suite(path: Path) -> Path:
     """Return the file of a suite, given the file's path or the name of a suite that comes with the zoo."""
-    if path.exists() or path.suffix:
+    if path.exists():
         return path
     shipped = {file.stem: file for file in SHIPPED.glob("*.yml")}
     if path.name not in shipped:

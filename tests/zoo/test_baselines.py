@@ -46,6 +46,9 @@ def test_a_baseline_learns_with_a_dataset_in_its_buffer(id, tmp_path):
     assert model.replay_buffer.balanced
     model.learn(1, reset_num_timesteps=False)
     np.testing.assert_array_equal(model.replay_buffer.rewards[:60], second["rewards"])
+    assert not model.find_divergence()
+    [*model.policy.parameters()][-1].data.fill_(torch.nan)
+    assert model.find_divergence().keys() == {0}
 
 
 def test_actions_of_a_dataset_are_scaled_as_online_ones():

@@ -99,9 +99,11 @@ def test_bad_input_is_refused_before_anything_is_made(tmp_path, refusal):
 
 
 def test_jobs_that_are_left_lead_to_exit_code_1(tmp_path, call, monkeypatch):
-    monkeypatch.setattr("zoo.suites.local.run_locally", lambda *_: None)
+    jobs = []
+    monkeypatch.setattr("zoo.suites.local.run_locally", lambda left, *_: jobs.extend(left))
     words = (write_suite(tmp_path, tmp_path, ["fql"]), "-f", tmp_path / "logs")
-    result, messages = call(main, *words, code=1)
+    result, messages = call(main, *words, "--dataset-dir", "elsewhere", code=1)
+    assert "--dataset-dir=elsewhere" in jobs[0].words
     assert result["waiting"] == 1
     assert " waiting " in messages
     assert "last message" not in messages

@@ -18,9 +18,9 @@ STEPS = 20_000
 
 
 def _show_progress(local_variables: dict[str, Any], _: dict[str, Any]) -> bool:
-    """Log each twentieth of the updates; an SB3 callback."""
+    """Log each fiftieth of the updates; an SB3 callback."""
     updates = local_variables["self"].num_timesteps
-    if updates % max(1, STEPS // 20) == 0:
+    if updates % max(1, STEPS // 50) == 0:
         log.info("updates %d/%d", updates, STEPS)
     return True
 

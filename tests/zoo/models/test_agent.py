@@ -84,7 +84,8 @@ def test_a_checkpoint_gives_the_replica_of_the_run(tmp_path):
     assert_same_weights(agent, stack, replica=1)
     assert agent.policy.num_replicas == 1
     renamed = first.path.rename(tmp_path / "renamed")
-    assert agent_of_run(renamed, step=-1).source.parent.parent == renamed / "checkpoint"
+    last = chosen(renamed, "--load-checkpoint", "last")
+    assert last.source.parent.parent == renamed / "checkpoint"
     with refuses("`--load-checkpoint`"):
         agent_of_run(renamed, step=5)
 
