@@ -1,3 +1,5 @@
+from unittest.mock import Mock
+
 import pytest
 
 from tests.zoo.outcomes import change_status
@@ -87,6 +89,9 @@ def test_watch_refreshes_until_the_last_run_is_done(tmp_path, run, monkeypatch):
     assert naps == [3.0, 3.0]
     assert result == {"runs": 3, "done": 3}
     assert "sac Other 1 done 1k/1k - -1,500 1k" in lines
+    change_status(folder, state="running")
+    monkeypatch.setattr("time.sleep", Mock(side_effect=KeyboardInterrupt))
+    assert run(tmp_path, "--watch")[0]["running"] == 1
 
 
 @pytest.mark.parametrize(
