@@ -22,6 +22,9 @@ def small(id):
     """Return a small model without logs."""
     settings = {"net_arch": [16, 16], "buffer_size": 50, "learning_starts": 5, "batch_size": 8}
     settings["balanced_sampling"] = True
+    settings["policy_kwargs"] = {
+        "activation_fn": None
+    }  # as in `-params policy_kwargs.activation_fn=null`
     algorithm = find_algorithm(id).algorithm
     model = algorithm("MlpPolicy", SpacesEnv(4, 2), seed=0, device="cpu", **settings)
     model.set_logger(Logger(None, []))

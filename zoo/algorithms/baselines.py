@@ -118,7 +118,9 @@ class Baseline(StoredModel):
         settings = {name: checked[name] for name in settings}
         names = OwnSettings.declared().keys() & settings
         own_settings = OwnSettings(**{name: settings.pop(name) for name in names})
-        policy_kwargs = with_named_classes("policy_kwargs", policy_kwargs)
+        named = with_named_classes("policy_kwargs", policy_kwargs)
+        # SB3's policies accept no class that is None
+        policy_kwargs = {name: value for name, value in named.items() if value is not None}
         if own_settings.net_arch is not None:
             policy_kwargs.setdefault("net_arch", own_settings.net_arch)
         self.algorithm_id = registry.name_of(type(self))  # stored in a saved model
