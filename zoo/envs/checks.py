@@ -181,8 +181,7 @@ def read_observation(space: spaces.Space[Any], observation: Any, name: str = "ob
     has_dtype = np.can_cast(array.dtype, dtype)
     if dtype.kind == "f":
         has_dtype = array.dtype.kind in "fiub"
-    has_type = isinstance(observation, np.ndarray) or not isinstance(space, spaces.Box)
-    if not has_type or not has_dtype or array.shape != space.shape:
+    if not has_dtype or array.shape != space.shape:
         raise UsageError(
             f"{name} must be {space.dtype} of shape {space.shape} as in its {type(space).__name__}, got "
             f"{_form(observation)}"
