@@ -86,7 +86,7 @@ def check_same_spaces(
     for noun, model_space, env_space in zip(
         ("observations", "actions"), trained, env_spaces, strict=True
     ):
-        if signature(model_space) != signature(env_space):
+        if _signature(model_space) != _signature(env_space):
             raise UsageError(
                 f"{source} was trained with {noun} {_describe(model_space)}, got {_describe(env_space)} in {env_id}; "
                 "use the environment that the model was trained in"
@@ -102,10 +102,10 @@ def check_same_spaces(
         )
 
 
-def signature(space: spaces.Space[Any]) -> Any:
+def _signature(space: spaces.Space[Any]) -> Any:
     """Return the part of a space on which networks depend: shapes (of images, channels-first) and choices."""
     if isinstance(space, spaces.Dict):
-        return {key: signature(part) for key, part in space.spaces.items()}
+        return {key: _signature(part) for key, part in space.spaces.items()}
     # Networks do not depend on the bounds of a Box, so these may differ.
     if not isinstance(space, spaces.Box):
         return space
