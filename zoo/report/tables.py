@@ -83,9 +83,9 @@ class Table:
         # dtype object, because pandas would otherwise convert None to NaN
         frame = pd.DataFrame(rows, dtype=object).map(_entry)
         is_known = frame.map(lambda entry: entry.text != NOT_KNOWN)
-        known = frame.loc[:, is_known.any()]
-        parts = [text for heading, text in captions.items() if text and heading in known]
-        return cls(name, title, " ".join(parts), known)
+        frame = frame.loc[:, is_known.any()]
+        parts = [text for heading, text in captions.items() if text and heading in frame]
+        return cls(name, title, " ".join(parts), frame)
 
     @property
     def header(self) -> list[str]:

@@ -237,8 +237,8 @@ def find_source(request: TrainRequest) -> tuple[DataKind | None, Benchmark, str]
     if spec is not None and not is_ogbench(spec):
         return kind, NO_BENCHMARK, env_id
     # an id of OGBench's own names no data, so it is no suggestion
-    others = [id for id, known in gymnasium.registry.items() if not is_ogbench(known)]
-    name = parse_env_name(request.env, others)
+    suggestions = [id for id, entry in gymnasium.registry.items() if not is_ogbench(entry)]
+    name = parse_env_name(request.env, suggestions)
     groups = ["visual"] if name.spec.is_visual else []
     # as in the QAM paper's experiments on data of other quality; other profiles may need data of another size
     usual_data = name.domain.replace("-noisy", "-play").replace("-stitch", "-navigate")
