@@ -291,7 +291,7 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
     one, from the environment's ``np_random``, so resets without a seed are also repeatable after a reset with a seed.
     The state of the global generator is restored after each call.
 
-    Returned values are checked: a wrong type or shape raises UsageError, a number that is not finite EnvironmentFault.
+    Returned values are checked; an invalid one raises :class:`zoo.terminal.errors.EnvironmentFault`.
 
     :param keep_info: whether to keep the environment's whole ``info`` or only the success.
     """
@@ -351,7 +351,7 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
         try:
             yield
         except (UsageError, EnvironmentFault) as error:
-            raise type(error)(
+            raise EnvironmentFault(
                 f"{error} from `{env_name(self.env)}` at step {self._steps} of its episode; this is a fault of the "
                 "environment: correct it, or convert the value in a `gymnasium.Wrapper`"
             ) from error

@@ -26,7 +26,7 @@ from zoo.envs.rendering import explain_import, require_pictures
 from zoo.envs.tasks import MAZES, ROBOTICS, SCENES, TASKS, UNKNOWN_ENV_ADVICE
 from zoo.evaluation.workers import temp_folder
 from zoo.settings.record import Wrappers, named_wrappers
-from zoo.terminal.errors import UsageError, as_usage_error
+from zoo.terminal.errors import EnvironmentFault, UsageError, as_usage_error
 
 OGBENCH_ROBOTS = ("ogbench.locomaze", "ogbench.manipspace")
 
@@ -236,8 +236,11 @@ def try_env(env: RepeatableEnv) -> None:
         first = _run_episode(env, 0, seconds=TRIAL_SECONDS)
         _run_episode(env, 1, len(first))
         repeated = _run_episode(env, 0, len(first))
-    except UsageError:
-        raise
+    except EnvironmentFault as error:
+        # a wrong type or shape occurs with any actions, but NaN perhaps only after random ones
+        if isinstance(error.__cause__, UsageError):
+            raise UsageError(str(error)) from error
+        return
     except Exception as error:
         # faults that the checks do not find: `reset` takes no seed, or a wrapper cannot unpack the result of `step`
         if isinstance(error, TypeError) or "values to unpack" in str(error):

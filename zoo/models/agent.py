@@ -207,7 +207,8 @@ class Agent:
         if isinstance(self.policy, FlowPolicy):
             return self.policy
         raise UsageError(
-            f"expected an algorithm of this zoo, got {self.algo} of Stable-Baselines3; use SB3's own programs"
+            f"this command needs an algorithm of this zoo, got {self.algo} of Stable-Baselines3; see SB3's "
+            "documentation for export and upload"
         )
 
     def check_spaces(self, spaces: tuple[gymnasium.Space[Any], gymnasium.Space[Any]]) -> None:

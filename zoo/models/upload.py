@@ -62,15 +62,16 @@ def write_upload(agent: Agent, folder: Path, repo: str) -> Score:
     :raises UsageError: if the algorithm is not from this library, or the environment needs a file on this machine.
     """
     policy = agent.flow_policy()
-    score = agent.stated
-    if score is None:
+    if agent.stated is not None:
+        # copy the file unchanged, because its score was obtained with exactly these bytes
+        shutil.copyfile(agent.source, folder / POLICY)
+        about = {"training": {}, "versions": {}, **read_about(agent.source)}
+        score = agent.stated
+    else:
         log.info("running %s for the score on the model card", count(agent.episodes, "episode"))
         score = Score.of(play(agent))
-    about = describe_agent(agent) | {"score": asdict(score)}
-    if agent.stated is None:
+        about = describe_agent(agent) | {"score": asdict(score)}
         policy.save(folder / POLICY, policy.acting_networks(), about)
-    else:  # copy the file unchanged, because its score was obtained with exactly these bytes
-        shutil.copyfile(agent.source, folder / POLICY)
     about["settings"] = policy.method.settings()
     (folder / SETTINGS).write_text(dump_yaml(about), encoding="utf-8")
     model_card(agent, about, score, repo).save(folder / CARD)

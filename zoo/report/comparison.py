@@ -294,6 +294,16 @@ def by_place(
     return result
 
 
+def failed_runs(methods: Methods) -> str:
+    """Return the numbers of failed and of all runs of each method with failed runs, e.g. ``"qam 3 of 6"``."""
+    tallies = {name: method.tally() for name, method in methods.items()}
+    return ", ".join(
+        f"{name} {tally.failed} of {tally.started}"
+        for name, tally in tallies.items()
+        if tally.failed
+    )
+
+
 def by_value(mapping: Mapping[Key, Value]) -> dict[Value, list[Key]]:
     """Return value -> the keys that have it."""
     result: dict[Value, list[Key]] = {}

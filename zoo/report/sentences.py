@@ -15,6 +15,7 @@ from zoo.report.comparison import (
     Outcome,
     Phase,
     by_value,
+    failed_runs,
     places_of,
     ranking,
 )
@@ -144,16 +145,11 @@ def warnings(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]
     skipped = inputs.own_runs.skipped()
     if skipped:  # the page lists these runs
         yield f"Unfinished or excluded run folders: {len(skipped)} of {len(runs)}."
-    tallies = {name: method.tally() for name, method in methods.items()}
-    failed = [
-        f"{name} {tally.failed} of {tally.started}"
-        for name, tally in tallies.items()
-        if tally.failed
-    ]
+    failed = failed_runs(methods)
     if failed:
         yield (
-            f"Failed runs: {', '.join(failed)}. Their last evaluation is carried forward to the end; runs that were "
-            "evaluated only at step 0 have no score."
+            f"Failed runs: {failed}. Their last evaluation is carried forward to the end; runs that were evaluated "
+            "only at step 0 have no score."
         )
     yield from _unlike_runs(shown)
     for comparison in comparisons:

@@ -18,6 +18,7 @@ from zoo.report.comparison import (
     Outcome,
     Phase,
     by_value,
+    failed_runs,
     places_of,
     ranking,
 )
@@ -327,7 +328,11 @@ def _phase_table(
     title = f"{title}, {phase.name}{comparison.title}"
     if phase.aggregates and name in ("verdict", "aggregates"):
         title += f", {phase.tasks_label}"
-    return Table.of(f"{name}_{phase.name}{comparison.suffix}", title, captions, rows)
+    table = Table.of(f"{name}_{phase.name}{comparison.suffix}", title, captions, rows)
+    failed = failed_runs(comparison.methods)
+    if failed:
+        table = replace(table, caption=f"{table.caption} Failed runs: {failed}.".strip())
+    return table
 
 
 # -- tables as CSV and LaTeX ------------------------------------------------------------------------------------------

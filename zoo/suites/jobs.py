@@ -206,7 +206,8 @@ def status_of(job: Job) -> JobStatus:
     is_held = job.make_lock().is_held()
     stored, _ = stored_runs(job.log_folder, job.config.algo, job.run.env)
     same = matching_runs(job.settings, list(job.run.seeds), stored, *NOT_COMPARED)
-    run = next(iter(same), None)  # the newest
+    # the same settings and seeds may have been trained twice; prefer a run that needs no more training
+    run = min(same, key=lambda run: not (run.is_done or run.has_diverged), default=None)
     # a finished run stays finished, even while its lock is held
     if run and run.is_done:
         return JobStatus(job, State.FINISHED, run)

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import time
@@ -165,6 +166,11 @@ def make_executor(folder: Path, resources: Sequence[str], workers: int | None) -
     :param folder: folder on shared storage for the files of submitit and Slurm; created with the first job.
     :raises UsageError: if Slurm's commands are missing, or if a parameter is unknown or wrong.
     """
+    if shutil.which("sbatch") is None or shutil.which("srun") is None:
+        raise UsageError(
+            "`--launcher slurm` starts jobs with Slurm's commands, but `sbatch` and `srun` are not on the PATH; "
+            "run this command on a login node of the cluster, or use --launcher local"
+        )
     parameters = DEFAULTS | {"slurm_array_parallelism": workers or DEFAULT_WORKERS}
     overrides = parse_overrides(resources, "--resources")
     shared = {*submitit.AutoExecutor._typed_parameters()}
@@ -188,9 +194,7 @@ def make_executor(folder: Path, resources: Sequence[str], workers: int | None) -
         *parameters.get("slurm_setup", ()),
     ]
     parameters.setdefault("slurm_additional_parameters", {}).setdefault("requeue", True)
-    with as_usage_error(AssertionError, TypeError, ValueError, RuntimeError):
-        executor = submitit.AutoExecutor(
-            folder, cluster="slurm", slurm_max_num_timeout=MAX_TIMEOUTS
-        )
+    executor = submitit.AutoExecutor(folder, cluster="slurm", slurm_max_num_timeout=MAX_TIMEOUTS)
+    with as_usage_error(AssertionError, TypeError, ValueError):
         executor.update_parameters(**parameters)
     return executor

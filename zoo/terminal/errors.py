@@ -79,7 +79,7 @@ class Abandoned(Exception):
 
 
 class EnvironmentFault(Exception):
-    """An environment returned a number that is not finite; the message names the environment and the step."""
+    """An environment returned an invalid value, e.g. NaN; the message names the environment and the step."""
 
 
 def describe_error(error: BaseException) -> str:
