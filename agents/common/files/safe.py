@@ -11,6 +11,7 @@ import pickle
 import sys
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
+from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,8 @@ def to_json(value: Any) -> Any:
     :return: input for `json.dumps`.
     :raises TypeError: for anything else.
     """
-    if isinstance(value, TrainFrequencyUnit):  # SB3 converts its value again
+    # members that equal their values, and SB3's unit, whose value SB3 converts again
+    if isinstance(value, StrEnum | IntEnum | TrainFrequencyUnit):
         return value.value
     if isinstance(value, np.generic):
         return value.item()

@@ -4,7 +4,8 @@ import io
 import json
 import sys
 from collections import deque
-from signal import SIGINT  # a member of an enumeration
+from enum import Enum
+from signal import SIGINT
 
 import numpy as np
 import pytest
@@ -51,6 +52,7 @@ def test_arrays_come_back():
         assert written(array).dtype == array.dtype
     # SB3's algorithms convert this tuple to SB3's type again
     assert written(TrainFreq(2, TrainFrequencyUnit.EPISODE)) == (2, "episode")
+    assert written(SIGINT) == SIGINT  # a member of an IntEnum
 
 
 def test_noise_of_several_environments_goes_on():
@@ -72,7 +74,7 @@ class Calls:
         return nn.Linear, (2, 3)
 
 
-@pytest.mark.parametrize("value", [Trap(), lambda: 1, {1, 2}, SIGINT])
+@pytest.mark.parametrize("value", [Trap(), lambda: 1, {1, 2}, Enum("Mode", "A").A])
 def test_what_can_only_be_written_as_code_is_refused(value):
     with refuses("is neither a plain value nor an array", TypeError):
         safe.to_json(value)
