@@ -257,7 +257,7 @@ def test_a_callback_that_predicts_changes_no_parameter(deterministic, horizon_le
     callback = EvalCallback(
         Monitor(SpacesEnv(episode_length=5)),
         n_eval_episodes=1,
-        eval_freq=7,
+        eval_freq=2,  # in both phases
         deterministic=deterministic,
         verbose=0,
     )
