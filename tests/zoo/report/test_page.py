@@ -136,10 +136,11 @@ def test_wheel_has_every_file_of_the_page():
 
 def test_what_was_left_out_of_set_stands_on_page_and_in_results():
     set_of_scores = load_set("rql2026")
-    methods = {"qam": ComparedMethod("QAM", "own")}
-    content = content_of(scene_runs([[0.5] * 5]), methods, sets=[set_of_scores])
-    assert json.loads(content.results)["left_out"]["rql2026"]["methods"] == ["RQL"]
-    assert content.notes[0] == "Not compared: RQL and 49 tasks of rql2026."
+    for source, names, words in (("own", ["RQL"], "RQL and 49 tasks"), ("rql2026", [], "49 tasks")):
+        methods = {"qam": ComparedMethod("RQL", source)}
+        content = content_of(scene_runs([[0.5] * 5]), methods, sets=[set_of_scores])
+        assert json.loads(content.results)["left_out"]["rql2026"]["methods"] == names
+        assert content.notes[0] == f"Not compared: {words} of rql2026."
 
 
 # -- warnings ---------------------------------------------------------------------------------------------------------

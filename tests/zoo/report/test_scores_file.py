@@ -45,6 +45,15 @@ def test_methods_of_a_file_have_its_name_where_theirs_is_taken(tmp_path, written
     assert [*methods] == ["fql", *names]
 
 
+def test_the_protocol_of_a_file_follows_from_its_rows(tmp_path):
+    path = tmp_path / "scores.csv"
+    row = f"a,{SCENE[0]},{{}},0,{{}},0.5,{{}}\n"
+    rows = row.format("offline", 100, 50) + row.format("online", 160, 40)
+    path.write_text(f"method,env,phase,seed,step,score,episodes\n{rows}")
+    (protocol,) = collected(scores=[path]).methods["a"].protocols.values()
+    assert protocol == {"eval_episodes": 40, "offline_steps": 100, "online_steps": 60}
+
+
 def test_returns_and_compressed_files_are_read(written):
     text = written.read_text().replace("success", "return").replace(",0.4,", ",-1234.5,")
     text = text.replace(SCENE[1], "scene-play-singletask-v0")  # another name of the task

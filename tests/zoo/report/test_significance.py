@@ -133,7 +133,7 @@ def test_short_own_runs_are_not_comparable():
             assert bool(all_figures(comparison, only=name)) == is_tested
         text = verdict_sentences([comparison])[0]
         assert ("Not comparable" in text) != is_tested
-        assert ("Against QAM" in text) == is_tested
+        assert ("Against QAM: \N{MINUS SIGN}9" in text) == is_tested
 
 
 def test_without_a_focus_the_verdict_is_on_the_leader():
@@ -144,6 +144,7 @@ def test_without_a_focus_the_verdict_is_on_the_leader():
     comparison = comparison_of_runs(runs)
     first, then = verdict_sentences([comparison])
     assert first.startswith("a, offline")
+    assert "Against b: +40" in first
     assert then.startswith("b, online")  # c has the same mean
     assert [p.decision.subject for p in comparison.phases.values()] == ["a", "b"]
 
