@@ -164,6 +164,15 @@ def test_departures_name_their_environments():
     assert "gamma 0.9 instead of 0.99 (scene-play task1)" in sentence
 
 
+def test_runs_that_never_reported_success_and_other_code_are_named(tmp_path):
+    write_run(tmp_path / "1", seed=1, agent={"code": "a"})
+    write_run(tmp_path / "2", seed=2, agent={"code": "b"}, has_success=False)
+    inputs, comparisons = compared(paths=[tmp_path])
+    notes = " ".join(warnings(inputs, comparisons))
+    assert "no episode of 1 run of qam reported success, although other runs did" in notes
+    assert "qam: runs were trained with 2 versions of the algorithm's source file." in notes
+
+
 APART = """
 - {env: Pendulum-v1, success_return: -300}
 - {env: Pendulum-v1}
