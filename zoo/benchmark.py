@@ -8,7 +8,6 @@ Repeat the command to continue: finished runs are skipped, and interrupted runs 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -159,7 +158,6 @@ def _report(
     suite: Suite, statuses: Sequence[JobStatus], args: argparse.Namespace
 ) -> dict[str, Any]:
     """Write the suite's report if any run has finished; return the result of `zoo compare`."""
-    os.environ.setdefault("MPLBACKEND", "agg")  # figures are files, not windows
     from zoo.report.page import run
     from zoo.report.request import CompareRequest
 

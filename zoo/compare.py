@@ -42,7 +42,6 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     """Run the comparison and return the result to print."""
     # one thread, because more are no faster for small matrices; OpenBLAS reads the variable when NumPy is imported
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    os.environ.setdefault("MPLBACKEND", "agg")  # figures are files, not windows
     from zoo.report.page import run
 
     return run(CompareRequest(**given_flags(args, CompareRequest)))

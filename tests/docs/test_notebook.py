@@ -12,7 +12,7 @@ from tests.docs.commands import ROOT
 def test_notebook_runs_in_eleven_cells_and_shows_what_it_says(tmp_path, monkeypatch):
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.delenv("MPLBACKEND", raising=False)  # programs called by other tests set it
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # importing zoo.report sets it
     # beside other work, two threads that wait for each other are very slow
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     notebook = nbformat.read(ROOT / "docs" / "first_steps.ipynb", as_version=4)
