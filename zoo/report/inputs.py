@@ -13,13 +13,12 @@ import pandas as pd
 
 from agents.common.validation import checked_pair, unknown_name_message
 from zoo.datasets.names import split_environment
-from zoo.report.comparison import MEAN_COLUMNS, OWN_RUNS, ComparedMethod, Tally, by_place, joined
+from zoo.report.comparison import OWN_RUNS, ComparedMethod, Tally, by_place, joined
 from zoo.report.request import CompareRequest
 from zoo.report.scores import (
     PublishedSet,
     ScoreTables,
     load_set,
-    places_of_scores,
     published_names,
     read_scores,
 )
@@ -81,12 +80,13 @@ def collect(request: CompareRequest) -> Inputs:
             f"{reasons[0] if reasons else 'no run folder'}; `zoo monitor` shows their states"
         )
     counted = joined([counted, _failed_scores(own_runs)], EVALUATION_COLUMNS)
+    # as in files, where means have no seed
+    counted = counted.astype({"seed": "Int64"})
     parts = {published.name: published.scores for published in sets}
     for path in request.scores:
         # name the source by its path, because every report has a file scores.csv
         part = _read_file(path)
-        evaluations = normalise_returns(part.evaluations, references)
-        parts[str(path)] = replace(part, evaluations=evaluations)
+        parts[str(path)] = replace(part, table=normalise_returns(part.table, references))
     if request.paths:
         parts = {source: _restricted_to(counted, part) for source, part in parts.items()}
     methods = _own_methods(own_runs, counted)
@@ -97,21 +97,18 @@ def collect(request: CompareRequest) -> Inputs:
     }
     # the file of another report may contain names with sources already
     times = Counter(chain(methods, *sourced.values(), *map(dict.values, sourced.values())))
-    evaluations = [counted]
-    means = []
+    tables = [counted]
     for source, part in parts.items():
         if not part.methods:
             log.warning("%s has no scores for the environments and phases of your runs", source)
         names = {n: longer if times[n] > 1 else n for n, longer in sourced[source].items()}
         renamed = part.renamed(names)
         methods |= renamed.methods
-        evaluations.append(renamed.evaluations)
-        means.append(renamed.means)
-    table = joined(evaluations, EVALUATION_COLUMNS)
-    means_table = joined(means, MEAN_COLUMNS)
+        tables.append(renamed.table)
+    table = joined(tables, EVALUATION_COLUMNS)
     # evaluations may take hundreds of megabytes, so do not keep a second copy
     own_runs = replace(own_runs, evaluations=table.iloc[:0])
-    inputs = Inputs(methods, table, means_table, own_runs, sets, references)
+    inputs = Inputs(methods, table, own_runs, sets, references)
     return _chosen(inputs, request)
 
 
@@ -172,13 +169,12 @@ def _protocol_of_rows(evaluations: pd.DataFrame) -> dict[str, int]:
 
 def _restricted_to(own_scores: pd.DataFrame, scores: ScoreTables) -> ScoreTables:
     """Return scores restricted to the environments, phases and kinds of the user's scores."""
-    places = own_scores[["environment", "phase", "kind"]].drop_duplicates()
-    runs = scores.evaluations.merge(places)  # never compare a return with a success rate
-    successes = places[places["kind"] == SUCCESS.name]
-    names = places_of_scores(successes["environment"])
-    means = scores.means[scores.means["environment"].isin(names)]
-    means = means[means["phase"].isin(successes["phase"])]
-    return ScoreTables(scores.methods, runs, means).restricted(places["environment"])
+    # never compare a return with a success rate
+    places = own_scores[["environment", "domain", "phase", "kind"]]
+    # a published mean may be over a domain
+    by_domain = places.assign(environment=places["domain"])
+    table = scores.table.merge(pd.concat([places, by_domain]).drop_duplicates())
+    return replace(scores, table=table).restricted(places["environment"])
 
 
 def _chosen(inputs: Inputs, request: CompareRequest) -> Inputs:
@@ -190,16 +186,15 @@ def _chosen(inputs: Inputs, request: CompareRequest) -> Inputs:
     # select methods first, because the environments depend on them
     if request.methods:
         chosen = chosen.only("method", request.methods)
-    evaluated = {*chosen.evaluations["environment"], *chosen.means["environment"]}
     # include environments without a finished run, for the tallies
-    evaluated |= {*inputs.own_runs.runs["environment"].dropna()}
+    evaluated = {*chosen.table["environment"], *inputs.own_runs.runs["environment"].dropna()}
     environments = match_names(request.envs, evaluated, "environment")
     chosen = chosen.only("environment", environments).restricted(environments)
     if not chosen.methods:
         raise UsageError(
             f"expected scores on {', '.join(sorted(environments))}, got none; choose other --methods or --envs"
         )
-    table = chosen.evaluations
+    table = chosen.table
     normalised = {*table.loc[table["kind"] == NORMALISED_RETURN.name, "environment"]}
     references = {name: pair for name, pair in inputs.references.items() if name in normalised}
     return replace(chosen, references=references)

@@ -22,7 +22,7 @@ import pandas as pd
 
 from agents.common.validation import unknown_name_message
 from zoo.datasets.names import split_environment, tasks_of
-from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod, Methods
+from zoo.report.comparison import ComparedMethod, Methods
 from zoo.runs.folder import PHASES
 from zoo.runs.protocol import describe_layers
 from zoo.runs.scores import SCORE_KINDS, SUCCESS
@@ -41,23 +41,26 @@ _RUN = ["method", "environment", "seed", "phase"]
 class ScoreTables:
     """Scores of one source.
 
-    :param evaluations: evaluations of single runs, columns `zoo.runs.read.EVALUATION_COLUMNS`; files lack some of them.
-    :param means: means of methods whose single runs are unknown, columns `zoo.report.comparison.MEAN_COLUMNS`.
+    :param table: evaluations of single runs, columns `zoo.runs.read.EVALUATION_COLUMNS`, of which files lack some, and
+        means of methods whose single runs are unknown, with a number in ``seeds`` instead of ``seed``.
     """
 
     methods: Methods
-    evaluations: pd.DataFrame
-    means: pd.DataFrame
+    table: pd.DataFrame
+
+    @property
+    def evaluations(self) -> pd.DataFrame:
+        """The evaluations of single runs."""
+        return self.table[self.table["seed"].notna()]
+
+    @property
+    def means(self) -> pd.DataFrame:
+        """The published means, columns `zoo.report.comparison.MEAN_COLUMNS` and others."""
+        return self.table[self.table["seed"].isna()].rename(columns={"score": "mean"})
 
     def only(self, column: str, values: Collection[str]) -> Self:
         """Return the scores that have one of the given values in a column."""
-        runs = self.evaluations
-        means = self.means
-        return replace(
-            self,
-            evaluations=runs[runs[column].isin(values)],
-            means=means[means[column].isin(values)],
-        )
+        return replace(self, table=self.table[self.table[column].isin(values)])
 
     def renamed(self, names: Mapping[str, str]) -> Self:
         """Return the scores with renamed methods.
@@ -65,27 +68,19 @@ class ScoreTables:
         :param names: old name -> new name, for every method.
         """
         methods = {names[name]: method for name, method in self.methods.items()}
-        tables = (self.evaluations, self.means)
-        evaluations, means = (table.assign(method=table["method"].map(names)) for table in tables)
-        return replace(self, methods=methods, evaluations=evaluations, means=means)
+        table = self.table.assign(method=self.table["method"].map(names))
+        return replace(self, methods=methods, table=table)
 
     def restricted(self, environments: Iterable[str]) -> Self:
         """Leave out methods without scores; the remaining methods describe only the given environments."""
-        with_scores = {*self.evaluations["method"], *self.means["method"]}
-        places = places_of_scores(environments)
+        with_scores = {*self.table["method"]}
+        # protocols and tallies are stored under either name
+        places = set().union(*map(split_environment, environments))
         methods = {}
         for name, method in self.methods.items():
             if name in with_scores:
                 methods[name] = method.only(places)
         return replace(self, methods=methods)
-
-
-def places_of_scores(environments: Iterable[str]) -> set[str]:
-    """Return the names of environments and of their domains; a published score is stored under either."""
-    places: set[str] = set()
-    for name in environments:
-        places.update(split_environment(name))
-    return places
 
 
 def last_evaluations(evaluations: pd.DataFrame) -> pd.DataFrame:
@@ -114,12 +109,9 @@ def read_scores(path: Path, source: str) -> ScoreTables:
     _check_rows(table, path)
     # a task may have several names
     table[["environment", "domain"]] = [*map(split_environment, table.pop("env"))]
-    is_mean = table["seed"].isna()
-    runs = table[~is_mean].astype({"seed": int})
-    means = table[is_mean].rename(columns={"score": "mean"})
     # sorted, so that a report does not depend on the order of rows
     methods = {name: ComparedMethod(name, source) for name in sorted(table["method"].unique())}
-    return ScoreTables(methods, runs, means[list(MEAN_COLUMNS)])
+    return ScoreTables(methods, table.astype({"seed": "Int64"}))
 
 
 def _read_rows(path: Path) -> pd.DataFrame:
@@ -227,7 +219,7 @@ class PublishedSet:
         if not path.exists():
             path = FOLDER / f"{self.name}.csv.gz"
         tables = read_scores(path, self.name)
-        domains = sorted({*tables.evaluations["domain"], *tables.means["domain"]})
+        domains = sorted({*tables.table["domain"]})
         methods = {}
         for name in tables.methods:
             protocols = {domain: self.protocol_of(name, domain) for domain in domains}
