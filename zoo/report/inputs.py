@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -118,7 +117,10 @@ def _own_methods(tables: RunTables, counted: pd.DataFrame) -> dict[str, Compared
     algorithms = runs.groupby("method")["algorithm"].first().replace(published_names())
     # all runs of a method on an environment have the same settings
     first_runs = runs.drop_duplicates(["method", "environment"])
-    protocols = by_place(first_runs, lambda part: {name: _value(part, name) for name in PROTOCOL})
+    # restore integers, which pandas converts to floats in columns with missing values
+    fields = first_runs[[*PROTOCOL]].convert_dtypes().astype(object)
+    fields = fields.where(fields.notna(), None)
+    protocols = by_place(first_runs, lambda part: fields.loc[part.index[0]].to_dict())
     departures = by_place(first_runs, lambda part: part["departures"].iloc[0])
     tallies_by_method = _tallies(tables)  # includes unfinished runs
     methods = {}
@@ -131,15 +133,6 @@ def _own_methods(tables: RunTables, counted: pd.DataFrame) -> dict[str, Compared
             tallies=tallies_by_method[name],
         )
     return methods
-
-
-def _value(run: pd.DataFrame, field: str) -> Any:
-    """Return a field of a one-row table, or None if the field is missing."""
-    (value,) = run[field].tolist()  # `tolist` returns Python numbers
-    if pd.isna(value):
-        return None
-    # pandas converts integers to floats in columns with missing values
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _read_file(path: Path) -> ScoreTables:
@@ -226,7 +219,6 @@ def _failed_scores(tables: RunTables) -> pd.DataFrame:
     parts = []
     for row in failed.to_dict("records"):
         evaluations = tables.evaluations[tables.evaluations["run"] == row["run"]]
-        evaluations = evaluations.sort_values(["phase", "step"])
         if not (evaluations["step"] > 0).any():
             continue
         finished = counted[

@@ -130,11 +130,7 @@ def left_out_of_sets(
 
 def warnings(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]:
     """Yield warnings about the comparison."""
-    methods = inputs.methods
     runs = inputs.own_runs.runs
-    places = set().union(*(method.protocols for method in methods.values() if method.is_own))
-    shown = runs[runs["problem"].isna() & runs["method"].isin(methods)]
-    shown = shown[shown["environment"].isin(places)]
     for name, missing in left_out_of_sets(inputs, comparisons).items():
         if any(missing.values()):
             parts = [_enumerated(missing["methods"])]
@@ -145,13 +141,14 @@ def warnings(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]
     skipped = inputs.own_runs.skipped()
     if skipped:  # the page lists these runs
         yield f"Unfinished or excluded run folders: {len(skipped)} of {len(runs)}."
-    failed = failed_runs(methods)
+    failed = failed_runs(inputs.methods)
     if failed:
         yield (
             f"Failed runs: {failed}. Their last evaluation is carried forward to the end; runs that were evaluated "
             "only at step 0 have no score."
         )
-    yield from _unlike_runs(shown)
+    # a table of published scores alone has no column `run`
+    yield from _unlike_runs(runs[runs["run"].isin(inputs.table.get("run", ()))])
     for comparison in comparisons:
         for phase in comparison.phases.values():
             for text in _left_out(comparison, phase):
