@@ -141,7 +141,8 @@ def test_success_and_returns_never_share_a_number(logs, report, compared, capsys
 
 def test_reference_scores_put_returns_on_one_scale(logs, report, compared):
     write_return_runs(logs, "sac", Hopper=-850.0, HalfCheetah=2975.0)
-    words = "--reference-scores Hopper-v5=-1500,-150 HalfCheetah-v5=0,1500"
+    write_run(logs / "success")
+    words = f"--reference-scores Hopper-v5=-1500,-150 HalfCheetah-v5=0,1500 {SCENE[0]}=0,1"
     out = compared(logs, *words.split())
     assert out["reference_scores"] == {"Hopper-v5": [-1500, -150], "HalfCheetah-v5": [0, 1500]}
     assert "return" not in out
@@ -162,6 +163,7 @@ def test_published_success_rates_are_not_set_beside_returns(
 
 DIFFERENT = """
 env: pointmaze-medium-navigate-singletask-task1-v0
+algo: rlpd
 profile: qam
 episodes: 20
 settings: {net_arch: [128, 128, 128]}
@@ -176,10 +178,15 @@ def test_a_terminal_shows_tables_and_differences(logs, capsys):
     for seed in range(2):
         write_run(logs / str(seed), seed=seed, offline=(2, 4, 6), **yaml.safe_load(DIFFERENT))
     write_run(logs / "other", **yaml.safe_load(DIFFERENT) | {"env": SCENE[1]})  # which mini lacks
+    (write_run(logs / "unreadable") / "config.yml").write_text("")
     compare.main([*f"{logs} --published mini".split(), *SMALL])
     output = " ".join(capsys.readouterr().out.split())
     assert "lab:Robot: differs from the protocol of mini: " in output
-    for difference in ("net_arch 128x3 against 64x2 (pointmaze", "eval_episodes 20 against 50"):
+    for difference in (
+        "net_arch 128x3 against 64x2 (pointmaze",
+        "eval_episodes 20 against 50",
+        "offline_steps 3,000 against 0",
+    ):
         assert difference in output
     assert "Scores, offline" in output
     assert "lab:Robot against the other methods, offline" in output

@@ -35,9 +35,13 @@ def test_unfinished_runs_are_started_but_have_not_failed(tmp_path):
     write_method(tmp_path, "qam", [40] * 5)
     write_run(tmp_path / "late", seed=5, state="running")
     write_run(tmp_path / "stopped", seed=6, state="interrupted")
+    write_run(tmp_path / "early", env=SCENE[1], state="interrupted")
     write_run(tmp_path / "again", state="failed")  # as a run of this seed has finished
     content = content_of(tmp_path)
-    assert content.inputs.methods["qam"].tallies == {SCENE[0]: Tally(7, 5, 0)}
+    assert content.inputs.methods["qam"].tallies == {
+        SCENE[0]: Tally(7, 5, 0),
+        SCENE[1]: Tally(1, 0, 0),
+    }
     assert mean_of(content) == pytest.approx(0.8)
     table = {table.name: table for table in content.tables}["aggregates_offline"]
     assert "5 of 7" in [entry.text for entry in table.rows[0]]
@@ -61,8 +65,10 @@ def test_run_that_failed_offline_counts_online_too(tmp_path):
     for seed in range(3):
         write_run(tmp_path / str(seed), seed=seed, offline=(10, 20), online=(40, 50))
     failed = {"offline_steps": 2000, "online_steps": 2000, "state": "failed"}
-    write_run(tmp_path / "bad", seed=3, offline=(10,), **failed)
+    status = write_run(tmp_path / "bad", seed=3, offline=(10,), **failed) / "status.json"
+    status.write_text(status.read_text().replace("{", '{"failure": "diverged", '))
     content = content_of(tmp_path)
+    assert set(content.inputs.evaluations.groupby("seed").size()) == {4}
     assert mean_of(content) == pytest.approx((3 * 0.4 + 0.2) / 4)
     assert mean_of(content, phase="online") == pytest.approx((3 * 1.0 + 0.2) / 4)
 

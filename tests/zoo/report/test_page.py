@@ -103,6 +103,7 @@ def test_every_curve_and_profile_of_a_comparison_is_in_a_file(content, folder):
     table = pd.read_csv(folder / "evaluations.csv")
     # methods, tasks, seeds, evaluations
     assert len(table) == len(content.inputs.evaluations) == 2 * 2 * 6 * 3
+    assert table["method"].is_monotonic_increasing
     phases = content.comparisons[0].phases.values()
     for name in ("curves", "profiles"):
         expected = pd.concat([getattr(phase, name) for phase in phases], ignore_index=True)
@@ -146,9 +147,10 @@ def test_what_was_left_out_of_set_stands_on_page_and_in_results():
 # -- warnings ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("seeds", "expected"), [(3, "FQL (3), QAM (3)"), (6, None)])
+@pytest.mark.parametrize(("seeds", "expected"), [(3, "FQL (3), QAM (2)"), (6, None)])
 def test_too_few_seeds_are_warned_of(seeds, expected):
-    sentences = content_of(evaluations(["QAM", "FQL"], seeds=seeds)).notes
+    # without QAM's first run
+    sentences = content_of(evaluations(["QAM", "FQL"], seeds=seeds)[3:]).notes
     assert len(sentences) == bool(expected)
     assert all(expected in text for text in sentences)
 

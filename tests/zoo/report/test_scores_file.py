@@ -56,16 +56,17 @@ def test_the_protocol_of_a_file_follows_from_its_rows(tmp_path):
 
 def test_returns_and_compressed_files_are_read(written):
     text = written.read_text().replace("success", "return").replace(",0.4,", ",-1234.5,")
-    text = text.replace(SCENE[1], "scene-play-singletask-v0")  # another name of the task
+    name = "scene-play-singletask-v0"  # another name of the task
+    text = text.replace(SCENE[1], name)
     path = written.with_suffix(".csv.gz")
     path.write_bytes(gzip.compress(text.encode()))
     runs = read_scores(path, "theirs").evaluations
     assert set(runs["kind"]) == {"return"}
     assert -1234.5 in runs["score"].tolist()
     assert runs["return"].notna().all()
-    inputs = collected(scores=[path], reference_scores=[f"{SCENE[0]}=-2000,0"])
+    inputs = collected(scores=[path], reference_scores=[f"{name}=-2000,0"])
     kinds = inputs.evaluations.groupby("environment")["kind"].first()
-    assert kinds.to_dict() == {SCENE[0]: "normalised return", SCENE[1]: "return"}
+    assert kinds.to_dict() == {SCENE[0]: "return", SCENE[1]: "normalised return"}
 
 
 @pytest.mark.parametrize(

@@ -78,12 +78,13 @@ def test_protocol_table_has_one_row_for_each_protocol():
 
 @pytest.mark.parametrize(
     ("interval", "point", "text"),
-    [((-0.012, 0.03), -0.01, "~1.0 [~1.2, 3.0]"), ((0.0, 0.004), 0.0, "0.0 [0.0, 0.4]")],
+    [((-0.012, 0.1345), -0.01, "~1.0 [~1.2, 13.4]"), ((0.0, 0.004), 0.0, "0.0 [0.0, 0.4]")],
 )
 def test_numbers_have_true_minus_signs_and_few_digits(interval, point, text):
     entry = number_entry(Estimate(point, interval), 100, 1)
     assert entry.plain == text.replace("~", "\N{MINUS SIGN}")
     assert tables.digits_of(RETURN, [Estimate(1e-17)]) == 1
+    assert tables.p_text(0.0004) == "< 0.001"
 
 
 def test_csv_has_unrounded_numbers_intervals_and_details():
