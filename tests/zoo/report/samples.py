@@ -101,7 +101,7 @@ def comparison_of_scene(scores, kind=SUCCESS, focus=None, **methods):
     """Return a comparison of methods on the first tasks of scene, from one list of scores per task."""
     runs = pd.concat([scene_runs(tasks, name) for name, tasks in scores.items()])
     runs = runs.assign(kind=kind.name)
-    return comparison_of_runs(runs, methods=methods, reps=200, kind=kind, focus=focus)
+    return comparison_of_runs(runs, methods=methods, curves=False, kind=kind, focus=focus)
 
 
 def runs_table(problems):
