@@ -249,6 +249,11 @@ class Comparison:
         return len(set().union(*(phase.per_task for phase in self.phases.values()))) == 1
 
     @property
+    def margin(self) -> float:
+        """Equality margin; 0 for scores without a common scale, which never count as equal."""
+        return MARGIN if self.kind.is_comparable else 0.0
+
+    @property
     def title(self) -> str:
         """Suffix of titles that distinguishes a report's comparisons; empty for success rates."""
         return "" if self.kind is SUCCESS else f", {self.kind.name}"

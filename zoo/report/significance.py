@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -21,7 +20,6 @@ from scipy import special, stats
 from agents.common.validation import count
 from zoo.report.bootstrap import probabilities_of_improvement
 from zoo.report.comparison import (
-    MARGIN,
     Comparison,
     Decision,
     Methods,
@@ -54,18 +52,12 @@ class Evidence:
     scores: Mapping[str, Scores]
     means: Mapping[str, Mean]
 
-    def difference(self, pair: Pair) -> Mean | None:
-        """Return the mean of X minus the mean of Y, or None if scores cannot be averaged."""
-        x, y = pair
-        return self.means[x] - self.means[y] if self.means else None
-
     def p_value(self, pair: Pair) -> float | None:
         """Return the two-sided p value of the hypothesis of equal scores; None if the variance of runs is unknown."""
         x, y = pair
-        difference = self.difference(pair)
-        if difference is None:
-            return rank_p_value(self.scores[x], self.scores[y])
-        return difference.p_value()
+        if self.means:
+            return (self.means[x] - self.means[y]).p_value()
+        return rank_p_value(self.scores[x], self.scores[y])
 
 
 def decide(comparison: Comparison, phase: Phase, evidence: Evidence, reps: int) -> Phase:
@@ -84,8 +76,10 @@ def decide(comparison: Comparison, phase: Phase, evidence: Evidence, reps: int) 
         if are_comparable(phase, comparison.methods, subject, name)
     }
     chances = probabilities_of_improvement(evidence.scores[subject], fair, reps)
-    verdict = partial(_verdict, comparison, evidence, level, p_values, subject)
-    verdicts = [verdict(name, chances.get(name)) for name in ranked]
+    verdicts = [
+        _verdict(comparison, evidence, level, p_values, subject, name, chances.get(name))
+        for name in ranked
+    ]
     comparable = [v for v in verdicts if v.outcome != Outcome.NOT_COMPARABLE]
     rival = min(comparable, key=lambda v: v.lead, default=None)
     needed = None
@@ -100,7 +94,7 @@ def decide(comparison: Comparison, phase: Phase, evidence: Evidence, reps: int) 
             [evidence.means[name] for name in pair],
             # the smallest number of runs on any task
             [min(map(len, evidence.scores[name].values())) for name in pair],
-            MARGIN if comparison.kind.is_comparable else 0.0,
+            comparison.margin,
             level,
             SIGNIFICANT / len(p_values),
         )
@@ -162,44 +156,48 @@ def _verdict(
     """
     if chance is None:
         return Verdict(rival, Outcome.NOT_COMPARABLE)
-    x, y = evidence.scores[subject], evidence.scores[rival]
     low, high = sorted((subject, rival))
-    verdict = Verdict(rival, Outcome.UNDECIDED, None, None, chance, p_values.get((low, high)))
-    lead = evidence.difference((subject, rival))
-    is_equal = False
-    if lead is not None:
+    p_value = p_values.get((low, high))
+    verdict = Verdict(rival, Outcome.UNDECIDED, None, None, chance, p_value)
+    lead = None
+    if evidence.means:
+        lead = evidence.means[subject] - evidence.means[rival]
         lowest, highest = comparison.kind.limits
         limits = (lowest - highest, highest - lowest)
         # the limits clip intervals of differences, e.g. to 100 points for success rates
         difference = lead.curve(limits, level).estimate()
         # an interval over tasks: the differences on the tasks take the place of runs
+        x, y = evidence.scores[subject], evidence.scores[rival]
         by_task = np.array([x[t].mean() - y[t].mean() for t in x])
         tasks = mean({"": by_task}).curve(limits).estimate()
         verdict = replace(verdict, difference=difference, over_tasks=tasks)
-        # do not test equality at `level`: it grows with each significant pair, so a false "equal" would be more likely
-        reach = abs(difference.point) + lead.half_widths(SIGNIFICANT / max(1, len(p_values)))[0]
-        is_equal = comparison.kind.is_comparable and bool(reach < MARGIN)
-    if verdict.p_value is None:  # not tested
+    if p_value is None:  # not tested
         return verdict
-    if verdict.p_value <= SIGNIFICANT:
+    if p_value <= SIGNIFICANT:
         outcome = Outcome.BETTER if verdict.lead > 0 else Outcome.WORSE
         return replace(verdict, outcome=outcome)
-    return replace(verdict, outcome=Outcome.EQUAL) if is_equal else verdict
+    if lead is not None:
+        # do not test equality at `level`: it grows with each significant pair, so a false "equal" would be more likely
+        half_width = lead.half_widths(SIGNIFICANT / len(p_values))[0]
+        if abs(verdict.lead) + half_width < comparison.margin:
+            return replace(verdict, outcome=Outcome.EQUAL)
+    return verdict
 
 
 def are_comparable(phase: Phase, methods: Methods, x: str, y: str) -> bool:
     """Return whether a comparison is fair: the user's runs must be at least as long as published ones."""
-    if methods[x].is_own == methods[y].is_own:
+    own, other = sorted((methods[x], methods[y]), key=lambda method: not method.is_own)
+    if own.is_own == other.is_own:
         return True
-    pair = sorted((methods[x], methods[y]), key=lambda method: not method.is_own)
     for task in phase.tasks:
-        protocols = [method.protocol_on(task) for method in pair]
-        # 0 if a length is unknown
-        steps = [protocol.get(f"{phase.name}_steps") or 0 for protocol in protocols]
-        if "last_step" in protocols[1]:
-            parts = [protocols[0].get(f"{part}_steps") or 0 for part in ("pretraining", *PHASES)]
-            steps = [sum(parts), protocols[1]["last_step"]]
-        if 0 < steps[0] < steps[1]:
+        expected = other.protocol_on(task)
+        parts = [phase.name]
+        least = expected.get(f"{phase.name}_steps") or 0  # 0 if unknown
+        if "last_step" in expected:
+            parts = ["pretraining", *PHASES]
+            least = expected["last_step"]
+        protocol = own.protocol_on(task)
+        if sum(protocol.get(f"{part}_steps") or 0 for part in parts) < least:
             return False
     return True
 

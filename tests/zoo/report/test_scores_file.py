@@ -74,8 +74,9 @@ def test_returns_and_compressed_files_are_read(written):
     [
         ("offline", {"offline": (5,)}, True),
         ("online", {"offline": (), "online": (5,)}, True),
-        # the file's steps may include offline steps
+        # the file's steps may include pretraining and offline steps
         ("online", {"offline": (5,), "online": (5,)}, False),
+        ("online", {"offline": (), "online": (5,), "pretraining_steps": 1000}, False),
     ],
 )
 def test_runs_shorter_than_those_of_a_file_are_not_compared(

@@ -21,7 +21,7 @@ from tests.zoo.report.samples import (
 from zoo.report.comparison import ComparedMethod
 from zoo.report.figures import all_figures
 from zoo.report.sentences import verdict_sentences
-from zoo.report.significance import rank_p_value
+from zoo.report.significance import are_comparable, rank_p_value
 from zoo.report.tables import verdict_table
 from zoo.runs.scores import NORMALISED_RETURN, RETURN
 
@@ -48,10 +48,19 @@ def test_variance_over_tasks_is_that_of_every_division():
     expected = 2 * stats.norm.sf(abs(chance - 0.5) / np.sqrt(variance))
     assert rank_p_value(x, y) == pytest.approx(expected)
     assert rank_p_value({"a": np.zeros(5)}, {"a": np.zeros(5)}) == 1
+    one = {**y, "b": np.zeros(1)}
+    assert rank_p_value(x, one) is rank_p_value(one, x) is None
 
 
-@pytest.mark.parametrize(("focus", "family"), [(None, ("AB", "AC", "BC")), ("A", ("AB", "AC"))])
-def test_a_phase_has_one_family_of_tests(focus, family):
+@pytest.mark.parametrize(
+    ("focus", "family", "scope"),
+    [
+        ("A", ("AB", "AC"), "with A"),
+        (None, ("AB", "AC", "BC"), "between all methods"),
+        ("without runs", ("AB", "AC", "BC"), "between all methods"),
+    ],
+)
+def test_a_phase_has_one_family_of_tests(focus, family, scope):
     comparison = comparison_of_returns("ABC", environments=["Pendulum-v1"], focus=focus)
     decision = comparison.phases["online"].decision
     table = returns("ABC", environments=["Pendulum-v1"]).query("step == 2000")
@@ -67,7 +76,7 @@ def test_a_phase_has_one_family_of_tests(focus, family):
     for verdict in decision.verdicts:
         pair = tuple(sorted((decision.subject, verdict.method)))
         assert verdict.p_value == pytest.approx(adjusted[pair])
-    assert f"for the {len(family)} comparisons" in decision.tested
+    assert decision.tested.endswith(f"for the {len(family)} comparisons {scope}")
 
 
 @pytest.mark.parametrize(
@@ -134,6 +143,8 @@ def test_short_own_runs_are_not_comparable():
         text = verdict_sentences([comparison])[0]
         assert ("Not comparable" in text) != is_tested
         assert ("Against QAM: \N{MINUS SIGN}9" in text) == is_tested
+    short = ComparedMethod("FQL", "a_set", {"scene-play": {"offline_steps": 10}})
+    assert are_comparable(phase, {"QAM": published, "FQL": short}, "QAM", "FQL")
 
 
 def test_without_a_focus_the_verdict_is_on_the_leader():
