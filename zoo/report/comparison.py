@@ -264,13 +264,13 @@ class Comparison:
         return self.title.replace(", ", "_").replace(" ", "_")
 
 
-def joined(tables: Sequence[pd.DataFrame], columns: Iterable[str]) -> pd.DataFrame:
-    """Return one table with the rows of several tables; without rows, an empty table with these columns."""
+def joined(tables: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
+    """Return one table with the rows of several tables and the given columns."""
     # concatenating an empty table would turn numeric columns into dtype object
     filled = [table for table in tables if len(table)]
     if not filled:  # pandas raises for an empty list
         return pd.DataFrame(columns=columns)
-    return pd.concat(filled, ignore_index=True)
+    return pd.concat(filled, ignore_index=True).reindex(columns=columns)
 
 
 def by_domain(environments: Iterable[str]) -> dict[str, list[str]]:

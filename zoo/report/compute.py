@@ -49,12 +49,12 @@ def compare_kinds(scores: ScoreTables, reps: int, **choices: Any) -> list[Compar
     :param choices: other arguments of `compare`.
     """
     comparisons = []
-    means = scores.means  # all published means are success rates, the first kind
     for kind in SCORE_KINDS.values():
         runs = scores.evaluations[scores.evaluations["kind"] == kind.name]
+        # all published means are success rates
+        means = scores.means if kind is SUCCESS else scores.means.iloc[:0]
         if len(runs) or len(means):
             comparisons.append(compare(scores.methods, runs, means, reps, kind=kind, **choices))
-        means = means.iloc[:0]
     return comparisons
 
 
@@ -172,8 +172,8 @@ class PhaseScores:
             curves += self.curves(domain, whole_tasks)
         return replace(
             phase,
-            profiles=joined(profiles, PROFILE_COLUMNS)[[*PROFILE_COLUMNS]],
-            curves=joined(curves, CURVE_COLUMNS)[[*CURVE_COLUMNS]],
+            profiles=joined(profiles, PROFILE_COLUMNS),
+            curves=joined(curves, CURVE_COLUMNS),
         )
 
     @cached_property
@@ -217,9 +217,8 @@ class PhaseScores:
 
     def step_ranges(self) -> dict[str, tuple[int, int]]:
         """Return method -> the smallest and the largest step of its scores."""
-        columns = ["method", "step"]
         # a published mean has one step
-        last = joined([last_evaluations(self.runs)[columns], self.means[columns]], columns)
+        last = joined([last_evaluations(self.runs), self.means], ["method", "step"])
         ranges = {}
         for method, steps in last.groupby("method")["step"]:
             ranges[method] = (int(steps.min()), int(steps.max()))
@@ -279,7 +278,7 @@ class PhaseScores:
         return result
 
     def profiles(self, averaged: Mapping[str, Scores]) -> list[pd.DataFrame]:
-        """Return the performance profiles of methods, columns `PROFILE_COLUMNS` in another order."""
+        """Return the performance profile of each method, columns `PROFILE_COLUMNS`."""
         thresholds = _thresholds(self.runs, averaged, self.kind)
         parts = []
         for name, curve in performance_profiles(averaged, thresholds, self.reps).items():
@@ -291,8 +290,8 @@ class PhaseScores:
     def curves(self, where: str, tasks: Sequence[str]) -> list[pd.DataFrame]:
         """Return learning curves over some tasks, for each method that has runs on all of these tasks.
 
-        The columns are `CURVE_COLUMNS` in another order. A curve contains the steps at which all runs of the method on
-        these tasks were evaluated.
+        The columns are `CURVE_COLUMNS`. A curve contains the steps at which all runs of the method on these tasks were
+        evaluated.
         """
         parts = []
         steps = np.unique(self.runs["step"])
