@@ -3,7 +3,6 @@
 import contextlib
 import math
 import re
-import signal
 import time
 import traceback
 import warnings
@@ -34,13 +33,7 @@ from zoo.runs.scores import RETURN, SUCCESS, ScoreKind
 from zoo.settings.layers import as_words, dump_yaml, parse_overrides
 from zoo.settings.record import differences
 from zoo.settings.request import StudyRequest
-from zoo.terminal.errors import (
-    Interrupted,
-    StopSignal,
-    UsageError,
-    describe_error,
-    handling_signals,
-)
+from zoo.terminal.errors import Interrupted, UsageError, describe_error
 from zoo.terminal.messages import LOG_FILE_ONLY, log, messages
 from zoo.terminal.parser import check_output
 from zoo.training.plan import RunPlan, plan_run
@@ -213,24 +206,23 @@ def run_trials(study: optuna.Study, plan: Plan) -> None:
     :raises UsageError: if a trial's settings, data or environment are invalid.
     :raises Interrupted: after a signal; the interrupted trial is queued again.
     """
-    trainer = TrialTrainer(plan, StopSignal("stopping the study"))
-    with handling_signals(trainer.stop.handle):
-        while True:
-            fail_stale_trials(study)  # queues killed trials again
-            states = trial_states(study)
-            if len(states) >= plan.request.n_trials and TrialState.WAITING not in states:
-                break
-            # one trial per call, because trials of other processes count too
-            # a trial's model is in a reference cycle, which keeps its data until garbage is collected
-            study.optimize(
-                trainer,
-                n_trials=1,
-                catch=TrialFailed,
-                gc_after_trial=True,
-                callbacks=[trainer.finish],
-            )
-            if trainer.stop.requested:
-                raise Interrupted("stopped by a signal; the same command continues the study")
+    trainer = TrialTrainer(plan)
+    while True:
+        fail_stale_trials(study)  # queues killed trials again
+        states = trial_states(study)
+        if len(states) >= plan.request.n_trials and TrialState.WAITING not in states:
+            break
+        # one trial per call, because trials of other processes count too
+        # a trial's model is in a reference cycle, which keeps its data until garbage is collected
+        study.optimize(
+            trainer,
+            n_trials=1,
+            catch=TrialFailed,
+            gc_after_trial=True,
+            callbacks=[trainer.finish],
+        )
+        if trainer.is_stopped:
+            raise Interrupted("stopped by a signal; the same command continues the study")
 
 
 def first_number(trial: FrozenTrial) -> int:
@@ -260,11 +252,11 @@ class TrialFailed(Exception):
 class TrialTrainer:
     """The objective of a study: trains with the settings that Optuna suggests, or continues a repeated trial.
 
-    :param stop: whether a signal has asked the study to stop.
+    :param is_stopped: whether a signal has stopped a trial.
     """
 
     plan: Plan
-    stop: StopSignal
+    is_stopped: bool = False
 
     def __call__(self, trial: Trial) -> float:
         """Train a trial, and return its mean score over the seeds in the last evaluation.
@@ -273,17 +265,16 @@ class TrialTrainer:
         :raises TrialFailed: if training failed, or after a signal.
         :raises UsageError: for invalid input that would make every trial fail.
         """
-        settings = suggest(trial, self.plan.searches)
-        trial.set_user_attr(SETTINGS, settings)
-        log.info("trial %d: %s", trial.number, " ".join(as_words(settings)))
-        folder = self.plan.folder_of(trial.study.get_trials(deepcopy=False)[trial.number])
         try:
+            settings = suggest(trial, self.plan.searches)
+            trial.set_user_attr(SETTINGS, settings)
+            log.info("trial %d: %s", trial.number, " ".join(as_words(settings)))
+            folder = self.plan.folder_of(trial.study.get_trials(deepcopy=False)[trial.number])
             return train_trial(self.plan, trial, folder)
         except (Pruned, UsageError):
             raise
         except (Interrupted, KeyboardInterrupt) as error:
-            # the signal stopped only the training; stop the study too
-            self.stop.handle(signal.SIGTERM, None)
+            self.is_stopped = True
             raise TrialFailed(str(error)) from error
         except Exception as error:
             log.warning("trial %d failed: %s", trial.number, describe_error(error))
@@ -296,7 +287,7 @@ class TrialTrainer:
             log.info("trial %d: score %.4g, best %.4g", trial.number, trial.value, study.best_value)
         elif trial.state == TrialState.PRUNED:
             log.info("trial %d: pruned", trial.number)
-        elif self.stop.requested:
+        elif self.is_stopped:
             # queue it again, as Optuna does with killed trials, but immediately
             RetryHeartbeatStaleTrialCallback()(study, trial)
 

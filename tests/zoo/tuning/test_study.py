@@ -1,6 +1,7 @@
 """Studies that are continued, with functions instead of training runs."""
 
 import shlex
+import signal
 import sqlite3
 
 import optuna
@@ -34,6 +35,11 @@ def near_three(request):
 
 def stop(request):
     raise Interrupted("stopped by a signal")
+
+
+def stop_before_training(request):
+    signal.raise_signal(signal.SIGTERM)
+    return scored(1.0)
 
 
 class Study:
@@ -143,8 +149,9 @@ def test_other_settings_are_another_study(fake):
     assert len(fake.trials) == 1
 
 
-def test_a_stopped_trial_continues_its_runs_and_counts_once(fake):
-    fake.objective = stop
+@pytest.mark.parametrize("objective", [stop, stop_before_training])
+def test_a_stopped_trial_continues_its_runs_and_counts_once(fake, objective):
+    fake.objective = objective
     fake.tune("--n-trials 3", code=3)
     assert fake.states == ["fail", "waiting"]
     fake.objective = near_three
