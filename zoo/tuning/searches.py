@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from optuna.trial import Trial
+from optuna.trial import BaseTrial
 
 from agents.common.method import Method
 from agents.common.settings import Choice, Range, Search, Setting
@@ -14,8 +14,8 @@ from zoo.settings.layers import load_yaml
 from zoo.terminal.errors import UsageError, as_usage_error
 
 
-def suggest(trial: Trial, searches: Mapping[str, Search]) -> dict[str, Any]:
-    """Return the values of all searched settings that Optuna suggests for a trial."""
+def suggest(trial: BaseTrial, searches: Mapping[str, Search]) -> dict[str, Any]:
+    """Return the values of all searched settings that Optuna suggests for a trial, or has suggested for an old one."""
     settings: dict[str, Any] = {}
     for name, search in searches.items():
         if isinstance(search, Choice):

@@ -57,8 +57,6 @@ DEFINITION = "definition"
 """Attribute of a study: the settings shared by its trials."""
 STARTS = "starts"
 """Attribute of a study: number of processes that have opened it."""
-SETTINGS = "settings"
-"""Attribute of a trial: its settings."""
 
 
 @dataclass(frozen=True)
@@ -267,10 +265,8 @@ class TrialTrainer:
         """
         try:
             settings = suggest(trial, self.plan.searches)
-            trial.set_user_attr(SETTINGS, settings)
             log.info("trial %d: %s", trial.number, " ".join(as_words(settings)))
-            folder = self.plan.folder_of(trial.study.get_trials(deepcopy=False)[trial.number])
-            return train_trial(self.plan, trial, folder)
+            return train_trial(self.plan, trial, settings)
         except (Pruned, UsageError):
             raise
         except (Interrupted, KeyboardInterrupt) as error:
@@ -292,16 +288,16 @@ class TrialTrainer:
             RetryHeartbeatStaleTrialCallback()(study, trial)
 
 
-def train_trial(plan: Plan, trial: Trial, folder: Path) -> float:
+def train_trial(plan: Plan, trial: Trial, settings: Mapping[str, Any]) -> float:
     """Train with the settings of a trial; return the mean score over its seeds. A diverged seed has the worst score."""
     request = plan.request.run
     # print fewer messages, because the run's log contains all of them
     verbose = max(0, request.verbose - 1)
     request = replace(
         request,
-        hyperparams=(*request.hyperparams, *as_words(trial.user_attrs[SETTINGS])),
-        log_folder=folder,
-        resume=folder.exists(),
+        hyperparams=(*request.hyperparams, *as_words(settings)),
+        log_folder=plan.folder_of(trial.study.trials[trial.number]),
+        resume=True,
         verbose=verbose,
     )
     worst = plan.score.limits[0]
@@ -369,23 +365,20 @@ def summarise(study: optuna.Study, plan: Plan) -> dict[str, Any]:
     if not states["complete"]:
         return result
     best = study.best_trial
-    write_best(best, plan)
+    settings = suggest(best, plan.searches)
+    source = f"study {plan.name}, trial {best.number}: mean score {best.value:.4g} over seeds "
+    source += ", ".join(map(str, plan.seeds))
+    # a file for `-conf`
+    entry = {"source": source, "status": "tuned here", **settings}
+    write_text(plan.folder / "best.yml", dump_yaml({plan.run.config.env: entry}))
     # the score is infinite if every trial has diverged, but JSON has no infinite numbers
     score = best.value if math.isfinite(best.value or 0.0) else None
     return result | {
         "best": {
             "trial": best.number,
             "score": score,
-            SETTINGS: best.user_attrs[SETTINGS],
+            "settings": settings,
             "folder": str(plan.folder_of(best)),
         },
         "best_conf": str(plan.folder / "best.yml"),
     }
-
-
-def write_best(best: FrozenTrial, plan: Plan) -> None:
-    """Write the settings of the best trial as a file for ``-conf``."""
-    source = f"study {plan.name}, trial {best.number}: mean score {best.value:.4g} over seeds "
-    source += ", ".join(map(str, plan.seeds))
-    entry = {"source": source, "status": "tuned here", **best.user_attrs[SETTINGS]}
-    write_text(plan.folder / "best.yml", dump_yaml({plan.run.config.env: entry}))

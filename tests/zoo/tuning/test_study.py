@@ -159,10 +159,9 @@ def test_a_stopped_trial_continues_its_runs_and_counts_once(fake, objective):
     for _ in range(2):
         assert fake.tune("--n-trials 3")[0]["trials"] == {"complete": 3}
     assert fake.trials[0].params == fake.trials[1].params
-    repetition = fake.requests[1]
-    assert repetition.resume
-    assert repetition.log_folder == fake.folder / "trial_0"
-    assert [request.resume for request in fake.requests[2:]] == [False, False]
+    folders = [request.log_folder.name for request in fake.requests]
+    assert folders == ["trial_0", "trial_0", "trial_2", "trial_3"]
+    assert all(request.resume for request in fake.requests)
 
 
 class Killed(BaseException):
@@ -187,7 +186,7 @@ def test_a_killed_trial_is_repeated_but_not_for_ever(fake, monkeypatch):
     monkeypatch.setattr(study, "MAX_RETRIES", 1)
     for _ in range(2):
         kill(fake, "--n-trials 1")
-    assert [request.resume for request in fake.requests] == [False, True]
+    assert {request.log_folder for request in fake.requests} == {fake.folder / "trial_0"}
     fake.tune("--n-trials 2")
     assert fake.states == ["fail", "fail", "complete"]
     assert fake.requests[-1].log_folder == fake.folder / "trial_2"
