@@ -114,9 +114,11 @@ def test_no_file_holds_a_path_of_the_machine(tmp_path, monkeypatch, hub):
 
 def test_uploading_without_a_token_is_refused_before_playing(runs, hub, call):
     hub.token = None
-    _, errors = call(main, runs / "qam" / f"{ENV}_1", "--repo", "me/a", code=2)
-    assert "log in with `hf auth login`, or set HF_TOKEN" in errors
-    assert not hub.asked
+    hub.put("me/existing", {})
+    for repo in ("me/new", "me/existing"):
+        _, errors = call(main, runs / "qam" / f"{ENV}_1", "--repo", repo, code=2)
+        assert "log in with `hf auth login`, or set HF_TOKEN" in errors
+        assert "for the score" not in errors
 
 
 def test_the_hub_without_its_library_says_what_to_install(refusal, monkeypatch):

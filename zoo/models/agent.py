@@ -92,8 +92,8 @@ def hub_errors(repo: str) -> Iterator[None]:
     errors = importlib.import_module("huggingface_hub.errors")  # an optional package
     try:
         yield
-    # the base class of `HfHubHTTPError` is the HTTP library's HTTPError, which also covers network errors
-    except (errors.HFValidationError, errors.HfHubHTTPError.__mro__[1], OSError) as error:
+    # `HTTPError` of the HTTP library also covers network errors
+    except (errors.HFValidationError, errors.HTTPError, OSError) as error:
         # messages of the library have several lines, including links and the HTTP request
         reason = one_line(error.__cause__ or error)
         if isinstance(error, errors.RemoteEntryNotFoundError):

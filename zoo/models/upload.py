@@ -39,8 +39,9 @@ def upload(agent: Agent, repo: str) -> tuple[str, Score]:
     require_plain_arguments(agent.source, agent.env_kwargs)
     api = hub_library().HfApi()
     with hub_errors(repo):
-        # create the repository first, so that a wrong name or token is rejected before the evaluation
+        # before the evaluation, which takes minutes; if the repository exists, only `auth_check` needs a token
         url = api.create_repo(repo, exist_ok=True)
+        api.auth_check(repo, write=True)
     with tempfile.TemporaryDirectory() as folder:
         score = write_upload(agent, Path(folder), repo)
         with hub_errors(repo):

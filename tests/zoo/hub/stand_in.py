@@ -36,12 +36,14 @@ class Hub:
         return commits[-1][0]
 
     def create_repo(self, repo_id, *, exist_ok):
+        if repo_id not in self.repositories:
+            self.auth_check(repo_id, write=True)
+            self.repositories[repo_id] = Repository()
+        return f"{URL}/{repo_id}"
+
+    def auth_check(self, repo_id, *, write):
         if self.token != TOKEN:
             raise _error("HfHubHTTPError", 401)
-        if repo_id in self.repositories and not exist_ok:
-            raise _error("HfHubHTTPError", 409)
-        self.repositories.setdefault(repo_id, Repository())
-        return f"{URL}/{repo_id}"
 
     def upload_folder(self, *, repo_id, folder_path, commit_message):
         folder_path = Path(folder_path)
