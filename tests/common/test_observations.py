@@ -79,10 +79,10 @@ def test_a_datasets_dicts_become_rows_with_channels_first():
         assert_array_equal(rows, layout.flatten(samples))
 
 
-@pytest.mark.parametrize("array", [None, np.zeros((6, 3))])
-def test_a_part_that_is_missing_or_has_another_shape_is_named(array):
-    samples = sampled(SPACES["all"]) | {"vector": array}
-    with pytest.raises(ValueError, match=r"`vector` of shape \(n, \*\(2,\)\), .*got "):
+@pytest.mark.parametrize(("key", "array"), [("choice", None), ("vector", np.zeros((6, 3)))])
+def test_a_part_that_is_missing_or_has_another_shape_is_named(key, array):
+    samples = sampled(SPACES["all"]) | {key: array}
+    with pytest.raises(ValueError, match=rf"`{key}` of shape .*got "):
         ObservationLayout(SPACES["all"]).with_rows({"observations": samples})
 
 
