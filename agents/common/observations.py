@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from gymnasium import spaces
+from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 from stable_baselines3.common.preprocessing import get_obs_shape, is_image_space
 from torch import Tensor
@@ -61,6 +61,7 @@ class ObservationLayout:
     """
 
     def __init__(self, space: spaces.Space[Any], normalize_images: bool = True) -> None:
+        self.space = space
         self.normalize_images = normalize_images
         self.is_dict = isinstance(space, spaces.Dict)
         self.parts: list[SpaceSlice] = []
@@ -125,14 +126,10 @@ class ObservationLayout:
 
     def sample(self, count: int, seed: int = 0) -> Any:
         """Sample observations of the space: arrays (count, *shape), or a dict of them."""
-        values = {}
-        for part in self.parts:
-            space = copy.deepcopy(part.space)
-            space.seed(seed + part.columns.start)  # a different seed for each part
-            samples = np.stack([space.sample() for _ in range(count)])
-            # huge samples become 1 or -1, since some spaces have the largest floats as bounds
-            values[part.key] = np.where(np.abs(samples) > 1e6, np.sign(samples), samples)
-        return values if self.is_dict else values[""]
+        space = batch_space(self.space, count)
+        space.seed(seed)
+        # huge samples become 1 or -1, since some spaces have the largest floats as bounds
+        return map_parts(lambda x: np.where(np.abs(x) > 1e6, np.sign(x), x), space.sample())
 
     def to_extractor_input(self, rows: Tensor) -> Any:
         """Convert rows (B, O) to float32 inputs of SB3's features extractors; discrete values become one-hot."""
@@ -212,6 +209,13 @@ class ObservationLayout:
                     )
             arrays[name] = self.flatten(parts)
         return arrays
+
+
+def map_parts(function: Callable[[Any], Any], observations: Any) -> Any:
+    """Apply a function to observations, or to each part of a dict of them."""
+    if isinstance(observations, dict):
+        return {key: function(part) for key, part in observations.items()}
+    return function(observations)
 
 
 def centre_and_factor(

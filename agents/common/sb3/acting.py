@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from agents.common.method import Draw, Method, Noise
 from agents.common.nets.mlp import matmul_precision
 from agents.common.nets.networks import Networks
 from agents.common.normalization import Normalization
-from agents.common.observations import Array, ObservationLayout
+from agents.common.observations import Array, ObservationLayout, map_parts
 from agents.common.streams import Purpose, torch_generator
 
 ChunkState = tuple[Array, ...]
@@ -212,12 +212,12 @@ class ActingPolicy(BasePolicy):
             raise ValueError(
                 f"an observation must be in {self.observation_space}, got {', '.join(names) or 'an array'}"
             )
-        arrays = _map_parts(np.asarray, observation)
+        arrays = map_parts(np.asarray, observation)
         # fast path for a single observation; SB3 checks other shapes, and explains errors
         is_single = np.shape(arrays) == self.observation_space.shape
         is_batch = not is_single and self.is_vectorized_observation(arrays)
         if not is_batch:
-            arrays = _map_parts(lambda array: array[None], arrays)
+            arrays = map_parts(lambda array: array[None], arrays)
         self.layout.refuse_unknown_values(arrays)
         rows = self.layout.flatten(arrays)
         if not np.isfinite(rows).all():
@@ -327,10 +327,3 @@ class ActingPolicy(BasePolicy):
         low, high = self.action_space.low, self.action_space.high
         action = low + 0.5 * (scaled_action + 1.0) * (high - low)
         return action.clip(low, high)  # rounding may exceed a bound
-
-
-def _map_parts(function: Callable[[Any], Any], observation: Any) -> Any:
-    """Apply a function to an observation, or to each part of a Dict."""
-    if isinstance(observation, dict):
-        return {key: function(part) for key, part in observation.items()}
-    return function(observation)

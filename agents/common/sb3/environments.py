@@ -15,7 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback, Pr
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
-from stable_baselines3.common.utils import get_device, set_random_seed
+from stable_baselines3.common.utils import get_device, safe_mean, set_random_seed
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 from torch import Tensor, nn
 
@@ -331,18 +331,16 @@ class TrainedModel(OffPolicyAlgorithm):
         if count == 1:
             return values
         for name, key in (("ep_rew_mean", "r"), ("ep_len_mean", "l"), ("success_rate", "success")):
-            # NaN for replicas without a recent episode
-            means = np.full(count, np.nan)
+            means = []
             for replica in range(count):
                 replica_values = [
                     episode[key]
                     for episode in self.ep_info_buffer or ()
                     if episode["replica"] == replica and key in episode
                 ]
-                if replica_values:
-                    means[replica] = np.mean(replica_values)
+                means.append(safe_mean(replica_values))  # NaN without a recent episode
             if not np.isnan(means).all():
-                values[f"rollout/{name}"] = means
+                values[f"rollout/{name}"] = np.array(means)
         return values
 
 
