@@ -1,7 +1,7 @@
 """Run Stable-Baselines3's tests with one of our classes instead of ``SAC``.
 
-    python tests/sb3/run_upstream.py PATH_TO_SB3_SOURCES [pytest arguments]
-    HORIZON=3 python tests/sb3/run_upstream.py PATH_TO_SB3_SOURCES    # the same with chunks of three actions
+    python tools/run_upstream.py PATH_TO_SB3_SOURCES [pytest arguments]
+    HORIZON=3 python tools/run_upstream.py PATH_TO_SB3_SOURCES    # the same with chunks of three actions
 
 The sources are a checkout or an unpacked source distribution of the installed version:
 ``pip download stable-baselines3 --no-deps --no-binary :all:``. This file is also a pytest plugin.
@@ -15,7 +15,9 @@ feature that does not exist here. Tests of hindsight replay must fail, too.
 import os
 import subprocess
 import sys
+from functools import partialmethod
 from pathlib import Path
+from typing import Any
 
 import pytest
 import stable_baselines3
@@ -41,7 +43,7 @@ NOT_OF_FLOWS = {
     "test_features_extractor_target_net": "every network has its own extractor; no setting makes networks share one",
 }
 GAUSSIAN = ("use_sde", "sde_sample_freq", "use_sde_at_warmup", "ent_coef")
-SMALL = {
+SMALL: dict[str, Any] = {
     "net_arch": [32, 32],
     "ensemble_size": 2,
     "flow_steps": 5,
@@ -54,7 +56,7 @@ SMALL = {
 class QAM(agents.QAM):
     """QAM with small networks and SB3's warm-up, without the tests' arguments for Gaussian policies."""
 
-    def __init__(self, policy, env, *args, **kwargs):
+    def __init__(self, policy: Any, env: Any, *args: Any, **kwargs: Any) -> None:
         settings = SMALL | kwargs
         for name in GAUSSIAN:
             settings.pop(name, None)
@@ -67,12 +69,11 @@ class QAM(agents.QAM):
             del settings["net_arch"]
         super().__init__(policy, env, *args, **settings)
 
-    def learn(self, *args, tb_log_name="SAC", **kwargs):
-        """Train with logs in the folder in which SB3's tests look for SAC's logs."""
-        return super().learn(*args, tb_log_name=tb_log_name, **kwargs)
+    # the folder in which SB3's tests look for SAC's logs
+    learn: Any = partialmethod(agents.QAM.learn, tb_log_name="SAC")
 
 
-def uses_sac(item):
+def uses_sac(item: pytest.Function) -> bool:
     """Return whether a test uses SAC, which our class replaces."""
     values = list(item.callspec.params.values()) if hasattr(item, "callspec") else []
     classes = [value for value in values if isinstance(value, type)]
@@ -82,7 +83,7 @@ def uses_sac(item):
     return "sac" in strings or "SAC" in item.function.__code__.co_names
 
 
-def pytest_collection_modifyitems(config, items):
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep only tests of SAC, and mark those of unsupported features, which must fail with one of the listed errors."""
     chosen = [item for item in items if isinstance(item, pytest.Function) and uses_sac(item)]
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
@@ -92,7 +93,7 @@ def pytest_collection_modifyitems(config, items):
     )  # fmt: skip
     for item in chosen:
         name, file = item.originalname, item.path.name
-        expected = {}
+        expected: dict[str, Any] = {}
         if name in NOT_OF_FLOWS:
             expected = {"reason": NOT_OF_FLOWS[name], "raises": failures}
         elif name == "test_her_normalization" or file == "test_her.py":
@@ -111,12 +112,12 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.xfail(**expected))
 
 
-def pytest_configure():
+def pytest_configure() -> None:
     """Replace the imported ``SAC`` with our class in all tests."""
-    stable_baselines3.SAC = QAM
+    vars(stable_baselines3)["SAC"] = QAM
 
 
-def main(path, *arguments):
+def main(path: str, *arguments: str) -> int:
     """Run the files that concern an off-policy algorithm.
 
     :param path: SB3's sources.
@@ -128,10 +129,10 @@ def main(path, *arguments):
         print(f"expected SB3's sources with a folder `tests`, got {path}", file=sys.stderr)
         return 2
     files = [str(tests / name) for name in FILES]
-    options = ["-p", "tests.sb3.run_upstream", "-c", os.devnull, "--rootdir", str(tests)]
+    options = ["-p", "tools.run_upstream", "-c", os.devnull, "--rootdir", str(tests)]
     return subprocess.call(
         [sys.executable, "-m", "pytest", *options, *files, *arguments],
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[1],
     )
 
 
