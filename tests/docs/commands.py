@@ -121,7 +121,7 @@ def run_all(test, capsys, extra, values, run=main):
 
 def program_of(words):
     """Return the module of the program that a command calls, and its arguments; None for another project's program."""
-    (name,) = re.findall(r"^python zoo/(\w+)\.py", " ".join(words[:2])) or [None]
+    (file,) = re.findall(r"^python ((?:benchmarks|zoo)/\w+)\.py", " ".join(words[:2])) or [None]
     if words[0] == "zoo" and words[1] in PROGRAMS:
-        name = module_of(words[1])
-    return name and (importlib.import_module(f"zoo.{name}"), list(words[2:]))
+        file = f"zoo/{module_of(words[1])}"
+    return file and (importlib.import_module(file.replace("/", ".")), list(words[2:]))

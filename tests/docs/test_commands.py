@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import fields
 from importlib.util import find_spec
 
 import pytest
@@ -21,7 +20,6 @@ from tests.zoo.runs.helpers import write_run
 from zoo import compare
 from zoo.datasets.generate import generate_dataset
 from zoo.datasets.names import parse_env_name
-from zoo.settings.request import MACHINE, TrainRequest
 
 BLOCKS = blocks()
 INLINE = set(inline_commands())
@@ -85,14 +83,7 @@ def complaint(words, is_part):
             return target not in targets and "the Makefile has no such target"
         case ["python", "-m", module, *_]:
             return not find_spec(module) and f"there is no module {module}"
-        case ["python", file, *flags] if "/" in file:
-            source = (ROOT / file).read_text() + (ROOT / "zoo/settings/request.py").read_text()
-            names = [*(entry.name for entry in fields(TrainRequest)), *MACHINE]
-            source += "".join(f'"--{name.replace("_", "-")}"' for name in names)
-            for name in re.findall(r"from benchmarks(?:\.| import )(\w+)", source):
-                source += (ROOT / f"benchmarks/{name}.py").read_text()
-            return [flag for flag in flags if flag.startswith("--") and f'"{flag}"' not in source]
-        case ["python", *_]:  # a file that is on the page
+        case ["python", *_]:  # an example of docs, or a file that is on the page
             return ""
     return words[0] not in SYSTEM and "no such program"
 
