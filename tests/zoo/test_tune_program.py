@@ -2,7 +2,6 @@
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import optuna
@@ -99,23 +98,3 @@ def test_several_starts_share_a_study(data, tmp_path):
     assert {trial.state.name for trial in ended} == {"COMPLETE"}
     assert len(ended) in (3, 4)  # both programs may start the last trial
     assert len({trial.params["inverse_temperature"] for trial in ended}) == len(ended)
-
-
-@pytest.mark.slow
-def test_a_stopped_study_continues_its_trial_from_a_checkpoint(data, tmp_path):
-    """The result equals that of an uninterrupted study."""
-    flags = "--n-trials 1 --eval-freq 100"
-    logs = tmp_path / "stopped"
-    words = arguments(data, logs, flags, steps=60)
-    assert run_program("tune", words, kill=("update", 30), by="SIGTERM").code == 3
-    run = logs / f"studies/s/trial_0/qam/{ENV}_1"
-    assert status_of(run)["state"] == "interrupted"
-    evaluations = set()
-    for folder in (tmp_path / "undisturbed", logs):
-        ended = run_program("tune", arguments(data, folder, flags, steps=60))
-        assert ended.code == 0, ended.err
-        last = Path(ended.result["best"]["folder"], "qam", f"{ENV}_1")
-        evaluations.add((last / "evaluations.npz").read_bytes())
-    assert last == run
-    assert len(evaluations) == 1
-    assert "resuming" in (run / "run.log").read_text()
