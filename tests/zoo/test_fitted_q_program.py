@@ -76,8 +76,7 @@ def test_a_policy_of_stable_baselines3_is_refused(tmp_path, call, refusal, hub):
         f"--algo sac --env {ENV} -f {tmp_path / 'logs'} --seed 1 --device cpu --online-steps 2 --eval-freq 2 "
         "--eval-episodes 1 --n-eval-envs 1 --verbose 0"
     )
-    call(train, *line.split())
-    run = next((tmp_path / "logs").rglob("config.yml")).parent
+    run = call(train, *line.split())[0]["run"]
     for program, words in (
         (evaluate, "--fitted-q"),
         (export, f"-o {tmp_path}/policy.onnx"),
