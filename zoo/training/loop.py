@@ -7,7 +7,7 @@ import contextlib
 import time
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
@@ -203,8 +203,16 @@ class Loop(BaseCallback):
                 model.learn(online_steps, self, reset_num_timesteps=False)
             if run.online_steps:  # `learn` has made the updates of the last rollout
                 recorder.evaluate()
-        except Abandoned:  # raised by an evaluation at the start or end of a phase
-            self._stop_run()
+        except Abandoned as error:
+            # a process that resumes the run repeats an evaluation that was not completed
+            if model.num_timesteps == 0:
+                raise Interrupted(
+                    "stopped by a signal before the first step; repeat the command"
+                ) from error
+            self.checkpoints.save()
+            raise Interrupted(
+                f"stopped by a signal; checkpoint in {self.checkpoints.folder}; continue with --resume"
+            ) from error
         except (EOFError, ConnectionError) as error:  # raised by the pipes of SubprocVecEnv
             raise WorkerError(
                 "the process of a training environment has ended, see the error above; --resume continues from the "
@@ -264,21 +272,9 @@ class Loop(BaseCallback):
         return text
 
     def _between_steps(self) -> None:
-        """Evaluate and save if due; stop the run after a signal."""
+        """Evaluate and save if due; raise Abandoned after a signal."""
         if self.recorder.is_due:
-            # the process that resumes the run repeats the evaluation
-            with contextlib.suppress(Abandoned):
-                self.recorder.evaluate()
-        if self.stop.requested:
-            self._stop_run()
+            self.recorder.evaluate()
+        self.stop.check()
         if self.checkpoints.is_due:
             self.checkpoints.save()
-
-    def _stop_run(self) -> NoReturn:
-        """Write a checkpoint, unless the run is still at step 0, and stop the run."""
-        if self.model.num_timesteps == 0:
-            raise Interrupted("stopped by a signal before the first step; repeat the command")
-        self.checkpoints.save()
-        raise Interrupted(
-            f"stopped by a signal; checkpoint in {self.checkpoints.folder}; continue with --resume"
-        )
