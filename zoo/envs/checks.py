@@ -188,7 +188,7 @@ def read_observation(space: spaces.Space[Any], observation: Any, name: str = "ob
         )
     if array.dtype.kind == "f":
         # The maximum of an array with NaN is NaN, so it suffices to check the maximum.
-        require_finite(name, np.abs(array).max(initial=0))
+        require_finite(name, float(np.abs(array).max(initial=0)))
     elif not isinstance(space, spaces.Box) and not space.contains(array):
         raise UsageError(f"{name} must be one of {space}, got {array.tolist()}")
     # `astype` copies even if the dtype is the same; the environment may reuse its array

@@ -206,7 +206,7 @@ def test_infos_are_copies_without_the_entry_of_monitors():
     ("parts", "message"),
     [
         ({}, "must have the parts of"),
-        ({"place": np.array([0, np.inf])}, "got observation place inf from"),
+        ({"place": np.float16([0, np.inf])}, "got observation place inf from"),
     ],
 )
 def test_a_dict_that_breaks_its_promise_is_environments_fault(parts, message):
