@@ -71,7 +71,7 @@ def _verdict(comparison: Comparison, phase: Phase) -> Iterator[str]:
                 clauses.append(f"{words} {_enumerated(names)}")
         text = "; ".join(clauses)
         yield f"{text[0].upper()}{text[1:]}."  # `capitalize` would put names of methods in lower case
-    elif len(means) > 1:
+    if means.keys() - {subject, *(v.method for v in decision.verdicts)}:
         yield "Published means without scores of single runs cannot be tested."
     yield from _rival(comparison, phase)
 

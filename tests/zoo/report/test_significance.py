@@ -3,6 +3,7 @@
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -178,11 +179,13 @@ def test_seeds_are_planned_for_the_undecided_pair_shown():
 def test_means_without_single_runs_cannot_be_tested():
     published = {name: ComparedMethod(name, "a_set") for name in "AB"}
     of_domain = means_of_scene("AB").assign(environment="scene-play")  # no mean of a task
-    alone = comparison_of_runs(scene_runs([]), of_domain, published)
-    assert all_figures(alone, only="aggregates_offline")
-    (text,) = verdict_sentences([alone])
-    assert "40.0%" in text
-    assert "cannot be tested" in text
+    beside = [scene_runs([[0.4] * 3] * 5, name) for name in "CD"]
+    for runs in (scene_runs([]), pd.concat(beside)):
+        comparison = comparison_of_runs(runs, of_domain, published)
+        assert all_figures(comparison, only="aggregates_offline")
+        (text,) = verdict_sentences([comparison])
+        assert "40.0%" in text
+        assert "cannot be tested" in text
 
 
 def test_the_interval_over_tasks_is_students():
