@@ -243,8 +243,8 @@ def _few_seeds(evaluations: pd.DataFrame) -> Iterator[str]:
     few = [f"{name} ({number})" for name, number in seeds.items() if number < MIN_SEEDS]
     if few:
         yield (
-            f"Fewer than {MIN_SEEDS} seeds: {', '.join(few)}. Only means and differences have intervals; with one "
-            "seed, nothing has an interval; with two seeds, intervals can be too narrow."
+            f"Fewer than {MIN_SEEDS} seeds on a task: {', '.join(few)}. There, only means and differences have "
+            "intervals; with one seed, nothing has an interval; with two seeds, intervals can be too narrow."
         )
 
 
