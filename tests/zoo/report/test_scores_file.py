@@ -33,6 +33,8 @@ def test_scores_of_another_report_stand_beside_own_runs(tmp_path, written):
     beside = aggregates_of(paths=[own_runs], scores=[written])
     assert beside == aggregates_of(paths=[own_runs, tmp_path / "fql"])
     assert list(aggregates_of(scores=[written])) == ["fql"]
+    # a set of means of domains
+    assert "TRQAM" in collected(paths=[own_runs], published=["trqam2026"]).methods
 
 
 def test_methods_of_a_file_have_its_name_where_theirs_is_taken(tmp_path, written):
@@ -55,14 +57,16 @@ def test_the_protocol_of_a_file_follows_from_its_rows(tmp_path):
 
 
 def test_returns_and_compressed_files_are_read(written):
-    text = written.read_text().replace("success", "return").replace(",0.4,", ",-1234.5,")
+    text = (
+        written.read_text().replace("success", "return").replace(",0.4,", ",-1234.5678901234567,")
+    )
     name = "scene-play-singletask-v0"  # another name of the task
     text = text.replace(SCENE[1], name)
     path = written.with_suffix(".csv.gz")
     path.write_bytes(gzip.compress(text.encode()))
     runs = read_scores(path, "theirs").evaluations
     assert set(runs["kind"]) == {"return"}
-    assert -1234.5 in runs["score"].tolist()
+    assert -1234.5678901234567 in runs["score"].tolist()
     assert runs["return"].notna().all()
     inputs = collected(scores=[path], reference_scores=[f"{name}=-2000,0"])
     kinds = inputs.evaluations.groupby("environment")["kind"].first()
@@ -96,7 +100,7 @@ def test_runs_shorter_than_those_of_a_file_are_not_compared(
     ("row", "column", "value", "expected"),
     [
         (3, "phase", "later", "one of the phases offline, online"),
-        (2, "step", "1e400", "whole numbers as seed"),
+        (2, "step", "1.5", "whole numbers as seed"),
         (4, "score", "1.2", "a score in the range of its kind, e.g. success from 0 to 1"),
         (5, "method", "", "a method"),
         (7, "seed", "0", "one row for each"),
@@ -121,11 +125,12 @@ def test_a_file_without_scores_is_refused(tmp_path, text):
         collected(scores=[path])
 
 
-def test_means_at_two_steps_are_refused(tmp_path):
+@pytest.mark.parametrize("second", [",2", "0,1"])
+def test_means_at_two_steps_or_beside_runs_are_refused(tmp_path, second):
     path = tmp_path / "scores.csv"
-    row = "a,scene-play,offline,,{},0.3,50,4\n"
+    row = "a,scene-play,offline,{},0.3,50,4\n"
     path.write_text(
-        "method,env,phase,seed,step,score,episodes,seeds\n" + row.format(1) + row.format(2)
+        "method,env,phase,seed,step,score,episodes,seeds\n" + row.format(",1") + row.format(second)
     )
     with refuses("success and one step without a seed"):
         read_scores(path, "theirs")
