@@ -299,8 +299,7 @@ class PhaseScores:
             scores = {task: self.scores_by_step[name][task] for task in tasks}
             # keep only steps at which all runs were evaluated, so that all means are over the same runs
             is_shared = ~np.isnan(np.concatenate(list(scores.values()))).any(axis=0)
-            # fix the memory layout, because the last bits of a sum depend on it
-            scores = {task: np.asfortranarray(runs[:, is_shared]) for task, runs in scores.items()}
+            scores = {task: runs[:, is_shared] for task, runs in scores.items()}
             table = self.mean_of(name, scores).curve(self.kind.limits).table()
             about = {"method": name, "phase": self.name, "where": where, "step": steps[is_shared]}
             parts.append(table.assign(seeds=min(map(len, scores.values())), **about))
