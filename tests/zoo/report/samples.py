@@ -74,19 +74,20 @@ def means_of_scene(names):
 
 def comparison_of_returns(methods, focus=None, **options):
     runs = returns(methods, **options)
-    return comparison_of_runs(runs, reps=50, kind=RETURN, focus=focus)
+    return comparison_of_runs(runs, kind=RETURN, focus=focus)
 
 
 def comparison_of(methods, **options):
-    return comparison_of_runs(evaluations(methods, **options), reps=50)
+    return comparison_of_runs(evaluations(methods, **options))
 
 
 def scene_runs(scores, method="qam"):
     """Return offline evaluations on the first tasks of scene, from one list of scores per task."""
-    rows = []
-    for env, scores_of_task in zip(SCENE, scores, strict=False):
-        for seed, score in enumerate(scores_of_task):
-            rows.append({"environment": env, "seed": seed, "score": score})
+    rows = [
+        (env, seed, score)
+        for env, scores_of_task in zip(SCENE, scores, strict=False)
+        for seed, score in enumerate(scores_of_task)
+    ]
     return pd.DataFrame(rows, columns=["environment", "seed", "score"]).assign(
         method=method,
         domain="scene-play",
@@ -136,7 +137,7 @@ def compared(reps=20, curves=False, **options):
 
 def content_of(table, methods=None, problems=(), sets=(), **choices):
     methods = methods or own_methods(sorted(set(table["method"])))
-    comparison = comparison_of_runs(table, methods=methods, reps=50, **choices)
+    comparison = comparison_of_runs(table, methods=methods, **choices)
     inputs = Inputs(methods, table, runs_table(problems), sets, references={})
     request = CompareRequest(command_line="zoo compare logs")
     return Content(inputs, [comparison], request)

@@ -60,16 +60,21 @@ def test_the_probability_of_improvement_is_that_of_rliable():
 
 def test_tasks_may_have_unequal_numbers_of_runs():
     x = {"a": np.ones(5), "b": np.zeros(20)}
-    y = {"a": np.full(8, 0.5), "b": np.full(6, 0.5)}
+    y = {"a": np.full(6, 0.5), "b": np.full(6, 0.5)}
     assert probability(x, y).point == 0.5  # tasks have equal weights
-    assert bootstrap.interquartile_means({"x": x}, REPS)["x"].point == pytest.approx(0.5)
     random = np.random.RandomState(0)
-    scores = {"a": random.rand(6), "b": random.rand(30)}
+    a, b = random.rand(2, 8)
+    iqms = bootstrap.interquartile_means(
+        {"once": {"a": a, "b": b}, "twice": {"a": a, "b": np.repeat(b, 2)}}, REPS
+    )
+    assert iqms["twice"].point == pytest.approx(iqms["once"].point)
+    scores = {"a": random.rand(6), "b": random.rand(30), "c": random.rand(6)}
     profiles = bootstrap.performance_profiles({"x": scores}, np.array([0.5]), 5_000)
     low, high = profiles["x"].bounds[:, 0]
     above = [values > 0.5 for values in scores.values()]
-    # standard error of the mean of two tasks' resampled fractions
-    exact = np.sqrt(sum(values.var() / len(values) for values in above)) / 2
+    assert profiles["x"].points == pytest.approx(np.mean([*map(np.mean, above)]))
+    # standard error of the mean of three tasks' resampled fractions
+    exact = np.sqrt(sum(values.var() / len(values) for values in above)) / 3
     assert (high - low) / 2 == pytest.approx(1.96 * exact, rel=0.1)
 
 

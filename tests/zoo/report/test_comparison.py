@@ -4,7 +4,6 @@ import pandas as pd
 import pytest
 
 from tests.zoo.report.samples import (
-    NO_MEANS,
     SCENE,
     comparison_of_runs,
     content_of,
@@ -12,7 +11,10 @@ from tests.zoo.report.samples import (
     means_of_scene,
     scene_runs,
 )
-from zoo.report.comparison import ComparedMethod, ranking
+from zoo.report.comparison import ranking
+from zoo.report.compute import compare_kinds
+from zoo.report.scores import ScoreTables
+from zoo.runs.scores import RETURN
 
 
 def test_curves_of_a_domain_leave_out_a_task_that_lacks_a_phase():
@@ -28,6 +30,9 @@ def test_curves_of_a_domain_leave_out_a_task_that_lacks_a_phase():
     assert curve["value"].tolist() == pytest.approx(runs.groupby("step")["score"].mean().tolist())
     assert set(phase.curves["seeds"]) == {6}
     assert phase.aggregates["QAM"].seeds == (3, 6)
+    # each environment of returns has its own curve
+    phase = comparison_of_runs(table[~is_missing], kind=RETURN).phases["offline"]
+    assert first in set(phase.curves["where"])
 
 
 def test_learning_curves_are_over_the_same_tasks_in_both_phases(monkeypatch):
@@ -53,6 +58,8 @@ def test_evaluation_at_step_0_begins_the_curve_and_is_no_score():
     assert curve["step"].tolist() == [0, 1000, 2000]
     assert curve["value"].iloc[0] == pytest.approx(table.loc[table["step"] == 0, "score"].mean())
     assert phase.aggregates == trained.aggregates
+    without = comparison_of_runs(table.drop(index=0)).phases["offline"]  # one run's start
+    assert without.curves.query("where == 'all'")["step"].tolist() == [1000, 2000]
     assert phase.step_ranges == {"QAM": (2000, 2000)}
 
 
@@ -62,14 +69,6 @@ def test_ranking_puts_the_best_first_and_methods_without_a_mean_last():
     of_domain = means_of_scene(["Domain"]).assign(environment="scene-play")  # no common mean
     phase = comparison_of_runs(runs, of_domain).phases["offline"]
     assert ranking(phase) == ["QAM", "FQL", "Domain"]
-
-
-def scene_comparison(task_counts, means=NO_MEANS):
-    """Return a comparison of methods that have scores on the given numbers of tasks of scene."""
-    scores = [0.5, 0.6, 0.7]
-    table = pd.concat([scene_runs([scores] * tasks, name) for name, tasks in task_counts.items()])
-    published = {name: ComparedMethod(name, "paper") for name in means["method"]}
-    return comparison_of_runs(table, means, published, curves=False)
 
 
 def test_methods_are_compared_on_the_tasks_they_share():
@@ -86,11 +85,13 @@ def test_means_of_single_tasks_hide_no_mean_of_their_domain():
     of_domain = means_of_scene(["Domain"]).assign(environment="scene-play", mean=0.9)
     of_tasks = means_of_scene(["Tasks"] * 2).assign(environment=SCENE[:2])
     for means in (of_domain, pd.concat([of_domain, of_tasks])):
-        phase = scene_comparison({"a": 2}, means).phases["offline"]
+        runs = scene_runs([[0.5, 0.6]] * 2, "a")
+        phase = comparison_of_runs(runs, means, curves=False).phases["offline"]
         (cell,) = phase.domains["scene-play, whole"].values()
         assert cell.mean.point == 0.9
         assert "a" in phase.domains["scene-play"]  # which has scores on two tasks
         assert "Domain" not in phase.aggregates  # two of its five tasks have scores
+        assert phase.coverage["Domain"] == SCENE[:2]
 
 
 def test_published_means_of_domains_count_once_for_each_task():
@@ -98,3 +99,23 @@ def test_published_means_of_domains_count_once_for_each_task():
     means = means_of_scene("AA").assign(environment=domains, domain=domains, mean=[0.2, 1.0])
     phase = comparison_of_runs(scene_runs([]), means).phases["offline"]
     assert phase.aggregates["A"].mean.point == pytest.approx((12 * 0.2 + 5 * 1.0) / 17)
+    assert list(phase.domain_tasks) == domains
+    assert not phase.per_task
+    apart = comparison_of_runs(scene_runs([[0.5]]), means[:1])
+    assert not apart.phases["offline"].aggregates
+    assert len(compare_kinds(ScoreTables({}, scene_runs([]), means), reps=20)) == 1
+
+
+def test_the_fewest_episodes_and_seeds_of_a_task_count():
+    runs = scene_runs([[0.5] * 3, [0.5] * 4]).assign(episodes=[50, 20, 50, 20, 20, 20, 20])
+    phase = comparison_of_runs(runs).phases["offline"]
+    with_20 = comparison_of_runs(runs.assign(episodes=20)).phases["offline"]
+    assert phase.aggregates == with_20.aggregates
+    assert len(phase.profiles) == 50  # thresholds between the multiples of 1 / 50
+    assert {*phase.profiles["seeds"], *phase.curves["seeds"]} == {3}
+
+
+@pytest.mark.parametrize("scores", [[-2.0, 5.0], [0.0, 0.0]])
+def test_profiles_of_returns_begin_at_1_and_end_at_0(scores):
+    phase = comparison_of_runs(scene_runs([scores]), kind=RETURN).phases["offline"]
+    assert phase.profiles["fraction"].iloc[[0, -1]].tolist() == [1, 0]

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from tests.zoo.report.samples import by_task, scores_of
-from zoo.report.statistics import mean, seeds_needed
+from zoo.report.statistics import holm, mean, seeds_needed
 from zoo.runs.scores import SUCCESS
 
 
@@ -59,6 +59,16 @@ def test_one_seed_gives_no_interval():
     assert difference.p_value() is None
 
 
+def test_equal_runs_have_no_interval():
+    curve = mean({"a": np.array([0.2, 0.3 - 0.1])}).curve(SUCCESS.limits)  # equal but for rounding
+    assert curve.estimate().interval is None
+    assert curve.table()["low"].isna().all()
+
+
+def test_holms_p_values_are_multiplied_in_order_and_at_most_1():
+    assert holm([0.6, 0.001, 0.7]) == pytest.approx([1, 0.003, 1])
+
+
 @pytest.mark.parametrize("seeds", [(3, 3), (5, 5), (12, 12), (12, 3), (5, 12)])
 @pytest.mark.parametrize("tasks", [1, 8])
 def test_equal_methods_differ_in_at_most_five_of_a_hundred(seeds, tasks):
@@ -90,6 +100,7 @@ def test_seeds_that_are_needed_are_the_first_number_that_decides(lead, margin):
         return stats.t.ppf(0.975, seeds - 1) * np.sqrt(2 * x.var(ddof=1) / seeds)
 
     assert half_width(planned) < room <= half_width(planned - 1)
+    assert seeds_needed(pair[::-1], (5, 5), margin, 0.05, 0.05) == planned
     later = seeds_needed(pair, (5, 5), margin, 0.05, 0.01)
     assert (later > planned) == (lead < margin - lead)
 
@@ -104,3 +115,4 @@ def test_planned_seeds_follow_from_the_spread_not_from_the_fewer_seeds():
         for k, count in ((0, 3), (1, 12))
     ]
     assert planned[0] == planned[1]
+    assert seeds_needed((other, other), (12, 12), 0.0, 0.05, 0.05) is None

@@ -23,6 +23,7 @@ from zoo.report.comparison import ComparedMethod
 from zoo.report.figures import all_figures
 from zoo.report.sentences import verdict_sentences
 from zoo.report.significance import are_comparable, rank_p_value
+from zoo.report.statistics import holm
 from zoo.report.tables import verdict_table
 from zoo.runs.scores import NORMALISED_RETURN, RETURN
 
@@ -53,15 +54,10 @@ def test_variance_over_tasks_is_that_of_every_division():
     assert rank_p_value(x, one) is rank_p_value(one, x) is None
 
 
-@pytest.mark.parametrize(
-    ("focus", "family", "scope"),
-    [
-        ("A", ("AB", "AC"), "with A"),
-        (None, ("AB", "AC", "BC"), "between all methods"),
-        ("without runs", ("AB", "AC", "BC"), "between all methods"),
-    ],
-)
-def test_a_phase_has_one_family_of_tests(focus, family, scope):
+@pytest.mark.parametrize("focus", ["A", None, "without runs"])
+def test_a_phase_has_one_family_of_tests(focus):
+    family = ["AB", "AC"] if focus == "A" else ["AB", "AC", "BC"]
+    scope = "with A" if focus == "A" else "between all methods"
     comparison = comparison_of_returns("ABC", environments=["Pendulum-v1"], focus=focus)
     decision = comparison.phases["online"].decision
     table = returns("ABC", environments=["Pendulum-v1"]).query("step == 2000")
@@ -70,10 +66,7 @@ def test_a_phase_has_one_family_of_tests(focus, family, scope):
     for x, y in family:
         t = stats.ttest_ind(runs[x], runs[y], equal_var=False).statistic
         plain[x, y] = 2 * stats.t.sf(abs(t), 5)  # six seeds per method
-    adjusted = {}
-    largest = 0.0
-    for k, pair in enumerate(sorted(plain, key=plain.get)):
-        adjusted[pair] = largest = max(largest, min(1, (len(family) - k) * plain[pair]))
+    adjusted = dict(zip(plain, holm([*plain.values()]), strict=True))
     for verdict in decision.verdicts:
         pair = tuple(sorted((decision.subject, verdict.method)))
         assert verdict.p_value == pytest.approx(adjusted[pair])
@@ -88,6 +81,7 @@ def test_outcomes(away, outcome):
     # for normalised returns, there is no lower bound of the variance between episodes
     comparison = comparison_of_scene(scores, kind=NORMALISED_RETURN, focus="ours")
     assert outcomes(comparison) == {"rival": outcome}
+    assert comparison.phases["offline"].decision.seeds_needed is None
 
 
 @pytest.mark.parametrize("focus", ["m0", None])
@@ -132,7 +126,6 @@ def test_short_own_runs_are_not_comparable():
         protocol = {SCENE[0]: {"offline_steps": 1000}, SCENE[1]: {"offline_steps": steps}}
         ours = ComparedMethod("QAM", "own", protocol)
         comparison = comparison_of_scene(scores, focus="ours", ours=ours, QAM=published)
-        assert outcomes(comparison) == {"QAM": outcome}
         is_tested = outcome == "worse"
         phase = comparison.phases["offline"]
         table = verdict_table(comparison, phase)
@@ -143,7 +136,7 @@ def test_short_own_runs_are_not_comparable():
             assert bool(all_figures(comparison, only=name)) == is_tested
         text = verdict_sentences([comparison])[0]
         assert ("Not comparable" in text) != is_tested
-        assert ("Against QAM: \N{MINUS SIGN}9" in text) == is_tested
+        assert ("Against" in text) == ("Against QAM: \N{MINUS SIGN}9" in text) == is_tested
     short = ComparedMethod("FQL", "a_set", {"scene-play": {"offline_steps": 10}})
     assert are_comparable(phase, {"QAM": published, "FQL": short}, "QAM", "FQL")
 
@@ -174,6 +167,7 @@ def test_seeds_are_planned_for_the_undecided_pair_shown():
     decision = comparison.phases["offline"].decision
     assert decision.rival.outcome == "undecided"
     assert decision.seeds_needed > 5
+    assert decision.rival.difference.interval[0] < 0
 
 
 def test_means_without_single_runs_cannot_be_tested():
