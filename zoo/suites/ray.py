@@ -26,7 +26,11 @@ def run_on_ray(jobs: Sequence[Job], workers: int | None, resources: Sequence[str
     :raises UsageError: if there is no cluster, if Ray is not installed, or if a resource is unknown.
     :raises Interrupted: after a signal, once the runs have ended or `STOP_SECONDS` have passed.
     """
-    ray, task = make_task(resources)
+    ray = import_optional("ray", "Ray", "`--launcher ray`", "flow-rl-zoo[ray]")
+    # with retries, Ray restarts a task whose node or process has died
+    options = {"max_retries": 100, "scheduling_strategy": "SPREAD"}
+    with as_usage_error():  # Ray's message names the unknown resource
+        task = ray.remote(**options | parse_overrides(resources, "--resources"))(train)
     try:
         ray.init(
             address=os.environ.get("RAY_ADDRESS", "auto"),
@@ -66,18 +70,6 @@ def run_on_ray(jobs: Sequence[Job], workers: int | None, resources: Sequence[str
                 ray.wait(list(running), num_returns=len(running), timeout=STOP_SECONDS)
     finally:
         ray.shutdown()
-
-
-def make_task(resources: Sequence[str]) -> tuple[Any, Any]:
-    """Return the module `ray`, and `train` as a Ray task, without contacting the cluster.
-
-    :raises UsageError: if Ray is not installed or a resource is unknown.
-    """
-    ray = import_optional("ray", "Ray", "`--launcher ray`", "flow-rl-zoo[ray]")
-    # With retries, Ray restarts a task whose node or process has died.
-    options = {"max_retries": 100, "scheduling_strategy": "SPREAD"}
-    with as_usage_error():  # Ray's message names the unknown resource
-        return ray, ray.remote(**options | parse_overrides(resources, "--resources"))(train)
 
 
 def train(job: Job, folder: str) -> None:
