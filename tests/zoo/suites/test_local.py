@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from tests.zoo.suites.slurm import name_of
 from tests.zoo.suites.tiny import JOBS, Project, assert_equal_runs, wait_for
 from zoo.evaluation import workers
 from zoo.settings.record import RunRecord
@@ -79,7 +80,7 @@ def test_a_container_has_as_many_workers_as_its_quota_allows(tmp_path, monkeypat
     workers.CPU_QUOTA.write_text("50000 100000\n")
     for number, jobs in ((None, 5), (3, 1)):
         (worker,) = local.share_machine(number, jobs, "cpu")
-        assert worker.variables == {"OMP_NUM_THREADS": "1"}
+        assert worker == local.Worker([], {"OMP_NUM_THREADS": "1"})  # not pinned
 
 
 @pytest.mark.parametrize(
@@ -139,6 +140,8 @@ def test_a_signal_lets_a_run_write_a_checkpoint(tmp_path, outcome, monkeypatch, 
     with pytest.raises(Interrupted):
         run_locally(jobs, 1, "cpu")
     thread.join()
+    share = json.loads((tmp_path / f"{outcome} started").read_text())
+    wait_for(lambda: not name_of(share["session"]))
     assert ("is killed" in caplog.text) == (outcome == "deaf")
     assert not (tmp_path / "done started").exists()
 
