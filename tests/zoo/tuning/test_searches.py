@@ -23,8 +23,9 @@ def test_the_settings_that_an_algorithm_declares_are_searched():
 
 def test_a_fixed_setting_is_not_searched():
     assert set(read(algo="qam_f", fixed=("distill_weight",))) == {"inverse_temperature"}
-    with refuses("-params"):
-        read(fixed=("inverse_temperature",))
+    for words in ((), ("inverse_temperature",)):
+        with refuses("-params"):
+            read(*words, fixed=("inverse_temperature",))
 
 
 def test_a_word_gives_a_range_or_a_choice():
@@ -51,7 +52,8 @@ def test_suggestions_have_the_type_and_scale_of_their_setting():
     {
         "inverse_temp=1:2": "inverse_temperature",
         "sparse": "sparse",
-        "rho=1": "rho",
+        "rho=1": "low:high",
+        "rho=0:b": "low:high",
         "rho=1:0": "lower",
         "rho=[1, 1.0]": "two different",
         "tau=0.1:2": "tau",
@@ -65,7 +67,7 @@ def test_a_bad_word_is_refused(word, named):
 
 def test_given_settings_are_parameters_if_they_are_inside():
     space = read("rho=0:1", "batch_size=[64, 128]")
-    assert params_of({"rho": 0.5, "batch_size": 64}, space) == {"rho": 0.5, "batch_size": "64"}
+    assert params_of({"rho": 1.0, "batch_size": 64}, space) == {"rho": 1.0, "batch_size": "64"}
     assert params_of({"rho": 2.0, "batch_size": 64}, space) == {"batch_size": "64"}
     assert params_of({"rho": 0.5, "batch_size": 256}, space) == {"rho": 0.5}
     assert params_of({"learning_rate": "lin_1e-3"}, read("learning_rate")) == {}

@@ -1,5 +1,6 @@
 """Studies that are continued, with functions instead of training runs."""
 
+import math
 import shlex
 import signal
 import sqlite3
@@ -38,7 +39,7 @@ def stop(request):
 
 
 def stop_before_training(request):
-    signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.SIGTERM)  # the training loop handles signals itself
     return scored(1.0)
 
 
@@ -113,17 +114,18 @@ def test_a_trial_that_fails_is_recorded_and_the_study_goes_on(fake):
         log_to_folders([request.log_folder])
         for error in errors:
             raise error
-        return scored(None, 1.0)  # one seed has diverged
+        return {"runs": [{"return": None}, {"return": 1.0}]}  # one seed has diverged
 
     fake.objective = fail_at_first
-    result, messages = fake.tune("--n-trials 4")
+    result, messages = fake.tune("--n-trials 4 -params score=return")
     assert result["trials"] == {"fail": 1, "pruned": 1, "complete": 2}
     assert "trial 0 failed: RuntimeError: no memory" in messages
     assert "loss = nan" in messages
     assert "in fail_at_first" in (fake.folder / "trial_0" / "run.log").read_text()
     assert fake.trials[0].user_attrs["reason"] == "RuntimeError: no memory"
-    # a diverged seed has the lowest success rate
-    assert [trial.value for trial in fake.trials[2:]] == [0.0, 0.5]
+    # a diverged seed has the lowest return, which JSON has no number for
+    assert [trial.value for trial in fake.trials[2:]] == [-math.inf, -math.inf]
+    assert result["best"]["score"] is None
 
 
 def test_bad_input_that_a_trial_finds_ends_the_study(fake):
