@@ -50,8 +50,6 @@ LOCK_SECONDS = 60
 """Seconds to wait while another process writes the SQLite file; the default of 5 s is too short for slow disks."""
 MAX_RETRIES = 5
 """Maximum number of repetitions of a killed trial, whose settings may be the reason that it is killed each time."""
-STARTUP_TRIALS = 10
-"""Number of trials before TPE and the median pruner start."""
 
 DEFINITION = "definition"
 """Attribute of a study: the settings shared by its trials."""
@@ -191,10 +189,10 @@ def open_study(plan: Plan) -> optuna.Study:
     write_text(plan.folder / STUDY, dump_yaml({"study": plan.name, **plan.definition}))
     # each process has its own seed, because two processes must not suggest the same values
     seed = seed_for(Purpose.TRIALS, plan.seeds, starts)
-    study.sampler = TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, constant_liar=True)
+    study.sampler = TPESampler(seed=seed)
     # no trial is pruned in its first third, because early scores are poor predictors of the last score
     evaluations = plan.steps // plan.run.config.run.eval_freq
-    study.pruner = MedianPruner(STARTUP_TRIALS, n_warmup_steps=evaluations // 3)
+    study.pruner = MedianPruner(n_startup_trials=10, n_warmup_steps=evaluations // 3)
     return study
 
 
