@@ -43,7 +43,6 @@ def test_optuna_is_asked_for_by_its_install_command(monkeypatch, tmp_path, refus
     ("words", "message"),
     {
         "--algo bc": "there is no setting to search: `bc` declares none",
-        "--study-storage nosuch://a.db": "database nosuch://a.db cannot be opened",
         "--study-storage sqlite:////no/such/a.db": "database sqlite:////no/such/a.db cannot be opened",
         "--study-name a/b": "`--study-name` must be a folder name",
         "-f /dev/null": "`--log-folder` must be a folder",

@@ -67,7 +67,6 @@ def launch(tmp_path, *resources):
         ("slurm_partiton=gpu", "closest: slurm_partition"),
         ("slurm_setup=ls", "must be a list"),
         ("timeout_min=long", "timeout_min"),
-        ("slurm_additional_parameters=ls", "must be a dict"),
     ],
 )
 def test_a_wrong_resource_is_refused(tmp_path, bin_folder, refusal, resource, message):

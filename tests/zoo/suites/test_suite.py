@@ -73,7 +73,6 @@ def test_the_settings_of_a_variant_win_over_those_of_all_runs(tmp_path):
         "params: [gamma]": "`params` of",
         "algorithms: []": "lacks `algorithms`",
         "quick: 'no'": "must be true or false",
-        "conf: 5": "must be text",
         "algorithms: [fbrac, bptt]": "fbrac twice",
         "published: [qam2062]": "closest: qam2026",
     }.items(),

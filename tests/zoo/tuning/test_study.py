@@ -170,24 +170,19 @@ class Killed(BaseException):
     """Ends a call like a kill: nothing about its trial is recorded."""
 
 
-def kill(fake, flags):
-    """Kill a call during its first trial, and let the trial count as killed."""
+def test_a_killed_trial_is_repeated_but_not_for_ever(fake, monkeypatch):
+    monkeypatch.setattr(study, "MAX_RETRIES", 1)
 
     def train(request):
         raise Killed
 
     fake.objective = train
-    with pytest.raises(Killed):
-        fake.tune(flags)
-    fake.objective = near_three
-    with sqlite3.connect(fake.folder / "study.db") as database:
-        database.execute("UPDATE trial_heartbeats SET heartbeat = '2000-01-01'")
-
-
-def test_a_killed_trial_is_repeated_but_not_for_ever(fake, monkeypatch):
-    monkeypatch.setattr(study, "MAX_RETRIES", 1)
     for _ in range(2):
-        kill(fake, "--n-trials 1")
+        with pytest.raises(Killed):
+            fake.tune("--n-trials 1")
+        with sqlite3.connect(fake.folder / "study.db") as database:
+            database.execute("UPDATE trial_heartbeats SET heartbeat = '2000-01-01'")
+    fake.objective = near_three
     assert {request.log_folder for request in fake.requests} == {fake.folder / "trial_0"}
     fake.tune("--n-trials 2")
     assert fake.states == ["fail", "fail", "complete"]
