@@ -22,7 +22,7 @@ from tests.envs import SpacesEnv, space_env_of
 
 POLICIES = {
     "fql": {},
-    "idql": {"best_of_n": 3},
+    "dac": {"best_of_n": 3},
     "rebrac": {"horizon_length": 1},
     "qam": {"execution_horizon": 2},
 }

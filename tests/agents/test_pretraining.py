@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from gymnasium.spaces import Box
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 from torch.testing import assert_close
@@ -22,7 +23,7 @@ from tests.common.toys import (
     toy_dataset,
     toy_noise,
 )
-from tests.envs import SpacesEnv
+from tests.envs import SpacesEnv, space_env_of
 
 WITHOUT_FLOW = {"qsm", "dac", "rebrac", "rlpd", "meanflowql", "iql", "idql", "driftql"}
 COPIES = {"behaviour_target", "flow_target", "fine_tuned"}
@@ -177,6 +178,10 @@ def test_one_seed_serves_all_stacked_ones_and_several_their_own(tmp_path):
         ({"horizon_length": 2}, r"of shape \(1, 6\), got \(1, 4\)"),
         ({"policy_kwargs": {"activation_fn": nn.ReLU}}, "activation_fn None, got .*ReLU"),
         ({"observation_scale": 2.0}, "got a different `observation_factor`"),
+        (
+            {"env": space_env_of(SpacesEnv().observation_space, Box(-2, 2, (2,)))},
+            r"expected actions in Box\(-1.0, 1.0, .*, got Box\(-2.0, 2.0",
+        ),
     ],
 )
 def test_a_flow_that_does_not_fit_is_refused_and_changes_nothing(tmp_path, settings, text):

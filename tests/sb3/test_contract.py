@@ -233,11 +233,12 @@ class WinningEnv(SpacesEnv):
 
 
 def test_replicas_have_the_success_of_their_own_episodes():
-    env = make_vec_env(WinningEnv, n_envs=2)
-    env.envs[1].unwrapped.episodes = 1
+    env = make_vec_env(WinningEnv, n_envs=4)
+    for winning in env.envs[:2]:
+        winning.unwrapped.episodes = 2
     model = tiny_model(env=env, seeds=[0, 1], learning_starts=50)
     model.learn(8)
-    assert model.replica_values()["rollout/success_rate"].tolist() == [0.25, 0.25]
+    assert model.replica_values()["rollout/success_rate"].tolist() == [0, 0.5]
 
 
 # -- saving -----------------------------------------------------------------------------------------------------------
