@@ -149,7 +149,7 @@ def sample_actions(policy: FlowPolicy, *inputs: Tensor) -> Tensor:
     values = [value.unsqueeze(0) for value in inputs[parts:]]
     draws = policy.method.candidate_noise()
     noise = policy.method.move_row_axes(dict(zip(draws, values, strict=True)))
-    scaled = policy.sample(observations[None], noise, policy.nets)[0].clamp(-1, 1)
+    scaled = policy.sample(observations[None], noise, policy.nets)[0]
     space = policy.action_space
     low, high = (torch.as_tensor(np.float32(bound)) for bound in (space.low, space.high))
     chunks = scaled.unflatten(-1, (policy.chunk_length, *space.shape))
