@@ -118,6 +118,7 @@ def test_observations_are_scaled_by_a_loaded_buffers_dataset(tmp_path):
     ("observations", "actions", "message"),
     [
         (spaces.Dict({"x": spaces.Dict({"y": OBSERVATIONS})}), None, "a Dict of these, got Dict("),
+        (spaces.MultiDiscrete([[2, 3]]), None, "or a Dict of these, got MultiDiscrete("),
         (spaces.Box(-1, 1, (0,)), None, "or a Dict of these, got Box("),
         (OBSERVATIONS, spaces.Box(-1, 1, (0,)), "finite bounds low < high in float32, got Box("),
         (OBSERVATIONS, spaces.Box(-1, 1, (2,), int), "must be a non-empty Box of floats"),

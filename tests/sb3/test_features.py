@@ -38,6 +38,7 @@ def test_extractors_train_and_target_copies_follow():
     old_parameters = parameters_of(model)
     model.learn_offline(1, dataset=toy_dataset())
     middle = parameters_of(model)
+    assert not model.policy.nets.critic_target.training
     model.learn_offline(1)
     new_parameters = parameters_of(model)
     online, target = "nets.critic.features_extractor.", "nets.critic_target.features_extractor."

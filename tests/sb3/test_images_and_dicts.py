@@ -98,7 +98,8 @@ def test_a_critic_takes_choices_as_stable_baselines3_has_them():
 )
 def test_both_phases_train_act_and_are_saved(name, horizon_length, tmp_path):
     policy, space = SPACES[name]
-    model = model_of(name, horizon_length=horizon_length)
+    kwargs = {"normalize_images": name != "image"}
+    model = model_of(name, horizon_length=horizon_length, policy_kwargs=kwargs)
     old_parameters = parameters_of(model)
     model.learn_offline(2, dataset=dataset_of(space))
     model.learn(14, reset_num_timesteps=False)
