@@ -109,6 +109,12 @@ def test_a_state_of_something_else_is_refused():
 # -- randomness -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("axes", ["BX", "SBD", "BL"])
+def test_axis_that_does_not_exist_is_refused_with_those_that_do(axes):
+    with refuses(rf"'{axes}'.*D \(flattened chunk\)"):
+        normal(axes)
+
+
 def test_a_deterministic_plan_has_centre_of_each_kind_of_draw(monkeypatch):
     policy = policy_of(flow_steps=5)
     table = {"x": normal(), "t": uniform(), "k": integers()}
