@@ -110,9 +110,7 @@ class ActingPolicy(BasePolicy):
         draws = self.method.move_row_axes(noise)
         scaled = self.sample(torch.from_numpy(observations), draws, self.nets).cpu().numpy()
         shape = (*scaled.shape[:-1], self.chunk_length, *self.action_space.shape)
-        return self.unscale_action(scaled.reshape(shape)).astype(
-            self.action_space.dtype, copy=False
-        )
+        return self.unscale_action(scaled.reshape(shape))
 
     def sample(self, observations: Tensor, noise: Noise, nets: Any) -> Tensor:
         """Sample one chunk per observation with the given networks, e.g. a view that records the used networks.
