@@ -46,9 +46,9 @@ class Row(NamedTuple):
 def compare(fixture, ours, tolerances=None):
     """Compare an algorithm with recorded numbers.
 
-    :param tolerances: override the fixture's tolerances, which override `TOLERANCES`.
+    :param tolerances: override some of `TOLERANCES`.
     """
-    limits = {**TOLERANCES, **fixture.meta.get("tolerances", {}), **(tolerances or {})}
+    limits = {**TOLERANCES, **(tolerances or {})}
     return [Row(name, error, limits[kind]) for name, kind, error in _quantities(fixture, ours)]
 
 

@@ -72,7 +72,6 @@ UNUSED = {
     "drift_eps",
     "separate",  # never used by the reference
     "bc_only",  # our `pretraining_steps`, a phase of a run instead of another agent
-    "clip_grad",  # `max_grad_norm`, from the fixture's meta
     "h",  # also recorded as `horizon_length`
 }
 """Recorded entries that are not settings of the algorithm, or that the reference does not use."""
