@@ -44,14 +44,6 @@ def test_check_reports_what_is_broken(call, tmp_path):
         assert array in row["message"]
 
 
-def test_commands_refuse_an_unknown_name_as_such(refusal, tmp_path):
-    for words in ("convert nonsense -o x.npz", "check nonsense --env Pendulum-v1"):
-        assert "unknown dataset `nonsense`" in refusal(main, *words.split())
-    assert f"{NAME} is an OGBench dataset" in refusal(
-        main, "convert", NAME, "-o", tmp_path / "x.npz"
-    )
-
-
 # -- datasets of several files ----------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ import pytest
 from gymnasium.spaces import Box, Dict
 
 from tests.envs import PicturesEnv
-from tests.zoo.datasets.conftest import TASK_1
+from tests.zoo.datasets.conftest import NAME, TASK_1
 from tests.zoo.datasets.samples import ENV, episodes, in_two, regular, write_minari, write_npz
 from tests.zoo.outcomes import refuses
 from zoo.dataset import main
@@ -97,6 +97,9 @@ def test_a_set_is_checked_without_an_environment(tmp_path, call):
         "convert a.npz -o a.csv": "`--output` must name an .npz file",
         "convert a.npz -o {folder}": "`--output` must be a file in a folder that exists",
         "check nothing.csv": "there is no dataset at nothing.csv",
+        "check nonsense --env Pendulum-v1": "unknown dataset `nonsense`",
+        "convert nonsense -o {folder}/x.npz": "unknown dataset `nonsense`",
+        f"convert {NAME} -o {{folder}}/x.npz": f"{NAME} is an OGBench dataset",
     }.items(),
 )
 def test_flags_and_places_that_cannot_be_used_are_refused(tmp_path, refusal, words, text):
