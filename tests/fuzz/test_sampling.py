@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from hypothesis import event, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.common.data.helpers import all_sequences, compacted, empty_buffer, rows_of
@@ -262,7 +262,6 @@ def test_sequences_that_can_be_drawn_are_those_of_the_definition(case, seed, siz
     streams = play(case, buffer)
     parts = expected(case, streams)
     assert {buffer.count_starts()} == {len(offline) + len(online) for offline, online in parts}
-    event("ring wrapped" if len(streams[0]) > case.size else "ring not wrapped")
     if not buffer.count_starts():
         with pytest.raises(ValueError, match="sampling needs at least"):
             buffer.draw(4)

@@ -44,14 +44,10 @@ def test_a_run_leaves_everything_in_its_folder(runs):
     log = log_of(finished)
     assert "warning: dataset of 2000 transitions instead of 1000000" in log
     assert f"CPU threads: {torch.get_num_threads()}" in log
-    assert config["settings"].items() > {"horizon_length": 2, "tau": 0.005}.items()
-    assert config["dataset"]["size"] == 2000
     data_versions = json.loads((finished / "versions.json").read_text())["data"]
     assert (data_versions["mujoco"], data_versions["seed"]) == (version("mujoco"), 0)
     assert set(config["settings"]) == set(agents.get("qam").method.declared())
     with np.load(finished / "evaluations.npz") as history:  # in SB3's format
-        assert history["timesteps"].tolist() == [10, 20]
-        assert history["phase"].tolist() == [0, 0]
         shapes = {history[name].shape for name in ("results", "ep_lengths", "successes")}
         assert shapes == {(2, 2)}
         assert history["successes"].dtype.kind in "iu"

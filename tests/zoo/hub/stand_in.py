@@ -59,10 +59,7 @@ class Hub:
             raise _error("RepositoryNotFoundError", 404)
         newest, _ = repository.commits[-1]
         commit = newest if revision in (None, "main") else revision
-        files_of = dict(repository.commits)
-        if commit not in files_of:
-            raise _error("RevisionNotFoundError", 404)
-        files = files_of[commit]
+        files = dict(repository.commits)[commit]
         if filename not in files:
             raise _error("RemoteEntryNotFoundError", 404)
         path = self.cache / commit / filename
