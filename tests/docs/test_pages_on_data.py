@@ -9,8 +9,16 @@ import pytest
 
 from tests import ROOT, code_blocks
 from tests.docs.commands import run_all
-from tests.zoo.datasets.samples import episodes, joined, write_d4rl, write_minari, write_parquet
-from tests.zoo.envs.lifting import INSTALL, NAME, record
+from tests.zoo.datasets.samples import (
+    LIFT,
+    demonstration,
+    episodes,
+    joined,
+    write_d4rl,
+    write_minari,
+    write_parquet,
+    write_robomimic,
+)
 from tests.zoo.outcomes import config_of
 from zoo.datasets.formats.read import read_source
 from zoo.datasets.formats.robomimic import FILE
@@ -114,9 +122,11 @@ def test_every_command_for_ogbenchs_images_works(place, capsys):
 
 
 def test_every_command_of_robomimics_page_works(place, capsys):
-    """Scripted demonstrations replace the original ones, which can only be downloaded."""
-    pytest.importorskip("robosuite", reason=f"needs `{INSTALL}`")
-    record(place / ".robomimic" / "lift" / "mh" / FILE, 3)
+    """Random numbers replace the original demonstrations, which can only be downloaded."""
+    pytest.importorskip("robosuite", reason="needs `pip install 'flow-rl-zoo[robomimic]'`")
+    folder = place / ".robomimic" / "lift" / "mh"
+    folder.mkdir(parents=True)
+    write_robomimic(folder / FILE, [demonstration(40, seed=number) for number in range(3)])
     train = "--offline-steps 4 --eval-freq 2 --eval-episodes 1 --n-eval-envs 1 --device cpu"
     tiny = "-params net_arch=[16,16] ensemble_size=2 flow_steps=2 batch_size=16 buffer_size=1000"
     extra = {
@@ -130,8 +140,8 @@ def test_every_command_of_robomimics_page_works(place, capsys):
     trained = results_with(results, "zoo train")
     # success is reported, but cannot be reached within 12 steps
     assert [result["success"] for result in trained] == [0.0, 0.0]
-    config = config_of(place / "logs_of_trqam" / "trqam" / f"{NAME}_1")
+    config = config_of(place / "logs_of_trqam" / "trqam" / f"{LIFT}_1")
     assert config["settings"]["observation_scale"] == "range"
-    assert NAME in (place / "report" / "report.html").read_text()
+    assert LIFT in (place / "report" / "report.html").read_text()
     assert results_with(results, " benchmark ")[0]["runs"] == 8 * 3 * 8
     assert results_with(results, " check ")[0]["sound"]

@@ -205,6 +205,7 @@ def write_d4rl_task(root, name, env=None, **about):
 
 # -- robomimic ---------------------------------------------------------------------------------------------------------
 
+LIFT = "lift-mh-low_dim"
 SIZES = dict(zip(OBSERVATIONS, (3, 4, 2, 10), strict=True))
 ENV_ARGS = {
     "env_name": "Lift",

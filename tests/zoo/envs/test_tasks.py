@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from tests.zoo.datasets.samples import read, write_robomimic
-from tests.zoo.envs.lifting import INSTALL, NAME, play
+from tests.zoo.datasets.samples import LIFT, episodes, read, write_robomimic
 from tests.zoo.outcomes import refuses
 from zoo.datasets.names import parse_env_name
 from zoo.envs.make import find_spec, make_env
@@ -17,7 +16,7 @@ from zoo.training.plan import plan_run
 PEN = "AdroitHandPen-v1"
 
 
-@pytest.mark.parametrize("name", [NAME, "D4RL/relocate/cloned-v2"])
+@pytest.mark.parametrize("name", [LIFT, "D4RL/relocate/cloned-v2"])
 def test_ogbenchs_data_are_not_sought_for_tasks_of_others(name):
     with refuses(
         r"a task of (\w+), not of OGBench; docs/(?i:\1)\.md explains how to load its data"
@@ -32,9 +31,9 @@ def test_ogbenchs_data_are_not_sought_for_tasks_of_others(name):
     ("name", "package", "message"),
     [
         (
-            NAME,
+            LIFT,
             "robosuite",
-            f"`{NAME}` is simulated by robosuite, which is not installed; `pip install",
+            f"`{LIFT}` is simulated by robosuite, which is not installed; `pip install",
         ),
         (
             PEN,
@@ -51,7 +50,7 @@ def test_tasks_say_how_to_install_their_package(monkeypatch, name, package, mess
 
 def test_a_run_has_the_settings_of_its_task(monkeypatch):
     monkeypatch.setattr("zoo.envs.make.require_simulator", lambda name: None)
-    config = plan_run(TrainRequest(algo="qam", env=NAME, run={"offline_steps": 4})).config
+    config = plan_run(TrainRequest(algo="qam", env=LIFT, run={"offline_steps": 4})).config
     assert "profiles/qam.yml robomimic" in " ".join(config.sources)
     assert config.departures["offline_steps"] == [4, 1000000]
 
@@ -61,24 +60,23 @@ def test_a_run_has_the_settings_of_its_task(monkeypatch):
 
 @pytest.mark.slow
 def test_replaying_a_files_actions_gives_its_observations(tmp_path):
-    pytest.importorskip("robosuite", reason=f"needs `{INSTALL}`")
-    parts = play(2)
-    for part in parts:
-        assert 20 < len(part["actions"]) < 100
-        assert_array_equal(part["rewards"], part["dones"])  # success ends the episode
-    arrays = read(write_robomimic(tmp_path / "a.hdf5", parts))
-    env, row = make_env(NAME), 0
-    for seed in range(2):
-        observation, _ = env.reset(seed=seed)
-        while arrays["valids"][row]:
-            assert_array_equal(observation, arrays["observations"][row])
-            observation, reward, terminated, _, info = env.step(arrays["actions"][row])
-            assert reward == arrays["rewards"][row]
-            assert terminated == (arrays["masks"][row] == 0)
-            assert info == {"success": int(terminated), "is_success": terminated}
-            row += 1
+    pytest.importorskip("robosuite", reason="needs `pip install 'flow-rl-zoo[robomimic]'`")
+    env = make_env(LIFT)
+    (part,) = episodes(1, 21, env=env)
+    part |= {"rewards": part["rewards"] + 1, "dones": np.zeros(20, int)}
+    arrays = read(write_robomimic(tmp_path / "a.hdf5", [part]))
+    observation, _ = env.reset(seed=0)
+    for row in range(20):
         assert_array_equal(observation, arrays["observations"][row])
-        row += 1
+        observation, reward, terminated, _, info = env.step(arrays["actions"][row])
+        assert (reward, terminated) == (arrays["rewards"][row], False)
+        assert info == {"success": 0, "is_success": False}
+    assert_array_equal(observation, arrays["observations"][20])
+    # lift the cube: success ends the episode
+    env.unwrapped._scene.sim.data.set_joint_qpos("cube_joint0", [0, 0, 1.2, 1, 0, 0, 0])
+    _, reward, terminated, _, info = env.step(arrays["actions"][0])
+    assert (reward, terminated) == (0.0, True)
+    assert info == {"success": 1, "is_success": True}
 
 
 # -- D4RL -------------------------------------------------------------------------------------------------------------
