@@ -22,7 +22,7 @@ from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, seed_for, torch_generator
 from zoo.envs.checks import stack
 from zoo.envs.make import find_spec
-from zoo.evaluation.pool import EnvPool, Hook, Spaces, count_environments
+from zoo.evaluation.pool import EnvGroup, EnvPool, Hook, Spaces, count_environments
 from zoo.runs.scores import UNREPORTED, EpisodeResults
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
@@ -82,11 +82,6 @@ class SingleStepPolicy:
         return actions.clip(action_space.low, action_space.high)[None, :, None]
 
 
-def as_chunk_policy(policy: BasePolicy) -> FlowPolicy | SingleStepPolicy:
-    """Return a flow policy unchanged, and any other policy wrapped in a :class:`SingleStepPolicy`."""
-    return policy if isinstance(policy, FlowPolicy) else SingleStepPolicy(policy)
-
-
 class Evaluator:
     """Runs the same episodes with any policy, in a pool of environments that is kept between evaluations.
 
@@ -116,7 +111,6 @@ class Evaluator:
     ) -> None:
         self.episodes = episodes
         self.seed = seed
-        self.episode_seeds = seeds_of_starts(seed, episodes)
         env_kwargs = env_kwargs or {}
         spec = find_spec(env_id, **env_kwargs)
         limit = env_kwargs.get("max_episode_steps", spec.max_episode_steps)
@@ -124,8 +118,8 @@ class Evaluator:
             log.warning(
                 "%s has no time limit (`max_episode_steps`), so an episode may never end", spec.id
             )
-        self.n_envs = n_envs or count_environments(spec, episodes)
-        self.pool = EnvPool(spec, env_kwargs, self.n_envs, check_in)
+        n_envs = n_envs or count_environments(spec, episodes)
+        self.pool = EnvPool(spec, env_kwargs, n_envs, check_in)
 
     def __enter__(self) -> Evaluator:
         return self
@@ -135,7 +129,7 @@ class Evaluator:
 
     def evaluate(
         self,
-        policy: ChunkPolicy,
+        policy: ChunkPolicy | BasePolicy,
         replicas: Sequence[int] | None = None,
         active: Collection[int] | None = None,
     ) -> EpisodeResults:
@@ -143,21 +137,17 @@ class Evaluator:
 
         A replica that samples NaN or infinity has no results, and does not affect the results of other replicas.
 
-        :param policy: policy that samples chunks, always for all S * episodes rows.
+        :param policy: policy that samples chunks, always for all S * episodes rows, or a policy of SB3.
         :param replicas: the numbers that seed the replicas' noise, length S; None for 0 to S - 1. Replica k evaluated
             alone, with ``replicas=[k]``, has the same results, up to rounding, as with other replicas.
         :param active: indices of the replicas to evaluate; None for all.
         """
-        if replicas is None:
-            replicas = range(policy.num_replicas)
-        if active is None:
-            active = range(len(replicas))
         # restored below, because the policy may use the global generators
         python_state = random.getstate()
         numpy_state = np.random.get_state()
         torch_state = torch.get_rng_state()
         try:
-            totals = self._run(policy, replicas, sorted(active))
+            return run_episodes(self.pool, policy, self.episodes, self.seed, replicas, active)
         except BaseException:
             self.pool.close()
             raise
@@ -165,38 +155,53 @@ class Evaluator:
             random.setstate(python_state)
             np.random.set_state(numpy_state)
             torch.set_rng_state(torch_state)
-        return results_of(totals, self.episode_seeds)
 
-    def _run(self, policy: ChunkPolicy, names: Sequence[int], active: Sequence[int]) -> Array:
-        """Run every episode with every active replica; an idle environment runs the next episode.
 
-        :return: the `EpisodeTotals` of each episode, (4, S, episodes); zeros for replicas without results.
-        """
-        totals = np.zeros((4, len(names), self.episodes))
-        sampler = BatchSampler(policy, self.pool.spaces, self.seed, names, self.episodes)
-        queue = list(itertools.product(active, range(self.episodes)))
-        running: dict[int, Job] = {}  # number of an environment -> its job
-        due: list[int] = []  # environments that need a chunk
+def run_episodes(
+    pool: EnvPool | EnvGroup,
+    policy: ChunkPolicy | BasePolicy,
+    episodes: int,
+    seed: int,
+    replicas: Sequence[int] | None = None,
+    active: Collection[int] | None = None,
+) -> EpisodeResults:
+    """Run every episode with the active replicas; an idle environment runs the next episode.
+
+    For the arguments see :class:`Evaluator` and :meth:`Evaluator.evaluate`.
+    """
+    chunk_policy: Any = policy
+    if not hasattr(policy, "sample_chunks"):
+        chunk_policy = SingleStepPolicy(policy)  # type: ignore[arg-type]  # a policy of SB3
+    if replicas is None:
+        replicas = range(chunk_policy.num_replicas)
+    if active is None:
+        active = range(len(replicas))
+    sampler = BatchSampler(chunk_policy, pool.spaces, seed, replicas, episodes)
+    starts = seeds_of_starts(seed, episodes)
+    totals = np.zeros((4, len(replicas), episodes))
+    queue = list(itertools.product(sorted(active), range(episodes)))
+    running: dict[int, Job] = {}  # number of an environment -> its job
+    observations: dict[int, Any] = {}
+    diverged: set[int] = set()
+    while queue or running:
+        due = list(observations)  # environments that need a chunk
         chunks = np.empty(0)
-        diverged: set[int] = set()
-        while queue or running:
-            idle = [number for number in range(self.n_envs) if number not in running]
-            started = dict(zip(idle, queue, strict=False))
-            queue = queue[len(started) :]
-            running |= started
-            # `reset` accepts only Python integers
-            seeds = {number: int(self.episode_seeds[job[1]]) for number, job in started.items()}
-            observations, endings = self.pool.advance(due, chunks, seeds)
-            for number, ending in endings.items():
-                totals[:, *running.pop(number)] = ending
-            due = list(observations)
-            if due:
-                rows = tuple(np.array([running[number] for number in due]).T)
-                chunks, not_finite = sampler.sample_chunks(rows, list(observations.values()))
-                diverged |= not_finite  # their running episodes continue, but are discarded below
-                queue = [job for job in queue if job[0] not in diverged]
-        totals[:, list(diverged)] = 0
-        return totals
+        if due:
+            rows = tuple(np.array([running[number] for number in due]).T)
+            chunks, not_finite = sampler.sample_chunks(rows, list(observations.values()))
+            diverged |= not_finite  # their running episodes continue, but are discarded below
+            queue = [job for job in queue if job[0] not in diverged]
+        idle = [number for number in pool.numbers if number not in running]
+        started = dict(zip(idle, queue, strict=False))
+        queue = queue[len(started) :]
+        running |= started
+        # `reset` accepts only Python integers
+        seeds = {number: int(starts[job[1]]) for number, job in started.items()}
+        observations, endings = pool.advance(due, chunks, seeds)
+        for number, ending in endings.items():
+            totals[:, *running.pop(number)] = ending
+    totals[:, list(diverged)] = 0
+    return results_of(totals, starts)
 
 
 def results_of(totals: Array, seeds: Array) -> EpisodeResults:

@@ -112,6 +112,7 @@ class EnvPool:
     def __init__(
         self, spec: EnvSpec, env_kwargs: dict[str, Any], n_envs: int, check_in: Hook
     ) -> None:
+        self.numbers = range(n_envs)
         n_workers = min(n_envs, available_cores())
         self._name = spec.id
         self._check_in = check_in
@@ -121,8 +122,7 @@ class EnvPool:
             self, _close_all, args=(self._workers,), exitpriority=10
         )
         for worker in range(n_workers):
-            numbers = range(worker, n_envs, n_workers)
-            self._workers.append(Worker(spec, env_kwargs, numbers))
+            self._workers.append(Worker(spec, env_kwargs, self.numbers[worker::n_workers]))
 
     @functools.cached_property
     def spaces(self) -> Spaces:
@@ -273,7 +273,7 @@ def _close_all(workers: list[Worker]) -> None:
 
 
 class EnvGroup:
-    """The environments of one process, stepped one after the other.
+    """The environments of one process, stepped one after the other; for windows and videos, in the main process.
 
     :param numbers: numbers of the environments in the pool; only the process with environment 0 calls `try_env`.
     :raises UsageError: if `try_env` rejects the environment.
@@ -281,14 +281,17 @@ class EnvGroup:
 
     def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], numbers: range) -> None:
         np.random.seed()  # reseed, because all processes were forked with the same global generator
-        self._envs: dict[int, RepeatableEnv] = {}
+        self.numbers = numbers
+        self.after_step: Hook = lambda: None
+        """Called after each reset and step."""
+        self.envs: dict[int, RepeatableEnv] = {}
         # close each environment once, even if another cannot be created or closed
         with contextlib.ExitStack() as stack:
             for number in numbers:
                 env = make_env(spec, **env_kwargs)
                 stack.callback(env.close)
-                self._envs[number] = env
-            first = self._envs[numbers[0]]
+                self.envs[number] = env
+            first = self.envs[numbers[0]]
             if numbers[0] == 0:
                 try_env(first)
             self.close = stack.pop_all().close
@@ -308,7 +311,8 @@ class EnvGroup:
         endings: dict[int, EpisodeTotals] = {}
         for number, chunk in zip(numbers, chunks, strict=True):
             for action in chunk:
-                observation, reward, terminated, truncated, info = self._envs[number].step(action)
+                observation, reward, terminated, truncated, info = self.envs[number].step(action)
+                self.after_step()
                 self._totals[number] = self._totals[number].after_step(reward, info)
                 if terminated or truncated:
                     endings[number] = self._totals[number]
@@ -316,7 +320,8 @@ class EnvGroup:
             else:  # the episode has not ended
                 observations[number] = observation
         for number, seed in openings.items():
-            observations[number], _ = self._envs[number].reset(seed=seed)
+            observations[number], _ = self.envs[number].reset(seed=seed)
+            self.after_step()
             self._totals[number] = EpisodeTotals()
         return observations, endings
 

@@ -10,7 +10,7 @@ import numpy as np
 from agents.common.engine.checkpoint import write_model
 from agents.common.files import atomic_path
 from agents.common.normalization import raw_observations
-from zoo.evaluation.evaluator import Evaluator, HeldOutLosses, as_chunk_policy
+from zoo.evaluation.evaluator import Evaluator, HeldOutLosses
 from zoo.runs.folder import OFFLINE, ONLINE, PHASES, Evaluations, summarise, with_evaluation
 from zoo.runs.scores import EpisodeResults, ScoringRule, describe_evaluation, result_of
 from zoo.settings.record import RunRecord
@@ -78,9 +78,7 @@ class Recorder:
                     self._record_losses(self.evaluator.losses(policy))
                     self.last_step = self.step
                     return
-                results = self.evaluator.evaluate(
-                    as_chunk_policy(policy), self.replicas.seeds, self.replicas.active
-                )
+                results = self.evaluator.evaluate(policy, self.replicas.seeds, self.replicas.active)
             self.last_step = self.step
             is_reported = any("successes" in history for history in self.histories)
             self._record(self.scoring.apply(results, is_reported))

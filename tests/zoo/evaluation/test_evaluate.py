@@ -22,10 +22,16 @@ from tests.zoo.evaluation.helpers import (
     plan_rows,
     worker_pids,
 )
-from zoo.envs.make import make_env
+from zoo.envs.make import find_spec, make_env
 from zoo.evaluation import pool
-from zoo.evaluation.evaluator import NOISE_PLANS, Evaluator, results_of, seeds_of_starts
-from zoo.evaluation.pool import WorkerError
+from zoo.evaluation.evaluator import (
+    NOISE_PLANS,
+    Evaluator,
+    results_of,
+    run_episodes,
+    seeds_of_starts,
+)
+from zoo.evaluation.pool import EnvGroup, WorkerError
 from zoo.runs.scores import REPORTED, UNREPORTED, EpisodeResults, ScoringRule
 from zoo.terminal.errors import Abandoned
 
@@ -80,6 +86,9 @@ def anywhere(request):
 def test_results_are_those_of_a_plain_loop_over_episodes(single, chunk_length):
     policy = ElementwisePolicy(num_replicas=2, chunk_length=chunk_length)
     results = single.evaluate(policy)
+    # as for videos, in this process
+    group = EnvGroup(find_spec(TOY), {}, range(1, 2))
+    assert_same_results(run_episodes(group, policy, EPISODES, 5), results)
     for replica in range(2):
         expected = play_alone(policy, 5, replica, make_env(TOY))
         columns = results.returns, results.lengths, results.successes

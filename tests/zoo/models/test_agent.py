@@ -16,7 +16,7 @@ from tests.zoo.models.conftest import ENV, STEPS, maze_model, save_policy, save_
 from tests.zoo.outcomes import refuses
 from zoo.algorithms.catalogue import find_algorithm
 from zoo.envs.make import make_env
-from zoo.evaluation.evaluator import as_chunk_policy
+from zoo.evaluation.evaluator import SingleStepPolicy
 from zoo.evaluation.play import play, record
 from zoo.models.agent import agent_of_file, agent_of_run, find_agent, find_run
 from zoo.models.agent_flags import add_agent, add_machine, check_agent
@@ -215,7 +215,7 @@ def test_an_agent_of_sb3_in_a_normalised_environment_takes_raw_observations(tmp_
     model = find_algorithm("sac").algorithm("MlpPolicy", env, seed=0, **settings)
     model.learn(20).save(tmp_path / "model.zip")
     raw = np.array([[0.5, 0.1, 7.0]], np.float32)
-    sampler = as_chunk_policy(agent_of_file(tmp_path / "model.zip", "Pendulum-v1").policy)
+    sampler = SingleStepPolicy(agent_of_file(tmp_path / "model.zip", "Pendulum-v1").policy)
     expected, _ = model.predict(env.normalize_obs(raw), deterministic=True)
     actions = sampler.sample_chunks(raw[None], {})[0, :, 0]
     np.testing.assert_allclose(actions, expected, atol=1e-6)
