@@ -78,7 +78,7 @@ class Checkpoints:
         self.replicas.write_status("running")
 
     def restore(self) -> dict[str, Any]:
-        """Continue from the newest intact checkpoint, or from the start if there is no checkpoint.
+        """Continue from the newest intact checkpoint; begin the run if there is no checkpoint.
 
         :return: state of the logs, for `zoo.training.logs.ReplicaLogger`.
         :raises UsageError: if the settings of the run have changed, a checkpoint cannot be read right now or is from

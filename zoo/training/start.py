@@ -41,7 +41,7 @@ from zoo.settings.request import TrainRequest
 from zoo.terminal.errors import StopSignal, UsageError, as_usage_error, describe_error
 from zoo.terminal.messages import log, log_to_folders
 from zoo.terminal.parser import check_output
-from zoo.training.logs import EMPTY_LOG, ReplicaLogger, Replicas
+from zoo.training.logs import ReplicaLogger, Replicas
 from zoo.training.loop import Checkpoints, Loop
 from zoo.training.plan import RunPlan, load_data, plan_run
 from zoo.training.recorder import Observer, Recorder
@@ -154,11 +154,8 @@ def _train(plan: RunPlan, stack: contextlib.ExitStack, observe: Observer | None)
     recorder = Recorder(record, evaluator, replicas, stop, observe)
     checkpoints = Checkpoints(recorder)
     # load the checkpoint first, because logs continue from it
-    log_state = EMPTY_LOG
-    if run:
-        log_state = checkpoints.restore()
-        # also without a checkpoint: the run may have failed before its first one
-        replicas.write_status("running")
+    log_state = checkpoints.restore()
+    replicas.write_status("running")  # a resumed run may have failed before its first checkpoint
     logger = ReplicaLogger(replicas, log_state)
     model.set_logger(stack.enter_context(contextlib.closing(logger)))
     return Loop(recorder, checkpoints).run()
