@@ -36,7 +36,7 @@ from zoo.datasets.names import gym_id
 from zoo.envs.checks import check_same_spaces
 from zoo.envs.make import find_spec
 from zoo.models.score import Score
-from zoo.runs.folder import RunFolder, file_name_of, numbered_folders
+from zoo.runs.folder import RunFolder, UnreadableRun, file_name_of, numbered_folders
 from zoo.runs.scores import REPORTED, SUCCESS, ScoringRule
 from zoo.settings.layers import parse_overrides
 from zoo.settings.record import RunRecord, RunSettings, named_wrappers
@@ -291,8 +291,9 @@ def agent_of_run(
         )
     config = folder.read_config()
     scoring = ScoringRule.from_run(config)
-    if folder.has_successes():
-        scoring = scoring.with_success()
+    with contextlib.suppress(UnreadableRun):
+        if "successes" in folder.read_evaluations():
+            scoring = scoring.with_success()
     env_kwargs = parse_overrides(config.evaluation_env_kwargs, "--env-kwargs")
     if config.run.env_wrapper:
         env_kwargs["env_wrapper"] = config.run.env_wrapper

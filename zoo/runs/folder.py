@@ -149,10 +149,9 @@ class RunFolder:
             "offline_step": offline_step,
             "online_step": online_step,
             **entries,
+            "host": HOST,  # `state_now` can test the lock only on this host
             "updated": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
-        if state == "running":
-            status["host"] = HOST  # `state_now` can test the lock only on this host
         write_text(self.status, json.dumps(status) + "\n")
 
     def read_status(self) -> dict[str, Any]:
@@ -269,13 +268,6 @@ class RunFolder:
                 for row in content["evaluations"]
             ]
             return np.array(rows, EVALUATION)
-
-    def has_successes(self) -> bool:
-        """Return whether the run was scored by success; False if its evaluations cannot be read."""
-        try:
-            return "successes" in self.read_evaluations()
-        except UnreadableRun:
-            return False
 
     # -- progress.csv -------------------------------------------------------------------------------------------------
 
