@@ -1,6 +1,7 @@
 """Custom datasets: all formats give the same arrays, and errors in a dataset are explained in one sentence."""
 
 import os
+import re
 import shutil
 import sys
 from functools import partial
@@ -108,10 +109,11 @@ def test_whole_episodes_keep_their_last_observation_and_end(tmp_path, write):
         assert_array_equal(arrays[name][valid], joined(parts, name).astype(np.float32))
 
 
-@pytest.mark.parametrize("kind", ["parquet", "d4rl"])
-def test_rows_without_a_last_observation_repeat_or_drop_it(tmp_path, kind, capsys):
+@pytest.mark.parametrize("write", [write_parquet, partial(write_d4rl, timeouts=np.zeros(39))])
+def test_rows_without_a_last_observation_repeat_or_drop_it(tmp_path, write, capsys):
     first, second = parts = episodes()
-    arrays = read(WRITERS[kind](tmp_path, parts))
+    second["actions"][-1] = np.nan  # dropped
+    arrays = read(write(tmp_path, parts))
     assert "is dropped in 1 trajectory without a termination" in capsys.readouterr().err
     assert_array_equal(arrays["valids"], [1] * 19 + [0] + [1] * 19 + [0])
     assert_array_equal(np.flatnonzero(arrays["masks"] == 0), [18])
@@ -130,7 +132,7 @@ def test_a_folder_keeps_its_dots_in_a_runs_name(tmp_path):
 def test_an_episode_without_a_step_is_left_out_with_a_warning(tmp_path):
     first, second = episodes()
     expected = read(write_npz(tmp_path, [first, second]))
-    source = write_folder(tmp_path, [first | {"terminated": 1}, without_steps(first), second])
+    source = write_folder(tmp_path, [first | {"terminated": [1]}, without_steps(first), second])
     with pytest.warns(UserWarning, match="1 of 3 episodes have no transition and are left out"):
         assert_equal(read(source), expected)
     assert "contains no transitions" in refusal(write_folder(source, [without_steps(first)]))
@@ -184,6 +186,7 @@ def test_successes_become_rewards_and_ends_of_the_task(tmp_path, kind):
     source = WRITERS[kind](tmp_path, parts)
     assert "`--reward-from success`" in refusal(source)
     dataset = load_custom(source, gymnasium.make(ENV), reward_from="success")
+    assert dataset.content.ends.sum() == 2
     success = joined(parts, "success")[: dataset.content.num_transitions]
     assert_array_equal(dataset.content.arrays["rewards"], np.where(success, 0, -1))
     assert_array_equal(dataset.content.arrays["masks"], ~success)
@@ -326,6 +329,7 @@ LIMITS = "`terminals` = 1 in every row whose `timeouts` is 1"
     (write_npz, {"actions": np.zeros((39, 2), int)}, "`actions` must be continuous"),
     (write_npz, {"observations": np.zeros((4, 39))}, "must have 39 rows like the other arrays, got shape (4, 39)"),
     (write_npz, {"observations": np.zeros((39, 3, 8, 8))}, "images as uint8 from 0 to 255"),
+    (write_npz, {"observations": np.zeros((39, 1, 4))}, "must have shape (rows, size), or be images"),
     (some_rows, {"condition": FRAME < 0}, "contains no transitions"),
     (folder_of, {"observations": np.zeros((19, 4))}, "001.npz: `observations` must have 20 rows"),
     (folder_of, {"terminated": None}, "001.npz must have the arrays terminated"),
@@ -425,10 +429,13 @@ def test_a_file_without_rows_is_left_out_with_a_warning(tmp_path):
         read(folder)
 
 
-def test_a_bad_row_is_told_as_it_stands_in_the_file(tmp_path):
+@pytest.mark.parametrize(
+    ("write", "text"), [(write_d4rl, "got nan in row 44"), (write_folder, "002.npz: .* in row 5")]
+)
+def test_a_bad_row_is_told_as_it_stands_in_the_file(tmp_path, write, text):
     parts = episodes(3)
     parts[2]["observations"][5, 1] = np.nan
-    assert "got nan in row 44" in refusal(write_d4rl(tmp_path, parts))
+    assert re.search(text, refusal(write(tmp_path, parts)))
 
 
 def test_a_set_of_another_environment_is_told_of(tmp_path):
