@@ -123,6 +123,15 @@ def test_rows_without_a_last_observation_repeat_or_drop_it(tmp_path, write, caps
     assert_array_equal(arrays["rewards"][:19], first["rewards"].astype(np.float32))
 
 
+def test_a_file_may_hold_several_episodes_and_an_episode_may_go_on_in_the_next(tmp_path):
+    expected = read(write_parquet(tmp_path))
+    rows = parquet.read_table(tmp_path / "robot").append_column("next.success", [[False] * 39])
+    (tmp_path / "three" / "meta").mkdir(parents=True)
+    for name, part in {"a": rows[:25], "b": rows[25:], "meta/episodes": rows[:1]}.items():
+        parquet.write_table(part, tmp_path / "three" / f"{name}.parquet")
+    assert_equal(read(tmp_path / "three"), expected)
+
+
 def test_a_folder_keeps_its_dots_in_a_runs_name(tmp_path):
     (tmp_path / "2026.11.29").mkdir()
     assert name_of(tmp_path / "2026.11.29") == "2026.11.29"
