@@ -103,7 +103,7 @@ def means(set_name: str) -> pd.DataFrame:
     :return: table indexed by phase and method.
     """
     scores = domain_means(set_name).pivot(
-        index=["phase", "method"], columns="environment", values="mean"
+        index=["phase", "method"], columns="environment", values="score"
     )
     scores.columns = [
         re.sub("-navigate|-play|-v0$", "", name).replace("-singletask-task", ", task ")

@@ -105,7 +105,7 @@ def overview() -> str:
 def _final_means(set_name: str) -> pd.DataFrame:
     """Return mean success in percent, (methods, phases), at the end of each phase; domains have equal weights."""
     table = domain_means(set_name)
-    means = table.pivot_table(index="method", columns="phase", values="mean")
+    means = table.pivot_table(index="method", columns="phase", values="score")
     return 100 * means.reindex(columns=PHASES)
 
 
@@ -113,13 +113,13 @@ def domain_means(set_name: str) -> pd.DataFrame:
     """Return the means of a set's domains, or of its tasks if it has no complete domain."""
     scores = load_set(set_name).scores
     if scores.evaluations.empty:
-        return scores.means[scores.means["environment"] == scores.means["domain"]]
+        return scores.table[scores.table["environment"] == scores.table["domain"]]
     key = ["method", "phase", "domain"]
-    runs = last_evaluations(scores.evaluations).rename(columns={"score": "mean"})
-    tasks = runs.groupby([*key, "environment"], as_index=False)["mean"].mean()
+    runs = last_evaluations(scores.evaluations)
+    tasks = runs.groupby([*key, "environment"], as_index=False)["score"].mean()
     # pandas' built-in "mean" sums in another order
     domains = tasks.groupby(key, as_index=False).agg(
-        mean=("mean", pd.Series.mean), tasks=("mean", "size")
+        score=("score", pd.Series.mean), tasks=("score", "size")
     )
     domains = domains.rename(columns={"domain": "environment"})
     whole = domains[domains["tasks"] == NUM_TASKS]
@@ -227,7 +227,7 @@ def _mini_means(pattern: str) -> Mapping[str, Estimate]:
     means = {}
     for phase in PHASES:
         runs = scores[scores["phase"] == phase]
-        part = PhaseScores(phase, runs, _mini().means, {}, SUCCESS, reps=0)
+        part = PhaseScores(phase, runs, {}, SUCCESS, reps=0)
         for name, by_task in part.having(tasks).items():
             means[name] = part.mean_of(name, by_task).curve(SUCCESS.limits).estimate()
     return means

@@ -13,7 +13,7 @@ from zoo.report.scores import last_evaluations, load_set
 
 def test_scores_are_those_of_the_published_set_with_their_rank():
     text = "\n".join(algorithm_page.scores("qam2026", "QAM", "qam"))
-    means = domain_means("qam2026").set_index(["method", "phase", "environment"])["mean"]
+    means = domain_means("qam2026").set_index(["method", "phase", "environment"])["score"]
     offline, online = (100 * means["QAM", phase, "scene-play"] for phase in ("offline", "online"))
     shown = re.search(r"- scene\n +- (\d+)\n +- (\d+)\n", text)
     assert shown

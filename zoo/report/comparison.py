@@ -26,8 +26,6 @@ Value = TypeVar("Value")
 OWN_RUNS = "own"
 """`ComparedMethod.source` of the user's runs."""
 
-MEAN_COLUMNS = ("method", "phase", "step", "environment", "domain", "mean", "seeds")
-"""Columns of the published means, for methods whose single runs are not published."""
 CURVE_COLUMNS = ("method", "phase", "where", "step", "value", "low", "high", "seeds")
 PROFILE_COLUMNS = ("method", "phase", "tau", "fraction", "low", "high", "seeds")
 ALL_TASKS = "all"
@@ -188,7 +186,7 @@ class Phase:
     Aggregates, profiles and the curves over all tasks are empty if the methods share no task, or if the tasks they
     share have different scales.
 
-    :param step_ranges: method -> the smallest and largest step of its scores; tasks may have different last steps.
+    :param step_ranges: method -> the smallest and largest last step on `tasks`, or on all tasks if there are none.
     :param coverage: method -> the tasks on which it has scores.
     :param tasks: tasks on which every method has scores; aggregates use only these.
     :param suite: the suite that consists of `tasks`, or None.

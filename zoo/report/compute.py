@@ -50,18 +50,15 @@ def compare_kinds(scores: ScoreTables, reps: int, **choices: Any) -> list[Compar
     """
     comparisons = []
     for kind in SCORE_KINDS.values():
-        runs = scores.evaluations[scores.evaluations["kind"] == kind.name]
-        # all published means are success rates
-        means = scores.means if kind is SUCCESS else scores.means.iloc[:0]
-        if len(runs) or len(means):
-            comparisons.append(compare(scores.methods, runs, means, reps, kind=kind, **choices))
+        table = scores.table[scores.table["kind"] == kind.name]
+        if len(table):
+            comparisons.append(compare(scores.methods, table, reps, kind=kind, **choices))
     return comparisons
 
 
 def compare(
     methods: Methods,
-    evaluations: pd.DataFrame,
-    means: pd.DataFrame,
+    table: pd.DataFrame,
     reps: int,
     curves: bool = True,
     kind: ScoreKind = SUCCESS,
@@ -69,24 +66,23 @@ def compare(
 ) -> Comparison:
     """Compute every number of a comparison whose scores are of one kind.
 
-    :param evaluations: one row for each evaluation of a run, columns as in `ScoreTables`.
-    :param means: published means of methods whose single runs are unknown, columns
-        `zoo.report.comparison.MEAN_COLUMNS`.
+    :param table: evaluations and published means, as in `ScoreTables`.
     :param curves: whether to compute profiles and learning curves.
     :param focus: as in `Comparison`.
     """
     parts = {}
     for name in PHASES:
-        runs = evaluations[evaluations["phase"] == name]
-        published = means[means["phase"] == name]
-        if len(runs) or len(published):
-            parts[name] = PhaseScores(name, runs, published, methods, kind, reps)
+        rows = table[table["phase"] == name]
+        if len(rows):
+            parts[name] = PhaseScores(name, rows, methods, kind, reps)
     # a curve spans both phases, so its tasks are shared by all methods in every phase
     curve_tasks = _shared(chain.from_iterable(part.single.values() for part in parts.values()))
     label = label_of(curve_tasks, suite_of(curve_tasks))
     phases: dict[str, Phase] = {}
     comparison = Comparison(kind, methods, phases, label, focus)
-    incomplete_tasks = _tasks_missing_a_phase(evaluations) if kind is SUCCESS else set()
+    incomplete_tasks: set[str] = set()
+    if kind is SUCCESS:
+        incomplete_tasks = _tasks_missing_a_phase(table[table["seed"].notna()])
     for name, scores in parts.items():
         phase = scores.phase()
         if curves:
@@ -99,13 +95,11 @@ def compare(
 class PhaseScores:
     """The scores of one phase and their averages over tasks.
 
-    :param runs: evaluations of single runs.
-    :param means: published means, without intervals, of methods whose single runs are unknown.
+    :param table: the rows of `ScoreTables` of this phase and kind.
     """
 
     name: str
-    runs: pd.DataFrame
-    means: pd.DataFrame
+    table: pd.DataFrame
     methods: Methods
     kind: ScoreKind
     reps: int
@@ -127,7 +121,7 @@ class PhaseScores:
         per_task = {task: self.cells([task]) for task in all_tasks}
         return Phase(
             name=self.name,
-            step_ranges=self.step_ranges(),
+            step_ranges=self.step_ranges(tasks or all_tasks),
             coverage=coverage,
             tasks=tasks,
             aggregates=averages,
@@ -177,6 +171,16 @@ class PhaseScores:
         )
 
     @cached_property
+    def runs(self) -> pd.DataFrame:
+        """The evaluations of single runs."""
+        return self.table[self.table["seed"].notna()]
+
+    @cached_property
+    def means(self) -> pd.DataFrame:
+        """The published means, without intervals, of methods whose single runs are unknown."""
+        return self.table[self.table["seed"].isna()]
+
+    @cached_property
     def single(self) -> dict[str, dict[str, Array]]:
         """Method -> task -> the final score of each run, (runs,), sorted by seed."""
         return by_place(last_evaluations(self.runs), lambda runs: runs["score"].to_numpy())
@@ -207,7 +211,7 @@ class PhaseScores:
         if none has.
         """
         result = {method: sorted(tasks) for method, tasks in self.single.items()}
-        evaluated = {*self.runs["environment"], *self.means["environment"]}
+        evaluated = {*self.table["environment"]}
         for method, rows in self.published.items():
             tasks: set[str] = set()
             for tasks_inside in map(tasks_of, rows.index):
@@ -215,10 +219,11 @@ class PhaseScores:
             result[method] = sorted(tasks)
         return result
 
-    def step_ranges(self) -> dict[str, tuple[int, int]]:
-        """Return method -> the smallest and the largest step of its scores."""
-        # a published mean has one step
-        last = joined([last_evaluations(self.runs), self.means], ["method", "step"])
+    def step_ranges(self, tasks: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """Return method -> the smallest and the largest step of its scores on some tasks."""
+        places = set().union(*map(split_environment, tasks))
+        last = last_evaluations(self.table)
+        last = last[last["environment"].isin(places)]
         ranges = {}
         for method, steps in last.groupby("method")["step"]:
             ranges[method] = (int(steps.min()), int(steps.max()))
@@ -270,11 +275,11 @@ class PhaseScores:
         result = {}
         for method, means in self.published.items():
             rows = means.reindex(tasks)
-            if rows["mean"].hasnans and are_whole:
+            if rows["score"].hasnans and are_whole:
                 rows = means.reindex(domains)  # each counts once for each of its tasks
-            if not rows["mean"].hasnans:
+            if not rows["score"].hasnans:
                 seeds = (int(rows["seeds"].min()), int(rows["seeds"].max()))
-                result[method] = Cell(Estimate(float(rows["mean"].mean())), seeds)
+                result[method] = Cell(Estimate(float(rows["score"].mean())), seeds)
         return result
 
     def profiles(self, averaged: Mapping[str, Scores]) -> list[pd.DataFrame]:

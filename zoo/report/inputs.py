@@ -104,7 +104,7 @@ def collect(request: CompareRequest) -> Inputs:
         renamed = part.renamed(names)
         methods |= renamed.methods
         tables.append(renamed.table)
-    table = joined(tables, EVALUATION_COLUMNS)
+    table = joined(tables, [*EVALUATION_COLUMNS, "seeds"])
     # evaluations may take hundreds of megabytes, so do not keep a second copy
     own_runs = replace(own_runs, evaluations=table.iloc[:0])
     inputs = Inputs(methods, table, own_runs, sets, references)

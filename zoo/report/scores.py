@@ -53,11 +53,6 @@ class ScoreTables:
         """The evaluations of single runs."""
         return self.table[self.table["seed"].notna()]
 
-    @property
-    def means(self) -> pd.DataFrame:
-        """The published means, columns `zoo.report.comparison.MEAN_COLUMNS` and others."""
-        return self.table[self.table["seed"].isna()].rename(columns={"score": "mean"})
-
     def only(self, column: str, values: Collection[str]) -> Self:
         """Return the scores that have one of the given values in a column."""
         return replace(self, table=self.table[self.table[column].isin(values)])

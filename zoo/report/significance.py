@@ -186,18 +186,18 @@ def _verdict(
 
 def are_comparable(phase: Phase, methods: Methods, x: str, y: str) -> bool:
     """Return whether a comparison is fair: the user's runs must be at least as long as published ones."""
-    own, other = sorted((methods[x], methods[y]), key=lambda method: not method.is_own)
-    if own.is_own == other.is_own:
+    users, published = sorted((methods[x], methods[y]), key=lambda method: not method.is_own)
+    if users.is_own == published.is_own:
         return True
     for task in phase.tasks:
-        expected = other.protocol_on(task)
+        expected = published.protocol_on(task)
         parts = [phase.name]
-        least = expected.get(f"{phase.name}_steps") or 0  # 0 if unknown
+        steps = expected.get(f"{phase.name}_steps") or 0  # 0 if unknown
         if "last_step" in expected:
             parts = ["pretraining", *PHASES]
-            least = expected["last_step"]
-        protocol = own.protocol_on(task)
-        if sum(protocol.get(f"{part}_steps") or 0 for part in parts) < least:
+            steps = expected["last_step"]
+        protocol = users.protocol_on(task)
+        if sum(protocol.get(f"{part}_steps") or 0 for part in parts) < steps:
             return False
     return True
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from tests.zoo.runs.helpers import write_run
 from zoo.report import scores as published
-from zoo.report.comparison import MEAN_COLUMNS, ComparedMethod
+from zoo.report.comparison import ComparedMethod
 from zoo.report.compute import compare, compare_kinds
 from zoo.report.inputs import Inputs, collect
 from zoo.report.page import Content
@@ -19,7 +19,6 @@ from zoo.runs.scores import RETURN, SUCCESS
 
 SCENE = [f"scene-play-singletask-task{k}-v0" for k in range(1, 6)]
 CUBE = [f"cube-double-play-singletask-task{k}-v0" for k in range(1, 6)]
-NO_MEANS = pd.DataFrame(columns=MEAN_COLUMNS)
 
 
 def own_methods(names):
@@ -60,16 +59,17 @@ def returns(methods, environments=("HalfCheetah-v5", "Pendulum-v1"), seeds=6):
     )
 
 
-def comparison_of_runs(runs, means=NO_MEANS, methods=None, reps=20, **options):
+def comparison_of_runs(runs, means=None, methods=None, reps=20, **options):
     """Return the comparison of runs and published means; methods without information are the user's."""
-    names = sorted({*runs["method"], *means["method"]})
-    return compare(own_methods(names) | (methods or {}), runs, means, reps, **options)
+    table = pd.concat([runs, means] if len(runs) else [means])
+    names = sorted({*table["method"]})
+    return compare(own_methods(names) | (methods or {}), table, reps, **options)
 
 
 def means_of_scene(names):
     """Return published means of methods, on the first task of scene."""
-    rows = [[name, "offline", 9, SCENE[0], "scene-play", 0.4, 3] for name in names]
-    return pd.DataFrame(rows, columns=MEAN_COLUMNS)
+    rows = pd.concat([scene_runs([[0.4]], name) for name in names])
+    return rows.assign(seed=np.nan, seeds=3, step=9)
 
 
 def comparison_of_returns(methods, focus=None, **options):

@@ -1,5 +1,6 @@
 """Comparisons: common tasks, learning curves and order; a method with more data does not hide the others."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -60,7 +61,10 @@ def test_evaluation_at_step_0_begins_the_curve_and_is_no_score():
     assert phase.aggregates == trained.aggregates
     without = comparison_of_runs(table.drop(index=0)).phases["offline"]  # one run's start
     assert without.curves.query("where == 'all'")["step"].tolist() == [1000, 2000]
-    assert phase.step_ranges == {"QAM": (2000, 2000)}
+    longer = table.assign(step=table["step"] * np.where(table["environment"] == SCENE[0], 1, 5))
+    other = evaluations(["FQL"], steps=steps, tasks=1)  # only on the first task
+    phase = comparison_of_runs(pd.concat([longer, other])).phases["offline"]
+    assert phase.step_ranges == {"QAM": (2000, 2000), "FQL": (2000, 2000)}
 
 
 def test_ranking_puts_the_best_first_and_methods_without_a_mean_last():
@@ -82,7 +86,7 @@ def test_methods_are_compared_on_the_tasks_they_share():
 
 
 def test_means_of_single_tasks_hide_no_mean_of_their_domain():
-    of_domain = means_of_scene(["Domain"]).assign(environment="scene-play", mean=0.9)
+    of_domain = means_of_scene(["Domain"]).assign(environment="scene-play", score=0.9)
     of_tasks = means_of_scene(["Tasks"] * 2).assign(environment=SCENE[:2])
     for means in (of_domain, pd.concat([of_domain, of_tasks])):
         runs = scene_runs([[0.5, 0.6]] * 2, "a")
@@ -96,14 +100,14 @@ def test_means_of_single_tasks_hide_no_mean_of_their_domain():
 
 def test_published_means_of_domains_count_once_for_each_task():
     domains = ["d4rl-adroit", "scene-play"]
-    means = means_of_scene("AA").assign(environment=domains, domain=domains, mean=[0.2, 1.0])
+    means = means_of_scene("AA").assign(environment=domains, domain=domains, score=[0.2, 1.0])
     phase = comparison_of_runs(scene_runs([]), means).phases["offline"]
     assert phase.aggregates["A"].mean.point == pytest.approx((12 * 0.2 + 5 * 1.0) / 17)
     assert list(phase.domain_tasks) == domains
     assert not phase.per_task
     apart = comparison_of_runs(scene_runs([[0.5]]), means[:1])
     assert not apart.phases["offline"].aggregates
-    assert len(compare_kinds(ScoreTables({}, scene_runs([]), means), reps=20)) == 1
+    assert len(compare_kinds(ScoreTables({}, means), reps=20)) == 1
 
 
 def test_the_fewest_episodes_and_seeds_of_a_task_count():

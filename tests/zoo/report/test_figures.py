@@ -71,7 +71,7 @@ def test_curves_and_profiles_have_the_comparisons_numbers():
 
 def test_lines_show_the_focus_and_the_best():
     names = [f"agent{k}" for k in range(len(COLOURS) + 2)]
-    means = means_of_scene([f"mean{k}" for k in range(12)]).assign(mean=0.9)  # which have no lines
+    means = means_of_scene([f"mean{k}" for k in range(12)]).assign(score=0.9)  # which have no lines
     methods = {name: ComparedMethod(name, "a_set") for name in [*names, *means["method"]]}
     worst = evaluations(names)
     worst.loc[worst["method"] == names[0], "score"] = 0.0
