@@ -147,8 +147,7 @@ def warnings(inputs: Inputs, comparisons: Sequence[Comparison]) -> Iterator[str]
             f"Failed runs: {failed}. Their last evaluation is carried forward to the end; runs that were evaluated "
             "only at step 0 have no score."
         )
-    # a table of published scores alone has no column `run`
-    yield from _unlike_runs(runs[runs["run"].isin(inputs.table.get("run", ()))])
+    yield from _unlike_runs(runs[runs["run"].isin(inputs.table["run"])])
     for comparison in comparisons:
         for phase in comparison.phases.values():
             for text in _left_out(comparison, phase):

@@ -105,6 +105,7 @@ def test_an_observation_that_its_space_cannot_hold_is_refused(space, observation
     [
         (INTEGERS, np.array([200, 1], np.int32)),
         (FLOATS, np.array([0.25, 1])),
+        (FLOATS, [0.25, 1]),
         (spaces.Discrete(3, start=3), 4),
         (spaces.MultiDiscrete([2, 3]), np.array([1, 2])),
     ],

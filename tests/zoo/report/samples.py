@@ -138,7 +138,7 @@ def compared(reps=20, curves=False, **options):
 def content_of(table, methods=None, problems=(), sets=(), **choices):
     methods = methods or own_methods(sorted(set(table["method"])))
     comparison = comparison_of_runs(table, methods=methods, **choices)
-    inputs = Inputs(methods, table, runs_table(problems), sets, references={})
+    inputs = Inputs(methods, table.assign(run=None), runs_table(problems), sets, references={})
     request = CompareRequest(command_line="zoo compare logs")
     return Content(inputs, [comparison], request)
 
