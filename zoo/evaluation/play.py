@@ -73,12 +73,10 @@ def show(agent: Agent) -> EpisodeResults:
     :raises UsageError: if the environment has no window, or the policy observes images.
     """
     with _group_of_one(agent) as group:
-        modes = [
-            mode for env in group.envs.values() for mode in env.metadata.get("render_modes", ())
-        ]
+        has_window = "human" in group.envs[0].metadata.get("render_modes", ())
     # in a window, an environment would not render the images that the policy observes
     spec = find_spec(agent.env_id, **agent.env_kwargs)
-    if "human" not in modes or observes_images(spec, agent.env_kwargs):
+    if not has_window or observes_images(spec, agent.env_kwargs):
         raise UsageError(f"{agent.env} does not open a window; record a video with --video FILE")
     with _group_of_one(agent, render_mode="human") as group:
         return _play_in(group, agent)
@@ -98,7 +96,7 @@ def record(agent: Agent, path: Path, can_draw: bool = True) -> EpisodeResults:
     elif is_ogbench(spec):
         camera |= {"width": VIDEO_SIZE, "height": VIDEO_SIZE}
     with _group_of_one(agent, **camera) as group, open_video(path) as add:
-        (env,) = group.envs.values()
+        env = group.envs[0]
         classes = type(env.unwrapped).__mro__
         if not can_draw and any(kind.__module__.startswith(MUJOCO_MODULES) for kind in classes):
             raise UsageError(f"MuJoCo cannot render {agent.env} here; {REMEDY}")
@@ -119,8 +117,7 @@ def _group_of_one(agent: Agent, **camera: Any) -> Iterator[EnvGroup]:
     """Yield an agent's environment with rendering options; a missing package raises UsageError."""
     env_kwargs = {**agent.env_kwargs, **camera}
     with as_usage_error(DependencyNotInstalled):
-        # environment 1, because environment 0 would be tried first, in the window
-        group = EnvGroup(find_spec(agent.env_id, **env_kwargs), env_kwargs, range(1, 2))
+        group = EnvGroup(find_spec(agent.env_id, **env_kwargs), env_kwargs, range(1))
         with contextlib.closing(group):
             yield group
 

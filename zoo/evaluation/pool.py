@@ -202,7 +202,7 @@ class Worker:
             modules.append(simulator)
         context.set_forkserver_preload(modules)
         self.connection, child_end = context.Pipe()
-        build = CloudpickleWrapper(functools.partial(EnvGroup, spec, env_kwargs, numbers))  # type: ignore[type-var]
+        build = CloudpickleWrapper(functools.partial(_build, spec, env_kwargs, numbers))  # type: ignore[type-var]
         arguments = (child_end, dict(os.environ), build)
         # not a daemon, because daemons may not start processes, but an environment may need some
         self.process = context.Process(target=_serve, args=arguments, daemon=False)
@@ -269,18 +269,16 @@ def _close_all(workers: list[Worker]) -> None:
             worker.process.close()
 
 
-# -- in a child process -----------------------------------------------------------------------------------------------
+# -- the environments of a process ------------------------------------------------------------------------------------
 
 
 class EnvGroup:
     """The environments of one process, stepped one after the other; for windows and videos, in the main process.
 
-    :param numbers: numbers of the environments in the pool; only the process with environment 0 calls `try_env`.
-    :raises UsageError: if `try_env` rejects the environment.
+    :param numbers: numbers of the environments in the pool.
     """
 
     def __init__(self, spec: EnvSpec, env_kwargs: dict[str, Any], numbers: range) -> None:
-        np.random.seed()  # reseed, because all processes were forked with the same global generator
         self.numbers = numbers
         self.after_step: Hook = lambda: None
         """Called after each reset and step."""
@@ -291,10 +289,8 @@ class EnvGroup:
                 env = make_env(spec, **env_kwargs)
                 stack.callback(env.close)
                 self.envs[number] = env
-            first = self.envs[numbers[0]]
-            if numbers[0] == 0:
-                try_env(first)
             self.close = stack.pop_all().close
+        first = self.envs[numbers[0]]
         self._totals = dict.fromkeys(numbers, EpisodeTotals())
         self.spaces: Spaces = (first.observation_space, first.action_space)  # type: ignore[assignment]
 
@@ -324,6 +320,21 @@ class EnvGroup:
             self.after_step()
             self._totals[number] = EpisodeTotals()
         return observations, endings
+
+
+def _build(spec: EnvSpec, env_kwargs: dict[str, Any], numbers: range) -> EnvGroup:
+    """Return the environments of a worker process; only the process with environment 0 calls `try_env`.
+
+    :raises UsageError: if `try_env` rejects the environment.
+    """
+    np.random.seed()  # reseed, because all processes were forked with the same global generator
+    group = EnvGroup(spec, env_kwargs, numbers)
+    with contextlib.ExitStack() as stack:
+        stack.callback(group.close)
+        if 0 in numbers:
+            try_env(group.envs[0])
+        stack.pop_all()
+    return group
 
 
 def _serve(

@@ -87,7 +87,7 @@ def test_results_are_those_of_a_plain_loop_over_episodes(single, chunk_length):
     policy = ElementwisePolicy(num_replicas=2, chunk_length=chunk_length)
     results = single.evaluate(policy)
     # as for videos, in this process
-    group = EnvGroup(find_spec(TOY), {}, range(1, 2))
+    group = EnvGroup(find_spec(TOY), {}, range(1))
     assert_same_results(run_episodes(group, policy, EPISODES, 5), results)
     for replica in range(2):
         expected = play_alone(policy, 5, replica, make_env(TOY))
