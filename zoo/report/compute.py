@@ -50,15 +50,14 @@ def compare_kinds(scores: ScoreTables, reps: int, **choices: Any) -> list[Compar
     """
     comparisons = []
     for kind in SCORE_KINDS.values():
-        table = scores.table[scores.table["kind"] == kind.name]
-        if len(table):
-            comparisons.append(compare(scores.methods, table, reps, kind=kind, **choices))
+        part = scores.only("kind", [kind.name])
+        if len(part.table):
+            comparisons.append(compare(part, reps, kind=kind, **choices))
     return comparisons
 
 
 def compare(
-    methods: Methods,
-    table: pd.DataFrame,
+    tables: ScoreTables,
     reps: int,
     curves: bool = True,
     kind: ScoreKind = SUCCESS,
@@ -66,23 +65,20 @@ def compare(
 ) -> Comparison:
     """Compute every number of a comparison whose scores are of one kind.
 
-    :param table: evaluations and published means, as in `ScoreTables`.
     :param curves: whether to compute profiles and learning curves.
     :param focus: as in `Comparison`.
     """
     parts = {}
     for name in PHASES:
-        rows = table[table["phase"] == name]
-        if len(rows):
-            parts[name] = PhaseScores(name, rows, methods, kind, reps)
+        table = tables.only("phase", [name]).table
+        if len(table):
+            parts[name] = PhaseScores(name, table, tables.methods, kind, reps)
     # a curve spans both phases, so its tasks are shared by all methods in every phase
     curve_tasks = _shared(chain.from_iterable(part.single.values() for part in parts.values()))
     label = label_of(curve_tasks, suite_of(curve_tasks))
     phases: dict[str, Phase] = {}
-    comparison = Comparison(kind, methods, phases, label, focus)
-    incomplete_tasks: set[str] = set()
-    if kind is SUCCESS:
-        incomplete_tasks = _tasks_missing_a_phase(table[table["seed"].notna()])
+    comparison = Comparison(kind, tables.methods, phases, label, focus)
+    incomplete_tasks = _tasks_missing_a_phase(tables.evaluations) if kind is SUCCESS else set()
     for name, scores in parts.items():
         phase = scores.phase()
         if curves:

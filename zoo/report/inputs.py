@@ -163,7 +163,7 @@ def _protocol_of_rows(evaluations: pd.DataFrame) -> dict[str, int]:
 def _restricted_to(own_scores: pd.DataFrame, scores: ScoreTables) -> ScoreTables:
     """Return scores restricted to the environments, phases and kinds of the user's scores."""
     # never compare a return with a success rate
-    places = own_scores[["environment", "domain", "phase", "kind"]]
+    places = own_scores[["environment", "domain", "phase", "kind"]].drop_duplicates()
     # a published mean may be over a domain
     by_domain = places.assign(environment=places["domain"])
     table = scores.table.merge(pd.concat([places, by_domain]).drop_duplicates())

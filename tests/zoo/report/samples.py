@@ -13,7 +13,7 @@ from zoo.report.compute import compare, compare_kinds
 from zoo.report.inputs import Inputs, collect
 from zoo.report.page import Content
 from zoo.report.request import CompareRequest
-from zoo.report.scores import COLUMNS
+from zoo.report.scores import COLUMNS, ScoreTables
 from zoo.runs.read import EVALUATION_COLUMNS, RunTables
 from zoo.runs.scores import RETURN, SUCCESS
 
@@ -63,7 +63,7 @@ def comparison_of_runs(runs, means=None, methods=None, reps=20, **options):
     """Return the comparison of runs and published means; methods without information are the user's."""
     table = pd.concat([runs, means] if len(runs) else [means])
     names = sorted({*table["method"]})
-    return compare(own_methods(names) | (methods or {}), table, reps, **options)
+    return compare(ScoreTables(own_methods(names) | (methods or {}), table), reps, **options)
 
 
 def means_of_scene(names):
