@@ -41,13 +41,14 @@ def observations_for(model):
 # -- learning ---------------------------------------------------------------------------------------------------------
 
 BOX = spaces.Box(np.float32([0, -4]), np.float32([10, 8]))
+HALF = spaces.Box(-1, 1, (1,), np.float16)
 CASES = {
     "candidates": {"best_of_n": 4},
-    "linear": {"env": SpacesEnv(4, 1), "horizon_length": 1, "net_arch": []},
+    "linear": {"env": space_env_of(OBSERVATIONS, HALF), "horizon_length": 1, "net_arch": []},
     "axes": {"env": space_env_of(spaces.Box(-np.inf, np.inf, (2, 3), np.float64), BOX)},
     "features": {"policy_kwargs": {"features_extractor_class": NormedFeatures}},
 }
-"""Several candidates; one action and no hidden layer; two-axis observations and scaled actions; an extractor."""
+"""Several candidates; one float16 action and no hidden layer; two-axis observations and scaled actions; extractor."""
 
 
 @pytest.mark.few

@@ -324,4 +324,5 @@ class ActingPolicy(BasePolicy):
         """Convert actions (..., A) in [-1, 1] to the environment's units, clipped to the action bounds."""
         low, high = self.action_space.low, self.action_space.high
         action = low + 0.5 * (scaled_action + 1.0) * (high - low)
-        return action.clip(low, high)  # rounding may exceed a bound
+        # rounding may exceed a bound, and NumPy computes half precision in float32
+        return action.clip(low, high, dtype=low.dtype)
