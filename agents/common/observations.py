@@ -129,7 +129,7 @@ class ObservationLayout:
         space = batch_space(self.space, count)
         space.seed(seed)
         # huge samples become 1 or -1, since some spaces have the largest floats as bounds
-        return map_parts(lambda x: np.where(np.abs(x) > 1e6, np.sign(x), x), space.sample())
+        return map_parts(lambda x: np.where(np.abs(x) > 1e6, x.clip(-1, 1), x), space.sample())
 
     def to_extractor_input(self, rows: Tensor) -> Any:
         """Convert rows (B, O) to float32 inputs of SB3's features extractors; discrete values become one-hot."""

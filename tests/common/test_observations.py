@@ -22,7 +22,10 @@ SPACES = {
     "switches": spaces.MultiBinary(3),
     "images": spaces.Dict({"left": IMAGE, "right": IMAGE}),
     "all": spaces.Dict(
-        {"image": IMAGE, "vector": spaces.Box(-3e38, 3e38, (2,)), "choice": spaces.Discrete(3)}
+        image=IMAGE,
+        vector=spaces.Box(-3e38, 3e38, (2,)),
+        choice=spaces.Discrete(3),
+        flags=spaces.Box(0, 1, (2,), bool),
     ),
 }
 

@@ -304,8 +304,8 @@ class FlowPolicy(ActingPolicy):
         self.set_training_mode(False)
         names: set[str] = set()
         nets = self.nets.recording(names)
-        sampled = self.layout.flatten(self.layout.sample(self.num_replicas))
-        rows = torch.as_tensor(sampled, device=self.device)[:, None]
+        size = (self.num_replicas, 1, self.layout.size)
+        rows = torch.zeros(size, dtype=self.layout.dtype, device=self.device)
         noise = self.method.move_row_axes(self._fixed_noise(1))
         actions = self.sample(rows, noise, nets)
         if self.method.can_score:
