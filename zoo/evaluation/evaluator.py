@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import torch
 from gymnasium.envs.registration import EnvSpec
+from gymnasium.spaces import Space
 from stable_baselines3.common.policies import BasePolicy
 
 from agents.common.batch import Batch
@@ -22,7 +23,7 @@ from agents.common.sb3.policy import FlowPolicy
 from agents.common.streams import Purpose, seed_for, torch_generator
 from zoo.envs.checks import stack
 from zoo.envs.make import find_spec
-from zoo.evaluation.pool import EnvGroup, EnvPool, Hook, Spaces, count_environments
+from zoo.evaluation.pool import EnvGroup, EnvPool, Hook, count_environments
 from zoo.runs.scores import UNREPORTED, EpisodeResults
 from zoo.terminal.errors import UsageError
 from zoo.terminal.messages import log
@@ -176,7 +177,7 @@ def run_episodes(
         replicas = range(chunk_policy.num_replicas)
     if active is None:
         active = range(len(replicas))
-    sampler = BatchSampler(chunk_policy, pool.spaces, seed, replicas, episodes)
+    sampler = BatchSampler(chunk_policy, pool.spaces[0], seed, replicas, episodes)
     starts = seeds_of_starts(seed, episodes)
     totals = np.zeros((4, len(replicas), episodes))
     queue = list(itertools.product(sorted(active), range(episodes)))
@@ -184,20 +185,23 @@ def run_episodes(
     observations: dict[int, Any] = {}
     diverged: set[int] = set()
     while queue or running:
-        due = list(observations)  # environments that need a chunk
         chunks = np.empty(0)
-        if due:
-            rows = tuple(np.array([running[number] for number in due]).T)
-            chunks, not_finite = sampler.sample_chunks(rows, list(observations.values()))
-            diverged |= not_finite  # their running episodes continue, but are discarded below
+        if running:
+            rows = tuple(np.array(list(running.values())).T)
+            due = [observations[number] for number in running]
+            chunks, not_finite = sampler.sample_chunks(rows, due)
+            diverged |= not_finite  # their episodes end here, also without a time limit
             queue = [job for job in queue if job[0] not in diverged]
+            running = {number: job for number, job in running.items() if job[0] not in diverged}
+            chunks = chunks[~np.isin(rows[0], list(diverged))]
+        continued = list(running)
         idle = [number for number in pool.numbers if number not in running]
         started = dict(zip(idle, queue, strict=False))
         queue = queue[len(started) :]
         running |= started
         # `reset` accepts only Python integers
         seeds = {number: int(starts[job[1]]) for number, job in started.items()}
-        observations, endings = pool.advance(due, chunks, seeds)
+        observations, endings = pool.advance(continued, chunks, seeds)
         for number, ending in endings.items():
             totals[:, *running.pop(number)] = ending
     totals[:, list(diverged)] = 0
@@ -238,17 +242,17 @@ class BatchSampler:
 
     Each episode has its own generator, which samples the noise of `NOISE_PLANS` chunks at a time.
 
-    :param spaces: observation and action space.
+    :param space: observation space.
     :param seed: seed of the noise.
     :param names: the numbers that seed the replicas' noise, length S.
     """
 
     def __init__(
-        self, policy: ChunkPolicy, spaces: Spaces, seed: int, names: Sequence[int], episodes: int
+        self, policy: ChunkPolicy, space: Space[Any], seed: int, names: Sequence[int], episodes: int
     ) -> None:
         self._policy = policy
         self._executed_length = getattr(policy, "executed_length", policy.chunk_length)
-        self._observation_space, self._action_space = spaces
+        self._space = space
         self._rows: Array | None = None  # the last observation of each episode, (S, episodes, O)
         self._shape = (len(names), episodes)
         self._generators = np.empty(self._shape, object)
@@ -265,10 +269,10 @@ class BatchSampler:
 
         :param observations: one observation for each row, as returned by an environment.
         :return: the actions to execute, (len(rows), `executed_length`, A), and the replicas that sampled NaN or
-            infinity; the centre of the action space replaces such chunks.
+            infinity.
         """
         policy = self._policy
-        space = self._observation_space
+        space = self._space
         if len(space.shape or ()) == 1:
             batch = np.stack(observations)
         else:  # the policy's layout flattens images, scalars and Dicts into rows
@@ -286,7 +290,6 @@ class BatchSampler:
         sampled = policy.sample_chunks(self._rows, noise)
         chunks = sampled[rows][:, : self._executed_length]
         is_bad = ~np.isfinite(chunks).all(axis=(1, 2))
-        chunks[is_bad] = np.mean([self._action_space.low, self._action_space.high], axis=0)
         return chunks, set(rows[0][is_bad].tolist())
 
     def _fill(self, replica: int, episode: int) -> None:

@@ -301,6 +301,9 @@ def test_a_replica_that_plans_nan_is_out_and_others_play_on(anywhere):
     for name in ("returns", "lengths", "successes"):
         assert_array_equal(getattr(actual, name)[[0, 2]], getattr(expected, name)[[0, 2]])
         assert not getattr(actual, name)[1].any()
+    policy = Diverging(1, lost=[0])
+    anywhere.evaluate(policy)
+    assert len(policy.batches) == 3  # no episode goes on, which may have no time limit
 
 
 # -- scores of episodes ------------------------------------------------------------------------------------------------
