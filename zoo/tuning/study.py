@@ -3,6 +3,7 @@
 import contextlib
 import math
 import re
+import signal
 import time
 import traceback
 import warnings
@@ -33,7 +34,14 @@ from zoo.runs.scores import RETURN, SUCCESS, ScoreKind
 from zoo.settings.layers import as_words, dump_yaml, parse_overrides
 from zoo.settings.record import differences
 from zoo.settings.request import StudyRequest
-from zoo.terminal.errors import Interrupted, UsageError, describe_error
+from zoo.terminal.errors import (
+    Abandoned,
+    Interrupted,
+    StopSignal,
+    UsageError,
+    describe_error,
+    handling_signals,
+)
 from zoo.terminal.messages import LOG_FILE_ONLY, log, messages
 from zoo.terminal.parser import check_output
 from zoo.training.plan import RunPlan, plan_run
@@ -202,23 +210,26 @@ def run_trials(study: optuna.Study, plan: Plan) -> None:
     :raises UsageError: if a trial's settings, data or environment are invalid.
     :raises Interrupted: after a signal; the interrupted trial is queued again.
     """
-    trainer = TrialTrainer(plan)
-    while True:
-        fail_stale_trials(study)  # queues killed trials again
-        states = trial_states(study)
-        if len(states) >= plan.request.n_trials and TrialState.WAITING not in states:
-            break
-        # one trial per call, because trials of other processes count too
-        # a trial's model is in a reference cycle, which keeps its data until garbage is collected
-        study.optimize(
-            trainer,
-            n_trials=1,
-            catch=TrialFailed,
-            gc_after_trial=True,
-            callbacks=[trainer.finish],
-        )
-        if trainer.is_stopped:
-            raise Interrupted("stopped by a signal; the same command continues the study")
+    trainer = TrialTrainer(plan, StopSignal("stopping the study"))
+    # while Optuna stores a trial, every signal is only recorded, also a second Ctrl-C, so that the interrupted trial is
+    # queued again
+    with handling_signals(lambda *_: trainer.stop.handle(signal.SIGTERM, None)):
+        while True:
+            fail_stale_trials(study)  # queues killed trials again
+            states = trial_states(study)
+            if len(states) >= plan.request.n_trials and TrialState.WAITING not in states:
+                break
+            # one trial per call, because trials of other processes count too
+            # a trial's model is in a reference cycle, which keeps its data until garbage is collected
+            study.optimize(
+                trainer,
+                n_trials=1,
+                catch=TrialFailed,
+                gc_after_trial=True,
+                callbacks=[trainer.finish],
+            )
+            if trainer.stop.requested:
+                raise Interrupted("stopped by a signal; the same command continues the study")
 
 
 def first_number(trial: FrozenTrial) -> int:
@@ -248,11 +259,11 @@ class TrialFailed(Exception):
 class TrialTrainer:
     """The objective of a study: trains with the settings that Optuna suggests, or continues a repeated trial.
 
-    :param is_stopped: whether a signal has stopped a trial.
+    :param stop: whether a signal has stopped the study.
     """
 
     plan: Plan
-    is_stopped: bool = False
+    stop: StopSignal
 
     def __call__(self, trial: Trial) -> float:
         """Train a trial, and return its mean score over the seeds in the last evaluation.
@@ -262,13 +273,16 @@ class TrialTrainer:
         :raises UsageError: for invalid input that would make every trial fail.
         """
         try:
-            settings = suggest(trial, self.plan.searches)
-            log.info("trial %d: %s", trial.number, " ".join(as_words(settings)))
-            return train_trial(self.plan, trial, settings)
+            # until training begins, a signal stops the trial at once
+            with handling_signals(signal.default_int_handler):
+                self.stop.check()
+                settings = suggest(trial, self.plan.searches)
+                log.info("trial %d: %s", trial.number, " ".join(as_words(settings)))
+                return train_trial(self.plan, trial, settings)
         except (Pruned, UsageError):
             raise
-        except (Interrupted, KeyboardInterrupt) as error:
-            self.is_stopped = True
+        except (Interrupted, Abandoned, KeyboardInterrupt) as error:
+            self.stop.handle(signal.SIGTERM, None)
             raise TrialFailed(str(error)) from error
         except Exception as error:
             log.warning("trial %d failed: %s", trial.number, describe_error(error))
@@ -281,7 +295,7 @@ class TrialTrainer:
             log.info("trial %d: score %.4g, best %.4g", trial.number, trial.value, study.best_value)
         elif trial.state == TrialState.PRUNED:
             log.info("trial %d: pruned", trial.number)
-        elif self.is_stopped:
+        elif self.stop.requested:
             # queue it again, as Optuna does with killed trials, but immediately
             RetryHeartbeatStaleTrialCallback()(study, trial)
 

@@ -151,10 +151,24 @@ def test_other_settings_are_another_study(fake):
     assert len(fake.trials) == 1
 
 
+def signaled(call):
+    """Return a function that is called while its process receives Ctrl-C."""
+
+    def called(*args, **kwargs):
+        signal.raise_signal(signal.SIGINT)
+        return call(*args, **kwargs)
+
+    return called
+
+
 @pytest.mark.parametrize("objective", [stop, stop_before_training])
-def test_a_stopped_trial_continues_its_runs_and_counts_once(fake, objective):
+def test_a_stopped_trial_continues_its_runs_and_counts_once(fake, objective, monkeypatch):
     fake.objective = objective
-    fake.tune("--n-trials 3", code=3)
+    with monkeypatch.context() as patch:
+        # Ctrl-C while Optuna queues the trial again
+        queue = study.RetryHeartbeatStaleTrialCallback
+        patch.setattr(queue, "__call__", signaled(queue.__call__))
+        fake.tune("--n-trials 3", code=3)
     assert fake.states == ["fail", "waiting"]
     fake.objective = near_three
     # the number of trials is the total of all calls, so the second call has nothing to do
