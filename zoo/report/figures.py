@@ -240,7 +240,9 @@ class _Artist:
         for name, curve in self.lines_of(curves).items():
             steps = curve["step"].to_numpy(int)
             # shift online steps of a method without offline phase; published steps may include offline steps already
-            if border and steps.min() < border and PHASES[0] not in set(curve["phase"]):
+            is_late = PHASES[0] not in set(curve["phase"])
+            is_own = self.comparison.methods[name].is_own
+            if border and is_late and (is_own or steps.min() < border):
                 steps = steps + border
             plot_utils.plot_sample_efficiency_curve(
                 steps,

@@ -131,12 +131,18 @@ def test_a_caption_counts_the_seeds_of_its_methods_on_the_common_tasks():
     assert "5 to 6 seeds" in drawing_of(comparison, "verdict_offline").caption
 
 
-def test_method_that_starts_online_begins_where_others_go_online():
+@pytest.mark.parametrize(
+    ("source", "start", "expected"),
+    [("own", 2000, [4000, 5000]), ("a_set", 500, [2500, 3500]), ("a_set", 2500, [2500, 3500])],
+)
+def test_method_that_starts_online_begins_where_others_go_online(source, start, expected):
     steps = ((1000, "offline"), (2000, "offline"), (2500, "online"))
-    late = evaluations(["RLPD"], steps=((500, "online"), (1000, "online")))
-    ax = axes_of(comparison_of_runs(pd.concat([evaluations(["QAM"], steps), late])), "domains")
+    late = evaluations(["RLPD"], steps=((start, "online"), (start + 1000, "online")))
+    runs = pd.concat([evaluations(["QAM"], steps), late])
+    methods = {"RLPD": ComparedMethod("RLPD", source)}
+    ax = axes_of(comparison_of_runs(runs, methods=methods), "domains")
     steps_of = {line.get_label(): list(line.get_xdata()) for line in ax.lines}
-    assert steps_of["RLPD"] == [2500, 3000]
+    assert steps_of["RLPD"] == expected
 
 
 def test_names_may_have_signs_of_formulas(monkeypatch):
