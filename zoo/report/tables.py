@@ -184,9 +184,10 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
     kind = comparison.kind
     decision = phase.decision
     digits = digits_of(kind, [v.difference for v in decision.verdicts])
-    rows = {}
+    rows = []
     for v in decision.verdicts:
-        rows[v.method] = {
+        row = {
+            "against": v.method,
             "difference": number_entry(v.difference, kind.scale, digits),
             "over tasks": _interval_entry(v.over_tasks, kind.scale, digits),
             # the text is rounded, the number in the CSV file is not
@@ -194,6 +195,7 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
             "P(better)": number_entry(v.probability, 1, 2),
             "verdict": TableEntry(v.outcome, is_bold=v.outcome in (Outcome.BETTER, Outcome.WORSE)),
         }
+        rows.append(row)
     subject = decision.subject
     outcomes = {v.outcome for v in decision.verdicts}
     meanings = {
@@ -213,7 +215,7 @@ def verdict_table(comparison: Comparison, phase: Phase) -> Table:
         "verdict": " ".join(text for outcome, text in meanings.items() if outcome in outcomes),
     }
     title = f"{subject} against the other methods"
-    return _phase_table("verdict", title, comparison, phase, captions, rows, heading="against")
+    return _phase_table("verdict", title, comparison, phase, captions, rows)
 
 
 def aggregates_table(comparison: Comparison, phase: Phase) -> Table:
@@ -253,7 +255,7 @@ def domains_table(comparison: Comparison, phase: Phase) -> Table:
         for domain, cells in sorted(phase.domains.items())
         if not comparison.has_one_task
     }
-    rows = pd.DataFrame(columns, dtype=object).fillna(NOT_KNOWN).to_dict("index")
+    rows = pd.DataFrame(columns).fillna(NOT_KNOWN).to_dict("index")
     caption = (
         "Success in %, mean over the tasks of a domain (their number in brackets), with 95% t-intervals over seeds; "
         "-: not all tasks of the domain were run. Bold: the best of the column, if all its runs finished."
@@ -314,24 +316,22 @@ def _phase_table(
     phase: Phase,
     captions: Mapping[str, str],
     rows: Mapping[str, Row] | Sequence[Row],
-    heading: str = "method",
 ) -> Table:
     """Return a table about one phase and kind of scores.
 
     :param rows: rows of the table. If they are a mapping, method -> row, they are sorted by `ranking`, and a column of
         methods is added.
-    :param heading: heading of the column of methods.
     """
     if isinstance(rows, Mapping):
         ordered = [method for method in ranking(phase) if method in rows]
-        rows = [{heading: method, **rows[method]} for method in ordered]
+        rows = [{"method": method, **rows[method]} for method in ordered]
     title = f"{title}, {phase.name}{comparison.title}"
     if phase.aggregates and name in ("verdict", "aggregates"):
         title += f", {phase.tasks_label}"
     table = Table.of(f"{name}_{phase.name}{comparison.suffix}", title, captions, rows)
     failed = failed_runs(comparison.methods)
     if failed:
-        table = replace(table, caption=f"{table.caption} Failed runs: {failed}.".strip())
+        table = replace(table, caption=f"{table.caption} Failed runs: {failed}.")
     return table
 
 
@@ -340,11 +340,11 @@ def _phase_table(
 
 def to_csv(table: Table) -> str:
     """Return a table as CSV: numbers are unrounded, success rates are fractions, and intervals have two columns."""
-    columns: dict[str, list[Any]] = {}
+    columns = []
     for name, entries in table.frame.items():
-        for ending in dict.fromkeys(ending for entry in entries for ending in entry.written):
-            columns[f"{name}{ending}"] = [entry.written.get(ending) for entry in entries]
-    return pd.DataFrame(columns, dtype=object).to_csv(index=False)
+        written = pd.DataFrame([entry.written for entry in entries], dtype=object)
+        columns.append(written.add_prefix(str(name)))
+    return pd.concat(columns, axis="columns").to_csv(index=False)
 
 
 def to_latex(table: Table) -> str:

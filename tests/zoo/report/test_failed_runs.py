@@ -42,6 +42,9 @@ def test_unfinished_runs_are_started_but_have_not_failed(tmp_path):
         SCENE[0]: Tally(7, 5, 0),
         SCENE[1]: Tally(1, 0, 0),
     }
+    assert str(content.inputs.methods["qam"].tally()) == "5 of 8"
+    (chosen,) = content_of(tmp_path, envs=[SCENE[0]]).inputs.methods.values()
+    assert set(chosen.tallies) == {SCENE[0]}
     assert mean_of(content) == pytest.approx(0.8)
     table = {table.name: table for table in content.tables}["aggregates_offline"]
     assert "5 of 7" in [entry.text for entry in table.rows[0]]

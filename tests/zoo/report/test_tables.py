@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from io import StringIO
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from tests.zoo.report.samples import (
     scene_runs,
 )
 from zoo.report import tables
-from zoo.report.comparison import ComparedMethod, Tally
+from zoo.report.comparison import ComparedMethod, Tally, ranking
 from zoo.report.statistics import Estimate
 from zoo.report.tables import (
     Table,
@@ -34,6 +35,11 @@ DOCUMENT = r"""\documentclass[10pt,twocolumn]{article}
 %s
 \end{document}
 """
+
+
+def numbers_of(table):
+    """Return the numbers in a table's CSV file; its first column is the index."""
+    return pd.read_csv(StringIO(to_csv(table)), index_col=0)
 
 
 def test_aggregates_are_in_per_cent_with_intervals():
@@ -84,6 +90,7 @@ def test_numbers_have_true_minus_signs_and_few_digits(interval, point, text):
     entry = number_entry(Estimate(point, interval), 100, 1)
     assert entry.plain == text.replace("~", "\N{MINUS SIGN}")
     assert tables.digits_of(RETURN, [Estimate(1e-17)]) == 1
+    assert tables.digits_of(RETURN, [Estimate(0.5, (-20.0, 1000.0))]) == 0
     assert tables.p_text(0.0004) == "< 0.001"
 
 
@@ -101,10 +108,39 @@ def test_csv_has_unrounded_numbers_intervals_and_details():
     ]
 
 
-def test_csv_of_a_verdict_repeats_no_difference():
-    comparison = comparison_of(["QAM", "FQL"], tasks=1)
-    text = to_csv(tables.verdict_table(comparison, comparison.phases["offline"]))
-    assert text.startswith("against,difference,difference [low],difference [high],p,P(better)")
+@pytest.mark.parametrize(("tasks", "over_tasks"), [(1, ()), (3, ("low", "high"))])
+def test_verdict_is_rounded_only_as_text(tasks, over_tasks):
+    comparison = comparison_of(["QAM", "FQL"], tasks=tasks)
+    phase = comparison.phases["offline"]
+    (verdict,) = phase.decision.verdicts
+    table = tables.verdict_table(comparison, phase)
+    numbers = numbers_of(table).loc[verdict.method]
+    assert numbers["p"] == pytest.approx(verdict.p_value)
+    columns = numbers.filter(like="over tasks").to_dict()  # which do not repeat the difference
+    interval = verdict.over_tasks.interval or ()
+    assert columns == pytest.approx(
+        {f"over tasks [{end}]": x for end, x in zip(over_tasks, interval, strict=True)}
+    )
+    texts = dict(zip(table.header, (entry.plain for entry in table.rows[0]), strict=True))
+    assert texts["p"] == f"{verdict.p_value:.3f}"
+    assert texts["P(better)"].startswith(f"{verdict.probability.point:.2f} [")
+    assert "with a 95% t-interval" in table.caption
+    assert "Not comparable" not in table.caption
+
+
+def test_tables_of_tasks_and_domains_have_the_means_of_each_method():
+    runs = pd.concat([evaluations(["QAM"], tasks=4), evaluations(["FQL"], tasks=3)])
+    comparison = comparison_of_runs(runs)
+    phase = comparison.phases["offline"]
+    last = runs.query("phase == 'offline' and step == 2000")
+    means = last.pivot_table("score", "environment", "method")[[*ranking(phase)]]
+    written = numbers_of(tables.tasks_table(comparison, phase))
+    pd.testing.assert_frame_equal(written[[*means]], means, check_names=False)
+    means = last.pivot_table("score", "method", "domain")
+    means.loc["FQL", "cube-double-play"] = np.nan  # one of its two tasks was not run
+    means = means.rename(columns="{} (2)".format).loc[[*ranking(phase)]]
+    written = numbers_of(tables.domains_table(comparison, phase))
+    pd.testing.assert_frame_equal(written[[*means]], means, check_names=False)
 
 
 def test_latex_has_its_signs_escaped_and_true_minus_signs():
