@@ -38,8 +38,6 @@ def _shared_scores(tables: RunTables) -> dict[tuple[str, str], tuple[str, str]]:
     """Return (method, environment) -> mean score at the last step at which all runs were evaluated, and that step."""
     runs = tables.runs[tables.runs["replaced_by"].isna()]
     evaluations = tables.evaluations[tables.evaluations["run"].isin(runs["run"])]
-    # keep one of two evaluations at a step: a phase may start with one at the last step of the preceding phase
-    evaluations = evaluations.drop_duplicates(["run", "step"], keep="last")
     started = runs.groupby(_KEY).size()
     result = {}
     for (method, environment, step), rows in evaluations.groupby([*_KEY, "step"]):
