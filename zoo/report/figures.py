@@ -211,7 +211,7 @@ class _Artist:
         tables = [phase.curves for phase in self.comparison.phases.values()]
         curves = joined(tables, CURVE_COLUMNS)
         scale = self.comparison.kind.scale
-        curves = curves.assign(**(scale * curves[["value", "low", "high"]].astype(float)))
+        curves = curves.assign(**(scale * curves[["value", "low", "high"]]))
         # a band of two seeds would cover all lines
         curves.loc[curves["seeds"] < MIN_BAND, ["low", "high"]] = np.nan
         return curves
@@ -266,7 +266,6 @@ class _Artist:
         # leave out methods without a mean on any task
         cells = cells.dropna(axis="columns", how="all").rename(columns=_wrapped)
         means = cells.map(lambda cell: kind.scale * cell.mean.point, na_action="ignore")
-        means = means.astype(float)
         # a name of up to two lines fits into the width of a number
         figure = Figure((0.175 * max(2, _lines(means)) * len(means.columns), 0.24 * len(means)))
         # without a canvas, each label that seaborn measures leaks a renderer of 2 MB

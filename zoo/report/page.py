@@ -197,9 +197,6 @@ def to_html(content: Content, images: Mapping[str, Image]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,  # names are read from files, so they are not trusted
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,  # misspelt names are errors
     )
     versions = [f"{name} {version(name)}" for name in _PACKAGES]
