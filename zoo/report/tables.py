@@ -291,9 +291,7 @@ def protocol_table(methods: Methods) -> Table:
             key = (method.source, ", ".join(places_of(environments)), fields)
             merged.setdefault(key, []).append(name)
     rows = []
-    for (source, location, fields), names in sorted(
-        merged.items(), key=lambda item: (item[0][:2], item[1][0])
-    ):
+    for (source, location, fields), names in sorted(merged.items(), key=lambda item: item[0][:2]):
         entry = TableEntry(", ".join(shortened(names)), numbers={"": ", ".join(names)})
         row: dict[str, Any] = {"source": source, "methods": entry, "where": location}
         for field, value in zip(PROTOCOL, fields, strict=True):
@@ -326,7 +324,7 @@ def _phase_table(
         ordered = [method for method in ranking(phase) if method in rows]
         rows = [{"method": method, **rows[method]} for method in ordered]
     title = f"{title}, {phase.name}{comparison.title}"
-    if phase.aggregates and name in ("verdict", "aggregates"):
+    if name in ("verdict", "aggregates"):
         title += f", {phase.tasks_label}"
     table = Table.of(f"{name}_{phase.name}{comparison.suffix}", title, captions, rows)
     failed = failed_runs(comparison.methods)

@@ -131,6 +131,7 @@ def test_short_own_runs_are_not_comparable():
         table = verdict_table(comparison, phase)
         ((_, *entries, verdict),) = table.rows
         assert verdict.text == outcome
+        assert verdict.is_bold == is_tested
         assert bool(entries) == ("P(better)" in table.caption) == is_tested
         for name in ("verdict_offline", "improvement_offline"):
             assert bool(all_figures(comparison, only=name)) == is_tested
@@ -208,5 +209,7 @@ def test_where_all_fail_all_are_equal_and_one_alone_has_no_verdict():
     assert text.startswith(
         "ours, offline, 5 common tasks: 0.0% [0.0, 0.7] success. Equal to rival."
     )
+    caption = verdict_table(comparison, comparison.phases["offline"]).caption
+    assert "Equal: significantly less than 3 points apart." in caption
     alone = comparison_of_returns(["SAC"])  # on two environments
     assert not verdict_sentences([alone])

@@ -50,6 +50,7 @@ def test_aggregates_are_in_per_cent_with_intervals():
     mean = phase.aggregates["FQL"].mean
     text = "{:.1f} [{:.1f}, {:.1f}]".format(*(100 * np.array([mean.point, *mean.interval])))
     assert rows["FQL"][1].plain == text
+    assert "Tasks: cube-double-play task1, scene-play task1." in table.caption
     assert table.header == ["method", "mean", "IQM", "seeds", "steps"]
     assert [entry.text for entry in rows["FQL"][3:]] == ["6", "2,000"]
 
@@ -69,17 +70,20 @@ def test_bold_is_the_best_of_several_whose_runs_all_finished():
 
 
 def test_protocol_table_has_one_row_for_each_protocol():
-    protocols = {env: {"offline_steps": 1000, "sparse": True} for env in SCENE}
-    methods = {name: ComparedMethod(name, "own", protocols) for name in ("a", "b")}
     longer = {SCENE[0]: {"offline_steps": 2000, "sparse": True}}
-    methods["c"] = ComparedMethod("c", "own", longer)
+    methods = {"a": ComparedMethod("a", "own", longer)}
+    assert tables.protocol_table(methods).header[3:] == ["offline steps", "sparse"]
+    protocols = {env: {"offline_steps": 1000, "sparse": True} for env in SCENE}
+    methods |= {name: ComparedMethod(name, "own", protocols) for name in "bcdefghi"}
     table = tables.protocol_table(methods)
     assert table.header == ["source", "methods", "where", "offline steps"]
     assert "sparse True" in table.caption
     assert [[entry.text for entry in row] for row in table.rows] == [
-        ["own", "a, b", "5 tasks of scene-play", "1,000"],
-        ["own", "c", "scene-play task1", "2,000"],
+        ["own", "b, c, d, e, f, g, and 2 more", "5 tasks of scene-play", "1,000"],
+        ["own", "a", "scene-play task1", "2,000"],
     ]
+    names = '"b, c, d, e, f, g, h, i"'
+    assert to_csv(table).splitlines()[1] == f"own,{names},5 tasks of scene-play,1000"
 
 
 @pytest.mark.parametrize(
@@ -139,8 +143,9 @@ def test_tables_of_tasks_and_domains_have_the_means_of_each_method():
     means = last.pivot_table("score", "method", "domain")
     means.loc["FQL", "cube-double-play"] = np.nan  # one of its two tasks was not run
     means = means.rename(columns="{} (2)".format).loc[[*ranking(phase)]]
-    written = numbers_of(tables.domains_table(comparison, phase))
-    pd.testing.assert_frame_equal(written[[*means]], means, check_names=False)
+    table = tables.domains_table(comparison, phase)
+    pd.testing.assert_frame_equal(numbers_of(table)[[*means]], means, check_names=False)
+    assert "-" in [entry.text for row in table.rows for entry in row]
 
 
 def test_latex_has_its_signs_escaped_and_true_minus_signs():
