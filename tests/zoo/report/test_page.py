@@ -54,7 +54,7 @@ def test_an_earlier_report_is_replaced_and_nothing_else(content, tmp_path, monke
     (tmp_path / ".results.1.json").touch()  # left by a process killed while writing
     report.check_folder(tmp_path)
     report.write_report(tmp_path, content)
-    for name in ("tables/older.csv", "notes.txt", "report.html"):
+    for name in ("tables/older.csv", "figures/older.png", "notes.txt", "report.html"):
         (tmp_path / name).write_text("earlier")
     with monkeypatch.context() as patch:
         patch.setattr(report, "atomic_path", None)
@@ -63,7 +63,7 @@ def test_an_earlier_report_is_replaced_and_nothing_else(content, tmp_path, monke
     assert (tmp_path / "tables/older.csv").exists()  # removed last
     (tmp_path / "tables/own").mkdir()
     report.write_report(tmp_path, content)
-    assert not (tmp_path / "tables/older.csv").exists()
+    assert not [*tmp_path.glob("*/older.*")]
     assert (tmp_path / "notes.txt").read_text() == "earlier"
     assert (tmp_path / "report.html").read_text() != "earlier"
 
@@ -103,6 +103,8 @@ def test_every_curve_and_profile_of_a_comparison_is_in_a_file(content, folder):
     table = pd.read_csv(folder / "evaluations.csv")
     # methods, tasks, seeds, evaluations
     assert len(table) == len(content.inputs.evaluations) == 2 * 2 * 6 * 3
+    # offline and online
+    assert len(pd.read_csv(folder / "scores.csv")) == 2 * 2 * 6 * 2
     assert table["method"].is_monotonic_increasing
     phases = content.comparisons[0].phases.values()
     for name in ("curves", "profiles"):
