@@ -65,22 +65,25 @@ def test_curves_and_profiles_have_the_comparisons_numbers():
     assert len({*colours.values()}) == 2
     for line in axes_of(comparison, "profiles_offline").lines:
         points = phase.profiles[phase.profiles["method"] == line.get_label()]
+        assert line.get_xdata() == pytest.approx(100 * points["tau"])
         assert line.get_ydata() == pytest.approx(points["fraction"])
         assert line.get_color() == colours[line.get_label()]
 
 
-def test_lines_show_the_focus_and_the_best():
+def test_lines_show_the_focus_own_methods_and_the_best():
     names = [f"agent{k}" for k in range(len(COLOURS) + 2)]
     means = means_of_scene([f"mean{k}" for k in range(12)]).assign(score=0.9)  # which have no lines
     methods = {name: ComparedMethod(name, "a_set") for name in [*names, *means["method"]]}
+    methods[names[1]] = ComparedMethod(names[1], "own")
     worst = evaluations(names)
-    worst.loc[worst["method"] == names[0], "score"] = 0.0
+    worst.loc[worst["method"].isin(names[:2]), "score"] = 0.0
     comparison = comparison_of_runs(worst, means, methods, focus=names[0])
     drawing = drawing_of(comparison, "sample_efficiency")
     shown = [line.get_label() for line in drawing.figure.axes[0].lines]
     assert len(shown) == len(COLOURS)
-    assert shown[0] == names[0]
+    assert shown[:2] == names[:2]
     assert f"{len(COLOURS)} of {len(names)} methods" in drawing.caption
+    assert "Grey: methods left out" in drawing_of(comparison, "improvement_offline").caption
 
 
 def test_two_seeds_have_no_band():
@@ -89,7 +92,7 @@ def test_two_seeds_have_no_band():
     drawing = drawing_of(comparison_of_runs(runs), "domains")
     has_band = [any(band.get_paths() for band in ax.collections) for ax in drawing.figure.axes]
     assert has_band == [True, False]
-    assert " At least 2 seeds per task." in drawing.caption
+    assert " Shaded: the offline phase. At least 2 seeds per task. Bands: " in drawing.caption
 
 
 def test_domain_without_a_coloured_method_is_left_out():
@@ -109,13 +112,16 @@ def test_best_methods_of_each_phase_have_colours():
         assert len(axes_of(comparison, f"profiles_{phase}").lines) == len(COLOURS) / 2
 
 
-def test_bars_of_a_verdict_are_its_intervals():
+@pytest.mark.parametrize(
+    ("name", "field", "scale"), [("verdict", "difference", 100), ("improvement", "probability", 1)]
+)
+def test_bars_are_the_intervals_of_the_verdicts(name, field, scale):
     comparison = comparison_of(["A", "B", "C"])
-    ax = axes_of(comparison, "verdict_offline")
+    ax = axes_of(comparison, f"{name}_offline")
     verdicts = comparison.phases["offline"].decision.verdicts
-    intervals = [verdict.difference.interval for verdict in verdicts]
+    intervals = [getattr(verdict, field).interval for verdict in verdicts]
     drawn = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in ax.patches[::-1]]
-    assert np.array(drawn) == pytest.approx(100 * np.array(intervals))
+    assert np.array(drawn) == pytest.approx(scale * np.array(intervals))
 
 
 def test_a_bar_is_beside_its_method_in_every_panel():
@@ -128,7 +134,9 @@ def test_a_caption_counts_the_seeds_of_its_methods_on_the_common_tasks():
     runs = pd.concat([scene_runs([[0.2] * 6, [0.2]], "A"), scene_runs([[0.4] * 5], "B")])
     comparison = comparison_of_runs(runs, means_of_scene("C"))  # of three seeds
     assert "3 to 6 seeds" in drawing_of(comparison, "aggregates_offline").caption
-    assert "5 to 6 seeds" in drawing_of(comparison, "verdict_offline").caption
+    caption = drawing_of(comparison, "verdict_offline").caption
+    assert "5 to 6 seeds, with 95% t-intervals" in caption
+    assert "Grey" not in caption
 
 
 @pytest.mark.parametrize(
