@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -297,9 +297,7 @@ class _Artist:
         if not differences:
             return None
         unit = "points" if self.comparison.kind is SUCCESS else self.comparison.kind.unit
-        figure = self.intervals(
-            {"": differences}, f"difference of means, {unit}", list(differences)
-        )
+        figure = self.intervals({"": differences}, f"difference of means, {unit}")
         # the line of equal means
         figure.axes[0].axvline(0, color="black", linewidth=0.8, linestyle=":")
         subject = str(phase.decision.subject)
@@ -321,23 +319,18 @@ class _Artist:
         columns["mean"] = {name: cells[name].mean for name in names}
         if any(cells[name].iqm for name in names):
             columns["IQM"] = {name: cells[name].iqm for name in names}
-        figure = self.intervals(columns, self.comparison.kind.unit, names)
+        figure = self.intervals(columns, self.comparison.kind.unit)
         seeds = self.seeds(phase, names)
         caption = f"Scores, {phase.name}, over {phase.tasks_label}, {seeds}. Bars: 95% intervals."
         return Drawing(figure, f"{caption}{self.about_grey(names)}")
 
-    def intervals(
-        self,
-        columns: Mapping[str, Mapping[str, Estimate | None]],
-        unit: str,
-        methods: Sequence[str],
-    ) -> Figure:
+    def intervals(self, columns: Mapping[str, Mapping[str, Estimate | None]], unit: str) -> Figure:
         """Draw estimates in adjacent panels.
 
-        :param columns: title of a panel -> method -> its estimate.
-        :param methods: methods from top to bottom.
+        :param columns: title of a panel -> method -> its estimate; all panels have the same methods, from top to
+            bottom.
         """
-        names = methods[::-1]  # rliable draws from bottom to top
+        names = [*next(iter(columns.values()))][::-1]  # rliable draws from bottom to top
         scale = self.comparison.kind.scale
         rows = {}
         for name in names:

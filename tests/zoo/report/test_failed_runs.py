@@ -42,7 +42,8 @@ def test_unfinished_runs_are_started_but_have_not_failed(tmp_path):
         SCENE[0]: Tally(7, 5, 0),
         SCENE[1]: Tally(1, 0, 0),
     }
-    assert str(content.inputs.methods["qam"].tally()) == "5 of 8"
+    assert content.inputs.methods["qam"].tally() == Tally(8, 5, 0)
+    assert Tally(1, 0, 1) + Tally(2, 2, 0) == Tally(3, 2, 1)
     (chosen,) = content_of(tmp_path, envs=[SCENE[0]]).inputs.methods.values()
     assert set(chosen.tallies) == {SCENE[0]}
     assert mean_of(content) == pytest.approx(0.8)
