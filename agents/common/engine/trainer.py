@@ -94,8 +94,6 @@ class Trainer:
         self.device = model.device
         self.method: Method = self.policy.method
         self.optimizer: torch.optim.Optimizer = self.policy.optimizer
-        self.keeps_rates_on_device = self.device.type == "cuda"
-        """Whether learning rates are tensors on the device; in a captured step, a plain number would stay constant."""
         self.seed(seeds)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -298,13 +296,10 @@ class Trainer:
         threads = useful_threads(self.policy.nets, self.method.batch_size)
         limit_threads(self.policy.nets, threads)
         for group in self.optimizer.param_groups:
-            # the learning rate of a saved optimiser may be a tensor on another device
-            group["lr"] = float(group["lr"])
-            if not group.get("fused"):
-                continue
-            group["capturable"] = self.keeps_rates_on_device
-            if self.keeps_rates_on_device:
-                group["lr"] = torch.tensor(group["lr"], device=self.device)
+            if self.device.type == "cuda" and group.get("fused"):
+                group["capturable"] = True
+                # in a captured step, a plain number would stay constant
+                group["lr"] = torch.tensor(float(group["lr"]), device=self.device)
         # PyTorch would warn about a capturable optimiser in the updates before a capture
         self.optimizer._warned_capturable_if_run_uncaptured = True
         mode = choose_mode(self.method, self.device, self.planned_updates, is_large=threads > 1)

@@ -261,8 +261,8 @@ class FlowPolicy(ActingPolicy):
                 '`set_parameters({"policy": ...}, exact_match=False)`'
             )
         merged = [
-            # the learning rate continues from its saved value
-            {**group, "params": saved_group["params"], "lr": saved_group["lr"]}
+            # the learning rate continues from its saved value, which is a tensor if it was saved from a GPU
+            {**group, "params": saved_group["params"], "lr": float(saved_group["lr"])}
             for group, saved_group in zip(groups, saved_groups, strict=True)
         ]
         # copied, because PyTorch would let two optimisers share their moments

@@ -1,6 +1,7 @@
 """Fixture for updates captured without a GPU."""
 
 import pytest
+import torch
 
 from agents.common.engine import execution, trainer
 from agents.common.engine.execution import Mode
@@ -19,7 +20,9 @@ def captured(monkeypatch):
 
     def make(id="qam", **settings):
         recorder.model = model = loaded_model(id, **settings)
-        model.trainer.keeps_rates_on_device = True  # as on CUDA
+        for group in model.policy.optimizer.param_groups:
+            # as on CUDA
+            group |= {"capturable": True, "lr": torch.tensor(group["lr"])}
         model.trainer.prepare()
         return model
 

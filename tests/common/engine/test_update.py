@@ -193,8 +193,11 @@ def test_training_goes_on_from_a_checkpoint_and_a_file_to_bit(tmp_path):
 
 def test_loaded_optimiser_keeps_options_of_this_models_settings():
     model = rlpd(critic={"weight_decay": 0.5})
-    model.set_parameters(rlpd(critic={"weight_decay": 0.1}).get_parameters())
+    saved = rlpd(critic={"weight_decay": 0.1}).get_parameters()
+    saved["policy.optimizer"]["param_groups"][0]["lr"] = torch.tensor(0.5)  # as on CUDA
+    model.set_parameters(saved)
     assert [group["weight_decay"] for group in groups(model)] == [0, 0.5]
+    assert type(groups(model)[0]["lr"]) is float
     with refuses(r"all others, critic, but the saved ones are all others, actor"):
         model.set_parameters(rlpd(actor={"weight_decay": 0.1}).get_parameters())
 
