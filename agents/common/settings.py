@@ -12,7 +12,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache
 from types import NoneType, UnionType
 from typing import (
     Any,
@@ -230,11 +230,6 @@ class Setting:
             return _TYPE_CHECKS[kind](self.name, value, **self.bounds)
         return value  # values of other types are checked by the code that uses them
 
-    @cached_property
-    def checked_default(self) -> Any:
-        """The validated default."""
-        return self.checked(self.default)
-
     @property
     def meaning(self) -> str:
         """Description, valid range, and name in the reference."""
@@ -348,7 +343,7 @@ class Configurable:
                 value = declaration.checked(values[name])
             else:
                 # a copy, so that no two objects share a list
-                value = copy.copy(declaration.checked_default)
+                value = copy.copy(declaration.default)
             vars(self)[name] = value
         self.check_together()
 
@@ -363,6 +358,7 @@ class Configurable:
         types = get_type_hints(cls)
         for name, declaration in cls._declared.items():
             declaration.type = types[name]
+            declaration.default = declaration.checked(declaration.default)
         return cls._declared
 
     @classmethod

@@ -60,11 +60,15 @@ def test_a_subclass_changes_a_default_and_inherits_the_rest():
         ("share", 1.0, ValueError, "`share` must be a finite number < 1"),
     ],
 )
-def test_bad_values_are_refused_when_given_and_when_assigned(name, value, error, message):
+def test_bad_values_are_refused_when_given_assigned_and_declared(name, value, error, message):
     with refuses(message, error):
         Derived(**{name: value})
     with refuses(message, error):
         setattr(Derived(), name, value)
+    declaration = {name: setting(default=value)}
+    annotations = {name: Derived.declared()[name].annotation}
+    with refuses(message, error):
+        type("Mine", (Derived,), {**declaration, "__annotations__": annotations}).declared()
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ class Arguments(Configurable):
     )
     device: torch.device | str = setting(
         default="auto",
-        check=lambda _, value: available_device(value),
+        check=lambda _, value: available_device(value) and value,  # as given, for the default too
         doc='`"auto"`, `"cpu"`, `"cuda"`...',
     )
     _init_setup_model: bool = setting(
