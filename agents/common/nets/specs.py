@@ -201,17 +201,15 @@ def start_from_behaviour(nets: Networks, specs: Mapping[str, NetworkSpec]) -> No
 def parameter_groups(nets: Networks, specs: Mapping[str, NetworkSpec]) -> list[dict[str, Any]]:
     """Return the optimiser's parameter groups: a shared one, and one per network with options.
 
-    :param nets: the networks, including target networks.
+    :param nets: the networks; target networks, which have no spec, are not trained by gradient.
     :param specs: their specs.
     :return: the groups.
     """
     shared = []
     own_groups = []
-    for name, network in nets.items():
-        trained = [p for p in network.parameters() if p.requires_grad]
-        options = {}
-        if name in specs:  # a target network has no spec and is not trained by gradient
-            options = specs[name].training.options()
+    for name, spec in specs.items():
+        trained = [p for p in nets[name].parameters() if p.requires_grad]
+        options = spec.training.options()
         if not options:
             shared += trained
             continue
