@@ -129,7 +129,7 @@ def tensor_members(
 
 def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return separate copies of tensors on the CPU, because safetensors rejects tensors that share memory."""
-    return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    return {name: value.cpu().contiguous().clone() for name, value in tensors.items()}
 
 
 def read_model_file(source: Source) -> ModelFile:
