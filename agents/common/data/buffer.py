@@ -136,7 +136,7 @@ class SequenceReplayBuffer(TransitionStore):
         if ring_follows and self.replicas == 1 and not self.balanced:
             dataset_rows += online_rows
             first_ring = 1
-        lost_rows = 0 if self.shorten_returns else self.horizon_length - 1
+        lost_rows = self.min_length - 1
         # in a full ring, earlier frames of the oldest rows may have been overwritten
         incomplete_rows = self.frame_stack - 1 if self.full else 0
         ring_starts = max(online_rows - incomplete_rows - lost_rows, 0)

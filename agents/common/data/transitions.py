@@ -121,6 +121,8 @@ class TransitionStore(BaseBuffer):
         self.sparse = sparse
         self.storage = storage
         self.shorten_returns = shorten_returns
+        self.min_length = 1 if shorten_returns else horizon_length
+        """Smallest number of transitions in a sequence."""
         self.loader: ShardLoader | None = None  # None unless the dataset has several parts
         self._allocate(0, 0)
 
@@ -171,11 +173,6 @@ class TransitionStore(BaseBuffer):
         size = sum(tensor.nbytes for tensor in self.tensors().values())
         location = f"on {self.device}" if self.on_device else "in host memory"
         return f"replay buffer: {size / GIB:.2f} GiB {location}"
-
-    @property
-    def min_length(self) -> int:
-        """Smallest number of transitions in a sequence."""
-        return 1 if self.shorten_returns else self.horizon_length
 
     # -- dataset ------------------------------------------------------------------------------------------------------
 
