@@ -100,13 +100,17 @@ def test_a_full_ring_has_all_frames_of_what_it_gives(size):
     starts = sampled_starts(buffer, draws=400)
     assert len(starts) == size - (K - 1), "the oldest rows may lack frames"
     assert buffer.count_starts() == len(starts)
+    with refuses(f"`buffer_size` must be at least {K} "):
+        buffer_of(K - 1).require_capacity()
 
 
 def test_several_environments_and_seeds_keep_their_frames_apart():
     buffer = buffer_of(60, n_envs=4, replicas=2, horizon_length=2)
     add(buffer, 0, 1, 2, 3)
-    starts = sampled_starts(buffer)
-    assert {(replica, seed) for replica, seed, _ in starts} == {(0, 0), (0, 1), (1, 2), (1, 3)}
+    steps = range(LENGTH - 1)
+    assert sampled_starts(buffer) == {
+        (seed // 2, seed, step) for seed in range(4) for step in steps
+    }
 
 
 def test_single_frames_are_stored_as_uint8():
