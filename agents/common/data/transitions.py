@@ -191,7 +191,7 @@ class TransitionStore(BaseBuffer):
         :raises ValueError: if the dataset cannot be used, or online transitions were already added; the buffer is then
             unchanged.
         """
-        if self.pos or self.full:
+        if self.size():
             raise ValueError(
                 "a dataset must be loaded before online transitions are added; save and load the model first"
             )
