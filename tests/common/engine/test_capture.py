@@ -113,6 +113,9 @@ def test_long_training_is_compiled_from_its_first_update_on(compile_with, monkey
     assert len(graphs) == 1
     assert not short.trainer.mode.compiled
     assert capsys.readouterr().out.count("updates: compiled") == 2
+    short.method.compile = "on"  # takes effect at once, like all settings
+    update(short)
+    assert short.trainer.mode.compiled
 
 
 @pytest.fixture
