@@ -118,7 +118,9 @@ def test_a_network_with_weight_decay_takes_the_steps_of_torchs_adamw(seeds):
 
 
 def test_a_delayed_network_rests_and_a_hard_target_is_copied():
-    model = rlpd(actor={"train_every": 3}, critic={"tau": 1, "target_every": 2})
+    critic = {"tau": 1, "target_every": 2, "train_every": 2}
+    # the first update trains nothing
+    model = rlpd(actor={"train_every": 3}, critic=critic, temperature={"train_every": 2})
     states = [parameters_of(model)]
     for seed in range(6):
         step(model, seed)
