@@ -386,7 +386,7 @@ class Configurable:
         if name in self._declared:
             declaration = self.declared()[name]
             value = declaration.checked(value)
-            # SB3 assigns its arguments again, with equal values
+            # a checkpoint assigns all settings again, with equal values
             if self.is_locked and declaration.fixed and value != getattr(self, name):
                 raise ValueError(
                     f"`{name}` of a finished model cannot be changed from {getattr(self, name)!r} to {value!r}: "

@@ -200,6 +200,10 @@ def test_loaded_optimiser_keeps_options_of_this_models_settings():
     model.set_parameters(saved)
     assert [group["weight_decay"] for group in groups(model)] == [0, 0.5]
     assert type(groups(model)[0]["lr"]) is float
+    model.method.options = {"critic": {"weight_decay": 0.3}}
+    model.method.rho = 0.1  # a changed setting may change options
+    step(model)
+    assert [group["weight_decay"] for group in groups(model)] == [0, 0.3]
     with refuses(r"all others, critic, but the saved ones are all others, actor"):
         model.set_parameters(rlpd(actor={"weight_decay": 0.1}).get_parameters())
 
