@@ -19,6 +19,8 @@ def test_the_settings_that_an_algorithm_declares_are_searched():
     assert read() == {"inverse_temperature": log_range(0.1, 100.0)}
     assert set(read(algo="qam_f")) == {"inverse_temperature", "distill_weight"}
     assert {"learning_rate", "tau"} <= set(read(algo="td3"))
+    # its own check refuses the inherited values
+    assert find_algorithm("bc").method.declared()["best_of_n"].search is None
 
 
 def test_a_fixed_setting_is_not_searched():
