@@ -85,20 +85,20 @@ def run_locally(jobs: Sequence[Job], workers: int | None, device: str) -> None:
 
 
 def _stop(running: Sequence[Training]) -> None:
-    """Ask training processes to stop, and kill those that do not stop in time."""
+    """Ask training processes to stop; kill those that do not stop in time, or if Ctrl-C is pressed again."""
     # terminate all before the first wait, so that checkpoints are written in parallel
     for training in running:
         training.process.terminate()
     end = time.monotonic() + STOP_SECONDS
-    for training in running:
-        process = training.process
-        try:
-            process.wait(max(0.0, end - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            log.warning(
-                "process %d did not stop within %.0f s and is killed", process.pid, STOP_SECONDS
-            )
-            process.kill()
+    try:
+        for training in running:
+            training.process.wait(max(0.0, end - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        log.warning("runs that have not stopped after %.0f s are killed", STOP_SECONDS)
+    finally:
+        # also after another Ctrl-C, because the locks are released when this process ends
+        for training in running:
+            training.process.kill()  # does nothing if the process has ended
 
 
 def share_machine(workers: int | None, jobs: int, device: str) -> list[Worker]:

@@ -6,6 +6,7 @@ import pickle
 import signal
 import sys
 import threading
+import time
 
 import pytest
 
@@ -126,23 +127,34 @@ def test_what_another_process_trains_is_waited_for(tmp_path):
     assert free.log_file.read_text() == 2 * "the reason\n"
 
 
-@pytest.mark.parametrize("outcome", ["waits", "deaf"])
-def test_a_signal_lets_a_run_write_a_checkpoint(tmp_path, outcome, monkeypatch, caplog):
-    monkeypatch.setattr(local, "STOP_SECONDS", 0.2 if outcome == "deaf" else 30.0)
+@pytest.mark.parametrize(
+    ("outcome", "seconds", "signals", "error"),
+    [
+        ("waits", 30.0, [signal.SIGTERM], Interrupted),
+        ("deaf", 0.2, [signal.SIGTERM], Interrupted),
+        ("deaf", 30.0, [signal.SIGINT, signal.SIGINT], KeyboardInterrupt),
+    ],
+)
+def test_a_signal_lets_a_run_write_a_checkpoint(
+    tmp_path, outcome, seconds, signals, error, monkeypatch, caplog
+):
+    monkeypatch.setattr(local, "STOP_SECONDS", seconds)
     jobs = [make_job(tmp_path, outcome), make_job(tmp_path, "done")]
 
     def send_signal():
         wait_for((tmp_path / "ready").exists, pause=0.02)
-        os.kill(os.getpid(), signal.SIGTERM)
+        for number in signals:
+            os.kill(os.getpid(), number)
+            time.sleep(0.1)
 
     thread = threading.Thread(target=send_signal)
     thread.start()
-    with pytest.raises(Interrupted):
+    with pytest.raises(error):
         run_locally(jobs, 1, "cpu")
     thread.join()
     share = json.loads((tmp_path / f"{outcome} started").read_text())
     wait_for(lambda: not name_of(share["session"]))
-    assert ("is killed" in caplog.text) == (outcome == "deaf")
+    assert ("are killed" in caplog.text) == (seconds == 0.2)
     assert not (tmp_path / "done started").exists()
 
 
