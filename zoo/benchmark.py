@@ -92,12 +92,13 @@ def make_parser() -> Parser:
 
 def find_suite(path: Path) -> Path:
     """Return the file of a suite, given the file's path or the name of a suite that comes with the zoo."""
-    if path.exists():
+    # a folder, e.g. of a report, may have the name of a shipped suite
+    if path.exists() and not path.is_dir():
         return path
     shipped = {file.stem: file for file in SHIPPED.glob("*.yml")}
-    if path.name not in shipped:
+    if str(path) not in shipped:
         raise UsageError(unknown_name_message("suite", str(path), shipped))
-    return shipped[path.name]
+    return shipped[str(path)]
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:

@@ -71,8 +71,10 @@ NEEDED = {"d4rl": "gymnasium_robotics", "robomimic": "robosuite"}
 
 @pytest.mark.few(1)
 @pytest.mark.parametrize("plan", PLANS)
-def test_every_shipped_suite_can_be_planned(plan, tmp_path, call):
+def test_every_shipped_suite_can_be_planned(plan, tmp_path, call, monkeypatch):
     pytest.importorskip(NEEDED.get(plan.split("_")[0], "zoo"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / plan.split()[0]).mkdir()  # a folder with the suite's name
     logs = tmp_path / "my logs"
     result, table = call(main, *plan.split(), "--dry-run", "-f", logs, "--device", "cpu")
     assert result["waiting"] == result["jobs"]
@@ -89,6 +91,7 @@ def test_bad_input_is_refused_before_anything_is_made(tmp_path, refusal):
     file = write_suite(tmp_path, tmp_path, ["fql"])
     assert "`--log-folder` must be a folder" in refusal(main, file, "-f", file)
     assert "closest: mini" in refusal(main, "minni")
+    assert "unknown suite `elsewhere/mini`" in refusal(main, "elsewhere/mini")
     assert "--launcher" in refusal(main, "mini", "--resources", "num_gpus=1", "--dry-run")
 
 
