@@ -234,12 +234,8 @@ def stopping_jobs() -> Iterator[StopSignal]:
 
 
 def warn_of_failure(job: Job, problem: str) -> None:
-    """Log the failure of a training process, or the final state that its run has reached."""
-    status = status_of(job)
-    if status.is_final:
-        log.warning("%s: %s: %s", status.state, job.run, problem)
-    else:
-        log.warning("failed: %s: %s; see %s", job.run, problem, job.log_file)
+    """Log the failure of a training process and the state of its job, which may be final."""
+    log.warning("%s: %s: %s; see %s", status_of(job).state, job.run, problem, job.log_file)
 
 
 def print_jobs(statuses: Sequence[JobStatus]) -> None:
