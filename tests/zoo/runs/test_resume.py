@@ -97,6 +97,7 @@ def test_a_stack_is_finished_when_those_not_failed_are(tmp_path):
     for is_done in (False, True):
         run = find_run(tmp_path, RECORD, [1, 2, 3])
         assert run.is_done == is_done
+        assert {folder.lock.is_held() for folder in run.folders} == {not is_done}
         assert ["reason" in result for result in result_of_done(run)["runs"]][:2] == [True, False]
         for folder in run.folders:
             folder.lock.release()

@@ -108,16 +108,17 @@ def jobs(tmp_path):
     jobs = make_jobs(suite, suite.runs(), tmp_path, "cpu")
     for job, state in zip(jobs, ("done", "running"), strict=False):
         write_runs(job, state)
+    write_runs(jobs[0], "running", first=3)  # the job was also started outside of the suite
     return jobs
 
 
-def write_runs(job, state):
+def write_runs(job, state, first=1):
     """Write the run folders of a job."""
-    together = {"seeds": [0, 1], "folders": [f"{MAZE}_1", f"{MAZE}_2"]}
+    together = {"seeds": [0, 1], "folders": [f"{MAZE}_{first}", f"{MAZE}_{first + 1}"]}
     for seed in (0, 1):
         entries = {**nested(job.settings), "seed": seed, **together}
         entries["settings"]["compile"] = "on"  # as on another machine
-        folder = job.log_folder / job.config.algo / f"{MAZE}_{seed + 1}"
+        folder = job.log_folder / job.config.algo / together["folders"][seed]
         write_run(folder, offline=(seed,), episodes=4, interval=12, state=state, **entries)
 
 
