@@ -126,7 +126,7 @@ def make_jobs(suite: Suite, runs: Sequence[Run], log_folder: Path, device: str) 
             profile=suite.profile,
             conf_file=Path(suite.conf).expanduser() if suite.conf else None,
             label=run.label or None,
-            hyperparams=as_words(run.params),
+            hyperparams=as_words(suite.params) + as_words(run.params),  # later words win
             dataset=suite.dataset,
             dataset_dir=suite.dataset_dir or None,
             env_kwargs=as_words(suite.env_kwargs),

@@ -12,7 +12,7 @@ from agents.registry import ALIASES
 from zoo.algorithms.catalogue import SB3, find_algorithm
 from zoo.datasets.names import tasks_of
 from zoo.report.scores import load_set
-from zoo.settings.layers import DEFAULT_PROFILE, merge, nested, read_yaml
+from zoo.settings.layers import DEFAULT_PROFILE, read_yaml
 from zoo.terminal.errors import UsageError
 from zoo.terminal.parser import match_names, parse_seeds
 
@@ -32,7 +32,7 @@ class Run:
     A run without an environment represents a method of a suite: an algorithm with settings and a label.
 
     :param label: name of the method's row in the report; empty: name of the algorithm.
-    :param params: nested settings that override the profile.
+    :param params: settings that override those of the suite.
     """
 
     algo: str
@@ -97,8 +97,7 @@ class Suite:
         for env in environments:
             for method in methods:
                 for seeds in self._seed_groups(method.algo):
-                    params = merge(nested(self.params), nested(method.params))
-                    runs.append(replace(method, env=env, seeds=seeds, params=params))
+                    runs.append(replace(method, env=env, seeds=seeds))
         return runs
 
     def _seed_groups(self, algo: str) -> list[tuple[int, ...]]:

@@ -36,6 +36,7 @@ def new_run(logs):
 
 
 def test_runs_that_start_together_never_share_a_folder(tmp_path):
+    (tmp_path / "qam" / "env-v0_of_another_name_1").mkdir(parents=True)
     with ThreadPoolExecutor(8) as pool:
         folders = pool.map(lambda _: new_run(tmp_path).path, range(24))
         assert len(set(folders)) == 24
