@@ -48,11 +48,8 @@ DEAD = "dead"
 SHOWN_STATES = (*STATES, DIVERGED, DEAD)
 STALE_AFTER = datetime.timedelta(days=1)
 """A run on another host counts as dead if its lock is free and its status is older than this."""
-TOTAL_SECONDS = "time/total_seconds"
-"""Column of ``progress.csv``: seconds since the start of the run, summed over all phases and processes."""
 PROGRESS = {
     "time/total_timesteps": "steps",
-    TOTAL_SECONDS: "seconds",
     "time/updates_per_s": "speed",
     "time/fps": "online_speed",
 }
@@ -272,10 +269,10 @@ class RunFolder:
     # -- progress.csv -------------------------------------------------------------------------------------------------
 
     def read_progress(self) -> pd.DataFrame:
-        """Return the rows of ``progress.csv`` that have a time, with the columns steps, seconds and speed.
+        """Return ``progress.csv`` with the columns steps and speed; rows of evaluations have no speed.
 
-        Speed is in updates per second offline, and in environment steps per second online. Steps and seconds are
-        counted from the start of the run, including pretraining. An incomplete last line is ignored.
+        Speed is in updates per second offline, and in environment steps per second online. Steps are counted from the
+        start of the run, including pretraining. An incomplete last line is ignored.
 
         :raises UnreadableRun: if the file is missing or damaged.
         """
@@ -284,7 +281,7 @@ class RunFolder:
             table = pd.read_csv(io.StringIO(text[: text.rfind("\n") + 1]))
             table = table.reindex(columns=list(PROGRESS)).rename(columns=PROGRESS).astype(float)
         table["speed"] = table["speed"].fillna(table["online_speed"])
-        return table.dropna(subset=["steps", "seconds"])  # rows of evaluations have no time
+        return table
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -398,8 +395,8 @@ def find_run_folders(paths: Iterable[Path]) -> list[Path]:
                 run_folders.append(folder)
             if is_run or is_study:
                 names.clear()
-            # visit real folders before links, so that the path without links is returned; skip folders whose names
-            # start with a dot, because they are still being written
+            # visit real folders before links, so that the path without links is returned; skip hidden folders, e.g. a
+            # trash
             names[:] = [name for name in names if not name.startswith(".")]
             names.sort(key=lambda name: (os.path.islink(f"{folder}/{name}"), name))
     return [Path(folder) for folder in sorted(run_folders, key=lambda path: path.split(os.sep))]

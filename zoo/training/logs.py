@@ -18,10 +18,12 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from agents.common.files import explaining_write_errors
 from agents.common.sb3.environments import DivergedError
 from agents.common.sb3.model import FlowAlgorithm
-from zoo.runs.folder import DIVERGED, TOTAL_SECONDS, RunFolder
+from zoo.runs.folder import DIVERGED, RunFolder
 from zoo.terminal.messages import log
 
 STEP = "time/total_timesteps"
+TOTAL_SECONDS = "time/total_seconds"
+"""Seconds since the start of the run, summed over all phases and processes."""
 ELAPSED = "time/time_elapsed"
 """SB3's elapsed seconds, which restart in each phase and process."""
 

@@ -124,7 +124,10 @@ def test_linked_run_folders_are_found_and_each_real_one_once(tmp_path):
     links = {"linked": elsewhere_run, "again": elsewhere_run, "a_loop": logs, "0_run": run}
     for name, target in links.items():
         (logs / name).symlink_to(target)
+    new_run(logs / ".trash")
     assert find_run_folders([logs]) == [logs / "again", run]
+    (logs / "study.yml").touch()  # now these are trials
+    assert find_run_folders([tmp_path]) == [elsewhere_run]
     assert len(find_run_folders([logs, tmp_path])) == 2
 
 
