@@ -8,6 +8,7 @@ import yaml
 from tests.agents.testing.mistakes import example
 from tests.zoo.programs import run_program
 from zoo.benchmark import SHIPPED, main
+from zoo.suites.jobs import JobStatus, State
 
 MAZE = "pointmaze-medium-navigate-singletask-task1-v0"
 SUITE = f"""
@@ -98,9 +99,15 @@ def test_bad_input_is_refused_before_anything_is_made(tmp_path, refusal):
 def test_jobs_that_are_left_lead_to_exit_code_1(tmp_path, call, monkeypatch):
     jobs = []
     monkeypatch.setattr("zoo.suites.local.run_locally", lambda left, *_: jobs.extend(left))
-    words = (write_suite(tmp_path, tmp_path, ["fql"]), "-f", tmp_path / "logs")
+    states = {"fql": State.WAITING, "bc": State.DIVERGED}
+    monkeypatch.setattr(
+        "zoo.suites.jobs.status_of", lambda job: JobStatus(job, states[job.run.algo], None)
+    )
+    words = (write_suite(tmp_path, tmp_path, [*states]), "-f", tmp_path / "logs")
     _, messages = call(main, *words, "--dataset-dir", "elsewhere", code=1)
-    assert "--dataset-dir=elsewhere" in jobs[0].words
+    (job,) = jobs
+    assert job.run.algo == "fql"
+    assert "--dataset-dir=elsewhere" in job.words
     assert " waiting " in messages
     assert "last message" not in messages
     assert "no report: no run has finished" in messages

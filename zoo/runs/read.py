@@ -67,8 +67,8 @@ class RunTables:
         source file, or None. ``problem`` is the reason why the run does not count, or None. ``replaced_by`` is the
         newer run that counts for the same method, environment and seed, or None. ``never_reported`` is true if all
         episodes count as failures, because only other runs on the environment reported success.
-    :param evaluations: one row per evaluation, columns `EVALUATION_COLUMNS`; no rows for a run that is unreadable, was
-        trained without an environment, or has finished without a phase's last evaluation.
+    :param evaluations: one row per evaluation, columns `EVALUATION_COLUMNS`; no rows for a run that is unreadable or
+        trained without an environment.
     """
 
     runs: pd.DataFrame
@@ -155,8 +155,7 @@ def _read_run(path: Path) -> ReadRun:
         row["kind"] = kind.name
     if not is_done:
         return row | {"problem": _unfinished(row, status)}, evaluations
-    problem = _find_missing_evaluation(row, evaluations)
-    return row | {"problem": problem}, no_evaluations if problem else evaluations
+    return row | {"problem": _find_missing_evaluation(row, evaluations)}, evaluations
 
 
 def _simulators(folder: RunFolder, environment: str) -> str | None:

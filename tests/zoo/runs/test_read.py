@@ -48,6 +48,9 @@ def test_finished_run_without_its_last_evaluation_is_listed(tmp_path):
     write_run(tmp_path / "run", offline_steps=4000)
     reason = "its last offline evaluation is at step 3,000, expected 4,000"
     assert reasons(tmp_path) == {"run": reason}
+    tables = read_runs([tmp_path])
+    assert set(tables.counted()["run"]) == {str(tmp_path / "past_its_end")}
+    assert len(tables.evaluations) == 2 * 3  # kept for `zoo monitor`
 
 
 @pytest.mark.parametrize(
