@@ -1,5 +1,6 @@
 """Reading run folders, which `write_run` creates like ``train.py``."""
 
+import json
 import re
 from pathlib import Path
 
@@ -46,6 +47,7 @@ def test_a_run_that_is_not_done_is_listed_and_not_counted(tmp_path, state):
 
 def test_finished_run_without_its_last_evaluation_is_listed(tmp_path):
     write_run(tmp_path / "run", offline_steps=4000)
+    write_run(tmp_path / "past_its_end", offline_steps=2500)
     reason = "its last offline evaluation is at step 3,000, expected 4,000"
     assert reasons(tmp_path) == {"run": reason}
     tables = read_runs([tmp_path])
@@ -82,7 +84,8 @@ def test_runs_in_another_simulator_are_another_row(tmp_path, env, rows):
     for seed, version in enumerate(["3.1.6", "3.4.0", "3.5.0", "4.0.0"]):
         folder = tmp_path / version
         write_run(folder, env=env, seed=seed)
-        (folder / "versions.json").write_text(f'{{"packages": {{"mujoco": "{version}"}}}}')
+        versions = {name: {"mujoco": version} for name in ("packages", "data")}
+        (folder / "versions.json").write_text(json.dumps(versions))
     assert methods(tmp_path) == rows
 
 
@@ -262,12 +265,12 @@ def test_methods_are_named_after_what_tells_them_apart(tmp_path, text):
 
 def test_the_newest_finished_run_of_a_seed_replaces_the_others(tmp_path):
     for day, state in enumerate(("failed", "done", "done", "failed"), start=1):
-        write_run(tmp_path / str(day), state=state, updated=f"2026-11-0{day}T00:00:00+00:00")
-    newest = str(tmp_path / "3")
+        write_run(tmp_path / str(5 - day), state=state, updated=f"2026-11-0{day}T00:00:00+00:00")
+    newest = str(tmp_path / "2")
     tables = read_runs([tmp_path])
-    assert tables.runs["replaced_by"].fillna("").tolist() == [newest, newest, "", newest]
+    assert tables.runs["replaced_by"].fillna("").tolist() == [newest, "", newest, newest]
     assert set(tables.counted()["run"]) == {newest}
-    assert reasons(tmp_path)["2"].startswith(f"duplicate: {newest} is a newer run")
+    assert reasons(tmp_path)["3"].startswith(f"duplicate: {newest} is a newer run")
 
 
 # -- training time ----------------------------------------------------------------------------------------------------
