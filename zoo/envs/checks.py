@@ -127,15 +127,7 @@ def _describe(space: spaces.Space[Any]) -> str:
 # -- at every step ----------------------------------------------------------------------------------------------------
 
 
-def unpack_reset(result: Any) -> tuple[Any, Info]:
-    """Return the observation and the info from the result of `reset`; raises UsageError if it is not this pair."""
-    if not isinstance(result, tuple) or len(result) != 2:
-        raise UsageError(f"`reset` must return (observation, info), got {_form(result)}")
-    observation, info = result
-    return observation, _read_info(info)
-
-
-def unpack_step(result: Any) -> tuple[Any, float, bool, bool, Info]:
+def unpack_step(result: Any) -> tuple[Any, float, bool, bool, Any]:
     """Return the five values from the result of `step`, the reward as a float and both flags as booleans.
 
     :raises UsageError: if the result is not a tuple of five values of these types.
@@ -152,7 +144,7 @@ def unpack_step(result: Any) -> tuple[Any, float, bool, bool, Info]:
         float(reward),
         _read_flag("terminated", terminated),
         _read_flag("truncated", truncated),
-        _read_info(info),
+        info,
     )
 
 
@@ -214,12 +206,6 @@ def require_finite(name: str, magnitude: float) -> None:
         raise EnvironmentFault(
             f"an environment's values must be finite in float32, got {name} {magnitude}"
         )
-
-
-def _read_info(info: Any) -> Info:
-    if not isinstance(info, dict):
-        raise UsageError(f"an info must be a dict, got {_form(info)}")
-    return info
 
 
 def _read_flag(name: str, flag: Any) -> bool:
@@ -328,7 +314,9 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
         with self._own_global_generator():
             result = self.env.reset(seed=seed, options=options)
         with self._naming_faults():
-            observation, info = unpack_reset(result)
+            if not isinstance(result, tuple) or len(result) != 2:
+                raise UsageError(f"`reset` must return (observation, info), got {_form(result)}")
+            observation, info = result
             return read_observation(self.observation_space, observation), self._select(info)
 
     def step(self, action: Array) -> tuple[Array, float, bool, bool, Info]:
@@ -356,8 +344,10 @@ class RepeatableEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
                 "environment: correct it, or convert the value in a `gymnasium.Wrapper`"
             ) from error
 
-    def _select(self, info: Info) -> Info:
+    def _select(self, info: Any) -> Info:
         """Return the part of an info that is kept, with ``success`` and ``is_success`` if success is reported."""
+        if not isinstance(info, dict):
+            raise UsageError(f"an info must be a dict, got {_form(info)}")
         success = read_success(info)
         selected = {}
         # Omit `episode`, because SB3 itself writes and reads the totals of finished episodes under this key.
