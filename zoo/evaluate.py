@@ -80,7 +80,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     result = describe(player, results, score)
     result["normalised_return"] = agent.scoring.normalised(result["return"])
     stated = agent.stated
-    if stated is None:
+    if stated is None or stated.interval is None:  # a single return has no interval
         return result
     # compare values: --episodes and --seed may be given with the run's own values
     if (player.episodes, player.seed) != (agent.episodes, agent.seed):

@@ -1,11 +1,13 @@
 """Evaluation of agents by the protocol: when a score counts as reproduced, recorded videos, and display."""
 
+import math
+
 import pytest
 
 from tests.common.toys import tiny_model
 from tests.zoo.envs.toys import TOY
 from tests.zoo.helpers import arguments
-from tests.zoo.models.conftest import ENV, save_policy
+from tests.zoo.models.conftest import ENV, STEPS, save_policy
 from tests.zoo.outcomes import refuses
 from zoo import evaluate, train
 from zoo.enjoy import main
@@ -41,12 +43,22 @@ def test_a_score_is_reproduced_only_inside_its_interval(low, high, code, tmp_pat
     assert result["stated"] == [low, high]
 
 
-def test_another_protocol_is_compared_with_no_score(tmp_path, call):
-    path = save_policy(tmp_path, score=vars(Score("success", 0.9, 0.6, 1.0, 2)))
-    result, messages = call(evaluate.main, path, "--episodes", 1)
+@pytest.mark.parametrize(
+    ("stated", "flags", "message"),
+    [
+        (Score("success", 0.9, 0.6, 1.0, 2), ("--episodes", 1), "not compared"),
+        (Score("return", 0.0, -math.inf, math.inf, 1), (), "return -12.00 over 1 episode"),
+    ],
+)
+def test_another_protocol_or_a_single_return_is_not_compared(
+    tmp_path, call, stated, flags, message
+):
+    protocol = {"episodes": stated.episodes, "env_kwargs": STEPS, "score": stated.kind}
+    path = save_policy(tmp_path, score=vars(stated), protocol=protocol)
+    result, messages = call(evaluate.main, path, *flags)
     assert result["episodes"] == 1
     assert "reproduced" not in result
-    assert "not compared" in messages
+    assert message in messages
 
 
 @pytest.mark.parametrize(
