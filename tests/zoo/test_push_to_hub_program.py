@@ -102,7 +102,7 @@ def test_no_file_holds_a_path_of_the_machine(tmp_path, monkeypatch, hub):
     for text in (words, "torch 2", "type: mean_reward", *steps):
         assert text in files["README.md"]
     assert not [name for name, text in files.items() if "jane" in text or str(tmp_path) in text]
-    run = save_run(tmp_path, maze_model(seed=3), env_kwargs=["file=/home/jane/a.xml"]).path
+    run = save_run(tmp_path, maze_model(seed=3), eval_env_kwargs=["file=/home/jane/a.xml"]).path
     with refuses("an agent's file may not select files or modules"):
         upload.upload(agent_of_run(run, "cpu"), "me/agent")
     assert not hub.repositories

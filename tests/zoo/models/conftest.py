@@ -28,7 +28,8 @@ def save_run(logs, model, seed=3, **settings):
         "offline_steps": 20,
         "eval_episodes": 4,
     }
-    config |= {"eval_seed": 7, "env_kwargs": ["max_episode_steps=12"]}
+    config |= {"eval_seed": 7, "env_kwargs": ["max_episode_steps=9"]}
+    config["eval_env_kwargs"] = ["max_episode_steps=12"]
     folder.write_config(RunRecord.read(config | settings))
     model.save(folder.model)
     folder.lock.release()

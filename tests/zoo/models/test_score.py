@@ -24,7 +24,7 @@ def test_success_has_wilsons_interval(won, episodes):
 def test_returns_have_students_interval():
     returns = np.array([1.0, 2.0, 4.0])
     score = score_of(returns)
-    assert score.text == "return 2.333 [-1.461, 6.128]"
+    assert (score.text, score.episodes) == ("return 2.333 [-1.461, 6.128]", 3)
     assert score.interval == pytest.approx(stats.ttest_1samp(returns, 0).confidence_interval())
 
 

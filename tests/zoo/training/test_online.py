@@ -22,14 +22,14 @@ TINY = {
     "qam": "net_arch=[16] ensemble_size=2 flow_steps=2 horizon_length=2",
     "sac": "net_arch=[16]",
 }
-NOISY = 'normalize={"norm_reward":false,"clip_obs":5} noise_type=ornstein-uhlenbeck noise_std=0.2'
+NOISY = 'normalize={"norm_reward":false,"clip_obs":5} noise_type=ornstein-uhlenbeck noise_std=0.2 gamma=0.9'
 
 
 def train(logs, algo, settings=NOISY, code=0, seed=1):
     """Train with an evaluation and a checkpoint every ten steps; return the run folder."""
     words = (
         f"--algo {algo} --env Toy-v0 --online-steps 40 --seed {seed} --verbose 0 -f {logs} --resume --score return "
-        "--eval-freq 10 --save-freq 10 --eval-episodes 2 --n-eval-envs 1 --device cpu "
+        "--eval-freq 10 --save-freq 10 --eval-episodes 2 --eval-seed 5 --n-eval-envs 1 --device cpu "
         f"-params {TINY[algo]} batch_size=8 buffer_size=200 learning_starts=5 {settings}"
     )
     assert main(words.split()) == code
@@ -49,9 +49,10 @@ def test_a_run_goes_on_with_its_statistics_and_its_noise(algo, tmp_path, capsys)
     assert json.loads(capsys.readouterr().out)["updates_per_s"] > 0
     model = find_algorithm(algo).algorithm.load(folder.model, device="cpu")
     assert repr(model.action_noise) == "OrnsteinUhlenbeckActionNoise(mu=[0. 0.], sigma=[0.2 0.2])"
-    assert model.normalization.clip_obs == 5
+    normalization = model.normalization
+    assert (model.seed, normalization.gamma, normalization.clip_obs) == (1, 0.9, 5)
     # the statistics count the 40 steps and all resets
-    assert 40 < model.normalization.obs_rms.count < 60
+    assert 40 < normalization.obs_rms.count < 60
     history = folder.read_evaluations()
     assert history["timesteps"].tolist() == [10, 20, 30, 40]
     assert played(folder) == history["results"][-1].tolist()
