@@ -24,6 +24,7 @@ from tests.zoo.helpers import (
     end_of,
     evaluations,
     folder_of,
+    progress_of,
 )
 from tests.zoo.outcomes import config_of, status_of
 from zoo.train import main
@@ -51,6 +52,14 @@ def test_a_run_leaves_everything_in_its_folder(runs):
         shapes = {history[name].shape for name in ("results", "ep_lengths", "successes")}
         assert shapes == {(2, 2)}
         assert history["successes"].dtype.kind in "iu"
+        names = {
+            "results": "mean_reward",
+            "ep_lengths": "mean_ep_length",
+            "successes": "success_rate",
+        }
+        logged = progress_of(runs)[[f"eval/{name}" for name in names.values()]].dropna()
+        means = [history[name].mean(axis=1) for name in names]
+        np.testing.assert_allclose(logged.to_numpy().T, means)
 
 
 def test_the_same_seeds_give_the_same_runs(data, tmp_path, runs, call):
