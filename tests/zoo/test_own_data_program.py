@@ -69,6 +69,7 @@ def test_paths_are_below_the_commands_folder(tmp_path, call, monkeypatch):
         "--env mujoco/hopper/medium-v0 --dataset generate": "cannot be generated",
         "--offline-steps 0 --online-steps 5 --offline-data none": "npz would not be used",
         "--reward-from success --online-steps 5": "may differ online",
+        "--reward-from success": "missing: success",
     }.items(),
 )  # fmt: skip
 def test_what_contradicts_a_set_is_refused_before_any_work(tmp_path, refusal, flags, text):

@@ -78,8 +78,8 @@ REFUSED = {
     "--seeds 1 1": "`--seeds` expects different seeds",
     "--seeds 3-1": "`--seeds` expects numbers or ranges such as 0-11, got '3-1'",
     "--seeds 4294967296": "<= 4294967295, got 4294967296",
-    "--env Pendulum-v1 --offline-steps 5": "has no dataset to train on offline",
-    "--algo sac --env Pendulum-v1 --offline-steps 0 --online-steps 5 --offline-data balanced": "has no dataset",
+    "--env Pendulum-v1 --offline-steps 5": "has no dataset to train on",
+    "--algo sac --env Pendulum-v1 --offline-steps 0 --online-steps 5 --offline-data balanced": "omit --offline-data",
     "--device xpu": "`device` must be one of cpu, cuda, got 'xpu'",
     # an online phase without updates, about which the program warns first
     "-f /dev/null/logs --env Pendulum-v1 --offline-steps 0 --online-steps 5 -params learning_starts=5 --verbose 1": (
@@ -130,6 +130,7 @@ def test_the_curve_begins_where_pretraining_ends(data, tmp_path, offline_steps, 
     history = evaluations(tmp_path)
     assert dict(zip(history["timesteps"], history["phase"], strict=True)) == phases
     assert end_of(tmp_path) == ("done", offline_steps, 10)
+    assert status_of(folder_of(tmp_path))["pretraining_step"] == 7
 
 
 def log_of(folder):

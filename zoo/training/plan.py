@@ -261,8 +261,8 @@ def _takes_data(request: TrainRequest, config: RunRecord, data_kind: DataKind | 
                 "is not one; add a `rewards` array, or choose an OGBench task"
             )
         raise UsageError(
-            f"`{request.env}` has no dataset to train on offline; pass yours with --dataset (docs/data.md), or set "
-            "--offline-steps and --pretraining-steps to 0"
+            f"`{request.env}` has no dataset to train on; pass yours with --dataset (docs/data.md), or set "
+            "--offline-steps and --pretraining-steps to 0 and omit --offline-data"
         )
     if data_kind != "rewards" and (run.action_range, run.reward_from) != (None, None):
         raise UsageError(
