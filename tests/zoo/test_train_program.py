@@ -30,7 +30,7 @@ from tests.zoo.outcomes import config_of, status_of
 from zoo.train import main
 
 
-def test_a_run_leaves_everything_in_its_folder(runs):
+def test_a_run_leaves_everything_in_its_folder(data, runs):
     finished = folder_of(runs)
     names = {path.name.partition(".tfevents")[0] for path in finished.iterdir()}
     expected = (
@@ -45,8 +45,9 @@ def test_a_run_leaves_everything_in_its_folder(runs):
     log = log_of(finished)
     assert "warning: dataset of 2000 transitions instead of 1000000" in log
     assert f"CPU threads: {torch.get_num_threads()}" in log
-    data_versions = json.loads((finished / "versions.json").read_text())["data"]
-    assert (data_versions["mujoco"], data_versions["seed"]) == (version("mujoco"), 0)
+    versions = json.loads((finished / "versions.json").read_text())
+    assert versions["data"].items() >= {"mujoco": version("mujoco"), "seed": 0}.items()
+    assert versions["dataset_dir"] == str(data)
     assert set(config["settings"]) == set(agents.get("qam").method.declared())
     with np.load(finished / "evaluations.npz") as history:  # in SB3's format
         shapes = {history[name].shape for name in ("results", "ep_lengths", "successes")}
@@ -97,6 +98,7 @@ REFUSED = {
     "--env Pendulum-v1 --offline-steps 0 --online-steps 5 --n-envs 2 -params train_freq=[1,episode]": (
         "`train_freq` = [1, 'episode'] needs one environment, got 2"
     ),
+    "--online-steps 5 -params buffer_size=1": "`buffer_size` must be at least 2 for online training",
     "-i nofile.zip": "no saved model at",
     "-i CLONE": "task1-v0.zip is a model of bc, not of QAM;",
     "-i CLONE --algo bc --seeds 1 2": "the number of seeds must be 1 as in",
