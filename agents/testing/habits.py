@@ -29,7 +29,7 @@ from agents.common.sb3.first_update import (
     Trial,
     calling,
     check_first_update,
-    require_per_replica,
+    require_all,
 )
 from agents.common.validation import suggestion
 
@@ -227,7 +227,7 @@ def find_lost_state(trial: Trial, untouched: Method) -> Findings:
     method, nets = trial.policy.method, trial.policy.nets
     with calling(method, "after_update"):
         method.after_update(nets, trial.info)
-        require_per_replica("`info[{!r}]`", trial.info)
+        require_all("`info[{!r}]`", trial.info)
     with calling(method, "before_online"):
         method.before_online(nets)
     for name, value in vars(method).items():
@@ -318,7 +318,7 @@ def find_unused_targets(trial: Trial) -> Findings:
             yield (
                 "networks",
                 f"nothing depends on `nets.{name}_target`; use it, e.g. in the TD target, instead of `nets.{name}`, "
-                "or declare the network without `target=True`",
+                "or declare the network with `target=False`",
             )
 
 

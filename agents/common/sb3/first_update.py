@@ -79,19 +79,17 @@ def check_first_update(
             require("scores", scores, shape[:2], "(S, B): replicas, rows")
     with calling(tiny, "targets"), torch.no_grad():
         targets = tiny.targets(batch, noise, nets, info)
-        for name, value in targets.items():
-            require(f"target `{name}`", value)
+        require_all("target `{}`", targets, None)
     with calling(tiny, "losses"):
         losses = tiny.losses(batch, targets, noise, nets, info)
-        require_per_replica("loss `{}`", losses)
-        require_per_replica("`info[{!r}]`", info)
+        require_all("loss `{}`", losses)
+        require_all("`info[{!r}]`", info)
         totals = [loss.sum() for loss in losses.values() if loss.requires_grad]
         if not totals:
             raise AgentError("must return losses with a gradient, got none that trains a network")
         trained = {name: p for name, p in nets.named_parameters() if p.requires_grad}
         gradients = torch.autograd.grad(totals, [*trained.values()], materialize_grads=True)
-        for name, gradient in zip(trained, gradients, strict=True):
-            require(f"a gradient of `{name}`", gradient)
+        require_all("a gradient of `{}`", dict(zip(trained, gradients, strict=True)), None)
     with calling(tiny, "loss_weights"):
         for name in sorted(tiny.loss_weights().keys() - losses):
             raise AgentError(f"names an {unknown_name_message('loss', name, losses)}")
@@ -148,10 +146,9 @@ def require(
     label: str, value: Any, shape: tuple[int, ...] | None = None, meaning: str = ""
 ) -> None:
     """Raise an error if a value is not a finite tensor or, given a shape, has another shape."""
-    is_tensor = isinstance(value, Tensor)
-    if not is_tensor or (shape is not None and tuple(value.shape) != shape):
+    received = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+    if isinstance(received, str) or shape not in (None, received):
         expected = f"of shape {shape} here, {meaning}" if shape else "as a tensor"
-        received = tuple(value.shape) if is_tensor else type(value).__name__
         raise AgentError(f"must give {label} {expected}; got {received}")
     if not value.isfinite().all():
         raise AgentError(
@@ -159,16 +156,21 @@ def require(
         )
 
 
-def require_per_replica(label: str, values: Mapping[str, Any]) -> None:
-    """Raise an error if one of the values is not a tensor of one finite number per replica.
+def require_all(
+    label: str, values: Mapping[str, Any], shape: tuple[int, ...] | None = (REPLICAS,)
+) -> None:
+    """Raise an error if the values are not a dict of finite tensors, by default one number per replica.
 
     :param label: label of a value, with a placeholder for its name.
     :param values: the values by name.
+    :param shape: shape of each value; None: any.
     """
+    if not isinstance(values, Mapping):
+        raise AgentError(f"must return a dict of tensors by name, got {type(values).__name__}")
     for name, value in values.items():
         require(
             label.format(name),
             value,
-            (REPLICAS,),
+            shape,
             "(S,), one number per replica: take the mean over all axes but the first",
         )

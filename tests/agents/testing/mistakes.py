@@ -43,7 +43,7 @@ MISTAKES = {
         "nets.critic_target(batch.next",
         "nets.critic(batch.next",
         "networks",
-        r"nothing depends on `nets\.critic_target`; use it, e\.g\. in the TD target",
+        r"nothing depends on `nets\.critic_target`; use it, e\.g\. in the TD target, .* with `target=False`",
     ),
     "loss returning a scalar": (
         'targets["td"], batch.valid),',
@@ -51,6 +51,12 @@ MISTAKES = {
         "hooks",
         r"WeightedBC\.losses must give loss `td` of shape \(2,\) here, .*one number per replica: take the "
         r"mean over all axes but the first; got \(\)",
+    ),
+    "losses that are not a dict": (
+        FLOW,
+        f"        return q.mean((1, 2)), info\n{FLOW}",
+        "hooks",
+        r"WeightedBC\.losses must return a dict of tensors by name, got tuple",
     ),
     "loss without a gradient": (
         '        return {\n            "td": td_loss(q,',
