@@ -390,7 +390,7 @@ def find_named_by_file(
     if ":" not in name or trust:
         try:
             return find(name)
-        except KeyError as error:
+        except (KeyError, ImportError) as error:
             raise ValueError(f"{file} needs `{name}`: {error.args[0]}") from error
     module = name.partition(":")[0]
     install = f"install {package}, or " if package else ""
@@ -423,7 +423,7 @@ def import_named(module: str) -> ModuleType:
 def _by_path(path: str) -> Entry:
     """Import a module and return the entry of one of its classes."""
     module_name, _, name = path.partition(":")
-    module = import_named(module_name)
+    module = import_named(module_name.removesuffix(".py"))
     method = getattr(module, name, None)
     for entry in _entries.values():
         if entry.method is method:

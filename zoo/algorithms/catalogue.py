@@ -145,9 +145,10 @@ def start_text(algorithms: Mapping[str, Mapping[str, Any]], link: str) -> str:
 
     :param link: format of an algorithm's name, with `{name}` and `{id}`.
     """
-    written = {}
-    for use, id in START_WITH.items():
-        written[use] = link.format(id=id, name=algorithms[id]["published_name"])
+    written = {
+        use: link.format(id=id, name=algorithms[id]["published_name"])
+        for use, id in START_WITH.items()
+    }
     return (
         f"Start with {written['offline']} for offline training, {written['offline to online']} for offline-to-online "
         f"training, or {written['online']} for training online from the first step. Offline scores of SQAM and TRQAM "
@@ -158,8 +159,8 @@ def start_text(algorithms: Mapping[str, Mapping[str, Any]], link: str) -> str:
 
 def _read(name: str) -> dict[str, dict[str, str]]:
     """Return algorithm -> the non-empty cells of its row in a committed file."""
-    rows = {}
     with (FOLDER / f"{name}.csv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            rows[row["algorithm"]] = {column: cell for column, cell in row.items() if cell}
-    return rows
+        return {
+            row["algorithm"]: {column: cell for column, cell in row.items() if cell}
+            for row in csv.DictReader(file)
+        }

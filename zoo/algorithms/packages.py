@@ -70,8 +70,8 @@ def _import_file(file: Path) -> ModuleType:
     # the module gets a unique name: importing `test.py` or `flow.v2.py` by name would find another module or none
     name = f"flow_{hashlib.sha256(bytes(path)).hexdigest()[:16]}"
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None  # not None, because the file has the extension .py
+    assert spec
+    assert spec.loader  # not None, because the file has the extension .py
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # PyTorch's compiler looks up modules there
     spec.loader.exec_module(module)

@@ -155,7 +155,13 @@ NAMED = f"--algo {MODULE}:Agent"
 @pytest.mark.usefixtures("somebodys")
 @pytest.mark.parametrize(
     "words",
-    [f"{RUN} {NAMED}", f"{RUN} --trust", f"{RUN} --gym-packages {MODULE}", f"{NAMED} --env {ENV}"],
+    [
+        f"{RUN} {NAMED}",
+        f"{RUN} --algo {MODULE}.py:Agent",
+        f"{RUN} --trust",
+        f"{RUN} --gym-packages {MODULE}",
+        f"{NAMED} --env {ENV}",
+    ],
 )
 def test_own_agent_plays_where_user_names_it_or_trusts_its_file(words):
     agent = chosen(*words.split())
@@ -170,6 +176,9 @@ def test_a_class_that_only_a_file_names_is_not_imported(words):
     with refuses(rf"install somebodys==1\.0, .*--algo {MODULE}:Agent.*{MODULE}.*--trust"):
         chosen(*words.split())
     assert MODULE not in sys.modules
+    Path(f"{MODULE}.py").unlink()
+    with refuses(f"needs `{MODULE}:Agent`: No module named"):
+        chosen(*words.split(), "--trust")
 
 
 OWN_ENV = f"{MODULE}:Somebodys-v0"
