@@ -144,7 +144,7 @@ def find_spec(env_id: str | EnvSpec, /, **env_kwargs: Any) -> EnvSpec:
                 import_named(module)
             require_simulator(name)
             spec = gymnasium.spec(name)
-        except (gymnasium.error.Error, ModuleNotFoundError) as error:
+        except (gymnasium.error.Error, ImportError) as error:
             if env_id.startswith("data-"):
                 raise UsageError(
                     f"`{env_id}` is a placeholder for data without an environment, and cannot be simulated; `zoo "

@@ -112,6 +112,7 @@ def test_info_is_success_under_both_names_and_nothing_else():
     {
         "cube-double-play-singletask-task2-v0": "unknown .*closest: cube-double-singletask-task2",
         "no_such_package:Toy-v0": "unknown environment `no_such_package:Toy-v0`",
+        "asyncio.windows_events:Toy-v0": "unknown environment .*win32 only",
         "data-gone": "`data-gone` is a placeholder for data without an environment",
         "cube-double-v0": "goal-conditioned.*cube-double-singletask-task1-v0",
         "Hopper-v3": "cannot be created with the installed packages",
