@@ -241,7 +241,7 @@ def _read(dataset: ArraySource) -> dict[str, Array]:
     """Return the known arrays of a dataset; raise an error if a required one is missing and cannot be derived."""
     if isinstance(dataset, str | os.PathLike):
         path = Path(dataset).expanduser()
-        if path.exists() and path.suffix != ".npz" and not zipfile.is_zipfile(path):
+        if path.suffix != ".npz" and not zipfile.is_zipfile(path):
             raise ValueError(
                 f"{path} is not an .npz file; read it with `zoo.datasets.custom.load_custom(path, env).content`"
             )

@@ -146,8 +146,9 @@ def test_model_trains_on_lists_tensors_and_a_path(tmp_path):
         sources.append({name: kind(array) for name, array in toy_dataset().items()})
     models = [tiny_model().learn_offline(2, dataset=source) for source in sources]
     assert len({float(model._last_info["total_loss"]) for model in models}) == 1
-    with refuses("is not an .npz file"):
-        models[0].load_dataset(tmp_path)
+    for source in (tmp_path, "minari:pen/human-v2"):
+        with refuses("is not an .npz file"):
+            models[0].load_dataset(source)
 
 
 @pytest.mark.parametrize(
