@@ -23,6 +23,7 @@ OTHER_NAMES = {
     "inv_temp": "inverse_temperature",
     "layer_norm": "actor_layer_norm critic_layer_norm",
     "n": "offline_steps online_steps episodes",
+    "n_steps": "none: set `horizon_length=N action_chunking=false shorten_returns=true`",
     "n_timesteps": "offline_steps online_steps episodes",
     "num_qs": "ensemble_size",
     "num_samples": "best_of_n",
@@ -30,13 +31,11 @@ OTHER_NAMES = {
     "p_aug": "random_crop",
     "policy_delay": "none: except in rebrac, actor and critics are updated together",
     "q_agg": "rho",
-    "sde_sample_freq": "none: gSDE is not supported; flows explore by their initial noise",
     "target_entropy": "none: only algorithms with an entropy bonus have it",
     "target_update_interval": "none: target networks are updated at every gradient step (rebrac: `policy_delay`)",
     "tensorboard_log": "log_folder",
     "total_timesteps": "offline_steps online_steps",
     "use_sde": "none: gSDE is not supported; flows explore by their initial noise",
-    "use_sde_at_warmup": "none: gSDE is not supported; flows explore by their initial noise",
     "value_hidden_dims": "net_arch",
 }
 """Names in SB3, RL Zoo and the papers' code -> our settings and flags, or the reason why there is none."""

@@ -50,6 +50,7 @@ def test_every_program_names_the_closest_flag(name, capsys):
         "--offline-step 1": "unknown flag --offline-step; closest: --offline-steps",
         "--batch-size 64": "`-params gamma=0.99`",
         "--use-sde": "there is none: ",
+        "--n-steps": "there is none: set `horizon_length=N",
         "--env-wrapper {a:B": "a wrapper must be valid YAML",
         "-params inv_temp=3": "closest: inverse_temperature",
         "--env cube-double-singletask-task2-v0": "closest: cube-double-play-singletask-task2",
