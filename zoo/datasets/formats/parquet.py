@@ -122,8 +122,9 @@ def _read_rows(path: Path, reward: str) -> Arrays:
                 elif name in ("observations", "actions", reward):
                     raise UsageError(
                         f"{file} must have a column `{usual_names[0]}` for {name}, got {', '.join(names)[:300]}; "
-                        "rename or add it with pandas (docs/data.md); `--reward-from success` computes rewards from "
-                        "`next.success`"
+                        "rename or add it with pandas (docs/data.md)"
+                        + "; `--reward-from success` computes rewards from `next.success`"
+                        * (name == "rewards")
                     )
             table = source.to_table(sorted(set(chosen.values())), use_threads=False)
             part = {}
