@@ -155,7 +155,7 @@ def sample_actions(policy: FlowPolicy, *inputs: Tensor) -> Tensor:
     chunks = scaled.unflatten(-1, (policy.chunk_length, *space.shape))
     actions = low + (high - low) * (chunks + 1) / 2
     # rounded actions may exceed the bounds by a unit in the last place
-    return torch.maximum(torch.minimum(actions, high), low)
+    return actions.clamp(low, high)
 
 
 def _convert(policy: FlowPolicy) -> Any:
