@@ -276,9 +276,15 @@ class Method(CommonSettings):
     def specs(self) -> dict[str, NetworkSpec]:
         """Return the network specs by name; the custom flow in `pretrained`, if any, replaces the behaviour flow."""
         specs = self.networks()
-        if self.pretrained is not None:
-            specs = self.pretrained.in_place_of(specs)
-        return specs
+        for name, spec in specs.items():
+            if not isinstance(spec, NetworkSpec):
+                raise TypeError(
+                    f"network `{name}` must be declared by a function such as `critic()` or, for a PyTorch module, "
+                    f"`from_module(make)`, got {type(spec).__name__}"
+                )
+        if self.pretrained is None:
+            return specs
+        return self.pretrained.in_place_of(specs)
 
     @property
     def can_score(self) -> bool:

@@ -123,9 +123,13 @@ def test_training_resumes_across_the_end_of_pretraining(id, saved_at, tmp_path):
 
 
 @pytest.mark.parametrize("id", sorted(WITHOUT_FLOW))
-def test_an_algorithm_without_behaviour_flow_refuses_to_pretrain(id):
+def test_an_algorithm_without_behaviour_flow_refuses_to_pretrain(id, monkeypatch):
     with refuses("has no behaviour flow to pretrain"):
         tiny_model(id, pretraining_steps=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(agents.get(id).method, "networks", lambda _: {"flow": nn.Identity()})
+        with refuses("network `flow` must be declared by", TypeError):
+            tiny_model(id, pretraining_steps=1)
     model = tiny_model(id)
     with refuses("no behaviour flow"):
         model.load_pretrained_actor("never_read.zip")

@@ -166,7 +166,7 @@ def require_behaviour(method: Any, replacement: str | None = None) -> str:
     :return: the flow's name.
     :raises ValueError: if the algorithm has no behaviour flow, or if a replaced flow is to be pretrained.
     """
-    behaviour = find_behaviour(method.networks())
+    behaviour = find_behaviour(method.specs())
     if behaviour is None:
         raise ValueError(
             f"{type(method).__name__} has no behaviour flow to pretrain or to replace; declare one with "

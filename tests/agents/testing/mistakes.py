@@ -21,6 +21,12 @@ MISTAKES = {
         "hooks",
         r'WeightedBC\.noise must be defined, and return all noise by name, e\.g\. \{"bc_x0": normal',
     ),
+    "module instead of a declaration": (
+        "velocity_field()}",
+        "agents.models.torch.nn.Linear(4, 2)}",
+        "hooks",
+        r"WeightedBC\.networks failed: .* `flow` must be declared by .*`from_module\(make\)`, got Linear",
+    ),
     "misspelt draw": (
         'flow, noise["bc_x0"]',
         'flow, noise["bc_z0"]',
