@@ -1,5 +1,7 @@
 """Fitted Q evaluation as an algorithm: it estimates the value of a policy, and does not train the policy."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -162,25 +164,14 @@ def test_the_interval_covers_the_truth_in_95_of_100_cases(spread):
     assert 0.945 <= hits / 4000 <= 0.97
 
 
-@pytest.mark.parametrize("length", [3, 5])
-def test_chunks_in_which_an_episode_terminates_count(monkeypatch, length):
-    """Trajectories of odd lengths end inside a chunk of two actions."""
-    count = 40
-    steps = np.tile(np.arange(length), count)
-    arrays = {
-        "observations": np.eye(6, dtype=np.float32)[steps],
-        "next_observations": np.eye(6, dtype=np.float32)[steps + 1],
-        "actions": np.random.default_rng(0).uniform(-1, 1, (len(steps), 1)).astype(np.float32),
-        "rewards": np.full(len(steps), -1, np.float32),
-        "masks": (steps < length - 1).astype(np.float32),
-        "terminals": (steps == length - 1).astype(np.float32),
-    }
-    policy = tiny_model("fql", SpacesEnv(6, 1), horizon_length=2, gamma=0.9).policy
-    always_sample(monkeypatch, policy, torch.zeros(2))
-    fitted = fitted_q(
-        policy, arrays, steps=300, learning_rate=3e-3, tau=0.2, **{**SMALL, "batch_size": 64}
-    )
-    assert fitted.value == pytest.approx(-sum(0.9**step for step in range(length)), rel=0.1)
+def test_of_chunks_that_cross_an_end_those_with_a_termination_count():
+    model = _make_model(tiny_model("fql").policy, content(), 0, SMALL)
+    batch = toy_batch(model)
+    zeros = torch.zeros_like(batch.valid)
+    for discounts, counts in ((zeros, True), (zeros + 0.9, False)):
+        crossing = replace(batch, discounts=discounts, valid=zeros)
+        _, info = model.trainer.losses(crossing, toy_noise(model))
+        assert (info["td_loss"] > 0).tolist() == [counts] * 5
 
 
 def test_actions_that_the_data_lack_are_noticed(monkeypatch):
