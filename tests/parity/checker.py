@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import ks_2samp
 from torch import Tensor
 
 TOLERANCES = {
@@ -84,12 +85,9 @@ def _draws(fixture, agent):
     for name in declared.keys() | updates[0].keys():
         error = np.inf
         if name in declared and [declared[name].shape[1:]] * 3 == [u[name].shape for u in updates]:
-            values = np.sort(np.concatenate([update[name].ravel() for update in updates]))
-            shares = [
-                np.searchsorted(np.sort(sample), values, "right") / len(sample)
-                for sample in (values, to_array(many[name]).ravel())
-            ]
-            error = _largest(np.abs(shares[0] - shares[1])) * len(values) ** 0.5
+            values = np.concatenate([update[name].ravel() for update in updates])
+            test = ks_2samp(values, to_array(many[name]).ravel(), method="asymp")
+            error = float(test.statistic) * len(values) ** 0.5
         yield f"draw {name}", "draw", error
 
 

@@ -1,8 +1,5 @@
 """Each planted mistake is reported by the quantity that it affects."""
 
-import copy
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -10,24 +7,23 @@ from agents import fawac
 from agents.common.engine.trainer import Trainer
 from agents.core import normal, uniform
 from agents.qam import QAM
+from tests.parity import reference
 from tests.parity.checker import compare
 from tests.parity.fixture import read_fixture
 from tests.parity.reference import OWN_FIXTURES, Agent, OurAgents
 
 
 def setting(name, factor):
-    """Plant a mistake: a recorded setting multiplied by a factor."""
+    """Plant a mistake: one of our settings multiplied by a factor."""
 
     def plant(patch):
-        create = OurAgents.create
+        translate = reference.our_settings
 
-        def create_other(ours, fixture):
-            meta = copy.deepcopy(fixture.meta)
-            settings = meta if name in meta else meta["config"]
-            settings[name] *= factor
-            return create(ours, replace(fixture, meta=meta))
+        def other(fixture):
+            settings = translate(fixture)
+            return {**settings, name: factor * settings[name]}
 
-        patch.setattr(OurAgents, "create", create_other)
+        patch.setattr(reference, "our_settings", other)
 
     return plant
 
@@ -73,8 +69,8 @@ PLANTS = {
     # the parameters after Adam's step hardly change
     "bound of the gradient": ("qam", setting("max_grad_norm", 0.5), "adam after update 1"),
     "moving average": ("qam", setting("tau", 2), "targets after update 1"),
-    "learning rate": ("fql", setting("lr", 0.5), "share off after update 1"),
-    "weight of a loss": ("fql", setting("alpha", 1.1), "gradient of actor_onestep_flow"),
+    "learning rate": ("fql", setting("learning_rate", 0.5), "share off after update 1"),
+    "weight of a loss": ("fql", setting("distill_weight", 1.1), "gradient of actor_onestep_flow"),
     "no numbers": ("fql", losses_without_numbers, "loss td"),
     "uniform steps": ("qam", draw("am_eps", lambda _: uniform("KBD")), "draw am_eps"),
     "half the adjoint steps": (

@@ -1,8 +1,5 @@
 """Batches of online training, compared with the authors' replay buffer: the same transitions and starts."""
 
-import json
-from functools import cache
-
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -10,23 +7,12 @@ from gymnasium import spaces
 from tests.common.data.helpers import all_sequences
 from tests.common.toys import tiny_model
 from tests.envs import SpacesEnv
+from tests.parity.fixture import read_fixture
 from tests.parity.reference import OWN_FIXTURES
 
-
-@cache
-def arrays():
-    with np.load(OWN_FIXTURES / "common" / "online.npz") as archive:
-        return dict(archive)
-
-
-def recorded(prefix):
-    """Return the arrays whose keys begin with a prefix, by the rest of the key."""
-    return {
-        key.removeprefix(prefix): array for key, array in arrays().items() if key.startswith(prefix)
-    }
-
-
-GAMMA = json.loads(str(arrays()["meta"]))["discount"]
+FIXTURE = read_fixture(OWN_FIXTURES / "common" / "online.npz")
+GAMMA = FIXTURE.meta["discount"]
+STREAM = FIXTURE.below("stream/")
 
 
 class RecordedEnv(SpacesEnv):
@@ -38,11 +24,11 @@ class RecordedEnv(SpacesEnv):
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        return recorded("stream/")["observations"][self.step_number], {}
+        return STREAM["observations"][self.step_number], {}
 
     def step(self, action):
-        row = {name: array[self.step_number] for name, array in recorded("stream/").items()}
-        self.step_number = (self.step_number + 1) % len(recorded("stream/")["rewards"])
+        row = {name: array[self.step_number] for name, array in STREAM.items()}
+        self.step_number = (self.step_number + 1) % len(STREAM["rewards"])
         terminated = row["masks"] == 0
         truncated = bool(row["terminals"]) and not terminated
         return row["next_observations"], float(row["rewards"]), terminated, truncated, {}
@@ -60,12 +46,12 @@ def test_batches_after_online_steps_are_the_references(horizon, chunked, balance
         buffer_size=400,
         learning_starts=1_000,  # later than all of these steps, so that actions are uniform
     )
-    model.load_dataset(recorded("data/"))
-    actions = iter(recorded("stream/")["actions"])
+    model.load_dataset(FIXTURE.below("data/"))
+    actions = iter(STREAM["actions"])
     monkeypatch.setattr(spaces.Box, "sample", lambda space: next(actions))
-    buffer = model.learn(len(recorded("stream/")["rewards"])).replay_buffer
+    buffer = model.learn(len(STREAM["rewards"])).replay_buffer
     sources = ["dataset", "online"] if balanced else ["joined"]
-    parts = [recorded(f"{source}/H{horizon}/") for source in sources]
+    parts = [FIXTURE.below(f"{source}/H{horizon}/") for source in sources]
     expected = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     # exactly the starts that the reference samples, in the same order
     assert buffer.count_starts() == len(expected["rewards"])

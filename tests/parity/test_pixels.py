@@ -1,8 +1,6 @@
 """The image encoder compared with recorded numbers of FQL's (OGBench's) encoder, and random crops with FQL's crops."""
 
-import json
 import math
-from functools import cache
 
 import numpy as np
 import pytest
@@ -14,13 +12,14 @@ from agents.common.observations import CROP_PIXELS, ObservationLayout
 from agents.common.sb3 import encoders
 from agents.common.sb3.encoders import ImpalaEncoder
 from tests.common.toys import seeded
+from tests.parity.fixture import read_fixture
 from tests.parity.reference import OWN_FIXTURES
 
+FIXTURE = read_fixture(OWN_FIXTURES / "common" / "pixels.npz")
 
-@cache
-def recorded():
-    with np.load(OWN_FIXTURES / "common" / "pixels.npz") as arrays:
-        return {key: torch.from_numpy(arrays[key]) for key in arrays.files if key != "meta"}
+
+def recorded(key):
+    return torch.from_numpy(FIXTURE[key])
 
 
 def image_space(channels, *sides):
@@ -31,7 +30,7 @@ def parameters(size, kind):
     """Return the recorded parameters of a kind under our names, with kernels transposed to channels first."""
 
     def array(name):
-        return recorded()[f"{size}/{kind}/{name}"]
+        return recorded(f"{size}/{kind}/{name}")
 
     named = {}
     for index, (stage, layer) in enumerate(np.ndindex(3, 3)):
@@ -48,20 +47,19 @@ def parameters(size, kind):
 
 @pytest.mark.parametrize("size", ["even", "odd"])  # lengths of the images' sides
 def test_features_and_gradients_are_the_references(size):
-    images = recorded()[f"{size}/images"].movedim(-1, 1)
+    images = recorded(f"{size}/images").movedim(-1, 1)
     encoder = ImpalaEncoder(image_space(*images.shape[1:]), features_dim=16, widths=(4, 8, 8))
     encoder.load_state_dict(parameters(size, "params"))
     features = encoder(images / 255.0)
-    assert_close(features, recorded()[f"{size}/features"], rtol=2e-5, atol=2e-6)
-    features.backward(recorded()[f"{size}/cotangent"])
+    assert_close(features, recorded(f"{size}/features"), rtol=2e-5, atol=2e-6)
+    features.backward(recorded(f"{size}/cotangent"))
     expected = parameters(size, "grads")
     for name, parameter in encoder.named_parameters():
         assert_close(parameter.grad, expected[name], rtol=1e-4, atol=1e-5)
 
 
 def test_the_defaults_are_impala_small():
-    with np.load(OWN_FIXTURES / "common" / "pixels.npz") as arrays:
-        shapes = json.loads(str(arrays["meta"]))["impala_small"]
+    shapes = FIXTURE.meta["impala_small"]
     encoder = ImpalaEncoder(image_space(9, 64, 64))
     sizes = sorted(parameter[0].numel() for parameter in encoder.parameters())
     assert sizes == sorted(map(math.prod, shapes.values()))
@@ -86,7 +84,7 @@ def test_replicas_are_encoders_side_by_side(one_by_one, monkeypatch):
 
 
 def test_shifted_images_are_the_references_crops():
-    images, cropped = (recorded()[f"crop/{name}"].movedim(-1, 1) for name in ("images", "cropped"))
-    shifts = (recorded()["crop/from"] - CROP_PIXELS).unbind(1)
+    images, cropped = (recorded(f"crop/{name}").movedim(-1, 1) for name in ("images", "cropped"))
+    shifts = (recorded("crop/from") - CROP_PIXELS).unbind(1)
     layout = ObservationLayout(image_space(*images.shape[1:]))
     assert torch.equal(layout.shifted(images.flatten(1), *shifts), cropped.flatten(1))
