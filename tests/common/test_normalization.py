@@ -9,7 +9,6 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import agents
 from agents.common.normalization import normalized_env, raw_observations
-from agents.common.sb3.exporting import sample_actions
 from tests.common.toys import act, normals, reloaded, tiny_model, toy_dataset
 from tests.envs import SpacesEnv, space_env_of
 
@@ -89,11 +88,6 @@ def test_a_policy_for_acting_takes_raw_observations(trained, file, tmp_path):
     agents.load(file).save_policy(tmp_path / "policy.safetensors")
     policy = agents.load_policy(tmp_path / "policy.safetensors")
     assert_array_equal(act(policy, OBSERVATIONS), expected(trained))
-    draws = policy.draw_action_noise(5, torch.Generator())
-    exported = sample_actions(policy, torch.as_tensor(OBSERVATIONS), *draws.values())
-    noise = {name: draw[None] for name, draw in draws.items()}
-    planned = policy.sample_chunks(OBSERVATIONS[None], noise)[0]
-    assert_allclose(exported.detach(), planned, atol=1e-6)
 
 
 def test_a_policy_takes_raw_observations_inside_a_block_alone(trained):

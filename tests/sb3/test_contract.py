@@ -55,10 +55,7 @@ def trained(**settings):
 
 def test_a_falling_learning_rate_falls_once_in_each_phase():
     model = trained(learning_rate="lin_0.01")
-    rates = []
     (group,) = model.policy.optimizer.param_groups
-    model.learn_offline(4, lambda *_: rates.append(group["lr"]) or True)
-    assert rates == pytest.approx([0.01, 0.0075, 0.005, 0.0025])
     model.learn(4, reset_num_timesteps=False)
     assert group["lr"] == pytest.approx(0.0)
     model.learn_offline(0)  # begins a phase
@@ -217,25 +214,18 @@ def test_what_is_no_class_that_the_policy_can_use_is_refused(kwargs, named):
 
 
 class WinningEnv(SpacesEnv):
-    """Ends episodes after two steps; every fourth episode succeeds."""
+    """Succeeds in all episodes or in none."""
 
-    episodes = 0
-
-    def reset(self, **kwargs):
-        self.episodes += 1
-        return super().reset(**kwargs)
+    wins = False
 
     def step(self, action):
-        observation, reward, *_ = super().step(action)
-        is_over = self.elapsed == 2
-        info = {"is_success": self.episodes % 4 == 2} if is_over else {}
-        return observation, reward, is_over, False, info
+        *results, _ = super().step(action)
+        return *results, {"is_success": self.wins}
 
 
 def test_replicas_have_the_success_of_their_own_episodes():
-    env = make_vec_env(WinningEnv, n_envs=4)
-    for winning in env.envs[:2]:
-        winning.unwrapped.episodes = 2
+    env = make_vec_env(lambda: WinningEnv(episode_length=2), n_envs=4)
+    env.envs[3].unwrapped.wins = True
     model = tiny_model(env=env, seeds=[0, 1], learning_starts=50)
     model.learn(8)
     assert model.replica_values()["rollout/success_rate"].tolist() == [0, 0.5]

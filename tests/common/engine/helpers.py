@@ -78,5 +78,6 @@ def update(model, count=1, size=16):
 
 
 def assert_alike(first, second):
-    # a step is about 3e-4; a learning rate on the device is rounded to float32
-    torch.testing.assert_close(parameters_of(first), parameters_of(second), rtol=1e-4, atol=2e-6)
+    # a step is about 3e-4; a learning rate on the device is rounded to float32, and a GPU sums in another order
+    rtol, atol = (1e-3, 1e-4) if first.device.type == "cuda" else (1e-4, 2e-6)
+    torch.testing.assert_close(parameters_of(first), parameters_of(second), rtol=rtol, atol=atol)

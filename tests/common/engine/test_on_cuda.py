@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from agents.common.engine import execution
-from tests.common.engine.helpers import loaded_model, plain_model, update
+from tests.common.engine.helpers import assert_alike, loaded_model, plain_model, update
 from tests.common.toys import (
     assert_same,
     assert_same_parameters,
@@ -17,15 +17,11 @@ from tests.common.toys import (
 )
 
 UPDATES = execution.WARMUP_STEPS + 7
-TOLERANCES = {"cpu": {"rtol": 1e-4, "atol": 2e-6}, "cuda": {"rtol": 1e-3, "atol": 1e-4}}
-"""Tolerances of parameters after the updates: a step is about 3e-4, and a GPU sums in another order."""
 
 
 def assert_close(model, plain):
     assert model.trainer.mode.captured
-    torch.testing.assert_close(
-        parameters_of(model), parameters_of(plain), **TOLERANCES[model.device.type]
-    )
+    assert_alike(model, plain)
 
 
 def pair_on_cuda(id="qam", compile="auto", **settings):
