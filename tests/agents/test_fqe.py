@@ -239,5 +239,5 @@ def test_a_policy_that_plans_nan_is_an_error():
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter.fill_(torch.nan)
-    with pytest.raises(ArithmeticError, match="fitted Q evaluation diverged"):
+    with refuses("fitted Q evaluation diverged", ArithmeticError):
         fitted_q(policy, content(), steps=4, **SMALL)

@@ -67,7 +67,7 @@ def test_an_observation_may_be_reversed_and_read_only():
 )
 def test_an_observation_that_is_not_of_the_space_is_refused(observation, text):
     env = space_env_of(spaces.Dict({"arm": spaces.Box(-1, 1, (2,))}))
-    with pytest.raises(ValueError, match=text):
+    with refuses(text):
         tiny_model(env=env, policy="MultiInputPolicy").predict(observation)
 
 

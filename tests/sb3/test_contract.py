@@ -239,7 +239,7 @@ def test_parameters_are_got_set_and_saved_of_a_compiled_policy(tmp_path):
     target = tiny_model(seed=1)
     parameters = source.get_parameters()
     target.set_parameters(parameters)
-    with pytest.raises(RuntimeError, match="keys `state` and `param_groups`"):
+    with refuses("keys `state` and `param_groups`", RuntimeError):
         target.set_parameters({**parameters, "policy.optimizer": {"state": {}}})
     for names, exact_match in (["policy"], True), (["actor"], False):
         with refuses("parameters must be"):
