@@ -22,6 +22,7 @@ from tests.common.toys import (
     assert_same,
     assert_same_parameters,
     every_algorithm,
+    normals,
     parameters_of,
     refuses,
     reloaded,
@@ -32,11 +33,6 @@ from tests.common.toys import (
 from tests.envs import SpacesEnv, space_env_of
 
 OBSERVATIONS = spaces.Box(-np.inf, np.inf, (4,), np.float32)
-
-
-def observations_for(model):
-    space = model.observation_space
-    return np.random.default_rng(0).standard_normal((6, *space.shape)).astype(space.dtype)
 
 
 # -- learning ---------------------------------------------------------------------------------------------------------
@@ -73,8 +69,9 @@ def test_it_learns_in_both_phases_and_acts_within_bounds(id, case):
     end = parameters_of(model)
     assert any(not torch.equal(end[name], start[name]) for name in end)
     assert all(value.isfinite().all() for value in end.values())
+    observations = model.policy.layout.sample(6)
     for deterministic in (True, False):
-        planned, _ = model.predict(observations_for(model), deterministic=deterministic)
+        planned, _ = model.predict(observations, deterministic=deterministic)
         assert planned.shape == (6, *box.shape)
         assert all(box.contains(action) for action in planned)
 
@@ -93,7 +90,7 @@ def test_observation_statistics_are_saved(id, tmp_path):
     data = dataset["observations"]
     scaled = loaded.policy.preprocess(torch.from_numpy(data))
     assert_allclose(scaled, (data - data.mean(0)) / data.std(0) * 0.5, rtol=1e-4, atol=1e-5)
-    observations = observations_for(model)
+    observations = normals(6, 4).numpy()
     assert_array_equal(act(loaded, observations), act(model, observations))
     fresh.set_parameters(model.get_parameters())
     for restored in (loaded, fresh):

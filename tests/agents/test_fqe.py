@@ -190,7 +190,7 @@ STATES, GAMMA, ACTION = 5, 0.9, 0.3
 def chain(seed):
     """Return a dataset of a Markov chain that advances with a probability that increases with the action."""
     draw = np.random.default_rng(seed)
-    arrays = {name: [] for name in toy_dataset()}
+    rows = []
     one_hot = np.eye(STATES, dtype=np.float32)
     for _ in range(60):
         state = int(draw.integers(STATES))
@@ -198,16 +198,13 @@ def chain(seed):
             action = draw.uniform(-1, 1)
             reward = state + action + draw.normal()
             following = state + (draw.random() < 0.5 + 0.4 * action)
-            arrays["observations"].append(one_hot[state])
-            arrays["next_observations"].append(one_hot[min(following, STATES - 1)])
-            arrays["actions"].append([action])
-            arrays["rewards"].append(reward)
-            arrays["masks"].append(following < STATES)
-            arrays["terminals"].append(following == STATES or step == 39)
+            states = one_hot[[state, min(following, STATES - 1)]]
+            is_last = following == STATES or step == 39
+            rows.append((*states, [action], reward, following < STATES, is_last))
             state = following
-            if arrays["terminals"][-1]:
+            if is_last:
                 break
-    return {name: np.array(x) for name, x in arrays.items()}
+    return dict(zip(toy_dataset(), map(np.array, zip(*rows, strict=True)), strict=True))
 
 
 def value_of_chain():

@@ -1,5 +1,6 @@
 """Pretraining of every algorithm with a behaviour flow: cloning, copies, step counts, and flows of saved models."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -40,7 +41,7 @@ def name_of_flow(model):
 
 
 def state_of(network):
-    return {name: value.detach().clone() for name, value in network.state_dict().items()}
+    return copy.deepcopy(network.state_dict())
 
 
 def states_of(model):

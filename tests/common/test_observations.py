@@ -7,7 +7,7 @@ from gymnasium import spaces
 from numpy.testing import assert_array_equal
 from stable_baselines3.common.preprocessing import preprocess_obs
 from torch.testing import assert_close
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from agents.common.observations import ObservationLayout, centre_and_factor
 
@@ -30,25 +30,12 @@ SPACES = {
 }
 
 
-def sampled(space):
-    """Return six observations sampled from a space, (6, ...), by name for a Dict space."""
-    space.seed(0)
-    if isinstance(space, spaces.Dict):
-        return {key: sampled(part) for key, part in space.spaces.items()}
-    return np.stack([space.sample() for _ in range(6)])
-
-
-def flattened(values):
-    parts = tree_leaves(values)
-    return torch.cat([torch.as_tensor(part).reshape(len(part), -1) for part in parts], 1)
-
-
 @pytest.mark.parametrize("normalize_images", [True, False])
 @pytest.mark.parametrize("name", SPACES)
 def test_extractors_get_what_sb3_gives_them(name, normalize_images):
     space = SPACES[name]
-    samples = sampled(space)
     layout = ObservationLayout(space, normalize_images)
+    samples = layout.sample(6)
     torch.compiler.reset()  # the compiler gives up at eight versions of a function
     # compiled, as in the losses of long runs
     convert = torch.compile(layout.to_extractor_input, fullgraph=True, backend="aot_eager")
@@ -60,11 +47,9 @@ def test_extractors_get_what_sb3_gives_them(name, normalize_images):
 @pytest.mark.parametrize("name", SPACES)
 def test_rows_become_the_same_observations_again(name):
     layout = ObservationLayout(SPACES[name])
-    samples = sampled(SPACES[name])
-    rows = layout.flatten(samples)
-    assert rows.shape == (6, layout.size)
+    rows = layout.flatten(layout.sample(6))
     restored = layout.observations(rows.reshape(2, 3, -1))
-    assert_array_equal(flattened(tree_map(np.concatenate, restored)), flattened(samples))
+    assert_array_equal(layout.flatten(tree_map(np.concatenate, restored)), rows)
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("images", np.uint8), ("all", np.float32)])
@@ -77,7 +62,7 @@ def test_only_images_alone_stay_uint8(name, dtype):
 
 def test_a_datasets_dicts_become_rows_with_channels_first():
     layout = ObservationLayout(SPACES["all"])
-    samples = sampled(SPACES["all"])
+    samples = layout.sample(6)
     channels_last = {**samples, "image": np.moveaxis(samples["image"], 1, -1)}
     arrays = layout.with_rows({"observations": channels_last, "next_observations": samples})
     for rows in arrays.values():
@@ -86,9 +71,10 @@ def test_a_datasets_dicts_become_rows_with_channels_first():
 
 @pytest.mark.parametrize(("key", "array"), [("choice", None), ("vector", np.zeros((6, 3)))])
 def test_a_part_that_is_missing_or_has_another_shape_is_named(key, array):
-    samples = sampled(SPACES["all"]) | {key: array}
+    layout = ObservationLayout(SPACES["all"])
+    samples = layout.sample(6) | {key: array}
     with pytest.raises(ValueError, match=rf"`{key}` of shape .*got "):
-        ObservationLayout(SPACES["all"]).with_rows({"observations": samples})
+        layout.with_rows({"observations": samples})
 
 
 @pytest.mark.parametrize("scale", [1.0, "range"])

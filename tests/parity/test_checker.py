@@ -1,5 +1,7 @@
 """Each planted mistake is reported by the quantity that it affects."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -54,12 +56,11 @@ def targets_after_the_step(patch):
     apply = Trainer.apply_gradients
 
     def late(trainer, gradients, info):
-        pairs = [*trainer.plan.polyak_pairs]
-        trainer.plan.polyak_pairs.clear()
+        plan = trainer.plan
+        trainer.plan = replace(plan, polyak_pairs=[])
         apply(trainer, gradients, info)
-        trainer.plan.polyak_pairs.extend(pairs)
         with torch.no_grad():
-            for weight, online, target in pairs:
+            for weight, online, target in plan.polyak_pairs:
                 torch._foreach_lerp_(target, online, weight)
 
     patch.setattr(Trainer, "apply_gradients", late)

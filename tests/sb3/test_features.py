@@ -52,20 +52,13 @@ def test_extractors_train_and_target_copies_follow():
         assert not torch.equal(new_parameters[online + part], middle[online + part])
 
 
-def test_pretraining_hands_an_extractor_on_with_its_statistics():
-    model = normed_model(pretraining_steps=2)
-    model.learn_offline(2, dataset=toy_dataset())
-    nets = model.policy.nets
-    for copy in ("behaviour_target", "fine_tuned"):
-        assert_same(nets[copy].state_dict(), nets.behaviour.state_dict())
-
-
 def test_a_pretrained_actor_brings_its_extractor(tmp_path):
     source, model = normed_model("bc"), normed_model(seed=1)
     source.learn_offline(2, dataset=toy_dataset())
     source.save(tmp_path / "actor.zip")
     model.load_pretrained_actor(tmp_path / "actor.zip")
-    nets = model.policy.nets
-    assert_same(nets.fine_tuned.state_dict(), source.policy.nets.behaviour.state_dict())
+    expected = source.policy.nets.behaviour.state_dict()
+    for name in ("behaviour", "behaviour_target", "fine_tuned"):
+        assert_same(model.policy.nets[name].state_dict(), expected)
     with refuses(r"expected `features_extractor.* of shape None, got \("):
         tiny_model().load_pretrained_actor(tmp_path / "actor.zip")
