@@ -1,6 +1,5 @@
 """Algorithms with an externally trained behaviour flow: equal numbers, saving, resuming and rejected flows."""
 
-import copy
 import functools
 
 import numpy as np
@@ -27,30 +26,19 @@ from tests.common.toys import (
 from tests.envs import SpacesEnv, space_env_of
 
 
-class ForeignFlow(nn.Module):
-    """A velocity field for one replica, written without this library's shape conventions.
-
-    :param reversed_time: whether time 1 is noise, and velocities point towards noise.
-    """
-
-    def __init__(self, field, reversed_time):
-        super().__init__()
-        self.field = copy.deepcopy(field)
-        self.reversed_time = reversed_time
-
-    def forward(self, observations, x, times):
-        t = 1 - times if self.reversed_time else times
-        velocity = self.field.at(observations[None])(x[None], t[None, :, None])[0]
-        return -velocity if self.reversed_time else velocity
-
-
 @pytest.mark.parametrize(("id", "reversed_time"), [("qam", False), ("trqam", True)])
 def test_a_foreign_flow_trains_as_one_of_this_library(id, reversed_time):
     ours = tiny_model(id)
     nets = ours.policy.nets
-    module = ForeignFlow(nets.behaviour, reversed_time)
+
+    def call(module, observations, x, times):
+        """Call it for one replica; if time is reversed, noise is at 1, and velocities point towards noise."""
+        t = 1 - times if reversed_time else times
+        velocity = module.at(observations[None])(x[None], t[None, :, None])[0]
+        return -velocity if reversed_time else velocity
+
     noise_at = float(reversed_time)
-    flow = agents.PretrainedFlow(module, noise_at=noise_at, train=True)
+    flow = agents.PretrainedFlow(nets.behaviour, call, noise_at=noise_at, train=True)
     foreign = tiny_model(id, behaviour=flow)
     # compare the copies of a pretrained flow, and the critics
     for name in ("fine_tuned", "behaviour_target"):

@@ -163,25 +163,18 @@ def test_trajectories_end_where_training_starts_anew():
     [(torch.nn.Tanh, torch.optim.AdamW), ("Tanh", "AdamW")],
 )
 def test_policy_arguments_reach_networks_and_optimiser(tmp_path, activation, optimizer):
-    arguments = {"net_arch": {"pi": [8], "qf": [12]}, "activation_fn": activation}
+    arguments = {"net_arch": {"pi": [8], "qf": [12]}, "activation_fn": activation, "n_critics": 4}
     arguments |= {"optimizer_class": optimizer, "optimizer_kwargs": {"weight_decay": 0.5}}
     model = agents.QAM("MlpPolicy", SpacesEnv(), policy_kwargs=arguments, horizon_length=3)
-    for policy in (model.policy, reloaded(model, tmp_path).policy):
+    for restored in (model, reloaded(model, tmp_path), model.replica(0)):
+        assert restored.settings()["ensemble_size"] == restored.ensemble_size == 4
+        policy = restored.policy
         biases = policy.nets.critic.mlp.biases
-        assert [tuple(bias.shape) for bias in biases] == [(1, 10, 12), (1, 10, 1)]
+        assert [tuple(bias.shape) for bias in biases] == [(1, 4, 12), (1, 4, 1)]
         assert isinstance(policy.optimizer, torch.optim.AdamW)
         assert policy.optimizer.param_groups[0]["weight_decay"] == 0.5
         stacks = [part for part in policy.nets.modules() if hasattr(part, "activation")]
         assert {type(stack.activation) for stack in stacks} == {torch.nn.Tanh}
-
-
-def test_n_critics_is_another_name_of_the_ensemble_size(tmp_path):
-    model = agents.QAM(
-        "MlpPolicy", SpacesEnv(), policy_kwargs={"n_critics": 4}, net_arch=[8], horizon_length=3
-    )
-    for restored in (model, reloaded(model, tmp_path), model.replica(0)):
-        assert restored.settings()["ensemble_size"] == restored.ensemble_size == 4
-        assert restored.critic(torch.zeros(5, 4), torch.zeros(5, 6)).shape == (4, 5)
 
 
 def test_policies_of_other_kinds_are_refused():
