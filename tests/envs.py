@@ -34,10 +34,12 @@ class SpacesEnv(gymnasium.Env):
         return self.np_random.standard_normal(self.observation_space.shape).astype(np.float32)
 
 
-def space_env_of(observations, actions=None):
-    """Return an environment with a space whose observations it cannot produce; actions default to [-1, 1]^2."""
-    env = SpacesEnv()
+def space_env_of(observations, actions=None, **settings):
+    """Return an environment whose observations are samples of a space; actions default to [-1, 1]^2."""
+    env = SpacesEnv(**settings)
     env.observation_space = observations
+    env._observe = observations.sample
+    observations.seed(0)
     env.action_space = actions or env.action_space
     return env
 

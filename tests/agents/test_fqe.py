@@ -7,10 +7,10 @@ import pytest
 import torch
 from gymnasium.spaces import Box
 
-import agents
 from agents.common.sb3.policy import FlowPolicy
 from agents.fqe import ResampledBuffer, _make_model, fitted_q, margin_of
 from tests.common.toys import (
+    IMPALA,
     always_sample,
     assert_same,
     parameters_of,
@@ -83,13 +83,9 @@ def test_critics_are_trained_on_the_inputs_of_the_policy():
 
 
 def test_critics_of_images_have_the_encoder_of_the_policy():
-    encoder = {
-        "features_extractor_class": agents.ImpalaEncoder,
-        "features_extractor_kwargs": {"features_dim": 8, "widths": [4]},
-    }
     shape = (3, 36, 36)
     env = space_env_of(Box(0, 255, shape, np.uint8))
-    policy = tiny_model("bc", env, policy_kwargs=encoder).policy
+    policy = tiny_model("bc", env, policy_kwargs=IMPALA).policy
     images = np.zeros((60, *shape), np.uint8)
     dataset = content(observations=images, next_observations=images)
     model = _make_model(policy, dataset, 0, SMALL)

@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 import agents
 from agents.common.sb3 import exporting
 from agents.common.sb3.exporting import export_onnx, run_onnx
-from tests.common.toys import act, every_algorithm, refuses, tiny_model
+from tests.common.toys import IMPALA, act, every_algorithm, refuses, tiny_model
 from tests.envs import IMAGE, MIXED, SpacesEnv, space_env_of
 from zoo.envs.checks import stack
 
@@ -29,10 +29,6 @@ def test_plans_are_alike_for_any_number_of_observations(id, tmp_path, monkeypatc
     assert exporting._largest_error(onnx.load(tmp_path / "policy.onnx"), policy) <= 1e-5
 
 
-IMPALA = {
-    "features_extractor_class": agents.ImpalaEncoder,
-    "features_extractor_kwargs": {"widths": [4, 4]},
-}
 PICTURES = {
     "Dict": ("MultiInputPolicy", MIXED, {}),
     "NatureCNN": ("CnnPolicy", IMAGE, {}),

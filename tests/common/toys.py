@@ -32,6 +32,12 @@ TINY = {
     "compile": os.environ.get("TESTED_COMPILE", "off"),
 }
 
+IMPALA = {
+    "features_extractor_class": agents.ImpalaEncoder,
+    "features_extractor_kwargs": {"features_dim": 8, "widths": [4, 4]},
+}
+"""Policy arguments of a small image encoder."""
+
 
 class NormedFeatures(BaseFeaturesExtractor):
     """Six features from a dense layer, batch normalisation and dropout."""

@@ -9,6 +9,7 @@ from numpy.testing import assert_array_equal
 import agents
 from agents.common.observations import crop_images
 from tests.common.toys import (
+    IMPALA,
     act,
     assert_same,
     every_algorithm,
@@ -18,7 +19,7 @@ from tests.common.toys import (
     tiny_model,
     toy_dataset,
 )
-from tests.envs import IMAGE, MIXED, SpacesEnv
+from tests.envs import IMAGE, MIXED, space_env_of
 from zoo.envs.checks import stack
 
 SPACES = {
@@ -32,21 +33,9 @@ SPACES = {
 }
 
 
-class SampledEnv(SpacesEnv):
-    """Episodes of six random observations of a space."""
-
-    def __init__(self, space):
-        super().__init__(episode_length=6)
-        self.observation_space = space
-        space.seed(0)
-
-    def _observe(self):
-        return self.observation_space.sample()
-
-
 def model_of(name, **settings):
     policy, space = SPACES[name]
-    return tiny_model(env=SampledEnv(space), policy=policy, **settings)
+    return tiny_model(env=space_env_of(space, episode_length=6), policy=policy, **settings)
 
 
 def dataset_of(space):
@@ -87,7 +76,7 @@ def test_observations_that_a_cast_would_change_are_refused(name, value):
 
 
 def test_a_critic_takes_choices_as_stable_baselines3_has_them():
-    model = tiny_model(env=SampledEnv(spaces.Discrete(3)), horizon_length=1)
+    model = tiny_model(env=space_env_of(spaces.Discrete(3)), horizon_length=1)
     observations = torch.tensor([0, 2])
     values = model.critic(observations, model.actor(observations))
     assert values.shape == (model.ensemble_size, 2)
@@ -135,7 +124,7 @@ def test_a_dataset_of_images_in_other_units_is_refused():
 
 @pytest.mark.parametrize(("dtype", "number"), [(np.float32, np.nan), (np.float64, 1e300)])
 def test_an_environments_wrong_number_is_not_blamed_on_training(dtype, number):
-    env = SampledEnv(spaces.Box(-1, 1, (4,), dtype))
+    env = space_env_of(spaces.Box(-1, 1, (4,), dtype))
     observation = env.observation_space.sample()
     observation[1] = number
     env._observe = lambda: observation
@@ -148,16 +137,12 @@ def test_an_environments_wrong_number_is_not_blamed_on_training(dtype, number):
 
 
 CROPPED = spaces.Box(0, 255, (8, 8, 3), np.uint8)
-ENCODED = {
-    "features_extractor_class": agents.ImpalaEncoder,
-    "features_extractor_kwargs": {"features_dim": 8, "widths": [4, 4]},
-}
 CHANCES = torch.tensor([0.49, 0.51])  # probabilities for two replicas, below and above one half
 PLACES = torch.tensor([[0.0, 0.5, 0.99]] * 2)  # lowest, middle and highest of seven
 
 
 def cropping_model(**settings):
-    return tiny_model(env=SampledEnv(CROPPED), policy_kwargs=ENCODED, random_crop=0.5, **settings)
+    return tiny_model(env=space_env_of(CROPPED), policy_kwargs=IMPALA, random_crop=0.5, **settings)
 
 
 def test_images_of_both_observations_are_shifted_alike():

@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -69,26 +70,22 @@ def test_a_function_gives_the_rate_until_the_end_of_the_phase():
     assert rate(-0.1) == 0
 
 
-def test_rates_follow_the_phase_and_are_logged(monkeypatch):
+def test_rates_follow_the_phase_and_are_logged():
     model = rlpd(actor={"learning_rate": "cos_1e-3"}, critic={"learning_rate": "lin_0.01"})
-    rates, logged = [], {}
+    rates, logger = [], Mock()
+    model.set_logger(logger)
 
-    def note_rates(local_variables, global_variables):
+    def note_rates(*_):
         rates.append([group["lr"] for group in groups(model)])
         return True
 
-    def record(name, value, **options):
-        logged.setdefault(name, value)
-
-    dumped = []
-    monkeypatch.setattr(model.logger, "record", record)
-    monkeypatch.setattr(model.logger, "dump", dumped.append)
     model.learn_offline(4, note_rates, dataset=toy_dataset(), log_interval=4)
     common, of_critic, of_actor = zip(*rates, strict=True)
     assert common == (3e-4,) * 4
     assert of_critic == pytest.approx([0.01, 0.0075, 0.005, 0.0025])
     assert of_actor == pytest.approx([1e-3, 8.5355e-4, 5e-4, 1.46447e-4], rel=1e-4)
-    assert dumped == [4]
+    logger.dump.assert_called_once_with(4)
+    logged = dict(call.args for call in logger.record.call_args_list)
     assert logged["train/learning_rate"] == 3e-4
     assert logged["train/learning_rate_critic"] == pytest.approx(0.0025)
     # the schedule continues half-way, because SB3 counts the steps of both calls
