@@ -102,8 +102,7 @@ def test_device_size_and_planned_updates_decide(case, device, planned, is_large,
 
 
 def test_long_training_is_compiled_from_its_first_update_on(compile_with, monkeypatch, capsys):
-    graphs = []
-    compile_with(lambda graph, inputs: graphs.append(graph) or graph.forward)
+    graphs = compile_with()
     monkeypatch.setitem(execution.COMPILED_UPDATES, "cpu", 5)
     resumed, short = (loaded_model("bc", compile="auto", verbose=1) for _ in range(2))
     resumed.learn_offline(5, lambda values, _: resumed._n_updates < 2)
@@ -120,20 +119,22 @@ def test_long_training_is_compiled_from_its_first_update_on(compile_with, monkey
 
 @pytest.fixture
 def compile_with(monkeypatch):
-    """Let another backend compile models."""
-    real = torch.compile
-    yield lambda backend: monkeypatch.setattr(
-        torch,
-        "compile",
-        lambda function, **settings: real(
-            function, backend=backend, **settings | {"options": None}
-        ),
-    )
+    """Return a function that lets another backend compile models, and returns the default backend's graphs."""
+    real, graphs = torch.compile, []
+
+    def let(backend=lambda graph, inputs: graphs.append(graph) or graph.forward):
+        def compile(function, **settings):
+            return real(function, backend=backend, **settings | {"options": None})
+
+        monkeypatch.setattr(torch, "compile", compile)
+        return graphs
+
+    yield let
     torch._dynamo.reset()
 
 
 def test_layer_norm_in_a_forward_derivative_is_compiled(compile_with):
-    compile_with(lambda graph, inputs: graph.forward)
+    compile_with()
     model = loaded_model("meanflowql", compile="on", actor_layer_norm=True)
     update(model)
     assert model.trainer.mode.compiled
@@ -186,8 +187,7 @@ def test_small_networks_take_one_thread_unless_user_has_chosen(monkeypatch):
 
 
 def test_every_model_of_a_process_is_compiled(compile_with):
-    graphs = []
-    compile_with(lambda graph, inputs: graphs.append(graph) or graph.forward)
+    graphs = compile_with()
     # eight is the number of recompilations after which the compiler silently stops compiling a function
     for count in range(1, 11):
         model = loaded_model("bc", compile="on", net_arch=[count])

@@ -129,10 +129,9 @@ def test_a_delayed_network_rests_and_a_hard_target_is_copied():
     assert moved == [False, False, True, False, False, True]
     assert model.policy.optimizer.state[next(model.policy.nets.actor.parameters())]["step"] == 2
     for number in range(6):
-        is_copied = number % 2 == 1
+        source = online if number % 2 else target
         # the weights before the step
-        expected = online[number] if is_copied else target[number]
-        assert torch.equal(target[number + 1], expected)
+        assert torch.equal(target[number + 1], source[number])
 
 
 def test_a_part_that_the_user_froze_keeps_its_values():
