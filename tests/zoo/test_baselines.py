@@ -1,7 +1,5 @@
 """Algorithms of SB3 and sb3-contrib in the training program."""
 
-import re
-
 import numpy as np
 import pytest
 import torch
@@ -83,16 +81,3 @@ def test_a_run_with_tqc_is_evaluated_and_saved_as_any_other(data, tmp_path):
 def test_settings_that_sb3_does_not_check_are_refused(name):
     with refuses(f"`{name}`"):
         load_config(TrainRequest(algo="sac", hyperparams=(f"{name}=-2",)))
-
-
-@pytest.mark.parametrize(
-    ("id", "flags", "message"),
-    [
-        ("sac", {"offline_steps": 5}, "`sac` trains online only; set `offline_steps` to 0"),
-        ("qam", {"offline_data": "none"}, "but `offline_steps` = 1000000 need data"),
-        ("qam", {"offline_data": "none", "pretraining_steps": 3}, "`pretraining_steps` = 3 need"),
-    ],
-)
-def test_wrong_settings_are_refused(id, flags, message):
-    with refuses(re.escape(message)):
-        load_config(TrainRequest(algo=id, run=flags))

@@ -98,19 +98,28 @@ def test_a_profile_that_the_algorithm_does_not_have_is_refused(conf):
 
 
 @pytest.mark.parametrize(
-    ("word", "message"),
+    ("words", "message"),
     {
-        "horizon_length=0": "`horizon_length` must be an int >= 1, got 0",
-        "net_arch=wide": "`net_arch` must be a list of hidden layer sizes",
-        "train_freq=[0,episode]": "`train_freq` must be an int >= 1, got 0",
-        "reference_scores=[1,1]": "`reference_scores` must be in increasing order",
-        "offline_steps=0": "`offline_steps` and `online_steps` are both 0",
-        "inverse_temprature=3": "unknown setting of qam `inverse_temprature`; closest: inverse_temperature",
+        "qam horizon_length=0": "`horizon_length` must be an int >= 1, got 0",
+        "qam net_arch=wide": "`net_arch` must be a list of hidden layer sizes",
+        "qam train_freq=[0,episode]": "`train_freq` must be an int >= 1, got 0",
+        "qam reference_scores=[1,1]": "`reference_scores` must be in increasing order",
+        "qam offline_steps=0": "`offline_steps` and `online_steps` are both 0",
+        "qam inverse_temprature=3": "unknown setting of qam `inverse_temprature`; closest: inverse_temperature",
+        "qam online_steps=9 noise_type=normal": "`noise_type` = normal needs `noise_std` > 0",
+        "qam noise_type=pink": "`noise_type` must be one of normal, ornstein-uhlenbeck",
+        'qam normalize={"norm_obbs":true}': "closest: norm_obs",
+        "qam online_steps=9 normalize=true": "offline training takes no such steps",
+        "qam noise_std=0.1": "`online_steps` is 0",
+        "sac offline_steps=5": "`sac` trains online only; set `offline_steps` to 0",
+        "qam offline_data=none": "but `offline_steps` = 1000000 need data",
+        "qam offline_data=none pretraining_steps=3": "`pretraining_steps` = 3 need",
     }.items(),
 )
-def test_a_bad_value_is_refused_with_its_name(word, message):
+def test_a_bad_value_is_refused_with_its_name(words, message):
+    algo, *hyperparams = words.split()
     with refuses(re.escape(message)):
-        load(hyperparams=[word])
+        load(algo, hyperparams=hyperparams)
 
 
 @pytest.mark.parametrize(

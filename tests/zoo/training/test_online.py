@@ -9,13 +9,10 @@ from agents.common.engine import checkpoint
 from agents.common.model_file import find_checkpoints, step_of
 from tests.zoo.envs import toys  # noqa: F401  registers the environments
 from tests.zoo.helpers import stopped_at_an_evaluation
-from tests.zoo.outcomes import refuses
 from zoo.algorithms.catalogue import find_algorithm
 from zoo.evaluation.play import play
 from zoo.models.agent import agent_of_run
 from zoo.runs.folder import RunFolder
-from zoo.settings.config import load_config
-from zoo.settings.request import TrainRequest
 from zoo.train import main
 
 TINY = {
@@ -84,26 +81,6 @@ def test_a_run_whose_file_has_other_settings_is_refused(tmp_path, capsys):
     errors = capsys.readouterr().err
     assert "config.yml was changed after the start: noise_std: 0.2 (stored), 0.3 (now)" in errors
     assert "all checkpoints in" not in errors
-
-
-@pytest.mark.parametrize(
-    ("params", "message"),
-    {
-        "noise_type=normal": "`noise_type` = normal needs `noise_std` > 0",
-        "noise_type=pink noise_std=1": "`noise_type` must be one of normal, ornstein-uhlenbeck",
-        'normalize={"norm_obbs":true}': "closest: norm_obs",
-    }.items(),
-)
-def test_what_is_no_noise_or_normalisation_is_refused(params, message):
-    words = ["offline_steps=0", "online_steps=9", *params.split()]
-    with refuses(message):
-        load_config(TrainRequest(algo="qam", env="x", hyperparams=words))
-
-
-@pytest.mark.parametrize("params", ["normalize=true online_steps=9", "noise_std=0.1"])
-def test_what_would_not_act_offline_is_refused(params):
-    with refuses("offline training takes no such steps|`online_steps` is 0"):
-        load_config(TrainRequest(algo="qam", hyperparams=["offline_steps=9", *params.split()]))
 
 
 def test_seeds_that_would_share_them_are_refused_before_work(tmp_path, refusal):
