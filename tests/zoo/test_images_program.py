@@ -94,9 +94,3 @@ def test_what_does_not_fit_images_is_refused(
         lower = {name: arrays[name][:, 1:] for name in ("observations", "next_observations")}
         np.savez("other.npz", **{**arrays, **lower})
     assert message in refusal(main, *words(tmp_path, data, *flags.split(), params=params))
-
-
-@pytest.mark.parametrize("setting", ["encoder=impala_small", "random_crop=0.5"])
-def test_settings_of_images_are_refused_for_vectors(tmp_path, refusal, setting):
-    line = f"--algo qam --env Pendulum-v1 --online-steps 5 -f {tmp_path} --device cpu -params"
-    assert "images" in refusal(main, *line.split(), *TINY, setting)

@@ -103,6 +103,14 @@ REFUSED = {
     "-i CLONE": "task1-v0.zip is a model of bc, not of QAM;",
     "-i CLONE --algo bc --seeds 1 2": "the number of seeds must be 1 as in",
     "--env Pendulum-v1 --offline-steps 0 --online-steps 5 -params observation_scale=4": "observation_scale=null",
+    "--env Pendulum-v1 --offline-steps 0 --online-steps 5 -params encoder=impala_small": "images",
+    "--env Pendulum-v1 --offline-steps 0 --online-steps 5 -params random_crop=0.5": "images",
+    "--env Toy-v0 --offline-steps 0 --online-steps 9 --seeds 1 2 -params normalize=true": (
+        "2 replicas would share the statistics"
+    ),
+    "--algo sac --env Spring-v0 --offline-steps 0 --online-steps 9 --eval-env-kwargs limit=0.1": (
+        "was trained with actions from"
+    ),
 }
 
 

@@ -8,7 +8,7 @@ from gymnasium.wrappers import TimeLimit
 from numpy.testing import assert_array_equal
 
 from tests.envs import IMAGE, MIXED, PicturesEnv, space_env_of
-from tests.zoo.envs.toys import SPRING, TOY, SpringEnv
+from tests.zoo.envs.toys import TOY, SpringEnv
 from tests.zoo.helpers import TINY
 from tests.zoo.outcomes import refuses, status_of
 from zoo.envs.checks import (
@@ -239,13 +239,6 @@ def test_a_value_that_cannot_be_trained_on_is_named_at_its_step(tmp_path, failur
     (tmp_path / "fail").touch()
     with pytest.raises(EnvironmentFault, match=f"{message} from `Toy-v0` at step 3 of"):
         env.step(NO_ACTION)
-
-
-def test_other_actions_in_evaluation_are_refused(tmp_path, refusal):
-    words = f"--algo sac --env {SPRING} --offline-steps 0 --online-steps 9 -f {tmp_path} --eval-env-kwargs limit=0.1"
-    assert "was trained with actions from" in refusal(
-        main, *words.split(), "-params", "learning_starts=3"
-    )
 
 
 def test_a_run_ends_at_that_step_and_says_so(tmp_path, capsys):

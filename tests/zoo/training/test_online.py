@@ -83,15 +83,6 @@ def test_a_run_whose_file_has_other_settings_is_refused(tmp_path, capsys):
     assert "all checkpoints in" not in errors
 
 
-def test_seeds_that_would_share_them_are_refused_before_work(tmp_path, refusal):
-    words = (
-        f"--algo qam --env Toy-v0 --online-steps 9 --seeds 1 2 --verbose 0 -f {tmp_path}".split()
-    )
-    assert "2 replicas would share the statistics" in refusal(
-        main, *words, "-params", "normalize=true", *TINY["qam"].split()
-    )
-
-
 # -- scores of models -------------------------------------------------------------------------------------------------
 
 
