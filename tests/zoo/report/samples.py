@@ -14,7 +14,7 @@ from zoo.report.inputs import Inputs, collect
 from zoo.report.page import Content
 from zoo.report.request import CompareRequest
 from zoo.report.scores import COLUMNS, ScoreTables
-from zoo.runs.read import EVALUATION_COLUMNS, RunTables
+from zoo.runs.read import read_runs
 from zoo.runs.scores import RETURN, SUCCESS
 
 SCENE = [f"scene-play-singletask-task{k}-v0" for k in range(1, 6)]
@@ -105,25 +105,6 @@ def comparison_of_scene(scores, kind=SUCCESS, focus=None, **methods):
     return comparison_of_runs(runs, methods=methods, curves=False, kind=kind, focus=focus)
 
 
-def runs_table(problems):
-    runs = pd.DataFrame(problems, columns=["run", "problem"]).assign(
-        state="done",
-        method="qam",
-        label="qam",
-        environment=SCENE[0],
-        replaced_by=None,
-        success_rule=None,
-        mujoco=None,
-        dataset_fingerprint=None,
-        played="none",
-        code=None,
-        never_reported=False,
-    )
-    runs["departures"] = [{}] * len(runs)
-    runs["settings"] = [{}] * len(runs)
-    return RunTables(runs, pd.DataFrame(columns=EVALUATION_COLUMNS))
-
-
 def collected(**options):
     """Return the inputs that the compare program collects with some options."""
     return collect(CompareRequest(**options))
@@ -135,10 +116,10 @@ def compared(reps=20, curves=False, **options):
     return inputs, compare_kinds(inputs, reps, curves=curves)
 
 
-def content_of(table, methods=None, problems=(), sets=(), **choices):
+def content_of(table, methods=None, paths=(), sets=(), **choices):
     methods = methods or own_methods(sorted(set(table["method"])))
     comparison = comparison_of_runs(table, methods=methods, **choices)
-    inputs = Inputs(methods, table.assign(run=None), runs_table(problems), sets, references={})
+    inputs = Inputs(methods, table.assign(run=None), read_runs(paths), sets, references={})
     request = CompareRequest(command_line="zoo compare logs")
     return Content(inputs, [comparison], request)
 

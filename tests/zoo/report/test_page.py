@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from tests.zoo.outcomes import change_status
 from tests.zoo.report.samples import (
     SCENE,
     compared,
@@ -27,8 +28,7 @@ from zoo.report.sentences import warnings
 
 @pytest.fixture(scope="module")
 def content():
-    problems = [("logs/a", None), ("logs/b", "failed: at step 1")]
-    return content_of(evaluations(["QAM", "FQL"]), problems=problems)
+    return content_of(evaluations(["QAM", "FQL"]))
 
 
 @pytest.fixture(scope="module")
@@ -121,11 +121,13 @@ def test_a_report_of_one_run_claims_nothing_it_cannot_say(tmp_path):
     assert {"Verdict", "Tasks"}.isdisjoint(headings)
 
 
-def test_names_from_run_folders_add_no_markup_to_the_page():
+def test_names_from_run_folders_add_no_markup_to_the_page(tmp_path):
     names = ["</script><script>alert(1)</script>", "<!--<script>", "a&amp;b'\"", "]]>"]
     runs = pd.concat([scene_runs([[0.5] * 6], name) for name in names])
-    text = html(content_of(runs, problems=[("logs/<i>", "<u>")]))
+    change_status(write_run(tmp_path / "<i>", state="failed"), reason="<u>")
+    text = html(content_of(runs, paths=[tmp_path]))
     assert "alert(1)" in text
+    assert "; &lt;u&gt;" in text
     assert not re.search("<(script|[iu]>)", text)
 
 

@@ -1,8 +1,6 @@
 """Run folders: which process has the lock, how a run ends, which `running` run is dead, and the stored evaluations."""
 
 import datetime
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -57,21 +55,10 @@ def state(folder):
     return state_now(folder, folder.read_status())
 
 
-def test_a_run_is_running_while_its_process_holds_the_lock(tmp_path):
-    code = (
-        "from pathlib import Path; from zoo.runs.folder import RunFolder\n"
-        f"run = RunFolder.create(Path({str(tmp_path)!r}), 'qam', 'env-v0')\n"
-        "print(flush=True); input()"
-    )
-    command = [sys.executable, "-c", code]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes) as process:
-        process.stdout.readline()
-        folder = RunFolder(tmp_path / "qam" / "env-v0_1")
-        folder.write_config(RunRecord.read(CONFIG))
-        assert state(folder) == "running"
-        process.kill()
-        process.wait()
+def test_a_run_is_running_while_its_lock_is_held(tmp_path):
+    folder = new_run(tmp_path)
+    assert state(folder) == "running"
+    folder.lock.release()
     assert state(folder) == "dead"
     (reason,) = read_runs([tmp_path]).runs["problem"]
     assert reason.startswith("dead: last checkpoint: offline step 0 of 10")
