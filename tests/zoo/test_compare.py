@@ -12,6 +12,7 @@ from zoo import compare
 from zoo.report.scores import suite_tasks
 
 SMALL = ["--reps", "200"]
+RETURNS = ["Hopper-v5", "HalfCheetah-v5"]
 pytestmark = pytest.mark.usefixtures("figures_on_demand")
 
 
@@ -34,17 +35,6 @@ def compared(tmp_path, call):
         return json.loads((tmp_path / "report" / "results.json").read_text())
 
     return compared
-
-
-def write_return_runs(folder, algo, **first):
-    """Write six online runs without success per environment; returns increase by 10 per seed."""
-    for env, start in first.items():
-        for seed in range(6):
-            last = start + 10 * seed
-            about = {"algo": algo, "env": f"{env}-v5", "seed": seed, "has_success": False}
-            write_run(
-                folder / algo / f"{env}_{seed}", offline=(), online=(last - 100, last), **about
-            )
 
 
 def test_published_runs_alone_give_every_number_of_json_schema(tmp_path, compared, monkeypatch):
@@ -120,35 +110,35 @@ def test_success_and_returns_never_share_a_number(logs, report, compared, capsys
     write_runs(logs, SCENE[:1], algo="sac")
     write_runs(logs, SCENE[:1], start=30)
     alone = compared(logs)
-    write_return_runs(logs, "sac", Hopper=-1500.0, HalfCheetah=4000.0)
-    write_return_runs(logs, "td3", Hopper=-1475.0, HalfCheetah=4025.0)
+    for algo, start in {"sac": -1500.0, "td3": -1497.5}.items():
+        write_runs(logs, RETURNS, algo=algo, start=start, has_success=False)
     out = compared(logs)
     # equal to the success scores without any other runs
     assert out["offline"]["aggregates"] == alone["offline"]["aggregates"]
     assert out["online"] is None
-    online = out["return"]["online"]
-    assert online["aggregates"] == {}
-    assert online["decision"]["subject"] == "td3"
-    (verdict,) = online["decision"]["verdicts"]
-    # 25, 35, ... 75 compared with sac's 0, 10, ... 50
+    returns = out["return"]["offline"]
+    assert returns["aggregates"] == {}
+    assert returns["decision"]["subject"] == "td3"
+    (verdict,) = returns["decision"]["verdicts"]
+    # 2.5, 3.5, ... 7.5 compared with sac's 0, 1, ... 5
     assert verdict["probability"]["point"] == pytest.approx(30 / 36)
     assert verdict["difference"] is None
     curves = pd.read_csv(report / "figures" / "curves_return.csv")
-    assert {*curves["where"]} == {"Hopper-v5", "HalfCheetah-v5"}
+    assert {*curves["where"]} == {*RETURNS}
     compare.main([str(logs), *SMALL])
-    assert "Tasks, online, return" in capsys.readouterr().out  # which have no aggregates
+    assert "Tasks, offline, return" in capsys.readouterr().out  # which have no aggregates
 
 
 def test_reference_scores_put_returns_on_one_scale(logs, report, compared):
-    write_return_runs(logs, "sac", Hopper=-850.0, HalfCheetah=2975.0)
-    write_run(logs / "success")
-    words = f"--reference-scores Hopper-v5=-1500,-150 HalfCheetah-v5=0,1500 {SCENE[0]}=0,1"
+    write_runs(logs, RETURNS, algo="sac", start=-827.5, has_success=False)
+    write_run(logs / "success", online=(9,))
+    words = f"--reference-scores Hopper-v5=-1500,-150 HalfCheetah-v5=-1574,-824 {SCENE[0]}=0,1"
     out = compared(logs, *words.split())
-    assert out["reference_scores"] == {"Hopper-v5": [-1500, -150], "HalfCheetah-v5": [0, 1500]}
+    assert out["reference_scores"] == {"Hopper-v5": [-1500, -150], "HalfCheetah-v5": [-1574, -824]}
     assert "return" not in out
-    sac = out["normalised_return"]["online"]["aggregates"]["sac"]
-    assert sac["mean"]["point"] == pytest.approx((675 / 1350 + 3000 / 1500) / 2)
-    assert (report / "tables" / "aggregates_online_normalised_return.csv").exists()
+    sac = out["normalised_return"]["offline"]["aggregates"]["sac"]
+    assert sac["mean"]["point"] == pytest.approx((675 / 1350 + 750 / 750) / 2)
+    assert (report / "tables" / "aggregates_offline_normalised_return.csv").exists()
 
 
 def test_published_success_rates_are_not_set_beside_returns(

@@ -45,17 +45,18 @@ def evaluations(
 
 def returns(methods, environments=("HalfCheetah-v5", "Pendulum-v1"), seeds=6):
     """Return evaluations scored by return: around 5,000 in the first environment, around -1,000 in the second."""
-    random = np.random.RandomState(1)
-    places = itertools.product(methods, environments, range(seeds), (1000, 2000))
-    table = pd.DataFrame(places, columns=["method", "environment", "seed", "step"])
-    is_cheetah = table["environment"] == "HalfCheetah-v5"
-    spread = np.where(is_cheetah, 500.0, 100.0) * random.randn(len(table))
+    steps = ((1000, "online"), (2000, "online"))
+    table = evaluations(methods, steps, seeds, len(environments))
+    names = table["environment"].map(
+        dict(zip(sorted({*table["environment"]}), environments, strict=True))
+    )
+    is_cheetah = names == "HalfCheetah-v5"
     return table.assign(
-        domain=table["environment"],
-        phase="online",
+        environment=names,
+        domain=names,
         episodes=10,
         kind="return",
-        score=np.where(is_cheetah, 5000.0, -1000.0) + spread,
+        score=np.where(is_cheetah, 4500, -1100) + np.where(is_cheetah, 1000, 200) * table["score"],
     )
 
 
@@ -142,14 +143,12 @@ def write_published_runs(tmp_path, monkeypatch, environments=SCENE, seeds=6):
     return scores
 
 
-def write_runs(folder, environments, *, algo="qam", seeds=6, start=20):
-    """Write runs whose final successes increase by one for each seed and environment; return their folder."""
+def write_runs(folder, environments, *, algo="qam", seeds=6, start=20, **about):
+    """Write runs whose final successes or returns increase by one per seed and environment; return their folder."""
     for k, env in enumerate(environments):
         for seed in range(seeds):
-            last = start + seed + k
-            write_run(
-                folder / algo / f"{env}_{seed}", algo=algo, env=env, seed=seed, offline=(5, last)
-            )
+            about |= {"algo": algo, "env": env, "seed": seed, "offline": (5, start + seed + k)}
+            write_run(folder / algo / f"{env}_{seed}", **about)
     return folder / algo
 
 
