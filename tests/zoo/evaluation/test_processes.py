@@ -26,22 +26,17 @@ with Evaluator("Pendulum-v1", episodes=1, n_envs=1, seed=0) as evaluator:
 """
 
 
-def test_what_lies_in_the_current_folder_is_not_imported(tmp_path):
-    program, folder = tmp_path / "program.py", tmp_path / "folder"
-    folder.mkdir()
+def test_processes_start_beside_files_of_their_names_and_where_no_socket_fits(tmp_path):
+    program, folder = tmp_path / "program.py", tmp_path / ("x" * 100)
+    temporary = folder / "temporary"  # its path is too long for a socket
+    temporary.mkdir(parents=True)
     # modules that Python, the zoo or multiprocessing import in a new process
     for name in ("random", "gymnasium", "socket", "zoo", "agents", "collections"):
         (folder / f"{name}.py").write_text(f"raise SystemExit('somebody else has a {name}')\n")
     program.write_text(PLAY)
-    subprocess.run([sys.executable, program], cwd=folder, check=True)
-
-
-def test_processes_start_where_a_path_is_too_long_for_a_socket(tmp_path):
-    folder = tmp_path / ("x" * 100)
-    folder.mkdir()
-    environment = {**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", PLAY], env=environment, check=True)
-    assert not any(folder.iterdir())
+    environment = {**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, program], cwd=folder, env=environment, check=True)
+    assert not any(temporary.iterdir())
 
 
 SIMULATED = """
