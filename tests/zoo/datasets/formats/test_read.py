@@ -15,7 +15,6 @@ import pytest
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box, Dict, Tuple, flatten
 from gymnasium.vector.utils import batch_space, iterate
-from minari.serialization import serialize_space
 from numpy.testing import assert_array_equal
 from pyarrow import compute, parquet
 
@@ -25,7 +24,6 @@ from tests.zoo.datasets.samples import (
     WRITERS,
     change_metadata,
     episodes,
-    in_two,
     joined,
     read,
     refusal,
@@ -287,20 +285,6 @@ def minari_of(root, **metadata):
     return source
 
 
-def minari_of_parts(root, recorded):
-    """Write a Minari dataset of two vectors, with another recorded observation space."""
-    source = write_minari(root, in_two(episodes()), observation_space=Dict({"z": PAIR, "a": PAIR}))
-    change_metadata(root, observation_space=recorded and serialize_space(recorded))
-    return source
-
-
-def minari_cut_off(root, **metadata):
-    """Write a Minari dataset of which Minari's reader would return only the beginning."""
-    source = write_minari(root, data_format="arrow")
-    change_metadata(root, **metadata)
-    return source
-
-
 def folder_of(root, **changes):
     """Write two episodes, the second with an error."""
     first, second = episodes()
@@ -353,10 +337,10 @@ LIMITS = "`terminals` = 1 in every row whose `timeouts` is 1"
     (rows_of, {"changes": {"action": [{"arm": [1.0]}] * 39}}, "lists of them, got struct<arm"),
     (write_d4rl, {"terminals": ENDS, "next_observations": FOLLOWING}, LIMITS),
     (minari_of, {"total_episodes": 10**12}, "its metadata state 1,000,000,000,000 episodes, but it has 2"),
+    (minari_of, {"total_episodes": None}, "cannot be read as a Minari dataset: 'total_episodes'"),
     (minari_of, {"env_spec": NEST, "observation_space": NEST}, "must record the spaces of observations"),
-    (minari_cut_off, {"total_steps": 139}, "its metadata state 139 steps, but it has 39"),
+    (minari_of, {"total_steps": 139}, "its metadata state 139 steps, but it has 39"),
     (change_hdf5, {"rewards": np.zeros((20, 1))}, "episode 1: `rewards` must have rows of"),
-    (minari_of_parts, {"recorded": Dict({"a": PAIR})}, "cannot be read as a Minari dataset: 'z'"),
 ])  # fmt: skip
 def test_what_is_wrong_with_a_set_is_refused_by_its_name(tmp_path, make, changes, text):
     assert text in refusal(make(tmp_path, **changes))
@@ -411,15 +395,11 @@ def test_a_link_to_a_missing_episode_is_refused(tmp_path, write):
 # -- warnings ---------------------------------------------------------------------------------------------------------
 
 
-def three_of_d4rl(root, **changes):
-    return write_d4rl(root, episodes(3), **changes)
-
-
 ENDS_OF_THREE = np.isin(np.arange(59), (18, 58))
 
 
 @pytest.mark.parametrize(("make", "changes", "text"), [
-    (three_of_d4rl, {"terminals": ENDS_OF_THREE}, "1 of 2 time limits are also marked as terminations"),
+    (write_d4rl, {"parts": episodes(3), "terminals": ENDS_OF_THREE}, "1 of 2 time limits are also marked as"),
     (rows_of, {"changes": {"next.success": np.arange(39) == 7}, "drop": [
         "episode_index", "frame_index", "next.terminated"]},
         "1 of 2 episodes succeed before"),
