@@ -8,11 +8,9 @@ from stable_baselines3.common.logger import Logger
 from tests.common.toys import parameters_of, toy_dataset, toy_shards
 from tests.envs import SpacesEnv
 from tests.zoo.helpers import ENV, EVALUATIONS
-from tests.zoo.outcomes import config_of, refuses, status_of
+from tests.zoo.outcomes import config_of, status_of
 from zoo.algorithms import baselines
 from zoo.algorithms.catalogue import SB3, find_algorithm
-from zoo.settings.config import load_config
-from zoo.settings.request import TrainRequest
 from zoo.train import main
 
 
@@ -75,9 +73,3 @@ def test_a_run_with_tqc_is_evaluated_and_saved_as_any_other(data, tmp_path):
     assert config["dataset"]["size"] == 2000
     assert status_of(folder)["online_step"] == 30
     assert baselines.TQC.load(folder / f"{ENV}.zip", device="cpu").num_timesteps == 30
-
-
-@pytest.mark.parametrize("name", baselines.CHECKS)
-def test_settings_that_sb3_does_not_check_are_refused(name):
-    with refuses(f"`{name}`"):
-        load_config(TrainRequest(algo="sac", hyperparams=(f"{name}=-2",)))

@@ -47,12 +47,6 @@ def test_a_run_logs_held_out_losses_and_has_no_score(tmp_path, call, refusal):
     assert gymnasium.spec(config_of(folder)["env"]).max_episode_steps
 
 
-def test_held_out_trajectories_without_a_chunk_are_refused(tmp_path, refusal):
-    data = write_npz(tmp_path, [*episodes(1, steps=2), *episodes(4)])
-    assert "held-out trajectories" in refusal(main, *words(tmp_path / "logs", data))
-    assert not (tmp_path / "logs" / "qam").exists()
-
-
 def test_limits_of_actions_are_the_datas_range_and_include_0(tmp_path):
     ends = np.array([1, 0, 1, 0], np.float32)
     rows = {name: np.ones(4, np.float32) for name in ("rewards", "masks")}
@@ -97,17 +91,19 @@ def test_a_killed_run_ends_as_one_that_never_was_and_is_exported(tmp_path, call)
     call(export, folders[1], "-o", tmp_path / "policy.onnx")
 
 
+PAIR = episodes(2)
+
+
 @pytest.mark.parametrize(
-    ("flags", "trajectories", "reason"),
+    ("flags", "parts", "reason"),
     [
-        ("--online-steps 5", 2, "does not support online training"),
-        ("--score return", 2, "does not support online training or evaluation"),
-        ("--dataset auto", 2, "needs your data"),
-        ("", 1, "got only one trajectory"),
+        ("--online-steps 5", PAIR, "does not support online training"),
+        ("--score return", PAIR, "does not support online training or evaluation"),
+        ("--dataset auto", PAIR, "needs your data"),
+        ("", PAIR[:1], "got only one trajectory"),
+        ("", [*episodes(1, steps=2), *episodes(4)], "held-out trajectories"),
     ],
 )
-def test_what_needs_an_environment_or_more_data_is_refused(
-    tmp_path, refusal, flags, trajectories, reason
-):
-    data = write_npz(tmp_path, episodes(trajectories))
+def test_what_needs_an_environment_or_more_data_is_refused(tmp_path, refusal, flags, parts, reason):
+    data = write_npz(tmp_path, parts)
     assert reason in refusal(main, *words(tmp_path / "logs", data, *flags.split()))

@@ -19,6 +19,7 @@ from tests.zoo.envs import toys
 from tests.zoo.helpers import (
     ENV,
     OF_RUNS,
+    TINY,
     arguments,
     assert_same_run,
     end_of,
@@ -27,7 +28,9 @@ from tests.zoo.helpers import (
     progress_of,
 )
 from tests.zoo.outcomes import config_of, status_of
+from zoo.runs.folder import RunFolder
 from zoo.train import main
+from zoo.training import loop
 
 
 def test_a_run_leaves_everything_in_its_folder(data, runs):
@@ -236,3 +239,23 @@ def test_a_run_begins_with_no_model_of_other_action_limits(tmp_path, refusal):
         "-params net_arch=[8]"
     )
     assert "was trained with actions from [-2" in refusal(main, *words.split())
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"), [(RunFolder, "write_evaluations"), (loop, "save_checkpoint")]
+)
+def test_a_folder_that_is_deleted_under_a_run_is_named(tmp_path, monkeypatch, call, owner, name):
+    original = getattr(owner, name)
+
+    def delete_and_write(*args, **kwargs):
+        shutil.rmtree(tmp_path / "logs")
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, delete_and_write)
+    words = (
+        f"--algo qam --env Toy-v0 --offline-steps 0 --online-steps 9 --seed 1 --eval-episodes 1 --n-eval-envs 1 "
+        f"-f {tmp_path / 'logs'} --verbose 0 -params learning_starts=3"
+    )
+    _, errors = call(main, *words.split(), *TINY, code=1)
+    assert f"its folder {tmp_path / 'logs' / 'qam' / 'Toy-v0_1'} is missing" in errors
+    assert not (tmp_path / "logs").exists()

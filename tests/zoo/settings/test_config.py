@@ -8,6 +8,7 @@ import torch
 import agents
 from agents.fql import FQL
 from tests.zoo.outcomes import refuses
+from zoo.algorithms import baselines
 from zoo.settings.config import Benchmark, load_config
 from zoo.settings.request import TrainRequest, read_request
 from zoo.train import make_parser
@@ -120,6 +121,12 @@ def test_a_bad_value_is_refused_with_its_name(words, message):
     algo, *hyperparams = words.split()
     with refuses(re.escape(message)):
         load(algo, hyperparams=hyperparams)
+
+
+@pytest.mark.parametrize("name", baselines.CHECKS)
+def test_settings_that_sb3_does_not_check_are_refused(name):
+    with refuses(f"`{name}`"):
+        load("sac", hyperparams=[f"{name}=-2"])
 
 
 @pytest.mark.parametrize(
