@@ -2,7 +2,6 @@
 
 import json
 import re
-import tomllib
 from dataclasses import replace
 
 import pandas as pd
@@ -20,7 +19,7 @@ from tests.zoo.report.samples import (
 from tests.zoo.runs.helpers import write_run
 from zoo.report import page as report
 from zoo.report.comparison import ComparedMethod
-from zoo.report.page import MARKER, TEMPLATES, Content
+from zoo.report.page import MARKER, Content
 from zoo.report.request import CompareRequest
 from zoo.report.scores import load_set
 from zoo.report.sentences import warnings
@@ -128,14 +127,6 @@ def test_names_from_run_folders_add_no_markup_to_the_page(tmp_path):
     assert "alert(1)" in text
     assert "; &lt;u&gt;" in text
     assert not re.search("<(script|[iu]>)", text)
-
-
-def test_wheel_has_every_file_of_the_page():
-    project = tomllib.loads((TEMPLATES.parents[2] / "pyproject.toml").read_text())
-    package = project["tool"]["setuptools"]["package-data"]["zoo"]
-    root = TEMPLATES.parents[1]
-    included = {path for pattern in package for path in root.glob(pattern)}
-    assert {path for path in TEMPLATES.rglob("*") if path.is_file()} <= included
 
 
 def test_what_was_left_out_of_set_stands_on_page_and_in_results():
