@@ -6,6 +6,7 @@ import signal
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
+from typing import Any
 
 from agents.common.processor import STOP_SIGNALS
 
@@ -42,9 +43,13 @@ class StopSignal:
         self._is_received = False
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Record that a signal was received; a handler for :func:`handling_signals`."""
+        """Record a signal, or interrupt at a second Ctrl-C; a handler for :func:`handling_signals`."""
         if self._is_received and number == signal.SIGINT:
             raise KeyboardInterrupt("stopped by Ctrl-C")
+        self.record()
+
+    def record(self, *_: Any) -> None:
+        """Record that a signal was received, also a second Ctrl-C; a handler that never interrupts."""
         # log nothing here: the signal may interrupt the writing of a message, and logging is not re-entrant
         self._is_received = True
 

@@ -211,9 +211,8 @@ def run_trials(study: optuna.Study, plan: Plan) -> None:
     :raises Interrupted: after a signal; the interrupted trial is queued again.
     """
     trainer = TrialTrainer(plan, StopSignal("stopping the study"))
-    # while Optuna stores a trial, every signal is only recorded, also a second Ctrl-C, so that the interrupted trial is
-    # queued again
-    with handling_signals(lambda *_: trainer.stop.handle(signal.SIGTERM, None)):
+    # while Optuna stores a trial, signals are only recorded, so that every interrupted trial is queued again
+    with handling_signals(trainer.stop.record):
         while True:
             fail_stale_trials(study)  # queues killed trials again
             states = trial_states(study)
@@ -282,7 +281,7 @@ class TrialTrainer:
         except (Pruned, UsageError):
             raise
         except (Interrupted, Abandoned, KeyboardInterrupt) as error:
-            self.stop.handle(signal.SIGTERM, None)
+            self.stop.record()
             raise TrialFailed(str(error)) from error
         except Exception as error:
             log.warning("trial %d failed: %s", trial.number, describe_error(error))
