@@ -21,11 +21,11 @@ def setting(name, factor):
     def plant(patch):
         translate = reference.our_settings
 
-        def other(fixture):
+        def translate_wrongly(fixture):
             settings = translate(fixture)
             return {**settings, name: factor * settings[name]}
 
-        patch.setattr(reference, "our_settings", other)
+        patch.setattr(reference, "our_settings", translate_wrongly)
 
     return plant
 

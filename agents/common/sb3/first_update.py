@@ -146,8 +146,9 @@ def require(
     label: str, value: Any, shape: tuple[int, ...] | None = None, meaning: str = ""
 ) -> None:
     """Raise an error if a value is not a finite tensor or, given a shape, has another shape."""
-    received = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-    if isinstance(received, str) or shape not in (None, received):
+    is_tensor = isinstance(value, Tensor)
+    received = tuple(value.shape) if is_tensor else type(value).__name__
+    if not is_tensor or shape not in (None, received):
         expected = f"of shape {shape} here, {meaning}" if shape else "as a tensor"
         raise AgentError(f"must give {label} {expected}; got {received}")
     if not value.isfinite().all():

@@ -63,8 +63,8 @@ def test_evaluation_at_step_0_begins_the_curve_and_is_no_score():
     without = comparison_of_runs(table.drop(index=0)).phases["offline"]  # one run's start
     assert without.curves.query("where == 'all'")["step"].tolist() == [1000, 2000]
     longer = table.assign(step=table["step"] * np.where(table["environment"] == SCENE[0], 1, 5))
-    other = evaluations(["FQL"], steps=steps, tasks=1)  # only on the first task
-    phase = comparison_of_runs(pd.concat([longer, other])).phases["offline"]
+    shorter = evaluations(["FQL"], steps=steps, tasks=1)  # only on the first task
+    phase = comparison_of_runs(pd.concat([longer, shorter])).phases["offline"]
     assert phase.step_ranges == {"QAM": (2000, 2000), "FQL": (2000, 2000)}
 
 

@@ -120,11 +120,12 @@ def _read_rows(path: Path, reward: str) -> Arrays:
                 if present:
                     chosen[name] = present[0]
                 elif name in ("observations", "actions", reward):
+                    advice = "rename or add it with pandas (docs/data.md)"
+                    if name == "rewards":
+                        advice += "; `--reward-from success` computes rewards from `next.success`"
                     raise UsageError(
                         f"{file} must have a column `{usual_names[0]}` for {name}, got {', '.join(names)[:300]}; "
-                        "rename or add it with pandas (docs/data.md)"
-                        + "; `--reward-from success` computes rewards from `next.success`"
-                        * (name == "rewards")
+                        f"{advice}"
                     )
             table = source.to_table(sorted(set(chosen.values())), use_threads=False)
             part = {}
